@@ -1,0 +1,186 @@
+"""Where mitmproxy and the core meet: a flow's call, the decorators every hook wears, the refusal, the services.
+
+mitmproxy fails open: a hook that raises is logged and the request goes upstream. So nothing here trusts a hook to
+finish: ``@enforcing`` turns an exception into a 503, and the last gate (guard.py) passes only what is ``cleared``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from mitmproxy import ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+
+from sluicegate.call import Call, Deny, Reason, RequestFacts
+from sluicegate.policy import PolicyError
+from sluicegate.providers import PROVIDERS
+from sluicegate.refusals import render
+from sluicegate.services import Services, StateError
+from sluicegate.store import StoreError
+
+logger = logging.getLogger("sluicegate")
+
+DEFAULT_POLICY = Path(__file__).resolve().parent.parent / "policies" / "quickstart.yaml"
+DEFAULT_STATE = Path("~/.sluicegate")
+
+_calls: WeakKeyDictionary[http.HTTPFlow, Call] = WeakKeyDictionary()
+_services: Services | None = None
+
+
+def declare_options(loader: Loader) -> None:
+    """Declare the options every addon of the chain may read; declaring them again changes nothing."""
+    loader.add_option(
+        "policy",
+        str,
+        os.environ.get("SLUICEGATE_POLICY", ""),
+        "Policy: a YAML file, or a folder of them. Env SLUICEGATE_POLICY; default policies/quickstart.yaml.",
+    )
+    loader.add_option(
+        "state_dir",
+        str,
+        os.environ.get("SLUICEGATE_STATE", ""),
+        "Folder for ledger, records and admin token. Env SLUICEGATE_STATE; default ~/.sluicegate.",
+    )
+
+
+def services() -> Services:
+    """The gateway's services, opened by whoever asks first. Raises OptionsError when they cannot be."""
+    global _services
+    if _services is None:
+        policy = Path(ctx.options.policy or DEFAULT_POLICY).expanduser()
+        state_dir = Path(ctx.options.state_dir or DEFAULT_STATE).expanduser()
+        try:
+            _services = Services(policy, state_dir, os.environ)
+        except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
+            raise exceptions.OptionsError(str(e)) from e
+        # The agent's shell may be a child of whoever started us; a token it could read would not be a secret.
+        os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
+    return _services
+
+
+def use_services(given: Services | None) -> None:
+    """Take these services instead of opening any: for tests, and to let go of closed ones."""
+    global _services
+    _services = given
+
+
+def new_call(flow: http.HTTPFlow, provider: str) -> Call:
+    """Make the call this flow is from now on, judged by the policy of this moment."""
+    house = services()
+    now = house.clock()
+    wire = PROVIDERS[provider]
+    request = flow.request
+    call = Call(
+        id=f"call_{now:012x}{secrets.token_hex(8)}",
+        started_at=now,
+        provider=provider,
+        kind=wire.kind_of(request.method, request.path),
+        method=request.method,
+        path=request.path.partition("?")[0][:512],
+        policy=house.policy,
+    )
+    _calls[flow] = call
+    return call
+
+
+def call_of(flow: http.HTTPFlow) -> Call | None:
+    """The flow's call; None for a flow that is none, such as administration."""
+    return _calls.get(flow)
+
+
+def ensure_call(flow: http.HTTPFlow) -> Call | None:
+    """The flow's call, made now if its host is a provider's and no identity stands before us in the chain."""
+    call = _calls.get(flow)
+    if call is None and flow.metadata.get("sluicegate") is None:
+        provider = services().policy.provider_of_host(flow.request.host)
+        if provider is not None:
+            call = new_call(flow, provider.name)
+    return call
+
+
+def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
+    """What governance needs of the body, read once; denies the flow and returns None where the body is no model call."""
+    if call.facts is None:
+        encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
+            return None
+        read = PROVIDERS[call.provider].read_request(flow.request.raw_content or b"", flow.request.path)
+        if isinstance(read, str):
+            deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: {read}"))
+            return None
+        call.facts = read
+    return call.facts
+
+
+def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
+    """Refuse the flow with the provider's own envelope; the first refusal stands."""
+    call = _calls.get(flow)
+    if call is not None:
+        if call.deny is not None:
+            return
+        call.deny = verdict
+    provider, client = (call.provider, call.client) if call else ("anthropic", "other")
+    status, headers, body = render(verdict, provider, client)
+    flow.response = http.Response.make(status, body, dict(headers))
+
+
+def decided(flow: http.HTTPFlow) -> bool:
+    """Whether somebody has already answered, failed or dropped this flow."""
+    return flow.response is not None or flow.error is not None or not flow.live
+
+
+def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """For hooks that may refuse: skipped once a flow is decided; an exception becomes a 503, never a free pass."""
+
+    def failed(flow: http.HTTPFlow) -> None:
+        logger.exception("%s failed; the call is refused", hook.__qualname__)
+        deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again"))
+
+    if inspect.iscoroutinefunction(hook):
+
+        @functools.wraps(hook)
+        async def wrapped_async(self: object, flow: http.HTTPFlow) -> None:
+            if decided(flow):
+                return
+            try:
+                await hook(self, flow)
+            except Exception:
+                failed(flow)
+
+        wrapped_async.enforcing = True  # type: ignore[attr-defined]
+        return wrapped_async
+
+    @functools.wraps(hook)
+    def wrapped(self: object, flow: http.HTTPFlow) -> None:
+        if decided(flow):
+            return
+        try:
+            hook(self, flow)
+        except Exception:
+            failed(flow)
+
+    wrapped.enforcing = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """For hooks that only watch or book: an exception is logged and never disturbs the flow."""
+
+    @functools.wraps(hook)
+    def wrapped(self: object, flow: http.HTTPFlow) -> None:
+        try:
+            hook(self, flow)
+        except Exception:
+            logger.exception("%s failed", hook.__qualname__)
+
+    wrapped.observing = True  # type: ignore[attr-defined]
+    return wrapped

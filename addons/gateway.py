@@ -1,0 +1,30 @@
+"""The gateway: the chain, in order, and nothing else.
+
+    mitmdump -s addons/gateway.py
+
+mitmproxy runs request and response hooks in the same list order, so one order serves both directions.
+"""
+
+from access import Access
+from admin import Admin
+from audit import Audit
+from budget import Budget
+from egress import Egress
+from guard import Guard
+from identity import Identity
+from keys import Keys
+from meter import Meter
+from ratelimit import RateLimit
+
+addons = [
+    Guard(),  # refuses unsafe options, and stands behind the chain as its last gate
+    Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
+    Egress(),  # hosts that are no provider's: tunnelled or refused before anyone asks for a virtual key
+    Identity(),  # who is calling; nothing below works without it
+    Meter(),  # before ratelimit and budget: on the way back its usage must be final when they settle
+    Access(),  # providers and models: a verdict that costs nothing comes before one that takes a slot
+    RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved
+    Budget(),  # the last check, and the one that puts the call on disk
+    Keys(),  # after every check, so that no refused call ever carries a provider key
+    Audit(),  # last: it sees what all the others made of the call
+]

@@ -1,0 +1,182 @@
+"""The ledger: what every scope has used, what calls in flight have reserved, and the verdict between them.
+
+Every limit, be it money, requests, tokens or concurrent calls, is a *counter*; a call holds a *claim* on each counter
+it falls under. ``reserve`` admits a call or names the first exhausted counter, ``settle`` books what it really took,
+``release`` gives everything back. One call's claims are opened, raised and closed here and nowhere else, which is what
+makes "settled exactly once" a property of this file instead of a hope about its callers.
+
+Decisions are taken on numbers in memory (one gateway owns a state folder), changes are queued for a ``Store`` that
+writes them in one transaction. The arithmetic knows no file, no clock and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sluicegate.call import Unit
+from sluicegate.policy import Limit
+from sluicegate.windows import window
+
+
+@dataclass(slots=True)
+class Counter:
+    """One limit's running numbers in its current window. ``start``/``end`` are epoch ms, ``end`` None never resets."""
+
+    name: str
+    anchor: int
+    start: int
+    end: int | None
+    used: int = 0
+    reserved: int = 0
+
+
+@dataclass(slots=True)
+class Claim:
+    """One call's hold on one counter, in the window in which it was admitted."""
+
+    counter: str
+    unit: Unit
+    start: int
+    amount: int
+
+
+@dataclass(slots=True)
+class Reservation:
+    """All that one call in flight holds."""
+
+    call_id: str
+    at: int
+    claims: list[Claim] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """Why ``reserve`` said no: the limit, what is used with everything in flight, and what was asked for."""
+
+    limit: Limit
+    used: int
+    asked: int
+    resets_at: int | None
+
+
+class Ledger:
+    """Counters and open reservations in memory; ``dirty`` sets tell the store what to write next."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, Counter] = {}
+        self.open: dict[str, Reservation] = {}
+        self.dirty_counters: set[str] = set()
+        self.dirty_open: set[str] = set()
+        self.closed: set[str] = set()
+
+    def counter(self, limit: Limit, now: int) -> Counter:
+        """The limit's counter, rolled into the window that contains ``now``."""
+        found = self.counters.get(limit.counter)
+        if found is None:
+            found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
+            if limit.period is not None:
+                found.start, found.end = window(limit.period, now, now)
+        elif limit.period is not None and ((found.end is not None and now >= found.end) or now < found.start):
+            start, end = window(limit.period, found.anchor, now)
+            # A clock set back must not reopen a window that was already spent: only ever roll forward.
+            if start > found.start:
+                found.start, found.end, found.used = start, end, 0
+                found.reserved = sum(
+                    c.amount
+                    for r in self.open.values()
+                    for c in r.claims
+                    if c.counter == found.name and c.start == start
+                )
+                self.dirty_counters.add(found.name)
+        return found
+
+    def reserve(self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int) -> Exhausted | None:
+        """Admit the call under every limit and hold its amounts, or hold nothing and name the first exhausted one.
+
+        A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
+        parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
+        """
+        held: list[tuple[Counter, Claim]] = []
+        for limit, amount in asks:
+            counter = self.counter(limit, now)
+            taken = counter.used + counter.reserved
+            full = taken + amount > limit.maximum if limit.hard or limit.unit in _COUNTED else taken >= limit.maximum
+            if full:
+                return Exhausted(limit, taken, amount, counter.end)
+            held.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
+        reservation = self.open.setdefault(call_id, Reservation(call_id, now))
+        for counter, claim in held:
+            counter.reserved += claim.amount
+            reservation.claims.append(claim)
+        self.dirty_open.add(call_id)
+        return None
+
+    def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
+        """Lift the call's claims to what is now known; a claim is never lowered before it is settled."""
+        reservation = self.open.get(call_id)
+        for claim in reservation.claims if reservation else ():
+            more = amounts.get(claim.unit, 0) - claim.amount
+            if more > 0:
+                claim.amount += more
+                self._hold(claim, more)
+                self.dirty_open.add(call_id)
+
+    def settle(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
+        """Book ``amounts`` on the call's claims of those units and close them; a second time finds nothing to do."""
+        reservation = self.open.get(call_id)
+        if reservation is None:
+            return
+        left: list[Claim] = []
+        for claim in reservation.claims:
+            if claim.unit not in amounts:
+                left.append(claim)
+                continue
+            self._hold(claim, -claim.amount)
+            charge = amounts[claim.unit]
+            counter = self.counters.get(claim.counter)
+            # The charge belongs to the window the call was admitted in; if that is over, it lives on in the records.
+            if charge and counter is not None and counter.start == claim.start:
+                counter.used += charge
+                self.dirty_counters.add(counter.name)
+        reservation.claims = left
+        if left:
+            self.dirty_open.add(call_id)
+        else:
+            self.close(call_id)
+
+    def release(self, call_id: str) -> None:
+        """Give back everything the call holds: it never reached the provider."""
+        self.settle(call_id, _NOTHING)
+        self.close(call_id)
+
+    def close(self, call_id: str) -> None:
+        """Forget a reservation whose claims are all settled."""
+        if self.open.pop(call_id, None) is not None:
+            self.dirty_open.discard(call_id)
+            self.closed.add(call_id)
+
+    def hold_open(self, call_id: str, now: int) -> None:
+        """Keep a call on file while it is out, even if no limit applies to it."""
+        self.open.setdefault(call_id, Reservation(call_id, now))
+        self.dirty_open.add(call_id)
+
+    def usage(self, limit: Limit, now: int) -> tuple[int, int, int, int | None]:
+        """``(used, reserved, start, end)`` of a limit's window at ``now``, without opening one."""
+        found = self.counters.get(limit.counter)
+        if found is None:
+            start, end = window(limit.period, now, now) if limit.period else (now, None)
+            return 0, 0, start, end
+        counter = self.counter(limit, now)
+        return counter.used, counter.reserved, counter.start, counter.end
+
+    def _hold(self, claim: Claim, amount: int) -> None:
+        counter = self.counters.get(claim.counter)
+        if counter is not None and counter.start == claim.start:
+            counter.reserved += amount
+
+
+_COUNTED = frozenset({"requests", "concurrent"})
+"""Units of which a call takes exactly one: there is no "last one that may overshoot"."""
+
+_NOTHING: Mapping[Unit, int] = {"usd": 0, "requests": 0, "tokens": 0, "concurrent": 0}

@@ -1,0 +1,106 @@
+"""The record of a call: the one shape that ``audit.jsonl``, the table ``calls`` and every export share."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from sluicegate.call import NANO, Call, Outcome, Usage
+from sluicegate.windows import iso
+
+Record = dict[str, Any]
+
+COLUMNS: dict[str, type] = {
+    "id": str,
+    "started_at": str,
+    "latency_ms": int,
+    "ttft_ms": int,
+    "virtual_key_id": str,
+    "user_id": str,
+    "team_id": str,
+    "customer_id": str,
+    "project_id": str,
+    "session_id": str,
+    "agent_id": str,
+    "provider": str,
+    "model_requested": str,
+    "model_served": str,
+    "stream": int,
+    "status": int,
+    "outcome": str,
+    "reason": str,
+    "input_tokens": int,
+    "output_tokens": int,
+    "cache_read_tokens": int,
+    "cache_write_5m_tokens": int,
+    "cache_write_1h_tokens": int,
+    "cost_usd": str,
+    "cost_nano": int,
+    "estimated": int,
+    "policy_revision": str,
+    "request_bytes": int,
+    "response_bytes": int,
+    "user_agent": str,
+    "path": str,
+    "web_search_requests": int,
+}
+"""Column name to type, in order. Times are ISO 8601 UTC with milliseconds, durations milliseconds."""
+
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+)
+
+
+def usd(nano: int) -> str:
+    """Nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
+    text = format(Decimal(nano) / NANO, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def record_of(call: Call, now: int) -> Record:
+    """The call as one flat record, complete whatever its ending; fields that do not apply are None."""
+    who, usage, facts = call.principal, call.usage or Usage(), call.facts
+    policy = call.policy
+    return {
+        "id": call.id,
+        "started_at": iso(call.started_at),
+        "latency_ms": max(0, now - call.started_at),
+        "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
+        "virtual_key_id": who.virtual_key_id if who else None,
+        "user_id": call.attribution.get("user_id") or (who.user_id if who else None),
+        "team_id": who.team_id if who else None,
+        "customer_id": who.customer_id if who else None,
+        "project_id": who.project_id if who else None,
+        "session_id": call.session_id,
+        "agent_id": call.agent_id,
+        "provider": call.provider,
+        "model_requested": facts.model if facts else None,
+        "model_served": usage.model,
+        "stream": int(facts.stream) if facts else 0,
+        "status": call.status,
+        "outcome": (call.outcome or Outcome.FAILED).value,
+        "reason": call.deny.reason.value if call.deny else None,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cost_usd": usd(call.cost_nano),
+        "cost_nano": call.cost_nano,
+        "estimated": int(usage.estimated),
+        "policy_revision": getattr(policy, "revision", None),
+        "request_bytes": call.request_bytes,
+        "response_bytes": call.response_bytes,
+        "user_agent": call.user_agent,
+        "path": call.path,
+        "web_search_requests": usage.web_search_requests,
+    }
+
+
+def tokens(record: Record) -> int:
+    """All tokens of a record: what its token limits were charged."""
+    return sum(int(record.get(name) or 0) for name in TOKEN_COLUMNS)

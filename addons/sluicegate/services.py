@@ -1,0 +1,270 @@
+"""Everything the chain shares, opened once per gateway: policy, prices, ledger, store, journal, clock.
+
+``Services`` owns the state folder while it is open, and is where "if it cannot be written, nothing may pass" is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hmac
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sluicegate.call import Outcome
+from sluicegate.journal import Journal
+from sluicegate.ledger import Ledger
+from sluicegate.policy import Policy
+from sluicegate.pricing import Prices
+from sluicegate.records import Record, tokens
+from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
+from sluicegate.watch import PolicySource
+
+logger = logging.getLogger("sluicegate")
+
+BUSY_WAIT = 0.05
+"""Seconds a call waits, awaited, for somebody else's database lock before it is refused."""
+
+
+class StateError(Exception):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+def wall_clock() -> int:
+    """Epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Services:
+    """The open state folder and policy of one running gateway."""
+
+    def __init__(
+        self,
+        policy_path: Path,
+        state_dir: Path,
+        env: Mapping[str, str],
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
+        self.clock = clock
+        self.env = env
+        self.source = PolicySource(policy_path, env, clock)
+        self.state_dir = state_dir
+        self.prices = Prices.load(_beside(policy_path, "prices.yaml"))
+        self._lock = _own(state_dir)
+        self.admin_token, self.admin_token_is_new = _admin_token(state_dir, env)
+        self.ledger = Ledger()
+        self.store = Store(state_dir / FILENAME)
+        self.store.load(self.ledger)
+        self.journal = Journal(state_dir / "audit.jsonl")
+        self.recovered = recover(self.store, self.journal, self.ledger)
+        self.audit_error: str | None = None
+        self.store_error: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = threading.Event()
+        self._housekeeper: threading.Thread | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force now."""
+        return self.source.current
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def commit(self) -> None:
+        """Put everything pending on disk before the caller goes on. Waits at most 50 ms for a foreign lock.
+
+        Raises StoreError when it cannot be written; what is pending stays pending.
+        """
+        deadline = time.monotonic() + BUSY_WAIT
+        while True:
+            try:
+                self.flush()
+            except StoreBusy:
+                if time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(0.004)
+            else:
+                return
+
+    def flush(self) -> None:
+        """Write what is pending now. Raises StoreError."""
+        if not self.store.pending(self.ledger):
+            return
+        try:
+            self.store.flush(self.ledger)
+        except StoreError as e:
+            if not isinstance(e, StoreBusy) and self.store_error is None:
+                logger.error("the ledger cannot be written, calls are refused: %s", e)
+            self.store_error = str(e)
+            raise
+        if self.store_error is not None:
+            self.store_error = None
+            logger.warning("the ledger can be written again")
+
+    def flush_soon(self, delay: float = 0.01) -> None:
+        """Write what is pending within ``delay`` seconds, unless a commit takes it along before."""
+        if self._timer is None and not self._closed.is_set():
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            self.flush()
+        except StoreError:
+            self.flush_soon(0.05)
+
+    def record(self, record: Record) -> None:
+        """Put a finished call on record: its line now, its row with the next transaction."""
+        self.store.rows.append(record)
+        try:
+            self.journal.append(record)
+        except OSError as e:
+            if self.audit_error is None:
+                logger.error("audit.jsonl cannot be written: %s", e.strerror)
+            self.audit_error = e.strerror or "cannot be written"
+        else:
+            self.audit_error = None
+
+    def audit_ready(self) -> bool:
+        """Whether records can be written; tries to write what an earlier failure left behind."""
+        if self.audit_error is not None:
+            try:
+                self.journal.catch_up()
+            except OSError:
+                return False
+            self.audit_error = None
+            logger.warning("audit.jsonl can be written again")
+        return True
+
+    def is_admin(self, token: str) -> bool:
+        """Whether this is the admin token, compared in constant time."""
+        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.admin_token.encode())
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin watching the policy and looking after the database, each in a thread of its own."""
+        self.source.start()
+        if self._housekeeper is None:
+            self._housekeeper = threading.Thread(target=self._keep_house, name="sluicegate-housekeeping", daemon=True)
+            self._housekeeper.start()
+
+    def _keep_house(self) -> None:
+        import sqlite3
+
+        while not self._closed.wait(2.0):
+            wal = self.state_dir / f"{FILENAME}-wal"
+            try:
+                if wal.stat().st_size > 1 << 20:
+                    conn = sqlite3.connect(self.state_dir / FILENAME, timeout=0.05)
+                    try:
+                        conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    finally:
+                        conn.close()
+            except (OSError, sqlite3.Error):
+                continue
+
+    def close(self) -> None:
+        """Write what is left, note that journal and table agree, and let the folder go."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.source.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self.flush()
+            if self.audit_ready():
+                self.store.mark(journal_offset=self.journal.size, calls_rowid=self.store.last_rowid())
+        except (StoreError, OSError):
+            logger.exception("the last settlements could not be written; they are in audit.jsonl")
+        self.store.close()
+        self.journal.close()
+        os.close(self._lock)
+
+
+def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
+    """Complete what a crash left half-done, before the first call. Returns counts by what was done.
+
+    A journal line without a row is a settlement the database missed: it is booked now. A reservation left after that
+    is a call cut off mid-way: it is charged what its draft says and put on record as ``interrupted``. A row without a
+    line gets its line. Each step is idempotent, so a crash during recovery is only another crash.
+    """
+    cut = journal.mend()
+    lines = {r["id"]: r for r in journal.since(store.marked("journal_offset"))}
+    known = store.known(lines)
+    missed = [r for i, r in lines.items() if i not in known]
+    for record in missed:
+        _book(ledger, record)
+    store.rows.extend(missed)
+
+    drafts = store.drafts()
+    interrupted = []
+    for call_id in list(ledger.open):
+        draft = drafts.get(call_id) or {}
+        if "id" in draft:
+            draft |= {"outcome": Outcome.INTERRUPTED.value, "estimated": 1, "latency_ms": None}
+            interrupted.append(draft)
+            _book(ledger, draft)
+        else:
+            ledger.release(call_id)
+    store.rows.extend(interrupted)
+    unwritten = [r for r in store.rows_since(store.marked("calls_rowid")) if r["id"] not in lines]
+    for record in (*unwritten, *interrupted):
+        journal.append(record)
+    store.flush(ledger)
+    store.mark(journal_offset=journal.size, calls_rowid=store.last_rowid())
+    return {"torn_bytes": cut, "replayed": len(missed), "interrupted": len(interrupted), "rewritten": len(unwritten)}
+
+
+def _book(ledger: Ledger, record: Record) -> None:
+    refused = record.get("outcome") == Outcome.DENIED.value
+    amounts = {"usd": record.get("cost_nano") or 0, "tokens": tokens(record), "requests": 1, "concurrent": 0}
+    ledger.settle(record["id"], {} if refused else amounts)  # type: ignore[arg-type]
+    ledger.release(record["id"])
+
+
+def _own(state_dir: Path) -> int:
+    """Create the folder for this user alone and lock it. Raises StateError if another gateway has it."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state_dir.chmod(0o700)
+        fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise StateError(f"the state folder {state_dir} cannot be used: {e.strerror}") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(fd)
+        raise StateError(
+            f"another gateway is using the state folder {state_dir}: stop it, or give this one its own state_dir"
+        ) from e
+    return fd
+
+
+def _admin_token(state_dir: Path, env: Mapping[str, str]) -> tuple[str, bool]:
+    if given := env.get("SLUICEGATE_ADMIN_TOKEN"):
+        return given, False
+    path = state_dir / "admin-token"
+    try:
+        kept = path.read_text().strip()
+        if kept:
+            return kept, False
+    except FileNotFoundError:
+        pass
+    token = secrets.token_urlsafe(32)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(token + "\n")
+    return token, True
+
+
+def _beside(policy_path: Path, name: str) -> Path | None:
+    folder = policy_path if policy_path.is_dir() else policy_path.parent
+    return path if (path := folder / name).is_file() else None

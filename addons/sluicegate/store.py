@@ -1,0 +1,266 @@
+"""Where money and records lie: one SQLite file, WAL, readable by anyone who may while the gateway runs.
+
+``Store.flush`` writes everything that is pending in ONE transaction: counters, reservations opened and closed, and the
+rows of the calls that closed them. That is why money and record can never differ.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlite_utils
+
+from sluicegate.estimate import Learned
+from sluicegate.ledger import Claim, Counter, Ledger, Reservation
+from sluicegate.records import COLUMNS, Record
+
+FILENAME = "sluicegate.db"
+
+
+class StoreError(Exception):
+    """The database cannot be used: unreadable, full, locked for good, or written by a newer version."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds the write lock right now; trying again soon may succeed."""
+
+
+class Store:
+    """The gateway's own connection. Never waits for a lock: callers decide how long they can."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Record] = []
+        self.refusals: dict[tuple[str, str, str], int] = {}
+        self.connections: list[dict[str, Any]] = []
+        self.learned: dict[str, Learned] = {}
+        self.dirty_models: set[str] = set()
+        self._drafts: dict[str, Record] = {}
+        try:
+            self._conn = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
+            path.chmod(0o600)
+            self._conn.execute("PRAGMA journal_mode=WAL")
+            self._conn.execute("PRAGMA synchronous=NORMAL")
+            migrate(self._conn)
+            # From here on a lock is somebody else's, and waiting for it inside a hook would stop every call.
+            self._conn.execute("PRAGMA busy_timeout=0")
+            # Housekeeping checkpoints in a thread; one inside a hook would cost a call milliseconds.
+            self._conn.execute("PRAGMA wal_autocheckpoint=0")
+        except sqlite3.Error as e:
+            raise StoreError(f"{path}: {e}") from e
+
+    def load(self, ledger: Ledger) -> None:
+        """Fill the ledger with what is on file, calls that were in flight included."""
+        for name, anchor, start, end, used in self._conn.execute(
+            "SELECT name, anchor, window_start, window_end, used FROM counters"
+        ):
+            ledger.counters[name] = Counter(name, anchor, start, end, used)
+        for call_id, at, claims, _ in self._conn.execute("SELECT call_id, at, claims, draft FROM reservations"):
+            held = [Claim(*claim) for claim in orjson.loads(claims)]
+            ledger.open[call_id] = Reservation(call_id, at, held)
+            for claim in held:
+                counter = ledger.counters.get(claim.counter)
+                if counter is not None and counter.start == claim.start:
+                    counter.reserved += claim.amount
+        for model, *values in self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models"):
+            self.learned[model] = Learned(*values)
+
+    def drafts(self) -> dict[str, Record]:
+        """By call id, the record each open reservation would have if its call had ended when it was last written."""
+        return {i: orjson.loads(d) for i, d in self._conn.execute("SELECT call_id, draft FROM reservations")}
+
+    def draft(self, call_id: str, record: Record) -> None:
+        """What to put on record for this call, should the process die before it ends."""
+        self._drafts[call_id] = record
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Which of these calls are in the table ``calls``."""
+        found: set[str] = set()
+        batch = list(ids)
+        for i in range(0, len(batch), 500):
+            part = batch[i : i + 500]
+            marks = ",".join("?" * len(part))
+            found.update(r[0] for r in self._conn.execute(f"SELECT id FROM calls WHERE id IN ({marks})", part))  # noqa: S608
+        return found
+
+    def rows_since(self, rowid: int) -> list[Record]:
+        """Rows of ``calls`` after a rowid, oldest first."""
+        names = list(COLUMNS)
+        sql = f"SELECT {','.join(names)} FROM calls WHERE rowid > ? ORDER BY rowid"  # noqa: S608
+        return [dict(zip(names, row, strict=True)) for row in self._conn.execute(sql, (rowid,))]
+
+    def mark(self, **marks: int) -> None:
+        """Remember integers under names, such as up to where journal and table were last found to agree."""
+        self._conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(marks.items()))
+
+    def marked(self, name: str) -> int:
+        """A remembered integer, 0 if there is none."""
+        row = self._conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def last_rowid(self) -> int:
+        """The newest row's rowid in ``calls``."""
+        return int(self._conn.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+
+    def pending(self, ledger: Ledger) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            ledger.dirty_open
+            or ledger.dirty_counters
+            or ledger.closed
+            or self.rows
+            or self.refusals
+            or self.connections
+            or self.dirty_models
+        )
+
+    def flush(self, ledger: Ledger) -> None:
+        """Write all that is pending in one transaction. Raises StoreBusy or StoreError, and then nothing is lost."""
+        run = self._conn
+        try:
+            run.execute("BEGIN IMMEDIATE")
+            try:
+                self._write(ledger)
+                run.execute("COMMIT")
+            except BaseException:
+                if run.in_transaction:
+                    run.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as e:
+            kind = (
+                StoreBusy if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else StoreError
+            )
+            raise kind(f"{self.path}: {e}") from e
+        except sqlite3.Error as e:
+            raise StoreError(f"{self.path}: {e}") from e
+        for call_id in ledger.closed:
+            self._drafts.pop(call_id, None)
+        ledger.dirty_counters.clear()
+        ledger.dirty_open.clear()
+        ledger.closed.clear()
+        self.rows.clear()
+        self.refusals.clear()
+        self.connections.clear()
+        self.dirty_models.clear()
+
+    def _write(self, ledger: Ledger) -> None:
+        run = self._conn
+        counters, opened = ledger.counters, ledger.open
+        if ledger.dirty_counters:
+            run.executemany(
+                "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?)",
+                [
+                    (c.name, c.anchor, c.start, c.end, c.used)
+                    for c in (counters[name] for name in ledger.dirty_counters if name in counters)
+                ],
+            )
+        if ledger.closed:
+            run.executemany("DELETE FROM reservations WHERE call_id = ?", [(i,) for i in ledger.closed])
+        if ledger.dirty_open:
+            run.executemany(
+                "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?)",
+                [
+                    (
+                        r.call_id,
+                        r.at,
+                        orjson.dumps([(c.counter, c.unit, c.start, c.amount) for c in r.claims]).decode(),
+                        orjson.dumps(self._drafts.get(r.call_id, {})).decode(),
+                    )
+                    for r in (opened[i] for i in ledger.dirty_open if i in opened)
+                ],
+            )
+        if self.rows:
+            run.executemany(_INSERT_CALL, [tuple(row.get(name) for name in COLUMNS) for row in self.rows])
+        if self.refusals:
+            run.executemany(
+                "INSERT INTO refusals VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (minute, source, reason) DO UPDATE SET count = count + excluded.count",
+                [(*key, count) for key, count in self.refusals.items()],
+            )
+        if self.connections:
+            run.executemany(
+                _INSERT_CONNECTION, [tuple(row.get(n) for n in CONNECTION_COLUMNS) for row in self.connections]
+            )
+        if self.dirty_models:
+            run.executemany(
+                "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)",
+                [
+                    (m, lesson.tokens_per_byte, lesson.output_tokens, lesson.samples)
+                    for m, lesson in ((m, self.learned[m]) for m in self.dirty_models)
+                ],
+            )
+
+    def close(self) -> None:
+        """Close the connection, leaving a small WAL behind."""
+        try:
+            self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass
+        self._conn.close()
+
+
+CONNECTION_COLUMNS: dict[str, type] = {
+    "id": str,
+    "started_at": str,
+    "latency_ms": int,
+    "virtual_key_id": str,
+    "user_id": str,
+    "source": str,
+    "host": str,
+    "port": int,
+    "request_bytes": int,
+    "response_bytes": int,
+    "outcome": str,
+    "reason": str,
+}
+"""A tunnelled or refused connection to a host that is not a provider's."""
+
+_INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
+_INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
+
+
+def _first(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    calls.create(COLUMNS, pk="id")
+    calls.create_index(["started_at"])
+    calls.create_index(["virtual_key_id", "started_at"])
+    for name, columns, pk in (
+        ("counters", {"name": str, "anchor": int, "window_start": int, "window_end": int, "used": int}, "name"),
+        ("reservations", {"call_id": str, "at": int, "claims": str, "draft": str}, "call_id"),
+        ("models", {"model": str, "tokens_per_byte": float, "output_tokens": float, "samples": int}, "model"),
+        ("meta", {"name": str, "value": int}, "name"),
+        ("refusals", {"minute": str, "source": str, "reason": str, "count": int}, ("minute", "source", "reason")),
+        ("connections", CONNECTION_COLUMNS, "id"),
+    ):
+        table: Any = db[name]
+        table.create(columns, pk=pk)
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first,)
+"""Forward steps; the file's ``user_version`` counts how many it has taken."""
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Bring a database to this version, each step in one transaction. Raises StoreError for a newer file."""
+    version = conn.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the database is of version {version}, this gateway knows {len(MIGRATIONS)}: run the newer sluicegate"
+        )
+    db = sqlite_utils.Database(conn)
+    for step in MIGRATIONS[version:]:
+        version += 1
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            step(db)
+            conn.execute(f"PRAGMA user_version = {version}")
+            if conn.in_transaction:
+                conn.execute("COMMIT")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
