@@ -18,8 +18,10 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import ConnectionState
 
-from sluicegate.call import Call, Deny, Reason, RequestFacts
+from sluicegate import estimate
+from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
 from sluicegate.policy import PolicyError
 from sluicegate.providers import PROVIDERS
 from sluicegate.refusals import render
@@ -51,6 +53,18 @@ def declare_options(loader: Loader) -> None:
     )
 
 
+class Addon:
+    """What every addon of the chain shares: the options it may read, declared by each so that each works alone."""
+
+    def load(self, loader: Loader) -> None:
+        """mitmproxy: declare options."""
+        declare_options(loader)
+
+    def running(self) -> None:
+        """mitmproxy: the proxy is up; open the services now, so that a bad policy is known before the first call."""
+        services()
+
+
 def services() -> Services:
     """The gateway's services, opened by whoever asks first. Raises OptionsError when they cannot be."""
     global _services
@@ -63,6 +77,7 @@ def services() -> Services:
             raise exceptions.OptionsError(str(e)) from e
         # The agent's shell may be a child of whoever started us; a token it could read would not be a secret.
         os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
+        _services.start()
     return _services
 
 
@@ -111,7 +126,9 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     if call.facts is None:
         encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
+            deny(
+                flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported")
+            )
             return None
         read = PROVIDERS[call.provider].read_request(flow.request.raw_content or b"", flow.request.path)
         if isinstance(read, str):
@@ -119,6 +136,36 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
             return None
         call.facts = read
     return call.facts
+
+
+def expected_of(call: Call, facts: RequestFacts) -> Usage:
+    """What this call will probably use, estimated once from its size and what its model's calls have taught."""
+    if call.expected_usage is None:
+        call.expected_usage = estimate.expected(facts, services().store.learned.get(facts.model))
+    return call.expected_usage
+
+
+def left_for_upstream(flow: http.HTTPFlow) -> bool:
+    """Whether the request has been put on a connection to the provider: from then on it may cost money."""
+    call = call_of(flow)
+    if call is None or not call.cleared or call.deny is not None:
+        return False
+    server = flow.server_conn
+    up = server.timestamp_tls_setup if flow.request.scheme == "https" else server.timestamp_tcp_setup
+    return up is not None
+
+
+def outcome_of(flow: http.HTTPFlow) -> Outcome:
+    """How the flow ended, seen from its ``response`` or ``error`` hook."""
+    call = call_of(flow)
+    if call is not None and call.deny is not None:
+        return Outcome.DENIED
+    if flow.error is not None:
+        gone = not flow.client_conn.state & ConnectionState.CAN_READ
+        return Outcome.CANCELLED if gone else Outcome.FAILED
+    if flow.response is None or flow.response.status_code >= 400 or (call is not None and call.upstream_error):
+        return Outcome.FAILED
+    return Outcome.COMPLETED
 
 
 def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
@@ -143,7 +190,9 @@ def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     def failed(flow: http.HTTPFlow) -> None:
         logger.exception("%s failed; the call is refused", hook.__qualname__)
-        deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again"))
+        deny(
+            flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again")
+        )
 
     if inspect.iscoroutinefunction(hook):
 

@@ -6,6 +6,7 @@ nano-dollars, durations on the wire are milliseconds. Nothing here has behaviour
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -160,8 +161,13 @@ class Call:
     deny: Deny | None = None
     usage: Usage | None = None
     usage_final: bool = False
+    on_usage: Callable[[Usage], None] | None = None
+    """Called once, when the first usage of a stream is known, long before its end."""
+    upstream_error: str | None = None
+    """What went wrong inside an answer that began well: an error event, or an end before its time."""
     expected_usage: Usage | None = None
     """The estimate made at admission, charged when nothing better is ever known."""
+    expected_nano: int = 0
     cost_nano: int = 0
     settled: bool = False
     recorded: bool = False

@@ -19,6 +19,7 @@ from pathlib import Path
 from sluicegate.call import Outcome
 from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
+from sluicegate.metrics import Metrics
 from sluicegate.policy import Policy
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
@@ -65,6 +66,7 @@ class Services:
         self.recovered = recover(self.store, self.journal, self.ledger)
         self.audit_error: str | None = None
         self.store_error: str | None = None
+        self.metrics = Metrics(self)
         self._timer: asyncio.TimerHandle | None = None
         self._closed = threading.Event()
         self._housekeeper: threading.Thread | None = None

@@ -1,0 +1,179 @@
+"""Budgets: money reserved before the call at every level, settled exactly once after it, whatever the ending."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from adapter import (
+    Addon,
+    call_of,
+    deny,
+    enforcing,
+    ensure_call,
+    expected_of,
+    facts_of,
+    left_for_upstream,
+    observing,
+    services,
+)
+from mitmproxy import http
+from sluicegate import estimate
+from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
+from sluicegate.ledger import Exhausted
+from sluicegate.policy import Policy
+from sluicegate.records import record_of
+from sluicegate.refusals import budget_message
+from sluicegate.services import Services
+from sluicegate.store import StoreError
+
+
+def refusal(full: Exhausted, now: int) -> Deny:
+    """The exhausted budget in words and numbers: used with what is in flight, then the limit."""
+    limit = full.limit
+    used = full.used + (full.asked if limit.hard else 0)
+    return Deny(
+        Reason.BUDGET_EXCEEDED,
+        budget_message(limit, full.used, full.asked if limit.hard else None, full.resets_at),
+        scope=f"{limit.scope_kind}/{limit.scope_id}",
+        limit=limit.maximum,
+        used=used,
+        resets_at=full.resets_at,
+        retry_after=None if full.resets_at is None else max(1, -(-(full.resets_at - now) // 1000)),
+    )
+
+
+class Budget(Addon):
+    """Reserves, raises and settles; the call is on disk before it leaves."""
+
+    @enforcing
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the request is complete; hold its money under every budget, or refuse it naming the first."""
+        call = ensure_call(flow)
+        if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+            return
+        facts = facts_of(flow, call)
+        if facts is None:
+            return
+        house = services()
+        refused = self.reserve(house, call, facts, call.policy)
+        if refused is None:
+            try:
+                await house.commit()
+            except StoreError:
+                refused = Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+        if refused is not None:
+            house.ledger.release(call.id)
+            deny(flow, refused)
+
+    def reserve(self, house: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+        """Hold the call's money in memory; None means it is admitted."""
+        now = house.clock()
+        limits = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit == "usd"]
+        expected = expected_of(call, facts)
+        cost = price(house, policy, expected, facts.model, call.started_at)
+        if cost is None:
+            if limits:
+                return Deny(
+                    Reason.MODEL_UNPRICED,
+                    f"Model '{facts.model}' has no known price, so it cannot be charged to a budget; add it to prices.yaml",
+                )
+            cost = 0
+        bound = self.bound(house, policy, facts, call.started_at, cost) if any(x.hard for x in limits) else cost
+        if bound is None:
+            return Deny(Reason.BUDGET_EXCEEDED, f"Model '{facts.model}' has no known worst case under a hard budget")
+        full = house.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now)
+        if full is not None:
+            return refusal(full, now)
+        call.expected_nano = cost
+        self.draft(house, call, expected, cost)
+
+        def known(usage: Usage) -> None:
+            real = replace(usage, output_tokens=max(usage.output_tokens, expected.output_tokens), estimated=True)
+            likely = price(house, policy, real, facts.model, call.started_at)
+            if likely is not None:
+                house.ledger.raise_to(call.id, {"usd": likely, "tokens": real.total_tokens})
+                call.expected_nano = likely
+                self.draft(house, call, real, likely)
+                house.flush_soon()
+
+        call.on_usage = known
+        return None
+
+    def bound(self, house: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
+        """The most this call can cost, nano-dollars; never less than what it is expected to."""
+        worst = estimate.bound(facts, house.prices.context_window(facts.model, at))
+        most = price(house, policy, worst, facts.model, at)
+        return None if most is None else max(most, cost)
+
+    def draft(self, house: Services, call: Call, usage: Usage, cost: int) -> None:
+        """Leave word of what the call will be charged if the process dies before it ends."""
+        rough = replace(call, usage=usage, cost_nano=cost, outcome=Outcome.INTERRUPTED)
+        house.store.draft(call.id, record_of(rough, call.started_at))
+        house.ledger.hold_open(call.id, call.started_at)
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the call is over."""
+        self.settle(flow)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the client left, or the provider did."""
+        self.settle(flow)
+
+    def settle(self, flow: http.HTTPFlow) -> None:
+        """Charge what the call really cost, once."""
+        call = call_of(flow)
+        if call is None or call.settled or call.kind != "messages" or not isinstance(call.policy, Policy):
+            return
+        call.settled = True
+        house = services()
+        if not left_for_upstream(flow):
+            house.ledger.release(call.id)
+        else:
+            charge(house, call, call.policy, answered=flow.response.status_code if flow.response else None)
+            house.ledger.settle(call.id, {"usd": call.cost_nano})
+            house.ledger.close(call.id)
+        house.flush_soon()
+
+
+def charge(house: Services, call: Call, policy: Policy, answered: int | None) -> None:
+    """Make the call's usage and cost final. ``answered`` is the upstream status, None if none came."""
+    facts, expected = call.facts, call.expected_usage
+    if facts is None or expected is None or (answered is not None and answered >= 400):
+        call.usage = None
+        return
+    if call.usage is None:
+        # Answered, but not in a way we can read: its reservation. Not answered at all: its input.
+        readable = expected if answered is not None else replace(expected, output_tokens=0)
+        call.usage = replace(readable, estimated=True)
+    elif not call.usage.estimated:
+        learn(house, facts, call.usage)
+    cost = price(house, policy, call.usage, facts.model, call.started_at)
+    if cost is None:
+        # The provider served a model nobody has a price for: what was asked for is the best there is.
+        cost = call.expected_nano
+        call.usage.estimated = True
+    call.cost_nano = cost
+
+
+def learn(house: Services, facts: RequestFacts, usage: Usage) -> None:
+    """Let the model's next estimates profit from what this call really used."""
+    if facts.images or facts.adds_input or not facts.text_bytes:
+        return
+    lesson = house.store.learned.get(facts.model) or estimate.Learned()
+    house.store.learned[facts.model] = lesson.update(usage, facts.text_bytes)
+    house.store.dirty_models.add(facts.model)
+
+
+def price(house: Services, policy: Policy, usage: Usage, model: str, at: int) -> int | None:
+    """Nano-dollars for a usage; an unpriced model costs the policy's fallback price, or None where it denies."""
+    cost = house.prices.cost(usage, model, at)
+    if cost is None and usage.model is not None:
+        cost = house.prices.cost(replace(usage, model=None), model, at)
+    if cost is None and policy.unpriced == "fallback" and policy.fallback_price:
+        cost = policy.fallback_price.cost(usage)
+    return cost
+
+
+addons = [Budget()]

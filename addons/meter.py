@@ -1,0 +1,118 @@
+"""Meter: reads usage on the side while an answer streams by. Sole owner of ``flow.response.stream``.
+
+Every piece leaves in the hook that received it, unchanged; nothing is held, merged or split. An exception in a stream
+callback would cost the client that piece, so the tap never raises.
+"""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakKeyDictionary
+
+from adapter import Addon, call_of, ensure_call, observing, services
+from mitmproxy import http
+from sluicegate.call import Call, Usage
+from sluicegate.decode import Decoder
+from sluicegate.estimate import delivered_tokens
+from sluicegate.providers import PROVIDERS
+from sluicegate.sse import SseParser
+
+logger = logging.getLogger("sluicegate")
+
+JSON_LIMIT = 64 << 20
+"""Bytes of a plain answer kept to read its usage from; beyond that the call is charged its estimate."""
+
+
+class Tap:
+    """One answer's stream callback: counts bytes, decodes a copy, and keeps the usage known so far."""
+
+    def __init__(self, call: Call, response: http.Response) -> None:
+        self.call = call
+        self.clock = services().clock
+        self.reader = PROVIDERS[call.provider].usage_reader()
+        self.metered = call.kind == "messages" and response.status_code < 400
+        self.decoder = Decoder(response.headers.get("content-encoding", ""))
+        self.sse = SseParser() if "event-stream" in response.headers.get("content-type", "") else None
+        self.body = bytearray()
+        self.broken = not self.decoder.readable
+
+    def __call__(self, chunk: bytes) -> bytes:
+        """mitmproxy: a piece of the answer; the very same piece is returned. ``b""`` ends the body."""
+        try:
+            self.read(chunk)
+        except Exception:
+            if not self.broken:
+                logger.exception("usage of %s cannot be read; it will be charged its estimate", self.call.id)
+            self.broken = True
+        return chunk
+
+    def read(self, chunk: bytes) -> None:
+        """Take note of a piece."""
+        call = self.call
+        if call.first_byte_at is None:
+            call.first_byte_at = self.clock()
+        call.response_bytes += len(chunk)
+        if not self.metered or self.broken or not chunk:
+            return
+        plain = self.decoder.feed(chunk)
+        if self.sse is None:
+            self.body += plain
+            self.broken = len(self.body) > JSON_LIMIT
+            return
+        started = self.reader.message_started
+        for event, data in self.sse.feed(plain):
+            self.reader.feed_event(event, data)
+        if self.reader.message_started and not started and call.on_usage and self.reader.usage:
+            call.on_usage(self.reader.usage)
+
+    def finish(self) -> Usage | None:
+        """What the answer says it used, completed by what was delivered if it was cut; None if it cannot be read."""
+        if not self.metered or self.broken or not self.decoder.readable:
+            return None
+        if self.sse is None:
+            self.reader.read_json(bytes(self.body + self.decoder.flush()))
+            return self.reader.usage
+        for event, data in self.sse.flush():
+            self.reader.feed_event(event, data)
+        usage, facts = self.reader.usage, self.call.facts
+        self.call.upstream_error = self.reader.error or (None if self.reader.finished else "ended before its time")
+        if usage is not None and not self.reader.finished:
+            delivered = delivered_tokens(self.reader.delivered_bytes, facts.max_tokens if facts else None)
+            usage.output_tokens = max(usage.output_tokens, delivered)
+            usage.estimated = True
+        return usage
+
+
+class Meter(Addon):
+    """Puts a tap on every answer of a provider and finishes its usage before anyone settles."""
+
+    def __init__(self) -> None:
+        self.taps: WeakKeyDictionary[http.HTTPFlow, Tap] = WeakKeyDictionary()
+
+    @observing
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the answer begins; from here on its bytes pass through the tap."""
+        call = ensure_call(flow)
+        if call is None or call.deny is not None or flow.response is None:
+            return
+        tap = self.taps[flow] = Tap(call, flow.response)
+        flow.response.stream = tap
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the answer is complete."""
+        self.finish(flow)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the client left, or the provider did."""
+        self.finish(flow)
+
+    def finish(self, flow: http.HTTPFlow) -> None:
+        """Make the call's usage final, once."""
+        call, tap = call_of(flow), self.taps.pop(flow, None)
+        if call is not None and tap is not None:
+            call.usage = tap.finish()
+
+
+addons = [Meter()]

@@ -1,0 +1,102 @@
+"""Rate limits: calls, tokens and calls in flight, exact at admission.
+
+The slot is taken here and given back if a later check refuses the call; tokens are held by estimate and trued up to
+what the provider reports.
+"""
+
+from __future__ import annotations
+
+from adapter import (
+    Addon,
+    call_of,
+    deny,
+    enforcing,
+    ensure_call,
+    expected_of,
+    facts_of,
+    left_for_upstream,
+    observing,
+    services,
+)
+from mitmproxy import http
+from sluicegate.call import Call, Deny, Reason, Unit
+from sluicegate.ledger import Exhausted
+from sluicegate.policy import Policy
+from sluicegate.refusals import rate_message
+
+REASONS: dict[Unit, Reason] = {
+    "requests": Reason.REQUEST_LIMITED,
+    "tokens": Reason.TOKEN_LIMITED,
+    "concurrent": Reason.CONCURRENCY_LIMITED,
+}
+
+CONCURRENCY_RETRY = 2
+"""Seconds a client is told to wait for a free slot: calls in flight end at no known time, but soon."""
+
+
+def refusal(full: Exhausted, call: Call, now: int) -> Deny:
+    """The exhausted limit in words and numbers; the count includes the call being refused."""
+    limit = full.limit
+    used = full.used + (1 if limit.unit in ("requests", "concurrent") else 0)
+    wait = CONCURRENCY_RETRY if full.resets_at is None else max(1, -(-(full.resets_at - now) // 1000))
+    return Deny(
+        REASONS[limit.unit],
+        rate_message(limit, used, who=limit.scope_id, retry_after=wait),
+        scope=f"{limit.scope_kind}/{limit.scope_id}",
+        limit=limit.maximum,
+        used=used,
+        resets_at=full.resets_at,
+        retry_after=wait,
+        final=wait > 60,
+    )
+
+
+class RateLimit(Addon):
+    """Takes a slot under every rate limit that applies, or none and a 429."""
+
+    @enforcing
+    def request(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the request is complete; take the slots."""
+        call = ensure_call(flow)
+        if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+            return
+        facts = facts_of(flow, call)
+        if facts is None:
+            return
+        limits = [x for x in call.policy.limits(call.principal, call.provider, facts.model) if x.unit in REASONS]
+        if not limits:
+            return
+        house = services()
+        now = house.clock()
+        expected = expected_of(call, facts).total_tokens
+        full = house.ledger.reserve(call.id, [(x, expected if x.unit == "tokens" else 1) for x in limits], now)
+        if full is not None:
+            deny(flow, refusal(full, call, now))
+        else:
+            house.flush_soon()
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the call is over, well or not."""
+        self.settle(flow)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the call broke off."""
+        self.settle(flow)
+
+    def settle(self, flow: http.HTTPFlow) -> None:
+        """True up tokens and free the slot in flight; a call that never left gives everything back."""
+        call = call_of(flow)
+        if call is None or call.kind != "messages":
+            return
+        ledger = services().ledger
+        if not left_for_upstream(flow):
+            ledger.settle(call.id, {"requests": 0, "tokens": 0, "concurrent": 0})
+            return
+        failed = flow.response is not None and flow.response.status_code >= 400
+        usage = call.usage or (None if failed else call.expected_usage)
+        ledger.settle(call.id, {"requests": 1, "tokens": usage.total_tokens if usage else 0, "concurrent": 0})
+
+
+addons = [RateLimit()]
