@@ -1,0 +1,103 @@
+"""Windows of time: when a limit's period began and when it resets. Pure; times are integer epoch milliseconds UTC."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+SECOND, DAY = 1000, 86_400_000
+_FIXED = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": DAY, "w": 7 * DAY, "M": 30 * DAY, "Y": 365 * DAY}
+_GRAMMAR = re.compile(r"([1-9]\d{0,5})([smhdwMY])")
+_MONDAY = date(2001, 1, 1)
+"""A Monday and a first of January: the origin from which groups of days, weeks, months and years are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A ``reset_duration`` made usable. ``text`` is as written (``1h``, ``1M``, ``never``)."""
+
+    text: str
+    aligned: bool = False
+    timezone: str = "UTC"
+
+
+@lru_cache(maxsize=256)
+def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> Period:
+    """Read a duration: a number and one of s m h d w M Y, or ``never``. Raises ValueError saying what is allowed."""
+    if text != "never" and not _GRAMMAR.fullmatch(text):
+        raise ValueError(f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never")
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError) as e:
+        raise ValueError(f"'{timezone}' is no time zone of the IANA database, such as Europe/Berlin") from e
+    return Period(text, aligned and text != "never", timezone)
+
+
+def window(period: Period, anchor: int, now: int) -> tuple[int, int | None]:
+    """The window ``[start, end)`` that contains ``now``; ``end`` is None where it never resets.
+
+    Not aligned, windows follow each other from ``anchor`` without drift and a month is 30 days. Aligned, they are real
+    days, Monday weeks, months and years of the period's time zone, daylight saving included.
+    """
+    if period.text == "never":
+        return anchor, None
+    count, unit = int(period.text[:-1]), period.text[-1]
+    length = count * _FIXED[unit]
+    if not period.aligned:
+        start = anchor + (now - anchor) // length * length
+        return start, start + length
+    zone = ZoneInfo(period.timezone)
+    if unit in "smh":
+        # Local clock hours: the offset of this moment, so that "every 6 hours" means 0, 6, 12 and 18 o'clock.
+        shift = _offset(now, zone)
+        start = (now + shift) // length * length - shift
+        return start, start + length
+    today = datetime.fromtimestamp(now / 1000, zone).date()
+    first = _first(today, count, unit)
+    return _midnight(first, zone), _midnight(_next(first, count, unit), zone)
+
+
+def _first(today: date, count: int, unit: str) -> date:
+    if unit in "dw":
+        days = count * (7 if unit == "w" else 1)
+        return today - timedelta(days=(today - _MONDAY).days % days)
+    if unit == "M":
+        months = today.year * 12 + today.month - 1
+        months -= (months - _MONDAY.year * 12) % count
+        return date(months // 12, months % 12 + 1, 1)
+    return date(today.year - (today.year - _MONDAY.year) % count, 1, 1)
+
+
+def _next(first: date, count: int, unit: str) -> date:
+    if unit in "dw":
+        return first + timedelta(days=count * (7 if unit == "w" else 1))
+    months = first.year * 12 + first.month - 1 + (count if unit == "M" else 12 * count)
+    return date(months // 12, months % 12 + 1, 1)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    """The day's first moment. Where the clocks skip midnight it is the moment they skip to."""
+    local = datetime(day.year, day.month, day.day, tzinfo=zone)
+    return round(local.astimezone(UTC).timestamp() * 1000)
+
+
+def _offset(now: int, zone: ZoneInfo) -> int:
+    shift = datetime.fromtimestamp(now / 1000, zone).utcoffset()
+    return round(shift.total_seconds() * 1000) if shift is not None else 0
+
+
+def iso(ms: int) -> str:
+    """Epoch milliseconds as ``2026-11-23T21:00:00.000Z``."""
+    seconds, millis = divmod(ms, 1000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{millis:03d}Z"
+
+
+def parse_iso(text: str) -> int:
+    """An ISO 8601 time, UTC where it names no zone, as epoch milliseconds. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
