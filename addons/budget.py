@@ -101,8 +101,11 @@ class Budget(Addon):
 
     def bound(self, house: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
         """The most this call can cost, nano-dollars; never less than what it is expected to."""
-        worst = estimate.bound(facts, house.prices.context_window(facts.model, at))
-        most = price(house, policy, worst, facts.model, at)
+        prices = house.prices
+        worst = estimate.bound(facts, prices.context_window(facts.model, at), prices.max_output(facts.model, at))
+        most = prices.dearest(worst, facts.model, at)
+        if most is None:
+            most = price(house, policy, worst, facts.model, at)
         return None if most is None else max(most, cost)
 
     def draft(self, house: Services, call: Call, usage: Usage, cost: int) -> None:

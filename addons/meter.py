@@ -70,7 +70,7 @@ class Tap:
         if not self.metered or self.broken or not self.decoder.readable:
             return None
         if self.sse is None:
-            self.reader.read_json(bytes(self.body + self.decoder.flush()))
+            self.reader.read_json(bytes(self.body))
             return self.reader.usage
         for event, data in self.sse.flush():
             self.reader.feed_event(event, data)

@@ -41,7 +41,7 @@ def refusal(full: Exhausted, call: Call, now: int) -> Deny:
     wait = CONCURRENCY_RETRY if full.resets_at is None else max(1, -(-(full.resets_at - now) // 1000))
     return Deny(
         REASONS[limit.unit],
-        rate_message(limit, used, who=limit.scope_id, retry_after=wait),
+        rate_message(limit, used, retry_after=wait),
         scope=f"{limit.scope_kind}/{limit.scope_id}",
         limit=limit.maximum,
         used=used,

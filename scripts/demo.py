@@ -175,23 +175,37 @@ class Story:
         answer = self.call("vk-dev-alice", "one more, please")
         self.expect(answer.status == 402, "402, and the client is told not to retry")
         self.expect(answer.headers.get("x-should-retry") == "false", "x-should-retry: false")
-        self.expect("Budget exceeded: VK budget exceeded: 50.00 > 50.00 dollars" in answer.message, "it names the level and the numbers")
+        self.expect(
+            "Budget exceeded: VK budget exceeded: 50.00 > 50.00 dollars" in answer.message,
+            "it names the level and the numbers",
+        )
         self.expect({i: float(r["used_usd"]) for i, r in usage().items()} == after, "and nothing was charged")
 
         self.title("4  A rate limit: three calls an hour for the CI key")
         answers = [self.call("vk-ci", f"run {n}", HAIKU) for n in range(1, 5)]
         self.expect([a.status for a in answers] == [200, 200, 200, 429], "exactly three pass")
         self.expect("(4/3, resets every 1h)" in answers[-1].message, "the fourth is counted and told when to come back")
-        self.expect(answers[-1].headers.get("retry-after", "").isdigit(), f"retry-after: {answers[-1].headers.get('retry-after')} s")
+        self.expect(
+            answers[-1].headers.get("retry-after", "").isdigit(),
+            f"retry-after: {answers[-1].headers.get('retry-after')} s",
+        )
 
         self.title("5  A model the key may not use")
         answer = self.call("vk-ci", "use the big one", MODEL)
-        self.expect(answer.status == 403 and answer.headers.get("x-sluicegate-reason") == "model_blocked", "model_blocked")
+        self.expect(
+            answer.status == 403 and answer.headers.get("x-sluicegate-reason") == "model_blocked", "model_blocked"
+        )
 
     def table(self) -> None:
         """Who has used what."""
         table = Table(title="\nWhat the gateway has on its books", title_justify="left", box=None, header_style="bold")
-        for name, justify in (("scope", "left"), ("used", "right"), ("limit", "right"), ("", "left"), ("resets", "left")):
+        for name, justify in (
+            ("scope", "left"),
+            ("used", "right"),
+            ("limit", "right"),
+            ("", "left"),
+            ("resets", "left"),
+        ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for row in self.gateway.usage().values():
             share = min(1.0, float(row["used_usd"]) / (float(row["limit_usd"]) or 1))
@@ -208,7 +222,9 @@ def main() -> int:
     """Run the demo; 0 only if the story held."""
     parser = argparse.ArgumentParser(description="Play sluicegate's story against a simulated provider.")
     parser.add_argument("--once", action="store_true", help="exit after the story, 0 only if it held")
-    parser.add_argument("--port", type=int, default=None, help="port to listen on (default: 8080, a free one with --once)")
+    parser.add_argument(
+        "--port", type=int, default=None, help="port to listen on (default: 8080, a free one with --once)"
+    )
     options = parser.parse_args()
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-demo-"))

@@ -28,7 +28,9 @@ class Period:
 def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> Period:
     """Read a duration: a number and one of s m h d w M Y, or ``never``. Raises ValueError saying what is allowed."""
     if text != "never" and not _GRAMMAR.fullmatch(text):
-        raise ValueError(f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never")
+        raise ValueError(
+            f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
+        )
     try:
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as e:

@@ -1,0 +1,32 @@
+"""Model names: when a name in a list means the name in a call."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+_DATED = re.compile(r"[-@](20\d{6}|20\d\d-\d\d-\d\d|latest)$")
+_PREFIXES = ("anthropic/", "openai/", "google/", "gemini/", "models/")
+
+
+@lru_cache(maxsize=4096)
+def canonical(model: str) -> str:
+    """Lower case, without provider prefix and without a context-window suffix such as ``[1m]``."""
+    name = model.strip().lower()
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return re.sub(r"\[\d+[km]\]$", "", name)
+
+
+@lru_cache(maxsize=4096)
+def undated(model: str) -> str:
+    """The canonical name without a release date: ``claude-haiku-5-5-20261007`` is ``claude-haiku-5-5``."""
+    return _DATED.sub("", canonical(model))
+
+
+@lru_cache(maxsize=16384)
+def matches(pattern: str, model: str) -> bool:
+    """Whether a list's entry (a name, a name without its date, or a glob) means this model."""
+    want, have = canonical(pattern), canonical(model)
+    return want in ("*", have, undated(have)) or (any(c in want for c in "*?[") and fnmatchcase(have, want))

@@ -1,0 +1,686 @@
+"""Policy: who exists, what each may spend, how fast and with which models, as one frozen snapshot.
+
+A snapshot is swapped whole when the file changes; a call is judged and settled by the one it began with, and its
+``revision`` is on the record. Everything a hook asks for is a look-up, prepared at load.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from sluicegate import schema
+from sluicegate.call import NANO, Principal, Unit, Usage
+from sluicegate.models import canonical, matches
+from sluicegate.providers import PROVIDERS
+from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
+
+NOT_POLICY = ("prices.yaml", "prices.yml")
+"""Files of a policy folder that are read by somebody else."""
+
+
+class PolicyError(Exception):
+    """The policy cannot be used; ``problems`` has all that is wrong with it, one line each in ``str()``."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One cap on one scope. ``maximum`` is nano-dollars or a count; ``period`` None for calls in flight."""
+
+    scope_kind: str
+    scope_id: str
+    label: str
+    unit: Unit
+    maximum: int
+    period: Period | None
+    hard: bool
+    counter: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """A provider's key; ``value`` is None where its source is not set. Its value never shows in a repr."""
+
+    name: str
+    value: str | None = field(repr=False)
+    weight: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as governed: where its calls go, which hosts mean it, its keys and limits."""
+
+    name: str
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    hosts: frozenset[str]
+    keys: tuple[ProviderKey, ...]
+    simulate: bool
+    limits: tuple[Limit, ...]
+
+    @property
+    def base_url(self) -> str:
+        """Where calls are sent, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """What a virtual key may use of one provider; ``allowed_models`` None allows all."""
+
+    provider: str
+    allowed_models: tuple[str, ...] | None
+    weight: float
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualKey:
+    """A virtual key, its place in the hierarchy resolved. Its value is not here."""
+
+    id: str
+    name: str
+    user_id: str | None
+    team_id: str | None
+    customer_id: str | None
+    project_id: str | None
+    is_active: bool
+    expires_at: int | None
+    is_demo: bool
+    provider_configs: tuple[ProviderConfig, ...] | None
+    trust_user_header: bool
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Access's answer: is the provider allowed, is the model, and which models would be."""
+
+    provider_allowed: bool
+    model_allowed: bool
+    allowed_models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackPrice:
+    """Nano-dollars per token for a model nobody has a price for; all input counts at the input price."""
+
+    input: int
+    output: int
+
+    def cost(self, usage: Usage) -> int:
+        """Nano-dollars for a usage."""
+        return usage.prompt_tokens * self.input + usage.output_tokens * self.output
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The snapshot. Everything is resolved; nothing here changes after load but caches."""
+
+    revision: str
+    loaded_at: int
+    source: str
+    providers: Mapping[str, Provider]
+    virtual_keys: Mapping[str, VirtualKey]
+    warnings: tuple[str, ...]
+    unpriced: Literal["deny", "fallback"]
+    fallback_price: FallbackPrice | None
+    audit: Literal["required", "best_effort"]
+    egress: schema.Egress
+    server: schema.Server
+    required_headers: tuple[str, ...]
+    files: tuple[Path, ...]
+    _secrets: Mapping[bytes, str] = field(repr=False)
+    _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
+    _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
+    _hosts: Mapping[str, str] = field(repr=False)
+    _homes: Mapping[tuple[str, str], tuple[str | None, str | None]] = field(repr=False)
+    _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def key_for(self, secret: str) -> VirtualKey | None:
+        """The virtual key with this value. Looked up by hash, so time taken tells nothing about values."""
+        found = self._secrets.get(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest())
+        return self.virtual_keys[found] if found is not None else None
+
+    def virtual_key(self, key_id: str) -> VirtualKey | None:
+        """The virtual key with this id."""
+        return self.virtual_keys.get(key_id)
+
+    def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
+        """Who a key's calls belong to; a user header counts only where the key says it is trusted."""
+        user = user_header if user_header and key.trust_user_header else key.user_id
+        return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
+
+    def provider_of_host(self, host: str) -> Provider | None:
+        """The provider that governs a host name."""
+        name = self._hosts.get(host.lower().rstrip("."))
+        return self.providers[name] if name is not None else None
+
+    def limits(self, principal: Principal | None, provider: str, model: str | None) -> tuple[Limit, ...]:
+        """Every limit a call falls under, in the order they are checked: the narrowest first."""
+        cache_key = (principal, provider, canonical(model) if model else None)
+        found = self._limits_cache.get(cache_key)
+        if found is None:
+            found = tuple(self._limits(principal, provider, model))
+            if len(self._limits_cache) < 10_000:
+                self._limits_cache[cache_key] = found
+        return found
+
+    def _limits(self, principal: Principal | None, provider: str, model: str | None) -> Iterator[Limit]:
+        if principal is not None:
+            key = self.virtual_keys.get(principal.virtual_key_id)
+            if key is not None:
+                yield from key.limits
+                for config in key.provider_configs or ():
+                    if config.provider == provider:
+                        yield from config.limits
+            for kind in ("user", "project", "team", "customer"):
+                scope = getattr(principal, f"{kind}_id")
+                if scope is not None:
+                    yield from self._scopes.get((kind, scope), ())
+        yield from self.providers[provider].limits
+        if model is not None:
+            for pattern, only, limits in self._model_limits:
+                if only in (None, provider) and matches(pattern, model):
+                    yield from limits
+
+    def all_limits(self) -> tuple[Limit, ...]:
+        """Every limit of the policy, for tables and metrics."""
+        found: list[Limit] = []
+        for key in self.virtual_keys.values():
+            found += key.limits
+            for config in key.provider_configs or ():
+                found += config.limits
+        for limits in self._scopes.values():
+            found += limits
+        for provider in self.providers.values():
+            found += provider.limits
+        for _, _, limits in self._model_limits:
+            found += limits
+        return tuple(found)
+
+    def allowed(self, principal: Principal | None, provider: str, model: str | None) -> Allowed:
+        """Whether the caller's key may use this provider and model."""
+        key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
+        if key is None or key.provider_configs is None:
+            return Allowed(True, True, ())
+        mine = [c for c in key.provider_configs if c.provider == provider]
+        if not mine:
+            return Allowed(False, False, ())
+        models = tuple(m for c in mine for m in c.allowed_models or ())
+        free = any(c.allowed_models is None for c in mine)
+        return Allowed(True, free or model is None or any(matches(m, model) for m in models), models)
+
+
+def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
+    """Read a policy file or folder. Raises PolicyError with everything that is wrong with it, OSError never."""
+    path = Path(path)
+    docs: list[Document] = []
+    digest = hashlib.sha256()
+    try:
+        files = policy_files(path)
+        for file in files:
+            data = file.read_bytes()
+            digest.update(file.name.encode() + b"\0" + data + b"\0")
+            docs.append(parse(data, str(file)))
+    except OSError as e:
+        raise PolicyError([Problem(str(path), 0, "", f"the policy cannot be read: {e.strerror or e}")]) from e
+    if not docs:
+        raise PolicyError([Problem(str(path), 0, "", "the folder has no .yaml file")])
+    problems = [p for d in docs for p in d.problems]
+    if problems:
+        raise PolicyError(problems)
+    merged, places = _merge(docs, problems)
+    parsed: schema.PolicyFile | None = None
+    try:
+        parsed = schema.PolicyFile.model_validate(merged)
+    except ValidationError as e:
+        problems += _explained(e, places, merged)
+    builder = _Builder(merged, places, problems, env)
+    builder.check_references()
+    if parsed is None or problems:
+        raise PolicyError(sorted(problems, key=lambda p: (p.file, p.line)))
+    policy = builder.build(parsed, path, tuple(files), digest.hexdigest()[:12], now)
+    if builder.problems:
+        raise PolicyError(sorted(builder.problems, key=lambda p: (p.file, p.line)))
+    return policy
+
+
+def policy_files(path: Path) -> list[Path]:
+    """The files a policy consists of, in the order they are merged. Raises OSError."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        p
+        for p in path.iterdir()
+        if p.suffix in (".yaml", ".yml")
+        and not p.name.startswith((".", "#", "~"))
+        and p.name not in NOT_POLICY
+        and p.is_file()
+    )
+
+
+class _Places:
+    """Maps a place in the merged policy to the file and line it came from."""
+
+    def __init__(self) -> None:
+        self.origin: dict[Location, tuple[Document, Location]] = {}
+        self.first: Document | None = None
+
+    def problem(self, place: Location, message: str) -> Problem:
+        for cut in range(len(place), -1, -1):
+            if place[:cut] in self.origin:
+                doc, base = self.origin[place[:cut]]
+                return Problem(doc.file, doc.line(base + place[cut:]), dotted(base + place[cut:]), message)
+        assert self.first is not None
+        return Problem(self.first.file, self.first.line(place), dotted(place), message)
+
+
+def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any], _Places]:
+    """One mapping from several files: lists are joined, mappings merged, single values may stand once."""
+    merged: dict[str, Any] = {}
+    places = _Places()
+    places.first = docs[0]
+    for doc in docs:
+        if not isinstance(doc.value, dict):
+            what = "the file is empty: it needs at least `version: 1`" if doc.value is None else "a policy is a mapping"
+            problems.append(Problem(doc.file, 1, "", what))
+            continue
+        for name, value in doc.value.items():
+            have = merged.get(name)
+            if name not in merged:
+                merged[name] = (
+                    list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
+                )
+                places.origin[(name,)] = (doc, (name,))
+                items = 0
+            elif isinstance(have, list) and isinstance(value, list):
+                items = len(have)
+                have.extend(value)
+            elif isinstance(have, dict) and isinstance(value, dict):
+                for inner, content in value.items():
+                    if inner in have:
+                        doc.problems.append(
+                            Problem(doc.file, doc.line((name, inner)), f"{name}.{inner}", "is already in another file")
+                        )
+                        problems.append(doc.problems[-1])
+                    have.setdefault(inner, content)
+                    places.origin.setdefault((name, inner), (doc, (name, inner)))
+                continue
+            else:
+                if have != value:
+                    problems.append(
+                        Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file")
+                    )
+                continue
+            if isinstance(value, list):
+                for i in range(len(value)):
+                    places.origin[(name, items + i)] = (doc, (name, i))
+    return merged, places
+
+
+def _explained(error: ValidationError, places: _Places, merged: dict[str, Any]) -> Iterator[Problem]:
+    for item in error.errors(include_url=False):
+        place: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
+        yield places.problem(place, _words(item, place, merged))
+
+
+def _words(item: Any, place: Location, merged: dict[str, Any]) -> str:
+    kind, given = item["type"], item.get("input")
+    shown = _shown(given, place)
+    if kind == "extra_forbidden":
+        hint = _hint(str(place[-1]), _fields_at(place[:-1]))
+        return f"'{place[-1]}' is not a key that is known here{hint}"
+    if kind == "missing":
+        return f"'{place[-1]}' is required here"
+    if kind == "literal_error":
+        options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
+        return f"{shown} is not one of {', '.join(options)}{_hint(str(given), options)}"
+    if kind == "value_error":
+        said = str(item["ctx"]["error"])
+        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{shown}: {said}"
+    expected = {
+        "string_type": "a text (put it in quotes)",
+        "bool_type": "true or false",
+        "tuple_type": "a list",
+        "model_type": "a mapping of keys",
+        "model_attributes_type": "a mapping of keys",
+        "dict_type": "a mapping of keys",
+        "string_too_short": "a text that is not empty",
+    }.get(kind)
+    return f"{shown} is not {expected}" if expected else f"{shown}: {item['msg'].lower()}"
+
+
+def _shown(given: Any, place: Location) -> str:
+    if place and place[-1] == "value":
+        return "this value"
+    if isinstance(given, dict | BaseModel):
+        return "a mapping"
+    if isinstance(given, list | tuple):
+        return "a list"
+    if given is None:
+        return "nothing"
+    text = str(given).lower() if isinstance(given, bool) else str(given)
+    return f"'{text[:80]}'"
+
+
+def _hint(word: str, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _fields_at(place: Location) -> list[str]:
+    model: Any = schema.PolicyFile
+    for part in place:
+        if isinstance(part, int) or not (isinstance(model, type) and issubclass(model, BaseModel)):
+            continue
+        if part not in model.model_fields:
+            return []
+        found = [
+            t for t in _types(model.model_fields[part].annotation) if isinstance(t, type) and issubclass(t, BaseModel)
+        ]
+        model = found[0] if found else None
+        if part == "providers":
+            model = schema.Provider
+            place = place[1:]
+            continue
+    if model is schema.PolicyFile and place and place[0] == "providers":
+        model = schema.Provider
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    inner = getattr(annotation, "__args__", None)
+    if inner is None:
+        yield annotation
+    else:
+        for arg in inner:
+            yield from _types(arg)
+
+
+class _Builder:
+    """Checks what only the whole policy can tell, then builds the snapshot."""
+
+    def __init__(
+        self, merged: dict[str, Any], places: _Places, problems: list[Problem], env: Mapping[str, str]
+    ) -> None:
+        self.raw, self.places, self.problems, self.env = merged, places, problems, env
+        self.warnings: list[str] = []
+
+    def say(self, place: Location, message: str) -> None:
+        self.problems.append(self.places.problem(place, message))
+
+    def entries(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        items = self.raw.get(name)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict):
+                yield i, item
+
+    def check_references(self) -> None:
+        """Duplicate ids, references to nothing, unknown providers: found even where the shape is wrong elsewhere."""
+        ids: dict[str, dict[str, int]] = {}
+        for kind in ("customers", "teams", "users", "projects", "virtual_keys"):
+            seen = ids[kind] = {}
+            for i, item in self.entries(kind):
+                name = item.get("id")
+                if not isinstance(name, str):
+                    continue
+                if name in seen:
+                    first = self.places.problem((kind, seen[name], "id"), "")
+                    self.say((kind, i, "id"), f"'{name}' is here twice, first at {first.file}:{first.line}")
+                seen.setdefault(name, i)
+        for kind in ("teams", "users", "projects", "virtual_keys"):
+            for i, item in self.entries(kind):
+                for reference in ("customer", "team", "user", "project"):
+                    target = item.get(f"{reference}_id")
+                    known = ids[f"{reference}s"]
+                    if isinstance(target, str) and target not in known:
+                        self.say(
+                            (kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{_hint(target, known)}"
+                        )
+        providers = self.raw.get("providers")
+        for name in providers if isinstance(providers, dict) else ():
+            if name not in PROVIDERS:
+                self.say(
+                    ("providers", name),
+                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{_hint(name, PROVIDERS)}",
+                )
+        for i, item in self.entries("virtual_keys"):
+            configs = item.get("provider_configs")
+            for j, config in enumerate(configs if isinstance(configs, list) else ()):
+                name = config.get("provider") if isinstance(config, dict) else None
+                if isinstance(name, str) and name not in PROVIDERS:
+                    self.say(
+                        ("virtual_keys", i, "provider_configs", j, "provider"),
+                        f"'{name}' is no provider{_hint(name, PROVIDERS)}",
+                    )
+            if item.get("value") is not None and item.get("value_hash") is not None:
+                self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+        for i, item in self.entries("model_configs"):
+            name = item.get("provider")
+            if isinstance(name, str) and name not in PROVIDERS:
+                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{_hint(name, PROVIDERS)}")
+        if self.raw.get("unpriced") == "fallback" and not self.raw.get("fallback_price"):
+            self.say(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
+
+    def build(self, parsed: schema.PolicyFile, path: Path, files: tuple[Path, ...], revision: str, now: int) -> Policy:
+        scopes: dict[tuple[str, str], tuple[Limit, ...]] = {}
+        homes: dict[tuple[str, str], tuple[str | None, str | None]] = {}
+        for customer in parsed.customers:
+            scopes["customer", customer.id] = limits_of(customer, "customer", customer.id, "Customer")
+        for team in parsed.teams:
+            scopes["team", team.id] = limits_of(team, "team", team.id, "Team")
+            homes["team", team.id] = (team.id, team.customer_id)
+        for kind, label, entities in (("user", "User", parsed.users), ("project", "Project", parsed.projects)):
+            for entity in entities:
+                scopes[kind, entity.id] = limits_of(entity, kind, entity.id, label)
+                team_home = homes.get(("team", entity.team_id or ""), (None, None))
+                homes[kind, entity.id] = (entity.team_id, entity.customer_id or team_home[1])
+        secrets: dict[bytes, str] = {}
+        keys: dict[str, VirtualKey] = {}
+        for i, raw in enumerate(parsed.virtual_keys):
+            self.virtual_key(i, raw, keys, secrets, homes)
+        providers = {name: self.provider(name, parsed.providers.get(name)) for name in PROVIDERS}
+        hosts: dict[str, str] = {}
+        for provider in providers.values():
+            for host in provider.hosts:
+                if hosts.setdefault(host, provider.name) != provider.name:
+                    self.say(("providers", provider.name), f"host '{host}' is governed as {hosts[host]}'s already")
+        models = []
+        for config in parsed.model_configs:
+            scope_id = config.model_name if config.provider is None else f"{config.provider}/{config.model_name}"
+            models.append(
+                (config.model_name, config.provider, limits_of(config, "model", scope_id, f"Model:{config.model_name}"))
+            )
+        fallback = None
+        if parsed.fallback_price is not None:
+            fallback = FallbackPrice(_per_token(parsed.fallback_price.input), _per_token(parsed.fallback_price.output))
+        return Policy(
+            revision=revision,
+            loaded_at=now,
+            source=str(path),
+            providers=providers,
+            virtual_keys=keys,
+            warnings=tuple(self.warnings),
+            unpriced=parsed.unpriced,
+            fallback_price=fallback,
+            audit=parsed.audit,
+            egress=parsed.egress,
+            server=parsed.server,
+            required_headers=tuple(h.lower() for h in parsed.required_headers),
+            files=files,
+            _secrets=secrets,
+            _scopes=scopes,
+            _model_limits=tuple(models),
+            _hosts=hosts,
+            _homes=homes,
+        )
+
+    def virtual_key(
+        self,
+        i: int,
+        raw: schema.VirtualKey,
+        keys: dict[str, VirtualKey],
+        secrets: dict[bytes, str],
+        homes: Mapping[tuple[str, str], tuple[str | None, str | None]],
+    ) -> None:
+        place: Location = ("virtual_keys", i)
+        team = raw.team_id
+        customer = raw.customer_id
+        for kind in ("project", "user"):
+            home = homes.get((kind, getattr(raw, f"{kind}_id") or ""), (None, None))
+            if team is None and customer is None:
+                team = home[0]
+                customer = home[1]
+        of_team = homes.get(("team", team or ""), (None, None))[1]
+        if raw.customer_id and of_team and raw.customer_id != of_team:
+            self.say(
+                (*place, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{raw.customer_id}'"
+            )
+        customer = customer or of_team
+        demo = raw.value is None and raw.value_hash is None
+        secret = self.secret(raw, demo, place)
+        if secret is not None:
+            if secret in secrets:
+                self.say(place, f"'{raw.id}' has the same value as '{secrets[secret]}'")
+            secrets.setdefault(secret, raw.id)
+        configs = None
+        if raw.provider_configs is not None:
+            configs = tuple(
+                ProviderConfig(
+                    c.provider,
+                    c.allowed_models,
+                    c.weight,
+                    limits_of(c, "provider_config", f"{raw.id}:{c.provider}", c.provider),
+                )
+                for c in raw.provider_configs
+            )
+            if len({c.provider for c in configs}) != len(configs):
+                self.say((*place, "provider_configs"), "a provider is here twice")
+        keys[raw.id] = VirtualKey(
+            id=raw.id,
+            name=raw.name or raw.id,
+            user_id=raw.user_id,
+            team_id=team,
+            customer_id=customer,
+            project_id=raw.project_id,
+            is_active=raw.is_active,
+            expires_at=parse_iso(raw.expires_at) if raw.expires_at else None,
+            is_demo=demo,
+            provider_configs=configs,
+            trust_user_header=raw.trust_user_header,
+            limits=limits_of(raw, "virtual_key", raw.id, "VK"),
+        )
+
+    def secret(self, raw: schema.VirtualKey, demo: bool, place: Location) -> bytes | None:
+        if raw.value_hash is not None:
+            return bytes.fromhex(raw.value_hash.removeprefix("sha256:"))
+        if demo:
+            self.warnings.append(
+                f"{raw.id} is a demo key: anyone who knows its id can use it; give it a value_hash (sluicegate key new)"
+            )
+            return hashlib.sha256(raw.id.encode()).digest()
+        value = raw.value or ""
+        if value.startswith("env."):
+            found = self.env.get(value[4:])
+            if not found:
+                self.warnings.append(f"{raw.id}: the variable {value[4:]} is not set, so nobody can use this key")
+                return None
+            return hashlib.sha256(found.encode()).digest()
+        self.warnings.append(
+            f"{raw.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)"
+        )
+        return hashlib.sha256(value.encode()).digest()
+
+    def provider(self, name: str, raw: schema.Provider | None) -> Provider:
+        wire = PROVIDERS[name]
+        url = urlsplit((raw.base_url if raw and raw.base_url else wire.base_url))
+        port: int | None = None
+        try:
+            port = url.port
+        except ValueError:
+            self.say(("providers", name, "base_url"), "the port is no number from 1 to 65535")
+        host = (url.hostname or "").lower().rstrip(".")
+        keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
+        if len({k.name for k in keys}) != len(keys):
+            self.say(("providers", name, "keys"), "two keys have the same name")
+        return Provider(
+            name=name,
+            scheme=url.scheme,
+            host=host,
+            port=port or (443 if url.scheme == "https" else 80),
+            prefix=url.path.rstrip("/"),
+            hosts=frozenset({*wire.hosts, host, *(raw.hosts if raw else ())}),
+            keys=keys,
+            simulate=raw.simulate if raw else False,
+            limits=limits_of(raw, "provider", name, name) if raw else (),
+        )
+
+    def provider_key(self, provider: str, raw: schema.ProviderKey) -> ProviderKey:
+        value = raw.value
+        if value.startswith("env."):
+            found = self.env.get(value[4:], "").strip() or None
+            if found is None:
+                self.warnings.append(f"{provider}: key {raw.name} is not usable, the variable {value[4:]} is not set")
+            return ProviderKey(raw.name, found, raw.weight, value)
+        if value.startswith("file:"):
+            try:
+                found = Path(value[5:]).expanduser().read_text().strip() or None
+            except (OSError, UnicodeDecodeError) as e:
+                found = None
+                self.warnings.append(
+                    f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})"
+                )
+            return ProviderKey(raw.name, found, raw.weight, value)
+        self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
+        return ProviderKey(raw.name, value, raw.weight, "literal")
+
+
+def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
+    """The limits an entity has, budgets after rate limits."""
+    found: list[Limit] = []
+
+    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False) -> None:
+        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
+        if period is not None and period.aligned:
+            name += f"/aligned/{period.timezone}"
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name))
+
+    rate = entity.rate_limit
+    if rate is not None:
+        for unit, cap, text in (
+            ("requests", rate.request_max_limit, rate.request_reset_duration),
+            ("tokens", rate.token_max_limit, rate.token_reset_duration),
+        ):
+            if cap is not None and text is not None:
+                add(unit, cap, parse_period(text, aligned=rate.calendar_aligned, timezone=rate.timezone))  # type: ignore[arg-type]
+        if rate.max_concurrent is not None:
+            add("concurrent", rate.max_concurrent, None)
+    for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
+        period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
+        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard")
+    return tuple(found)
+
+
+def _per_token(per_million: Decimal) -> int:
+    return int(per_million * 1000)

@@ -1,0 +1,217 @@
+"""Anthropic's Messages API: recognising calls, reading usage, shaping errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import orjson
+
+from sluicegate.call import Kind, RequestFacts, Usage
+from sluicegate.providers.wire import Body, clean_path, media, number
+
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
+"""Beginnings of tool types that run at the provider and add input we never see."""
+
+
+class UsageReader:
+    """Usage of one Messages answer. Deltas are cumulative: the last value seen of each field counts."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finished = False
+        self.message_started = False
+        self.delivered_bytes = 0
+        self.error: str | None = None
+        self._seen: dict[str, Any] = {}
+        self._model: str | None = None
+
+    def feed_event(self, event: str, data: bytes) -> None:
+        """Take note of one server-sent event; pieces of content are only measured."""
+        if event == "content_block_delta" or (not event and data.startswith(b'{"type":"content_block_delta"')):
+            self.delivered_bytes += _delivered(data)
+            return
+        if event in ("ping", "content_block_stop"):
+            return
+        value = _object(data)
+        kind = event or value.get("type")
+        if kind == "message_start":
+            message = value.get("message")
+            if isinstance(message, dict):
+                self.message_started = True
+                self._take(message.get("usage"), message.get("model"))
+        elif kind == "message_delta":
+            self._take(value.get("usage"), None)
+            delta = value.get("delta")
+            self.finished = self.finished or (isinstance(delta, dict) and delta.get("stop_reason") is not None)
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            error = value.get("error")
+            self.error = str(error.get("type", "error"))[:64] if isinstance(error, dict) else "error"
+        elif kind == "content_block_start":
+            self.delivered_bytes += 4
+
+    def read_json(self, body: bytes) -> None:
+        """Read a whole plain answer."""
+        value = _object(body)
+        if value.get("type") == "error":
+            self.error = "error"
+        if isinstance(value.get("usage"), dict):
+            self._take(value["usage"], value.get("model"))
+            self.finished = True
+
+    def _take(self, usage: Any, model: Any) -> None:
+        if isinstance(model, str) and model:
+            self._model = model[:200]
+        if isinstance(usage, dict):
+            self._seen.update({k: v for k, v in usage.items() if v is not None})
+        self.usage = read_usage(self._seen, self._model)
+
+
+def read_usage(fields: dict[str, Any], model: str | None) -> Usage:
+    """A usage object's fields as Usage. Parts served by other models are kept apart, for each has its own price."""
+    usage = _one(fields, model)
+    search = fields.get("server_tool_use")
+    if isinstance(search, dict):
+        usage.web_search_requests = number(search.get("web_search_requests")) or 0
+    steps = fields.get("iterations")
+    parts = (
+        [_one(step, step.get("model") or model) for step in steps if isinstance(step, dict)]
+        if isinstance(steps, list)
+        else []
+    )
+    if parts:
+        for part in parts:
+            part.speed, part.service_tier, part.inference_geo = usage.speed, usage.service_tier, usage.inference_geo
+        total = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "cache_read_tokens",
+            "cache_write_5m_tokens",
+            "cache_write_1h_tokens",
+        ):
+            setattr(total, name, sum(getattr(p, name) for p in parts))
+        usage = replace(
+            total,
+            speed=usage.speed,
+            service_tier=usage.service_tier,
+            inference_geo=usage.inference_geo,
+            estimated=any(p.estimated for p in parts),
+            iterations=tuple(parts),
+        )
+    return usage
+
+
+def _one(fields: dict[str, Any], model: Any) -> Usage:
+    written = number(fields.get("cache_creation_input_tokens")) or 0
+    split = fields.get("cache_creation")
+    short = long = None
+    if isinstance(split, dict):
+        short, long = number(split.get("ephemeral_5m_input_tokens")), number(split.get("ephemeral_1h_input_tokens"))
+    known = short is not None or long is not None
+    short, long = short or 0, long or 0
+    # The total is what is billed: what the split leaves out of it is taken for the cheaper, shorter kind, and marked.
+    rest = max(0, written - short - long)
+    return Usage(
+        input_tokens=number(fields.get("input_tokens")) or 0,
+        output_tokens=number(fields.get("output_tokens")) or 0,
+        cache_read_tokens=number(fields.get("cache_read_input_tokens")) or 0,
+        cache_write_5m_tokens=short + rest,
+        cache_write_1h_tokens=long,
+        model=model if isinstance(model, str) else None,
+        speed=_word(fields.get("speed")),
+        service_tier=_word(fields.get("service_tier")),
+        inference_geo=_word(fields.get("inference_geo")),
+        estimated=bool(rest) and (not known or written != short + long),
+    )
+
+
+def _word(value: Any) -> str | None:
+    return value[:64] if isinstance(value, str) else None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _delivered(data: bytes) -> int:
+    """Bytes of text, thinking or tool input in a delta, measured without parsing it."""
+    for field in (b'"text":"', b'"thinking":"', b'"partial_json":"'):
+        at = data.rfind(field)
+        if at >= 0:
+            return max(0, len(data) - at - len(field) - 3)
+    return 0
+
+
+class Anthropic:
+    """The wire of api.anthropic.com."""
+
+    name = "anthropic"
+    base_url = "https://api.anthropic.com"
+    hosts = frozenset({"api.anthropic.com"})
+
+    def kind_of(self, method: str, path: str) -> Kind:
+        """Which of the API's requests this is; whatever might run a model is ``messages``."""
+        clean = clean_path(path)
+        if clean.endswith("/messages/count_tokens"):
+            if method != "POST":
+                return "other"
+            # Free only as it is written in the documentation: a twisted path might be read differently upstream.
+            return "count_tokens" if path.partition("?")[0] == clean else "messages"
+        if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            return "other"
+        runs_a_model = clean.endswith(("/messages", "/complete", "/completions", "/responses"))
+        return "messages" if runs_a_model and not clean.startswith("/api/") else "other"
+
+    def is_batch_create(self, method: str, path: str) -> bool:
+        """Batches run many calls under one request."""
+        return method not in ("GET", "HEAD", "OPTIONS", "DELETE") and clean_path(path).endswith("/messages/batches")
+
+    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+        """Facts of a Messages body."""
+        read = Body(body)
+        model, stream, most = read.model(), read.flag("stream"), read.count("max_tokens")
+        speed, geo = read.text("speed"), read.text("inference_geo")
+        if read.problem or model is None:
+            return read.problem or "no model"
+        tools = read.values.get("tools")
+        kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
+        server = [k for k in kinds if isinstance(k, str) and k.startswith(SERVER_TOOLS)]
+        remote = b'"url"' in body or b'"file"' in body or b'"file_id"' in body
+        images, payload = media(body)
+        return RequestFacts(
+            model=model,
+            stream=stream,
+            max_tokens=most,
+            body_bytes=len(body),
+            text_bytes=len(body) - payload,
+            images=images,
+            adds_input=bool(server) or remote or any(read.values.get(n) for n in ("mcp_servers", "container")),
+            cache_ttl_1h=b'"ttl"' in body and b'"1h"' in body,
+            speed=speed,
+            inference_geo=geo,
+            web_search=any(k.startswith("web_search") for k in server),
+        )
+
+    def usage_reader(self) -> UsageReader:
+        """A reader for one answer."""
+        return UsageReader()
+
+    def credentials(self, key: str) -> Iterable[tuple[str, str]]:
+        """API keys and OAuth tokens go into different headers."""
+        return [("authorization", f"Bearer {key}")] if key.startswith("sk-ant-oat") else [("x-api-key", key)]
+
+    def envelope(self, family: str, message: str, status: int) -> bytes:
+        """Anthropic's error body."""
+        return orjson.dumps({"type": "error", "error": {"type": family, "message": message}})

@@ -1,0 +1,306 @@
+"""The policy file's shape: what may be written, in the words the REST API uses.
+
+These models say what is well-formed; ``policy.py`` checks what only the whole can tell (references, duplicates) and
+turns it into the frozen snapshot that calls are judged by. ``python -m sluicegate.schema`` prints the JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+
+from sluicegate.windows import parse_iso, parse_period
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write a duration such as 1h, 1d or 1M, or never")
+    parse_period(value)
+    return value
+
+
+def _zone(value: str) -> str:
+    parse_period("1d", timezone=value)
+    return value
+
+
+def _money(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | float | str):
+        raise ValueError("write an amount in dollars, such as 50.00")
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError as e:
+        raise ValueError("write an amount in dollars, such as 50.00") from e
+    if not amount.is_finite():
+        raise ValueError("an amount must be finite")
+    if amount < 0:
+        raise ValueError("an amount cannot be negative; 0 refuses everything")
+    if amount > 1_000_000_000 or amount != round(amount, 9):
+        raise ValueError("an amount is at most a billion dollars and has at most nine decimals")
+    return amount
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("write a whole number")
+    if not 0 <= value < 1 << 53:
+        raise ValueError("write a number from 0 up; 0 refuses everything")
+    return value
+
+
+def _weight(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("write a number, such as 1.0")
+    number = float(value)
+    if not 0 <= number < 1e9:
+        raise ValueError("a weight cannot be negative")
+    return number
+
+
+def _name(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}", value):
+        raise ValueError("an id is 1 to 128 letters, digits and . _ @ : - and begins with a letter or digit")
+    return value
+
+
+def _instant(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z")
+    try:
+        parse_iso(value)
+    except ValueError as e:
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
+    return value
+
+
+def _hash(value: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise ValueError("write sha256: and 64 hexadecimal digits, as `sluicegate key hash` prints them")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(
+        r"https?://[A-Za-z0-9._-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?(/[A-Za-z0-9._~/-]*)?",
+        value,
+    ):
+        raise ValueError("write a URL such as https://api.anthropic.com, without user, query or fragment")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
+        raise ValueError("write a host name, without scheme or path")
+    return value.lower().rstrip(".")
+
+
+Id = Annotated[str, BeforeValidator(_name)]
+Duration = Annotated[
+    str, BeforeValidator(_duration), Field(examples=["30s", "5m", "1h", "1d", "1w", "1M", "1Y", "never"])
+]
+Money = Annotated[Decimal, BeforeValidator(_money, json_schema_input_type=float)]
+Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int)]
+Weight = Annotated[float, BeforeValidator(_weight, json_schema_input_type=float)]
+Instant = Annotated[str, BeforeValidator(_instant, json_schema_input_type=str)]
+Host = Annotated[str, AfterValidator(_host)]
+
+
+class Model(BaseModel):
+    """Nothing unknown is accepted: a misspelt limit must not be a limit that silently does not exist."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Budget(Model):
+    """A cap on money for a period."""
+
+    max_limit: Money = Field(description="Dollars that may be spent in the period; 0 refuses everything.")
+    reset_duration: Duration = Field(description="The period: 30s 5m 1h 1d 1w 1M 1Y, or never for a prepaid budget.")
+    enforcement: Literal["soft", "hard"] = Field(
+        "soft",
+        description="soft: the call that crosses the line passes, the next is refused. hard: a call whose worst case does not fit is refused.",
+    )
+    calendar_aligned: StrictBool = Field(
+        False, description="Reset on real days, Mondays, months, years of the time zone."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="IANA time zone for calendar_aligned.")
+
+
+class RateLimit(Model):
+    """Caps on speed: calls, tokens, and calls at the same time."""
+
+    request_max_limit: Count | None = Field(None, description="Calls admitted per request_reset_duration.")
+    request_reset_duration: Duration | None = None
+    token_max_limit: Count | None = Field(
+        None, description="Tokens (input, cache and output) per token_reset_duration."
+    )
+    token_reset_duration: Duration | None = None
+    max_concurrent: Count | None = Field(None, description="Calls in flight at the same time.")
+    calendar_aligned: StrictBool = False
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+
+    @model_validator(mode="after")
+    def _pairs(self) -> RateLimit:
+        for what in ("request", "token"):
+            cap, period = getattr(self, f"{what}_max_limit"), getattr(self, f"{what}_reset_duration")
+            if cap is not None and period is None:
+                raise ValueError(f"{what}_max_limit needs its {what}_reset_duration")
+            if cap is None and period is not None:
+                raise ValueError(f"{what}_reset_duration needs its {what}_max_limit")
+        return self
+
+
+class Limited(Model):
+    """Anything that can have budgets and rate limits."""
+
+    budget: Budget | None = Field(None, description="What may be spent here.")
+    budgets: tuple[Budget, ...] = Field((), description="Several budgets with different periods.")
+    rate_limit: RateLimit | None = Field(None, description="How fast it may go here.")
+
+
+class ProviderKey(Model):
+    """One key of a provider's."""
+
+    name: Id
+    value: str = Field(description="env.NAME, file:PATH, or the key itself (warned about).", min_length=1, repr=False)
+    weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
+
+
+class Provider(Limited):
+    """Where model calls go."""
+
+    base_url: Annotated[str, AfterValidator(_url)] | None = Field(None, description="Where governed calls are sent.")
+    hosts: tuple[Host, ...] = Field((), description="More host names that are governed as this provider's.")
+    keys: tuple[ProviderKey, ...] = ()
+    simulate: StrictBool = Field(False, description="Answer with a simulated provider: no key, no spending.")
+
+
+class Customer(Limited):
+    """The top of the hierarchy."""
+
+    id: Id
+    name: str | None = None
+
+
+class Team(Limited):
+    """A team, possibly of a customer."""
+
+    id: Id
+    name: str | None = None
+    customer_id: Id | None = None
+
+
+class User(Limited):
+    """A person, with limits over all of that person's keys."""
+
+    id: Id
+    name: str | None = None
+    team_id: Id | None = None
+    customer_id: Id | None = None
+
+
+class Project(Limited):
+    """A project, possibly of a team or customer."""
+
+    id: Id
+    name: str | None = None
+    team_id: Id | None = None
+    customer_id: Id | None = None
+
+
+class ProviderConfig(Limited):
+    """What a virtual key may use of one provider."""
+
+    provider: str
+    allowed_models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
+        None, description="Model names or globs such as claude-haiku-*; absent allows all."
+    )
+    weight: Weight = 1.0
+
+
+class VirtualKey(Limited):
+    """The key an agent is given instead of the provider's."""
+
+    id: Id
+    name: str | None = None
+    description: str | None = None
+    value: str | None = Field(
+        None, description="env.NAME, or the value itself (warned about).", min_length=1, repr=False
+    )
+    value_hash: Annotated[str, AfterValidator(_hash)] | None = Field(None, description="sha256: of the value.")
+    team_id: Id | None = None
+    customer_id: Id | None = None
+    user_id: Id | None = None
+    project_id: Id | None = None
+    is_active: StrictBool = True
+    expires_at: Instant | None = Field(None, description="From then on the key is refused.")
+    provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
+    trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
+
+
+class ModelConfig(Limited):
+    """Limits for a model, whoever calls it."""
+
+    model_name: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="A model name or glob.")
+    provider: str | None = None
+
+
+class Egress(Model):
+    """Hosts that are no provider's."""
+
+    default: Literal["tunnel", "deny"] = "tunnel"
+    allow: tuple[Host, ...] = Field((), description="Globs allowed in any case, private addresses included.")
+    deny: tuple[Host, ...] = Field((), description="Globs refused in any case.")
+
+
+class Server(Model):
+    """The gateway's own port."""
+
+    hosts: tuple[Host, ...] = Field((), description="Names under which administration may be addressed.")
+    allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
+    allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
+
+
+class PolicyFile(Model):
+    """A sluicegate policy."""
+
+    version: Literal[1] = Field(description="The format's version: 1.")
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    customers: tuple[Customer, ...] = ()
+    teams: tuple[Team, ...] = ()
+    users: tuple[User, ...] = ()
+    projects: tuple[Project, ...] = ()
+    virtual_keys: tuple[VirtualKey, ...] = ()
+    model_configs: tuple[ModelConfig, ...] = ()
+    egress: Egress = Egress()
+    server: Server = Server()
+    unpriced: Literal["deny", "fallback"] = Field("deny", description="What a model without a known price gets.")
+    fallback_price: FallbackPrice | None = Field(
+        None, description="Price for unpriced models, dollars per million tokens."
+    )
+    audit: Literal["required", "best_effort"] = Field("required", description="Refuse calls that cannot be recorded?")
+    required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
+
+
+class FallbackPrice(Model):
+    """Dollars per million tokens for models nobody has a price for."""
+
+    input: Money
+    output: Money
+
+
+PolicyFile.model_rebuild()
+
+
+def json_schema() -> str:
+    """The schema editors use to complete and check a policy."""
+    schema = PolicyFile.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")
