@@ -12,17 +12,18 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mitmproxy import ctx, exceptions, http
+from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import ConnectionState
 
 from sluicegate import estimate
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
-from sluicegate.policy import PolicyError
+from sluicegate.policy import PolicyError, VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.refusals import render
 from sluicegate.services import Services, StateError
@@ -33,7 +34,24 @@ logger = logging.getLogger("sluicegate")
 DEFAULT_POLICY = Path(__file__).resolve().parent.parent / "policies" / "quickstart.yaml"
 DEFAULT_STATE = Path("~/.sluicegate")
 
+@dataclass(slots=True)
+class Link:
+    """What is known of one client connection, from its CONNECT on."""
+
+    target: tuple[str, int] | None = None
+    """Host and port of its CONNECT; None while it talks to us or names a target per request."""
+    provider: str | None = None
+    """The provider that governs the target."""
+    key: VirtualKey | None = None
+    """The virtual key its proxy credential named."""
+    tunnel: bool = False
+    """Passed through undecrypted."""
+    approved: set[tuple[str, int]] = field(default_factory=set)
+    """Targets outside the providers that egress has approved for this connection."""
+
+
 _calls: WeakKeyDictionary[http.HTTPFlow, Call] = WeakKeyDictionary()
+_links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
 _services: Services | None = None
 
 
@@ -109,6 +127,14 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
 def call_of(flow: http.HTTPFlow) -> Call | None:
     """The flow's call; None for a flow that is none, such as administration."""
     return _calls.get(flow)
+
+
+def link_of(client: connection.Client) -> Link:
+    """What is known of a client connection."""
+    found = _links.get(client)
+    if found is None:
+        found = _links[client] = Link()
+    return found
 
 
 def ensure_call(flow: http.HTTPFlow) -> Call | None:

@@ -19,8 +19,8 @@ from ratelimit import RateLimit
 addons = [
     Guard(),  # refuses unsafe options, and stands behind the chain as its last gate
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
-    Egress(),  # hosts that are no provider's: tunnelled or refused before anyone asks for a virtual key
     Identity(),  # who is calling; nothing below works without it
+    Egress(),  # hosts that are no provider's: tunnelled or refused, knowing who asks
     Meter(),  # before ratelimit and budget: on the way back its usage must be final when they settle
     Access(),  # providers and models: a verdict that costs nothing comes before one that takes a slot
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 
-from adapter import Addon, call_of, deny, enforcing, observing
+from adapter import Addon, call_of, deny, enforcing, observing, services
 from mitmproxy import http
 from sluicegate.call import Deny, Reason
-from sluicegate.policy import Policy, Provider
+from sluicegate.policy import Policy, Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
 
 
@@ -24,14 +24,16 @@ class Keys(Addon):
         if call is None or not isinstance(call.policy, Policy):
             return
         provider = call.policy.providers[call.provider]
-        target = (flow.request.scheme, flow.request.host, flow.request.port)
-        if not call.identified or target != (provider.scheme, provider.host, provider.port):
+        going = (flow.request.scheme, flow.request.host, flow.request.port)
+        if not call.identified or going != services().target(provider)[:3]:
             deny(
                 flow,
                 Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"),
             )
             return
-        usable = [k for k in provider.keys if k.value]
+        usable = [k for k in provider.keys if k.value and k.weight > 0]
+        if provider.simulate:
+            usable = [ProviderKey("simulated", "simulated", 1.0, "simulator")]
         if not usable:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, unavailable(provider)))
             return

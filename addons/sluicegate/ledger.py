@@ -161,14 +161,21 @@ class Ledger:
         self.open.setdefault(call_id, Reservation(call_id, now))
         self.dirty_open.add(call_id)
 
+    def restore(self, reservation: Reservation) -> None:
+        """Take back a reservation as it was on file."""
+        self.open[reservation.call_id] = reservation
+        for claim in reservation.claims:
+            self._hold(claim, claim.amount)
+
     def usage(self, limit: Limit, now: int) -> tuple[int, int, int, int | None]:
-        """``(used, reserved, start, end)`` of a limit's window at ``now``, without opening one."""
+        """``(used, reserved, start, end)`` of a limit's window at ``now``. Changes nothing, so any thread may ask."""
         found = self.counters.get(limit.counter)
+        start, end = window(limit.period, found.anchor if found else now, now) if limit.period else (now, None)
         if found is None:
-            start, end = window(limit.period, now, now) if limit.period else (now, None)
             return 0, 0, start, end
-        counter = self.counter(limit, now)
-        return counter.used, counter.reserved, counter.start, counter.end
+        if limit.period is None or start <= found.start:
+            return found.used, found.reserved, found.start, found.end
+        return 0, 0, start, end
 
     def _hold(self, claim: Claim, amount: int) -> None:
         counter = self.counters.get(claim.counter)

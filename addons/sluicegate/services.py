@@ -15,21 +15,34 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from sluicegate.call import Outcome
 from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
 from sluicegate.metrics import Metrics
-from sluicegate.policy import Policy
+from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
 from sluicegate.watch import PolicySource
 
+if TYPE_CHECKING:
+    from sluicegate.simulator import Simulator
+
 logger = logging.getLogger("sluicegate")
 
 BUSY_WAIT = 0.05
 """Seconds a call waits, awaited, for somebody else's database lock before it is refused."""
+
+
+class Target(NamedTuple):
+    """An upstream address."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
 
 
 class StateError(Exception):
@@ -68,6 +81,7 @@ class Services:
         self.store_error: str | None = None
         self.metrics = Metrics(self)
         self._timer: asyncio.TimerHandle | None = None
+        self._simulator: Simulator | None = None
         self._closed = threading.Event()
         self._housekeeper: threading.Thread | None = None
 
@@ -75,6 +89,21 @@ class Services:
     def policy(self) -> Policy:
         """The policy in force now."""
         return self.source.current
+
+    def target(self, provider: Provider) -> Target:
+        """Where a provider's calls really go: its base URL, or the simulator that plays it."""
+        if not provider.simulate:
+            return Target(provider.scheme, provider.host, provider.port, provider.prefix)
+        if self._simulator is None:
+            from sluicegate.simulator import Simulator
+
+            self._simulator = Simulator()
+            self._simulator.start()
+        return Target("http", "127.0.0.1", self._simulator.port, "")
+
+    def may_dial(self, host: str, port: int) -> bool:
+        """Whether an address is where some provider's calls go."""
+        return any((t := self.target(p)).host == host and t.port == port for p in self.policy.providers.values())
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -186,6 +215,8 @@ class Services:
                 self.store.mark(journal_offset=self.journal.size, calls_rowid=self.store.last_rowid())
         except (StoreError, OSError):
             logger.exception("the last settlements could not be written; they are in audit.jsonl")
+        if self._simulator is not None:
+            self._simulator.stop()
         self.store.close()
         self.journal.close()
         os.close(self._lock)

@@ -60,12 +60,7 @@ class Store:
         ):
             ledger.counters[name] = Counter(name, anchor, start, end, used)
         for call_id, at, claims, _ in self._conn.execute("SELECT call_id, at, claims, draft FROM reservations"):
-            held = [Claim(*claim) for claim in orjson.loads(claims)]
-            ledger.open[call_id] = Reservation(call_id, at, held)
-            for claim in held:
-                counter = ledger.counters.get(claim.counter)
-                if counter is not None and counter.start == claim.start:
-                    counter.reserved += claim.amount
+            ledger.restore(Reservation(call_id, at, [Claim(*claim) for claim in orjson.loads(claims)]))
         for model, *values in self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models"):
             self.learned[model] = Learned(*values)
 

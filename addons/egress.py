@@ -1,0 +1,213 @@
+"""Egress: hosts that are no provider's. Tunnelled without being read, refused where policy says, always on record.
+
+What may be dialled is decided on the resolved address at the moment of dialling, and that very address is dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Generator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from adapter import Addon, Link, deny, enforcing, link_of, observing, services
+from mitmproxy import connection, http
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.proxy import commands, context, events, layer, layers, server_hooks
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.tls import parse_client_hello
+from sluicegate.addresses import is_loopback, is_public, listed, normal
+from sluicegate.call import Deny, Reason
+from sluicegate.windows import iso
+
+logger = logging.getLogger("sluicegate")
+
+CHALLENGE = 'Basic realm="sluicegate"'
+
+
+class Traffic:
+    """Bytes of one tunnelled connection, and when it began."""
+
+    def __init__(self, started_at: int) -> None:
+        self.started_at = started_at
+        self.sent = 0
+        self.received = 0
+
+
+class Tunnel(layers.TCPLayer):
+    """Relays bytes without keeping or showing any, and counts them."""
+
+    def __init__(self, ctx: context.Context, traffic: Traffic) -> None:
+        super().__init__(ctx, ignore=True)
+        self.traffic = traffic
+
+    def handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
+        """mitmproxy: something happened on either side."""
+        if isinstance(event, events.DataReceived):
+            if event.connection is self.context.client:
+                self.traffic.sent += len(event.data)
+            else:
+                self.traffic.received += len(event.data)
+        yield from super().handle_event(event)
+
+
+class Egress(Addon):
+    """Lets through what policy lets through, to addresses nobody can talk it into."""
+
+    def __init__(self) -> None:
+        self.traffic: WeakKeyDictionary[connection.Client, Traffic] = WeakKeyDictionary()
+
+    @enforcing
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a CONNECT that identity has looked at; a provider's is left to the chain inside it."""
+        link = link_of(flow.client_conn)
+        if link.target is None:
+            deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway has not seen where this tunnel goes"))
+        elif link.provider is None and self.admitted(flow, link, *link.target):
+            link.tunnel = True
+            link.approved.add(link.target)
+            self.traffic[flow.client_conn] = Traffic(services().clock())
+
+    @enforcing
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a plain request to another host, named in full."""
+        link = link_of(flow.client_conn)
+        request = flow.request
+        if flow.metadata.get("sluicegate") is not None or request.first_line_format != "absolute" or link.target is not None:
+            return
+        host = normal(request.host)
+        if services().policy.provider_of_host(host) is not None:
+            return
+        if self.admitted(flow, link, host, request.port):
+            flow.metadata["sluicegate"] = "egress"
+            link.approved.add((host, request.port))
+            self.traffic.setdefault(flow.client_conn, Traffic(services().clock()))
+
+    @observing
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: another host answers; it streams by."""
+        if flow.metadata.get("sluicegate") == "egress" and flow.response is not None:
+            flow.response.stream = True
+
+    def admitted(self, flow: http.HTTPFlow, link: Link, host: str, port: int) -> bool:
+        """Whether this host may be reached by this caller; answers the flow if not."""
+        egress = services().policy.egress
+        source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
+        if listed(egress.deny, host) or (egress.default == "deny" and not listed(egress.allow, host)):
+            deny(flow, Deny(Reason.BLOCKED_BY_POLICY, f"Policy does not let agents reach {host[:100]}"))
+            if flow.response is not None:
+                flow.response.status_code, flow.response.reason = 403, "Forbidden"
+            self.note(flow.client_conn, link, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
+            return False
+        if link.key is None and not is_loopback(source):
+            deny(flow, Deny(Reason.VIRTUAL_KEY_REQUIRED, "This proxy asks for a virtual key: put it into the proxy URL as the user"))
+            if flow.response is not None:
+                flow.response.status_code, flow.response.reason = 407, "Proxy Authentication Required"
+                flow.response.headers["proxy-authenticate"] = CHALLENGE
+            return False
+        return True
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """mitmproxy: what speaks inside a CONNECT. A tunnel is relayed unread; a provider's can only be HTTP."""
+        ctx = nextlayer.context
+        link = link_of(ctx.client)
+        if link.target is None or len(ctx.layers) < 2:
+            return
+        data = nextlayer.data_client()
+        if link.tunnel:
+            if self.claims_provider(data):
+                # Decrypted after all, so that the request inside can be told why it is refused.
+                link.tunnel = False
+            else:
+                nextlayer.layer = Tunnel(ctx, self.traffic.setdefault(ctx.client, Traffic(services().clock())))
+        elif not starts_like_tls_record(data):
+            # Whatever is not HTTP fails to parse as it; raw bytes never reach a provider.
+            nextlayer.layer = layers.HttpLayer(ctx, HTTPMode.transparent)
+
+    def claims_provider(self, data: bytes) -> bool:
+        """Whether a ClientHello or a Host line inside a tunnel names a provider."""
+        policy = services().policy
+        if starts_like_tls_record(data):
+            try:
+                hello = parse_client_hello(data)
+            except ValueError:
+                return False
+            return bool(hello and hello.sni and policy.provider_of_host(normal(hello.sni)))
+        head = data[:8192].lower()
+        return any(f"\nhost: {h}".encode() in head for p in policy.providers.values() for h in p.hosts)
+
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """mitmproxy: about to dial. A call's connection goes to a provider, any other to an approved, public address."""
+        server = data.server
+        try:
+            server.error = await self.judge(data)
+        except Exception:
+            logger.exception("server_connect failed; the address is not dialled")
+            server.error = "the gateway could not judge this address"
+
+    async def judge(self, data: server_hooks.ServerConnectionHookData) -> str | None:
+        """Why an address may not be dialled; pins the one that was checked."""
+        house, link, server = services(), link_of(data.client), data.server
+        if server.address is None:
+            return "no address"
+        host, port = normal(server.address[0]), server.address[1]
+        if house.may_dial(server.address[0], port) and not link.tunnel:
+            return None
+        if (host, port) not in link.approved:
+            return "blocked by policy: this address is no provider's"
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for *_, sockaddr in found:
+            address = str(sockaddr[0]).partition("%")[0]
+            if not is_public(address) and not (listed(house.policy.egress.allow, host) or listed(house.policy.egress.allow, address)):
+                return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
+            if (address, port) in self.own_addresses():
+                return "blocked by policy: that is the gateway itself"
+        if not found:
+            return "the name has no address"
+        server.address = (str(found[0][4][0]), port)
+        return None
+
+    def own_addresses(self) -> set[tuple[str, int]]:
+        """Where we listen ourselves."""
+        from mitmproxy import ctx
+
+        proxyserver = ctx.master.addons.get("proxyserver")
+        return {(normal(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """mitmproxy: a client connection is over; a tunnel becomes one row."""
+        traffic, link = self.traffic.pop(client, None), link_of(client)
+        if traffic is not None:
+            for host, port in link.approved or {link.target or ("", 0)}:
+                self.note(client, link, host, port, "completed", None, traffic)
+
+    def note(
+        self, client: connection.Client, link: Link, host: str, port: int, outcome: str, reason: str | None, traffic: Traffic | None = None
+    ) -> None:
+        """Put a connection on record."""
+        house = services()
+        now = house.clock()
+        began = traffic.started_at if traffic else now
+        house.store.connections.append(
+            {
+                "id": f"conn_{began:012x}{secrets.token_hex(6)}",
+                "started_at": iso(began),
+                "latency_ms": max(0, now - began),
+                "virtual_key_id": link.key.id if link.key else None,
+                "user_id": link.key.user_id if link.key else None,
+                "source": client.peername[0] if client.peername else None,
+                "host": host[:253],
+                "port": port,
+                "request_bytes": traffic.sent if traffic else 0,
+                "response_bytes": traffic.received if traffic else 0,
+                "outcome": outcome,
+                "reason": reason,
+            }
+        )
+        house.flush_soon(0.5)
+
+
+addons = [Egress()]

@@ -1,0 +1,225 @@
+"""Identity: which provider a request is meant for, who is calling, and no credential left on it afterwards.
+
+The target is the connection's: its CONNECT, its absolute URI, or our own listener. A Host header or an SNI is a claim
+by the party being governed and decides nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, services
+from mitmproxy import http
+from sluicegate.addresses import normal
+from sluicegate.call import Call, Deny, Reason
+from sluicegate.policy import Policy, VirtualKey
+from sluicegate.providers import route
+from sluicegate.windows import iso
+
+CREDENTIALS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
+"""Where a virtual key may stand, in the order in which they are believed."""
+
+OURS = ("x-bf-", "x-sluicegate-", "proxy-")
+"""Prefixes of headers that are consumed here and never forwarded."""
+
+ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+"""What an attribution header may hold; anything else is ignored, for it will be shown to people."""
+
+
+def secrets_in(name: str, value: str) -> Iterator[str]:
+    """The credentials a header's value may be hiding: itself, a bearer token, a Basic user or password."""
+    value = value.strip()
+    scheme, _, rest = value.partition(" ")
+    rest = rest.strip()
+    if name.endswith("authorization"):
+        if scheme.lower() == "bearer" and rest:
+            yield rest
+        elif scheme.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(rest, validate=True).decode("utf-8", "replace").partition(":")
+            except (binascii.Error, ValueError):
+                return
+            yield from (x for x in (user, password) if x)
+    elif value:
+        yield value
+
+
+def find_key(headers: http.Headers, policy: Policy) -> tuple[VirtualKey | None, bool]:
+    """The first known virtual key, and whether any credential was given at all."""
+    given = False
+    for name in CREDENTIALS:
+        for value in headers.get_all(name):
+            for secret in secrets_in(name, value):
+                given = True
+                key = policy.key_for(secret)
+                if key is not None:
+                    return key, True
+    return None, given
+
+
+def strip(headers: http.Headers) -> None:
+    """Delete every credential and everything that is ours, keeping the order of the rest."""
+    headers.fields = tuple(
+        (n, v) for n, v in headers.fields if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
+    )
+
+
+def refused(key: VirtualKey, now: int) -> str | None:
+    """Why a known key may not be used, if it may not."""
+    if not key.is_active:
+        return f"Virtual key '{key.id}' is inactive"
+    if key.expires_at is not None and now >= key.expires_at:
+        return f"Virtual key '{key.id}' has expired at {iso(key.expires_at)[:19]}Z"
+    return None
+
+
+class Identity(Addon):
+    """Makes the call, names the caller, strips the credentials and points the request at its provider."""
+
+    @enforcing
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a CONNECT; remember its target and whom its credential names. Never refused for a provider."""
+        house, link = services(), link_of(flow.client_conn)
+        if link.target is not None:
+            deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
+            return
+        link.key, _ = find_key(flow.request.headers, house.policy)
+        strip(flow.request.headers)
+        link.target = (normal(flow.request.host), flow.request.port)
+        provider = house.policy.provider_of_host(link.target[0])
+        link.provider = provider.name if provider else None
+
+    @enforcing
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a request begins; from here on it is a call, somebody's, and without credentials."""
+        if flow.metadata.get("sluicegate") is not None:
+            return
+        house, link = services(), link_of(flow.client_conn)
+        found = self.governed(flow, link)
+        if found is None:
+            return
+        call = new_call(flow, found)
+        headers = flow.request.headers
+        self.describe(call, headers)
+        policy = house.policy
+        call.policy = policy
+        key, given = find_key(headers, policy)
+        if key is None and link.key is not None:
+            # The connection's credential, looked up again: the key may have been changed since the CONNECT.
+            key, given = policy.virtual_key(link.key.id), True
+        strip(headers)
+        now = house.clock()
+        if key is None:
+            reason = Reason.VIRTUAL_KEY_NOT_FOUND if given else Reason.VIRTUAL_KEY_REQUIRED
+            words = (
+                "The key that was sent is no known virtual key: it may have been revoked or mistyped"
+                if given
+                else "No virtual key was sent: set ANTHROPIC_API_KEY to yours, or put it into the proxy URL"
+            )
+            self.count(flow, call, reason)
+            deny(flow, Deny(reason, words))
+            return
+        call.principal = policy.principal_of(key, call.attribution.get("user_id"))
+        why = refused(key, now)
+        if why is not None:
+            deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
+            return
+        missing = [h for h in policy.required_headers if not headers.get(h)]
+        if missing:
+            deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
+            return
+        if headers.get("upgrade"):
+            deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
+            if flow.response is not None:
+                flow.response.status_code, flow.response.reason = 426, "Upgrade Required"
+            return
+        call.identified = True
+        self.point(flow, call, policy)
+
+    def governed(self, flow: http.HTTPFlow, link: Link) -> str | None:
+        """The provider whose call this is, its path freed of our prefix; None if it is not, or has been refused."""
+        request, policy = flow.request, services().policy
+        claimed = policy.provider_of_host(normal(request.host_header.rpartition(":")[0] or request.host_header or ""))
+        claimed = claimed or policy.provider_of_host(normal(request.host_header or ""))
+        sni = policy.provider_of_host(normal(flow.client_conn.sni or ""))
+        if link.target is not None:
+            if link.provider is not None:
+                return link.provider
+        elif request.first_line_format == "relative":
+            if claimed is None:
+                return self.routed(flow)
+        else:
+            provider = policy.provider_of_host(normal(request.host))
+            if provider is not None:
+                return provider.name
+        if claimed is not None or sni is not None:
+            deny(
+                flow,
+                Deny(Reason.BLOCKED_BY_POLICY, "The connection's target is not the provider it claims to be for; nothing was sent"),
+            )
+        return None
+
+    def routed(self, flow: http.HTTPFlow) -> str | None:
+        """A request to our own port: a provider's by its path, or nobody's."""
+        found = route(flow.request.path)
+        if found is None:
+            flow.metadata["sluicegate"] = "local"
+            body = b'{"type":"error","error":{"type":"not_found_error","message":"There is nothing here"}}'
+            flow.response = http.Response.make(404, body, {"content-type": "application/json"})
+            return None
+        if found[1].partition("?")[0] == "/api/hello":
+            flow.metadata["sluicegate"] = "local"
+            flow.response = http.Response.make(200, b"{}", {"content-type": "application/json"})
+            return None
+        flow.request.path = found[1]
+        return found[0]
+
+    def describe(self, call: Call, headers: http.Headers) -> None:
+        """Note what the client says of itself, bounded and printable."""
+        agent = headers.get("user-agent", "")
+        call.user_agent = "".join(c for c in agent[:256] if c.isprintable()) or None
+        session = headers.get("x-claude-code-session-id") or headers.get("session-id")
+        call.session_id = session if session and ATTRIBUTION.fullmatch(session) else None
+        worker = headers.get("x-claude-code-agent-id", "")
+        call.agent_id = worker if ATTRIBUTION.fullmatch(worker) else None
+        if "x-claude-code-session-id" in headers or agent.startswith("claude-cli/"):
+            call.client = "claude-code"
+        elif agent.startswith(("codex", "Codex")) or headers.get("originator", "").startswith("codex"):
+            call.client = "codex"
+        user = headers.get("x-bf-user-id", "")
+        if ATTRIBUTION.fullmatch(user):
+            call.attribution["user_id"] = user
+
+    def point(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
+        """Send the request where the provider's base URL says, path and query as they were."""
+        target, request = services().target(policy.providers[call.provider]), flow.request
+        request.scheme, request.port = target.scheme, target.port
+        request.host = target.host
+        if target.prefix:
+            request.path = target.prefix + request.path
+        if call.kind == "messages":
+            # What the provider compresses we would have to undo to meter; the client asked for text either way.
+            request.headers["accept-encoding"] = "identity"
+
+    def count(self, flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
+        """Strangers get a count per source and minute instead of a record each: they could fill the disk with them."""
+        house = services()
+        source = flow.client_conn.peername[0] if flow.client_conn.peername else "?"
+        place = (iso(call.started_at)[:16] + "Z", source, reason.value)
+        counts = house.store.refusals
+        counts[place] = counts.get(place, 0) + 1
+        house.metrics.refused(reason.value)
+        call.recorded = True
+        house.flush_soon(1.0)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a request broke off, perhaps before its headers were judged; nothing secret stays on the flow."""
+        if call_of(flow) is None and flow.metadata.get("sluicegate") is None:
+            strip(flow.request.headers)
+
+
+addons = [Identity()]

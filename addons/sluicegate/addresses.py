@@ -1,0 +1,52 @@
+"""Addresses and hosts: which may be dialled for an agent, and when a pattern means a host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+def normal(host: str) -> str:
+    """A host name as it is compared: lower case, no trailing dot, no brackets, addresses in their one spelling."""
+    text = host.strip().lower().rstrip(".").removeprefix("[").removesuffix("]")
+    try:
+        return str(_inner(ip_address(text)))
+    except ValueError:
+        return text
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet's: not loopback, private, link-local (cloud metadata), shared,
+    multicast, reserved or unspecified, in whatever IPv6 dress. False for what is no address."""
+    try:
+        return (real := _inner(ip_address(address))).is_global and not real.is_multicast
+    except ValueError:
+        return False
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is this machine's own loopback."""
+    try:
+        return _inner(ip_address(address)).is_loopback
+    except ValueError:
+        return False
+
+
+def listed(patterns: Iterable[str], host: str) -> bool:
+    """Whether a host, normalised, is meant by one of the globs; ``*.example.com`` means the domain's children."""
+    return any(fnmatchcase(host, pattern.lower()) for pattern in patterns)
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address inside an IPv6 one, where it is only that."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address.sixtofour is not None:
+            return address.sixtofour
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
