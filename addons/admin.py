@@ -1,0 +1,3 @@
+from adapter import Addon
+class Admin(Addon): pass
+addons=[Admin()]
