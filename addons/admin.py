@@ -1,3 +1,88 @@
-from adapter import Addon
-class Admin(Addon): pass
-addons=[Admin()]
+"""Admin: requests addressed to the gateway itself. Origin-form on our own port only, never through the proxy.
+
+The agents being governed can reach this port, so nothing here is open but what holds no secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapter import Addon, enforcing, link_of, observing, services
+from mitmproxy import ctx, http
+from sluicegate.addresses import is_loopback, normal
+from sluicegate.web import app as web
+from sluicegate.web.asgi import call
+from starlette.types import ASGIApp
+
+SECRET = ("authorization", "cookie", "x-api-key", "x-goog-api-key", "x-bf-vk", "proxy-authorization")
+"""Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""
+
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Admin(Addon):
+    """First of the chain to see a request: what is for the gateway itself must never meet identity."""
+
+    def __init__(self) -> None:
+        self._app: ASGIApp | None = None
+        self._credentials: dict[str, str] = {}
+
+    @enforcing
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a request begins; claim it if it is ours, and take its credentials off the flow."""
+        request = flow.request
+        if request.first_line_format != "relative" or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
+            return
+        flow.metadata["sluicegate"] = "admin"
+        self._credentials[flow.id] = request.headers.get("authorization", "")
+        for name in SECRET:
+            request.headers.pop(name, None)
+        if not self.ours(request.host_header or ""):
+            self.refuse(flow, 421, "This gateway does not answer to that Host; list it under server.hosts in the policy")
+        elif request.method in WRITES:
+            same = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+            origin = request.headers.get("origin")
+            if not same or (origin is not None and origin != f"http://{request.host_header}"):
+                self.refuse(flow, 403, "Writes from another origin are refused")
+            elif not request.headers.get("content-type", "").startswith("application/json"):
+                self.refuse(flow, 415, "Writes are application/json")
+
+    @enforcing
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the request is complete; answer it from the application."""
+        if flow.metadata.get("sluicegate") != "admin":
+            return
+        if self._app is None:
+            self._app = web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem")
+        headers = list(flow.request.headers.fields)
+        if credential := self._credentials.get(flow.id):
+            headers.append((b"authorization", credential.encode("latin-1", "replace")))
+        source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
+        answer = await call(self._app, flow.request.method, flow.request.path, headers, flow.request.raw_content or b"", source, {})
+        flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
+        for name, value in web.SAFE.items():
+            flow.response.headers.setdefault(name, value)
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: answered; forget its credential."""
+        self._credentials.pop(flow.id, None)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: broken off; forget its credential."""
+        self._credentials.pop(flow.id, None)
+
+    def ours(self, host: str) -> bool:
+        """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+        name = normal(name)
+        return name == "localhost" or is_loopback(name) or name == ctx.options.listen_host or name in services().policy.server.hosts
+
+    def refuse(self, flow: http.HTTPFlow, status: int, message: str) -> None:
+        """Answer an administrative request that may not be served."""
+        body = b'{"type":"error","error":{"type":"forbidden","message":"' + message.encode() + b'"}}'
+        flow.response = http.Response.make(status, body, {"content-type": "application/json", **web.SAFE})
+
+
+addons = [Admin()]

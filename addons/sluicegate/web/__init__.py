@@ -1,0 +1,1 @@
+"""What the gateway says of itself over HTTP: health, metrics, setup, usage."""

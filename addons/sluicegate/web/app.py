@@ -1,0 +1,176 @@
+"""The web application on the gateway's own port. What is open holds no secrets; everything else needs the admin token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from sluicegate import __version__
+from sluicegate.services import Services
+from sluicegate.usage import usage_rows
+from sluicegate.windows import iso
+
+OPEN = ("/health", "/ready", "/ca.pem", "/setup")
+"""Paths without secrets, for everyone who can reach the port."""
+
+PATHS = (*OPEN, "/metrics", "/")
+PREFIXES = ("/api/governance", "/api/logs", "/api/config", "/api/providers", "/api/alerts", "/api/usage", "/api/openapi.json")
+
+SAFE = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path of our own port is administration."""
+    bare = path.partition("?")[0]
+    return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
+
+
+def token_of(authorization: str) -> str | None:
+    """The admin token in an Authorization header: Bearer, or Basic as user admin."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            return None
+        return password if user == "admin" else None
+    return None
+
+
+def build(house: Services, ca: Path) -> Starlette:
+    """The application for one gateway; ``ca`` is its certificate, public part only."""
+
+    def admin(request: Request) -> bool:
+        token = token_of(request.headers.get("authorization", ""))
+        return token is not None and house.is_admin(token)
+
+    def guarded(handler: Handler) -> Handler:
+        async def checked(request: Request) -> Response:
+            if not admin(request):
+                headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
+                return JSONResponse(_error("unauthorized", "This needs the admin token"), 401, headers)
+            return await handler(request)
+
+        return checked
+
+    def healthy() -> bool:
+        return not (house.source.error or house.store_error or house.audit_error)
+
+    async def health(request: Request) -> Response:
+        said: dict[str, object] = {"status": "ok" if healthy() else "degraded", "same-user": "cooperative"}
+        if admin(request):
+            policy = house.policy
+            said |= {
+                "version": __version__,
+                "policy": {
+                    "revision": policy.revision,
+                    "loaded_at": iso(policy.loaded_at),
+                    "source": policy.source,
+                    "error": house.source.error,
+                    "warnings": policy.warnings,
+                },
+                "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
+                "audit": {"mode": policy.audit, "error": house.audit_error},
+                "recovered": house.recovered,
+                "providers": {
+                    p.name: {"keys": [{"name": k.name, "source": k.source, "usable": bool(k.value)} for k in p.keys], "simulate": p.simulate}
+                    for p in policy.providers.values()
+                },
+            }
+        return JSONResponse(said)
+
+    async def ready(_: Request) -> Response:
+        up = not house.store_error and (house.policy.audit != "required" or not house.audit_error)
+        return JSONResponse({"ready": up}, 200 if up else 503)
+
+    async def ca_pem(_: Request) -> Response:
+        try:
+            return Response(ca.read_bytes(), media_type="application/x-pem-file")
+        except OSError:
+            return JSONResponse(_error("not_found", "There is no CA certificate yet"), 404)
+
+    async def setup(request: Request) -> Response:
+        text = setup_text(f"http://{request.headers.get('host', '127.0.0.1:8080')}")
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
+        return PlainTextResponse(text)
+
+    async def metrics(_: Request) -> Response:
+        body = await anyio.to_thread.run_sync(house.metrics.render)
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def usage(_: Request) -> Response:
+        return JSONResponse({"usage": usage_rows(house.policy, house.ledger, house.clock())})
+
+    async def overview(_: Request) -> Response:
+        rows = "".join(
+            f"<tr><td>{html.escape(r['kind'])} {html.escape(r['id'])}<td>{html.escape(r['window'] or '')}"
+            f"<td align=right>{r['used_usd'] or r['used']}<td align=right>{r['limit_usd'] or r['limit']}<td>{r['resets_at'] or ''}"
+            for r in usage_rows(house.policy, house.ledger, house.clock())
+        )
+        style = "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
+        head = "<tr><th>scope<th>window<th>used<th>limit<th>resets"
+        return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
+
+    async def nothing(_: Request) -> Response:
+        return JSONResponse(_error("not_found", "There is nothing here"), 404)
+
+    app = Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/ca.pem", ca_pem),
+            Route("/setup", setup),
+            Route("/metrics", guarded(metrics)),
+            Route("/api/usage", guarded(usage)),
+            Route("/", guarded(overview)),
+            Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
+        ]
+    )
+    return app
+
+
+def setup_text(url: str) -> str:
+    """What to type on a developer machine, per client."""
+    host = url.removeprefix("http://")
+    return f"""\
+# Fetch the gateway's certificate once:
+curl -sf {url}/ca.pem -o ~/.sluicegate-ca.pem
+
+# Claude Code, through the proxy
+export HTTPS_PROXY={url}
+export NODE_EXTRA_CA_CERTS=~/.sluicegate-ca.pem
+export ANTHROPIC_API_KEY=<virtual key>
+
+# Claude Code, without the proxy
+export ANTHROPIC_BASE_URL={url}
+export ANTHROPIC_API_KEY=<virtual key>
+
+# The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands
+export HTTPS_PROXY=http://<virtual key>:@{host}
+
+# Shell tools that the agent runs
+export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem
+"""
+
+
+def _error(kind: str, message: str) -> dict[str, object]:
+    return {"type": "error", "error": {"type": kind, "message": message}}
