@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import ConnectionState
+from mitmproxy.net.http import http1
 
 from sluicegate import estimate
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
@@ -129,6 +130,32 @@ def call_of(flow: http.HTTPFlow) -> Call | None:
     return _calls.get(flow)
 
 
+def remember_form() -> None:
+    """Let requests remember whether they named their target themselves.
+
+    mitmproxy erases the difference between ``GET /x`` and ``GET http://host/x`` before any hook runs, and a request
+    for us would look like one for whatever its Host header claims. Raises RuntimeError if its parser is not where it was.
+    """
+    stock = getattr(http1, "read_request_head", None)
+    if stock is None:
+        raise RuntimeError("this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for")
+    if getattr(stock, "remembers_form", False):
+        return
+
+    def read_request_head(lines: list[bytes]) -> http.Request:
+        request: http.Request = stock(lines)
+        request.origin_form = not request.authority and not request.data.host  # type: ignore[attr-defined]
+        return request
+
+    read_request_head.remembers_form = True  # type: ignore[attr-defined]
+    http1.read_request_head = read_request_head
+
+
+def origin_form(request: http.Request) -> bool:
+    """Whether the request is addressed to our own listener rather than to a target it names."""
+    return getattr(request, "origin_form", False)
+
+
 def link_of(client: connection.Client) -> Link:
     """What is known of a client connection."""
     found = _links.get(client)
@@ -141,7 +168,7 @@ def ensure_call(flow: http.HTTPFlow) -> Call | None:
     """The flow's call, made now if its host is a provider's and no identity stands before us in the chain."""
     call = _calls.get(flow)
     if call is None and flow.metadata.get("sluicegate") is None:
-        provider = services().policy.provider_of_host(flow.request.host)
+        provider = services().policy.provider_of_host(flow.request.host, flow.request.port)
         if provider is not None:
             call = new_call(flow, provider.name)
     return call
@@ -259,3 +286,6 @@ def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapped.observing = True  # type: ignore[attr-defined]
     return wrapped
+
+
+remember_form()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapter import Addon, enforcing, link_of, observing, services
+from adapter import Addon, enforcing, link_of, observing, origin_form, services
 from mitmproxy import ctx, http
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
@@ -31,7 +31,7 @@ class Admin(Addon):
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a request begins; claim it if it is ours, and take its credentials off the flow."""
         request = flow.request
-        if request.first_line_format != "relative" or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
+        if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
             return
         flow.metadata["sluicegate"] = "admin"
         self._credentials[flow.id] = request.headers.get("authorization", "")

@@ -13,13 +13,13 @@ from collections.abc import Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from adapter import Addon, Link, deny, enforcing, link_of, observing, services
+from adapter import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
 from mitmproxy import connection, http
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, context, events, layer, layers, server_hooks
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import parse_client_hello
-from sluicegate.addresses import is_loopback, is_public, listed, normal
+from sluicegate.addresses import is_address, is_loopback, is_public, listed, normal
 from sluicegate.call import Deny, Reason
 from sluicegate.windows import iso
 
@@ -76,10 +76,10 @@ class Egress(Addon):
         """mitmproxy: a plain request to another host, named in full."""
         link = link_of(flow.client_conn)
         request = flow.request
-        if flow.metadata.get("sluicegate") is not None or request.first_line_format != "absolute" or link.target is not None:
+        if flow.metadata.get("sluicegate") is not None or origin_form(request) or link.target is not None:
             return
         host = normal(request.host)
-        if services().policy.provider_of_host(host) is not None:
+        if services().policy.provider_of_host(host, request.port) is not None:
             return
         if self.admitted(flow, link, host, request.port):
             flow.metadata["sluicegate"] = "egress"
@@ -96,7 +96,8 @@ class Egress(Addon):
         """Whether this host may be reached by this caller; answers the flow if not."""
         egress = services().policy.egress
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
-        if listed(egress.deny, host) or (egress.default == "deny" and not listed(egress.allow, host)):
+        shut = egress.default == "deny" or (is_address(host) and not is_public(host))
+        if listed(egress.deny, host) or (shut and not listed(egress.allow, host)):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, f"Policy does not let agents reach {host[:100]}"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 403, "Forbidden"
@@ -158,15 +159,16 @@ class Egress(Addon):
             return None
         if (host, port) not in link.approved:
             return "blocked by policy: this address is no provider's"
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError:
+            return f"the name {host[:100]} has no address"
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
             if not is_public(address) and not (listed(house.policy.egress.allow, host) or listed(house.policy.egress.allow, address)):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
                 return "blocked by policy: that is the gateway itself"
-        if not found:
-            return "the name has no address"
         server.address = (str(found[0][4][0]), port)
         return None
 

@@ -214,6 +214,18 @@ def chain_stands() -> bool:
     return all(ctx.master.addons.get(name) is not None for name in ("identity", "egress", "budget", "keys", "audit"))
 
 
+BLOCKED = "blocked by policy: "
+"""How egress begins the reason for which an address was not dialled."""
+
+
+def explained(status: int, message: str) -> str:
+    """mitmproxy's error message in words for the person whose call it was."""
+    if BLOCKED in message:
+        return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
+    what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
+    return f"{what}: {message}"[:500]
+
+
 def speak_json() -> None:
     """Let mitmproxy's own errors (provider unreachable, body too large) be JSON that agents can show, not HTML."""
     stock: Callable[[int, str], bytes] | None = getattr(_base, "format_error", None)
@@ -223,16 +235,20 @@ def speak_json() -> None:
         return
 
     def words(status: int, message: str) -> bytes:
-        what = "The provider cannot be reached" if status == 502 else "The request is too large" if status == 413 else "The request failed"
-        return PROVIDERS["anthropic"].envelope("api_error", f"{what}: {message}"[:500], status)
+        return PROVIDERS["anthropic"].envelope("api_error", explained(status, message), status)
 
     def answer(status_code: int, message: str = "") -> bytes:
-        head = f"HTTP/1.1 {status_code} {http.status_codes.RESPONSES.get(status_code, 'Error')}\r\n"
         body = words(status_code, message)
-        extra = "content-type: application/json\r\nx-should-retry: false\r\nx-sluicegate-reason: provider_unreachable\r\n"
-        if status_code != 502:
-            extra = "content-type: application/json\r\nx-should-retry: false\r\n"
-        return (head + extra + f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
+        reason = "blocked_by_policy" if BLOCKED in message else "provider_unreachable" if status_code == 502 else "invalid_request"
+        head = [
+            f"HTTP/1.1 {status_code} {http.status_codes.RESPONSES.get(status_code, 'Error')}",
+            "content-type: application/json",
+            "x-should-retry: false",
+            f"x-sluicegate-reason: {reason}",
+            "connection: close",
+            f"content-length: {len(body)}",
+        ]
+        return "\r\n".join([*head, "", ""]).encode() + body
 
     _http1.make_error_response = answer  # type: ignore[assignment]
     _base.format_error = words

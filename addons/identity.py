@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, services
+from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from mitmproxy import http
 from sluicegate.addresses import normal
 from sluicegate.call import Call, Deny, Reason
@@ -67,6 +67,12 @@ def strip(headers: http.Headers) -> None:
     )
 
 
+def host_and_port(header: str) -> tuple[str, int | None]:
+    """A Host header's name, normalised, and its port if it names one."""
+    name, _, port = header.rpartition(":")
+    return (normal(name), int(port)) if name and port.isdigit() and not name.endswith(":") else (normal(header), None)
+
+
 def refused(key: VirtualKey, now: int) -> str | None:
     """Why a known key may not be used, if it may not."""
     if not key.is_active:
@@ -89,7 +95,7 @@ class Identity(Addon):
         link.key, _ = find_key(flow.request.headers, house.policy)
         strip(flow.request.headers)
         link.target = (normal(flow.request.host), flow.request.port)
-        provider = house.policy.provider_of_host(link.target[0])
+        provider = house.policy.provider_of_host(*link.target)
         link.provider = provider.name if provider else None
 
     @enforcing
@@ -142,17 +148,17 @@ class Identity(Addon):
     def governed(self, flow: http.HTTPFlow, link: Link) -> str | None:
         """The provider whose call this is, its path freed of our prefix; None if it is not, or has been refused."""
         request, policy = flow.request, services().policy
-        claimed = policy.provider_of_host(normal(request.host_header.rpartition(":")[0] or request.host_header or ""))
-        claimed = claimed or policy.provider_of_host(normal(request.host_header or ""))
+        name, port = host_and_port(request.host_header or "")
+        claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normal(flow.client_conn.sni or ""))
         if link.target is not None:
             if link.provider is not None:
                 return link.provider
-        elif request.first_line_format == "relative":
+        elif origin_form(request):
             if claimed is None:
                 return self.routed(flow)
         else:
-            provider = policy.provider_of_host(normal(request.host))
+            provider = policy.provider_of_host(normal(request.host), request.port)
             if provider is not None:
                 return provider.name
         if claimed is not None or sni is not None:

@@ -18,6 +18,15 @@ def normal(host: str) -> str:
         return text
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is given as an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet's: not loopback, private, link-local (cloud metadata), shared,
     multicast, reserved or unspecified, in whatever IPv6 dress. False for what is no address."""

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from sluicegate import schema
+from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Principal, Unit, Usage
 from sluicegate.models import canonical, matches
 from sluicegate.providers import PROVIDERS
@@ -171,9 +172,10 @@ class Policy:
         user = user_header if user_header and key.trust_user_header else key.user_id
         return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
 
-    def provider_of_host(self, host: str) -> Provider | None:
-        """The provider that governs a host name."""
-        name = self._hosts.get(host.lower().rstrip("."))
+    def provider_of_host(self, host: str, port: int | None = None) -> Provider | None:
+        """The provider that governs a host name, on any port; an address is governed only with its port."""
+        bare = host.lower().rstrip(".")
+        name = self._hosts.get(bare) or self._hosts.get(f"{bare}:{port}")
         return self.providers[name] if name is not None else None
 
     def limits(self, principal: Principal | None, provider: str, model: str | None) -> tuple[Limit, ...]:
@@ -621,6 +623,7 @@ class _Builder:
         except ValueError:
             self.say(("providers", name, "base_url"), "the port is no number from 1 to 65535")
         host = (url.hostname or "").lower().rstrip(".")
+        number = port or (443 if url.scheme == "https" else 80)
         keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
         if len({k.name for k in keys}) != len(keys):
             self.say(("providers", name, "keys"), "two keys have the same name")
@@ -628,9 +631,10 @@ class _Builder:
             name=name,
             scheme=url.scheme,
             host=host,
-            port=port or (443 if url.scheme == "https" else 80),
+            port=number,
             prefix=url.path.rstrip("/"),
-            hosts=frozenset({*wire.hosts, host, *(raw.hosts if raw else ())}),
+            # One machine may run a provider and much else: an address means the provider only on its port.
+            hosts=frozenset({*wire.hosts, f"{host}:{number}" if is_address(host) or host == "localhost" else host, *(raw.hosts if raw else ())}),
             keys=keys,
             simulate=raw.simulate if raw else False,
             limits=limits_of(raw, "provider", name, name) if raw else (),
