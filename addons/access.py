@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from adapter import Addon, deny, enforcing, ensure_call, facts_of
 from mitmproxy import http
+
+from adapter import Addon, deny, enforcing, ensure_call, facts_of
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy
 from sluicegate.providers import PROVIDERS

@@ -35,6 +35,7 @@ logger = logging.getLogger("sluicegate")
 DEFAULT_POLICY = Path(__file__).resolve().parent.parent / "policies" / "quickstart.yaml"
 DEFAULT_STATE = Path("~/.sluicegate")
 
+
 @dataclass(slots=True)
 class Link:
     """What is known of one client connection, from its CONNECT on."""
@@ -138,7 +139,9 @@ def remember_form() -> None:
     """
     stock = getattr(http1, "read_request_head", None)
     if stock is None:
-        raise RuntimeError("this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for")
+        raise RuntimeError(
+            "this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for"
+        )
     if getattr(stock, "remembers_form", False):
         return
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from adapter import Addon, call_of, deny, enforcing, ensure_call, observing, outcome_of, services
 from mitmproxy import http
+
+from adapter import Addon, call_of, deny, enforcing, ensure_call, observing, outcome_of, services
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy
 from sluicegate.records import record_of

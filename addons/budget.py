@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mitmproxy import http
+
 from adapter import (
     Addon,
     call_of,
@@ -16,7 +18,6 @@ from adapter import (
     observing,
     services,
 )
-from mitmproxy import http
 from sluicegate import estimate
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
 from sluicegate.ledger import Exhausted

@@ -13,12 +13,13 @@ from collections.abc import Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from adapter import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
 from mitmproxy import connection, http
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, context, events, layer, layers, server_hooks
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import parse_client_hello
+
+from adapter import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_address, is_loopback, is_public, listed, normal
 from sluicegate.call import Deny, Reason
 from sluicegate.windows import iso
@@ -104,7 +105,13 @@ class Egress(Addon):
             self.note(flow.client_conn, link, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
             return False
         if link.key is None and not is_loopback(source):
-            deny(flow, Deny(Reason.VIRTUAL_KEY_REQUIRED, "This proxy asks for a virtual key: put it into the proxy URL as the user"))
+            deny(
+                flow,
+                Deny(
+                    Reason.VIRTUAL_KEY_REQUIRED,
+                    "This proxy asks for a virtual key: put it into the proxy URL as the user",
+                ),
+            )
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 407, "Proxy Authentication Required"
                 flow.response.headers["proxy-authenticate"] = CHALLENGE
@@ -165,7 +172,9 @@ class Egress(Addon):
             return f"the name {host[:100]} has no address"
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
-            if not is_public(address) and not (listed(house.policy.egress.allow, host) or listed(house.policy.egress.allow, address)):
+            if not is_public(address) and not (
+                listed(house.policy.egress.allow, host) or listed(house.policy.egress.allow, address)
+            ):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
                 return "blocked by policy: that is the gateway itself"
@@ -187,7 +196,14 @@ class Egress(Addon):
                 self.note(client, link, host, port, "completed", None, traffic)
 
     def note(
-        self, client: connection.Client, link: Link, host: str, port: int, outcome: str, reason: str | None, traffic: Traffic | None = None
+        self,
+        client: connection.Client,
+        link: Link,
+        host: str,
+        port: int,
+        outcome: str,
+        reason: str | None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Put a connection on record."""
         house = services()

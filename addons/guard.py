@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapter import Addon, call_of, deny, link_of, services
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _base, _http1
+
+from adapter import Addon, call_of, deny, link_of, services
 from sluicegate.addresses import is_loopback
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy
@@ -92,7 +93,11 @@ class Guard(Addon):
         """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
         super().load(loader)
         ctx.options.update_known(
-            **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
+            **{
+                n: v
+                for n, v in DEFAULTS.items()
+                if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)
+            }
         )
 
     def configure(self, updated: set[str]) -> None:
@@ -102,8 +107,22 @@ class Guard(Addon):
         if "policy" in updated or "state_dir" in updated:
             policy = services().policy
             governed |= {h for p in policy.providers.values() for h in p.hosts}
-        for name in sorted(updated & ({*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header"})):
-            if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
+        for name in sorted(
+            updated
+            & (
+                {
+                    *FORBIDDEN,
+                    *HOST_OPTIONS,
+                    "mode",
+                    "validate_inbound_headers",
+                    "connection_strategy",
+                    "keep_host_header",
+                }
+            )
+        ):
+            if name in ctx.options and (
+                why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)
+            ):
                 raise exceptions.OptionsError(why)
         if policy is not None or "listen_host" in updated:
             self.check_listening(policy)
@@ -132,7 +151,9 @@ class Guard(Addon):
     def running(self) -> None:
         """mitmproxy: the proxy is up."""
         for name in (*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers"):
-            if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), set())):
+            if name in ctx.options and (
+                why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), set())
+            ):
                 raise exceptions.OptionsError(why)
         house = services()
         self.check_listening(house.policy)
@@ -206,7 +227,9 @@ class LastGate:
             deny(flow, verdict)
         finally:
             if flow.response is None:
-                flow.response = http.Response.make(503, b'{"error":{"type":"gateway_error"}}', {"content-type": "application/json"})
+                flow.response = http.Response.make(
+                    503, b'{"error":{"type":"gateway_error"}}', {"content-type": "application/json"}
+                )
 
 
 def chain_stands() -> bool:
@@ -239,7 +262,13 @@ def speak_json() -> None:
 
     def answer(status_code: int, message: str = "") -> bytes:
         body = words(status_code, message)
-        reason = "blocked_by_policy" if BLOCKED in message else "provider_unreachable" if status_code == 502 else "invalid_request"
+        reason = (
+            "blocked_by_policy"
+            if BLOCKED in message
+            else "provider_unreachable"
+            if status_code == 502
+            else "invalid_request"
+        )
         head = [
             f"HTTP/1.1 {status_code} {http.status_codes.RESPONSES.get(status_code, 'Error')}",
             "content-type: application/json",
@@ -260,7 +289,11 @@ def addresses() -> list[str]:
     found = []
     for host, port, *_ in proxyserver.listen_addrs() if proxyserver else ():
         shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104
-        found.append(f"http://[{shown}]:{port}" if isinstance(ipaddress.ip_address(shown), ipaddress.IPv6Address) else f"http://{shown}:{port}")
+        found.append(
+            f"http://[{shown}]:{port}"
+            if isinstance(ipaddress.ip_address(shown), ipaddress.IPv6Address)
+            else f"http://{shown}:{port}"
+        )
     return found
 
 

@@ -11,8 +11,9 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from mitmproxy import http
+
+from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from sluicegate.addresses import normal
 from sluicegate.call import Call, Deny, Reason
 from sluicegate.policy import Policy, VirtualKey
@@ -63,7 +64,9 @@ def find_key(headers: http.Headers, policy: Policy) -> tuple[VirtualKey | None, 
 def strip(headers: http.Headers) -> None:
     """Delete every credential and everything that is ours, keeping the order of the rest."""
     headers.fields = tuple(
-        (n, v) for n, v in headers.fields if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
+        (n, v)
+        for n, v in headers.fields
+        if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
     )
 
 
@@ -164,7 +167,10 @@ class Identity(Addon):
         if claimed is not None or sni is not None:
             deny(
                 flow,
-                Deny(Reason.BLOCKED_BY_POLICY, "The connection's target is not the provider it claims to be for; nothing was sent"),
+                Deny(
+                    Reason.BLOCKED_BY_POLICY,
+                    "The connection's target is not the provider it claims to be for; nothing was sent",
+                ),
             )
         return None
 

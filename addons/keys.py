@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 
-from adapter import Addon, call_of, deny, enforcing, observing, services
 from mitmproxy import http
+
+from adapter import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy, Provider, ProviderKey
 from sluicegate.providers import PROVIDERS

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from weakref import WeakKeyDictionary
 
-from adapter import Addon, call_of, ensure_call, observing, services
 from mitmproxy import http
+
+from adapter import Addon, call_of, ensure_call, observing, services
 from sluicegate.call import Call, Usage
 from sluicegate.decode import Decoder
 from sluicegate.estimate import delivered_tokens

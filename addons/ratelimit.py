@@ -6,6 +6,8 @@ what the provider reports.
 
 from __future__ import annotations
 
+from mitmproxy import http
+
 from adapter import (
     Addon,
     call_of,
@@ -18,7 +20,6 @@ from adapter import (
     observing,
     services,
 )
-from mitmproxy import http
 from sluicegate.call import Call, Deny, Reason, Unit
 from sluicegate.ledger import Exhausted
 from sluicegate.policy import Policy

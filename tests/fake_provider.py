@@ -73,7 +73,13 @@ def event(kind: str, **fields: Any) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + orjson.dumps({"type": kind, **fields}) + b"\n\n"
 
 
-def sse(text: str = "Hello", model: str = "claude-opus-5-5", *, first: dict[str, Any] | None = None, last: dict[str, Any] | None = None) -> list[bytes]:
+def sse(
+    text: str = "Hello",
+    model: str = "claude-opus-5-5",
+    *,
+    first: dict[str, Any] | None = None,
+    last: dict[str, Any] | None = None,
+) -> list[bytes]:
     """The events of a streamed answer, one piece each."""
     first = first or usage(input_tokens=100, output_tokens=1)
     last = last or usage(input_tokens=100, output_tokens=50)

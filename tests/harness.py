@@ -71,7 +71,9 @@ class Reply:
 
 def ask(words: str = "hi", model: str = OPUS, **fields: Any) -> bytes:
     """The body of a model call."""
-    return json.dumps({"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}).encode()
+    return json.dumps(
+        {"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}
+    ).encode()
 
 
 class Gateway:
@@ -95,25 +97,43 @@ class Gateway:
             self.policy.write_text(policy)
         self.state, self.confdir = folder / "state", folder / "ca"
         self.options, self.scripts, self.command, self.netns = options, scripts, command, netns
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUNBUFFERED": "1", "PROVIDER_KEY": PROVIDER_KEY} | (env or {})
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONUNBUFFERED": "1",
+            "PROVIDER_KEY": PROVIDER_KEY,
+        } | (env or {})
         self.port = 0
         self.output: list[str] = []
 
     def start(self, wait: bool = True) -> Gateway:
         """Start it and wait until it serves."""
-        command = list(self.command or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))])
+        command = list(
+            self.command
+            or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
+        )
         command += ["--listen-port", "0", "--set", f"confdir={self.confdir}"]
         command += ["--set", f"policy={self.policy}", "--set", f"state_dir={self.state}", *self.options]
         if self.netns:
             command = ["ip", "netns", "exec", self.netns, *command]
         self.output = []
         self.process = subprocess.Popen(
-            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder, errors="replace"
+            command,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            errors="replace",
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if wait:
-            line = self.wait_for(r"sluicegate listens on http://[\d.]+:(\d+)|proxy listening at [^ ]*:(\d+)" if self.scripts and "gateway" not in str(self.scripts[0]) else r"sluicegate listens on http://[\d.]+:(\d+)")
+            line = self.wait_for(
+                r"sluicegate listens on http://[\d.]+:(\d+)|proxy listening at [^ ]*:(\d+)"
+                if self.scripts and "gateway" not in str(self.scripts[0])
+                else r"sluicegate listens on http://[\d.]+:(\d+)"
+            )
             self.port = int(next(g for g in line.groups() if g))
         return self
 
@@ -173,12 +193,16 @@ class Gateway:
     def token(self) -> str:
         return (self.state / "admin-token").read_text().strip()
 
-    def post(self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str) -> Reply:
+    def post(
+        self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str
+    ) -> Reply:
         """A model call to the base URL."""
         sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
         return self.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
 
-    def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         """Any request to our own port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -192,11 +216,23 @@ class Gateway:
         return self.request("GET", path, headers={"authorization": f"Bearer {self.token}"})
 
     def proxied(
-        self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", host: str = PROVIDER, user: str | None = None, **headers: str
+        self,
+        body: bytes | None = None,
+        key: str | None = VK,
+        path: str = "/v1/messages",
+        host: str = PROVIDER,
+        user: str | None = None,
+        **headers: str,
     ) -> Reply:
         """A model call through CONNECT and TLS, as with HTTPS_PROXY."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=ssl.create_default_context(cafile=str(self.ca)))
-        connection.set_tunnel(host, 443, headers={"Proxy-Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()} if user else {})
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=20, context=ssl.create_default_context(cafile=str(self.ca))
+        )
+        connection.set_tunnel(
+            host,
+            443,
+            headers={"Proxy-Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()} if user else {},
+        )
         try:
             sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
             connection.request("POST", path, ask() if body is None else body, sent | _dashed(headers))

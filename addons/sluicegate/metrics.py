@@ -35,7 +35,11 @@ class Metrics:
         self.cost = Counter("sluicegate_cost_usd", "Dollars charged.", who, registry=self.registry)
         self.refusals = Counter("sluicegate_refusals", "Refused calls by reason.", ("reason",), registry=self.registry)
         self.latency = Histogram(
-            "sluicegate_latency_seconds", "First header to last byte.", ("provider", "model"), buckets=LATENCY, registry=self.registry
+            "sluicegate_latency_seconds",
+            "First header to last byte.",
+            ("provider", "model"),
+            buckets=LATENCY,
+            registry=self.registry,
         )
         self.first_byte = Histogram(
             "sluicegate_first_byte_seconds",
@@ -116,14 +120,21 @@ class _State(Collector):
                 for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                     family.add_metric(labels, count)
         yield from (*budgets, *rates)
-        yield GaugeMetricFamily("sluicegate_reservations", "Calls in flight with a reservation.", value=len(house.ledger.open))
         yield GaugeMetricFamily(
-            "sluicegate_policy_reload_errors", "Edits of the policy that were refused since start.", value=house.source.reload_errors
+            "sluicegate_reservations", "Calls in flight with a reservation.", value=len(house.ledger.open)
         )
-        yield GaugeMetricFamily("sluicegate_policy_ok", "1 while the policy on disk is in force.", value=not house.source.error)
-        yield GaugeMetricFamily("sluicegate_ledger_ok", "1 while the ledger can be written.", value=not house.store_error)
+        yield GaugeMetricFamily(
+            "sluicegate_policy_reload_errors",
+            "Edits of the policy that were refused since start.",
+            value=house.source.reload_errors,
+        )
+        yield GaugeMetricFamily(
+            "sluicegate_policy_ok", "1 while the policy on disk is in force.", value=not house.source.error
+        )
+        yield GaugeMetricFamily(
+            "sluicegate_ledger_ok", "1 while the ledger can be written.", value=not house.store_error
+        )
         yield GaugeMetricFamily("sluicegate_audit_ok", "1 while records can be written.", value=not house.audit_error)
         info = GaugeMetricFamily("sluicegate_policy_info", "The revision in force.", labels=["revision"])
         info.add_metric([house.policy.revision], 1)
         yield info
-

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -392,23 +392,20 @@ def _hint(word: str, options: Iterable[str]) -> str:
 
 
 def _fields_at(place: Location) -> list[str]:
-    model: Any = schema.PolicyFile
-    for part in place:
-        if isinstance(part, int) or not (isinstance(model, type) and issubclass(model, BaseModel)):
+    """The keys that may stand at a place."""
+    model: type[BaseModel] = schema.PolicyFile
+    parts = iter(place)
+    for part in parts:
+        if isinstance(part, int):
             continue
-        if part not in model.model_fields:
+        info = model.model_fields.get(part)
+        inner = [t for t in _types(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if info else []
+        if info is None or not inner:
             return []
-        found = [
-            t for t in _types(model.model_fields[part].annotation) if isinstance(t, type) and issubclass(t, BaseModel)
-        ]
-        model = found[0] if found else None
-        if part == "providers":
-            model = schema.Provider
-            place = place[1:]
-            continue
-    if model is schema.PolicyFile and place and place[0] == "providers":
-        model = schema.Provider
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        model = inner[0]
+        if get_origin(info.annotation) is dict:
+            next(parts, None)
+    return list(model.model_fields)
 
 
 def _types(annotation: Any) -> Iterator[Any]:
@@ -616,7 +613,7 @@ class _Builder:
 
     def provider(self, name: str, raw: schema.Provider | None) -> Provider:
         wire = PROVIDERS[name]
-        url = urlsplit((raw.base_url if raw and raw.base_url else wire.base_url))
+        url = urlsplit(raw.base_url if raw and raw.base_url else wire.base_url)
         port: int | None = None
         try:
             port = url.port
@@ -634,7 +631,13 @@ class _Builder:
             port=number,
             prefix=url.path.rstrip("/"),
             # One machine may run a provider and much else: an address means the provider only on its port.
-            hosts=frozenset({*wire.hosts, f"{host}:{number}" if is_address(host) or host == "localhost" else host, *(raw.hosts if raw else ())}),
+            hosts=frozenset(
+                {
+                    *wire.hosts,
+                    f"{host}:{number}" if is_address(host) or host == "localhost" else host,
+                    *(raw.hosts if raw else ()),
+                }
+            ),
             keys=keys,
             simulate=raw.simulate if raw else False,
             limits=limits_of(raw, "provider", name, name) if raw else (),

@@ -6,7 +6,6 @@ of genai-prices, which is bundled and never asks the network.
 
 from __future__ import annotations
 
-
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,8 +18,6 @@ from sluicegate.call import Usage
 from sluicegate.models import matches, undated
 from sluicegate.windows import parse_iso
 from sluicegate.yamlfile import Problem, parse
-
-
 
 DATA = Path(__file__).parent / "data" / "prices.yaml"
 
@@ -63,7 +60,11 @@ class Price:
 
     def at(self, at: int, prompt_tokens: int) -> Rates:
         """The rates in force at a time for a prompt of this size: the highest tier passed, the latest date begun."""
-        live = [r for r in self.rates if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)]
+        live = [
+            r
+            for r in self.rates
+            if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)
+        ]
         return max(live, key=lambda r: (r.above, r.since)) if live else self.rates[0]
 
     def cost(self, usage: Usage, at: int) -> Decimal:
@@ -167,8 +168,15 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
     def amount(value: Any, place: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite() or value < 0:
-            problems.append(Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars"))
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | Decimal)
+            or not Decimal(value).is_finite()
+            or value < 0
+        ):
+            problems.append(
+                Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars")
+            )
             return Decimal(0)
         return Decimal(value)
 
@@ -179,7 +187,9 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
                 problems.append(Problem(file, doc.line((*place, name)), name, f"'{name}' is not known here"))
         since, until = (_date(raw.get(n), file, doc.line(place), problems) for n in ("from", "until"))
         values = {c: amount(raw.get(c), (*place, c)) for c in CLASSES}
-        return Rates(**values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*place, "above"), Decimal(0))))
+        return Rates(
+            **values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*place, "above"), Decimal(0)))
+        )
 
     top = doc.value if isinstance(doc.value, dict) else {}
     if not isinstance(top.get("models"), list):
@@ -187,7 +197,12 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
     search = amount(top.get("web_search"), ("web_search",), Decimal(10))
     for i, raw in enumerate(top["models"] if isinstance(top.get("models"), list) else ()):
         place = ("models", i)
-        if not isinstance(raw, dict) or not isinstance(raw.get("model"), str) or not isinstance(raw.get("prices"), list) or not raw["prices"]:
+        if (
+            not isinstance(raw, dict)
+            or not isinstance(raw.get("model"), str)
+            or not isinstance(raw.get("prices"), list)
+            or not raw["prices"]
+        ):
             problems.append(Problem(file, doc.line(place), f"models[{i}]", "an entry has a model and a list of prices"))
             continue
         found.append(
@@ -196,7 +211,9 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
                 rates=tuple(rates(r, (*place, "prices", j)) for j, r in enumerate(raw["prices"])),
                 fast=rates(raw["fast"], (*place, "fast")) if "fast" in raw else None,
                 us_multiplier=amount(raw.get("us_multiplier"), (*place, "us_multiplier"), Decimal(1)),
-                context_window=int(amount(raw.get("context_window"), (*place, "context_window"), Decimal(DEFAULT_CONTEXT))),
+                context_window=int(
+                    amount(raw.get("context_window"), (*place, "context_window"), Decimal(DEFAULT_CONTEXT))
+                ),
                 max_output=int(amount(raw.get("max_output"), (*place, "max_output"), Decimal(DEFAULT_OUTPUT))),
                 web_search=search,
             )
@@ -226,7 +243,9 @@ def _bundled(model: str) -> Price | None:
     million = 1_000_000
 
     def cost(name: str, **counts: int) -> Decimal:
-        return Decimal(calc_price(Counts(**counts), model_ref=name, genai_request_timestamp=datetime.now(UTC)).total_price)
+        return Decimal(
+            calc_price(Counts(**counts), model_ref=name, genai_request_timestamp=datetime.now(UTC)).total_price
+        )
 
     for name in dict.fromkeys((model, undated(model))):
         try:
@@ -246,5 +265,3 @@ def _bundled(model: str) -> Price | None:
             web_search=Decimal(10),
         )
     return None
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sluicegate.ledger import Ledger
 from sluicegate.policy import Limit
 from sluicegate.windows import parse_period

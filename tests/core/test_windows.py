@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sluicegate.windows import iso, parse_iso, parse_period, window
 
 HOUR, DAY = 3_600_000, 86_400_000

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+
 from fake_provider import plain, sse, streamed
 from harness import OPUS, PROVIDER_KEY, VK, ask, policy_text, receive
 
@@ -30,7 +33,12 @@ def test_a_call_is_identified_charged_at_every_level_and_recorded(gateway, provi
     (row,) = gw.calls(1)
     assert row["virtual_key_id"] == VK
     assert (row["user_id"], row["team_id"], row["customer_id"]) == ("alice", "team-engineering", "customer-acme")
-    assert (row["model_requested"], row["model_served"], row["outcome"], row["status"]) == (OPUS, OPUS, "completed", 200)
+    assert (row["model_requested"], row["model_served"], row["outcome"], row["status"]) == (
+        OPUS,
+        OPUS,
+        "completed",
+        200,
+    )
     assert (row["input_tokens"], row["output_tokens"], row["cost_nano"], row["estimated"]) == (100, 50, COST, 0)
     assert row["cost_usd"] == "0.0014"
     assert gw.journal() == gw.rows()
@@ -41,7 +49,9 @@ def test_a_call_is_identified_charged_at_every_level_and_recorded(gateway, provi
 
 def test_request_bytes_are_the_clients_but_for_the_excepted_headers_in_order(gateway, provider):
     gw = gateway(policy_text(provider.url))
-    body = b'{"model":"claude-opus-5-5",  "messages":[{"role":"system","content":"\\ud83d"}],"x":1.0e2,\n"max_tokens":7}'
+    body = (
+        b'{"model":"claude-opus-5-5",  "messages":[{"role":"system","content":"\\ud83d"}],"x":1.0e2,\n"max_tokens":7}'
+    )
     head = (
         "POST /v1/messages?beta=true&x=%2f HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: vk-dev-alice\r\nAnthropic-Beta: a,b\r\n"
         "authorization: Bearer other\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\nx-bf-user-id: alice\r\nX-Sluicegate-X: y\r\nCookie: c=d\r\n"
@@ -69,6 +79,7 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
     """The provider sends a piece only after the client has had the one before: anything held would hang."""
     pieces = sse()
     got: list[bytes] = []
+    over = threading.Event()
     with gateway(policy_text(provider.url)).raw() as client:
 
         def script(peer, _seen):
@@ -77,10 +88,16 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
                 peer.chunk(piece)
                 got.append(receive(client, piece))
             peer.end()
+            over.set()
 
         provider.script = script
         body = ask(stream=True)
-        client.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        client.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
+        assert over.wait(20)
         rest = receive(client, b"0\r\n\r\n")
     assert len(got) == len(pieces)
     assert all(piece in seen for piece, seen in zip(pieces, got, strict=True))
@@ -98,7 +115,13 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
     ],
 )
 def test_everything_else_for_the_provider_is_forwarded_with_its_key_recorded_and_free(gateway, provider, method, path):
-    poor = [{"id": VK, "budget": {"max_limit": 0, "reset_duration": "1M"}, "rate_limit": {"request_max_limit": 0, "request_reset_duration": "1h"}}]
+    poor = [
+        {
+            "id": VK,
+            "budget": {"max_limit": 0, "reset_duration": "1M"},
+            "rate_limit": {"request_max_limit": 0, "request_reset_duration": "1h"},
+        }
+    ]
     gw = gateway(policy_text(provider.url, virtual_keys=poor))
     provider.script = plain(b'{"input_tokens":3}')
     reply = gw.request(method, path, ask() if method == "POST" else None, {"x-api-key": VK})
@@ -121,7 +144,16 @@ def test_without_a_provider_key_the_gateway_starts_and_answers_503(gateway, prov
 def test_the_banner_says_what_an_operator_and_a_developer_need(gateway):
     gw = gateway()
     said = "\n".join(gw.output)
-    for words in (f"http://127.0.0.1:{gw.port}", str(gw.policy), "revision", str(gw.state), str(gw.ca), "SHA-256", "export HTTPS_PROXY", "cooperative"):
+    for words in (
+        f"http://127.0.0.1:{gw.port}",
+        str(gw.policy),
+        "revision",
+        str(gw.state),
+        str(gw.ca),
+        "SHA-256",
+        "export HTTPS_PROXY",
+        "cooperative",
+    ):
         assert words in said
     assert gw.token not in said
 

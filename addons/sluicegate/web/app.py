@@ -23,7 +23,15 @@ OPEN = ("/health", "/ready", "/ca.pem", "/setup")
 """Paths without secrets, for everyone who can reach the port."""
 
 PATHS = (*OPEN, "/metrics", "/")
-PREFIXES = ("/api/governance", "/api/logs", "/api/config", "/api/providers", "/api/alerts", "/api/usage", "/api/openapi.json")
+PREFIXES = (
+    "/api/governance",
+    "/api/logs",
+    "/api/config",
+    "/api/providers",
+    "/api/alerts",
+    "/api/usage",
+    "/api/openapi.json",
+)
 
 SAFE = {
     "x-content-type-options": "nosniff",
@@ -91,7 +99,10 @@ def build(house: Services, ca: Path) -> Starlette:
                 "audit": {"mode": policy.audit, "error": house.audit_error},
                 "recovered": house.recovered,
                 "providers": {
-                    p.name: {"keys": [{"name": k.name, "source": k.source, "usable": bool(k.value)} for k in p.keys], "simulate": p.simulate}
+                    p.name: {
+                        "keys": [{"name": k.name, "source": k.source, "usable": bool(k.value)} for k in p.keys],
+                        "simulate": p.simulate,
+                    }
                     for p in policy.providers.values()
                 },
             }
@@ -128,7 +139,9 @@ def build(house: Services, ca: Path) -> Starlette:
         )
         style = "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
         head = "<tr><th>scope<th>window<th>used<th>limit<th>resets"
-        return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
+        return HTMLResponse(
+            f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>"
+        )
 
     async def nothing(_: Request) -> Response:
         return JSONResponse(_error("not_found", "There is nothing here"), 404)

@@ -22,7 +22,13 @@ class Answer:
 
 
 async def call(
-    app: ASGIApp, method: str, target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, client: str, extra: dict[str, Any]
+    app: ASGIApp,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes,
+    client: str,
+    extra: dict[str, Any],
 ) -> Answer:
     """Run one request through ``app``. ``target`` is path and query as they came; ``extra`` lands in the scope."""
     raw, _, query = target.partition("?")

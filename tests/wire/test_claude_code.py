@@ -1,0 +1,178 @@
+"""The real Claude Code, in a network of its own where only the gateway exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import OPUS, ROOT, VK, Gateway, eventually, policy_text
+
+pytestmark = [pytest.mark.wire, pytest.mark.client]
+
+CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
+OTHER = "vk-limited"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[str]:
+    """A network namespace with nothing but loopback: whatever bypasses the gateway reaches nobody."""
+    assert CLIENT.exists(), "Claude Code is not installed: run scripts/setup --client"
+    name = f"sluicegate-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def lab(network, tmp_path_factory) -> Iterator[Gateway]:
+    """One gateway with a simulated provider in that network."""
+    month = {"max_limit": 50, "reset_duration": "1M"}
+    hour = {"request_max_limit": 0, "request_reset_duration": "1h"}
+    keys = [
+        {"id": VK, "team_id": "team-engineering", "user_id": "alice", "budget": month},
+        {"id": "vk-broke", "budget": month | {"max_limit": 0}},
+        {"id": "vk-slow", "rate_limit": hour},
+        {"id": "vk-five-seconds", "rate_limit": {"request_max_limit": 1, "request_reset_duration": "5s"}},
+        {"id": "vk-haiku", "provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]},
+        {"id": "vk-closed", "provider_configs": [{"provider": "openai"}]},
+        {"id": "vk-off", "is_active": False},
+        {"id": "vk-old", "expires_at": "2020-01-01T00:00:00Z"},
+    ]
+    gateway = Gateway(tmp_path_factory.mktemp("lab"), policy_text(virtual_keys=keys), netns=network)
+    yield gateway.start()
+    gateway.stop()
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def claude(lab, network, tmp_path) -> Run:
+    """Runs ``claude -p`` with a clean environment and a home of its own."""
+
+    def run(words: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        clean = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8"} | env
+        command = ["ip", "netns", "exec", network, str(CLIENT), "-p", words, *options]
+        return subprocess.run(
+            command, env=clean, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def proxied(lab: Gateway, key: str = VK, user: str = "") -> dict[str, str]:
+    at = f"{user}:@" if user else ""
+    url = f"http://{at}127.0.0.1:{lab.port}"
+    return {"HTTPS_PROXY": url, "NODE_EXTRA_CA_CERTS": str(lab.ca), "ANTHROPIC_API_KEY": key}
+
+
+def models(lab: Gateway, more_than: int = -1) -> list[dict]:
+    """The model calls on record, once there are more than so many."""
+    return eventually(
+        lambda: len(found := [r for r in lab.rows() if r["model_requested"]]) > more_than and (found or [{}])
+    )
+
+
+WAYS: dict[str, Callable[[Gateway], dict[str, str]]] = {
+    "proxy, key in x-api-key": proxied,
+    "proxy, key in the proxy URL": lambda lab: proxied(lab, key="no-key-of-ours", user=VK),
+    "base URL": lambda lab: {"ANTHROPIC_BASE_URL": lab.url, "ANTHROPIC_API_KEY": VK},
+    "base URL with /anthropic": lambda lab: {"ANTHROPIC_BASE_URL": lab.url + "/anthropic", "ANTHROPIC_API_KEY": VK},
+    "base URL, bearer": lambda lab: {"ANTHROPIC_BASE_URL": lab.url, "ANTHROPIC_AUTH_TOKEN": VK},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_claude_code_answers(lab, claude, way):
+    before = len([r for r in lab.rows() if r["model_requested"]])
+    done = claude("say hi", **WAYS[way](lab))
+    assert (done.returncode, done.stdout.strip()) == (0, "Hello from the simulated provider."), done
+    (row,) = models(lab, before)[before:]
+    assert (row["virtual_key_id"], row["user_id"], row["outcome"], row["model_requested"]) == (
+        VK,
+        "alice",
+        "completed",
+        OPUS,
+    )
+    assert re.fullmatch(r"[0-9a-f-]{36}", row["session_id"])
+    assert row["user_agent"].startswith("claude-cli/")
+    assert row["cost_nano"] > 0
+    assert row["stream"] == 1
+
+
+def test_everything_goes_through_the_gateway_and_carries_the_key(lab, claude):
+    before = len(lab.rows())
+    claude("say hi", **proxied(lab))
+    rows = lab.rows()[before:]
+    assert {r["virtual_key_id"] for r in rows} == {VK}
+    assert any(r["path"].startswith("/api/") for r in rows)
+    assert all(r["cost_nano"] == 0 for r in rows if not r["model_requested"])
+
+
+def test_bash_and_read_turns_work(lab, claude, tmp_path):
+    done = claude(
+        '[simulate tool=Bash {"command": "echo run-by-the-agent"}]', "--allowedTools", "Bash(echo:*)", **proxied(lab)
+    )
+    assert "run-by-the-agent" in done.stdout, done
+    file = tmp_path / "home" / "note.txt"
+    file.write_text("words-in-a-file\n")
+    done = claude(f'[simulate tool=Read {{"file_path": "{file}"}}]', "--allowedTools", "Read", **proxied(lab))
+    assert "words-in-a-file" in done.stdout, done
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("vk-broke", "API Error: 402 Budget exceeded: VK budget exceeded: 0.00 > 0.00 dollars (vk-broke, resets "),
+        (
+            "vk-slow",
+            "API Error: Request rejected (429) · Rate limits exceeded: [request limit exceeded (1/0, resets every 1h)]",
+        ),
+        ("vk-haiku", f"API Error: 400 Model '{OPUS}' is not allowed for this virtual key. Allowed: claude-haiku-*"),
+        ("vk-closed", "API Error: 400 Provider 'anthropic' is not allowed for this virtual key"),
+        ("vk-nobody", "API Error: 401 The key that was sent is no known virtual key"),
+        ("vk-off", "API Error: 401 Virtual key 'vk-off' is inactive"),
+        ("vk-old", "API Error: 401 Virtual key 'vk-old' has expired at 2020-01-01T00:00:00Z"),
+    ],
+)
+def test_a_refusal_is_shown_at_once_in_our_words(lab, claude, key, shown):
+    """Through the proxy one try is made. A base URL makes the client drop its beta features one by one on a 400 first."""
+    before = len(lab.rows())
+    done = claude("say hi", **proxied(lab, key))
+    assert (done.returncode, shown in done.stdout) == (1, True), done
+    assert len([r for r in lab.rows()[before:] if r["path"] == "/v1/messages"]) <= 1
+    began = time.monotonic()
+    done = claude("say hi", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=key)
+    assert (done.returncode, shown in done.stdout) == (1, True), done
+    assert time.monotonic() - began < 6, "the client kept trying"
+
+
+def test_a_short_rate_limit_is_waited_out(lab, claude):
+    env = {"ANTHROPIC_BASE_URL": lab.url, "ANTHROPIC_API_KEY": "vk-five-seconds"}
+    assert claude("say hi", **env).returncode == 0
+    done = claude("say hi", **env)
+    assert (done.returncode, done.stdout.strip()) == (0, "Hello from the simulated provider.")
+
+
+def test_a_provider_error_passes_through_as_it_is(lab, claude):
+    done = claude("[simulate status=400]", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=VK)
+    assert "API Error: 400 This error was asked for" in done.stdout
+
+
+def test_a_stream_that_breaks_is_metered_and_so_is_the_repeat(lab, claude):
+    before = len([r for r in lab.rows() if r["model_requested"]])
+    claude("[simulate times=1 error=overloaded_error]", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=VK)
+    rows = models(lab, before + 1)[before:]
+    assert rows[0]["outcome"] == "failed"
+    assert rows[0]["cost_nano"] > 0
+    assert len(rows) >= 2
+    assert Path(lab.state).exists()
