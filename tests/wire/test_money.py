@@ -1,0 +1,167 @@
+"""Budgets under parallel calls, hard limits for real, and money across kill -9."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fake_provider import message, plain, usage
+from harness import VK, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+
+def keys(**limits):
+    return [{"id": VK, "team_id": "team-engineering", "user_id": "alice"} | limits]
+
+
+def together(count, call):
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: call(), range(count)))
+
+
+def test_parallel_calls_on_a_nearly_spent_budget(gateway, provider):
+    """Sixty-four at once on a cent: only what the reservations leave room for passes, then nothing."""
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(budget={"max_limit": 0.05, "reset_duration": "1M"})))
+    ready = threading.Barrier(64)
+
+    def script(peer, seen):
+        time.sleep(0.3)
+        plain(message(**usage(input_tokens=30, output_tokens=600)))(peer, seen)
+
+    provider.script = script
+
+    def call():
+        ready.wait(20)
+        return gw.post()
+
+    replies = together(64, call)
+    passed = [r for r in replies if r.status == 200]
+    assert all(r.reason == "budget_exceeded" for r in replies if r.status != 200)
+    # A call is expected to cost 600 output tokens, 1.2 cents and a little: four fit before the reservations reach 5.
+    assert 3 <= len(passed) <= 6
+    assert len(provider.seen) == len(passed)
+    assert len(gw.calls(64)) == 64
+
+
+@pytest.mark.parametrize("text", ["prose", "x"])
+def test_a_hard_budget_is_never_overspent(gateway, provider, text):
+    """Whatever the text turns into, a token a byte included, the sum stays under the limit at every level."""
+    words = "x" * 390_000 if text == "x" else "The quick brown fox jumps over the lazy dog. " * 8_000
+    limit = {"max_limit": 10, "reset_duration": "1M", "enforcement": "hard"}
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(budget=limit)))
+    size = len(ask(words))
+    provider.script = plain(message(**usage(cache_creation_input_tokens=size, cache_creation={"ephemeral_1h_input_tokens": size}, output_tokens=1024)))  # fmt: skip
+    replies = together(8, lambda: gw.post(ask(words)))
+    assert sum(r.status == 200 for r in replies) == 1, "one worst case at the dearest rates fits, two do not"
+    while (reply := gw.post(ask(words))).status == 200:
+        pass
+    assert reply.status == 402
+    assert "worst case" in reply.message
+    assert 0 < gw.used() <= 10
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"request_max_limit": 100, "request_reset_duration": "1h"}, "request_limited"),
+        ({"max_concurrent": 100}, "concurrency_limited"),
+    ],
+)
+def test_exactly_a_hundred_of_a_hundred_and_fifty_pass(gateway, provider, limit, reason):
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(rate_limit=limit)))
+    go = threading.Event()
+
+    def script(peer, seen):
+        go.wait(20)
+        plain()(peer, seen)
+
+    provider.script = script
+    with ThreadPoolExecutor(150) as pool:
+        asked = [pool.submit(gw.post) for _ in range(150)]
+        eventually(lambda: sum(a.done() for a in asked) == 50, 20)
+        go.set()
+        replies = [a.result() for a in asked]
+    assert sorted(r.status for r in replies) == [200] * 100 + [429] * 50
+    assert {r.reason for r in replies if r.status == 429} == {reason}
+    assert len(provider.seen) == 100
+    assert gw.post().status == (429 if reason == "request_limited" else 200)
+
+
+def test_token_limits_count_what_was_really_used(gateway, provider):
+    limit = {"token_max_limit": 1_000, "token_reset_duration": "1h"}
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(rate_limit=limit)))
+    provider.script = plain(message(**usage(input_tokens=100, cache_read_input_tokens=399, output_tokens=1)))
+    assert [gw.post().status for _ in range(3)] == [200, 200, 429]
+    reply = gw.post()
+    assert reply.reason == "token_limited"
+    assert "token limit exceeded (1000/1000, resets every 1h)" in reply.message
+
+
+def test_a_call_refused_for_money_gives_its_slot_back(gateway, provider):
+    limits = {"rate_limit": {"request_max_limit": 5, "request_reset_duration": "1h"}, "budget": {"max_limit": 0, "reset_duration": "1M"}}
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(**limits)))
+    assert {gw.post().status for _ in range(8)} == {402}
+    assert gw.usage()[f"virtual_key/{VK}/requests"]["used"] == 0
+
+
+def test_kill_9_under_load_loses_and_doubles_nothing(gateway, provider):
+    """After each crash every call the provider saw is on record once, in both places, and the budgets add up."""
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(budget={"max_limit": 5000, "reset_duration": "1M"})))
+
+    def script(peer, seen):
+        time.sleep(random.uniform(0, 0.02))
+        plain()(peer, seen)
+
+    provider.script = script
+    for _ in range(4):
+        stop = threading.Event()
+
+        def load(stop=stop):
+            while not stop.is_set():
+                try:
+                    gw.post()
+                except OSError:
+                    return
+
+        workers = [threading.Thread(target=load) for _ in range(8)]
+        for w in workers:
+            w.start()
+        time.sleep(random.uniform(0.3, 0.9))
+        gw.process.send_signal(signal.SIGKILL)
+        gw.process.wait()
+        stop.set()
+        for w in workers:
+            w.join(20)
+        gw.start()
+        rows, lines = gw.rows(), gw.journal()
+        assert len(lines) == len({x["id"] for x in lines}) == len(rows)
+        assert {x["id"]: x["cost_nano"] for x in lines} == {x["id"]: x["cost_nano"] for x in rows}
+        assert gw.rows("SELECT * FROM reservations") == []
+        assert len([r for r in rows if r["outcome"] != "denied"]) >= len(provider.seen)
+        total = sum(r["cost_nano"] for r in rows)
+        assert {r["used"] for r in gw.rows("SELECT used FROM counters")} == {total}
+        assert all(r["cost_nano"] > 0 for r in rows)
+    assert len(provider.seen) > 50
+
+
+def test_a_clean_stop_leaves_nothing_open_and_usage_survives(gateway, provider):
+    gw = gateway(policy_text(provider.url))
+    gw.post()
+    gw.calls(1)
+    gw.stop(signal.SIGINT)
+    gw.start()
+    assert gw.used() == 0.0014
+    assert len(gw.journal()) == 1
+    assert gw.admin("/health").json["recovered"] == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 0}
+
+
+def test_a_second_gateway_on_the_same_state_folder_exits(gateway):
+    gw = gateway()
+    second = gateway(gw.policy, "--set", f"state_dir={gw.state}", start=False)
+    assert second.exit_code() == 1
+    assert any("another gateway is using the state folder" in x for x in second.output)
