@@ -6,6 +6,7 @@ finish: ``@enforcing`` turns an exception into a 503, and the last gate (guard.p
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import logging
@@ -98,6 +99,7 @@ def services() -> Services:
         # The agent's shell may be a child of whoever started us; a token it could read would not be a secret.
         os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
         _services.start()
+        atexit.register(_services.close)
     return _services
 
 
@@ -139,9 +141,7 @@ def remember_form() -> None:
     """
     stock = getattr(http1, "read_request_head", None)
     if stock is None:
-        raise RuntimeError(
-            "this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for"
-        )
+        raise RuntimeError("this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for")
     if getattr(stock, "remembers_form", False):
         return
 
@@ -182,9 +182,7 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     if call.facts is None:
         encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            deny(
-                flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported")
-            )
+            deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
             return None
         read = PROVIDERS[call.provider].read_request(flow.request.raw_content or b"", flow.request.path)
         if isinstance(read, str):
@@ -204,7 +202,7 @@ def expected_of(call: Call, facts: RequestFacts) -> Usage:
 def left_for_upstream(flow: http.HTTPFlow) -> bool:
     """Whether the request has been put on a connection to the provider: from then on it may cost money."""
     call = call_of(flow)
-    if call is None or not call.cleared or call.deny is not None:
+    if call is None or call.deny is not None:
         return False
     server = flow.server_conn
     up = server.timestamp_tls_setup if flow.request.scheme == "https" else server.timestamp_tcp_setup
@@ -246,9 +244,7 @@ def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     def failed(flow: http.HTTPFlow) -> None:
         logger.exception("%s failed; the call is refused", hook.__qualname__)
-        deny(
-            flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again")
-        )
+        deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again"))
 
     if inspect.iscoroutinefunction(hook):
 

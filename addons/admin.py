@@ -39,9 +39,7 @@ class Admin(Addon):
         for name in SECRET:
             request.headers.pop(name, None)
         if not self.ours(request.host_header or ""):
-            self.refuse(
-                flow, 421, "This gateway does not answer to that Host; list it under server.hosts in the policy"
-            )
+            self.refuse(flow, 421, "This gateway does not answer to that Host; list it under server.hosts in the policy")
         elif request.method in WRITES:
             same = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
             origin = request.headers.get("origin")
@@ -61,9 +59,7 @@ class Admin(Addon):
         if credential := self._credentials.get(flow.id):
             headers.append((b"authorization", credential.encode("latin-1", "replace")))
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
-        answer = await call(
-            self._app, flow.request.method, flow.request.path, headers, flow.request.raw_content or b"", source, {}
-        )
+        answer = await call(self._app, flow.request.method, flow.request.path, headers, flow.request.raw_content or b"", source, {})
         flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
         for name, value in web.SAFE.items():
             flow.response.headers.setdefault(name, value)
@@ -82,12 +78,7 @@ class Admin(Addon):
         """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
         name = normal(name)
-        return (
-            name == "localhost"
-            or is_loopback(name)
-            or name == ctx.options.listen_host
-            or name in services().policy.server.hosts
-        )
+        return name == "localhost" or is_loopback(name) or name == ctx.options.listen_host or name in services().policy.server.hosts
 
     def refuse(self, flow: http.HTTPFlow, status: int, message: str) -> None:
         """Answer an administrative request that may not be served."""

@@ -7,15 +7,15 @@ and passes only what the chain has cleared: whatever goes wrong before it, nothi
 from __future__ import annotations
 
 import asyncio
-import atexit
 import hashlib
 import ipaddress
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -23,7 +23,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _base, _http1
 
 from adapter import Addon, call_of, deny, link_of, services
-from sluicegate.addresses import is_loopback
+from sluicegate.addresses import is_loopback, normal
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy
 from sluicegate.providers import PROVIDERS
@@ -93,15 +93,23 @@ class Guard(Addon):
         """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
         super().load(loader)
         ctx.options.update_known(
-            **{
-                n: v
-                for n, v in DEFAULTS.items()
-                if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)
-            }
+            **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
         )
 
     def configure(self, updated: set[str]) -> None:
-        """mitmproxy: options have changed. Raises OptionsError for any that would break a promise."""
+        """mitmproxy: options have changed. At start a bad one ends the process, later it is rolled back.
+
+        mitmproxy would print a traceback for the error of a script and go on listening; the operator wants one line.
+        """
+        try:
+            self.check(updated)
+        except exceptions.OptionsError as e:
+            if self.started:
+                raise
+            give_up(str(e))
+
+    def check(self, updated: set[str]) -> None:
+        """Raises OptionsError for any option that would break a promise."""
         governed = {h for p in PROVIDERS.values() for h in p.hosts}
         policy = None
         if "policy" in updated or "state_dir" in updated:
@@ -120,14 +128,13 @@ class Guard(Addon):
                 }
             )
         ):
-            if name in ctx.options and (
-                why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)
-            ):
+            if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
                 raise exceptions.OptionsError(why)
         if policy is not None or "listen_host" in updated:
             self.check_listening(policy)
 
     announce: asyncio.Task[None] | None = None
+    started = False
 
     def check_listening(self, policy: Policy | None) -> None:
         """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
@@ -138,8 +145,8 @@ class Guard(Addon):
         where = host or "every interface"
         if not policy.server.allow_plaintext:
             raise exceptions.OptionsError(
-                f"listening on {where} sends virtual keys in clear over the network: set server.allow_plaintext: true in {policy.source}, "
-                "or listen on 127.0.0.1 behind something that speaks TLS"
+                f"listening on {where} sends virtual keys in clear over the network: set server.allow_plaintext: true "
+                f"in {policy.source}, or listen on 127.0.0.1 behind something that speaks TLS"
             )
         demo = [k.id for k in policy.virtual_keys.values() if k.is_demo]
         if demo and not policy.server.allow_id_as_value:
@@ -150,16 +157,14 @@ class Guard(Addon):
 
     def running(self) -> None:
         """mitmproxy: the proxy is up."""
-        for name in (*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers"):
-            if name in ctx.options and (
-                why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), set())
-            ):
-                raise exceptions.OptionsError(why)
-        house = services()
-        self.check_listening(house.policy)
+        try:
+            house = services()
+            self.check_listening(house.policy)
+        except exceptions.OptionsError as e:
+            give_up(str(e))
+        self.started = True
         if ctx.master.addons.get("lastgate") is None:
             ctx.master.addons.add(LastGate())
-            atexit.register(house.close)
             speak_json()
             self.announce = asyncio.get_running_loop().create_task(self.open_doors())
 
@@ -193,6 +198,14 @@ class Guard(Addon):
             logger.exception("pending settlements could not be written; they are in audit.jsonl")
 
 
+def give_up(why: str) -> NoReturn:
+    """End the process with the reason, before it has served anybody."""
+    for line in why.splitlines():
+        print(f"sluicegate: {line}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
+
+
 class LastGate:
     """Stands in mitmproxy's own chain, behind ours. Passes what was cleared or is known to be no call; refuses all else."""
 
@@ -212,8 +225,16 @@ class LastGate:
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT is about to be accepted."""
-        if flow.response is None and (link_of(flow.client_conn).target is None or not chain_stands()):
+        link = link_of(flow.client_conn)
+        if flow.response is not None or (link.target is not None and chain_stands()):
+            return
+        # A refused CONNECT is retried for minutes and its words are never shown: answer inside, where nothing is dialled.
+        host = normal(flow.request.host)
+        provider = services().policy.provider_of_host(host, flow.request.port)
+        if provider is None:
             self.refuse(flow)
+        else:
+            link.target, link.provider = (host, flow.request.port), provider.name
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         """mitmproxy: an address is about to be dialled."""
@@ -227,9 +248,7 @@ class LastGate:
             deny(flow, verdict)
         finally:
             if flow.response is None:
-                flow.response = http.Response.make(
-                    503, b'{"error":{"type":"gateway_error"}}', {"content-type": "application/json"}
-                )
+                flow.response = http.Response.make(503, b'{"error":{"type":"gateway_error"}}', {"content-type": "application/json"})
 
 
 def chain_stands() -> bool:
@@ -262,13 +281,7 @@ def speak_json() -> None:
 
     def answer(status_code: int, message: str = "") -> bytes:
         body = words(status_code, message)
-        reason = (
-            "blocked_by_policy"
-            if BLOCKED in message
-            else "provider_unreachable"
-            if status_code == 502
-            else "invalid_request"
-        )
+        reason = "blocked_by_policy" if BLOCKED in message else "provider_unreachable" if status_code == 502 else "invalid_request"
         head = [
             f"HTTP/1.1 {status_code} {http.status_codes.RESPONSES.get(status_code, 'Error')}",
             "content-type: application/json",
@@ -279,8 +292,8 @@ def speak_json() -> None:
         ]
         return "\r\n".join([*head, "", ""]).encode() + body
 
-    _http1.make_error_response = answer  # type: ignore[assignment]
-    _base.format_error = words
+    _http1.make_error_response = answer
+    _base.format_error = words  # type: ignore[assignment]
 
 
 def addresses() -> list[str]:

@@ -64,9 +64,7 @@ def find_key(headers: http.Headers, policy: Policy) -> tuple[VirtualKey | None, 
 def strip(headers: http.Headers) -> None:
     """Delete every credential and everything that is ours, keeping the order of the rest."""
     headers.fields = tuple(
-        (n, v)
-        for n, v in headers.fields
-        if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
+        (n, v) for n, v in headers.fields if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
     )
 
 

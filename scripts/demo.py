@@ -192,9 +192,7 @@ class Story:
 
         self.title("5  A model the key may not use")
         answer = self.call("vk-ci", "use the big one", MODEL)
-        self.expect(
-            answer.status == 403 and answer.headers.get("x-sluicegate-reason") == "model_blocked", "model_blocked"
-        )
+        self.expect(answer.status == 403 and answer.headers.get("x-sluicegate-reason") == "model_blocked", "model_blocked")
 
     def table(self) -> None:
         """Who has used what."""
@@ -222,9 +220,7 @@ def main() -> int:
     """Run the demo; 0 only if the story held."""
     parser = argparse.ArgumentParser(description="Play sluicegate's story against a simulated provider.")
     parser.add_argument("--once", action="store_true", help="exit after the story, 0 only if it held")
-    parser.add_argument(
-        "--port", type=int, default=None, help="port to listen on (default: 8080, a free one with --once)"
-    )
+    parser.add_argument("--port", type=int, default=None, help="port to listen on (default: 8080, a free one with --once)")
     options = parser.parse_args()
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-demo-"))

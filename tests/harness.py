@@ -71,9 +71,7 @@ class Reply:
 
 def ask(words: str = "hi", model: str = OPUS, **fields: Any) -> bytes:
     """The body of a model call."""
-    return json.dumps(
-        {"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}
-    ).encode()
+    return json.dumps({"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}).encode()
 
 
 class Gateway:
@@ -109,11 +107,12 @@ class Gateway:
     def start(self, wait: bool = True) -> Gateway:
         """Start it and wait until it serves."""
         command = list(
-            self.command
-            or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
+            self.command or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
         )
         command += ["--listen-port", "0", "--set", f"confdir={self.confdir}"]
-        command += ["--set", f"policy={self.policy}", "--set", f"state_dir={self.state}", *self.options]
+        command += ["--set", f"policy={self.policy}", *self.options]
+        if not any(o.startswith("state_dir=") for o in self.options):
+            command += ["--set", f"state_dir={self.state}"]
         if self.netns:
             command = ["ip", "netns", "exec", self.netns, *command]
         self.output = []
@@ -129,12 +128,9 @@ class Gateway:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if wait:
-            line = self.wait_for(
-                r"sluicegate listens on http://[\d.]+:(\d+)|proxy listening at [^ ]*:(\d+)"
-                if self.scripts and "gateway" not in str(self.scripts[0])
-                else r"sluicegate listens on http://[\d.]+:(\d+)"
-            )
-            self.port = int(next(g for g in line.groups() if g))
+            whole = "gateway.py" in str(self.scripts) or self.command
+            line = self.wait_for(r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)")
+            self.port = int(line[1])
         return self
 
     def _read(self) -> None:
@@ -193,16 +189,12 @@ class Gateway:
     def token(self) -> str:
         return (self.state / "admin-token").read_text().strip()
 
-    def post(
-        self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str
-    ) -> Reply:
+    def post(self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str) -> Reply:
         """A model call to the base URL."""
         sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
         return self.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Reply:
+    def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
         """Any request to our own port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:

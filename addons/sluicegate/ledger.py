@@ -83,10 +83,7 @@ class Ledger:
             if start > found.start:
                 found.start, found.end, found.used = start, end, 0
                 found.reserved = sum(
-                    c.amount
-                    for r in self.open.values()
-                    for c in r.claims
-                    if c.counter == found.name and c.start == start
+                    c.amount for r in self.open.values() for c in r.claims if c.counter == found.name and c.start == start
                 )
                 self.dirty_counters.add(found.name)
         return found

@@ -120,20 +120,14 @@ class _State(Collector):
                 for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                     family.add_metric(labels, count)
         yield from (*budgets, *rates)
-        yield GaugeMetricFamily(
-            "sluicegate_reservations", "Calls in flight with a reservation.", value=len(house.ledger.open)
-        )
+        yield GaugeMetricFamily("sluicegate_reservations", "Calls in flight with a reservation.", value=len(house.ledger.open))
         yield GaugeMetricFamily(
             "sluicegate_policy_reload_errors",
             "Edits of the policy that were refused since start.",
             value=house.source.reload_errors,
         )
-        yield GaugeMetricFamily(
-            "sluicegate_policy_ok", "1 while the policy on disk is in force.", value=not house.source.error
-        )
-        yield GaugeMetricFamily(
-            "sluicegate_ledger_ok", "1 while the ledger can be written.", value=not house.store_error
-        )
+        yield GaugeMetricFamily("sluicegate_policy_ok", "1 while the policy on disk is in force.", value=not house.source.error)
+        yield GaugeMetricFamily("sluicegate_ledger_ok", "1 while the ledger can be written.", value=not house.store_error)
         yield GaugeMetricFamily("sluicegate_audit_ok", "1 while records can be written.", value=not house.audit_error)
         info = GaugeMetricFamily("sluicegate_policy_info", "The revision in force.", labels=["revision"])
         info.add_metric([house.policy.revision], 1)

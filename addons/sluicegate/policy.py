@@ -154,9 +154,7 @@ class Policy:
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _hosts: Mapping[str, str] = field(repr=False)
     _homes: Mapping[tuple[str, str], tuple[str | None, str | None]] = field(repr=False)
-    _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(
-        default_factory=dict, repr=False
-    )
+    _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_for(self, secret: str) -> VirtualKey | None:
         """The virtual key with this value. Looked up by hash, so time taken tells nothing about values."""
@@ -275,10 +273,7 @@ def policy_files(path: Path) -> list[Path]:
     return sorted(
         p
         for p in path.iterdir()
-        if p.suffix in (".yaml", ".yml")
-        and not p.name.startswith((".", "#", "~"))
-        and p.name not in NOT_POLICY
-        and p.is_file()
+        if p.suffix in (".yaml", ".yml") and not p.name.startswith((".", "#", "~")) and p.name not in NOT_POLICY and p.is_file()
     )
 
 
@@ -311,9 +306,7 @@ def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any
         for name, value in doc.value.items():
             have = merged.get(name)
             if name not in merged:
-                merged[name] = (
-                    list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
-                )
+                merged[name] = list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
                 places.origin[(name,)] = (doc, (name,))
                 items = 0
             elif isinstance(have, list) and isinstance(value, list):
@@ -331,9 +324,7 @@ def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any
                 continue
             else:
                 if have != value:
-                    problems.append(
-                        Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file")
-                    )
+                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file"))
                 continue
             if isinstance(value, list):
                 for i in range(len(value)):
@@ -420,9 +411,7 @@ def _types(annotation: Any) -> Iterator[Any]:
 class _Builder:
     """Checks what only the whole policy can tell, then builds the snapshot."""
 
-    def __init__(
-        self, merged: dict[str, Any], places: _Places, problems: list[Problem], env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, merged: dict[str, Any], places: _Places, problems: list[Problem], env: Mapping[str, str]) -> None:
         self.raw, self.places, self.problems, self.env = merged, places, problems, env
         self.warnings: list[str] = []
 
@@ -454,9 +443,7 @@ class _Builder:
                     target = item.get(f"{reference}_id")
                     known = ids[f"{reference}s"]
                     if isinstance(target, str) and target not in known:
-                        self.say(
-                            (kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{_hint(target, known)}"
-                        )
+                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{_hint(target, known)}")
         providers = self.raw.get("providers")
         for name in providers if isinstance(providers, dict) else ():
             if name not in PROVIDERS:
@@ -508,9 +495,7 @@ class _Builder:
         models = []
         for config in parsed.model_configs:
             scope_id = config.model_name if config.provider is None else f"{config.provider}/{config.model_name}"
-            models.append(
-                (config.model_name, config.provider, limits_of(config, "model", scope_id, f"Model:{config.model_name}"))
-            )
+            models.append((config.model_name, config.provider, limits_of(config, "model", scope_id, f"Model:{config.model_name}")))
         fallback = None
         if parsed.fallback_price is not None:
             fallback = FallbackPrice(_per_token(parsed.fallback_price.input), _per_token(parsed.fallback_price.output))
@@ -553,9 +538,7 @@ class _Builder:
                 customer = home[1]
         of_team = homes.get(("team", team or ""), (None, None))[1]
         if raw.customer_id and of_team and raw.customer_id != of_team:
-            self.say(
-                (*place, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{raw.customer_id}'"
-            )
+            self.say((*place, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{raw.customer_id}'")
         customer = customer or of_team
         demo = raw.value is None and raw.value_hash is None
         secret = self.secret(raw, demo, place)
@@ -606,9 +589,7 @@ class _Builder:
                 self.warnings.append(f"{raw.id}: the variable {value[4:]} is not set, so nobody can use this key")
                 return None
             return hashlib.sha256(found.encode()).digest()
-        self.warnings.append(
-            f"{raw.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)"
-        )
+        self.warnings.append(f"{raw.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)")
         return hashlib.sha256(value.encode()).digest()
 
     def provider(self, name: str, raw: schema.Provider | None) -> Provider:
@@ -655,9 +636,7 @@ class _Builder:
                 found = Path(value[5:]).expanduser().read_text().strip() or None
             except (OSError, UnicodeDecodeError) as e:
                 found = None
-                self.warnings.append(
-                    f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})"
-                )
+                self.warnings.append(f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})")
             return ProviderKey(raw.name, found, raw.weight, value)
         self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
         return ProviderKey(raw.name, value, raw.weight, "literal")

@@ -61,9 +61,7 @@ class Price:
     def at(self, at: int, prompt_tokens: int) -> Rates:
         """The rates in force at a time for a prompt of this size: the highest tier passed, the latest date begun."""
         live = [
-            r
-            for r in self.rates
-            if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)
+            r for r in self.rates if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)
         ]
         return max(live, key=lambda r: (r.above, r.since)) if live else self.rates[0]
 
@@ -168,15 +166,8 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
     def amount(value: Any, place: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
         if value is None and default is not None:
             return default
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | Decimal)
-            or not Decimal(value).is_finite()
-            or value < 0
-        ):
-            problems.append(
-                Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars")
-            )
+        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite() or value < 0:
+            problems.append(Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars"))
             return Decimal(0)
         return Decimal(value)
 
@@ -187,9 +178,7 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
                 problems.append(Problem(file, doc.line((*place, name)), name, f"'{name}' is not known here"))
         since, until = (_date(raw.get(n), file, doc.line(place), problems) for n in ("from", "until"))
         values = {c: amount(raw.get(c), (*place, c)) for c in CLASSES}
-        return Rates(
-            **values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*place, "above"), Decimal(0)))
-        )
+        return Rates(**values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*place, "above"), Decimal(0))))
 
     top = doc.value if isinstance(doc.value, dict) else {}
     if not isinstance(top.get("models"), list):
@@ -211,9 +200,7 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
                 rates=tuple(rates(r, (*place, "prices", j)) for j, r in enumerate(raw["prices"])),
                 fast=rates(raw["fast"], (*place, "fast")) if "fast" in raw else None,
                 us_multiplier=amount(raw.get("us_multiplier"), (*place, "us_multiplier"), Decimal(1)),
-                context_window=int(
-                    amount(raw.get("context_window"), (*place, "context_window"), Decimal(DEFAULT_CONTEXT))
-                ),
+                context_window=int(amount(raw.get("context_window"), (*place, "context_window"), Decimal(DEFAULT_CONTEXT))),
                 max_output=int(amount(raw.get("max_output"), (*place, "max_output"), Decimal(DEFAULT_OUTPUT))),
                 web_search=search,
             )
@@ -243,9 +230,7 @@ def _bundled(model: str) -> Price | None:
     million = 1_000_000
 
     def cost(name: str, **counts: int) -> Decimal:
-        return Decimal(
-            calc_price(Counts(**counts), model_ref=name, genai_request_timestamp=datetime.now(UTC)).total_price
-        )
+        return Decimal(calc_price(Counts(**counts), model_ref=name, genai_request_timestamp=datetime.now(UTC)).total_price)
 
     for name in dict.fromkeys((model, undated(model))):
         try:

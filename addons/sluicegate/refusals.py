@@ -78,7 +78,8 @@ def rate_message(limit: Limit, used: int, *, retry_after: int) -> str:
     """The count with the refused call in it, the limit, and how soon it is worth trying again."""
     word = {"requests": "request", "tokens": "token", "concurrent": "concurrency"}[limit.unit]
     every = f", resets every {limit.period.text}" if limit.period is not None else " in flight"
-    return f"Rate limits exceeded: [{word} limit exceeded ({used}/{limit.maximum}{every})] for {limit.label} {limit.scope_id}; try again in {retry_after} s"
+    exceeded = f"Rate limits exceeded: [{word} limit exceeded ({used}/{limit.maximum}{every})]"
+    return f"{exceeded} for {limit.label} {limit.scope_id}; try again in {retry_after} s"
 
 
 def model_message(model: str, allowed: Iterable[str]) -> str:

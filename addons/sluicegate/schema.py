@@ -99,9 +99,7 @@ def _host(value: str) -> str:
 
 
 Id = Annotated[str, BeforeValidator(_name)]
-Duration = Annotated[
-    str, BeforeValidator(_duration), Field(examples=["30s", "5m", "1h", "1d", "1w", "1M", "1Y", "never"])
-]
+Duration = Annotated[str, BeforeValidator(_duration), Field(examples=["30s", "5m", "1h", "1d", "1w", "1M", "1Y", "never"])]
 Money = Annotated[Decimal, BeforeValidator(_money, json_schema_input_type=float)]
 Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int)]
 Weight = Annotated[float, BeforeValidator(_weight, json_schema_input_type=float)]
@@ -122,11 +120,9 @@ class Budget(Model):
     reset_duration: Duration = Field(description="The period: 30s 5m 1h 1d 1w 1M 1Y, or never for a prepaid budget.")
     enforcement: Literal["soft", "hard"] = Field(
         "soft",
-        description="soft: the call that crosses the line passes, the next is refused. hard: a call whose worst case does not fit is refused.",
+        description="soft: the call that crosses the line passes, the next is refused. hard: the worst case must fit.",
     )
-    calendar_aligned: StrictBool = Field(
-        False, description="Reset on real days, Mondays, months, years of the time zone."
-    )
+    calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months, years of the time zone.")
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="IANA time zone for calendar_aligned.")
 
 
@@ -135,9 +131,7 @@ class RateLimit(Model):
 
     request_max_limit: Count | None = Field(None, description="Calls admitted per request_reset_duration.")
     request_reset_duration: Duration | None = None
-    token_max_limit: Count | None = Field(
-        None, description="Tokens (input, cache and output) per token_reset_duration."
-    )
+    token_max_limit: Count | None = Field(None, description="Tokens (input, cache and output) per token_reset_duration.")
     token_reset_duration: Duration | None = None
     max_concurrent: Count | None = Field(None, description="Calls in flight at the same time.")
     calendar_aligned: StrictBool = False
@@ -228,9 +222,7 @@ class VirtualKey(Limited):
     id: Id
     name: str | None = None
     description: str | None = None
-    value: str | None = Field(
-        None, description="env.NAME, or the value itself (warned about).", min_length=1, repr=False
-    )
+    value: str | None = Field(None, description="env.NAME, or the value itself (warned about).", min_length=1, repr=False)
     value_hash: Annotated[str, AfterValidator(_hash)] | None = Field(None, description="sha256: of the value.")
     team_id: Id | None = None
     customer_id: Id | None = None
@@ -276,12 +268,10 @@ class PolicyFile(Model):
     projects: tuple[Project, ...] = ()
     virtual_keys: tuple[VirtualKey, ...] = ()
     model_configs: tuple[ModelConfig, ...] = ()
-    egress: Egress = Egress()
-    server: Server = Server()
+    egress: Egress = Field(default_factory=Egress)
+    server: Server = Field(default_factory=Server)
     unpriced: Literal["deny", "fallback"] = Field("deny", description="What a model without a known price gets.")
-    fallback_price: FallbackPrice | None = Field(
-        None, description="Price for unpriced models, dollars per million tokens."
-    )
+    fallback_price: FallbackPrice | None = Field(None, description="Price for unpriced models, dollars per million tokens.")
     audit: Literal["required", "best_effort"] = Field("required", description="Refuse calls that cannot be recorded?")
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
 

@@ -153,7 +153,7 @@ class Simulation:
         self, settings: dict[str, str], model: str, raw: bytes, body: dict[str, Any], content: list[dict[str, Any]]
     ) -> dict[str, Any]:
         """Usage as asked for, or one that is plausible for the size: a prefix seen before is read from the cache."""
-        asked = {
+        asked: dict[str, int] = {
             k: int(settings[k])
             for k in ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "web_search")
             if k in settings
@@ -163,14 +163,10 @@ class Simulation:
             asked = {"output": round(float(settings["cost"]) * 1e9 * 1_000_000 / each)}
         elif not asked:
             size = max(1, len(raw) // 3)
-            prefix = hashlib.sha256(
-                json.dumps([model, body.get("tools"), str(body.get("system"))[-4000:]]).encode()
-            ).hexdigest()
+            prefix = hashlib.sha256(json.dumps([model, body.get("tools"), str(body.get("system"))[-4000:]]).encode()).hexdigest()
             stable = max(0, size - 200) if "cache_control" in raw.decode("utf-8", "replace") else 0
             kind = "cache_read" if prefix in self.cached else "cache_write_1h" if b'"1h"' in raw else "cache_write_5m"
-            asked = {"input": size - stable, "output": max(1, len(json.dumps(content)) // 3)} | (
-                {kind: stable} if stable else {}
-            )
+            asked = {"input": size - stable, "output": max(1, len(json.dumps(content)) // 3)} | ({kind: stable} if stable else {})
             self.cached.add(prefix)
         five, hour = asked.get("cache_write_5m", 0), asked.get("cache_write_1h", 0)
         usage: dict[str, Any] = {
@@ -262,9 +258,7 @@ def unauthenticated(request: Request) -> Response | None:
 def failure(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error as Anthropic writes it."""
     kind = ERRORS.get(status, "api_error")
-    return JSONResponse(
-        {"type": "error", "error": {"type": kind, "message": message}}, status_code=status, headers=headers
-    )
+    return JSONResponse({"type": "error", "error": {"type": kind, "message": message}}, status_code=status, headers=headers)
 
 
 class Simulator:
@@ -273,13 +267,9 @@ class Simulator:
     def __init__(self, port: int = 0) -> None:
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            Simulation().app(), log_level="critical", log_config=None, access_log=False, lifespan="off"
-        )
+        config = uvicorn.Config(Simulation().app(), log_level="critical", log_config=None, access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="sluicegate-simulator", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="sluicegate-simulator", daemon=True)
 
     @property
     def base_url(self) -> str:

@@ -126,9 +126,7 @@ class Store:
                     run.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as e:
-            kind = (
-                StoreBusy if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else StoreError
-            )
+            kind = StoreBusy if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else StoreError
             raise kind(f"{self.path}: {e}") from e
         except sqlite3.Error as e:
             raise StoreError(f"{self.path}: {e}") from e
@@ -177,9 +175,7 @@ class Store:
                 [(*key, count) for key, count in self.refusals.items()],
             )
         if self.connections:
-            run.executemany(
-                _INSERT_CONNECTION, [tuple(row.get(n) for n in CONNECTION_COLUMNS) for row in self.connections]
-            )
+            run.executemany(_INSERT_CONNECTION, [tuple(row.get(n) for n in CONNECTION_COLUMNS) for row in self.connections])
         if self.dirty_models:
             run.executemany(
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)",
@@ -243,9 +239,7 @@ def migrate(conn: sqlite3.Connection) -> None:
     """Bring a database to this version, each step in one transaction. Raises StoreError for a newer file."""
     version = conn.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise StoreError(
-            f"the database is of version {version}, this gateway knows {len(MIGRATIONS)}: run the newer sluicegate"
-        )
+        raise StoreError(f"the database is of version {version}, this gateway knows {len(MIGRATIONS)}: run the newer sluicegate")
     db = sqlite_utils.Database(conn)
     for step in MIGRATIONS[version:]:
         version += 1

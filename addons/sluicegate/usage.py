@@ -55,9 +55,7 @@ def read_ledger(path: Path) -> Ledger:
         return ledger
     conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2)
     try:
-        for name, anchor, start, end, used in conn.execute(
-            "SELECT name, anchor, window_start, window_end, used FROM counters"
-        ):
+        for name, anchor, start, end, used in conn.execute("SELECT name, anchor, window_start, window_end, used FROM counters"):
             ledger.counters[name] = Counter(name, anchor, start, end, used)
         for call_id, at, claims in conn.execute("SELECT call_id, at, claims FROM reservations"):
             ledger.restore(Reservation(call_id, at, [Claim(*c) for c in orjson.loads(claims)]))

@@ -188,9 +188,7 @@ def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):
 def test_words_are_those_of_yaml_1_2(tmp_path):
     assert read(tmp_path, "version: 1\nteams: [{id: on, name: no}]").source
     assert (
-        read(tmp_path, "version: 1\nteams: [{id: t, budget: {max_limit: 0.000000001, reset_duration: 1d}}]")
-        .all_limits()[0]
-        .maximum
+        read(tmp_path, "version: 1\nteams: [{id: t, budget: {max_limit: 0.000000001, reset_duration: 1d}}]").all_limits()[0].maximum
         == 1
     )
 

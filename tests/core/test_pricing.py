@@ -108,16 +108,12 @@ def test_the_us_costs_a_tenth_more_from_4_6_on(model):
 
 def test_batch_halves_and_modifiers_stack():
     usage = counts(speed="fast", inference_geo="us", service_tier="batch")
-    assert PRICES.cost(usage, "claude-opus-5-5", NOW) == by_hand(
-        "claude-opus-5-5", counts(), Decimal(2) * Decimal("1.1") / 2
-    )
+    assert PRICES.cost(usage, "claude-opus-5-5", NOW) == by_hand("claude-opus-5-5", counts(), Decimal(2) * Decimal("1.1") / 2)
 
 
 @pytest.mark.parametrize(("when", "cents"), [("2026-10-06T23:59:59.999", "0.20"), ("2026-10-07T00:00:00", "0.10")])
 def test_a_price_changes_at_midnight_utc(when, cents):
-    assert PRICES.cost(Usage(cache_read_tokens=1_000_000), "claude-sonnet-5-5", parse_iso(when)) == int(
-        Decimal(cents) * 10**9
-    )
+    assert PRICES.cost(Usage(cache_read_tokens=1_000_000), "claude-sonnet-5-5", parse_iso(when)) == int(Decimal(cents) * 10**9)
 
 
 def test_a_tier_applies_to_every_token_of_a_prompt_that_passes_it():

@@ -11,9 +11,7 @@ from sluicegate.windows import iso, parse_iso, parse_period, window
 HOUR, DAY = 3_600_000, 86_400_000
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1", "h", "0h", "-1h", "1.5h", "1 h", "1H", "1mo", "1h30m", "1D", "Never", "1000000000s"]
-)
+@pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1 h", "1H", "1mo", "1h30m", "1D", "Never", "1000000000s"])
 def test_bad_durations_say_what_is_allowed(text):
     with pytest.raises(ValueError, match="30s 5m 1h 1d 1w 1M 1Y"):
         parse_period(text)
@@ -56,9 +54,7 @@ def test_never_resets():
     assert window(parse_period("never", aligned=True), 5, 10**15) == (5, None)
 
 
-ZONES = st.sampled_from(
-    ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"]
-)
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Sao_Paulo"])
 
 
 @given(

@@ -62,9 +62,7 @@ def claude(lab, network, tmp_path) -> Run:
         home.mkdir(exist_ok=True)
         clean = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8"} | env
         command = ["ip", "netns", "exec", network, str(CLIENT), "-p", words, *options]
-        return subprocess.run(
-            command, env=clean, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
+        return subprocess.run(command, env=clean, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     return run
 
@@ -77,9 +75,7 @@ def proxied(lab: Gateway, key: str = VK, user: str = "") -> dict[str, str]:
 
 def models(lab: Gateway, more_than: int = -1) -> list[dict]:
     """The model calls on record, once there are more than so many."""
-    return eventually(
-        lambda: len(found := [r for r in lab.rows() if r["model_requested"]]) > more_than and (found or [{}])
-    )
+    return eventually(lambda: len(found := [r for r in lab.rows() if r["model_requested"]]) > more_than and (found or [{}]))
 
 
 WAYS: dict[str, Callable[[Gateway], dict[str, str]]] = {
@@ -119,9 +115,7 @@ def test_everything_goes_through_the_gateway_and_carries_the_key(lab, claude):
 
 
 def test_bash_and_read_turns_work(lab, claude, tmp_path):
-    done = claude(
-        '[simulate tool=Bash {"command": "echo run-by-the-agent"}]', "--allowedTools", "Bash(echo:*)", **proxied(lab)
-    )
+    done = claude('[simulate tool=Bash {"command": "echo run-by-the-agent"}]', "--allowedTools", "Bash(echo:*)", **proxied(lab))
     assert "run-by-the-agent" in done.stdout, done
     file = tmp_path / "home" / "note.txt"
     file.write_text("words-in-a-file\n")

@@ -8,6 +8,7 @@ import time
 
 import brotli
 import pytest
+
 from fake_provider import event, message, plain, sse, streamed, usage
 from harness import OPUS, VK, ask, eventually, policy_text, receive
 
@@ -152,7 +153,10 @@ def test_a_client_that_leaves_is_charged_once_for_what_it_got(house):
     house.fake.script = script
     body = ask(stream=True, max_tokens=500)
     with house.raw() as client:
-        client.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        client.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
+        )
         receive(client, b"yyy")
     row = house.calls(before + 1)[-1]
     held.set()
@@ -171,7 +175,11 @@ def test_a_provider_that_never_answers_costs_the_input_and_one_that_cannot_be_re
     assert row["cost_nano"] == row["input_tokens"] * IN > 5_000 * IN
     gone = gateway(policy_text("http://127.0.0.1:9"))
     reply = gone.post()
-    assert (reply.status, reply.headers["content-type"], reply.headers["x-should-retry"]) == (502, "application/json", "false")
+    assert (reply.status, reply.headers["content-type"], reply.headers["x-should-retry"]) == (
+        502,
+        "application/json",
+        "false",
+    )
     assert "cannot be reached" in reply.message
     row = gone.calls(1)[-1]
     assert (row["outcome"], row["cost_nano"]) == ("failed", 0)

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from fake_provider import message, plain, usage
 from harness import VK, ask, eventually, policy_text
 
@@ -103,7 +104,10 @@ def test_token_limits_count_what_was_really_used(gateway, provider):
 
 
 def test_a_call_refused_for_money_gives_its_slot_back(gateway, provider):
-    limits = {"rate_limit": {"request_max_limit": 5, "request_reset_duration": "1h"}, "budget": {"max_limit": 0, "reset_duration": "1M"}}
+    limits = {
+        "rate_limit": {"request_max_limit": 5, "request_reset_duration": "1h"},
+        "budget": {"max_limit": 0, "reset_duration": "1M"},
+    }
     gw = gateway(policy_text(provider.url, virtual_keys=keys(**limits)))
     assert {gw.post().status for _ in range(8)} == {402}
     assert gw.usage()[f"virtual_key/{VK}/requests"]["used"] == 0

@@ -49,9 +49,7 @@ def test_a_call_is_identified_charged_at_every_level_and_recorded(gateway, provi
 
 def test_request_bytes_are_the_clients_but_for_the_excepted_headers_in_order(gateway, provider):
     gw = gateway(policy_text(provider.url))
-    body = (
-        b'{"model":"claude-opus-5-5",  "messages":[{"role":"system","content":"\\ud83d"}],"x":1.0e2,\n"max_tokens":7}'
-    )
+    body = b'{"model":"claude-opus-5-5",  "messages":[{"role":"system","content":"\\ud83d"}],"x":1.0e2,\n"max_tokens":7}'
     head = (
         "POST /v1/messages?beta=true&x=%2f HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: vk-dev-alice\r\nAnthropic-Beta: a,b\r\n"
         "authorization: Bearer other\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\nx-bf-user-id: alice\r\nX-Sluicegate-X: y\r\nCookie: c=d\r\n"
@@ -93,8 +91,7 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
         provider.script = script
         body = ask(stream=True)
         client.sendall(
-            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n"
-            % len(body)
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body)
             + body
         )
         assert over.wait(20)

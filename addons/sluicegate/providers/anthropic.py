@@ -78,11 +78,7 @@ def read_usage(fields: dict[str, Any], model: str | None) -> Usage:
     if isinstance(search, dict):
         usage.web_search_requests = number(search.get("web_search_requests")) or 0
     steps = fields.get("iterations")
-    parts = (
-        [_one(step, step.get("model") or model) for step in steps if isinstance(step, dict)]
-        if isinstance(steps, list)
-        else []
-    )
+    parts = [_one(step, step.get("model") or model) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
     if parts:
         for part in parts:
             part.speed, part.service_tier, part.inference_geo = usage.speed, usage.service_tier, usage.inference_geo

@@ -41,9 +41,7 @@ class UsageReader:
             if isinstance(counts, dict):
                 whole = number(counts.get("promptTokenCount")) or 0
                 cached = min(whole, number(counts.get("cachedContentTokenCount")) or 0)
-                output = (number(counts.get("candidatesTokenCount")) or 0) + (
-                    number(counts.get("thoughtsTokenCount")) or 0
-                )
+                output = (number(counts.get("candidatesTokenCount")) or 0) + (number(counts.get("thoughtsTokenCount")) or 0)
                 model = piece.get("modelVersion")
                 self.usage = Usage(whole - cached, output, cached, model=model if isinstance(model, str) else None)
             candidates = piece.get("candidates")
@@ -89,8 +87,7 @@ class Gemini:
             text_bytes=len(body) - payload,
             images=images,
             adds_input=any(
-                x in body
-                for x in (b"fileData", b"file_data", b"googleSearch", b"google_search", b"cachedContent", b"urlContext")
+                x in body for x in (b"fileData", b"file_data", b"googleSearch", b"google_search", b"cachedContent", b"urlContext")
             ),
         )
 

@@ -90,9 +90,7 @@ class OpenAI:
             return read.problem or "no model"
         images, payload = media(body)
         tools = read.values.get("tools")
-        server = isinstance(tools, list) and any(
-            isinstance(t, dict) and t.get("type") not in ("function", "custom") for t in tools
-        )
+        server = isinstance(tools, list) and any(isinstance(t, dict) and t.get("type") not in ("function", "custom") for t in tools)
         return RequestFacts(
             model=model,
             stream=stream,

@@ -73,7 +73,7 @@ def clean_path(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-FIELDS = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
+FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
 FIELDS += ("speed", "inference_geo", "mcp_servers", "container")
 """The top-level fields of a body that governance reads; all others are skipped unparsed."""
 
@@ -170,12 +170,7 @@ _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')
 
 def media(body: bytes) -> tuple[int, int]:
     """``(items, bytes)`` of base64 payloads in a body: what does not turn into tokens by its length."""
-    if (
-        b'"base64"' not in body
-        and b"base64," not in body
-        and b'"inlineData"' not in body
-        and b'"inline_data"' not in body
-    ):
+    if b'"base64"' not in body and b"base64," not in body and b'"inlineData"' not in body and b'"inline_data"' not in body:
         return 0, 0
     found = [len(m.group(1)) for m in _BASE64.finditer(body)]
     return len(found), sum(found)

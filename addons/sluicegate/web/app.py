@@ -139,9 +139,7 @@ def build(house: Services, ca: Path) -> Starlette:
         )
         style = "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
         head = "<tr><th>scope<th>window<th>used<th>limit<th>resets"
-        return HTMLResponse(
-            f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>"
-        )
+        return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
 
     async def nothing(_: Request) -> Response:
         return JSONResponse(_error("not_found", "There is nothing here"), 404)

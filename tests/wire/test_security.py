@@ -1,0 +1,335 @@
+"""The edge: what is governed, what may pass, who may ask, and that no secret is ever written down."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from fake_provider import FakeProvider, plain
+from harness import PROVIDER_KEY, VK, Gateway, ask, policy_text, receive
+
+pytestmark = pytest.mark.wire
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """One gateway and provider for the tests that change neither."""
+    with FakeProvider() as fake:
+        gw = Gateway(tmp_path_factory.mktemp("edge"), policy_text(fake.url, egress={"deny": ["*.denied.test"]})).start()
+        gw.fake = fake
+        yield gw
+        gw.stop()
+
+
+def connect(gw, target, *headers):
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", *headers, "", ""]
+    return gw.send_raw("\r\n".join(lines).encode(), b"\r\n\r\n")
+
+
+def inside(gw, target, sni, request):
+    """A request through CONNECT and TLS with any target, SNI and bytes."""
+    context = ssl.create_default_context(cafile=str(gw.ca))
+    with gw.raw() as conn:
+        conn.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert b" 200 " in receive(conn, b"\r\n\r\n")
+        with context.wrap_socket(conn, server_hostname=sni) as tls:
+            tls.sendall(request)
+            return receive(tls, None if b"close" in request else b"}}")
+
+
+GET = b"GET /v1/models HTTP/1.1\r\nHost: %s\r\nx-api-key: vk-dev-alice\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "target", ["api.anthropic.com:443", "API.Anthropic.COM:443", "api.anthropic.com.:443", "api.anthropic.com:8443"]
+)
+def test_a_governed_connect_is_opened_and_sent_to_the_base_url_whatever_it_says_inside(edge, target):
+    before = len(edge.fake.seen)
+    for host in (b"api.anthropic.com", b"evil.test", b"127.0.0.1:1"):
+        assert b" 200 " in inside(edge, target, "api.anthropic.com", GET % host)
+    assert len(edge.fake.seen) == before + 3
+    assert edge.fake.seen[-1].header("host") == f"127.0.0.1:{edge.fake.port}"
+    assert edge.fake.seen[-1].header("x-api-key") == PROVIDER_KEY
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_absolute_form_to_a_governed_host_is_governed(edge, scheme):
+    line = f"GET {scheme}://api.anthropic.com/v1/models HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\n"
+    assert b" 401 " in edge.send_raw(line.encode() + b"\r\n")
+    assert b" 200 " in edge.send_raw(line.encode() + b"x-api-key: vk-dev-alice\r\n\r\n")
+
+
+def test_a_governed_name_on_another_target_is_refused(edge):
+    before = edge.fake.connections
+    assert b"blocked_by_policy" in edge.send_raw(
+        b"GET /v1/models HTTP/1.1\r\nHost: api.anthropic.com\r\nx-api-key: vk-dev-alice\r\nConnection: close\r\n\r\n"
+    )
+    assert b"blocked_by_policy" in edge.send_raw(
+        b"GET http://example.test/v1 HTTP/1.1\r\nHost: api.anthropic.com\r\nConnection: close\r\n\r\n"
+    )
+    assert b"blocked_by_policy" in inside(edge, "example.test:443", "api.anthropic.com", GET % b"api.anthropic.com")
+    assert edge.fake.connections == before
+
+
+def test_raw_bytes_and_tunnels_in_tunnels_never_reach_a_provider(edge):
+    before = edge.fake.connections
+    with edge.raw() as conn:
+        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+        receive(conn, b"\r\n\r\n")
+        conn.sendall(b"\x00\x01\x02SSH-2.0-raw bytes that are no HTTP\r\n\r\n")
+        answer = receive(conn)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    answer = inside(
+        edge,
+        "api.anthropic.com:443",
+        "api.anthropic.com",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    )
+    assert b" 200 " not in answer
+    assert edge.fake.connections == before
+
+
+def test_a_websocket_upgrade_is_answered_426(edge):
+    reply = edge.request("GET", "/v1/responses", headers={"x-api-key": VK, "Upgrade": "websocket", "Connection": "Upgrade"})
+    assert (reply.status, reply.reason) == (426, "unsupported")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'{"model":1}', b'{"model":"a","model":"b"}', b'{"model":"a","stream":1}', b"\xff\xfe", b'{"model":null}'],
+)
+def test_a_body_that_cannot_be_governed_is_refused(edge, body):
+    before = len(edge.fake.seen)
+    reply = edge.post(body)
+    assert (reply.status, reply.reason, reply.headers["x-should-retry"]) == (400, "invalid_request", "false")
+    assert len(edge.fake.seen) == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/messages",
+        "/v1/./messages",
+        "/v1/%6dessages",
+        "/v1/messages/",
+        "/V1/Messages",
+        "/v1/messages/count_tokens/..",
+        "/v1/complete",
+    ],
+)
+def test_no_twisted_path_is_free(edge, path):
+    reply = edge.send_raw(
+        f"POST http://api.anthropic.com{path} HTTP/1.1\r\nHost: x\r\nx-api-key: {VK}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
+    )
+    assert b"invalid_request" in reply
+
+
+def test_batches_are_refused_because_they_would_escape_budgets(edge):
+    assert edge.post(b'{"requests":[]}', path="/v1/messages/batches").reason == "unsupported"
+
+
+CREDENTIALS = ["x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization"]
+
+
+@pytest.mark.parametrize("place", CREDENTIALS)
+def test_a_key_is_found_in_each_place_and_every_place_is_stripped(edge, place):
+    values = {name: f"unknown-{name}" for name in CREDENTIALS}
+    values["authorization"] = "Bearer unknown-bearer"
+    values["proxy-authorization"] = "Basic " + base64.b64encode(b"unknown:unknown").decode()
+    values[place] = {
+        "authorization": f"Bearer {VK}",
+        "proxy-authorization": "Basic " + base64.b64encode(f"{VK}:".encode()).decode(),
+    }.get(place, VK)
+    reply = edge.request("GET", "/v1/models", headers=values)
+    assert reply.status == 200
+    sent = edge.fake.seen[-1].head.decode()
+    assert VK not in sent
+    assert "unknown" not in sent
+    assert sent.lower().count(PROVIDER_KEY) == 1
+
+
+def test_no_key_an_unknown_key_and_strangers_are_counted_not_recorded(edge):
+    before = len(edge.rows())
+    assert (edge.post(key=None).reason, edge.post(key="nope").reason) == ("virtual_key_required", "virtual_key_not_found")
+    assert len(edge.rows()) == before
+    metrics = edge.admin("/metrics").body.decode()
+    assert re.search(r'sluicegate_refusals_total\{reason="virtual_key_not_found"\} [1-9]', metrics)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "169.254.169.254:80",
+        "127.0.0.1:22",
+        "10.0.0.1:443",
+        "[::1]:443",
+        "[::ffff:127.0.0.1]:443",
+        "0.0.0.0:80",
+        "100.64.0.1:443",
+        "2130706433:80",
+        "0x7f.1:80",
+    ],
+)
+def test_private_and_own_addresses_are_never_reached(edge, target):
+    """Refused at the CONNECT where the address is plain, at the dial where it hides behind a name."""
+    with edge.raw() as conn:
+        conn.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        answer = receive(conn, b"\r\n\r\n")
+        if b" 200 " in answer:
+            conn.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert receive(conn) == b""
+        else:
+            assert re.match(rb"HTTP/1.1 4\d\d ", answer)
+
+
+def test_a_name_that_resolves_to_this_machine_is_refused_at_the_dial(edge):
+    answer = edge.send_raw(
+        f"GET http://localhost:{edge.fake.port}/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
+    assert b"Blocked by policy: localhost has an address that agents may not reach" in answer
+    assert b"x-sluicegate-reason: blocked_by_policy" in answer
+
+
+def test_administration_is_unreachable_through_the_proxy(edge):
+    for line in (f"GET http://127.0.0.1:{edge.port}/health", f"GET http://localhost:{edge.port}/metrics"):
+        answer = edge.send_raw(
+            f"{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {edge.token}\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert b'"status"' not in answer
+        assert b"sluicegate_calls" not in answer
+        assert b" 200 " not in answer.split(b"\r\n")[0]
+    assert b" 200 " not in connect(edge, f"127.0.0.1:{edge.port}").split(b"\r\n")[0]
+
+
+def test_host_and_origin_are_checked_even_with_the_token(edge):
+    bearer = {"authorization": f"Bearer {edge.token}"}
+    assert edge.request("GET", "/metrics", headers=bearer | {"Host": "rebound.test"}).status == 421
+    assert (
+        edge.request(
+            "POST", "/api/usage", b"{}", bearer | {"content-type": "application/json", "Origin": "http://evil.test"}
+        ).status
+        == 403
+    )
+    assert edge.request("POST", "/api/usage", b"a=b", bearer | {"content-type": "application/x-www-form-urlencoded"}).status == 415
+    basic = {"authorization": "Basic " + base64.b64encode(f"admin:{edge.token}".encode()).decode()}
+    assert edge.request("GET", "/api/usage", headers=basic).status == 200
+
+
+def test_denied_hosts_are_refused_and_recorded(edge):
+    assert connect(edge, "files.denied.test:443").startswith(b"HTTP/1.1 403")
+    edge.post()
+    assert ("files.denied.test", "denied") in {(r["host"], r["outcome"]) for r in edge.rows("SELECT * FROM connections")}
+
+
+def test_tunnels_are_not_decrypted_and_are_counted(gateway):
+    """An allowed loopback server with a certificate of its own: the client sees that one, the record only the bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            conn, _ = server.accept()
+            got = receive(conn, b"ping")
+            conn.sendall(b"\x16raw-pong" + got)
+            conn.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        gw = gateway(policy_text(egress={"default": "deny", "allow": ["127.0.0.1"]}))
+        with gw.raw() as conn:
+            conn.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert b" 200 " in receive(conn, b"\r\n\r\n")
+            conn.sendall(b"\x00\x01 no protocol at all ping")
+            assert receive(conn) == b"\x16raw-pong\x00\x01 no protocol at all ping"
+        assert connect(gw, "example.org:443").startswith(b"HTTP/1.1 403")
+        gw.stop()
+        rows = [r for r in gw.rows("SELECT * FROM connections") if r["outcome"] == "completed"]
+        assert [(r["host"], r["port"], r["request_bytes"], r["response_bytes"]) for r in rows] == [("127.0.0.1", port, 26, 35)]
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("stream_large_bodies=1m", "sends large requests upstream"),
+        ("ssl_insecure=true", "no longer be verified"),
+        ("validate_inbound_headers=false", "request smuggling"),
+        ("ignore_hosts=anthropic", "api.anthropic.com, which is governed"),
+        ("tcp_hosts=.*", "which is governed"),
+        ("allow_hosts=example", "allow_hosts is not supported"),
+        ("map_remote=/a/b", "redirects"),
+        ("map_local=|a|/tmp", "answers requests"),
+        ("modify_headers=/x/y", "changes what"),
+        ("modify_body=/x/y", "changes what"),
+        ("mode=reverse:http://127.0.0.1:1", "only regular"),
+        ("listen_host=0.0.0.0", "allow_plaintext: true"),
+    ],
+)
+def test_options_that_would_break_a_promise_end_the_start_with_the_reason(gateway, option, says):
+    gw = gateway(None, "--set", option, start=False)
+    assert gw.exit_code() == 1
+    (line,) = [x for x in gw.output if x.startswith("sluicegate: ")]
+    assert says in line
+
+
+def test_a_bad_policy_ends_the_start_with_every_problem_on_a_line(gateway):
+    gw = gateway("version: 1\nprovders: {}\nteams: [{id: a b}]\n", start=False)
+    assert gw.exit_code() == 1
+    said = [x for x in gw.output if x.startswith("sluicegate: ")]
+    assert len(said) == 2
+    assert all(f"{gw.policy}:" in x for x in said)
+
+
+@pytest.mark.parametrize("verbosity", [["-v", "--flow-detail", "4"], ["-w", "flows"]])
+def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
+    """Every way a call can end, with secrets of their own in every place; then everything that was written is searched."""
+    secret, stranger = "sk-sg-the-virtual-key", "sk-stranger-credential"
+    import hashlib
+
+    key = [
+        {
+            "id": "vk-hashed",
+            "value_hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(),
+            "budget": {"max_limit": 1, "reset_duration": "1d"},
+        }
+    ]
+    gw = gateway(policy_text(provider.url, virtual_keys=key), *verbosity)
+    spread = {"x-bf-vk": secret, "authorization": f"Bearer {stranger}", "cookie": "c=1"}
+    replies = [
+        gw.post(key=secret),
+        gw.proxied(key=stranger, user=secret),
+        gw.post(key=stranger),
+        gw.request("GET", "/v1/models", headers=spread),
+    ]
+    provider.script = lambda peer, _: peer.reset()
+    replies.append(gw.post(key=secret))
+    with gw.raw() as conn:
+        provider.script = lambda peer, _: receive(peer.conn)
+        body = ask()
+        conn.sendall(
+            f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: {secret}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        while len(provider.seen) < 5:
+            pass
+    provider.script = plain()
+    replies += [gw.admin("/metrics"), gw.admin("/health"), gw.admin("/api/usage"), gw.request("GET", "/setup")]
+    process = Path(f"/proc/{gw.process.pid}/cmdline").read_bytes().decode()
+    token = gw.token
+    gw.stop()
+    written = {"output": "\n".join(gw.output), "process": process, "replies": str(replies)}
+    for file in gw.folder.rglob("*"):
+        if file.is_file() and file.name not in ("policy.yaml", "admin-token"):
+            written[file.name] = file.read_bytes().decode("latin-1")
+    assert len(gw.rows()) >= 4
+    for forbidden in (secret, stranger, PROVIDER_KEY, token):
+        for packed in (forbidden, base64.b64encode(f"{forbidden}:".encode()).decode()):
+            assert [where for where, text in written.items() if packed in text] == []
+    assert oct((gw.state / "admin-token").stat().st_mode & 0o777) == "0o600"
+    assert oct(gw.state.stat().st_mode & 0o777) == "0o700"
+    assert all(f.stat().st_mode & 0o077 == 0 for f in gw.state.iterdir())
+    assert json.dumps(gw.journal()).count("vk-hashed") >= 3
