@@ -14,7 +14,6 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,7 +22,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 
-from sluicegate import estimate
+from sluicegate import estimate, paths
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
 from sluicegate.policy import PolicyError, VirtualKey
 from sluicegate.providers import PROVIDERS
@@ -32,9 +31,6 @@ from sluicegate.services import Services, StateError
 from sluicegate.store import StoreError
 
 logger = logging.getLogger("sluicegate")
-
-DEFAULT_POLICY = Path(__file__).resolve().parent.parent / "policies" / "quickstart.yaml"
-DEFAULT_STATE = Path("~/.sluicegate")
 
 
 @dataclass(slots=True)
@@ -63,13 +59,13 @@ def declare_options(loader: Loader) -> None:
     loader.add_option(
         "policy",
         str,
-        os.environ.get("SLUICEGATE_POLICY", ""),
+        "",
         "Policy: a YAML file, or a folder of them. Env SLUICEGATE_POLICY; default policies/quickstart.yaml.",
     )
     loader.add_option(
         "state_dir",
         str,
-        os.environ.get("SLUICEGATE_STATE", ""),
+        "",
         "Folder for ledger, records and admin token. Env SLUICEGATE_STATE; default ~/.sluicegate.",
     )
 
@@ -90,10 +86,10 @@ def services() -> Services:
     """The gateway's services, opened by whoever asks first. Raises OptionsError when they cannot be."""
     global _services
     if _services is None:
-        policy = Path(ctx.options.policy or DEFAULT_POLICY).expanduser()
-        state_dir = Path(ctx.options.state_dir or DEFAULT_STATE).expanduser()
         try:
-            _services = Services(policy, state_dir, os.environ)
+            _services = Services(
+                paths.policy_path(ctx.options.policy, os.environ), paths.state_dir(ctx.options.state_dir, os.environ), os.environ
+            )
         except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
             raise exceptions.OptionsError(str(e)) from e
         # The agent's shell may be a child of whoever started us; a token it could read would not be a secret.

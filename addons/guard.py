@@ -59,6 +59,9 @@ FORBIDDEN: dict[str, str] = {
 HOST_OPTIONS = ("ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts")
 
 
+WATCHED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
+
+
 def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | None:
     """Why an option may not have this value, None if it may."""
     if name == "mode":
@@ -111,37 +114,22 @@ class Guard(Addon):
     def check(self, updated: set[str]) -> None:
         """Raises OptionsError for any option that would break a promise."""
         governed = {h for p in PROVIDERS.values() for h in p.hosts}
-        policy = None
-        if "policy" in updated or "state_dir" in updated:
-            policy = services().policy
-            governed |= {h for p in policy.providers.values() for h in p.hosts}
-        for name in sorted(
-            updated
-            & (
-                {
-                    *FORBIDDEN,
-                    *HOST_OPTIONS,
-                    "mode",
-                    "validate_inbound_headers",
-                    "connection_strategy",
-                    "keep_host_header",
-                }
-            )
-        ):
+        if self.started:
+            governed |= {h for p in services().policy.providers.values() for h in p.hosts}
+        for name in sorted(updated & WATCHED):
             if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
                 raise exceptions.OptionsError(why)
-        if policy is not None or "listen_host" in updated:
-            self.check_listening(policy)
+        if self.started:
+            self.check_listening(services().policy)
 
     announce: asyncio.Task[None] | None = None
     started = False
 
-    def check_listening(self, policy: Policy | None) -> None:
+    def check_listening(self, policy: Policy) -> None:
         """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
         host = ctx.options.listen_host
         if is_loopback(host) or host == "localhost":
             return
-        policy = policy or services().policy
         where = host or "every interface"
         if not policy.server.allow_plaintext:
             raise exceptions.OptionsError(
@@ -158,11 +146,11 @@ class Guard(Addon):
     def running(self) -> None:
         """mitmproxy: the proxy is up."""
         try:
-            house = services()
-            self.check_listening(house.policy)
+            services()
+            self.started = True
+            self.check(WATCHED)
         except exceptions.OptionsError as e:
             give_up(str(e))
-        self.started = True
         if ctx.master.addons.get("lastgate") is None:
             ctx.master.addons.add(LastGate())
             speak_json()

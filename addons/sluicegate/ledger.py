@@ -77,6 +77,8 @@ class Ledger:
             found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
             if limit.period is not None:
                 found.start, found.end = window(limit.period, now, now)
+            # On file before its first charge: a reservation found after a crash must find its counter and its window.
+            self.dirty_counters.add(found.name)
         elif limit.period is not None and ((found.end is not None and now >= found.end) or now < found.start):
             start, end = window(limit.period, found.anchor, now)
             # A clock set back must not reopen a window that was already spent: only ever roll forward.

@@ -14,7 +14,7 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"call", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
+    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records"},
     {"refusals", "ledger", "watch", "journal"},

@@ -1,0 +1,52 @@
+"""What each client and shell tool needs to be told so that its traffic passes the gateway. Pure: names and values."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+LOOPBACK = "localhost,127.0.0.1,::1"
+
+BUNDLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "CODEX_CA_CERTIFICATE")
+"""Variables whose certificate file replaces the system's, so it must hold the system's authorities too."""
+
+
+def proxy_url(gateway: str, key: str | None) -> str:
+    """The gateway as a proxy URL that names the caller on every connection."""
+    parts = urlsplit(gateway)
+    return f"{parts.scheme}://{key}:@{parts.netloc}" if key else gateway
+
+
+def variables(gateway: str, key: str | None, ca: str, bundle: str) -> dict[str, str]:
+    """Environment variables for Claude Code, Codex, Gemini CLI, Qwen Code and the tools an agent's shell runs.
+
+    ``ca`` is the gateway's certificate alone, ``bundle`` the system's authorities with it. curl reads only the
+    lower-case http_proxy, others only the upper-case one, so both are there.
+    """
+    proxy = proxy_url(gateway, key)
+    found = {name: proxy for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+    found |= {"NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK, "NODE_EXTRA_CA_CERTS": ca, "NODE_USE_ENV_PROXY": "1"}
+    found |= {name: bundle for name in BUNDLES}
+    if key:
+        found |= {name: key for name in ("ANTHROPIC_API_KEY", "CODEX_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")}
+    return found
+
+
+def shell(values: Mapping[str, str]) -> str:
+    """As export lines for sh, bash and zsh."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def powershell(values: Mapping[str, str]) -> str:
+    """As assignments for PowerShell."""
+    return "".join("$env:{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in values.items())
+
+
+def claude_settings(values: Mapping[str, str]) -> str:
+    """As the ``env`` block of Claude Code's settings.json."""
+    return json.dumps({"env": dict(values)}, indent=2) + "\n"
+
+
+FORMATS = {"shell": shell, "powershell": powershell, "claude-settings": claude_settings}

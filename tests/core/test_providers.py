@@ -1,0 +1,209 @@
+"""Wire formats: reading requests and usage however the bytes are cut, and never raising on garbage."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+
+import brotli
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fake_provider import event, sse, usage
+from sluicegate.decode import Decoder
+from sluicegate.providers import PROVIDERS, route
+from sluicegate.sse import SseParser
+
+ANTHROPIC = PROVIDERS["anthropic"]
+
+
+def read(pieces, provider="anthropic"):
+    parser, reader = SseParser(), PROVIDERS[provider].usage_reader()
+    for piece in pieces:
+        for name, data in parser.feed(piece):
+            reader.feed_event(name, data)
+    for name, data in parser.flush():
+        reader.feed_event(name, data)
+    return reader
+
+
+STREAM = b"".join(
+    sse(
+        "Grüße \\n data: x",
+        first=usage(
+            input_tokens=7,
+            cache_creation_input_tokens=9,
+            cache_creation={"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 5},
+        ),
+        last={"output_tokens": 33, "speed": "fast"},
+    )
+)
+
+
+@given(st.lists(st.integers(1, len(STREAM) - 1), max_size=40), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.booleans())
+def test_any_cut_of_a_stream_reads_the_same(cuts, newline, bom):
+    stream = (b"\xef\xbb\xbf" if bom else b"") + STREAM.replace(b"\n", newline)
+    edges = [0, *sorted(set(cuts)), len(stream)]
+    reader = read([stream[a:b] for a, b in itertools.pairwise(edges)])
+    found = reader.usage
+    assert (found.input_tokens, found.cache_write_5m_tokens, found.cache_write_1h_tokens, found.output_tokens, found.speed) == (
+        7,
+        4,
+        5,
+        33,
+        "fast",
+    )
+    assert reader.finished
+    assert reader.error is None
+
+
+def test_one_byte_at_a_time():
+    assert read([STREAM[i : i + 1] for i in range(len(STREAM))]).usage.output_tokens == 33
+
+
+@given(st.lists(st.binary(max_size=60), max_size=30))
+def test_garbage_never_raises(pieces):
+    for name in PROVIDERS:
+        reader = read(pieces, name)
+        reader.read_json(b"".join(pieces))
+        reader.feed_event("message_start", b"".join(pieces))
+        reader.feed_event("message_delta", b"[1]")
+        Decoder("gzip, br, deflate").feed(b"".join(pieces))
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 10**30, [], {}])
+def test_absurd_counts_are_not_believed(value):
+    reader = ANTHROPIC.usage_reader()
+    reader.read_json(orjson.dumps({"usage": {"input_tokens": value if value != 10**30 else 2**62, "output_tokens": 3}}))
+    assert (reader.usage.input_tokens, reader.usage.output_tokens) == (0, 3)
+
+
+def test_delivered_text_thinking_and_tool_input_are_measured():
+    deltas = [
+        {"type": "text_delta", "text": "x" * 50},
+        {"type": "thinking_delta", "thinking": "y" * 70},
+        {"type": "input_json_delta", "partial_json": "z" * 30},
+    ]
+    reader = read([event("content_block_delta", index=0, delta=d) for d in deltas])
+    assert reader.delivered_bytes == pytest.approx(150, abs=6)
+    assert not reader.finished
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        (b"", "string 'model'"),
+        (b"[]", "string 'model'"),
+        (b'{"model":7}', "string 'model'"),
+        (b'{"model":"a","model":"b"}', "twice"),
+        (b'{"mod\\u0065l":"a","model":"b"}', "twice"),
+        (b'{"model":"a","stream":1}', "neither true nor false"),
+        (b'{"model":"a","max_tokens":-1}', "not a whole number"),
+        (b'{"model":"a","max_tokens":1e99}', "not a whole number"),
+        (b'{"model":"a\\u0000"}', "string 'model'"),
+        (b'{"model":"a"} {"model":"b"}', "string 'model'"),
+        (b"[" * 100_000, "string 'model'"),
+    ],
+)
+def test_bodies_that_could_be_read_in_two_ways_are_refused(body, wrong):
+    assert wrong in ANTHROPIC.read_request(body, "/v1/messages")
+
+
+def test_unknown_fields_lone_surrogates_and_a_nested_model_pass():
+    body = b'{"odd": [1.0e2], "model": "claude-opus-5-5", "max_tokens": 5.0, "messages": [{"content": "\\ud83d"}], "tools": [{"model": "x"}]}'
+    facts = ANTHROPIC.read_request(body, "/v1/messages")
+    assert (facts.model, facts.max_tokens, facts.stream, facts.body_bytes) == ("claude-opus-5-5", 5, False, len(body))
+
+
+def test_images_server_tools_and_long_caches_are_noticed():
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 4000}}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [image]}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}],
+    }
+    body["system"] = [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+    facts = ANTHROPIC.read_request(orjson.dumps(body), "/v1/messages")
+    assert (facts.images, facts.web_search, facts.adds_input, facts.cache_ttl_1h) == (1, True, True, True)
+    assert facts.body_bytes - facts.text_bytes == 4000
+    linked = ANTHROPIC.read_request(
+        b'{"model":"m","messages":[{"content":[{"source":{"type":"url","url":"https://x"}}]}]}', "/v1/messages"
+    )
+    assert linked.adds_input
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/v1/messages?beta=true", ("anthropic", "/v1/messages?beta=true")),
+        ("/anthropic/v1/messages", ("anthropic", "/v1/messages")),
+        ("/anthropic", ("anthropic", "/")),
+        ("/openai/v1/responses", ("openai", "/v1/responses")),
+        ("/v1/chat/completions", ("openai", "/v1/chat/completions")),
+        ("/v1/responses?x=1", ("openai", "/v1/responses?x=1")),
+        ("/v1/responsesx", ("anthropic", "/v1/responsesx")),
+        ("/genai/v1beta/models/g:generateContent", ("gemini", "/v1beta/models/g:generateContent")),
+        ("/api/claude_code/settings", ("anthropic", "/api/claude_code/settings")),
+        ("/favicon.ico", None),
+        ("/anthropicx/v1", None),
+    ],
+)
+def test_paths_of_our_own_port(path, found):
+    assert route(path) == found
+
+
+def test_openai_counts_cached_tokens_inside_the_input_and_we_apart():
+    reader = PROVIDERS["openai"].usage_reader()
+    reader.read_json(
+        orjson.dumps(
+            {
+                "model": "gpt-5",
+                "usage": {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 80}},
+            }
+        )
+    )
+    assert (reader.usage.input_tokens, reader.usage.cache_read_tokens, reader.usage.output_tokens) == (20, 80, 7)
+    data = orjson.dumps(
+        {"type": "response.completed", "response": {"model": "gpt-6", "usage": {"input_tokens": 9, "output_tokens": 3}}}
+    )
+    reader = read([b"event: response.completed\ndata: " + data + b"\n\n"], "openai")
+    assert (reader.usage.input_tokens, reader.usage.model, reader.finished) == (9, "gpt-6", True)
+
+
+def test_gemini_names_the_model_in_the_path():
+    facts = PROVIDERS["gemini"].read_request(b'{"contents":[]}', "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse")
+    assert (facts.model, facts.stream) == ("gemini-2.5-flash", True)
+    reader = PROVIDERS["gemini"].usage_reader()
+    reader.read_json(
+        b'{"usageMetadata":{"promptTokenCount":10,"cachedContentTokenCount":4,"candidatesTokenCount":2,"thoughtsTokenCount":3}}'
+    )
+    assert (reader.usage.input_tokens, reader.usage.cache_read_tokens, reader.usage.output_tokens) == (6, 4, 5)
+
+
+PACKERS = {
+    "gzip": gzip.compress,
+    "br": brotli.compress,
+    "deflate": zlib.compress,
+    "identity": bytes,
+    "": bytes,
+    "gzip, br": lambda b: brotli.compress(gzip.compress(b)),
+}
+
+
+@given(st.binary(max_size=3000), st.sampled_from(sorted(PACKERS)), st.integers(1, 700))
+def test_encodings_are_undone_piece_by_piece(body, encoding, size):
+    decoder, packed = Decoder(encoding), PACKERS[encoding](body)
+    assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == body
+    assert decoder.readable
+
+
+def test_raw_deflate_unknown_encodings_and_bombs():
+    raw = zlib.compressobj(wbits=-15)
+    assert Decoder("deflate").feed(raw.compress(b"hello" * 99) + raw.flush()) == b"hello" * 99
+    assert not Decoder("zstd").readable
+    broken = Decoder("gzip")
+    assert broken.feed(b"no gzip at all") == b""
+    assert not broken.readable

@@ -1,0 +1,155 @@
+"""Store, journal and recovery on real files: what is on disk is what was in memory, and crashes are completed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import pytest
+
+from sluicegate.call import NANO
+from sluicegate.journal import Journal
+from sluicegate.ledger import Ledger
+from sluicegate.policy import Limit
+from sluicegate.records import COLUMNS, usd
+from sluicegate.services import recover
+from sluicegate.store import MIGRATIONS, Store, StoreBusy, StoreError
+from sluicegate.windows import parse_period
+
+BUDGET = Limit("virtual_key", "vk", "VK", "usd", 50 * NANO, parse_period("1M"), False, "virtual_key/vk/usd/1M")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Opens store, journal and ledger on the same folder, as a start does."""
+    opened = []
+
+    def start():
+        store, journal, ledger = Store(tmp_path / "sluicegate.db"), Journal(tmp_path / "audit.jsonl"), Ledger()
+        store.load(ledger)
+        opened.append((store, journal))
+        return store, journal, ledger
+
+    yield start
+    for store, journal in opened:
+        store.close()
+        journal.close()
+
+
+def record(call_id, cost=5, **changes):
+    base = dict.fromkeys(COLUMNS) | {
+        "id": call_id,
+        "outcome": "completed",
+        "cost_nano": cost,
+        "started_at": "2026-01-01T00:00:00.000Z",
+    }
+    return (
+        base
+        | {"input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 0, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0}
+        | changes
+    )
+
+
+def reserve(store, ledger, call_id, amount=10):
+    assert ledger.reserve(call_id, [(BUDGET, amount)], 1000) is None
+    store.draft(call_id, record(call_id, amount))
+    store.flush(ledger)
+
+
+def test_what_was_written_is_what_is_loaded(files):
+    store, _, ledger = files()
+    reserve(store, ledger, "a")
+    reserve(store, ledger, "b")
+    ledger.settle("a", {"usd": 7})
+    store.rows.append(record("a", 7))
+    store.flush(ledger)
+    _, _, again = files()
+    assert again.usage(BUDGET, 2000)[:2] == (7, 10)
+    assert set(again.open) == {"b"}
+
+
+def test_a_line_the_database_missed_is_booked_once(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "a")
+    journal.append(record("a", 7))
+    store2, journal2, ledger2 = files()
+    assert recover(store2, journal2, ledger2) == {"torn_bytes": 0, "replayed": 1, "interrupted": 0, "rewritten": 0}
+    assert ledger2.usage(BUDGET, 2000)[:2] == (7, 0)
+    store3, journal3, ledger3 = files()
+    assert recover(store3, journal3, ledger3)["replayed"] == 0
+    assert ledger3.usage(BUDGET, 2000)[:2] == (7, 0)
+
+
+def test_a_call_cut_off_is_charged_its_draft_and_marked(files):
+    store, _, ledger = files()
+    reserve(store, ledger, "a", 10)
+    store2, journal2, ledger2 = files()
+    assert recover(store2, journal2, ledger2)["interrupted"] == 1
+    assert ledger2.usage(BUDGET, 2000)[:2] == (10, 0)
+    (row,) = store2.rows_since(0)
+    assert (row["outcome"], row["estimated"], row["cost_nano"]) == ("interrupted", 1, 10)
+    assert [r["id"] for r in journal2.since(0)] == ["a"]
+
+
+def test_a_refused_call_replayed_gives_its_slots_back(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "a")
+    journal.append(record("a", 0, outcome="denied"))
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert ledger2.usage(BUDGET, 2000)[:2] == (0, 0)
+
+
+def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
+    store, _, ledger = files()
+    reserve(store, ledger, "a")
+    ledger.settle("a", {"usd": 7})
+    store.rows.append(record("a", 7))
+    store.flush(ledger)
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(b'{"id":"a","cos')
+    store2, journal2, ledger2 = files()
+    done = recover(store2, journal2, ledger2)
+    assert (done["torn_bytes"], done["rewritten"], done["replayed"]) == (14, 1, 0)
+    assert [r["cost_nano"] for r in journal2.since(0)] == [7]
+
+
+def test_a_foreign_lock_is_told_apart_and_loses_nothing(files, tmp_path):
+    store, _, ledger = files()
+    other = sqlite3.connect(tmp_path / "sluicegate.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ledger.reserve("a", [(BUDGET, 10)], 1000)
+    with pytest.raises(StoreBusy):
+        store.flush(ledger)
+    assert store.pending(ledger)
+    other.execute("ROLLBACK")
+    other.close()
+    store.flush(ledger)
+    assert not store.pending(ledger)
+
+
+def test_a_newer_database_is_refused(tmp_path):
+    conn = sqlite3.connect(tmp_path / "sluicegate.db")
+    conn.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    conn.close()
+    with pytest.raises(StoreError, match="run the newer sluicegate"):
+        Store(tmp_path / "sluicegate.db")
+
+
+def test_a_line_that_could_not_be_written_is_written_with_the_next(tmp_path):
+    journal = Journal(tmp_path / "audit.jsonl")
+    good = journal._fd
+    journal._fd = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(OSError, match="No space"):
+        journal.append(record("a"))
+    journal._fd = good
+    journal.append(record("b"))
+    assert [r["id"] for r in journal.since(0)] == ["a", "b"]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"), [(0, "0"), (1, "0.000000001"), (74_000_000, "0.074"), (50 * NANO, "50"), (-NANO // 4, "-0.25")]
+)
+def test_money_as_text_is_exact(nano, text):
+    assert usd(nano) == text

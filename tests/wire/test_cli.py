@@ -1,0 +1,178 @@
+"""The console script, from a checkout and from a wheel, and the scripts the README names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import ROOT, VK, policy_text
+
+pytestmark = pytest.mark.wire
+
+SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
+
+
+def cli(*arguments, command=SLUICEGATE, stdin="", home=None, **env):
+    clean = {"PATH": os.environ["PATH"], "HOME": str(home or "/nonexistent")} | env
+    words = [command] if isinstance(command, str) else command
+    return subprocess.run(
+        [*words, *map(str, arguments)], input=stdin, env=clean, capture_output=True, text=True, timeout=60, cwd="/"
+    )
+
+
+def test_help_names_every_command_and_each_has_an_example():
+    said = cli("--help").stdout
+    commands = [
+        ["serve"],
+        ["run"],
+        ["usage"],
+        ["check"],
+        ["env"],
+        ["key", "new"],
+        ["key", "hash"],
+        ["admin", "token"],
+        ["admin", "curl-setup"],
+    ]
+    docs = (ROOT / "docs/cli.md").read_text()
+    for command in commands:
+        assert command[0] in said
+        page = cli(*command, "--help").stdout
+        assert "Example: " in page
+        assert f"sluicegate {' '.join(command)}" in docs
+        for option in re.findall(r"--[a-z][a-z-]+", page):
+            assert option in docs or option == "--help", f"{option} of {command} is not in docs/cli.md"
+
+
+def test_check_says_everything_and_exits_accordingly(tmp_path):
+    good = cli("check", ROOT / "policies/acme.yaml")
+    assert (good.returncode, "ok, revision" in good.stdout) == (0, True)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\nprovders: {}\nteams: [{id: a b}]\n")
+    done = cli("check", bad)
+    assert done.returncode == 1
+    assert [x.split(":")[1] for x in done.stderr.splitlines()] == ["2", "3"]
+    (result,) = json.loads(cli("check", bad, "--json").stdout)
+    assert [p["path"] for p in result["problems"]] == ["provders", "teams[0].id"]
+    assert cli("check").returncode == 2
+
+
+def test_a_new_key_is_one_that_works(gateway, tmp_path):
+    made = json.loads(cli("key", "new", "--id", "vk-bob", "--json").stdout)
+    assert cli("key", "hash", stdin=made["value"]).stdout.strip() == made["value_hash"]
+    gw = gateway(policy_text(virtual_keys=[{"id": "vk-bob", "value_hash": made["value_hash"]}]))
+    assert gw.post(key=made["value"]).status == 200
+    assert gw.post(key="vk-bob").status == 401
+    assert "value_hash: sha256:" in cli("key", "new").stdout
+
+
+def test_usage_while_a_gateway_runs(gateway):
+    gw = gateway()
+    gw.post(b'{"model":"claude-opus-5-5","messages":[{"role":"user","content":"[simulate cost=2.50]"}]}')
+    gw.calls(1)
+    done = cli("usage", "--policy", gw.policy, "--state-dir", gw.state, "--json")
+    rows = {r["id"]: r for r in json.loads(done.stdout)["usage"]}
+    assert {i: rows[i]["used_usd"] for i in rows} == dict.fromkeys((VK, "alice", "team-engineering", "customer-acme"), "2.5")
+    table = cli("usage", "--policy", gw.policy, "--state-dir", gw.state).stdout
+    assert re.search(rf"virtual_key +{VK} +1M +\$50.00 +\$2.50 +\$0.00", table)
+    assert "\x1b" not in table
+
+
+def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(policy_text())
+    common = ("--policy", policy, "--state-dir", tmp_path / "state", "--key", VK)
+    script = "curl -sS https://api.anthropic.com/v1/models -o models.json; echo $ANTHROPIC_API_KEY; exit 7"
+    done = cli("run", *common, "--", "sh", "-c", f"cd {tmp_path}; {script}", home=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (7, VK), done
+    assert "claude-opus-5-5" in (tmp_path / "models.json").read_text()
+    assert cli("run", *common, "--", "no-such-command", home=tmp_path).returncode == 127
+    shown = cli("run", *common, "--dry-run", home=tmp_path).stdout
+    for name in (
+        "HTTPS_PROXY",
+        "http_proxy",
+        "NODE_EXTRA_CA_CERTS",
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "CODEX_CA_CERTIFICATE",
+    ):
+        assert f"export {name}=" in shown
+    assert cli("run").returncode == 2
+    assert cli("run", "--gateway", "http://127.0.0.1:9", "--", "true").returncode == 1
+
+
+def test_env_and_curl_setup(gateway, tmp_path):
+    gw = gateway()
+    for form, begins in (
+        ("shell", "export HTTPS_PROXY=http://vk-1:@"),
+        ("powershell", "$env:HTTPS_PROXY = 'http://vk-1:@"),
+        ("claude-settings", '{\n  "env": {'),
+    ):
+        done = cli("env", "--gateway", gw.url, "--key", "vk-1", "--ca", tmp_path / "ca.pem", "--format", form)
+        assert done.stdout.startswith(begins), done
+    assert (tmp_path / "ca.pem").read_bytes() == gw.ca.read_bytes()
+    assert (tmp_path / "ca-bundle.pem").stat().st_size > (tmp_path / "ca.pem").stat().st_size
+    assert cli("env", "--format", "fish").returncode == 2
+    (tmp_path / ".netrc").write_text("machine other login a password b\n")
+    for _ in range(2):
+        assert cli("admin", "curl-setup", "--state-dir", gw.state, home=tmp_path).returncode == 0
+    assert (tmp_path / ".netrc").read_text().count("machine") == 3
+    assert (tmp_path / ".curlrc").read_text() == "netrc-optional\n"
+    assert (tmp_path / ".netrc").stat().st_mode & 0o077 == 0
+    reply = subprocess.run(
+        ["curl", "-s", f"{gw.url}/metrics"], env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert "sluicegate_calls_total" in reply.stdout
+    assert cli("admin", "token", "--state-dir", gw.state).stdout.strip() == gw.token
+
+
+def test_serve_is_the_same_gateway_without_a_script_and_refuses_in_one_line(gateway):
+    gw = gateway(None, command=[SLUICEGATE, "serve"])
+    assert gw.post().status == 200
+    assert not any("Loading script" in x for x in gw.output)
+    done = cli(
+        "serve", "--policy", gw.policy, "--state-dir", gw.folder / "other", "--set", "ssl_insecure=true", "--listen-port", "0"
+    )
+    assert (done.returncode, done.stderr.strip()) == (
+        1,
+        "sluicegate: ssl_insecure is not supported: providers would no longer be verified",
+    )
+
+
+def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
+    """Only the wheel's own files may be needed: the environment sees the libraries, not the checkout."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-qq", "--no-deps", "--no-index", wheel], check=True)
+    (site,) = (tmp_path / "venv").glob("lib/*/site-packages")
+    libraries = Path(pytest.__file__).parents[1]
+    (site / "libraries.pth").write_text(f"{libraries}\n")
+    where = subprocess.run(
+        [python, "-c", "import sluicegate; print(sluicegate.__file__)"], capture_output=True, text=True, cwd="/"
+    ).stdout
+    assert str(site) in where
+    script = str(tmp_path / "venv/bin/sluicegate")
+    assert (
+        "quickstart" in cli("usage", "--state-dir", tmp_path / "s", command=script).stdout
+        or cli("usage", "--state-dir", tmp_path / "s", command=script).returncode == 0
+    )
+    gw = gateway(None, command=[script, "serve"])
+    assert gw.post().status == 200
+
+
+def test_the_demo_tells_its_story_and_exits_0():
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/demo.py"), "--once"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "The story held." in done.stdout
+    assert "✗" not in done.stdout
+    assert "Budget exceeded: VK budget exceeded: 50.00 > 50.00 dollars" in done.stdout.replace("\n", " ").replace("  ", " ")
