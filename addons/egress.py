@@ -104,6 +104,10 @@ class Egress(Addon):
                 flow.response.status_code, flow.response.reason = 403, "Forbidden"
             self.note(flow.client_conn, link, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
             return False
+        blocked = link.key.refusal(services().clock()) if link.key else None
+        if blocked is not None:
+            deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, blocked))
+            return False
         if link.key is None and not is_loopback(source):
             deny(
                 flow,
@@ -120,6 +124,14 @@ class Egress(Addon):
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """mitmproxy: what speaks inside a CONNECT. A tunnel is relayed unread; a provider's can only be HTTP."""
+        try:
+            self.choose_layer(nextlayer)
+        except Exception:
+            logger.exception("next_layer failed; the connection can only be HTTP")
+            nextlayer.layer = layers.HttpLayer(nextlayer.context, HTTPMode.transparent)
+
+    def choose_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Set the layer, or leave it to mitmproxy where a provider's client begins TLS."""
         ctx = nextlayer.context
         link = link_of(ctx.client)
         if link.target is None or len(ctx.layers) < 2:

@@ -74,15 +74,6 @@ def host_and_port(header: str) -> tuple[str, int | None]:
     return (normal(name), int(port)) if name and port.isdigit() and not name.endswith(":") else (normal(header), None)
 
 
-def refused(key: VirtualKey, now: int) -> str | None:
-    """Why a known key may not be used, if it may not."""
-    if not key.is_active:
-        return f"Virtual key '{key.id}' is inactive"
-    if key.expires_at is not None and now >= key.expires_at:
-        return f"Virtual key '{key.id}' has expired at {iso(key.expires_at)[:19]}Z"
-    return None
-
-
 class Identity(Addon):
     """Makes the call, names the caller, strips the credentials and points the request at its provider."""
 
@@ -107,6 +98,7 @@ class Identity(Addon):
         house, link = services(), link_of(flow.client_conn)
         found = self.governed(flow, link)
         if found is None:
+            self.pass_by(flow, link)
             return
         call = new_call(flow, found)
         headers = flow.request.headers
@@ -130,7 +122,7 @@ class Identity(Addon):
             deny(flow, Deny(reason, words))
             return
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
-        why = refused(key, now)
+        why = key.refusal(now)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return
@@ -171,6 +163,15 @@ class Identity(Addon):
                 ),
             )
         return None
+
+    def pass_by(self, flow: http.HTTPFlow, link: Link) -> None:
+        """Another host's request: its own credentials are its business, the proxy's are ours and go no further."""
+        headers = flow.request.headers
+        proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
+        found, given = find_key(proxy, services().policy)
+        if given or link.target is None:
+            link.key = found
+        headers.fields = tuple(f for f in headers.fields if not f[0].lower().startswith(tuple(p.encode() for p in OURS)))
 
     def routed(self, flow: http.HTTPFlow) -> str | None:
         """A request to our own port: a provider's by its path, or nobody's."""

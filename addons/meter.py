@@ -7,6 +7,7 @@ callback would cost the client that piece, so the tap never raises.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -77,10 +78,17 @@ class Tap:
             self.reader.feed_event(event, data)
         usage, facts = self.reader.usage, self.call.facts
         self.call.upstream_error = self.reader.error or (None if self.reader.finished else "ended before its time")
-        if usage is not None and not self.reader.finished:
-            delivered = delivered_tokens(self.reader.delivered_bytes, facts.max_tokens if facts else None)
-            usage.output_tokens = max(usage.output_tokens, delivered)
-            usage.estimated = True
+        if self.reader.finished:
+            return usage
+        if usage is None:
+            # Nothing was reported: an error instead of an answer costs nothing, a break before the answer its input.
+            expected = self.call.expected_usage
+            if self.reader.error is not None or expected is None:
+                return Usage(estimated=True)
+            usage = replace(expected, output_tokens=0)
+        delivered = delivered_tokens(self.reader.delivered_bytes, facts.max_tokens if facts else None)
+        usage.output_tokens = max(usage.output_tokens, delivered)
+        usage.estimated = True
         return usage
 
 

@@ -23,7 +23,7 @@ from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Principal, Unit, Usage
 from sluicegate.models import canonical, matches
 from sluicegate.providers import PROVIDERS
-from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.windows import Period, iso, parse_iso, parse_period
 from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
 
 NOT_POLICY = ("prices.yaml", "prices.yml")
@@ -109,6 +109,14 @@ class VirtualKey:
     provider_configs: tuple[ProviderConfig, ...] | None
     trust_user_header: bool
     limits: tuple[Limit, ...]
+
+    def refusal(self, now: int) -> str | None:
+        """Why the key may not be used at this time, if it may not."""
+        if not self.is_active:
+            return f"Virtual key '{self.id}' is inactive"
+        if self.expires_at is not None and now >= self.expires_at:
+            return f"Virtual key '{self.id}' has expired at {iso(self.expires_at)[:19]}Z"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

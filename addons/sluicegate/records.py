@@ -71,7 +71,8 @@ def record_of(call: Call, now: int) -> Record:
         "latency_ms": max(0, now - call.started_at),
         "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
         "virtual_key_id": who.virtual_key_id if who else None,
-        "user_id": call.attribution.get("user_id") or (who.user_id if who else None),
+        # A header may name a user where the key does not: it never overrides whose key it is.
+        "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
         "team_id": who.team_id if who else None,
         "customer_id": who.customer_id if who else None,
         "project_id": who.project_id if who else None,

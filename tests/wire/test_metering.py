@@ -140,6 +140,19 @@ def test_a_stream_that_breaks_is_charged_for_what_was_delivered(house, ending):
     assert row["cost_nano"] == 100 * IN + 50 * 200 + row["output_tokens"] * OUT
 
 
+def test_an_error_instead_of_an_answer_costs_nothing_and_a_break_before_it_its_input(house):
+    _, row = play(house, streamed([event("error", error={"type": "overloaded_error", "message": "x"})]))
+    assert (row["cost_nano"], row["outcome"], row["estimated"]) == (0, "failed", 1)
+    _, row = play(house, streamed([event("ping")]), ask("w" * 26_000, stream=True))
+    assert (row["output_tokens"], row["outcome"], row["estimated"]) == (0, "failed", 1)
+    assert row["cost_nano"] == row["input_tokens"] * IN > 0
+
+
+def test_a_user_header_never_overrides_whose_key_it_is(house):
+    _, row = play(house, plain(), x_bf_user_id="bob")
+    assert row["user_id"] == "alice"
+
+
 def test_a_client_that_leaves_is_charged_once_for_what_it_got(house):
     held = threading.Event()
     before, spent = len(house.rows()), house.used()

@@ -228,6 +228,15 @@ def test_denied_hosts_are_refused_and_recorded(edge):
     assert ("files.denied.test", "denied") in {(r["host"], r["outcome"]) for r in edge.rows("SELECT * FROM connections")}
 
 
+def test_a_blocked_key_opens_no_tunnel(gateway):
+    gw = gateway(policy_text(virtual_keys=[{"id": "vk-off", "is_active": False}]))
+    proxy = "Proxy-Authorization: Basic " + base64.b64encode(b"vk-off:").decode()
+    assert b"virtual_key_blocked" in connect(gw, "example.org:443", proxy)
+    line = f"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n{proxy}\r\nConnection: close\r\n\r\n"
+    assert b"vk-off' is inactive" in gw.send_raw(line.encode())
+    assert b"vk-off' is inactive" in inside(gw, "api.anthropic.com:443", "api.anthropic.com", GET.replace(VK.encode(), b"vk-off") % b"x")
+
+
 def test_tunnels_are_not_decrypted_and_are_counted(gateway):
     """An allowed loopback server with a certificate of its own: the client sees that one, the record only the bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -86,6 +86,8 @@ class OpenAI:
         read = Body(body)
         model, stream = read.model(), read.flag("stream")
         caps = [read.count(n) for n in ("max_output_tokens", "max_completion_tokens", "max_tokens")]
+        if (read.count("n") or 1) > 1:
+            return "'n' above 1 is not supported: every choice would be billed"
         if read.problem or model is None:
             return read.problem or "no model"
         images, payload = media(body)

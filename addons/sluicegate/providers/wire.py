@@ -74,7 +74,7 @@ def clean_path(path: str) -> str:
 
 
 FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
-FIELDS += ("speed", "inference_geo", "mcp_servers", "container")
+FIELDS += ("speed", "inference_geo", "mcp_servers", "container", "n")
 """The top-level fields of a body that governance reads; all others are skipped unparsed."""
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
