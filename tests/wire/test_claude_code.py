@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import OPUS, ROOT, VK, Gateway, eventually, policy_text
+from sluicegate.windows import iso
 
 pytestmark = [pytest.mark.wire, pytest.mark.client]
 
@@ -140,10 +141,10 @@ def test_bash_and_read_turns_work(lab, claude, tmp_path):
 )
 def test_a_refusal_is_shown_at_once_in_our_words(lab, claude, key, shown):
     """Through the proxy one try is made. A base URL makes the client drop its beta features one by one on a 400 first."""
-    before = len(lab.rows())
+    since = iso(time.time_ns() // 1_000_000)
     done = claude("say hi", **proxied(lab, key))
     assert (done.returncode, shown in done.stdout) == (1, True), done
-    assert len([r for r in lab.rows()[before:] if r["path"] == "/v1/messages"]) <= 1
+    assert len([r for r in lab.rows() if r["path"] == "/v1/messages" and r["started_at"] >= since]) <= 1
     began = time.monotonic()
     done = claude("say hi", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=key)
     assert (done.returncode, shown in done.stdout) == (1, True), done

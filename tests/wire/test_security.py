@@ -234,7 +234,9 @@ def test_a_blocked_key_opens_no_tunnel(gateway):
     assert b"virtual_key_blocked" in connect(gw, "example.org:443", proxy)
     line = f"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n{proxy}\r\nConnection: close\r\n\r\n"
     assert b"vk-off' is inactive" in gw.send_raw(line.encode())
-    assert b"vk-off' is inactive" in inside(gw, "api.anthropic.com:443", "api.anthropic.com", GET.replace(VK.encode(), b"vk-off") % b"x")
+    assert b"vk-off' is inactive" in inside(
+        gw, "api.anthropic.com:443", "api.anthropic.com", GET.replace(VK.encode(), b"vk-off") % b"x"
+    )
 
 
 def test_tunnels_are_not_decrypted_and_are_counted(gateway):
