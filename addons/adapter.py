@@ -24,7 +24,8 @@ from mitmproxy.net.http import http1
 
 from sluicegate import estimate, paths
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
-from sluicegate.policy import PolicyError, VirtualKey
+from sluicegate.loader import PolicyError
+from sluicegate.policy import VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.refusals import render
 from sluicegate.services import Services, StateError

@@ -37,6 +37,9 @@ class Keys(Addon):
             usable = [ProviderKey("simulated", "simulated", 1.0, "simulator")]
         if not usable:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, unavailable(provider)))
+            if flow.response is not None and call.path.startswith("/api/"):
+                # Claude Code asks for settings before it makes its call: it waits on a 503 and goes on at a 404.
+                flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
         chosen = random.choices(usable, weights=[k.weight for k in usable])[0]  # noqa: S311
         for name, value in PROVIDERS[call.provider].credentials(chosen.value or ""):

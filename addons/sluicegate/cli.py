@@ -189,7 +189,7 @@ def usage(policy: PolicyOption = None, state_dir: StateOption = None, as_json: J
 
     Example: sluicegate usage --json
     """
-    from sluicegate.policy import PolicyError, load
+    from sluicegate.loader import PolicyError, load
     from sluicegate.store import FILENAME
     from sluicegate.usage import usage_rows_from
 
@@ -235,7 +235,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Policy files or fold
 
     Example: sluicegate check policies/acme.yaml
     """
-    from sluicegate.policy import PolicyError, load
+    from sluicegate.loader import PolicyError, load
 
     results: list[dict[str, Any]] = []
     for file in files:

@@ -106,9 +106,11 @@ class Prices:
             own = read_prices(override.read_bytes(), str(override)) + own
         return cls(own)
 
-    def warm(self) -> None:
-        """Import the bundled table in a thread: its half second is better spent before the first unknown model."""
-        threading.Thread(target=lambda: _bundled("claude-opus-4-5"), name="sluicegate-prices", daemon=True).start()
+    def warm(self, delay: float = 2.0) -> None:
+        """Load the bundled table in a thread, after the start: its half second must not fall on a call."""
+        timer = threading.Timer(delay, lambda: _bundled("claude-opus-4-5"))
+        timer.daemon = True
+        timer.start()
 
     def price(self, model: str, at: int) -> Price | None:
         """The model's price, None if nobody has one."""

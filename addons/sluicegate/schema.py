@@ -1,6 +1,6 @@
 """The policy file's shape: what may be written, in the words the REST API uses.
 
-These models say what is well-formed; ``policy.py`` checks what only the whole can tell (references, duplicates) and
+These models say what is well-formed; ``loader.py`` checks what only the whole can tell (references, duplicates) and
 turns it into the frozen snapshot that calls are judged by. ``python -m sluicegate.schema`` prints the JSON schema.
 """
 

@@ -182,6 +182,7 @@ class Services:
     def start(self) -> None:
         """Begin watching the policy and looking after the database, each in a thread of its own."""
         self.source.start()
+        self.prices.warm()
         if self._housekeeper is None:
             self._housekeeper = threading.Thread(target=self._keep_house, name="sluicegate-housekeeping", daemon=True)
             self._housekeeper.start()

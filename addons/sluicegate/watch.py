@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sluicegate.policy import Policy, PolicyError, load, policy_files
+from sluicegate.loader import PolicyError, load, policy_files
+from sluicegate.policy import Policy
 from sluicegate.yamlfile import Problem
 
 logger = logging.getLogger("sluicegate.policy")

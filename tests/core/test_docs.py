@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluicegate.call import Reason
+from sluicegate.loader import load
 from sluicegate.metrics import Metrics
-from sluicegate.policy import load
 from sluicegate.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sluicegate import schema
-from sluicegate.policy import PolicyError, load
+from sluicegate.loader import PolicyError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,5 +207,5 @@ def test_ten_thousand_keys_load_in_seconds(tmp_path):
     """Not a benchmark: a guard against anything quadratic."""
     keys = "".join(f"- {{id: k{i}, team_id: t, budget: {{max_limit: 5, reset_duration: 1d}}}}\n" for i in range(10_000))
     (tmp_path / "p.yaml").write_text(f"version: 1\nteams: [{{id: t}}]\nvirtual_keys:\n{keys}")
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'addons')!r}); from sluicegate.policy import load; assert len(load({str(tmp_path / 'p.yaml')!r}, env={{}}, now=0).virtual_keys) == 10000"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'addons')!r}); from sluicegate.loader import load; assert len(load({str(tmp_path / 'p.yaml')!r}, env={{}}, now=0).virtual_keys) == 10000"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)

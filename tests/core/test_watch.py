@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sluicegate.policy import PolicyError
+from sluicegate.loader import PolicyError
 from sluicegate.watch import PolicySource
 
 

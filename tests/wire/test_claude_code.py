@@ -43,6 +43,7 @@ def lab(network, tmp_path_factory) -> Iterator[Gateway]:
         {"id": "vk-five-seconds", "rate_limit": {"request_max_limit": 1, "request_reset_duration": "5s"}},
         {"id": "vk-haiku", "provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]},
         {"id": "vk-closed", "provider_configs": [{"provider": "openai"}]},
+        {"id": "vk-tokens", "rate_limit": {"token_max_limit": 0, "token_reset_duration": "1h"}},
         {"id": "vk-off", "is_active": False},
         {"id": "vk-old", "expires_at": "2020-01-01T00:00:00Z"},
     ]
@@ -132,6 +133,7 @@ def test_bash_and_read_turns_work(lab, claude, tmp_path):
             "vk-slow",
             "API Error: Request rejected (429) · Rate limits exceeded: [request limit exceeded (1/0, resets every 1h)]",
         ),
+        ("vk-tokens", "API Error: Request rejected (429) · Rate limits exceeded: [token limit exceeded (0/0, resets every 1h)]"),
         ("vk-haiku", f"API Error: 400 Model '{OPUS}' is not allowed for this virtual key. Allowed: claude-haiku-*"),
         ("vk-closed", "API Error: 400 Provider 'anthropic' is not allowed for this virtual key"),
         ("vk-nobody", "API Error: 401 The key that was sent is no known virtual key"),
@@ -149,6 +151,35 @@ def test_a_refusal_is_shown_at_once_in_our_words(lab, claude, key, shown):
     done = claude("say hi", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=key)
     assert (done.returncode, shown in done.stdout) == (1, True), done
     assert time.monotonic() - began < 6, "the client kept trying"
+
+
+def test_an_unpriced_model_is_refused_in_our_words(lab, claude):
+    done = claude("say hi", "--model", "nobodys-model", **proxied(lab))
+    assert "API Error: 400 Model 'nobodys-model' has no known price" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("provider", "shown", "within"),
+    [
+        ({"keys": [{"name": "key-1", "value": "env.NOT_SET"}]}, "Provider 'anthropic' has no usable key: key-1 (env.NOT_SET)", 8),
+        # The client tries its settings service for a while before the call; the call itself is tried twice.
+        (
+            {"base_url": "http://127.0.0.1:9", "keys": [{"name": "k", "value": "env.PROVIDER_KEY"}]},
+            "The provider cannot be reached",
+            40,
+        ),
+    ],
+    ids=["no key", "unreachable"],
+)
+def test_what_is_not_the_callers_fault_is_said_soon(network, claude, tmp_path, provider, shown, within):
+    gateway = Gateway(tmp_path, policy_text(providers={"anthropic": provider}), netns=network).start()
+    try:
+        began = time.monotonic()
+        done = claude("say hi", **proxied(gateway))
+        assert shown in done.stdout, done
+        assert time.monotonic() - began < within
+    finally:
+        gateway.stop()
 
 
 def test_a_short_rate_limit_is_waited_out(lab, claude):

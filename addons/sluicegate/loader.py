@@ -1,0 +1,473 @@
+"""Reading a policy: a file or a folder becomes a snapshot, or every mistake in it, each with its place and the fix."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from sluicegate import schema
+from sluicegate.addresses import is_address
+from sluicegate.call import NANO, Unit
+from sluicegate.policy import FallbackPrice, Limit, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
+from sluicegate.providers import PROVIDERS
+from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
+
+NOT_POLICY = ("prices.yaml", "prices.yml")
+"""Files of a policy folder that are read by somebody else."""
+
+
+class PolicyError(Exception):
+    """The policy cannot be used; ``problems`` has all that is wrong with it, one line each in ``str()``."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
+    """Read a policy file or folder. Raises PolicyError with everything that is wrong with it, OSError never."""
+    path = Path(path)
+    docs: list[Document] = []
+    digest = hashlib.sha256()
+    try:
+        files = policy_files(path)
+        for file in files:
+            data = file.read_bytes()
+            digest.update(file.name.encode() + b"\0" + data + b"\0")
+            docs.append(parse(data, str(file)))
+    except OSError as e:
+        raise PolicyError([Problem(str(path), 0, "", f"the policy cannot be read: {e.strerror or e}")]) from e
+    if not docs:
+        raise PolicyError([Problem(str(path), 0, "", "the folder has no .yaml file")])
+    problems = [p for d in docs for p in d.problems]
+    if problems:
+        raise PolicyError(problems)
+    merged, places = _merge(docs, problems)
+    parsed: schema.PolicyFile | None = None
+    try:
+        parsed = schema.PolicyFile.model_validate(merged)
+    except ValidationError as e:
+        problems += _explained(e, places, merged)
+    builder = _Builder(merged, places, problems, env)
+    builder.check_references()
+    if parsed is None or problems:
+        raise PolicyError(sorted(problems, key=lambda p: (p.file, p.line)))
+    policy = builder.build(parsed, path, tuple(files), digest.hexdigest()[:12], now)
+    if builder.problems:
+        raise PolicyError(sorted(builder.problems, key=lambda p: (p.file, p.line)))
+    return policy
+
+
+def policy_files(path: Path) -> list[Path]:
+    """The files a policy consists of, in the order they are merged. Raises OSError."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        p
+        for p in path.iterdir()
+        if p.suffix in (".yaml", ".yml") and not p.name.startswith((".", "#", "~")) and p.name not in NOT_POLICY and p.is_file()
+    )
+
+
+class _Places:
+    """Maps a place in the merged policy to the file and line it came from."""
+
+    def __init__(self) -> None:
+        self.origin: dict[Location, tuple[Document, Location]] = {}
+        self.first: Document | None = None
+
+    def problem(self, place: Location, message: str) -> Problem:
+        for cut in range(len(place), -1, -1):
+            if place[:cut] in self.origin:
+                doc, base = self.origin[place[:cut]]
+                return Problem(doc.file, doc.line(base + place[cut:]), dotted(base + place[cut:]), message)
+        assert self.first is not None
+        return Problem(self.first.file, self.first.line(place), dotted(place), message)
+
+
+def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any], _Places]:
+    """One mapping from several files: lists are joined, mappings merged, single values may stand once."""
+    merged: dict[str, Any] = {}
+    places = _Places()
+    places.first = docs[0]
+    for doc in docs:
+        if not isinstance(doc.value, dict):
+            what = "the file is empty: it needs at least `version: 1`" if doc.value is None else "a policy is a mapping"
+            problems.append(Problem(doc.file, 1, "", what))
+            continue
+        for name, value in doc.value.items():
+            have = merged.get(name)
+            if name not in merged:
+                merged[name] = list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
+                places.origin[(name,)] = (doc, (name,))
+                items = 0
+            elif isinstance(have, list) and isinstance(value, list):
+                items = len(have)
+                have.extend(value)
+            elif isinstance(have, dict) and isinstance(value, dict):
+                for inner, content in value.items():
+                    if inner in have:
+                        doc.problems.append(
+                            Problem(doc.file, doc.line((name, inner)), f"{name}.{inner}", "is already in another file")
+                        )
+                        problems.append(doc.problems[-1])
+                    have.setdefault(inner, content)
+                    places.origin.setdefault((name, inner), (doc, (name, inner)))
+                continue
+            else:
+                if have != value:
+                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file"))
+                continue
+            if isinstance(value, list):
+                for i in range(len(value)):
+                    places.origin[(name, items + i)] = (doc, (name, i))
+    return merged, places
+
+
+def _explained(error: ValidationError, places: _Places, merged: dict[str, Any]) -> Iterator[Problem]:
+    for item in error.errors(include_url=False):
+        place: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
+        yield places.problem(place, _words(item, place, merged))
+
+
+def _words(item: Any, place: Location, merged: dict[str, Any]) -> str:
+    kind, given = item["type"], item.get("input")
+    shown = _shown(given, place)
+    if kind == "extra_forbidden":
+        hint = _hint(str(place[-1]), _fields_at(place[:-1]))
+        return f"'{place[-1]}' is not a key that is known here{hint}"
+    if kind == "missing":
+        return f"'{place[-1]}' is required here"
+    if kind == "literal_error":
+        options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
+        return f"{shown} is not one of {', '.join(options)}{_hint(str(given), options)}"
+    if kind == "value_error":
+        said = str(item["ctx"]["error"])
+        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{shown}: {said}"
+    expected = {
+        "string_type": "a text (put it in quotes)",
+        "bool_type": "true or false",
+        "tuple_type": "a list",
+        "model_type": "a mapping of keys",
+        "model_attributes_type": "a mapping of keys",
+        "dict_type": "a mapping of keys",
+        "string_too_short": "a text that is not empty",
+    }.get(kind)
+    return f"{shown} is not {expected}" if expected else f"{shown}: {item['msg'].lower()}"
+
+
+def _shown(given: Any, place: Location) -> str:
+    if place and place[-1] == "value":
+        return "this value"
+    if isinstance(given, dict | BaseModel):
+        return "a mapping"
+    if isinstance(given, list | tuple):
+        return "a list"
+    if given is None:
+        return "nothing"
+    text = str(given).lower() if isinstance(given, bool) else str(given)
+    return f"'{text[:80]}'"
+
+
+def _hint(word: str, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _fields_at(place: Location) -> list[str]:
+    """The keys that may stand at a place."""
+    model: type[BaseModel] = schema.PolicyFile
+    parts = iter(place)
+    for part in parts:
+        if isinstance(part, int):
+            continue
+        info = model.model_fields.get(part)
+        inner = [t for t in _types(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if info else []
+        if info is None or not inner:
+            return []
+        model = inner[0]
+        if get_origin(info.annotation) is dict:
+            next(parts, None)
+    return list(model.model_fields)
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    inner = getattr(annotation, "__args__", None)
+    if inner is None:
+        yield annotation
+    else:
+        for arg in inner:
+            yield from _types(arg)
+
+
+class _Builder:
+    """Checks what only the whole policy can tell, then builds the snapshot."""
+
+    def __init__(self, merged: dict[str, Any], places: _Places, problems: list[Problem], env: Mapping[str, str]) -> None:
+        self.raw, self.places, self.problems, self.env = merged, places, problems, env
+        self.warnings: list[str] = []
+
+    def say(self, place: Location, message: str) -> None:
+        self.problems.append(self.places.problem(place, message))
+
+    def entries(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        items = self.raw.get(name)
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict):
+                yield i, item
+
+    def check_references(self) -> None:
+        """Duplicate ids, references to nothing, unknown providers: found even where the shape is wrong elsewhere."""
+        ids: dict[str, dict[str, int]] = {}
+        for kind in ("customers", "teams", "users", "projects", "virtual_keys"):
+            seen = ids[kind] = {}
+            for i, item in self.entries(kind):
+                name = item.get("id")
+                if not isinstance(name, str):
+                    continue
+                if name in seen:
+                    first = self.places.problem((kind, seen[name], "id"), "")
+                    self.say((kind, i, "id"), f"'{name}' is here twice, first at {first.file}:{first.line}")
+                seen.setdefault(name, i)
+        for kind in ("teams", "users", "projects", "virtual_keys"):
+            for i, item in self.entries(kind):
+                for reference in ("customer", "team", "user", "project"):
+                    target = item.get(f"{reference}_id")
+                    known = ids[f"{reference}s"]
+                    if isinstance(target, str) and target not in known:
+                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{_hint(target, known)}")
+        providers = self.raw.get("providers")
+        for name in providers if isinstance(providers, dict) else ():
+            if name not in PROVIDERS:
+                self.say(
+                    ("providers", name),
+                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{_hint(name, PROVIDERS)}",
+                )
+        for i, item in self.entries("virtual_keys"):
+            configs = item.get("provider_configs")
+            for j, config in enumerate(configs if isinstance(configs, list) else ()):
+                name = config.get("provider") if isinstance(config, dict) else None
+                if isinstance(name, str) and name not in PROVIDERS:
+                    self.say(
+                        ("virtual_keys", i, "provider_configs", j, "provider"),
+                        f"'{name}' is no provider{_hint(name, PROVIDERS)}",
+                    )
+            if item.get("value") is not None and item.get("value_hash") is not None:
+                self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+        for i, item in self.entries("model_configs"):
+            name = item.get("provider")
+            if isinstance(name, str) and name not in PROVIDERS:
+                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{_hint(name, PROVIDERS)}")
+        if self.raw.get("unpriced") == "fallback" and not self.raw.get("fallback_price"):
+            self.say(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
+
+    def build(self, parsed: schema.PolicyFile, path: Path, files: tuple[Path, ...], revision: str, now: int) -> Policy:
+        scopes: dict[tuple[str, str], tuple[Limit, ...]] = {}
+        homes: dict[tuple[str, str], tuple[str | None, str | None]] = {}
+        for customer in parsed.customers:
+            scopes["customer", customer.id] = limits_of(customer, "customer", customer.id, "Customer")
+        for team in parsed.teams:
+            scopes["team", team.id] = limits_of(team, "team", team.id, "Team")
+            homes["team", team.id] = (team.id, team.customer_id)
+        for kind, label, entities in (("user", "User", parsed.users), ("project", "Project", parsed.projects)):
+            for entity in entities:
+                scopes[kind, entity.id] = limits_of(entity, kind, entity.id, label)
+                team_home = homes.get(("team", entity.team_id or ""), (None, None))
+                homes[kind, entity.id] = (entity.team_id, entity.customer_id or team_home[1])
+        secrets: dict[bytes, str] = {}
+        keys: dict[str, VirtualKey] = {}
+        for i, raw in enumerate(parsed.virtual_keys):
+            self.virtual_key(i, raw, keys, secrets, homes)
+        providers = {name: self.provider(name, parsed.providers.get(name)) for name in PROVIDERS}
+        hosts: dict[str, str] = {}
+        for provider in providers.values():
+            for host in provider.hosts:
+                if hosts.setdefault(host, provider.name) != provider.name:
+                    self.say(("providers", provider.name), f"host '{host}' is governed as {hosts[host]}'s already")
+        models = []
+        for config in parsed.model_configs:
+            scope_id = config.model_name if config.provider is None else f"{config.provider}/{config.model_name}"
+            models.append((config.model_name, config.provider, limits_of(config, "model", scope_id, f"Model:{config.model_name}")))
+        fallback = None
+        if parsed.fallback_price is not None:
+            fallback = FallbackPrice(_per_token(parsed.fallback_price.input), _per_token(parsed.fallback_price.output))
+        return Policy(
+            revision=revision,
+            loaded_at=now,
+            source=str(path),
+            providers=providers,
+            virtual_keys=keys,
+            warnings=tuple(self.warnings),
+            unpriced=parsed.unpriced,
+            fallback_price=fallback,
+            audit=parsed.audit,
+            egress=parsed.egress,
+            server=parsed.server,
+            required_headers=tuple(h.lower() for h in parsed.required_headers),
+            files=files,
+            _secrets=secrets,
+            _scopes=scopes,
+            _model_limits=tuple(models),
+            _hosts=hosts,
+            _homes=homes,
+        )
+
+    def virtual_key(
+        self,
+        i: int,
+        raw: schema.VirtualKey,
+        keys: dict[str, VirtualKey],
+        secrets: dict[bytes, str],
+        homes: Mapping[tuple[str, str], tuple[str | None, str | None]],
+    ) -> None:
+        place: Location = ("virtual_keys", i)
+        team = raw.team_id
+        customer = raw.customer_id
+        for kind in ("project", "user"):
+            home = homes.get((kind, getattr(raw, f"{kind}_id") or ""), (None, None))
+            if team is None and customer is None:
+                team = home[0]
+                customer = home[1]
+        of_team = homes.get(("team", team or ""), (None, None))[1]
+        if raw.customer_id and of_team and raw.customer_id != of_team:
+            self.say((*place, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{raw.customer_id}'")
+        customer = customer or of_team
+        demo = raw.value is None and raw.value_hash is None
+        secret = self.secret(raw, demo, place)
+        if secret is not None:
+            if secret in secrets:
+                self.say(place, f"'{raw.id}' has the same value as '{secrets[secret]}'")
+            secrets.setdefault(secret, raw.id)
+        configs = None
+        if raw.provider_configs is not None:
+            configs = tuple(
+                ProviderConfig(
+                    c.provider,
+                    c.allowed_models,
+                    c.weight,
+                    limits_of(c, "provider_config", f"{raw.id}:{c.provider}", c.provider),
+                )
+                for c in raw.provider_configs
+            )
+            if len({c.provider for c in configs}) != len(configs):
+                self.say((*place, "provider_configs"), "a provider is here twice")
+        keys[raw.id] = VirtualKey(
+            id=raw.id,
+            name=raw.name or raw.id,
+            user_id=raw.user_id,
+            team_id=team,
+            customer_id=customer,
+            project_id=raw.project_id,
+            is_active=raw.is_active,
+            expires_at=parse_iso(raw.expires_at) if raw.expires_at else None,
+            is_demo=demo,
+            provider_configs=configs,
+            trust_user_header=raw.trust_user_header,
+            limits=limits_of(raw, "virtual_key", raw.id, "VK"),
+        )
+
+    def secret(self, raw: schema.VirtualKey, demo: bool, place: Location) -> bytes | None:
+        if raw.value_hash is not None:
+            return bytes.fromhex(raw.value_hash.removeprefix("sha256:"))
+        if demo:
+            self.warnings.append(
+                f"{raw.id} is a demo key: anyone who knows its id can use it; give it a value_hash (sluicegate key new)"
+            )
+            return hashlib.sha256(raw.id.encode()).digest()
+        value = raw.value or ""
+        if value.startswith("env."):
+            found = self.env.get(value[4:])
+            if not found:
+                self.warnings.append(f"{raw.id}: the variable {value[4:]} is not set, so nobody can use this key")
+                return None
+            return hashlib.sha256(found.encode()).digest()
+        self.warnings.append(f"{raw.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)")
+        return hashlib.sha256(value.encode()).digest()
+
+    def provider(self, name: str, raw: schema.Provider | None) -> Provider:
+        wire = PROVIDERS[name]
+        url = urlsplit(raw.base_url if raw and raw.base_url else wire.base_url)
+        port: int | None = None
+        try:
+            port = url.port
+        except ValueError:
+            self.say(("providers", name, "base_url"), "the port is no number from 1 to 65535")
+        host = (url.hostname or "").lower().rstrip(".")
+        number = port or (443 if url.scheme == "https" else 80)
+        keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
+        if len({k.name for k in keys}) != len(keys):
+            self.say(("providers", name, "keys"), "two keys have the same name")
+        return Provider(
+            name=name,
+            scheme=url.scheme,
+            host=host,
+            port=number,
+            prefix=url.path.rstrip("/"),
+            # One machine may run a provider and much else: an address means the provider only on its port.
+            hosts=frozenset(
+                {
+                    *wire.hosts,
+                    f"{host}:{number}" if is_address(host) or host == "localhost" else host,
+                    *(raw.hosts if raw else ()),
+                }
+            ),
+            keys=keys,
+            simulate=raw.simulate if raw else False,
+            limits=limits_of(raw, "provider", name, name) if raw else (),
+        )
+
+    def provider_key(self, provider: str, raw: schema.ProviderKey) -> ProviderKey:
+        value = raw.value
+        if value.startswith("env."):
+            found = self.env.get(value[4:], "").strip() or None
+            if found is None:
+                self.warnings.append(f"{provider}: key {raw.name} is not usable, the variable {value[4:]} is not set")
+            return ProviderKey(raw.name, found, raw.weight, value)
+        if value.startswith("file:"):
+            try:
+                found = Path(value[5:]).expanduser().read_text().strip() or None
+            except (OSError, UnicodeDecodeError) as e:
+                found = None
+                self.warnings.append(f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})")
+            return ProviderKey(raw.name, found, raw.weight, value)
+        self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
+        return ProviderKey(raw.name, value, raw.weight, "literal")
+
+
+def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
+    """The limits an entity has, budgets after rate limits."""
+    found: list[Limit] = []
+
+    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False) -> None:
+        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
+        if period is not None and period.aligned:
+            name += f"/aligned/{period.timezone}"
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name))
+
+    rate = entity.rate_limit
+    if rate is not None:
+        for unit, cap, text in (
+            ("requests", rate.request_max_limit, rate.request_reset_duration),
+            ("tokens", rate.token_max_limit, rate.token_reset_duration),
+        ):
+            if cap is not None and text is not None:
+                add(unit, cap, parse_period(text, aligned=rate.calendar_aligned, timezone=rate.timezone))  # type: ignore[arg-type]
+        if rate.max_concurrent is not None:
+            add("concurrent", rate.max_concurrent, None)
+    for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
+        period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
+        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard")
+    return tuple(found)
+
+
+def _per_token(per_million: Decimal) -> int:
+    return int(per_million * 1000)
