@@ -13,11 +13,12 @@ from egress import Egress
 from guard import Guard
 from identity import Identity
 from keys import Keys
+from lastgate import LastGate
 from meter import Meter
 from ratelimit import RateLimit
 
 addons = [
-    Guard(),  # refuses unsafe options, and stands behind the chain as its last gate
+    Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it
     Egress(),  # hosts that are no provider's: tunnelled or refused, knowing who asks

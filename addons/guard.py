@@ -1,30 +1,22 @@
-"""Guard: options that would let calls slip by are refused, and a last gate stands behind the whole chain.
-
-The last gate is an addon in mitmproxy's own list, not in this script. It outlives a half-saved or deleted gateway.py,
-and passes only what the chain has cleared: whatever goes wrong before it, nothing ungoverned leaves.
-"""
+"""Guard: options that would let calls slip by are refused, the gateway says where it is, and its last gate is put up."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mitmproxy import connection, ctx, exceptions, http
+from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import server_hooks
-from mitmproxy.proxy.layers.http import _base, _http1
 
-from adapter import Addon, call_of, deny, link_of, services
+from adapter import Addon, services
 from sluicegate.addresses import is_loopback, normal
-from sluicegate.call import Deny, Reason
+from sluicegate.banner import banner
 from sluicegate.policy import Policy
 from sluicegate.providers import PROVIDERS
 from sluicegate.store import StoreError
@@ -90,7 +82,12 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
 
 
 class Guard(Addon):
-    """Refuses unsafe options, announces the gateway, and sets up the last gate."""
+    """Refuses unsafe options, announces the gateway, and puts the last gate behind the chain."""
+
+    def __init__(self, last_gate: object | None = None) -> None:
+        self.last_gate = last_gate
+        self.started = False
+        self.announce: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
         """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
@@ -122,15 +119,13 @@ class Guard(Addon):
         if self.started:
             self.check_listening(services().policy)
 
-    announce: asyncio.Task[None] | None = None
-    started = False
-
     def check_listening(self, policy: Policy) -> None:
         """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
-        host = ctx.options.listen_host
-        if is_loopback(host) or host == "localhost":
+        own = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
+        beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normal(h)) and h != "localhost"]
+        if not beyond:
             return
-        where = host or "every interface"
+        where = beyond[0] or "every interface"
         if not policy.server.allow_plaintext:
             raise exceptions.OptionsError(
                 f"listening on {where} sends virtual keys in clear over the network: set server.allow_plaintext: true "
@@ -151,9 +146,8 @@ class Guard(Addon):
             self.check(WATCHED)
         except exceptions.OptionsError as e:
             give_up(str(e))
-        if ctx.master.addons.get("lastgate") is None:
-            ctx.master.addons.add(LastGate())
-            speak_json()
+        if self.last_gate is not None and ctx.master.addons.get("lastgate") is None:
+            ctx.master.addons.add(self.last_gate)
             self.announce = asyncio.get_running_loop().create_task(self.open_doors())
 
     async def open_doors(self) -> None:
@@ -171,7 +165,8 @@ class Guard(Addon):
                 now = proxyserver.listen_addrs()
                 if now and all(is_loopback(a[0]) for a in now):
                     break
-        print(banner(), flush=True)
+        ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+        print(banner(services(), addresses(), ca, show_token=sys.stdout.isatty()), flush=True)
 
     def client_connected(self, client: connection.Client) -> None:
         """mitmproxy: somebody has connected; only this machine may where we listen on loopback."""
@@ -194,96 +189,6 @@ def give_up(why: str) -> NoReturn:
     os._exit(1)
 
 
-class LastGate:
-    """Stands in mitmproxy's own chain, behind ours. Passes what was cleared or is known to be no call; refuses all else."""
-
-    name = "lastgate"
-
-    def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the request is about to leave."""
-        if flow.response is not None or flow.error is not None:
-            return
-        call = call_of(flow)
-        if call is not None and call.cleared and call.deny is None:
-            return
-        if call is None and flow.metadata.get("sluicegate") == "egress" and chain_stands():
-            return
-        logger.error("a request was not cleared by the chain and is refused")
-        self.refuse(flow)
-
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a CONNECT is about to be accepted."""
-        link = link_of(flow.client_conn)
-        if flow.response is not None or (link.target is not None and chain_stands()):
-            return
-        # A refused CONNECT is retried for minutes and its words are never shown: answer inside, where nothing is dialled.
-        host = normal(flow.request.host)
-        provider = services().policy.provider_of_host(host, flow.request.port)
-        if provider is None:
-            self.refuse(flow)
-        else:
-            link.target, link.provider = (host, flow.request.port), provider.name
-
-    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """mitmproxy: an address is about to be dialled."""
-        if data.server.error is None and not chain_stands():
-            data.server.error = "the gateway's chain is not loaded"
-
-    def refuse(self, flow: http.HTTPFlow) -> None:
-        """Answer 503 whatever state the chain is in."""
-        verdict = Deny(Reason.GATEWAY_ERROR, "The gateway is not able to judge calls right now; nothing was sent")
-        try:
-            deny(flow, verdict)
-        finally:
-            if flow.response is None:
-                flow.response = http.Response.make(503, b'{"error":{"type":"gateway_error"}}', {"content-type": "application/json"})
-
-
-def chain_stands() -> bool:
-    """Whether the chain's addons are loaded at this moment."""
-    return all(ctx.master.addons.get(name) is not None for name in ("identity", "egress", "budget", "keys", "audit"))
-
-
-BLOCKED = "blocked by policy: "
-"""How egress begins the reason for which an address was not dialled."""
-
-
-def explained(status: int, message: str) -> str:
-    """mitmproxy's error message in words for the person whose call it was."""
-    if BLOCKED in message:
-        return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
-    what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
-    return f"{what}: {message}"[:500]
-
-
-def speak_json() -> None:
-    """Let mitmproxy's own errors (provider unreachable, body too large) be JSON that agents can show, not HTML."""
-    stock: Callable[[int, str], bytes] | None = getattr(_base, "format_error", None)
-    make: Callable[..., bytes] | None = getattr(_http1, "make_error_response", None)
-    if stock is None or make is None:
-        logger.warning("mitmproxy's error pages are not where they were; its errors stay HTML")
-        return
-
-    def words(status: int, message: str) -> bytes:
-        return PROVIDERS["anthropic"].envelope("api_error", explained(status, message), status)
-
-    def answer(status_code: int, message: str = "") -> bytes:
-        body = words(status_code, message)
-        reason = "blocked_by_policy" if BLOCKED in message else "provider_unreachable" if status_code == 502 else "invalid_request"
-        head = [
-            f"HTTP/1.1 {status_code} {http.status_codes.RESPONSES.get(status_code, 'Error')}",
-            "content-type: application/json",
-            "x-should-retry: false",
-            f"x-sluicegate-reason: {reason}",
-            "connection: close",
-            f"content-length: {len(body)}",
-        ]
-        return "\r\n".join([*head, "", ""]).encode() + body
-
-    _http1.make_error_response = answer
-    _base.format_error = words  # type: ignore[assignment]
-
-
 def addresses() -> list[str]:
     """The URLs we listen on."""
     proxyserver = ctx.master.addons.get("proxyserver")
@@ -296,53 +201,6 @@ def addresses() -> list[str]:
             else f"http://{shown}:{port}"
         )
     return found
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a PEM certificate, in pairs of hex digits; empty where there is none yet."""
-    from cryptography import x509
-
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return ""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
-
-
-def banner() -> str:
-    """What an operator wants to see at start."""
-    house = services()
-    policy, urls = house.policy, addresses()
-    url = urls[0] if urls else "http://127.0.0.1:8080"
-    ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
-    lines = [
-        f"sluicegate listens on {' and '.join(urls) or url}",
-        f"  policy       {policy.source} (revision {policy.revision}, {len(policy.virtual_keys)} virtual keys)",
-        f"  state        {house.state_dir}",
-        f"  CA           {ca}",
-        f"               SHA-256 {fingerprint(ca)}",
-        "  same-user    cooperative: an agent running as this user can unset the proxy or read these files",
-    ]
-    if any(house.recovered.values()):
-        lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in house.recovered.items() if v))
-    lines += [f"  warning      {w}" for w in policy.warnings]
-    for provider in policy.providers.values():
-        if provider.keys and not any(k.value for k in provider.keys) and not provider.simulate:
-            lines.append(f"  warning      calls to {provider.name} are answered 503 until it has a usable key")
-    lines += [
-        "On a developer machine:",
-        f"  export HTTPS_PROXY={url}",
-        f"  export NODE_EXTRA_CA_CERTS={ca}",
-        "  export ANTHROPIC_API_KEY=<virtual key>",
-        f"or, without the proxy: ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=<virtual key>",
-    ]
-    if house.admin_token_is_new and sys.stdout.isatty():
-        lines.append(f"admin token (shown once, kept in {house.state_dir / 'admin-token'}): {house.admin_token}")
-    elif house.admin_token_is_new:
-        lines.append(f"admin token: in {house.state_dir / 'admin-token'}")
-    return "\n".join(lines)
 
 
 addons = [Guard()]

@@ -21,7 +21,7 @@ FLOORS = [
     {"store", "usage", "metrics", "simulator", "watch"},
     {"services"},
     {"web"},
-    {"cli", "clients"},
+    {"banner", "cli", "clients"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 

@@ -278,6 +278,7 @@ def test_tunnels_are_not_decrypted_and_are_counted(gateway):
         ("modify_body=/x/y", "changes what"),
         ("mode=reverse:http://127.0.0.1:1", "only regular"),
         ("listen_host=0.0.0.0", "allow_plaintext: true"),
+        ("mode=regular@0.0.0.0:0", "allow_plaintext: true"),
     ],
 )
 def test_options_that_would_break_a_promise_end_the_start_with_the_reason(gateway, option, says):

@@ -1,0 +1,53 @@
+"""What the gateway says when it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sluicegate.services import Services
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a PEM certificate, in pairs of hex digits; empty where there is none yet."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
+
+
+def banner(house: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
+    """What an operator wants to see at start. The token is shown where nobody keeps a log of it, and only once."""
+    policy = house.policy
+    url = urls[0] if urls else "http://127.0.0.1:8080"
+    lines = [
+        f"sluicegate listens on {' and '.join(urls) or url}",
+        f"  policy       {policy.source} (revision {policy.revision}, {len(policy.virtual_keys)} virtual keys)",
+        f"  state        {house.state_dir}",
+        f"  CA           {ca}",
+        f"               SHA-256 {fingerprint(ca)}",
+        "  same-user    cooperative: an agent running as this user can unset the proxy or read these files",
+    ]
+    if any(house.recovered.values()):
+        lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in house.recovered.items() if v))
+    lines += [f"  warning      {w}" for w in policy.warnings]
+    for provider in policy.providers.values():
+        if provider.keys and not any(k.value for k in provider.keys) and not provider.simulate:
+            lines.append(f"  warning      calls to {provider.name} are answered 503 until it has a usable key")
+    lines += [
+        "On a developer machine:",
+        f"  export HTTPS_PROXY={url}",
+        f"  export NODE_EXTRA_CA_CERTS={ca}",
+        "  export ANTHROPIC_API_KEY=<virtual key>",
+        f"or, without the proxy: ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=<virtual key>",
+    ]
+    if house.admin_token_is_new and show_token:
+        lines.append(f"admin token (shown once, kept in {house.state_dir / 'admin-token'}): {house.admin_token}")
+    elif house.admin_token_is_new:
+        lines.append(f"admin token: in {house.state_dir / 'admin-token'}")
+    return "\n".join(lines)
