@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluicegate.call import NANO
+from sluicegate.ledger import Ledger
+from sluicegate.policy import Policy
 from sluicegate.records import TOKEN_COLUMNS, Record
-
-if TYPE_CHECKING:
-    from sluicegate.services import Services
 
 MOST_MODELS = 200
 """Distinct model names that get a series of their own; a client can invent names, so there must be an end."""
@@ -24,10 +23,24 @@ FIRST_BYTE = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 _UNITS = {"requests": "requests", "tokens": "tokens", "concurrent": "concurrent"}
 
 
+class House(Protocol):
+    """What is asked when somebody scrapes."""
+
+    ledger: Ledger
+    clock: Any
+    source: Any
+    store_error: str | None
+    audit_error: str | None
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+
+
 class Metrics:
     """This gateway's registry. ``observe`` costs microseconds; ``render`` milliseconds, so call it in a thread."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, house: House) -> None:
         self.registry = CollectorRegistry()
         who = ("provider", "model", "virtual_key_id")
         self.calls = Counter("sluicegate_calls", "Calls by how they ended.", (*who, "outcome"), registry=self.registry)
@@ -48,7 +61,7 @@ class Metrics:
             buckets=FIRST_BYTE,
             registry=self.registry,
         )
-        self.registry.register(_State(services))
+        self.registry.register(_State(house))
         self._models: set[str] = set()
 
     def observe(self, record: Record) -> None:
@@ -91,14 +104,14 @@ class Metrics:
 class _State(Collector):
     """What is so at the moment of the scrape."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, house: House) -> None:
+        self._house = house
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
-        house = self._services
+        house = self._house
         scope = ["kind", "id", "window"]
         budgets = [
             GaugeMetricFamily(f"sluicegate_budget_{what}_usd", f"Budget {what}, dollars.", labels=scope)

@@ -131,6 +131,13 @@ def test_no_twisted_path_is_free(edge, path):
     assert b"invalid_request" in reply
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "BREW"])
+def test_no_method_makes_a_model_call_free(edge, method):
+    assert (
+        edge.request(method, "/v1/messages", b"{}", {"x-api-key": VK, "x-http-method-override": "POST"}).reason == "invalid_request"
+    )
+
+
 def test_batches_are_refused_because_they_would_escape_budgets(edge):
     assert edge.post(b'{"requests":[]}', path="/v1/messages/batches").reason == "unsupported"
 

@@ -10,21 +10,17 @@ import msgspec
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, clean_path, media, number
+from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
 
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
 """Beginnings of tool types that run at the provider and add input we never see."""
 
 
-class UsageReader:
+class MessagesUsage(UsageReader):
     """Usage of one Messages answer. Deltas are cumulative: the last value seen of each field counts."""
 
     def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.finished = False
-        self.message_started = False
-        self.delivered_bytes = 0
-        self.error: str | None = None
+        super().__init__()
         self._seen: dict[str, Any] = {}
         self._model: str | None = None
 
@@ -165,8 +161,7 @@ class Anthropic:
                 return "other"
             # Free only as it is written in the documentation: a twisted path might be read differently upstream.
             return "count_tokens" if path.partition("?")[0] == clean else "messages"
-        if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            return "other"
+        # Whatever the method: one that has no business here is refused for its body, not waved through.
         runs_a_model = clean.endswith(("/messages", "/complete", "/completions", "/responses"))
         return "messages" if runs_a_model and not clean.startswith("/api/") else "other"
 
@@ -202,7 +197,7 @@ class Anthropic:
 
     def usage_reader(self) -> UsageReader:
         """A reader for one answer."""
-        return UsageReader()
+        return MessagesUsage()
 
     def credentials(self, key: str) -> Iterable[tuple[str, str]]:
         """API keys and OAuth tokens go into different headers."""

@@ -9,20 +9,13 @@ from typing import Any
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import clean_path, media, number
+from sluicegate.providers.wire import UsageReader, clean_path, media, number
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
 
 
-class UsageReader:
+class GeminiUsage(UsageReader):
     """Usage of one answer: every piece repeats the counts so far."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.finished = False
-        self.message_started = False
-        self.delivered_bytes = 0
-        self.error: str | None = None
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Take note of one piece."""
@@ -93,7 +86,7 @@ class Gemini:
 
     def usage_reader(self) -> UsageReader:
         """A reader for one answer."""
-        return UsageReader()
+        return GeminiUsage()
 
     def credentials(self, key: str) -> Iterable[tuple[str, str]]:
         """Google's own header."""

@@ -8,18 +8,11 @@ from typing import Any
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, clean_path, media, number
+from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
 
 
-class UsageReader:
+class OpenAIUsage(UsageReader):
     """Usage of one answer: OpenAI counts cached tokens inside the input, we keep them apart."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.finished = False
-        self.message_started = False
-        self.delivered_bytes = 0
-        self.error: str | None = None
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Take note of one server-sent event."""
@@ -106,7 +99,7 @@ class OpenAI:
 
     def usage_reader(self) -> UsageReader:
         """A reader for one answer."""
-        return UsageReader()
+        return OpenAIUsage()
 
     def credentials(self, key: str) -> Iterable[tuple[str, str]]:
         """Bearer."""

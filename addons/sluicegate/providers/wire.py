@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -13,18 +14,24 @@ import msgspec
 from sluicegate.call import Kind, RequestFacts, Usage
 
 
-class UsageReader(Protocol):
+class UsageReader(ABC):
     """Reads usage from an answer, event by event or whole. Garbage never raises."""
 
-    usage: Usage | None
-    finished: bool
-    message_started: bool
-    delivered_bytes: int
-    error: str | None
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finished = False
+        """The answer has said that it is complete."""
+        self.message_started = False
+        self.delivered_bytes = 0
+        """Text, thinking and tool input that has passed."""
+        self.error: str | None = None
+        """The type of an error event inside the answer."""
 
+    @abstractmethod
     def feed_event(self, event: str, data: bytes) -> None:
         """Take note of one server-sent event."""
 
+    @abstractmethod
     def read_json(self, body: bytes) -> None:
         """Read a whole plain answer."""
 
