@@ -37,6 +37,11 @@ class Traffic:
         self.sent = 0
         self.received = 0
 
+    def receive(self, piece: bytes) -> bytes:
+        """Count a piece on its way to the client."""
+        self.received += len(piece)
+        return piece
+
 
 class Tunnel(layers.TCPLayer):
     """Relays bytes without keeping or showing any, and counts them."""
@@ -60,6 +65,7 @@ class Egress(Addon):
 
     def __init__(self) -> None:
         self.traffic: WeakKeyDictionary[connection.Client, Traffic] = WeakKeyDictionary()
+        self.plain: WeakKeyDictionary[http.HTTPFlow, Traffic] = WeakKeyDictionary()
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
@@ -85,13 +91,32 @@ class Egress(Addon):
         if self.admitted(flow, link, host, request.port):
             flow.metadata["sluicegate"] = "egress"
             link.approved.add((host, request.port))
-            self.traffic.setdefault(flow.client_conn, Traffic(services().clock()))
+            self.plain[flow] = Traffic(services().clock())
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: another host answers; it streams by."""
-        if flow.metadata.get("sluicegate") == "egress" and flow.response is not None:
-            flow.response.stream = True
+        traffic = self.plain.get(flow)
+        if traffic is not None and flow.response is not None:
+            flow.response.stream = traffic.receive
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a plain request to another host is over."""
+        self.finish(flow, "completed")
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a plain request to another host broke off."""
+        self.finish(flow, "failed")
+
+    def finish(self, flow: http.HTTPFlow, outcome: str) -> None:
+        """Put a plain request on record as the connection it was."""
+        traffic = self.plain.pop(flow, None)
+        if traffic is not None:
+            traffic.sent = len(flow.request.raw_content or b"")
+            request = flow.request
+            self.note(flow.client_conn, link_of(flow.client_conn), normal(request.host), request.port, outcome, None, traffic)
 
     def admitted(self, flow: http.HTTPFlow, link: Link, host: str, port: int) -> bool:
         """Whether this host may be reached by this caller; answers the flow if not."""
@@ -204,8 +229,7 @@ class Egress(Addon):
         """mitmproxy: a client connection is over; a tunnel becomes one row."""
         traffic, link = self.traffic.pop(client, None), link_of(client)
         if traffic is not None:
-            for host, port in link.approved or {link.target or ("", 0)}:
-                self.note(client, link, host, port, "completed", None, traffic)
+            self.note(client, link, *(link.target or ("", 0)), "completed", None, traffic)
 
     def note(
         self,

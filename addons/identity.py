@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from mitmproxy import http
 
 from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
-from sluicegate.addresses import normal
+from sluicegate.addresses import is_loopback, normal
 from sluicegate.call import Call, Deny, Reason
 from sluicegate.policy import Policy, VirtualKey
 from sluicegate.providers import route
@@ -122,7 +122,7 @@ class Identity(Addon):
             deny(flow, Deny(reason, words))
             return
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
-        why = key.refusal(now)
+        why = key.refusal(now) or self.exposed(flow, key, policy)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return
@@ -187,6 +187,13 @@ class Identity(Addon):
             return None
         flow.request.path = found[1]
         return found[0]
+
+    def exposed(self, flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
+        """Why a key without a secret may not be used from another machine, if it may not."""
+        here = flow.client_conn.sockname
+        if not key.is_demo or policy.server.allow_id_as_value or not here or is_loopback(here[0]):
+            return None
+        return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
 
     def describe(self, call: Call, headers: http.Headers) -> None:
         """Note what the client says of itself, bounded and printable."""

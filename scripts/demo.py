@@ -204,14 +204,14 @@ class Story:
             ("", "left"),
             ("resets", "left"),
         ):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for row in self.gateway.usage().values():
             share = min(1.0, float(row["used_usd"]) / (float(row["limit_usd"]) or 1))
             colour = "red" if share >= 1 else "yellow" if share >= 0.8 else "green"
-            bar = f"[{colour}]{'█' * round(share * 20)}[/][dim]{'░' * (20 - round(share * 20))}[/]"
+            bar = f"[{colour}]{'█' * round(share * 10)}[/][dim]{'░' * (10 - round(share * 10))}[/]"
             table.add_row(
                 f"{row['kind']} {row['id']}", f"${float(row['used_usd']):,.2f}", f"${float(row['limit_usd']):,.2f}", bar,
-                str(row["resets_at"] or "never"),
+                str(row["resets_at"] or "never")[:10],
             )  # fmt: skip
         self.console.print(table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import socket
@@ -235,6 +236,32 @@ def test_denied_hosts_are_refused_and_recorded(edge):
     assert ("files.denied.test", "denied") in {(r["host"], r["outcome"]) for r in edge.rows("SELECT * FROM connections")}
 
 
+def test_a_plain_request_to_an_allowed_host_passes_without_our_credentials_and_is_recorded(gateway, provider):
+    gw = gateway(policy_text(egress={"default": "deny", "allow": ["127.0.0.1"]}))
+    line = (
+        f"GET {provider.url}/x HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic {base64.b64encode(f'{VK}:'.encode()).decode()}\r\n"
+    )
+    answer = gw.send_raw((line + "Authorization: Bearer its-own\r\nConnection: close\r\n\r\n").encode())
+    assert answer.startswith(b"HTTP/1.1 200")
+    sent = provider.seen[0]
+    assert (sent.header("authorization"), sent.header("proxy-authorization")) == ("Bearer its-own", None)
+    gw.stop()
+    (row,) = gw.rows("SELECT * FROM connections")
+    assert (row["host"], row["port"], row["virtual_key_id"], row["outcome"]) == ("127.0.0.1", provider.port, VK, "completed")
+    assert row["response_bytes"] > 100
+
+
+def test_beyond_loopback_needs_permission_and_a_key_with_a_secret(gateway):
+    """127.0.0.1 is loopback even to a gateway on every interface; a demo key edited in later is refused elsewhere."""
+    key = {"id": "vk-real", "value_hash": "sha256:" + hashlib.sha256(b"real").hexdigest()}
+    open_house = {"server": {"allow_plaintext": True}}
+    gw = gateway(policy_text(virtual_keys=[key], **open_house), "--listen-host", "0.0.0.0")
+    assert gw.post(key="real").status == 200
+    closed = gateway(policy_text(virtual_keys=[key, {"id": "vk-demo"}], **open_house), "--listen-host", "0.0.0.0", start=False)
+    assert closed.exit_code() == 1
+    assert any("demo keys (vk-demo)" in x for x in closed.output)
+
+
 def test_a_blocked_key_opens_no_tunnel(gateway):
     gw = gateway(policy_text(virtual_keys=[{"id": "vk-off", "is_active": False}]))
     proxy = "Proxy-Authorization: Basic " + base64.b64encode(b"vk-off:").decode()
@@ -307,8 +334,6 @@ def test_a_bad_policy_ends_the_start_with_every_problem_on_a_line(gateway):
 def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
     """Every way a call can end, with secrets of their own in every place; then everything that was written is searched."""
     secret, stranger = "sk-sg-the-virtual-key", "sk-stranger-credential"
-    import hashlib
-
     key = [
         {
             "id": "vk-hashed",
