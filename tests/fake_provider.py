@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -137,7 +138,11 @@ def streamed(pieces: list[bytes] | None = None, *headers: str, pause: float = 0)
 class FakeProvider:
     """Serves ``script`` to every request, on as many connections as come."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
+        self.sni: list[str | None] = []
+        if tls is not None:
+            tls.sni_callback = lambda _, name, __: self.sni.append(name)
         self.script = script or plain()
         self.seen: list[Seen] = []
         self.connections = 0
@@ -169,8 +174,10 @@ class FakeProvider:
 
     def _serve(self, conn: socket.socket) -> None:
         data = b""
-        peer = Peer(conn)
         try:
+            if self.tls is not None:
+                conn = self.tls.wrap_socket(conn, server_side=True)
+            peer = Peer(conn)
             while True:
                 while b"\r\n\r\n" not in data:
                     got = conn.recv(65536)
