@@ -97,6 +97,7 @@ def run(
     policy: PolicyOption = None,
     state_dir: StateOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the variables instead.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a command with its traffic through the gateway; one is started for its life if none is given.
 
@@ -113,7 +114,7 @@ def run(
             ca, bundle = _certificates(gateway, Path(folder))
             values = clients.variables(gateway, key, str(ca), str(bundle))
             if dry_run:
-                print(clients.shell(values), end="")
+                print(json.dumps(values, indent=2) if as_json else clients.shell(values).rstrip())
                 return
             raise typer.Exit(_child(command, values))
     finally:
@@ -270,6 +271,7 @@ def env(
     ca: Annotated[Path, typer.Option("--ca", help="Where the gateway's certificate is, or is to be.")] = Path(
         "~/.sluicegate-ca.pem"
     ),
+    as_json: JsonOption = False,
 ) -> None:
     """Print what a developer machine needs, fetching the gateway's certificate.
 
@@ -283,7 +285,8 @@ def env(
         target.write_bytes(own.read_bytes())
         whole = target.with_name(target.stem + "-bundle.pem")
         whole.write_bytes(bundle.read_bytes())
-    print(clients.FORMATS[form](clients.variables(gateway or "", key, str(target), str(whole))), end="")
+    values = clients.variables(gateway or "", key, str(target), str(whole))
+    print(json.dumps(values, indent=2) if as_json else clients.FORMATS[form](values).rstrip())
 
 
 @key_app.command("new")
@@ -300,7 +303,7 @@ def key_new(key_id: Annotated[str, typer.Option("--id", help="The key's id.")] =
 
 
 @key_app.command("hash")
-def key_hash() -> None:
+def key_hash(as_json: JsonOption = False) -> None:
     """Print the value_hash of a value read from standard input, so that it never stands in a command line.
 
     Example: printf %s "$VALUE" | sluicegate key hash
@@ -310,7 +313,7 @@ def key_hash() -> None:
     value = getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().strip()
     if not value:
         fail("there was no value on standard input", 2)
-    print(_hash(value))
+    print(json.dumps({"value_hash": _hash(value)}) if as_json else _hash(value))
 
 
 def _hash(value: str) -> str:
@@ -318,12 +321,13 @@ def _hash(value: str) -> str:
 
 
 @admin_app.command("token")
-def admin_token(state_dir: StateOption = None) -> None:
+def admin_token(state_dir: StateOption = None, as_json: JsonOption = False) -> None:
     """Print the admin token.
 
     Example: curl -H "Authorization: Bearer $(sluicegate admin token)" http://127.0.0.1:8080/metrics
     """
-    print(_token(state_dir))
+    token = _token(state_dir)
+    print(json.dumps({"token": token}) if as_json else token)
 
 
 def _token(state_dir: str | None) -> str:

@@ -119,6 +119,10 @@ def test_env_and_curl_setup(gateway, tmp_path):
     assert (tmp_path / "ca.pem").read_bytes() == gw.ca.read_bytes()
     assert (tmp_path / "ca-bundle.pem").stat().st_size > (tmp_path / "ca.pem").stat().st_size
     assert cli("env", "--format", "fish").returncode == 2
+    values = json.loads(cli("env", "--gateway", gw.url, "--ca", tmp_path / "ca.pem", "--json").stdout)
+    assert (values["HTTPS_PROXY"], "ANTHROPIC_API_KEY" in values) == (gw.url, False)
+    assert json.loads(cli("admin", "token", "--state-dir", gw.state, "--json").stdout) == {"token": gw.token}
+    assert json.loads(cli("key", "hash", "--json", stdin="abc").stdout)["value_hash"].startswith("sha256:ba7816bf")
     (tmp_path / ".netrc").write_text("machine other login a password b\n")
     for _ in range(2):
         assert cli("admin", "curl-setup", "--state-dir", gw.state, home=tmp_path).returncode == 0
