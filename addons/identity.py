@@ -130,7 +130,8 @@ class Identity(Addon):
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return
-        if headers.get("upgrade"):
+        # An offer of cleartext HTTP/2 may be ignored, and mitmproxy does; any other upgrade would leave HTTP.
+        if headers.get("upgrade", "h2c").lower() != "h2c":
             deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 426, "Upgrade Required"

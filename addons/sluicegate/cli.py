@@ -116,7 +116,7 @@ def run(
             if dry_run:
                 print(json.dumps(values, indent=2) if as_json else clients.shell(values).rstrip())
                 return
-            raise typer.Exit(_child(command, values))
+            raise typer.Exit(_child(command, values, secret=_secret_variables(policy) if own else {"SLUICEGATE_ADMIN_TOKEN"}))
     finally:
         if own is not None:
             own.terminate()
@@ -170,10 +170,20 @@ def _system_authorities() -> bytes:
     return b""
 
 
-def _child(command: list[str], values: dict[str, str]) -> int:
+def _secret_variables(policy: str | None) -> set[str]:
+    """Variables whose values are the gateway's business: an agent that inherits them would hold the real keys."""
+    from sluicegate.loader import load
+
+    loaded = load(paths.policy_path(policy, os.environ), env=os.environ, now=0)
+    sources = [k.source for p in loaded.providers.values() for k in p.keys]
+    return {"SLUICEGATE_ADMIN_TOKEN", *(s[4:] for s in sources if s.startswith("env."))}
+
+
+def _child(command: list[str], values: dict[str, str], secret: set[str]) -> int:
     """Run the command in our place: its terminal, its signals, its exit status."""
+    inherited = {name: value for name, value in os.environ.items() if name not in secret}
     try:
-        child = subprocess.Popen(command, env=os.environ | values)
+        child = subprocess.Popen(command, env=inherited | values)
     except OSError as e:
         fail(f"{command[0]}: {e.strerror}", 127)
     # Ctrl-C reaches the child from the terminal itself; we only must not die before it.

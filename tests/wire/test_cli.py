@@ -107,6 +107,16 @@ def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp
     assert cli("run", "--gateway", "http://127.0.0.1:9", "--", "true").returncode == 1
 
 
+def test_run_keeps_the_gateways_secrets_from_the_command(tmp_path, provider):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(policy_text(provider.url))
+    secrets = {"PROVIDER_KEY": "sk-real", "SLUICEGATE_ADMIN_TOKEN": "sk-admin", "HARMLESS": "stays"}
+    done = cli("run", "--policy", policy, "--state-dir", tmp_path / "state", "--key", VK, "--", "env", home=tmp_path, **secrets)
+    assert "HARMLESS=stays" in done.stdout
+    assert "sk-real" not in done.stdout
+    assert "sk-admin" not in done.stdout
+
+
 def test_env_and_curl_setup(gateway, tmp_path):
     gw = gateway()
     for form, begins in (
