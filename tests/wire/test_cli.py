@@ -181,6 +181,15 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
     assert gw.post().status == 200
 
 
+def test_the_scripts_of_the_readme_work_as_written(gateway):
+    """scripts/gateway with options of mitmdump's; every script that takes -h says what it is for."""
+    gw = gateway(None, command=[str(ROOT / "scripts/gateway")])
+    assert gw.post().status == 200
+    for name in ("setup", "gateway", "test"):
+        said = subprocess.run([ROOT / "scripts" / name, "-h"], capture_output=True, text=True, timeout=60)
+        assert (said.returncode, f"scripts/{name}" in said.stdout) == (0, True)
+
+
 def test_the_demo_tells_its_story_and_exits_0():
     done = subprocess.run([sys.executable, str(ROOT / "scripts/demo.py"), "--once"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
