@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fake_provider import message, plain, usage
-from harness import VK, ask, eventually, policy_text
+from fake_provider import message, plain, sse, usage
+from harness import VK, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -162,6 +162,36 @@ def test_a_clean_stop_leaves_nothing_open_and_usage_survives(gateway, provider):
     assert gw.used() == 0.0014
     assert len(gw.journal()) == 1
     assert gw.admin("/health").json["recovered"] == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 0}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_under_a_live_stream_settles_it(gateway, provider, how):
+    held = threading.Event()
+
+    def script(peer, _):
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        for piece in sse("x" * 260)[:3]:
+            peer.chunk(piece)
+        held.wait(10)
+
+    provider.script = script
+    gw = gateway(policy_text(provider.url))
+    body = ask(stream=True)
+    with gw.raw() as client:
+        client.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        receive(client, b"xxx")
+        gw.stop(how)
+    held.set()
+    (row,) = gw.rows()
+    assert (row["input_tokens"], row["estimated"]) == (100, 1)
+    assert row["cost_nano"] == 100 * 4_000 + row["output_tokens"] * 20_000
+    assert row["output_tokens"] == pytest.approx(100, abs=5)
+    assert gw.rows("SELECT * FROM reservations") == []
+    assert {r["used"] for r in gw.rows("SELECT used FROM counters")} == {row["cost_nano"]}
+    assert gw.journal() == gw.rows()
 
 
 def test_a_second_gateway_on_the_same_state_folder_exits(gateway):
