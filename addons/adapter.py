@@ -34,6 +34,10 @@ from sluicegate.store import StoreError
 logger = logging.getLogger("sluicegate")
 
 
+CREDENTIALS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
+"""Headers in which a key may stand, in the order in which they are believed."""
+
+
 @dataclass(slots=True)
 class Link:
     """What is known of one client connection, from its CONNECT on."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from mitmproxy import ctx, http
 from starlette.types import ASGIApp
 
-from adapter import Addon, enforcing, link_of, observing, origin_form, services
+from adapter import CREDENTIALS, Addon, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
 from sluicegate.web.asgi import call
 
-SECRET = ("authorization", "cookie", "x-api-key", "x-goog-api-key", "x-bf-vk", "proxy-authorization")
+SECRET = (*CREDENTIALS, "cookie")
 """Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")

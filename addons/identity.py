@@ -13,15 +13,12 @@ from collections.abc import Iterator
 
 from mitmproxy import http
 
-from adapter import Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
+from adapter import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.call import Call, Deny, Reason
 from sluicegate.policy import Policy, VirtualKey
 from sluicegate.providers import route
 from sluicegate.windows import iso
-
-CREDENTIALS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
-"""Where a virtual key may stand, in the order in which they are believed."""
 
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 """Prefixes of headers that are consumed here and never forwarded."""
@@ -98,7 +95,10 @@ class Identity(Addon):
         house, link = services(), link_of(flow.client_conn)
         found = self.governed(flow, link)
         if found is None:
-            self.pass_by(flow, link)
+            if flow.response is not None:
+                strip(flow.request.headers)
+            else:
+                self.pass_by(flow, link)
             return
         call = new_call(flow, found)
         headers = flow.request.headers
@@ -109,6 +109,7 @@ class Identity(Addon):
         if key is None and link.key is not None:
             # The connection's credential, looked up again: the key may have been changed since the CONNECT.
             key, given = policy.virtual_key(link.key.id), True
+        missing = [h for h in policy.required_headers if not headers.get(h)]
         strip(headers)
         now = house.clock()
         if key is None:
@@ -126,7 +127,6 @@ class Identity(Addon):
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return
-        missing = [h for h in policy.required_headers if not headers.get(h)]
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return
@@ -166,13 +166,20 @@ class Identity(Addon):
         return None
 
     def pass_by(self, flow: http.HTTPFlow, link: Link) -> None:
-        """Another host's request: its own credentials are its business, the proxy's are ours and go no further."""
-        headers = flow.request.headers
+        """Another host's request: its own credentials are its business; ours, virtual keys included, go no further."""
+        headers, policy = flow.request.headers, services().policy
         proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
-        found, given = find_key(proxy, services().policy)
+        found, given = find_key(proxy, policy)
         if given or link.target is None:
             link.key = found
-        headers.fields = tuple(f for f in headers.fields if not f[0].lower().startswith(tuple(p.encode() for p in OURS)))
+
+        def ours(name: str, value: str) -> bool:
+            mine = name in CREDENTIALS and any(policy.key_for(s) for s in secrets_in(name, value))
+            return mine or name.startswith(OURS)
+
+        headers.fields = tuple(
+            (n, v) for n, v in headers.fields if not ours(n.lower().decode("latin-1"), v.decode("utf-8", "surrogateescape"))
+        )
 
     def routed(self, flow: http.HTTPFlow) -> str | None:
         """A request to our own port: a provider's by its path, or nobody's."""

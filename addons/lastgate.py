@@ -12,7 +12,7 @@ from mitmproxy import ctx, http
 from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _base, _http1
 
-from adapter import call_of, deny, link_of, services
+from adapter import CREDENTIALS, call_of, deny, link_of, services
 from sluicegate.addresses import normal
 from sluicegate.call import Deny, Reason
 from sluicegate.providers import PROVIDERS
@@ -52,6 +52,7 @@ class LastGate:
         if provider is None:
             self.refuse(flow)
         else:
+            flow.request.headers.pop("proxy-authorization", None)
             link.target, link.provider = (host, flow.request.port), provider.name
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -61,6 +62,8 @@ class LastGate:
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Answer 503 whatever state the chain is in."""
+        for name in CREDENTIALS:
+            flow.request.headers.pop(name, None)
         verdict = Deny(Reason.GATEWAY_ERROR, "The gateway is not able to judge calls right now; nothing was sent")
         try:
             deny(flow, verdict)

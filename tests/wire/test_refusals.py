@@ -38,7 +38,7 @@ POLICY = policy_text(
     users=[{"id": "user-spent", "budget": NONE}],
     projects=[{"id": "project-spent", "budget": NONE}],
     model_configs=[{"model_name": "claude-fable-*", "budget": NONE}],
-    required_headers=["x-tenant"],
+    required_headers=["x-tenant", "X-BF-Project"],
 )
 
 TABLE = [
@@ -80,7 +80,7 @@ def house(tmp_path_factory):
     ("key", "how", "status", "reason", "begins"), TABLE, ids=[f"{r[3]}-{r[0]}-{i}" for i, r in enumerate(TABLE)]
 )
 def test_every_row(house, key, how, status, reason, begins):
-    how = {"x_tenant": "a"} | how
+    how = {"x_tenant": "a", "x_bf_project": "p"} | how
     body = how.pop("body", None) or ask(model=how.pop("model", OPUS))
     reply = house.post(body, key, **how)
     assert (reply.status, reply.reason) == (status, reason)
@@ -95,11 +95,11 @@ def test_every_row(house, key, how, status, reason, begins):
 
 
 def test_refusals_are_on_record_with_their_reason(house):
-    house.post(key="vk-budget", x_tenant="a")
+    house.post(key="vk-budget", x_tenant="a", x_bf_project="p")
     refused = [r for r in house.rows() if r["virtual_key_id"] == "vk-budget"]
     assert refused
     assert {(r["outcome"], r["reason"], r["status"], r["cost_nano"]) for r in refused} == {("denied", "budget_exceeded", 402, 0)}
 
 
 def test_a_model_without_budget_may_be_unpriced(house):
-    assert house.post(ask(model="nobodys-model"), "vk-free", x_tenant="a").status == 200
+    assert house.post(ask(model="nobodys-model"), "vk-free", x_tenant="a", x_bf_project="p").status == 200

@@ -241,10 +241,14 @@ def test_a_plain_request_to_an_allowed_host_passes_without_our_credentials_and_i
     line = (
         f"GET {provider.url}/x HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic {base64.b64encode(f'{VK}:'.encode()).decode()}\r\n"
     )
-    answer = gw.send_raw((line + "Authorization: Bearer its-own\r\nConnection: close\r\n\r\n").encode())
+    answer = gw.send_raw((line + f"x-api-key: {VK}\r\nAuthorization: Bearer its-own\r\nConnection: close\r\n\r\n").encode())
     assert answer.startswith(b"HTTP/1.1 200")
     sent = provider.seen[0]
-    assert (sent.header("authorization"), sent.header("proxy-authorization")) == ("Bearer its-own", None)
+    assert (sent.header("authorization"), sent.header("proxy-authorization"), sent.header("x-api-key")) == (
+        "Bearer its-own",
+        None,
+        None,
+    )
     gw.stop()
     (row,) = gw.rows("SELECT * FROM connections")
     assert (row["host"], row["port"], row["virtual_key_id"], row["outcome"]) == ("127.0.0.1", provider.port, VK, "completed")
@@ -349,6 +353,11 @@ def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
         gw.post(key=stranger),
         gw.request("GET", "/v1/models", headers=spread),
     ]
+    for path in ("/favicon.ico", "/api/hello", "/health"):
+        replies.append(gw.request("GET", path, headers={"x-api-key": secret, "authorization": f"Bearer {stranger}"}))
+    replies.append(gw.request("GET", "/v1/models", headers={"x-api-key": secret, "Host": "api.anthropic.com"}))
+    line = f"GET http://127.0.0.1:{provider.port + 1}/ HTTP/1.1\r\nHost: x\r\nx-api-key: {secret}\r\nConnection: close\r\n\r\n"
+    replies.append(gw.send_raw(line.encode()))
     provider.script = lambda peer, _: peer.reset()
     replies.append(gw.post(key=secret))
     with gw.raw() as conn:
