@@ -95,9 +95,17 @@ class RateLimit(Addon):
         if not left_for_upstream(flow):
             ledger.settle(call.id, {"requests": 0, "tokens": 0, "concurrent": 0})
             return
-        failed = flow.response is not None and flow.response.status_code >= 400
-        usage = call.usage or (None if failed else call.expected_usage)
-        ledger.settle(call.id, {"requests": 1, "tokens": usage.total_tokens if usage else 0, "concurrent": 0})
+        ledger.settle(call.id, {"requests": 1, "tokens": used_tokens(call, flow.response), "concurrent": 0})
+
+
+def used_tokens(call: Call, response: http.Response | None) -> int:
+    """What a token limit is charged: what was reported, else the estimate, and nothing for an upstream's error."""
+    if call.usage is not None:
+        return call.usage.total_tokens
+    expected = call.expected_usage
+    if expected is None or (response is not None and response.status_code >= 400):
+        return 0
+    return expected.prompt_tokens if response is None else expected.total_tokens
 
 
 addons = [RateLimit()]
