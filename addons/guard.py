@@ -165,6 +165,8 @@ class Guard(Addon):
                 now = proxyserver.listen_addrs()
                 if now and all(is_loopback(a[0]) for a in now):
                     break
+            else:
+                give_up(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
         print(banner(services(), addresses(), ca, show_token=sys.stdout.isatty()), flush=True)
 

@@ -95,7 +95,7 @@ class Gateway:
     def wait(self) -> None:
         """Until it answers. Raises RuntimeError with its output if it does not come up."""
         if not self.up.wait(30) or self.process.poll() is not None:
-            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines))
+            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-5:]))
         self.ca = ssl.create_default_context(cafile=str(self.folder / "ca/mitmproxy-ca-cert.pem"))
 
     def ask(self, key: str, words: str, model: str = MODEL) -> Answer:

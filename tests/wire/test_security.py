@@ -327,6 +327,13 @@ def test_options_that_would_break_a_promise_end_the_start_with_the_reason(gatewa
     assert says in line
 
 
+def test_a_port_in_use_ends_the_start(gateway):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gw = gateway(None, "--listen-port", str(taken.getsockname()[1]), start=False)
+        assert gw.exit_code() == 1
+    assert any("in use" in x for x in gw.output)
+
+
 def test_a_bad_policy_ends_the_start_with_every_problem_on_a_line(gateway):
     gw = gateway("version: 1\nprovders: {}\nteams: [{id: a b}]\n", start=False)
     assert gw.exit_code() == 1
