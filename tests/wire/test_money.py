@@ -57,8 +57,14 @@ def test_a_hard_budget_is_never_overspent(gateway, provider, text):
     gw = gateway(policy_text(provider.url, virtual_keys=keys(budget=limit)))
     size = len(ask(words))
     provider.script = plain(message(**usage(cache_creation_input_tokens=size, cache_creation={"ephemeral_1h_input_tokens": size}, output_tokens=1024)))  # fmt: skip
-    replies = together(8, lambda: gw.post(ask(words)))
-    assert sum(r.status == 200 for r in replies) == 1, "one worst case at the dearest rates fits, two do not"
+    answer, go = provider.script, threading.Event()
+    provider.script = lambda peer, seen: (go.wait(30), answer(peer, seen))
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(gw.post, ask(words)) for _ in range(8)]
+        eventually(lambda: sum(a.done() for a in asked) == 7, 30)
+        go.set()
+        statuses = sorted(a.result().status for a in asked)
+    assert statuses == [200] + [402] * 7, "one worst case at the dearest rates fits, two do not"
     while (reply := gw.post(ask(words))).status == 200:
         pass
     assert reply.status == 402
