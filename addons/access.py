@@ -30,6 +30,7 @@ class Access(Addon):
             facts = facts_of(flow, call)
             if facts is None:
                 return
+        who = call.principal.virtual_key_id if call.principal else None
         verdict = policy.allowed(call.principal, call.provider, facts.model if facts else None)
         if not verdict.provider_allowed:
             deny(
@@ -37,7 +38,7 @@ class Access(Addon):
                 Deny(
                     Reason.PROVIDER_BLOCKED,
                     f"Provider '{call.provider}' is not allowed for this virtual key",
-                    scope=call.principal.virtual_key_id if call.principal else None,
+                    scope=who,
                 ),
             )
         elif facts is not None and not verdict.model_allowed:
@@ -46,7 +47,7 @@ class Access(Addon):
                 Deny(
                     Reason.MODEL_BLOCKED,
                     model_message(facts.model, verdict.allowed_models),
-                    scope=call.principal.virtual_key_id if call.principal else None,
+                    scope=who,
                 ),
             )
 

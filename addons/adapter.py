@@ -1,7 +1,7 @@
 """Where mitmproxy and the core meet: a flow's call, the decorators every hook wears, the refusal, the services.
 
 mitmproxy fails open: a hook that raises is logged and the request goes upstream. So nothing here trusts a hook to
-finish: ``@enforcing`` turns an exception into a 503, and the last gate (guard.py) passes only what is ``cleared``.
+finish: ``@enforcing`` turns an exception into a 503, and the last gate (lastgate.py) passes only what is ``cleared``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mitmproxy.net.http import http1
 from sluicegate import estimate, paths
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
 from sluicegate.loader import PolicyError
-from sluicegate.policy import VirtualKey
+from sluicegate.policy import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.refusals import render
 from sluicegate.services import Services, StateError
@@ -102,12 +102,6 @@ def services() -> Services:
         _services.start()
         atexit.register(_services.close)
     return _services
-
-
-def use_services(given: Services | None) -> None:
-    """Take these services instead of opening any: for tests, and to let go of closed ones."""
-    global _services
-    _services = given
 
 
 def new_call(flow: http.HTTPFlow, provider: str) -> Call:
@@ -191,6 +185,15 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
             return None
         call.facts = read
     return call.facts
+
+
+def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
+    """What a limit is judged on: the call, its body's facts and its policy. None where there is nothing to limit."""
+    call = ensure_call(flow)
+    if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+        return None
+    facts = facts_of(flow, call)
+    return None if facts is None else (call, facts, call.policy)
 
 
 def expected_of(call: Call, facts: RequestFacts) -> Usage:

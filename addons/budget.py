@@ -11,10 +11,9 @@ from adapter import (
     call_of,
     deny,
     enforcing,
-    ensure_call,
     expected_of,
-    facts_of,
     left_for_upstream,
+    model_call,
     observing,
     services,
 )
@@ -49,14 +48,12 @@ class Budget(Addon):
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: the request is complete; hold its money under every budget, or refuse it naming the first."""
-        call = ensure_call(flow)
-        if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+        judged = model_call(flow)
+        if judged is None:
             return
-        facts = facts_of(flow, call)
-        if facts is None:
-            return
+        call, facts, policy = judged
         house = services()
-        refused = self.reserve(house, call, facts, call.policy)
+        refused = self.reserve(house, call, facts, policy)
         if refused is None:
             try:
                 await house.commit()

@@ -13,16 +13,14 @@ from adapter import (
     call_of,
     deny,
     enforcing,
-    ensure_call,
     expected_of,
-    facts_of,
     left_for_upstream,
+    model_call,
     observing,
     services,
 )
 from sluicegate.call import Call, Deny, Reason, Unit
 from sluicegate.ledger import Exhausted
-from sluicegate.policy import Policy
 from sluicegate.refusals import rate_message
 
 REASONS: dict[Unit, Reason] = {
@@ -58,13 +56,11 @@ class RateLimit(Addon):
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: the request is complete; take the slots."""
-        call = ensure_call(flow)
-        if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+        judged = model_call(flow)
+        if judged is None:
             return
-        facts = facts_of(flow, call)
-        if facts is None:
-            return
-        limits = [x for x in call.policy.limits(call.principal, call.provider, facts.model) if x.unit in REASONS]
+        call, facts, policy = judged
+        limits = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit in REASONS]
         if not limits:
             return
         house = services()

@@ -160,7 +160,6 @@ class Call:
     facts: RequestFacts | None = None
     deny: Deny | None = None
     usage: Usage | None = None
-    usage_final: bool = False
     on_usage: Callable[[Usage], None] | None = None
     """Called once, when the first usage of a stream is known, long before its end."""
     upstream_error: str | None = None
@@ -176,8 +175,6 @@ class Call:
     first_byte_at: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0
-    forwarded: bool = False
-    """The request has left for the provider."""
     provider_key: str | None = None
     """Name (never the value) of the provider key used."""
     session_id: str | None = None

@@ -61,7 +61,7 @@ def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
     builder.check_references()
     if parsed is None or problems:
         raise PolicyError(sorted(problems, key=lambda p: (p.file, p.line)))
-    policy = builder.build(parsed, path, tuple(files), digest.hexdigest()[:12], now)
+    policy = builder.build(parsed, path, digest.hexdigest()[:12], now)
     if builder.problems:
         raise PolicyError(sorted(builder.problems, key=lambda p: (p.file, p.line)))
     return policy
@@ -270,7 +270,7 @@ class _Builder:
         if self.raw.get("unpriced") == "fallback" and not self.raw.get("fallback_price"):
             self.say(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
 
-    def build(self, parsed: schema.PolicyFile, path: Path, files: tuple[Path, ...], revision: str, now: int) -> Policy:
+    def build(self, parsed: schema.PolicyFile, path: Path, revision: str, now: int) -> Policy:
         scopes: dict[tuple[str, str], tuple[Limit, ...]] = {}
         homes: dict[tuple[str, str], tuple[str | None, str | None]] = {}
         for customer in parsed.customers:
@@ -313,12 +313,10 @@ class _Builder:
             egress=parsed.egress,
             server=parsed.server,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
-            files=files,
             _secrets=secrets,
             _scopes=scopes,
             _model_limits=tuple(models),
             _hosts=hosts,
-            _homes=homes,
         )
 
     def virtual_key(

@@ -20,8 +20,6 @@ MOST_MODELS = 200
 LATENCY = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 FIRST_BYTE = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
-_UNITS = {"requests": "requests", "tokens": "tokens", "concurrent": "concurrent"}
-
 
 class House(Protocol):
     """What is asked when somebody scrapes."""
@@ -129,7 +127,7 @@ class _State(Collector):
                 for family, nano in zip(budgets, (used, reserved, limit.maximum), strict=True):
                     family.add_metric(labels, nano / NANO)
             else:
-                labels = [limit.scope_kind, limit.scope_id, _UNITS[limit.unit]]
+                labels = [limit.scope_kind, limit.scope_id, limit.unit]
                 for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                     family.add_metric(labels, count)
         yield from (*budgets, *rates)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from sluicegate import schema
@@ -136,12 +135,10 @@ class Policy:
     egress: schema.Egress
     server: schema.Server
     required_headers: tuple[str, ...]
-    files: tuple[Path, ...]
     _secrets: Mapping[bytes, str] = field(repr=False)
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _hosts: Mapping[str, str] = field(repr=False)
-    _homes: Mapping[tuple[str, str], tuple[str | None, str | None]] = field(repr=False)
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_for(self, secret: str) -> VirtualKey | None:
