@@ -54,7 +54,6 @@ class Link:
     """Targets outside the providers that egress has approved for this connection."""
 
 
-_calls: WeakKeyDictionary[http.HTTPFlow, Call] = WeakKeyDictionary()
 _links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
 _services: Services | None = None
 
@@ -119,13 +118,14 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
         path=request.path.partition("?")[0][:512],
         policy=house.policy,
     )
-    _calls[flow] = call
+    # An attribute of this very object: a copied or replayed flow is made from its state and begins without a call.
+    flow.sluicegate_call = call  # type: ignore[attr-defined]
     return call
 
 
 def call_of(flow: http.HTTPFlow) -> Call | None:
     """The flow's call; None for a flow that is none, such as administration."""
-    return _calls.get(flow)
+    return getattr(flow, "sluicegate_call", None)
 
 
 def remember_form() -> None:
@@ -164,7 +164,7 @@ def link_of(client: connection.Client) -> Link:
 
 def ensure_call(flow: http.HTTPFlow) -> Call | None:
     """The flow's call, made now if its host is a provider's and no identity stands before us in the chain."""
-    call = _calls.get(flow)
+    call = call_of(flow)
     if call is None and flow.metadata.get("sluicegate") is None:
         provider = services().policy.provider_of_host(flow.request.host, flow.request.port)
         if provider is not None:
@@ -228,7 +228,7 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
 
 def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
     """Refuse the flow with the provider's own envelope; the first refusal stands."""
-    call = _calls.get(flow)
+    call = call_of(flow)
     if call is not None:
         if call.deny is not None:
             return

@@ -18,10 +18,10 @@ from adapter import (
     services,
 )
 from sluicegate import estimate
-from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
+from sluicegate.call import Call, Deny, Reason, RequestFacts, Usage
 from sluicegate.ledger import Exhausted
 from sluicegate.policy import Policy
-from sluicegate.records import record_of
+from sluicegate.records import draft_of
 from sluicegate.refusals import budget_message
 from sluicegate.services import Services
 from sluicegate.store import StoreError
@@ -108,8 +108,7 @@ class Budget(Addon):
 
     def draft(self, house: Services, call: Call, usage: Usage, cost: int) -> None:
         """Leave word of what the call will be charged if the process dies before it ends."""
-        rough = replace(call, usage=usage, cost_nano=cost, outcome=Outcome.INTERRUPTED)
-        house.store.draft(call.id, record_of(rough, call.started_at))
+        house.store.draft(call.id, draft_of(call, usage, cost))
         house.ledger.hold_open(call.id, call.started_at)
 
     @observing

@@ -9,16 +9,22 @@ from access import Access
 from admin import Admin
 from audit import Audit
 from budget import Budget
+from dispatch import Dispatch
+from drain import Drain
 from egress import Egress
 from guard import Guard
 from identity import Identity
 from keys import Keys
 from lastgate import LastGate
 from meter import Meter
+from pace import Pace
 from ratelimit import RateLimit
 
 addons = [
     Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
+    Pace(),  # no stalls by the collector, no checks of what the parser has checked
+    Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
+    Drain(),  # told to stop, finishes what has begun and begins nothing new
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it
     Egress(),  # hosts that are no provider's: tunnelled or refused, knowing who asks

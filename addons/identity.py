@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from mitmproxy import http
+from mitmproxy.net.http.url import hostport
 
 from adapter import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
@@ -22,6 +23,9 @@ from sluicegate.windows import iso
 
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 """Prefixes of headers that are consumed here and never forwarded."""
+
+_CREDENTIALS = frozenset(n.encode() for n in CREDENTIALS)
+_OURS = tuple(n.encode() for n in OURS)
 
 ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
 """What an attribution header may hold; anything else is ignored, for it will be shown to people."""
@@ -45,11 +49,23 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
         yield value
 
 
-def find_key(headers: http.Headers, policy: Policy) -> tuple[VirtualKey | None, bool]:
+Named = Mapping[str, Sequence[str]]
+"""Header values by lower-case name."""
+
+
+def by_name(headers: http.Headers) -> Named:
+    """All headers, read in one pass: asking mitmproxy's for one at a time reads them all at each question."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers.fields:
+        found.setdefault(name.lower().decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
+    return found
+
+
+def find_key(named: Named, policy: Policy) -> tuple[VirtualKey | None, bool]:
     """The first known virtual key, and whether any credential was given at all."""
     given = False
     for name in CREDENTIALS:
-        for value in headers.get_all(name):
+        for value in named.get(name, ()):
             for secret in secrets_in(name, value):
                 given = True
                 key = policy.key_for(secret)
@@ -60,9 +76,23 @@ def find_key(headers: http.Headers, policy: Policy) -> tuple[VirtualKey | None, 
 
 def strip(headers: http.Headers) -> None:
     """Delete every credential and everything that is ours, keeping the order of the rest."""
-    headers.fields = tuple(
-        (n, v) for n, v in headers.fields if (low := n.lower().decode("latin-1")) not in CREDENTIALS and not low.startswith(OURS)
-    )
+    headers.fields = tuple(f for f in headers.fields if (low := f[0].lower()) not in _CREDENTIALS and not low.startswith(_OURS))
+
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+
+def rewritten(fields: Fields, changed: dict[bytes, bytes]) -> Fields:
+    """Header fields with these values, each at the place of its first mention; names keep their spelling."""
+    left, out = dict(changed), []
+    for name, value in fields:
+        low = name.lower()
+        if low not in changed:
+            out.append((name, value))
+        elif low in left:
+            out.append((name, left.pop(low)))
+    # A request of HTTP/2 has no Host header and gets none.
+    return (*out, *((n, v) for n, v in left.items() if n != b"host"))
 
 
 def host_and_port(header: str) -> tuple[str, int | None]:
@@ -81,7 +111,7 @@ class Identity(Addon):
         if link.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
             return
-        link.key, _ = find_key(flow.request.headers, house.policy)
+        link.key, _ = find_key(by_name(flow.request.headers), house.policy)
         strip(flow.request.headers)
         link.target = (normal(flow.request.host), flow.request.port)
         provider = house.policy.provider_of_host(*link.target)
@@ -93,23 +123,24 @@ class Identity(Addon):
         if flow.metadata.get("sluicegate") is not None:
             return
         house, link = services(), link_of(flow.client_conn)
-        found = self.governed(flow, link)
+        headers = flow.request.headers
+        named = by_name(headers)
+        found = self.governed(flow, link, named)
         if found is None:
             if flow.response is not None:
-                strip(flow.request.headers)
+                strip(headers)
             else:
                 self.pass_by(flow, link)
             return
         call = new_call(flow, found)
-        headers = flow.request.headers
-        self.describe(call, headers)
+        self.describe(call, named)
         policy = house.policy
         call.policy = policy
-        key, given = find_key(headers, policy)
+        key, given = find_key(named, policy)
         if key is None and link.key is not None:
             # The connection's credential, looked up again: the key may have been changed since the CONNECT.
             key, given = policy.virtual_key(link.key.id), True
-        missing = [h for h in policy.required_headers if not headers.get(h)]
+        missing = [h for h in policy.required_headers if not any(named.get(h.lower(), ()))]
         strip(headers)
         now = house.clock()
         if key is None:
@@ -131,7 +162,7 @@ class Identity(Addon):
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return
         # An offer of cleartext HTTP/2 may be ignored, and mitmproxy does; any other upgrade would leave HTTP.
-        if headers.get("upgrade", "h2c").lower() != "h2c":
+        if any(v.lower() != "h2c" for v in named.get("upgrade", ())):
             deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 426, "Upgrade Required"
@@ -139,10 +170,10 @@ class Identity(Addon):
         call.identified = True
         self.point(flow, call, policy)
 
-    def governed(self, flow: http.HTTPFlow, link: Link) -> str | None:
+    def governed(self, flow: http.HTTPFlow, link: Link, named: Named) -> str | None:
         """The provider whose call this is, its path freed of our prefix; None if it is not, or has been refused."""
         request, policy = flow.request, services().policy
-        name, port = host_and_port(request.host_header or "")
+        name, port = host_and_port(request.authority or ", ".join(named.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normal(flow.client_conn.sni or ""))
         if link.target is not None:
@@ -169,7 +200,7 @@ class Identity(Addon):
         """Another host's request: its own credentials are its business; ours, virtual keys included, go no further."""
         headers, policy = flow.request.headers, services().policy
         proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
-        found, given = find_key(proxy, policy)
+        found, given = find_key(by_name(proxy), policy)
         if given or link.target is None:
             link.key = found
 
@@ -203,32 +234,42 @@ class Identity(Addon):
             return None
         return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
 
-    def describe(self, call: Call, headers: http.Headers) -> None:
+    def describe(self, call: Call, named: Named) -> None:
         """Note what the client says of itself, bounded and printable."""
-        agent = headers.get("user-agent", "")
-        call.user_agent = "".join(c for c in agent[:256] if c.isprintable()) or None
-        session = headers.get("x-claude-code-session-id") or headers.get("session-id")
-        call.session_id = session if session and ATTRIBUTION.fullmatch(session) else None
-        worker = headers.get("x-claude-code-agent-id", "")
+
+        def said(name: str) -> str:
+            return ", ".join(named.get(name, ()))
+
+        agent = said("user-agent")[:256]
+        call.user_agent = (agent if agent.isprintable() else "".join(c for c in agent if c.isprintable())) or None
+        session = said("x-claude-code-session-id") or said("session-id")
+        call.session_id = session if ATTRIBUTION.fullmatch(session) else None
+        worker = said("x-claude-code-agent-id")
         call.agent_id = worker if ATTRIBUTION.fullmatch(worker) else None
-        if "x-claude-code-session-id" in headers or agent.startswith("claude-cli/"):
+        if "x-claude-code-session-id" in named or agent.startswith("claude-cli/"):
             call.client = "claude-code"
-        elif agent.startswith(("codex", "Codex")) or headers.get("originator", "").startswith("codex"):
+        elif agent.startswith(("codex", "Codex")) or said("originator").startswith("codex"):
             call.client = "codex"
-        user = headers.get("x-bf-user-id", "")
+        user = said("x-bf-user-id")
         if ATTRIBUTION.fullmatch(user):
             call.attribution["user_id"] = user
 
     def point(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
         """Send the request where the provider's base URL says, path and query as they were."""
         target, request = services().target(policy.providers[call.provider]), flow.request
-        request.scheme, request.port = target.scheme, target.port
-        request.host = target.host
-        if target.prefix:
-            request.path = target.prefix + request.path
+        host = hostport(target.scheme, target.host, target.port).encode()
+        changed = {b"host": host}
         if call.kind == "messages":
             # What the provider compresses we would have to undo to meter; the client asked for text either way.
-            request.headers["accept-encoding"] = "identity"
+            changed[b"accept-encoding"] = b"identity"
+        # Set all at once: each of mitmproxy's own setters writes the Host header anew.
+        data = request.data
+        data.scheme, data.host, data.port = target.scheme.encode(), target.host, target.port
+        if data.authority:
+            data.authority = host
+        request.headers.fields = rewritten(request.headers.fields, changed)
+        if target.prefix:
+            request.path = target.prefix + request.path
 
     def count(self, flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
         """Strangers get a count per source and minute instead of a record each: they could fill the disk with them."""

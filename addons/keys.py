@@ -5,14 +5,17 @@ It is written only if the request is about to go exactly where the provider's ``
 
 from __future__ import annotations
 
-import random
-
 from mitmproxy import http
 
 from adapter import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.call import Deny, Reason
 from sluicegate.policy import Policy, Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
+
+SIMULATED = ProviderKey("simulated", "simulated", 1.0, "simulator")
+
+PLACES = frozenset((b"x-api-key", b"authorization", b"x-goog-api-key"))
+"""Headers that carry a provider's key."""
 
 
 class Keys(Addon):
@@ -32,25 +35,30 @@ class Keys(Addon):
                 Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"),
             )
             return
-        usable = [k for k in provider.keys if k.value and k.weight > 0]
-        if provider.simulate:
-            usable = [ProviderKey("simulated", "simulated", 1.0, "simulator")]
-        if not usable:
+        chosen = SIMULATED if provider.simulate else services().keyring.choose(provider, call.started_at)
+        if chosen is None:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, unavailable(provider)))
             if flow.response is not None and call.path.startswith("/api/"):
                 # Claude Code asks for settings before it makes its call: it waits on a 503 and goes on at a 404.
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
-        chosen = random.choices(usable, weights=[k.weight for k in usable])[0]  # noqa: S311
-        for name, value in PROVIDERS[call.provider].credentials(chosen.value or ""):
-            flow.request.headers[name] = value
-        call.provider_key = chosen.name
+        given = PROVIDERS[call.provider].credentials(chosen.value or "")
+        flow.request.headers.fields = (
+            *without_key(flow.request.headers),
+            *((name.encode(), value.encode()) for name, value in given),
+        )
+        call.provider_key = chosen
         call.cleared = True
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: the answer begins, so the request's bytes have left; nothing later may see the key."""
         self.disarm(flow)
+        call = call_of(flow)
+        if call is not None and call.provider_key is not None and isinstance(call.policy, Policy) and flow.response is not None:
+            house = services()
+            provider = call.policy.providers[call.provider]
+            house.keyring.answered(provider, call.provider_key, flow.response.status_code, house.clock())
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
@@ -60,8 +68,12 @@ class Keys(Addon):
     def disarm(self, flow: http.HTTPFlow) -> None:
         """Delete every place a provider key can stand in."""
         if call_of(flow) is not None:
-            for name in ("x-api-key", "authorization", "x-goog-api-key"):
-                flow.request.headers.pop(name, None)
+            flow.request.headers.fields = without_key(flow.request.headers)
+
+
+def without_key(headers: http.Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Header fields without those a provider key can stand in."""
+    return tuple(f for f in headers.fields if f[0].lower() not in PLACES)
 
 
 def unavailable(provider: Provider) -> str:

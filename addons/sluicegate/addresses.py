@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _NAT64 = ip_network("64:ff9b::/96")
@@ -12,6 +13,11 @@ _NAT64 = ip_network("64:ff9b::/96")
 def normal(host: str) -> str:
     """A host name as it is compared: lower case, no trailing dot, no brackets, addresses in their one spelling."""
     text = host.strip().lower().rstrip(".").removeprefix("[").removesuffix("]")
+    return _respelt(text) if len(text) <= 64 else text
+
+
+@lru_cache(maxsize=1024)
+def _respelt(text: str) -> str:
     try:
         return str(_inner(ip_address(text)))
     except ValueError:
@@ -38,6 +44,11 @@ def is_public(address: str) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Whether an IP address is this machine's own loopback."""
+    return len(address) <= 64 and _loopback(address)
+
+
+@lru_cache(maxsize=1024)
+def _loopback(address: str) -> bool:
     try:
         return _inner(ip_address(address)).is_loopback
     except ValueError:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sluicegate.policy import ProviderKey
 
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -47,6 +50,7 @@ class Reason(StrEnum):
     BLOCKED_BY_POLICY = "blocked_by_policy"
     GATEWAY_ERROR = "gateway_error"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
+    SHUTTING_DOWN = "shutting_down"
 
     @property
     def family(self) -> str:
@@ -133,8 +137,6 @@ class RequestFacts:
     images: int = 0
     adds_input: bool = False
     """Server tools, URL or file sources: the provider may read input that is not in the body."""
-    cache_ttl_1h: bool = False
-    """The body asks for one-hour cache writes: the dearest input class it can cause."""
     speed: str | None = None
     inference_geo: str | None = None
     web_search: bool = False
@@ -175,8 +177,8 @@ class Call:
     first_byte_at: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0
-    provider_key: str | None = None
-    """Name (never the value) of the provider key used."""
+    provider_key: ProviderKey | None = None
+    """The provider key it went out with."""
     session_id: str | None = None
     agent_id: str | None = None
     user_agent: str | None = None

@@ -61,7 +61,7 @@ class Exhausted:
 
 
 class Ledger:
-    """Counters and open reservations in memory; ``dirty`` sets tell the store what to write next."""
+    """Counters and open reservations in memory; the sets of names tell the store what to write next."""
 
     def __init__(self) -> None:
         self.counters: dict[str, Counter] = {}
@@ -69,6 +69,8 @@ class Ledger:
         self.dirty_counters: set[str] = set()
         self.dirty_open: set[str] = set()
         self.closed: set[str] = set()
+        self.begun: set[str] = set()
+        """Counters whose present window is not on file yet."""
 
     def counter(self, limit: Limit, now: int) -> Counter:
         """The limit's counter, rolled into the window that contains ``now``."""
@@ -79,6 +81,7 @@ class Ledger:
                 found.start, found.end = window(limit.period, now, now)
             # On file before its first charge: a reservation found after a crash must find its counter and its window.
             self.dirty_counters.add(found.name)
+            self.begun.add(found.name)
         elif limit.period is not None and ((found.end is not None and now >= found.end) or now < found.start):
             start, end = window(limit.period, found.anchor, now)
             # A clock set back must not reopen a window that was already spent: only ever roll forward.
@@ -88,6 +91,7 @@ class Ledger:
                     c.amount for r in self.open.values() for c in r.claims if c.counter == found.name and c.start == start
                 )
                 self.dirty_counters.add(found.name)
+                self.begun.add(found.name)
         return found
 
     def reserve(self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int) -> Exhausted | None:

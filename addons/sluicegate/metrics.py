@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluicegate.call import NANO
+from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.policy import Policy
 from sluicegate.records import TOKEN_COLUMNS, Record
 
 MOST_MODELS = 200
 """Distinct model names that get a series of their own; a client can invent names, so there must be an end."""
+
+TOKEN_TYPES = tuple((c, c.removesuffix("_tokens")) for c in TOKEN_COLUMNS)
 
 LATENCY = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 FIRST_BYTE = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
@@ -29,6 +32,8 @@ class House(Protocol):
     source: Any
     store_error: str | None
     audit_error: str | None
+    hook_time: dict[tuple[str, str], list[int]]
+    keyring: Keyring
 
     @property
     def policy(self) -> Policy:
@@ -61,29 +66,38 @@ class Metrics:
         )
         self.registry.register(_State(house))
         self._models: set[str] = set()
+        self._children: dict[tuple[Any, ...], Any] = {}
 
     def observe(self, record: Record) -> None:
         """Count a finished call."""
         provider = record["provider"]
         model = self._model(record["model_served"] or record["model_requested"], record["outcome"])
         key = record["virtual_key_id"] or ""
-        self.calls.labels(provider, model, key, record["outcome"]).inc()
+        self._child(self.calls, provider, model, key, record["outcome"]).inc()
         if record["reason"]:
-            self.refusals.labels(record["reason"]).inc()
+            self.refused(record["reason"])
             return
-        for column in TOKEN_COLUMNS:
+        for column, token_type in TOKEN_TYPES:
             if record[column]:
-                self.tokens.labels(provider, model, key, column.removesuffix("_tokens")).inc(record[column])
+                self._child(self.tokens, provider, model, key, token_type).inc(record[column])
         if record["cost_nano"]:
-            self.cost.labels(provider, model, key).inc(record["cost_nano"] / NANO)
+            self._child(self.cost, provider, model, key).inc(record["cost_nano"] / NANO)
         if model:
-            self.latency.labels(provider, model).observe(record["latency_ms"] / 1000)
+            self._child(self.latency, provider, model).observe(record["latency_ms"] / 1000)
             if record["ttft_ms"] is not None:
-                self.first_byte.labels(provider, model).observe(record["ttft_ms"] / 1000)
+                self._child(self.first_byte, provider, model).observe(record["ttft_ms"] / 1000)
 
     def refused(self, reason: str) -> None:
         """Count a refusal that gets no record of its own."""
-        self.refusals.labels(reason).inc()
+        self._child(self.refusals, reason).inc()
+
+    def _child(self, metric: Any, *labels: str) -> Any:
+        """The series with these labels, remembered: finding it costs more than counting in it."""
+        place = (id(metric), *labels)
+        found = self._children.get(place)
+        if found is None:
+            found = self._children[place] = metric.labels(*labels)
+        return found
 
     def render(self) -> bytes:
         """The text Prometheus scrapes."""
@@ -140,6 +154,19 @@ class _State(Collector):
         yield GaugeMetricFamily("sluicegate_policy_ok", "1 while the policy on disk is in force.", value=not house.source.error)
         yield GaugeMetricFamily("sluicegate_ledger_ok", "1 while the ledger can be written.", value=not house.store_error)
         yield GaugeMetricFamily("sluicegate_audit_ok", "1 while records can be written.", value=not house.audit_error)
+        keys = GaugeMetricFamily(
+            "sluicegate_provider_key_ok", "1 while a provider key has a value and is not set aside.", labels=["provider", "key"]
+        )
+        for provider in house.policy.providers.values():
+            for key in provider.keys:
+                keys.add_metric([provider.name, key.name], bool(key.value) and not house.keyring.aside_until(provider, key, now))
+        yield keys
+        seconds = CounterMetricFamily("sluicegate_hook_seconds", "Time spent in each addon's hooks.", labels=["addon", "hook"])
+        times = CounterMetricFamily("sluicegate_hook_calls", "How often each addon's hooks ran.", labels=["addon", "hook"])
+        for (addon, hook), (spent, count) in list(house.hook_time.items()):
+            seconds.add_metric([addon, hook], spent / 1e9)
+            times.add_metric([addon, hook], count)
+        yield from (seconds, times)
         info = GaugeMetricFamily("sluicegate_policy_info", "The revision in force.", labels=["revision"])
         info.add_metric([house.policy.revision], 1)
         yield info

@@ -46,6 +46,8 @@ COLUMNS: dict[str, type] = {
 }
 """Column name to type, in order. Times are ISO 8601 UTC with milliseconds, durations milliseconds."""
 
+_UNUSED = Usage()
+
 TOKEN_COLUMNS = (
     "input_tokens",
     "output_tokens",
@@ -61,9 +63,16 @@ def usd(nano: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def record_of(call: Call, now: int) -> Record:
+def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
+    """The record the call would have if the process died now: this usage at this cost, ``interrupted``."""
+    cost = {"cost_usd": usd(cost_nano), "cost_nano": cost_nano}
+    return record_of(call, call.started_at, usage) | cost | {"outcome": Outcome.INTERRUPTED.value}
+
+
+def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     """The call as one flat record, complete whatever its ending; fields that do not apply are None."""
-    who, usage, facts = call.principal, call.usage or Usage(), call.facts
+    usage = usage or call.usage or _UNUSED
+    who, facts = call.principal, call.facts
     policy = call.policy
     return {
         "id": call.id,

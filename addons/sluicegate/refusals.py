@@ -30,6 +30,7 @@ STATUS: dict[Reason, int] = {
     Reason.BLOCKED_BY_POLICY: 400,
     Reason.GATEWAY_ERROR: 503,
     Reason.PROVIDER_UNAVAILABLE: 503,
+    Reason.SHUTTING_DOWN: 503,
 }
 
 _BY_CLIENT: dict[tuple[str, Reason], tuple[int, str | None]] = {

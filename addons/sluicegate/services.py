@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sluicegate.call import Outcome
 from sluicegate.journal import Journal
+from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.metrics import Metrics
 from sluicegate.policy import Policy, Provider
@@ -72,6 +73,7 @@ class Services:
         self.prices = Prices.load(_beside(policy_path, "prices.yaml"))
         self._lock = _own(state_dir)
         self.admin_token, self.admin_token_is_new = _admin_token(state_dir, env)
+        self.keyring = Keyring()
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
@@ -79,6 +81,10 @@ class Services:
         self.recovered = recover(self.store, self.journal, self.ledger)
         self.audit_error: str | None = None
         self.store_error: str | None = None
+        self.draining = False
+        """Told to stop: nothing new is begun."""
+        self.hook_time: dict[tuple[str, str], list[int]] = {}
+        """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.metrics = Metrics(self)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
@@ -108,14 +114,14 @@ class Services:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     async def commit(self) -> None:
-        """Put everything pending on disk before the caller goes on. Waits at most 50 ms for a foreign lock.
+        """Put every open reservation on disk before the caller goes on. Waits at most 50 ms for a foreign lock.
 
         Raises StoreError when it cannot be written; what is pending stays pending.
         """
         deadline = time.monotonic() + BUSY_WAIT
         while True:
             try:
-                self.flush()
+                self._written(self.store.hold)
             except StoreBusy:
                 if time.monotonic() >= deadline:
                     raise
@@ -125,10 +131,13 @@ class Services:
 
     def flush(self) -> None:
         """Write what is pending now. Raises StoreError."""
-        if not self.store.pending(self.ledger):
-            return
+        if self.store.pending(self.ledger):
+            self._written(self.store.flush)
+
+    def _written(self, write: Callable[[Ledger], None]) -> None:
+        """Write, and remember whether it could be. Raises StoreError."""
         try:
-            self.store.flush(self.ledger)
+            write(self.ledger)
         except StoreError as e:
             if not isinstance(e, StoreBusy) and self.store_error is None:
                 logger.error("the ledger cannot be written, calls are refused: %s", e)
@@ -138,8 +147,8 @@ class Services:
             self.store_error = None
             logger.warning("the ledger can be written again")
 
-    def flush_soon(self, delay: float = 0.01) -> None:
-        """Write what is pending within ``delay`` seconds, unless a commit takes it along before."""
+    def flush_soon(self, delay: float = 0.02) -> None:
+        """Write what is pending within ``delay`` seconds, with whatever else has gathered by then."""
         if self._timer is None and not self._closed.is_set():
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 

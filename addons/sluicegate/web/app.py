@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate import __version__
+from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
 from sluicegate.windows import iso
@@ -82,6 +83,22 @@ def build(house: Services, ca: Path) -> Starlette:
     def healthy() -> bool:
         return not (house.source.error or house.store_error or house.audit_error)
 
+    def provider_health(provider: Provider) -> dict[str, object]:
+        now = house.clock()
+        resting = {k.name: house.keyring.aside_until(provider, k, now) for k in provider.keys}
+        return {
+            "simulate": provider.simulate,
+            "keys": [
+                {
+                    "name": k.name,
+                    "source": k.source,
+                    "usable": bool(k.value),
+                    "set_aside_until": iso(until) if (until := resting[k.name]) else None,
+                }
+                for k in provider.keys
+            ],
+        }
+
     async def health(request: Request) -> Response:
         said: dict[str, object] = {"status": "ok" if healthy() else "degraded", "same-user": "cooperative"}
         if admin(request):
@@ -98,18 +115,12 @@ def build(house: Services, ca: Path) -> Starlette:
                 "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
                 "audit": {"mode": policy.audit, "error": house.audit_error},
                 "recovered": house.recovered,
-                "providers": {
-                    p.name: {
-                        "keys": [{"name": k.name, "source": k.source, "usable": bool(k.value)} for k in p.keys],
-                        "simulate": p.simulate,
-                    }
-                    for p in policy.providers.values()
-                },
+                "providers": {p.name: provider_health(p) for p in policy.providers.values()},
             }
         return JSONResponse(said)
 
     async def ready(_: Request) -> Response:
-        up = not house.store_error and (house.policy.audit != "required" or not house.audit_error)
+        up = not house.draining and not house.store_error and (house.policy.audit != "required" or not house.audit_error)
         return JSONResponse({"ready": up}, 200 if up else 503)
 
     async def ca_pem(_: Request) -> Response:
