@@ -1,0 +1,106 @@
+"""Drain: told to stop, the gateway finishes what it has begun. Calls in flight end, new ones are told to come again.
+
+mitmproxy itself stops at once and cuts every stream. A second signal still does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from typing import Any
+from weakref import WeakSet
+
+from mitmproxy import ctx, http
+from mitmproxy.addonmanager import Loader
+
+from adapter import Addon, call_of, deny, enforcing, observing, services
+from sluicegate.call import Deny, Reason
+
+logger = logging.getLogger("sluicegate")
+
+GRACE_PERIOD = 30
+"""Seconds calls in flight get; a process manager's own patience must be longer."""
+
+
+class Drain(Addon):
+    """Takes the place of mitmproxy's signal handlers."""
+
+    def __init__(self) -> None:
+        self.live: WeakSet[http.HTTPFlow] = WeakSet()
+        self.task: asyncio.Task[None] | None = None
+
+    def load(self, loader: Loader) -> None:
+        """mitmproxy: declare options."""
+        super().load(loader)
+        loader.add_option("grace_period", int, GRACE_PERIOD, "Seconds that calls in flight get to end on SIGTERM or SIGINT.")
+
+    def running(self) -> None:
+        """mitmproxy: the proxy is up; its own handlers are in place and can be replaced."""
+        super().running()
+        for which in (signal.SIGTERM, signal.SIGINT):
+            try:
+                asyncio.get_running_loop().add_signal_handler(which, self.stop)
+            except (NotImplementedError, RuntimeError, ValueError):
+                logger.warning("signals cannot be handled here: a stop will cut live streams")
+                return
+
+    def stop(self) -> None:
+        """A signal has come: the first begins to drain, the second ends it."""
+        if self.task is not None or ctx.options.grace_period <= 0:
+            ctx.master.shutdown()
+            return
+        services().draining = True
+        self.task = asyncio.get_running_loop().create_task(self.drain())
+
+    async def drain(self) -> None:
+        """Wait for the calls that are out, at most the grace period, then shut down."""
+        began = time.monotonic()
+        if count := self.count():
+            logger.warning("stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
+        while self.count() or unsent():
+            if time.monotonic() - began >= ctx.options.grace_period:
+                logger.warning("stopping: %d calls are cut and settled for what they delivered", self.count())
+                break
+            await asyncio.sleep(0.05)
+        ctx.master.shutdown()
+
+    def count(self) -> int:
+        """Calls that have left for a provider and are not over."""
+        return sum(1 for flow in self.live if flow.live)
+
+    @enforcing
+    def request(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a request is complete; none is begun any more."""
+        if services().draining and call_of(flow) is not None:
+            again = "The gateway is shutting down; try again in a moment"
+            deny(flow, Deny(Reason.SHUTTING_DOWN, again, retry_after=1, final=False))
+            if flow.response is not None and not flow.request.is_http2:
+                flow.response.headers["connection"] = "close"
+        elif call_of(flow) is not None:
+            self.live.add(flow)
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a call is over."""
+        self.live.discard(flow)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a call broke off."""
+        self.live.discard(flow)
+
+
+def unsent() -> bool:
+    """Whether bytes for a client are still waiting in a buffer of ours."""
+    proxyserver: Any = ctx.master.addons.get("proxyserver")
+    for handler in list(getattr(proxyserver, "connections", {}).values()):
+        io = getattr(handler, "transports", {}).get(getattr(handler, "client", None))
+        transport = getattr(getattr(io, "writer", None), "transport", None)
+        if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
+            return True
+    return False
+
+
+addons = [Drain()]

@@ -1,0 +1,161 @@
+"""Load: clients on kept connections, as many calls as a time allows, and what each of them saw."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from dataclasses import dataclass, field
+
+KEY = "vk-bench"
+
+
+@dataclass(frozen=True)
+class Road:
+    """How a client reaches the provider: straight to a port, or by CONNECT and TLS through it."""
+
+    port: int
+    authority: str | None = None
+    """Host and port for CONNECT; None for plain HTTP to ``port``."""
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass
+class Seen:
+    """What clients saw of a load."""
+
+    calls: int = 0
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    first: list[float] = field(default_factory=list)
+    """Seconds from the request's last byte to the answer's first."""
+    gaps: list[float] = field(default_factory=list)
+    """Seconds between the chunks of streams."""
+
+    @property
+    def rate(self) -> float:
+        return self.calls / self.seconds if self.seconds else 0.0
+
+
+def body(size: int, stream: bool = False) -> bytes:
+    """A model call of about ``size`` bytes, as many text blocks, as agents send them."""
+    head = '{"model":"claude-opus-5-5","max_tokens":2048,"stream":' + ("true" if stream else "false") + ',"messages":['
+    text = "def handle(request): return settle(reserve(request))  # and so on, " * 12
+    blocks: list[str] = []
+    length = len(head)
+    while length < size - 1000:
+        block = json.dumps({"type": "text", "text": f"{len(blocks)}: {text}"})
+        blocks.append(block)
+        length += len(block) + 1
+    rest = json.dumps({"type": "text", "text": "x" * max(1, size - length - 60)})
+    return (head + '{"role":"user","content":[' + ",".join([*blocks, rest]) + "]}]}").encode()
+
+
+def request(content: bytes, path: str = "/v1/messages", host: str = "api.anthropic.com") -> bytes:
+    """The bytes of one call."""
+    head = [
+        f"POST {path} HTTP/1.1",
+        f"host: {host}",
+        "content-type: application/json",
+        f"x-api-key: {KEY}",
+        "anthropic-version: 2023-06-01",
+        "user-agent: proving/1.0",
+        f"content-length: {len(content)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+async def connect(road: Road) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection ready for requests."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", road.port, limit=1 << 20)
+    if road.authority is not None:
+        writer.write(f"CONNECT {road.authority} HTTP/1.1\r\nhost: {road.authority}\r\n\r\n".encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in answer.split(b"\r\n", 1)[0]:
+            raise ConnectionError(answer[:200].decode("latin-1"))
+        await writer.start_tls(road.tls, server_hostname=road.authority.partition(":")[0])
+    return reader, writer
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes, seen: Seen, *, pace: bool = False
+) -> None:
+    """One call. ``pace`` also notes the gaps between the chunks that arrive."""
+    writer.write(sent)
+    await writer.drain()
+    began = time.perf_counter()
+    data = await reader.read(65536)
+    at = time.perf_counter()
+    seen.first.append(at - began)
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        data += (more := await reader.read(65536))
+        if not more:
+            raise ConnectionError("closed before the head")
+    head = data[:end].lower()
+    if not head.startswith(b"http/1.1 200"):
+        seen.errors.append(data[:300].decode("latin-1"))
+    place = head.find(b"content-length:")
+    if place >= 0:
+        missing = end + 4 + int(head[place + 15 :].split(b"\r\n", 1)[0]) - len(data)
+        while missing > 0:
+            missing -= len(await reader.read(65536))
+    else:
+        tail = data[-5:]
+        while not tail.endswith(b"0\r\n\r\n"):
+            more = await reader.read(65536)
+            if not more:
+                raise ConnectionError("closed within the stream")
+            if pace:
+                now = time.perf_counter()
+                seen.gaps.append(now - at)
+                at = now
+            tail = (tail + more)[-5:]
+    seen.calls += 1
+
+
+async def drive(road: Road, sent: bytes, connections: int, seconds: float, most: int = 1_000_000) -> Seen:
+    """Calls back to back on ``connections`` for a time, or until ``most`` have been made."""
+    seen = Seen()
+    pairs = [await connect(road) for _ in range(connections)]
+    began = time.perf_counter()
+
+    async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while time.perf_counter() - began < seconds and seen.calls < most:
+            await exchange(reader, writer, sent, seen)
+
+    results = await asyncio.gather(*(worker(*p) for p in pairs), return_exceptions=True)
+    seen.seconds = time.perf_counter() - began
+    seen.errors += [repr(r) for r in results if isinstance(r, BaseException)]
+    for _, writer in pairs:
+        writer.close()
+    return seen
+
+
+async def streams(road: Road, count: int, events: int, pause_ms: int, beside: bytes | None = None) -> Seen:
+    """``count`` live streams at a pace; ``beside`` is a large request sent now and then while they run."""
+    seen, other = Seen(), Seen()
+    sent = request(body(2_000, stream=True), f"/v1/messages?events={events}&pause_ms={pause_ms}")
+    pairs = [await connect(road) for _ in range(count)]
+    extra = await connect(road)
+    began = time.perf_counter()
+
+    async def one(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Spread over a second, as people are; what is measured is carrying streams, not a stampede.
+        await asyncio.sleep(number / count)
+        await exchange(reader, writer, sent, seen, pace=True)
+
+    async def now_and_then() -> None:
+        while beside is not None:
+            await asyncio.sleep(0.5)
+            await exchange(*extra, beside, other)
+
+    side = asyncio.ensure_future(now_and_then())
+    results = await asyncio.gather(*(one(i, *p) for i, p in enumerate(pairs)), return_exceptions=True)
+    side.cancel()
+    await asyncio.gather(side, return_exceptions=True)
+    seen.seconds = time.perf_counter() - began
+    seen.errors += [repr(r) for r in results if isinstance(r, BaseException)] + other.errors
+    for _, writer in (*pairs, extra):
+        writer.close()
+    return seen

@@ -1,0 +1,61 @@
+"""A provider key the provider rejects is set aside, for a time, while there is another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sluicegate.keyring import SET_ASIDE_MS, Keyring
+from sluicegate.policy import Provider, ProviderKey
+
+ONE, TWO = ProviderKey("one", "s1", 1.0, "env.ONE"), ProviderKey("two", "s2", 1.0, "env.TWO")
+
+
+def provider(*keys: ProviderKey) -> Provider:
+    return Provider("anthropic", "https", "api.anthropic.com", 443, "", frozenset(), keys, False, ())
+
+
+def chosen(ring: Keyring, where: Provider, now: int, times: int = 60) -> set[str]:
+    return {key.name for _ in range(times) if (key := ring.choose(where, now))}
+
+
+def test_a_rejected_key_rests_and_is_tried_again():
+    ring, both = Keyring(), provider(ONE, TWO)
+    assert chosen(ring, both, 0) == {"one", "two"}
+    ring.answered(both, ONE, 401, 0)
+    assert chosen(ring, both, 1) == {"two"}
+    assert ring.aside_until(both, ONE, 1) == SET_ASIDE_MS
+    assert chosen(ring, both, SET_ASIDE_MS) == {"one", "two"}
+
+
+def test_the_last_key_is_never_taken_away():
+    ring, both = Keyring(), provider(ONE, TWO)
+    ring.answered(both, ONE, 401, 0)
+    ring.answered(both, TWO, 403, 0)
+    assert chosen(ring, both, 1) == {"one", "two"}
+    assert chosen(ring, provider(ONE), 1) == {"one"}
+
+
+def test_success_ends_the_rest_and_other_errors_say_nothing():
+    ring, both = Keyring(), provider(ONE, TWO)
+    for status in (400, 404, 429, 500, 529):
+        ring.answered(both, ONE, status, 0)
+    assert chosen(ring, both, 1) == {"one", "two"}
+    ring.answered(both, ONE, 401, 0)
+    ring.answered(both, ONE, 529, 1)
+    assert chosen(ring, both, 2) == {"two"}
+    ring.answered(both, ONE, 200, 3)
+    assert chosen(ring, both, 4) == {"one", "two"}
+
+
+def test_a_key_with_a_new_value_is_a_new_key():
+    ring = Keyring()
+    ring.answered(provider(ONE, TWO), ONE, 401, 0)
+    assert chosen(ring, provider(replace(ONE, value="s3"), TWO), 1) == {"one", "two"}
+
+
+def test_keys_without_value_or_weight_are_not_chosen_and_weights_count():
+    ring = Keyring()
+    assert ring.choose(provider(), 0) is None
+    assert ring.choose(provider(replace(ONE, value=None), replace(TWO, weight=0.0)), 0) is None
+    heavy = provider(replace(ONE, weight=99.0), TWO)
+    assert sum(ring.choose(heavy, 0).name == "one" for _ in range(400)) > 350

@@ -1,0 +1,42 @@
+"""A provider key revoked while the gateway runs: the next call goes out with the next key."""
+
+from __future__ import annotations
+
+import pytest
+
+from fake_provider import message, plain
+from harness import policy_text
+
+pytestmark = pytest.mark.wire
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_key_is_set_aside_and_the_next_one_used(gateway, provider, status):
+    revoked: set[str] = set()
+
+    def script(peer, seen):
+        if seen.header("x-api-key") in revoked:
+            plain(b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}', status)(peer, seen)
+        else:
+            plain(message())(peer, seen)
+
+    provider.script = script
+    keys = [{"name": n, "value": f"env.{n.upper()}"} for n in ("first", "second")]
+    policy = policy_text(provider.url, providers={"anthropic": {"base_url": provider.url, "keys": keys}})
+    gw = gateway(policy, env={"FIRST": "sk-first-key", "SECOND": "sk-second-key"})
+    revoked.add("sk-first-key")
+    answers = [gw.post() for _ in range(30)]
+    bad = [a for a in answers if a.status != 200]
+    assert [a.status for a in bad] == [status] * len(bad)
+    assert len(bad) <= 1
+    assert all(b"invalid x-api-key" in a.body for a in bad)
+    if bad:
+        health = {k["name"]: k for k in gw.admin("/health").json["providers"]["anthropic"]["keys"]}
+        assert health["first"]["set_aside_until"] is not None
+        assert health["second"]["set_aside_until"] is None
+        assert b'sluicegate_provider_key_ok{key="first",provider="anthropic"} 0.0' in gw.admin("/metrics").body
+        gw.wait_for(f"anthropic answered {status} to provider key first: set aside until")
+    revoked.add("sk-second-key")
+    # With every key rejected, the provider's own words reach the caller.
+    assert {gw.post().status for _ in range(3)} == {status}
+    assert "sk-first" not in "\n".join(gw.output)
