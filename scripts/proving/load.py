@@ -6,7 +6,12 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 KEY = "vk-bench"
 
@@ -52,7 +57,7 @@ def body(size: int, stream: bool = False) -> bytes:
     return (head + '{"role":"user","content":[' + ",".join([*blocks, rest]) + "]}]}").encode()
 
 
-def request(content: bytes, path: str = "/v1/messages", host: str = "api.anthropic.com") -> bytes:
+def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1") -> bytes:
     """The bytes of one call."""
     head = [
         f"POST {path} HTTP/1.1",
@@ -159,3 +164,33 @@ async def streams(road: Road, count: int, events: int, pause_ms: int, beside: by
     for _, writer in (*pairs, extra):
         writer.close()
     return seen
+
+
+async def over_http2(road: Road, content: bytes, calls: int) -> AsyncIterator[int]:
+    """Calls one after another on ONE HTTP/2 connection; yields how many are done after each."""
+    reader, writer = await connect(road)
+    conn = H2Connection(H2Configuration(client_side=True))
+    conn.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "https"), (":authority", "api.anthropic.com"), (":path", "/v1/messages")]
+    head += [("content-type", "application/json"), ("x-api-key", KEY), ("content-length", str(len(content)))]
+    for done in range(1, calls + 1):
+        stream = conn.get_next_available_stream_id()
+        conn.send_headers(stream, head)
+        conn.send_data(stream, content, end_stream=True)
+        writer.write(conn.data_to_send())
+        over = False
+        while not over:
+            data = await reader.read(65536)
+            if not data:
+                raise ConnectionError("closed within a call")
+            for happened in conn.receive_data(data):
+                if isinstance(happened, DataReceived):
+                    conn.acknowledge_received_data(happened.flow_controlled_length, happened.stream_id)
+                elif isinstance(happened, ResponseReceived) and dict(happened.headers).get(b":status") != b"200":
+                    raise ConnectionError(repr(happened.headers))
+                elif isinstance(happened, StreamReset):
+                    raise ConnectionError("the stream was reset")
+                over = over or isinstance(happened, StreamEnded)
+            writer.write(conn.data_to_send())
+        yield done
+    writer.close()

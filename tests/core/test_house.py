@@ -94,6 +94,7 @@ def test_the_chain_is_in_order():
         "Guard",
         "Pace",
         "Dispatch",
+        "Prune",
         "Drain",
         "Admin",
         "Identity",

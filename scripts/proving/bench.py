@@ -1,0 +1,377 @@
+"""What the gateway costs: against stock mitmdump passing through, in one run, in turns, as ratios.
+
+Absolute figures on shared machines wander by half; the ratio of two neighbours in time does not. So every comparison
+is repeated in alternating order, and what is reported is the median of the rounds' ratios with its quartiles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from proving import history, load, peers
+from proving.load import Road, Seen
+from proving.subjects import GOVERNED, Field, seconds_to_start
+
+KB = 1000
+console = Console(width=None if os.isatty(1) else 150)
+
+
+@dataclass
+class Figure:
+    """One line of the result. ``reach`` is the target, ``atleast`` whether more is better."""
+
+    group: str
+    what: str
+    value: float
+    unit: str
+    spread: str = ""
+    reach: float | None = None
+    atleast: bool = False
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is reached; empty without one."""
+        if self.reach is None:
+            return ""
+        return "reached" if (self.value >= self.reach if self.atleast else self.value <= self.reach) else "NOT reached"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: the long form for publication, the quick one to notice a regression."""
+
+    rounds: int
+    seconds: float
+    hook_calls: int
+    stream_rounds: int
+    memory: tuple[int, int]
+    h2_memory: tuple[int, int]
+    rows: int
+    quick: bool
+
+
+FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, False)
+QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, True)
+
+
+class Run:
+    """One run of the bench: the subjects, and what has been found out."""
+
+    def __init__(self, field_: Field, size: Size, progress: Callable[[str], None]) -> None:
+        self.field, self.size, self.progress = field_, size, progress
+        self.figures: list[Figure] = []
+
+    def add(self, *figures: Figure) -> None:
+        self.figures += figures
+
+    # -- throughput ---------------------------------------------------------------------------------------------------
+
+    def turns(self, names: Iterable[str], road: str, sent: bytes, connections: int) -> dict[str, list[tuple[float, float]]]:
+        """Per subject and round: calls a second, and CPU seconds a call. Order alternates; the first round warms up."""
+        subjects = [self.field.subject(n, road) for n in names]
+        found: dict[str, list[tuple[float, float]]] = {s.name: [] for s in subjects}
+        for number in range(self.size.rounds + 1):
+            for subject in subjects if number % 2 else reversed(subjects):
+                before = subject.cpu()
+                seen = asyncio.run(load.drive(subject.roads[road], sent, connections, self.size.seconds))
+                checked(seen, subject.name)
+                if number:
+                    found[subject.name].append((seen.rate, (subject.cpu() - before) / seen.calls))
+        return found
+
+    def throughput(self) -> None:
+        """Calls a second, governed against stock."""
+        cells = [
+            ("base", 20 * KB, False, 16, 1.4),
+            ("proxy", 20 * KB, False, 16, 1.25),
+            ("base", 20 * KB, True, 16, None),
+            ("base", 20 * KB, False, 1, None),
+            ("base", 20 * KB, False, 100, None),
+            ("base", 150 * KB, False, 16, None),
+            ("base", 150 * KB, True, 16, None),
+            ("base", 1000 * KB, False, 16, None),
+            ("proxy", 150 * KB, True, 16, None),
+        ]
+        for road, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
+            where = "base URL" if road == "base" else "HTTPS_PROXY with TLS"
+            what = f"{size // KB} KB, {'streamed' if stream else 'plain'}, {connections} connections, {where}"
+            names = ["stock", "mitmdump -s", *(["serve"] if road == "base" and not self.size.quick else [])]
+            self.progress(f"throughput: {what}")
+            found = self.turns(names, road, load.request(load.body(size, stream)), connections)
+            for name in names[1:]:
+                rates = [g[0] / s[0] for g, s in zip(found[name], found["stock"], strict=True)]
+                cpu = [g[1] / s[1] for g, s in zip(found[name], found["stock"], strict=True)]
+                detail = {
+                    "cpu_ratio": round(statistics.median(cpu), 3),
+                    **{f"{n} calls/s": round(statistics.median(r for r, _ in v)) for n, v in found.items()},
+                    **{f"{n} cpu us": round(statistics.median(c for _, c in v) * 1e6) for n, v in found.items()},
+                }
+                median, spread = ratio(rates)
+                self.add(Figure("throughput", f"{name} / stock: {what}", median, "x", spread, reach, True, detail))
+        sent = load.request(load.body(20 * KB))
+        own = checked(asyncio.run(load.drive(Road(self.field.plain_port), sent, 16, 1.0)), "upstream")
+        self.add(Figure("throughput", "the fake upstream itself, 20 KB, 16 connections", round(own.rate), "calls/s"))
+
+    # -- our own code -------------------------------------------------------------------------------------------------
+
+    def hooks(self) -> None:
+        """Time inside our hooks, per call and addon."""
+        for size, reach in ((20 * KB, 150), (150 * KB, 350), (1000 * KB, 1200)):
+            self.progress(f"hooks: {size // KB} KB")
+            subject = self.field.subject("mitmdump -s")
+            sent = load.request(load.body(size))
+            calls = max(50, self.size.hook_calls // (1 + size // (200 * KB)))
+            checked(asyncio.run(load.drive(subject.roads["base"], sent, 1, 60, most=30)), subject.name)
+            before = subject.hooks()
+            seen = checked(asyncio.run(load.drive(subject.roads["base"], sent, 1, 60, most=calls)), subject.name)
+            after = subject.hooks()
+            per = {a: (s - before.get(a, (0.0, 0.0))[0]) / seen.calls * 1e6 for a, (s, _) in after.items()}
+            shown = {a: round(us, 1) for a, us in sorted(per.items(), key=lambda kv: -kv[1]) if us >= 0.5}
+            figure = Figure("hooks", f"time in all our hooks, {size // KB} KB", round(sum(per.values())), "us", detail=shown)
+            figure.reach = reach
+            self.add(figure)
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def first_byte(self) -> None:
+        """What one stream at a time waits longer for its first byte."""
+        self.progress("first byte, one stream at a time")
+        sent = load.request(load.body(20 * KB, stream=True))
+        waits: dict[str, list[float]] = {"stock": [], "mitmdump -s": []}
+        for number in range(self.size.rounds * 2):
+            for name in waits if number % 2 else reversed(list(waits)):
+                road = self.field.subject(name).roads["base"]
+                seen = checked(asyncio.run(load.drive(road, sent, 1, 30, most=30 if self.size.quick else 60)), name)
+                waits[name] += seen.first[5:]
+        for q, reach in ((50, 1.0), (99, 5.0)):
+            stock, ours = (percentile(waits[n], q) * 1000 for n in waits)
+            detail = {"stock ms": round(stock, 2), "governed ms": round(ours, 2)}
+            self.add(Figure("streams", f"added first-byte time, p{q}", round(ours - stock, 2), "ms", "", reach, detail=detail))
+
+    def many_streams(self) -> None:
+        """200 live streams, a chunk each 50 ms, with a 1 MB request now and then."""
+        count, events = (50, 20) if self.size.quick else (200, 80)
+        beside = load.request(load.body(1000 * KB))
+        ratios: dict[str, list[float]] = {"first byte": [], "chunk gap": []}
+        last: dict[str, dict[str, float]] = {}
+        for number in range(self.size.stream_rounds + 1):
+            order = ["stock", "mitmdump -s"]
+            for name in order if number % 2 else reversed(order):
+                self.progress(f"{count} live streams, round {number} of {self.size.stream_rounds}: {name}")
+                seen = checked(asyncio.run(load.streams(self.field.subject(name).roads["base"], count, events, 50, beside)), name)
+                last[name] = {"first byte": percentile(seen.first, 99), "chunk gap": percentile(seen.gaps, 99)}
+            if number:
+                for what, values in ratios.items():
+                    values.append(last["mitmdump -s"][what] / last["stock"][what])
+        for what, values in ratios.items():
+            median, spread = ratio(values)
+            detail = {f"{n} ms, last round": round(v[what] * 1000, 1) for n, v in last.items()}
+            self.add(Figure("streams", f"{what} p99 with {count} live streams / stock", median, "x", spread, 1.0, detail=detail))
+
+    def capacity(self) -> None:
+        """How many live streams one process carries before chunks come late."""
+        if self.size.quick:
+            return
+        road = self.field.subject("mitmdump -s").roads["base"]
+        carried, gaps = 0, {}
+        for count in (100, 150, 200, 250, 300, 350, 400):
+            self.progress(f"capacity: {count} live streams")
+            seen = asyncio.run(load.streams(road, count, 60, 50))
+            late = percentile(seen.gaps, 99) * 1000
+            gaps[f"{count} streams, gap p99 ms"] = round(late, 1)
+            if seen.errors or late > 100:
+                break
+            carried = count
+        self.add(
+            Figure("streams", "live streams carried (a chunk each 50 ms, 99 % of gaps under 100 ms)", carried, "", detail=gaps)
+        )
+
+    # -- memory, start, queries ---------------------------------------------------------------------------------------
+
+    def memory(self) -> None:
+        """Resident memory after many calls, and on one long HTTP/2 connection."""
+        few, many = self.size.memory
+        subject = self.field.governed("memory", "base")
+        sent = load.request(load.body(20 * KB))
+        sizes = {"start": round(subject.memory(), 1)}
+        done = 0
+        while done < many:
+            most = (few if done < few else many) - done
+            self.progress(f"memory: {done} of {many} calls")
+            done += checked(asyncio.run(load.drive(subject.roads["base"], sent, 16, 20, most=most)), "memory").calls
+            if done >= few and "few" not in sizes:
+                sizes["few"] = round(subject.memory(), 1)
+        grown = subject.memory() / sizes["few"] * 100 - 100
+        detail = {"MB at start": sizes["start"], f"MB after {few}": sizes["few"], f"MB after {many}": round(subject.memory(), 1)}
+        self.add(Figure("memory", f"growth from call {few} to {many}", round(grown, 1), "%", "", 5.0, detail=detail))
+        few, many = self.size.h2_memory
+        for name in ("stock", "mitmdump -s"):
+            self.http2_memory(name, few, many)
+
+    def http2_memory(self, name: str, few: int, many: int) -> None:
+        subject = self.field.subject(name, "proxy")
+        road = subject.roads["proxy"]
+        assert road.tls is not None
+        road.tls.set_alpn_protocols(["h2"])
+        found: dict[str, Any] = {}
+
+        async def run() -> None:
+            began = time.perf_counter()
+            async for done in load.over_http2(road, load.body(2 * KB), many):
+                if done % 500 == 0:
+                    self.progress(f"memory: {done} of {many} calls on one HTTP/2 connection, {name}")
+                if done in (few, many):
+                    found[f"MB after {done}"] = round(subject.memory(), 1)
+                    found[f"calls/s until {done}"] = round((done - (0 if done == few else few)) / (time.perf_counter() - began))
+                    began = time.perf_counter()
+
+        asyncio.run(run())
+        grown = found[f"MB after {many}"] / found[f"MB after {few}"] * 100 - 100
+        what = f"growth from call {few} to {many} on one HTTP/2 connection, {name}"
+        self.add(Figure("memory", what, round(grown, 1), "%", "", None if name == "stock" else 5.0, detail=found))
+
+    def start(self) -> None:
+        """From the command to listening."""
+        self.progress("start-up")
+        times = [seconds_to_start(self.field.folder / f"start-{i}") for i in range(2 if self.size.quick else 5)]
+        self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
+
+    def queries(self) -> None:
+        """What people ask of a full database."""
+        self.progress(f"queries: writing {self.size.rows:,} calls")
+        for what, ms in history.timed(self.field.folder / "history", self.size.rows).items():
+            self.add(Figure("queries", f"{what}, {self.size.rows:,} calls", round(ms, 2), "ms", "", 100.0))
+
+    def against(self, names: list[str]) -> None:
+        """Other gateways at their fastest settings, on the same load."""
+        for name in names:
+            self.progress(f"{name}: starting")
+            with peers.running(name, self.field.plain_port, self.field.folder) as peer:
+                rates: list[float] = []
+                for number in range(self.size.rounds + 1):
+                    self.progress(f"{name}: round {number} of {self.size.rounds}")
+                    own = self.field.subject("mitmdump -s")
+                    sent = load.request(load.body(20 * KB))
+                    mine = checked(asyncio.run(load.drive(own.roads["base"], sent, 16, self.size.seconds)), own.name)
+                    theirs = checked(asyncio.run(load.drive(Road(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name)
+                    if number:
+                        rates.append(mine.rate / theirs.rate)
+                median, spread = ratio(rates)
+                detail = {"theirs calls/s": round(theirs.rate), "ours calls/s": round(mine.rate), "their version": peer.version}
+                what = f"mitmdump -s / {name}: 20 KB, plain, 16 connections"
+                self.add(Figure("peers", what, median, "x", spread, peers.REACH[name], True, detail))
+
+
+def checked(seen: Seen, who: str) -> Seen:
+    """The load, if all of it went well: a fast refusal must not pass for speed. Raises RuntimeError."""
+    if seen.errors or not (seen.calls or seen.first):
+        raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
+    return seen
+
+
+def percentile(values: list[float], q: int) -> float:
+    """The q-th percentile."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * q // 100)]
+
+
+def ratio(values: list[float]) -> tuple[float, str]:
+    """Median and quartiles of the rounds' ratios."""
+    if len(values) < 3:
+        return round(statistics.median(values), 2), f"{min(values):.2f}-{max(values):.2f}"
+    low, middle, high = statistics.quantiles(values, n=4)
+    return round(middle, 2), f"{low:.2f}-{high:.2f}"
+
+
+PARTS = ("throughput", "hooks", "first_byte", "many_streams", "capacity", "memory", "start", "queries")
+
+
+def show(figures: list[Figure], markdown: bool) -> None:
+    """The table, for people or for a document."""
+    if markdown:
+        print("| figure | value | quartiles | reach | |\n|---|---|---|---|---|")
+        for f in figures:
+            print(f"| {f.what} | {f.value:g} {f.unit} | {f.spread} | {'' if f.reach is None else f'{f.reach:g}'} | {f.verdict} |")
+        return
+    table = Table(title="sluicegate bench", title_justify="left")
+    for name in ("", "figure", "value", "quartiles", "reach", "", "detail"):
+        table.add_column(name, justify="right" if name in ("value", "reach") else "left", overflow="fold")
+    group = ""
+    for f in figures:
+        colour = {"reached": "green", "NOT reached": "red"}.get(f.verdict, "")
+        told = ", ".join(f"{k} {v}" for k, v in f.detail.items())
+        head, group = (f.group if f.group != group else ""), f.group
+        if head:
+            table.add_section()
+        reach = "" if f.reach is None else f"{f.reach:g}"
+        table.add_row(head, f.what, f"{f.value:g} {f.unit}", f.spread, reach, f"[{colour}]{f.verdict}" if colour else "", told)
+    console.print(table)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Examples: scripts/bench    scripts/bench --quick    scripts/bench --only hooks    scripts/bench --peer portkey"
+)
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of a quarter of an hour; noisier.")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help=f"Only these parts: {', '.join(PARTS)}.")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8).")] = None,
+    peer: Annotated[list[str] | None, typer.Option("--peer", help="Also compare with: litellm, portkey (installed first).")] = None,
+    output: Annotated[Path, typer.Option("--output", help="Where the results go as JSON.")] = Path("bench/results.json"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    least: Annotated[float | None, typer.Option("--least", help="Exit 1 if a throughput ratio is below this.")] = None,
+) -> None:
+    """Measure what the gateway costs, against stock mitmdump passing through, on loopback. Everything on.
+
+    Exit status: 0 measured, 1 something failed or fell below --least, 2 wrong usage.
+    """
+    for name in only or ():
+        if name not in PARTS:
+            raise typer.BadParameter(f"{name!r} is none of: {', '.join(PARTS)}", param_hint="--only")
+    for name in peer or ():
+        if name not in peers.REACH:
+            raise typer.BadParameter(f"{name!r} is none of: {', '.join(peers.REACH)}", param_hint="--peer")
+    size = QUICK if quick else FULL
+    if rounds:
+        size = Size(**(asdict(size) | {"rounds": rounds}))
+    began = time.time()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-bench-")))
+        status = stack.enter_context(console.status("starting")) if console.is_terminal else None
+        told = status.update if status else lambda text: print(text, flush=True)
+        run = Run(Field(folder, stack), size, told)
+        for part in only or (PARTS if not peer else ()):
+            getattr(run, part)()
+        run.against(peer or [])
+    show(run.figures, markdown)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), "seconds": round(time.time() - began)}
+    about |= {"python": platform.python_version(), "cores": os.cpu_count(), "rounds": size.rounds, "subjects": list(GOVERNED)}
+    figures = [asdict(f) | {"verdict": f.verdict} for f in run.figures]
+    output.write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")
+    missed = [f.what for f in run.figures if f.verdict == "NOT reached"]
+    print(f"{len(run.figures)} figures in {about['seconds']} s, written to {output}; {len(missed)} targets not reached")
+    if least is not None and any(f.group == "throughput" and f.unit == "x" and f.value < least for f in run.figures):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
