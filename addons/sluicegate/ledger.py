@@ -29,6 +29,8 @@ class Counter:
     end: int | None
     used: int = 0
     reserved: int = 0
+    before: tuple[int, int, int] | None = None
+    """``(start, end, used)`` of the window before: a clock that ran ahead may come back to it."""
 
 
 @dataclass(slots=True)
@@ -82,17 +84,35 @@ class Ledger:
             # On file before its first charge: a reservation found after a crash must find its counter and its window.
             self.dirty_counters.add(found.name)
             self.begun.add(found.name)
-        elif limit.period is not None and ((found.end is not None and now >= found.end) or now < found.start):
+        elif limit.period is not None and found.end is not None and not found.start <= now < found.end:
             start, end = window(limit.period, found.anchor, now)
-            # A clock set back must not reopen a window that was already spent: only ever roll forward.
             if start > found.start:
-                found.start, found.end, found.used = start, end, 0
-                found.reserved = sum(
-                    c.amount for r in self.open.values() for c in r.claims if c.counter == found.name and c.start == start
-                )
-                self.dirty_counters.add(found.name)
-                self.begun.add(found.name)
+                found.before = (found.start, found.end, found.used)
+                self._turn(found, start, end, 0)
+            elif start < found.start:
+                self._turn_back(found, start, end)
         return found
+
+    def _turn(self, counter: Counter, start: int, end: int | None, used: int) -> None:
+        """Put a counter into another window."""
+        counter.start, counter.end, counter.used = start, end, used
+        claims = (c for r in self.open.values() for c in r.claims if c.counter == counter.name and c.start == start)
+        counter.reserved = sum(c.amount for c in claims)
+        self.dirty_counters.add(counter.name)
+        self.begun.add(counter.name)
+
+    def _turn_back(self, counter: Counter, start: int, end: int | None) -> None:
+        """The clock has been set back. What was spent meanwhile was spent in the window it comes back to.
+
+        So a clock that runs ahead and is corrected neither gives a budget back nor shuts it until the time it showed.
+        """
+        for reservation in self.open.values():
+            for claim in reservation.claims:
+                if claim.counter == counter.name and claim.start == counter.start:
+                    claim.start = start
+                    self.dirty_open.add(reservation.call_id)
+        used, counter.before = _back_at(counter, start), None
+        self._turn(counter, start, end, used)
 
     def reserve(self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int) -> Exhausted | None:
         """Admit the call under every limit and hold its amounts, or hold nothing and name the first exhausted one.
@@ -139,8 +159,11 @@ class Ledger:
             charge = amounts[claim.unit]
             counter = self.counters.get(claim.counter)
             # The charge belongs to the window the call was admitted in; if that is over, it lives on in the records.
-            if charge and counter is not None and counter.start == claim.start:
-                counter.used += charge
+            if charge and counter is not None:
+                if counter.start == claim.start:
+                    counter.used += charge
+                elif counter.before is not None and counter.before[0] == claim.start:
+                    counter.before = (*counter.before[:2], counter.before[2] + charge)
                 self.dirty_counters.add(counter.name)
         reservation.claims = left
         if left:
@@ -176,14 +199,21 @@ class Ledger:
         start, end = window(limit.period, found.anchor if found else now, now) if limit.period else (now, None)
         if found is None:
             return 0, 0, start, end
-        if limit.period is None or start <= found.start:
+        if limit.period is None or start == found.start:
             return found.used, found.reserved, found.start, found.end
+        if start < found.start:
+            return _back_at(found, start), found.reserved, start, end
         return 0, 0, start, end
 
     def _hold(self, claim: Claim, amount: int) -> None:
         counter = self.counters.get(claim.counter)
         if counter is not None and counter.start == claim.start:
             counter.reserved += amount
+
+
+def _back_at(counter: Counter, start: int) -> int:
+    """What a counter has used once the clock has come back to the window beginning at ``start``."""
+    return counter.used + (counter.before[2] if counter.before is not None and counter.before[0] == start else 0)
 
 
 _COUNTED = frozenset({"requests", "concurrent"})

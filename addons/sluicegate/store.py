@@ -55,10 +55,11 @@ class Store:
 
     def load(self, ledger: Ledger) -> None:
         """Fill the ledger with what is on file, calls that were in flight included."""
-        for name, anchor, start, end, used in self._conn.execute(
-            "SELECT name, anchor, window_start, window_end, used FROM counters"
+        for name, anchor, start, end, used, *before in self._conn.execute(
+            "SELECT name, anchor, window_start, window_end, used, before_start, before_end, before_used FROM counters"
         ):
-            ledger.counters[name] = Counter(name, anchor, start, end, used)
+            found = ledger.counters[name] = Counter(name, anchor, start, end, used)
+            found.before = (before[0], before[1], before[2]) if before[0] is not None else None
         for call_id, at, claims, _ in self._conn.execute("SELECT call_id, at, claims, draft FROM reservations"):
             ledger.restore(Reservation(call_id, at, [Claim(*claim) for claim in orjson.loads(claims)]))
         for model, *values in self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models"):
@@ -181,9 +182,9 @@ class Store:
         counters = ledger.counters
         if ledger.dirty_counters:
             run.executemany(
-                "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (c.name, c.anchor, c.start, c.end, c.used)
+                    (c.name, c.anchor, c.start, c.end, c.used, *(c.before or (None, None, None)))
                     for c in (counters[name] for name in ledger.dirty_counters if name in counters)
                 ],
             )
@@ -256,7 +257,13 @@ def _first(db: sqlite_utils.Database) -> None:
         table.create(columns, pk=pk)
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first,)
+def _second(db: sqlite_utils.Database) -> None:
+    counters: Any = db["counters"]
+    for name in ("before_start", "before_end", "before_used"):
+        counters.add_column(name, int)
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

@@ -108,6 +108,56 @@ def test_a_clock_set_back_does_not_reopen_a_spent_window():
     assert ledger.reserve("b", [(budget, 1)], HOUR) is not None
 
 
+def test_a_clock_that_ran_ahead_gives_nothing_back_when_it_is_corrected():
+    ledger, budget = Ledger(), limit(maximum=100)
+    ledger.reserve("a", [(budget, 60)], 1)
+    ledger.settle("a", {"usd": 60})
+    ledger.reserve("flying", [(budget, 5)], 2)
+    ledger.reserve("b", [(budget, 30)], 3 * HOUR)
+    ledger.settle("b", {"usd": 30})
+    ledger.settle("flying", {"usd": 5})
+    ledger.reserve("late", [(budget, 7)], 3 * HOUR)
+    assert used(ledger, budget, 10) == (95, 7)
+    assert ledger.reserve("c", [(budget, 1)], 10) is not None
+    ledger.settle("late", {"usd": 4})
+    assert used(ledger, budget, 11) == (99, 0)
+    assert ledger.reserve("d", [(budget, 1)], 12) is None
+
+
+def test_a_clock_set_back_does_not_shut_a_short_window_for_as_long():
+    ledger, cap = Ledger(), limit("requests", 1, period="1m")
+    assert ledger.reserve("a", [(cap, 1)], 0) is None
+    for minute in range(60, 66):
+        ledger.reserve(f"ahead{minute}", [(cap, 1)], minute * 60_000)
+        ledger.settle(f"ahead{minute}", {"requests": 1})
+    assert ledger.reserve("back", [(cap, 1)], 61_000) is not None
+    assert ledger.reserve("next minute", [(cap, 1)], 121_000) is None
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(-3 * HOUR, 3 * HOUR), st.integers(0, 20), st.booleans()), max_size=25))
+def test_whatever_the_clock_does_nothing_is_charged_twice_nor_left_open(jumps):
+    ledger, budget, now, charged = Ledger(), limit(maximum=10**9), 100 * HOUR, 0
+    flying = []
+    for number, (jump, cost, wait) in enumerate(jumps):
+        now = max(HOUR, now + jump)
+        assert ledger.reserve(str(number), [(budget, cost)], now) is None
+        flying.append((str(number), cost))
+        if not wait:
+            for call, amount in flying:
+                ledger.settle(call, {"usd": amount})
+                charged += amount
+            flying = []
+        spent, reserved, start, end = ledger.usage(budget, now)
+        assert 0 <= spent <= charged
+        assert start <= now < end
+        assert reserved <= sum(amount for _, amount in flying)
+    for call, amount in flying:
+        ledger.settle(call, {"usd": amount})
+    assert ledger.usage(budget, now)[1] == 0
+    assert not ledger.open
+
+
 def test_a_zero_limit_refuses_everything():
     assert Ledger().reserve("a", [(limit(maximum=0), 0)], 0) is not None
 
