@@ -1,0 +1,5 @@
+"""The faults, a family per file; importing this enters them all."""
+
+from proving.faults import clients, machine, operators, process, upstream
+
+__all__ = ["clients", "machine", "operators", "process", "upstream"]

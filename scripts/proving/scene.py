@@ -1,0 +1,107 @@
+"""The stage of a fault: a provider that bills, gateways with folders of their own, and the check of the books after."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import PROVIDER_KEY, Gateway, policy_text
+from proving import books
+from proving.billing import Biller
+from proving.traffic import KEY, KEY_VALUE
+
+
+class Broken(Exception):
+    """A promise was not kept; the message says how."""
+
+
+class Skipped(Exception):
+    """This machine cannot stage the fault; the message says what it needs."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a fault did to people."""
+
+    saw: str
+    lost: str = "nothing"
+
+
+Act = Callable[["Scene"], Told]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One line of the table."""
+
+    family: str
+    name: str
+    promise: str
+    act: Act
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(family: str, name: str, promise: str) -> Callable[[Act], Act]:
+    """Enter a function into the table."""
+
+    def enter(act: Act) -> Act:
+        FAULTS.append(Fault(family, name, promise, act))
+        return act
+
+    return enter
+
+
+class Scene:
+    """What one fault plays on; everything it starts ends with it."""
+
+    def __init__(self, stack: contextlib.ExitStack, rounds: int, quick: bool, seed: int, progress: Callable[[str], None]) -> None:
+        self.stack, self.rounds, self.quick, self.progress = stack, rounds, quick, progress
+        self.chance = random.Random(seed)
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-chaos-")))
+        self.provider = stack.enter_context(Biller())
+        self.gateways: list[Gateway] = []
+
+    def policy(self, **changes: Any) -> str:
+        """Budgets at four levels that nobody reaches, and a virtual key with a secret value."""
+        budget = {"max_limit": 50_000, "reset_duration": "1M"}
+        key = {"id": KEY, "value": KEY_VALUE, "team_id": "team-engineering", "user_id": "alice", "budget": budget}
+        levels: dict[str, Any] = {
+            "customers": [{"id": "customer-acme", "budget": budget}],
+            "teams": [{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget}],
+            "users": [{"id": "alice", "team_id": "team-engineering", "budget": budget}],
+            "virtual_keys": [key],
+        }
+        return policy_text(self.provider.url, **(levels | changes))
+
+    def gateway(self, policy: str | None = None, *options: str, start: bool = True, **more: Any) -> Gateway:
+        """A gateway with a folder of its own."""
+        folder = self.folder / f"gateway-{len(self.gateways)}"
+        folder.mkdir()
+        made = Gateway(folder, self.policy() if policy is None else policy, *options, **more)
+        self.gateways.append(made)
+        self.stack.callback(made.stop, signal.SIGKILL)
+        return made.start() if start else made
+
+    def balance(self, gateway: Gateway, *, billed: bool = True, stop: bool = True) -> None:
+        """End the gateway and check its books. Raises Broken."""
+        if stop:
+            gateway.stop()
+        bill = self.provider.bill if billed else None
+        secrets = (PROVIDER_KEY, KEY_VALUE, gateway.token)
+        wrong = books.check(gateway.state, gateway.policy, bill, secrets, gateway.output)
+        if wrong:
+            raise Broken("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""))
+
+
+def expect(holds: bool, otherwise: str) -> None:
+    """Raise Broken with the reason unless it holds."""
+    if not holds:
+        raise Broken(otherwise)
