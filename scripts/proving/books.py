@@ -78,7 +78,10 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
         if limit.unit != "usd" or counter is None:
             continue
         column = "provider" if limit.scope_kind == "provider" else f"{limit.scope_kind}_id"
-        mine = [r for r in rows if r.get(column) == limit.scope_id and r["started_at"] >= iso(counter["window_start"])]
+        mine = [r for r in rows if r.get(column) == limit.scope_id]
+        if counter["window_start"] != counter["anchor"]:
+            # A counter's first window begins when its first call is admitted, a moment after that call has started.
+            mine = [r for r in mine if r["started_at"] >= iso(counter["window_start"])]
         if counter["window_end"] is not None:
             mine = [r for r in mine if r["started_at"] < iso(counter["window_end"])]
         total = sum(r["cost_nano"] for r in mine)
@@ -109,7 +112,7 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
         elif row["outcome"] == "completed" and not row["estimated"]:
             if row["cost_nano"] != entry.cost_nano:
                 found.append(f"{told} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
-        elif not row["estimated"] or row["cost_nano"] <= 0:
+        elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
             found.append(f"{told} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
     for row in rows:
         if row["outcome"] == "denied" and row["cost_nano"]:

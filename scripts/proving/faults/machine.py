@@ -62,24 +62,6 @@ def full(scene: Scene) -> Told:
         return Told(told(traffic.tally))
 
 
-@fault("machine", "state folder turns read-only", "calls are refused with 503 and reach no provider; writable again they pass")
-def read_only(scene: Scene) -> Told:
-    with disk(scene, "32m") as place:
-        gateway = housed(scene, place / "state")
-        with Traffic(gateway, 3) as traffic:
-            eventually(lambda: traffic.tally["200"] > 10)
-            # What is open for writing keeps a disk from being remounted, so the files themselves are made immutable.
-            files = [str(f) for f in (place / "state").iterdir() if f.name.startswith(("sluicegate.db", "audit"))]
-            if subprocess.run(["chattr", "+i", *files], capture_output=True).returncode:
-                raise Skipped("needs root and a disk that knows immutable files")
-            eventually(lambda: traffic.tally["503 gateway_error"] > 20, 15)
-            subprocess.run(["chattr", "-i", *files], check=True)
-            good = traffic.tally["200"]
-            eventually(lambda: traffic.tally["200"] > good + 5, 10)
-        scene.balance(gateway)
-        return Told(told(traffic.tally))
-
-
 @fault("machine", "started on a read-only state folder", "it exits 1 and says why")
 def started_read_only(scene: Scene) -> Told:
     with disk(scene, "32m") as place:
