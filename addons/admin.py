@@ -26,7 +26,7 @@ class Admin(Addon):
 
     def __init__(self) -> None:
         self._app: ASGIApp | None = None
-        self._credentials: dict[str, str] = {}
+        self._credentials: dict[str, list[tuple[bytes, bytes]]] = {}
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -35,7 +35,7 @@ class Admin(Addon):
         if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
             return
         flow.metadata["sluicegate"] = "admin"
-        self._credentials[flow.id] = request.headers.get("authorization", "")
+        self._credentials[flow.id] = [(n, v) for n, v in request.headers.fields if n.lower().decode("latin-1") in SECRET]
         for name in SECRET:
             request.headers.pop(name, None)
         if not self.ours(request.host_header or ""):
@@ -55,9 +55,7 @@ class Admin(Addon):
             return
         if self._app is None:
             self._app = web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem")
-        headers = list(flow.request.headers.fields)
-        if credential := self._credentials.get(flow.id):
-            headers.append((b"authorization", credential.encode("latin-1", "replace")))
+        headers = [*flow.request.headers.fields, *self._credentials.get(flow.id, ())]
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
         answer = await call(self._app, flow.request.method, flow.request.path, headers, flow.request.raw_content or b"", source, {})
         flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
@@ -66,12 +64,12 @@ class Admin(Addon):
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: answered; forget its credential."""
+        """mitmproxy: answered; forget its credentials."""
         self._credentials.pop(flow.id, None)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: broken off; forget its credential."""
+        """mitmproxy: broken off; forget its credentials."""
         self._credentials.pop(flow.id, None)
 
     def ours(self, host: str) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import html
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -18,6 +15,7 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
+from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
@@ -41,8 +39,6 @@ SAFE = {
     "referrer-policy": "no-referrer",
 }
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 def is_ours(path: str) -> bool:
     """Whether a path of our own port is administration."""
@@ -50,35 +46,10 @@ def is_ours(path: str) -> bool:
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
-def token_of(authorization: str) -> str | None:
-    """The admin token in an Authorization header: Bearer, or Basic as user admin."""
-    scheme, _, rest = authorization.strip().partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    if scheme.lower() == "basic":
-        try:
-            user, _, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, ValueError):
-            return None
-        return password if user == "admin" else None
-    return None
-
-
 def build(house: Services, ca: Path) -> Starlette:
     """The application for one gateway; ``ca`` is its certificate, public part only."""
 
-    def admin(request: Request) -> bool:
-        token = token_of(request.headers.get("authorization", ""))
-        return token is not None and house.is_admin(token)
-
-    def guarded(handler: Handler) -> Handler:
-        async def checked(request: Request) -> Response:
-            if not admin(request):
-                headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
-                return JSONResponse(_error("unauthorized", "This needs the admin token"), 401, headers)
-            return await handler(request)
-
-        return checked
+    guarded = needs("admin", "viewer", house=house)
 
     def healthy() -> bool:
         return not (house.source.error or house.store_error or house.audit_error)
@@ -101,7 +72,7 @@ def build(house: Services, ca: Path) -> Starlette:
 
     async def health(request: Request) -> Response:
         said: dict[str, object] = {"status": "ok" if healthy() else "degraded", "same-user": "cooperative"}
-        if admin(request):
+        if (caller := caller_of(request, house)) is not None and caller.role != "developer":
             policy = house.policy
             said |= {
                 "version": __version__,
@@ -127,7 +98,7 @@ def build(house: Services, ca: Path) -> Starlette:
         try:
             return Response(ca.read_bytes(), media_type="application/x-pem-file")
         except OSError:
-            return JSONResponse(_error("not_found", "There is no CA certificate yet"), 404)
+            return JSONResponse(error("not_found", "There is no CA certificate yet"), 404)
 
     async def setup(request: Request) -> Response:
         text = setup_text(f"http://{request.headers.get('host', '127.0.0.1:8080')}")
@@ -153,7 +124,7 @@ def build(house: Services, ca: Path) -> Starlette:
         return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
 
     async def nothing(_: Request) -> Response:
-        return JSONResponse(_error("not_found", "There is nothing here"), 404)
+        return JSONResponse(error("not_found", "There is nothing here"), 404)
 
     app = Starlette(
         routes=[
@@ -192,7 +163,3 @@ export HTTPS_PROXY=http://<virtual key>:@{host}
 # Shell tools that the agent runs
 export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem
 """
-
-
-def _error(kind: str, message: str) -> dict[str, object]:
-    return {"type": "error", "error": {"type": kind, "message": message}}
