@@ -171,7 +171,7 @@ def test_a_clean_stop_leaves_nothing_open_and_usage_survives(gateway, provider):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_under_a_live_stream_settles_it(gateway, provider, how):
+def test_a_stop_that_cuts_a_live_stream_settles_it(gateway, provider, how):
     held = threading.Event()
 
     def script(peer, _):
@@ -181,7 +181,7 @@ def test_a_stop_under_a_live_stream_settles_it(gateway, provider, how):
         held.wait(10)
 
     provider.script = script
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), "--set", "grace_period=1")
     body = ask(stream=True)
     with gw.raw() as client:
         client.sendall(
