@@ -11,7 +11,7 @@ import inspect
 import logging
 import types
 from collections.abc import Callable, Iterable
-from time import perf_counter_ns
+from time import perf_counter_ns as clock_ns
 from typing import Any
 
 from mitmproxy import ctx, exceptions, flow, hooks
@@ -174,12 +174,12 @@ class Remembering:
         for steps in found:
             try:
                 for hook, spent in steps:
-                    began = perf_counter_ns()
+                    began = clock_ns()
                     result = hook(*args)
                     if result is not None and inspect.isawaitable(result):
                         await result
                     if spent is not None:
-                        spent[0] += perf_counter_ns() - began
+                        spent[0] += clock_ns() - began
                         spent[1] += 1
             except exceptions.AddonHalt:
                 return

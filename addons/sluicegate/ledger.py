@@ -45,10 +45,11 @@ class Claim:
 
 @dataclass(slots=True)
 class Reservation:
-    """All that one call in flight holds."""
+    """All that one call in flight holds. ``number`` counts reservations up: a file takes what is appended fastest."""
 
     call_id: str
     at: int
+    number: int
     claims: list[Claim] = field(default_factory=list)
 
 
@@ -70,9 +71,11 @@ class Ledger:
         self.open: dict[str, Reservation] = {}
         self.dirty_counters: set[str] = set()
         self.dirty_open: set[str] = set()
-        self.closed: set[str] = set()
+        self.closed: dict[str, int] = {}
+        """Call id to number of the reservations that are over."""
         self.begun: set[str] = set()
         """Counters whose present window is not on file yet."""
+        self._number = 0
 
     def counter(self, limit: Limit, now: int) -> Counter:
         """The limit's counter, rolled into the window that contains ``now``."""
@@ -128,11 +131,10 @@ class Ledger:
             if full:
                 return Exhausted(limit, taken, amount, counter.end)
             held.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
-        reservation = self.open.setdefault(call_id, Reservation(call_id, now))
+        reservation = self.hold_open(call_id, now)
         for counter, claim in held:
             counter.reserved += claim.amount
             reservation.claims.append(claim)
-        self.dirty_open.add(call_id)
         return None
 
     def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
@@ -178,18 +180,24 @@ class Ledger:
 
     def close(self, call_id: str) -> None:
         """Forget a reservation whose claims are all settled."""
-        if self.open.pop(call_id, None) is not None:
+        reservation = self.open.pop(call_id, None)
+        if reservation is not None:
             self.dirty_open.discard(call_id)
-            self.closed.add(call_id)
+            self.closed[call_id] = reservation.number
 
-    def hold_open(self, call_id: str, now: int) -> None:
+    def hold_open(self, call_id: str, now: int) -> Reservation:
         """Keep a call on file while it is out, even if no limit applies to it."""
-        self.open.setdefault(call_id, Reservation(call_id, now))
+        found = self.open.get(call_id)
+        if found is None:
+            self._number += 1
+            found = self.open[call_id] = Reservation(call_id, now, self._number)
         self.dirty_open.add(call_id)
+        return found
 
     def restore(self, reservation: Reservation) -> None:
         """Take back a reservation as it was on file."""
         self.open[reservation.call_id] = reservation
+        self._number = max(self._number, reservation.number)
         for claim in reservation.claims:
             self._hold(claim, claim.amount)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -27,6 +27,9 @@ CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 DEFAULT_CONTEXT, DEFAULT_OUTPUT = 1_000_000, 128_000
 """Assumed of models we have no figures for: large, since they bound what a call can cost."""
 
+UNITS = 10**9
+"""Units in a nano-dollar. Sums are integers of these: twelve decimals of a price, of which the dearest have four."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -40,6 +43,13 @@ class Rates:
     since: int = 0
     until: int | None = None
     above: int = 0
+    units: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """Units per token by class, in the order of CLASSES."""
+
+    def __post_init__(self) -> None:
+        # Dollars per million tokens are a thousand nano-dollars per token.
+        units = tuple(_round(getattr(self, name) * 1000 * UNITS) for name in CLASSES)
+        object.__setattr__(self, "units", units)
 
     def times(self, factor: Decimal, *, classes: Iterable[str] = CLASSES) -> Rates:
         """The same rates with some classes multiplied."""
@@ -60,31 +70,36 @@ class Price:
 
     def at(self, at: int, prompt_tokens: int) -> Rates:
         """The rates in force at a time for a prompt of this size: the highest tier passed, the latest date begun."""
+        if len(self.rates) == 1:
+            return self.rates[0]
         live = [
             r for r in self.rates if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)
         ]
         return max(live, key=lambda r: (r.above, r.since)) if live else self.rates[0]
 
-    def cost(self, usage: Usage, at: int) -> Decimal:
-        """Nano-dollars, not yet rounded. Speed, place and tier are those the answer names."""
+    def cost(self, usage: Usage, at: int) -> int:
+        """Units, not yet rounded to nano-dollars. Speed, place and tier are those the answer names."""
         rates = self.fast if usage.speed == "fast" and self.fast is not None else self.at(at, usage.prompt_tokens)
         if usage.inference_geo == "us":
             rates = rates.times(self.us_multiplier)
         if usage.service_tier == "batch":
             rates = rates.times(Decimal("0.5"))
-        per_million = (
-            usage.input_tokens * rates.input
-            + usage.cache_write_5m_tokens * rates.cache_write_5m
-            + usage.cache_write_1h_tokens * rates.cache_write_1h
-            + usage.cache_read_tokens * rates.cache_read
-            + usage.output_tokens * rates.output
+        fresh, write_5m, write_1h, read, output = rates.units
+        return (
+            usage.input_tokens * fresh
+            + usage.cache_write_5m_tokens * write_5m
+            + usage.cache_write_1h_tokens * write_1h
+            + usage.cache_read_tokens * read
+            + usage.output_tokens * output
         )
-        # Dollars per million tokens are a thousand nano-dollars per token.
-        return per_million * 1000
 
-    def searches(self, count: int) -> Decimal:
-        """Nano-dollars for web searches, priced per thousand."""
-        return self.web_search * count * 1_000_000
+    def searches(self, count: int) -> int:
+        """Units for web searches, priced per thousand."""
+        return count * _round(self.web_search * 1_000_000 * UNITS)
+
+
+def _round(value: Decimal) -> int:
+    return int(value.to_integral_value(ROUND_HALF_UP))
 
 
 class PriceError(ValueError):
@@ -123,7 +138,7 @@ class Prices:
 
     def cost(self, usage: Usage, model: str, at: int) -> int | None:
         """Exact nano-dollars, rounded once; the served model is billed, each part by its own. None: unpriced."""
-        total = Decimal(0)
+        total = 0
         for part in usage.iterations or (usage,):
             price = self.price(part.model or usage.model or model, at)
             if price is None:
@@ -134,7 +149,7 @@ class Prices:
             if price is None:
                 return None
             total += price.searches(usage.web_search_requests)
-        return int(total.to_integral_value(ROUND_HALF_UP))
+        return _nano(total)
 
     def context_window(self, model: str, at: int) -> int:
         """Tokens the model can read at most; large where unknown."""
@@ -155,8 +170,12 @@ class Prices:
         top = Rates(*(max(getattr(r, c) for r in (*options, *([price.fast] if price.fast else ()))) for c in CLASSES))
         worst = replace(price, rates=(top.times(max(price.us_multiplier, Decimal(1))),), fast=None)
         plain = replace(usage, speed=None, inference_geo=None, service_tier=None, iterations=())
-        total = worst.cost(plain, at) + worst.searches(usage.web_search_requests)
-        return int(total.to_integral_value(ROUND_HALF_UP))
+        return _nano(worst.cost(plain, at) + worst.searches(usage.web_search_requests))
+
+
+def _nano(units: int) -> int:
+    """Nano-dollars, half a one rounded up: the one place where a cost is rounded."""
+    return (units + UNITS // 2) // UNITS
 
 
 def read_prices(data: bytes, file: str) -> tuple[Price, ...]:

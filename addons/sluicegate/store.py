@@ -60,14 +60,15 @@ class Store:
         ):
             found = ledger.counters[name] = Counter(name, anchor, start, end, used)
             found.before = (before[0], before[1], before[2]) if before[0] is not None else None
-        for call_id, at, claims, _ in self._conn.execute("SELECT call_id, at, claims, draft FROM reservations"):
-            ledger.restore(Reservation(call_id, at, [Claim(*claim) for claim in orjson.loads(claims)]))
+        for number, call_id, at, claims in self._conn.execute("SELECT number, call_id, at, claims FROM reservations"):
+            ledger.restore(Reservation(call_id, at, number, [Claim(*claim) for claim in orjson.loads(claims)]))
         for model, *values in self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models"):
             self.learned[model] = Learned(*values)
 
     def drafts(self) -> dict[str, Record]:
         """By call id, the record each open reservation would have if its call had ended when it was last written."""
-        return {i: orjson.loads(d) for i, d in self._conn.execute("SELECT call_id, draft FROM reservations")}
+        rows = self._conn.execute("SELECT call_id, draft FROM reservations")
+        return {i: dict(zip(COLUMNS, orjson.loads(d), strict=False)) for i, d in rows}
 
     def draft(self, call_id: str, record: Record) -> None:
         """What to put on record for this call, should the process die before it ends."""
@@ -163,19 +164,15 @@ class Store:
             raise StoreError(f"{self.path}: {e}") from e
 
     def _write_open(self, ledger: Ledger) -> None:
-        drafts = self._drafts
-        self._conn.executemany(
-            "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?)",
-            [
-                (
-                    r.call_id,
-                    r.at,
-                    orjson.dumps([(c.counter, c.unit, c.start, c.amount) for c in r.claims]).decode(),
-                    orjson.dumps(drafts.get(r.call_id, {})).decode(),
-                )
-                for r in (ledger.open[i] for i in ledger.dirty_open if i in ledger.open)
-            ],
-        )
+        for call_id in ledger.dirty_open:
+            held = ledger.open.get(call_id)
+            if held is None:
+                continue
+            claims = [(c.counter, c.unit, c.start, c.amount) for c in held.claims]
+            draft = self._drafts.get(call_id)
+            # The values alone, in the order of COLUMNS: a short row is written in half the time of a long one.
+            values = () if draft is None else tuple(draft.values())
+            self._conn.execute(_HOLD, (held.number, call_id, held.at, orjson.dumps(claims).decode(), orjson.dumps(values).decode()))
 
     def _write(self, ledger: Ledger) -> None:
         run = self._conn
@@ -189,7 +186,7 @@ class Store:
                 ],
             )
         if ledger.closed:
-            run.executemany("DELETE FROM reservations WHERE call_id = ?", [(i,) for i in ledger.closed])
+            run.executemany("DELETE FROM reservations WHERE number = ?", [(n,) for n in ledger.closed.values()])
         if ledger.dirty_open:
             self._write_open(ledger)
         if self.rows:
@@ -236,6 +233,7 @@ CONNECTION_COLUMNS: dict[str, type] = {
 }
 """A tunnelled or refused connection to a host that is not a provider's."""
 
+_HOLD = "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?, ?, ?)"
 _INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
 _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
 
@@ -263,7 +261,17 @@ def _second(db: sqlite_utils.Database) -> None:
         counters.add_column(name, int)
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second)
+def _third(db: sqlite_utils.Database) -> None:
+    old: Any = db["reservations"]
+    rows = [(r["call_id"], r["at"], r["claims"], orjson.loads(r["draft"])) for r in old.rows]
+    old.drop()
+    new: Any = db["reservations"]
+    new.create({"number": int, "call_id": str, "at": int, "claims": str, "draft": str}, pk="number")
+    for number, (call_id, at, claims, draft) in enumerate(rows, 1):
+        db.conn.execute(_HOLD, (number, call_id, at, claims, orjson.dumps([draft.get(c) for c in COLUMNS]).decode()))
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _third)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

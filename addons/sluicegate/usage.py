@@ -57,8 +57,8 @@ def read_ledger(path: Path) -> Ledger:
     try:
         for name, anchor, start, end, used in conn.execute("SELECT name, anchor, window_start, window_end, used FROM counters"):
             ledger.counters[name] = Counter(name, anchor, start, end, used)
-        for call_id, at, claims in conn.execute("SELECT call_id, at, claims FROM reservations"):
-            ledger.restore(Reservation(call_id, at, [Claim(*c) for c in orjson.loads(claims)]))
+        for number, call_id, at, claims in conn.execute("SELECT number, call_id, at, claims FROM reservations"):
+            ledger.restore(Reservation(call_id, at, number, [Claim(*c) for c in orjson.loads(claims)]))
     finally:
         conn.close()
     return ledger

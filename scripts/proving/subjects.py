@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from harness import PROVIDER, Gateway, eventually, policy_text
+from harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
 from proving.load import KEY, Road
 
 BIN = Path(sys.executable).parent
@@ -135,14 +135,14 @@ class Field:
             self.started[place] = self.stock(road) if name == "stock" else self.governed(name, road)
         return self.started[place]
 
-    def governed(self, name: str, road: str) -> Subject:
-        """A gateway with everything on."""
+    def governed(self, name: str, road: str, *scripts: Path) -> Subject:
+        """A gateway with everything on, and with these scripts behind it."""
         folder = self.folder / f"{name}-{road}".replace(" ", "")
         folder.mkdir()
         url = f"http://127.0.0.1:{self.plain_port}" if road == "base" else f"https://localhost:{self.tls_port}"
         options = ["-q"] if road == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
-        gateway = Gateway(folder, bench_policy(url), *options, command=command).start()
+        gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=(ADDONS / "gateway.py", *scripts)).start()
         self.stack.callback(gateway.stop)
         return Subject(name, gateway.process.pid, {road: self.road(road, gateway.port, PROVIDER, gateway.ca)}, gateway)
 

@@ -136,6 +136,29 @@ def test_images_server_tools_and_long_caches_are_noticed():
 
 
 @pytest.mark.parametrize(
+    ("content", "images", "fetched"),
+    [
+        (b'"look at https://x.example"', 0, False),
+        (b'[{"type":"text","text":"{\\"type\\":\\"url\\"} and \\"base64\\""}]', 0, False),
+        (b'[{"type":"tool_use","input":{"url":"https://x","source":{"type":"url"}}}]', 0, False),
+        (b'[{"type":"image","source":{"\\u0074ype":"\\u0075rl","url":"https://x"}}]', 0, True),
+        (b'[{"type":"document","source":{"type":"file","file_id":"f"}}]', 0, True),
+        (b'[{"type":"container_upload","file_id":"f"}]', 0, True),
+        (b'[{"type":"tool_result","content":[{"type":"image","source":{"type":"base64","data":"AAAA"}}]}]', 1, False),
+        (b'[{"type":"document","source":{"type":"content","content":[{"source":{"type":"url"}}]}}]', 0, True),
+        (b'[{"type":"search_result","source":"https://x","content":[{"type":"text","text":"t"}]}]', 0, False),
+        (b'[{"type":"web_search_tool_result","content":{"type":"web_search_tool_result_error"}}]', 0, False),
+        (b"[[7]]", 0, True),
+    ],
+)
+def test_only_what_is_really_a_source_counts_as_one(content, images, fetched):
+    tools = b'"tools":[{"name":"WebFetch","input_schema":{"properties":{"url":{"type":"string"}}}}]'
+    body = b'{"model":"m","messages":[{"role":"user","content":' + content + b"}]," + tools + b"}"
+    facts = ANTHROPIC.read_request(body, "/v1/messages")
+    assert (facts.images, facts.adds_input) == (images, fetched)
+
+
+@pytest.mark.parametrize(
     ("path", "found"),
     [
         ("/v1/messages?beta=true", ("anthropic", "/v1/messages?beta=true")),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -13,12 +12,84 @@ import orjson
 from sluicegate.call import Kind, RequestFacts, Usage
 from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
 
+_NONE = msgspec.Raw(b"")
+
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
 """Beginnings of tool types that run at the provider and add input we never see."""
 
 
-_HINTS = re.compile(rb'"(?:base64|url|file|file_id)"')
-"""Words of content that is not in the body as text: a payload, or a source the provider fetches."""
+class _Source(msgspec.Struct):
+    type: str = ""
+    data: msgspec.Raw = _NONE
+    content: str | list[_Block] | None = None
+
+
+class _Block(msgspec.Struct):
+    source: _Source | str | None = None
+    content: str | list[_Block] | _Block | None = None
+    file_id: msgspec.Raw = _NONE
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Block] | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+
+
+class _Content(msgspec.Struct):
+    messages: list[_Message] | None = None
+    system: str | list[_Block] | None = None
+    tools: list[_Tool] | None = None
+
+
+_CONTENT = msgspec.json.Decoder(_Content)
+"""Reads of a body only where content has its source, whatever its text says and however its words are escaped."""
+
+
+@dataclass(slots=True)
+class Sources:
+    """What a body holds or names besides text."""
+
+    images: int = 0
+    payload: int = 0
+    """Bytes of base64."""
+    fetched: bool = False
+    """The provider reads more than is in the body."""
+    tools: tuple[str, ...] = ()
+    """Types of the tools that are not the client's own."""
+
+    def look(self, blocks: str | list[_Block] | _Block | None) -> None:
+        """Take note of the sources in content, at any depth."""
+        if isinstance(blocks, _Block):
+            blocks = [blocks]
+        for block in blocks if isinstance(blocks, list) else ():
+            source = block.source
+            if isinstance(source, _Source):
+                if source.type == "base64":
+                    self.images += 1
+                    self.payload += max(0, len(bytes(source.data)) - 2)
+                elif source.type not in ("text", "content"):
+                    self.fetched = True
+                self.look(source.content)
+            self.fetched = self.fetched or block.file_id is not _NONE
+            self.look(block.content)
+
+
+def sources_of(body: bytes) -> Sources:
+    """The sources in a Messages body; a body of another shape may hold anything."""
+    found = Sources()
+    try:
+        content = _CONTENT.decode(body)
+        for message in content.messages or ():
+            found.look(message.content)
+        found.look(content.system)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        images, payload = media(body)
+        return Sources(images, payload, fetched=True)
+    found.tools = tuple(t.type for t in content.tools or () if t.type is not None)
+    return found
 
 
 class MessagesUsage(UsageReader):
@@ -181,23 +252,19 @@ class Anthropic:
         speed, geo = read.text("speed"), read.text("inference_geo")
         if read.problem or model is None:
             return read.problem or "no model"
-        tools = read.values.get("tools")
-        kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
-        server = [k for k in kinds if isinstance(k, str) and k.startswith(SERVER_TOOLS)]
-        # One pass for all of these words: each search of its own would cost as much as parsing the body.
-        words = set(_HINTS.findall(body))
-        images, payload = media(body) if b'"base64"' in words else (0, 0)
+        found = sources_of(body)
+        server = [t for t in found.tools if t.startswith(SERVER_TOOLS)]
         return RequestFacts(
             model=model,
             stream=stream,
             max_tokens=most,
             body_bytes=len(body),
-            text_bytes=len(body) - payload,
-            images=images,
-            adds_input=bool(server) or bool(words - {b'"base64"'}) or any(read.values.get(n) for n in ("mcp_servers", "container")),
+            text_bytes=len(body) - found.payload,
+            images=found.images,
+            adds_input=bool(server) or found.fetched or bool(read.value("mcp_servers") or read.value("container")),
             speed=speed,
             inference_geo=geo,
-            web_search=any(k.startswith("web_search") for k in server),
+            web_search=any(t.startswith("web_search") for t in server),
         )
 
     def usage_reader(self) -> UsageReader:

@@ -84,7 +84,7 @@ class OpenAI:
         if read.problem or model is None:
             return read.problem or "no model"
         images, payload = media(body)
-        tools = read.values.get("tools")
+        tools = read.value("tools")
         server = isinstance(tools, list) and any(isinstance(t, dict) and t.get("type") not in ("function", "custom") for t in tools)
         return RequestFacts(
             model=model,

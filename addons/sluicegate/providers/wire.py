@@ -87,8 +87,8 @@ def _cleaned(text: str) -> str:
 
 
 FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
-FIELDS += ("speed", "inference_geo", "mcp_servers", "container", "n")
-"""The top-level fields of a body that governance reads; all others are skipped unparsed."""
+FIELDS += ("speed", "inference_geo", "mcp_servers", "container", "n", "messages", "system", "input")
+"""The top-level fields of a body that governance reads: none of them may stand in it twice."""
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
@@ -99,15 +99,14 @@ class Body:
 
     def __init__(self, raw: bytes) -> None:
         self.problem: str | None = None
-        self.values: dict[str, Any] = {}
+        self._top: dict[str, msgspec.Raw] = {}
+        self._values: dict[str, Any] = {}
         try:
-            top = _DECODER.decode(raw)
+            self._top = _DECODER.decode(raw)
             # Parsers differ in which of two equal keys wins, so no call may have two. Where the members found fill
             # a body written without spaces to the byte, there is no room for a second; else look closely.
-            if sum(len(k) + len(v) + 4 for k, v in top.items()) + 1 != len(raw):
+            if sum(len(k) + len(v) + 4 for k, v in self._top.items()) + 1 != len(raw):
                 self._exactly(raw)
-            else:
-                self.values = {n: msgspec.json.decode(top[n]) for n in FIELDS if n in top}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Lone surrogates and other things strict parsers refuse do occur in real traffic.
             self._exactly(raw)
@@ -132,11 +131,21 @@ class Body:
         for name in FIELDS:
             if names.count(name) > 1:
                 self.problem = f"'{name}' is in the body twice"
-        self.values = {n: value[n] for n in FIELDS if n in value}
+        self._values = value
+
+    def value(self, name: str) -> Any:
+        """A field's value, parsed when it is asked for; None if it is not there."""
+        if name not in self._values and name in self._top:
+            try:
+                self._values[name] = msgspec.json.decode(self._top[name])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self.problem = self.problem or f"'{name}' cannot be read"
+                self._values[name] = None
+        return self._values.get(name)
 
     def model(self) -> str | None:
         """The model, if it is a name that can be judged."""
-        model = self.values.get("model")
+        model = self.value("model")
         if isinstance(model, str) and 0 < len(model) <= 200 and model.isprintable():
             return model
         self.problem = self.problem or NO_MODEL
@@ -144,7 +153,7 @@ class Body:
 
     def flag(self, name: str) -> bool:
         """A boolean field; anything but true, false or null is a problem, since readers would differ on it."""
-        value = self.values.get(name)
+        value = self.value(name)
         if value is None or isinstance(value, bool):
             return bool(value)
         self.problem = self.problem or f"'{name}' is neither true nor false"
@@ -152,7 +161,7 @@ class Body:
 
     def count(self, name: str) -> int | None:
         """A field that counts something."""
-        value = self.values.get(name)
+        value = self.value(name)
         if value is None:
             return None
         if isinstance(value, float) and value.is_integer():
@@ -164,7 +173,7 @@ class Body:
 
     def text(self, name: str) -> str | None:
         """A short text field."""
-        value = self.values.get(name)
+        value = self.value(name)
         if value is None or (isinstance(value, str) and len(value) <= 64):
             return value
         self.problem = self.problem or f"'{name}' is not a short text"
