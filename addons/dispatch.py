@@ -7,6 +7,7 @@ one of them changes. Order, error handling and halting stay mitmproxy's. Nothing
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 import types
@@ -91,6 +92,7 @@ class Remembering:
     def __init__(self, manager: Any, spent: dict[tuple[str, str], list[int]]) -> None:
         self.manager, self.spent = manager, spent
         self.steps: dict[str, list[list[Step]]] = {}
+        self.fields: dict[type[hooks.Hook], tuple[str, ...]] = {}
         for name in ("register", "remove", "clear"):
             setattr(manager, name, self.forgetting(getattr(manager, name)))
         manager.master.options.changed.connect(self.forget)
@@ -170,7 +172,9 @@ class Remembering:
         found = self.steps.get(event.name)
         if found is None:
             found = self.learn(event.name)
-        args = event.args() if found else ()
+        if not found:
+            return
+        args = self.arguments(event)
         for steps in found:
             try:
                 for hook, spent in steps:
@@ -186,11 +190,19 @@ class Remembering:
             except Exception:
                 as_mitmproxy_does()
 
+    def arguments(self, event: hooks.Hook) -> list[Any]:
+        """What the hook is about: its fields, whose names are looked up once per kind of hook."""
+        kind = type(event)
+        names = self.fields.get(kind)
+        if names is None:
+            names = self.fields[kind] = tuple(f.name for f in dataclasses.fields(event))  # type: ignore[arg-type]
+        return [getattr(event, name) for name in names]
+
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         """Call a hook of a flow's or connection's life, and ``update`` after it where anybody listens to that."""
         await self.trigger_event(event)
         if self.steps.get("update", True):
-            subject = event.args()[0]
+            subject = self.arguments(event)[0]
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
 

@@ -49,7 +49,7 @@ class Decoder:
         self.readable = True
         self._steps: list[_Step] = []
         self._produced = 0
-        for name in reversed([x.strip().lower() for x in content_encoding.split(",")]):
+        for name in reversed([x.strip().lower() for x in content_encoding.split(",")] if content_encoding else ()):
             if name in ("", "identity"):
                 continue
             if name in ("gzip", "x-gzip"):
