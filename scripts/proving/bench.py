@@ -25,7 +25,7 @@ from rich.table import Table
 
 from proving import history, load, peers
 from proving.load import Road, Seen
-from proving.subjects import GOVERNED, Field, seconds_to_start
+from proving.subjects import GOVERNED, STREAMING, Field, seconds_to_start
 
 KB = 1000
 console = Console(width=None if os.isatty(1) else 150)
@@ -111,19 +111,20 @@ class Run:
         for road, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
             where = "base URL" if road == "base" else "HTTPS_PROXY with TLS"
             what = f"{size // KB} KB, {'streamed' if stream else 'plain'}, {connections} connections, {where}"
-            names = ["stock", "mitmdump -s", *(["serve"] if road == "base" and not self.size.quick else [])]
+            stock = STREAMING if stream else "stock"
+            names = [stock, "mitmdump -s", *(["serve"] if road == "base" and not self.size.quick else [])]
             self.progress(f"throughput: {what}")
             found = self.turns(names, road, load.request(load.body(size, stream)), connections)
             for name in names[1:]:
-                rates = [g[0] / s[0] for g, s in zip(found[name], found["stock"], strict=True)]
-                cpu = [g[1] / s[1] for g, s in zip(found[name], found["stock"], strict=True)]
+                rates = [g[0] / s[0] for g, s in zip(found[name], found[stock], strict=True)]
+                cpu = [g[1] / s[1] for g, s in zip(found[name], found[stock], strict=True)]
                 detail = {
                     "cpu_ratio": round(statistics.median(cpu), 3),
                     **{f"{n} calls/s": round(statistics.median(r for r, _ in v)) for n, v in found.items()},
                     **{f"{n} cpu us": round(statistics.median(c for _, c in v) * 1e6) for n, v in found.items()},
                 }
                 median, spread = ratio(rates)
-                self.add(Figure("throughput", f"{name} / stock: {what}", median, "x", spread, reach, True, detail))
+                self.add(Figure("throughput", f"{name} / {stock}: {what}", median, "x", spread, reach, True, detail))
         sent = load.request(load.body(20 * KB))
         own = checked(asyncio.run(load.drive(Road(self.field.plain_port), sent, 16, 1.0)), "upstream")
         self.add(Figure("throughput", "the fake upstream itself, 20 KB, 16 connections", round(own.rate), "calls/s"))
@@ -153,7 +154,7 @@ class Run:
         """What one stream at a time waits longer for its first byte."""
         self.progress("first byte, one stream at a time")
         sent = load.request(load.body(20 * KB, stream=True))
-        waits: dict[str, list[float]] = {"stock": [], "mitmdump -s": []}
+        waits: dict[str, list[float]] = {STREAMING: [], "mitmdump -s": []}
         for number in range(self.size.rounds * 2):
             for name in waits if number % 2 else reversed(list(waits)):
                 road = self.field.subject(name).roads["base"]
@@ -171,18 +172,20 @@ class Run:
         ratios: dict[str, list[float]] = {"first byte": [], "chunk gap": []}
         last: dict[str, dict[str, float]] = {}
         for number in range(self.size.stream_rounds + 1):
-            order = ["stock", "mitmdump -s"]
+            order = [STREAMING, "mitmdump -s"]
             for name in order if number % 2 else reversed(order):
                 self.progress(f"{count} live streams, round {number} of {self.size.stream_rounds}: {name}")
                 seen = checked(asyncio.run(load.streams(self.field.subject(name).roads["base"], count, events, 50, beside)), name)
                 last[name] = {"first byte": percentile(seen.first, 99), "chunk gap": percentile(seen.gaps, 99)}
             if number:
                 for what, values in ratios.items():
-                    values.append(last["mitmdump -s"][what] / last["stock"][what])
+                    values.append(last["mitmdump -s"][what] / last[STREAMING][what])
         for what, values in ratios.items():
             median, spread = ratio(values)
             detail = {f"{n} ms, last round": round(v[what] * 1000, 1) for n, v in last.items()}
-            self.add(Figure("streams", f"{what} p99 with {count} live streams / stock", median, "x", spread, 1.0, detail=detail))
+            self.add(
+                Figure("streams", f"{what} p99 with {count} live streams / {STREAMING}", median, "x", spread, 1.0, detail=detail)
+            )
 
     def capacity(self) -> None:
         """How many live streams one process carries before chunks come late."""

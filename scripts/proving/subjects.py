@@ -24,6 +24,10 @@ from harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
 from proving.load import KEY, Road
 
 BIN = Path(sys.executable).parent
+STREAMING = "stock, streaming"
+STOCK = ("stock", STREAMING)
+"""Plain mitmdump holds an answer back until it is whole: what streams is compared with one that does not."""
+
 GOVERNED = ("mitmdump -s", "serve")
 
 
@@ -132,7 +136,7 @@ class Field:
         """A running subject, started now if this is the first to ask for it."""
         place = f"{name} {road}"
         if place not in self.started:
-            self.started[place] = self.stock(road) if name == "stock" else self.governed(name, road)
+            self.started[place] = self.stock(name, road) if name in STOCK else self.governed(name, road)
         return self.started[place]
 
     def governed(self, name: str, road: str, *scripts: Path) -> Subject:
@@ -146,9 +150,9 @@ class Field:
         self.stack.callback(gateway.stop)
         return Subject(name, gateway.process.pid, {road: self.road(road, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
-    def stock(self, road: str) -> Subject:
-        """mitmdump as it comes, passing everything through."""
-        folder = self.folder / f"stock-{road}"
+    def stock(self, name: str, road: str) -> Subject:
+        """mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
+        folder = self.folder / f"{name}-{road}".replace(" ", "-")
         folder.mkdir()
         port = free_port()
         command = [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
@@ -157,12 +161,14 @@ class Field:
             command += ["--mode", f"reverse:http://127.0.0.1:{self.plain_port}"]
         else:
             command += ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
+        if name == STREAMING:
+            command += ["-s", str(Path(__file__).with_name("streaming.py"))]
         process = subprocess.Popen(command)
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)
         ca = folder / "mitmproxy-ca-cert.pem"
         eventually(lambda: listening(port) and ca.exists(), 30)
-        return Subject("stock", process.pid, {road: self.road(road, port, "localhost", ca, self.tls_port)})
+        return Subject(name, process.pid, {road: self.road(road, port, "localhost", ca, self.tls_port)})
 
     def road(self, road: str, port: int, host: str, ca: Path, host_port: int = 443) -> Road:
         """The way in for a client."""
