@@ -130,7 +130,7 @@ def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[st
         for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
             if secret.encode() in file.read_bytes():
                 found.append(f"{file.name} holds the secret {secret[:6]}...")
-        if any(secret in line for line in lines):
-            found.append(f"the output shows the secret {secret[:6]}...")
+        if (shown := next((x for x in lines if secret in x), None)) is not None:
+            found.append(f"the output shows the secret {secret[:6]}...: {shown.replace(secret, secret[:6] + 3 * chr(46))[:300]}")
     found += [f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line]
     return found

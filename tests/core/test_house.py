@@ -92,6 +92,7 @@ def test_the_chain_is_in_order():
     names = [type(a).__name__ for a in importlib.import_module("gateway").addons]
     assert names == [
         "Guard",
+        "Redact",
         "Pace",
         "Dispatch",
         "Prune",

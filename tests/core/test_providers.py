@@ -74,11 +74,41 @@ def test_garbage_never_raises(pieces):
         Decoder("gzip, br, deflate").feed(b"".join(pieces))
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 10**30, [], {}])
-def test_absurd_counts_are_not_believed(value):
-    reader = ANTHROPIC.usage_reader()
-    reader.read_json(orjson.dumps({"usage": {"input_tokens": value if value != 10**30 else 2**62, "output_tokens": 3}}))
-    assert (reader.usage.input_tokens, reader.usage.output_tokens) == (0, 3)
+@pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 2**62, [], {}])
+@pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
+def test_absurd_counts_are_not_believed_and_not_taken_for_nothing(name, value):
+    """No usage at all rather than a part of it: then the call is charged its estimate."""
+    reported = {"input_tokens": 5, "output_tokens": 3} | {name: value}
+    plain = ANTHROPIC.usage_reader()
+    plain.read_json(orjson.dumps({"usage": reported}))
+    streamed = read(sse("x", first=reported, last={"output_tokens": 7}))
+    assert streamed.finished
+    if value is None and name != "input_tokens":
+        assert (plain.usage.input_tokens, streamed.usage.output_tokens) == (5, 7)
+    else:
+        assert (plain.usage, streamed.usage) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("provider", "body"),
+    [
+        ("openai", {"usage": {"prompt_tokens": -5, "completion_tokens": 3}}),
+        ("openai", {"usage": {"input_tokens": 5, "output_tokens": "3"}}),
+        ("gemini", {"usageMetadata": {"promptTokenCount": 1.5}}),
+        ("gemini", {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": -1}}),
+    ],
+)
+def test_absurd_counts_of_other_providers_are_not_believed_either(provider, body):
+    reader = PROVIDERS[provider].usage_reader()
+    reader.read_json(orjson.dumps(body))
+    assert reader.usage is None
+
+
+def test_a_usage_without_input_is_none():
+    for reported in ({}, {"output_tokens": 5}):
+        reader = ANTHROPIC.usage_reader()
+        reader.read_json(orjson.dumps({"usage": reported}))
+        assert reader.usage is None
 
 
 def test_delivered_text_thinking_and_tool_input_are_measured():

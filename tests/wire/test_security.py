@@ -378,6 +378,15 @@ def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
         while len(provider.seen) < 5:
             pass
     provider.script = plain()
+    for broken in (
+        f"GET / HTTP/1.1\r\nx-api-key: {secret}\r\nA: ",
+        f"x-api-key: {secret}\r\n\r\n",
+        f"GET / HTTP/1.1\r\n{secret}\r\n\r\n",
+    ):
+        with gw.raw() as conn:
+            conn.sendall(broken.encode())
+            conn.shutdown(socket.SHUT_WR)
+            receive(conn)
     replies += [gw.admin("/metrics"), gw.admin("/health"), gw.admin("/api/usage"), gw.request("GET", "/setup")]
     process = Path(f"/proc/{gw.process.pid}/cmdline").read_bytes().decode()
     token = gw.token

@@ -92,12 +92,17 @@ def sources_of(body: bytes) -> Sources:
     return found
 
 
+_COUNTS = (("input_tokens", None), ("output_tokens", 0), ("cache_read_input_tokens", 0), ("cache_creation_input_tokens", 0))
+"""What a usage is read from, and what it means if one of them is not there; without input it is no usage."""
+
+
 class MessagesUsage(UsageReader):
     """Usage of one Messages answer. Deltas are cumulative: the last value seen of each field counts."""
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[str, Any] = {}
+        self._garbled = False
         self._model: str | None = None
 
     def feed_event(self, event: str, data: bytes) -> None:
@@ -140,7 +145,9 @@ class MessagesUsage(UsageReader):
             self._model = model[:200]
         if isinstance(usage, dict):
             self._seen.update({k: v for k, v in usage.items() if v is not None})
-        self.usage = read_usage(self._seen, self._model)
+        # Counts that are no counts are not zero: better no usage at all, and the call is charged its estimate.
+        self._garbled = self._garbled or any(number(self._seen.get(name, lack)) is None for name, lack in _COUNTS)
+        self.usage = None if self._garbled else read_usage(self._seen, self._model)
 
 
 def read_usage(fields: dict[str, Any], model: str | None) -> Usage:

@@ -32,14 +32,22 @@ class GeminiUsage(UsageReader):
                 continue
             counts = piece.get("usageMetadata")
             if isinstance(counts, dict):
-                whole = number(counts.get("promptTokenCount")) or 0
-                cached = min(whole, number(counts.get("cachedContentTokenCount")) or 0)
-                output = (number(counts.get("candidatesTokenCount")) or 0) + (number(counts.get("thoughtsTokenCount")) or 0)
-                model = piece.get("modelVersion")
-                self.usage = Usage(whole - cached, output, cached, model=model if isinstance(model, str) else None)
+                self.usage = _usage(counts, piece.get("modelVersion"))
             candidates = piece.get("candidates")
             if isinstance(candidates, list):
                 self.finished = self.finished or any(isinstance(c, dict) and c.get("finishReason") for c in candidates)
+
+
+def _usage(counts: dict[str, Any], model: Any) -> Usage | None:
+    """Counts as Usage; None where they are no counts, so that the call is charged its estimate."""
+    prompt = number(counts.get("promptTokenCount"))
+    cached, answer, thoughts = (
+        number(counts.get(n, 0)) for n in ("cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+    )
+    if prompt is None or cached is None or answer is None or thoughts is None:
+        return None
+    cached = min(prompt, cached)
+    return Usage(prompt - cached, answer + thoughts, cached, model=model if isinstance(model, str) else None)
 
 
 class Gemini:

@@ -39,13 +39,18 @@ class OpenAIUsage(UsageReader):
         usage = value.get("usage") if isinstance(value, dict) else None
         if not isinstance(usage, dict):
             return
-        whole = number(usage.get("input_tokens", usage.get("prompt_tokens"))) or 0
+        whole = number(usage.get("input_tokens", usage.get("prompt_tokens")))
+        output = number(usage.get("output_tokens", usage.get("completion_tokens", 0)))
+        if whole is None or output is None:
+            # Counts that are no counts are not zero: the call is charged its estimate.
+            self.usage = None
+            return
         details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details")
         cached = min(whole, (number(details.get("cached_tokens")) or 0) if isinstance(details, dict) else 0)
         model, tier = value.get("model"), value.get("service_tier")
         self.usage = Usage(
             input_tokens=whole - cached,
-            output_tokens=number(usage.get("output_tokens", usage.get("completion_tokens"))) or 0,
+            output_tokens=output,
             cache_read_tokens=cached,
             model=model if isinstance(model, str) else None,
             service_tier=tier if isinstance(tier, str) else None,
