@@ -18,27 +18,31 @@ SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "
 """Beginnings of tool types that run at the provider and add input we never see."""
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, gc=False):
     type: str = ""
     data: msgspec.Raw = _NONE
     content: str | list[_Block] | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     source: _Source | str | None = None
     content: str | list[_Block] | _Block | None = None
     file_id: msgspec.Raw = _NONE
 
 
-class _Message(msgspec.Struct):
+_TEXT = _Block()
+"""What is read of a block that holds its own content, as nearly all do."""
+
+
+class _Message(msgspec.Struct, gc=False):
     content: str | list[_Block] | None = None
 
 
-class _Tool(msgspec.Struct):
+class _Tool(msgspec.Struct, gc=False):
     type: str | None = None
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     messages: list[_Message] | None = None
     system: str | list[_Block] | None = None
     tools: list[_Tool] | None = None
@@ -65,6 +69,8 @@ class Sources:
         if isinstance(blocks, _Block):
             blocks = [blocks]
         for block in blocks if isinstance(blocks, list) else ():
+            if block == _TEXT:
+                continue
             source = block.source
             if isinstance(source, _Source):
                 if source.type == "base64":
