@@ -1,0 +1,111 @@
+"""The proving ground in its short form: every fault once, what the gateway costs, and that broken promises show."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import PROVIDER_KEY, ROOT, policy_text
+from proving import bench, books, chaos, scene
+
+pytestmark = pytest.mark.wire
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "160"}
+    return subprocess.run([ROOT / "scripts" / name, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=600)
+
+
+def test_every_promise_is_kept(tmp_path):
+    done = script("chaos", "--quick", "--json", tmp_path / "lines.json")
+    lines = json.loads((tmp_path / "lines.json").read_text())["lines"]
+    wrong = [f"{x['family']}: {x['fault']}: {x['verdict']}: {x['lost']}{x['saw']}" for x in lines if x["verdict"] != "kept"]
+    assert wrong == []
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert {x["family"] for x in lines} == {"process", "machine", "upstream", "clients", "operators"}
+    assert f"{len(scene.FAULTS)} promises kept, 0 broken, 0 skipped" in done.stdout
+
+
+def test_a_promise_that_is_not_kept_ends_with_1_and_its_reason(monkeypatch):
+    def planted(_: scene.Scene) -> scene.Told:
+        raise scene.Broken("a call stands twice in the table")
+
+    monkeypatch.setattr(chaos, "FAULTS", [scene.Fault("process", "planted", "nothing", planted)])
+    done = CliRunner().invoke(chaos.app, ["--quick", "--markdown"])
+    assert done.exit_code == 1
+    assert "| planted | nothing |  | a call stands twice in the table | BROKEN |" in done.output
+    assert CliRunner().invoke(chaos.app, ["--only", "nothing of this name"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        ("UPDATE counters SET used = used + 1", "by its counter"),
+        ("UPDATE calls SET cost_nano = cost_nano + 1", "is charged"),
+        ("DELETE FROM calls WHERE rowid = 1", "is in audit.jsonl but not in the table"),
+        ("INSERT INTO reservations VALUES (9, 'call_x', 0, '[]', '[]')", "1 reservations are left open"),
+    ],
+)
+def test_books_that_do_not_balance_are_noticed(gateway, provider, tampering, found):
+    gw = gateway(policy_text(provider.url))
+    for _ in range(3):
+        gw.post()
+    gw.calls(3)
+    gw.stop()
+    assert books.check(gw.state, gw.policy, None, [PROVIDER_KEY], gw.output) == []
+    with sqlite3.connect(gw.state / "sluicegate.db") as conn:
+        conn.execute(tampering)
+    conn.close()
+    told = " ".join(books.check(gw.state, gw.policy, None, [PROVIDER_KEY], gw.output))
+    assert found in told or "is 1400000 in audit.jsonl" in told
+
+
+def test_a_secret_in_a_file_or_line_is_noticed(tmp_path):
+    (tmp_path / "notes").write_text("sk-secret-1")
+    assert books.leaks(tmp_path, ["sk-secret-1"], ["fine"]) == ["notes holds the secret sk-sec..."]
+    (shown,) = books.leaks(tmp_path, ["sk-secret-2"], ["oh: sk-secret-2"])
+    assert shown.endswith("oh: sk-sec...")
+    assert books.leaks(tmp_path, [], ["Traceback (most recent call last):"]) != []
+
+
+def test_what_it_costs_has_not_doubled(tmp_path):
+    """Ratios in one run with room for noise: what they are is for scripts/bench on a quiet machine to say."""
+    out = tmp_path / "results.json"
+    done = script("bench", "--quick", "--output", out, "--least", "0.7")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    figures = {f["what"]: f for f in json.loads(out.read_text())["figures"]}
+    base = figures["mitmdump -s / stock: 20 KB, plain, 16 connections, base URL"]
+    hooks = figures["CPU in all our hooks, 20 KB"]["value"]
+    assert hooks < 0.75 * base["detail"]["stock cpu us"]
+    assert figures["added first-byte time, p50"]["value"] < 5
+    assert figures["chunk gap p99 with 50 live streams / stock, streaming"]["value"] < 2.5
+    assert figures["growth from call 1000 to 3000"]["value"] < 25
+    assert figures["growth from call 500 to 1500 on one HTTP/2 connection, mitmdump -s"]["value"] < 15
+    assert all(f["value"] < 300 for f in figures.values() if f["group"] == "queries")
+
+
+def test_a_bench_below_its_floor_ends_with_1(tmp_path, monkeypatch):
+    def slow(run: bench.Run) -> None:
+        run.add(bench.Figure("throughput", "planted", 0.5, "x", "", 1.4, True))
+
+    monkeypatch.setattr(bench.Run, "throughput", slow)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))
+    options = ["--quick", "--only", "throughput", "--output", str(tmp_path / "r.json")]
+    for floor, code in ((["--least", "0.7"], 1), ([], 0)):
+        done = CliRunner().invoke(bench.app, [*options, *floor])
+        assert (done.exit_code, done.exception if code == 0 else None) == (code, None)
+        assert "1 targets not reached" in done.output
+    assert CliRunner().invoke(bench.app, ["--only", "nothing"]).exit_code == 2
+
+
+def test_the_scripts_say_what_they_do():
+    for name in ("chaos", "bench"):
+        done = script(name, "--help")
+        assert done.returncode == 0
+        assert "Examples:" in done.stdout
+        assert "Exit status:" in done.stdout
