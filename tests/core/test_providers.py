@@ -64,6 +64,19 @@ def test_one_byte_at_a_time():
     assert read([STREAM[i : i + 1] for i in range(len(STREAM))]).usage.output_tokens == 33
 
 
+LINES = ["event: a", "event:b", "data: c", "data:", "data: {}", "data: event: x", ": comment", "id: 7", "retry: 1", "", "", "event: ", "x"]
+
+
+@given(st.lists(st.lists(st.sampled_from(LINES), max_size=12), max_size=4))
+def test_whole_pieces_read_as_single_bytes_do(pieces):
+    """A piece of nothing but whole events takes a shorter way through the parser."""
+    sent = ["\n".join([*lines, "", ""]).encode() for lines in pieces]
+    whole, single = SseParser(), SseParser()
+    events = [e for piece in sent for e in whole.feed(piece)]
+    assert events == [e for byte in b"".join(sent) for e in single.feed(bytes([byte]))]
+    assert whole.flush() == single.flush()
+
+
 @given(st.lists(st.binary(max_size=60), max_size=30))
 def test_garbage_never_raises(pieces):
     for name in PROVIDERS:
