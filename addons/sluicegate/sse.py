@@ -34,8 +34,6 @@ class SseParser:
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep(chunk)
             return []
-        if chunk.endswith(b"\n\n") and not self._rest and not self._data and not self._name and b"\r" not in chunk:
-            return self._whole(chunk)
         text = self._rest + chunk
         # A carriage return at the very end may be half of a line end: wait for the other half.
         held = b"\r" if text.endswith(b"\r") else b""
@@ -48,18 +46,6 @@ class SseParser:
         events: list[Event] = []
         for line in lines:
             self._line(line, events)
-        return events
-
-    def _whole(self, chunk: bytes) -> list[Event]:
-        """The events of a piece that holds nothing but whole ones, as nearly every piece of a live stream does."""
-        events: list[Event] = []
-        for block in chunk[:-2].split(b"\n\n"):
-            name, found, data = block.partition(b"\ndata: ")
-            if found and name.startswith(b"event: ") and b"\n" not in data and b"\n" not in name:
-                events.append((name[7:].strip().decode("utf-8", "replace"), data))
-                continue
-            for line in (*block.split(b"\n"), b""):
-                self._line(line, events)
         return events
 
     def flush(self) -> list[Event]:

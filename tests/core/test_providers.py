@@ -69,7 +69,6 @@ LINES = ["event: a", "event:b", "data: c", "data:", "data: {}", "data: event: x"
 
 @given(st.lists(st.lists(st.sampled_from(LINES), max_size=12), max_size=4))
 def test_whole_pieces_read_as_single_bytes_do(pieces):
-    """A piece of nothing but whole events takes a shorter way through the parser."""
     sent = ["\n".join([*lines, "", ""]).encode() for lines in pieces]
     whole, single = SseParser(), SseParser()
     events = [e for piece in sent for e in whole.feed(piece)]
