@@ -263,8 +263,13 @@ class _Builder:
                     )
             if item.get("value") is not None and item.get("value_hash") is not None:
                 self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+        configured: set[tuple[str, str]] = set()
         for i, item in self.entries("model_configs"):
             name = item.get("provider")
+            model = (str(name or ""), str(item.get("model_name")))
+            if model in configured:
+                self.say(("model_configs", i, "model_name"), f"'{model[1]}' is here twice, and each call would be charged twice")
+            configured.add(model)
             if isinstance(name, str) and name not in PROVIDERS:
                 self.say(("model_configs", i, "provider"), f"'{name}' is no provider{_hint(name, PROVIDERS)}")
         if self.raw.get("unpriced") == "fallback" and not self.raw.get("fallback_price"):

@@ -150,6 +150,10 @@ class Policy:
         """The virtual key with this id."""
         return self.virtual_keys.get(key_id)
 
+    def has(self, kind: str, scope_id: str) -> bool:
+        """Whether the policy names this customer, team, user or project."""
+        return (kind, scope_id) in self._scopes
+
     def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
         """Who a key's calls belong to; a user header counts only where the key says it is trusted."""
         user = user_header if user_header and key.trust_user_header else key.user_id

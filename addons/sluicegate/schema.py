@@ -155,6 +155,17 @@ class Limited(Model):
     budgets: tuple[Budget, ...] = Field((), description="Several budgets with different periods.")
     rate_limit: RateLimit | None = Field(None, description="How fast it may go here.")
 
+    @model_validator(mode="after")
+    def _apart(self) -> Limited:
+        """Two budgets with the same window would be one counter, charged twice for each call."""
+        seen: set[tuple[str, str | None]] = set()
+        for budget in (*([self.budget] if self.budget else ()), *self.budgets):
+            window = (budget.reset_duration, budget.timezone if budget.calendar_aligned else None)
+            if window in seen:
+                raise ValueError(f"two budgets reset every {window[0]}; keep the smaller one, or give them different windows")
+            seen.add(window)
+        return self
+
 
 class ProviderKey(Model):
     """One key of a provider's."""
@@ -255,6 +266,9 @@ class Server(Model):
     hosts: tuple[Host, ...] = Field((), description="Names under which administration may be addressed.")
     allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
     allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
+    public_metrics: StrictBool = Field(
+        False, description="Serve /metrics without a token too, then without all that belongs to one key or one user."
+    )
 
 
 class PolicyFile(Model):

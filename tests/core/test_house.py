@@ -14,11 +14,11 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
+    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition"},
     {"providers", "schema", "estimate"},
-    {"policy", "pricing", "records"},
+    {"policy", "pricing", "records", "tally"},
     {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch"},
+    {"store", "usage", "metrics", "families", "aliases", "scrape", "simulator", "watch"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients"},
