@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from sluicegate.call import NANO
+from sluicegate.call import NANO, Reason
 from sluicegate.exposition import Labels, add, paced
 from sluicegate.policy import Limit
 from sluicegate.scrape import Scrape
@@ -20,6 +20,7 @@ def of(seen: Scrape) -> Iterator[Metric]:
     yield from _limits(seen)
     yield from _health(seen)
     yield from _hooks(seen)
+    yield from _alerts(seen)
 
 
 def _calls(seen: Scrape) -> Iterator[Metric]:
@@ -36,8 +37,9 @@ def _calls(seen: Scrape) -> Iterator[Metric]:
             add(cost, labels, tally.cost_nano / NANO)
     yield from (calls, tokens, cost)
     refusals = CounterMetricFamily("sluicegate_refusals", "Refused calls by reason.")
-    for reason, count in seen.refusals.items():
-        add(refusals, Labels({"reason": reason}), count)
+    for reason in Reason:
+        # From the start, at 0: Prometheus sees no increase in a series that begins with its first refusal.
+        add(refusals, Labels({"reason": reason.value}), seen.refusals.get(reason.value, 0))
     yield refusals
 
 
@@ -109,3 +111,16 @@ def _hooks(seen: Scrape) -> Iterator[Metric]:
         add(seconds, labels, spent / 1e9)
         add(times, labels, count)
     yield from (seconds, times)
+
+
+def _alerts(seen: Scrape) -> Iterator[Metric]:
+    families: tuple[Metric, ...] = (
+        CounterMetricFamily("sluicegate_alerts_sent", "Alerts a webhook has taken."),
+        CounterMetricFamily("sluicegate_alerts_failed", "Attempts to send an alert that failed."),
+        CounterMetricFamily("sluicegate_alerts_dropped", "Alerts given up: their window is over, or a day has passed."),
+        GaugeMetricFamily("sluicegate_alerts_pending", "Alerts not taken yet."),
+    )
+    for webhook, *counts in seen.house.notifier.counts():
+        for family, count in zip(families, counts, strict=True):
+            add(family, Labels({"webhook": webhook}), count)
+    yield from families

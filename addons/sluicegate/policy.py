@@ -29,6 +29,8 @@ class Limit:
     period: Period | None
     hard: bool
     counter: str
+    thresholds: tuple[int, ...] | None = None
+    """Percent at which an alert is sent; None: the policy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,27 @@ class FallbackPrice:
         return usage.prompt_tokens * self.input + usage.output_tokens * self.output
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent, ready to use. Neither URL nor secret shows in a repr."""
+
+    name: str
+    url: str = field(repr=False)
+    format: Literal["json", "slack"]
+    secret: str | None = field(repr=False)
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Who is told, and at which percentages of a budget."""
+
+    thresholds: tuple[int, ...]
+    webhooks: tuple[Webhook, ...]
+    variables: frozenset[str] = frozenset()
+    """Names of the environment variables that hold their URLs and secrets."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The snapshot. Everything is resolved; nothing here changes after load but caches."""
@@ -134,6 +157,7 @@ class Policy:
     audit: Literal["required", "best_effort"]
     egress: schema.Egress
     server: schema.Server
+    alerts: Alerts
     required_headers: tuple[str, ...]
     _secrets: Mapping[bytes, str] = field(repr=False)
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)

@@ -26,6 +26,7 @@ class House(Protocol):
     audit_error: str | None
     hook_time: dict[tuple[str, str], list[int]]
     keyring: Keyring
+    notifier: Any
 
     @property
     def policy(self) -> Policy:

@@ -263,7 +263,17 @@ def _second(db: sqlite_utils.Database) -> None:
         counters.add_column(name, int)
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second)
+def _alerts(db: sqlite_utils.Database) -> None:
+    alerts: Any = db["alerts"]
+    alerts.create(
+        {"alert_id": str, "webhook": str, "at": int, "resets_at": int, "body": str, "status": str, "attempts": int, "sent_at": int},
+        pk=("alert_id", "webhook"),
+    )
+    passed: Any = db["alerts_passed"]
+    passed.create({"counter": str, "window_start": int, "threshold": int}, pk=("counter", "window_start"))
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _alerts)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

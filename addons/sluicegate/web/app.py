@@ -14,7 +14,7 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
-from sluicegate.web import metrics
+from sluicegate.web import alerts, metrics
 from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
@@ -129,6 +129,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             *metrics.routes(house),
+            *alerts.routes(house),
             Route("/api/usage", guarded(usage)),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
