@@ -35,7 +35,7 @@ class Receiver:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        self.scheme = "https" if tls else "http"
+        self.scheme, self.host = ("https", "localhost") if tls else ("http", "127.0.0.1")
 
     def __enter__(self) -> Receiver:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
@@ -47,7 +47,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://localhost:{self.server.server_port}"
+        return f"{self.scheme}://{self.host}:{self.server.server_port}"
 
     def json(self) -> list[dict[str, Any]]:
         """The bodies."""
