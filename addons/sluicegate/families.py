@@ -62,13 +62,12 @@ def _limits(seen: Scrape) -> Iterator[Metric]:
     ]
     rates = [GaugeMetricFamily(f"sluicegate_rate_limit_{what}", f"Rate limit {what}.") for what in ("used", "limit")]
     for limit, used, reserved in paced(seen.limits):
-        scope = {"kind": limit.scope_kind, "id": limit.scope_id}
         if limit.unit == "usd":
-            labels = Labels(scope | {"window": window_of(limit)})
+            labels = Labels({"kind": limit.scope_kind, "id": limit.scope_id, "window": window_of(limit)})
             for family, nano in zip(budgets, (used, reserved, limit.maximum), strict=True):
                 add(family, labels, nano / NANO)
         else:
-            labels = Labels(scope | {"unit": limit.unit})
+            labels = Labels({"kind": limit.scope_kind, "id": limit.scope_id, "unit": limit.unit})
             for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                 add(family, labels, count)
     yield from (*budgets, *rates)

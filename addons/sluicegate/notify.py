@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sluicegate.alerts import GIVE_UP_AFTER, LONGEST_REST, Alert, body_of, fields_of, headers_of, passed, rest, wants
+from sluicegate.exposition import paced
 from sluicegate.ledger import Ledger
 from sluicegate.outbox import Message, Outbox, Passed
 from sluicegate.policy import Limit, Policy, Webhook
@@ -143,7 +144,7 @@ class Notifier:
             return
         marks: list[Passed] = []
         messages: list[Message] = []
-        for name in self._unseen & self._limits.keys():
+        for name in paced(self._unseen & self._limits.keys()):
             limit = self._limits[name]
             used, _, start, end = self._house.ledger.usage(limit, now)
             thresholds = policy.alerts.thresholds if limit.thresholds is None else limit.thresholds
