@@ -59,7 +59,7 @@ def paced[T](items: Iterable[T]) -> Iterator[T]:
 
 
 def text(families: Iterable[Metric]) -> bytes:
-    """The families in Prometheus's text format 0.0.4, without the ``_created`` series that nobody asks for."""
+    """The families in Prometheus's text format 0.0.4."""
     chunks: list[bytes] = []
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -73,6 +73,6 @@ def text(families: Iterable[Metric]) -> bytes:
                 labels = sample.labels
                 inside = labels.text if type(labels) is Labels else written(labels)
                 lines.append(f"{sample.name}{{{inside}}} {sample.value!r}\n" if inside else f"{sample.name} {sample.value!r}\n")
-            chunks.append("".join(lines).encode())
+            chunks.append("".join(lines).encode("utf-8", "replace"))
             time.sleep(PAUSE)
     return b"".join(chunks)

@@ -17,6 +17,9 @@ from sluicegate.tally import Tally, Timing, Who
 MOST_MODELS = 200
 """Distinct model names that get a series of their own; a client can invent names, so there must be an end."""
 
+LONGEST_MODEL = 100
+"""Characters of a model's name, for the same reason."""
+
 MOST_TALLIES = 20_000
 """Beyond this, what was counted of keys that the policy no longer has is dropped."""
 
@@ -35,7 +38,7 @@ class Metrics:
     def observe(self, record: Record) -> None:
         """Count a finished call."""
         outcome, provider = record["outcome"], record["provider"]
-        model = self._model(record["model_served"] or record["model_requested"], outcome)
+        model = self._model(record["model_requested"], record["model_served"], outcome)
         user = record["user_id"] or ""
         if user and not self._house.policy.has("user", user):
             # A header may name whom it likes; only people the policy knows get series.
@@ -98,11 +101,14 @@ class Metrics:
             refusals=dict(self.refusals),
         )
 
-    def _model(self, model: str | None, outcome: str) -> str:
+    def _model(self, asked: str | None, served: str | None, outcome: str) -> str:
+        """The label for a call's model: its name, or ``other`` where a client could have made it up without end."""
+        model = served or asked
         if model is None or model in self._models:
             return model or ""
-        # A refused call's model is whatever the client made up.
-        if outcome == "denied" or len(self._models) >= MOST_MODELS:
+        # Names that only clients have said get half of the places, so that nonsense never crowds out what is served.
+        places = MOST_MODELS if served else MOST_MODELS // 2
+        if outcome == Outcome.DENIED or len(self._models) >= places or len(model) > LONGEST_MODEL or not model.isprintable():
             return "other"
         self._models.add(model)
         return model

@@ -11,7 +11,9 @@ import logging
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
+from itertools import batched
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,9 @@ logger = logging.getLogger("sluicegate")
 
 EVERY = 1.0
 """Seconds between two looks."""
+
+CHUNK, BREATH = 50, 0.006
+"""Thresholds put on file in one transaction, and seconds between two of these, in which calls get at the database."""
 
 BATCH = 10
 """Messages a webhook gets per round at most: a flood for one is no reason for others to wait."""
@@ -142,8 +147,7 @@ class Notifier:
             self._policy = policy
         if not policy.alerts.webhooks:
             return
-        marks: list[Passed] = []
-        messages: list[Message] = []
+        found: list[tuple[Passed, list[Message]]] = []
         for name in paced(self._unseen & self._limits.keys()):
             limit = self._limits[name]
             used, _, start, end = self._house.ledger.usage(limit, now)
@@ -151,21 +155,27 @@ class Notifier:
             here, before = passed(thresholds, used, limit.maximum), self._passed.get(name, {}).get(start, 0)
             if here == before:
                 continue
-            marks.append(Passed(name, start, here))
+            messages: list[Message] = []
             # Less than before: the limit was raised or the usage reset, and what lies above may be passed again.
             if here > before:
                 alert = _alert(limit, policy.revision, now, (used, start, end), here)
-                messages += [
-                    Message(alert.alert_id, w.name, now, end, fields_of(alert)) for w in policy.alerts.webhooks if wants(w, limit)
-                ]
-        if marks:
-            outbox.put(marks, messages)
+                told = [w for w in policy.alerts.webhooks if wants(w, limit)]
+                messages = [Message(alert.alert_id, w.name, now, end, fields_of(alert)) for w in told]
+            found.append((Passed(name, start, here), messages))
+        for some in batched(found, CHUNK):
+            self._remember(outbox, some)
         self._unseen = set()
-        for mark in marks:
+
+    def _remember(self, outbox: Outbox, found: Collection[tuple[Passed, list[Message]]]) -> None:
+        messages = [m for _, mine in found for m in mine]
+        outbox.put([mark for mark, _ in found], messages)
+        for mark, _ in found:
             mine = self._passed.setdefault(mark.counter, {})
             mine[mark.window_start] = mark.threshold
             self._passed[mark.counter] = dict(sorted(mine.items())[-2:])
         self.pending += messages
+        # Calls need the database too, and try for it every few milliseconds.
+        time.sleep(BREATH)
 
     def _deliver(self, outbox: Outbox) -> None:
         """Send what is pending, a webhook's messages in their order, and each webhook for itself."""

@@ -22,17 +22,21 @@ PATIENCE = 10.0
 def post(url: str, body: bytes, headers: dict[str, str]) -> str | None:
     """None if the receiver took it (2xx), else what went wrong. No proxy is used: it could be this very gateway."""
     parts = urlsplit(url)
+    host, tls = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT, context=_trust())
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
-    watch = threading.Timer(PATIENCE, _cut, (connection,))
-    watch.daemon = True
+    connection = http.client.HTTPSConnection(host, port) if tls else http.client.HTTPConnection(host, port)
+    watch = None
     try:
-        connection.connect()
+        sock = socket.create_connection((host, port), TIMEOUT)
+        if tls:
+            sock = _trust().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        connection.sock = sock
+        watch = threading.Timer(PATIENCE, _cut, (sock,))
+        watch.daemon = True
         watch.start()
+        if isinstance(sock, ssl.SSLSocket):
+            sock.do_handshake()
         connection.request("POST", target, body, {"user-agent": f"sluicegate/{__version__}"} | headers)
         status = connection.getresponse().status
     except ssl.SSLCertVerificationError as e:
@@ -41,18 +45,18 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> str | None:
         # Its class alone: the text of some of these quotes what was sent or received.
         return f"it could not be reached ({type(e).__name__})"
     finally:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
         connection.close()
     if 200 <= status < 300:
         return None
     return f"it answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            # The plain socket's own: TLS would first want to say goodbye, to somebody who does not listen.
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+def _cut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # The plain socket's own: TLS would first want to say goodbye, to somebody who does not listen.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 @functools.cache

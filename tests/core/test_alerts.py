@@ -21,7 +21,8 @@ from sluicegate import post as post_module
 from sluicegate.alerts import GIVE_UP_AFTER, LONGEST_REST, Alert, body_of, passed, rest, text_of
 from sluicegate.call import NANO
 from sluicegate.loader import PolicyError, load
-from sluicegate.notify import BATCH, Notifier
+from sluicegate.notify import BATCH, CHUNK, Notifier
+from sluicegate.outbox import Outbox
 from sluicegate.post import post
 from sluicegate.services import Services
 from sluicegate.windows import iso
@@ -268,6 +269,19 @@ def test_a_flood_is_spread_over_rounds(house, receiver):
     assert len({m["id"] for m in receiver.json()}) == BATCH * 2
 
 
+def test_a_flood_is_put_on_file_in_pieces_so_that_calls_get_at_the_database(house, receiver, monkeypatch):
+    users = [{"id": f"user-{i}", "budget": BUDGET} for i in range(CHUNK * 2 + 1)]
+    home = house(policy({"url": receiver.url}) | {"users": users})
+    for user in users:
+        home.spend(30, "user", user["id"])
+    pieces = []
+    put = Outbox.put
+    monkeypatch.setattr(Outbox, "put", lambda self, marks, messages: pieces.append(len(marks)) or put(self, marks, messages))
+    home.step()
+    assert pieces == [CHUNK, CHUNK, 1]
+    assert len(home.services.notifier.pending) == len(users) - BATCH
+
+
 def test_nothing_is_sent_for_a_window_that_is_over_nor_for_ever(house, receiver, caplog):
     home = house(policy({"url": receiver.url}) | {"users": [{"id": "alice", "budget": BUDGET | {"reset_duration": "never"}}]})
     receiver.answers = [500] * 3
@@ -324,6 +338,8 @@ def test_a_clock_that_ran_ahead_and_is_set_right_tells_nothing_twice(house, rece
         home.now = NOW + ahead
         home.spend(15 if home.services.ledger.usage(home.services.policy.all_limits()[0], home.now)[0] < 15 else 1)
         home.step(1)
+        home.close()
+        home.open()
     assert [m["threshold"] for m in receiver.json()] == [30, 30]
 
 
@@ -371,8 +387,10 @@ def test_a_certificate_nobody_vouches_for_gets_nothing(tmp_path):
         assert receiver.got == []
 
 
-@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 2", b"no http at all\r\n\r\n"])
-def test_a_receiver_that_dawdles_or_babbles_is_left(says, monkeypatch):
+@pytest.mark.parametrize(
+    ("scheme", "says"), [("http", b""), ("http", b"HTTP/1.1 2"), ("http", b"no http at all\r\n\r\n"), ("https", b"")]
+)
+def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
     monkeypatch.setattr(post_module, "PATIENCE", 0.3)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -383,13 +401,13 @@ def test_a_receiver_that_dawdles_or_babbles_is_left(says, monkeypatch):
                 conn.sendall(says)
                 while not over.wait(0.02):
                     try:
-                        conn.sendall(b"x")
+                        conn.sendall(b"x" if scheme == "http" else b"")
                     except OSError:
                         return
 
         thread = threading.Thread(target=answer)
         thread.start()
-        why = post(f"http://127.0.0.1:{server.getsockname()[1]}/secret-path", b"{}", {})
+        why = post(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/secret-path", b"{}", {})
         over.set()
         thread.join(5)
     assert why is not None

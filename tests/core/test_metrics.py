@@ -229,10 +229,23 @@ def test_invented_models_and_users_do_not_grow_the_metrics():
             metrics.observe(record(None, "denied", reason="model_blocked", model_requested=f"made-up-{i}", user_id=f"nobody-{i}"))
         assert len(metrics.tallies) == 1
         for i in range(400):
+            metrics.observe(record(outcome="failed", status=404, model_requested=f"nonsense-{i}"))
+        assert len(metrics._models) == module.MOST_MODELS // 2
+        for i in range(400):
             metrics.observe(record(model_served=f"served-{i}"))
         assert len(metrics._models) == module.MOST_MODELS
         assert len(metrics.timings) == module.MOST_MODELS + 1
-        assert total(series(house), "sluicegate_calls_total", model="other") == 600
+        found = series(house)
+        assert total(found, "sluicegate_calls_total", model="other") == 400 + 300 + 300
+        assert total(found, "sluicegate_calls_total", model="served-99") == 1
+
+
+@pytest.mark.parametrize("model", ["\ud800", "a\nb", "x" * 1_000_000])
+def test_no_name_of_a_model_breaks_the_scrape(model):
+    with opened() as house:
+        house.metrics.observe(record(outcome="failed", status=404, model_requested=model))
+        assert len(house.metrics.render()) < 100_000
+        assert total(series(house), "sluicegate_calls_total", model="other") == 1
 
 
 def test_keys_that_are_gone_are_forgotten_once_there_are_many(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +18,10 @@ CREDENTIALS = ("authorization", "x-api-key", "x-bf-vk")
 def routes(house: Services) -> list[Route]:
     """``/metrics``."""
 
+    one_at_a_time = anyio.CapacityLimiter(1)
+
     async def answer(public: bool) -> Response:
-        body = await anyio.to_thread.run_sync(house.metrics.render, public)
+        body = await anyio.to_thread.run_sync(house.metrics.render, public, limiter=one_at_a_time)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @needs("admin", "viewer", house=house)
