@@ -24,7 +24,7 @@ def of(seen: Scrape) -> Iterator[Metric]:
     if not seen.public:
         yield from _budgets(seen, "virtual_key", "budget", "Dollars of a virtual key's budget")
     yield from _budgets(seen, "team", "team_budget", "Dollars of a team's budget")
-    yield GaugeMetricFamily("bifrost_active_requests", "Model calls in flight.", value=len(seen.house.ledger.open))
+    yield GaugeMetricFamily("bifrost_active_requests", "Model calls in flight.", value=float(len(seen.house.ledger.open)))
 
 
 def _calls(seen: Scrape) -> Iterator[Metric]:

@@ -43,7 +43,7 @@ def _escaped(value: str) -> str:
 def add(family: Metric, labels: Labels, value: float) -> None:
     """One more series of a counter or gauge. ``add_metric`` would build its labels anew each time."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
-    family.samples.append(Sample(name, labels, value))
+    family.samples.append(Sample(name, labels, float(value)))
 
 
 def paced[T](items: Iterable[T]) -> Iterator[T]:

@@ -63,11 +63,11 @@ def _limits(seen: Scrape) -> Iterator[Metric]:
     rates = [GaugeMetricFamily(f"sluicegate_rate_limit_{what}", f"Rate limit {what}.") for what in ("used", "limit")]
     for limit, used, reserved in paced(seen.limits):
         if limit.unit == "usd":
-            labels = Labels({"kind": limit.scope_kind, "id": limit.scope_id, "window": window_of(limit)})
+            labels = Labels({"id": limit.scope_id, "kind": limit.scope_kind, "window": window_of(limit)})
             for family, nano in zip(budgets, (used, reserved, limit.maximum), strict=True):
                 add(family, labels, nano / NANO)
         else:
-            labels = Labels({"kind": limit.scope_kind, "id": limit.scope_id, "unit": limit.unit})
+            labels = Labels({"id": limit.scope_id, "kind": limit.scope_kind, "unit": limit.unit})
             for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                 add(family, labels, count)
     yield from (*budgets, *rates)
@@ -85,11 +85,11 @@ def _health(seen: Scrape) -> Iterator[Metric]:
     for name, what, value in (
         ("reservations", "Calls in flight with a reservation.", len(house.ledger.open)),
         ("policy_reload_errors", "Edits of the policy that were refused since start.", house.source.reload_errors),
-        ("policy_ok", "1 while the policy on disk is in force.", int(not house.source.error)),
-        ("ledger_ok", "1 while the ledger can be written.", int(not house.store_error)),
-        ("audit_ok", "1 while records can be written.", int(not house.audit_error)),
+        ("policy_ok", "1 while the policy on disk is in force.", not house.source.error),
+        ("ledger_ok", "1 while the ledger can be written.", not house.store_error),
+        ("audit_ok", "1 while records can be written.", not house.audit_error),
     ):
-        yield GaugeMetricFamily(f"sluicegate_{name}", what, value=value)
+        yield GaugeMetricFamily(f"sluicegate_{name}", what, value=float(value))
     info = GaugeMetricFamily("sluicegate_policy_info", "The revision in force.")
     add(info, Labels({"revision": seen.policy.revision}), 1)
     yield info
@@ -98,7 +98,7 @@ def _health(seen: Scrape) -> Iterator[Metric]:
         for provider in seen.policy.providers.values():
             for key in provider.keys:
                 usable = bool(key.value) and not house.keyring.aside_until(provider, key, seen.now)
-                add(keys, Labels({"provider": provider.name, "key": key.name}), int(usable))
+                add(keys, Labels({"key": key.name, "provider": provider.name}), usable)
         yield keys
 
 

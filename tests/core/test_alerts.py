@@ -437,12 +437,12 @@ def test_metrics_say_how_each_webhook_is_doing(house, receiver):
     home.spend(30)
     home.step()
     body = home.services.metrics.render()
-    assert b'sluicegate_alerts_failed_total{webhook="hook-0"} 1\n' in body
-    assert b'sluicegate_alerts_pending{webhook="hook-0"} 1\n' in body
+    assert b'sluicegate_alerts_failed_total{webhook="hook-0"} 1.0\n' in body
+    assert b'sluicegate_alerts_pending{webhook="hook-0"} 1.0\n' in body
     home.step(5)
     body = home.services.metrics.render(public=True)
-    assert b'sluicegate_alerts_sent_total{webhook="hook-0"} 1\n' in body
-    assert b'sluicegate_alerts_pending{webhook="hook-0"} 0\n' in body
+    assert b'sluicegate_alerts_sent_total{webhook="hook-0"} 1.0\n' in body
+    assert b'sluicegate_alerts_pending{webhook="hook-0"} 0.0\n' in body
 
 
 # -- for ever and ever --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from sluicegate import store as store_module
 from sluicegate.call import NANO
 from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
@@ -134,6 +135,19 @@ def test_a_newer_database_is_refused(tmp_path):
     conn.close()
     with pytest.raises(StoreError, match="run the newer sluicegate"):
         Store(tmp_path / "sluicegate.db")
+
+
+def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._alerts)])
+        store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+        reserve(store, ledger, "a")
+        store.close()
+    store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+    store.load(ledger)
+    assert ledger.usage(BUDGET, 2000)[:2] == (0, 10)
+    assert store._conn.execute("SELECT count(*) FROM alerts, alerts_passed").fetchone() == (0,)
+    store.close()
 
 
 def test_a_line_that_could_not_be_written_is_written_with_the_next(tmp_path):
