@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from sluicegate import __version__, clients, paths
+from sluicegate import __version__, cli_alerts, clients, paths
+from sluicegate.options import JsonOption, PolicyOption, StateOption, fail
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -34,21 +35,12 @@ key_app = typer.Typer(help="Make virtual keys.", no_args_is_help=True, rich_mark
 admin_app = typer.Typer(help="The admin token and what uses it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(key_app, name="key")
 app.add_typer(admin_app, name="admin")
+app.add_typer(cli_alerts.app, name="alerts")
 
-PolicyOption = Annotated[str | None, typer.Option("--policy", help="Policy file or folder (env SLUICEGATE_POLICY).")]
-StateOption = Annotated[str | None, typer.Option("--state-dir", help="State folder (env SLUICEGATE_STATE, else ~/.sluicegate).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 GatewayOption = Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")]
 KeyOption = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say on stderr what is wrong, a line each, and exit."""
-    for line in message.splitlines():
-        print(line, file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def _version(wanted: bool) -> None:
@@ -176,7 +168,7 @@ def _secret_variables(policy: str | None) -> set[str]:
 
     loaded = load(paths.policy_path(policy, os.environ), env=os.environ, now=0)
     sources = [k.source for p in loaded.providers.values() for k in p.keys]
-    return {"SLUICEGATE_ADMIN_TOKEN", *(s[4:] for s in sources if s.startswith("env."))}
+    return {"SLUICEGATE_ADMIN_TOKEN", *(s[4:] for s in sources if s.startswith("env.")), *loaded.alerts.variables}
 
 
 def _child(command: list[str], values: dict[str, str], secret: set[str]) -> int:

@@ -76,6 +76,8 @@ class Ledger:
         self.begun: set[str] = set()
         """Counters whose present window is not on file yet."""
         self._number = 0
+        self.charged: set[str] = set()
+        """Counters that have grown since somebody last looked."""
 
     def counter(self, limit: Limit, now: int) -> Counter:
         """The limit's counter, rolled into the window that contains ``now``."""
@@ -167,6 +169,7 @@ class Ledger:
                 elif counter.before is not None and counter.before[0] == claim.start:
                     counter.before = (*counter.before[:2], counter.before[2] + charge)
                 self.dirty_counters.add(counter.name)
+                self.charged.add(counter.name)
         reservation.claims = left
         if left:
             self.dirty_open.add(call_id)

@@ -18,6 +18,7 @@ from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Unit
 from sluicegate.policy import FallbackPrice, Limit, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
 from sluicegate.providers import PROVIDERS
+from sluicegate.webhooks import alerts_of
 from sluicegate.windows import Period, parse_iso, parse_period
 from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
 
@@ -166,7 +167,7 @@ def _words(item: Any, place: Location, merged: dict[str, Any]) -> str:
 
 
 def _shown(given: Any, place: Location) -> str:
-    if place and place[-1] == "value":
+    if place and place[-1] in ("value", "url", "secret"):
         return "this value"
     if isinstance(given, dict | BaseModel):
         return "a mapping"
@@ -263,10 +264,23 @@ class _Builder:
                     )
             if item.get("value") is not None and item.get("value_hash") is not None:
                 self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+        configured: set[tuple[str, str]] = set()
         for i, item in self.entries("model_configs"):
             name = item.get("provider")
+            model = (str(name or ""), str(item.get("model_name")))
+            if model in configured:
+                self.say(("model_configs", i, "model_name"), f"'{model[1]}' is here twice, and each call would be charged twice")
+            configured.add(model)
             if isinstance(name, str) and name not in PROVIDERS:
                 self.say(("model_configs", i, "provider"), f"'{name}' is no provider{_hint(name, PROVIDERS)}")
+        alerts = self.raw.get("alerts")
+        names: set[str] = set()
+        webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
+        for i, item in enumerate(webhooks if isinstance(webhooks, list) else ()):
+            name = item.get("name") if isinstance(item, dict) else None
+            if isinstance(name, str) and name in names:
+                self.say(("alerts", "webhooks", i, "name"), f"'{name}' is here twice")
+            names.add(str(name))
         if self.raw.get("unpriced") == "fallback" and not self.raw.get("fallback_price"):
             self.say(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
 
@@ -300,6 +314,7 @@ class _Builder:
         fallback = None
         if parsed.fallback_price is not None:
             fallback = FallbackPrice(_per_token(parsed.fallback_price.input), _per_token(parsed.fallback_price.output))
+        alerts = alerts_of(parsed.alerts, self.env, self.warnings.append)
         return Policy(
             revision=revision,
             loaded_at=now,
@@ -312,6 +327,7 @@ class _Builder:
             audit=parsed.audit,
             egress=parsed.egress,
             server=parsed.server,
+            alerts=alerts,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
             _secrets=secrets,
             _scopes=scopes,
@@ -445,11 +461,11 @@ def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> t
     """The limits an entity has, budgets after rate limits."""
     found: list[Limit] = []
 
-    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False) -> None:
+    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False, thresholds: tuple[int, ...] | None = None) -> None:
         name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
         if period is not None and period.aligned:
             name += f"/aligned/{period.timezone}"
-        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name))
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, thresholds))
 
     rate = entity.rate_limit
     if rate is not None:
@@ -463,7 +479,7 @@ def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> t
             add("concurrent", rate.max_concurrent, None)
     for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
         period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
-        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard")
+        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard", budget.thresholds)
     return tuple(found)
 
 

@@ -29,6 +29,8 @@ class Limit:
     period: Period | None
     hard: bool
     counter: str
+    thresholds: tuple[int, ...] | None = None
+    """Percent at which an alert is sent; None: the policy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,27 @@ class FallbackPrice:
         return usage.prompt_tokens * self.input + usage.output_tokens * self.output
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent, ready to use. Neither URL nor secret shows in a repr."""
+
+    name: str
+    url: str = field(repr=False)
+    format: Literal["json", "slack"]
+    secret: str | None = field(repr=False)
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Who is told, and at which percentages of a budget."""
+
+    thresholds: tuple[int, ...]
+    webhooks: tuple[Webhook, ...]
+    variables: frozenset[str] = frozenset()
+    """Names of the environment variables that hold their URLs and secrets."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """The snapshot. Everything is resolved; nothing here changes after load but caches."""
@@ -134,6 +157,7 @@ class Policy:
     audit: Literal["required", "best_effort"]
     egress: schema.Egress
     server: schema.Server
+    alerts: Alerts
     required_headers: tuple[str, ...]
     _secrets: Mapping[bytes, str] = field(repr=False)
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
@@ -149,6 +173,10 @@ class Policy:
     def virtual_key(self, key_id: str) -> VirtualKey | None:
         """The virtual key with this id."""
         return self.virtual_keys.get(key_id)
+
+    def has(self, kind: str, scope_id: str) -> bool:
+        """Whether the policy names this customer, team, user or project."""
+        return (kind, scope_id) in self._scopes
 
     def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
         """Who a key's calls belong to; a user header counts only where the key says it is trusted."""

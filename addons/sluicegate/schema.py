@@ -10,6 +10,7 @@ import json
 import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
@@ -92,6 +93,29 @@ def _url(value: str) -> str:
     return value
 
 
+def _percent(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:
+        raise ValueError("a threshold is a whole number of percent from 1 to 100")
+    return value
+
+
+def _webhook_url(value: str) -> str:
+    if not value.startswith(("env.", "file:")):
+        check_webhook_url(value)
+    return value
+
+
+def check_webhook_url(value: str) -> None:
+    """Raises ValueError, without naming the URL: whoever knows a webhook's URL can post to it."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
+    except ValueError:
+        good = False
+    if not good or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("write env.NAME, file:PATH or a URL such as https://hooks.example.com/..., without user or fragment")
+
+
 def _host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
         raise ValueError("write a host name, without scheme or path")
@@ -105,6 +129,7 @@ Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int)]
 Weight = Annotated[float, BeforeValidator(_weight, json_schema_input_type=float)]
 Instant = Annotated[str, BeforeValidator(_instant, json_schema_input_type=str)]
 Host = Annotated[str, AfterValidator(_host)]
+Percent = Annotated[int, BeforeValidator(_percent, json_schema_input_type=int)]
 
 
 class Model(BaseModel):
@@ -124,6 +149,9 @@ class Budget(Model):
     )
     calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months, years of the time zone.")
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="IANA time zone for calendar_aligned.")
+    thresholds: tuple[Percent, ...] | None = Field(
+        None, description="Percent of this budget at which an alert is sent; [] for none, absent: those under alerts."
+    )
 
 
 class RateLimit(Model):
@@ -154,6 +182,17 @@ class Limited(Model):
     budget: Budget | None = Field(None, description="What may be spent here.")
     budgets: tuple[Budget, ...] = Field((), description="Several budgets with different periods.")
     rate_limit: RateLimit | None = Field(None, description="How fast it may go here.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Limited:
+        """Two budgets with the same window would be one counter, charged twice for each call."""
+        seen: set[tuple[str, str | None]] = set()
+        for budget in (*([self.budget] if self.budget else ()), *self.budgets):
+            window = (budget.reset_duration, budget.timezone if budget.calendar_aligned else None)
+            if window in seen:
+                raise ValueError(f"two budgets reset every {window[0]}; keep the smaller one, or give them different windows")
+            seen.add(window)
+        return self
 
 
 class ProviderKey(Model):
@@ -255,6 +294,32 @@ class Server(Model):
     hosts: tuple[Host, ...] = Field((), description="Names under which administration may be addressed.")
     allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
     allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
+    public_metrics: StrictBool = Field(
+        False, description="Serve /metrics without a token too, then without all that belongs to one key or one user."
+    )
+
+
+class Webhook(Model):
+    """Where alerts are sent."""
+
+    name: Id
+    url: Annotated[str, AfterValidator(_webhook_url)] = Field(
+        description="env.NAME, file:PATH, or the URL itself (warned about: who knows it can post to it).", repr=False
+    )
+    format: Literal["json", "slack"] = Field("json", description="json: every field. slack: a text, as Slack and others take it.")
+    secret: str | None = Field(
+        None, description="env.NAME, file:PATH or the secret itself: signs what is sent.", min_length=1, repr=False
+    )
+    scopes: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = Field(
+        ("*",), description="Which scopes it is told of: globs on kind/id, such as team/* or virtual_key/vk-dev-alice."
+    )
+
+
+class Alerts(Model):
+    """Who is told when a budget is being used up."""
+
+    thresholds: tuple[Percent, ...] = Field((50, 80, 95, 100), description="Percent of a budget at which an alert is sent.")
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class PolicyFile(Model):
@@ -270,6 +335,7 @@ class PolicyFile(Model):
     model_configs: tuple[ModelConfig, ...] = ()
     egress: Egress = Field(default_factory=Egress)
     server: Server = Field(default_factory=Server)
+    alerts: Alerts = Field(default_factory=Alerts)
     unpriced: Literal["deny", "fallback"] = Field("deny", description="What a model without a known price gets.")
     fallback_price: FallbackPrice | None = Field(None, description="Price for unpriced models, dollars per million tokens.")
     audit: Literal["required", "best_effort"] = Field("required", description="Refuse calls that cannot be recorded?")

@@ -22,6 +22,7 @@ from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.metrics import Metrics
+from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
@@ -86,6 +87,7 @@ class Services:
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.metrics = Metrics(self)
+        self.notifier = Notifier(self, self.store.path)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -192,6 +194,7 @@ class Services:
         """Begin watching the policy and looking after the database, each in a thread of its own."""
         self.source.start()
         self.prices.warm()
+        self.notifier.start()
         if self._housekeeper is None:
             self._housekeeper = threading.Thread(target=self._keep_house, name="sluicegate-housekeeping", daemon=True)
             self._housekeeper.start()
@@ -217,6 +220,7 @@ class Services:
             return
         self._closed.set()
         self.source.stop()
+        self.notifier.stop()
         if self._timer is not None:
             self._timer.cancel()
         try:

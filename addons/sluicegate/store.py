@@ -261,7 +261,7 @@ def _second(db: sqlite_utils.Database) -> None:
         counters.add_column(name, int)
 
 
-def _third(db: sqlite_utils.Database) -> None:
+def _numbered(db: sqlite_utils.Database) -> None:
     old: Any = db["reservations"]
     rows = [(r["call_id"], r["at"], r["claims"], orjson.loads(r["draft"])) for r in old.rows]
     old.drop()
@@ -271,7 +271,17 @@ def _third(db: sqlite_utils.Database) -> None:
         db.conn.execute(_HOLD, (number, call_id, at, claims, orjson.dumps([draft.get(c) for c in COLUMNS]).decode()))
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _third)
+def _alerts(db: sqlite_utils.Database) -> None:
+    alerts: Any = db["alerts"]
+    alerts.create(
+        {"alert_id": str, "webhook": str, "at": int, "resets_at": int, "body": str, "status": str, "attempts": int, "sent_at": int},
+        pk=("alert_id", "webhook"),
+    )
+    passed: Any = db["alerts_passed"]
+    passed.create({"counter": str, "window_start": int, "threshold": int}, pk=("counter", "window_start"))
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sluicegate.call import Reason
+from sluicegate.alerts import Alert, fields_of, headers_of
+from sluicegate.call import NANO, Reason
 from sluicegate.loader import load
-from sluicegate.metrics import Metrics
 from sluicegate.services import Services
+from sluicegate.windows import parse_iso
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,32 +28,10 @@ def house(tmp_path):
     services.close()
 
 
-def test_the_table_of_metrics_is_complete(house):
-    house.metrics.observe(
-        dict.fromkeys(("virtual_key_id", "reason", "ttft_ms"))
-        | {
-            "provider": "anthropic",
-            "model_served": "m",
-            "model_requested": "m",
-            "outcome": "completed",
-            "cost_nano": 5,
-            "latency_ms": 7,
-            "ttft_ms": 3,
-        }
-        | {"input_tokens": 1, "output_tokens": 1, "cache_read_tokens": 1, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0}
-    )
+def test_the_tables_of_metrics_name_what_there_is_and_nothing_else(house):
     names = set(re.findall(r"^# TYPE (\S+)", house.metrics.render().decode(), re.MULTILINE))
-    names = {n for n in names if not n.endswith("_created")}
     documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
     assert names == documented
-
-
-def test_invented_model_names_do_not_grow_the_metrics(house):
-    metrics = Metrics(house)
-    for i in range(400):
-        assert metrics._model(f"made-up-{i}", "denied") == "other"
-        metrics._model(f"served-{i}", "completed")
-    assert len(metrics._models) == 200
 
 
 def test_the_readme_names_every_reason_and_only_files_that_exist():
@@ -61,16 +43,50 @@ def test_the_readme_names_every_reason_and_only_files_that_exist():
         assert (ROOT / script).exists(), script
 
 
-def test_the_readmes_policy_is_one(tmp_path):
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_readmes_policies_are_ones(tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     file = tmp_path / "policy.yaml"
-    file.write_text("version: 1\nteams: [{id: team-engineering}]\n" + block)
-    assert load(file, env={}, now=0).virtual_keys["vk-dev-alice"].team_id == "team-engineering"
+    file.write_text("version: 1\nteams: [{id: team-engineering}]\n" + "".join(blocks))
+    loaded = load(file, env={"SLACK_URL": "https://hooks.example.com/a"}, now=0)
+    assert loaded.virtual_keys["vk-dev-alice"].team_id == "team-engineering"
+    assert [w.name for w in loaded.alerts.webhooks] == ["finance"]
+
+
+def test_the_page_about_alerts_says_what_is_true(tmp_path):
+    """Its policy is one, its message has the fields that are sent, its check believes what we sign and nothing else."""
+    page = (ROOT / "docs/alerts.md").read_text()
+    (policy,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "policy.yaml"
+    file.write_text("version: 1\n" + policy)
+    env = {"SLACK_URL": "https://hooks.example.com/a", "OPS_URL": "https://ops.example.com/", "OPS_SECRET": "s"}
+    loaded = load(file, env=env, now=0)
+    assert [(w.name, w.format, w.secret) for w in loaded.alerts.webhooks] == [("finance", "slack", None), ("ops", "json", "s")]
+    assert loaded.warnings == ()
+    assert [limit.thresholds for limit in loaded.all_limits()] == [(90, 100)]
+    (message,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    shown = json.loads(message)
+    alert = Alert(
+        shown["alert_id"],
+        parse_iso(shown["at"]),
+        *(shown[n] for n in ("kind", "id", "window", "enforcement", "threshold")),
+        *(int(Decimal(shown[n]) * NANO) for n in ("used_usd", "limit_usd")),
+        *(parse_iso(shown[n]) for n in ("starts_at", "resets_at")),
+        shown["policy_revision"],
+    )
+    assert fields_of(alert) == shown
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    there: dict[str, Any] = {}
+    exec(code, there)
+    header = headers_of(loaded.alerts.webhooks[1], "id", b"body", 1_000)["x-sluicegate-signature"]
+    assert there["signed"](header, b"body", "s")
+    assert not there["signed"](header, b"bodi", "s")
+    for target in re.findall(r"\]\(([^)#]+)\)", page + (ROOT / "docs/metrics.md").read_text()):
+        assert (ROOT / "docs" / target).exists(), target
 
 
 def test_nothing_tracked_names_a_machine_or_an_index():
     bad = re.compile(r"/(root|home)/[a-z]|file:///|https?://[^ ]*/simple\b|https?://registry")
-    for folder in ("addons", "policies", "scripts", "docs", ".ci"):
+    for folder in ("addons", "policies", "scripts", "docs", "deploy", ".ci"):
         for file in (ROOT / folder).rglob("*"):
-            if file.is_file() and file.suffix in (".py", ".yaml", ".md", ".json", "") and "__pycache__" not in str(file):
+            if file.is_file() and file.suffix in (".py", ".yaml", ".yml", ".md", ".json", "") and "__pycache__" not in str(file):
                 assert not bad.search(file.read_text()), file

@@ -14,14 +14,15 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
+    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post"},
     {"providers", "schema", "estimate"},
-    {"policy", "pricing", "records"},
-    {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch"},
+    {"policy", "pricing", "records", "tally"},
+    {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts"},
+    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch"},
+    {"notify"},
     {"services"},
     {"web"},
-    {"banner", "cli", "clients"},
+    {"banner", "options", "cli", "cli_alerts", "clients"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 

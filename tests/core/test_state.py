@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 
 import pytest
 
+from sluicegate import store as store_module
 from sluicegate.call import NANO
 from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
@@ -134,6 +136,36 @@ def test_a_newer_database_is_refused(tmp_path):
     conn.close()
     with pytest.raises(StoreError, match="run the newer sluicegate"):
         Store(tmp_path / "sluicegate.db")
+
+
+def test_calls_in_flight_in_an_older_file_are_settled_by_the_new_gateway(tmp_path, monkeypatch, files):
+    """Reservations had no numbers, and their drafts were objects."""
+    with monkeypatch.context() as older:
+        older.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._numbered)])
+        Store(tmp_path / "sluicegate.db").close()
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        conn.execute("INSERT INTO counters VALUES (?, 1000, 1000, NULL, 5, NULL, NULL, NULL)", (BUDGET.counter,))
+        claims = json.dumps([[BUDGET.counter, "usd", 1000, 40]])
+        draft = json.dumps({"cost_nano": 40, "id": "call_old", "outcome": "interrupted"})
+        conn.execute("INSERT INTO reservations VALUES ('call_old', 1000, ?, ?)", (claims, draft))
+    conn.close()
+    store, journal, ledger = files()
+    assert recover(store, journal, ledger)["interrupted"] == 1
+    assert ledger.usage(BUDGET, 2000)[:2] == (45, 0)
+    assert [(r["id"], r["cost_nano"]) for r in journal.since(0)] == [("call_old", 40)]
+
+
+def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._alerts)])
+        store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+        reserve(store, ledger, "a")
+        store.close()
+    store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+    store.load(ledger)
+    assert ledger.usage(BUDGET, 2000)[:2] == (0, 10)
+    assert store._conn.execute("SELECT count(*) FROM alerts, alerts_passed").fetchone() == (0,)
+    store.close()
 
 
 def test_a_line_that_could_not_be_written_is_written_with_the_next(tmp_path):

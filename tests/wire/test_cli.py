@@ -38,6 +38,8 @@ def test_help_names_every_command_and_each_has_an_example():
         ["key", "hash"],
         ["admin", "token"],
         ["admin", "curl-setup"],
+        ["alerts", "test"],
+        ["alerts", "list"],
     ]
     docs = (ROOT / "docs/cli.md").read_text()
     for command in commands:
@@ -109,12 +111,13 @@ def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp
 
 def test_run_keeps_the_gateways_secrets_from_the_command(tmp_path, provider):
     policy = tmp_path / "policy.yaml"
-    policy.write_text(policy_text(provider.url))
+    webhook = {"name": "ops", "url": "env.HOOK", "secret": "env.SIGN"}
+    policy.write_text(policy_text(provider.url, alerts={"webhooks": [webhook]}))
     secrets = {"PROVIDER_KEY": "sk-real", "SLUICEGATE_ADMIN_TOKEN": "sk-admin", "HARMLESS": "stays"}
+    secrets |= {"HOOK": "http://127.0.0.1:9/sk-hook", "SIGN": "sk-sign"}
     done = cli("run", "--policy", policy, "--state-dir", tmp_path / "state", "--key", VK, "--", "env", home=tmp_path, **secrets)
     assert "HARMLESS=stays" in done.stdout
-    assert "sk-real" not in done.stdout
-    assert "sk-admin" not in done.stdout
+    assert not [s for s in ("sk-real", "sk-admin", "sk-hook", "sk-sign") if s in done.stdout]
 
 
 def test_env_and_curl_setup(gateway, tmp_path):

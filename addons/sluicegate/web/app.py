@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -15,6 +14,7 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
+from sluicegate.web import alerts, metrics
 from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
@@ -106,10 +106,6 @@ def build(house: Services, ca: Path) -> Starlette:
             return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
         return PlainTextResponse(text)
 
-    async def metrics(_: Request) -> Response:
-        body = await anyio.to_thread.run_sync(house.metrics.render)
-        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
-
     async def usage(_: Request) -> Response:
         return JSONResponse({"usage": usage_rows(house.policy, house.ledger, house.clock())})
 
@@ -132,7 +128,8 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/ready", ready),
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
-            Route("/metrics", guarded(metrics)),
+            *metrics.routes(house),
+            *alerts.routes(house),
             Route("/api/usage", guarded(usage)),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
