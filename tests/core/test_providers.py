@@ -64,7 +64,21 @@ def test_one_byte_at_a_time():
     assert read([STREAM[i : i + 1] for i in range(len(STREAM))]).usage.output_tokens == 33
 
 
-LINES = ["event: a", "event:b", "data: c", "data:", "data: {}", "data: event: x", ": comment", "id: 7", "retry: 1", "", "", "event: ", "x"]
+LINES = [
+    "event: a",
+    "event:b",
+    "data: c",
+    "data:",
+    "data: {}",
+    "data: event: x",
+    ": comment",
+    "id: 7",
+    "retry: 1",
+    "",
+    "",
+    "event: ",
+    "x",
+]
 
 
 @given(st.lists(st.lists(st.sampled_from(LINES), max_size=12), max_size=4))
