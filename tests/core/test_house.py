@@ -18,7 +18,7 @@ FLOORS = [
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records"},
     {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch", "rehearsal"},
+    {"store", "usage", "metrics", "simulator", "watch", "rehearsal", "live"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients"},
@@ -106,4 +106,5 @@ def test_the_chain_is_in_order():
         "Budget",
         "Keys",
         "Audit",
+        "Live",
     ]
