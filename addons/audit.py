@@ -46,6 +46,7 @@ class Audit(Addon):
         if call.deny is not None and flow.response is not None:
             call.response_bytes = len(flow.response.raw_content or b"")
         record = record_of(call, house.clock())
+        call.record = record
         house.record(record)
         house.metrics.observe(record)
         house.flush_soon()

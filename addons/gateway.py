@@ -16,6 +16,7 @@ from guard import Guard
 from identity import Identity
 from keys import Keys
 from lastgate import LastGate
+from live import Live
 from meter import Meter
 from pace import Pace
 from prune import Prune
@@ -37,5 +38,6 @@ addons = [
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved
     Budget(),  # the last check, and the one that puts the call on disk
     Keys(),  # after every check, so that no refused call ever carries a provider key
-    Audit(),  # last: it sees what all the others made of the call
+    Audit(),  # sees what all the others made of the call
+    Live(),  # last: what it tells is on record
 ]

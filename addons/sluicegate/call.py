@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sluicegate.policy import ProviderKey
@@ -172,6 +172,8 @@ class Call:
     cost_nano: int = 0
     settled: bool = False
     recorded: bool = False
+    record: dict[str, Any] | None = None
+    """What was put on record, for whoever comes behind audit."""
     outcome: Outcome | None = None
     status: int | None = None
     first_byte_at: int | None = None

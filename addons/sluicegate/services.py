@@ -21,6 +21,7 @@ from sluicegate.call import Outcome
 from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
+from sluicegate.live import Live
 from sluicegate.metrics import Metrics
 from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
@@ -86,6 +87,7 @@ class Services:
         """Told to stop: nothing new is begun."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
+        self.live = Live()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self._timer: asyncio.TimerHandle | None = None

@@ -18,7 +18,7 @@ FLOORS = [
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts"},
-    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch"},
+    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live"},
     {"notify"},
     {"services"},
     {"web"},
@@ -107,4 +107,5 @@ def test_the_chain_is_in_order():
         "Budget",
         "Keys",
         "Audit",
+        "Live",
     ]
