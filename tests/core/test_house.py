@@ -15,13 +15,13 @@ CORE = ADDONS / "sluicegate"
 
 FLOORS = [
     {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
-    {"providers", "schema", "estimate"},
-    {"policy", "pricing", "records"},
-    {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch"},
+    {"providers", "schema", "estimate", "explain", "yamledit"},
+    {"policy", "pricing", "records", "entities"},
+    {"refusals", "ledger", "loader", "journal", "keyring", "edit", "actions", "trail"},
+    {"store", "usage", "metrics", "simulator", "watch", "editor", "views"},
     {"services"},
     {"web"},
-    {"banner", "cli", "clients"},
+    {"banner", "cli", "clients", "commands"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 
