@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
@@ -97,7 +98,7 @@ class Draft:
 
     def put(self, kind: Kind, name: str, fields: Fields, *, create_teams: bool = False) -> Entry:
         """Change the entity with this id, or make it. Raises EditError naming the field that is wrong."""
-        fields = self._referring(fields, create_teams)
+        fields = self._referring(_exact(fields), create_teams)
         entry = self.entries(kind).get(name)
         if entry is None:
             entry = self.entries(kind)[name] = Entry(kind, name, None, None, None, None)
@@ -169,6 +170,15 @@ def is_id(called: str) -> bool:
     return not any(field == "id" for field, _ in problems(KINDS["teams"], {"id": called}))
 
 
+def _exact(value: Any) -> Any:
+    """The same values as a policy file would give them: decimals instead of binary fractions, lists."""
+    if isinstance(value, Mapping):
+        return {k: _exact(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_exact(v) for v in value]
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
 def merged(present: Fields, fields: Fields) -> Value:
     """``present`` with ``fields`` changed: absent stays, null goes, limits field by field, provider keys by name."""
     after = dict(present)
@@ -181,10 +191,8 @@ def merged(present: Fields, fields: Fields) -> Value:
                 after[name] = part
             else:
                 after.pop(name, None)
-        elif name == "keys" and isinstance(value, list | tuple):
+        elif name == "keys" and isinstance(value, list):
             after[name] = _keys(present.get(name) or (), value)
-        elif isinstance(value, tuple):
-            after[name] = list(value)
         else:
             after[name] = value
     return after

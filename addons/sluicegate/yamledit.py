@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -59,7 +60,9 @@ def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, D
         read = parse(fresh.encode(), doc.file)
         if not read.problems and read.value == meant:
             return fresh, read
-    raise Unwritable(f"{doc.file} is laid out in a way that cannot be changed by a program; edit it by hand")
+    raise Unwritable(
+        f"{doc.file} is laid out so that a program cannot change it and keep its comments and meaning: edit it by hand"
+    )
 
 
 def _meant(value: dict[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
@@ -116,7 +119,9 @@ def _spliced(doc: Document, text: str, changes: Sequence[Change]) -> str:
             cuts += _item_cuts(lines, items, held, mine)
     for start, end, fresh in sorted(cuts, key=lambda c: c[:2], reverse=True):
         lines[start:end] = fresh
-    return "\n".join([*lines, *tail]) + "\n"
+    end = len(lines) - (lines[-1:] == ["..."])
+    lines[end:end] = tail
+    return "\n".join(lines) + "\n"
 
 
 def _items(doc: Document, lines: list[str], name: str, start: int, end: int) -> list[tuple[int, int]] | None:
@@ -195,8 +200,8 @@ def _section(name: str, held: Any, lines: list[str], changes: Sequence[Change]) 
         found = re.match(r"[\w'\"]+ *:", lines[0])
         if found is None:
             raise Unwritable
-        comments = [x for x in lines[1:] if x.lstrip().startswith("#")]
-        return [f"{found[0]} {'{}' if isinstance(meant[name], dict) else '[]'}", *comments]
+        first = f"{found[0]} {'{}' if isinstance(meant[name], dict) else '[]'}"
+        return [" ".join([first, *_comments(lines[:1])]), *(x for x in lines[1:] if x.lstrip().startswith("#"))]
     if not held:
         return _new_section(name, changes)
     yaml = _yaml(lines)
@@ -204,7 +209,19 @@ def _section(name: str, held: Any, lines: list[str], changes: Sequence[Change]) 
     if not isinstance(node, dict) or list(node) != [name]:
         raise Unwritable
     _assigned(node, {name: held}, meant)
-    return _dumped(yaml, node).rstrip("\n").split("\n")
+    fresh = _dumped(yaml, node).rstrip("\n").split("\n")
+    _keeps_comments(lines, fresh)
+    return fresh
+
+
+def _comments(lines: Iterable[str]) -> list[str]:
+    return [found[0].strip() for x in lines if (found := re.search(r"(^|\s)#.*", x))]
+
+
+def _keeps_comments(lines: Sequence[str], fresh: Sequence[str]) -> None:
+    """ruamel has no place for a comment inside a list it writes on one line. Raises Unwritable."""
+    if Counter(_comments(lines)) - Counter(_comments(fresh)):
+        raise Unwritable
 
 
 def _new_section(name: str, changes: Sequence[Change]) -> list[str]:
@@ -240,7 +257,9 @@ def _whole(text: str, present: dict[str, Any], meant: dict[str, Any]) -> str:
     yaml = _yaml(text.split("\n"))
     node = yaml.load(text)
     _assigned(node, present, meant)
-    return _dumped(yaml, node)
+    fresh = _dumped(yaml, node)
+    _keeps_comments(text.split("\n"), fresh.split("\n"))
+    return fresh
 
 
 # -- ruamel -----------------------------------------------------------------------------------------------------------
