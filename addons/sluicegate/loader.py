@@ -222,6 +222,8 @@ class _Builder:
         operators: dict[bytes, Operator] = {}
         for i, operator in enumerate(parsed.operators):
             token = bytes.fromhex(operator.token_hash.removeprefix("sha256:"))
+            if operator.id == "admin":
+                self.say(("operators", i, "id"), "'admin' is who has the admin token; give the operator another id")
             if other := operators.get(token) or secrets.get(token):
                 self.say(("operators", i, "token_hash"), f"'{operator.id}' has the same token as '{other.id}'")
             operators[token] = Operator(operator.id, operator.role)

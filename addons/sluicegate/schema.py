@@ -45,6 +45,8 @@ def _money(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value() and value < 1 << 53:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("write a whole number")
     if not 0 <= value < 1 << 53:

@@ -13,6 +13,7 @@ from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.loader import limits_of
 from sluicegate.policy import Limit, Policy, VirtualKey
+from sluicegate.providers import PROVIDERS
 from sluicegate.windows import iso
 
 View = dict[str, Any]
@@ -83,7 +84,7 @@ def provider(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
         )
     return {
         "name": name,
-        "base_url": live.base_url,
+        "base_url": (written.base_url if written else None) or PROVIDERS[name].base_url,
         "hosts": list(written.hosts) if written else [],
         "simulate": live.simulate,
         "keys": keys,

@@ -101,7 +101,9 @@ def test_a_dry_run_checks_and_writes_nothing(make, trail):
 
 def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_field(make, trail):
     editor = make()
-    with pytest.raises(EditError, match=r"^provider_configs\[0\].provider: 'antropic' is no provider \(did you mean anthropic") as caught:
+    with pytest.raises(
+        EditError, match=r"^provider_configs\[0\].provider: 'antropic' is no provider \(did you mean anthropic"
+    ) as caught:
         editor.change(put(KEYS, "k", provider_configs=[{"provider": "antropic"}]), who="dana", action="update")
     assert caught.value.field == "provider_configs[0].provider"
     with pytest.raises(EditError, match="'k2' has the same value as 'k'") as caught:
@@ -222,7 +224,9 @@ def test_the_trail_is_read_in_pages_and_filtered(make, trail):
 
 
 def test_a_folder_is_changed_where_the_entity_is(make):
-    editor = make({"a.yaml": "version: 1\n", "b.yaml": "teams:\n- {id: t}\n", "c.yaml": "# keys\nvirtual_keys:\n- {id: k, team_id: t}\n"})
+    editor = make(
+        {"a.yaml": "version: 1\n", "b.yaml": "teams:\n- {id: t}\n", "c.yaml": "# keys\nvirtual_keys:\n- {id: k, team_id: t}\n"}
+    )
     editor.change(put(KEYS, "k2", team_id="t2"), who="dana", action="update")
     editor.change(put(KINDS["users"], "u"), who="dana", action="update")
     read = {p.name: p.read_text() for p in editor.source.path.iterdir()}

@@ -15,6 +15,9 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
+from sluicegate.web import governance, providers, quota, record
+from sluicegate.web.api import mount
+from sluicegate.web.openapi import document
 from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
@@ -29,6 +32,7 @@ PREFIXES = (
     "/api/providers",
     "/api/alerts",
     "/api/usage",
+    "/api/audit",
     "/api/openapi.json",
 )
 
@@ -110,9 +114,6 @@ def build(house: Services, ca: Path) -> Starlette:
         body = await anyio.to_thread.run_sync(house.metrics.render)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    async def usage(_: Request) -> Response:
-        return JSONResponse({"usage": usage_rows(house.policy, house.ledger, house.clock())})
-
     async def overview(_: Request) -> Response:
         rows = "".join(
             f"<tr><td>{html.escape(r['kind'])} {html.escape(r['id'])}<td>{html.escape(r['window'] or '')}"
@@ -126,6 +127,10 @@ def build(house: Services, ca: Path) -> Starlette:
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
+
+    rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
     app = Starlette(
         routes=[
             Route("/health", health),
@@ -133,7 +138,8 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             Route("/metrics", guarded(metrics)),
-            Route("/api/usage", guarded(usage)),
+            *rooms,
+            Route("/api/openapi.json", guarded(openapi)),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ]
