@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate import edit, trail, yamledit
+from sluicegate.calm import calm
 from sluicegate.edit import Draft, EditError
 from sluicegate.loader import PolicyError, assemble, policy_files, revision_of
 from sluicegate.policy import Policy
@@ -94,7 +95,7 @@ class Editor:
         ``if_match`` is asked whether the change fits the present revision; without ``write`` everything is checked and
         nothing done. Raises EditError, Stale, NotWritable, PolicyBusy or TrailError, and then nothing was changed.
         """
-        with self._alone():
+        with self._alone(), calm():
             for _ in range(TRIES):
                 files = self._read()
                 if not if_match(files.revision):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sluicegate.calm import calm
 from sluicegate.loader import PolicyError, load, policy_files
 from sluicegate.policy import Policy
 from sluicegate.yamlfile import Problem
@@ -51,7 +52,7 @@ class PolicySource:
 
     def reload(self) -> bool:
         """Read again; True if a new policy is in force now, False if the last good one stays."""
-        with self.lock:
+        with self.lock, calm():
             return self._reload()
 
     def adopt(self, fresh: Policy, seen: Signature) -> None:

@@ -14,7 +14,7 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
+    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode"},
     {"providers", "schema", "estimate", "explain", "yamledit"},
     {"policy", "pricing", "records", "entities"},
     {"refusals", "ledger", "loader", "journal", "keyring", "edit", "actions", "trail"},

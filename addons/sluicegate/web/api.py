@@ -206,8 +206,7 @@ def _refusing(refusal: Refusal) -> Response:
     said: dict[str, Any] = {"type": refusal.kind, "message": str(refusal)}
     if refusal.field is not None:
         said["field"] = refusal.field
-    revision = refusal.more.pop("revision", None)
-    return _json({"type": "error", "error": said | refusal.more}, refusal.status, _tagged(revision))
+    return _json({"type": "error", "error": said | refusal.more}, refusal.status, _tagged(refusal.more.get("revision")))
 
 
 def _json(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
