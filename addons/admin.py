@@ -45,7 +45,7 @@ class Admin(Addon):
             origin = request.headers.get("origin")
             if not same or (origin is not None and origin != f"http://{request.host_header}"):
                 self.refuse(flow, 403, "Writes from another origin are refused")
-            elif not request.headers.get("content-type", "").startswith("application/json"):
+            elif sends_other_than_json(request):
                 self.refuse(flow, 415, "Writes are application/json")
 
     @enforcing
@@ -57,7 +57,9 @@ class Admin(Addon):
             self._app = web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem")
         headers = [*flow.request.headers.fields, *self._credentials.get(flow.id, ())]
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
-        answer = await call(self._app, flow.request.method, flow.request.path, headers, flow.request.raw_content or b"", source, {})
+        # A body may hold a provider's key; like the credentials it is nobody's to print or save.
+        body, flow.request.raw_content = flow.request.raw_content or b"", b""
+        answer = await call(self._app, flow.request.method, flow.request.path, headers, body, source, {})
         flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
         for name, value in web.SAFE.items():
             flow.response.headers.setdefault(name, value)
@@ -82,6 +84,13 @@ class Admin(Addon):
         """Answer an administrative request that may not be served."""
         body = b'{"type":"error","error":{"type":"forbidden","message":"' + message.encode() + b'"}}'
         flow.response = http.Response.make(status, body, {"content-type": "application/json", **web.SAFE})
+
+
+def sends_other_than_json(request: http.Request) -> bool:
+    """Whether a write's body is something a form of another site could send; deleting takes no body."""
+    length = request.headers.get("content-length", "0")
+    bare = request.method == "DELETE" and length == "0" and "transfer-encoding" not in request.headers
+    return not bare and not request.headers.get("content-type", "").startswith("application/json")
 
 
 addons = [Admin()]

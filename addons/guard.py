@@ -123,6 +123,7 @@ class Guard(Addon):
         """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
         own = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
         beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normal(h)) and h != "localhost"]
+        services().exposed = bool(beyond)
         if not beyond:
             return
         where = beyond[0] or "every interface"

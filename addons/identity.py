@@ -138,8 +138,8 @@ class Identity(Addon):
         call.policy = policy
         key, given = find_key(named, policy)
         if key is None and link.key is not None:
-            # The connection's credential, looked up again: the key may have been changed since the CONNECT.
-            key, given = policy.virtual_key(link.key.id), True
+            # The connection's credential, looked up again: key or value may have been changed since the CONNECT.
+            key, given = policy.key_of(link.key.digest), True
         missing = [h for h in policy.required_headers if not any(named.get(h.lower(), ()))]
         strip(headers)
         now = house.clock()

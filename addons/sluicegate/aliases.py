@@ -70,7 +70,7 @@ def _labels(seen: Scrape, who: Who) -> Labels:
 
 
 def _key(seen: Scrape, key_id: str) -> dict[str, str]:
-    key = seen.policy.virtual_key(key_id)
+    key = seen.policy.virtual_keys.get(key_id)
     return {"vk": key_id, "virtual_key_id": key_id, "virtual_key_name": key.name if key else key_id}
 
 

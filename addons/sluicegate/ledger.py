@@ -197,6 +197,13 @@ class Ledger:
         self.dirty_open.add(call_id)
         return found
 
+    def reset(self, limit: Limit, now: int) -> int:
+        """Forget what the limit's present window has used; returns it. What calls in flight hold is charged as they end."""
+        counter = self.counter(limit, now)
+        used, counter.used = counter.used, 0
+        self.dirty_counters.add(counter.name)
+        return used
+
     def restore(self, reservation: Reservation) -> None:
         """Take back a reservation as it was on file."""
         self.open[reservation.call_id] = reservation

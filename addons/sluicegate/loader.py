@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sluicegate import schema
 from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Unit
-from sluicegate.policy import FallbackPrice, Limit, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
+from sluicegate.explain import explained, hint
+from sluicegate.policy import FallbackPrice, Limit, Operator, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.webhooks import alerts_of
 from sluicegate.windows import Period, parse_iso, parse_period
@@ -37,16 +37,24 @@ class PolicyError(Exception):
 def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
     """Read a policy file or folder. Raises PolicyError with everything that is wrong with it, OSError never."""
     path = Path(path)
-    docs: list[Document] = []
-    digest = hashlib.sha256()
     try:
-        files = policy_files(path)
-        for file in files:
-            data = file.read_bytes()
-            digest.update(file.name.encode() + b"\0" + data + b"\0")
-            docs.append(parse(data, str(file)))
+        files = {file: file.read_bytes() for file in policy_files(path)}
     except OSError as e:
         raise PolicyError([Problem(str(path), 0, "", f"the policy cannot be read: {e.strerror or e}")]) from e
+    docs = [parse(data, str(file)) for file, data in files.items()]
+    return assemble(path, docs, revision_of(files), env=env, now=now)
+
+
+def revision_of(files: Mapping[Path, bytes]) -> str:
+    """The revision of a policy: what its files are called and what is in them."""
+    digest = hashlib.sha256()
+    for file, data in files.items():
+        digest.update(file.name.encode() + b"\0" + data + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def assemble(path: Path, docs: Sequence[Document], revision: str, *, env: Mapping[str, str], now: int) -> Policy:
+    """The policy that parsed files make together. Raises PolicyError with everything that is wrong with it."""
     if not docs:
         raise PolicyError([Problem(str(path), 0, "", "the folder has no .yaml file")])
     problems = [p for d in docs for p in d.problems]
@@ -57,12 +65,12 @@ def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
     try:
         parsed = schema.PolicyFile.model_validate(merged)
     except ValidationError as e:
-        problems += _explained(e, places, merged)
+        problems += [places.problem(place, words) for place, words in explained(e, schema.PolicyFile)]
     builder = _Builder(merged, places, problems, env)
     builder.check_references()
     if parsed is None or problems:
         raise PolicyError(sorted(problems, key=lambda p: (p.file, p.line)))
-    policy = builder.build(parsed, path, digest.hexdigest()[:12], now)
+    policy = builder.build(parsed, path, revision, now)
     if builder.problems:
         raise PolicyError(sorted(builder.problems, key=lambda p: (p.file, p.line)))
     return policy
@@ -95,7 +103,7 @@ class _Places:
         return Problem(self.first.file, self.first.line(place), dotted(place), message)
 
 
-def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any], _Places]:
+def _merge(docs: Sequence[Document], problems: list[Problem]) -> tuple[dict[str, Any], _Places]:
     """One mapping from several files: lists are joined, mappings merged, single values may stand once."""
     merged: dict[str, Any] = {}
     places = _Places()
@@ -134,82 +142,6 @@ def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any
     return merged, places
 
 
-def _explained(error: ValidationError, places: _Places, merged: dict[str, Any]) -> Iterator[Problem]:
-    for item in error.errors(include_url=False):
-        place: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
-        yield places.problem(place, _words(item, place, merged))
-
-
-def _words(item: Any, place: Location, merged: dict[str, Any]) -> str:
-    kind, given = item["type"], item.get("input")
-    shown = _shown(given, place)
-    if kind == "extra_forbidden":
-        hint = _hint(str(place[-1]), _fields_at(place[:-1]))
-        return f"'{place[-1]}' is not a key that is known here{hint}"
-    if kind == "missing":
-        return f"'{place[-1]}' is required here"
-    if kind == "literal_error":
-        options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
-        return f"{shown} is not one of {', '.join(options)}{_hint(str(given), options)}"
-    if kind == "value_error":
-        said = str(item["ctx"]["error"])
-        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{shown}: {said}"
-    expected = {
-        "string_type": "a text (put it in quotes)",
-        "bool_type": "true or false",
-        "tuple_type": "a list",
-        "model_type": "a mapping of keys",
-        "model_attributes_type": "a mapping of keys",
-        "dict_type": "a mapping of keys",
-        "string_too_short": "a text that is not empty",
-    }.get(kind)
-    return f"{shown} is not {expected}" if expected else f"{shown}: {item['msg'].lower()}"
-
-
-def _shown(given: Any, place: Location) -> str:
-    if place and place[-1] in ("value", "url", "secret"):
-        return "this value"
-    if isinstance(given, dict | BaseModel):
-        return "a mapping"
-    if isinstance(given, list | tuple):
-        return "a list"
-    if given is None:
-        return "nothing"
-    text = str(given).lower() if isinstance(given, bool) else str(given)
-    return f"'{text[:80]}'"
-
-
-def _hint(word: str, options: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _fields_at(place: Location) -> list[str]:
-    """The keys that may stand at a place."""
-    model: type[BaseModel] = schema.PolicyFile
-    parts = iter(place)
-    for part in parts:
-        if isinstance(part, int):
-            continue
-        info = model.model_fields.get(part)
-        inner = [t for t in _types(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if info else []
-        if info is None or not inner:
-            return []
-        model = inner[0]
-        if get_origin(info.annotation) is dict:
-            next(parts, None)
-    return list(model.model_fields)
-
-
-def _types(annotation: Any) -> Iterator[Any]:
-    inner = getattr(annotation, "__args__", None)
-    if inner is None:
-        yield annotation
-    else:
-        for arg in inner:
-            yield from _types(arg)
-
-
 class _Builder:
     """Checks what only the whole policy can tell, then builds the snapshot."""
 
@@ -229,7 +161,7 @@ class _Builder:
     def check_references(self) -> None:
         """Duplicate ids, references to nothing, unknown providers: found even where the shape is wrong elsewhere."""
         ids: dict[str, dict[str, int]] = {}
-        for kind in ("customers", "teams", "users", "projects", "virtual_keys"):
+        for kind in ("customers", "teams", "users", "projects", "virtual_keys", "operators"):
             seen = ids[kind] = {}
             for i, item in self.entries(kind):
                 name = item.get("id")
@@ -245,13 +177,13 @@ class _Builder:
                     target = item.get(f"{reference}_id")
                     known = ids[f"{reference}s"]
                     if isinstance(target, str) and target not in known:
-                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{_hint(target, known)}")
+                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{hint(target, known)}")
         providers = self.raw.get("providers")
         for name in providers if isinstance(providers, dict) else ():
             if name not in PROVIDERS:
                 self.say(
                     ("providers", name),
-                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{_hint(name, PROVIDERS)}",
+                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{hint(name, PROVIDERS)}",
                 )
         for i, item in self.entries("virtual_keys"):
             configs = item.get("provider_configs")
@@ -260,7 +192,7 @@ class _Builder:
                 if isinstance(name, str) and name not in PROVIDERS:
                     self.say(
                         ("virtual_keys", i, "provider_configs", j, "provider"),
-                        f"'{name}' is no provider{_hint(name, PROVIDERS)}",
+                        f"'{name}' is no provider{hint(name, PROVIDERS)}",
                     )
             if item.get("value") is not None and item.get("value_hash") is not None:
                 self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
@@ -272,7 +204,7 @@ class _Builder:
                 self.say(("model_configs", i, "model_name"), f"'{model[1]}' is here twice, and each call would be charged twice")
             configured.add(model)
             if isinstance(name, str) and name not in PROVIDERS:
-                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{_hint(name, PROVIDERS)}")
+                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{hint(name, PROVIDERS)}")
         alerts = self.raw.get("alerts")
         names: set[str] = set()
         webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
@@ -297,10 +229,18 @@ class _Builder:
                 scopes[kind, entity.id] = limits_of(entity, kind, entity.id, label)
                 team_home = homes.get(("team", entity.team_id or ""), (None, None))
                 homes[kind, entity.id] = (entity.team_id, entity.customer_id or team_home[1])
-        secrets: dict[bytes, str] = {}
+        secrets: dict[bytes, VirtualKey] = {}
         keys: dict[str, VirtualKey] = {}
         for i, raw in enumerate(parsed.virtual_keys):
             self.virtual_key(i, raw, keys, secrets, homes)
+        operators: dict[bytes, Operator] = {}
+        for i, operator in enumerate(parsed.operators):
+            token = bytes.fromhex(operator.token_hash.removeprefix("sha256:"))
+            if operator.id == "admin":
+                self.say(("operators", i, "id"), "'admin' is who has the admin token; give the operator another id")
+            if other := operators.get(token) or secrets.get(token):
+                self.say(("operators", i, "token_hash"), f"'{operator.id}' has the same token as '{other.id}'")
+            operators[token] = Operator(operator.id, operator.role)
         providers = {name: self.provider(name, parsed.providers.get(name)) for name in PROVIDERS}
         hosts: dict[str, str] = {}
         for provider in providers.values():
@@ -329,7 +269,9 @@ class _Builder:
             server=parsed.server,
             alerts=alerts,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
+            file=parsed,
             _secrets=secrets,
+            _operators=operators,
             _scopes=scopes,
             _model_limits=tuple(models),
             _hosts=hosts,
@@ -340,7 +282,7 @@ class _Builder:
         i: int,
         raw: schema.VirtualKey,
         keys: dict[str, VirtualKey],
-        secrets: dict[bytes, str],
+        secrets: dict[bytes, VirtualKey],
         homes: Mapping[tuple[str, str], tuple[str | None, str | None]],
     ) -> None:
         place: Location = ("virtual_keys", i)
@@ -356,11 +298,9 @@ class _Builder:
             self.say((*place, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{raw.customer_id}'")
         customer = customer or of_team
         demo = raw.value is None and raw.value_hash is None
-        secret = self.secret(raw, demo, place)
-        if secret is not None:
-            if secret in secrets:
-                self.say(place, f"'{raw.id}' has the same value as '{secrets[secret]}'")
-            secrets.setdefault(secret, raw.id)
+        # Whatever says so, a key whose value is its id is known to all who know of it.
+        own_name = hashlib.sha256(raw.id.encode()).digest()
+        secret = self.secret(raw, demo, place) or b""
         configs = None
         if raw.provider_configs is not None:
             configs = tuple(
@@ -374,7 +314,7 @@ class _Builder:
             )
             if len({c.provider for c in configs}) != len(configs):
                 self.say((*place, "provider_configs"), "a provider is here twice")
-        keys[raw.id] = VirtualKey(
+        key = keys[raw.id] = VirtualKey(
             id=raw.id,
             name=raw.name or raw.id,
             user_id=raw.user_id,
@@ -383,11 +323,22 @@ class _Builder:
             project_id=raw.project_id,
             is_active=raw.is_active,
             expires_at=parse_iso(raw.expires_at) if raw.expires_at else None,
-            is_demo=demo,
+            is_demo=secret == own_name,
             provider_configs=configs,
             trust_user_header=raw.trust_user_header,
             limits=limits_of(raw, "virtual_key", raw.id, "VK"),
+            digest=secret,
         )
+        known = [key] if key.digest else []
+        if raw.previous_value_hash is not None and raw.previous_expires_at is not None:
+            ends = parse_iso(raw.previous_expires_at)
+            digest = bytes.fromhex(raw.previous_value_hash.removeprefix("sha256:"))
+            until = min(ends, key.expires_at or ends)
+            known.append(replace(key, digest=digest, replaced=True, expires_at=until, is_demo=digest == own_name))
+        for one in known:
+            if one.digest in secrets:
+                self.say(place, f"'{raw.id}' has the same value as '{secrets[one.digest].id}'")
+            secrets.setdefault(one.digest, one)
 
     def secret(self, raw: schema.VirtualKey, demo: bool, place: Location) -> bytes | None:
         if raw.value_hash is not None:

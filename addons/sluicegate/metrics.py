@@ -86,7 +86,7 @@ class Metrics:
     def _scrape(self, public: bool) -> Scrape:
         house, policy, now = self._house, self._house.policy, self._house.clock()
         if len(self.tallies) > MOST_TALLIES:
-            for gone in [w for w in list(self.tallies) if w[2] and policy.virtual_key(w[2]) is None]:
+            for gone in [w for w in list(self.tallies) if w[2] and w[2] not in policy.virtual_keys]:
                 self.tallies.pop(gone, None)
         calls = [(Who(*who), tally) for who, tally in paced(list(self.tallies.items()))]
         limits = [x for x in policy.all_limits() if not (public and x.scope_kind in PRIVATE)]

@@ -90,13 +90,18 @@ class VirtualKey:
     provider_configs: tuple[ProviderConfig, ...] | None
     trust_user_header: bool
     limits: tuple[Limit, ...]
+    digest: bytes = field(default=b"", repr=False)
+    """SHA-256 of the value it is known by; empty where its value is not set."""
+    replaced: bool = False
+    """Known by the value it had before a rotation, good until ``expires_at``."""
 
     def refusal(self, now: int) -> str | None:
         """Why the key may not be used at this time, if it may not."""
         if not self.is_active:
             return f"Virtual key '{self.id}' is inactive"
         if self.expires_at is not None and now >= self.expires_at:
-            return f"Virtual key '{self.id}' has expired at {iso(self.expires_at)[:19]}Z"
+            what = "was given a new value; the one before ended" if self.replaced else "has expired"
+            return f"Virtual key '{self.id}' {what} at {iso(self.expires_at)[:19]}Z"
         return None
 
 
@@ -142,6 +147,14 @@ class Alerts:
     """Names of the environment variables that hold their URLs and secrets."""
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody who may use the administration. The token is not here."""
+
+    id: str
+    role: Literal["admin", "viewer"]
+
+
 @dataclass(frozen=True)
 class Policy:
     """The snapshot. Everything is resolved; nothing here changes after load but caches."""
@@ -159,7 +172,10 @@ class Policy:
     server: schema.Server
     alerts: Alerts
     required_headers: tuple[str, ...]
-    _secrets: Mapping[bytes, str] = field(repr=False)
+    file: schema.PolicyFile = field(repr=False)
+    """What was written, of which all else here is made."""
+    _secrets: Mapping[bytes, VirtualKey] = field(repr=False)
+    _operators: Mapping[bytes, Operator] = field(repr=False)
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _hosts: Mapping[str, str] = field(repr=False)
@@ -167,12 +183,15 @@ class Policy:
 
     def key_for(self, secret: str) -> VirtualKey | None:
         """The virtual key with this value. Looked up by hash, so time taken tells nothing about values."""
-        found = self._secrets.get(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest())
-        return self.virtual_keys[found] if found is not None else None
+        return self._secrets.get(_digest(secret))
 
-    def virtual_key(self, key_id: str) -> VirtualKey | None:
-        """The virtual key with this id."""
-        return self.virtual_keys.get(key_id)
+    def key_of(self, digest: bytes) -> VirtualKey | None:
+        """The virtual key whose value has this SHA-256."""
+        return self._secrets.get(digest)
+
+    def operator_for(self, token: str) -> Operator | None:
+        """The operator with this token. Looked up by hash, so time taken tells nothing about tokens."""
+        return self._operators.get(_digest(token))
 
     def has(self, kind: str, scope_id: str) -> bool:
         """Whether the policy names this customer, team, user or project."""
@@ -217,6 +236,14 @@ class Policy:
                 if only in (None, provider) and matches(pattern, model):
                     yield from limits
 
+    def own_limits(self, key: VirtualKey) -> tuple[Limit, ...]:
+        """The limits of a key and of what it belongs to: what its holder may know about."""
+        found = [*key.limits, *(x for c in key.provider_configs or () for x in c.limits)]
+        for kind in ("user", "project", "team", "customer"):
+            scope = getattr(key, f"{kind}_id")
+            found += self._scopes.get((kind, scope), ()) if scope is not None else ()
+        return tuple(found)
+
     def all_limits(self) -> tuple[Limit, ...]:
         """Every limit of the policy, for tables and metrics."""
         found: list[Limit] = []
@@ -243,3 +270,7 @@ class Policy:
         models = tuple(m for c in mine for m in c.allowed_models or ())
         free = any(c.allowed_models is None for c in mine)
         return Allowed(True, free or model is None or any(matches(m, model) for m in models), models)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

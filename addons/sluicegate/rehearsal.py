@@ -112,7 +112,7 @@ def _judge(
     policy: Policy, ledger: Ledger, row: Row, amounts: Mapping[Unit, int], at: int, only_charge: bool
 ) -> tuple[Reason, str] | None:
     """Hold the call's amounts, or say why it would have been refused and by which scope."""
-    key = policy.virtual_key(row["virtual_key_id"])
+    key = policy.virtual_keys.get(row["virtual_key_id"])
     if key is None:
         return Reason.VIRTUAL_KEY_NOT_FOUND, row["virtual_key_id"]
     provider, model = row["provider"], row["model_requested"]

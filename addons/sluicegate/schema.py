@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
 from sluicegate.windows import parse_iso, parse_period
 
@@ -30,8 +30,8 @@ def _zone(value: str) -> str:
 
 
 def _money(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | float | str):
-        raise ValueError("write an amount in dollars, such as 50.00")
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
+        raise ValueError("write an amount in dollars, such as 50.00, without quotes")
     try:
         amount = Decimal(str(value))
     except ArithmeticError as e:
@@ -46,6 +46,8 @@ def _money(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value() and value < 1 << 53:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("write a whole number")
     if not 0 <= value < 1 << 53:
@@ -65,6 +67,18 @@ def _weight(value: Any) -> Any:
 def _name(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}", value):
         raise ValueError("an id is 1 to 128 letters, digits and . _ @ : - and begins with a letter or digit")
+    return value
+
+
+def _text(value: str) -> str:
+    if not 0 < len(value) <= 500 or not value.isprintable():
+        raise ValueError("write one line of 1 to 500 printable characters")
+    return value
+
+
+def _prose(value: str) -> str:
+    if not 0 < len(value) <= 4000 or not all(c.isprintable() or c in "\n\t" for c in value):
+        raise ValueError("write 1 to 4000 printable characters")
     return value
 
 
@@ -122,14 +136,28 @@ def _host(value: str) -> str:
     return value.lower().rstrip(".")
 
 
-Id = Annotated[str, BeforeValidator(_name)]
-Duration = Annotated[str, BeforeValidator(_duration), Field(examples=["30s", "5m", "1h", "1d", "1w", "1M", "1Y", "never"])]
-Money = Annotated[Decimal, BeforeValidator(_money, json_schema_input_type=float)]
-Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int)]
-Weight = Annotated[float, BeforeValidator(_weight, json_schema_input_type=float)]
-Instant = Annotated[str, BeforeValidator(_instant, json_schema_input_type=str)]
-Host = Annotated[str, AfterValidator(_host)]
-Percent = Annotated[int, BeforeValidator(_percent, json_schema_input_type=int)]
+_AT = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-2]):[0-5]\d)$"
+_HOST = {"type": "string", "pattern": r"^[A-Za-z0-9._*\[\]:-]{1,253}$"}
+_HASH = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+_DURATION = {"type": "string", "pattern": "^([1-9][0-9]{0,5}[smhdwMY]|never)$", "examples": ["30s", "5m", "1h", "1d", "1w", "1M"]}
+
+Id = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"})]
+Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
+Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
+Money = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e9})]
+Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1})]
+Weight = Annotated[float, BeforeValidator(_weight), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": 1e9})]
+Instant = Annotated[
+    str, BeforeValidator(_instant), WithJsonSchema({"type": "string", "pattern": _AT, "examples": ["2027-01-01T00:00:00Z"]})
+]
+Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
+Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
+Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
+Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+"""A model's name, or a glob over names."""
+Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
 
 
 class Model(BaseModel):
@@ -148,7 +176,7 @@ class Budget(Model):
         description="soft: the call that crosses the line passes, the next is refused. hard: the worst case must fit.",
     )
     calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months, years of the time zone.")
-    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="IANA time zone for calendar_aligned.")
+    timezone: Zone = Field("UTC", description="IANA time zone for calendar_aligned.")
     thresholds: tuple[Percent, ...] | None = Field(
         None, description="Percent of this budget at which an alert is sent; [] for none, absent: those under alerts."
     )
@@ -163,7 +191,7 @@ class RateLimit(Model):
     token_reset_duration: Duration | None = None
     max_concurrent: Count | None = Field(None, description="Calls in flight at the same time.")
     calendar_aligned: StrictBool = False
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _pairs(self) -> RateLimit:
@@ -199,14 +227,14 @@ class ProviderKey(Model):
     """One key of a provider's."""
 
     name: Id
-    value: str = Field(description="env.NAME, file:PATH, or the key itself (warned about).", min_length=1, repr=False)
+    value: Prose = Field(description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
     weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
 
 
 class Provider(Limited):
     """Where model calls go."""
 
-    base_url: Annotated[str, AfterValidator(_url)] | None = Field(None, description="Where governed calls are sent.")
+    base_url: Url | None = Field(None, description="Where governed calls are sent.")
     hosts: tuple[Host, ...] = Field((), description="More host names that are governed as this provider's.")
     keys: tuple[ProviderKey, ...] = ()
     simulate: StrictBool = Field(False, description="Answer with a simulated provider: no key, no spending.")
@@ -216,14 +244,14 @@ class Customer(Limited):
     """The top of the hierarchy."""
 
     id: Id
-    name: str | None = None
+    name: Text | None = None
 
 
 class Team(Limited):
     """A team, possibly of a customer."""
 
     id: Id
-    name: str | None = None
+    name: Text | None = None
     customer_id: Id | None = None
 
 
@@ -231,7 +259,7 @@ class User(Limited):
     """A person, with limits over all of that person's keys."""
 
     id: Id
-    name: str | None = None
+    name: Text | None = None
     team_id: Id | None = None
     customer_id: Id | None = None
 
@@ -240,7 +268,7 @@ class Project(Limited):
     """A project, possibly of a team or customer."""
 
     id: Id
-    name: str | None = None
+    name: Text | None = None
     team_id: Id | None = None
     customer_id: Id | None = None
 
@@ -249,7 +277,7 @@ class ProviderConfig(Limited):
     """What a virtual key may use of one provider."""
 
     provider: str
-    allowed_models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = Field(
+    allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
     weight: Weight = 1.0
@@ -259,10 +287,12 @@ class VirtualKey(Limited):
     """The key an agent is given instead of the provider's."""
 
     id: Id
-    name: str | None = None
-    description: str | None = None
-    value: str | None = Field(None, description="env.NAME, or the value itself (warned about).", min_length=1, repr=False)
-    value_hash: Annotated[str, AfterValidator(_hash)] | None = Field(None, description="sha256: of the value.")
+    name: Text | None = None
+    description: Prose | None = None
+    value: Prose | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)
+    value_hash: Hash | None = Field(None, description="sha256: of the value.")
+    previous_value_hash: Hash | None = Field(None, description="sha256: of the value before a rotation.")
+    previous_expires_at: Instant | None = Field(None, description="Until then the value before is good as well.")
     team_id: Id | None = None
     customer_id: Id | None = None
     user_id: Id | None = None
@@ -272,12 +302,26 @@ class VirtualKey(Limited):
     provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
     trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
 
+    @model_validator(mode="after")
+    def _pairs(self) -> VirtualKey:
+        if (self.previous_value_hash is None) != (self.previous_expires_at is None):
+            raise ValueError("previous_value_hash and previous_expires_at belong together")
+        return self
+
 
 class ModelConfig(Limited):
     """Limits for a model, whoever calls it."""
 
-    model_name: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="A model name or glob.")
+    model_name: Pattern = Field(description="A model name or glob.")
     provider: str | None = None
+
+
+class Operator(Model):
+    """Somebody who may look at the gateway, or administer it."""
+
+    id: Id
+    role: Literal["admin", "viewer"] = Field(description="admin reads and writes, viewer reads.")
+    token_hash: Hash = Field(description="sha256: of the operator's token, as `sluicegate key hash` prints it.")
 
 
 class Egress(Model):
@@ -333,6 +377,7 @@ class PolicyFile(Model):
     projects: tuple[Project, ...] = ()
     virtual_keys: tuple[VirtualKey, ...] = ()
     model_configs: tuple[ModelConfig, ...] = ()
+    operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the admin token.")
     egress: Egress = Field(default_factory=Egress)
     server: Server = Field(default_factory=Server)
     alerts: Alerts = Field(default_factory=Alerts)

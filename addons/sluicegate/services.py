@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sluicegate.call import Outcome
+from sluicegate.editor import Editor
 from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
@@ -28,6 +29,7 @@ from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
+from sluicegate.trail import Trail
 from sluicegate.watch import PolicySource
 
 if TYPE_CHECKING:
@@ -79,10 +81,14 @@ class Services:
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
+        self.trail = Trail(self.store.path)
+        self.editor = Editor(self.source, self.trail, clock)
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger)
         self.audit_error: str | None = None
         self.store_error: str | None = None
+        self.exposed = False
+        """Other machines can reach us: a key whose value is its id is no key there."""
         self.draining = False
         """Told to stop: nothing new is begun."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
@@ -122,10 +128,17 @@ class Services:
 
         Raises StoreError when it cannot be written; what is pending stays pending.
         """
+        await self._committed(self.store.hold)
+
+    async def commit_all(self) -> None:
+        """Put everything that is pending on disk, waiting and failing like ``commit``."""
+        await self._committed(self.store.flush)
+
+    async def _committed(self, write: Callable[[Ledger], None]) -> None:
         deadline = time.monotonic() + BUSY_WAIT
         while True:
             try:
-                self._written(self.store.hold)
+                self._written(write)
             except StoreBusy:
                 if time.monotonic() >= deadline:
                     raise

@@ -281,7 +281,18 @@ def _alerts(db: sqlite_utils.Database) -> None:
     passed.create({"counter": str, "window_start": int, "threshold": int}, pk=("counter", "window_start"))
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts)
+def _trail(db: sqlite_utils.Database) -> None:
+    texts = ("at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
+    trail: Any = db["admin_audit"]
+    trail.create({"id": int} | dict.fromkeys(texts, str), pk="id")
+    for what in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER admin_audit_no_{what.lower()} BEFORE {what} ON admin_audit "
+            "BEGIN SELECT raise(ABORT, 'the trail of administration is append-only'); END"
+        )
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts, _trail)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ Row = dict[str, Any]
 
 def usage_rows(policy: Policy, ledger: Ledger, now: int) -> list[Row]:
     """One row per limit. Money columns are exact decimal text, counts integers; the others' columns are None."""
-    return [row_of(limit, *ledger.usage(limit, now)) for limit in sorted(policy.all_limits(), key=_order)]
+    return rows_of(policy.all_limits(), ledger, now)
+
+
+def rows_of(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
+    """The rows of some limits."""
+    return [row_of(limit, *ledger.usage(limit, now)) for limit in sorted(limits, key=_order)]
 
 
 def row_of(limit: Limit, used: int, reserved: int, start: int, end: int | None) -> Row:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sluicegate.calm import calm
 from sluicegate.loader import PolicyError, load, policy_files
 from sluicegate.policy import Policy
 from sluicegate.yamlfile import Problem
 
 logger = logging.getLogger("sluicegate.policy")
+
+Signature = tuple[Any, ...]
 
 POLL = 0.3
 """Seconds between two looks at the files. Looking costs a stat each and misses no symlink swap, rename or network mount."""
@@ -26,7 +30,9 @@ class PolicySource:
         self.path, self.env, self.clock = path, env, clock
         self.reload_errors = 0
         self.problems: tuple[Problem, ...] = ()
-        self._seen = self._signature()
+        self.lock = threading.Lock()
+        """Held while the files are read or replaced by us, so that nobody looks at half a change."""
+        self._seen = signature(path)
         self.current: Policy = load(path, env=env, now=clock())
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -42,11 +48,22 @@ class PolicySource:
 
     def changed(self) -> bool:
         """Whether the files look different from when they were last read."""
-        return self._signature() != self._seen
+        return signature(self.path) != self._seen
 
     def reload(self) -> bool:
         """Read again; True if a new policy is in force now, False if the last good one stays."""
-        seen = self._signature()
+        with self.lock, calm():
+            return self._reload()
+
+    def adopt(self, fresh: Policy, seen: Signature) -> None:
+        """Put a policy in force that was read from files that look like ``seen``. The caller holds ``lock``."""
+        self._seen, self.problems = seen, ()
+        old, self.current = self.current.revision, fresh
+        if old != fresh.revision:
+            logger.warning("policy %s is in force, it was %s", fresh.revision, old)
+
+    def _reload(self) -> bool:
+        seen = signature(self.path)
         try:
             fresh = load(self.path, env=self.env, now=self.clock())
         except PolicyError as e:
@@ -56,10 +73,7 @@ class PolicySource:
             return False
         finally:
             self._seen = seen
-        self.problems = ()
-        old, self.current = self.current.revision, fresh
-        if old != fresh.revision:
-            logger.warning("policy %s is in force, it was %s", fresh.revision, old)
+        self.adopt(fresh, seen)
         return True
 
     def start(self) -> None:
@@ -80,17 +94,22 @@ class PolicySource:
             except Exception:
                 logger.exception("the policy cannot be watched")
 
-    def _signature(self) -> tuple[Any, ...]:
+
+def signature(path: Path) -> Signature:
+    """How a policy's files look from outside: any edit, rename or swap changes it."""
+    try:
+        files = policy_files(path)
+    except OSError as e:
+        return (type(e).__name__,)
+    found: list[Any] = []
+    for file in files:
         try:
-            files = policy_files(self.path)
+            found.append(look(file.name, file.stat()))
         except OSError as e:
-            return (type(e).__name__,)
-        found: list[Any] = []
-        for file in files:
-            try:
-                at = file.stat()
-            except OSError as e:
-                found.append((file.name, type(e).__name__))
-            else:
-                found.append((file.name, at.st_mtime_ns, at.st_size, at.st_ino))
-        return tuple(found)
+            found.append((file.name, type(e).__name__))
+    return tuple(found)
+
+
+def look(name: str, at: os.stat_result) -> tuple[Any, ...]:
+    """One file's part of a signature."""
+    return name, at.st_mtime_ns, at.st_size, at.st_ino

@@ -128,3 +128,14 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         except InvalidOperation:
             return text
     return text
+
+
+_WORD = re.compile(
+    r"[A-Za-z][A-Za-z0-9._/+@-]*( [A-Za-z0-9._/+@-]+)*"
+    r"|sha256:[0-9a-f]{64}|\d{1,6}[smhdwMY]|\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-][0-9:]+)"
+)
+
+
+def is_text(text: str) -> bool:
+    """Whether a text may stand in YAML without quotes and stay that text."""
+    return bool(_WORD.fullmatch(text)) and text not in _WORDS and len(text) < 200

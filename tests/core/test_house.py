@@ -14,15 +14,15 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post"},
-    {"providers", "schema", "estimate"},
-    {"policy", "pricing", "records", "tally"},
-    {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts"},
+    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post"},
+    {"providers", "schema", "estimate", "explain", "yamledit"},
+    {"policy", "pricing", "records", "entities", "tally"},
+    {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live"},
-    {"notify"},
+    {"editor", "views", "notify"},
     {"services"},
     {"web"},
-    {"banner", "options", "cli", "cli_alerts", "clients"},
+    {"banner", "options", "cli", "cli_alerts", "clients", "commands"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -14,7 +15,9 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
-from sluicegate.web import alerts, metrics
+from sluicegate.web import alerts, governance, metrics, providers, quota, record
+from sluicegate.web.api import mount
+from sluicegate.web.openapi import document
 from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
@@ -29,6 +32,7 @@ PREFIXES = (
     "/api/providers",
     "/api/alerts",
     "/api/usage",
+    "/api/audit",
     "/api/openapi.json",
 )
 
@@ -106,9 +110,6 @@ def build(house: Services, ca: Path) -> Starlette:
             return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
         return PlainTextResponse(text)
 
-    async def usage(_: Request) -> Response:
-        return JSONResponse({"usage": usage_rows(house.policy, house.ledger, house.clock())})
-
     async def overview(_: Request) -> Response:
         rows = "".join(
             f"<tr><td>{html.escape(r['kind'])} {html.escape(r['id'])}<td>{html.escape(r['window'] or '')}"
@@ -122,6 +123,10 @@ def build(house: Services, ca: Path) -> Starlette:
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
+
+    rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
     app = Starlette(
         routes=[
             Route("/health", health),
@@ -130,7 +135,8 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/setup", setup),
             *metrics.routes(house),
             *alerts.routes(house),
-            Route("/api/usage", guarded(usage)),
+            *rooms,
+            Route("/api/openapi.json", guarded(openapi)),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ]

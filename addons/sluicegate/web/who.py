@@ -11,6 +11,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from sluicegate.addresses import is_loopback
 from sluicegate.services import Services
 
 Role = Literal["admin", "viewer", "developer"]
@@ -34,29 +35,49 @@ def error(kind: str, message: str) -> dict[str, object]:
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 
-def token_of(authorization: str) -> str | None:
-    """The token in an Authorization header: Bearer, or Basic as user admin."""
+def token_of(authorization: str) -> tuple[str | None, str]:
+    """User and token in an Authorization header: a Bearer token names no user, Basic does. Empty where there is none."""
     scheme, _, rest = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
-        return rest.strip()
+        return None, rest.strip()
     if scheme.lower() == "basic":
         try:
             user, _, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
-            return None
-        return password if user == "admin" else None
-    return None
+            return None, ""
+        return user, password
+    return None, ""
 
 
 def caller_of(request: Request, house: Services) -> Caller | None:
     """Who a request's credentials name; None for nobody we know."""
-    token = token_of(request.headers.get("authorization", ""))
-    if token is not None and house.is_admin(token):
+    user, token = token_of(request.headers.get("authorization", ""))
+    if token and user in (None, "admin") and house.is_admin(token):
         return Caller("admin", "admin")
-    for value in (request.headers.get("x-bf-vk"), token, request.headers.get("x-api-key")):
+    operator = house.policy.operator_for(token) if token else None
+    if operator is not None and user in (None, operator.id):
+        return Caller(operator.role, operator.id)
+    here = request.client is None or not request.client.host or is_loopback(request.client.host)
+    for name in ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key"):
+        value = (token if user is None else "") if name == "authorization" else request.headers.get(name)
         key = house.policy.key_for(value) if value else None
-        if key is not None and key.refusal(house.clock()) is None:
+        if key is None or key.refusal(house.clock()) is not None:
+            continue
+        if here or not key.is_demo or house.policy.server.allow_id_as_value:
             return Caller("developer", key.id, key.id)
+    return None
+
+
+def refused(caller: Caller | None, roles: tuple[Role, ...]) -> Response | None:
+    """The answer to somebody who is not of these roles; None for those who are."""
+    if caller is None:
+        headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
+        words = "This needs the admin token or an operator's"
+        if "developer" in roles:
+            words += ", or a virtual key for what is its own"
+        return JSONResponse(error("unauthorized", words), 401, headers)
+    if caller.role not in roles:
+        return JSONResponse(error("forbidden", f"This is not for the role {caller.role}"), 403)
     return None
 
 
@@ -66,11 +87,8 @@ def needs(*roles: Role, house: Services) -> Callable[[Handler], Handler]:
     def wrap(handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
             caller = caller_of(request, house)
-            if caller is None:
-                headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
-                return JSONResponse(error("unauthorized", "This needs the admin token"), 401, headers)
-            if caller.role not in roles:
-                return JSONResponse(error("forbidden", f"This is not for the role {caller.role}"), 403)
+            if (no := refused(caller, roles)) is not None:
+                return no
             request.state.caller = caller
             return await handler(request)
 

@@ -1,0 +1,297 @@
+"""The API as a table: each row says method, path, who may, what is sent and what is answered; requests are held to it.
+
+A room of the API writes its rows as ``Endpoint``s and hands them to ``mount``. What a row declares is what is checked
+and what ``/api/openapi.json`` says (``openapi.py``), so the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sluicegate import edit
+from sluicegate.editor import NotWritable, PolicyBusy, Stale
+from sluicegate.explain import explained, hint
+from sluicegate.policy import Policy
+from sluicegate.services import Services
+from sluicegate.store import StoreError
+from sluicegate.trail import TrailError
+from sluicegate.web.who import Caller, Role, caller_of, refused
+from sluicegate.yamlfile import dotted
+
+logger = logging.getLogger("sluicegate.api")
+
+MOST_BYTES = 1 << 20
+"""The largest body that is read."""
+
+
+ADMIN: tuple[Role, ...] = ("admin",)
+STAFF: tuple[Role, ...] = ("admin", "viewer")
+EVERYONE: tuple[Role, ...] = ("admin", "viewer", "developer")
+
+
+class Query(BaseModel):
+    """A request's query parameters. The base allows none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request as a handler gets it: known, allowed, and of the declared shape."""
+
+    house: Services
+    caller: Caller
+    path: Mapping[str, str]
+    query: Any
+    body: dict[str, Any]
+    """The JSON object that was sent, its numbers exact; only what was given."""
+    if_match: Callable[[str], bool]
+
+    async def read[T](self, work: Callable[[], T]) -> T:
+        """Run something that takes longer than a moment in a thread."""
+        return await anyio.to_thread.run_sync(work)
+
+    async def change[T](self, work: Callable[[edit.Draft], T], action: str = "update") -> tuple[T, Policy]:
+        """Change the policy in the caller's name, one change at a time; calls are not held up by it."""
+
+        def run() -> tuple[T, Policy]:
+            return self.house.editor.change(work, who=self.caller.name, action=action, if_match=self.if_match)
+
+        return await anyio.to_thread.run_sync(run)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: a JSON object, and what is not usual about it."""
+
+    body: Mapping[str, Any]
+    status: int = 200
+    revision: str | None = None
+    """The policy it was made with, sent as its ETag."""
+
+
+Run = Callable[[Ask], Awaitable[Reply]]
+
+
+class Refusal(Exception):
+    """No, with the status, the kind and the field that is wrong."""
+
+    def __init__(self, status: int, kind: str, message: str, field: str | None = None, **more: Any) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.field, self.more = status, kind, field, more
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the table. ``path`` is Starlette's; ``body``, ``query`` and ``answer`` are what passes."""
+
+    method: str
+    path: str
+    run: Run
+    summary: str
+    answer: type[BaseModel]
+    body: type[BaseModel] | None = None
+    query: type[Query] = Query
+    roles: tuple[Role, ...] = STAFF
+    errors: tuple[int, ...] = ()
+    """Statuses it may refuse with, besides 400, 401 and 403."""
+
+
+def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
+    """A row that reads."""
+    return Endpoint("GET", path, run, summary, answer, **more)
+
+
+def changes(
+    method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
+) -> Endpoint:
+    """A row that writes: for administrators, and what it names may not be there or not fit."""
+    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), **more)
+
+
+class Table(Route):
+    """A path of the API with all its rows."""
+
+    def __init__(self, path: str, rows: Sequence[Endpoint], house: Services) -> None:
+        super().__init__(path, _Answers(rows, house))
+        self.rows = rows
+
+
+def mount(endpoints: Iterable[Endpoint], house: Services) -> list[Table]:
+    """Routes for a room's rows, in their order."""
+    by_path: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, []).append(endpoint)
+    return [Table(path, rows, house) for path, rows in by_path.items()]
+
+
+@dataclass
+class _Answers:
+    """The ASGI application behind one path."""
+
+    rows: Sequence[Endpoint]
+    house: Services
+    by_method: dict[str, Endpoint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_method = {row.method: row for row in self.rows}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        row = self.by_method.get(method)
+        caller = caller_of(request, self.house)
+        no = refused(caller, row.roles if row else EVERYONE)
+        if no is not None or caller is None:
+            return no or Response(status_code=401)
+        try:
+            if row is None:
+                allowed = ", ".join(self.by_method)
+                raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
+            query = _query(request, row.query)
+            body = await _body(request, row.body)
+            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")))
+            reply = await row.run(ask)
+        except Exception as e:
+            refusal = refusal_of(e)
+            if refusal is None:
+                logger.exception("%s %s failed", request.method, request.url.path)
+                refusal = Refusal(500, "api_error", "The gateway could not do this; its log says why")
+            response = _refusing(refusal)
+            if row is None:
+                response.headers["allow"] = ", ".join(self.by_method)
+            return response
+        return _json(reply.body, reply.status, _tagged(reply.revision))
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """What an expected failure is to the one who asked; None for what should not have happened."""
+    match error:
+        case Refusal():
+            return error
+        case edit.NotFound():
+            return Refusal(404, "not_found", str(error), error.field, **error.more)
+        case edit.Conflict():
+            return Refusal(409, "conflict", str(error), error.field, **error.more)
+        case edit.EditError():
+            return Refusal(400, "invalid_request", str(error), error.field)
+        case Stale():
+            return Refusal(412, "precondition_failed", str(error), revision=error.revision)
+        case NotWritable():
+            return Refusal(409 if error.lasting else 503, "policy_not_writable", str(error))
+        case PolicyBusy() | TrailError():
+            return Refusal(503, "unavailable", str(error))
+        case StoreError():
+            return Refusal(503, "unavailable", "The ledger cannot be written right now; try again")
+    return None
+
+
+def _refusing(refusal: Refusal) -> Response:
+    said: dict[str, Any] = {"type": refusal.kind, "message": str(refusal)}
+    if refusal.field is not None:
+        said["field"] = refusal.field
+    return _json({"type": "error", "error": said | refusal.more}, refusal.status, _tagged(refusal.more.get("revision")))
+
+
+def _json(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
+    try:
+        content = orjson.dumps(body, default=_plain)
+    except TypeError:
+        # Somebody's half a character, quoted in a refusal.
+        content = json.dumps(body, default=_plain).encode()
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _tagged(revision: str | None) -> dict[str, str]:
+    return {"etag": f'"{revision}"'} if revision is not None else {}
+
+
+def _if_match(header: str | None) -> Callable[[str], bool]:
+    """Whether a revision is one that the request was made for; without the header any is."""
+    if header is None or header.strip() == "*":
+        return lambda _: True
+    tags = {tag.strip() for tag in header.split(",")}
+    return lambda revision: f'"{revision}"' in tags
+
+
+def _query(request: Request, model: type[Query]) -> Query:
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise Refusal(400, "invalid_request", f"{name}: is given twice", name)
+        if name not in model.model_fields:
+            known = ", ".join(model.model_fields) or "none"
+            near = hint(name, model.model_fields)
+            raise Refusal(400, "invalid_request", f"'{name}' is no parameter here{near}; there are: {known}", name)
+        given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as e:
+        raise _invalid(e, model) from e
+
+
+async def _body(request: Request, model: type[BaseModel] | None) -> dict[str, Any]:
+    raw = await request.body()
+    if model is None:
+        if raw.strip() and request.method not in ("GET", "HEAD"):
+            raise Refusal(400, "invalid_request", "This takes no body")
+        return {}
+    if len(raw) > MOST_BYTES:
+        raise Refusal(413, "request_too_large", f"A body may have {MOST_BYTES} bytes, this one has {len(raw)}")
+    # A small body is read sooner than a thread is found.
+    return _parsed(raw, model) if len(raw) < 20_000 else await anyio.to_thread.run_sync(_parsed, raw, model)
+
+
+def _parsed(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        # orjson is the stricter reader, the other the one that keeps numbers as they were written.
+        orjson.loads(raw or b"{}")
+        body = json.loads(raw or b"{}", parse_float=Decimal, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as e:
+        raise Refusal(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
+    if not isinstance(body, dict):
+        raise Refusal(400, "invalid_request", "Invalid JSON: the body is to be an object")
+    try:
+        model.model_validate(body)
+    except ValidationError as e:
+        raise _invalid(e, model) from e
+    return body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refusal(400, "invalid_request", f"{twice[:80]}: is given twice", twice[:80])
+    return found
+
+
+def _invalid(error: ValidationError, model: type[BaseModel]) -> Refusal:
+    found = [(dotted(place), words) for place, words in explained(error, model)]
+    where, words = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    problems = [{"field": f, "message": w} for f, w in found]
+    return Refusal(400, "invalid_request", f"{where}: {words}{more}" if where else words + more, where or None, problems=problems)

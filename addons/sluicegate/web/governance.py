@@ -1,0 +1,306 @@
+"""Customers, teams, users, projects, virtual keys, model configs and providers' limits over REST, live and for good.
+
+Paths, bodies and envelopes are Bifrost's. What is written is in the policy file and in force when the answer is sent;
+what is answered has what is used and left of every limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sluicegate import actions, edit, trail, views
+from sluicegate.entities import KINDS, REFERENCES, Kind, find
+from sluicegate.explain import hint, nearest
+from sluicegate.policy import Policy
+from sluicegate.schema import Limited
+from sluicegate.services import Services
+from sluicegate.web import models, states
+from sluicegate.web.api import EVERYONE, STAFF, Ask, Endpoint, Query, Refusal, Reply, Run, changes, shows
+from sluicegate.windows import iso
+
+BASE = "/api/governance"
+KEYS = KINDS["virtual_keys"]
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    bulk = f"{BASE}/virtual-keys/bulk"
+    return [
+        changes("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
+        *(row for kind in KINDS.values() for row in _of(kind)),
+    ]
+
+
+def _of(kind: Kind) -> list[Endpoint]:
+    """The rows every kind has."""
+    every = f"{BASE}/{kind.path}"
+    one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
+    label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
+    roles = EVERYONE if kind is KEYS else STAFF
+    delete = models.Detach if kind.name in REFERENCES.values() else Query
+    rows = [
+        changes("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
+        changes(
+            "POST",
+            one + "/reset-usage",
+            _reset(kind),
+            f"Count a {label}'s usage from zero again",
+            states.reset(kind),
+            models.ResetUsage,
+        ),
+        shows(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
+        shows(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
+        changes("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        changes("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
+    ]
+    if kind.name != "providers":
+        rows.append(changes("POST", every, _post(kind), f"Create a {label}, or change the one called so", written, body))
+    if kind is KEYS:
+        rows.append(changes("POST", one + "/rotate", _rotate, "Give a key a new value", written, models.Rotate))
+        rows.append(changes("POST", one + "/expire", _expire, "End a key now or at a time", written, models.Expire))
+    return rows
+
+
+# -- showing ----------------------------------------------------------------------------------------------------------
+
+
+def shown(house: Services, policy: Policy, kind: Kind, name: str) -> views.View:
+    """One entity as it is answered."""
+    if kind.name == "providers":
+        written = views.entities(policy, kind).get(name) or Limited()
+        return {"provider": name} | views.limits(written, kind.scope, name, house.ledger, house.clock())
+    return views.entity(policy, kind, name, views.entities(policy, kind)[name], house.ledger, house.clock())
+
+
+def called(policy: Policy, kind: Kind, name: str) -> str:
+    """The id of what is called so. Raises NotFound or Conflict."""
+    known = _names(policy, kind)
+    try:
+        found = find(kind, name, known)
+    except ValueError as e:
+        raise edit.Conflict(str(e)) from e
+    if found is None:
+        raise edit.NotFound(f"{kind.label} not found: there is no {kind.one} '{name}'{hint(name, known)}")
+    return found
+
+
+def _names(policy: Policy, kind: Kind) -> dict[str, str | None]:
+    if kind.name == "providers":
+        return dict.fromkeys(policy.providers)
+    return {i: getattr(e, "name", None) for i, e in views.entities(policy, kind).items()}
+
+
+def _get(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        policy = ask.house.policy
+
+        def work() -> views.View:
+            if ask.caller.role == "developer":
+                if ask.path["id"] != ask.caller.virtual_key_id:
+                    raise Refusal(403, "forbidden", "A virtual key may look at itself only")
+                return shown(ask.house, policy, kind, ask.path["id"])
+            return shown(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
+
+        return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
+
+    return run
+
+
+def _list(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        policy, page = ask.house.policy, ask.query
+
+        def work() -> dict[str, Any]:
+            names = [*_chosen(policy, kind, page)]
+            part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
+            return {
+                kind.name: [shown(ask.house, policy, kind, n) for n in part],
+                "count": len(part),
+                "total_count": len(names),
+                "limit": page.limit,
+                "offset": page.offset,
+            }
+
+        return Reply(await ask.read(work), revision=policy.revision)
+
+    return run
+
+
+def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
+    """The ids a list's parameters choose, in their order."""
+    known = _names(policy, kind)
+    for field, target in REFERENCES.items():
+        wanted = getattr(page, field, None)
+        if wanted is not None:
+            try:
+                wanted = called(policy, KINDS[target], wanted)
+            except edit.EditError as e:
+                raise Refusal(400, "invalid_request", f"{field}: {e}", field) from e
+            known = {i: n for i, n in known.items() if _belongs(policy, kind, i, field) == wanted}
+    if page.search:
+        part = page.search.casefold()
+        known = {i: n for i, n in known.items() if part in i.casefold() or part in (n or "").casefold()}
+    names = list(known)
+    if page.sort_by is not None:
+        names.sort(key=lambda i: (known[i] or i).casefold() if page.sort_by == "name" else i)
+    return reversed(names) if page.order == "desc" else names
+
+
+def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
+    found: object = policy.virtual_keys[name] if kind is KEYS else views.entities(policy, kind)[name]
+    value = getattr(found, field, None)
+    return value if isinstance(value, str) else None
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+
+
+def _post(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        saved, policy = await ask.change(lambda draft: actions.create(draft, kind, ask.body))
+        return _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
+
+    return run
+
+
+def _put(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        house = ask.house
+        demo_keys = not house.exposed or house.policy.server.allow_id_as_value
+        saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
+        word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
+        return _written(ask, kind, saved, policy, word)
+
+    return run
+
+
+def _delete(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        if kind.name == "providers":
+            cleared = {"budget": None, "budgets": None, "rate_limit": None}
+
+            def clear(draft: edit.Draft) -> Any:
+                return draft.put(kind, draft.get(kind, ask.path["id"]).id, cleared)
+
+            _, policy = await ask.change(clear)
+            return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
+        detach = getattr(ask.query, "detach", False)
+        (_, detached), policy = await ask.change(lambda draft: actions.delete(draft, kind, ask.path["id"], detach=detach))
+        names = [f"{e.kind.one} {e.id}" for e in detached]
+        return Reply({"message": f"{kind.label} deleted successfully", "detached": names}, revision=policy.revision)
+
+    return run
+
+
+async def _rotate(ask: Ask) -> Reply:
+    house, body = ask.house, ask.body
+
+    def work(draft: edit.Draft) -> actions.Saved:
+        return actions.rotate(
+            draft, ask.path["id"], grace=body.get("grace"), value=body.get("value"), now=house.clock(), env=house.env
+        )
+
+    saved, policy = await ask.change(work, "rotate")
+    return _written(ask, KEYS, saved, policy, "rotated")
+
+
+async def _expire(ask: Ask) -> Reply:
+    at, now = ask.body.get("expires_at"), ask.house.clock()
+    saved, policy = await ask.change(lambda draft: actions.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
+    return _written(ask, KEYS, saved, policy, "expires" if at else "expired")
+
+
+def _top_up(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        body = ask.body
+
+        def work(draft: edit.Draft) -> actions.Saved:
+            period = body.get("reset_duration")
+            return actions.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
+
+        saved, policy = await ask.change(work, "top_up")
+        return _written(ask, kind, saved, policy, "topped up")
+
+    return run
+
+
+async def _bulk(ask: Ask) -> Reply:
+    def work(draft: edit.Draft) -> list[actions.Saved]:
+        made = []
+        for i, fields in enumerate(ask.body["virtual_keys"]):
+            try:
+                made.append(actions.create(draft, KEYS, fields))
+            except edit.EditError as e:
+                where = f"virtual_keys[{i}]"
+                raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
+        return made
+
+    made, policy = await ask.change(work)
+    keys = await ask.read(lambda: [_with_secret(shown(ask.house, policy, KEYS, s.entry.id), s) for s in made])
+    return Reply(
+        {
+            "message": f"{len(keys)} virtual keys created successfully",
+            "virtual_keys": keys,
+            "created": [],
+            "warnings": [],
+        },
+        revision=policy.revision,
+    )
+
+
+def _with_secret(view: views.View, saved: actions.Saved) -> views.View:
+    return view | {"value": saved.secret} if saved.secret is not None else view
+
+
+def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
+    name = saved.entry.id
+    mine = (name, *(e.id for e in saved.created))
+    return Reply(
+        {
+            "message": f"{kind.label} {word} successfully",
+            kind.one: _with_secret(shown(ask.house, policy, kind, name), saved),
+            "created": [_made(policy, e) for e in saved.created],
+            "warnings": [w for w in policy.warnings if w.startswith(tuple(f"{n}{end}" for n in mine for end in (" ", ":")))],
+        },
+        revision=policy.revision,
+    )
+
+
+def _made(policy: Policy, entry: edit.Entry) -> dict[str, Any]:
+    others = [i for i in views.entities(policy, entry.kind) if i != entry.id]
+    return {"kind": entry.kind.one, "id": entry.id, "similar": nearest(entry.id, others)}
+
+
+def _reset(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        house, policy = ask.house, ask.house.policy
+        if not ask.if_match(policy.revision):
+            raise Refusal(412, "precondition_failed", f"the policy is revision {policy.revision} now", revision=policy.revision)
+        name = await ask.read(lambda: called(policy, kind, ask.path["id"]))
+        units = {"usd"} if ask.body.get("budget", True) else set()
+        units |= {"requests", "tokens"} if ask.body.get("rate_limit", True) else set()
+        limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
+        if not limits:
+            raise edit.Conflict(f"{kind.one} '{name}' has no such limit whose usage could be reset")
+        now = house.clock()
+        before = {x.counter: house.ledger.usage(x, now)[0] for x in limits}
+        entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
+        revision = policy.revision
+        await ask.read(lambda: house.trail.write([entry], at=iso(now), who=ask.caller.name, before=revision, after=revision))
+        was = [(x, house.ledger.reset(x, house.clock())) for x in limits]
+        await house.commit_all()
+        rows = [
+            {
+                "scope_kind": x.scope_kind,
+                "scope_id": x.scope_id,
+                "unit": x.unit,
+                "window": x.period.text if x.period else "",
+                "was": used / views.NANO if x.unit == "usd" else used,
+            }
+            for x, used in was
+        ]
+        body = {"message": f"{kind.label} usage reset successfully", kind.one: shown(house, policy, kind, name), "reset": rows}
+        return Reply(body, revision=revision)
+
+    return run

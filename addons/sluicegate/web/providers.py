@@ -1,0 +1,221 @@
+"""Providers and their keys over REST. A key's value never stands in the policy: it is named, or kept in a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sluicegate import views
+from sluicegate.actions import put
+from sluicegate.edit import Conflict, Draft, EditError, NotFound
+from sluicegate.entities import KINDS, REDACTED
+from sluicegate.explain import hint
+from sluicegate.policy import Policy
+from sluicegate.services import Services
+from sluicegate.web import models, states
+from sluicegate.web.api import Ask, Endpoint, Refusal, Reply, changes, shows
+
+PROVIDERS = KINDS["providers"]
+BASE = "/api/providers"
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    one, keys, key = BASE + "/{provider}", BASE + "/{provider}/keys", BASE + "/{provider}/keys/{name}"
+    state, entry, gone = states.ProviderState, states.ProviderKeyState, (404,)
+    configure = "Configure a provider; keys are added or changed by name"
+    return [
+        shows(BASE, _list, "Every provider", states.ProviderList),
+        changes("POST", BASE, _post, configure, state, models.ProviderChange),
+        shows(one, _get, "One provider", state, errors=gone),
+        changes("PUT", one, _put, configure, state, models.ProviderChange),
+        changes("DELETE", one, _delete, "Forget a provider's configuration, its keys with it", states.Done),
+        shows(keys, _keys, "A provider's keys, without their values", states.ProviderKeyList, errors=gone),
+        changes("POST", keys, _post_key, "Add a provider's key, or change the one called so", entry, models.ProviderKeyChange),
+        shows(key, _get_key, "One of a provider's keys, without its value", entry, errors=gone),
+        changes("PUT", key, _put_key, "Add or change a provider's key", entry, models.KeyChange),
+        changes("DELETE", key, _delete_key, "Remove a provider's key", states.Done),
+    ]
+
+
+def _known(house: Services, name: str) -> str:
+    if name not in house.policy.providers:
+        known = house.policy.providers
+        raise NotFound(f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{hint(name, known)}")
+    return name
+
+
+def _shown(house: Services, policy: Policy, name: str) -> views.View:
+    return views.provider(policy, name, house.keyring, house.clock())
+
+
+async def _list(ask: Ask) -> Reply:
+    house, policy = ask.house, ask.house.policy
+    rows = [_shown(house, policy, name) for name in policy.providers]
+    return Reply({"providers": rows, "total": len(rows)}, revision=policy.revision)
+
+
+async def _get(ask: Ask) -> Reply:
+    policy = ask.house.policy
+    return Reply(_shown(ask.house, policy, _known(ask.house, ask.path["provider"])), revision=policy.revision)
+
+
+async def _post(ask: Ask) -> Reply:
+    name = ask.body.get("provider")
+    if not isinstance(name, str):
+        raise Refusal(400, "invalid_request", "provider: 'provider' is required here", "provider")
+    if name not in ask.house.policy.providers:
+        known = ask.house.policy.providers
+        words = f"provider: '{name}' is no provider; known are {', '.join(known)}{hint(name, known)}"
+        raise Refusal(400, "invalid_request", words, "provider")
+    return await _save(ask, name, ask.body)
+
+
+async def _put(ask: Ask) -> Reply:
+    name = _known(ask.house, ask.path["provider"])
+    if ask.body.get("provider") not in (None, name):
+        raise Refusal(400, "invalid_request", f"provider: the path says {name}", "provider")
+    return await _save(ask, name, ask.body)
+
+
+async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Reply:
+    house = ask.house
+    with keeping(house.state_dir, name, fields) as kept:
+        _, policy = await ask.change(lambda draft: put(draft, PROVIDERS, name, kept(draft)))
+    await ask.read(lambda: forget_unused(house.state_dir, policy))
+    return Reply(_shown(house, policy, name), revision=policy.revision)
+
+
+async def _delete(ask: Ask) -> Reply:
+    name = _known(ask.house, ask.path["provider"])
+
+    def work(draft: Draft) -> None:
+        draft.delete(draft.get(PROVIDERS, name))
+
+    _, policy = await ask.change(work)
+    await ask.read(lambda: forget_unused(ask.house.state_dir, policy))
+    return Reply({"message": "Provider deleted successfully"}, revision=policy.revision)
+
+
+async def _keys(ask: Ask) -> Reply:
+    policy = ask.house.policy
+    keys = _shown(ask.house, policy, _known(ask.house, ask.path["provider"]))["keys"]
+    return Reply({"keys": keys, "total": len(keys)}, revision=policy.revision)
+
+
+def _key_of(house: Services, policy: Policy, provider: str, name: str) -> views.View:
+    keys = {k["name"]: k for k in _shown(house, policy, provider)["keys"]}
+    if name not in keys:
+        raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, keys)}")
+    return keys[name]
+
+
+async def _get_key(ask: Ask) -> Reply:
+    policy, provider = ask.house.policy, _known(ask.house, ask.path["provider"])
+    return Reply(_key_of(ask.house, policy, provider, ask.path["name"]), revision=policy.revision)
+
+
+async def _post_key(ask: Ask) -> Reply:
+    return await _save_key(ask, ask.body["name"])
+
+
+async def _put_key(ask: Ask) -> Reply:
+    if ask.body.get("name") not in (None, ask.path["name"]):
+        raise Refusal(400, "invalid_request", f"name: the path says {ask.path['name']}", "name")
+    return await _save_key(ask, ask.path["name"])
+
+
+async def _save_key(ask: Ask, name: str) -> Reply:
+    provider = _known(ask.house, ask.path["provider"])
+    try:
+        await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
+    except EditError as e:
+        field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
+        raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.more) from e
+    policy = ask.house.policy
+    return Reply(_key_of(ask.house, policy, provider, name), revision=policy.revision)
+
+
+async def _delete_key(ask: Ask) -> Reply:
+    house, provider, name = ask.house, _known(ask.house, ask.path["provider"]), ask.path["name"]
+
+    def work(draft: Draft) -> None:
+        entry = draft.find(PROVIDERS, provider)
+        keys = ((entry.after or {}).get("keys") or []) if entry else []
+        left = [k for k in keys if k.get("name") != name]
+        if len(left) == len(keys):
+            raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, (k['name'] for k in keys))}")
+        draft.put(PROVIDERS, provider, {"keys": None})
+        if left:
+            draft.put(PROVIDERS, provider, {"keys": left})
+
+    _, policy = await ask.change(work)
+    await ask.read(lambda: forget_unused(house.state_dir, policy))
+    return Reply({"message": "Key deleted successfully"}, revision=policy.revision)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def keeping(state_dir: Path, provider: str, fields: dict[str, Any]) -> Iterator[Any]:
+    """A function giving the fields with every literal value replaced by the file it is kept in; undone on failure."""
+    made: list[Path] = []
+
+    def kept(draft: Draft) -> dict[str, Any]:
+        entry = draft.find(PROVIDERS, provider)
+        present = {k.get("name"): k.get("value") for k in ((entry.after or {}).get("keys") or ())} if entry else {}
+        keys = fields.get("keys")
+        if keys is None:
+            return fields
+        return fields | {"keys": [_kept(state_dir, provider, key, present, made) for key in keys]}
+
+    try:
+        yield kept
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _kept(state_dir: Path, provider: str, key: dict[str, Any], present: dict[Any, Any], made: list[Path]) -> dict[str, Any]:
+    value, name = key.get("value"), str(key.get("name"))
+    if value is None or value.startswith("env."):
+        return key
+    if value == REDACTED:
+        raise EditError("keys.value: this stands for a value that is not shown; leave it out to keep it", "keys.value")
+    if value.startswith("file:"):
+        if value == present.get(name):
+            return key
+        # Whoever may send us to read a file, and to a provider of his, could read any file of this machine.
+        raise EditError("keys.value: send the key itself, or env.NAME; file: is for the policy file", "keys.value")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise EditError("keys.value: a provider's key has no spaces and no other than plain characters", "keys.value")
+    folder = state_dir.resolve() / "provider-keys"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{provider}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:60]}-{secrets.token_hex(4)}"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        made.append(path)
+        with os.fdopen(fd, "w") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        raise Conflict(f"the key cannot be kept: {path.parent}: {e.strerror}") from e
+    return key | {"value": f"file:{path}"}
+
+
+def forget_unused(state_dir: Path, policy: Policy) -> None:
+    """Delete kept values that the policy names no more."""
+    folder = state_dir.resolve() / "provider-keys"
+    named = {k.source.removeprefix("file:") for p in policy.providers.values() for k in p.keys}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if str(path) not in named:
+                path.unlink()

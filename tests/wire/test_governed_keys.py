@@ -1,0 +1,203 @@
+"""Virtual keys and provider keys over the API: secrets shown once, values rotated, usage live, reset and topped up."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import re
+import statistics
+import threading
+import time
+
+import pytest
+
+from api import POLICY, Api, error, token_hash
+from fake_provider import Peer, Seen, message, plain, sse
+from harness import PROVIDER_KEY, VK, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+
+def held(go: threading.Event):
+    """A stream that begins, and ends when it may."""
+
+    def run(peer: Peer, _: Seen) -> None:
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        peer.chunk(sse()[0])
+        go.wait(20)
+        for piece in sse()[1:]:
+            peer.chunk(piece)
+        peer.end()
+
+    return run
+
+
+def test_a_secret_is_shown_once_and_kept_nowhere(gateway):
+    gw = gateway(POLICY, "--set", "flow_detail=3")
+    api = Api(gw)
+    made = api.ok("POST", "virtual-keys", {"name": "Bob", "team_id": "engineering"})
+    value = made["virtual_key"]["value"]
+    own = api.ok("PUT", "virtual-keys/vk-own", {"value": "a-value-of-my-own"})
+    assert re.fullmatch(r"sk-sg-[\w-]{43}", value)
+    assert own["virtual_key"]["value"] == "********"
+    assert gw.post(key=value).status == gw.post(key="a-value-of-my-own").status == 200
+    assert gw.post(key="vk-bob").status == 401
+    api.ok(
+        "POST", "/api/providers", {"provider": "openai", "keys": [{"name": "k/../1", "value": "sk-literal-key"}]}
+    ) if False else None
+    api.ok("POST", "/api/providers", {"provider": "openai", "keys": [{"name": "key.1", "value": "sk-literal-key"}]})
+    api.ok("PUT", "virtual-keys/vk-env", {"value": "env.PROVIDER_KEY"})
+    assert api.ok("GET", "virtual-keys/vk-env")["virtual_key"]["value"] == "env.PROVIDER_KEY"
+    answers = "".join(
+        str(api.ok("GET", p)) for p in ("virtual-keys", "virtual-keys/vk-bob", "/api/audit", "/api/providers", "/api/config")
+    )
+    gw.stop()
+    (kept,) = (gw.state / "provider-keys").iterdir()
+    assert (kept.read_text(), kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == ("sk-literal-key\n", 0o600, 0o700)
+    written = (
+        answers + gw.policy.read_text() + "".join((gw.state / n).read_text("latin-1") for n in ("sluicegate.db", "audit.jsonl"))
+    )
+    for secret in ("a-value-of-my-own", "sk-literal-key"):
+        assert secret not in written + "\n".join(gw.output)
+    assert value not in written
+    assert PROVIDER_KEY not in written
+
+
+def test_a_rotated_key_is_good_for_its_grace_and_a_connection_does_not_outlive_it(gateway):
+    gw = gateway(POLICY)
+    api = Api(gw)
+    first = api.ok("POST", "virtual-keys", {"id": "vk-bob"})["virtual_key"]["value"]
+    second = api.ok("POST", "virtual-keys/vk-bob/rotate", {"grace": "1h"})["virtual_key"]
+    assert second["previous_expires_at"] is not None
+    assert gw.post(key=first).status == gw.post(key=second["value"]).status == 200
+    third = api.ok("POST", "virtual-keys/vk-bob/rotate", {})["virtual_key"]
+    assert third["previous_expires_at"] is None
+    assert [gw.post(key=k).status for k in (first, second["value"], third["value"])] == [401, 401, 200]
+    api.ok("PUT", "virtual-keys/vk-bob", {"value": "chosen-by-myself"})
+    assert [gw.post(key=k).status for k in (third["value"], "chosen-by-myself")] == [401, 200]
+    gw.policy.write_text(
+        gw.policy.read_text().replace(
+            token_hash("chosen-by-myself"),
+            token_hash(third["value"])
+            + f"\n    previous_value_hash: {token_hash(first)}\n    previous_expires_at: 2020-01-01T00:00:00Z",
+        )
+    )
+    late = eventually(lambda: (r := gw.post(key=first)).reason == "virtual_key_blocked" and r)
+    assert late.message == "Virtual key 'vk-bob' was given a new value; the one before ended at 2020-01-01T00:00:00Z"
+    api.ok("POST", "virtual-keys/vk-bob/expire", {})
+    assert gw.post(key=third["value"]).reason == "virtual_key_blocked"
+
+
+def test_a_literal_provider_key_is_used_replaced_and_forgotten(gateway, provider):
+    gw = gateway(json.dumps({"version": 1, "providers": {"anthropic": {"base_url": provider.url}}, "virtual_keys": [{"id": VK}]}))
+    api = Api(gw)
+    assert gw.post().status == 503
+    made = api.ok("POST", "/api/providers/anthropic/keys", {"name": "main", "value": "sk-ant-one"})
+    assert (made["name"], made["weight"], made["usable"]) == ("main", 1.0, True)
+    assert (gw.post().status, provider.seen[-1].header("x-api-key")) == (200, "sk-ant-one")
+    api.ok("PUT", "/api/providers/anthropic/keys/main", {"value": "sk-ant-two"})
+    assert (gw.post().status, provider.seen[-1].header("x-api-key")) == (200, "sk-ant-two")
+    assert api("PUT", "/api/providers/anthropic/keys/main", {"value": "has space"}).status == 400
+    assert len(list((gw.state / "provider-keys").iterdir())) == 1
+    assert api.ok("PUT", "/api/providers/anthropic/keys/main", {"weight": 0.5})["weight"] == 0.5
+    assert (gw.post().status, provider.seen[-1].header("x-api-key")) == (200, "sk-ant-two")
+    assert [k["name"] for k in api.ok("GET", "/api/providers/anthropic/keys")["keys"]] == ["main"]
+    assert api.ok("DELETE", "/api/providers/anthropic/keys/main")["message"] == "Key deleted successfully"
+    assert gw.post().status == 503
+    assert list((gw.state / "provider-keys").iterdir()) == []
+    assert (
+        api("GET", "/api/providers/anthropic/keys/main").status == api("DELETE", "/api/providers/anthropic/keys/main").status == 404
+    )
+
+
+# -- usage ------------------------------------------------------------------------------------------------------------
+
+
+def test_usage_is_live_reset_exactly_with_calls_in_flight_and_for_good(gateway, provider):
+    gw = gateway(policy_text(provider.url))
+    api = Api(gw)
+    provider.script = plain(message(input_tokens=0, output_tokens=100_000))  # $2 of opus output
+    assert gw.post().status == 200
+    cost = api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"]["current_usage"]
+    assert cost == 2.0
+    go = threading.Event()
+    provider.script = held(go)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        flying = pool.submit(lambda: gw.post(ask(stream=True)).status)
+        seen = eventually(lambda: (b := api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"])["reserved"] and b)
+        assert seen["remaining"] == pytest.approx(50 - 2 - seen["reserved"])
+        done = api.ok("POST", f"virtual-keys/{VK}/reset-usage", {})
+        assert [(r["scope_id"], r["unit"], r["window"], r["was"]) for r in done["reset"]] == [(VK, "usd", "1M", 2.0)]
+        after = done["virtual_key"]["budget"]
+        assert (after["current_usage"], after["reserved"]) == (0, pytest.approx(seen["reserved"], rel=0.1))
+        assert after["last_reset"] == seen["last_reset"]
+        go.set()
+        assert flying.result() == 200
+    charged = eventually(lambda: api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"]["current_usage"])
+    assert 0 < charged < 0.01
+    team = api.ok("GET", "teams/team-engineering")["team"]["budget"]
+    assert team["current_usage"] == pytest.approx(2 + charged), "other scopes keep theirs"
+    gw.stop()
+    gw.start()
+    assert api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"]["current_usage"] == charged
+    (entry,) = [e for e in api.ok("GET", "/api/audit")["entries"] if e["action"] == "reset_usage"]
+    assert list(entry["before"].values()) == [2_000_000_000]
+
+
+def test_a_prepaid_budget_is_topped_up(gateway):
+    gw = gateway(POLICY)
+    api = Api(gw)
+    api.ok("PUT", "virtual-keys/vk-prepaid", {"budget": {"max_limit": 1, "reset_duration": "never"}})
+    assert gw.post(ask("[simulate cost=1.00]"), key="vk-prepaid").status == 200
+    assert gw.post(key="vk-prepaid").status == 402
+    budget = api.ok("POST", "virtual-keys/vk-prepaid/top-up", {"amount": 0.5})["virtual_key"]["budget"]
+    assert (budget["max_limit"], budget["current_usage"], budget["remaining"], budget["resets_at"]) == (1.5, 1.0, 0.5, None)
+    assert gw.post(key="vk-prepaid").status == 200
+
+
+def test_a_key_without_a_value_is_not_made_where_other_machines_can_reach_us(gateway):
+    open_house = (
+        POLICY.replace(f"  - id: {VK}\n", f"  - id: {VK}\n    value_hash: {token_hash('real')}\n")
+        + "server: {allow_plaintext: true}\n"
+    )
+    gw = gateway(open_house, "--listen-host", "0.0.0.0")
+    api = Api(gw)
+    reply = api("PUT", "virtual-keys/vk-x", {})
+    assert (reply.status, error(reply)["field"]) == (400, "value")
+    assert api("POST", "virtual-keys", {"id": "vk-x"}).status == 200
+    assert api("PUT", "virtual-keys/vk-x", {"name": "X"}).status == 200
+
+
+def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
+    keys = "".join(
+        f"  - id: vk-{i}   # number {i}\n    team_id: team-engineering\n    value_hash: sha256:{i:064x}\n"
+        "    budget: {max_limit: 50.00, reset_duration: 1M}\n"
+        for i in range(10_000)
+    )
+    gw = gateway(POLICY + keys)
+    api = Api(gw)
+    gw.post()
+    quiet = [_timed(gw.post) for _ in range(40)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        change = pool.submit(api.ok, "PUT", "virtual-keys/vk-5000", {"budget": {"max_limit": 51}})
+        busy = []
+        while not change.done():
+            busy.append(_timed(gw.post))
+        took = time.monotonic() - began
+    assert change.result()["virtual_key"]["budget"]["max_limit"] == 51
+    changed = [a for a, b in zip((POLICY + keys).splitlines(), gw.policy.read_text().splitlines(), strict=True) if a != b]
+    assert changed == ["    budget: {max_limit: 50.00, reset_duration: 1M}"]
+    print(
+        f"change {took:.1f} s; call p50 {statistics.median(quiet) * 1000:.1f} ms alone, {statistics.median(busy) * 1000:.1f} ms beside it, max {max(busy) * 1000:.0f} ms"
+    )
+    assert took < 30
+    assert statistics.median(busy) < 0.25
+    assert max(busy) < 2
+    assert api.ok("GET", "virtual-keys?limit=10&offset=5000")["total_count"] == 10_001
+
+
+def _timed(call):
+    began = time.monotonic()
+    assert call().status == 200
+    return time.monotonic() - began
