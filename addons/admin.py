@@ -21,12 +21,35 @@ SECRET = (*CREDENTIALS, "cookie")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
+class Cookies:
+    """Stands in mitmproxy's own chain, behind what prints and saves answers: puts on the cookies that come with them."""
+
+    name = "cookies"
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[str]] = {}
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the answer is about to be sent."""
+        if self.held and flow.response is not None and (cookies := self.held.pop(flow.id, None)):
+            flow.response.headers.set_all("set-cookie", cookies)
+
+
 class Admin(Addon):
     """First of the chain to see a request: what is for the gateway itself must never meet identity."""
 
     def __init__(self) -> None:
         self._app: ASGIApp | None = None
         self._credentials: dict[str, list[tuple[bytes, bytes]]] = {}
+        self._cookies = Cookies()
+
+    def running(self) -> None:
+        """mitmproxy: the proxy is up, and its own addons are in their places."""
+        super().running()
+        if (there := ctx.master.addons.get("cookies")) is None:
+            ctx.master.addons.add(self._cookies)
+        else:
+            self._cookies = there
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -42,8 +65,8 @@ class Admin(Addon):
             self.refuse(flow, 421, "This gateway does not answer to that Host; list it under server.hosts in the policy")
         elif request.method in WRITES:
             same = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-            origin = request.headers.get("origin")
-            if not same or (origin is not None and origin != f"http://{request.host_header}"):
+            origin, host = request.headers.get("origin"), request.host_header
+            if not same or (origin is not None and origin not in (f"http://{host}", f"https://{host}")):
                 self.refuse(flow, 403, "Writes from another origin are refused")
             elif sends_other_than_json(request):
                 self.refuse(flow, 415, "Writes are application/json")
@@ -63,6 +86,9 @@ class Admin(Addon):
         flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
         for name, value in web.SAFE.items():
             flow.response.headers.setdefault(name, value)
+        if cookies := flow.response.headers.get_all("set-cookie"):
+            self._cookies.held[flow.id] = cookies
+            del flow.response.headers["set-cookie"]
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
@@ -73,6 +99,7 @@ class Admin(Addon):
     def error(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: broken off; forget its credentials."""
         self._credentials.pop(flow.id, None)
+        self._cookies.held.pop(flow.id, None)
 
     def ours(self, host: str) -> bool:
         """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""

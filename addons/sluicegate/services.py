@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import hmac
 import logging
 import os
@@ -28,6 +29,7 @@ from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
+from sluicegate.sessions import Attempts, Sessions
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
 from sluicegate.trail import Trail
 from sluicegate.watch import PolicySource
@@ -77,6 +79,7 @@ class Services:
         self.prices = Prices.load(_beside(policy_path, "prices.yaml"))
         self._lock = _own(state_dir)
         self.admin_token, self.admin_token_is_new = _admin_token(state_dir, env)
+        self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self.keyring = Keyring()
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
@@ -94,6 +97,8 @@ class Services:
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.live = Live()
+        self.sessions = Sessions()
+        self.attempts = Attempts()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self._timer: asyncio.TimerHandle | None = None
@@ -199,9 +204,9 @@ class Services:
             logger.warning("audit.jsonl can be written again")
         return True
 
-    def is_admin(self, token: str) -> bool:
-        """Whether this is the admin token, compared in constant time."""
-        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.admin_token.encode())
+    def is_admin(self, digest: bytes) -> bool:
+        """Whether this is the admin token's SHA-256, compared in constant time."""
+        return hmac.compare_digest(digest, self._admin_digest)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

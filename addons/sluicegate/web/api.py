@@ -40,6 +40,11 @@ MOST_BYTES = 1 << 20
 ADMIN: tuple[Role, ...] = ("admin",)
 STAFF: tuple[Role, ...] = ("admin", "viewer")
 EVERYONE: tuple[Role, ...] = ("admin", "viewer", "developer")
+ANYBODY: tuple[Role, ...] = ()
+"""Also those who have not said who they are."""
+
+NOBODY = Caller("developer", "", "")
+"""Who asks, where nobody has to say: the holder of no key, who sees nothing."""
 
 
 class Query(BaseModel):
@@ -59,6 +64,7 @@ class Ask:
     body: dict[str, Any]
     """The JSON object that was sent, its numbers exact; only what was given."""
     if_match: Callable[[str], bool]
+    request: Request
 
     async def read[T](self, work: Callable[[], T]) -> T:
         """Run something that takes longer than a moment in a thread."""
@@ -81,6 +87,7 @@ class Reply:
     status: int = 200
     revision: str | None = None
     """The policy it was made with, sent as its ETag."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Run = Callable[[Ask], Awaitable[Reply]]
@@ -108,6 +115,8 @@ class Endpoint:
     roles: tuple[Role, ...] = STAFF
     errors: tuple[int, ...] = ()
     """Statuses it may refuse with, besides 400, 401 and 403."""
+    edits: bool = False
+    """It changes the policy, for the revision that If-Match names."""
 
 
 def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
@@ -119,7 +128,7 @@ def changes(
     method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
 ) -> Endpoint:
     """A row that writes: for administrators, and what it names may not be there or not fit."""
-    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), **more)
+    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), edits=True, **more)
 
 
 class Table(Route):
@@ -157,16 +166,19 @@ class _Answers:
         method = "GET" if request.method == "HEAD" else request.method
         row = self.by_method.get(method)
         caller = caller_of(request, self.house)
-        no = refused(caller, row.roles if row else EVERYONE)
-        if no is not None or caller is None:
-            return no or Response(status_code=401)
+        if row is not None and row.roles == ANYBODY:
+            caller = caller or NOBODY
+        else:
+            no = refused(caller, row.roles if row else EVERYONE, request)
+            if no is not None or caller is None:
+                return no or Response(status_code=401)
         try:
             if row is None:
                 allowed = ", ".join(self.by_method)
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
             query = _query(request, row.query)
             body = await _body(request, row.body)
-            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")))
+            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
             reply = await row.run(ask)
         except Exception as e:
             refusal = refusal_of(e)
@@ -177,7 +189,7 @@ class _Answers:
             if row is None:
                 response.headers["allow"] = ", ".join(self.by_method)
             return response
-        return _json(reply.body, reply.status, _tagged(reply.revision))
+        return _json(reply.body, reply.status, {**_tagged(reply.revision), **reply.headers})
 
 
 def refusal_of(error: Exception) -> Refusal | None:
@@ -206,7 +218,10 @@ def _refusing(refusal: Refusal) -> Response:
     said: dict[str, Any] = {"type": refusal.kind, "message": str(refusal)}
     if refusal.field is not None:
         said["field"] = refusal.field
-    return _json({"type": "error", "error": said | refusal.more}, refusal.status, _tagged(refusal.more.get("revision")))
+    headers = _tagged(refusal.more.get("revision"))
+    if "retry_after" in refusal.more:
+        headers["retry-after"] = str(refusal.more["retry_after"])
+    return _json({"type": "error", "error": said | refusal.more}, refusal.status, headers)
 
 
 def _json(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:

@@ -14,8 +14,7 @@ from starlette.routing import Route
 from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
-from sluicegate.usage import usage_rows
-from sluicegate.web import alerts, governance, metrics, providers, quota, record
+from sluicegate.web import alerts, governance, metrics, pages, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import caller_of, error, needs
@@ -34,6 +33,8 @@ PREFIXES = (
     "/api/usage",
     "/api/audit",
     "/api/openapi.json",
+    "/api/session",
+    "/static",
 )
 
 SAFE = {
@@ -41,6 +42,7 @@ SAFE = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
 }
 
 
@@ -110,23 +112,15 @@ def build(house: Services, ca: Path) -> Starlette:
             return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
         return PlainTextResponse(text)
 
-    async def overview(_: Request) -> Response:
-        rows = "".join(
-            f"<tr><td>{html.escape(r['kind'])} {html.escape(r['id'])}<td>{html.escape(r['window'] or '')}"
-            f"<td align=right>{r['used_usd'] or r['used']}<td align=right>{r['limit_usd'] or r['limit']}<td>{r['resets_at'] or ''}"
-            for r in usage_rows(house.policy, house.ledger, house.clock())
-        )
-        style = "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
-        head = "<tr><th>scope<th>window<th>used<th>limit<th>resets"
-        return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
-
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
 
-    rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
+    rooms = mount(
+        [*session.endpoints(), *record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house
+    )
     app = Starlette(
         routes=[
             Route("/health", health),
@@ -137,7 +131,7 @@ def build(house: Services, ca: Path) -> Starlette:
             *alerts.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
-            Route("/", guarded(overview)),
+            *pages.routes(),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -49,29 +50,75 @@ def token_of(authorization: str) -> tuple[str | None, str]:
     return None, ""
 
 
+COOKIE = "sluicegate_session"
+
+
 def caller_of(request: Request, house: Services) -> Caller | None:
-    """Who a request's credentials name; None for nobody we know."""
+    """Who a request's credentials name, a session's cookie last; None for nobody we know."""
     user, token = token_of(request.headers.get("authorization", ""))
-    if token and user in (None, "admin") and house.is_admin(token):
-        return Caller("admin", "admin")
-    operator = house.policy.operator_for(token) if token else None
-    if operator is not None and user in (None, operator.id):
-        return Caller(operator.role, operator.id)
-    here = request.client is None or not request.client.host or is_loopback(request.client.host)
+    here = is_here(request)
+    if token and (staff := _staff(house, digest_of(token))) is not None and user in (None, staff.name):
+        return staff
     for name in ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key"):
         value = (token if user is None else "") if name == "authorization" else request.headers.get(name)
-        key = house.policy.key_for(value) if value else None
-        if key is None or key.refusal(house.clock()) is not None:
-            continue
-        if here or not key.is_demo or house.policy.server.allow_id_as_value:
-            return Caller("developer", key.id, key.id)
-    return None
+        if value and (developer := _developer(house, digest_of(value), here)) is not None:
+            return developer
+    session_id = request.cookies.get(COOKIE)
+    if not session_id or not from_own_page(request):
+        return None
+    holder = house.sessions.find(session_id, house.clock())
+    return holder_of(house, holder, here) if holder is not None else None
 
 
-def refused(caller: Caller | None, roles: tuple[Role, ...]) -> Response | None:
+def holder_of(house: Services, digest: bytes, here: bool) -> Caller | None:
+    """Who has the token or virtual key with this SHA-256, as the policy stands now."""
+    return _staff(house, digest) or _developer(house, digest, here)
+
+
+def _staff(house: Services, digest: bytes) -> Caller | None:
+    if house.is_admin(digest):
+        return Caller("admin", "admin")
+    operator = house.policy.operator_of(digest)
+    return Caller(operator.role, operator.id) if operator is not None else None
+
+
+def _developer(house: Services, digest: bytes, here: bool) -> Caller | None:
+    key = house.policy.key_of(digest)
+    if key is None or key.refusal(house.clock()) is not None:
+        return None
+    if not here and key.is_demo and not house.policy.server.allow_id_as_value:
+        return None
+    return Caller("developer", key.id, key.id)
+
+
+def digest_of(secret: str) -> bytes:
+    """A credential's SHA-256: what is compared and kept instead of it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def is_here(request: Request) -> bool:
+    """Whether it comes from this machine."""
+    return request.client is None or not request.client.host or is_loopback(request.client.host)
+
+
+def from_own_page(request: Request) -> bool:
+    """Whether a cookie that came along may be believed.
+
+    Cookies know neither ports nor schemes: a page of any other server on this machine sends ours along, SameSite or
+    not. What only reads may lack the browser's word on where it comes from, what writes may not.
+    """
+    site, origin, host = (request.headers.get(name) for name in ("sec-fetch-site", "origin", "host"))
+    if site not in (None, "same-origin", "none") or (origin is not None and origin not in (f"http://{host}", f"https://{host}")):
+        return False
+    return request.method in ("GET", "HEAD") or site == "same-origin" or origin is not None
+
+
+def refused(caller: Caller | None, roles: tuple[Role, ...], request: Request) -> Response | None:
     """The answer to somebody who is not of these roles; None for those who are."""
     if caller is None:
-        headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
+        # A browser asks for a password by itself when a page's script is told Basic.
+        script = "mozilla" in request.headers.get("user-agent", "").lower() and "text/html" not in request.headers.get("accept", "")
+        headers = {"www-authenticate": 'Bearer realm="sluicegate"' if script else 'Basic realm="sluicegate", Bearer'}
         words = "This needs the admin token or an operator's"
         if "developer" in roles:
             words += ", or a virtual key for what is its own"
@@ -87,7 +134,7 @@ def needs(*roles: Role, house: Services) -> Callable[[Handler], Handler]:
     def wrap(handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
             caller = caller_of(request, house)
-            if (no := refused(caller, roles)) is not None:
+            if (no := refused(caller, roles, request)) is not None:
                 return no
             request.state.caller = caller
             return await handler(request)
