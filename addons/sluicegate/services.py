@@ -21,6 +21,7 @@ from sluicegate.call import Outcome
 from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
+from sluicegate.logs import Logs
 from sluicegate.metrics import Metrics
 from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
@@ -86,6 +87,7 @@ class Services:
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.metrics = Metrics(self)
+        self.logs = Logs(state_dir / FILENAME, clock)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -210,6 +212,8 @@ class Services:
                         conn.close()
             except (OSError, sqlite3.Error):
                 continue
+            finally:
+                self.logs.keep_up()
 
     def close(self) -> None:
         """Write what is left, note that journal and table agree, and let the folder go."""
@@ -227,6 +231,7 @@ class Services:
             logger.exception("the last settlements could not be written; they are in audit.jsonl")
         if self._simulator is not None:
             self._simulator.stop()
+        self.logs.close()
         self.store.close()
         self.journal.close()
         os.close(self._lock)

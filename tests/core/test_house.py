@@ -18,7 +18,7 @@ FLOORS = [
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records"},
     {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch"},
+    {"store", "usage", "metrics", "simulator", "watch", "logs"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients"},

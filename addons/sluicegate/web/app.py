@@ -15,6 +15,7 @@ from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
 from sluicegate.usage import usage_rows
+from sluicegate.web import logs
 from sluicegate.web.who import caller_of, error, needs
 from sluicegate.windows import iso
 
@@ -134,6 +135,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/setup", setup),
             Route("/metrics", guarded(metrics)),
             Route("/api/usage", guarded(usage)),
+            *logs.routes(house),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ]
