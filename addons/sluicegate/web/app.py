@@ -14,7 +14,7 @@ from starlette.routing import Route
 from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
-from sluicegate.web import alerts, governance, metrics, pages, providers, quota, record, session
+from sluicegate.web import alerts, governance, logs, metrics, pages, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import caller_of, error, needs
@@ -129,6 +129,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/setup", setup),
             *metrics.routes(house),
             *alerts.routes(house),
+            *logs.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
             *pages.routes(),
