@@ -9,9 +9,9 @@ export const PALETTE = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 
 /**
  * A chart. `buckets` are ISO times, `series` are `{name, values, colour}` with colour a CSS variable; `kind` is `bars`
- * (stacked) or `lines`; `format` says a value; `total` what the legend says of a series when nothing is pointed at.
+ * (stacked) or `lines`; `format` says a value, `tick(value, step)` one on the axis; `total` what the legend says of a series when nothing is pointed at.
  */
-export function Chart({ title, note, buckets, seconds, series, kind = "bars", format, total, height = 168, actions }) {
+export function Chart({ title, note, buckets, seconds, series, kind = "bars", format, tick = format, total, height = 168, actions }) {
   const [asTable, setTable] = useState(false);
   const [at, setAt] = useState(null);
   const empty = series.every((s) => s.values.every((v) => !v));
@@ -23,7 +23,7 @@ export function Chart({ title, note, buckets, seconds, series, kind = "bars", fo
     </figcaption>
     ${asTable
       ? html`<${AsTable} ...${{ title, buckets, seconds, series, format }} />`
-      : html`<${Plot} ...${{ title, buckets, seconds, series, kind, format, height, empty }} onPoint=${setAt} />
+      : html`<${Plot} ...${{ title, buckets, seconds, series, kind, tick, height, empty }} onPoint=${setAt} />
         <ul class="legend">
           ${series.map((s) => html`<li key=${s.name}><i style=${{ background: `var(${s.colour})` }} class=${kind === "lines" ? "line" : ""} />
             <span class="legend-name">${s.name}</span> <b>${at === null ? sum(s) : format(s.values[at] || 0)}</b></li>`)}
@@ -41,7 +41,7 @@ function AsTable({ title, buckets, seconds, series, format }) {
   </table></div>`;
 }
 
-function Plot({ title, buckets, seconds, series, kind, format, height, empty, onPoint }) {
+function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPoint }) {
   const box = useRef(), plot = useRef(null);
   const [theme, setTheme] = useState(document.documentElement.dataset.theme);
   useEffect(() => {
@@ -72,10 +72,10 @@ function Plot({ title, buckets, seconds, series, kind, format, height, empty, on
       scales: { x: { time: true, range: (u, low, high) => (kind === "bars" ? [low - seconds / 2, high + seconds / 2] : [low, high]) },
         y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [{ ...axis, grid: { show: false }, space: 64, size: 26, values: (u, ticks) => timeTicks(ticks, seconds) },
-        { ...axis, size: 54, space: 32, values: (u, ticks) => ticks.map((t) => (empty ? "" : format(t))) }],
+        { ...axis, size: 54, space: 32, values: (u, ticks) => (empty ? ticks.map(() => "") : ticks.map((t) => tick(t, ticks[1] - ticks[0]))) }],
       series: [{}, ...drawn.map((s) => ({
         label: s.name, stroke: css(s.colour), width: kind === "lines" ? 1.75 : 0, fill: kind === "bars" ? css(s.colour) : undefined,
-        paths: kind === "bars" ? uPlot.paths.bars({ size: [0.72, 28], gap: 1 }) : uPlot.paths.linear(), points: { show: false }, spanGaps: false,
+        paths: kind === "bars" ? uPlot.paths.bars({ size: [0.72, 28], gap: 1 }) : uPlot.paths.linear(), points: { show: kind === "lines", size: 3.5, fill: css(s.colour), width: 0 }, spanGaps: false,
       }))],
       hooks: { setCursor: [(u) => onPoint(u.cursor.idx ?? null)] },
     };
