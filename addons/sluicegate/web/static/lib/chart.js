@@ -63,9 +63,11 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
   const shape = `${kind}|${series.map((s) => s.name + s.colour).join("|")}|${theme}|${seconds}`;
 
   useEffect(() => {
+    const place = box.current;
+    if (!place) return undefined;
     const drawn = kind === "bars" ? [...series].reverse() : series;
     const axis = { stroke: css("--text-2"), font: `11px ${css("--font")}`, grid: { stroke: css("--line"), width: 1 }, ticks: { show: false } };
-    const width = () => Math.max(200, box.current.clientWidth);
+    const width = () => Math.max(200, place.clientWidth);
     const options = {
       width: width(), height, padding: [8, 8, 0, 0], legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: kind === "lines", size: 6 } },
@@ -79,9 +81,9 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
       }))],
       hooks: { setCursor: [(u) => onPoint(u.cursor.idx ?? null)] },
     };
-    plot.current = new uPlot(options, data, box.current);
+    plot.current = new uPlot(options, data, place);
     const watch = new ResizeObserver(() => plot.current?.setSize({ width: width(), height }));
-    watch.observe(box.current);
+    watch.observe(place);
     return () => { watch.disconnect(); plot.current?.destroy(); plot.current = null; };
   }, [shape, height, empty]);
   useEffect(() => { plot.current?.setData(data); }, [data]);
