@@ -199,7 +199,9 @@ def refusal(full: Exhausted) -> Deny:
     scope = f"{limit.scope_kind}/{limit.scope_id}"
     if limit.unit == "usd":
         return Deny(Reason.BUDGET_EXCEEDED, budget_message(limit, full.used, None, full.resets_at), scope=scope)
-    reason = {"requests": Reason.REQUEST_LIMITED, "tokens": Reason.TOKEN_LIMITED, "concurrent": Reason.CONCURRENCY_LIMITED}[limit.unit]
+    reason = {"requests": Reason.REQUEST_LIMITED, "tokens": Reason.TOKEN_LIMITED, "concurrent": Reason.CONCURRENCY_LIMITED}[
+        limit.unit
+    ]
     return Deny(reason, rate_message(limit, full.used + 1, retry_after=60), scope=scope)
 
 

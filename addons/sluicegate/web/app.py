@@ -14,7 +14,7 @@ from starlette.routing import Route
 from sluicegate import __version__
 from sluicegate.policy import Provider
 from sluicegate.services import Services
-from sluicegate.web import alerts, governance, logs, metrics, pages, providers, quota, record, session
+from sluicegate.web import alerts, governance, logs, metrics, pages, prices, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import caller_of, error, needs
@@ -34,6 +34,7 @@ PREFIXES = (
     "/api/audit",
     "/api/openapi.json",
     "/api/session",
+    "/api/prices",
     "/static",
 )
 
@@ -119,7 +120,15 @@ def build(house: Services, ca: Path) -> Starlette:
         return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
 
     rooms = mount(
-        [*session.endpoints(), *record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house
+        [
+            *session.endpoints(),
+            *record.endpoints(),
+            *providers.endpoints(),
+            *quota.endpoints(),
+            *prices.endpoints(),
+            *governance.endpoints(),
+        ],
+        house,
     )
     app = Starlette(
         routes=[

@@ -75,11 +75,11 @@ export function Outcome({ call }) {
 
 export const Tag = ({ kind = "dim", children }) => html`<span class=${"tag " + kind}>${children}</span>`;
 
-/** Used and in flight of a limit. Numbers are BigInt or Number; the words beside the bar carry the meaning, not colour alone. */
-export function Bar({ used, reserved = 0n, limit, label }) {
+/** Used and in flight of a limit, or with `plain` a mere share. BigInt or Number; the words beside it carry the meaning. */
+export function Bar({ used, reserved = 0n, limit, label, plain }) {
   const share = (n) => (Number(limit) > 0 ? Math.min(1, Number(n) / Number(limit)) : Number(n) > 0 ? 1 : 0);
   const full = share(used), held = Math.min(1 - full, share(reserved));
-  const state = full >= 1 ? "over" : full >= 0.8 ? "near" : "fine";
+  const state = plain ? "" : full >= 1 ? "over" : full >= 0.8 ? "near" : "fine";
   return html`<span class=${"bar " + state} role="img" aria-label=${label}>
     <span class="bar-used" style=${{ width: `${full * 100}%` }} /><span class="bar-held" style=${{ width: `${held * 100}%` }} />
   </span>`;

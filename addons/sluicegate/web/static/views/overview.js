@@ -24,9 +24,10 @@ export default function Overview({ query }) {
     <${Spend} epoch=${epoch} />
     <${Totals} start=${start} range=${range} />
     <${Charts} ...${{ start, by, set }} />
-    <div class="columns">
+    <div class="columns three">
       <${Now} />
       <${Nearest} />
+      <${Latencies} start=${start} />
     </div>
     <div class="columns three">
       ${[["users", "Top users", "user_id"], ["teams", "Top teams", "team_id"], ["models", "Top models", "model"]].map(([d, title, column]) =>
@@ -108,7 +109,6 @@ function Charts({ start, by, set }) {
     ${chart("calls", calls, { title: "Calls", format: axisCount, tick: countTick })}
     ${chart("tokens", tokens, { title: "Tokens", format: axisCount, tick: countTick })}
     ${chart("latency", latency, { title: "Latency", note: "completed calls", kind: "lines", format: axisDuration, tick: durationTick, total: newest })}
-    <${Latencies} start=${start} />
   </div>`;
 }
 
@@ -131,12 +131,13 @@ const EDGES = [[0, 500, "under 0.5 s"], [500, 1000, "0.5 – 1 s"], [1000, 2000,
 function Latencies({ start }) {
   const parts = EDGES.map(([low, high]) => useGet(stats({ start, outcome: "completed", min_latency: low, max_latency: high === null ? null : high - 1 }), { every: 60_000, keep: true }));
   const counts = parts.map((p) => p.data?.total_requests || 0), all = counts.reduce((a, b) => a + b, 0), most = Math.max(1, ...counts);
-  return html`<figure class="chart"><figcaption><h3>How long calls take</h3><span class="note">completed calls</span></figcaption>
-    <table class="data"><thead class="sr"><tr><th>Latency</th><th>Share</th><th>Calls</th></tr></thead><tbody>
+  return html`<${Section} title="How long calls take" note="completed calls">
+    <table class="data plain"><thead class="sr"><tr><th scope="col">Latency</th><th scope="col">Share</th><th scope="col">Calls</th></tr></thead><tbody>
     ${EDGES.map(([low, high, word], i) => html`<tr key=${word}><th scope="row" class="nowrap">${word}</th>
-      <td class="wide-bar"><${Bar} used=${counts[i]} limit=${most * 2} label=${`${word}: ${counts[i]} calls`} /></td>
-      <td class="num">${count(counts[i])}</td><td class="num faint">${all ? percent(counts[i] / all, counts[i] / all < 0.1 ? 1 : 0) : "–"}</td></tr>`)}
-    </tbody></table></figure>`;
+      <td class="bar-cell"><${Bar} plain used=${counts[i]} limit=${most} label=${`${word}: ${counts[i]} calls`} /></td>
+      <td class="num">${count(counts[i])}</td></tr>`)}
+    </tbody></table>
+  </${Section}>`;
 }
 
 function Now() {
@@ -179,7 +180,7 @@ function Ranking({ title, dimension, column, start, range }) {
       return html`<ul class="rank">${rankings.map((r, i) => html`<li key=${i}>
         ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], range })}>${r[column]}</a>` : html`<span class="name faint">none named</span>`}
         <span class="money">${money(r.total_cost)} <span class="faint">${short(r.total_requests)} calls</span></span>
-        <${Bar} used=${r.total_cost / most * 0.79} limit=${1} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`)}</ul>`;
+        <${Bar} plain used=${r.total_cost} limit=${most} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`)}</ul>`;
     }}</${Fetched}>
   </${Section}>`;
 }
