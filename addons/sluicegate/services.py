@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,6 +96,11 @@ class Services:
         """Told to stop: nothing new is begun."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
+        self.chain: Callable[[], Iterable[str]] = tuple
+        """The addons' names in their order, as ``hook_time`` has them."""
+        self.options_refused: dict[str, str] = {}
+        """Options that somebody tried to set while we ran, and why they were not."""
+        self.opened_at = clock()
         self.live = Live()
         self.sessions = Sessions()
         self.attempts = Attempts()
