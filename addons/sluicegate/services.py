@@ -84,6 +84,8 @@ class Services:
         self.store_error: str | None = None
         self.draining = False
         """Told to stop: nothing new is begun."""
+        self.inner: tuple[str, int] | None = None
+        """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.metrics = Metrics(self)
