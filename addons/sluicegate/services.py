@@ -24,6 +24,7 @@ from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.live import Live
+from sluicegate.logs import Logs
 from sluicegate.metrics import Metrics
 from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
@@ -94,6 +95,8 @@ class Services:
         """Other machines can reach us: a key whose value is its id is no key there."""
         self.draining = False
         """Told to stop: nothing new is begun."""
+        self.inner: tuple[str, int] | None = None
+        """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
         self.chain: Callable[[], Iterable[str]] = tuple
@@ -106,6 +109,7 @@ class Services:
         self.attempts = Attempts()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
+        self.logs = Logs(state_dir / FILENAME, clock)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -238,6 +242,8 @@ class Services:
                         conn.close()
             except (OSError, sqlite3.Error):
                 continue
+            finally:
+                self.logs.keep_up()
 
     def close(self) -> None:
         """Write what is left, note that journal and table agree, and let the folder go."""
@@ -256,6 +262,7 @@ class Services:
             logger.exception("the last settlements could not be written; they are in audit.jsonl")
         if self._simulator is not None:
             self._simulator.stop()
+        self.logs.close()
         self.store.close()
         self.journal.close()
         os.close(self._lock)

@@ -18,7 +18,7 @@ FLOORS = [
     {"providers", "schema", "estimate", "explain", "yamledit"},
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
-    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live"},
+    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"},
     {"editor", "views", "notify", "footing"},
     {"services"},
     {"web"},

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import alerts, governance, health, metrics, pages, providers, quota, record, session
+from sluicegate.web import alerts, governance, health, logs, metrics, pages, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import error, needs
@@ -91,6 +91,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/setup", setup),
             *metrics.routes(house),
             *alerts.routes(house),
+            *logs.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
             *pages.routes(),
