@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,8 +95,15 @@ class Services:
         """Other machines can reach us: a key whose value is its id is no key there."""
         self.draining = False
         """Told to stop: nothing new is begun."""
+        self.inner: tuple[str, int] | None = None
+        """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
+        self.chain: Callable[[], Iterable[str]] = tuple
+        """The addons' names in their order, as ``hook_time`` has them."""
+        self.options_refused: dict[str, str] = {}
+        """Options that somebody tried to set while we ran, and why they were not."""
+        self.opened_at = clock()
         self.live = Live()
         self.sessions = Sessions()
         self.attempts = Attempts()

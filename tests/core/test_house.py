@@ -19,7 +19,7 @@ FLOORS = [
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"},
-    {"editor", "views", "notify"},
+    {"editor", "views", "notify", "footing"},
     {"services"},
     {"web"},
     {"banner", "options", "cli", "cli_alerts", "clients", "commands"},

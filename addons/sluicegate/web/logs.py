@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -21,6 +22,7 @@ from sluicegate.logs.index import Behind
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter, Parameter, read
 from sluicegate.services import Services
+from sluicegate.store import StoreError
 from sluicegate.web.who import error, needs
 
 AT_ONCE = 3
@@ -41,6 +43,9 @@ def routes(house: Services) -> list[Route]:
         return Route(path, seen(_explained(handler)), methods=["GET"])
 
     async def answer(question: Callable[[], Any]) -> Response:
+        with contextlib.suppress(StoreError):
+            # Calls that have just ended wait some milliseconds for company; who asks is told of them.
+            house.flush()
         body = await anyio.to_thread.run_sync(lambda: orjson.dumps(question()), limiter=at_once)
         return Response(body, media_type="application/json")
 
