@@ -48,10 +48,10 @@ function List({ kind, query, admin }) {
 function Rows({ kind, shown, costs }) {
   const belongs = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].belongs.slice(0, 1);
   return html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">${kind === "models" ? "Model" : "Name"}</th>${belongs.map((b) => html`<th scope="col">${REFERS[b][1]}</th>`)}
-      <th scope="col">Budget</th><th scope="col" class="num">Last 30 days</th><th scope="col" class="num">Calls</th>${kind === "keys" && html`<th scope="col">State</th>`}</tr></thead>
+      <th scope="col">Budget</th>${costs && html`<th scope="col" class="num">Last 30 days</th><th scope="col" class="num">Calls</th>`}${kind === "keys" && html`<th scope="col">State</th>`}</tr></thead>
     <tbody>${shown.map((e) => html`<tr key=${e.id}><td><a href=${link([kind, e.id])}>${nameOf(e)}</a>${e.name && e.name !== e.id ? html` <span class="faint id">${e.id}</span>` : ""}</td>
       ${belongs.map((b) => html`<td>${e[b] ? html`<a href=${link([REFERS[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
-      <td class="budget-cell"><${Small} of=${e} /></td><td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td><td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>
+      <td class="budget-cell"><${Small} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td><td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>`}
       ${kind === "keys" && html`<td class="nowrap"><${KeyState} of=${e} /></td>`}</tr>`)}</tbody></table></div>`;
 }
 
@@ -148,10 +148,10 @@ function Members({ kind, id, admin }) {
   const keys = useGet(url(base("keys"), query));
   const teams = useGet(kind === "customers" ? url(base("teams"), query) : null);
   const make = admin && html`<a href=${link(["keys", "new"], { [field]: id })}>New key here</a>`;
-  return html`${kind === "customers" && html`<${Section} title="Teams"><${Fetched} of=${teams} lines=${2}>${(d) => (d.teams.length ? html`<${Rows} kind="teams" shown=${d.teams} costs=${new Map()} />` : html`<p class="faint">None.</p>`)}</${Fetched}></${Section}>`}
+  return html`${kind === "customers" && html`<${Section} title="Teams"><${Fetched} of=${teams} lines=${2}>${(d) => (d.teams.length ? html`<${Rows} kind="teams" shown=${d.teams} />` : html`<p class="faint">None.</p>`)}</${Fetched}></${Section}>`}
     <${Section} title="Keys" actions=${make}><${Fetched} of=${keys} lines=${2}>${(d) => {
       const mine = d.virtual_keys.filter((e) => e[field] === id);
-      return mine.length ? html`<${Rows} kind="keys" shown=${mine.slice(0, 200)} costs=${new Map()} />` : html`<p class="faint">No key names it.</p>`;
+      return mine.length ? html`<${Rows} kind="keys" shown=${mine.slice(0, 200)} />` : html`<p class="faint">No key names it.</p>`;
     }}</${Fetched}></${Section}>`;
 }
 
