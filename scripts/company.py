@@ -6,6 +6,7 @@ happened, so budgets, records and reports agree because they cannot do otherwise
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ teams:
   - {id: team-data, name: Data Science, customer_id: customer-acme, budget: {max_limit: 60.00, reset_duration: 1M}}
 projects:
   - {id: checkout, name: Checkout, team_id: team-product}
-  - {id: churn-model, name: Churn model, team_id: team-data, budget: {max_limit: 16.00, reset_duration: 1M}}
+  - {id: churn-model, name: Churn model, team_id: team-data, budget: {max_limit: 14.00, reset_duration: 1M}}
 users:
   - {id: alice, name: Alice, team_id: team-platform}
   - {id: bob, name: Bob, team_id: team-platform}
@@ -225,3 +226,22 @@ def ended(house: Services, call: Call, turn: Turn) -> None:
     call.cost_nano = house.prices.cost(usage, turn.model, turn.at) or 0
     house.ledger.settle(call.id, {"usd": call.cost_nano, "tokens": usage.total_tokens, "requests": 1, "concurrent": 0})
     house.ledger.close(call.id)
+
+
+def asking(chance: random.Random) -> tuple[str, str, dict[str, str]]:
+    """A call that somebody makes now, of a simulated provider: the key, the body and the headers that go with it."""
+    person = chance.choice(PEOPLE)
+    turn = next(session(person, 0, chance))
+    usage, seconds = turn.usage, min(9.0, turn.latency_ms / 1000)
+    words = (
+        f"[simulate input={usage.input_tokens} output={usage.output_tokens} cache_read={usage.cache_write_5m_tokens} "
+        f"cache_write_5m={chance.randrange(200, 3000)} slow={seconds:.1f}{' error=overloaded_error' if chance.random() < 0.02 else ''}]"
+    )
+    headers = {"user-agent": CLIENT, "x-claude-code-session-id": turn.session_id}
+    if turn.agent_id or chance.random() < 0.15:
+        headers["x-claude-code-agent-id"] = turn.agent_id or f"agent-{chance.getrandbits(32):08x}"
+    return (
+        person.key,
+        json.dumps({"model": turn.model, "max_tokens": 1024, "stream": True, "messages": [{"role": "user", "content": words}]}),
+        headers,
+    )

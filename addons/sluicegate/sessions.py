@@ -59,8 +59,8 @@ class Sessions:
         self._held.setdefault(holder, []).append(key)
         return session_id
 
-    def find(self, session_id: str, now: int) -> bytes | None:
-        """Whose session this is, and note that it was used; None where it is over or never was.
+    def find(self, session_id: str, now: int, *, use: bool = True) -> bytes | None:
+        """Whose session this is, None where it is over or never was. With ``use``, note that somebody used it.
 
         Looked up by hash, so the time taken tells nothing about ids.
         """
@@ -71,8 +71,9 @@ class Sessions:
         if found.over(now):
             self._forget(key)
             return None
-        found.used_at = now
-        self._open[key] = self._open.pop(key)
+        if use:
+            found.used_at = now
+            self._open[key] = self._open.pop(key)
         return found.holder
 
     def close(self, session_id: str) -> None:

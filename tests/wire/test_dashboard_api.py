@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
+import json
+import signal
+import threading
+import time
 
 import pytest
 
 from api import DANA, POLICY, VERA, Api, error
-from harness import ADDONS, PROVIDER_KEY, VK, Gateway, eventually, policy_text
+from fake_provider import streamed
+from harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text
 from sluicegate.sessions import FREE
 
 pytestmark = pytest.mark.wire
@@ -251,3 +258,119 @@ def test_an_option_that_somebody_tried_to_set_is_told(gateway, tmp_path):
     (refused,) = gw.admin("/api/health").json["options_refused"]
     assert refused["option"] == "map_remote"
     assert "redirects requests after they were judged" in refused["why"]
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+class Looking:
+    """An open stream of events."""
+
+    def __init__(self, gw, **headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=10)
+        self.connection.request("GET", "/api/events", headers={k.replace("_", "-"): v for k, v in headers.items()})
+        self.reply = self.connection.getresponse()
+        self.status, self.kind = self.reply.status, self.reply.headers["content-type"]
+        if self.status == 200:
+            assert self.line() == b"retry: 2000"
+            assert self.line() == b""
+
+    def line(self):
+        return self.reply.readline().rstrip(b"\n")
+
+    def event(self):
+        """The next event; None where the stream ends."""
+        lines = []
+        while line := self.reply.readline():
+            if line == b"\n" and lines:
+                fields = dict(x.decode().rstrip().split(": ", 1) for x in lines)
+                return fields["event"], json.loads(fields["data"])
+            if line != b"\n" and not line.startswith(b":"):
+                lines.append(line)
+        return None
+
+    def close(self):
+        self.reply.close()
+        self.connection.close()
+
+
+def lookers(gw):
+    return gw.admin("/api/health").json["lookers"]
+
+
+TWO_KEYS = {"virtual_keys": [{"id": VK}, {"id": "vk-bob"}]}
+
+
+def test_who_looks_hears_of_calls_as_they_happen_and_a_developer_of_their_own(gateway, provider):
+    gw = gateway(policy_text(provider.url, **TWO_KEYS))
+    go = threading.Event()
+    usual = streamed()
+
+    def held(peer, seen):
+        go.wait(10)
+        usual(peer, seen)
+
+    everything, bob = Looking(gw, authorization=f"Bearer {gw.token}"), Looking(gw, x_api_key="vk-bob")
+    assert everything.kind == "text/event-stream; charset=utf-8"
+    provider.script = held
+    asking = threading.Thread(target=lambda: gw.post(ask(stream=True)))
+    asking.start()
+    began, record = everything.event()
+    assert (began, record["virtual_key_id"], record["outcome"], record["cost_usd"]) == ("began", VK, None, None)
+    late = Looking(gw, x_api_key=VK)
+    assert late.event() == (began, record)
+    go.set()
+    asking.join()
+    ended, after = everything.event()
+    assert (ended, after["id"], after["outcome"]) == ("ended", record["id"], "completed")
+    assert after == {k: v for k, v in gw.calls(1)[0].items() if k in after}
+    assert gw.post(key="vk-bob").status == 200
+    heard = [bob.event(), bob.event()]
+    assert [(what, r["virtual_key_id"]) for what, r in heard] == [("began", "vk-bob"), ("ended", "vk-bob")]
+    for looking in (everything, bob, late):
+        looking.close()
+    eventually(lambda: lookers(gw) == 0)
+
+
+def test_a_page_that_closes_is_let_go(gateway):
+    gw = gateway(POLICY)
+    pages = [Looking(gw, cookie=Page(gw, DANA).cookie) for _ in range(3)]
+    eventually(lambda: lookers(gw) == 3)
+    for page in pages:
+        page.close()
+    eventually(lambda: lookers(gw) == 0, timeout=3)
+
+
+def test_a_stream_ends_with_the_right_to_it(gateway):
+    gw = gateway(policy_text(**TWO_KEYS))
+    looking, other = Looking(gw, cookie=Page(gw, VK).cookie), Looking(gw, authorization=f"Bearer {gw.token}")
+    Api(gw).ok("PUT", f"virtual-keys/{VK}", {"is_active": False})
+    assert looking.event() is None
+    gw.post(key="vk-bob")
+    assert other.event()[0] == "began"
+
+
+def test_one_caller_cannot_have_all_streams(shared):
+    kept = [Looking(shared, x_api_key=VK) for _ in range(20)]
+    assert Looking(shared, x_api_key=VK).status == 429
+    other = Looking(shared, authorization=f"Bearer {VERA}")
+    assert other.status == 200
+    for looking in (*kept, other):
+        looking.close()
+    eventually(lambda: lookers(shared) == 0)
+    again = Looking(shared, x_api_key=VK)
+    assert again.status == 200
+    again.close()
+
+
+def test_a_stop_ends_streams_at_once(gateway):
+    gw = gateway(POLICY)
+    looking = Looking(gw, authorization=f"Bearer {gw.token}")
+    gw.post()
+    began = time.monotonic()
+    gw.process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(http.client.HTTPException, OSError):
+        while looking.event():
+            pass
+    gw.exit_code(5)
+    assert time.monotonic() - began < 3

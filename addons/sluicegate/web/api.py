@@ -94,7 +94,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Run = Callable[[Ask], Awaitable[Reply]]
+Run = Callable[[Ask], Awaitable[Reply | Response]]
+"""What answers; with a ``Response`` of its own where that is no JSON object."""
 
 
 class Refusal(Exception):
@@ -121,6 +122,7 @@ class Endpoint:
     """Statuses it may refuse with, besides 400, 401 and 403."""
     edits: bool = False
     """It changes the policy, for the revision that If-Match names."""
+    media: str = "application/json"
 
 
 def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
@@ -193,8 +195,10 @@ class _Answers:
             if row is None:
                 response.headers["allow"] = ", ".join(self.by_method)
             return response
+        if isinstance(reply, Response):
+            return reply
         long = any(isinstance(v, list) and len(v) > LONG for v in reply.body.values())
-        content = await anyio.to_thread.run_sync(_paced, reply.body) if long else _dumped(reply.body)
+        content = await anyio.to_thread.run_sync(_paced, reply.body) if long else dumped(reply.body)
         headers = {**_tagged(reply.revision), **reply.headers}
         return Response(content, reply.status, headers, media_type="application/json")
 
@@ -228,11 +232,12 @@ def _refusing(refusal: Refusal) -> Response:
     headers = _tagged(refusal.more.get("revision"))
     if "retry_after" in refusal.more:
         headers["retry-after"] = str(refusal.more["retry_after"])
-    content = _dumped({"type": "error", "error": said | refusal.more})
+    content = dumped({"type": "error", "error": said | refusal.more})
     return Response(content, refusal.status, headers, media_type="application/json")
 
 
-def _dumped(value: Any) -> bytes:
+def dumped(value: Any) -> bytes:
+    """A value as JSON."""
     try:
         return orjson.dumps(value, default=_plain)
     except TypeError:
@@ -244,7 +249,7 @@ def _paced(body: Mapping[str, Any]) -> bytes:
     """The same, a list's items one by one: orjson lets nobody else run until it is done."""
     with calm():
         parts = [
-            _dumped(name) + b":" + (b"[" + b",".join(map(_dumped, value)) + b"]" if isinstance(value, list) else _dumped(value))
+            dumped(name) + b":" + (b"[" + b",".join(map(dumped, value)) + b"]" if isinstance(value, list) else dumped(value))
             for name, value in body.items()
         ]
     return b"{" + b",".join(parts) + b"}"

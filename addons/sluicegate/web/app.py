@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import alerts, governance, health, logs, metrics, pages, prices, providers, quota, record, session
+from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, prices, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import error, needs
@@ -32,6 +32,7 @@ PREFIXES = (
     "/api/openapi.json",
     "/api/session",
     "/api/prices",
+    "/api/events",
     "/api/health",
     "/static",
 )
@@ -78,6 +79,7 @@ def build(house: Services, ca: Path) -> Starlette:
         [
             *session.endpoints(),
             *health.endpoints(),
+            *events.endpoints(),
             *record.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),

@@ -108,6 +108,7 @@ class Health(State):
     version: str
     uptime_s: int
     draining: bool
+    lookers: int = Field(description="Open streams of /api/events.")
     recovered: dict[str, int] = Field(description="What the last unclean end had left to do.")
     ledger: LedgerHealth
     audit: AuditHealth
@@ -186,6 +187,7 @@ async def _in_full(ask: Ask) -> Reply:
             "version": __version__,
             "uptime_s": (house.clock() - house.opened_at) // 1000,
             "draining": house.draining,
+            "lookers": house.live.lookers,
             "recovered": house.recovered,
             "ledger": {
                 "error": house.store_error,

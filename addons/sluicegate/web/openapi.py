@@ -84,7 +84,9 @@ def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
         "tags": [row.path.split("/")[2] if row.path.split("/")[2] != "governance" else row.path.split("/")[3]],
         "x-roles": list(row.roles),
         "parameters": parameters,
-        "responses": {"200": _response("Done", found[row.answer, "serialization"], row.edits or "404" in str(row.errors))},
+        "responses": {
+            "200": _response("Done", found[row.answer, "serialization"], row.edits or "404" in str(row.errors), row.media)
+        },
     }
     if row.roles == ANYBODY:
         operation["security"] = []
@@ -100,8 +102,8 @@ def _described(schema: Mapping[str, Any]) -> dict[str, str]:
     return {"description": schema["description"]} if "description" in schema else {}
 
 
-def _response(description: str, schema: Any, tagged: bool) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": description, "content": {"application/json": {"schema": schema}}}
+def _response(description: str, schema: Any, tagged: bool, media: str = "application/json") -> dict[str, Any]:
+    response: dict[str, Any] = {"description": description, "content": {media: {"schema": schema}}}
     if tagged:
         response["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The policy's revision."}}
     return response

@@ -53,8 +53,11 @@ def token_of(authorization: str) -> tuple[str | None, str]:
 COOKIE = "sluicegate_session"
 
 
-def caller_of(request: Request, house: Services) -> Caller | None:
-    """Who a request's credentials name, a session's cookie last; None for nobody we know."""
+def caller_of(request: Request, house: Services, *, again: bool = False) -> Caller | None:
+    """Who a request's credentials name, a session's cookie last; None for nobody we know.
+
+    With ``again`` it is the same request as before, which is still being answered: nobody is using the session.
+    """
     user, token = token_of(request.headers.get("authorization", ""))
     here = is_here(request)
     if token and (staff := _staff(house, digest_of(token))) is not None and user in (None, staff.name):
@@ -66,7 +69,7 @@ def caller_of(request: Request, house: Services) -> Caller | None:
     session_id = request.cookies.get(COOKIE)
     if not session_id or not from_own_page(request):
         return None
-    holder = house.sessions.find(session_id, house.clock())
+    holder = house.sessions.find(session_id, house.clock(), use=not again)
     return holder_of(house, holder, here) if holder is not None else None
 
 

@@ -16,7 +16,12 @@ function tell() {
 function open() {
   source = new EventSource("/api/events");
   source.onopen = () => { state.running.clear(); state.up = true; tell(); };
-  source.onerror = () => { state.up = false; tell(); };
+  source.onerror = () => {
+    state.up = false;
+    tell();
+    // A browser comes back by itself after a break, but not after an answer that says no.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (lookers.size && source?.readyState === EventSource.CLOSED) open(); }, 5000);
+  };
   source.addEventListener("began", (e) => { const call = JSON.parse(e.data); state.running.set(call.id, call); tell(); });
   source.addEventListener("ended", (e) => {
     const call = JSON.parse(e.data);
