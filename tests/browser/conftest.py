@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +18,27 @@ import company
 from harness import Gateway
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 """A name that is an attack, wherever it is taken for markup."""
 
-POLICY = company.POLICY.replace("name: Platform,", f"name: '{EVIL}',")
+BUSY = 17
+"""How much more the company does here than in the demo, and may spend."""
+
+POLICY = re.sub(
+    r"max_limit: (\d+)\.00",
+    lambda m: f"max_limit: {int(m[1]) * BUSY}.00",
+    company.POLICY.replace("name: Platform,", f"name: '{EVIL}',"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a history of a hundred thousand calls."""
     folder = tmp_path_factory.mktemp("company")
     gateway = Gateway(folder, POLICY)
-    made = company.play(gateway.policy, gateway.state, busy=17)
+    made = company.play(gateway.policy, gateway.state, busy=BUSY)
     assert made > 100_000
     with gateway:
         # The logs' index follows the calls; pages are timed on one that has caught up.
@@ -69,6 +85,14 @@ class Watched:
     gateway: Gateway
     errors: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+
+    expected: tuple[str, ...] = ("401 (Unauthorized)",)
+    """What may be among the errors: that nobody is signed in yet is an answer that the browser counts as one."""
+
+    def said(self, error: str) -> None:
+        """Take note of an error on the console."""
+        if not any(e in error for e in self.expected):
+            self.errors.append(error)
 
     def go(self, where: str = "#/") -> Page:
         """Open a place of the dashboard and wait until what it shows is there."""
@@ -103,10 +127,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
         watched.append(seen)
         own = urlsplit(gateway.url).netloc
         seen.page.on("pageerror", lambda e: seen.errors.append(str(e)))
-        # That nobody is signed in yet is an answer of 401, which the browser puts among its errors.
-        seen.page.on(
-            "console", lambda m: seen.errors.append(m.text) if m.type == "error" and "401 (Unauthorized)" not in m.text else None
-        )
+        seen.page.on("console", lambda m: seen.said(m.text) if m.type == "error" else None)
         seen.page.on(
             "request",
             lambda r: (

@@ -53,7 +53,6 @@ def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(si
     page = visit(site).go("#/keys/new")
     page.get_by_label("Name", exact=True).fill("Ivan's laptop")
     page.get_by_label("Team", exact=True).select_option("team-data")
-    page.get_by_label("Dollars").fill("abc")
     page.get_by_label("Dollars").fill("12.5")
     page.get_by_label("Only what is listed here").check()
     page.get_by_label("Models").fill("claude-haiku-*")
@@ -89,7 +88,9 @@ def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(si
 
 
 def test_what_cannot_be_saved_is_said_at_its_field(site, visit):
-    page = visit(site).go("#/teams/new")
+    seen = visit(site)
+    seen.expected += ("400 (Bad Request)",)
+    page = seen.go("#/teams/new")
     page.get_by_label("Name", exact=True).fill("Platform two")
     page.get_by_label("Id").fill("-bad id-")
     with page.expect_response("**/api/governance/teams"):
@@ -104,17 +105,17 @@ def test_a_budget_is_topped_up_where_it_stands(site, visit):
     page = visit(site).go("#/budgets")
     row = page.locator("tr", has=page.get_by_role("link", name="vk-bob"))
     limit = row.locator("td").nth(4)
-    assert limit.text_content() == "$40.00"
+    assert limit.text_content() == "$680.00"
     row.get_by_role("button", name="Change the budget of vk-bob").click()
     page.get_by_label("Dollars to add to the limit").fill("2.5")
-    page.get_by_text("The limit will be $42.50").wait_for()
+    page.get_by_text("The limit will be $682.50").wait_for()
     page.get_by_role("button", name="Top up").last.click()
     page.get_by_role("dialog").wait_for(state="detached")
     until(
         page,
-        "() => [...document.querySelectorAll('tr')].some(r => r.textContent.includes('vk-bob') && r.textContent.includes('$42.50'))",
+        "() => [...document.querySelectorAll('tr')].some(r => r.textContent.includes('vk-bob') && r.textContent.includes('$682.50'))",
     )
-    assert "42.5" in site.policy.read_text()
+    assert "682.5" in site.policy.read_text()
 
 
 def test_filters_are_in_the_address_and_back_goes_back(site, visit):

@@ -24,9 +24,7 @@ PAGES = {
     "edit key": "#/keys/vk-heidi/edit",
     "users": "#/users",
     "user": "#/users/dan",
-    "teams": "#/teams",
     "team": "#/teams/team-platform",
-    "projects": "#/projects",
     "customer": "#/customers/customer-acme",
     "models": "#/models",
     "providers": "#/providers",
@@ -41,10 +39,15 @@ PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-def violations(page) -> list[str]:
+ALL = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+CONTRAST = {"runOnly": ["color-contrast", "link-in-text-block"]}
+
+
+def violations(page, wanted) -> list[str]:
     """What axe finds wrong by WCAG 2.1 A and AA, a line each."""
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}).then(r => r.violations)")
+    if page.evaluate("!window.axe"):
+        page.evaluate(AXE)
+    found = page.evaluate("wanted => axe.run(document, wanted).then(r => r.violations)", wanted)
     return [f"{v['id']}: {n['html'][:160]} {n['any'][0]['message'] if n['any'] else ''}" for v in found for n in v["nodes"]]
 
 
@@ -56,10 +59,10 @@ def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(site, vi
     assert page.title().endswith("sluicegate")
     assert page.locator("h1").count() == 1
     assert page.locator("main .problem").count() == 0
-    assert violations(page) == []
+    assert violations(page, ALL) == []
     page.emulate_media(color_scheme="dark")
     until(page, "document.documentElement.dataset.theme === 'dark'")
-    assert violations(page) == []
+    assert violations(page, CONTRAST) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(OVERFLOW) <= 0
     assert page.get_by_role("button", name="Menu").is_visible()
