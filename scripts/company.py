@@ -105,11 +105,14 @@ class Turn:
     ending: str
 
 
-def turns(now: int, days: int, chance: random.Random, busy: float = 1.0) -> Iterator[Turn]:
-    """What everybody does from ``days`` before ``now`` until now, in no order. Weekends are quiet."""
-    first = (now - days * DAY) // DAY * DAY
+def turns(now: int, days: int, chance: random.Random, busy: float, offset: int) -> Iterator[Turn]:
+    """What everybody does from ``days`` before ``now`` until now, in no order. Weekends are quiet.
+
+    ``offset`` is how far the company's clocks are ahead of UTC, in milliseconds.
+    """
+    first = (now + offset - days * DAY) // DAY * DAY - offset
     for day in range(first, now + 1, DAY):
-        weekend = time.gmtime(day // 1000).tm_wday >= 5
+        weekend = time.gmtime((day + offset) // 1000).tm_wday >= 5
         for person in PEOPLE:
             pace = person.sessions * busy * (0.12 if weekend and person.key != "vk-ci" else 1)
             for _ in range(int(pace + chance.random())):
@@ -152,14 +155,18 @@ class Clock:
         return self.now
 
 
-def play(policy: Path, state_dir: Path, *, days: int = 25, busy: float = 1.0, now: int | None = None, seed: int = 5) -> int:
-    """Put the company's history on the books of a gateway that is not running. Returns how many calls were made."""
-    until = time.time_ns() // 1_000_000 if now is None else now
+def play(policy: Path, state_dir: Path, *, days: int = 25, busy: float = 1.0, offset: int | None = None, seed: int = 5) -> int:
+    """Put the company's history on the books of a gateway that is not running. Returns how many calls were made.
+
+    It works by day in this machine's time zone, or in one that is ``offset`` milliseconds ahead of UTC.
+    """
+    until = time.time_ns() // 1_000_000
+    ahead = time.localtime().tm_gmtoff * 1000 if offset is None else offset
     clock = Clock(until - days * DAY)
     house = Services(policy, state_dir, {}, clock)
     made = 0
     try:
-        for turn in sorted(turns(until, days, random.Random(seed), busy), key=lambda t: t.at):
+        for turn in sorted(turns(until, days, random.Random(seed), busy, ahead), key=lambda t: t.at):
             clock.now = turn.at
             call = begun(house, turn, made)
             clock.now += turn.latency_ms if call.deny is None else 3

@@ -69,7 +69,7 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
     const axis = { stroke: css("--text-2"), font: `11px ${css("--font")}`, grid: { stroke: css("--line"), width: 1 }, ticks: { show: false } };
     const width = () => Math.max(200, place.clientWidth);
     const options = {
-      width: width(), height, padding: [8, 8, 0, 0], legend: { show: false },
+      width: width(), height, padding: [8, 18, 0, 0], legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: kind === "lines", size: 6 } },
       scales: { x: { time: true, range: (u, low, high) => (kind === "bars" ? [low - seconds / 2, high + seconds / 2] : [low, high]) },
         y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },

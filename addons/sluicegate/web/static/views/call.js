@@ -104,10 +104,30 @@ function Timing({ call }) {
       ${call.output_tokens && first !== null && all > first ? html`<dt>Output</dt><dd>${Math.round((call.output_tokens * 1000) / (all - first))} tokens/s</dd>` : ""}</dl>`;
 }
 
-/** The texts, where policy keeps them. */
+/** What was said and answered, where policy keeps it. */
 function Content({ call }) {
-  const content = call.content;
-  if (!content) return null;
-  const parts = typeof content === "string" ? [["Content", content]] : Object.entries(content).filter(([, v]) => v !== null && v !== undefined);
-  return html`<h3>Content</h3>${parts.map(([name, value]) => html`<p class="note">${name.replaceAll("_", " ")}</p><pre class="content" tabindex="0">${typeof value === "string" ? value : JSON.stringify(value, null, 2)}</pre>`)}`;
+  const kept = call.content;
+  if (!kept) return null;
+  return html`<h3>Content</h3>${["request", "response"].map((name) => kept[name] && html`<details key=${name} open=${name === "response"}><summary>${name === "request" ? "Request" : "Answer"}
+      ${kept[`${name}_truncated`] ? html` <span class="warn">cut off</span>` : ""}${kept[`${name}_encoding`] === "base64" ? html` <span class="faint">not text: base64</span>` : ""}</summary>
+    <pre class="content" tabindex="0">${readable(kept[name])}</pre></details>`)}`;
+}
+
+/** JSON laid out; an event stream as the text it spells, with what is no text left as it came. */
+function readable(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    if (!/^(event|data): /m.test(text)) return text;
+  }
+  const said = [];
+  for (const [, data] of text.matchAll(/^data: (.*)$/gm)) {
+    try {
+      const delta = JSON.parse(data).delta;
+      said.push(delta?.text ?? delta?.partial_json ?? "");
+    } catch {
+      return text;
+    }
+  }
+  return said.join("") || text;
 }

@@ -32,11 +32,11 @@ function List({ kind, query, admin }) {
   const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.one}_id`;
   const costs = useMemo(() => new Map((spent.data?.rankings || []).map((r) => [r[column], r])), [spent.data]);
   const button = admin && html`<a class="button" href=${link([kind, "new"])}>New ${k.word}</a>`;
-  return html`<${Page} title=${k.words} actions=${button}>
+  return html`<${Page} title=${k.words} actions=${found.data?.[k.list].length > 0 && button}>
     <${Fetched} of=${found} lines=${8}>${(data) => {
       const all = data[k.list], part = wanted.toLowerCase();
       const shown = all.filter((e) => !part || `${e.id} ${nameOf(e)} ${e.team_id || ""} ${e.user_id || ""}`.toLowerCase().includes(part));
-      if (!all.length) return html`<${Empty} title=${`No ${k.words.toLowerCase()} yet`}><p>${k.empty}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${Seen} ranked=${spent} />`}`;
+      if (!all.length) return html`<${Empty} title=${kind === "models" ? "No model has limits" : `No ${k.words.toLowerCase()} yet`}><p>${k.empty}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${Seen} ranked=${spent} />`}`;
       return html`${all.length > 8 && html`<div class="filters"><input type="search" aria-label="Find" placeholder="Find" value=${wanted} onInput=${(e) => go([kind], { q: e.target.value || null }, { replace: true })} /></div>`}
         ${shown.length === 0 ? html`<p class="faint">Nothing is called so.</p>` : html`<${Rows} kind=${kind} shown=${shown.slice(0, 500)} costs=${costs} />`}
         ${shown.length > 500 && html`<p class="note">The first 500 of ${count(shown.length)}: find the others by name.</p>`}
