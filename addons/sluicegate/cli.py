@@ -20,8 +20,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from sluicegate import __version__, cli_alerts, clients, paths
-from sluicegate.options import JsonOption, PolicyOption, StateOption, fail
+from sluicegate import __version__, cli_alerts, cli_statusline, clients, paths
+from sluicegate.options import GatewayOption, JsonOption, KeyOption, PolicyOption, StateOption, fail
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -36,9 +36,8 @@ admin_app = typer.Typer(help="The admin token and what uses it.", no_args_is_hel
 app.add_typer(key_app, name="key")
 app.add_typer(admin_app, name="admin")
 app.add_typer(cli_alerts.app, name="alerts")
+app.command()(cli_statusline.statusline)
 
-GatewayOption = Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")]
-KeyOption = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -108,6 +107,7 @@ def run(
             if dry_run:
                 print(json.dumps(values, indent=2) if as_json else clients.shell(values).rstrip())
                 return
+            command = cli_statusline.shown_by(command, os.environ)
             raise typer.Exit(_child(command, values, secret=_secret_variables(policy) if own else {"SLUICEGATE_ADMIN_TOKEN"}))
     finally:
         if own is not None:
@@ -288,7 +288,10 @@ def env(
         whole = target.with_name(target.stem + "-bundle.pem")
         whole.write_bytes(bundle.read_bytes())
     values = clients.variables(gateway or "", key, str(target), str(whole))
-    print(json.dumps(values, indent=2) if as_json else clients.FORMATS[form](values).rstrip())
+    shown = clients.FORMATS[form](values)
+    if form == "claude-settings":
+        shown = clients.claude_settings(values, cli_statusline.settings())
+    print(json.dumps(values, indent=2) if as_json else shown.rstrip())
 
 
 @key_app.command("new")

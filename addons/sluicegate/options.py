@@ -9,6 +9,8 @@ import typer
 
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="Policy file or folder (env SLUICEGATE_POLICY).")]
 StateOption = Annotated[str | None, typer.Option("--state-dir", help="State folder (env SLUICEGATE_STATE, else ~/.sluicegate).")]
+GatewayOption = Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")]
+KeyOption = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

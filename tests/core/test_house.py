@@ -18,11 +18,24 @@ FLOORS = [
     {"providers", "schema", "estimate", "explain", "yamledit"},
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
-    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live"},
+    {
+        "store",
+        "usage",
+        "metrics",
+        "families",
+        "aliases",
+        "scrape",
+        "outbox",
+        "simulator",
+        "watch",
+        "rehearsal",
+        "live",
+        "statusline",
+    },
     {"editor", "views", "notify"},
     {"services"},
     {"web"},
-    {"banner", "options", "cli", "cli_alerts", "clients", "commands"},
+    {"banner", "options", "cli", "cli_alerts", "cli_statusline", "clients", "commands"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 
