@@ -57,8 +57,8 @@ def _quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
     from urllib.error import HTTPError
     from urllib.request import ProxyHandler, Request, build_opener
 
-    request = Request(f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota", headers={"x-bf-vk": key})  # noqa: S310
     try:
+        request = Request(f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota", headers={"x-bf-vk": key})  # noqa: S310
         with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
             return json.load(answer), ""
     except HTTPError as e:
