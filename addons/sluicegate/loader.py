@@ -25,6 +25,12 @@ NOT_POLICY = ("prices.yaml", "prices.yml")
 """Files of a policy folder that are read by somebody else."""
 
 
+_KEY = re.compile(r"[!-~]+")
+
+MOST_KEY = 64 << 10
+"""Bytes read of a key's file: a path mistyped as a device's would never end."""
+
+
 class PolicyError(Exception):
     """The policy cannot be used; ``problems`` has all that is wrong with it, one line each in ``str()``."""
 
@@ -125,7 +131,8 @@ def _merge(docs: list[Document], problems: list[Problem]) -> tuple[dict[str, Any
                 continue
             else:
                 if have != value:
-                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file"))
+                    here, there = _shown(value, (name,)), _shown(have, (name,))
+                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {here} here and {there} in another file"))
                 continue
             if isinstance(value, list):
                 for i in range(len(value)):
@@ -165,8 +172,13 @@ def _words(item: Any, place: Location, merged: dict[str, Any]) -> str:
     return f"{shown} is not {expected}" if expected else f"{shown}: {item['msg'].lower()}"
 
 
+_SECRET = ("value", "value_hash", "keys", "virtual_keys")
+"""Where a key stands, or where people put it by mistake: what is there is never shown."""
+
+
 def _shown(given: Any, place: Location) -> str:
-    if place and place[-1] == "value":
+    named = [part for part in place if isinstance(part, str)]
+    if named and named[-1] in _SECRET:
         return "this value"
     if isinstance(given, dict | BaseModel):
         return "a mapping"
@@ -394,13 +406,8 @@ class _Builder:
     def provider(self, name: str, raw: schema.Provider | None) -> Provider:
         wire = PROVIDERS[name]
         url = urlsplit(raw.base_url if raw and raw.base_url else wire.base_url)
-        port: int | None = None
-        try:
-            port = url.port
-        except ValueError:
-            self.say(("providers", name, "base_url"), "the port is no number from 1 to 65535")
         host = (url.hostname or "").lower().rstrip(".")
-        number = port or (443 if url.scheme == "https" else 80)
+        number = url.port or (443 if url.scheme == "https" else 80)
         keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
         if len({k.name for k in keys}) != len(keys):
             self.say(("providers", name, "keys"), "two keys have the same name")
@@ -424,21 +431,28 @@ class _Builder:
         )
 
     def provider_key(self, provider: str, raw: schema.ProviderKey) -> ProviderKey:
-        value = raw.value
+        value, found, why = raw.value, raw.value, ""
         if value.startswith("env."):
-            found = self.env.get(value[4:], "").strip() or None
-            if found is None:
-                self.warnings.append(f"{provider}: key {raw.name} is not usable, the variable {value[4:]} is not set")
-            return ProviderKey(raw.name, found, raw.weight, value)
-        if value.startswith("file:"):
+            found = self.env.get(value[4:], "")
+            why = "" if found.strip() else f"the variable {value[4:]} is not set"
+        elif value.startswith("file:"):
             try:
-                found = Path(value[5:]).expanduser().read_text().strip() or None
-            except (OSError, UnicodeDecodeError) as e:
-                found = None
-                self.warnings.append(f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})")
-            return ProviderKey(raw.name, found, raw.weight, value)
-        self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
-        return ProviderKey(raw.name, value, raw.weight, "literal")
+                with Path(value[5:]).expanduser().open("rb") as file:
+                    found = file.read(MOST_KEY).decode()
+            except (OSError, ValueError, RuntimeError) as e:
+                # Not there, no text, no possible path, or the home of a user who does not exist.
+                found, why = "", f"its file cannot be read ({type(e).__name__})"
+        else:
+            self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
+        found = found.strip()
+        if found and not _KEY.fullmatch(found):
+            # It would be sent as a header, and a line end in it as a second one.
+            found, why = "", "its value holds what no key can hold, such as a space or a line end"
+        if not found:
+            why = why or "it is empty"
+            self.warnings.append(f"{provider}: key {raw.name} is not usable, {why}")
+        source = value if value.startswith(("env.", "file:")) else "literal"
+        return ProviderKey(raw.name, found or None, raw.weight, source)
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

@@ -10,10 +10,11 @@ import json
 import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
-from sluicegate.windows import parse_iso, parse_period
+from sluicegate.windows import iso, parse_iso, parse_period
 
 
 def _duration(value: Any) -> Any:
@@ -71,8 +72,9 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write a time such as 2027-01-01T00:00:00Z")
     try:
-        parse_iso(value)
-    except ValueError as e:
+        # It is shown to people when it has passed, and the calendar ends in the year 9999.
+        iso(parse_iso(value))
+    except (ValueError, OverflowError) as e:
         raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
     return value
 
@@ -89,13 +91,24 @@ def _url(value: str) -> str:
         value,
     ):
         raise ValueError("write a URL such as https://api.anthropic.com, without user, query or fragment")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535") from e
+    if port == 0 or not (parts.hostname or "").rstrip("."):
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535")
     return value
 
 
 def _host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
         raise ValueError("write a host name, without scheme or path")
-    return value.lower().rstrip(".")
+    name = value.lower().rstrip(".")
+    if not name:
+        # Nothing but dots would mean every connection that names no host.
+        raise ValueError("write a host name, without scheme or path")
+    return name
 
 
 Id = Annotated[str, BeforeValidator(_name)]
