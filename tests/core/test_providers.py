@@ -106,6 +106,8 @@ def test_delivered_text_thinking_and_tool_input_are_measured():
         (b'{"model":"a\\u0000"}', "string 'model'"),
         (b'{"model":"a"} {"model":"b"}', "string 'model'"),
         (b"[" * 100_000, "string 'model'"),
+        ('{"model":"a"}'.encode("utf-16"), "string 'model'"),
+        ('{"model":"a"}'.encode("utf-32-le"), "string 'model'"),
     ],
 )
 def test_bodies_that_could_be_read_in_two_ways_are_refused(body, wrong):
@@ -116,6 +118,32 @@ def test_unknown_fields_lone_surrogates_and_a_nested_model_pass():
     body = b'{"odd": [1.0e2], "model": "claude-opus-5-5", "max_tokens": 5.0, "messages": [{"content": "\\ud83d"}], "tools": [{"model": "x"}]}'
     facts = ANTHROPIC.read_request(body, "/v1/messages")
     assert (facts.model, facts.max_tokens, facts.stream, facts.body_bytes) == ("claude-opus-5-5", 5, False, len(body))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(
+    ("text", "adds"),
+    [
+        (r'{"\u0075rl":1}', True),
+        (r'{"type":"\u0066ile"}', True),
+        (r'{"type":"file\u005Fid"}', True),
+        (r'"\\\u0075rl"', True),
+        (r'"code: \\u0075rl"', False),
+        (r'"\u003cb\u003e \u00e9 \ud83d\ude00 \u007f \n"', False),
+    ],
+)
+def test_no_escape_hides_a_source_that_adds_input(provider, text, adds):
+    body = b'{"model":"m","messages":[%s]}' % text.encode()
+    facts = PROVIDERS[provider].read_request(body, "/v1beta/models/m:generateContent")
+    assert facts.adds_input is adds
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 400, "9" * 5000])
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_number_of_any_length_is_read_alike_however_it_is_spaced(number, space):
+    passed = ANTHROPIC.read_request(f'{{"model":{space}"m","x":{number}}}'.encode(), "/v1/messages")
+    assert passed.model == "m"
+    assert "not a whole number" in ANTHROPIC.read_request(f'{{"model":{space}"m","max_tokens":{number}}}'.encode(), "/v1/messages")
 
 
 def test_images_server_tools_and_long_caches_are_noticed():

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
+from sluicegate.providers.wire import Body, UsageReader, clean_path, hides_words, media, number
 
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
 """Beginnings of tool types that run at the provider and add input we never see."""
@@ -194,7 +194,10 @@ class Anthropic:
             body_bytes=len(body),
             text_bytes=len(body) - payload,
             images=images,
-            adds_input=bool(server) or bool(words - {b'"base64"'}) or any(read.values.get(n) for n in ("mcp_servers", "container")),
+            adds_input=bool(server)
+            or bool(words - {b'"base64"'})
+            or any(read.values.get(n) for n in ("mcp_servers", "container"))
+            or hides_words(body),
             speed=speed,
             inference_geo=geo,
             web_search=any(k.startswith("web_search") for k in server),

@@ -121,7 +121,9 @@ class Body:
             return dict(items)
 
         try:
-            value = json.loads(raw, object_pairs_hook=note)
+            # Not from the bytes: as UTF-16, which nobody sends, they would be read here and hide their words from the rest.
+            text = raw.decode("utf-8-sig", "surrogatepass")
+            value = json.loads(text, object_pairs_hook=note, parse_int=_whole)
         except (ValueError, RecursionError):
             self.problem = NO_MODEL
             return
@@ -171,11 +173,26 @@ class Body:
         return None
 
 
+def _whole(digits: str) -> float:
+    """A number without a point. Python refuses to make an int of thousands of digits; no count has that many."""
+    return int(digits) if len(digits) < 32 else float(digits)
+
+
 def number(value: Any) -> int | None:
     """A count a provider reported, if it is one."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
         return value
     return None
+
+
+_HIDDEN = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
+"""A letter or underscore written as an escape, which no serialiser has a reason to do."""
+
+
+def hides_words(body: bytes) -> bool:
+    """Whether a word of the body may be spelt so that looking for it finds nothing: ``"\\u0075rl"`` is ``"url"``."""
+    # Code in a conversation is full of escapes whose backslash is itself escaped: those are text.
+    return b"\\u00" in body and _HIDDEN.search(body.replace(rb"\\", b"")) is not None
 
 
 _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')
