@@ -20,12 +20,14 @@ from meter import Meter
 from pace import Pace
 from prune import Prune
 from ratelimit import RateLimit
+from redact import Redact
 
 addons = [
     Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
     Pace(),  # no stalls by the collector, no checks of what the parser has checked
     Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
     Prune(),  # no memory kept for what is over
+    Redact(),  # nothing is quoted in the log that may be a key, from the first byte on
     Drain(),  # told to stop, finishes what has begun and begins nothing new
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it

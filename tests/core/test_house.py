@@ -95,6 +95,7 @@ def test_the_chain_is_in_order():
         "Pace",
         "Dispatch",
         "Prune",
+        "Redact",
         "Drain",
         "Admin",
         "Identity",
