@@ -83,7 +83,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 
 
 _UNREADABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_TARGET = re.compile(rb"[!-~]+")
+_METHOD, _TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(rb"[!-~]+")
 
 
 def readable(flow: http.HTTPFlow, named: Named) -> bool:
@@ -95,12 +95,14 @@ def readable(flow: http.HTTPFlow, named: Named) -> bool:
     request = flow.request
     if any(v.lower() != "chunked" for v in named.get("transfer-encoding", ())):
         return False
-    version = flow.client_conn.alpn == b"h2" or request.http_version in ("HTTP/1.1", "HTTP/1.0")
-    values = b"\t".join(v for _, v in request.headers.fields)
-    return version and _TARGET.fullmatch(request.data.path) is not None and _UNREADABLE.search(values) is None
+    if flow.client_conn.alpn != b"h2" and request.http_version not in ("HTTP/1.1", "HTTP/1.0"):
+        return False
+    if _METHOD.fullmatch(request.data.method) is None or _TARGET.fullmatch(request.data.path) is None:
+        return False
+    return _UNREADABLE.search(b"\t".join(v for _, v in request.headers.fields)) is None
 
 
-def rewritten(fields: Fields, changed: dict[bytes, bytes], http2: bool) -> Fields:
+def rewritten(fields: Fields, changed: dict[bytes, bytes], needs_host: bool) -> Fields:
     """Header fields with these values, each at the place of its first mention, else at the end; names keep their spelling."""
     left, out = dict(changed), []
     for name, value in fields:
@@ -109,8 +111,7 @@ def rewritten(fields: Fields, changed: dict[bytes, bytes], http2: bool) -> Field
             out.append((name, value))
         elif low in left:
             out.append((name, left.pop(low)))
-    # A request of HTTP/2 without a Host header gets none; one of HTTP/1 must not leave without.
-    return (*out, *((n, v) for n, v in left.items() if not (http2 and n == b"host")))
+    return (*out, *((n, v) for n, v in left.items() if needs_host or n != b"host"))
 
 
 def host_and_port(header: str) -> tuple[str, int | None]:
@@ -180,7 +181,9 @@ class Identity(Addon):
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return
         if not readable(flow, named):
-            deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its version, its path or a header is not what HTTP allows"))
+            deny(
+                flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its method, path, version or a header is not what HTTP allows")
+            )
             return
         # An offer of cleartext HTTP/2 may be ignored, and mitmproxy does; any other upgrade would leave HTTP.
         if any(v.lower() != "h2c" for v in named.get("upgrade", ())):
@@ -290,7 +293,7 @@ class Identity(Addon):
         if data.authority:
             # In HTTP/1 a target that names its host is for proxies, and the provider is none.
             data.authority = host if request.is_http2 else b""
-        request.headers.fields = rewritten(request.headers.fields, changed, request.is_http2)
+        request.headers.fields = rewritten(request.headers.fields, changed, needs_host=not data.authority)
         if target.prefix:
             request.path = target.prefix + request.path
 

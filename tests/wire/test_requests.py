@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from fake_provider import FakeProvider
@@ -127,3 +132,48 @@ def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
     eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))
     assert not [x for x in edge.output if "sk-sg-half-a-request" in x]
     assert [x for x in edge.output[before:] if "(bytes)" in x]
+
+
+def http2(gw, body, **pseudo):
+    """The status of a request over HTTP/2, which says nothing of its length."""
+    pseudo = {"method": b"POST", "scheme": b"https", "authority": b"api.anthropic.com", "path": b"/v1/messages"} | pseudo
+    trust = ssl.create_default_context(cafile=str(gw.ca))
+    trust.set_alpn_protocols(["h2"])
+    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
+    client = h2.connection.H2Connection(config)
+    client.initiate_connection()
+    fields = [(b":" + n.encode(), v) for n, v in pseudo.items()]
+    client.send_headers(1, [*fields, (b"x-api-key", VK.encode())])
+    client.send_data(1, body, end_stream=True)
+    with gw.raw() as conn:
+        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        receive(conn, b"\r\n\r\n")
+        with trust.wrap_socket(conn, server_hostname="api.anthropic.com") as tls:
+            tls.sendall(client.data_to_send())
+            while data := tls.recv(65536):
+                for event in client.receive_data(data):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        return int(dict(event.headers)[b":status"])
+                    if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
+                        return None
+
+
+def test_a_body_of_http2_does_not_reach_the_provider_as_the_next_request(edge):
+    """It says nothing of its length, and used to be sent to an HTTP/1.1 provider without any: a second, unjudged call."""
+    smuggled = b"POST /v1/messages HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
+    before = len(edge.fake.seen)
+    assert http2(edge, smuggled, path=b"/v1/other") == 200
+    assert http2(edge, ask()) == 200
+    assert [(s.target, s.body) for s in edge.fake.seen[before:]] == [("/v1/other", smuggled), ("/v1/messages", ask())]
+
+
+def test_a_provider_is_told_its_name_where_http2_names_none(edge):
+    assert http2(edge, ask(), authority=b"") == 200
+    assert edge.fake.seen[-1].header("host") == f"127.0.0.1:{edge.fake.port}"
+
+
+@pytest.mark.parametrize("method", [b"P OST", b"", b"\xff", b"GET /v1/models HTTP/1.1 x"])
+def test_no_method_writes_the_request_line(edge, method):
+    before = edge.fake.connections
+    assert http2(edge, ask(), method=method) == 400
+    assert edge.fake.connections == before
