@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
-from sluicegate.windows import parse_iso, parse_period
+from sluicegate.windows import iso, parse_iso, parse_period
 
 
 def _duration(value: Any) -> Any:
@@ -86,8 +86,9 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write a time such as 2027-01-01T00:00:00Z")
     try:
-        parse_iso(value)
-    except ValueError as e:
+        # It is shown to people when it has passed, and the calendar ends in the year 9999.
+        iso(parse_iso(value))
+    except (ValueError, OverflowError) as e:
         raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
     return value
 
@@ -104,6 +105,13 @@ def _url(value: str) -> str:
         value,
     ):
         raise ValueError("write a URL such as https://api.anthropic.com, without user, query or fragment")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535") from e
+    if port == 0 or not (parts.hostname or "").rstrip("."):
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535")
     return value
 
 
@@ -133,7 +141,11 @@ def check_webhook_url(value: str) -> None:
 def _host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
         raise ValueError("write a host name, without scheme or path")
-    return value.lower().rstrip(".")
+    name = value.lower().rstrip(".")
+    if not name:
+        # Nothing but dots would mean every connection that names no host.
+        raise ValueError("write a host name, without scheme or path")
+    return name
 
 
 _AT = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-2]):[0-5]\d)$"
