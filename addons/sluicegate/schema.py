@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
+from sluicegate.providers import PROVIDERS
 from sluicegate.windows import parse_iso, parse_period
 
 
@@ -131,6 +132,7 @@ Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROVIDERS)})]
 Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over names."""
 
@@ -237,7 +239,7 @@ class Project(Limited):
 class ProviderConfig(Limited):
     """What a virtual key may use of one provider."""
 
-    provider: str
+    provider: ProviderName
     allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
@@ -274,7 +276,7 @@ class ModelConfig(Limited):
     """Limits for a model, whoever calls it."""
 
     model_name: Pattern = Field(description="A model name or glob.")
-    provider: str | None = None
+    provider: ProviderName | None = None
 
 
 class Operator(Model):

@@ -33,6 +33,9 @@ from sluicegate.yamlfile import dotted
 
 logger = logging.getLogger("sluicegate.api")
 
+MOST_NAME = 200
+"""Characters of a name in a path."""
+
 MOST_BYTES = 1 << 20
 """The largest body that is read."""
 
@@ -161,6 +164,8 @@ class _Answers:
         if no is not None or caller is None:
             return no or Response(status_code=401)
         try:
+            if any(len(value) > MOST_NAME for value in request.path_params.values()):
+                raise Refusal(404, "not_found", f"There is nothing here: a name has at most {MOST_NAME} characters")
             if row is None:
                 allowed = ", ".join(self.by_method)
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -131,7 +132,12 @@ def build(house: Services, ca: Path) -> Starlette:
         return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
 
     rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
+    async def unheard_of(_: Request, said: Exception) -> Response:
+        status = said.status_code if isinstance(said, HTTPException) else 500
+        return JSONResponse(error("not_found", "There is nothing here"), status)
+
     app = Starlette(
+        exception_handlers={HTTPException: unheard_of},
         routes=[
             Route("/health", health),
             Route("/ready", ready),

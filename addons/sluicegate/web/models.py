@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
 
 from sluicegate import schema
@@ -58,7 +59,7 @@ CHANGES: dict[str, type[BaseModel]] = {
 }
 """By kind, what may be sent to create or change one."""
 
-ProviderChange = partial(schema.Provider, "ProviderChange", provider=(str | None, None))
+ProviderChange = partial(schema.Provider, "ProviderChange", provider=(schema.ProviderName | None, None))
 
 
 KeysBulk = create_model(
@@ -82,10 +83,21 @@ class Expire(Model):
     expires_at: Instant | None = Field(None, description="Absent: now.")
 
 
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise ValueError("an amount to add is greater than 0")
+    return value
+
+
+Amount = Annotated[
+    Money, AfterValidator(_positive), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "examples": [50.0]})
+]
+
+
 class TopUp(Model):
     """An amount to add to a budget."""
 
-    amount: Annotated[Money, Field(gt=0, description="Dollars to add to max_limit.")]
+    amount: Amount = Field(description="Dollars to add to max_limit.")
     reset_duration: Duration | None = Field(None, description="Which budget, where there are several.")
 
 
@@ -110,13 +122,13 @@ class Page(Query):
 class TeamPage(Page):
     """Which part of a list of what may belong to a customer."""
 
-    customer_id: str | None = Field(None, description="Only those of this customer, by id, slug or name.")
+    customer_id: str | None = Field(None, min_length=1, description="Only those of this customer, by id, slug or name.")
 
 
 class MemberPage(TeamPage):
     """Which part of a list of what may belong to a team."""
 
-    team_id: str | None = Field(None, description="Only those of this team, by id, slug or name.")
+    team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
 class Detach(Query):
