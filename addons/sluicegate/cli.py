@@ -14,13 +14,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from sluicegate import __version__, clients, paths
+from sluicegate import __version__, clients, commands, paths
+from sluicegate.commands.desk import token as _token
+from sluicegate.commands.say import fail
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -30,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-key_app = typer.Typer(help="Make virtual keys.", no_args_is_help=True, rich_markup_mode=None)
+key_app = typer.Typer(help="Make, show and change virtual keys.", no_args_is_help=True, rich_markup_mode=None)
 admin_app = typer.Typer(help="The admin token and what uses it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(key_app, name="key")
 app.add_typer(admin_app, name="admin")
@@ -42,13 +44,6 @@ GatewayOption = Annotated[str | None, typer.Option("--gateway", help="A running 
 KeyOption = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say on stderr what is wrong, a line each, and exit."""
-    for line in message.splitlines():
-        print(line, file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def _version(wanted: bool) -> None:
@@ -340,16 +335,6 @@ def admin_token(state_dir: StateOption = None, as_json: JsonOption = False) -> N
     print(json.dumps({"token": token}) if as_json else token)
 
 
-def _token(state_dir: str | None) -> str:
-    if given := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
-        return given
-    path = paths.state_dir(state_dir, os.environ) / "admin-token"
-    try:
-        return path.read_text().strip()
-    except OSError as e:
-        fail(f"{path}: {e.strerror}; a gateway makes it at its first start")
-
-
 @admin_app.command("curl-setup")
 def admin_curl_setup(
     state_dir: StateOption = None,
@@ -386,6 +371,9 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     fresh.replace(path)
+
+
+commands.register(app, key_app)
 
 
 def main() -> None:

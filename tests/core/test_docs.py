@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from sluicegate.call import Reason
+from sluicegate.entities import KINDS
 from sluicegate.loader import load
 from sluicegate.metrics import Metrics
 from sluicegate.services import Services
+from sluicegate.web.api import Table
+from sluicegate.web.app import build
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +69,17 @@ def test_the_readmes_policy_is_one(tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nteams: [{id: team-engineering}]\n" + block)
     assert load(file, env={}, now=0).virtual_keys["vk-dev-alice"].team_id == "team-engineering"
+
+
+def test_every_row_of_the_api_is_in_its_document_and_no_other(house, tmp_path):
+    kinds = [k.path for k in KINDS.values()]
+    documented = set()
+    for path, methods in re.findall(r"^\| `(/api/\S+)` \| ([A-Z, ]+) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE):
+        for kind in kinds if "{kind}" in path else [""]:
+            documented |= {(path.replace("{kind}", kind), method) for method in methods.split(", ")}
+    documented -= {("/api/governance/providers", "POST")}
+    tables = [route for route in build(house, tmp_path / "ca.pem").routes if isinstance(route, Table)]
+    assert {(row.path.replace(":path", ""), row.method) for table in tables for row in table.rows} == documented
 
 
 def test_nothing_tracked_names_a_machine_or_an_index():

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio.to_thread
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -51,6 +51,12 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Change(Query):
+    """The query parameters of a write."""
+
+    dry_run: bool = Field(False, description="Check everything and change nothing.")
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request as a handler gets it: known, allowed, and of the declared shape."""
@@ -63,6 +69,11 @@ class Ask:
     """The JSON object that was sent, its numbers exact; only what was given."""
     if_match: Callable[[str], bool]
 
+    @property
+    def dry_run(self) -> bool:
+        """Everything is to be checked, nothing to be done."""
+        return bool(getattr(self.query, "dry_run", False))
+
     async def read[T](self, work: Callable[[], T]) -> T:
         """Run something that takes longer than a moment in a thread."""
         return await anyio.to_thread.run_sync(work)
@@ -71,7 +82,8 @@ class Ask:
         """Change the policy in the caller's name, one change at a time; calls are not held up by it."""
 
         def run() -> tuple[T, Policy]:
-            return self.house.editor.change(work, who=self.caller.name, action=action, if_match=self.if_match)
+            who, write = self.caller.name, not self.dry_run
+            return self.house.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
 
         return await anyio.to_thread.run_sync(run)
 
@@ -122,7 +134,7 @@ def changes(
     method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
 ) -> Endpoint:
     """A row that writes: for administrators, and what it names may not be there or not fit."""
-    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), **more)
+    return Endpoint(method, path, run, summary, answer, body, **({"query": Change} | more), roles=ADMIN, errors=(404, 409))
 
 
 class Table(Route):

@@ -132,6 +132,7 @@ def build(house: Services, ca: Path) -> Starlette:
         return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
 
     rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
+
     async def unheard_of(_: Request, said: Exception) -> Response:
         status = said.status_code if isinstance(said, HTTPException) else 500
         return JSONResponse(error("not_found", "There is nothing here"), status)
@@ -148,7 +149,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/api/openapi.json", guarded(openapi)),
             Route("/", guarded(overview)),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
-        ]
+        ],
     )
     return app
 

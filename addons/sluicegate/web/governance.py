@@ -16,7 +16,7 @@ from sluicegate.policy import Policy
 from sluicegate.schema import Limited
 from sluicegate.services import Services
 from sluicegate.web import models, states
-from sluicegate.web.api import EVERYONE, STAFF, Ask, Endpoint, Query, Refusal, Reply, Run, changes, shows
+from sluicegate.web.api import EVERYONE, STAFF, Ask, Change, Endpoint, Refusal, Reply, Run, changes, shows
 from sluicegate.windows import iso
 
 BASE = "/api/governance"
@@ -38,7 +38,7 @@ def _of(kind: Kind) -> list[Endpoint]:
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
     label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
     roles = EVERYONE if kind is KEYS else STAFF
-    delete = models.Detach if kind.name in REFERENCES.values() else Query
+    delete = models.Detach if kind.name in REFERENCES.values() else Change
     rows = [
         changes("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
         changes(
@@ -228,29 +228,25 @@ def _top_up(kind: Kind) -> Run:
 async def _bulk(ask: Ask) -> Reply:
     def work(draft: edit.Draft) -> list[actions.Saved]:
         made = []
-        for i, fields in enumerate(ask.body["virtual_keys"]):
-            try:
-                made.append(actions.create(draft, KEYS, fields))
-            except edit.EditError as e:
-                where = f"virtual_keys[{i}]"
-                raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
+        for name in ("users", "virtual_keys"):
+            for i, fields in enumerate(ask.body.get(name) or ()):
+                try:
+                    made.append(actions.create(draft, KINDS[name], fields))
+                except edit.EditError as e:
+                    where = f"{name}[{i}]"
+                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
         return made
 
     made, policy = await ask.change(work)
-    keys = await ask.read(lambda: [_with_secret(shown(ask.house, policy, KEYS, s.entry.id), s) for s in made])
-    return Reply(
-        {
-            "message": f"{len(keys)} virtual keys created successfully",
-            "virtual_keys": keys,
-            "created": [],
-            "warnings": [],
-        },
-        revision=policy.revision,
-    )
+    saved = [s for s in made if s.entry.kind is KEYS]
+    keys = await ask.read(lambda: [_with_secret(ask, shown(ask.house, policy, KEYS, s.entry.id), s) for s in saved])
+    users = [_made(policy, s.entry) for s in made if s.entry.kind is not KEYS and s.is_new]
+    message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
+    return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
 
-def _with_secret(view: views.View, saved: actions.Saved) -> views.View:
-    return view | {"value": saved.secret} if saved.secret is not None else view
+def _with_secret(ask: Ask, view: views.View, saved: actions.Saved) -> views.View:
+    return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
 
 
 def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
@@ -259,7 +255,7 @@ def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: s
     return Reply(
         {
             "message": f"{kind.label} {word} successfully",
-            kind.one: _with_secret(shown(ask.house, policy, kind, name), saved),
+            kind.one: _with_secret(ask, shown(ask.house, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
             "warnings": [w for w in policy.warnings if w.startswith(tuple(f"{n}{end}" for n in mine for end in (" ", ":")))],
         },
@@ -287,9 +283,12 @@ def _reset(kind: Kind) -> Run:
         before = {x.counter: house.ledger.usage(x, now)[0] for x in limits}
         entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
         revision = policy.revision
-        await ask.read(lambda: house.trail.write([entry], at=iso(now), who=ask.caller.name, before=revision, after=revision))
-        was = [(x, house.ledger.reset(x, house.clock())) for x in limits]
-        await house.commit_all()
+        if not ask.dry_run:
+            who = ask.caller.name
+            await ask.read(lambda: house.trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
+        was = [(x, before[x.counter] if ask.dry_run else house.ledger.reset(x, house.clock())) for x in limits]
+        if not ask.dry_run:
+            await house.commit_all()
         rows = [
             {
                 "scope_kind": x.scope_kind,

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from sluicegate import schema
 from sluicegate.entities import REFERENCES
 from sluicegate.schema import Duration, Id, Instant, Model, Money, Prose, Text
-from sluicegate.web.api import Query
+from sluicegate.web.api import Change, Query
 
 _NESTED: dict[str, Any] = {}
 """What stands in a change for a field that is itself changed field by field."""
@@ -48,10 +48,12 @@ _NESTED["keys"] = tuple[ProviderKeyChange, ...]
 
 VirtualKeyChange: Any = partial(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
 
+UserChange: Any = partial(schema.User, "UserChange")
+
 CHANGES: dict[str, type[BaseModel]] = {
     "customers": partial(schema.Customer, "CustomerChange"),
     "teams": partial(schema.Team, "TeamChange"),
-    "users": partial(schema.User, "UserChange"),
+    "users": UserChange,
     "projects": partial(schema.Project, "ProjectChange"),
     "virtual_keys": VirtualKeyChange,
     "model_configs": partial(schema.ModelConfig, "ModelConfigChange"),
@@ -65,7 +67,8 @@ ProviderChange = partial(schema.Provider, "ProviderChange", provider=(schema.Pro
 KeysBulk = create_model(
     "KeysBulk",
     __config__=ConfigDict(extra="forbid", defer_build=True),
-    __doc__="Many virtual keys, all of them made or none.",
+    __doc__="Many virtual keys and their users, all of them made or none.",
+    users=(tuple[UserChange, ...] | None, Field(None, max_length=1000)),
     virtual_keys=(tuple[VirtualKeyChange, ...], Field(min_length=1, max_length=1000)),
 )
 
@@ -131,7 +134,7 @@ class MemberPage(TeamPage):
     team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
-class Detach(Query):
+class Detach(Change):
     """How to delete what others name."""
 
     detach: bool = Field(False, description="Let those that name it name nothing instead of refusing.")
