@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -70,14 +71,18 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def _text(value: str) -> str:
-    if not 0 < len(value) <= 500 or not value.isprintable():
+    if not 0 < len(value) <= 500 or not all(map(_printable, value)):
         raise ValueError("write one line of 1 to 500 printable characters")
     return value
 
 
 def _prose(value: str) -> str:
-    if not 0 < len(value) <= 4000 or not all(c.isprintable() or c in "\n\t" for c in value):
+    if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
         raise ValueError("write 1 to 4000 printable characters")
     return value
 

@@ -380,7 +380,7 @@ KEY_FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "name": NAMES | st.none(),
-        "description": st.text(st.characters(exclude_categories=("C",), include_characters="\n\t"), min_size=1, max_size=20) | st.none(),
+        "description": st.text(st.characters(exclude_categories=("C", "Zl", "Zp"), include_characters="\n\t"), min_size=1, max_size=20) | st.none(),
         "team_id": st.sampled_from(["team-engineering", "Data Science Team", None]),
         "is_active": st.booleans(),
         "budget": BUDGETS | st.none(),
