@@ -73,8 +73,14 @@ class Draft:
             found = self._entries[kind.name] = {}
             for number, doc in enumerate(self.docs):
                 held = doc.value.get(kind.name) if isinstance(doc.value, dict) else None
-                for place, value in held.items() if isinstance(held, dict) else enumerate(held or ()):
+                if held is None:
+                    continue
+                if not isinstance(held, dict if kind.name == "providers" else list):
+                    raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
+                for place, value in held.items() if isinstance(held, dict) else enumerate(held):
                     value = {} if value is None else value
+                    if not isinstance(value, dict):
+                        raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
                     name = str(place) if isinstance(held, dict) else id_of(kind, value)
                     found[name] = Entry(kind, name, number, place, value, value)
         return found

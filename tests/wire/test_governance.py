@@ -140,6 +140,23 @@ def test_lists_are_paged_filtered_searched_and_sorted(gateway):
     assert api("GET", "virtual-keys/vk-new").status == 404, "all or none"
 
 
+def test_a_dry_run_says_what_would_be_and_does_nothing(shared):
+    api, before = shared, shared.gw.policy.read_text()
+    would = api.ok(
+        "PUT", "virtual-keys/vk-x?dry_run=true", {"team_id": "team-enginering", "budget": {"max_limit": 1, "reset_duration": "1d"}}
+    )
+    assert would["created"] == [{"kind": "team", "id": "team-enginering", "similar": "team-engineering"}]
+    assert would["virtual_key"]["budget"]["remaining"] == 1
+    assert api.ok("POST", "virtual-keys?dry_run=true", {"id": "vk-y"})["virtual_key"]["value"] == "********"
+    api.ok("POST", "/api/providers?dry_run=true", {"provider": "openai", "keys": [{"name": "k", "value": "sk-literal"}]})
+    api.ok("DELETE", f"virtual-keys/{VK}?dry_run=true")
+    api.ok("POST", f"virtual-keys/{VK}/reset-usage?dry_run=true", {})
+    assert api("PUT", "virtual-keys/vk-x?dry_run=true", {"user_id": "nobody"}).status == 400
+    assert shared.gw.policy.read_text() == before
+    assert list((shared.gw.state / "provider-keys").iterdir()) == []
+    assert api.ok("GET", "/api/audit")["total_count"] == 0
+
+
 def test_deleting_answers_clearly_and_detaches_only_when_told(gateway):
     gw = gateway(POLICY)
     api = Api(gw)

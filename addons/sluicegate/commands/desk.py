@@ -95,7 +95,7 @@ class Offline:
         except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
         app = Starlette(routes=mount(governance.endpoints(), house))
-        who = {"caller": Caller("admin", f"{getpass.getuser()} (command line)")}
+        who = {"caller": Caller("admin", f"{_user()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         answer = anyio.run(asgi.call, app, method, path, (), raw, "", who)
         if counting := getattr(house, "close", None):
@@ -137,6 +137,13 @@ class _Files:
     def clock(self) -> int:
         """Epoch milliseconds."""
         return time.time_ns() // 1_000_000
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _trail(database: Path) -> Any:

@@ -10,6 +10,7 @@ from sluicegate.commands import options as o
 from sluicegate.commands.desk import ask, desk, place
 from sluicegate.commands.say import as_json, budget_cell, rate_cell, table
 
+_NAMES = {"customer": "Acme Corp", "team": "Data Science", "user": "Alice", "project": "Apollo"}
 _REFERS = {"customer": (), "team": ("customer",), "user": ("team", "customer"), "project": ("team", "customer")}
 
 
@@ -62,8 +63,8 @@ def group(kind: str) -> typer.Typer:
         done(kind, ask(at, "PUT", place(path, known), fields, dry_run=dry_run), json_, dry_run)
 
     verbs = {
-        "create": (create, f"Create a {kind}, or change the one called so.", f'{kind} create "Data Science" --budget 500/1M'),
-        "set": (change, f"Change a {kind}; what is not given stays.", f"{kind} set data-science --budget 600/1M"),
+        "create": (create, f"Create a {kind}, or change the one called so.", f'{kind} create "{_NAMES[kind]}" --budget 500/1M'),
+        "set": (change, f"Change a {kind}; what is not given stays.", f'{kind} set "{_NAMES[kind]}" --budget 600/1M'),
     }
     for verb, (function, words, example) in verbs.items():
         function.__doc__ = f"{words}\n\nExample: sluicegate {example}"
@@ -198,14 +199,16 @@ def rows(at: Any, path: str, json_: bool, **query: Any) -> None:
 
 def state(entity: dict[str, Any]) -> str | None:
     """Whether a key may be used; None for what is no key."""
-    from datetime import UTC, datetime
+    import time
+
+    from sluicegate.windows import parse_iso
 
     if "is_active" not in entity:
         return None
     if not entity["is_active"]:
         return "inactive"
     ends = entity["expires_at"]
-    return "expired" if ends and datetime.fromisoformat(ends).replace(tzinfo=UTC) <= datetime.now(UTC) else "active"
+    return "expired" if ends and parse_iso(ends) <= time.time() * 1000 else "active"
 
 
 def _shown(one: dict[str, Any], json_: bool) -> None:

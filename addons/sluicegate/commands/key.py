@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from sluicegate.commands import options as o
 from sluicegate.commands.desk import Desk, ask, desk, place
 from sluicegate.commands.entity import common, done, rows
-from sluicegate.commands.say import as_json, fail, table
+from sluicegate.commands.say import as_json, fail
 
 COLUMNS = (
     "id", "name", "description", "user", "team", "customer", "project",
@@ -22,7 +22,9 @@ COLUMNS = (
 )  # fmt: skip
 """What a file of keys may have; every row has the command's options where a cell is empty or a column is missing."""
 
-AT_ONCE = 500
+_HEADER = "id,name,user,team,value\n"
+
+AT_ONCE = 1000
 """Keys made in one step. A step is made whole or not at all."""
 
 Expires = Annotated[str | None, typer.Option("--expires", help="From then on it is refused, such as 2027-01-01T00:00:00Z.")]
@@ -103,7 +105,10 @@ def create(
     for one in users:
         print(f"user {one['id']} {word}")
     if output is None and not dry_run:
-        table(made, {"id": "id", "user_id": "user", "team_id": "team", "value": "value (shown this once)"})
+        # No table: a narrow terminal would cut the one thing that is never shown again.
+        width = max(len(k["id"]) for k in made)
+        for key in made:
+            print(f"{key['id']:<{width}}  {key['value']}")
     print(
         f"{len(made)} virtual {'key' if len(made) == 1 else 'keys'} {word}"
         + (f", values in {output}" if output and not dry_run else "")
@@ -205,9 +210,10 @@ def _sink(output: Path | None) -> Iterator[Any]:
         fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as e:
         fail(f"{output}: {e.strerror}; nothing was created", 2)
-    with os.fdopen(fd, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", "name", "user", "team", "value"))
+    with os.fdopen(fd, "w", newline="") as file, _unless_empty(output, file):
+        writer = csv.writer(file, lineterminator="\n")
+        file.write(_HEADER)
+        file.flush()
 
         def write(keys: list[dict[str, Any]]) -> None:
             writer.writerows((k["id"], k["name"], k["user_id"], k["team_id"], k["value"]) for k in keys)
@@ -215,6 +221,17 @@ def _sink(output: Path | None) -> Iterator[Any]:
             os.fsync(file.fileno())
 
         yield write
+
+
+@contextmanager
+def _unless_empty(output: Path, file: TextIO) -> Iterator[None]:
+    """Leave no file behind in which there are no keys."""
+    try:
+        yield
+    except BaseException:
+        if file.tell() <= len(_HEADER):
+            output.unlink()
+        raise
 
 
 def change(

@@ -93,7 +93,7 @@ def _per(option: str, given: str, example: str) -> tuple[str, str]:
 def _number(option: str, given: str) -> float:
     if not _NUMBER.fullmatch(given):
         fail(f"{option} {given}: '{given}' is no number", 2)
-    return float(given)
+    return float(given) if "." in given else int(given)
 
 
 def _whole(option: str, given: str) -> int:

@@ -22,15 +22,15 @@ def as_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], right: Sequence[str] = ()) -> None:
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
     """Print rows; ``columns`` maps a row's key to the column's title. Colours only where somebody looks."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for name, title in columns.items():
-        shown.add_column(title, justify="right" if name in right else "left", no_wrap=True)
+    for title in columns.values():
+        shown.add_column(title, overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(Text, row.get(name)) for name in columns))
     Console(width=None if sys.stdout.isatty() else 250).print(shown)

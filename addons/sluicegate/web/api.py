@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -85,7 +86,11 @@ class Ask:
             who, write = self.caller.name, not self.dry_run
             return self.house.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
 
-        return await anyio.to_thread.run_sync(run)
+        return await anyio.to_thread.run_sync(run, limiter=_writers)
+
+
+_writers = anyio.CapacityLimiter(2)
+"""Writers wait for each other, and do it here rather than in the threads that readers and calls need."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from pathlib import Path
 
 import anyio.to_thread
+import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -128,8 +130,12 @@ def build(house: Services, ca: Path) -> Starlette:
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
+    @functools.cache
+    def described() -> bytes:
+        return orjson.dumps(document(row for room in rooms for row in room.rows))
+
     async def openapi(_: Request) -> Response:
-        return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
+        return Response(await anyio.to_thread.run_sync(described), media_type="application/json")
 
     rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
 

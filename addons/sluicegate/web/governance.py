@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluicegate import actions, edit, trail, views
+from sluicegate.call import NANO
 from sluicegate.entities import KINDS, REFERENCES, Kind, find
 from sluicegate.explain import hint, nearest
-from sluicegate.policy import Policy
+from sluicegate.policy import Limit, Policy
 from sluicegate.schema import Limited
 from sluicegate.services import Services
 from sluicegate.web import models, states
@@ -96,10 +97,8 @@ def _get(kind: Kind) -> Run:
         policy = ask.house.policy
 
         def work() -> views.View:
-            if ask.caller.role == "developer":
-                if ask.path["id"] != ask.caller.virtual_key_id:
-                    raise Refusal(403, "forbidden", "A virtual key may look at itself only")
-                return shown(ask.house, policy, kind, ask.path["id"])
+            if ask.caller.role == "developer" and ask.path["id"] != ask.caller.virtual_key_id:
+                raise Refusal(403, "forbidden", "A virtual key may look at itself only")
             return shown(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
 
         return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
@@ -159,7 +158,7 @@ def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 def _post(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
         saved, policy = await ask.change(lambda draft: actions.create(draft, kind, ask.body))
-        return _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
+        return await _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
 
@@ -170,7 +169,7 @@ def _put(kind: Kind) -> Run:
         demo_keys = not house.exposed or house.policy.server.allow_id_as_value
         saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
-        return _written(ask, kind, saved, policy, word)
+        return await _written(ask, kind, saved, policy, word)
 
     return run
 
@@ -181,7 +180,10 @@ def _delete(kind: Kind) -> Run:
             cleared = {"budget": None, "budgets": None, "rate_limit": None}
 
             def clear(draft: edit.Draft) -> Any:
-                return draft.put(kind, draft.get(kind, ask.path["id"]).id, cleared)
+                entry = draft.find(kind, ask.path["id"])
+                if entry is None:
+                    raise edit.NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
+                return draft.put(kind, entry.id, cleared)
 
             _, policy = await ask.change(clear)
             return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
@@ -202,13 +204,13 @@ async def _rotate(ask: Ask) -> Reply:
         )
 
     saved, policy = await ask.change(work, "rotate")
-    return _written(ask, KEYS, saved, policy, "rotated")
+    return await _written(ask, KEYS, saved, policy, "rotated")
 
 
 async def _expire(ask: Ask) -> Reply:
     at, now = ask.body.get("expires_at"), ask.house.clock()
     saved, policy = await ask.change(lambda draft: actions.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
-    return _written(ask, KEYS, saved, policy, "expires" if at else "expired")
+    return await _written(ask, KEYS, saved, policy, "expires" if at else "expired")
 
 
 def _top_up(kind: Kind) -> Run:
@@ -220,7 +222,7 @@ def _top_up(kind: Kind) -> Run:
             return actions.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
 
         saved, policy = await ask.change(work, "top_up")
-        return _written(ask, kind, saved, policy, "topped up")
+        return await _written(ask, kind, saved, policy, "topped up")
 
     return run
 
@@ -249,18 +251,19 @@ def _with_secret(ask: Ask, view: views.View, saved: actions.Saved) -> views.View
     return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
 
 
-def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
+async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
     name = saved.entry.id
-    mine = (name, *(e.id for e in saved.created))
-    return Reply(
-        {
+    mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
+
+    def work() -> dict[str, Any]:
+        return {
             "message": f"{kind.label} {word} successfully",
             kind.one: _with_secret(ask, shown(ask.house, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
-            "warnings": [w for w in policy.warnings if w.startswith(tuple(f"{n}{end}" for n in mine for end in (" ", ":")))],
-        },
-        revision=policy.revision,
-    )
+            "warnings": [w for w in policy.warnings if w.startswith(mine)],
+        }
+
+    return Reply(await ask.read(work), revision=policy.revision)
 
 
 def _made(policy: Policy, entry: edit.Entry) -> dict[str, Any]:
@@ -280,13 +283,13 @@ def _reset(kind: Kind) -> Run:
         if not limits:
             raise edit.Conflict(f"{kind.one} '{name}' has no such limit whose usage could be reset")
         now = house.clock()
-        before = {x.counter: house.ledger.usage(x, now)[0] for x in limits}
+        before = {x.counter: _amount(x, house.ledger.usage(x, now)[0]) for x in limits}
         entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
         revision = policy.revision
         if not ask.dry_run:
             who = ask.caller.name
             await ask.read(lambda: house.trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
-        was = [(x, before[x.counter] if ask.dry_run else house.ledger.reset(x, house.clock())) for x in limits]
+        was = [(x, before[x.counter] if ask.dry_run else _amount(x, house.ledger.reset(x, house.clock()))) for x in limits]
         if not ask.dry_run:
             await house.commit_all()
         rows = [
@@ -295,11 +298,17 @@ def _reset(kind: Kind) -> Run:
                 "scope_id": x.scope_id,
                 "unit": x.unit,
                 "window": x.period.text if x.period else "",
-                "was": used / views.NANO if x.unit == "usd" else used,
+                "was": used,
             }
             for x, used in was
         ]
-        body = {"message": f"{kind.label} usage reset successfully", kind.one: shown(house, policy, kind, name), "reset": rows}
+        now_is = await ask.read(lambda: shown(house, policy, kind, name))
+        body = {"message": f"{kind.label} usage reset successfully", kind.one: now_is, "reset": rows}
         return Reply(body, revision=revision)
 
     return run
+
+
+def _amount(limit: Limit, used: int) -> float:
+    """Dollars, or the count."""
+    return used / NANO if limit.unit == "usd" else used

@@ -105,7 +105,10 @@ async def _delete(ask: Ask) -> Reply:
     name = _known(ask.house, ask.path["provider"])
 
     def work(draft: Draft) -> None:
-        draft.delete(draft.get(PROVIDERS, name))
+        entry = draft.find(PROVIDERS, name)
+        if entry is None:
+            raise NotFound(f"Provider not found: nothing is configured for '{name}'")
+        draft.delete(entry)
 
     policy = await _removed(ask, work)
     return Reply({"message": "Provider deleted successfully"}, revision=policy.revision)
