@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import article
-from api import POLICY, Api
+from api import Api
 from fake_provider import message, plain
 from harness import PROVIDER_KEY, ROOT, ask
 
@@ -116,9 +116,7 @@ def test_every_command_of_the_article_works_as_printed_and_governs_the_next_call
     assert json.loads(gw.policy.read_text())["version"] == 1, "a policy that is JSON stays JSON"
 
 
-def test_doing_it_all_again_changes_nothing_but_what_was_said(gateway):
-    gw = gateway(POLICY)
-    api = Api(gw)
+def test_doing_it_all_again_changes_nothing_but_what_was_said(api):
     for command in article.commands("/api/governance/"):
         path, body = re.search(r"localhost:8080(\S+)", command)[1], json.loads(re.search(r"-d '(.*)'", command, re.DOTALL)[1])
         method = re.search(r"-X (\w+)", command)[1]

@@ -211,16 +211,16 @@ def test_beside_a_running_gateway_the_file_may_be_changed_and_the_trail_has_it_b
     where = ("--policy", gw.policy, "--state-dir", gw.state)
     assert gw.post(ask("[simulate cost=2.50]")).status == 200
     gw.calls(1)
-    eventually(lambda: "$2.50/50.00" in cli("key", "list", *where).stdout)
-    assert cli("key", "set", VK, "--budget", "2/1M", *where).returncode == 0
+    eventually(lambda: "$2.50/50.00" in here("key", "list", *where).stdout)
+    assert here("key", "set", VK, "--budget", "2/1M", *where).returncode == 0
     eventually(lambda: gw.post().status == 402)
     (entry,) = api.ok("GET", "/api/audit")["entries"]
     assert re.fullmatch(r".+ \(command line\)", entry["who"])
     assert (entry["action"], entry["after"]["budget"]["max_limit"]) == ("update", 2)
-    refused = cli("key", "reset", VK, *where)
+    refused = here("key", "reset", VK, *where)
     assert (refused.returncode, "another gateway is using the state folder" in refused.stderr) == (1, True)
     gw.stop()
-    assert cli("key", "reset", VK, *where).returncode == 0
-    assert "$0.00/2.00" in cli("key", "list", *where).stdout
+    assert here("key", "reset", VK, *where).returncode == 0
+    assert "$0.00/2.00" in here("key", "list", *where).stdout
     gw.start()
     assert gw.post().status == 200

@@ -66,9 +66,8 @@ def test_a_secret_is_shown_once_and_kept_nowhere(gateway):
     assert PROVIDER_KEY not in written
 
 
-def test_a_rotated_key_is_good_for_its_grace_and_a_connection_does_not_outlive_it(gateway):
-    gw = gateway(POLICY)
-    api = Api(gw)
+def test_a_rotated_key_is_good_for_its_grace_and_a_connection_does_not_outlive_it(api):
+    gw = api.gw
     first = api.ok("POST", "virtual-keys", {"id": "vk-bob"})["virtual_key"]["value"]
     tunnel = http.client.HTTPSConnection("127.0.0.1", gw.port, timeout=20, context=ssl.create_default_context(cafile=str(gw.ca)))
     tunnel.set_tunnel(PROVIDER, 443, headers={"Proxy-Authorization": "Basic " + base64.b64encode(f"{first}:".encode()).decode()})
@@ -160,9 +159,8 @@ def test_usage_is_live_reset_exactly_with_calls_in_flight_and_for_good(gateway, 
     assert list(entry["before"].values()) == [2.0]
 
 
-def test_a_prepaid_budget_is_topped_up(gateway):
-    gw = gateway(POLICY)
-    api = Api(gw)
+def test_a_prepaid_budget_is_topped_up(api):
+    gw = api.gw
     api.ok("PUT", "virtual-keys/vk-prepaid", {"budget": {"max_limit": 1, "reset_duration": "never"}})
     assert gw.post(ask("[simulate cost=1.00]"), key="vk-prepaid").status == 200
     assert gw.post(key="vk-prepaid").status == 402
