@@ -172,13 +172,13 @@ def free_id(row: dict[str, Any], taken: set[str]) -> str:
 
 def missing_users(at: Desk, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Users that the rows name and that are not there yet, each in its row's team."""
-    from sluicegate.entities import KINDS, find
+    from sluicegate.entities import KINDS, Names
 
-    known = {u["id"]: u["name"] for u in ask(at, "GET", "users")["users"]}
+    known = Names(KINDS["users"], {u["id"]: u["name"] for u in ask(at, "GET", "users")["users"]})
     made: dict[str, dict[str, Any]] = {}
     for body in bodies:
         name = body.get("user_id")
-        if name and name not in made and find(KINDS["users"], name, known) is None:
+        if name and name not in made and known.find(name) is None:
             made[name] = {"id": name} | {n: body[n] for n in ("team_id", "customer_id") if body.get(n)}
     return list(made.values())
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sluicegate import actions, edit, trail, views
 from sluicegate.call import NANO
-from sluicegate.entities import KINDS, REFERENCES, Kind, find
+from sluicegate.entities import KINDS, REFERENCES, Kind, Names
 from sluicegate.explain import hint, nearest
 from sluicegate.policy import Limit, Policy
 from sluicegate.schema import Limited
@@ -66,19 +66,25 @@ def _of(kind: Kind) -> list[Endpoint]:
 # -- showing ----------------------------------------------------------------------------------------------------------
 
 
-def shown(house: Services, policy: Policy, kind: Kind, name: str) -> views.View:
-    """One entity as it is answered."""
+def shown(house: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
+    """Entities as they are answered."""
+    written, ledger, now = views.entities(policy, kind), house.ledger, house.clock()
     if kind.name == "providers":
-        written = views.entities(policy, kind).get(name) or Limited()
-        return {"provider": name} | views.limits(written, kind.scope, name, house.ledger, house.clock())
-    return views.entity(policy, kind, name, views.entities(policy, kind)[name], house.ledger, house.clock())
+        none = Limited()
+        return [{"provider": n} | views.limits(written.get(n, none), kind.scope, n, ledger, now) for n in names]
+    return [views.entity(policy, kind, name, written[name], ledger, now) for name in names]
+
+
+def shown_one(house: Services, policy: Policy, kind: Kind, name: str) -> views.View:
+    """One entity as it is answered."""
+    return shown(house, policy, kind, [name])[0]
 
 
 def called(policy: Policy, kind: Kind, name: str) -> str:
     """The id of what is called so. Raises NotFound or Conflict."""
     known = _names(policy, kind)
     try:
-        found = find(kind, name, known)
+        found = Names(kind, known).find(name) if name not in known else name
     except ValueError as e:
         raise edit.Conflict(str(e)) from e
     if found is None:
@@ -99,7 +105,7 @@ def _get(kind: Kind) -> Run:
         def work() -> views.View:
             if ask.caller.role == "developer" and ask.path["id"] != ask.caller.virtual_key_id:
                 raise Refusal(403, "forbidden", "A virtual key may look at itself only")
-            return shown(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
+            return shown_one(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
 
         return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
 
@@ -114,7 +120,7 @@ def _list(kind: Kind) -> Run:
             names = [*_chosen(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
             return {
-                kind.name: [shown(ask.house, policy, kind, n) for n in part],
+                kind.name: shown(ask.house, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
                 "limit": page.limit,
@@ -241,8 +247,9 @@ async def _bulk(ask: Ask) -> Reply:
 
     made, policy = await ask.change(work)
     saved = [s for s in made if s.entry.kind is KEYS]
-    keys = await ask.read(lambda: [_with_secret(ask, shown(ask.house, policy, KEYS, s.entry.id), s) for s in saved])
-    users = [_made(policy, s.entry) for s in made if s.entry.kind is not KEYS and s.is_new]
+    found = await ask.read(lambda: shown(ask.house, policy, KEYS, [s.entry.id for s in saved]))
+    keys = [_with_secret(ask, view, s) for view, s in zip(found, saved, strict=True)]
+    users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
     message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
     return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
@@ -258,7 +265,7 @@ async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, w
     def work() -> dict[str, Any]:
         return {
             "message": f"{kind.label} {word} successfully",
-            kind.one: _with_secret(ask, shown(ask.house, policy, kind, name), saved),
+            kind.one: _with_secret(ask, shown_one(ask.house, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
             "warnings": [w for w in policy.warnings if w.startswith(mine)],
         }
@@ -302,7 +309,7 @@ def _reset(kind: Kind) -> Run:
             }
             for x, used in was
         ]
-        now_is = await ask.read(lambda: shown(house, policy, kind, name))
+        now_is = await ask.read(lambda: shown_one(house, policy, kind, name))
         body = {"message": f"{kind.label} usage reset successfully", kind.one: now_is, "reset": rows}
         return Reply(body, revision=revision)
 
