@@ -169,6 +169,19 @@ def test_a_whole_team_from_a_file(offline, tmp_path):
     assert offline.file.read_text() == before, "all or none"
 
 
+def test_the_examples_of_the_document_work_as_written(tmp_path):
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/cli.md").read_text(), re.DOTALL)
+    lines = [x for x in block.splitlines() if x.startswith(("sluicegate team ", "sluicegate key create"))]
+    (tmp_path / "policy.yaml").write_text((ROOT / "policies/acme.yaml").read_text())
+    (tmp_path / "users.csv").write_text("name,user,budget\nAda,ada,20/1M\n")
+    path = f"{Path(SLUICEGATE).parent}:{os.environ['PATH']}"
+    env = {"PATH": path, "HOME": str(tmp_path), "SLUICEGATE_POLICY": str(tmp_path / "policy.yaml")}
+    done = subprocess.run(["bash", "-ec", "\n".join(lines)], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, len(lines)) == (0, 3), done
+    assert "Team updated successfully: team-data-science" in done.stdout
+    assert "ada" in (tmp_path / "keys.csv").read_text()
+
+
 def test_the_same_at_a_running_gateway(gateway):
     gw = gateway(POLICY)
     api = Api(gw)

@@ -203,6 +203,7 @@ def test_roles_and_a_developers_own_view(api):
         quota = api.gw.request("GET", f"{GOVERNANCE}/virtual-keys/quota", headers={header: VK})
         assert [b["source"] for b in quota.json["budgets"]] == ["customer", "team", "virtual_key"]
     assert api("GET", "virtual-keys/quota").status == 403
+    assert api("GET", "virtual-keys/quota", x_bf_vk=VK).status == 200, "said on purpose, beside the admin token"
     basic = api.gw.request("GET", "/api/audit", headers={"authorization": "Basic " + _basic("dana", DANA)})
     wrong = api.gw.request("GET", "/api/audit", headers={"authorization": "Basic " + _basic("vera", DANA)})
     assert (basic.status, wrong.status) == (200, 401)
