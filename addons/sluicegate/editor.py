@@ -69,10 +69,7 @@ class _Files:
     data: Mapping[Path, bytes]
     looks: Mapping[Path, tuple[Any, ...]]
     docs: Sequence[Document]
-
-    @property
-    def revision(self) -> str:
-        return revision_of(self.data)
+    revision: str
 
 
 class Editor:
@@ -97,9 +94,7 @@ class Editor:
         """
         with self._alone(), calm():
             for _ in range(TRIES):
-                files = self._read()
-                if not if_match(files.revision):
-                    raise Stale(files.revision)
+                files = self._read(if_match)
                 draft = Draft(files.docs)
                 result = work(draft)
                 changes = draft.changes()
@@ -139,7 +134,7 @@ class Editor:
         finally:
             os.close(fd)
 
-    def _read(self) -> _Files:
+    def _read(self, if_match: Callable[[str], bool]) -> _Files:
         data: dict[Path, bytes] = {}
         looks = {}
         try:
@@ -148,12 +143,14 @@ class Editor:
                 data[file] = file.read_bytes()
         except OSError as e:
             raise edit.Conflict(f"the policy cannot be read: {e.strerror}") from e
+        if not if_match(revision := revision_of(data)):
+            raise Stale(revision)
         docs = [parse(content, str(file)) for file, content in data.items()]
         for doc in docs:
             if doc.problems or not isinstance(doc.value, dict):
                 why = doc.problems[0] if doc.problems else f"{doc.file}: a policy is a mapping"
                 raise edit.Conflict(f"the policy on disk has a mistake; put it right first: {why}")
-        return _Files(data, looks, docs)
+        return _Files(data, looks, docs, revision)
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
         """The policy the changed files make, validated like any other."""

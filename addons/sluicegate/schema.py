@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
+from sluicegate.providers import PROVIDERS
 from sluicegate.windows import iso, parse_iso, parse_period
 
 
@@ -70,14 +72,18 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def _text(value: str) -> str:
-    if not 0 < len(value) <= 500 or not value.isprintable():
+    if not 0 < len(value) <= 500 or not all(map(_printable, value)):
         raise ValueError("write one line of 1 to 500 printable characters")
     return value
 
 
 def _prose(value: str) -> str:
-    if not 0 < len(value) <= 4000 or not all(c.isprintable() or c in "\n\t" for c in value):
+    if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
         raise ValueError("write 1 to 4000 printable characters")
     return value
 
@@ -167,6 +173,7 @@ Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROVIDERS)})]
 Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over names."""
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
@@ -288,7 +295,7 @@ class Project(Limited):
 class ProviderConfig(Limited):
     """What a virtual key may use of one provider."""
 
-    provider: str
+    provider: ProviderName
     allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
@@ -325,7 +332,7 @@ class ModelConfig(Limited):
     """Limits for a model, whoever calls it."""
 
     model_name: Pattern = Field(description="A model name or glob.")
-    provider: str | None = None
+    provider: ProviderName | None = None
 
 
 class Operator(Model):

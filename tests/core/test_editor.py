@@ -254,9 +254,15 @@ def test_a_symlink_stays_one_and_the_file_keeps_its_mode(make, tmp_path):
 
 def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
     editor = make()
-    for text, says in ((TEXT + "nonsense: 1\n", "nonsense"), ("version: [", "not valid YAML"), ("- 1\n", "a policy is a mapping")):
+    for text, says in (
+        ("version: 1\nvirtual_keys: {a: b}\n", ""),
+        ("version: 1\nvirtual_keys: [a]\n", ""),
+        (TEXT + "nonsense: 1\n", "nonsense"),
+        ("version: [", "not valid YAML"),
+        ("- 1\n", "a policy is a mapping"),
+    ):
         editor.source.path.write_text(text)
-        with pytest.raises(Conflict, match=f"put it right first: .*{says}"):
+        with pytest.raises(Conflict, match=f"put it right first.*{says}"):
             editor.change(put(KEYS, "k2"), who="dana", action="update")
         assert editor.source.path.read_text() == text
     editor.source.path.unlink()

@@ -35,7 +35,7 @@ FLOORS = [
     {"editor", "views", "notify"},
     {"services"},
     {"web"},
-    {"banner", "options", "cli", "cli_alerts", "cli_statusline", "clients", "commands"},
+    {"banner", "cli", "clients", "commands"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 

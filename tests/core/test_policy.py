@@ -11,6 +11,7 @@ import pytest
 
 from sluicegate import schema
 from sluicegate.loader import PolicyError, load
+from sluicegate.windows import parse_iso
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +82,12 @@ BAD = {
     "version: 1\nteams: &a [*a, *a]": "policy.yaml:2: teams[0]: '*a' repeats nothing that stands before it",
     "version: 1\n? [a]\n: b": "policy.yaml:2: a key must be a plain word",
     "version: 1\n---\nversion: 1": "policy.yaml:2: a second document begins here; a policy is one",
+    "version: 1\nteams: [{id: a, budget: {max_limit: '5.00', reset_duration: 1d}}]": "max_limit: '5.00': write an amount in dollars, such as 50.00, without quotes",
+    "version: 1\nvirtual_keys: [{id: k, previous_expires_at: '2027-01-01T00:00:00Z'}]": "previous_value_hash and previous_expires_at belong together",
+    "version: 1\noperators: [{id: o, role: root, token_hash: x}]": "role: 'root' is not one of admin, viewer",
+    f"version: 1\noperators: [{{id: admin, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]": "'admin' is who has the admin token",
+    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}, {{id: o, role: viewer, token_hash: 'sha256:{'1' * 64}'}}]": "operators[1].id: 'o' is here twice",
+    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]\nvirtual_keys: [{{id: k, value_hash: 'sha256:{'0' * 64}'}}]": "'o' has the same token as 'k'",
     "version: 1\negress: {default: open}": "'open' is not one of tunnel, deny",
     "version: 1\nunpriced: fallback": "'fallback' needs a fallback_price",
     "version: 1\ncustomers: [{id: x}, {id: y}]\nteams: [{id: t, customer_id: x}]\nvirtual_keys: [{id: k, team_id: t, customer_id: y}]": "team 't' belongs to customer 'x', not to 'y'",
@@ -243,6 +250,30 @@ def test_secrets_are_found_by_value_hash_env_or_id(tmp_path):
     ]
     assert any("c is a demo key" in w for w in policy.warnings)
     assert any("NONE is not set" in w for w in policy.warnings)
+
+
+def test_a_value_before_a_rotation_is_good_until_it_ends_and_a_known_name_is_no_secret(tmp_path):
+    def hashed(value):
+        return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
+
+    ends = "2027-01-01T00:00:00Z"
+    rotated = f"previous_value_hash: '{hashed('old')}', previous_expires_at: '{ends}'"
+    keys = (
+        f"{{id: a, value_hash: '{hashed('new')}', {rotated}}}",
+        f"{{id: b, value_hash: '{hashed('b')}'}}",
+        f"{{id: c, value_hash: '{hashed('x')}', previous_value_hash: '{hashed('c')}', previous_expires_at: '{ends}'}}",
+    )
+    policy = read(
+        tmp_path,
+        f"version: 1\nvirtual_keys: [{', '.join(keys)}]\noperators: [{{id: o, role: viewer, token_hash: '{hashed('t')}'}}]",
+    )
+    new, old = policy.key_for("new"), policy.key_for("old")
+    until = parse_iso(ends)
+    assert (new.id, new.refusal(until), old.id, old.refusal(until - 1)) == ("a", None, "a", None)
+    assert old.refusal(until) == "Virtual key 'a' was given a new value; the one before ended at 2027-01-01T00:00:00Z"
+    assert policy.key_of(old.digest) is old
+    assert [policy.key_for(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
+    assert (policy.operator_for("t").role, policy.operator_for("new")) == ("viewer", None)
 
 
 def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):

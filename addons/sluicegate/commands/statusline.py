@@ -17,17 +17,17 @@ from typing import Annotated, Any
 import typer
 
 from sluicegate import statusline as status
-from sluicegate.options import GatewayOption, JsonOption, KeyOption
+from sluicegate.commands import options as o
 
 PATIENCE = 1.5
 """Seconds to wait for the gateway: the line is drawn again and again while somebody works."""
 
 
 def statusline(
-    gateway: GatewayOption = None,
-    key: KeyOption = None,
+    gateway: o.Gateway = None,
+    key: o.Key = None,
     colour: Annotated[bool, typer.Option("--colour/--no-colour", help="Colour what is nearly used up.")] = True,
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Print one line: what is left of the limits the virtual key falls under, and when they reset.
 
