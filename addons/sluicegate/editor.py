@@ -227,9 +227,10 @@ def _swap(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
 
 def _beside(file: Path, data: bytes) -> Path:
     """The file's new content under another name in its folder, on disk, as readable as the file. Raises OSError."""
-    ready = file.with_name(f".{file.name}.{os.getpid()}.new")
+    # Always the same name, for the folder is locked: what a killed process leaves is written over, not piled up.
+    ready = file.with_name(f".{file.name}.new")
     was = file.stat()
-    fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, was.st_uid, was.st_gid)

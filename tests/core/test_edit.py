@@ -178,6 +178,9 @@ def test_a_key_made_by_post_has_a_secret_and_one_made_by_put_its_id():
     assert (put.secret, put.entry.after) == (None, {"id": "vk-bob"})
     with pytest.raises(EditError, match="needs a value"):
         actions.put(draft(), KEYS, "vk-bob", {}, demo_keys=False)
+    named = draft(TEXT + "  - {id: x, name: Bob's key}\n")
+    assert actions.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
+    assert actions.create(named, KEYS, {"id": "vk-bob-s-key"}).is_new, "an id is meant as one"
     again = actions.create(draft(), KEYS, {"id": "k1", "description": "same"})
     assert (again.secret, again.is_new, again.entry.before["id"]) == (None, False, "k1")
 

@@ -98,8 +98,8 @@ class Offline:
         who = {"caller": Caller("admin", f"{_user()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         answer = anyio.run(asgi.call, app, method, path, (), raw, "", who)
-        if counting := getattr(house, "close", None):
-            counting()
+        if close := getattr(house, "close", None):
+            close()
         return answer.status, json.loads(answer.body)
 
     def _house(self, counting: bool) -> Any:
