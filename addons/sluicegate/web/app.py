@@ -133,7 +133,9 @@ def build(house: Services, ca: Path) -> Starlette:
     async def openapi(_: Request) -> Response:
         return Response(await anyio.to_thread.run_sync(described), media_type="application/json")
 
-    rooms = mount([*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints()], house)
+    rooms = mount(
+        [*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints(), *alerts.endpoints()], house
+    )
 
     async def unheard_of(_: Request, said: Exception) -> Response:
         status = said.status_code if isinstance(said, HTTPException) else 500
@@ -147,7 +149,6 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             *metrics.routes(house),
-            *alerts.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
             Route("/", guarded(overview)),
