@@ -5,15 +5,15 @@ The agents being governed can reach this port, so nothing here is open but what 
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from mitmproxy import ctx, http
-from starlette.types import ASGIApp
 
 from adapter import CREDENTIALS, Addon, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
-from sluicegate.web.asgi import call
+from sluicegate.web.inner import TICKET, Headers, Inner
 
 SECRET = (*CREDENTIALS, "cookie")
 """Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""
@@ -25,8 +25,23 @@ class Admin(Addon):
     """First of the chain to see a request: what is for the gateway itself must never meet identity."""
 
     def __init__(self) -> None:
-        self._app: ASGIApp | None = None
-        self._credentials: dict[str, list[tuple[bytes, bytes]]] = {}
+        self.inner: Inner | None = None
+        self.starting: asyncio.Task[Inner] | None = None
+        self.credentials: dict[str, Headers] = {}
+        self.tickets: dict[str, str] = {}
+
+    def running(self) -> None:
+        """mitmproxy: the proxy is up; start serving, so that the first request need not wait for that."""
+        super().running()
+        self.starting = asyncio.get_running_loop().create_task(self.serve())
+
+    async def serve(self) -> Inner:
+        """The application's server, started now if it is not up yet."""
+        if self.inner is None:
+            self.inner = Inner(web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"))
+            services().inner = self.inner.address
+        await self.inner.start()
+        return self.inner
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -35,44 +50,71 @@ class Admin(Addon):
         if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
             return
         flow.metadata["sluicegate"] = "admin"
-        self._credentials[flow.id] = [(n, v) for n, v in request.headers.fields if n.lower().decode("latin-1") in SECRET]
+        fields = request.headers.fields
+        self.credentials[flow.id] = [(n, v) for n, v in fields if n.lower().decode("latin-1") in SECRET]
         for name in SECRET:
             request.headers.pop(name, None)
         if not self.ours(request.host_header or ""):
             self.refuse(flow, 421, "This gateway does not answer to that Host; list it under server.hosts in the policy")
         elif request.method in WRITES:
             same = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-            origin = request.headers.get("origin")
-            if not same or (origin is not None and origin != f"http://{request.host_header}"):
+            origin, host = request.headers.get("origin"), request.host_header
+            if not same or (origin is not None and origin not in (f"http://{host}", f"https://{host}")):
                 self.refuse(flow, 403, "Writes from another origin are refused")
             elif sends_other_than_json(request):
                 self.refuse(flow, 415, "Writes are application/json")
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the request is complete; answer it from the application."""
+        """mitmproxy: the request is complete; send it to the application, which gives it its credentials back."""
         if flow.metadata.get("sluicegate") != "admin":
             return
-        if self._app is None:
-            self._app = web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem")
-        headers = [*flow.request.headers.fields, *self._credentials.get(flow.id, ())]
-        source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
-        # A body may hold a provider's key; like the credentials it is nobody's to print or save.
-        body, flow.request.raw_content = flow.request.raw_content or b"", b""
-        answer = await call(self._app, flow.request.method, flow.request.path, headers, body, source, {})
-        flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.headers))
-        for name, value in web.SAFE.items():
-            flow.response.headers.setdefault(name, value)
+        inner = await self.serve()
+        request, client = flow.request, flow.client_conn
+        # A body may hold a token or a provider's key; like the credentials it is nobody's to print or save.
+        body, request.raw_content = request.raw_content or b"", b""
+        source = client.peername[0] if client.peername else ""
+        ticket = self.tickets[flow.id] = inner.admit(self.credentials.pop(flow.id, []), body, source)
+        request.headers[TICKET] = ticket
+        request.headers["content-length"] = "0"
+        for name in ("upgrade", "transfer-encoding"):
+            request.headers.pop(name, None)
+        # Set apart from mitmproxy's own setters, which would write the Host header anew.
+        request.data.scheme, (request.data.host, request.data.port) = b"http", inner.address
+        link_of(client).inner = inner.address
+
+    @observing
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: the application answers; let it through as it comes."""
+        if flow.id in self.tickets and flow.response is not None:
+            flow.response.stream = True
+            for name, value in web.SAFE.items():
+                flow.response.headers.setdefault(name, value)
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: answered; forget its credentials."""
-        self._credentials.pop(flow.id, None)
+        """mitmproxy: answered; what is still to be printed and saved of it has no cookie."""
+        self.forget(flow)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: broken off; forget its credentials."""
-        self._credentials.pop(flow.id, None)
+        """mitmproxy: broken off."""
+        self.forget(flow)
+
+    def forget(self, flow: http.HTTPFlow) -> None:
+        """Let go of what was kept for a request."""
+        self.credentials.pop(flow.id, None)
+        ticket = self.tickets.pop(flow.id, None)
+        if ticket is not None and self.inner is not None:
+            self.inner.withdraw(ticket)
+            flow.request.headers.pop(TICKET, None)
+            if flow.response is not None:
+                flow.response.headers.pop("set-cookie", None)
+
+    def done(self) -> None:
+        """mitmproxy: we are being unloaded."""
+        if self.inner is not None:
+            self.inner.stop()
 
     def ours(self, host: str) -> bool:
         """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""

@@ -60,6 +60,16 @@ def idle(addon: object, options: Any) -> bool:
     return bool(names) and all(n in options and getattr(options, n) == options.default(n) for n in names or ())
 
 
+def is_ours(addon: object) -> bool:
+    """Whether an addon is of the chain and no part of mitmproxy itself."""
+    return not isinstance(addon, types.ModuleType) and not type(addon).__module__.startswith("mitmproxy.")
+
+
+def counted(addon: object) -> str:
+    """The name an addon's time is counted under."""
+    return type(addon).__name__.lower()
+
+
 def unknown(manager: object) -> str | None:
     """What of the addon manager is not as we know it; None if all is."""
     if not isinstance(getattr(manager, "chain", None), list):
@@ -84,6 +94,7 @@ class Dispatch(Addon):
             logger.warning("mitmproxy's addon manager has changed (%s): hooks are dispatched its own, slower way", what)
         else:
             Remembering(manager, services().hook_time)
+            services().chain = lambda: [counted(a) for a in traverse(manager.chain) if is_ours(a)]
 
 
 class Remembering:
@@ -147,9 +158,7 @@ class Remembering:
             return None
         if not callable(hook):
             raise exceptions.AddonManagerError(f"Addon handler {name} ({addon}) not callable")
-        if type(addon).__module__.startswith("mitmproxy."):
-            return hook, None
-        return hook, self.spent.setdefault((type(addon).__name__.lower(), name), [0, 0])
+        return hook, self.spent.setdefault((counted(addon), name), [0, 0]) if is_ours(addon) else None
 
     def trigger(self, event: hooks.Hook) -> None:
         """Call a hook from where nothing can be awaited: options, and each line of the log."""

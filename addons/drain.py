@@ -15,7 +15,7 @@ from weakref import WeakSet
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 
-from adapter import Addon, call_of, deny, enforcing, observing, services
+from adapter import Addon, call_of, deny, enforcing, link_of, observing, services
 from sluicegate.call import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -52,6 +52,7 @@ class Drain(Addon):
             ctx.master.shutdown()
             return
         services().draining = True
+        services().live.end()
         self.task = asyncio.get_running_loop().create_task(self.drain())
 
     async def drain(self) -> None:
@@ -93,10 +94,13 @@ class Drain(Addon):
 
 
 def unsent() -> bool:
-    """Whether bytes for a client are still waiting in a buffer of ours."""
+    """Whether bytes for a client are still waiting in a buffer of ours; who looks at the gateway itself is not waited for."""
     proxyserver: Any = ctx.master.addons.get("proxyserver")
     for handler in list(getattr(proxyserver, "connections", {}).values()):
-        io = getattr(handler, "transports", {}).get(getattr(handler, "client", None))
+        client = getattr(handler, "client", None)
+        if client is not None and link_of(client).inner is not None:
+            continue
+        io = getattr(handler, "transports", {}).get(client)
         transport = getattr(getattr(io, "writer", None), "transport", None)
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             return True

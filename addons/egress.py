@@ -201,6 +201,8 @@ class Egress(Addon):
         host, port = normal(server.address[0]), server.address[1]
         if house.may_dial(server.address[0], port) and not link.tunnel:
             return None
+        if (host, port) == link.inner:
+            return None
         if (host, port) not in link.approved:
             return "blocked by policy: this address is no provider's"
         try:
@@ -223,7 +225,8 @@ class Egress(Addon):
         from mitmproxy import ctx
 
         proxyserver = ctx.master.addons.get("proxyserver")
-        return {(normal(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
+        found = {(normal(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
+        return found | ({inner} if (inner := services().inner) else set())
 
     def client_disconnected(self, client: connection.Client) -> None:
         """mitmproxy: a client connection is over; a tunnel becomes one row."""

@@ -115,6 +115,8 @@ class Guard(Addon):
             governed |= {h for p in services().policy.providers.values() for h in p.hosts}
         for name in sorted(updated & WATCHED):
             if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
+                if self.started:
+                    services().options_refused[name] = why
                 raise exceptions.OptionsError(why)
         if self.started:
             self.check_listening(services().policy)

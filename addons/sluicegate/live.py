@@ -6,7 +6,7 @@ Everything happens in the gateway's own loop. Nobody looking costs a call one en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 from sluicegate.call import Call
@@ -29,6 +29,18 @@ class Live:
     def __init__(self) -> None:
         self.running: dict[str, Call] = {}
         self._lookers: set[_Looker] = set()
+        self._over = False
+
+    @property
+    def lookers(self) -> int:
+        """How many are looking."""
+        return len(self._lookers)
+
+    def end(self) -> None:
+        """Let everybody who looks go, and nobody look any more: the gateway stops."""
+        self._over = True
+        for looker in self._lookers:
+            looker.wake()
 
     def began(self, call: Call) -> None:
         """A call has been admitted."""
@@ -46,21 +58,23 @@ class Live:
         for looker in self._lookers:
             looker.tell(happening)
 
-    async def look(self, virtual_key_id: str | None = None, pulse: float = 15.0) -> AsyncIterator[Happening | None]:
-        """What is running, then what happens, until the caller stops asking; None when nothing has for ``pulse`` seconds.
+    async def look(self, virtual_key_id: str | None = None, pulse: float = 15.0) -> AsyncGenerator[Happening | None]:
+        """What is running, then what happens, until the caller stops asking or ``end``.
 
-        With a key, only its calls.
+        None when nothing has happened for ``pulse`` seconds. With a key, only its calls.
         """
         looker = _Looker(virtual_key_id)
         for call in self.running.values():
             looker.tell(Happening("began", now_of(call)))
         self._lookers.add(looker)
         try:
-            while True:
+            while not self._over:
                 try:
-                    yield await asyncio.wait_for(looker.next(), pulse)
+                    happening = await asyncio.wait_for(looker.next(), pulse)
                 except TimeoutError:
-                    yield None
+                    happening = None
+                if not self._over:
+                    yield happening
         finally:
             self._lookers.discard(looker)
 
@@ -74,7 +88,7 @@ def now_of(call: Call) -> Record:
 class _Looker:
     def __init__(self, virtual_key_id: str | None) -> None:
         self._only = virtual_key_id
-        self._queue: asyncio.Queue[Happening] = asyncio.Queue(BACKLOG)
+        self._queue: asyncio.Queue[Happening | None] = asyncio.Queue(BACKLOG)
         self._missed = 0
 
     def tell(self, happening: Happening) -> None:
@@ -85,7 +99,12 @@ class _Looker:
         except asyncio.QueueFull:
             self._missed += 1
 
-    async def next(self) -> Happening:
+    def wake(self) -> None:
+        """Let ``next`` return, with nothing."""
+        if self._queue.empty():
+            self._queue.put_nowait(None)
+
+    async def next(self) -> Happening | None:
         if self._missed and self._queue.empty():
             missed, self._missed = self._missed, 0
             return Happening("missed", {"calls": missed})

@@ -189,9 +189,9 @@ class Policy:
         """The virtual key whose value has this SHA-256."""
         return self._secrets.get(digest)
 
-    def operator_for(self, token: str) -> Operator | None:
-        """The operator with this token. Looked up by hash, so time taken tells nothing about tokens."""
-        return self._operators.get(_digest(token))
+    def operator_of(self, digest: bytes) -> Operator | None:
+        """The operator whose token has this SHA-256. Looked up by hash, so time taken tells nothing about tokens."""
+        return self._operators.get(digest)
 
     def has(self, kind: str, scope_id: str) -> bool:
         """Whether the policy names this customer, team, user or project."""

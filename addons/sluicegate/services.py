@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import hmac
 import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,11 +24,13 @@ from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
 from sluicegate.live import Live
+from sluicegate.logs import Logs
 from sluicegate.metrics import Metrics
 from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
+from sluicegate.sessions import Attempts, Sessions
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
 from sluicegate.trail import Trail
 from sluicegate.watch import PolicySource
@@ -77,6 +80,7 @@ class Services:
         self.prices = Prices.load(_beside(policy_path, "prices.yaml"))
         self._lock = _own(state_dir)
         self.admin_token, self.admin_token_is_new = _admin_token(state_dir, env)
+        self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self.keyring = Keyring()
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
@@ -91,11 +95,21 @@ class Services:
         """Other machines can reach us: a key whose value is its id is no key there."""
         self.draining = False
         """Told to stop: nothing new is begun."""
+        self.inner: tuple[str, int] | None = None
+        """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called."""
+        self.chain: Callable[[], Iterable[str]] = tuple
+        """The addons' names in their order, as ``hook_time`` has them."""
+        self.options_refused: dict[str, str] = {}
+        """Options that somebody tried to set while we ran, and why they were not."""
+        self.opened_at = clock()
         self.live = Live()
+        self.sessions = Sessions()
+        self.attempts = Attempts()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
+        self.logs = Logs(state_dir / FILENAME, clock)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -199,9 +213,9 @@ class Services:
             logger.warning("audit.jsonl can be written again")
         return True
 
-    def is_admin(self, token: str) -> bool:
-        """Whether this is the admin token, compared in constant time."""
-        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.admin_token.encode())
+    def is_admin(self, digest: bytes) -> bool:
+        """Whether this is the admin token's SHA-256, compared in constant time."""
+        return hmac.compare_digest(digest, self._admin_digest)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -228,6 +242,8 @@ class Services:
                         conn.close()
             except (OSError, sqlite3.Error):
                 continue
+            finally:
+                self.logs.keep_up()
 
     def close(self) -> None:
         """Write what is left, note that journal and table agree, and let the folder go."""
@@ -246,6 +262,7 @@ class Services:
             logger.exception("the last settlements could not be written; they are in audit.jsonl")
         if self._simulator is not None:
             self._simulator.stop()
+        self.logs.close()
         self.store.close()
         self.journal.close()
         os.close(self._lock)

@@ -14,25 +14,12 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post"},
+    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post", "sessions"},
     {"providers", "schema", "estimate", "explain", "yamledit"},
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
-    {
-        "store",
-        "usage",
-        "metrics",
-        "families",
-        "aliases",
-        "scrape",
-        "outbox",
-        "simulator",
-        "watch",
-        "rehearsal",
-        "live",
-        "statusline",
-    },
-    {"editor", "views", "notify"},
+    {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"},
+    {"statusline", "editor", "views", "notify", "footing"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients", "commands"},

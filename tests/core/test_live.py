@@ -81,3 +81,24 @@ def test_a_looker_that_sleeps_is_told_how_much_it_missed():
     heard = told(live, -(BACKLOG + 1), happen=happen)
     assert heard[1] == ("began", "call-1")
     assert heard[-1] == ("missed", None)
+
+
+def test_everybody_is_let_go_at_once_and_nobody_comes_back():
+    live = Live()
+    live.began(call(1))
+
+    async def run():
+        idle, behind = live.look(pulse=60), live.look(pulse=60)
+        for looking in (idle, behind):
+            await anext(looking)
+        waiting = asyncio.ensure_future(anext(idle, "over"))
+        await asyncio.sleep(0)
+        live.began(call(2))
+        assert (await waiting).record["id"] == "call-2"
+        waiting = asyncio.ensure_future(anext(idle, "over"))
+        await asyncio.sleep(0)
+        live.end()
+        heard = [await waiting, await anext(behind, "over"), await anext(live.look(pulse=60), "over")]
+        return heard, live.lookers
+
+    assert asyncio.run(run()) == (["over"] * 3, 0)

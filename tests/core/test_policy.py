@@ -11,6 +11,7 @@ import pytest
 
 from sluicegate import schema
 from sluicegate.loader import PolicyError, load
+from sluicegate.policy import Operator
 from sluicegate.windows import parse_iso
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,7 +274,7 @@ def test_a_value_before_a_rotation_is_good_until_it_ends_and_a_known_name_is_no_
     assert old.refusal(until) == "Virtual key 'a' was given a new value; the one before ended at 2027-01-01T00:00:00Z"
     assert policy.key_of(old.digest) is old
     assert [policy.key_for(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
-    assert (policy.operator_for("t").role, policy.operator_for("new")) == ("viewer", None)
+    assert [policy.operator_of(hashlib.sha256(t).digest()) for t in (b"t", b"new")] == [Operator("o", "viewer"), None]
 
 
 def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluicegate import edit
+from sluicegate.calm import calm
 from sluicegate.editor import NotWritable, PolicyBusy, Stale
 from sluicegate.explain import explained, hint
 from sluicegate.policy import Policy
@@ -40,10 +41,18 @@ MOST_NAME = 200
 MOST_BYTES = 1 << 20
 """The largest body that is read."""
 
+LONG = 500
+"""Items of a list that are written where calls are not held up."""
+
 
 ADMIN: tuple[Role, ...] = ("admin",)
 STAFF: tuple[Role, ...] = ("admin", "viewer")
 EVERYONE: tuple[Role, ...] = ("admin", "viewer", "developer")
+ANYBODY: tuple[Role, ...] = ()
+"""Also those who have not said who they are."""
+
+NOBODY = Caller("developer", "", "")
+"""Who asks, where nobody has to say: the holder of no key, who sees nothing."""
 
 
 class Query(BaseModel):
@@ -69,6 +78,7 @@ class Ask:
     body: dict[str, Any]
     """The JSON object that was sent, its numbers exact; only what was given."""
     if_match: Callable[[str], bool]
+    request: Request
 
     @property
     def dry_run(self) -> bool:
@@ -101,9 +111,11 @@ class Reply:
     status: int = 200
     revision: str | None = None
     """The policy it was made with, sent as its ETag."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Run = Callable[[Ask], Awaitable[Reply]]
+Run = Callable[[Ask], Awaitable[Reply | Response]]
+"""What answers; with a ``Response`` of its own where that is no JSON object."""
 
 
 class Refusal(Exception):
@@ -128,6 +140,9 @@ class Endpoint:
     roles: tuple[Role, ...] = STAFF
     errors: tuple[int, ...] = ()
     """Statuses it may refuse with, besides 400, 401 and 403."""
+    edits: bool = False
+    """It changes the policy, for the revision that If-Match names."""
+    media: str = "application/json"
 
 
 def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
@@ -139,7 +154,8 @@ def changes(
     method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
 ) -> Endpoint:
     """A row that writes: for administrators, and what it names may not be there or not fit."""
-    return Endpoint(method, path, run, summary, answer, body, **({"query": Change} | more), roles=ADMIN, errors=(404, 409))
+    declared: dict[str, Any] = {"query": Change} | more
+    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), edits=True, **declared)
 
 
 class Table(Route):
@@ -177,9 +193,12 @@ class _Answers:
         method = "GET" if request.method == "HEAD" else request.method
         row = self.by_method.get(method)
         caller = caller_of(request, self.house)
-        no = refused(caller, row.roles if row else EVERYONE)
-        if no is not None or caller is None:
-            return no or Response(status_code=401)
+        if row is not None and row.roles == ANYBODY:
+            caller = caller or NOBODY
+        else:
+            no = refused(caller, row.roles if row else EVERYONE, request)
+            if no is not None or caller is None:
+                return no or Response(status_code=401)
         try:
             if any(len(value) > MOST_NAME for value in request.path_params.values()):
                 raise Refusal(404, "not_found", f"There is nothing here: a name has at most {MOST_NAME} characters")
@@ -188,7 +207,7 @@ class _Answers:
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
             query = _query(request, row.query)
             body = await _body(request, row.body)
-            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")))
+            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
             reply = await row.run(ask)
         except Exception as e:
             refusal = refusal_of(e)
@@ -199,7 +218,12 @@ class _Answers:
             if row is None:
                 response.headers["allow"] = ", ".join(self.by_method)
             return response
-        return _json(reply.body, reply.status, _tagged(reply.revision))
+        if isinstance(reply, Response):
+            return reply
+        long = any(isinstance(v, list) and len(v) > LONG for v in reply.body.values())
+        content = await anyio.to_thread.run_sync(_paced, reply.body) if long else dumped(reply.body)
+        headers = {**_tagged(reply.revision), **reply.headers}
+        return Response(content, reply.status, headers, media_type="application/json")
 
 
 def refusal_of(error: Exception) -> Refusal | None:
@@ -228,16 +252,30 @@ def _refusing(refusal: Refusal) -> Response:
     said: dict[str, Any] = {"type": refusal.kind, "message": str(refusal)}
     if refusal.field is not None:
         said["field"] = refusal.field
-    return _json({"type": "error", "error": said | refusal.more}, refusal.status, _tagged(refusal.more.get("revision")))
+    headers = _tagged(refusal.more.get("revision"))
+    if "retry_after" in refusal.more:
+        headers["retry-after"] = str(refusal.more["retry_after"])
+    content = dumped({"type": "error", "error": said | refusal.more})
+    return Response(content, refusal.status, headers, media_type="application/json")
 
 
-def _json(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
+def dumped(value: Any) -> bytes:
+    """A value as JSON."""
     try:
-        content = orjson.dumps(body, default=_plain)
+        return orjson.dumps(value, default=_plain)
     except TypeError:
         # Somebody's half a character, quoted in a refusal.
-        content = json.dumps(body, default=_plain).encode()
-    return Response(content, status, headers, media_type="application/json")
+        return json.dumps(value, default=_plain).encode()
+
+
+def _paced(body: Mapping[str, Any]) -> bytes:
+    """The same, a list's items one by one: orjson lets nobody else run until it is done."""
+    with calm():
+        parts = [
+            dumped(name) + b":" + (b"[" + b",".join(map(dumped, value)) + b"]" if isinstance(value, list) else dumped(value))
+            for name, value in body.items()
+        ]
+    return b"{" + b",".join(parts) + b"}"
 
 
 def _plain(value: object) -> object:

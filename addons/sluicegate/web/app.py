@@ -14,15 +14,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluicegate import __version__
-from sluicegate.policy import Provider
 from sluicegate.services import Services
-from sluicegate.usage import usage_rows
-from sluicegate.web import alerts, governance, metrics, providers, quota, record
+from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
-from sluicegate.web.who import caller_of, error, needs
-from sluicegate.windows import iso
+from sluicegate.web.who import error, needs
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
 """Paths without secrets, for everyone who can reach the port."""
@@ -37,6 +33,10 @@ PREFIXES = (
     "/api/usage",
     "/api/audit",
     "/api/openapi.json",
+    "/api/session",
+    "/api/events",
+    "/api/health",
+    "/static",
 )
 
 SAFE = {
@@ -44,6 +44,7 @@ SAFE = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
 }
 
 
@@ -58,49 +59,6 @@ def build(house: Services, ca: Path) -> Starlette:
 
     guarded = needs("admin", "viewer", house=house)
 
-    def healthy() -> bool:
-        return not (house.source.error or house.store_error or house.audit_error)
-
-    def provider_health(provider: Provider) -> dict[str, object]:
-        now = house.clock()
-        resting = {k.name: house.keyring.aside_until(provider, k, now) for k in provider.keys}
-        return {
-            "simulate": provider.simulate,
-            "keys": [
-                {
-                    "name": k.name,
-                    "source": k.source,
-                    "usable": bool(k.value),
-                    "set_aside_until": iso(until) if (until := resting[k.name]) else None,
-                }
-                for k in provider.keys
-            ],
-        }
-
-    async def health(request: Request) -> Response:
-        said: dict[str, object] = {"status": "ok" if healthy() else "degraded", "same-user": "cooperative"}
-        if (caller := caller_of(request, house)) is not None and caller.role != "developer":
-            policy = house.policy
-            said |= {
-                "version": __version__,
-                "policy": {
-                    "revision": policy.revision,
-                    "loaded_at": iso(policy.loaded_at),
-                    "source": policy.source,
-                    "error": house.source.error,
-                    "warnings": policy.warnings,
-                },
-                "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
-                "audit": {"mode": policy.audit, "error": house.audit_error},
-                "recovered": house.recovered,
-                "providers": {p.name: provider_health(p) for p in policy.providers.values()},
-            }
-        return JSONResponse(said)
-
-    async def ready(_: Request) -> Response:
-        up = not house.draining and not house.store_error and (house.policy.audit != "required" or not house.audit_error)
-        return JSONResponse({"ready": up}, 200 if up else 503)
-
     async def ca_pem(_: Request) -> Response:
         try:
             return Response(ca.read_bytes(), media_type="application/x-pem-file")
@@ -113,16 +71,6 @@ def build(house: Services, ca: Path) -> Starlette:
             return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
         return PlainTextResponse(text)
 
-    async def overview(_: Request) -> Response:
-        rows = "".join(
-            f"<tr><td>{html.escape(r['kind'])} {html.escape(r['id'])}<td>{html.escape(r['window'] or '')}"
-            f"<td align=right>{r['used_usd'] or r['used']}<td align=right>{r['limit_usd'] or r['limit']}<td>{r['resets_at'] or ''}"
-            for r in usage_rows(house.policy, house.ledger, house.clock())
-        )
-        style = "<style>body{font:14px system-ui;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
-        head = "<tr><th>scope<th>window<th>used<th>limit<th>resets"
-        return HTMLResponse(f"<!doctype html><title>sluicegate</title>{style}<h1>sluicegate</h1><table>{head}{rows}</table>")
-
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
@@ -133,25 +81,34 @@ def build(house: Services, ca: Path) -> Starlette:
     async def openapi(_: Request) -> Response:
         return Response(await anyio.to_thread.run_sync(described), media_type="application/json")
 
-    rooms = mount(
-        [*record.endpoints(), *providers.endpoints(), *quota.endpoints(), *governance.endpoints(), *alerts.endpoints()], house
-    )
-
     async def unheard_of(_: Request, said: Exception) -> Response:
         status = said.status_code if isinstance(said, HTTPException) else 500
         return JSONResponse(error("not_found", "There is nothing here"), status)
 
+    rooms = mount(
+        [
+            *session.endpoints(),
+            *health.endpoints(),
+            *events.endpoints(),
+            *record.endpoints(),
+            *providers.endpoints(),
+            *quota.endpoints(),
+            *governance.endpoints(),
+            *alerts.endpoints(),
+        ],
+        house,
+    )
     app = Starlette(
         exception_handlers={HTTPException: unheard_of},
         routes=[
-            Route("/health", health),
-            Route("/ready", ready),
+            *health.routes(house),
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             *metrics.routes(house),
+            *logs.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
-            Route("/", guarded(overview)),
+            *pages.routes(),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ],
     )

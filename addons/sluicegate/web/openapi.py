@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from sluicegate import __version__
-from sluicegate.web.api import MOST_NAME, Endpoint
+from sluicegate.web.api import ANYBODY, MOST_NAME, Endpoint
 from sluicegate.web.states import Error
+from sluicegate.web.who import COOKIE
 
 _STATUS = {
     400: "The request is wrong; the message names the field and the fix",
@@ -22,6 +23,7 @@ _STATUS = {
     412: "The policy is not the one named by If-Match; the ETag is the present one",
     413: "The body is too large",
     415: "A body is application/json",
+    429: "Too many attempts; retry-after says when",
     503: "The change could not be made now",
 }
 
@@ -42,13 +44,14 @@ def document(rows: Iterable[Endpoint]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "sluicegate", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
-        "security": [{"token": []}, {"basic": []}],
+        "security": [{"token": []}, {"basic": []}, {"session": []}],
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The admin token, an operator's, or a virtual key."},
                 "basic": {"type": "http", "scheme": "basic", "description": "User admin or the operator's id; the token."},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Signed in at /api/session/login."},
             },
         },
     }
@@ -65,7 +68,7 @@ def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
         if len(options := [s for s in shape.get("anyOf", ()) if s != {"type": "null"}]) == 1:
             shape = {k: v for k, v in shape.items() if k not in ("anyOf", "default")} | options[0]
         parameters.append({"name": name, "in": "query", "required": False, "schema": shape} | _described(schema))
-    if writes:
+    if row.edits:
         parameters.append(
             {
                 "name": "If-Match",
@@ -81,12 +84,16 @@ def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
         "tags": [row.path.split("/")[2] if row.path.split("/")[2] != "governance" else row.path.split("/")[3]],
         "x-roles": list(row.roles),
         "parameters": parameters,
-        "responses": {"200": _response("Done", found[row.answer, "serialization"], writes or "404" in str(row.errors))},
+        "responses": {
+            "200": _response("Done", found[row.answer, "serialization"], row.edits or "404" in str(row.errors), row.media)
+        },
     }
+    if row.roles == ANYBODY:
+        operation["security"] = []
     if row.body is not None:
         content = {"application/json": {"schema": found[row.body, "validation"]}}
         operation["requestBody"] = {"required": True, "content": content}
-    for status in sorted({400, 401, 403, *row.errors, *((409, 412, 413, 415, 503) if writes else ())}):
+    for status in sorted({400, 401, 403, *row.errors, *((409, 412, 503) if row.edits else ()), *((413, 415) if writes else ())}):
         operation["responses"][str(status)] = _response(_STATUS[status], found[Error, "serialization"], status == 412)
     return operation
 
@@ -95,8 +102,8 @@ def _described(schema: Mapping[str, Any]) -> dict[str, str]:
     return {"description": schema["description"]} if "description" in schema else {}
 
 
-def _response(description: str, schema: Any, tagged: bool) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": description, "content": {"application/json": {"schema": schema}}}
+def _response(description: str, schema: Any, tagged: bool, media: str = "application/json") -> dict[str, Any]:
+    response: dict[str, Any] = {"description": description, "content": {media: {"schema": schema}}}
     if tagged:
         response["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The policy's revision."}}
     return response

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sluicegate import __version__
+from sluicegate.calm import calm
 from sluicegate.schema import Instant
-from sluicegate.usage import rows_of
+from sluicegate.usage import placed, rows_of
 from sluicegate.web.api import ADMIN, EVERYONE, Ask, Endpoint, Query, Reply, shows
 from sluicegate.web.states import State
 from sluicegate.windows import iso
@@ -80,6 +81,13 @@ class ConfigState(State):
     operators: list[OperatorState]
 
 
+class Scope(State):
+    """A level of the hierarchy."""
+
+    kind: str
+    id: str
+
+
 class UsageRow(State):
     """A limit and what is used of it; money as exact decimal text."""
 
@@ -96,6 +104,10 @@ class UsageRow(State):
     enforcement: str
     starts_at: Instant
     resets_at: Instant | None
+    forecast_usd: str | None = Field(description="Spent at the window's end at its pace so far; null: nothing can be said.")
+    exhausted_at: Instant | None = Field(description="When the limit is reached at that pace; null: not in this window.")
+    name: str
+    parent: Scope | None = Field(description="The nearest level above that has a limit as well.")
 
 
 class UsageList(State):
@@ -150,4 +162,9 @@ async def _usage(ask: Ask) -> Reply:
     house, policy = ask.house, ask.house.policy
     key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
     limits = policy.all_limits() if ask.caller.role != "developer" else policy.own_limits(key) if key else ()
-    return Reply({"usage": await ask.read(lambda: rows_of(limits, house.ledger, house.clock()))})
+
+    def work() -> list[dict[str, Any]]:
+        with calm():
+            return placed(rows_of(limits, house.ledger, house.clock()), policy)
+
+    return Reply({"usage": await ask.read(work)}, revision=policy.revision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -49,39 +50,85 @@ def token_of(authorization: str) -> tuple[str | None, str]:
     return None, ""
 
 
-def caller_of(request: Request, house: Services) -> Caller | None:
-    """Who a request's credentials name; None for nobody we know. A request made in this process may say who makes it."""
+COOKIE = "sluicegate_session"
+
+
+def caller_of(request: Request, house: Services, *, again: bool = False) -> Caller | None:
+    """Who a request's credentials name, a session's cookie last; None for nobody we know.
+
+    With ``again`` it is the same request as before, which is still being answered: nobody is using the session.
+    """
     if isinstance(known := request.scope.get("caller"), Caller):
+        # A request made within this process says who makes it.
         return known
     user, token = token_of(request.headers.get("authorization", ""))
-    asking_as = _key_in(request.headers.get("x-bf-vk"), request, house)
-    if asking_as is not None:
+    here = is_here(request)
+    asking_as = request.headers.get("x-bf-vk")
+    if asking_as and (developer := _developer(house, digest_of(asking_as), here)) is not None:
         # Said on purpose, also by somebody whose curl sends the admin token by itself.
-        return asking_as
-    if token and user in (None, "admin") and house.is_admin(token):
+        return developer
+    if token and (staff := _staff(house, digest_of(token))) is not None and user in (None, staff.name):
+        return staff
+    for name in ("authorization", "x-api-key", "x-goog-api-key"):
+        value = (token if user is None else "") if name == "authorization" else request.headers.get(name)
+        if value and (developer := _developer(house, digest_of(value), here)) is not None:
+            return developer
+    session_id = request.cookies.get(COOKIE)
+    if not session_id or not from_own_page(request):
+        return None
+    holder = house.sessions.find(session_id, house.clock(), use=not again)
+    return holder_of(house, holder, here) if holder is not None else None
+
+
+def holder_of(house: Services, digest: bytes, here: bool) -> Caller | None:
+    """Who has the token or virtual key with this SHA-256, as the policy stands now."""
+    return _staff(house, digest) or _developer(house, digest, here)
+
+
+def _staff(house: Services, digest: bytes) -> Caller | None:
+    if house.is_admin(digest):
         return Caller("admin", "admin")
-    operator = house.policy.operator_for(token) if token else None
-    if operator is not None and user in (None, operator.id):
-        return Caller(operator.role, operator.id)
-    given = (token if user is None else None, request.headers.get("x-api-key"), request.headers.get("x-goog-api-key"))
-    return next((found for value in given if (found := _key_in(value, request, house)) is not None), None)
+    operator = house.policy.operator_of(digest)
+    return Caller(operator.role, operator.id) if operator is not None else None
 
 
-def _key_in(value: str | None, request: Request, house: Services) -> Caller | None:
-    """The holder of the virtual key with this value, if it may be used from where the request comes."""
-    key = house.policy.key_for(value) if value else None
+def _developer(house: Services, digest: bytes, here: bool) -> Caller | None:
+    key = house.policy.key_of(digest)
     if key is None or key.refusal(house.clock()) is not None:
         return None
-    here = request.client is None or not request.client.host or is_loopback(request.client.host)
-    if key.is_demo and not here and not house.policy.server.allow_id_as_value:
+    if not here and key.is_demo and not house.policy.server.allow_id_as_value:
         return None
     return Caller("developer", key.id, key.id)
 
 
-def refused(caller: Caller | None, roles: tuple[Role, ...]) -> Response | None:
+def digest_of(secret: str) -> bytes:
+    """A credential's SHA-256: what is compared and kept instead of it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def is_here(request: Request) -> bool:
+    """Whether it comes from this machine."""
+    return request.client is None or not request.client.host or is_loopback(request.client.host)
+
+
+def from_own_page(request: Request) -> bool:
+    """Whether a cookie that came along may be believed.
+
+    Cookies know neither ports nor schemes: a page of any other server on this machine sends ours along, SameSite or
+    not. What only reads may lack the browser's word on where it comes from, what writes may not.
+    """
+    site, origin, host = (request.headers.get(name) for name in ("sec-fetch-site", "origin", "host"))
+    if site not in (None, "same-origin", "none") or (origin is not None and origin not in (f"http://{host}", f"https://{host}")):
+        return False
+    return request.method in ("GET", "HEAD") or site == "same-origin" or origin is not None
+
+
+def refused(caller: Caller | None, roles: tuple[Role, ...], request: Request) -> Response | None:
     """The answer to somebody who is not of these roles; None for those who are."""
     if caller is None:
-        headers = {"www-authenticate": 'Basic realm="sluicegate", Bearer'}
+        # A browser asks for a password by itself when a page's script is told Basic.
+        script = "mozilla" in request.headers.get("user-agent", "").lower() and "text/html" not in request.headers.get("accept", "")
+        headers = {"www-authenticate": 'Bearer realm="sluicegate"' if script else 'Basic realm="sluicegate", Bearer'}
         words = "This needs the admin token or an operator's"
         if "developer" in roles:
             words += ", or a virtual key for what is its own"
@@ -97,7 +144,7 @@ def needs(*roles: Role, house: Services) -> Callable[[Handler], Handler]:
     def wrap(handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
             caller = caller_of(request, house)
-            if (no := refused(caller, roles)) is not None:
+            if (no := refused(caller, roles, request)) is not None:
                 return no
             request.state.caller = caller
             return await handler(request)

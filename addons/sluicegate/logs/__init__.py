@@ -1,0 +1,92 @@
+"""The logs: questions to the table ``calls``, answered on connections of their own, never the one that calls wait for."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sluicegate.logs import answers, histograms, listing
+from sluicegate.logs.filters import Filters
+from sluicegate.logs.index import FILENAME, Behind, Index
+from sluicegate.logs.listing import Page
+from sluicegate.logs.reading import Readers
+from sluicegate.records import Record
+
+logger = logging.getLogger("sluicegate")
+
+HOUSEKEEPING = 5.0
+"""Seconds the housekeeping thread may spend on the index at a time."""
+
+
+class Logs:
+    """The questions there are. All read the disk: ask from a thread. Each may raise Behind, sqlite3.Error or OSError."""
+
+    def __init__(self, calls: Path, clock: Callable[[], int]) -> None:
+        self.index = Index(calls, calls.with_name(FILENAME))
+        self.readers = Readers(self.index)
+        self.clock = clock
+        self._error: str | None = None
+
+    def page(self, filters: Filters, wanted: Page, own: str | None = None) -> dict[str, Any]:
+        """Calls, how to get the ones after, and the statistics of all that match. Raises BadParameter.
+
+        ``has_logs`` says whether there is anything at all that the caller may see: ``own`` is the key of one who may
+        see one key's calls alone.
+        """
+        with self.readers.reading() as conn:
+            rows, following = listing.page(conn, filters, wanted)
+            stats = answers.stats(conn, filters)
+            anything = bool(rows) or listing.anything(conn, own)
+        where = {"limit": wanted.limit, "offset": wanted.offset, "sort_by": wanted.sort_by, "order": wanted.order}
+        where |= {"total_count": stats["total_requests"], "next_cursor": following}
+        return {"logs": rows, "pagination": where, "stats": stats, "has_logs": anything}
+
+    def one(self, call_id: str) -> Record | None:
+        """A call by its id."""
+        with self.readers.reading() as conn:
+            return listing.one(conn, call_id)
+
+    def stats(self, filters: Filters) -> dict[str, Any]:
+        """See ``answers.stats``."""
+        with self.readers.reading() as conn:
+            return answers.stats(conn, filters)
+
+    def histogram(self, filters: Filters, kind: str, by: str | None) -> dict[str, Any]:
+        """See ``histograms.histogram``."""
+        with self.readers.reading() as conn:
+            return histograms.histogram(conn, filters, kind, by, self.clock())
+
+    def rankings(self, filters: Filters, dimension: str, rank_by: str, limit: int) -> dict[str, Any]:
+        """See ``answers.rankings``."""
+        with self.readers.reading() as conn:
+            return answers.rankings(conn, filters, dimension, rank_by, limit, self.clock())
+
+    def facets(self, filters: Filters) -> dict[str, Any]:
+        """See ``answers.facets``."""
+        with self.readers.reading() as conn:
+            return answers.facets(conn, filters)
+
+    def export(self, filters: Filters, order: str) -> Iterator[list[Record]]:
+        """See ``listing.export``."""
+        return listing.export(self.readers, filters, order)
+
+    def keep_up(self) -> None:
+        """Index what has been recorded, for some seconds at most: whoever asks next then waits for nothing."""
+        try:
+            self.index.catch_up(HOUSEKEEPING)
+        except Behind:
+            return
+        except (sqlite3.Error, OSError) as e:
+            if self._error is None:
+                logger.warning("the logs cannot be indexed, so questions to them fail; calls go on: %s", e)
+            self._error = str(e)
+        else:
+            self._error = None
+
+    def close(self) -> None:
+        """Let the database go."""
+        self.readers.close()
+        self.index.close()

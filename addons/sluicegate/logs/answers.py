@@ -1,0 +1,97 @@
+"""The answers about many calls, in the shapes Bifrost gives them: statistics, histograms, rankings, what to filter by.
+
+Money is dollars, latency milliseconds, rates and trends percent. Calls without a user, team and so on stand under the
+empty name in histograms and under null in rankings.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sluicegate.call import NANO, Outcome, Reason
+from sluicegate.logs.filters import Filters
+from sluicegate.logs.index import FACET
+from sluicegate.logs.parameters import DIMENSIONS
+from sluicegate.logs.totals import sums
+
+Answer = dict[str, Any]
+
+MOST_FACETS = 50_000
+
+STATISTICS = ("calls", "completed", "tokens", "cost_nano", "latency_ms", "timed")
+
+
+def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
+    """How many calls, how many of them completed, how long they took, what they used and cost."""
+    calls, completed, tokens, nano, latency, timed = sums(conn, filters, STATISTICS).get((), [0] * len(STATISTICS))
+    return {
+        "total_requests": calls,
+        "success_rate": percent(completed, calls),
+        "average_latency": average(latency, timed),
+        "total_tokens": tokens,
+        "total_cost": nano / NANO,
+    }
+
+
+RANKED_BY = {"requests": "total_requests", "tokens": "total_tokens", "cost": "total_cost", "latency": "avg_latency"}
+
+
+def rankings(conn: sqlite3.Connection, filters: Filters, dimension: str, rank_by: str, limit: int, now: int) -> Answer:
+    """The models, users, teams and so on with the most, and how that compares with an equally long time before."""
+    columns = ("model", "provider") if dimension == "models" else (DIMENSIONS[dimension],)
+    before: dict[tuple[Any, ...], list[int]] = {}
+    if filters.start is not None:
+        length = (now if filters.end is None else filters.end) - filters.start
+        before = sums(conn, filters.between(filters.start - length, filters.start), STATISTICS, columns)
+    entries = []
+    for names, numbers in sums(conn, filters, STATISTICS, columns).items():
+        entry: Answer = {column: name or None for column, name in zip(columns, names, strict=True)}
+        entries.append(entry | _ranked(numbers) | {"trend": _trend(before.get(names), numbers)})
+    entries.sort(key=lambda e: (-e[RANKED_BY[rank_by]], str(e[columns[0]])))
+    return {"rankings": entries[:limit], "dimension": dimension}
+
+
+def _ranked(numbers: list[int]) -> Answer:
+    calls, completed, tokens, nano, latency, timed = numbers
+    return {
+        "total_requests": calls,
+        "success_count": completed,
+        "success_rate": percent(completed, calls),
+        "total_tokens": tokens,
+        "total_cost": nano / NANO,
+        "avg_latency": average(latency, timed),
+    }
+
+
+def _trend(before: list[int] | None, numbers: list[int]) -> Answer:
+    now, then = _ranked(numbers), _ranked(before or [0] * len(STATISTICS))
+    changes = {f"{name}_trend": change(then[field], now[field]) for name, field in RANKED_BY.items()}
+    return {"has_previous_period": before is not None, **changes}
+
+
+def facets(conn: sqlite3.Connection, filters: Filters) -> Answer:
+    """What there is to filter by: every name that has occurred. Refused calls' models are what clients made up: left out."""
+    where, values = filters.names()
+    seen = conn.execute(f"SELECT {', '.join(FACET)} FROM facets WHERE {where} LIMIT {MOST_FACETS}", values).fetchall()
+    found: Answer = {}
+    for name, column in DIMENSIONS.items():
+        place, outcome = FACET.index(column), FACET.index("outcome")
+        made_up = Outcome.DENIED.value if column == "model" else None
+        found[name] = sorted({f[place] for f in seen if f[place] and f[outcome] != made_up})
+    return found | {"outcomes": [o.value for o in Outcome], "reasons": [r.value for r in Reason]}
+
+
+def percent(part: int, whole: int) -> float:
+    """A share in percent; 0 of nothing."""
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def average(total: int, count: int) -> float:
+    """A mean; 0 of nothing."""
+    return round(total / count, 2) if count else 0.0
+
+
+def change(before: float, now: float) -> float:
+    """By how many percent something has changed; 0 if there was nothing before."""
+    return round(100 * (now - before) / before, 2) if before else 0.0

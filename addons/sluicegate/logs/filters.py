@@ -1,0 +1,112 @@
+"""Which calls a question is about: read from query parameters, said in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sluicegate.logs.index import FACET
+from sluicegate.logs.parameters import FILTERS, STATUS, BadParameter, Parameter, read
+
+RANGES = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
+"""What ``min_`` and ``max_`` may stand before, and the column of an entry it is."""
+
+Where = tuple[str, list[Any]]
+"""An SQL condition and its values."""
+
+
+class NotYours(Exception):
+    """A developer has asked for somebody else's calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Calls whose columns have one of these values, in these ranges, begun in ``[start, end)``, epoch milliseconds."""
+
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    ranges: tuple[tuple[str, str, int], ...] = ()
+    """``(column of an entry, '>=' or '<=', bound)``"""
+    start: int | None = None
+    end: int | None = None
+
+    @classmethod
+    def read(cls, pairs: Sequence[tuple[str, str]], more: Mapping[str, Parameter] | None = None) -> tuple[Filters, dict[str, Any]]:
+        """The filters among the parameters that were sent, and the values of the others in ``more``. Raises BadParameter."""
+        found = read(pairs, FILTERS | dict(more or {}))
+        values = {n: v if isinstance(v, tuple) else (v,) for n, v in found.items() if n in FILTERS and n not in _OTHERWISE}
+        values |= _status(found.get("status", ()), values.get("outcome"))
+        ranges = []
+        for name, column in RANGES.items():
+            low, high = found.get(f"min_{name}"), found.get(f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise BadParameter(f"min_{name}", f"'min_{name}' is above 'max_{name}', so no call can match")
+            ranges += [(column, ">=", low)] if low is not None else []
+            ranges += [(column, "<=", high)] if high is not None else []
+        start, end = found.get("start"), found.get("end")
+        if start is not None and end is not None and start > end:
+            raise BadParameter("start", "'start' is after 'end', so no call can match")
+        asked = cls(values, tuple(ranges), start, None if end is None else end + 1)
+        return asked, {n: v for n, v in found.items() if more and n in more}
+
+    def of_key(self, key_id: str) -> Filters:
+        """The same, seen by somebody who may see one virtual key's calls alone. Raises NotYours."""
+        if set(self.values.get("virtual_key_id", (key_id,))) != {key_id}:
+            raise NotYours
+        return replace(self, values={**self.values, "virtual_key_id": (key_id,)})
+
+    def between(self, start: int | None, end: int | None) -> Filters:
+        """The same in another range of time."""
+        return replace(self, start=start, end=end)
+
+    @property
+    def summed(self) -> bool:
+        """Whether sums alone can answer: nothing is asked that a facet does not say."""
+        return not self.ranges and self.values.keys() <= set(FACET)
+
+    @property
+    def faceted(self) -> bool:
+        """Whether some facets are asked for rather than all."""
+        return not self.values.keys().isdisjoint(FACET)
+
+    def names(self) -> Where:
+        """The condition on whatever has a facet's names for columns."""
+        return _all([_among(name, values) for name, values in self.values.items() if name in FACET])
+
+    def facets(self) -> Where:
+        """The condition on whatever has the number of a facet."""
+        where, values = self.names()
+        return (f"facet IN (SELECT id FROM facets WHERE {where})", values) if self.faceted else ("true", [])
+
+    def entries(self) -> Where:
+        """The condition on an entry, time included."""
+        parts = [self.facets()] if self.faceted else []
+        parts += [_among(name, values) for name, values in self.values.items() if name not in FACET]
+        parts += [(f"{column} {sign} ?", [bound]) for column, sign, bound in self.ranges]
+        if any(column == "latency_ms" for column, _, _ in self.ranges):
+            parts.append(("latency_ms >= 0", []))
+        parts += [("at >= ?", [self.start])] if self.start is not None else []
+        parts += [("at < ?", [self.end])] if self.end is not None else []
+        return _all(parts)
+
+
+_OTHERWISE = frozenset({"status", "start", "end", *(f"{m}_{r}" for m in ("min", "max") for r in RANGES)})
+
+
+def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> dict[str, tuple[Any, ...]]:
+    """What ``status`` says: HTTP statuses, or words for outcomes, which narrow those that are asked for already."""
+    words = [s for s in status if isinstance(s, str)]
+    if not words:
+        return {"status": status} if status else {}
+    if len(words) < len(status):
+        raise BadParameter("status", "'status' takes words or HTTP statuses, not both")
+    meant = [outcome for word in words for outcome in STATUS[word]]
+    return {"outcome": tuple(o for o in meant if outcomes is None or o in outcomes)}
+
+
+def _among(column: str, values: tuple[Any, ...]) -> Where:
+    return f"{column} IN ({', '.join('?' * len(values))})", list(values)
+
+
+def _all(parts: list[Where]) -> Where:
+    return " AND ".join(text for text, _ in parts) or "true", [v for _, values in parts for v in values]

@@ -1,0 +1,39 @@
+"""Records as CSV and as JSON lines, piece by piece."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+import orjson
+
+from sluicegate.records import COLUMNS, Record
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the beginning of a formula: a client may put one into its model, session or user agent."""
+
+
+def csv_header() -> bytes:
+    """The first line."""
+    return _csv([list(COLUMNS)])
+
+
+def csv_rows(rows: Iterable[Record]) -> bytes:
+    """A line to a record, quoted where need be; what would be a formula has an apostrophe before it and stays a text."""
+    return _csv([[_harmless(row[name]) for name in COLUMNS] for row in rows])
+
+
+def jsonl_rows(rows: Iterable[Record]) -> bytes:
+    """A line to a record, as in ``audit.jsonl``."""
+    return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+
+def _harmless(value: object) -> object:
+    return "'" + value if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _csv(lines: Iterable[list[object]] | list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(lines)
+    return text.getvalue().encode()

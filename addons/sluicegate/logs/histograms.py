@@ -1,0 +1,137 @@
+"""Histograms: what happened when, in buckets of time without gaps, whole or told apart by model, user, team and so on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sluicegate.call import NANO
+from sluicegate.logs.answers import average
+from sluicegate.logs.filters import Filters
+from sluicegate.logs.index import HOUR
+from sluicegate.logs.parameters import DIMENSIONS
+from sluicegate.logs.totals import percentile, sums
+from sluicegate.records import TOKEN_COLUMNS
+from sluicegate.windows import DAY, iso
+
+MOST_SERIES = 50
+"""Names a histogram tells apart, those with the largest sums; its totals are of all."""
+
+BUCKETS = ((2 * HOUR, 60), (DAY, 600), (3 * DAY, 3600), (7 * DAY, 8 * 3600), (30 * DAY, 86_400), (90 * DAY, 3 * 86_400))
+"""``(milliseconds, seconds)``: a range shorter than the first has buckets of the second."""
+
+LONG_BUCKET, LONGEST_BUCKET = 7 * 86_400, 30 * 86_400
+"""Seconds of a bucket for ranges up to a year, and beyond."""
+
+SHARES = {"p90_latency": 0.90, "p95_latency": 0.95, "p99_latency": 0.99}
+
+_TOKENS = ("calls", *TOKEN_COLUMNS)
+
+MEASURES: dict[str, Sequence[str]] = {
+    "requests": ("calls", "completed"),
+    "tokens": _TOKENS,
+    "cost": ("cost_nano",),
+    "models": ("calls", "completed"),
+    "latency": ("latency_ms", "timed"),
+}
+"""The kinds of histogram, and what each adds up."""
+
+TOLD_APART: dict[str, tuple[str, ...]] = {
+    "tokens": tuple(DIMENSIONS),
+    "cost": tuple(DIMENSIONS),
+    "latency": ("models", "providers"),
+}
+"""What a kind can be told apart by."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What one name has in one bucket: the kind's measures, and for latency how many calls are in which bin."""
+
+    numbers: list[int]
+    bins: Counter[int] = field(default_factory=Counter)
+
+    def add(self, numbers: Sequence[int], bins: Counter[int] | None = None) -> None:
+        """Add more of the same kind."""
+        self.numbers = [a + b for a, b in zip(self.numbers, numbers, strict=True)]
+        self.bins.update(bins or {})
+
+
+def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | None, now: int) -> dict[str, Any]:
+    """The buckets of a range of time; ``kind`` is a key of MEASURES, ``by`` one of DIMENSIONS or None."""
+    filters, size = span(conn, filters, now)
+    apart = by or {"cost": "models", "models": "models"}.get(kind)
+    parts = _parts(conn, filters, kind, DIMENSIONS[apart] if apart else None, size)
+    shown = _largest(parts, kind) if apart else []
+    nothing = [0] * len(MEASURES[kind])
+    buckets = []
+    assert filters.start is not None
+    assert filters.end is not None
+    for number in range(filters.start // (size * 1000), -(-filters.end // (size * 1000))):
+        names = parts.get(number, {})
+        whole = Part(nothing)
+        for part in names.values():
+            whole.add(part.numbers, part.bins)
+        bucket: dict[str, Any] = {"timestamp": iso(number * size * 1000)}
+        if kind != "models":
+            bucket |= _told(kind, whole)
+        if apart:
+            one_by_one = {name: _told(kind, names[name]) for name in shown if name in names}
+            if kind == "cost":
+                bucket[f"by_{apart.removesuffix('s')}"] = {n: told["total_cost"] for n, told in one_by_one.items()}
+            else:
+                bucket[f"by_{apart.removesuffix('s')}"] = one_by_one
+        buckets.append(bucket)
+    return {"buckets": buckets, "bucket_size_seconds": size, **({apart: shown} if apart else {})}
+
+
+def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:
+    """The filters with both ends of time, those of the records where none is given, and the seconds of a bucket."""
+    first, last = conn.execute("SELECT (SELECT min(at) FROM hours), (SELECT max(at) FROM hours)").fetchone()
+    end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR if last else 0)
+    start = filters.start if filters.start is not None else first * HOUR if first else now
+    start = min(start, end)
+    longest = LONG_BUCKET if end - start < 365 * DAY else LONGEST_BUCKET
+    size = next((seconds for limit, seconds in BUCKETS if end - start < limit), longest)
+    return filters.between(start, end), size
+
+
+def _parts(conn: sqlite3.Connection, filters: Filters, kind: str, dimension: str | None, size: int) -> dict[int, dict[str, Part]]:
+    """By bucket and name. The name is empty where nothing is told apart."""
+    by = (dimension,) if dimension else ()
+    measures = MEASURES[kind]
+    parts: dict[int, dict[str, Part]] = defaultdict(lambda: defaultdict(lambda: Part([0] * len(measures))))
+    for (number, *names), numbers in sums(conn, filters, measures, by, size * 1000).items():
+        parts[number][names[0] if names else ""].add(numbers)
+    if kind == "latency":
+        for (number, *names, b), (count,) in sums(conn, filters, ("calls",), (*by, "latency_bin"), size * 1000).items():
+            parts[number][names[0] if names else ""].bins[b] += count
+    return parts
+
+
+def _told(kind: str, part: Part) -> dict[str, Any]:
+    """What is said of one bucket, or of one name in it."""
+    numbers = part.numbers
+    if kind in ("requests", "models"):
+        return {"count" if kind == "requests" else "total": numbers[0], "success": numbers[1], "error": numbers[0] - numbers[1]}
+    if kind == "cost":
+        return {"total_cost": numbers[0] / NANO}
+    if kind == "latency":
+        shares = {name: percentile(part.bins, share) for name, share in SHARES.items()}
+        return {"avg_latency": average(*numbers), **shares, "total_requests": numbers[1]}
+    tokens = dict(zip(TOKEN_COLUMNS, numbers[1:], strict=True))
+    total, output = sum(tokens.values()), tokens["output_tokens"]
+    told = {"prompt_tokens": total - output, "completion_tokens": output, "total_tokens": total}
+    return told | {"cached_read_tokens": tokens["cache_read_tokens"]} | tokens
+
+
+def _largest(parts: dict[int, dict[str, Part]], kind: str) -> list[str]:
+    """The names with the largest sums, in alphabetical order."""
+    totals: Counter[str] = Counter()
+    for names in parts.values():
+        for name, part in names.items():
+            totals[name] += sum(part.numbers) if kind == "tokens" else part.numbers[0]
+    return sorted(name for name, _ in totals.most_common(MOST_SERIES))

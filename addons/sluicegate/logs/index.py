@@ -1,0 +1,274 @@
+"""The index of the logs: what questions compare and add up, in a database of its own that follows the table ``calls``.
+
+Indexes and sums for every question would make each call pay for them while somebody waits for it. So a thread copies
+what questions need into ``logs.db``, many calls in one transaction, and whoever asks has it brought up to date first:
+an answer knows every call on record. The file is derived; when it is missing, damaged, of another version or of another
+database, it is made anew.
+
+A *facet* is a combination of everything calls are told apart by; its number stands in for the nine names. Of an absent
+name, and of an absent number of tokens, ``''`` and 0 are kept; an absent latency is -1.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from sluicegate.records import TOKEN_COLUMNS
+from sluicegate.windows import DAY
+
+logger = logging.getLogger("sluicegate")
+
+FILENAME = "logs.db"
+
+VERSION = 1
+"""Of the tables below: another one's file is made anew."""
+
+HOUR = DAY // 24
+
+IDS = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id")
+KINDS = ("provider", "model", "outcome")
+FACET = (*IDS, *KINDS, "reason")
+"""The names a facet is a combination of; ``model`` is what served the call, else what was asked for."""
+
+OTHERS = dict.fromkeys(("session_id", "agent_id", "model_requested", "model_served"), "''") | dict.fromkeys(
+    ("status", "stream", "estimated"), "0"
+)
+"""Columns that can be asked for but are in no sum, and what stands for an absent value."""
+
+MEASURES = ("calls", *TOKEN_COLUMNS, "cost_nano", "latency_ms", "timed")
+"""What is summed: ``timed`` counts the calls whose ``latency_ms`` is known."""
+
+LATENCY_EDGES = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
+"""Milliseconds at which a bin of latency ends and the next begins, two to each doubling: an eighth of a second to 24 minutes."""
+
+STEP = 4000
+"""Calls copied in one transaction."""
+
+
+def _bin(first: int, end: int) -> str:
+    """Which of the bins from ``first`` to before ``end`` a latency is in."""
+    if end - first == 1:
+        return str(first)
+    middle = (first + end) // 2
+    return f"CASE WHEN latency_ms < {LATENCY_EDGES[middle - 1]} THEN {_bin(first, middle)} ELSE {_bin(middle, end)} END"
+
+
+LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES) + 1)} END"
+"""The bin an entry's latency is in, as an expression, found by halving."""
+
+
+class Behind(Exception):
+    """The index is still being made; ``share`` of it is there."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        super().__init__(f"the logs are being indexed, {share:.0%} is done")
+
+
+class Index:
+    """The one writer of ``logs.db``. Any thread may call it."""
+
+    def __init__(self, calls: Path, path: Path) -> None:
+        self.calls, self.path = calls, path
+        self._conn: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._done = 0
+        self._closed = False
+        self._indexed = False
+        self.edition = 0
+        """Which file it is: one that has been made anew is another."""
+
+    def catch_up(self, within: float | None = None) -> None:
+        """Copy every call that has been recorded. Raises Behind if that takes longer than so many seconds, sqlite3.Error."""
+        end = None if within is None else time.monotonic() + within
+        if not self._lock.acquire(timeout=-1 if within is None else within):
+            raise Behind(self._share())
+        try:
+            whole = True
+            while not self._closed:
+                try:
+                    if not self._step():
+                        return
+                except sqlite3.Error as e:
+                    self._let_go()
+                    if not damaged(e) or not whole:
+                        raise
+                    whole = False
+                    self._discard()
+                if end is not None and time.monotonic() > end:
+                    raise Behind(self._share())
+        finally:
+            self._lock.release()
+
+    def discard(self) -> None:
+        """Throw the file away; it is made anew when somebody next asks."""
+        with self._lock:
+            self._discard()
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._closed = True
+        with self._lock:
+            self._let_go()
+
+    def _step(self) -> bool:
+        """Copy some calls; whether there is more to do."""
+        if self._conn is None:
+            self._conn = self._open()
+        return self._copy(self._conn)
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        conn = connect(self.path, self.calls, "rw")
+        try:
+            (version,) = conn.execute("PRAGMA user_version").fetchone()
+            if version and (version != VERSION or not _of_these(conn)):
+                conn.close()
+                self._discard()
+                return self._open()
+            conn.execute("PRAGMA journal_mode=WAL")
+            conn.execute("PRAGMA synchronous=NORMAL")
+            conn.execute("PRAGMA cache_size=-16000")
+            if not version:
+                with conn:
+                    conn.execute("BEGIN IMMEDIATE")
+                    for statement in _tables():
+                        conn.execute(statement)
+                    conn.execute(f"PRAGMA user_version = {VERSION}")
+            (self._done,) = conn.execute("SELECT row FROM progress").fetchone()
+            self._indexed = conn.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'by_at'").fetchone()[0] == 1
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _let_go(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _discard(self) -> None:
+        logger.warning("%s cannot be used and is made anew from the records", self.path)
+        self._let_go()
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self.edition += 1
+
+    def _copy(self, conn: sqlite3.Connection) -> bool:
+        (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM house.calls").fetchone()
+        until = min(last, self._done + STEP)
+        with conn:
+            conn.execute("BEGIN IMMEDIATE")
+            if until > self._done:
+                for statement in _COPY:
+                    conn.execute(statement, {"after": self._done, "until": until})
+            elif not self._indexed:
+                # Only now: a million calls are sorted into an index in a tenth of the time that adding them takes.
+                for statement in _INDEXES:
+                    conn.execute(statement)
+                self._indexed = True
+        self._done = until
+        return bool(until < last) or not self._indexed
+
+    def _share(self) -> float:
+        conn = sqlite3.connect(f"{self.calls.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            (last,) = conn.execute("SELECT coalesce(max(rowid), 1) FROM calls").fetchone()
+        finally:
+            conn.close()
+        return min(1.0, self._done / last)
+
+
+def connect(path: Path, calls: Path, mode: str) -> sqlite3.Connection:
+    """A connection to the index, with the records themselves beside it as ``house``, read-only. Raises sqlite3.Error."""
+    conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=2, check_same_thread=False)
+    conn.isolation_level = None
+    conn.execute("ATTACH ? AS house", (f"{calls.absolute().as_uri()}?mode=ro",))
+    return conn
+
+
+def damaged(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file is no sound database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _of_these(conn: sqlite3.Connection) -> bool:
+    """Whether the index is of these records: the last call it knows is still the same one."""
+    row, known = conn.execute("SELECT row, id FROM progress").fetchone()
+    return conn.execute("SELECT id FROM house.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
+
+
+def _tables() -> Iterable[str]:
+    names = ", ".join(f"{name} TEXT" for name in FACET)
+    sums = ", ".join(f"{name} INTEGER" for name in MEASURES)
+    kinds = ", ".join(f"{name} TEXT" for name in KINDS)
+    tokens = ", ".join(f"{name} INTEGER" for name in TOKEN_COLUMNS)
+    others = ", ".join(f"{name} {'INTEGER' if absent == '0' else 'TEXT'}" for name, absent in OTHERS.items())
+    yield f"CREATE TABLE facets (id INTEGER PRIMARY KEY, {names}, UNIQUE ({', '.join(FACET)}))"
+    yield (
+        "CREATE TABLE entries (row INTEGER PRIMARY KEY, at INTEGER, facet INTEGER, latency_ms INTEGER, tokens INTEGER, "
+        f"cost_nano INTEGER, {tokens}, {others})"
+    )
+    yield f"CREATE TABLE days (at INTEGER, facet INTEGER, {sums}, PRIMARY KEY (facet, at)) WITHOUT ROWID"
+    yield f"CREATE TABLE hours (at INTEGER, {kinds}, {sums}, PRIMARY KEY (at, {', '.join(KINDS)})) WITHOUT ROWID"
+    yield (
+        f"CREATE TABLE latencies (at INTEGER, {kinds}, latency_bin INTEGER, calls INTEGER, "
+        f"PRIMARY KEY (at, {', '.join(KINDS)}, latency_bin)) WITHOUT ROWID"
+    )
+    yield (
+        "CREATE TABLE facet_latencies (at INTEGER, facet INTEGER, latency_bin INTEGER, calls INTEGER, "
+        "PRIMARY KEY (facet, at, latency_bin)) WITHOUT ROWID"
+    )
+    yield "CREATE TABLE progress (row INTEGER, id TEXT)"
+    yield "INSERT INTO progress VALUES (0, NULL)"
+
+
+_INDEXES = (
+    # What a question compares and adds up is in the index it goes along, so that no other row is touched.
+    "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano)",
+    "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano)",
+    "CREATE INDEX by_session ON entries (session_id, at) WHERE session_id <> ''",
+    *(f"CREATE INDEX by_{value} ON entries ({value}, row, facet, at)" for value in ("latency_ms", "tokens", "cost_nano")),
+)
+
+
+def _copying() -> Iterable[str]:
+    """The statements that take the calls after one row, up to another, into every table."""
+    facet = {name: f"coalesce(c.{name}, '')" for name in FACET} | {"model": "coalesce(c.model_served, c.model_requested, '')"}
+    fresh = "c.rowid > :after AND c.rowid <= :until"
+    yield (
+        f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
+        f"SELECT DISTINCT {', '.join(facet.values())} FROM house.calls AS c WHERE {fresh}"
+    )
+    # Every record's time is written by one function in one form; its seconds are exact, its milliseconds stand apart.
+    at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
+    tokens = [f"coalesce(c.{name}, 0)" for name in TOKEN_COLUMNS]
+    others = [f"coalesce(c.{name}, {absent})" for name, absent in OTHERS.items()]
+    values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
+    same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
+    yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM house.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")
+    sums = ["count(*)", *(f"sum({n})" for n in (*TOKEN_COLUMNS, "cost_nano")), "sum(max(latency_ms, 0))", "sum(latency_ms >= 0)"]
+    kinds = [f"f.{name}" for name in KINDS]
+    facets = "entries WHERE row > :after AND row <= :until"
+    named = "entries JOIN facets AS f ON f.id = facet WHERE row > :after AND row <= :until"
+    for table, source, unit, groups, added in (
+        ("days", facets, DAY, ["facet"], MEASURES),
+        ("hours", named, HOUR, kinds, MEASURES),
+        ("latencies", named, DAY, [*kinds, LATENCY_BIN], MEASURES[:1]),
+        ("facet_latencies", facets, DAY, ["facet", LATENCY_BIN], MEASURES[:1]),
+    ):
+        groups = [f"at / {unit}", *groups]
+        columns = ", ".join([*groups, *sums[: len(added)]])
+        numbers = ", ".join(str(i + 1) for i in range(len(groups)))
+        more = ", ".join(f"{name} = {name} + excluded.{name}" for name in added)
+        yield f"INSERT INTO {table} SELECT {columns} FROM {source} GROUP BY {numbers} ON CONFLICT DO UPDATE SET {more}"
+    yield "UPDATE progress SET row = :until, id = (SELECT id FROM house.calls WHERE rowid = :until)"
+
+
+_COPY = tuple(_copying())

@@ -1,0 +1,228 @@
+"""What may be asked of the logs: every query parameter, its other names, and how its value is read.
+
+An unknown name or a bad value is an error that names the parameter and the nearest valid one: a filter that is
+ignored shows people what is not theirs to see.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from sluicegate.call import NANO, Outcome, Reason
+from sluicegate.providers import PROVIDERS
+from sluicegate.windows import DAY, parse_iso
+
+MOST_VALUES = 100
+MOST_ROWS = 1000
+MOST_OFFSET = 100_000
+
+STATUS = {
+    "success": (Outcome.COMPLETED.value,),
+    "error": tuple(o.value for o in Outcome if o is not Outcome.COMPLETED),
+    "processing": (),
+}
+"""Bifrost's words for how a call went, in ours. A call in progress has no record yet, so ``processing`` finds none."""
+
+
+class BadParameter(ValueError):
+    """A query parameter that is unknown or whose value cannot be used; ``parameter`` is its name as it was sent."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        self.parameter = parameter
+        super().__init__(message)
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """The hint at the nearest valid word, or nothing."""
+    close = difflib.get_close_matches(word.lower(), list(options), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: its names, the first being the one to use, how its text is read, and whether it takes a list."""
+
+    names: tuple[str, ...]
+    help: str
+    read: Callable[[str], Any]
+    many: bool = False
+
+
+def _text(value: str) -> str:
+    if len(value) > 256 or not value.isprintable():
+        raise ValueError("is at most 256 printable characters")
+    return value
+
+
+def _word(options: Iterable[str]) -> Callable[[str], str]:
+    known = tuple(options)
+
+    def read(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"is one of {', '.join(known)}{nearest(value, known)}")
+        return value
+
+    return read
+
+
+def _status(value: str) -> str | int:
+    if re.fullmatch(r"[1-5]\d\d", value):
+        return int(value)
+    return _word(STATUS)(value)
+
+
+def _truth(value: str) -> int:
+    return _word(("true", "false"))(value) == "true"
+
+
+def _instant(value: str, *, last: bool) -> int:
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        return _iso(value) + (DAY - 1 if last else 0)
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z")
+    # An offset's plus sign is a space to whoever decodes a query.
+    return _iso(re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if value.count(":") > 1 else value)
+
+
+def _iso(value: str) -> int:
+    try:
+        return parse_iso(value)
+    except (ValueError, OverflowError):
+        raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
+
+
+def _start(value: str) -> int:
+    return _instant(value, last=False)
+
+
+def _end(value: str) -> int:
+    return _instant(value, last=True)
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"\d{1,15}", value) or not low <= int(value) <= high:
+            raise ValueError(f"is a whole number from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def _dollars(value: str) -> int:
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise ValueError("is an amount in dollars, such as 0.25") from None
+    if not amount.is_finite() or not 0 <= amount <= 1_000_000_000:
+        raise ValueError("is an amount in dollars, such as 0.25")
+    return int(amount * NANO)
+
+
+_COUNT = _whole(0, 1 << 49)
+
+
+def _id(kind: str, what: str) -> Parameter:
+    return Parameter((kind, f"{kind}_ids", f"{kind}_id"), f"calls of these {what}", _text, many=True)
+
+
+FILTERS: dict[str, Parameter] = {
+    "virtual_key_id": Parameter(("vk", "virtual_key_ids", "virtual_key_id"), "calls with these virtual keys", _text, many=True),
+    "user_id": _id("user", "users"),
+    "team_id": _id("team", "teams"),
+    "customer_id": _id("customer", "customers"),
+    "project_id": _id("project", "projects"),
+    "session_id": _id("session", "sessions of an agent"),
+    "agent_id": _id("agent", "sub-agents"),
+    "provider": Parameter(("provider", "providers"), "calls to these providers", _word(PROVIDERS), many=True),
+    "model": Parameter(("model", "models"), "calls served by these models, or asking for them where none served", _text, many=True),
+    "model_requested": Parameter(("model_requested",), "calls that asked for these models", _text, many=True),
+    "model_served": Parameter(("model_served",), "calls that these models served", _text, many=True),
+    "outcome": Parameter(("outcome", "outcomes"), "calls that ended so", _word(o.value for o in Outcome), many=True),
+    "reason": Parameter(("reason", "reasons"), "calls refused for these reasons", _word(r.value for r in Reason), many=True),
+    "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
+    "stream": Parameter(("stream",), "streamed calls, or the others", _truth),
+    "estimated": Parameter(("estimated",), "calls whose usage is an estimate, or the others", _truth),
+    "start": Parameter(("start", "start_time"), "calls that began then or later: a day or a time", _start),
+    "end": Parameter(("end", "end_time"), "calls that began then or earlier; a day is included whole", _end),
+    "min_latency": Parameter(("min_latency", "min_latency_ms"), "took at least so many milliseconds", _COUNT),
+    "max_latency": Parameter(("max_latency", "max_latency_ms"), "took at most so many milliseconds", _COUNT),
+    "min_tokens": Parameter(("min_tokens",), "at least so many tokens, all types together", _COUNT),
+    "max_tokens": Parameter(("max_tokens",), "at most so many tokens", _COUNT),
+    "min_cost": Parameter(("min_cost", "min_cost_usd"), "cost at least so many dollars", _dollars),
+    "max_cost": Parameter(("max_cost", "max_cost_usd"), "cost at most so many dollars", _dollars),
+}
+"""Which calls: these go with every question but the one for a single call and the one for what there is to filter by."""
+
+SORTS = ("timestamp", "latency", "tokens", "cost")
+ORDERS = ("desc", "asc")
+
+PAGING: dict[str, Parameter] = {
+    "sort_by": Parameter(("sort_by",), "`timestamp` (default), `latency`, `tokens` or `cost`", _word(SORTS)),
+    "order": Parameter(("order",), "`desc` (default) or `asc`", _word(ORDERS)),
+    "limit": Parameter(("limit",), f"rows on a page, 1 to {MOST_ROWS}; default 50", _whole(1, MOST_ROWS)),
+    "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
+    "offset": Parameter(("offset",), f"rows to pass over, at most {MOST_OFFSET:_}; a cursor is faster", _whole(0, MOST_OFFSET)),
+}
+
+EXPORT: dict[str, Parameter] = {
+    "format": Parameter(("format",), "`csv` (default) or `jsonl`", _word(("csv", "jsonl"))),
+    "order": Parameter(("order",), "`asc` (default, oldest first) or `desc`", _word(ORDERS)),
+}
+
+DIMENSIONS = {
+    "models": "model",
+    "providers": "provider",
+    "virtual_keys": "virtual_key_id",
+    "users": "user_id",
+    "teams": "team_id",
+    "customers": "customer_id",
+    "projects": "project_id",
+}
+"""What calls can be told apart by, as rankings and histograms name it, and the column it is."""
+
+RANKING: dict[str, Parameter] = {
+    "dimension": Parameter(
+        ("dimension",), "`models` (default), or one of " + ", ".join(f"`{d}`" for d in list(DIMENSIONS)[1:]), _word(DIMENSIONS)
+    ),
+    "rank_by": Parameter(
+        ("rank_by",), "`requests` (default), `cost`, `tokens` or `latency`", _word(("requests", "cost", "tokens", "latency"))
+    ),
+    "limit": Parameter(("limit",), f"entries, 1 to {MOST_ROWS}; default 50", _whole(1, MOST_ROWS)),
+}
+
+
+def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The values of the parameters that were sent, by their key in ``known``; lists as tuples. Raises BadParameter."""
+    names = {name: key for key, parameter in known.items() for name in parameter.names}
+    found: dict[str, Any] = {}
+    sent: dict[str, str] = {}
+    for name, text in pairs:
+        key = names.get(name)
+        if key is None:
+            raise BadParameter(name[:80], f"'{name[:80]}' is not a parameter here{nearest(name, names)}")
+        parameter = known[key]
+        if key in sent and (sent[key] != name or not parameter.many):
+            other = (
+                f"'{sent[key]}' and '{name}' are the same parameter: send one of them"
+                if sent[key] != name
+                else f"'{name}' is here twice"
+            )
+            raise BadParameter(name, other)
+        sent[key] = name
+        parts = [part.strip() for part in text.split(",")] if parameter.many else [text.strip()]
+        for part in parts:
+            if not part:
+                raise BadParameter(name, f"'{name}' is empty: give a value or leave it out")
+            try:
+                value = parameter.read(part)
+            except ValueError as e:
+                raise BadParameter(name, f"'{name}' {e}, not '{part[:80]}'") from None
+            found[key] = (*found.get(key, ()), value) if parameter.many else value
+        if parameter.many and len(found[key]) > MOST_VALUES:
+            raise BadParameter(name, f"'{name}' takes at most {MOST_VALUES} values")
+    return found

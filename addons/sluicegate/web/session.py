@@ -1,0 +1,85 @@
+"""Signing in to the dashboard: a token or virtual key is exchanged for a cookie that no script can read."""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import Field
+
+from sluicegate.web.api import ANYBODY, EVERYONE, Ask, Endpoint, Refusal, Reply, shows
+from sluicegate.web.models import Model
+from sluicegate.web.states import State
+from sluicegate.web.who import COOKIE, Caller, Role, digest_of, holder_of, is_here
+from sluicegate.windows import iso
+
+logger = logging.getLogger("sluicegate.api")
+
+COOKIE_FOR = "; HttpOnly; SameSite=Strict; Path=/"
+
+
+class Login(Model):
+    """What is exchanged for a session."""
+
+    token: str = Field(min_length=1, max_length=1_000, description="The admin token, an operator's, or a virtual key.")
+
+
+class Identity(State):
+    """Who is signed in."""
+
+    role: Role
+    name: str
+    virtual_key_id: str | None = Field(description="The key whose own view it is; null for those who see everything.")
+
+
+class SignedOut(State):
+    """Nobody is signed in any more."""
+
+    signed_in: bool
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    base = "/api/session"
+    login, logout = "Sign in: a cookie for a token or virtual key", "Sign out"
+    return [
+        Endpoint("POST", f"{base}/login", _login, login, Identity, Login, roles=ANYBODY, errors=(429,)),
+        Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=ANYBODY),
+        shows(base, _who, "Who is signed in", Identity, roles=EVERYONE),
+    ]
+
+
+async def _login(ask: Ask) -> Reply:
+    house, now = ask.house, ask.house.clock()
+    source = ask.request.client.host if ask.request.client else ""
+    if wait := house.attempts.wait(source, now):
+        seconds = -(-wait // 1000)
+        raise Refusal(429, "too_many_attempts", f"Too many wrong tokens from here; try again in {seconds} s", retry_after=seconds)
+    digest = digest_of(ask.body["token"])
+    caller = holder_of(house, digest, is_here(ask.request))
+    if caller is None:
+        house.attempts.failed(source, now)
+        key = (iso(now // 60_000 * 60_000), source, "unauthorized")
+        house.store.refusals[key] = house.store.refusals.get(key, 0) + 1
+        house.flush_soon()
+        raise Refusal(401, "unauthorized", "This is no admin token, no operator's and no virtual key that may be used", "token")
+    logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
+    _end(ask)
+    return Reply(_identity(caller), headers={"set-cookie": f"{COOKIE}={house.sessions.open(digest, now)}{COOKIE_FOR}"})
+
+
+async def _logout(ask: Ask) -> Reply:
+    _end(ask)
+    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}; Max-Age=0"})
+
+
+async def _who(ask: Ask) -> Reply:
+    return Reply(_identity(ask.caller))
+
+
+def _end(ask: Ask) -> None:
+    if session_id := ask.request.cookies.get(COOKIE):
+        ask.house.sessions.close(session_id)
+
+
+def _identity(caller: Caller) -> dict[str, str | None]:
+    return {"role": caller.role, "name": caller.name, "virtual_key_id": caller.virtual_key_id}
