@@ -82,8 +82,28 @@ def strip(headers: http.Headers) -> None:
 Fields = tuple[tuple[bytes, bytes], ...]
 
 
-def rewritten(fields: Fields, changed: dict[bytes, bytes]) -> Fields:
-    """Header fields with these values, each at the place of its first mention; names keep their spelling."""
+_UNREADABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_METHOD, _TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(rb"[!-~]+")
+
+
+def readable(flow: http.HTTPFlow, named: Named) -> bool:
+    """Whether a request holds only what HTTP allows, so that every reader sees the same in it.
+
+    A line end inside a header's value, folded or bare, would be a second header to some; a body in a transfer coding
+    besides its chunks would be judged as it is and read as what is in it.
+    """
+    request = flow.request
+    if any(v.lower() != "chunked" for v in named.get("transfer-encoding", ())):
+        return False
+    if flow.client_conn.alpn != b"h2" and request.http_version not in ("HTTP/1.1", "HTTP/1.0"):
+        return False
+    if _METHOD.fullmatch(request.data.method) is None or _TARGET.fullmatch(request.data.path) is None:
+        return False
+    return _UNREADABLE.search(b"\t".join(v for _, v in request.headers.fields)) is None
+
+
+def rewritten(fields: Fields, changed: dict[bytes, bytes], needs_host: bool) -> Fields:
+    """Header fields with these values, each at the place of its first mention, else at the end; names keep their spelling."""
     left, out = dict(changed), []
     for name, value in fields:
         low = name.lower()
@@ -91,8 +111,7 @@ def rewritten(fields: Fields, changed: dict[bytes, bytes]) -> Fields:
             out.append((name, value))
         elif low in left:
             out.append((name, left.pop(low)))
-    # A request of HTTP/2 has no Host header and gets none.
-    return (*out, *((n, v) for n, v in left.items() if n != b"host"))
+    return (*out, *((n, v) for n, v in left.items() if needs_host or n != b"host"))
 
 
 def host_and_port(header: str) -> tuple[str, int | None]:
@@ -161,6 +180,11 @@ class Identity(Addon):
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return
+        if not readable(flow, named):
+            deny(
+                flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its method, path, version or a header is not what HTTP allows")
+            )
+            return
         # An offer of cleartext HTTP/2 may be ignored, and mitmproxy does; any other upgrade would leave HTTP.
         if any(v.lower() != "h2c" for v in named.get("upgrade", ())):
             deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
@@ -186,7 +210,8 @@ class Identity(Addon):
             provider = policy.provider_of_host(normal(request.host), request.port)
             if provider is not None:
                 return provider.name
-        if claimed is not None or sni is not None:
+        if claimed is not None or sni is not None or link.target is not None:
+            # Whatever is read inside a tunnel to somebody else is read because it named a provider at its beginning.
             deny(
                 flow,
                 Deny(
@@ -266,8 +291,9 @@ class Identity(Addon):
         data = request.data
         data.scheme, data.host, data.port = target.scheme.encode(), target.host, target.port
         if data.authority:
-            data.authority = host
-        request.headers.fields = rewritten(request.headers.fields, changed)
+            # In HTTP/1 a target that names its host is for proxies, and the provider is none.
+            data.authority = host if request.is_http2 else b""
+        request.headers.fields = rewritten(request.headers.fields, changed, needs_host=not data.authority)
         if target.prefix:
             request.path = target.prefix + request.path
 

@@ -14,6 +14,8 @@ from sluicegate.providers import PROVIDERS
 
 SIMULATED = ProviderKey("simulated", "simulated", 1.0, "simulator")
 
+Fields = tuple[tuple[bytes, bytes], ...]
+
 PLACES = frozenset((b"x-api-key", b"authorization", b"x-goog-api-key"))
 """Headers that carry a provider's key."""
 
@@ -43,8 +45,10 @@ class Keys(Addon):
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
         given = PROVIDERS[call.provider].credentials(chosen.value or "")
+        fields = without_key(flow.request.headers)
         flow.request.headers.fields = (
-            *without_key(flow.request.headers),
+            *fields,
+            *length_of(fields, flow.request.raw_content or b""),
             *((name.encode(), value.encode()) for name, value in given),
         )
         call.provider_key = chosen
@@ -71,7 +75,18 @@ class Keys(Addon):
             flow.request.headers.fields = without_key(flow.request.headers)
 
 
-def without_key(headers: http.Headers) -> tuple[tuple[bytes, bytes], ...]:
+def length_of(fields: Fields, body: bytes) -> Fields:
+    """The header that says how long a body is, for a request that came without.
+
+    HTTP/2 needs none, but a provider that speaks HTTP/1.1 would take such a body for the next request, which nobody
+    has judged.
+    """
+    if not body or any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields):
+        return ()
+    return ((b"content-length", b"%d" % len(body)),)
+
+
+def without_key(headers: http.Headers) -> Fields:
     """Header fields without those a provider key can stand in."""
     return tuple(f for f in headers.fields if f[0].lower() not in PLACES)
 

@@ -1,6 +1,7 @@
 """Redact: what a client or a provider has sent is never printed, for there are keys in it.
 
-mitmproxy quotes the bytes it could not make sense of: a request broken off in its head is shown with its credentials.
+mitmproxy quotes the bytes it could not make sense of, in its log and in the flow's error: a request broken off in its
+head is shown with its credentials.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import logging
 import re
 
+from mitmproxy import http
 from mitmproxy.addonmanager import Loader
 
-from adapter import Addon
+from adapter import Addon, observing
 
 QUOTED = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
 """Bytes as Python prints them."""
 
 
 def unprinted(message: str) -> str:
-    """A line of the log with the bytes in it replaced by how long they look."""
+    """A text with the bytes it quotes replaced by how long they look."""
     return QUOTED.sub(lambda found: f"<{len(found[0]) - 3} bytes, not shown>", message)
 
 
 class Redact(Addon):
-    """Stands before every reader of mitmproxy's log of connections."""
+    """Stands before every reader of mitmproxy's words on connections and flows."""
 
     def load(self, loader: Loader) -> None:
         """mitmproxy: before the first connection. After a reload it is the same filter once more."""
@@ -30,6 +32,12 @@ class Redact(Addon):
         wire = logging.getLogger("mitmproxy.proxy.server")
         if redacted not in wire.filters:
             wire.addFilter(redacted)
+
+    @observing
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: a request or an answer broke off; the reason is about to be shown."""
+        if flow.error is not None:
+            flow.error.msg = unprinted(flow.error.msg)
 
 
 def redacted(record: logging.LogRecord) -> bool:

@@ -11,8 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from api import POLICY, Api
 from fake_provider import FakeProvider
-from harness import Gateway, policy_text
+from harness import Gateway, eventually, policy_text
+from sluicegate.loader import revision_of
 
 
 @pytest.fixture
@@ -36,3 +38,21 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     yield make
     for made in running:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API of one gateway for all tests of a module; what it has counted and noted stays from one to the next."""
+    with Gateway(tmp_path_factory.mktemp("company"), POLICY) as gw:
+        yield Api(gw)
+
+
+@pytest.fixture
+def api(company: Api) -> Api:
+    """That API with the policy as it was at first."""
+    file = company.gw.policy
+    if file.read_text() != POLICY:
+        file.write_text(POLICY)
+        wanted = revision_of({file: POLICY.encode()})
+        eventually(lambda: company.ok("GET", "/api/config")["policy"]["revision"] == wanted)
+    return company

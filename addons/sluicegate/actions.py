@@ -49,9 +49,10 @@ def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
         raise EditError(f"{field}: '{field}' is required here", field)
     if kind.name == "model_configs":
         called = id_of(kind, fields)
-    entry = draft.find(kind, called)
-    name = entry.id if entry else id_for(kind, called, field) if field == "name" else called
-    return _save(draft, kind, name, fields, generate=True)
+    if field == "name":
+        entry = draft.find(kind, called)
+        called = entry.id if entry else id_for(kind, called, field)
+    return _save(draft, kind, called, fields, generate=True)
 
 
 def put(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: bool = True) -> Saved:

@@ -17,7 +17,7 @@ from sluicegate.windows import iso
 FIRST_REST, LONGEST_REST = 1_000, 300_000
 """Milliseconds between the first two attempts to reach a webhook, and the most it grows to by doubling."""
 
-GIVE_UP_AFTER = 86_400_000
+GIVE_UP_AFTER = 30 * 86_400_000
 """Milliseconds after which an alert that nobody takes is dropped."""
 
 

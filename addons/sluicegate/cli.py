@@ -20,8 +20,11 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from sluicegate import __version__, cli_alerts, clients, paths
-from sluicegate.options import JsonOption, PolicyOption, StateOption, fail
+from sluicegate import __version__, clients, commands, paths
+from sluicegate.commands import options as o
+from sluicegate.commands import statusline
+from sluicegate.commands.desk import token as _token
+from sluicegate.commands.say import fail
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -31,14 +34,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-key_app = typer.Typer(help="Make virtual keys.", no_args_is_help=True, rich_markup_mode=None)
+key_app = typer.Typer(help="Make, show and change virtual keys.", no_args_is_help=True, rich_markup_mode=None)
 admin_app = typer.Typer(help="The admin token and what uses it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(key_app, name="key")
 app.add_typer(admin_app, name="admin")
-app.add_typer(cli_alerts.app, name="alerts")
-
-GatewayOption = Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")]
-KeyOption = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -57,7 +56,7 @@ def main_options(
 
 
 @app.command(context_settings=PASS_ON)
-def serve(context: typer.Context, policy: PolicyOption = None, state_dir: StateOption = None) -> None:
+def serve(context: typer.Context, policy: o.Policy = None, state_dir: o.State = None) -> None:
     """Run the gateway. Further options are mitmdump's, such as --listen-port 9090.
 
     Example: sluicegate serve --policy /etc/sluicegate/policy.yaml --listen-port 9090
@@ -84,12 +83,12 @@ def serve(context: typer.Context, policy: PolicyOption = None, state_dir: StateO
 @app.command(context_settings=PASS_ON)
 def run(
     context: typer.Context,
-    gateway: GatewayOption = None,
-    key: KeyOption = None,
-    policy: PolicyOption = None,
-    state_dir: StateOption = None,
+    gateway: o.Gateway = None,
+    key: o.Key = None,
+    policy: o.Policy = None,
+    state_dir: o.State = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the variables instead.")] = False,
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Run a command with its traffic through the gateway; one is started for its life if none is given.
 
@@ -108,6 +107,7 @@ def run(
             if dry_run:
                 print(json.dumps(values, indent=2) if as_json else clients.shell(values).rstrip())
                 return
+            command = statusline.shown_by(command, os.environ)
             raise typer.Exit(_child(command, values, secret=_secret_variables(policy) if own else {"SLUICEGATE_ADMIN_TOKEN"}))
     finally:
         if own is not None:
@@ -187,7 +187,7 @@ def _child(command: list[str], values: dict[str, str], secret: set[str]) -> int:
 
 
 @app.command()
-def usage(policy: PolicyOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
+def usage(policy: o.Policy = None, state_dir: o.State = None, as_json: o.Json = False) -> None:
     """What every scope has used of its limits, also while a gateway runs.
 
     Example: sluicegate usage --json
@@ -233,7 +233,7 @@ def _bar(limit: float, used: float, reserved: float) -> str:
 
 
 @app.command()
-def check(files: Annotated[list[Path], typer.Argument(help="Policy files or folders.")], as_json: JsonOption = False) -> None:
+def check(files: Annotated[list[Path], typer.Argument(help="Policy files or folders.")], as_json: o.Json = False) -> None:
     """Validate policies: every problem with its line, exit status 1 if there is any.
 
     Example: sluicegate check policies/acme.yaml
@@ -267,13 +267,13 @@ def vars_of(problem: Any) -> dict[str, Any]:
 
 @app.command()
 def env(
-    gateway: GatewayOption = "http://127.0.0.1:8080",
-    key: KeyOption = None,
+    gateway: o.Gateway = "http://127.0.0.1:8080",
+    key: o.Key = None,
     form: Annotated[str, typer.Option("--format", help="shell, powershell or claude-settings.")] = "shell",
     ca: Annotated[Path, typer.Option("--ca", help="Where the gateway's certificate is, or is to be.")] = Path(
         "~/.sluicegate-ca.pem"
     ),
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Print what a developer machine needs, fetching the gateway's certificate.
 
@@ -288,11 +288,14 @@ def env(
         whole = target.with_name(target.stem + "-bundle.pem")
         whole.write_bytes(bundle.read_bytes())
     values = clients.variables(gateway or "", key, str(target), str(whole))
-    print(json.dumps(values, indent=2) if as_json else clients.FORMATS[form](values).rstrip())
+    shown = clients.FORMATS[form](values)
+    if form == "claude-settings":
+        shown = clients.claude_settings(values, statusline.settings())
+    print(json.dumps(values, indent=2) if as_json else shown.rstrip())
 
 
 @key_app.command("new")
-def key_new(key_id: Annotated[str, typer.Option("--id", help="The key's id.")] = "vk-new", as_json: JsonOption = False) -> None:
+def key_new(key_id: Annotated[str, typer.Option("--id", help="The key's id.")] = "vk-new", as_json: o.Json = False) -> None:
     """Make a virtual key: its value, shown once, and the lines for the policy.
 
     Example: sluicegate key new --id vk-dev-bob
@@ -305,7 +308,7 @@ def key_new(key_id: Annotated[str, typer.Option("--id", help="The key's id.")] =
 
 
 @key_app.command("hash")
-def key_hash(as_json: JsonOption = False) -> None:
+def key_hash(as_json: o.Json = False) -> None:
     """Print the value_hash of a value read from standard input, so that it never stands in a command line.
 
     Example: printf %s "$VALUE" | sluicegate key hash
@@ -323,7 +326,7 @@ def _hash(value: str) -> str:
 
 
 @admin_app.command("token")
-def admin_token(state_dir: StateOption = None, as_json: JsonOption = False) -> None:
+def admin_token(state_dir: o.State = None, as_json: o.Json = False) -> None:
     """Print the admin token.
 
     Example: curl -H "Authorization: Bearer $(sluicegate admin token)" http://127.0.0.1:8080/metrics
@@ -332,19 +335,9 @@ def admin_token(state_dir: StateOption = None, as_json: JsonOption = False) -> N
     print(json.dumps({"token": token}) if as_json else token)
 
 
-def _token(state_dir: str | None) -> str:
-    if given := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
-        return given
-    path = paths.state_dir(state_dir, os.environ) / "admin-token"
-    try:
-        return path.read_text().strip()
-    except OSError as e:
-        fail(f"{path}: {e.strerror}; a gateway makes it at its first start")
-
-
 @admin_app.command("curl-setup")
 def admin_curl_setup(
-    state_dir: StateOption = None,
+    state_dir: o.State = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
 ) -> None:
     """Let plain curl commands administer the gateway: netrc-optional in ~/.curlrc, the token in ~/.netrc.
@@ -378,6 +371,9 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     fresh.replace(path)
+
+
+commands.register(app, key_app)
 
 
 def main() -> None:

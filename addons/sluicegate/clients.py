@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 LOOPBACK = "localhost,127.0.0.1,::1"
@@ -44,9 +45,13 @@ def powershell(values: Mapping[str, str]) -> str:
     return "".join("$env:{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in values.items())
 
 
-def claude_settings(values: Mapping[str, str]) -> str:
-    """As the ``env`` block of Claude Code's settings.json."""
-    return json.dumps({"env": dict(values)}, indent=2) + "\n"
+def claude_settings(values: Mapping[str, str], more: Mapping[str, Any] | None = None) -> str:
+    """As the ``env`` block of Claude Code's settings.json, with more settings beside it."""
+    return json.dumps({"env": dict(values), **(more or {})}, indent=2) + "\n"
 
 
-FORMATS = {"shell": shell, "powershell": powershell, "claude-settings": claude_settings}
+FORMATS: dict[str, Callable[[Mapping[str, str]], str]] = {
+    "shell": shell,
+    "powershell": powershell,
+    "claude-settings": claude_settings,
+}

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sluicegate.entities import KINDS, REFERENCES, Ambiguous, Kind, find, id_of, slug
+from sluicegate.entities import KINDS, REFERENCES, Ambiguous, Kind, Names, id_of, slug
 from sluicegate.explain import explained, hint
 from sluicegate.yamlfile import Document, dotted
 
@@ -65,6 +65,7 @@ class Draft:
     created: list[Entry] = field(default_factory=list)
     """Entities made because something named them."""
     _entries: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    _names: dict[str, Names] = field(default_factory=dict)
 
     def entries(self, kind: Kind) -> dict[str, Entry]:
         """Every entity of a kind by id, those to be deleted included, in the order of the files."""
@@ -73,20 +74,32 @@ class Draft:
             found = self._entries[kind.name] = {}
             for number, doc in enumerate(self.docs):
                 held = doc.value.get(kind.name) if isinstance(doc.value, dict) else None
-                for place, value in held.items() if isinstance(held, dict) else enumerate(held or ()):
+                if held is None:
+                    continue
+                if not isinstance(held, dict if kind.name == "providers" else list):
+                    raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
+                for place, value in held.items() if isinstance(held, dict) else enumerate(held):
                     value = {} if value is None else value
+                    if not isinstance(value, dict):
+                        raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
                     name = str(place) if isinstance(held, dict) else id_of(kind, value)
                     found[name] = Entry(kind, name, number, place, value, value)
         return found
 
     def find(self, kind: Kind, called: str) -> Entry | None:
         """The entity called this by id, slug or name. Raises Conflict where several are."""
-        present = {i: e for i, e in self.entries(kind).items() if e.after is not None}
+        entry = self.entries(kind).get(called)
+        if entry is not None and entry.after is not None:
+            return entry
+        names = self._names.get(kind.name)
+        if names is None:
+            present = {i: e.after.get("name") for i, e in self.entries(kind).items() if e.after is not None}
+            names = self._names[kind.name] = Names(kind, present)
         try:
-            found = find(kind, called, {i: (e.after or {}).get("name") for i, e in present.items()})
+            found = names.find(called)
         except Ambiguous as e:
             raise Conflict(str(e), candidates=e.candidates) from e
-        return present[found] if found is not None else None
+        return self.entries(kind)[found] if found is not None else None
 
     def get(self, kind: Kind, called: str) -> Entry:
         """Like ``find``, for an entity that must be there. Raises NotFound or Conflict."""
@@ -107,6 +120,11 @@ class Draft:
             present = {} if kind.name in ("providers", "model_configs") else {"id": name}
         after = merged(present, fields)
         check(kind, after)
+        if kind.name in self._names:
+            if present.get("name") != after.get("name") and entry.before is not None:
+                del self._names[kind.name]
+            else:
+                self._names[kind.name].add(name, after.get("name"))
         entry.after, entry.touched = in_order(kind, after) if entry.before is None else after, True
         return entry
 
@@ -124,6 +142,7 @@ class Draft:
         for other in referring:
             self.put(other.kind, other.id, {field: None})
         entry.after, entry.touched = None, True
+        self._names.pop(entry.kind.name, None)
         return referring
 
     def changes(self) -> list[Entry]:

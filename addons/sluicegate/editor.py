@@ -69,10 +69,7 @@ class _Files:
     data: Mapping[Path, bytes]
     looks: Mapping[Path, tuple[Any, ...]]
     docs: Sequence[Document]
-
-    @property
-    def revision(self) -> str:
-        return revision_of(self.data)
+    revision: str
 
 
 class Editor:
@@ -97,9 +94,7 @@ class Editor:
         """
         with self._alone(), calm():
             for _ in range(TRIES):
-                files = self._read()
-                if not if_match(files.revision):
-                    raise Stale(files.revision)
+                files = self._read(if_match)
                 draft = Draft(files.docs)
                 result = work(draft)
                 changes = draft.changes()
@@ -139,7 +134,7 @@ class Editor:
         finally:
             os.close(fd)
 
-    def _read(self) -> _Files:
+    def _read(self, if_match: Callable[[str], bool]) -> _Files:
         data: dict[Path, bytes] = {}
         looks = {}
         try:
@@ -148,12 +143,14 @@ class Editor:
                 data[file] = file.read_bytes()
         except OSError as e:
             raise edit.Conflict(f"the policy cannot be read: {e.strerror}") from e
+        if not if_match(revision := revision_of(data)):
+            raise Stale(revision)
         docs = [parse(content, str(file)) for file, content in data.items()]
         for doc in docs:
             if doc.problems or not isinstance(doc.value, dict):
                 why = doc.problems[0] if doc.problems else f"{doc.file}: a policy is a mapping"
                 raise edit.Conflict(f"the policy on disk has a mistake; put it right first: {why}")
-        return _Files(data, looks, docs)
+        return _Files(data, looks, docs, revision)
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
         """The policy the changed files make, validated like any other."""
@@ -230,9 +227,10 @@ def _swap(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
 
 def _beside(file: Path, data: bytes) -> Path:
     """The file's new content under another name in its folder, on disk, as readable as the file. Raises OSError."""
-    ready = file.with_name(f".{file.name}.{os.getpid()}.new")
+    # Always the same name, for the folder is locked: what a killed process leaves is written over, not piled up.
+    ready = file.with_name(f".{file.name}.new")
     was = file.stat()
-    fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, was.st_uid, was.st_gid)

@@ -76,39 +76,49 @@ def id_of(kind: Kind, value: Mapping[str, Any]) -> str:
     return f"{value['provider']}/{model}" if value.get("provider") else model
 
 
-def find(kind: Kind, called: str, names: Mapping[str, str | None]) -> str | None:
-    """The id of the entity that is called this, by id, by the id its name makes, or by name; ``names`` has name by id.
+class Names:
+    """What the entities of one kind are called: looked up by id, by the id a name makes, or by name."""
 
-    Raises Ambiguous. An id always means the entity that has it.
-    """
-    if called in names:
-        return called
-    if not kind.prefix:
-        return None
-    wanted = _slug(kind, called)
-    low = called.casefold()
-    found = {wanted} & names.keys() if wanted else set()
-    found |= {i for i, n in names.items() if n and (n.casefold() == low or (wanted is not None and _slug(kind, n) == wanted))}
-    if len(found) > 1:
-        raise Ambiguous(called, found)
-    return found.pop() if found else None
+    def __init__(self, kind: Kind, names: Mapping[str, str | None]) -> None:
+        self.kind, self.ids = kind, set(names)
+        self._called: dict[str, set[str]] = {}
+        for one, name in names.items():
+            self.add(one, name)
 
+    def add(self, one: str, name: str | None) -> None:
+        """Take note of an entity."""
+        self.ids.add(one)
+        for word in self._words(name) if name and self.kind.prefix else ():
+            self._called.setdefault(word, set()).add(one)
 
-def _slug(kind: Kind, name: str) -> str | None:
-    try:
-        return slug(kind, name)
-    except ValueError:
-        return None
+    def find(self, called: str) -> str | None:
+        """The id of the entity that is called this. Raises Ambiguous. An id always means the entity that has it."""
+        if called in self.ids:
+            return called
+        if not self.kind.prefix:
+            return None
+        words = self._words(called)
+        found = {one for word in words for one in self._called.get(word, ())} | (words & self.ids)
+        if len(found) > 1:
+            raise Ambiguous(called, found)
+        return found.pop() if found else None
+
+    def _words(self, name: str) -> set[str]:
+        try:
+            return {" " + name.casefold(), slug(self.kind, name)}
+        except ValueError:
+            return {" " + name.casefold()}
 
 
 def redacted(value: Any, field: str = "") -> Any:
     """The same values with every secret replaced; where a secret comes from may be shown."""
     if isinstance(value, Mapping):
-        return {k: redacted(v, k) for k, v in value.items()}
+        return {k: redacted(v, "provider_key" if (field, k) == ("keys", "value") else k) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted(v) for v in value]
+        return [redacted(v, field) for v in value]
     if field in ("value_hash", "previous_value_hash", "token_hash") and value is not None:
         return REDACTED
-    if field == "value" and isinstance(value, str) and not value.startswith(("env.", "file:")):
+    sources = {"value": ("env.",), "provider_key": ("env.", "file:")}.get(field)
+    if sources is not None and isinstance(value, str) and not value.startswith(sources):
         return REDACTED
     return value

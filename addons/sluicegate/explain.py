@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from sluicegate.yamlfile import Location
 
-SECRETS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret")
-"""Fields whose content is never shown, also where it is wrong."""
+SECRETS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "keys", "virtual_keys")
+"""Where a secret stands, or where people put one by mistake: what is there is never shown, also where it is wrong."""
 
 
 def explained(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:
@@ -36,17 +36,17 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 def _words(item: Any, place: Location, root: type[BaseModel]) -> str:
     kind, given = item["type"], item.get("input")
-    shown = _shown(given, place)
+    this = shown(given, place)
     if kind == "extra_forbidden":
         return f"'{place[-1]}' is not a key that is known here{hint(str(place[-1]), _fields_at(root, place[:-1]))}"
     if kind == "missing":
         return f"'{place[-1]}' is required here"
     if kind == "literal_error":
         options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
-        return f"{shown} is not one of {', '.join(options)}{hint(str(given), options)}"
+        return f"{this} is not one of {', '.join(options)}{hint(str(given), options)}"
     if kind == "value_error":
         said = str(item["ctx"]["error"])
-        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{shown}: {said}"
+        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{this}: {said}"
     expected = {
         "string_type": "a text (put it in quotes)",
         "bool_type": "true or false",
@@ -56,11 +56,13 @@ def _words(item: Any, place: Location, root: type[BaseModel]) -> str:
         "dict_type": "a mapping of keys",
         "string_too_short": "a text that is not empty",
     }.get(kind)
-    return f"{shown} is not {expected}" if expected else f"{shown}: {item['msg'].lower()}"
+    return f"{this} is not {expected}" if expected else f"{this}: {item['msg'].lower()}"
 
 
-def _shown(given: Any, place: Location) -> str:
-    if place and place[-1] in SECRETS:
+def shown(given: Any, place: Location) -> str:
+    """A wrong value as a message may show it: never a secret, never long."""
+    named = [part for part in place if isinstance(part, str)]
+    if named and named[-1] in SECRETS:
         return "this value"
     if isinstance(given, dict | BaseModel):
         return "a mapping"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from sluicegate import schema
 from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Unit
-from sluicegate.explain import explained, hint
+from sluicegate.explain import explained, hint, shown
 from sluicegate.policy import FallbackPrice, Limit, Operator, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.webhooks import alerts_of
@@ -24,6 +25,12 @@ from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
 
 NOT_POLICY = ("prices.yaml", "prices.yml")
 """Files of a policy folder that are read by somebody else."""
+
+
+_KEY = re.compile(r"[!-~]+")
+
+MOST_KEY = 64 << 10
+"""Bytes read of a key's file: a path mistyped as a device's would never end."""
 
 
 class PolicyError(Exception):
@@ -134,7 +141,8 @@ def _merge(docs: Sequence[Document], problems: list[Problem]) -> tuple[dict[str,
                 continue
             else:
                 if have != value:
-                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {value!r} here and {have!r} in another file"))
+                    here, there = shown(value, (name,)), shown(have, (name,))
+                    problems.append(Problem(doc.file, doc.line((name,)), name, f"is {here} here and {there} in another file"))
                 continue
             if isinstance(value, list):
                 for i in range(len(value)):
@@ -361,13 +369,8 @@ class _Builder:
     def provider(self, name: str, raw: schema.Provider | None) -> Provider:
         wire = PROVIDERS[name]
         url = urlsplit(raw.base_url if raw and raw.base_url else wire.base_url)
-        port: int | None = None
-        try:
-            port = url.port
-        except ValueError:
-            self.say(("providers", name, "base_url"), "the port is no number from 1 to 65535")
         host = (url.hostname or "").lower().rstrip(".")
-        number = port or (443 if url.scheme == "https" else 80)
+        number = url.port or (443 if url.scheme == "https" else 80)
         keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
         if len({k.name for k in keys}) != len(keys):
             self.say(("providers", name, "keys"), "two keys have the same name")
@@ -391,21 +394,28 @@ class _Builder:
         )
 
     def provider_key(self, provider: str, raw: schema.ProviderKey) -> ProviderKey:
-        value = raw.value
+        value, found, why = raw.value, raw.value, ""
         if value.startswith("env."):
-            found = self.env.get(value[4:], "").strip() or None
-            if found is None:
-                self.warnings.append(f"{provider}: key {raw.name} is not usable, the variable {value[4:]} is not set")
-            return ProviderKey(raw.name, found, raw.weight, value)
-        if value.startswith("file:"):
+            found = self.env.get(value[4:], "")
+            why = "" if found.strip() else f"the variable {value[4:]} is not set"
+        elif value.startswith("file:"):
             try:
-                found = Path(value[5:]).expanduser().read_text().strip() or None
-            except (OSError, UnicodeDecodeError) as e:
-                found = None
-                self.warnings.append(f"{provider}: key {raw.name} is not usable, its file cannot be read ({type(e).__name__})")
-            return ProviderKey(raw.name, found, raw.weight, value)
-        self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
-        return ProviderKey(raw.name, value, raw.weight, "literal")
+                with Path(value[5:]).expanduser().open("rb") as file:
+                    found = file.read(MOST_KEY).decode()
+            except (OSError, ValueError, RuntimeError) as e:
+                # Not there, no text, no possible path, or the home of a user who does not exist.
+                found, why = "", f"its file cannot be read ({type(e).__name__})"
+        else:
+            self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
+        found = found.strip()
+        if found and not _KEY.fullmatch(found):
+            # It would be sent as a header, and a line end in it as a second one.
+            found, why = "", "its value holds what no key can hold, such as a space or a line end"
+        if not found:
+            why = why or "it is empty"
+            self.warnings.append(f"{provider}: key {raw.name} is not usable, {why}")
+        source = value if value.startswith(("env.", "file:")) else "literal"
+        return ProviderKey(raw.name, found or None, raw.weight, source)
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
-from sluicegate.windows import parse_iso, parse_period
+from sluicegate.providers import PROVIDERS
+from sluicegate.windows import iso, parse_iso, parse_period
 
 
 def _duration(value: Any) -> Any:
@@ -70,14 +72,18 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def _text(value: str) -> str:
-    if not 0 < len(value) <= 500 or not value.isprintable():
+    if not 0 < len(value) <= 500 or not all(map(_printable, value)):
         raise ValueError("write one line of 1 to 500 printable characters")
     return value
 
 
 def _prose(value: str) -> str:
-    if not 0 < len(value) <= 4000 or not all(c.isprintable() or c in "\n\t" for c in value):
+    if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
         raise ValueError("write 1 to 4000 printable characters")
     return value
 
@@ -86,8 +92,9 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write a time such as 2027-01-01T00:00:00Z")
     try:
-        parse_iso(value)
-    except ValueError as e:
+        # It is shown to people when it has passed, and the calendar ends in the year 9999.
+        iso(parse_iso(value))
+    except (ValueError, OverflowError) as e:
         raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
     return value
 
@@ -104,6 +111,13 @@ def _url(value: str) -> str:
         value,
     ):
         raise ValueError("write a URL such as https://api.anthropic.com, without user, query or fragment")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535") from e
+    if port == 0 or not (parts.hostname or "").rstrip("."):
+        raise ValueError("the host is no name or address, or the port no number from 1 to 65535")
     return value
 
 
@@ -133,7 +147,11 @@ def check_webhook_url(value: str) -> None:
 def _host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
         raise ValueError("write a host name, without scheme or path")
-    return value.lower().rstrip(".")
+    name = value.lower().rstrip(".")
+    if not name:
+        # Nothing but dots would mean every connection that names no host.
+        raise ValueError("write a host name, without scheme or path")
+    return name
 
 
 _AT = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-2]):[0-5]\d)$"
@@ -155,6 +173,7 @@ Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROVIDERS)})]
 Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over names."""
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
@@ -276,7 +295,7 @@ class Project(Limited):
 class ProviderConfig(Limited):
     """What a virtual key may use of one provider."""
 
-    provider: str
+    provider: ProviderName
     allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
@@ -313,7 +332,7 @@ class ModelConfig(Limited):
     """Limits for a model, whoever calls it."""
 
     model_name: Pattern = Field(description="A model name or glob.")
-    provider: str | None = None
+    provider: ProviderName | None = None
 
 
 class Operator(Model):

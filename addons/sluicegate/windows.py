@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 SECOND, DAY = 1000, 86_400_000
 _FIXED = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": DAY, "w": 7 * DAY, "M": 30 * DAY, "Y": 365 * DAY}
-_GRAMMAR = re.compile(r"([1-9]\d{0,5})([smhdwMY])")
+_GRAMMAR = re.compile(r"([1-9][0-9]{0,5})([smhdwMY])")
+_LONGEST = 100 * 365 * DAY
 _MONDAY = date(2001, 1, 1)
 """A Monday and a first of January: the origin from which groups of days, weeks, months and years are counted."""
 
@@ -27,10 +28,14 @@ class Period:
 @lru_cache(maxsize=256)
 def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> Period:
     """Read a duration: a number and one of s m h d w M Y, or ``never``. Raises ValueError saying what is allowed."""
-    if text != "never" and not _GRAMMAR.fullmatch(text):
+    found = _GRAMMAR.fullmatch(text)
+    if text != "never" and found is None:
         raise ValueError(
             f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
         )
+    if found is not None and int(found[1]) * _FIXED[found[2]] > _LONGEST:
+        # Its end would lie beyond the calendar, and nobody could be told when.
+        raise ValueError(f"'{text}' is longer than 100 years: write never")
     try:
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as e:

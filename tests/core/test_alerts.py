@@ -289,7 +289,7 @@ def test_nothing_is_sent_for_a_window_that_is_over_nor_for_ever(house, receiver,
     home.spend(30, "user", "alice")
     home.step()
     assert len(receiver.got) == 1
-    home.now += 30 * DAY
+    home.now += GIVE_UP_AFTER + 1
     with caplog.at_level(logging.WARNING):
         home.step()
     assert home.services.notifier.counts() == [("hook-0", 0, 1, 2, 0)]

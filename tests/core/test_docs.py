@@ -12,8 +12,11 @@ import pytest
 
 from sluicegate.alerts import Alert, fields_of, headers_of
 from sluicegate.call import NANO, Reason
+from sluicegate.entities import KINDS
 from sluicegate.loader import load
 from sluicegate.services import Services
+from sluicegate.web.api import Table
+from sluicegate.web.app import build
 from sluicegate.windows import parse_iso
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +85,17 @@ def test_the_page_about_alerts_says_what_is_true(tmp_path):
     assert not there["signed"](header, b"bodi", "s")
     for target in re.findall(r"\]\(([^)#]+)\)", page + (ROOT / "docs/metrics.md").read_text()):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_every_row_of_the_api_is_in_its_document_and_no_other(house, tmp_path):
+    kinds = [k.path for k in KINDS.values()]
+    documented = set()
+    for path, methods in re.findall(r"^\| `(/api/\S+)` \| ([A-Z, ]+) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE):
+        for kind in kinds if "{kind}" in path else [""]:
+            documented |= {(path.replace("{kind}", kind), method) for method in methods.split(", ")}
+    documented -= {("/api/governance/providers", "POST")}
+    tables = [route for route in build(house, tmp_path / "ca.pem").routes if isinstance(route, Table)]
+    assert {(row.path.replace(":path", ""), row.method) for table in tables for row in table.rows} == documented
 
 
 def test_nothing_tracked_names_a_machine_or_an_index():

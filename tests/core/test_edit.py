@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sluicegate import actions
 from sluicegate.edit import Conflict, Draft, EditError, NotFound, check, merged
-from sluicegate.entities import KINDS, REDACTED, Ambiguous, find, redacted, slug
+from sluicegate.entities import KINDS, REDACTED, Ambiguous, Names, redacted, slug
 from sluicegate.loader import load
 from sluicegate.yamledit import Change, Unwritable, rewrite
 from sluicegate.yamlfile import parse
@@ -64,13 +64,13 @@ def test_a_name_nothing_can_be_made_of_is_an_error(name):
     ],
 )
 def test_entities_are_found_by_id_slug_or_name(called, found):
-    assert find(TEAMS, called, {"team-a": None, "x7": "Blue Team"}) == found
+    assert Names(TEAMS, {"team-a": None, "x7": "Blue Team"}).find(called) == found
 
 
 def test_what_may_be_several_is_an_error_that_names_them():
     with pytest.raises(Ambiguous, match="'Blue' may be any of t1, t2: say which by its id"):
-        find(TEAMS, "Blue", {"t2": "Blue", "t1": "Blue Team"})
-    assert find(TEAMS, "Blue", {"Blue": None, "t1": "Blue"}) == "Blue"
+        Names(TEAMS, {"t2": "Blue", "t1": "Blue Team"}).find("Blue")
+    assert Names(TEAMS, {"Blue": None, "t1": "Blue"}).find("Blue") == "Blue"
 
 
 BUDGET = {"max_limit": 50, "reset_duration": "1M"}
@@ -178,6 +178,9 @@ def test_a_key_made_by_post_has_a_secret_and_one_made_by_put_its_id():
     assert (put.secret, put.entry.after) == (None, {"id": "vk-bob"})
     with pytest.raises(EditError, match="needs a value"):
         actions.put(draft(), KEYS, "vk-bob", {}, demo_keys=False)
+    named = draft(TEXT + "  - {id: x, name: Bob's key}\n")
+    assert actions.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
+    assert actions.create(named, KEYS, {"id": "vk-bob-s-key"}).is_new, "an id is meant as one"
     again = actions.create(draft(), KEYS, {"id": "k1", "description": "same"})
     assert (again.secret, again.is_new, again.entry.before["id"]) == (None, False, "k1")
 
@@ -255,8 +258,10 @@ def test_deleting_what_is_still_named_says_by_what():
 
 
 def test_no_secret_is_in_what_is_shown():
-    shown = redacted({"value": "sk-1", "value_hash": "sha256:2", "keys": [{"value": "sk-3"}, {"value": "env.A"}], "name": "n"})
-    assert shown == {"value": REDACTED, "value_hash": REDACTED, "keys": [{"value": REDACTED}, {"value": "env.A"}], "name": "n"}
+    keys = [{"value": "sk-3"}, {"value": "env.A"}, {"value": "file:/a"}]
+    shown = redacted({"value": "file:1", "value_hash": "sha256:2", "keys": keys, "name": "n"})
+    kept = [{"value": REDACTED}, {"value": "env.A"}, {"value": "file:/a"}]
+    assert shown == {"value": REDACTED, "value_hash": REDACTED, "keys": kept, "name": "n"}
 
 
 # -- the text ---------------------------------------------------------------------------------------------------------
@@ -381,7 +386,7 @@ KEY_FIELDS = st.fixed_dictionaries(
     {},
     optional={
         "name": NAMES | st.none(),
-        "description": st.text(st.characters(exclude_categories=("C",), include_characters="\n\t"), min_size=1, max_size=20) | st.none(),
+        "description": st.text(st.characters(exclude_categories=("C", "Zl", "Zp"), include_characters="\n\t"), min_size=1, max_size=20) | st.none(),
         "team_id": st.sampled_from(["team-engineering", "Data Science Team", None]),
         "is_active": st.booleans(),
         "budget": BUDGETS | st.none(),

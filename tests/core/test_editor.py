@@ -109,7 +109,7 @@ def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_fiel
     with pytest.raises(EditError, match="'k2' has the same value as 'k'") as caught:
         editor.change(put(KEYS, "k2", value_hash=actions.hash_of("k")), who="dana", action="update")
     assert caught.value.field is None
-    with pytest.raises(EditError, match=r"^base_url: the port is no number") as caught:
+    with pytest.raises(EditError, match=r"^base_url: .*the port no number") as caught:
         editor.change(put(KINDS["providers"], "openai", base_url="http://a:99999"), who="dana", action="update")
     assert (editor.source.path.read_text(), entries(trail)) == (TEXT, [])
 
@@ -254,9 +254,15 @@ def test_a_symlink_stays_one_and_the_file_keeps_its_mode(make, tmp_path):
 
 def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
     editor = make()
-    for text, says in ((TEXT + "nonsense: 1\n", "nonsense"), ("version: [", "not valid YAML"), ("- 1\n", "a policy is a mapping")):
+    for text, says in (
+        ("version: 1\nvirtual_keys: {a: b}\n", ""),
+        ("version: 1\nvirtual_keys: [a]\n", ""),
+        (TEXT + "nonsense: 1\n", "nonsense"),
+        ("version: [", "not valid YAML"),
+        ("- 1\n", "a policy is a mapping"),
+    ):
         editor.source.path.write_text(text)
-        with pytest.raises(Conflict, match=f"put it right first: .*{says}"):
+        with pytest.raises(Conflict, match=f"put it right first.*{says}"):
             editor.change(put(KEYS, "k2"), who="dana", action="update")
         assert editor.source.path.read_text() == text
     editor.source.path.unlink()

@@ -19,10 +19,10 @@ FLOORS = [
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"},
-    {"editor", "views", "notify", "footing"},
+    {"statusline", "editor", "views", "notify", "footing"},
     {"services"},
     {"web"},
-    {"banner", "options", "cli", "cli_alerts", "clients", "commands"},
+    {"banner", "cli", "clients", "commands"},
 ]
 """From the ground up. A module imports from floors below its own, or beside it."""
 

@@ -11,6 +11,8 @@ import pytest
 
 from sluicegate import schema
 from sluicegate.loader import PolicyError, load
+from sluicegate.policy import Operator
+from sluicegate.windows import parse_iso
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +71,24 @@ BAD = {
     "version: 1\nvirtual_keys: [{id: a, value: same}, {id: b, value: same}]": "'b' has the same value as 'a'",
     "version: 1\nproviders: {anthropic: {base_url: 'ftp://x'}}": "write a URL such as https://api.anthropic.com",
     "version: 1\nproviders: {anthropic: {keys: [{name: k, value: a, weight: -1}]}}": "a weight cannot be negative",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://[::::]'}}": "the host is no name or address, or the port no number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://a:0'}}": "the host is no name or address, or the port no number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://a:65536'}}": "the host is no name or address, or the port no number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://..'}}": "the host is no name or address, or the port no number",
+    "version: 1\nproviders: {anthropic: {hosts: ['.']}}": "hosts[0]: '.': write a host name",
+    "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 999999w, calendar_aligned: true}}]": "'999999w' is longer than 100 years: write never",
+    "version: 1\nvirtual_keys: [{id: k, expires_at: '9999-12-31T23:59:59-23:59'}]": "write a time such as",
+    "version: 1\nvirtual_keys: [{id: k, expires_at: '0001-01-01T00:00:00+23:59'}]": "write a time such as",
+    "version: 1\nteams: [*a]": "policy.yaml:2: teams[0]: '*a' repeats nothing that stands before it",
+    "version: 1\nteams: &a [*a, *a]": "policy.yaml:2: teams[0]: '*a' repeats nothing that stands before it",
+    "version: 1\n? [a]\n: b": "policy.yaml:2: a key must be a plain word",
+    "version: 1\n---\nversion: 1": "policy.yaml:2: a second document begins here; a policy is one",
+    "version: 1\nteams: [{id: a, budget: {max_limit: '5.00', reset_duration: 1d}}]": "max_limit: '5.00': write an amount in dollars, such as 50.00, without quotes",
+    "version: 1\nvirtual_keys: [{id: k, previous_expires_at: '2027-01-01T00:00:00Z'}]": "previous_value_hash and previous_expires_at belong together",
+    "version: 1\noperators: [{id: o, role: root, token_hash: x}]": "role: 'root' is not one of admin, viewer",
+    f"version: 1\noperators: [{{id: admin, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]": "'admin' is who has the admin token",
+    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}, {{id: o, role: viewer, token_hash: 'sha256:{'1' * 64}'}}]": "operators[1].id: 'o' is here twice",
+    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]\nvirtual_keys: [{{id: k, value_hash: 'sha256:{'0' * 64}'}}]": "'o' has the same token as 'k'",
     "version: 1\negress: {default: open}": "'open' is not one of tunnel, deny",
     "version: 1\nunpriced: fallback": "'fallback' needs a fallback_price",
     "version: 1\ncustomers: [{id: x}, {id: y}]\nteams: [{id: t, customer_id: x}]\nvirtual_keys: [{id: k, team_id: t, customer_id: y}]": "team 't' belongs to customer 'x', not to 'y'",
@@ -87,9 +107,68 @@ def test_all_mistakes_are_said_at_once_in_order(tmp_path):
     assert [line.split(":")[1] for line in said] == ["2", "4", "4", "5"]
 
 
+BOMBS = {
+    "lists": "version: 1\nteams: " + "[" * 100_000,
+    "mappings": "version: 1\nteams: " + "{a: " * 100_000,
+    "dashes": "version: 1\nteams:\n" + "- " * 100_000,
+    "questions": "? " * 100_000,
+    "aliases": "version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30)),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_deep_nesting_and_aliases_of_aliases_are_refused_at_once(tmp_path, kind):
+    """In a process of its own: this used to end it, or fill its memory."""
+    (tmp_path / "policy.yaml").write_text(BOMBS[kind])
+    code = f"from sluicegate.loader import *\ntry: load({str(tmp_path / 'policy.yaml')!r}, env={{}}, now=0)\nexcept PolicyError as e: print(e)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "addons")}, capture_output=True, text=True, timeout=30
+    )
+    assert "nested too deeply" in ran.stdout or "aliases repeat too much" in ran.stdout or "plain word" in ran.stdout, ran
+
+
+def test_aliases_repeat_values_and_mistakes_in_them_are_said_where_they_are_repeated(tmp_path):
+    text = "version: 1\ncustomers: [{id: c, budget: &b {max_limit: 5, reset_duration: %s}}]\nteams:\n- {id: t, customer_id: c, budget: *b}\n"
+    policy = read(tmp_path, text % "1d")
+    assert [x.maximum for x in policy.all_limits()] == [5_000_000_000] * 2
+    said = problems(tmp_path, text % "1x")
+    assert [line.partition(": '")[0] for line in said] == [
+        "policy.yaml:2: customers[0].budget.reset_duration",
+        "policy.yaml:4: teams[0].budget.reset_duration",
+    ]
+
+
+@pytest.mark.parametrize("place", ["env.TWO", '"a b"', "file:~nobody-here/key", "file:/nowhere", "file:/", "file:/dev/zero"])
+def test_a_key_that_cannot_be_read_or_be_one_is_unusable(tmp_path, place):
+    policy = read(
+        tmp_path, f"version: 1\nproviders: {{anthropic: {{keys: [{{name: k, value: {place}}}]}}}}", TWO="sk-1\nx-header: sk-2"
+    )
+    (key,) = policy.providers["anthropic"].keys
+    assert key.value is None
+    assert "anthropic: key k is not usable, " in policy.warnings[-1]
+    assert "sk-" not in str(policy.warnings)
+
+
 def test_no_message_shows_a_secret(tmp_path):
     text = "version: 1\nproviders: {anthropic: {keys: [{name: k, value: [sk-ant-secret]}]}}\nvirtual_keys: [{id: k, value: {a: sk-secret-2}}]"
     assert not any("secret" in line for line in problems(tmp_path, text))
+    for misplaced in (
+        "virtual_keys: [{id: k, value_hash: sk-secret}]",
+        "virtual_keys: [sk-secret]",
+        "virtual_keys: sk-secret",
+        "providers: {anthropic: {keys: [sk-secret]}}",
+        "providers: {anthropic: {keys: sk-secret}}",
+    ):
+        assert not any("secret" in line for line in problems(tmp_path, f"version: 1\n{misplaced}"))
+
+
+def test_no_message_shows_a_secret_where_two_files_disagree(tmp_path):
+    (tmp_path / "a.yaml").write_text("version: 1\nproviders: {anthropic: {keys: [{name: k, value: sk-secret}]}}")
+    (tmp_path / "b.yaml").write_text("providers: [sk-secret]")
+    with pytest.raises(PolicyError, match="providers: is a list here and a mapping in another file") as caught:
+        load(tmp_path, env={}, now=0)
+    assert "sk-secret" not in str(caught.value)
 
 
 ACME = """
@@ -172,6 +251,30 @@ def test_secrets_are_found_by_value_hash_env_or_id(tmp_path):
     ]
     assert any("c is a demo key" in w for w in policy.warnings)
     assert any("NONE is not set" in w for w in policy.warnings)
+
+
+def test_a_value_before_a_rotation_is_good_until_it_ends_and_a_known_name_is_no_secret(tmp_path):
+    def hashed(value):
+        return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
+
+    ends = "2027-01-01T00:00:00Z"
+    rotated = f"previous_value_hash: '{hashed('old')}', previous_expires_at: '{ends}'"
+    keys = (
+        f"{{id: a, value_hash: '{hashed('new')}', {rotated}}}",
+        f"{{id: b, value_hash: '{hashed('b')}'}}",
+        f"{{id: c, value_hash: '{hashed('x')}', previous_value_hash: '{hashed('c')}', previous_expires_at: '{ends}'}}",
+    )
+    policy = read(
+        tmp_path,
+        f"version: 1\nvirtual_keys: [{', '.join(keys)}]\noperators: [{{id: o, role: viewer, token_hash: '{hashed('t')}'}}]",
+    )
+    new, old = policy.key_for("new"), policy.key_for("old")
+    until = parse_iso(ends)
+    assert (new.id, new.refusal(until), old.id, old.refusal(until - 1)) == ("a", None, "a", None)
+    assert old.refusal(until) == "Virtual key 'a' was given a new value; the one before ended at 2027-01-01T00:00:00Z"
+    assert policy.key_of(old.digest) is old
+    assert [policy.key_for(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
+    assert [policy.operator_of(hashlib.sha256(t).digest()) for t in (b"t", b"new")] == [Operator("o", "viewer"), None]
 
 
 def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import article
-from api import POLICY, Api
+from api import Api
 from fake_provider import message, plain
 from harness import PROVIDER_KEY, ROOT, ask
 
@@ -116,9 +116,7 @@ def test_every_command_of_the_article_works_as_printed_and_governs_the_next_call
     assert json.loads(gw.policy.read_text())["version"] == 1, "a policy that is JSON stays JSON"
 
 
-def test_doing_it_all_again_changes_nothing_but_what_was_said(gateway):
-    gw = gateway(POLICY)
-    api = Api(gw)
+def test_doing_it_all_again_changes_nothing_but_what_was_said(api):
     for command in article.commands("/api/governance/"):
         path, body = re.search(r"localhost:8080(\S+)", command)[1], json.loads(re.search(r"-d '(.*)'", command, re.DOTALL)[1])
         method = re.search(r"-X (\w+)", command)[1]
@@ -129,3 +127,15 @@ def test_doing_it_all_again_changes_nothing_but_what_was_said(gateway):
         assert again.headers["etag"] == revision
         assert again.json["message"].endswith("updated successfully")
         assert "created" in first
+
+
+def test_the_examples_of_the_document_work_as_written(api):
+    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
+    gw = api.gw
+    path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+    home = {"PATH": path, "HOME": str(gw.folder), "SLUICEGATE_STATE": str(gw.state)}
+    script = "set -e\n" + block.replace(":8080", f":{gw.port}").replace("curl ", "curl -sS --fail-with-body ")
+    done = subprocess.run(["bash", "-c", script], env=home, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done
+    assert '"message":"Virtual key updated successfully"' in done.stdout
+    assert '"virtual_key_id":"vk-dev-alice"' in done.stdout

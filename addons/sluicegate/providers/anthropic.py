@@ -265,7 +265,7 @@ class Anthropic:
         speed, geo = read.text("speed"), read.text("inference_geo")
         if read.problem or model is None:
             return read.problem or "no model"
-        found = sources_of(body)
+        found = sources_of(read.raw)
         server = [t for t in found.tools if t.startswith(SERVER_TOOLS)]
         return RequestFacts(
             model=model,

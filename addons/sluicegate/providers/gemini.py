@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import UsageReader, clean_path, media, number
+from sluicegate.providers.wire import UsageReader, clean_path, hides_words, media, number
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
 
@@ -89,7 +89,8 @@ class Gemini:
             images=images,
             adds_input=any(
                 x in body for x in (b"fileData", b"file_data", b"googleSearch", b"google_search", b"cachedContent", b"urlContext")
-            ),
+            )
+            or hides_words(body),
         )
 
     def usage_reader(self) -> UsageReader:

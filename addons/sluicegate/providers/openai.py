@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
+from sluicegate.providers.wire import Body, UsageReader, clean_path, hides_words, media, number
 
 
 class OpenAIUsage(UsageReader):
@@ -99,7 +99,11 @@ class OpenAI:
             text_bytes=len(body) - payload,
             images=images,
             # An earlier answer named by id brings its whole conversation along.
-            adds_input=server or b'"previous_response_id"' in body or b"image_url" in body or b'"file_id"' in body,
+            adds_input=server
+            or b'"previous_response_id"' in body
+            or b"image_url" in body
+            or b'"file_id"' in body
+            or hides_words(body),
         )
 
     def usage_reader(self) -> UsageReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -86,11 +85,13 @@ def _cleaned(text: str) -> str:
     return "/" + "/".join(parts)
 
 
-FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
-FIELDS += ("speed", "inference_geo", "mcp_servers", "container", "n", "messages", "system", "input")
-"""The top-level fields of a body that governance reads: none of them may stand in it twice."""
+MOST_FIELDS, LONGEST_NAME = 256, 200
+"""Top-level fields of a body, and characters in the name of one; a model call has some twenty short ones."""
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
+_COMMA = re.compile(rb"\s*,?")
+_BOM = b"\xef\xbb\xbf"
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
 
 
@@ -101,37 +102,25 @@ class Body:
         self.problem: str | None = None
         self._top: dict[str, msgspec.Raw] = {}
         self._values: dict[str, Any] = {}
+        self.raw = raw = raw.removeprefix(_BOM)
+        """The body as it can be read."""
         try:
-            self._top = _DECODER.decode(raw)
+            try:
+                top = _DECODER.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                # Lone surrogates do occur in real traffic. What is read is a copy in which they are of no script's letters.
+                self.raw = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
+                top = _DECODER.decode(raw)
+            if len(top) > MOST_FIELDS or any(len(name) > LONGEST_NAME for name in top):
+                self.problem = f"the body has more than {MOST_FIELDS} fields, or one with too long a name"
             # Parsers differ in which of two equal keys wins, so no call may have two. Where the members found fill
             # a body written without spaces to the byte, there is no room for a second; else look closely.
-            if sum(len(k) + len(v) + 4 for k, v in self._top.items()) + 1 != len(raw):
-                self._exactly(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Lone surrogates and other things strict parsers refuse do occur in real traffic.
-            self._exactly(raw)
-
-    def _exactly(self, raw: bytes) -> None:
-        pairs: list[tuple[str, Any]] = []
-
-        def note(items: list[tuple[str, Any]]) -> dict[str, Any]:
-            nonlocal pairs
-            pairs = items
-            return dict(items)
-
-        try:
-            value = json.loads(raw, object_pairs_hook=note)
-        except (ValueError, RecursionError):
-            self.problem = NO_MODEL
-            return
-        if not isinstance(value, dict):
-            self.problem = NO_MODEL
-            return
-        names = [n for n, _ in pairs]
-        for name in FIELDS:
-            if names.count(name) > 1:
+            elif sum(len(k) + len(v) + 4 for k, v in top.items()) + 1 != len(raw) and (name := repeated(raw, top)) is not None:
                 self.problem = f"'{name}' is in the body twice"
-        self._values = value
+            else:
+                self._top = top
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.problem = NO_MODEL
 
     def value(self, name: str) -> Any:
         """A field's value, parsed when it is asked for; None if it is not there."""
@@ -180,11 +169,38 @@ class Body:
         return None
 
 
+def repeated(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
+    """The first name that a JSON object holds twice, walking along the members that were found in it.
+
+    Whoever writes a body with spaces gets it read this way, so it looks at names alone and compares the rest by bytes.
+    """
+    members = iter(top.items())
+    at = raw.index(b"{") + 1
+    while (found := _MEMBER.match(raw, at)) is not None:
+        written: str = msgspec.json.decode(b'"%s"' % found[1])
+        name, value = next(members, (None, b""))
+        if written != name or not raw.startswith(bytes(value), found.end()):
+            return written
+        comma = _COMMA.match(raw, found.end() + len(value))
+        at = comma.end() if comma else len(raw)
+    return None
+
+
 def number(value: Any) -> int | None:
     """A count a provider reported, if it is one."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
         return value
     return None
+
+
+_HIDDEN = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
+"""A letter or underscore written as an escape, which no serialiser has a reason to do."""
+
+
+def hides_words(body: bytes) -> bool:
+    """Whether a word of the body may be spelt so that looking for it finds nothing: ``"\\u0075rl"`` is ``"url"``."""
+    # Code in a conversation is full of escapes whose backslash is itself escaped: those are text.
+    return b"\\u00" in body and _HIDDEN.search(body.replace(rb"\\", b"")) is not None
 
 
 _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')

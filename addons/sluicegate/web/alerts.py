@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import anyio.to_thread
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from typing import Any
+
+from pydantic import Field
 
 from sluicegate.outbox import recent
-from sluicegate.services import Services
-from sluicegate.web.who import error, needs
-
-MOST = 1_000
+from sluicegate.web.api import Ask, Endpoint, Query, Reply, shows
+from sluicegate.web.states import State
 
 
-def routes(house: Services) -> list[Route]:
-    """``/api/alerts``: the newest messages, newest first; ``?limit=`` of them, 100 if not given."""
+class AlertPage(Query):
+    """How many of the newest messages."""
 
-    @needs("admin", "viewer", house=house)
-    async def alerts(request: Request) -> Response:
-        for name in request.query_params:
-            if name != "limit":
-                return JSONResponse(error("invalid_request", f"'{name}' is no parameter here (did you mean limit?)"), 400)
-        text = request.query_params.get("limit", "100")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= MOST):
-            return JSONResponse(error("invalid_request", f"limit: write a number from 1 to {MOST}"), 400)
-        rows = await anyio.to_thread.run_sync(recent, house.store.path, int(text))
-        return JSONResponse({"alerts": rows, "count": len(rows)})
+    limit: int = Field(100, ge=1, le=1000)
 
-    return [Route("/api/alerts", alerts)]
+
+class AlertList(State):
+    """Messages, newest first: what was sent, to which webhook, and what became of it."""
+
+    alerts: list[dict[str, Any]]
+    count: int
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    return [shows("/api/alerts", _alerts, "What webhooks have been told, newest first", AlertList, query=AlertPage)]
+
+
+async def _alerts(ask: Ask) -> Reply:
+    rows = await ask.read(lambda: recent(ask.house.store.path, ask.query.limit))
+    return Reply({"alerts": rows, "count": len(rows)})

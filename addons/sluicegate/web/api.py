@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,6 +34,9 @@ from sluicegate.web.who import Caller, Role, caller_of, refused
 from sluicegate.yamlfile import dotted
 
 logger = logging.getLogger("sluicegate.api")
+
+MOST_NAME = 200
+"""Characters of a name in a path."""
 
 MOST_BYTES = 1 << 20
 """The largest body that is read."""
@@ -57,6 +61,12 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Change(Query):
+    """The query parameters of a write."""
+
+    dry_run: bool = Field(False, description="Check everything and change nothing.")
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request as a handler gets it: known, allowed, and of the declared shape."""
@@ -70,6 +80,11 @@ class Ask:
     if_match: Callable[[str], bool]
     request: Request
 
+    @property
+    def dry_run(self) -> bool:
+        """Everything is to be checked, nothing to be done."""
+        return bool(getattr(self.query, "dry_run", False))
+
     async def read[T](self, work: Callable[[], T]) -> T:
         """Run something that takes longer than a moment in a thread."""
         return await anyio.to_thread.run_sync(work)
@@ -78,9 +93,14 @@ class Ask:
         """Change the policy in the caller's name, one change at a time; calls are not held up by it."""
 
         def run() -> tuple[T, Policy]:
-            return self.house.editor.change(work, who=self.caller.name, action=action, if_match=self.if_match)
+            who, write = self.caller.name, not self.dry_run
+            return self.house.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
 
-        return await anyio.to_thread.run_sync(run)
+        return await anyio.to_thread.run_sync(run, limiter=_writers)
+
+
+_writers = anyio.CapacityLimiter(2)
+"""Writers wait for each other, and do it here rather than in the threads that readers and calls need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +154,8 @@ def changes(
     method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
 ) -> Endpoint:
     """A row that writes: for administrators, and what it names may not be there or not fit."""
-    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), edits=True, **more)
+    declared: dict[str, Any] = {"query": Change} | more
+    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), edits=True, **declared)
 
 
 class Table(Route):
@@ -179,6 +200,8 @@ class _Answers:
             if no is not None or caller is None:
                 return no or Response(status_code=401)
         try:
+            if any(len(value) > MOST_NAME for value in request.path_params.values()):
+                raise Refusal(404, "not_found", f"There is nothing here: a name has at most {MOST_NAME} characters")
             if row is None:
                 allowed = ", ".join(self.by_method)
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")

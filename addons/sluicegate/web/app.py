@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from pathlib import Path
 
 import anyio.to_thread
+import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -72,8 +75,16 @@ def build(house: Services, ca: Path) -> Starlette:
     async def nothing(_: Request) -> Response:
         return JSONResponse(error("not_found", "There is nothing here"), 404)
 
+    @functools.cache
+    def described() -> bytes:
+        return orjson.dumps(document(row for room in rooms for row in room.rows))
+
     async def openapi(_: Request) -> Response:
-        return JSONResponse(await anyio.to_thread.run_sync(document, [row for r in rooms for row in r.rows]))
+        return Response(await anyio.to_thread.run_sync(described), media_type="application/json")
+
+    async def unheard_of(_: Request, said: Exception) -> Response:
+        status = said.status_code if isinstance(said, HTTPException) else 500
+        return JSONResponse(error("not_found", "There is nothing here"), status)
 
     rooms = mount(
         [
@@ -85,22 +96,23 @@ def build(house: Services, ca: Path) -> Starlette:
             *quota.endpoints(),
             *prices.endpoints(),
             *governance.endpoints(),
+            *alerts.endpoints(),
         ],
         house,
     )
     app = Starlette(
+        exception_handlers={HTTPException: unheard_of},
         routes=[
             *health.routes(house),
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
             *metrics.routes(house),
-            *alerts.routes(house),
             *logs.routes(house),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
             *pages.routes(),
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
-        ]
+        ],
     )
     return app
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluicegate import actions, edit, trail, views
-from sluicegate.entities import KINDS, REFERENCES, Kind, find
+from sluicegate.call import NANO
+from sluicegate.entities import KINDS, REFERENCES, Kind, Names
 from sluicegate.explain import hint, nearest
-from sluicegate.policy import Policy
+from sluicegate.policy import Limit, Policy
 from sluicegate.schema import Limited
 from sluicegate.services import Services
 from sluicegate.web import models, states
-from sluicegate.web.api import EVERYONE, STAFF, Ask, Endpoint, Query, Refusal, Reply, Run, changes, shows
+from sluicegate.web.api import EVERYONE, STAFF, Ask, Change, Endpoint, Refusal, Reply, Run, changes, shows
 from sluicegate.windows import iso
 
 BASE = "/api/governance"
@@ -38,7 +39,7 @@ def _of(kind: Kind) -> list[Endpoint]:
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
     label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
     roles = EVERYONE if kind is KEYS else STAFF
-    delete = models.Detach if kind.name in REFERENCES.values() else Query
+    delete = models.Detach if kind.name in REFERENCES.values() else Change
     rows = [
         changes("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
         changes(
@@ -65,19 +66,25 @@ def _of(kind: Kind) -> list[Endpoint]:
 # -- showing ----------------------------------------------------------------------------------------------------------
 
 
-def shown(house: Services, policy: Policy, kind: Kind, name: str) -> views.View:
-    """One entity as it is answered."""
+def shown(house: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
+    """Entities as they are answered."""
+    written, ledger, now = views.entities(policy, kind), house.ledger, house.clock()
     if kind.name == "providers":
-        written = views.entities(policy, kind).get(name) or Limited()
-        return {"provider": name} | views.limits(written, kind.scope, name, house.ledger, house.clock())
-    return views.entity(policy, kind, name, views.entities(policy, kind)[name], house.ledger, house.clock())
+        none = Limited()
+        return [{"provider": n} | views.limits(written.get(n, none), kind.scope, n, ledger, now) for n in names]
+    return [views.entity(policy, kind, name, written[name], ledger, now) for name in names]
+
+
+def shown_one(house: Services, policy: Policy, kind: Kind, name: str) -> views.View:
+    """One entity as it is answered."""
+    return shown(house, policy, kind, [name])[0]
 
 
 def called(policy: Policy, kind: Kind, name: str) -> str:
     """The id of what is called so. Raises NotFound or Conflict."""
     known = _names(policy, kind)
     try:
-        found = find(kind, name, known)
+        found = Names(kind, known).find(name) if name not in known else name
     except ValueError as e:
         raise edit.Conflict(str(e)) from e
     if found is None:
@@ -96,11 +103,9 @@ def _get(kind: Kind) -> Run:
         policy = ask.house.policy
 
         def work() -> views.View:
-            if ask.caller.role == "developer":
-                if ask.path["id"] != ask.caller.virtual_key_id:
-                    raise Refusal(403, "forbidden", "A virtual key may look at itself only")
-                return shown(ask.house, policy, kind, ask.path["id"])
-            return shown(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
+            if ask.caller.role == "developer" and ask.path["id"] != ask.caller.virtual_key_id:
+                raise Refusal(403, "forbidden", "A virtual key may look at itself only")
+            return shown_one(ask.house, policy, kind, called(policy, kind, ask.path["id"]))
 
         return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
 
@@ -115,7 +120,7 @@ def _list(kind: Kind) -> Run:
             names = [*_chosen(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
             return {
-                kind.name: [shown(ask.house, policy, kind, n) for n in part],
+                kind.name: shown(ask.house, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
                 "limit": page.limit,
@@ -159,7 +164,7 @@ def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 def _post(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
         saved, policy = await ask.change(lambda draft: actions.create(draft, kind, ask.body))
-        return _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
+        return await _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
 
@@ -170,7 +175,7 @@ def _put(kind: Kind) -> Run:
         demo_keys = not house.exposed or house.policy.server.allow_id_as_value
         saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
-        return _written(ask, kind, saved, policy, word)
+        return await _written(ask, kind, saved, policy, word)
 
     return run
 
@@ -181,7 +186,10 @@ def _delete(kind: Kind) -> Run:
             cleared = {"budget": None, "budgets": None, "rate_limit": None}
 
             def clear(draft: edit.Draft) -> Any:
-                return draft.put(kind, draft.get(kind, ask.path["id"]).id, cleared)
+                entry = draft.find(kind, ask.path["id"])
+                if entry is None:
+                    raise edit.NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
+                return draft.put(kind, entry.id, cleared)
 
             _, policy = await ask.change(clear)
             return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
@@ -202,13 +210,13 @@ async def _rotate(ask: Ask) -> Reply:
         )
 
     saved, policy = await ask.change(work, "rotate")
-    return _written(ask, KEYS, saved, policy, "rotated")
+    return await _written(ask, KEYS, saved, policy, "rotated")
 
 
 async def _expire(ask: Ask) -> Reply:
     at, now = ask.body.get("expires_at"), ask.house.clock()
     saved, policy = await ask.change(lambda draft: actions.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
-    return _written(ask, KEYS, saved, policy, "expires" if at else "expired")
+    return await _written(ask, KEYS, saved, policy, "expires" if at else "expired")
 
 
 def _top_up(kind: Kind) -> Run:
@@ -220,7 +228,7 @@ def _top_up(kind: Kind) -> Run:
             return actions.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
 
         saved, policy = await ask.change(work, "top_up")
-        return _written(ask, kind, saved, policy, "topped up")
+        return await _written(ask, kind, saved, policy, "topped up")
 
     return run
 
@@ -228,43 +236,41 @@ def _top_up(kind: Kind) -> Run:
 async def _bulk(ask: Ask) -> Reply:
     def work(draft: edit.Draft) -> list[actions.Saved]:
         made = []
-        for i, fields in enumerate(ask.body["virtual_keys"]):
-            try:
-                made.append(actions.create(draft, KEYS, fields))
-            except edit.EditError as e:
-                where = f"virtual_keys[{i}]"
-                raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
+        for name in ("users", "virtual_keys"):
+            for i, fields in enumerate(ask.body.get(name) or ()):
+                try:
+                    made.append(actions.create(draft, KINDS[name], fields))
+                except edit.EditError as e:
+                    where = f"{name}[{i}]"
+                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
         return made
 
     made, policy = await ask.change(work)
-    keys = await ask.read(lambda: [_with_secret(shown(ask.house, policy, KEYS, s.entry.id), s) for s in made])
-    return Reply(
-        {
-            "message": f"{len(keys)} virtual keys created successfully",
-            "virtual_keys": keys,
-            "created": [],
-            "warnings": [],
-        },
-        revision=policy.revision,
-    )
+    saved = [s for s in made if s.entry.kind is KEYS]
+    found = await ask.read(lambda: shown(ask.house, policy, KEYS, [s.entry.id for s in saved]))
+    keys = [_with_secret(ask, view, s) for view, s in zip(found, saved, strict=True)]
+    users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
+    message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
+    return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
 
-def _with_secret(view: views.View, saved: actions.Saved) -> views.View:
-    return view | {"value": saved.secret} if saved.secret is not None else view
+def _with_secret(ask: Ask, view: views.View, saved: actions.Saved) -> views.View:
+    return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
 
 
-def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
+async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
     name = saved.entry.id
-    mine = (name, *(e.id for e in saved.created))
-    return Reply(
-        {
+    mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
+
+    def work() -> dict[str, Any]:
+        return {
             "message": f"{kind.label} {word} successfully",
-            kind.one: _with_secret(shown(ask.house, policy, kind, name), saved),
+            kind.one: _with_secret(ask, shown_one(ask.house, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
-            "warnings": [w for w in policy.warnings if w.startswith(tuple(f"{n}{end}" for n in mine for end in (" ", ":")))],
-        },
-        revision=policy.revision,
-    )
+            "warnings": [w for w in policy.warnings if w.startswith(mine)],
+        }
+
+    return Reply(await ask.read(work), revision=policy.revision)
 
 
 def _made(policy: Policy, entry: edit.Entry) -> dict[str, Any]:
@@ -284,23 +290,32 @@ def _reset(kind: Kind) -> Run:
         if not limits:
             raise edit.Conflict(f"{kind.one} '{name}' has no such limit whose usage could be reset")
         now = house.clock()
-        before = {x.counter: house.ledger.usage(x, now)[0] for x in limits}
+        before = {x.counter: _amount(x, house.ledger.usage(x, now)[0]) for x in limits}
         entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
         revision = policy.revision
-        await ask.read(lambda: house.trail.write([entry], at=iso(now), who=ask.caller.name, before=revision, after=revision))
-        was = [(x, house.ledger.reset(x, house.clock())) for x in limits]
-        await house.commit_all()
+        if not ask.dry_run:
+            who = ask.caller.name
+            await ask.read(lambda: house.trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
+        was = [(x, before[x.counter] if ask.dry_run else _amount(x, house.ledger.reset(x, house.clock()))) for x in limits]
+        if not ask.dry_run:
+            await house.commit_all()
         rows = [
             {
                 "scope_kind": x.scope_kind,
                 "scope_id": x.scope_id,
                 "unit": x.unit,
                 "window": x.period.text if x.period else "",
-                "was": used / views.NANO if x.unit == "usd" else used,
+                "was": used,
             }
             for x, used in was
         ]
-        body = {"message": f"{kind.label} usage reset successfully", kind.one: shown(house, policy, kind, name), "reset": rows}
+        now_is = await ask.read(lambda: shown_one(house, policy, kind, name))
+        body = {"message": f"{kind.label} usage reset successfully", kind.one: now_is, "reset": rows}
         return Reply(body, revision=revision)
 
     return run
+
+
+def _amount(limit: Limit, used: int) -> float:
+    """Dollars, or the count."""
+    return used / NANO if limit.unit == "usd" else used

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
 
 from sluicegate import schema
 from sluicegate.entities import REFERENCES
 from sluicegate.schema import Duration, Id, Instant, Model, Money, Prose, Text
-from sluicegate.web.api import Query
+from sluicegate.web.api import Change, Query
 
 _NESTED: dict[str, Any] = {}
 """What stands in a change for a field that is itself changed field by field."""
@@ -47,10 +48,12 @@ _NESTED["keys"] = tuple[ProviderKeyChange, ...]
 
 VirtualKeyChange: Any = partial(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
 
+UserChange: Any = partial(schema.User, "UserChange")
+
 CHANGES: dict[str, type[BaseModel]] = {
     "customers": partial(schema.Customer, "CustomerChange"),
     "teams": partial(schema.Team, "TeamChange"),
-    "users": partial(schema.User, "UserChange"),
+    "users": UserChange,
     "projects": partial(schema.Project, "ProjectChange"),
     "virtual_keys": VirtualKeyChange,
     "model_configs": partial(schema.ModelConfig, "ModelConfigChange"),
@@ -58,13 +61,14 @@ CHANGES: dict[str, type[BaseModel]] = {
 }
 """By kind, what may be sent to create or change one."""
 
-ProviderChange = partial(schema.Provider, "ProviderChange", provider=(str | None, None))
+ProviderChange = partial(schema.Provider, "ProviderChange", provider=(schema.ProviderName | None, None))
 
 
 KeysBulk = create_model(
     "KeysBulk",
     __config__=ConfigDict(extra="forbid", defer_build=True),
-    __doc__="Many virtual keys, all of them made or none.",
+    __doc__="Many virtual keys and their users, all of them made or none.",
+    users=(tuple[UserChange, ...] | None, Field(None, max_length=1000)),
     virtual_keys=(tuple[VirtualKeyChange, ...], Field(min_length=1, max_length=1000)),
 )
 
@@ -82,10 +86,21 @@ class Expire(Model):
     expires_at: Instant | None = Field(None, description="Absent: now.")
 
 
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise ValueError("an amount to add is greater than 0")
+    return value
+
+
+Amount = Annotated[
+    Money, AfterValidator(_positive), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "examples": [50.0]})
+]
+
+
 class TopUp(Model):
     """An amount to add to a budget."""
 
-    amount: Annotated[Money, Field(gt=0, description="Dollars to add to max_limit.")]
+    amount: Amount = Field(description="Dollars to add to max_limit.")
     reset_duration: Duration | None = Field(None, description="Which budget, where there are several.")
 
 
@@ -110,16 +125,16 @@ class Page(Query):
 class TeamPage(Page):
     """Which part of a list of what may belong to a customer."""
 
-    customer_id: str | None = Field(None, description="Only those of this customer, by id, slug or name.")
+    customer_id: str | None = Field(None, min_length=1, description="Only those of this customer, by id, slug or name.")
 
 
 class MemberPage(TeamPage):
     """Which part of a list of what may belong to a team."""
 
-    team_id: str | None = Field(None, description="Only those of this team, by id, slug or name.")
+    team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
-class Detach(Query):
+class Detach(Change):
     """How to delete what others name."""
 
     detach: bool = Field(False, description="Let those that name it name nothing instead of refusing.")

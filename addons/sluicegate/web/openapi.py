@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from sluicegate import __version__
-from sluicegate.web.api import ANYBODY, Endpoint
+from sluicegate.web.api import ANYBODY, MOST_NAME, Endpoint
 from sluicegate.web.states import Error
 from sluicegate.web.who import COOKIE
 
@@ -60,7 +60,7 @@ def document(rows: Iterable[Endpoint]) -> dict[str, Any]:
 def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
     writes = row.method != "GET"
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 200}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MOST_NAME}}
         for name in re.findall(r"\{(\w+)(?::path)?\}", row.path)
     ]
     for name, schema in row.query.model_json_schema().get("properties", {}).items():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +72,45 @@ async def _post(ask: Ask) -> Reply:
         known = ask.house.policy.providers
         words = f"provider: '{name}' is no provider; known are {', '.join(known)}{hint(name, known)}"
         raise Refusal(400, "invalid_request", words, "provider")
-    return await _save(ask, name, ask.body)
+    return await _saved(ask, name)
 
 
 async def _put(ask: Ask) -> Reply:
     name = _known(ask.house, ask.path["provider"])
     if ask.body.get("provider") not in (None, name):
         raise Refusal(400, "invalid_request", f"provider: the path says {name}", "provider")
-    return await _save(ask, name, ask.body)
+    return await _saved(ask, name)
 
 
-async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Reply:
+async def _saved(ask: Ask, name: str) -> Reply:
+    policy = await _save(ask, name, ask.body)
+    return Reply(_shown(ask.house, policy, name), revision=policy.revision)
+
+
+async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Policy:
     house = ask.house
-    with keeping(house.state_dir, name, fields) as kept:
-        _, policy = await ask.change(lambda draft: put(draft, PROVIDERS, name, kept(draft)))
-    await ask.read(lambda: forget_unused(house.state_dir, policy))
-    return Reply(_shown(house, policy, name), revision=policy.revision)
+    made: list[Path] = []
+    before = _kept_by(house, house.policy)
+    try:
+        _, policy = await ask.change(lambda draft: put(draft, PROVIDERS, name, _kept(house, draft, name, fields, made)))
+    except BaseException:
+        await ask.read(lambda: _forget(made))
+        raise
+    # What nobody names is kept no longer: values that were replaced, or all that a dry run has made.
+    await ask.read(lambda: _forget({*before, *made} - _kept_by(house, house.policy)))
+    return policy
 
 
 async def _delete(ask: Ask) -> Reply:
     name = _known(ask.house, ask.path["provider"])
 
     def work(draft: Draft) -> None:
-        draft.delete(draft.get(PROVIDERS, name))
+        entry = draft.find(PROVIDERS, name)
+        if entry is None:
+            raise NotFound(f"Provider not found: nothing is configured for '{name}'")
+        draft.delete(entry)
 
-    _, policy = await ask.change(work)
-    await ask.read(lambda: forget_unused(ask.house.state_dir, policy))
+    policy = await _removed(ask, work)
     return Reply({"message": "Provider deleted successfully"}, revision=policy.revision)
 
 
@@ -133,16 +145,15 @@ async def _put_key(ask: Ask) -> Reply:
 async def _save_key(ask: Ask, name: str) -> Reply:
     provider = _known(ask.house, ask.path["provider"])
     try:
-        await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
+        policy = await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
     except EditError as e:
         field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
         raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.more) from e
-    policy = ask.house.policy
     return Reply(_key_of(ask.house, policy, provider, name), revision=policy.revision)
 
 
 async def _delete_key(ask: Ask) -> Reply:
-    house, provider, name = ask.house, _known(ask.house, ask.path["provider"]), ask.path["name"]
+    provider, name = _known(ask.house, ask.path["provider"]), ask.path["name"]
 
     def work(draft: Draft) -> None:
         entry = draft.find(PROVIDERS, provider)
@@ -154,52 +165,61 @@ async def _delete_key(ask: Ask) -> Reply:
         if left:
             draft.put(PROVIDERS, provider, {"keys": left})
 
-    _, policy = await ask.change(work)
-    await ask.read(lambda: forget_unused(house.state_dir, policy))
+    policy = await _removed(ask, work)
     return Reply({"message": "Key deleted successfully"}, revision=policy.revision)
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def keeping(state_dir: Path, provider: str, fields: dict[str, Any]) -> Iterator[Any]:
-    """A function giving the fields with every literal value replaced by the file it is kept in; undone on failure."""
-    made: list[Path] = []
-
-    def kept(draft: Draft) -> dict[str, Any]:
-        entry = draft.find(PROVIDERS, provider)
-        present = {k.get("name"): k.get("value") for k in ((entry.after or {}).get("keys") or ())} if entry else {}
-        keys = fields.get("keys")
-        if keys is None:
-            return fields
-        return fields | {"keys": [_kept(state_dir, provider, key, present, made) for key in keys]}
-
-    try:
-        yield kept
-    except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
-        raise
+async def _removed(ask: Ask, work: Callable[[Draft], None]) -> Policy:
+    """Let ``work`` take keys away; their values go with them."""
+    house = ask.house
+    before = _kept_by(house, house.policy)
+    _, policy = await ask.change(work)
+    await ask.read(lambda: _forget(before - _kept_by(house, house.policy)))
+    return policy
 
 
-def _kept(state_dir: Path, provider: str, key: dict[str, Any], present: dict[Any, Any], made: list[Path]) -> dict[str, Any]:
+def _folder(house: Services) -> Path:
+    return house.state_dir.resolve() / "provider-keys"
+
+
+def _kept_by(house: Services, policy: Policy) -> set[Path]:
+    """The files of ours that a policy names."""
+    named = (Path(k.source.removeprefix("file:")) for p in policy.providers.values() for k in p.keys)
+    return {path for path in named if path.parent == _folder(house)}
+
+
+def _forget(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _kept(house: Services, draft: Draft, provider: str, fields: dict[str, Any], made: list[Path]) -> dict[str, Any]:
+    """The fields with every literal value replaced by the file it is kept in from now on."""
+    keys = fields.get("keys")
+    if keys is None:
+        return fields
+    entry = draft.find(PROVIDERS, provider)
+    present = {k.get("name"): k.get("value") for k in ((entry.after or {}).get("keys") or ())} if entry else {}
+    return fields | {"keys": [_sourced(_folder(house), provider, key, present.get(key.get("name")), made) for key in keys]}
+
+
+def _sourced(folder: Path, provider: str, key: dict[str, Any], present: str | None, made: list[Path]) -> dict[str, Any]:
     value, name = key.get("value"), str(key.get("name"))
-    if value is None or value.startswith("env."):
+    if value is None or value.startswith("env.") or value == present:
         return key
     if value == REDACTED:
         raise EditError("keys.value: this stands for a value that is not shown; leave it out to keep it", "keys.value")
     if value.startswith("file:"):
-        if value == present.get(name):
-            return key
         # Whoever may send us to read a file, and to a provider of his, could read any file of this machine.
         raise EditError("keys.value: send the key itself, or env.NAME; file: is for the policy file", "keys.value")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise EditError("keys.value: a provider's key has no spaces and no other than plain characters", "keys.value")
-    folder = state_dir.resolve() / "provider-keys"
-    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{provider}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:60]}-{secrets.token_hex(4)}"
     try:
+        folder.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         made.append(path)
         with os.fdopen(fd, "w") as file:
@@ -207,15 +227,5 @@ def _kept(state_dir: Path, provider: str, key: dict[str, Any], present: dict[Any
             file.flush()
             os.fsync(file.fileno())
     except OSError as e:
-        raise Conflict(f"the key cannot be kept: {path.parent}: {e.strerror}") from e
+        raise Conflict(f"the key cannot be kept: {folder}: {e.strerror}") from e
     return key | {"value": f"file:{path}"}
-
-
-def forget_unused(state_dir: Path, policy: Policy) -> None:
-    """Delete kept values that the policy names no more."""
-    folder = state_dir.resolve() / "provider-keys"
-    named = {k.source.removeprefix("file:") for p in policy.providers.values() for k in p.keys}
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if str(path) not in named:
-                path.unlink()

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from sluicegate import views
+from sluicegate.edit import NotFound
 from sluicegate.entities import KINDS
 from sluicegate.schema import Id
 from sluicegate.web.api import Ask, Endpoint, Query, Reply, shows
@@ -96,7 +97,9 @@ def endpoints() -> list[Endpoint]:
 
 async def _quota(ask: Ask) -> Reply:
     house, policy = ask.house, ask.house.policy
-    key = policy.virtual_keys[ask.caller.virtual_key_id or ""]
+    key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
+    if key is None:
+        raise NotFound("Virtual key not found: it has just been deleted")
     now = house.clock()
 
     def work() -> dict[str, Any]:

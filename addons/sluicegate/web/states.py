@@ -24,6 +24,7 @@ class BudgetState(State):
     enforcement: Literal["soft", "hard"]
     calendar_aligned: bool
     timezone: str
+    thresholds: list[int] | None = Field(description="Percents at which an alert is sent; null: those of the policy.")
     current_usage: float = Field(description="Charged in the present window.")
     reserved: float = Field(description="Held by calls in flight.")
     remaining: float

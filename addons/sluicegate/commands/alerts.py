@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import typer
 
 from sluicegate import paths
-from sluicegate.options import JsonOption, PolicyOption, StateOption, fail
+from sluicegate.commands import options as o
+from sluicegate.commands.say import fail
 
 app = typer.Typer(help="Alerts about budgets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,9 +21,9 @@ app = typer.Typer(help="Alerts about budgets.", no_args_is_help=True, rich_marku
 @app.command("test")
 def alerts_test(
     webhook: Annotated[str | None, typer.Option("--webhook", help="Only this one.")] = None,
-    policy: PolicyOption = None,
+    policy: o.Policy = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent.")] = False,
-    as_json: JsonOption = False,
+    as_json: o.Json = False,
 ) -> None:
     """Send a test message to the policy's webhooks; exit status 1 if one does not take it.
 
@@ -70,8 +71,8 @@ def alerts_test(
 @app.command("list")
 def alerts_list(
     limit: Annotated[int, typer.Option("--limit", help="How many.", min=1, max=1000)] = 20,
-    state_dir: StateOption = None,
-    as_json: JsonOption = False,
+    state_dir: o.State = None,
+    as_json: o.Json = False,
 ) -> None:
     """The newest alerts and whether they were taken, also while a gateway runs.
 

@@ -1,0 +1,71 @@
+"""What commands print: tables for people, JSON for programs, mistakes on stderr with the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import typer
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say on stderr what is wrong, a line each, and exit."""
+    for line in message.splitlines():
+        print(line, file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def as_json(value: Any) -> None:
+    """Print a value for programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Print rows; ``columns`` maps a row's key to the column's title. Colours only where somebody looks."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for title in columns.values():
+        shown.add_column(title, overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(Text, row.get(name)) for name in columns))
+    Console(width=None if sys.stdout.isatty() else 250).print(shown)
+
+
+def _cell(text: Any, value: Any) -> Any:
+    """A cell. Names come from people and are never read as markup."""
+    words = "" if value is None else str(value)
+    style = {"inactive": "red", "expired": "red", "active": "green"}.get(words, "")
+    if words.endswith("%"):
+        share = int(words.rpartition(" ")[2][:-1])
+        style = "red" if share >= 100 else "yellow" if share >= 80 else ""
+    return text(words, style=style)
+
+
+def budget_cell(budget: Mapping[str, Any] | None) -> str:
+    """A budget in a few words: ``12.40/50.00 per 1M 25%``."""
+    if budget is None:
+        return ""
+    used, limit = budget["current_usage"] + budget["reserved"], budget["max_limit"]
+    share = min(999, int(used * 100 / limit)) if limit else 100
+    period = "prepaid" if budget["reset_duration"] == "never" else f"per {budget['reset_duration']}"
+    return f"${used:,.2f}/{limit:,.2f} {period} {share}%"
+
+
+def rate_cell(rate: Mapping[str, Any] | None) -> str:
+    """Rate limits in a few words: ``3/100 calls per 1h``."""
+    if rate is None:
+        return ""
+    parts = [
+        f"{rate[f'{what}_current_usage'] + rate[f'{what}_reserved']:,}/{rate[f'{what}_max_limit']:,} {word}"
+        f" per {rate[f'{what}_reset_duration']}"
+        for what, word in (("request", "calls"), ("token", "tokens"))
+        if rate[f"{what}_max_limit"] is not None
+    ]
+    if rate["max_concurrent"] is not None:
+        parts.append(f"{rate['concurrent_current_usage']}/{rate['max_concurrent']} at once")
+    return ", ".join(parts)

@@ -1,0 +1,42 @@
+"""The API's own description: schemathesis holds a real gateway to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.wire
+
+ROUND = 8
+"""Seconds of made-up requests."""
+
+
+def test_schemathesis_finds_nothing(api, tmp_path):
+    """Every check but two, and with an If-Match that always fits.
+
+    Whether a partial change is complete depends on what is there, and references on what exists, so a request that is
+    valid by its shape may rightly be refused (positive_data_acceptance). A write that is no JSON is turned away with 415
+    before anybody asks whether its path takes writes (unsupported_method).
+    """
+    gw = api.gw
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{gw.url}/api/openapi.json", "--no-color", "--seed", "4"]
+    command += ["--max-time", str(ROUND), "--exclude-checks", "positive_data_acceptance,unsupported_method"]
+    command += ["--header", f"Authorization: Bearer {gw.token}", "--header", "If-Match: *"]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert not [line for line in gw.output if "Traceback" in line or " failed" in line]
+    assert api.ok("GET", "/api/config")["policy"]["error"] is None
+    assert "# Our policy. This line stays.\n" in gw.policy.read_text()
+
+
+def test_the_document_names_roles_and_models(api):
+    document = api.ok("GET", "/api/openapi.json")
+    change = document["paths"]["/api/governance/teams/{id}"]["put"]
+    assert change["x-roles"] == ["admin"]
+    assert change["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/TeamChange"}
+    assert "If-Match" in {p["name"] for p in change["parameters"]}
+    names = [o["operationId"] for path in document["paths"].values() for o in path.values()]
+    assert len(set(names)) == len(names)

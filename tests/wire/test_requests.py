@@ -1,0 +1,179 @@
+"""Requests that two readers might read in two ways are refused; what is forwarded is written in one."""
+
+from __future__ import annotations
+
+import ssl
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from fake_provider import FakeProvider
+from harness import VK, Gateway, ask, eventually, policy_text, receive
+
+pytestmark = pytest.mark.wire
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """One gateway and provider for all of these."""
+    with FakeProvider() as fake:
+        gw = Gateway(tmp_path_factory.mktemp("requests"), policy_text(fake.url)).start()
+        gw.fake = fake
+        yield gw
+        gw.stop()
+
+
+def request(*fields, line=b"POST /v1/messages HTTP/1.1", host=b"Host: localhost\r\n", body=None, length=None):
+    """A model call, byte by byte."""
+    body = ask() if body is None else body
+    head = [line, b"x-api-key: " + VK.encode(), b"connection: close", *fields]
+    framing = b"content-length: %d\r\n" % len(body) if length is None else length
+    return b"\r\n".join(head) + b"\r\n" + host + framing + b"\r\n" + body
+
+
+def inside(gw, data):
+    """A request through CONNECT, in clear."""
+    with gw.raw() as conn:
+        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        receive(conn, b"\r\n\r\n")
+        conn.sendall(data)
+        return receive(conn)
+
+
+@pytest.mark.parametrize(
+    ("odd", "path"),
+    [
+        ({"line": b"POST /v1/\xff/messages HTTP/1.1"}, r"/v1/\udcff/messages"),
+        ({"line": b"POST /v1/\xc3\xa9/messages HTTP/1.1"}, r"/v1/\xe9/messages"),
+        ({"line": b"POST /v1/messages\x01 HTTP/1.1"}, r"/v1/messages\x01"),
+        ({"line": b"POST /v1/messages HTTP/1.2"}, "/v1/messages"),
+        ({"line": b"POST /v1/messages HTTP/2.0"}, "/v1/messages"),
+        ({"fields": [b"x-a: 1\x00"]}, "/v1/messages"),
+        ({"fields": [b"x-a: 1\rx-b: 2"]}, "/v1/messages"),
+        ({"fields": [b"x-a: 1\r\n x-b: 2"]}, "/v1/messages"),
+        ({"length": b"transfer-encoding: gzip, chunked\r\n", "body": b"0\r\n\r\n"}, "/v1/messages"),
+    ],
+)
+def test_what_reads_in_two_ways_is_refused_and_recorded(edge, odd, path):
+    before = len(edge.rows()), edge.fake.connections
+    answer = edge.send_raw(request(*odd.pop("fields", ()), **odd))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-sluicegate-reason: invalid_request" in answer
+    row = edge.calls(before[0] + 1)[-1]
+    assert (row["virtual_key_id"], row["status"], row["path"]) == (VK, 400, path)
+    assert edge.journal()[-1]["id"] == row["id"]
+    assert edge.fake.connections == before[1]
+    # The record used to be one that no database takes, and nothing was written any more until the next start.
+    assert edge.post().status == 200
+    edge.calls(before[0] + 2)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"host": b""}, {"host": b"Host: a\r\nHost: b\r\n"}, {"line": b"POST http://api.anthropic.com/v1/messages HTTP/1.1"}]
+)
+def test_a_provider_is_sent_a_path_and_its_own_name_once(edge, odd):
+    for answer in (
+        inside(edge, request(**odd)),
+        edge.send_raw(request(**(odd | {"line": b"POST http://api.anthropic.com/v1/messages HTTP/1.1"}))),
+    ):
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        seen = edge.fake.seen[-1]
+        assert seen.lines[0] == b"POST /v1/messages HTTP/1.1"
+        assert [v for n, v in seen.headers if n.lower() == "host"] == [f"127.0.0.1:{edge.fake.port}"]
+
+
+def test_trailers_are_left_out_both_ways(edge):
+    body = ask()
+    chunks = b"%x\r\n%s\r\n0\r\nx-api-key: %s\r\n\r\n" % (len(body), body, VK.encode())
+
+    def script(peer, _):
+        peer.head(200, "content-type: application/json", "transfer-encoding: chunked")
+        peer.chunk(b"{}")
+        peer.send(b"0\r\nx-trailer: 1\r\n\r\n")
+
+    edge.fake.script, stock = script, edge.fake.script
+    answer = edge.send_raw(request(length=b"transfer-encoding: chunked\r\n", body=chunks))
+    edge.fake.script = stock
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"2\r\n{}\r\n0\r\n\r\n")
+    assert edge.fake.seen[-1].body == body
+    assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x]
+
+
+def test_a_tunnel_that_names_a_provider_inside_is_refused_in_words(edge):
+    """Named in the Host only, with a target of its own: neither a tunnel any more nor a call."""
+    with edge.raw() as conn:
+        conn.sendall(b"CONNECT example.invalid:80 HTTP/1.1\r\nHost: x\r\n\r\n")
+        receive(conn, b"\r\n\r\n")
+        conn.sendall(request(line=b"POST http://127.0.0.1:1/v1/messages HTTP/1.1", host=b"Host: api.anthropic.com\r\n"))
+        answer = receive(conn)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-sluicegate-reason: blocked_by_policy" in answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST /v1/messages HTTP/1.1\r\nx-api-key: sk-sg-half-a-request",
+        b"POST /v1/messages HTTP/1.1\r\nx-api-key sk-sg-half-a-request\r\n\r\n",
+        b"POST x sk-sg-half-a-request HTTP/1.1\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\ntransfer-encoding: chunked\r\n\r\nsk-sg-half-a-request\r\n",
+    ],
+)
+def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
+    before = len(edge.output)
+    with edge.raw() as conn:
+        conn.sendall(data)
+        port = conn.getsockname()[1]
+        conn.settimeout(0.2)
+        receive(conn)
+    eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))
+    assert not [x for x in edge.output if "sk-sg-half-a-request" in x]
+    assert [x for x in edge.output[before:] if "bytes, not shown>" in x]
+
+
+def http2(gw, body, **pseudo):
+    """The status of a request over HTTP/2, which says nothing of its length."""
+    pseudo = {"method": b"POST", "scheme": b"https", "authority": b"api.anthropic.com", "path": b"/v1/messages"} | pseudo
+    trust = ssl.create_default_context(cafile=str(gw.ca))
+    trust.set_alpn_protocols(["h2"])
+    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
+    client = h2.connection.H2Connection(config)
+    client.initiate_connection()
+    fields = [(b":" + n.encode(), v) for n, v in pseudo.items()]
+    client.send_headers(1, [*fields, (b"x-api-key", VK.encode())])
+    client.send_data(1, body, end_stream=True)
+    with gw.raw() as conn:
+        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        receive(conn, b"\r\n\r\n")
+        with trust.wrap_socket(conn, server_hostname="api.anthropic.com") as tls:
+            tls.sendall(client.data_to_send())
+            while data := tls.recv(65536):
+                for event in client.receive_data(data):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        return int(dict(event.headers)[b":status"])
+                    if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
+                        return None
+
+
+def test_a_body_of_http2_does_not_reach_the_provider_as_the_next_request(edge):
+    """It says nothing of its length, and used to be sent to an HTTP/1.1 provider without any: a second, unjudged call."""
+    smuggled = b"POST /v1/messages HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
+    before = len(edge.fake.seen)
+    assert http2(edge, smuggled, path=b"/v1/other") == 200
+    assert http2(edge, ask()) == 200
+    assert [(s.target, s.body) for s in edge.fake.seen[before:]] == [("/v1/other", smuggled), ("/v1/messages", ask())]
+
+
+def test_a_provider_is_told_its_name_where_http2_names_none(edge):
+    assert http2(edge, ask(), authority=b"") == 200
+    assert edge.fake.seen[-1].header("host") == f"127.0.0.1:{edge.fake.port}"
+
+
+@pytest.mark.parametrize("method", [b"P OST", b"", b"\xff", b"GET /v1/models HTTP/1.1 x"])
+def test_no_method_writes_the_request_line(edge, method):
+    before = edge.fake.connections
+    assert http2(edge, ask(), method=method) == 400
+    assert edge.fake.connections == before

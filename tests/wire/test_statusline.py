@@ -1,0 +1,131 @@
+"""What a developer sees coming: the status line, by itself and under the real interactive client."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import ROOT, VK, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
+CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
+MONTH = {"max_limit": 50, "reset_duration": "1M"}
+
+
+def statusline(*options: str, **env: str) -> str:
+    done = subprocess.run(
+        [SLUICEGATE, "statusline", "--no-colour", *options],
+        env={"PATH": "/usr/bin:/bin", **env},
+        input="{}",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
+    rate = {"request_max_limit": 3, "request_reset_duration": "1h"}
+    gw = gateway(policy_text(virtual_keys=[{"id": VK, "budget": MONTH, "rate_limit": rate}, {"id": "vk-off", "is_active": False}]))
+    assert statusline(HTTPS_PROXY=f"http://{VK}:@127.0.0.1:{gw.port}").startswith("░░░░░░░░ $50.00 of $50.00 left, resets ")
+    gw.post()
+    gw.post()
+    gw.calls(2)
+    shown = statusline(ANTHROPIC_BASE_URL=gw.url, ANTHROPIC_API_KEY=VK)
+    assert shown.startswith("█████░░░ $50.00 of $50.00 left, resets ")
+    assert "· 1 of 3 calls left, resets " in shown
+    for unusable in ("vk-off", "vk-nobody"):
+        shown = statusline("--gateway", gw.url, "--key", unusable)
+        assert shown == "sluicegate: the virtual key is unknown, inactive or expired\n"
+    assert json.loads(statusline("--json", "--gateway", gw.url, "--key", VK))["virtual_key_id"] == VK
+    assert statusline() == "sluicegate: no gateway and virtual key in the environment\n"
+    assert statusline("--gateway", "http://127.0.0.1:9", "--key", VK) == "sluicegate: the gateway does not answer\n"
+    assert statusline("--gateway", "nonsense", "--key", VK) == "sluicegate: the gateway does not answer\n"
+
+
+@pytest.fixture
+def terminal() -> Iterator[list[str]]:
+    """A tmux of our own; the command to talk to it."""
+    tmux = ["tmux", "-L", f"sluicegate-{uuid.uuid4().hex[:8]}"]
+    yield tmux
+    subprocess.run([*tmux, "kill-server"], capture_output=True)
+
+
+@pytest.mark.client
+def test_the_real_client_shows_it_and_it_moves(gateway, terminal, tmp_path):
+    gw = gateway(policy_text(virtual_keys=[{"id": VK, "budget": {"max_limit": 1, "reset_duration": "1d"}}]))
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    home.mkdir()
+    known = {"hasCompletedOnboarding": True, "theme": "dark", "customApiKeyResponses": {"approved": [VK[-20:]], "rejected": []}}
+    known["projects"] = {str(work): {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}}
+    (home / ".claude.json").write_text(json.dumps(known))
+    link = tmp_path / "claude"
+    link.symlink_to(CLIENT)
+    env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC"}
+    assignments = [f"{k}={v}" for k, v in env.items()]
+    command = ["env", "-i", *assignments, SLUICEGATE, "run", "--gateway", gw.url, "--key", VK, "--", str(link)]
+    subprocess.run([*terminal, "new-session", "-d", "-x", "160", "-y", "40", "-c", str(work), shlex.join(command)], check=True)
+
+    def screen() -> str:
+        shown = subprocess.run([*terminal, "capture-pane", "-p"], capture_output=True, text=True).stdout
+        (tmp_path / "screen.txt").write_text(shown)
+        return shown
+
+    def shows(words: str) -> None:
+        try:
+            eventually(lambda: words in screen(), 40)
+        except AssertionError:
+            raise AssertionError(f"{words!r} is not on the screen:\n{screen()}") from None
+
+    shows("$1.00 of $1.00 left, resets ")
+    subprocess.run([*terminal, "send-keys", "say hi", "Enter"], check=True)
+    shows("Hello from the simulated provider.")
+    left = 1 - gw.used()
+    shows(f"${left:.2f} of $1.00 left, resets ")
+    assert 0 < left < 0.98
+    while gw.post(ask("x" * 40_000)).status == 200:
+        pass
+    subprocess.run([*terminal, "send-keys", "again", "Enter"], check=True)
+    shows("API Error: 402 Budget exceeded")
+    shows("$0.00 of $1.00 left, resets ")
+
+
+def test_env_prints_the_settings_that_show_it(gateway, tmp_path):
+    gw = gateway()
+    options = ["env", "--gateway", gw.url, "--key", VK, "--ca", str(tmp_path / "ca.pem"), "--format", "claude-settings"]
+    done = subprocess.run([SLUICEGATE, *options], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    settings = json.loads(done.stdout)
+    shown = subprocess.run(
+        ["sh", "-c", settings["statusLine"]["command"]],
+        env={"PATH": "/usr/bin:/bin"} | settings["env"],
+        capture_output=True,
+        text=True,
+    )
+    assert "$50.00 of $50.00 left, resets " in shown.stdout
+
+
+def test_settings_of_ones_own_are_left_alone(tmp_path):
+    from sluicegate.commands.statusline import shown_by
+
+    home = {"HOME": str(tmp_path)}
+    given = shown_by(["claude", "-p", "hi"], home)
+    assert (given[0], given[1], given[3:]) == ("claude", "--settings", ["-p", "hi"])
+    assert json.loads(given[2])["statusLine"]["command"].endswith("sluicegate statusline")
+    assert shown_by(["claude", "--settings", "x"], home) == ["claude", "--settings", "x"]
+    assert shown_by(["codex"], home) == ["codex"]
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude/settings.json").write_text('{"statusLine": {"type": "command", "command": "mine"}}')
+    assert shown_by(["claude"], home) == ["claude"]
+    (tmp_path / ".claude/settings.json").write_text("not json")
+    assert shown_by(["claude"], home) != ["claude"]
