@@ -1,6 +1,6 @@
 // The shell: who is signed in, where we are, and the page for it.
 import { html, render, useState, useEffect, useRef } from "./lib/ui.js";
-import { api, forget, useGet } from "./lib/api.js";
+import { api, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live.js";
 import { useRoute, link } from "./lib/route.js";
 import { Guard, Loading, Page, Problem } from "./lib/parts.js";
@@ -88,6 +88,8 @@ function Foot({ who, onSignOut }) {
 function App() {
   const [who, set] = useState(undefined);
   const [error, fail] = useState(null);
+  const last = useRef(null);
+  if (who) last.current = who.name;
   const look = () => api("GET", "/api/session").then((a) => { fail(null); set(a.data); }, (e) => (e.status === 401 ? set(null) : fail(e)));
   useEffect(() => {
     look();
@@ -98,12 +100,12 @@ function App() {
   const signOut = async () => {
     closeLive();
     await api("POST", "/api/session/logout").catch(() => {});
-    forget();
-    set(null);
+    // Begun anew, so that nothing one person has looked at or typed is left for the next.
+    location.reload();
   };
   if (error) return html`<div class="alone"><${Problem} error=${error} retry=${look} /></div>`;
   if (who === undefined) return html`<div class="alone"><${Loading} lines=${2} /></div>`;
-  if (who === null) return html`<${SignIn} onSignIn=${(w) => { forget(); set(w); }} />`;
+  if (who === null) return html`<${SignIn} onSignIn=${(w) => { if (last.current && last.current !== w.name) location.reload(); else set(w); }} />`;
   return html`<${Shell} who=${who} onSignOut=${signOut} />`;
 }
 

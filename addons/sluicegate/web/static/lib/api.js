@@ -48,7 +48,6 @@ export function url(path, query = {}) {
 }
 
 const last = new Map();
-export const forget = () => last.clear();
 
 /**
  * What a path answers: `{data, error, loading, reload}`. The last answer is shown at once while a new one is fetched, so

@@ -143,6 +143,6 @@ function Table({ rows, chosen, state, sort, set, mine }) {
       <td class="wide-only">${mine ? html`<span class="mono faint">${(c.session_id || "–").slice(0, 8)}</span>` : c.team_id || html`<span class="faint">–</span>`}</td>
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
-      <td class="num wide-only">${c.outcome ? short(total(c)) : "–"}</td><td class="num" title=${c.cost_usd ? exactMoney(c.cost_usd) : ""}>${c.cost_usd !== null ? money(c.cost_usd, 4) : "–"}</td>
+      <td class="num wide-only">${c.outcome ? short(total(c)) : "–"}</td><td class="num" title=${c.cost_usd ? exactMoney(c.cost_usd) : ""}>${c.cost_usd !== null && c.outcome !== "denied" ? money(c.cost_usd, 4) : "–"}</td>
       <td class="num">${c.outcome ? duration(c.latency_ms) : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</td></tr>`)}</tbody></table></div>`;
 }
