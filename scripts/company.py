@@ -50,7 +50,7 @@ virtual_keys:
   - {id: vk-bob, team_id: team-platform, user_id: bob, budget: {max_limit: 40.00, reset_duration: 1M}}
   - {id: vk-carol, team_id: team-platform, user_id: carol, budget: {max_limit: 40.00, reset_duration: 1M}}
   - {id: vk-dan, team_id: team-product, user_id: dan, project_id: checkout}
-  - {id: vk-erin, team_id: team-product, user_id: erin, project_id: checkout, budget: {max_limit: 31.00, reset_duration: 1M}}
+  - {id: vk-erin, team_id: team-product, user_id: erin, project_id: checkout, budget: {max_limit: 33.00, reset_duration: 1M}}
   - {id: vk-frank, team_id: team-product, user_id: frank, rate_limit: {max_concurrent: 4, token_max_limit: 40000000, token_reset_duration: 1h}}
   - {id: vk-grace, team_id: team-data, user_id: grace, project_id: churn-model}
   - id: vk-heidi

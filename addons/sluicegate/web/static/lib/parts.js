@@ -35,7 +35,7 @@ export function Problem({ error, retry }) {
   const more = (error.problems || []).filter((p) => !error.message.includes(p.message));
   return html`<div class="problem" role="alert">
     <p>${error.message}${error.status === 403 ? " (your role may look, not change)" : ""}</p>
-    ${more.length > 0 && html`<ul>${more.map((p) => html`<li><code>${p.field}</code> ${p.message}</li>`)}</ul>`}
+    ${more.length > 0 && html`<ul>${more.map((p) => html`<li><code>${p.field ?? `${p.file}:${p.line} ${p.path}`}</code> ${p.message}</li>`)}</ul>`}
     ${retry && html`<button class="quiet" onClick=${retry}>Try again</button>`}
   </div>`;
 }

@@ -98,6 +98,7 @@ function Edit({ who }) {
     ${now.error && !edited && html`<div class="notice warn">The file on disk cannot be used; the policy before it stays in force.</div>`}
     ${stale && html`<div class="notice warn">The policy has been changed meanwhile. Saving will be refused: <button class="quiet small" onClick=${discard}>take what is there now</button></div>`}
     ${readOnly && html`<p class="note">${who.role === "admin" ? "The gateway may not write this file: edit it where it lies." : "Your role may look, not change."}</p>`}
+    ${file.text.includes("<secret ") && html`<p class="note">Secrets stand as <code>${"<secret …>"}</code> here; each is put back when you save.</p>`}
     <${Editor} key=${file.name} text=${file.text} onInput=${write} problems=${here} jump=${paper} readOnly=${readOnly} label=${`Policy ${file.name}`} />
     <div class="editor-foot">
       <div class="verdict" role="status">${verdict === null ? html`<span class="faint">Revision <a class="mono" href=${link(["policy", "history", now.revision])}>${now.revision}</a>, since <${Time} at=${now.loaded_at} /></span>`
@@ -204,16 +205,16 @@ function History() {
   const first = useGet("/api/policy/revisions?limit=50", { every: 10_000 });
   const [more, setMore] = useState([]), [over, setOver] = useState(false);
   const older = useDo(async () => {
-    const all = [...first.data.revisions, ...more], page = await get(url("/api/policy/revisions", { limit: 50, before: all.at(-1).id ?? all.at(-1).at }));
+    const page = await get(url("/api/policy/revisions", { limit: 50, before: [...first.data.revisions, ...more].at(-1).id }));
     setMore([...more, ...page.revisions]);
-    setOver(page.revisions.length < 50);
+    setOver(page.next_before === null);
   });
   return html`<${Fetched} of=${first}>${({ revisions }) => {
     const all = [...revisions, ...more];
     if (!all.length) return html`<${Empty} title="No history yet"><p>Every policy that was in force is kept here from now on, without its secrets.</p></${Empty}>`;
     return html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Since</th><th scope="col">Revision</th><th scope="col">Who</th><th scope="col">What</th></tr></thead>
       <tbody>${all.map((r, i) => html`<tr key=${r.revision + i}><td class="nowrap"><${Time} at=${r.at} /></td><td class="mono"><a href=${link(["policy", "history", r.revision])}>${r.revision}</a>${i === 0 ? html` <span class="tag good">in force</span>` : ""}</td><td>${r.who || html`<span class="faint">the file</span>`}</td><td>${r.summary || r.action}</td></tr>`)}</tbody></table></div>
-      ${revisions.length === 50 && !over && html`<div class="more"><button disabled=${older.busy} onClick=${() => older.run()}>Older</button></div>`}<${Problem} error=${older.error} />`;
+      ${first.data.next_before !== null && !over && html`<div class="more"><button disabled=${older.busy} onClick=${() => older.run()}>Older</button></div>`}<${Problem} error=${older.error} />`;
   }}</${Fetched}>`;
 }
 
