@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from browser.conftest import EVIL, until
+from browsing import EVIL, until
 from harness import ask
 
 pytestmark = pytest.mark.browser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from browser.conftest import until
+from browsing import until
 
 pytestmark = pytest.mark.browser
 

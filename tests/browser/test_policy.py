@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from browser.conftest import until
+
+from browsing import until
 
 pytestmark = pytest.mark.browser
 
