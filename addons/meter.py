@@ -34,7 +34,7 @@ class Tap:
         self.reader = PROVIDERS[call.provider].usage_reader()
         self.metered = call.kind == "messages" and response.status_code < 400
         self.decoder = Decoder(response.headers.get("content-encoding", ""))
-        self.sse = SseParser() if "event-stream" in response.headers.get("content-type", "") else None
+        self.sse = SseParser() if "event-stream" in response.headers.get("content-type", "").lower() else None
         self.body = bytearray()
         self.broken = not self.decoder.readable
 
