@@ -125,12 +125,17 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
 def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[str]:
     """No secret in any file or line, no exception in the log."""
     found = []
-    lines = list(output)
     for secret in secrets:
         for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
             if secret.encode() in file.read_bytes():
                 found.append(f"{file.name} holds the secret {secret[:6]}...")
-        if any(secret in line for line in lines):
-            found.append(f"the output shows the secret {secret[:6]}...")
-    found += [f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line]
-    return found
+    return found + printed(secrets, output)
+
+
+def printed(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
+    """What lines of output should not say: a secret, or that something broke."""
+    lines = list(output)
+    found = [f"the output shows the secret {s[:6]}..." for s in secrets if any(s in line for line in lines)]
+    return found + [
+        f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line
+    ]
