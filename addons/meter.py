@@ -40,7 +40,7 @@ class Tap:
         self.metered = call.kind == "messages" and response.status_code < 400
         encoding, kind = said(response, b"content-encoding"), said(response, b"content-type")
         self.decoder = Decoder(encoding.decode("latin-1"))
-        self.sse = SseParser() if b"event-stream" in kind else None
+        self.sse = SseParser() if b"event-stream" in kind.lower() else None
         self.body = bytearray()
         self.broken = not self.decoder.readable
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 
+MOST_COST = 1_000_000 * NANO
+"""What a call can cost at most, whatever an answer claims: thousands of them still fit a column."""
+
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sluicegate import schema
-from sluicegate.call import Principal, Unit, Usage
+from sluicegate.call import MOST_COST, Principal, Unit, Usage
 from sluicegate.models import canonical, matches
 from sluicegate.windows import Period, iso
 
@@ -123,7 +123,7 @@ class FallbackPrice:
 
     def cost(self, usage: Usage) -> int:
         """Nano-dollars for a usage."""
-        return usage.prompt_tokens * self.input + usage.output_tokens * self.output
+        return min(usage.prompt_tokens * self.input + usage.output_tokens * self.output, MOST_COST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,8 +180,16 @@ class Services:
 
     def flush_soon(self, delay: float = 0.02) -> None:
         """Write what is pending within ``delay`` seconds, with whatever else has gathered by then."""
-        if self._timer is None and not self._closed.is_set():
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+        if self._closed.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + delay
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            # Something that could wait must not make a call's record wait with it.
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
