@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, providers, quota, record, session
+from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, prices, providers, quota, record, session
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import error, needs
@@ -34,6 +34,7 @@ PREFIXES = (
     "/api/audit",
     "/api/openapi.json",
     "/api/session",
+    "/api/prices",
     "/api/events",
     "/api/health",
     "/static",
@@ -93,6 +94,7 @@ def build(house: Services, ca: Path) -> Starlette:
             *record.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
+            *prices.endpoints(),
             *governance.endpoints(),
             *alerts.endpoints(),
         ],
