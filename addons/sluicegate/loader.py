@@ -18,7 +18,7 @@ from sluicegate.addresses import is_address
 from sluicegate.call import NANO, Unit
 from sluicegate.policy import FallbackPrice, Limit, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
 from sluicegate.providers import PROVIDERS
-from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.windows import Period, length, parse_iso, parse_period
 from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
 
 NOT_POLICY = ("prices.yaml", "prices.yml")
@@ -313,10 +313,12 @@ class _Builder:
             egress=parsed.egress,
             server=parsed.server,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
+            content_retention=length(parse_period(parsed.content_retention)),
             _secrets=secrets,
             _scopes=scopes,
             _model_limits=tuple(models),
             _hosts=hosts,
+            _content=contents_of(parsed),
         )
 
     def virtual_key(
@@ -439,6 +441,14 @@ class _Builder:
             return ProviderKey(raw.name, found, raw.weight, value)
         self.warnings.append(f"{provider}: key {raw.name} stands in clear in the policy; use env.NAME or file:PATH")
         return ProviderKey(raw.name, value, raw.weight, "literal")
+
+
+def contents_of(parsed: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
+    """Which scopes say that bodies are kept, and which that they are not."""
+    found: dict[tuple[str, str | None], bool] = {("", None): parsed.content == "full"}
+    for kind in ("customer", "team", "user", "project", "virtual_key"):
+        found |= {(kind, e.id): e.content == "full" for e in getattr(parsed, f"{kind}s") if e.content is not None}
+    return found
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

@@ -135,10 +135,14 @@ class Policy:
     egress: schema.Egress
     server: schema.Server
     required_headers: tuple[str, ...]
+    content_retention: int | None
+    """Milliseconds for which kept bodies stay; None for good."""
     _secrets: Mapping[bytes, str] = field(repr=False)
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _hosts: Mapping[str, str] = field(repr=False)
+    _content: Mapping[tuple[str, str | None], bool] = field(repr=False)
+    """By scope, what those say that say anything; the whole policy's word stands under ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_for(self, secret: str) -> VirtualKey | None:
@@ -188,6 +192,14 @@ class Policy:
             for pattern, only, limits in self._model_limits:
                 if only in (None, provider) and matches(pattern, model):
                     yield from limits
+
+    def keeps_content(self, principal: Principal | None) -> bool:
+        """Whether the bodies of this caller's calls are kept: the narrowest scope that says anything decides."""
+        for kind in ("virtual_key", "user", "project", "team", "customer") if principal else ():
+            said = self._content.get((kind, getattr(principal, f"{kind}_id")))
+            if said is not None:
+                return said
+        return self._content["", None]
 
     def all_limits(self) -> tuple[Limit, ...]:
         """Every limit of the policy, for tables and metrics."""

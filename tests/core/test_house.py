@@ -18,7 +18,7 @@ FLOORS = [
     {"providers", "schema", "estimate"},
     {"policy", "pricing", "records"},
     {"refusals", "ledger", "loader", "journal", "keyring"},
-    {"store", "usage", "metrics", "simulator", "watch", "logs"},
+    {"store", "usage", "metrics", "simulator", "watch", "logs", "content"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients"},
@@ -104,5 +104,6 @@ def test_the_chain_is_in_order():
         "RateLimit",
         "Budget",
         "Keys",
+        "Content",
         "Audit",
     ]

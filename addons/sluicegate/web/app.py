@@ -86,6 +86,7 @@ def build(house: Services, ca: Path) -> Starlette:
                 },
                 "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
                 "audit": {"mode": policy.audit, "error": house.audit_error},
+                "content": {"error": house.content.error, "dropped": house.content.dropped},
                 "recovered": house.recovered,
                 "providers": {p.name: provider_health(p) for p in policy.providers.values()},
             }
