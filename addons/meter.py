@@ -7,6 +7,7 @@ callback would cost the client that piece, so the tap never raises.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -52,7 +53,17 @@ class Tap:
             if not self.broken:
                 logger.exception("usage of %s cannot be read; it will be charged its estimate", self.call.id)
             self.broken = True
+        for listener in self.call.listeners:
+            self.tell(listener, chunk)
         return chunk
+
+    def tell(self, listener: Callable[[bytes], None], chunk: bytes) -> None:
+        """Let somebody else read a piece; one that fails is not asked again."""
+        try:
+            listener(chunk)
+        except Exception:
+            logger.exception("%r cannot read %s any more", listener, self.call.id)
+            self.call.listeners = [x for x in self.call.listeners if x is not listener]
 
     def read(self, chunk: bytes) -> None:
         """Take note of a piece."""
