@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 import company
+from browsing import CHROMIUM, EVIL, FLAGS, Watched
 from harness import Gateway
 
 BUSY = 17
