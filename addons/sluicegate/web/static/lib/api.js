@@ -42,7 +42,8 @@ export const get = async (path) => (await api("GET", path)).data;
 /** A path with its query; what is null, undefined or empty is left out. */
 export function url(path, query = {}) {
   const made = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) if (value !== null && value !== undefined && value !== "") made.set(name, value);
+  for (const [name, value] of Object.entries(query))
+    if (value !== null && value !== undefined && value !== "") made.set(name, value);
   const text = made.toString();
   return text ? `${path}?${text}` : path;
 }
@@ -60,7 +61,9 @@ export function useGet(path, { every = 0, keep = false } = {}) {
   const here = state.current;
   if (here.path !== path) Object.assign(here, { path, error: null, data: last.get(path) ?? (keep ? here.data : undefined) });
   const reload = useCallback(async () => {
-    const now = state.current, asked = ++now.asked, mine = now.path;
+    const now = state.current,
+      asked = ++now.asked,
+      mine = now.path;
     if (!mine) return;
     try {
       const data = await get(mine);

@@ -50,7 +50,11 @@ export const count = (n) => (n === null || n === undefined ? "–" : grouped(Str
 /** A large count in three digits: 12.3k, 4.56M. */
 export function short(n) {
   if (n === null || n === undefined) return "–";
-  for (const [size, unit] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, unit] of [
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (n >= size * 0.9995) {
       const value = n / size;
       return `${value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : Math.round(value)}${unit}`;
@@ -59,7 +63,12 @@ export function short(n) {
   return String(Math.round(n));
 }
 
-export const bytes = (n) => (n === null || n === undefined ? "–" : n < 1000 ? `${n} B` : `${short(n).replace("k", " k").replace("M", " M").replace("B", " G")}B`);
+export const bytes = (n) =>
+  n === null || n === undefined
+    ? "–"
+    : n < 1000
+      ? `${n} B`
+      : `${short(n).replace("k", " k").replace("M", " M").replace("B", " G")}B`;
 
 /** Milliseconds as people say them. */
 export function duration(ms) {
@@ -84,7 +93,8 @@ const sameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /** A moment in the viewer's zone: the time alone today, with the day otherwise. */
 export function moment(iso, seconds = true) {
-  const at = new Date(iso), now = new Date();
+  const at = new Date(iso),
+    now = new Date();
   if (sameDay(at, now)) return (seconds ? clock : hour).format(at);
   return `${(at.getFullYear() === now.getFullYear() ? day : dated).format(at)}, ${hour.format(at)}`;
 }
@@ -101,9 +111,16 @@ export const bucketLabel = (iso, seconds) => {
 
 /** How far away a moment is: "in 6 days", "3 min ago". */
 export function away(iso, now = Date.now()) {
-  const ms = new Date(iso) - now, size = Math.abs(ms);
-  const said = size < 60_000 ? `${Math.round(size / 1000)} s` : size < 3_600_000 ? `${Math.round(size / 60_000)} min`
-    : size < 86_400_000 * 1.5 ? `${Math.round(size / 3_600_000)} h` : `${Math.round(size / 86_400_000)} days`;
+  const ms = new Date(iso) - now,
+    size = Math.abs(ms);
+  const said =
+    size < 60_000
+      ? `${Math.round(size / 1000)} s`
+      : size < 3_600_000
+        ? `${Math.round(size / 60_000)} min`
+        : size < 86_400_000 * 1.5
+          ? `${Math.round(size / 3_600_000)} h`
+          : `${Math.round(size / 86_400_000)} days`;
   return ms >= 0 ? `in ${said}` : `${said} ago`;
 }
 
@@ -117,12 +134,22 @@ export function period(text) {
 }
 
 export const KIND_WORDS = {
-  customer: "Customer", team: "Team", project: "Project", user: "User", virtual_key: "Key", provider_config: "Provider of a key",
-  provider: "Provider", model: "Model",
+  customer: "Customer",
+  team: "Team",
+  project: "Project",
+  user: "User",
+  virtual_key: "Key",
+  provider_config: "Provider of a key",
+  provider: "Provider",
+  model: "Model",
 };
 
 export const REASON_WORDS = {
-  budget_exceeded: "budget exceeded", request_limited: "too many requests", token_limited: "too many tokens",
-  concurrency_limited: "too many at once", model_blocked: "model not allowed", provider_blocked: "provider not allowed",
+  budget_exceeded: "budget exceeded",
+  request_limited: "too many requests",
+  token_limited: "too many tokens",
+  concurrency_limited: "too many at once",
+  model_blocked: "model not allowed",
+  provider_blocked: "provider not allowed",
 };
 export const reasonWords = (reason) => REASON_WORDS[reason] || String(reason || "").replaceAll("_", " ");

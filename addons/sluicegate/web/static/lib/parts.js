@@ -24,7 +24,8 @@ export function Page({ title, lead, actions, back, children }) {
 export function Section({ title, note, actions, children, class: extra = "" }) {
   const id = useId();
   return html`<section class=${"section " + extra} aria-labelledby=${id}>
-    <div class="section-head"><h2 id=${id}>${title}</h2>${note && html`<span class="note">${note}</span>`}<span class="grow" />${actions}</div>
+    <div class="section-head">
+      <h2 id=${id}>${title}</h2>${note && html`<span class="note">${note}</span>`}<span class="grow" />${actions}</div>
     ${children}
   </section>`;
 }
@@ -35,7 +36,8 @@ export function Problem({ error, retry }) {
   const more = (error.problems || []).filter((p) => !error.message.includes(p.message));
   return html`<div class="problem" role="alert">
     <p>${error.message}${error.status === 403 ? " (your role may look, not change)" : ""}</p>
-    ${more.length > 0 && html`<ul>${more.map((p) => html`<li><code>${p.field ?? `${p.file}:${p.line} ${p.path}`}</code> ${p.message}</li>`)}</ul>`}
+    ${more.length > 0 && html`<ul>${more.map((p) => html`<li>
+      <code>${p.field ?? `${p.file}:${p.line} ${p.path}`}</code> ${p.message}</li>`)}</ul>`}
     ${retry && html`<button class="quiet" onClick=${retry}>Try again</button>`}
   </div>`;
 }
@@ -45,7 +47,8 @@ export const Loading = ({ lines = 4 }) =>
 
 /** The three states of something that is fetched: being fetched, failed, there. Old data stays while a fresh look fails. */
 export function Fetched({ of, children, lines }) {
-  if (of.data !== undefined) return html`${of.error && html`<${Problem} error=${of.error} retry=${of.reload} />`}${children(of.data)}`;
+  if (of.data !== undefined)
+    return html`${of.error && html`<${Problem} error=${of.error} retry=${of.reload} />`}${children(of.data)}`;
   if (of.error) return html`<${Problem} error=${of.error} retry=${of.reload} />`;
   return html`<${Loading} lines=${lines} />`;
 }
@@ -63,7 +66,10 @@ export function Time({ at, relative, seconds = true }) {
 export const Money = ({ of, decimals = 2 }) => html`<span class="money">${money(of ?? 0, decimals)}</span>`;
 
 const OUTCOMES = {
-  completed: ["good", "completed"], denied: ["warn", "refused"], failed: ["bad", "failed"], cancelled: ["dim", "cancelled"],
+  completed: ["good", "completed"],
+  denied: ["warn", "refused"],
+  failed: ["bad", "failed"],
+  cancelled: ["dim", "cancelled"],
   interrupted: ["bad", "interrupted"],
 };
 
@@ -78,7 +84,8 @@ export const Tag = ({ kind = "dim", children }) => html`<span class=${"tag " + k
 /** Used and in flight of a limit, or with `plain` a mere share. BigInt or Number; the words beside it carry the meaning. */
 export function Bar({ used, reserved = 0n, limit, label, plain }) {
   const share = (n) => (Number(limit) > 0 ? Math.min(1, Number(n) / Number(limit)) : Number(n) > 0 ? 1 : 0);
-  const full = share(used), held = Math.min(1 - full, share(reserved));
+  const full = share(used),
+    held = Math.min(1 - full, share(reserved));
   const state = plain ? "" : full >= 1 ? "over" : full >= 0.8 ? "near" : "fine";
   return html`<span class=${"bar " + state} role="img" aria-label=${label}>
     <span class="bar-used" style=${{ width: `${full * 100}%` }} /><span class="bar-held" style=${{ width: `${held * 100}%` }} />
@@ -116,9 +123,11 @@ export function Choice({ label, options, value, onChange, small }) {
 
 /** A modal dialog; Escape and the backdrop close it, focus returns to where it was. */
 export function Dialog({ title, onClose, children, wide }) {
-  const box = useRef(), id = useId();
+  const box = useRef(),
+    id = useId();
   useEffect(() => {
-    const before = document.activeElement, shown = box.current;
+    const before = document.activeElement,
+      shown = box.current;
     if (!shown.open) shown.showModal();
     return () => {
       shown.close();
@@ -126,8 +135,12 @@ export function Dialog({ title, onClose, children, wide }) {
     };
   }, []);
   return html`<dialog ref=${box} class=${wide ? "wide" : ""} aria-labelledby=${id}
-      onCancel=${(e) => { e.preventDefault(); onClose(); }} onMouseDown=${(e) => e.target === box.current && onClose()}>
-    <div class="dialog-head"><h2 id=${id}>${title}</h2><button class="quiet icon" aria-label="Close" onClick=${onClose}>×</button></div>
+      onCancel=${(e) => {
+        e.preventDefault();
+        onClose();
+      }} onMouseDown=${(e) => e.target === box.current && onClose()}>
+    <div class="dialog-head"><h2 id=${id}>${title}</h2>
+      <button class="quiet icon" aria-label="Close" onClick=${onClose}>×</button></div>
     ${children}
   </dialog>`;
 }
@@ -184,7 +197,8 @@ export function Guard({ children, at }) {
     was.current = at;
   }, [at]);
   if (error) {
-    return html`<${Page} title="Something broke"><${Problem} error=${{ message: `This page could not be drawn: ${error.message}` }} retry=${reset} /></${Page}>`;
+    return html`<${Page} title="Something broke">
+      <${Problem} error=${{ message: `This page could not be drawn: ${error.message}` }} retry=${reset} /></${Page}>`;
   }
   return children;
 }

@@ -1,10 +1,22 @@
 // Ranges of time people look at, and the days of the viewer's own zone.
 import { useState, useEffect } from "./ui.js";
 
-const MINUTE = 60_000, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+const MINUTE = 60_000,
+  HOUR = 60 * MINUTE,
+  DAY = 24 * HOUR;
 
-export const RANGES = [["1h", "Hour"], ["24h", "Day"], ["7d", "Week"], ["30d", "Month"]];
-export const RANGE_WORDS = { "1h": "the last hour", "24h": "the last 24 hours", "7d": "the last 7 days", "30d": "the last 30 days" };
+export const RANGES = [
+  ["1h", "Hour"],
+  ["24h", "Day"],
+  ["7d", "Week"],
+  ["30d", "Month"],
+];
+export const RANGE_WORDS = {
+  "1h": "the last hour",
+  "24h": "the last 24 hours",
+  "7d": "the last 7 days",
+  "30d": "the last 30 days",
+};
 
 // A few minutes short of a full week: the gateway's buckets are a size larger from there on.
 const LENGTH = { "1h": HOUR, "24h": DAY, "7d": 7 * DAY - 10 * MINUTE, "30d": 30 * DAY - 10 * MINUTE };
@@ -18,9 +30,15 @@ export function spans(now = new Date()) {
   const day = new Date(now.getFullYear(), now.getMonth(), now.getDate());
   const week = new Date(now.getFullYear(), now.getMonth(), now.getDate() - ((now.getDay() + 6) % 7));
   const month = new Date(now.getFullYear(), now.getMonth(), 1);
-  const before = { day: new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1), week: new Date(week.getFullYear(), week.getMonth(), week.getDate() - 7),
-    month: new Date(now.getFullYear(), now.getMonth() - 1, 1) };
-  const one = (start, earlier) => ({ start: minutes(+start), before: { start: minutes(+earlier), end: minutes(Math.min(+earlier + (now - start), +start)) } });
+  const before = {
+    day: new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1),
+    week: new Date(week.getFullYear(), week.getMonth(), week.getDate() - 7),
+    month: new Date(now.getFullYear(), now.getMonth() - 1, 1),
+  };
+  const one = (start, earlier) => ({
+    start: minutes(+start),
+    before: { start: minutes(+earlier), end: minutes(Math.min(+earlier + (now - start), +start)) },
+  });
   return { today: one(day, before.day), week: one(week, before.week), month: one(month, before.month) };
 }
 

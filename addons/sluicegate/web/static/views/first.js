@@ -15,12 +15,15 @@ export function FirstCall({ reload }) {
   const first = keys.data?.virtual_keys?.find((k) => k.is_active);
   const shown = first?.is_demo ? first.value : null;
   return html`<${Page} title="Overview" lead="No call has come through yet. This page fills as soon as one does.">
-    <${Fetched} of=${keys}>${() => (!first ? html`<${Empty} title="First, a key"><p>Agents are given virtual keys instead of the provider's: a key says whose calls they are and what they may spend.</p>
+    <${Fetched} of=${keys}>${() =>
+      !first
+        ? html`<${Empty} title="First, a key">
+          <p>Agents are given virtual keys instead of the provider's: a key says whose calls they are and what they may spend.</p>
       <p><a class="button" href=${link(["keys", "new"])}>Make a key</a></p></${Empty}>`
-      : html`<${Section} title="The first call" note="in a terminal on a developer's machine">
+        : html`<${Section} title="The first call" note="in a terminal on a developer's machine">
         <${Handout} value=${shown || "<virtual key>"} />
         ${first && !shown && html`<p class="note">Write the key's own value for <code>${"<virtual key>"}</code>. It was shown when the key was made; <a href=${link(["keys", first.id])}>rotate it</a> to get a new one, or <a href=${link(["keys", "new"])}>make another key</a>.</p>`}
-      </${Section}>`)}</${Fetched}>
+      </${Section}>`}</${Fetched}>
     <${Section} title="What you will see">
       <p class="faint">Spend against budgets, calls and tokens over time, who uses what, and every call with the decision and its cost, line by line.</p>
     </${Section}>

@@ -15,8 +15,12 @@ export function Handout({ value, model }) {
       ${client === "claude" && html`<${Choice} label="How" options=${MODES} value=${mode} onChange=${setMode} />`}
     </div>
     <${Copy} text=${text} />
-    <p class="note">${client === "curl" ? "One call, to try it." : client === "claude" && mode === "base"
-      ? "The base URL governs the model calls. Through the proxy the agent's other traffic is governed and recorded as well."
-      : "The certificate is the gateway's own: with it the client trusts the gateway to look into its model calls. Other hosts are tunnelled unread."}</p>
+    <p class="note">${
+      client === "curl"
+        ? "One call, to try it."
+        : client === "claude" && mode === "base"
+          ? "The base URL governs the model calls. Through the proxy the agent's other traffic is governed and recorded as well."
+          : "The certificate is the gateway's own: with it the client trusts the gateway to look into its model calls. Other hosts are tunnelled unread."
+    }</p>
   </div>`;
 }
