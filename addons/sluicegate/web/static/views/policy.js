@@ -183,7 +183,7 @@ function Editor({ text, onInput, problems, jump, readOnly, label }) {
   const shown = useMemo(() => (plain ? null : lines.map(coloured)), [lines]);
   return html`<div class="editor">
     <div class="gutter" ref=${gutter} aria-hidden="true">${lines.map((_, i) => html`<span key=${i} class=${wrong.has(i + 1) ? "wrong" : ""} title=${wrong.get(i + 1)}>${i + 1}</span>`)}</div>
-    <div class="paper">${shown && html`<pre ref=${colours} aria-hidden="true">${shown.map((parts, i) => html`<span class=${wrong.has(i + 1) ? "y-wrong" : ""}>${parts}${"\n"}</span>`)}</pre>`}
+    <div class="paper">${shown && html`<pre ref=${colours} aria-hidden="true">${shown.map((parts, i) => html`<span class=${wrong.has(i + 1) ? "y-wrong" : ""}>${parts}</span>`)}</pre>`}
       <textarea ref=${area} class=${plain ? "plain" : ""} aria-label=${label} aria-invalid=${wrong.size ? "true" : null} spellcheck=${false} autocapitalize="off" readonly=${readOnly} wrap="off" value=${text}
         onInput=${(e) => onInput(e.target.value)} onScroll=${scrolled} onKeyDown=${key} /></div>
   </div>`;
