@@ -15,7 +15,21 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, providers, quota, record, session
+from sluicegate.web import (
+    alerts,
+    events,
+    governance,
+    health,
+    logs,
+    metrics,
+    pages,
+    policy,
+    providers,
+    quota,
+    record,
+    revisions,
+    session,
+)
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import error, needs
@@ -35,6 +49,7 @@ PREFIXES = (
     "/api/openapi.json",
     "/api/session",
     "/api/events",
+    "/api/policy",
     "/api/health",
     "/static",
 )
@@ -91,6 +106,8 @@ def build(house: Services, ca: Path) -> Starlette:
             *health.endpoints(),
             *events.endpoints(),
             *record.endpoints(),
+            *policy.endpoints(),
+            *revisions.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
             *governance.endpoints(),
