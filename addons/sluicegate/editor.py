@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sluicegate import edit, trail, yamledit
+from sluicegate import atomic, edit, trail, yamledit
 from sluicegate.calm import calm
+from sluicegate.differences import differences
 from sluicegate.edit import Draft, EditError
 from sluicegate.loader import PolicyError, assemble, policy_files, revision_of
 from sluicegate.policy import Policy
 from sluicegate.trail import Trail
-from sluicegate.watch import PolicySource, Signature, look
+from sluicegate.watch import InForce, PolicySource, Signature, look
 from sluicegate.windows import iso
 from sluicegate.yamlfile import Document, parse
 
@@ -33,6 +34,7 @@ LOCK_WAIT = 30.0
 TRIES = 5
 """How often a change is made anew because somebody saved the file meanwhile."""
 
+AGAIN = "the policy was saved by somebody else again and again while this change was being made"
 
 _OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.\w+)\.?")
 """What in a problem's path says which entity it is about."""
@@ -95,6 +97,7 @@ class Editor:
         with self._alone(), calm():
             for _ in range(TRIES):
                 files = self._read(if_match)
+                _sound(files.docs)
                 draft = Draft(files.docs)
                 result = work(draft)
                 changes = draft.changes()
@@ -105,11 +108,45 @@ class Editor:
                 if not write:
                     return result, policy
                 try:
-                    self._replace(files, texts, policy, [_noted(action, c) for c in changes], who)
+                    entries = [_entry(action, c.kind.one, c.id, c.before, c.after) for c in changes]
+                    self._replace(files, texts, policy, entries, who, entries[0].action if len(entries) == 1 else action)
                 except _Moved:
                     continue
                 return result, policy
-            raise PolicyBusy("the policy was saved by somebody else again and again while this change was being made")
+            raise PolicyBusy(AGAIN)
+
+    def overwrite(
+        self,
+        fresh: Callable[[Mapping[Path, bytes]], Mapping[Path, bytes]],
+        *,
+        who: str,
+        action: str,
+        if_match: Callable[[str], bool],
+        write: bool = True,
+    ) -> Policy:
+        """Put whole files in the place of those there are, also where these have a mistake; the policy they make.
+
+        ``fresh`` is given what is in each file and gives what is to be in those that change. Raises PolicyError with all
+        that is wrong with that, and otherwise what ``change`` raises; then nothing was changed.
+        """
+        with self._alone(), calm():
+            for _ in range(TRIES):
+                files = self._read(if_match)
+                if self.source.changed():
+                    self.source.reload()
+                texts = {f: data for f, data in fresh(files.data).items() if data != files.data[f]}
+                docs = [parse(texts[Path(d.file)], d.file) if Path(d.file) in texts else d for d in files.docs]
+                policy = self._made_of(files, docs, texts)
+                if not texts or not write:
+                    return policy
+                found = differences(self.source.current.file, policy.file)
+                entries = [_entry(action, *d) for d in found] or [trail.Entry(action, "policy", "text", None, None)]
+                try:
+                    self._replace(files, texts, policy, entries, who, action)
+                except _Moved:
+                    continue
+                return policy
+            raise PolicyBusy(AGAIN)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -145,18 +182,17 @@ class Editor:
             raise edit.Conflict(f"the policy cannot be read: {e.strerror}") from e
         if not if_match(revision := revision_of(data)):
             raise Stale(revision)
-        docs = [parse(content, str(file)) for file, content in data.items()]
-        for doc in docs:
-            if doc.problems or not isinstance(doc.value, dict):
-                why = doc.problems[0] if doc.problems else f"{doc.file}: a policy is a mapping"
-                raise edit.Conflict(f"the policy on disk has a mistake; put it right first: {why}")
-        return _Files(data, looks, docs, revision)
+        return _Files(data, looks, [parse(content, str(file)) for file, content in data.items()], revision)
+
+    def _made_of(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
+        """The policy the changed files make, validated like any other. Raises PolicyError."""
+        revision = revision_of({file: texts.get(file, data) for file, data in files.data.items()})
+        return assemble(self.source.path, docs, revision, env=self.source.env, now=self.clock())
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
-        """The policy the changed files make, validated like any other."""
-        revision = revision_of({file: texts.get(file, data) for file, data in files.data.items()})
+        """The same; raises EditError saying whose mistake it is."""
         try:
-            return assemble(self.source.path, docs, revision, env=self.source.env, now=self.clock())
+            return self._made_of(files, docs, texts)
         except PolicyError as e:
             raise self._refused(e, files) from e
 
@@ -171,14 +207,20 @@ class Editor:
         return EditError(f"{field}: {first.message}" if field else first.message, field or None)
 
     def _replace(
-        self, files: _Files, texts: Mapping[Path, bytes], policy: Policy, entries: Sequence[trail.Entry], who: str
+        self,
+        files: _Files,
+        texts: Mapping[Path, bytes],
+        policy: Policy,
+        entries: Sequence[trail.Entry],
+        who: str,
+        action: str,
     ) -> None:
         """Write beside, look once more, put on the trail, and replace. Raises _Moved, NotWritable or TrailError."""
         before, after, at = files.revision, policy.revision, iso(self.clock())
         fresh: dict[Path, Path] = {}
         try:
             for file, data in texts.items():
-                fresh[file] = _beside(file.resolve(), data)
+                fresh[file] = atomic.beside(file.resolve(), data)
             looks = {f: look(f.name, fresh[f].stat()) if f in fresh else seen for f, seen in files.looks.items()}
             _same(self.source.path, files)
             if self.trail is not None:
@@ -186,20 +228,29 @@ class Editor:
             with self.source.lock:
                 try:
                     _same(self.source.path, files)
-                    _swap(fresh, files.data)
+                    atomic.swap(fresh, files.data)
                 except (_Moved, OSError):
                     if self.trail is not None:
                         undone = [trail.Entry(f"{e.action} not applied", e.entity_kind, e.entity_id, None, None) for e in entries]
                         self.trail.write(undone, at=at, who=who, before=before, after=before)
                     raise
-                self.source.adopt(policy, _signature(looks))
+                fresh_files = {f: texts.get(f, data) for f, data in files.data.items()}
+                self.source.adopt(InForce(policy, fresh_files, self.clock(), who, action), _signature(looks))
         except OSError as e:
             raise _not_writable(e, next(iter(texts))) from e
         finally:
             for ready in fresh.values():
                 ready.unlink(missing_ok=True)
         for folder in {f.resolve().parent for f in texts}:
-            _sync(folder)
+            atomic.sync(folder)
+
+
+def _sound(docs: Sequence[Document]) -> None:
+    """Raises Conflict where a file cannot be understood, and so not changed in part."""
+    for doc in docs:
+        if doc.problems or not isinstance(doc.value, dict):
+            why = doc.problems[0] if doc.problems else f"{doc.file}: a policy is a mapping"
+            raise edit.Conflict(f"the policy on disk has a mistake; put it right first: {why}")
 
 
 def _signature(looks: Mapping[Path, tuple[Any, ...]]) -> Signature:
@@ -210,52 +261,6 @@ def _same(path: Path, files: _Files) -> None:
     """Raises _Moved if any of the files is not what was read."""
     if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
         raise _Moved
-
-
-def _swap(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
-    """Put the new files in place, all or none of them. Raises OSError."""
-    done: list[Path] = []
-    try:
-        for file, ready in fresh.items():
-            os.replace(ready, file.resolve())
-            done.append(file)
-    except OSError:
-        for file in done:
-            os.replace(_beside(file.resolve(), was[file]), file.resolve())
-        raise
-
-
-def _beside(file: Path, data: bytes) -> Path:
-    """The file's new content under another name in its folder, on disk, as readable as the file. Raises OSError."""
-    # Always the same name, for the folder is locked: what a killed process leaves is written over, not piled up.
-    ready = file.with_name(f".{file.name}.new")
-    was = file.stat()
-    fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, was.st_uid, was.st_gid)
-        os.fchmod(fd, was.st_mode & 0o777)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    except BaseException:
-        ready.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(fd)
-    return ready
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError:
-        # Some filesystems cannot; the rename itself has happened.
-        pass
-    finally:
-        os.close(fd)
 
 
 def _not_writable(error: OSError, file: Path) -> NotWritable:
@@ -293,6 +298,6 @@ def _main(docs: Sequence[Document]) -> int:
     return next((i for i, d in enumerate(docs) if "version" in d.value), 0)
 
 
-def _noted(action: str, change: edit.Entry) -> trail.Entry:
-    verb = "create" if change.before is None else "delete" if change.after is None else action
-    return trail.Entry(verb, change.kind.one, change.id, change.before, change.after)
+def _entry(action: str, kind: str, entity: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> trail.Entry:
+    verb = "create" if before is None else "delete" if after is None else action
+    return trail.Entry(verb, kind, entity, before, after)

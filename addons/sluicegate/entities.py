@@ -110,6 +110,10 @@ class Names:
             return {" " + name.casefold()}
 
 
+_SOURCES: Mapping[str, tuple[str, ...]] = {"value": ("env.",)} | dict.fromkeys(("provider_key", "url", "secret"), ("env.", "file:"))
+"""Fields that hold a secret, or begin with one of these and say where it is."""
+
+
 def redacted(value: Any, field: str = "") -> Any:
     """The same values with every secret replaced; where a secret comes from may be shown."""
     if isinstance(value, Mapping):
@@ -118,7 +122,7 @@ def redacted(value: Any, field: str = "") -> Any:
         return [redacted(v, field) for v in value]
     if field in ("value_hash", "previous_value_hash", "token_hash") and value is not None:
         return REDACTED
-    sources = {"value": ("env.",), "provider_key": ("env.", "file:")}.get(field)
+    sources = _SOURCES.get(field)
     if sources is not None and isinstance(value, str) and not value.startswith(sources):
         return REDACTED
     return value

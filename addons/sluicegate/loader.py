@@ -44,12 +44,20 @@ class PolicyError(Exception):
 def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
     """Read a policy file or folder. Raises PolicyError with everything that is wrong with it, OSError never."""
     path = Path(path)
+    return made_of(path, read(path), env=env, now=now)
+
+
+def read(path: Path) -> dict[Path, bytes]:
+    """The files of a policy, in their order. Raises PolicyError where they cannot be read."""
     try:
-        files = {file: file.read_bytes() for file in policy_files(path)}
+        return {file: file.read_bytes() for file in policy_files(path)}
     except OSError as e:
         raise PolicyError([Problem(str(path), 0, "", f"the policy cannot be read: {e.strerror or e}")]) from e
-    docs = [parse(data, str(file)) for file, data in files.items()]
-    return assemble(path, docs, revision_of(files), env=env, now=now)
+
+
+def made_of(path: Path, files: Mapping[Path, bytes], *, env: Mapping[str, str], now: int) -> Policy:
+    """The policy that these files make. Raises PolicyError with everything that is wrong with it."""
+    return assemble(path, [parse(data, str(file)) for file, data in files.items()], revision_of(files), env=env, now=now)
 
 
 def revision_of(files: Mapping[Path, bytes]) -> str:

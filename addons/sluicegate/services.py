@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sluicegate import content
 from sluicegate.call import Outcome
 from sluicegate.editor import Editor
+from sluicegate.history import History
 from sluicegate.journal import Journal
 from sluicegate.keyring import Keyring
 from sluicegate.ledger import Ledger
@@ -31,6 +32,7 @@ from sluicegate.notify import Notifier
 from sluicegate.policy import Policy, Provider
 from sluicegate.pricing import Prices
 from sluicegate.records import Record, tokens
+from sluicegate.revisions import Revisions
 from sluicegate.sessions import Attempts, Sessions
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
 from sluicegate.trail import Trail
@@ -88,6 +90,9 @@ class Services:
         self.store.load(self.ledger)
         self.trail = Trail(self.store.path)
         self.editor = Editor(self.source, self.trail, clock)
+        self.revisions = Revisions(self.store.path)
+        self.history = History(self.revisions, self.source.in_force)
+        self.source.tell = self.history.tell
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger)
         self.audit_error: str | None = None
@@ -232,6 +237,7 @@ class Services:
     def start(self) -> None:
         """Begin watching the policy and looking after the database, each in a thread of its own."""
         self.source.start()
+        self.history.start()
         self.prices.warm()
         self.notifier.start()
         if self._housekeeper is None:
@@ -268,6 +274,7 @@ class Services:
             return
         self._closed.set()
         self.source.stop()
+        self.history.stop()
         self.notifier.stop()
         if self._timer is not None:
             self._timer.cancel()

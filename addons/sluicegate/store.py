@@ -292,7 +292,14 @@ def _trail(db: sqlite_utils.Database) -> None:
         )
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts, _trail)
+def _revisions(db: sqlite_utils.Database) -> None:
+    texts = dict.fromkeys(("revision", "at", "who", "action", "summary"), str)
+    revisions: Any = db["policy_revisions"]
+    revisions.create({"id": int} | texts | {"files": bytes}, pk="id")
+    revisions.create_index(["revision"])
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts, _trail, _revisions)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

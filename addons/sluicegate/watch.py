@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluicegate.calm import calm
-from sluicegate.loader import PolicyError, load, policy_files
+from sluicegate.loader import PolicyError, made_of, policy_files, read
 from sluicegate.policy import Policy
 from sluicegate.yamlfile import Problem
 
@@ -20,6 +20,18 @@ Signature = tuple[Any, ...]
 
 POLL = 0.3
 """Seconds between two looks at the files. Looking costs a stat each and misses no symlink swap, rename or network mount."""
+
+
+class InForce(NamedTuple):
+    """A policy that has come in force, the files it is made of, and whose change it was."""
+
+    policy: Policy
+    files: Mapping[Path, bytes]
+    at: int
+    """Epoch milliseconds."""
+    who: str | None = None
+    """None: whoever saved the files."""
+    action: str = "edit"
 
 
 class PolicySource:
@@ -33,7 +45,11 @@ class PolicySource:
         self.lock = threading.Lock()
         """Held while the files are read or replaced by us, so that nobody looks at half a change."""
         self._seen = signature(path)
-        self.current: Policy = load(path, env=env, now=clock())
+        files = read(path)
+        self.current: Policy = made_of(path, files, env=env, now=clock())
+        self.in_force = InForce(self.current, files, clock(), None, "start")
+        self.tell: Callable[[InForce], None] = lambda _: None
+        """Told of every policy that comes in force, by whoever made it do so: it must not take long."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,17 +71,19 @@ class PolicySource:
         with self.lock, calm():
             return self._reload()
 
-    def adopt(self, fresh: Policy, seen: Signature) -> None:
+    def adopt(self, fresh: InForce, seen: Signature) -> None:
         """Put a policy in force that was read from files that look like ``seen``. The caller holds ``lock``."""
         self._seen, self.problems = seen, ()
-        old, self.current = self.current.revision, fresh
-        if old != fresh.revision:
-            logger.warning("policy %s is in force, it was %s", fresh.revision, old)
+        old, self.current, self.in_force = self.current.revision, fresh.policy, fresh
+        if old != fresh.policy.revision:
+            logger.warning("policy %s is in force, it was %s", fresh.policy.revision, old)
+            self.tell(fresh)
 
     def _reload(self) -> bool:
         seen = signature(self.path)
         try:
-            fresh = load(self.path, env=self.env, now=self.clock())
+            files = read(self.path)
+            fresh = made_of(self.path, files, env=self.env, now=self.clock())
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems
@@ -73,7 +91,7 @@ class PolicySource:
             return False
         finally:
             self._seen = seen
-        self.adopt(fresh, seen)
+        self.adopt(InForce(fresh, files, self.clock()), seen)
         return True
 
     def start(self) -> None:

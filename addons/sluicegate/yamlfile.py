@@ -21,7 +21,7 @@ MOST_DEPTH = 40
 MOST_REPEATED = 100_000
 """Values that aliases may repeat, besides ten for each that is written."""
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, Any] = {
@@ -82,7 +82,7 @@ def parse(data: bytes, file: str) -> Document:
     """Parse one file. Never raises: what is wrong is in ``problems``."""
     doc = Document(file)
     try:
-        _Builder(doc).build(yaml.parse(data.decode("utf-8"), Loader=_LOADER))
+        _Builder(doc).build(yaml.parse(data.decode("utf-8"), Loader=LOADER))
     except UnicodeDecodeError as e:
         doc.problems.append(Problem(file, data[: e.start].count(b"\n") + 1, "", "the file is not UTF-8 text"))
     except yaml.MarkedYAMLError as e:

@@ -14,10 +14,24 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post", "sessions"},
-    {"providers", "schema", "estimate", "explain", "yamledit"},
+    {
+        "calm",
+        "call",
+        "paths",
+        "windows",
+        "yamlfile",
+        "models",
+        "addresses",
+        "sse",
+        "decode",
+        "exposition",
+        "post",
+        "sessions",
+        "atomic",
+    },
+    {"providers", "schema", "estimate", "explain", "yamledit", "veil"},
     {"policy", "pricing", "records", "entities", "tally"},
-    {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail"},
+    {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
     {
         "store",
         "usage",
@@ -32,8 +46,9 @@ FLOORS = [
         "live",
         "logs",
         "content",
+        "revisions",
     },
-    {"statusline", "editor", "views", "notify", "footing"},
+    {"statusline", "editor", "views", "notify", "footing", "history"},
     {"services"},
     {"web"},
     {"banner", "cli", "clients", "commands"},

@@ -27,6 +27,7 @@ from sluicegate.calm import calm
 from sluicegate.editor import NotWritable, PolicyBusy, Stale
 from sluicegate.explain import explained, hint
 from sluicegate.policy import Policy
+from sluicegate.revisions import RevisionsError
 from sluicegate.services import Services
 from sluicegate.store import StoreError
 from sluicegate.trail import TrailError
@@ -143,6 +144,7 @@ class Endpoint:
     edits: bool = False
     """It changes the policy, for the revision that If-Match names."""
     media: str = "application/json"
+    most_bytes: int = MOST_BYTES
 
 
 def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
@@ -206,7 +208,7 @@ class _Answers:
                 allowed = ", ".join(self.by_method)
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
             query = _query(request, row.query)
-            body = await _body(request, row.body)
+            body = await _body(request, row)
             ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
             reply = await row.run(ask)
         except Exception as e:
@@ -241,7 +243,7 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(412, "precondition_failed", str(error), revision=error.revision)
         case NotWritable():
             return Refusal(409 if error.lasting else 503, "policy_not_writable", str(error))
-        case PolicyBusy() | TrailError():
+        case PolicyBusy() | TrailError() | RevisionsError():
             return Refusal(503, "unavailable", str(error))
         case StoreError():
             return Refusal(503, "unavailable", "The ledger cannot be written right now; try again")
@@ -312,14 +314,14 @@ def _query(request: Request, model: type[Query]) -> Query:
         raise _invalid(e, model) from e
 
 
-async def _body(request: Request, model: type[BaseModel] | None) -> dict[str, Any]:
-    raw = await request.body()
+async def _body(request: Request, row: Endpoint) -> dict[str, Any]:
+    raw, model = await request.body(), row.body
     if model is None:
         if raw.strip() and request.method not in ("GET", "HEAD"):
             raise Refusal(400, "invalid_request", "This takes no body")
         return {}
-    if len(raw) > MOST_BYTES:
-        raise Refusal(413, "request_too_large", f"A body may have {MOST_BYTES} bytes, this one has {len(raw)}")
+    if len(raw) > row.most_bytes:
+        raise Refusal(413, "request_too_large", f"A body may have {row.most_bytes} bytes, this one has {len(raw)}")
     # A small body is read sooner than a thread is found.
     return _parsed(raw, model) if len(raw) < 20_000 else await anyio.to_thread.run_sync(_parsed, raw, model)
 

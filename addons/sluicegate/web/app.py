@@ -15,7 +15,22 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import alerts, events, governance, health, logs, metrics, pages, prices, providers, quota, record, session
+from sluicegate.web import (
+    alerts,
+    events,
+    governance,
+    health,
+    logs,
+    metrics,
+    pages,
+    policy,
+    prices,
+    providers,
+    quota,
+    record,
+    revisions,
+    session,
+)
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
 from sluicegate.web.who import error, needs
@@ -36,6 +51,7 @@ PREFIXES = (
     "/api/session",
     "/api/prices",
     "/api/events",
+    "/api/policy",
     "/api/health",
     "/static",
 )
@@ -92,6 +108,8 @@ def build(house: Services, ca: Path) -> Starlette:
             *health.endpoints(),
             *events.endpoints(),
             *record.endpoints(),
+            *policy.endpoints(),
+            *revisions.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
             *prices.endpoints(),
