@@ -27,6 +27,7 @@ from sluicegate.web import (
     providers,
     quota,
     record,
+    rehearsal,
     revisions,
     session,
 )
@@ -108,6 +109,7 @@ def build(house: Services, ca: Path) -> Starlette:
             *record.endpoints(),
             *policy.endpoints(),
             *revisions.endpoints(),
+            *rehearsal.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
             *governance.endpoints(),
