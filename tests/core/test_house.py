@@ -14,21 +14,8 @@ ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLOORS = [
-    {
-        "calm",
-        "call",
-        "paths",
-        "windows",
-        "yamlfile",
-        "models",
-        "addresses",
-        "sse",
-        "decode",
-        "exposition",
-        "post",
-        "sessions",
-        "atomic",
-    },
+    {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post", "sessions"}
+    | {"atomic"},
     {"providers", "schema", "estimate", "explain", "yamledit", "veil"},
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
@@ -47,6 +34,7 @@ FLOORS = [
         "logs",
         "content",
         "revisions",
+        "recorded",
     },
     {"statusline", "editor", "views", "notify", "footing", "history"},
     {"services"},
