@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     assert made > 100_000
     with gateway:
         # The logs' index follows the calls; pages are timed on one that has caught up.
-        assert gateway.admin("/api/logs?limit=1").status == 200
+        while (reply := gateway.admin("/api/logs?limit=1")).status == 503:
+            time.sleep(0.2)
+        assert reply.status == 200
         yield gateway
 
 

@@ -71,15 +71,21 @@ export function useGet(path, { every = 0, keep = false } = {}) {
       if (last.size > 200) last.delete(last.keys().next().value);
       if (asked === now.asked && mine === now.path) Object.assign(now, { data, error: null });
     } catch (error) {
-      if (asked === now.asked && mine === now.path) now.error = error;
+      if (asked === now.asked && mine === now.path) {
+        now.error = error;
+        // Busy with something that ends by itself, and the answer says with what.
+        if (error.status === 503) setTimeout(() => asked === now.asked && mine === now.path && reload(), 2000);
+      }
     }
     redraw((n) => n + 1);
   }, []);
   useEffect(() => {
     reload();
-    if (!every) return undefined;
-    const timer = setInterval(() => document.hidden || reload(), every);
-    return () => clearInterval(timer);
+    const timer = every ? setInterval(() => document.hidden || reload(), every) : null;
+    return () => {
+      clearInterval(timer);
+      state.current.asked++;
+    };
   }, [path, every]);
   return { data: here.data, error: here.error, loading: path !== null && here.data === undefined && !here.error, reload };
 }

@@ -81,7 +81,7 @@ function Edit({ who }) {
 
   const saving = useDo(async () => api("PUT", "/api/policy", { files: draft.files }, { "if-match": draft.etag }));
   if (error && !now) return html`<${Problem} error=${error} retry=${load} />`;
-  if (!files) return html`<${Loading} lines=${10} />`;
+  if (!now) return html`<${Loading} lines=${10} />`;
   const file = files[Math.min(at, files.length - 1)];
   const write = (value) => {
     if (!draft) draft = { etag: now.etag, revision: now.revision, files: now.files };
