@@ -142,12 +142,14 @@ def test_what_cannot_be_written_is_told_once_and_stops_nothing(fails, caplog):
 
 def test_tidying_goes_in_steps_and_stops_when_told(monkeypatch):
     monkeypatch.setattr(content, "STEP", 10)
+    monkeypatch.setattr(content, "STEPS", 5)
     store = Slow()
     store.kept = {f"call_{i}": bodies(i, at=i) for i in range(95)}
     keeper = ContentKeeper(store)
     pauses = []
     keeper.tidy(90, lambda seconds: bool(pauses.append(seconds)) or len(pauses) == 3)
     assert len(store.kept) == 95 - 30
+    keeper.tidy(90, lambda _: False)
     keeper.tidy(90, lambda _: False)
     assert sorted(kept.at for kept in store.kept.values()) == [90, 91, 92, 93, 94]
 
