@@ -36,7 +36,7 @@ class Gathered:
         if self.size > MOST_OF_A_BODY:
             return
         piece = self.decoder.feed(piece) if self.decodes else piece
-        self.pieces.append(piece)
+        self.pieces.append(piece[: MOST_OF_A_BODY + 1])
         self.size += len(piece)
 
 

@@ -105,6 +105,8 @@ class ContentFile:
             if count:
                 # It returns a row per page, and frees the next one when that is asked for.
                 conn.execute("PRAGMA incremental_vacuum").fetchall()
+                # What was written before stands in the log beside the file until that begins anew.
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return count
 
     def close(self) -> None:

@@ -68,6 +68,10 @@ def test_the_oldest_go_first_and_their_space_is_given_back(file, tmp_path):
     assert file.delete_before(1030, 20) == 10
     assert file.delete_before(1030, 20) == 0
     assert file.get("call_30") is not None
+    written = b"".join(f.read_bytes() for f in tmp_path.iterdir())
+    chance.seed(1)
+    there = [chance.randbytes(20_000)[5000:5100] in written for _ in range(60)]
+    assert there == [False] * 30 + [True] * 30
     file.close()
     assert (tmp_path / "content.db").stat().st_size < 35 * 20_000
 

@@ -218,6 +218,7 @@ def test_a_stop_cuts_an_export_short_and_leaves_no_trace_of_trouble(gateway, pro
     gw = gateway(policy_text(provider.url))
     fill(gw, 20_000)
     with export(gw) as (response, _):
+        time.sleep(0.5)
         gw.process.send_signal(signal.SIGTERM)
         assert gw.exit_code(10) == 0
         with pytest.raises(http.client.IncompleteRead):

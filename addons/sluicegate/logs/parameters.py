@@ -20,6 +20,7 @@ from sluicegate.windows import DAY, parse_iso
 MOST_VALUES = 100
 MOST_ROWS = 1000
 MOST_OFFSET = 100_000
+EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
 
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
@@ -91,9 +92,12 @@ def _instant(value: str, *, last: bool) -> int:
 
 def _iso(value: str) -> int:
     try:
-        return parse_iso(value)
+        moment = parse_iso(value)
     except (ValueError, OverflowError):
         raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("is a day or a time between 2000 and 2100")
+    return moment
 
 
 def _start(value: str) -> int:
