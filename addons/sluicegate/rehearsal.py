@@ -8,16 +8,17 @@ mean is taken), and the worst case of a call under a hard budget (its real cost 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter as Count
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sluicegate.call import Reason, Unit
-from sluicegate.ledger import Ledger
+from sluicegate.ledger import Counter, Ledger
 from sluicegate.policy import Limit, Policy
-from sluicegate.records import tokens
-from sluicegate.windows import parse_iso
+from sluicegate.records import TOKEN_COLUMNS, tokens
+from sluicegate.windows import parse_iso, window
 
 REASONS: Mapping[Unit, Reason] = {
     "usd": Reason.BUDGET_EXCEEDED,
@@ -58,14 +59,41 @@ class Rehearsal:
 
 Row = Mapping[str, Any]
 
+_NONE: Mapping[str, int] = {}
 
-def rehearse(policy: Policy, rows: Iterable[Row], since: int) -> Rehearsal:
+
+NEEDED = (
+    *(
+        "id",
+        "started_at",
+        "latency_ms",
+        "virtual_key_id",
+        "user_id",
+        "provider",
+        "model_requested",
+        "outcome",
+        "reason",
+        "cost_nano",
+    ),
+    *TOKEN_COLUMNS,
+)
+"""The columns of ``calls`` that a rehearsal looks at."""
+
+
+def begins_at(policy: Policy, since: int, anchors: Mapping[str, int]) -> int:
+    """When the longest window running at ``since`` began: the calls from then on decide how full it was."""
+    windows = ((x, anchors.get(x.counter, since)) for x in policy.all_limits() if x.period is not None)
+    return min((window(x.period, anchor, since)[0] for x, anchor in windows if x.period is not None), default=since)
+
+
+def rehearse(policy: Policy, rows: Iterable[Row], since: int, anchors: Mapping[str, int] = _NONE) -> Rehearsal:
     """Judge recorded calls, oldest first, under ``policy``.
 
-    Rows need the columns of ``calls``. Those from before ``since`` are only charged, so that windows already running
-    then are as full as they were; give them from the start of the longest window.
+    Rows need the columns in ``NEEDED``. Those from before ``since`` are only charged, so that windows already running
+    then are as full as they were; give them from ``begins_at`` on. ``anchors`` says, by counter, from when its windows
+    follow each other; a counter that is not in it begins with its first call.
     """
-    ledger, found = Ledger(), Rehearsal()
+    ledger, found = _Anchored(anchors), Rehearsal()
     by_place: dict[tuple[str, Reason, str], Refused] = {}
     means = _Means()
     ending: list[tuple[int, str, dict[Unit, int]]] = []
@@ -76,6 +104,7 @@ def rehearse(policy: Policy, rows: Iterable[Row], since: int) -> Rehearsal:
         while ending and ending[0][0] <= at:
             _, over, amounts = heapq.heappop(ending)
             ledger.settle(over, amounts)
+            ledger.closed.clear()
         was_refused = row["outcome"] == "denied"
         model, used = row["model_requested"], {"usd": row["cost_nano"] or 0, "tokens": tokens(dict(row))}
         if was_refused:
@@ -143,11 +172,32 @@ _LIMITS = frozenset(r.value for r in REASONS.values()) | {Reason.MODEL_BLOCKED.v
 """Refusals a policy may turn into calls; the others were no calls that any policy would admit."""
 
 
+SETTLING = 60_000
+"""Milliseconds that may pass between a call's beginning and its place in the ledger."""
+
+
+class _Anchored(Ledger):
+    """A ledger whose windows begin when those of another one do."""
+
+    def __init__(self, anchors: Mapping[str, int]) -> None:
+        super().__init__()
+        self._anchors = anchors
+
+    def counter(self, limit: Limit, now: int) -> Counter:
+        anchor = self._anchors.get(limit.counter)
+        if anchor is not None and limit.period is not None and limit.counter not in self.counters:
+            # A call is charged a moment after it begins; the first of all must not fall before the windows it began.
+            anchor = now if 0 < anchor - now < SETTLING else anchor
+            start, end = window(limit.period, anchor, now)
+            self.counters[limit.counter] = Counter(limit.counter, anchor, start, end)
+        return super().counter(limit, now)
+
+
 class _Means:
     """What a model's calls use on average, as far as has been seen."""
 
     def __init__(self) -> None:
-        self._count: Counter[str] = Counter()
+        self._count: Count[str] = Count()
         self._sums: dict[str, dict[str, int]] = defaultdict(lambda: {"usd": 0, "tokens": 0})
 
     def add(self, model: str, used: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from harness import policy_text
 from sluicegate.call import NANO
 from sluicegate.loader import load
 from sluicegate.records import COLUMNS
-from sluicegate.rehearsal import rehearse
+from sluicegate.rehearsal import begins_at, rehearse
 from sluicegate.windows import iso
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -109,3 +109,26 @@ def test_nothing_is_lost_between_admitted_and_refused(calls, limit):
     assert told.calls == len(rows) == told.admitted + sum(r.calls for r in told.refused)
     assert told.recorded_cost_nano == told.cost_nano + sum(r.cost_nano for r in told.refused)
     assert json.dumps([r.reason.value for r in told.refused]).count("budget_exceeded") == len(told.refused)
+
+
+def test_windows_begin_when_those_of_the_ledger_do(policy):
+    """Two days' worth in one window or in two: what the running gateway has decided is decided here."""
+    daily = policy(**key(budget={"max_limit": 3, "reset_duration": "1d"}))
+    (limit,) = (x for x in daily.virtual_keys["vk-dev-alice"].limits if x.unit == "usd")
+    rows = [row(i, 20 * HOUR + i * HOUR) for i in range(8)]
+    assert rehearse(daily, rows, START).newly_refused == 5
+    assert rehearse(daily, rows, START, {limit.counter: START}).newly_refused == 2
+    assert rehearse(daily, rows, START, {limit.counter: START + 90 * DAY}).newly_refused == 2
+    assert rehearse(daily, rows, START, {limit.counter: START + 20 * HOUR + 5}).newly_refused == 5
+
+
+def test_the_longest_window_says_from_when_calls_count(policy):
+    budgets = [{"max_limit": 3, "reset_duration": "1d"}, {"max_limit": 9, "reset_duration": "1w"}]
+    alone = {"customers": [], "teams": [], "users": []}
+    both = policy(**alone, virtual_keys=[{"id": "vk-dev-alice", "budgets": budgets}])
+    limits = {x.period.text: x.counter for x in both.all_limits()}
+    since = START + 10 * DAY
+    assert begins_at(both, since, {}) == since
+    assert begins_at(both, since, {limits["1d"]: START + HOUR, limits["1w"]: START}) == START + 7 * DAY
+    assert begins_at(both, since, {limits["1w"]: START + 90 * DAY}) <= since
+    assert begins_at(policy(**alone, virtual_keys=[]), since, {}) == since

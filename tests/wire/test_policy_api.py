@@ -6,6 +6,7 @@ import pytest
 
 from api import DANA, POLICY, VERA, Api, error, token_hash
 from harness import VK, Gateway, eventually
+from sluicegate.records import usd
 
 pytestmark = pytest.mark.wire
 
@@ -225,3 +226,45 @@ def test_a_folder_is_shown_file_by_file_and_changed_where_it_is_changed(gateway,
     assert api("PUT", "/api/policy", body, if_match=reply.headers["etag"]).status == 200
     assert (folder / "b.yaml").read_bytes() == b"teams:\r\n  - {id: u}   # ours\r\n"
     assert [e["entity_id"] for e in api.ok("GET", "/api/audit")["entries"]] == ["u", "t"]
+
+
+# -- rehearsing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_rehearsed_on_the_calls_there_were_and_nothing_changes(gateway):
+    gw = gateway(SECRETS)
+    api = Api(gw)
+    for _ in range(5):
+        assert gw.post().status == 200
+    rows = gw.calls(5)
+    cost = [r["cost_nano"] for r in rows]
+    text, etag = texts(api)
+    tried = files(text.replace("max_limit: 50.00", f"max_limit: {(cost[0] + cost[1]) / 1e9 - 1e-6:.9f}"))
+    found = api.ok("POST", "/api/policy/rehearse", tried | {"days": 1})
+    assert (found["calls"], found["admitted"], found["newly_refused"], found["newly_admitted"]) == (5, 2, 3, 0)
+    assert (found["cost_usd"], found["recorded_cost_usd"]) == (usd(sum(cost[:2])), usd(sum(cost)))
+    (lost,) = found["refused"]
+    assert lost["cost_usd"] == usd(sum(cost[2:]))
+    assert (lost["virtual_key_id"], lost["reason"], lost["scope"], lost["calls"]) == (VK, "budget_exceeded", f"virtual_key/{VK}", 3)
+    assert (lost["first_at"], lost["last_at"]) == (rows[2]["started_at"], rows[4]["started_at"])
+    present = api.ok("POST", "/api/policy/rehearse", {"files": None, "days": 31})
+    assert (present["calls"], present["admitted"], present["refused"], present["revision"]) == (5, 5, [], etag[1:-1])
+    assert texts(api) == (text, etag)
+    assert len(gw.rows()) == 5
+
+
+def test_what_cannot_be_rehearsed_is_said(shared):
+    text, _ = texts(shared)
+    path = "/api/policy/rehearse"
+    for body, field in (
+        ({"days": 0}, "days"),
+        ({"days": 32}, "days"),
+        ({"days": "7"}, "days"),
+        ({"dayz": 1}, "dayz"),
+        ({"files": []}, "files"),
+    ):
+        refused = shared("POST", path, body)
+        assert (refused.status, error(refused)["field"]) == (400, field)
+    refused = shared("POST", path, files(text.replace("role: viewer", "role: wizard")))
+    assert (refused.status, error(refused)["type"]) == (400, "invalid_policy")
+    assert shared("POST", path, {}, token=VERA).status == 403

@@ -28,6 +28,7 @@ from sluicegate.web import (
     providers,
     quota,
     record,
+    rehearsal,
     revisions,
     session,
 )
@@ -110,6 +111,7 @@ def build(house: Services, ca: Path) -> Starlette:
             *record.endpoints(),
             *policy.endpoints(),
             *revisions.endpoints(),
+            *rehearsal.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
             *prices.endpoints(),
