@@ -21,6 +21,7 @@ from pace import Pace
 from prune import Prune
 from ratelimit import RateLimit
 from redact import Redact
+from trailers import Trailers
 
 addons = [
     Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
@@ -28,6 +29,7 @@ addons = [
     Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
     Prune(),  # no memory kept for what is over
     Redact(),  # nothing is quoted in the log that may be a key, from the first byte on
+    Trailers(),  # nothing follows a body that was judged
     Drain(),  # told to stop, finishes what has begun and begins nothing new
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it

@@ -96,6 +96,7 @@ def test_the_chain_is_in_order():
         "Dispatch",
         "Prune",
         "Redact",
+        "Trailers",
         "Drain",
         "Admin",
         "Identity",

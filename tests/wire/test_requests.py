@@ -102,6 +102,23 @@ def test_trailers_are_left_out_both_ways(edge):
     assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x]
 
 
+def test_trailers_of_http2_are_left_out(edge):
+    """Over them mitmproxy used to give the connection up, and quote them."""
+    assert http2(edge, ask(), trailers=[(b"x-api-key", b"sk-sg-in-a-trailer")]) == 200
+    assert edge.fake.seen[-1].body == ask()
+    assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x or "sk-sg-in-a-trailer" in x]
+
+
+def test_what_is_refused_before_anybody_is_named_leaves_no_record(edge):
+    """Else a stranger could fill the disk."""
+    blocked = request(host=b"Host: api.anthropic.com\r\n").replace(VK.encode(), b"sk-nobody")
+    for _ in range(3):
+        assert b"x-sluicegate-reason: blocked_by_policy" in edge.send_raw(blocked)
+    assert edge.post(x_claude_code_session_id="after").status == 200
+    eventually(lambda: [r for r in edge.rows() if r["session_id"] == "after"])
+    assert not [r for r in edge.rows() if r["virtual_key_id"] is None]
+
+
 def test_a_tunnel_that_names_a_provider_inside_is_refused_in_words(edge):
     """Named in the Host only, with a target of its own: neither a tunnel any more nor a call."""
     with edge.raw() as conn:
@@ -134,7 +151,7 @@ def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
     assert [x for x in edge.output[before:] if "(bytes)" in x]
 
 
-def http2(gw, body, **pseudo):
+def http2(gw, body, trailers=(), **pseudo):
     """The status of a request over HTTP/2, which says nothing of its length."""
     pseudo = {"method": b"POST", "scheme": b"https", "authority": b"api.anthropic.com", "path": b"/v1/messages"} | pseudo
     trust = ssl.create_default_context(cafile=str(gw.ca))
@@ -144,7 +161,9 @@ def http2(gw, body, **pseudo):
     client.initiate_connection()
     fields = [(b":" + n.encode(), v) for n, v in pseudo.items()]
     client.send_headers(1, [*fields, (b"x-api-key", VK.encode())])
-    client.send_data(1, body, end_stream=True)
+    client.send_data(1, body, end_stream=not trailers)
+    if trailers:
+        client.send_headers(1, trailers, end_stream=True)
     with gw.raw() as conn:
         conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
         receive(conn, b"\r\n\r\n")

@@ -42,8 +42,8 @@ def readings(body: bytes) -> tuple[Any, Any]:
         return dict(reversed(pairs))
 
     try:
-        text = body.decode("utf-8-sig", "surrogatepass")
-        return json.loads(text), json.loads(text, object_pairs_hook=first)
+        text = body.decode("utf-8-sig", "replace")
+        return json.loads(text, parse_int=float), json.loads(text, parse_int=float, object_pairs_hook=first)
     except (ValueError, RecursionError):
         return None, None
 
