@@ -8,6 +8,7 @@ mitmproxy runs request and response hooks in the same list order, so one order s
 from access import Access
 from admin import Admin
 from audit import Audit
+from bounds import Bounds
 from budget import Budget
 from dispatch import Dispatch
 from drain import Drain
@@ -28,6 +29,7 @@ addons = [
     Pace(),  # no stalls by the collector, no checks of what the parser has checked
     Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
     Prune(),  # no memory kept for what is over
+    Bounds(),  # no memory for a client that never ends
     Redact(),  # nothing is quoted in the log that may be a key, from the first byte on
     Trailers(),  # nothing follows a body that was judged
     Drain(),  # told to stop, finishes what has begun and begins nothing new

@@ -13,13 +13,14 @@ from mitmproxy import http
 
 from adapter import Addon, observing
 
-QUOTED = re.compile(r"""(?:bytearray\()?\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)?""", re.DOTALL)
-"""Bytes as Python prints them."""
+QUOTE = re.compile(r"""(?:bytearray\()?\bb['"]""")
+"""Where bytes begin, as Python prints them."""
 
 
 def redacted(text: str) -> str:
-    """A text without the bytes it quotes."""
-    return QUOTED.sub("(bytes)", text) if "b'" in text or 'b"' in text else text
+    """A text up to the bytes it quotes, which end it: there may be a great many."""
+    found = QUOTE.search(text)
+    return text if found is None else text[: found.start()] + "(bytes)"
 
 
 class Unquoted(logging.Filter):

@@ -95,6 +95,7 @@ def test_the_chain_is_in_order():
         "Pace",
         "Dispatch",
         "Prune",
+        "Bounds",
         "Redact",
         "Trailers",
         "Drain",
