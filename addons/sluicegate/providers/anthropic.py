@@ -181,9 +181,7 @@ class Anthropic:
         speed, geo = read.text("speed"), read.text("inference_geo")
         if read.problem or model is None:
             return read.problem or "no model"
-        tools = read.values.get("tools")
-        kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
-        server = [k for k in kinds if isinstance(k, str) and k.startswith(SERVER_TOOLS)]
+        server = [k for k in read.tools if isinstance(k, str) and k.startswith(SERVER_TOOLS)]
         # One pass for all of these words: each search of its own would cost as much as parsing the body.
         words = set(_HINTS.findall(body))
         images, payload = media(body) if b'"base64"' in words else (0, 0)

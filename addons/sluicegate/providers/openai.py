@@ -84,8 +84,7 @@ class OpenAI:
         if read.problem or model is None:
             return read.problem or "no model"
         images, payload = media(body)
-        tools = read.values.get("tools")
-        server = isinstance(tools, list) and any(isinstance(t, dict) and t.get("type") not in ("function", "custom") for t in tools)
+        server = any(kind not in ("function", "custom") for kind in read.tools)
         return RequestFacts(
             model=model,
             stream=stream,

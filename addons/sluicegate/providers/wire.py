@@ -85,14 +85,16 @@ def _cleaned(text: str) -> str:
     return "/" + "/".join(parts)
 
 
-FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "tools")
+FIELDS: tuple[str, ...] = ("model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens")
 FIELDS += ("speed", "inference_geo", "mcp_servers", "container", "n")
-"""The top-level fields of a body that governance reads; all others are skipped unparsed."""
+"""The top-level fields of a body that governance reads; all others but ``tools`` are skipped unparsed."""
 
-MOST_FIELDS, LONGEST_NAME = 256, 200
-"""Top-level fields of a body, and characters in the name of one; a model call has some twenty short ones."""
+MOST_FIELDS, LONGEST_NAME, MOST_TOOLS = 256, 200, 4096
+"""Top-level fields of a body, characters in the name of one, and tools; a model call has some twenty short ones and some
+hundred tools."""
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _COMMA = re.compile(rb"\s*,?")
 _BOM = b"\xef\xbb\xbf"
@@ -105,6 +107,8 @@ class Body:
     def __init__(self, raw: bytes) -> None:
         self.problem: str | None = None
         self.values: dict[str, Any] = {}
+        self.tools: list[Any] = []
+        """The ``type`` of each tool, None where it names none."""
         raw = raw.removeprefix(_BOM)
         try:
             try:
@@ -115,14 +119,27 @@ class Body:
                 top = _DECODER.decode(raw)
             if len(top) > MOST_FIELDS or any(len(name) > LONGEST_NAME for name in top):
                 self.problem = f"the body has more than {MOST_FIELDS} fields, or one with too long a name"
-            # Parsers differ in which of two equal keys wins, so no call may have two. Where the members found fill
-            # a body written without spaces to the byte, there is no room for a second; else look closely.
-            elif sum(len(k) + len(v) + 4 for k, v in top.items()) + 1 != len(raw) and (name := repeated(raw, top)) is not None:
+            elif (name := repeated(raw, top)) is not None:
                 self.problem = f"'{name}' is in the body twice"
             else:
                 self.values = {n: msgspec.json.decode(top[n]) for n in FIELDS if n in top}
+                if "tools" in top:
+                    self._read_tools(bytes(top["tools"]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problem = NO_MODEL
+
+    def _read_tools(self, raw: bytes) -> None:
+        tools = _LIST.decode(raw) if raw.startswith(b"[") else []
+        if len(tools) > MOST_TOOLS:
+            self.problem = f"the body has more than {MOST_TOOLS} tools"
+            return
+        for tool in tools:
+            text = bytes(tool)
+            if text.startswith(b"{"):
+                members = _DECODER.decode(text)
+                if (name := repeated(text, members)) is not None:
+                    self.problem = f"'{name[:LONGEST_NAME]}' is in a tool twice"
+                self.tools.append(msgspec.json.decode(members["type"]) if "type" in members else None)
 
     def model(self) -> str | None:
         """The model, if it is a name that can be judged."""
@@ -162,10 +179,14 @@ class Body:
 
 
 def repeated(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
-    """The first name that a JSON object holds twice, walking along the members that were found in it.
+    """The first name that a JSON object holds twice: parsers differ in which of them wins, so no call may have one.
 
-    Whoever writes a body with spaces gets it read this way, so it looks at names alone and compares the rest by bytes.
+    Where the members that were found fill an object written without spaces to the byte, there is no room for a second.
+    Else this walks along them; everybody who writes with spaces is read so, so it looks at names and compares the rest
+    by bytes.
     """
+    if sum(len(name) + len(value) + 4 for name, value in top.items()) + 1 == len(raw):
+        return None
     members = iter(top.items())
     at = raw.index(b"{") + 1
     while (found := _MEMBER.match(raw, at)) is not None:
