@@ -99,6 +99,8 @@ def test_the_chain_is_in_order():
         "Pace",
         "Dispatch",
         "Prune",
+        "Bounds",
+        "Trailers",
         "Drain",
         "Admin",
         "Identity",
