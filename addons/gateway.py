@@ -9,6 +9,7 @@ from access import Access
 from admin import Admin
 from audit import Audit
 from budget import Budget
+from content import Content
 from dispatch import Dispatch
 from drain import Drain
 from egress import Egress
@@ -38,6 +39,7 @@ addons = [
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved
     Budget(),  # the last check, and the one that puts the call on disk
     Keys(),  # after every check, so that no refused call ever carries a provider key
+    Content(),  # behind the meter, whose pieces it listens to, and behind whoever may refuse
     Audit(),  # sees what all the others made of the call
     Live(),  # last: what it tells is on record
 ]

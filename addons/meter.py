@@ -7,6 +7,7 @@ callback would cost the client that piece, so the tap never raises.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -40,7 +41,7 @@ class Tap:
         self.metered = call.kind == "messages" and response.status_code < 400
         encoding, kind = said(response, b"content-encoding"), said(response, b"content-type")
         self.decoder = Decoder(encoding.decode("latin-1"))
-        self.sse = SseParser() if b"event-stream" in kind else None
+        self.sse = SseParser() if b"event-stream" in kind.lower() else None
         self.body = bytearray()
         self.broken = not self.decoder.readable
 
@@ -52,7 +53,17 @@ class Tap:
             if not self.broken:
                 logger.exception("usage of %s cannot be read; it will be charged its estimate", self.call.id)
             self.broken = True
+        for listener in self.call.listeners:
+            self.tell(listener, chunk)
         return chunk
+
+    def tell(self, listener: Callable[[bytes], None], chunk: bytes) -> None:
+        """Let somebody else read a piece; one that fails is not asked again."""
+        try:
+            listener(chunk)
+        except Exception:
+            logger.exception("%r cannot read %s any more", listener, self.call.id)
+            self.call.listeners = [x for x in self.call.listeners if x is not listener]
 
     def read(self, chunk: bytes) -> None:
         """Take note of a piece."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -22,6 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+import company
 
 ROOT = Path(__file__).resolve().parent.parent
 PROVIDER = "api.anthropic.com"
@@ -65,8 +69,8 @@ class Answer:
 class Gateway:
     """A real mitmdump with the chain, on a port and a state folder of its own."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        (folder / "policy.yaml").write_text(POLICY)
+    def __init__(self, folder: Path, port: int, policy: str = POLICY) -> None:
+        (folder / "policy.yaml").write_text(policy)
         env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         mitmdump = Path(sys.executable).with_name("mitmdump")
         self.folder = folder
@@ -98,17 +102,22 @@ class Gateway:
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-5:]))
         self.ca = ssl.create_default_context(cafile=str(self.folder / "ca/mitmproxy-ca-cert.pem"))
 
-    def ask(self, key: str, words: str, model: str = MODEL) -> Answer:
+    def post(self, key: str, body: str, more: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
         """One call as Claude Code makes it: CONNECT through the proxy, TLS, the virtual key in x-api-key."""
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.ca, timeout=30)
         connection.set_tunnel(PROVIDER, 443)
-        body = {"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}
-        headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
-        connection.request("POST", "/v1/messages", json.dumps(body), headers)
+        headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"} | (more or {})
+        connection.request("POST", "/v1/messages", body, headers)
         response = connection.getresponse()
         raw = response.read()
         connection.close()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, json.loads(raw))
+        return response.status, {k.lower(): v for k, v in response.getheaders()}, raw
+
+    def ask(self, key: str, words: str, model: str = MODEL) -> Answer:
+        """One call and its answer."""
+        body = {"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}
+        status, headers, raw = self.post(key, json.dumps(body))
+        return Answer(status, headers, json.loads(raw))
 
     def usage(self) -> dict[str, dict[str, Any]]:
         """The gateway's own usage table, by scope id."""
@@ -220,13 +229,29 @@ def main() -> int:
     """Run the demo; 0 only if the story held."""
     parser = argparse.ArgumentParser(description="Play sluicegate's story against a simulated provider.")
     parser.add_argument("--once", action="store_true", help="exit after the story, 0 only if it held")
-    parser.add_argument("--port", type=int, default=None, help="port to listen on (default: 8080, a free one with --once)")
+    parser.add_argument("--port", type=int, default=8080, help="where the dashboard is when the story is over (default: 8080)")
     options = parser.parse_args()
     console = Console()
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-demo-"))
-    gateway = Gateway(folder, options.port if options.port is not None else 0 if options.once else 8080)
     try:
-        console.print("[dim]starting a gateway with a simulated provider …[/]")
+        if not play(folder / "story", console):
+            return 1
+        if not options.once:
+            stay(folder / "company", options.port, console)
+        return 0
+    except (RuntimeError, OSError) as e:
+        console.print(f"[bold red]{escape(str(e))}[/]")
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def play(folder: Path, console: Console) -> bool:
+    """Play the story on a gateway of its own; whether it held."""
+    folder.mkdir()
+    console.print("[dim]starting a gateway with a simulated provider …[/]")
+    gateway = Gateway(folder, 0)
+    try:
         gateway.wait()
         story = Story(gateway, console)
         story.play()
@@ -234,41 +259,63 @@ def main() -> int:
         if story.failed:
             console.print(f"\n[bold red]{story.failed} steps did not go as told.[/]")
             console.print("\n".join(escape(x) for x in gateway.lines[-20:]))
-            return 1
+            return False
         console.print("\n[bold green]The story held.[/]")
-        if not options.once:
-            stay(gateway, console)
-        return 0
-    except (RuntimeError, OSError) as e:
-        console.print(f"[bold red]{escape(str(e))}[/]")
-        return 1
+        return True
     finally:
         gateway.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def stay(gateway: Gateway, console: Console) -> None:
-    """Keep the gateway up until Ctrl-C, and say how to use it."""
-    token = (gateway.folder / "state/admin-token").read_text().strip()
-    console.print(
-        f"""
-[bold]The gateway stays up[/] on http://127.0.0.1:{gateway.port}; Ctrl-C ends it. In another terminal:
+def stay(folder: Path, port: int, console: Console) -> None:
+    """Keep a gateway up that a small company has used for weeks and goes on using, until Ctrl-C; say how to look at it."""
+    folder.mkdir()
+    console.print("[dim]putting a small company's last weeks on the books …[/]")
+    policy = folder / "policy.yaml"
+    policy.write_text(company.POLICY)
+    calls = company.play(policy, folder / "state")
+    gateway, over = Gateway(folder, port, company.POLICY), threading.Event()
+    try:
+        gateway.wait()
+        threading.Thread(target=chatter, args=(gateway, over), daemon=True).start()
+        token = (folder / "state/admin-token").read_text().strip()
+        console.print(
+            f"""
+[bold]The dashboard[/]   http://127.0.0.1:{gateway.port}/
+[bold]Sign in with[/]    {token}
+[dim]                or as a developer, who sees the own calls alone, with a key such as vk-alice[/]
+
+{calls:,} calls of nine keys are on the books, and more are being made right now. Ctrl-C ends it. In another terminal:
 
   export HTTPS_PROXY=http://127.0.0.1:{gateway.port}
-  export NODE_EXTRA_CA_CERTS={gateway.folder}/ca/mitmproxy-ca-cert.pem
-  ANTHROPIC_API_KEY=vk-eng-team claude -p "say hi"        [dim]# answered by the simulated provider[/]
-  ANTHROPIC_API_KEY=vk-dev-alice claude -p "say hi"       [dim]# refused: her budget is spent[/]
+  export NODE_EXTRA_CA_CERTS={folder}/ca/mitmproxy-ca-cert.pem
+  ANTHROPIC_API_KEY=vk-alice claude -p "say hi"           [dim]# answered by the simulated provider, live under Calls[/]
+  ANTHROPIC_API_KEY=vk-grace claude -p "say hi"           [dim]# refused: her project's budget is spent[/]
 
   curl -H "Authorization: Bearer {token}" http://127.0.0.1:{gateway.port}/metrics
-  $EDITOR {gateway.folder}/policy.yaml                    [dim]# edits take effect within a second[/]
+  $EDITOR {folder}/policy.yaml                    [dim]# edits take effect within a second[/]
 """,
-        soft_wrap=True,
-    )
-    try:
+            soft_wrap=True,
+        )
         while gateway.process.poll() is None:
             time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("[dim]stopping …[/]")
+    finally:
+        over.set()
+        gateway.stop()
+
+
+def chatter(gateway: Gateway, over: threading.Event) -> None:
+    """The company's agents at work: calls at odd intervals, several at a time."""
+    chance = random.Random()
+    while not over.wait(chance.expovariate(1 / 2.0)):
+        threading.Thread(target=one_call, args=(gateway, *company.asking(chance)), daemon=True).start()
+
+
+def one_call(gateway: Gateway, key: str, body: str, headers: dict[str, str]) -> None:
+    """A call whose answer nobody reads; what becomes of it is on the dashboard."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        gateway.post(key, body, headers)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,28 @@ def streamed(pieces: list[bytes] | None = None, *headers: str, pause: float = 0)
     return run
 
 
+def unchunked(conn: socket.socket, data: bytes) -> tuple[bytes, bytes]:
+    """A chunked body, of which ``data`` has come already, and what came after it."""
+    body = b""
+    while True:
+        while b"\r\n" not in data:
+            data += _more(conn)
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        while len(data) < length + 2:
+            data += _more(conn)
+        body, data = body + data[:length], data[length + 2 :]
+        if length == 0:
+            return body, data
+
+
+def _more(conn: socket.socket) -> bytes:
+    got = conn.recv(65536)
+    if not got:
+        raise ConnectionError("the request broke off")
+    return got
+
+
 class FakeProvider:
     """Serves ``script`` to every request, on as many connections as come."""
 
@@ -186,10 +208,13 @@ class FakeProvider:
                     data += got
                 head, _, data = data.partition(b"\r\n\r\n")
                 seen = Seen(head, b"")
-                length = int(seen.header("content-length") or 0)
-                while len(data) < length:
-                    data += conn.recv(65536)
-                seen.body, data = data[:length], data[length:]
+                if (seen.header("transfer-encoding") or "").lower() == "chunked":
+                    seen.body, data = unchunked(conn, data)
+                else:
+                    length, body = int(seen.header("content-length") or 0), bytearray(data)
+                    while len(body) < length:
+                        body += _more(conn)
+                    seen.body, data = bytes(body[:length]), bytes(body[length:])
                 self.seen.append(seen)
                 self.script(peer, seen)
         except OSError:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 
+MOST_COST = 1_000_000 * NANO
+"""What a call can cost at most, whatever an answer claims: thousands of them still fit a column."""
+
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 
@@ -164,6 +167,8 @@ class Call:
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None
     """Called once, when the first usage of a stream is known, long before its end."""
+    listeners: list[Callable[[bytes], None]] = field(default_factory=list)
+    """Who else reads the answer's pieces as they pass; they get each after it has been metered, and change none."""
     upstream_error: str | None = None
     """What went wrong inside an answer that began well: an error event, or an end before its time."""
     expected_usage: Usage | None = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 OUTPUT_LIMIT = 256 << 20
 """Decoded bytes per answer; a bomb costs us its reading, not our memory."""
+
+PIECE_LIMIT = 64 << 20
+"""Decoded bytes of one piece as it came off the wire."""
 
 
 class _Step(Protocol):
@@ -14,22 +17,44 @@ class _Step(Protocol):
 
 
 class _Zlib:
-    def __init__(self, wbits: int) -> None:
-        self._wbits = wbits
-        self._inflate = zlib.decompressobj(wbits)
-        self._begun = False
+    """Gzip, one member after another, or deflate, which is sent both with and without its wrapper."""
+
+    def __init__(self, gzip: bool) -> None:
+        self._gzip = gzip
+        self._inflate: Any = None
+        self._head = b""
+        self._ended = self._over = False
 
     def feed(self, data: bytes) -> bytes:
-        try:
-            out = self._inflate.decompress(data, 64 << 20)
-        except zlib.error:
-            if self._begun or self._wbits != zlib.MAX_WBITS:
-                raise
-            # "deflate" is sent both with and without the zlib wrapper.
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            out = self._inflate.decompress(data, 64 << 20)
-        self._begun = True
+        out = b""
+        while data and not self._over:
+            if self._inflate is None:
+                # What comes is told by two bytes, and they may come one by one.
+                self._head += data
+                if len(self._head) < 2:
+                    return out
+                data, self._head = self._head, b""
+                self._begin(data[0], data[1])
+                continue
+            out += self._inflate.decompress(data, PIECE_LIMIT)
+            if self._inflate.unconsumed_tail:
+                raise zlib.error("a piece is larger than anything is")
+            data = self._inflate.unused_data
+            if self._inflate.eof:
+                self._inflate, self._ended = None, True
         return out
+
+    def _begin(self, first: int, second: int) -> None:
+        if self._gzip:
+            # What follows a member and is none is padding, to all who read it.
+            self._over = self._ended and (first, second) != (0x1F, 0x8B)
+            wbits = zlib.MAX_WBITS | 16
+        else:
+            self._over = self._ended
+            wrapped = first & 0x0F == 8 and first >> 4 <= 7 and (first << 8 | second) % 31 == 0
+            wbits = zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS
+        if not self._over:
+            self._inflate = zlib.decompressobj(wbits)
 
 
 class _Brotli:
@@ -53,9 +78,9 @@ class Decoder:
             if name in ("", "identity"):
                 continue
             if name in ("gzip", "x-gzip"):
-                self._steps.append(_Zlib(zlib.MAX_WBITS | 16))
+                self._steps.append(_Zlib(gzip=True))
             elif name == "deflate":
-                self._steps.append(_Zlib(zlib.MAX_WBITS))
+                self._steps.append(_Zlib(gzip=False))
             elif name == "br":
                 try:
                     self._steps.append(_Brotli())

@@ -20,7 +20,7 @@ from sluicegate.explain import explained, hint, shown
 from sluicegate.policy import FallbackPrice, Limit, Operator, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
 from sluicegate.providers import PROVIDERS
 from sluicegate.webhooks import alerts_of
-from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.windows import Period, length, parse_iso, parse_period
 from sluicegate.yamlfile import Document, Location, Problem, dotted, parse
 
 NOT_POLICY = ("prices.yaml", "prices.yml")
@@ -286,11 +286,13 @@ class _Builder:
             alerts=alerts,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
             file=parsed,
+            content_retention=length(parse_period(parsed.content_retention)),
             _secrets=secrets,
             _operators=operators,
             _scopes=scopes,
             _model_limits=tuple(models),
             _hosts=hosts,
+            _content=contents_of(parsed),
         )
 
     def virtual_key(
@@ -424,6 +426,14 @@ class _Builder:
             self.warnings.append(f"{provider}: key {raw.name} is not usable, {why}")
         source = value if value.startswith(("env.", "file:")) else "literal"
         return ProviderKey(raw.name, found or None, raw.weight, source)
+
+
+def contents_of(parsed: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
+    """Which scopes say that bodies are kept, and which that they are not."""
+    found: dict[tuple[str, str | None], bool] = {("", None): parsed.content == "full"}
+    for kind in ("customer", "team", "user", "project", "virtual_key"):
+        found |= {(kind, e.id): e.content == "full" for e in getattr(parsed, f"{kind}s") if e.content is not None}
+    return found
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sluicegate import schema
-from sluicegate.call import Principal, Unit, Usage
+from sluicegate.call import MOST_COST, Principal, Unit, Usage
 from sluicegate.models import canonical, matches
 from sluicegate.windows import Period, iso
 
@@ -123,7 +123,7 @@ class FallbackPrice:
 
     def cost(self, usage: Usage) -> int:
         """Nano-dollars for a usage."""
-        return usage.prompt_tokens * self.input + usage.output_tokens * self.output
+        return min(usage.prompt_tokens * self.input + usage.output_tokens * self.output, MOST_COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,8 @@ class Policy:
     server: schema.Server
     alerts: Alerts
     required_headers: tuple[str, ...]
+    content_retention: int | None
+    """Milliseconds for which kept bodies stay; None for good."""
     file: schema.PolicyFile = field(repr=False)
     """What was written, of which all else here is made."""
     _secrets: Mapping[bytes, VirtualKey] = field(repr=False)
@@ -179,6 +181,8 @@ class Policy:
     _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _hosts: Mapping[str, str] = field(repr=False)
+    _content: Mapping[tuple[str, str | None], bool] = field(repr=False)
+    """By scope, what those say that say anything; the whole policy's word stands under ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_for(self, secret: str) -> VirtualKey | None:
@@ -243,6 +247,14 @@ class Policy:
             scope = getattr(key, f"{kind}_id")
             found += self._scopes.get((kind, scope), ()) if scope is not None else ()
         return tuple(found)
+
+    def keeps_content(self, principal: Principal | None) -> bool:
+        """Whether the bodies of this caller's calls are kept: the narrowest scope that says anything decides."""
+        for kind in ("virtual_key", "user", "project", "team", "customer") if principal else ():
+            said = self._content.get((kind, getattr(principal, f"{kind}_id")))
+            if said is not None:
+                return said
+        return self._content["", None]
 
     def all_limits(self) -> tuple[Limit, ...]:
         """Every limit of the policy, for tables and metrics."""

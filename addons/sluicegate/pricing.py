@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from sluicegate.call import Usage
+from sluicegate.call import MOST_COST, Usage
 from sluicegate.models import matches, undated
 from sluicegate.windows import parse_iso
 from sluicegate.yamlfile import Problem, parse
@@ -23,6 +23,9 @@ DATA = Path(__file__).parent / "data" / "prices.yaml"
 
 CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 """Classes of tokens, each with a price of its own."""
+
+MOST_AMOUNT = 1_000_000_000
+"""Dollars per million tokens, or tokens, that a price file may name."""
 
 DEFAULT_CONTEXT, DEFAULT_OUTPUT = 1_000_000, 128_000
 """Assumed of models we have no figures for: large, since they bound what a call can cost."""
@@ -174,8 +177,8 @@ class Prices:
 
 
 def _nano(units: int) -> int:
-    """Nano-dollars, half a one rounded up: the one place where a cost is rounded."""
-    return (units + UNITS // 2) // UNITS
+    """Nano-dollars, half a one rounded up and never more than a call can be charged: the one place where a cost is rounded."""
+    return min(MOST_COST, (units + UNITS // 2) // UNITS)
 
 
 def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
@@ -187,10 +190,11 @@ def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
     def amount(value: Any, place: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not Decimal(value).is_finite() or value < 0:
+        number = value if isinstance(value, int | Decimal) and not isinstance(value, bool) else Decimal("NaN")
+        if not Decimal(number).is_finite() or not 0 <= number <= MOST_AMOUNT:
             problems.append(Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars"))
             return Decimal(0)
-        return Decimal(value)
+        return Decimal(number)
 
     def rates(raw: Any, place: tuple[str | int, ...]) -> Rates:
         raw = raw if isinstance(raw, dict) else {}

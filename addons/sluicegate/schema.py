@@ -179,6 +179,12 @@ Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string"
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
 
 
+Content = Annotated[
+    Literal["off", "full"] | None,
+    Field(description="Keep the bodies of requests and answers? The narrowest scope that says anything decides."),
+]
+
+
 class Model(BaseModel):
     """Nothing unknown is accepted: a misspelt limit must not be a limit that silently does not exist."""
 
@@ -264,6 +270,7 @@ class Customer(Limited):
 
     id: Id
     name: Text | None = None
+    content: Content = None
 
 
 class Team(Limited):
@@ -272,6 +279,7 @@ class Team(Limited):
     id: Id
     name: Text | None = None
     customer_id: Id | None = None
+    content: Content = None
 
 
 class User(Limited):
@@ -281,6 +289,7 @@ class User(Limited):
     name: Text | None = None
     team_id: Id | None = None
     customer_id: Id | None = None
+    content: Content = None
 
 
 class Project(Limited):
@@ -290,6 +299,7 @@ class Project(Limited):
     name: Text | None = None
     team_id: Id | None = None
     customer_id: Id | None = None
+    content: Content = None
 
 
 class ProviderConfig(Limited):
@@ -320,6 +330,7 @@ class VirtualKey(Limited):
     expires_at: Instant | None = Field(None, description="From then on the key is refused.")
     provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
     trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
+    content: Content = None
 
     @model_validator(mode="after")
     def _pairs(self) -> VirtualKey:
@@ -404,6 +415,8 @@ class PolicyFile(Model):
     fallback_price: FallbackPrice | None = Field(None, description="Price for unpriced models, dollars per million tokens.")
     audit: Literal["required", "best_effort"] = Field("required", description="Refuse calls that cannot be recorded?")
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
+    content: Literal["off", "full"] = Field("off", description="Keep the bodies of requests and answers, where no scope decides?")
+    content_retention: Duration = Field("30d", description="How long they are kept; never: until you delete them.")
 
 
 class FallbackPrice(Model):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sluicegate import content
 from sluicegate.call import Outcome
 from sluicegate.editor import Editor
 from sluicegate.history import History
@@ -115,6 +116,7 @@ class Services:
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self.logs = Logs(state_dir / FILENAME, clock)
+        self.content = content.ContentKeeper(content.ContentFile(state_dir / content.FILENAME))
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -185,8 +187,16 @@ class Services:
 
     def flush_soon(self, delay: float = 0.02) -> None:
         """Write what is pending within ``delay`` seconds, with whatever else has gathered by then."""
-        if self._timer is None and not self._closed.is_set():
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+        if self._closed.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + delay
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            # Something that could wait must not make a call's record wait with it.
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -250,6 +260,13 @@ class Services:
                 continue
             finally:
                 self.logs.keep_up()
+                self.forget_content()
+
+    def forget_content(self) -> None:
+        """Delete the bodies of calls that policy wants kept no longer."""
+        kept_for = self.policy.content_retention
+        if kept_for is not None:
+            self.content.tidy(self.clock() - kept_for, self._closed.wait)
 
     def close(self) -> None:
         """Write what is left, note that journal and table agree, and let the folder go."""
@@ -270,6 +287,7 @@ class Services:
         if self._simulator is not None:
             self._simulator.stop()
         self.logs.close()
+        self.content.close()
         self.store.close()
         self.journal.close()
         os.close(self._lock)

@@ -12,11 +12,11 @@ class SseParser:
     """``feed`` takes pieces and returns the events completed by them; ``flush`` the one left at the end."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
-        self._begun = False
+        self._begun = self._returned = False
         self.lost = False
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -24,44 +24,46 @@ class SseParser:
         if self.lost or not chunk:
             return []
         if not self._begun:
-            chunk = self._rest + chunk
-            self._rest = b""
+            chunk = bytes(self._rest) + chunk
+            self._rest.clear()
             if b"\xef\xbb\xbf".startswith(chunk[:3]) and len(chunk) < 3:
-                self._rest = chunk
+                self._rest += chunk
                 return []
             chunk = chunk.removeprefix(b"\xef\xbb\xbf")
             self._begun = True
-        if b"\n" not in chunk and b"\r" not in chunk:
-            self._keep(chunk)
-            return []
-        text = self._rest + chunk
-        # A carriage return at the very end may be half of a line end: wait for the other half.
-        held = b"\r" if text.endswith(b"\r") else b""
-        if held:
-            text = text[:-1]
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = text.split(b"\n")
-        self._rest = rest + held
+        if self._returned:
+            # A carriage return has ended its line already; a line feed may be the other half of it.
+            chunk = chunk.removeprefix(b"\n")
+        self._returned = chunk.endswith(b"\r")
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = chunk.split(b"\n")
         events: list[Event] = []
-        for line in lines:
-            self._line(line, events)
+        if lines:
+            if self._rest:
+                lines[0] = bytes(self._rest) + lines[0]
+                self._rest.clear()
+            for line in lines:
+                self._line(line, events)
+        if rest:
+            self._rest += rest
+            if len(self._rest) + self._size > EVENT_LIMIT:
+                self._lose()
         return events
 
     def flush(self) -> list[Event]:
         """An event whose closing blank line never came."""
         events: list[Event] = []
         if not self.lost:
-            self._line(self._rest.rstrip(b"\r"), events)
+            self._line(bytes(self._rest), events)
             self._line(b"", events)
-        self._rest = b""
+        self._rest.clear()
         return events
 
-    def _keep(self, chunk: bytes) -> None:
-        self._rest += chunk
-        if len(self._rest) + self._size > EVENT_LIMIT:
-            self.lost = True
-            self._rest, self._data = b"", []
+    def _lose(self) -> None:
+        self.lost = True
+        self._rest.clear()
+        self._data = []
 
     def _line(self, line: bytes, events: list[Event]) -> None:
         if not line:
@@ -73,7 +75,6 @@ class SseParser:
             self._data.append(value)
             self._size += len(value)
             if self._size > EVENT_LIMIT:
-                self.lost = True
-                self._data = []
+                self._lose()
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")

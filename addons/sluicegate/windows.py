@@ -52,19 +52,24 @@ def window(period: Period, anchor: int, now: int) -> tuple[int, int | None]:
     if period.text == "never":
         return anchor, None
     count, unit = int(period.text[:-1]), period.text[-1]
-    length = count * _FIXED[unit]
+    long = count * _FIXED[unit]
     if not period.aligned:
-        start = anchor + (now - anchor) // length * length
-        return start, start + length
+        start = anchor + (now - anchor) // long * long
+        return start, start + long
     zone = ZoneInfo(period.timezone)
     if unit in "smh":
         # Local clock hours: the offset of this moment, so that "every 6 hours" means 0, 6, 12 and 18 o'clock.
         shift = _offset(now, zone)
-        start = (now + shift) // length * length - shift
-        return start, start + length
+        start = (now + shift) // long * long - shift
+        return start, start + long
     today = datetime.fromtimestamp(now / 1000, zone).date()
     first = _first(today, count, unit)
     return _midnight(first, zone), _midnight(_next(first, count, unit), zone)
+
+
+def length(period: Period) -> int | None:
+    """How many milliseconds a period is long, a month 30 days and a year 365; None for ``never``."""
+    return None if period.text == "never" else int(period.text[:-1]) * _FIXED[period.text[-1]]
 
 
 def _first(today: date, count: int, unit: str) -> date:

@@ -45,7 +45,9 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
-        return where + (f"{self.path}: {self.message}" if self.path else self.message)
+        # One problem is one line, whatever stands in the file.
+        said = f"{self.path[:300]}: {self.message[:700]}" if self.path else self.message[:700]
+        return where + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 @dataclass(slots=True)

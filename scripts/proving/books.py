@@ -125,12 +125,20 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
 def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[str]:
     """No secret in any file or line, no exception in the log."""
     found = []
-    lines = list(output)
     for secret in secrets:
         for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
             if secret.encode() in file.read_bytes():
                 found.append(f"{file.name} holds the secret {secret[:6]}...")
+    return found + printed(secrets, output)
+
+
+def printed(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
+    """What lines of output should not say: a secret, or that something broke."""
+    lines = list(output)
+    found = []
+    for secret in secrets:
         if (shown := next((x for x in lines if secret in x), None)) is not None:
-            found.append(f"the output shows the secret {secret[:6]}...: {shown.replace(secret, secret[:6] + 3 * chr(46))[:300]}")
-    found += [f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line]
-    return found
+            found.append(f"the output shows the secret {secret[:6]}...: {shown.replace(secret, secret[:6] + '...')[:300]}")
+    return found + [
+        f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line
+    ]

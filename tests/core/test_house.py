@@ -20,7 +20,7 @@ FLOORS = [
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"}
-    | {"revisions", "recorded"},
+    | {"revisions", "recorded", "content"},
     {"statusline", "editor", "views", "notify", "footing", "history"},
     {"services"},
     {"web"},
@@ -108,6 +108,7 @@ def test_the_chain_is_in_order():
         "RateLimit",
         "Budget",
         "Keys",
+        "Content",
         "Audit",
         "Live",
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
-from collections import defaultdict
+from bisect import bisect
+from collections import Counter, defaultdict
 
 import orjson
 import pytest
@@ -343,6 +344,10 @@ def check_histograms(books, found, filters):
         times = [parse_iso(b["timestamp"]) for b in answer["buckets"]]
         assert times == list(range(times[0], times[-1] + 1, size)) if times else not found
         assert set(by) <= set(times)
+        if kind == "latency":
+            bins = Counter(bisect(LATENCY_EDGES, r["latency_ms"]) for r in found if r["latency_ms"] is not None)
+            assert [d["calls"] for d in answer["distribution"]] == [bins[i] for i in range(len(LATENCY_EDGES) + 1)]
+            assert [d["under_ms"] for d in answer["distribution"]] == [*LATENCY_EDGES, None]
         for bucket in answer["buckets"]:
             rows = by.get(parse_iso(bucket["timestamp"]), [])
             if kind == "requests":

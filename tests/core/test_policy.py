@@ -101,6 +101,13 @@ def test_every_kind_of_mistake_names_its_place_and_the_fix(tmp_path, text):
     assert any(BAD[text] in line for line in said), said
 
 
+def test_a_mistake_is_one_line_whatever_stands_in_the_file(tmp_path):
+    text = 'version: 1\nteams: [{id: "a\\nb\\e[31m"}, {%s: 1}]' % ("k" * 1000)
+    said = problems(tmp_path, text)
+    assert r"teams[0].id: 'a\nb\x1b[31m': an id is" in said[0]
+    assert all(line.isprintable() and len(line) < 1500 for line in said)
+
+
 def test_all_mistakes_are_said_at_once_in_order(tmp_path):
     text = "version: 1\nprovders: {}\nteams:\n- {id: a, budget: {max_limit: -1, reset_duration: 1x}}\nvirtual_keys: [{id: k, team_id: b}]\n"
     said = problems(tmp_path, text)

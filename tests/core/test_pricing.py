@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate import estimate
-from sluicegate.call import RequestFacts, Usage
+from sluicegate.call import MOST_COST, RequestFacts, Usage
+from sluicegate.policy import FallbackPrice
 from sluicegate.pricing import PriceError, Prices, read_prices
 from sluicegate.windows import parse_iso
 
@@ -170,6 +171,21 @@ def test_a_bad_price_file_says_where():
             b"models:\n- {model: a, prices: [{input: free, cache_write_5m: 1, cache_write_1h: 1, cache_read: 1, output: 1}]}",
             "prices.yaml",
         )
+
+
+@pytest.mark.parametrize("amount", ["1e9999999", ".inf", ".nan", "-1", "1000000001"])
+@pytest.mark.parametrize("place", ["input", "context_window"])
+def test_an_amount_beyond_reason_is_a_mistake_and_read_at_once(amount, place):
+    text = "models:\n- {model: a, context_window: %s, prices: [{input: %s, cache_write_5m: 1, cache_write_1h: 1, cache_read: 1, output: 1}]}"
+    values = (amount, "1") if place == "context_window" else ("1", amount)
+    with pytest.raises(PriceError, match=f"prices.yaml:2: .*{place}: .* is no price in dollars"):
+        read_prices((text % values).encode(), "prices.yaml")
+
+
+def test_no_usage_costs_more_than_a_column_holds():
+    most = (1 << 40) - 1
+    assert PRICES.cost(Usage(*[most] * 6), "claude-opus-5-5", NOW) == MOST_COST
+    assert FallbackPrice(10**12, 10**12).cost(Usage(most, most)) == MOST_COST
 
 
 TOKENS = st.integers(0, 90_000)

@@ -62,6 +62,27 @@ def test_any_cut_of_a_stream_reads_the_same(cuts, newline, bom):
     assert reader.error is None
 
 
+@given(st.lists(st.sampled_from([b"data: a", b"event: b", b"\r", b"\n", b"\r\n", b"", b"\xef\xbb\xbf", b"x"]), max_size=12))
+def test_every_cut_of_every_text_gives_the_same_events(parts):
+    text = b"".join(parts)
+
+    def events(pieces):
+        parser = SseParser()
+        return [e for piece in pieces for e in parser.feed(piece)] + parser.flush()
+
+    whole = events([text])
+    assert all(events([text[:i], text[i:]]) == whole for i in range(len(text) + 1))
+    assert events([text[i : i + 1] for i in range(len(text))]) == whole
+
+
+def test_a_large_event_in_small_pieces_costs_its_size_not_its_square():
+    pieces = [b"data: ", *[b"x" * 1024] * 16_000, b"\n\n"]
+    began = time.process_time()
+    parser = SseParser()
+    assert [len(data) for piece in pieces for _, data in parser.feed(piece)] == [16_384_000]
+    assert time.process_time() - began < 1
+
+
 def test_one_byte_at_a_time():
     assert read([STREAM[i : i + 1] for i in range(len(STREAM))]).usage.output_tokens == 33
 
@@ -90,6 +111,14 @@ def test_whole_pieces_read_as_single_bytes_do(pieces):
     events = [e for piece in sent for e in whole.feed(piece)]
     assert events == [e for byte in b"".join(sent) for e in single.feed(bytes([byte]))]
     assert whole.flush() == single.flush()
+
+
+@pytest.mark.parametrize("depth", [900, 5_000, 100_000])
+def test_deep_nesting_in_an_answer_never_raises(depth):
+    for name in PROVIDERS:
+        reader = read([b"event: message_start\ndata: " + b"[" * depth + b"]" * depth + b"\n\n"], name)
+        reader.read_json(b'{"usage":' + b"[" * depth)
+        assert reader.usage is None
 
 
 @given(st.lists(st.binary(max_size=60), max_size=30))
@@ -345,6 +374,33 @@ def test_encodings_are_undone_piece_by_piece(body, encoding, size):
     decoder, packed = Decoder(encoding), PACKERS[encoding](body)
     assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == body
     assert decoder.readable
+
+
+def raw_deflate(data):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("deflate", raw_deflate(b"hello" * 99)),
+        ("deflate", zlib.compress(b"hello" * 99)),
+        ("gzip", gzip.compress(b"hello" * 90) + gzip.compress(b"hello" * 9)),
+        ("gzip", gzip.compress(b"hello" * 99) + b"\0\0\0"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_an_encoding_is_told_by_two_bytes_that_may_come_one_by_one(encoding, packed, size):
+    decoder = Decoder(encoding)
+    assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == b"hello" * 99
+    assert decoder.readable
+
+
+def test_a_piece_that_unfolds_beyond_measure_is_not_read_in_part():
+    decoder = Decoder("gzip")
+    assert decoder.feed(gzip.compress(bytes(65 << 20), 9)) == b""
+    assert not decoder.readable
 
 
 def test_raw_deflate_unknown_encodings_and_bombs():

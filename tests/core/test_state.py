@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -14,7 +15,7 @@ from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
 from sluicegate.policy import Limit
 from sluicegate.records import COLUMNS, usd
-from sluicegate.services import recover
+from sluicegate.services import Services, recover
 from sluicegate.store import MIGRATIONS, Store, StoreBusy, StoreError
 from sluicegate.windows import parse_period
 
@@ -185,3 +186,29 @@ def test_a_line_that_could_not_be_written_is_written_with_the_next(tmp_path):
 )
 def test_money_as_text_is_exact(nano, text):
     assert usd(nano) == text
+
+
+def test_what_can_wait_makes_nothing_else_wait(tmp_path):
+    """A stranger's refusal is counted within a second, a call is on record within 20 ms, whichever came first."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    house = Services(policy, tmp_path / "state", {})
+
+    async def written():
+        loop = asyncio.get_running_loop()
+        house.store.refusals["2026-01-01T00:00Z", "127.0.0.1", "virtual_key_required"] = 1
+        house.flush_soon(60.0)
+        house.store.rows.append(record("a"))
+        house.flush_soon()
+        house.flush_soon(60.0)
+        began = loop.time()
+        for _ in range(1000):
+            if not house.store.pending(house.ledger):
+                break
+            await asyncio.sleep(0.005)
+        return loop.time() - began
+
+    try:
+        assert asyncio.run(written()) < 5
+    finally:
+        house.close()

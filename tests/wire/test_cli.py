@@ -182,6 +182,7 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
     assert "virtual_key" in cli("usage", "--state-dir", tmp_path / "state", command=script).stdout
     gw = gateway(None, command=[script, "serve"])
     assert gw.post().status == 200
+    assert {gw.request("GET", f"/static/{name}").status for name in ("app.js", "views/calls.js", "vendor/preact.js")} == {200}
 
 
 def test_the_scripts_of_the_readme_work_as_written(gateway):

@@ -72,6 +72,7 @@ def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway,
     if how != "deleted":
         chain.write_text(good)
         eventually(lambda: gw.post().status == 200, 10)
+        assert gw.admin("/api/usage").status == 200
 
 
 def test_a_policy_deleted_or_broken_while_running_leaves_the_last_good_one(gateway, provider):

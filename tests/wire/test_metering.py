@@ -105,6 +105,31 @@ def test_served_model_speed_and_iterations_are_billed(house):
     assert (row["input_tokens"], row["output_tokens"]) == (204_000, 4_600)
 
 
+def test_absurd_claims_of_an_answer_are_charged_within_bounds_and_recorded(gateway, provider):
+    """A cost no column holds used to stop all writing until the next start."""
+    gw = gateway(policy_text(provider.url, virtual_keys=[{"id": VK}]))
+    absurd = usage(input_tokens=9, server_tool_use={"web_search_requests": 10**12})
+    for script in (
+        plain(message(**absurd)),
+        streamed(sse(first=absurd, last={"output_tokens": 1})),
+        plain(message(input_tokens=9)),
+    ):
+        provider.script = script
+        assert gw.post(ask(stream=True)).status == 200
+    assert [r["cost_nano"] for r in gw.calls(3)] == [1_000_000 * 10**9, 1_000_000 * 10**9, 9 * IN]
+
+
+def test_a_content_type_means_the_same_in_capitals(house):
+    def script(peer, _):
+        peer.head(200, "content-type: Text/Event-Stream; charset=utf-8", "transfer-encoding: chunked")
+        for piece in sse(first=FULL, last={"output_tokens": 13}):
+            peer.chunk(piece)
+        peer.end()
+
+    _, row = play(house, script)
+    assert (row["cost_nano"], row["estimated"]) == (FULL_COST, 0)
+
+
 def test_an_upstream_error_passes_byte_for_byte_and_costs_nothing(house):
     body = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"},"odd":1.0}'
     reply, row = play(house, plain(body, 529, "retry-after: 3", "x-odd: 1"))

@@ -11,7 +11,7 @@ from typing import Any
 from sluicegate.call import NANO
 from sluicegate.logs.answers import average
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR
+from sluicegate.logs.index import HOUR, LATENCY_EDGES
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import percentile, sums
 from sluicegate.records import TOKEN_COLUMNS
@@ -85,7 +85,17 @@ def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | N
             else:
                 bucket[f"by_{apart.removesuffix('s')}"] = one_by_one
         buckets.append(bucket)
-    return {"buckets": buckets, "bucket_size_seconds": size, **({apart: shown} if apart else {})}
+    answer = {"buckets": buckets, "bucket_size_seconds": size, **({apart: shown} if apart else {})}
+    return answer | {"distribution": _distribution(parts)} if kind == "latency" else answer
+
+
+def _distribution(parts: dict[int, dict[str, Part]]) -> list[dict[str, Any]]:
+    """How many calls of the whole range took less than so many milliseconds and no less than the entry before; null: longer."""
+    bins: Counter[int] = Counter()
+    for names in parts.values():
+        for part in names.values():
+            bins.update(part.bins)
+    return [{"under_ms": edge, "calls": bins[i]} for i, edge in enumerate((*LATENCY_EDGES, None))]
 
 
 def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:

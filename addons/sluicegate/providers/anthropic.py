@@ -221,7 +221,7 @@ def _object(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         try:
             value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}
 

@@ -142,6 +142,7 @@ def routes(house: Services) -> list[Route]:
                 },
                 "ledger": {"error": house.store_error, "reservations": len(house.ledger.open)},
                 "audit": {"mode": policy.audit, "error": house.audit_error},
+                "content": {"error": house.content.error, "dropped": house.content.dropped},
                 "recovered": house.recovered,
                 "providers": {p.name: provider_health(house, p) for p in policy.providers.values()},
             }

@@ -95,7 +95,9 @@ class Inner:
         self._server.should_exit = self._server.force_exit = True
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
-        self._socket.close()
+        for listener in self._server.servers if self._server.started else ():
+            # Not the socket itself: the loop would go on watching its number, which the next connection gets.
+            listener.close()
 
     def admit(self, headers: Headers, body: bytes, source: str) -> str:
         """A ticket for one request from ``source``, to be sent as the header TICKET, without a body.

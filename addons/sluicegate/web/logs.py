@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from sluicegate.content import Content
 from sluicegate.logs import formats
 from sluicegate.logs.filters import Filters, NotYours
 from sluicegate.logs.histograms import MEASURES, TOLD_APART
@@ -86,11 +88,13 @@ def routes(house: Services) -> list[Route]:
 
     async def one(request: Request) -> Response:
         read(request.query_params.multi_items(), {})
+        with contextlib.suppress(StoreError):
+            house.flush()
         row = await anyio.to_thread.run_sync(house.logs.one, request.path_params["call_id"], limiter=at_once)
         own = _own(request)
         if row is None or (own is not None and row["virtual_key_id"] != own):
             return JSONResponse(error("not_found", f"There is no call '{request.path_params['call_id'][:80]}'"), 404)
-        return await answer(lambda: row)
+        return await answer(lambda: row | {"content": _content(house.content.get(row["id"]))})
 
     async def export(request: Request) -> Response:
         filters, more = _asked(request, EXPORT)
@@ -148,6 +152,21 @@ def _asked(request: Request, more: dict[str, Parameter] | None = None) -> tuple[
     """What the query asks for, of what the caller may see. Raises BadParameter, NotYours."""
     filters, others = Filters.read(request.query_params.multi_items(), more)
     return _seen_by(request, filters), others
+
+
+def _content(kept: Content | None) -> dict[str, Any] | None:
+    """The bodies of a call for people: text where they are text, base64 where not; None if nothing is kept."""
+    told: dict[str, Any] = {}
+    for name, body, cut in (
+        (("request", kept.request, kept.request_truncated), ("response", kept.response, kept.response_truncated)) if kept else ()
+    ):
+        try:
+            # A body that was cut may end in the middle of a letter.
+            text, encoding = body.decode("utf-8", "ignore" if cut else "strict"), "utf-8"
+        except UnicodeDecodeError:
+            text, encoding = base64.b64encode(body).decode(), "base64"
+        told |= {name: text, f"{name}_encoding": encoding, f"{name}_truncated": cut}
+    return told or None
 
 
 def _hyphened(dimension: str) -> str:

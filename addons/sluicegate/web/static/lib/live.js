@@ -1,0 +1,87 @@
+// The calls of this moment, from /api/events: one stream for the whole page, whoever looks.
+import { useState, useEffect } from "./ui.js";
+
+const KEPT = 200;
+const state = { running: new Map(), ended: [], missed: 0, up: false };
+const lookers = new Set();
+let source = null,
+  told = false;
+
+function tell() {
+  // Many calls may end in one moment; the page is drawn once for all of them.
+  if (told) return;
+  told = true;
+  setTimeout(() => {
+    told = false;
+    for (const look of lookers) look();
+  }, 150);
+}
+
+function open() {
+  source = new EventSource("/api/events");
+  source.onopen = () => {
+    state.running.clear();
+    state.up = true;
+    tell();
+  };
+  source.onerror = () => {
+    state.up = false;
+    tell();
+    // A browser comes back by itself after a break, but not after an answer that says no.
+    if (source.readyState === EventSource.CLOSED)
+      setTimeout(() => {
+        if (lookers.size && source?.readyState === EventSource.CLOSED) open();
+      }, 5000);
+  };
+  source.addEventListener("began", (e) => {
+    const call = JSON.parse(e.data);
+    state.running.set(call.id, call);
+    tell();
+  });
+  source.addEventListener("ended", (e) => {
+    const call = JSON.parse(e.data);
+    state.running.delete(call.id);
+    state.ended.unshift(call);
+    state.ended.length = Math.min(state.ended.length, KEPT);
+    tell();
+  });
+  source.addEventListener("missed", (e) => {
+    state.missed += JSON.parse(e.data).calls;
+    tell();
+  });
+}
+
+export function closeLive() {
+  source?.close();
+  source = null;
+  Object.assign(state, { running: new Map(), ended: [], missed: 0, up: false });
+}
+
+/** `{running: Map, ended: newest first, missed, up}`; opens the stream with the first looker, closes it after the last. */
+export function useLive(on = true) {
+  const [, redraw] = useState(0);
+  useEffect(() => {
+    if (!on) return undefined;
+    const look = () => redraw((n) => n + 1);
+    lookers.add(look);
+    if (!source) open();
+    return () => {
+      lookers.delete(look);
+      // A change of page looks away and back at once: only who stays away closes it.
+      setTimeout(() => {
+        if (!lookers.size && source) closeLive();
+      }, 2000);
+    };
+  }, [on]);
+  return state;
+}
+
+/** Redraw every second, for clocks that run. */
+export function useTick(on = true, every = 1000) {
+  const [, redraw] = useState(0);
+  useEffect(() => {
+    if (!on) return undefined;
+    const timer = setInterval(() => document.hidden || redraw((n) => n + 1), every);
+    return () => clearInterval(timer);
+  }, [on, every]);
+}

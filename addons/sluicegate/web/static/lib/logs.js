@@ -1,0 +1,96 @@
+// The logs' histograms as series for charts.
+import { PALETTE } from "./chart.js";
+import { money, shortMoney, short, count, duration } from "./format.js";
+
+export const BY = {
+  models: ["model", "Model"],
+  teams: ["team_id", "Team"],
+  users: ["user_id", "User"],
+  virtual_keys: ["virtual_key_id", "Key"],
+};
+const ONE = {
+  models: "model",
+  teams: "team",
+  users: "user",
+  virtual_keys: "virtual_key",
+  providers: "provider",
+  customers: "customer",
+  projects: "project",
+};
+
+/** The histogram's path for a kind told apart by a dimension. */
+export const histogram = (kind, by) => `/api/logs/histogram/${kind}${by ? `/by-${ONE[by].replace("_", "-")}` : ""}`;
+
+/** Cost per bucket, the five dearest names apart and the rest together. */
+export function costSeries(answer, by) {
+  const field = `by_${ONE[by]}`,
+    sums = new Map();
+  for (const bucket of answer.buckets)
+    for (const [name, cost] of Object.entries(bucket[field] || {})) sums.set(name, (sums.get(name) || 0) + cost);
+  const ranked = [...sums]
+    .sort((a, b) => b[1] - a[1])
+    .filter(([, v]) => v > 0)
+    .map(([name]) => name);
+  const shown = ranked.slice(0, ranked.length > 6 ? 5 : 6);
+  const series = shown.map((name, i) => ({
+    name: name || "none",
+    colour: PALETTE[i],
+    values: answer.buckets.map((b) => b[field]?.[name] || 0),
+  }));
+  if (ranked.length > shown.length) {
+    const known = new Set(shown);
+    series.push({
+      name: `${ranked.length - shown.length} others`,
+      colour: "--c6",
+      values: answer.buckets.map((b) => Object.entries(b[field] || {}).reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
+    });
+  }
+  return series.length ? series : [{ name: "cost", colour: PALETTE[0], values: answer.buckets.map((b) => b.total_cost) }];
+}
+
+export function callSeries(all, denied) {
+  const refused = all.buckets.map((b, i) => denied?.buckets[i]?.count || 0);
+  return [
+    { name: "completed", colour: "--c1", values: all.buckets.map((b) => b.success) },
+    { name: "refused", colour: "--c-warn", values: refused },
+    { name: "failed or cancelled", colour: "--c-bad", values: all.buckets.map((b, i) => Math.max(0, b.error - refused[i])) },
+  ];
+}
+
+const TOKENS = [
+  ["input_tokens", "input", "--c1"],
+  ["output_tokens", "output", "--c3"],
+  ["cache_read_tokens", "cache read", "--c2"],
+  ["cache_write_tokens", "cache write", "--c4"],
+];
+
+export const tokenSeries = (answer) =>
+  TOKENS.map(([field, name, colour]) => ({
+    name,
+    colour,
+    values: answer.buckets.map((b) =>
+      field === "cache_write_tokens" ? (b.cache_write_5m_tokens || 0) + (b.cache_write_1h_tokens || 0) : b[field] || 0,
+    ),
+  }));
+
+export const latencySeries = (answer) =>
+  [
+    ["avg_latency", "mean", "--c1"],
+    ["p90_latency", "90 %", "--c3"],
+    ["p99_latency", "99 %", "--c-bad"],
+  ].map(([field, name, colour]) => ({
+    name,
+    colour,
+    values: answer.buckets.map((b) => (b.total_requests ? b[field] : null)),
+  }));
+
+export const axisMoney = (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v));
+export const axisCount = (v) => (v >= 10_000 ? short(v) : count(v));
+export const axisDuration = (v) => duration(v);
+
+/** Ticks of an axis, all with the same decimals. */
+export const moneyTick = (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4);
+export const countTick = (v) =>
+  v < 1000 ? String(v) : `${+(v / (v < 1e6 ? 1e3 : v < 1e9 ? 1e6 : 1e9)).toFixed(2)}${v < 1e6 ? "k" : v < 1e9 ? "M" : "B"}`;
+export const durationTick = (v, step) =>
+  step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`;

@@ -1,0 +1,131 @@
+"""Feeds a gateway and its parsers whatever hypothesis can think of, and looks at what must hold after each handful."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import proving.fuzzing  # noqa: F401  enters the targets
+from proving.fuzzing.stage import Stage
+from proving.fuzzing.target import TARGETS, Line, Target, played
+
+console = Console(width=None if os.isatty(1) else 160)
+COLOURS = {"kept": "green", "BROKEN": "red"}
+SHOWN = 1500
+"""Characters of an input in the table; ``--json`` has all of it."""
+
+
+def table(lines: list[Line]) -> Table:
+    """The result for people."""
+    made = Table(title="sluicegate fuzz", title_justify="left", show_lines=True)
+    made.add_column("target", overflow="fold")
+    made.add_column("promise", overflow="fold")
+    made.add_column("inputs", justify="right")
+    made.add_column("seconds", justify="right")
+    made.add_column("")
+    for line in lines:
+        made.add_row(
+            line.target, line.promise, f"{line.inputs:,}", f"{line.seconds:.1f}", f"[{COLOURS[line.verdict]}]{line.verdict}[/]"
+        )
+    return made
+
+
+def markdown(lines: list[Line]) -> str:
+    """The result for a document."""
+    rows = [f"| {x.target} | {x.promise} | {x.inputs:,} | {x.seconds:.1f} | {x.verdict} |" for x in lines]
+    return "\n".join(["| target | promise | inputs | seconds | |", "|---|---|---|---|---|", *rows])
+
+
+def told(line: Line) -> str:
+    """A broken promise: how, by which input, and how to see it again."""
+    cut = line.minimal if len(line.minimal) <= SHOWN else f"{line.minimal[:SHOWN]}... ({len(line.minimal)} characters)"
+    again = f"scripts/fuzz --only '{line.target}' --replay {line.blob}" if line.blob else "the same seed"
+    return f"{line.target}: {line.broken[:SHOWN]}\n  smallest input: {cut or 'none alone'}\n  again: {again}"
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Examples: scripts/fuzz --quick    scripts/fuzz --only headers --seconds 600    scripts/fuzz --only sse --seed 7"
+)
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only this target, or all whose name begins so; repeatable.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A fixed number of examples each, the same at every run.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time for each target, in the long form.")] = 60,
+    examples: Annotated[int | None, typer.Option("--examples", min=1, help="Examples for each target instead of time.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Where the search begins; 0 in the quick form.")] = None,
+    replay: Annotated[str | None, typer.Option("--replay", help="Play one broken example again; needs one --only.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write the lines to this file.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Print the targets and what is promised, and exit.")] = False,
+) -> None:
+    """Feed a running gateway and its parsers whatever hypothesis can think of. Loopback only.
+
+    Exit status: 0 every promise kept, 1 one broken, 2 wrong usage.
+    """
+    exact = {t.name for t in TARGETS}
+    chosen = [t for t in TARGETS if not only or any(t.name == o if o in exact else t.name.startswith(o) for o in only)]
+    if not chosen:
+        raise typer.BadParameter("no target's name begins so; see --list", param_hint="--only")
+    if replay is not None and len(chosen) != 1:
+        raise typer.BadParameter("say with --only which one target to replay", param_hint="--replay")
+    if listed:
+        for target in chosen:
+            print(f"{target.name}: {target.promise}")
+        return
+    number = seed if seed is not None else 0 if quick else time.time_ns() % 1_000_000
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        stage = Stage(stack)
+        lines = []
+        for target in chosen:
+            count = examples or (target.quick if quick else None)
+            lines.append(staged(target, stage, number, count, seconds, replay, not as_markdown))
+    console.print(markdown(lines) if as_markdown else table(lines), highlight=False)
+    broken = [x for x in lines if x.verdict == "BROKEN"]
+    for line in broken:
+        console.print(escape(told(line)), highlight=False, soft_wrap=True)
+    if as_json is not None:
+        as_json.write_text(json.dumps({"seed": number, "lines": [asdict(x) for x in lines]}, indent=1) + "\n")
+    if not as_markdown:
+        inputs = sum(x.inputs for x in lines)
+        took = time.monotonic() - began
+        print(f"{len(lines) - len(broken)} promises kept, {len(broken)} broken, {inputs:,} inputs in {took:.0f} s (seed {number})")
+    raise typer.Exit(1 if broken else 0)
+
+
+def staged(target: Target, stage: Stage, seed: int, examples: int | None, seconds: float, replay: str | None, show: bool) -> Line:
+    """Play one target and show how it goes."""
+    with console.status(target.name) if show and console.is_terminal else contextlib.nullcontext() as status:
+
+        def progress(text: str) -> None:
+            if status is not None:
+                status.update(f"{target.name}: {text}")
+
+        line = played(target, stage, seed, examples, seconds, replay, progress)
+    if line.verdict == "BROKEN":
+        # What it leaves behind is nobody else's.
+        stage.clear()
+    if show:
+        console.print(
+            f"[{COLOURS[line.verdict]}]{line.verdict:6}[/] {line.target} [dim]({line.inputs:,} inputs, {line.seconds} s)[/]",
+            highlight=False,
+        )
+    return line
+
+
+if __name__ == "__main__":
+    app()

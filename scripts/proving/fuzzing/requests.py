@@ -1,0 +1,352 @@
+"""Requests as bytes: lines, headers, lengths and targets that two readers might read in two ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from harness import ask
+from proving.fuzzing import wire
+from proving.fuzzing.ground import KEYS, Ground
+from proving.fuzzing.stage import Stage
+from proving.fuzzing.target import handful, target
+
+PATHS = [
+    *(b"/v1/messages",) * 6,
+    *(
+        b"/v1/messages?a=1&b=%zz",
+        b"//v1/messages",
+        b"/v1/./messages",
+        b"/v1/%6dessages",
+        b"/V1/MESSAGES/",
+        b"/v1/messages/count_tokens/..",
+    ),
+    *(
+        b"/v1/messages/count_tokens",
+        b"/anthropic/v1/messages",
+        b"/anthropic/anthropic/v1/messages",
+        b"/openai/v1/messages",
+        b"/v1/models",
+    ),
+    *(
+        b"/v1/m\xffessages",
+        b"/v1/\xc3\xa9/messages",
+        b"/v1/messages\x00",
+        b"/v1/messages\x01",
+        b"/v1/messages#x",
+        b"/v1\\messages",
+        b"/v1/messages;x",
+    ),
+    *(
+        b"/v1/%2e%2e/v1/messages",
+        b"/v1/%252e%252e/messages",
+        b"/v1/messages%00",
+        b"/v1/messages%0d%0aX:y",
+        b"/" + b"a" * 9000,
+        b"/v1/" + b"../" * 999,
+    ),
+    *(
+        b"/",
+        b"*",
+        b"/health",
+        b"/metrics",
+        b"/api/usage",
+        b"/api/governance/\xff",
+        b"/setup",
+        b"/ca.pem",
+        b"/api/hello",
+        b"/mcp-registry/x",
+        b"/favicon.ico",
+    ),
+    *(
+        b"/genai/v1beta/models/x:generateContent",
+        b"/genai/v1beta/models/\xff:generateContent",
+        b"/v1/messages/batches",
+        b"/api/web/x?\xff",
+    ),
+]
+METHODS = [
+    *(b"POST",) * 8,
+    b"GET",
+    b"HEAD",
+    b"PUT",
+    b"BREW",
+    b"post",
+    b"OPTIONS",
+    b"TRACE",
+    b"CONNECT",
+    b"P\xd6ST",
+    b"A" * 300,
+    b"PRI",
+    b"",
+    b"(x)",
+]
+VERSIONS = [*(b"HTTP/1.1",) * 9, b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/9.9", b"http/1.1", b"HTTP/1.1 x", b""]
+ORIGINS = [
+    *(
+        b"http://%s" % h
+        for h in (b"api.anthropic.com", b"API.ANTHROPIC.COM.", b"api.anthropic.com:1", b"user:pw@api.anthropic.com")
+    ),
+    *(
+        b"https://api.openai.com",
+        b"http://127.0.0.1:{port}",
+        b"http://localhost:{port}",
+        b"http://127.0.0.1:{trap}",
+        b"http://localhost:{trap}",
+    ),
+    *(
+        b"http://[::1]:{trap}",
+        b"http://0x7f000001:{trap}",
+        b"http://127.1:{trap}",
+        b"http://[::ffff:127.0.0.1]:{trap}",
+        b"http://0:{trap}",
+    ),
+    *(
+        b"http://127.0.0.1:{own}",
+        b"http://localhost:{own}",
+        b"http://example.invalid",
+        b"ftp://api.anthropic.com",
+        b"http://\xff",
+        b"http://a b",
+    ),
+    *(
+        b"http://xn--\xe9",
+        b"http://api.anthropic.com\x00.x",
+        b"http://[",
+        b"http://:80",
+        b"http://a:99999",
+        b"http://" + b"a" * 300,
+        b"//api.anthropic.com",
+    ),
+]
+"""Beginnings of absolute targets; ``{port}`` is the provider's, ``{trap}`` nobody's, ``{own}`` the gateway's."""
+
+HOSTS = [
+    *(
+        b"localhost",
+        b"127.0.0.1",
+        b"api.anthropic.com",
+        b"api.anthropic.com.",
+        b"API.anthropic.com:443",
+        b"api.openai.com",
+        b"127.0.0.1:{port}",
+    ),
+    *(
+        b"127.0.0.1:{trap}",
+        b"example.invalid",
+        b"",
+        b" ",
+        b"a:\xc2\xb2",
+        b"\xff",
+        b"a:b:c",
+        b"[::1]:80",
+        b"[",
+        b"localhost:99999",
+        b"a" * 5000,
+        b"a,b",
+    ),
+]
+FIELDS: list[tuple[bytes, bytes]] = [
+    *(
+        (n, v)
+        for n in (b"x-a", b"cookie", b"anthropic-beta")
+        for v in (b"1", b"\xff\xfe", b"a\rb", b"a\x00b", b"a\x0bb", b"", b"\xe2\x80\xae", b"x" * 40_000)
+    ),
+    *(
+        (b"x-a", v)
+        for v in (
+            b"1\r\n folded",
+            b"1\r\n\tx-api-key: {key}",
+            b"1\n folded",
+            b"1\rx-b: 2",
+            b"1\nx-b: 2",
+            b"1\n\nGET / HTTP/1.1",
+            b"1\r\n",
+        )
+    ),
+    *(
+        (n, b"1")
+        for n in (
+            b"x a",
+            b"x-a ",
+            b" x-a",
+            b"x\xffa",
+            b"x\x00a",
+            b"x(a)",
+            b"",
+            b":",
+            b"x-" + b"a" * 20_000,
+            b"X_API_KEY",
+            b"x-bf-vk ",
+        )
+    ),
+    *((b"connection", v) for v in (b"keep-alive", b"x-api-key", b"x-claude-code-session-id, host", b"upgrade", b"te", b"\xff")),
+    *((b"upgrade", v) for v in (b"websocket", b"h2c", b"H2C, websocket", b"\xff", b"TLS/1.0")),
+    *((b"expect", v) for v in (b"100-continue", b"100-Continue, x", b"200-ok")),
+    *(
+        (b"user-agent", v)
+        for v in (b"claude-cli/2.1", b"codex\xff", b"\x1b[31m", b"a" * 1000, b"\xf0\x9f\x98\x80", b"\xed\xa0\x80")
+    ),
+    *((n, v) for n in (b"x-bf-user-id", b"x-claude-code-agent-id") for v in (b"bob", b"a" * 129, b"\xff", b"a\x00", b"' OR 1=1")),
+    *(
+        (n, b"x")
+        for n in (b"proxy-connection", b"x-bf-vk", b"x-sluicegate-reason", b"proxy-authorization", b"keep-alive", b"te", b"trailer")
+    ),
+    *((b"x-http-method-override", v) for v in (b"GET", b"DELETE")),
+    *(
+        (b"x-forwarded-host", b"api.openai.com"),
+        (b"x-original-url", b"/v1/models"),
+        (b"forwarded", b"host=x"),
+        (b"origin", b"http://evil.test"),
+    ),
+    *((b"accept-encoding", v) for v in (b"gzip", b"\xff", b"")),
+    *((b"content-encoding", v) for v in (b"gzip", b"identity", b"\xff")),
+    *((b"authorization", v) for v in (b"Bearer \xff", b"Basic \xff", b"Bearer {key}\xff")),
+]
+FRAMING: list[tuple[bytes, ...]] = [
+    *((b"content-length: {n}",),) * 10,
+    *((b"transfer-encoding: chunked",),) * 3,
+    *((b"content-length: {n}", b"transfer-encoding: chunked"), (b"transfer-encoding: chunked", b"content-length: {n}"), ()),
+    *(
+        (b"content-length: {n}", b"content-length: {n}"),
+        (b"content-length: {n}", b"content-length: 0"),
+        (b"content-length: {n}, {n}",),
+    ),
+    *(
+        (b"content-length: +{n}",),
+        (b"content-length: 0{n}",),
+        (b"content-length: -1",),
+        (b"content-length: \xc2\xb2",),
+        (b"content-length: ",),
+    ),
+    *(
+        (b"content-length: " + b"9" * 30,),
+        (b"content-length: 0",),
+        (b"content-length: 0x10",),
+        (b"content-length : {n}",),
+        (b"content-length: 3",),
+    ),
+    *((b"transfer-encoding: identity",), (b"transfer-encoding: gzip, chunked",), (b"transfer-encoding: chunked, chunked",)),
+    *((b"transfer-encoding: xchunked", b"content-length: {n}"), (b"transfer-encoding:\x0bchunked", b"content-length: {n}")),
+    *((b"transfer-encoding: chunked", b"transfer-encoding: identity"), (b"Transfer-Encoding : chunked", b"content-length: {n}")),
+]
+CHUNKS = [
+    *(b"{n:x}\r\n{body}\r\n0\r\n\r\n",) * 5,
+    *(
+        b'{n:x};ext="\xff"\r\n{body}\r\n0\r\n\r\n',
+        b"0{n:x}\r\n{body}\r\n00\r\n\r\n",
+        b"{n:x}\n{body}\n0\n\n",
+        b"{n:x}\r\n{body}\r\n0\r\nx-api-key: {key}\r\n\r\n",
+    ),
+    *(
+        b"0x{n:x}\r\n{body}\r\n0\r\n\r\n",
+        b"-1\r\n{body}\r\n0\r\n\r\n",
+        b"ffffffffffffffff\r\n{body}",
+        b"{n:x}\r\n{body}0\r\n\r\n",
+        b"\r\n",
+        b"0\r\n\r\n",
+        b"{body}",
+    ),
+    *(
+        b"{n:x} \r\n{body}\r\n0\r\n\r\n",
+        b"{n:x}\r\n{body}\r\n0\r\ntrailer\r\n\r\n",
+        b"{n:x}" + b" " * 9000 + b"\r\n{body}\r\n0\r\n\r\n",
+    ),
+]
+"""Bodies in chunks, rightly and wrongly."""
+
+ENDS = [*(b"\r\n",) * 12, b"\n", b"\r", b"\n\r", b"\r\r\n", b""]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request in pieces; ``{...}`` in them is filled in when it is sent."""
+
+    line: tuple[bytes, bytes, bytes]
+    hosts: tuple[bytes, ...]
+    fields: tuple[tuple[bytes, bytes, bytes], ...]
+    """Name, value and line end of each."""
+    framing: tuple[bytes, ...]
+    chunks: bytes
+    key: str
+    tail: bytes
+    """What follows on the same connection."""
+    way: str
+
+
+fields = st.tuples(st.sampled_from(FIELDS), st.sampled_from(ENDS)).map(lambda x: (*x[0], x[1]))
+targets = st.one_of(
+    st.sampled_from(PATHS),
+    st.sampled_from(PATHS),
+    st.tuples(st.sampled_from(ORIGINS), st.sampled_from(PATHS)).map(b"".join),
+    st.sampled_from([b"127.0.0.1:{trap}", b"api.anthropic.com:443", b"localhost:{port}", b"x", b"", b"\xff"]),
+)
+requests = st.builds(
+    Request,
+    st.tuples(st.sampled_from(METHODS), targets, st.sampled_from(VERSIONS)),
+    st.lists(st.sampled_from(HOSTS), max_size=2).map(tuple) | st.just((b"localhost",)),
+    st.lists(fields, max_size=4).map(tuple),
+    st.sampled_from(FRAMING),
+    st.sampled_from(CHUNKS),
+    st.sampled_from(["vk-soft", "vk-soft", "vk-hard", "vk-off", ""]),
+    st.sampled_from(
+        [
+            b"",
+            b"",
+            b"",
+            b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n",
+            b"\r\n\r\n",
+            b"\x16\x03\x01\x00\x05hello",
+            b"\x00" * 50,
+        ]
+    ),
+    st.sampled_from(["port", "port", "port", "TLS", "TLS", "cleartext in a tunnel", "bare"]),
+)
+
+
+def written(request: Request, ground: Ground, session: str) -> bytes:
+    """The bytes of a request."""
+    body = ask(session)
+    filled = {b"port": ground.provider.port, b"trap": ground.trap.port, b"own": ground.gateway.port, b"n": len(body)}
+    words = {b"{%s}" % k: b"%d" % v for k, v in filled.items()}
+    words |= {b"{key}": KEYS.get(request.key, "").encode(), b"{n:x}": b"%x" % len(body), b"{body}": body}
+
+    def full(text: bytes) -> bytes:
+        for word, value in words.items():
+            text = text.replace(word, value)
+        return text
+
+    lines = [b" ".join(request.line), b"x-claude-code-session-id: " + session.encode(), b"connection: close"]
+    lines += [b"Host: " + host for host in request.hosts]
+    head = b"".join(full(line) + b"\r\n" for line in lines)
+    head += b"x-api-key: " + words[b"{key}"] + b"\r\n" if request.key else b""
+    head += b"".join(full(name) + b": " + full(value) + end for name, value, end in request.fields)
+    head += b"".join(full(line) + b"\r\n" for line in request.framing)
+    chunked = any(b"chunked" in line for line in request.framing)
+    return head + b"\r\n" + (full(request.chunks) if chunked else body if request.framing else b"") + full(request.tail)
+
+
+def sent(ground: Ground, request: Request, session: str) -> bytes:
+    """Send it its way; all that comes back."""
+    data = written(request, ground, session)
+    match request.way:
+        case "TLS":
+            return wire.tunnelled(ground, data, whole=False)
+        case "cleartext in a tunnel":
+            return wire.tunnelled(ground, data, whole=False, tls=False)
+        case "bare":
+            return wire.tunnelled(ground, data, whole=False, target="example.invalid:80", tls=False)
+    return wire.plain(ground, data, whole=False)
+
+
+@target(
+    "requests",
+    "refused, or forwarded as every provider would read them; nothing else is dialled",
+    handful(requests),
+    quick=60,
+)
+def odd_requests(stage: Stage, example: list[Request]) -> int:
+    ground = stage.ground
+    ground.play([lambda name, r=request: sent(ground, r, name) for request in example])
+    return len(example)

@@ -1,0 +1,134 @@
+"""One line of the table: a property that must hold for every input hypothesis can think of."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import DidNotReproduce, HypothesisWarning
+
+from proving.fuzzing.stage import Stage
+
+Check = Callable[[Stage, Any], int]
+"""Plays one example, of one or several inputs, and returns how many they were. Raises where the promise is broken."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is fuzzed, and what is promised of it. ``quick`` is how many examples the short form plays."""
+
+    name: str
+    promise: str
+    quick: int
+    examples: st.SearchStrategy[Any]
+    check: Check
+
+
+TARGETS: list[Target] = []
+
+
+def target(name: str, promise: str, examples: st.SearchStrategy[Any], quick: int) -> Callable[[Check], Check]:
+    """Enter a function into the table."""
+
+    def enter(check: Check) -> Check:
+        TARGETS.append(Target(name, promise, quick, examples, check))
+        return check
+
+    return enter
+
+
+def handful(inputs: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Up to eight inputs that are played side by side. One that has nothing to do with a failure shrinks to none."""
+    return st.lists(st.one_of(st.none(), inputs, inputs, inputs), max_size=8).map(lambda found: [x for x in found if x is not None])
+
+
+@dataclass
+class Line:
+    """One line of the table."""
+
+    target: str
+    promise: str
+    inputs: int = 0
+    seconds: float = 0.0
+    verdict: str = "kept"
+    broken: str = ""
+    """How the promise was broken."""
+    minimal: str = ""
+    """The smallest input that breaks it."""
+    blob: str = ""
+    """What ``--replay`` takes to play that input again."""
+
+
+def played(
+    target: Target,
+    stage: Stage,
+    seed: int,
+    examples: int | None = None,
+    seconds: float = 0,
+    replay: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Line:
+    """Play a target: so many examples once, or round after round with new seeds for so many seconds, or one again."""
+    line = Line(target.name, target.promise)
+    began = time.monotonic()
+    last: list[Any] = []
+
+    def holds(example: Any) -> None:
+        try:
+            line.inputs += target.check(stage, example)
+        except Exception:
+            # hypothesis ends with the smallest failing example, so the last to fail is the one to show.
+            last[:] = [example]
+            stage.recover()
+            raise
+        progress(f"{line.inputs} inputs")
+
+    # It warns that inputs of megabytes print badly, which is our lookout.
+    warnings.simplefilter("ignore", HypothesisWarning)
+    try:
+        while True:
+            test = settings(
+                max_examples=examples or 100,
+                database=None,
+                deadline=None,
+                print_blob=True,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+                phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            )(hypothesis.seed(seed)(given(target.examples)(holds)))
+            if replay is not None:
+                test = hypothesis.reproduce_failure(hypothesis.__version__, replay.encode())(test)
+            test()
+            seed += 1
+            if examples is not None or replay is not None or time.monotonic() - began >= seconds:
+                break
+        stage.balance()
+    except DidNotReproduce:
+        # The example that was to be played again keeps the promise by now.
+        pass
+    except Exception as e:
+        line.verdict, line.broken = "BROKEN", reason(e)
+        line.minimal = repr(last[0]) if last else ""
+        line.blob = blob_of(e)
+    line.seconds = round(time.monotonic() - began, 1)
+    return line
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a line or a few."""
+    inner = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+    return f"{inner}" if isinstance(inner, AssertionError) else f"{type(inner).__name__}: {inner}"
+
+
+def blob_of(error: Exception) -> str:
+    """What hypothesis offers to play the failing example again."""
+    notes = "\n".join(getattr(error, "__notes__", ()))
+    found = re.search(r"@reproduce_failure\('[^']*', b'([^']+)'\)", notes)
+    return found[1] if found else ""

@@ -1,0 +1,86 @@
+"""How figures are said: by tables, of the very module the pages use."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+MONEY = [
+    ("0.1", 2, "$0.10"),
+    ("0.30000000000000004", 2, "$0.30"),
+    ("0.005", 2, "$0.01"),
+    ("0.004999999", 2, "$0.00"),
+    ("1234567.891", 2, "$1,234,567.89"),
+    ("999.995", 2, "$1,000.00"),
+    ("9007199254740993.5", 2, "$9,007,199,254,740,993.50"),
+    ("-12.5", 2, "−$12.50"),
+    ("0.074", 4, "$0.0740"),
+    ("12", 0, "$12"),
+    (0.1 + 0.2, 2, "$0.30"),
+    (48.07, 4, "$48.0700"),
+    (None, 2, "$0.00"),
+    ("nonsense", 2, "$0.00"),
+]
+
+OTHERS = [
+    ("exactMoney", "0.074", "$0.074"),
+    ("exactMoney", "2", "$2.00"),
+    ("exactMoney", "0.000000001", "$0.000000001"),
+    ("shortMoney", "0.0421", "$0.042"),
+    ("shortMoney", "0.00094", "$0.0009"),
+    ("shortMoney", "0.000001", "<$0.0001"),
+    ("shortMoney", "0", "$0.00"),
+    ("count", 1234567, "1,234,567"),
+    ("short", 999, "999"),
+    ("short", 999_600, "1.00M"),
+    ("short", 12_345, "12.3k"),
+    ("duration", 820, "820 ms"),
+    ("duration", 9_960, "10 s"),
+    ("duration", 3_400, "3.4 s"),
+    ("duration", 125_000, "2 min 05 s"),
+    ("duration", 3_660_000, "1 h 01 min"),
+    ("duration", None, "–"),
+    ("period", "1M", "month"),
+    ("period", "30m", "30 minutes"),
+    ("period", None, "ever"),
+    ("bytes", 140_000, "140 kB"),
+]
+
+LINES = [
+    ({"client": "claude", "platform": "unix", "mode": "base", "value": "it's"}, "export ANTHROPIC_API_KEY='it'\\''s'"),
+    ({"client": "claude", "platform": "windows", "mode": "base", "value": "it's"}, "$env:ANTHROPIC_API_KEY = 'it''s'"),
+    (
+        {"client": "claude", "platform": "unix", "mode": "proxy", "value": "vk"},
+        'export NODE_EXTRA_CA_CERTS="$HOME/.sluicegate-ca.pem"',
+    ),
+    ({"client": "codex", "platform": "unix", "value": "vk"}, "export CODEX_API_KEY=vk"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(site, browser):
+    opened = browser.new_page()
+    opened.goto(site.url)
+    yield opened
+    opened.close()
+
+
+def test_money_has_no_noise(page):
+    said = page.evaluate(
+        "async rows => { const f = await import('/static/lib/format.js'); return rows.map(r => f.money(r[0], r[1])) }", MONEY
+    )
+    assert said == [shown for *_, shown in MONEY]
+
+
+def test_figures_are_said_as_people_say_them(page):
+    said = page.evaluate(
+        "async rows => { const f = await import('/static/lib/format.js'); return rows.map(r => f[r[0]](r[1])) }", OTHERS
+    )
+    assert said == [shown for *_, shown in OTHERS]
+
+
+def test_lines_for_a_terminal_survive_any_key(page):
+    for asked, line in LINES:
+        said = page.evaluate("async a => (await import('/static/lib/clients.js')).lines(a)", asked)
+        assert line in said

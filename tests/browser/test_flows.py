@@ -1,0 +1,179 @@
+"""What people do with the dashboard, from end to end."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from browsing import EVIL, until
+from harness import ask
+
+pytestmark = pytest.mark.browser
+
+
+def test_signing_in_and_out(site, visit):
+    seen = visit(site, token=None)
+    page = seen.page
+    page.goto(site.url + "/#/budgets")
+    box = page.get_by_label("Admin token, operator token or virtual key")
+    box.fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    assert "no admin token" in page.get_by_role("alert").text_content()
+    box.fill(site.token)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Budgets", level=1).wait_for()
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert site.token not in json.dumps(page.context.storage_state())
+    page.get_by_role("button", name="Sign out").click()
+    box.wait_for()
+    page.reload()
+    box.wait_for()
+
+
+def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
+    seen = visit(site, token="vk-grace")
+    page = seen.go()
+    assert page.get_by_role("heading", level=1).text_content() == "My usage"
+    links = page.get_by_role("navigation", name="Main").get_by_role("link").all_text_contents()
+    assert [x for x in links if x.strip()][:3] == ["sluicegate", "My usage", "My calls"]
+    assert "Project churn-model" in page.locator("main").inner_text()
+    page = seen.go("#/calls?range=30d")
+    assert page.locator("a.to-call").count() == 50
+    page.locator("a.to-call").first.click()
+    page.get_by_role("complementary", name="Call").get_by_text("vk-grace").first.wait_for()
+    assert "alice" not in page.locator("main").inner_text()
+    page = seen.go("#/policy")
+    assert page.get_by_role("heading", level=1).text_content() == "Not here"
+
+
+def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(site, visit):
+    page = visit(site).go("#/keys/new")
+    page.get_by_label("Name", exact=True).fill("Ivan's laptop")
+    page.get_by_label("Team", exact=True).select_option("team-data")
+    page.get_by_label("Dollars").fill("12.5")
+    page.get_by_label("Only what is listed here").check()
+    page.get_by_label("Models").fill("claude-haiku-*")
+    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("heading", name="Ivan's laptop").wait_for()
+    value = page.locator(".notice pre").text_content()
+    assert value.startswith("sk-sg-")
+    lines = page.locator(".handout pre").text_content()
+    assert lines.splitlines()[:2] == [f"export ANTHROPIC_BASE_URL={site.url}", f"export ANTHROPIC_API_KEY={value}"]
+    assert "$0.00 of $12.50 per month" in page.locator("main").inner_text()
+
+    page.goto(site.url + "/#/calls?live=1&vk=vk-ivan-s-laptop")
+    page.get_by_text("Waiting for calls").wait_for()
+    until(page, "document.querySelector('.summary').textContent.includes('as they begin')")
+    reply = site.post(ask("[simulate cost=0.25]", model="claude-haiku-5-5"), key=value)
+    assert reply.status == 200
+    row = page.locator("table.calls tbody tr")
+    row.get_by_text("completed").wait_for()
+    assert "$0.2500" in row.inner_text()
+    assert site.post(ask(model="claude-opus-5-5"), key=value).reason == "model_blocked"
+    page.get_by_text("model not allowed").wait_for()
+
+    page.goto(site.url + "/#/keys/vk-ivan-s-laptop")
+    page.get_by_text("$0.25 of $12.50 per month").wait_for()
+    assert value not in page.content()
+    page.get_by_role("button", name="Disable").click()
+    page.get_by_role("button", name="Enable").wait_for()
+    assert site.post(ask(), key=value).status == 401
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", name="Keys", level=1).wait_for()
+    assert "vk-ivan-s-laptop" not in site.policy.read_text()
+
+
+def test_what_cannot_be_saved_is_said_at_its_field(site, visit):
+    seen = visit(site)
+    seen.expected += ("400 (Bad Request)",)
+    page = seen.go("#/teams/new")
+    page.get_by_label("Name", exact=True).fill("Platform two")
+    page.get_by_label("Id").fill("-bad id-")
+    with page.expect_response("**/api/governance/teams"):
+        page.get_by_role("button", name="Make the team").click()
+    field = page.locator(".field.wrong")
+    field.wait_for()
+    assert "Id" in field.locator("label").text_content()
+    assert field.locator(".hint").text_content()
+
+
+def test_a_budget_is_topped_up_where_it_stands(site, visit):
+    page = visit(site).go("#/budgets")
+    row = page.locator("tr", has=page.get_by_role("link", name="vk-bob"))
+    limit = row.locator("td").nth(4)
+    assert limit.text_content() == "$680.00"
+    row.get_by_role("button", name="Change the budget of vk-bob").click()
+    page.get_by_label("Dollars to add to the limit").fill("2.5")
+    page.get_by_text("The limit will be $682.50").wait_for()
+    page.get_by_role("button", name="Top up").last.click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    until(
+        page,
+        "() => [...document.querySelectorAll('tr')].some(r => r.textContent.includes('vk-bob') && r.textContent.includes('$682.50'))",
+    )
+    assert "682.5" in site.policy.read_text()
+
+
+def test_filters_are_in_the_address_and_back_goes_back(site, visit):
+    seen = visit(site)
+    page = seen.go("#/calls?range=30d")
+    page.get_by_label("Outcome").select_option("denied")
+    until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('refused'))")
+    assert "outcome=denied" in page.url
+    page.get_by_label("User").select_option("grace")
+    until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('grace'))")
+    page.go_back()
+    until(page, "!location.hash.includes('grace') && location.hash.includes('denied')")
+    assert page.get_by_label("User").input_value() == ""
+    shown = page.locator("a.to-call").count()
+    page.get_by_role("button", name="Show more").click()
+    until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
+
+
+def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
+    (call,) = json.loads(site.admin("/api/logs?limit=1&outcome=completed&model=claude-opus-5-5&min_cost=0.01").body)["logs"]
+    page = visit(site).go(f"#/calls/{call['id']}")
+    panel = page.get_by_role("complementary", name="Call")
+    panel.locator("tfoot").wait_for()
+    until(page, "![...document.querySelectorAll('.cost tbody td')].some(d => d.textContent === '–')")
+    parts = [float(x) for x in panel.locator(".cost tbody td:last-child").all_text_contents()]
+    assert abs(sum(parts) - float(call["cost_usd"])) < 0.00001
+    assert panel.locator("tfoot td").last.text_content() == f"${call['cost_usd']}"
+    assert "At list price" not in panel.inner_text()
+    assert call["policy_revision"] in panel.inner_text()
+
+
+def test_what_is_recorded_is_never_taken_for_markup(site, visit):
+    said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
+    assert said.status >= 400
+    seen = visit(site)
+    page = seen.go("#/calls?range=1h")
+    row = page.locator("tr", has_text="<img src=x").first
+    row.wait_for()
+    row.locator("a.to-call").click()
+    panel = page.get_by_role("complementary", name="Call")
+    assert EVIL in panel.locator("dd", has_text="<img").first.text_content()
+    for where in ("#/", "#/budgets", "#/teams", "#/teams/team-platform", "#/models"):
+        seen.go(where)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img[src=x]").count() == 0
+    assert EVIL in seen.go("#/budgets").locator("main").inner_text()
+
+
+def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):
+    page = visit(empty).go()
+    shown = page.locator(".handout pre").text_content().splitlines()
+    assert shown == [f"export ANTHROPIC_BASE_URL={empty.url}", "export ANTHROPIC_API_KEY=vk-alice", 'claude -p "say hi"']
+    page.get_by_role("button", name="curl").click()
+    line = page.locator(".handout pre").text_content()
+    assert re.match(rf"curl {re.escape(empty.url)}/v1/messages", line)
+    import subprocess
+
+    answer = subprocess.run(["sh", "-c", line.replace("curl ", "curl -s ", 1)], capture_output=True, text=True, timeout=20)
+    assert "Hello" in answer.stdout
+    page.get_by_role("heading", name="Overview").wait_for()
+    page.get_by_text("This month").wait_for()

@@ -1,0 +1,125 @@
+"""Every page, on a hundred thousand calls: quick, quiet, readable in both themes, on a telephone, and by keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from browsing import until
+
+pytestmark = pytest.mark.browser
+
+AXE = (Path(__file__).parent / "axe.min.js").read_text()
+
+PAGES = {
+    "overview": "#/",
+    "overview, month by team": "#/?range=30d&by=teams",
+    "budgets": "#/budgets",
+    "calls": "#/calls?range=30d",
+    "refused calls": "#/calls?range=30d&outcome=denied",
+    "keys": "#/keys",
+    "key": "#/keys/vk-heidi",
+    "new key": "#/keys/new",
+    "edit key": "#/keys/vk-heidi/edit",
+    "users": "#/users",
+    "user": "#/users/dan",
+    "team": "#/teams/team-platform",
+    "customer": "#/customers/customer-acme",
+    "models": "#/models",
+    "providers": "#/providers",
+    "provider": "#/providers/anthropic",
+    "policy": "#/policy",
+    "dry run": "#/policy/dry-run",
+    "policy's history": "#/policy/history",
+    "health": "#/health",
+}
+
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 1e9"
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+ALL = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+CONTRAST = {"runOnly": ["color-contrast", "link-in-text-block"]}
+
+
+def violations(page, wanted) -> list[str]:
+    """What axe finds wrong by WCAG 2.1 A and AA, a line each."""
+    if page.evaluate("!window.axe"):
+        page.evaluate(AXE)
+    found = page.evaluate("wanted => axe.run(document, wanted).then(r => r.violations)", wanted)
+    return [f"{v['id']}: {n['html'][:160]} {n['any'][0]['message'] if n['any'] else ''}" for v in found for n in v["nodes"]]
+
+
+@pytest.mark.parametrize("where", PAGES.values(), ids=PAGES.keys())
+def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(site, visit, where):
+    seen = visit(site, color_scheme="light")
+    page = seen.go(where)
+    assert page.evaluate(PAINTED) < 1000
+    assert page.title().endswith("sluicegate")
+    assert page.locator("h1").count() == 1
+    assert page.locator("main .problem").count() == 0
+    assert violations(page, ALL) == []
+    page.emulate_media(color_scheme="dark")
+    until(page, "document.documentElement.dataset.theme === 'dark'")
+    assert violations(page, CONTRAST) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.get_by_role("button", name="Menu").is_visible()
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_page_is_there_within_a_second(site, visit):
+    """From the click to all of its figures, on pages that were never looked at before."""
+    seen = visit(site)
+    page = seen.go()
+    for word, title in (("Budgets", "Budgets"), ("Calls", "Calls"), ("Keys", "Keys"), ("Health", "Health")):
+        before = page.evaluate("performance.now()")
+        page.get_by_role("navigation", name="Main").get_by_role("link", name=word, exact=True).click()
+        until(page, "t => document.querySelector('h1')?.textContent === t", arg=title)
+        seen.settled()
+        assert page.evaluate("performance.now()") - before < 1000, word
+
+
+def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(site, visit):
+    page = visit(site).go("#/calls?range=30d")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    wanted = page.evaluate(
+        "[...document.querySelectorAll('a[href], button, input, select, textarea')].filter(e => e.checkVisibility() && !e.disabled).length"
+    )
+    reached = set()
+    for _ in range(wanted + 5):
+        place = page.evaluate(
+            "() => { const e = document.activeElement; e.dataset.n ||= String(Math.random()); const s = getComputedStyle(e);"
+            " return [e.dataset.n, e.tagName, s.outlineStyle, parseFloat(s.outlineWidth)] }"
+        )
+        if place[1] not in ("BODY", "MAIN"):
+            assert place[2] != "none", place
+            assert place[3] >= 1, place
+            reached.add(place[0])
+        page.keyboard.press("Tab")
+    assert len(reached) >= wanted
+    page.locator("a.to-call").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.get_by_role("complementary", name="Call").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("complementary", name="Call").wait_for(state="detached")
+
+
+def test_a_chart_can_be_read_as_a_table(site, visit):
+    page = visit(site).go("#/?range=7d")
+    chart = page.locator("figure", has=page.get_by_role("heading", name="Calls", exact=True))
+    assert chart.locator("canvas").count() == 1
+    chart.get_by_role("button", name="Table").click()
+    completed = chart.locator("tbody td:nth-child(2)").all_text_contents()
+    assert sum(int(c.replace(",", "")) for c in completed) > 10_000
+    assert chart.locator("canvas").count() == 0
+
+
+def test_the_theme_can_be_chosen_and_stays(site, visit):
+    page = visit(site, color_scheme="light").go("#/health")
+    page.get_by_role("group", name="Theme").get_by_role("button", name="Dark").click()
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"

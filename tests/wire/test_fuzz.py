@@ -1,0 +1,133 @@
+"""The short form of scripts/fuzz keeps every promise, and what it is meant to find it finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from harness import ADDONS, ROOT, ask
+from proving import fuzz
+from proving.fuzzing import bodies, credentials, ground
+from proving.fuzzing.target import TARGETS, Target
+
+pytestmark = pytest.mark.wire
+
+
+def test_the_short_form_keeps_every_promise(tmp_path):
+    told = tmp_path / "lines.json"
+    path = os.pathsep.join(str(ROOT / p) for p in ("scripts", "tests", "addons"))
+    command = [sys.executable, "-m", "proving.fuzz", "--quick", "--json", str(told)]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = json.loads(told.read_text())["lines"]
+    assert {x["target"] for x in lines} == {t.name for t in TARGETS}
+    assert {x["verdict"] for x in lines} == {"kept"}
+    assert all(x["inputs"] > 0 for x in lines)
+    assert f"{len(lines)} promises kept, 0 broken" in ran.stdout
+
+
+@pytest.fixture
+def planted():
+    """A target whose promise does not hold."""
+
+    def check(_, numbers):
+        if max(numbers, default=0) > 100:
+            raise AssertionError(f"{max(numbers)} is above 100")
+        return len(numbers)
+
+    found = Target("planted", "no number is above 100", 200, st.lists(st.integers(0, 10_000)), check)
+    TARGETS.append(found)
+    yield
+    TARGETS.remove(found)
+
+
+def test_a_broken_promise_ends_in_1_with_the_smallest_input_and_how_to_see_it_again(planted):
+    for _ in range(2):
+        ran = CliRunner().invoke(fuzz.app, ["--quick", "--only", "planted"])
+        assert ran.exit_code == 1
+        assert "planted: 101 is above 100\n  smallest input: [101]\n" in ran.stdout
+    blob = re.search(r"scripts/fuzz --only 'planted' --replay (\S+)", ran.stdout)
+    again = CliRunner().invoke(fuzz.app, ["--only", "planted", "--replay", blob[1]])
+    assert again.exit_code == 1
+    assert "smallest input: [101]" in again.stdout
+    assert "0 promises kept, 1 broken" in again.stdout
+
+
+@pytest.mark.parametrize("wrong", [["--only", "nothing"], ["--replay", "AA=="], ["--seconds", "x"], ["--what"]])
+def test_wrong_usage_ends_in_2(wrong):
+    assert CliRunner().invoke(fuzz.app, wrong).exit_code == 2
+
+
+def test_the_list_names_each_target_and_its_promise():
+    ran = CliRunner().invoke(fuzz.app, ["--list"])
+    assert ran.exit_code == 0
+    assert all(f"{t.name}: {t.promise}" in ran.stdout for t in TARGETS)
+
+
+PLANTED = {
+    "a key that goes on to the provider": (
+        "identity.py",
+        "not in _CREDENTIALS and not low.startswith(_OURS)",
+        "not in _CREDENTIALS - {b'x-bf-vk'} and not low.startswith(b'proxy-')",
+        "a virtual key: b'POST",
+    ),
+    "a hook that raises": (
+        "access.py",
+        "call = ensure_call(flow)",
+        "call = ensure_call(flow) if b'9' * 9 not in flow.request.raw_content else 1 / 0",
+        "x-sluicegate-reason: gateway_error",
+    ),
+    "a hook that raises where nobody sees it": (
+        "audit.py",
+        "house.flush_soon()",
+        "house.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
+        "in the log: Traceback",
+    ),
+    "a record that is not written": (
+        "audit.py",
+        "call.recorded = True",
+        "call.recorded = True\n        if b'9' * 9 in flow.request.raw_content: return",
+        "the provider saw 1 requests, the books have 0 records",
+    ),
+    "a body judged otherwise than it reads": (
+        "sluicegate/providers/anthropic.py",
+        "model=model,\n            stream=stream,",
+        "model=model,\n            stream=False,",
+        "was judged as ('claude-opus-5-5', False), and the provider read ('claude-opus-5-5', True)",
+    ),
+    "a call that costs nothing": (
+        "budget.py",
+        "call.cost_nano = cost\n\n\ndef",
+        "call.cost_nano = 0\n\n\ndef",
+        "is charged 0, the provider bills",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_defect_in_a_running_gateway_is_found(tmp_path, monkeypatch, what):
+    """Each is planted in a copy of the chain; the same inputs break no promise of the real one in the short form."""
+    file, good, bad, found = PLANTED[what]
+    house = tmp_path / "house" / "addons"
+    shutil.copytree(ADDONS, house, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (house / file).read_text()
+    assert good in text
+    (house / file).write_text(text.replace(good, bad))
+    monkeypatch.setattr(ground, "PATIENCE", 1.0)
+    (tmp_path / "ground").mkdir()
+    place = ground.Ground(tmp_path / "ground", house / "gateway.py")
+    claim = credentials.Claim((credentials.Credential("x-bf-vk", "vk-soft", ground.KEY.encode()),), None)
+    call = bodies.Call(ask("9" * 9, stream=True))
+    try:
+        with pytest.raises(AssertionError, match=re.escape(found)):
+            place.play([lambda name: credentials.sent(place, claim, name), lambda name: bodies.sent(place, call, name)])
+    finally:
+        place.close()
