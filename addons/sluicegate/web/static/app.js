@@ -2,7 +2,7 @@
 import { html, render, useState, useEffect, useRef } from "./lib/ui.js";
 import { api, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live.js";
-import { useRoute, link } from "./lib/route.js";
+import { here, useRoute, link } from "./lib/route.js";
 import { Guard, Loading, Page, Problem } from "./lib/parts.js";
 import { Icon } from "./lib/icons.js";
 import { SignIn } from "./views/signin.js";
@@ -187,7 +187,7 @@ function App() {
     location.reload();
   };
   if (error) return html`<div class="alone"><${Problem} error=${error} retry=${look} /></div>`;
-  if (who === undefined) return html`<div class="alone"><${Loading} lines=${2} /></div>`;
+  if (who === undefined) return html`<div class="shell"><div class="nav" /><main><${Loading} lines=${2} /></main></div>`;
   if (who === null)
     return html`<${SignIn} onSignIn=${(w) => {
       if (last.current && last.current !== w.name) location.reload();
@@ -196,4 +196,8 @@ function App() {
   return html`<${Shell} who=${who} onSignOut=${signOut} />`;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+// The page's script is fetched while it is still being asked who is signed in.
+VIEWS[here().parts[0] ?? "overview"]?.();
+const place = document.getElementById("app");
+place.textContent = "";
+render(html`<${App} />`, place);
