@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import h11
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
-from mitmproxy.proxy.layers.http import _http1
 
 from sluicegate import estimate, paths
 from sluicegate.call import Call, Deny, Outcome, Reason, RequestFacts, Usage
@@ -156,35 +154,6 @@ def remember_form() -> None:
 
     read_request_head.remembers_form = True  # type: ignore[attr-defined]
     http1.read_request_head = read_request_head
-
-
-class WithoutTrailers:
-    """Reads a chunked body and leaves out what headers follow it, as any recipient may.
-
-    mitmproxy gives a connection up over them, with a traceback; and a credential among them would have met no check.
-    """
-
-    def __init__(self, reader: Any) -> None:
-        self.read_eof = reader.read_eof
-        self._reader = reader
-
-    def __call__(self, buffer: Any) -> Any:
-        """The next event in the buffer, if there is one."""
-        event = self._reader(buffer)
-        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
-
-
-def discard_trailers() -> None:
-    """Let bodies of requests and answers in HTTP/1 end where their last chunk does."""
-    stock = getattr(_http1, "make_body_reader", None)
-    if stock is not None and not getattr(stock, "discards_trailers", False):
-
-        def make_body_reader(expected_size: int | None) -> Any:
-            reader = stock(expected_size)
-            return WithoutTrailers(reader) if expected_size is None else reader
-
-        make_body_reader.discards_trailers = True  # type: ignore[attr-defined]
-        _http1.make_body_reader = make_body_reader
 
 
 def origin_form(request: http.Request) -> bool:
@@ -330,4 +299,3 @@ def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 remember_form()
-discard_trailers()

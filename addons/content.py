@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 
 from adapter import Addon, call_of, ensure_call, observing, services
+from sluicegate.call import Call
 from sluicegate.content import MOST_OF_A_BODY
 from sluicegate.content import Content as Bodies
 from sluicegate.decode import Decoder
@@ -36,7 +37,7 @@ class Gathered:
         if self.size > MOST_OF_A_BODY:
             return
         piece = self.decoder.feed(piece) if self.decodes else piece
-        self.pieces.append(piece)
+        self.pieces.append(piece[: MOST_OF_A_BODY + 1])
         self.size += len(piece)
 
 
@@ -50,7 +51,7 @@ class Content(Addon):
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: the answer begins; listen to it if it is to be kept."""
         call = ensure_call(flow)
-        if call is not None and flow.response is not None and wanted(flow):
+        if call is not None and wanted(call) and flow.response is not None:
             gathered = self.gathered[flow] = Gathered(flow.response.headers.get("content-encoding", ""))
             call.listeners.append(gathered)
 
@@ -66,9 +67,10 @@ class Content(Addon):
 
     def keep(self, flow: http.HTTPFlow) -> None:
         """Have the bodies written."""
-        call, gathered = call_of(flow), self.gathered.pop(flow, None)
-        if call is None or not wanted(flow):
+        call = call_of(flow)
+        if call is None or not wanted(call):
             return
+        gathered = self.gathered.pop(flow, None)
         request = flow.request.raw_content or b""
         answer, cut = b"", False
         if gathered is not None and gathered.pieces:
@@ -82,10 +84,9 @@ class Content(Addon):
             services().content.keep(kept)
 
 
-def wanted(flow: http.HTTPFlow) -> bool:
+def wanted(call: Call) -> bool:
     """Whether policy wants this call's content: of known callers alone, or strangers could fill the disk."""
-    call = call_of(flow)
-    if call is None or call.principal is None or not isinstance(call.policy, Policy):
+    if call.principal is None or not isinstance(call.policy, Policy):
         return False
     return call.policy.keeps_content(call.principal)
 

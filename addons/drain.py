@@ -12,10 +12,10 @@ import time
 from typing import Any
 from weakref import WeakSet
 
-from mitmproxy import ctx, http
+from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 
-from adapter import Addon, call_of, deny, enforcing, link_of, observing, services
+from adapter import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.call import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -29,6 +29,7 @@ class Drain(Addon):
 
     def __init__(self) -> None:
         self.live: WeakSet[http.HTTPFlow] = WeakSet()
+        self.administration: WeakSet[http.HTTPFlow] = WeakSet()
         self.task: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
@@ -60,7 +61,7 @@ class Drain(Addon):
         began = time.monotonic()
         if count := self.count():
             logger.warning("stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
-        while self.count() or unsent():
+        while self.count() or unsent(besides={flow.client_conn for flow in self.administration if flow.live}):
             if time.monotonic() - began >= ctx.options.grace_period:
                 logger.warning("stopping: %d calls are cut and settled for what they delivered", self.count())
                 break
@@ -81,6 +82,9 @@ class Drain(Addon):
                 flow.response.headers["connection"] = "close"
         elif call_of(flow) is not None:
             self.live.add(flow)
+        elif flow.metadata.get("sluicegate") == "admin":
+            # Nobody waits for these: whoever has an export sent and does not read it would hold up the stop.
+            self.administration.add(flow)
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
@@ -93,14 +97,12 @@ class Drain(Addon):
         self.live.discard(flow)
 
 
-def unsent() -> bool:
-    """Whether bytes for a client are still waiting in a buffer of ours; who looks at the gateway itself is not waited for."""
+def unsent(besides: set[connection.Client]) -> bool:
+    """Whether bytes for a client, these apart, are still waiting in a buffer of ours."""
     proxyserver: Any = ctx.master.addons.get("proxyserver")
     for handler in list(getattr(proxyserver, "connections", {}).values()):
         client = getattr(handler, "client", None)
-        if client is not None and link_of(client).inner is not None:
-            continue
-        io = getattr(handler, "transports", {}).get(client)
+        io = None if client in besides else getattr(handler, "transports", {}).get(client)
         transport = getattr(getattr(io, "writer", None), "transport", None)
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             return True

@@ -8,6 +8,7 @@ mitmproxy runs request and response hooks in the same list order, so one order s
 from access import Access
 from admin import Admin
 from audit import Audit
+from bounds import Bounds
 from budget import Budget
 from content import Content
 from dispatch import Dispatch
@@ -23,6 +24,7 @@ from pace import Pace
 from prune import Prune
 from ratelimit import RateLimit
 from redact import Redact
+from trailers import Trailers
 
 addons = [
     Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
@@ -30,6 +32,8 @@ addons = [
     Pace(),  # no stalls by the collector, no checks of what the parser has checked
     Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
     Prune(),  # no memory kept for what is over
+    Bounds(),  # no memory for a client that never ends
+    Trailers(),  # nothing follows a body that was judged
     Drain(),  # told to stop, finishes what has begun and begins nothing new
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it

@@ -147,6 +147,8 @@ class Identity(Addon):
         found = self.governed(flow, link, named)
         if found is None:
             if flow.response is not None:
+                # Nobody's call: a stranger's request is not to be put on record as one by those who come after.
+                flow.metadata.setdefault("sluicegate", "refused")
                 strip(headers)
             else:
                 self.pass_by(flow, link)

@@ -31,8 +31,8 @@ MOST_OF_A_BODY = 8 << 20
 MOST_WAITING = 64 << 20
 """Bytes that may wait to be written."""
 
-STEP = 20
-"""Calls whose bodies are deleted in one transaction."""
+STEP, STEPS = 20, 50
+"""Calls whose bodies are deleted in one transaction, and transactions in a row before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,8 @@ class ContentFile:
             if count:
                 # It returns a row per page, and frees the next one when that is asked for.
                 conn.execute("PRAGMA incremental_vacuum").fetchall()
+                # What was written before stands in the log beside the file until that begins anew.
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return count
 
     def close(self) -> None:
@@ -172,8 +174,9 @@ class ContentKeeper:
     def tidy(self, before: int, pause: Callable[[float], bool]) -> None:
         """Delete what began before a time, in small steps; ``pause`` waits so many seconds and says whether to stop."""
         try:
-            while self.store.delete_before(before, STEP) == STEP and not pause(0.02):
-                pass
+            for _ in range(STEPS):
+                if self.store.delete_before(before, STEP) < STEP or pause(0.02):
+                    return
         except (sqlite3.Error, OSError) as e:
             logger.warning("old content cannot be deleted: %s", e)
 

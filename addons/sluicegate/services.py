@@ -245,22 +245,26 @@ class Services:
             self._housekeeper.start()
 
     def _keep_house(self) -> None:
+        while not self._closed.wait(2.0):
+            for task in (self._checkpoint, self.logs.keep_up, self.forget_content):
+                try:
+                    task()
+                except Exception:
+                    logger.exception("%s failed; it is tried again", task.__qualname__)
+
+    def _checkpoint(self) -> None:
         import sqlite3
 
-        while not self._closed.wait(2.0):
-            wal = self.state_dir / f"{FILENAME}-wal"
-            try:
-                if wal.stat().st_size > 1 << 20:
-                    conn = sqlite3.connect(self.state_dir / FILENAME, timeout=0.05)
-                    try:
-                        conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                    finally:
-                        conn.close()
-            except (OSError, sqlite3.Error):
-                continue
-            finally:
-                self.logs.keep_up()
-                self.forget_content()
+        wal = self.state_dir / f"{FILENAME}-wal"
+        try:
+            if wal.stat().st_size > 1 << 20:
+                conn = sqlite3.connect(self.state_dir / FILENAME, timeout=0.05)
+                try:
+                    conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                finally:
+                    conn.close()
+        except (OSError, sqlite3.Error):
+            return
 
     def forget_content(self) -> None:
         """Delete the bodies of calls that policy wants kept no longer."""

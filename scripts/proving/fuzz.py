@@ -93,7 +93,10 @@ def main(
         lines = []
         for target in chosen:
             count = examples or (target.quick if quick else None)
-            lines.append(staged(target, stage, number, count, seconds, replay, not as_markdown))
+            try:
+                lines.append(staged(target, stage, number, count, seconds, replay, not as_markdown))
+            except ValueError as e:
+                raise typer.BadParameter(str(e), param_hint="--replay") from e
     console.print(markdown(lines) if as_markdown else table(lines), highlight=False)
     broken = [x for x in lines if x.verdict == "BROKEN"]
     for line in broken:

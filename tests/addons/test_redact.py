@@ -10,9 +10,9 @@ from redact import unprinted
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        ("Client closed connection before completing request headers: b'x-api-key: sk-1\\r\\n'", "<19 bytes, not shown>"),
-        ("""Unexpected data from server: b"it's sk-1" """, "<9 bytes, not shown>"),
-        (r"broken: b'a \' sk-1' and b'sk-2'", "<9 bytes, not shown> and <4 bytes, not shown>"),
+        ("Client closed connection before completing request headers: b'x-api-key: sk-1\\r\\n'", "<bytes, not shown>"),
+        ("""Unexpected data from server: b"it's sk-1" """, "<bytes, not shown>"),
+        (r"broken: b'a \' sk-1' and b'sk-2'", "broken: <bytes, not shown>"),
         ("client connect", "client connect"),
         ("grab 'a' and b", "grab 'a' and b"),
     ],

@@ -68,6 +68,10 @@ def test_the_oldest_go_first_and_their_space_is_given_back(file, tmp_path):
     assert file.delete_before(1030, 20) == 10
     assert file.delete_before(1030, 20) == 0
     assert file.get("call_30") is not None
+    written = b"".join(f.read_bytes() for f in tmp_path.iterdir())
+    chance.seed(1)
+    there = [chance.randbytes(20_000)[5000:5100] in written for _ in range(60)]
+    assert there == [False] * 30 + [True] * 30
     file.close()
     assert (tmp_path / "content.db").stat().st_size < 35 * 20_000
 
@@ -142,12 +146,14 @@ def test_what_cannot_be_written_is_told_once_and_stops_nothing(fails, caplog):
 
 def test_tidying_goes_in_steps_and_stops_when_told(monkeypatch):
     monkeypatch.setattr(content, "STEP", 10)
+    monkeypatch.setattr(content, "STEPS", 5)
     store = Slow()
     store.kept = {f"call_{i}": bodies(i, at=i) for i in range(95)}
     keeper = ContentKeeper(store)
     pauses = []
     keeper.tidy(90, lambda seconds: bool(pauses.append(seconds)) or len(pauses) == 3)
     assert len(store.kept) == 95 - 30
+    keeper.tidy(90, lambda _: False)
     keeper.tidy(90, lambda _: False)
     assert sorted(kept.at for kept in store.kept.values()) == [90, 91, 92, 93, 94]
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from sluicegate.alerts import Alert, fields_of, headers_of
-from sluicegate.call import NANO, Reason
+from sluicegate.call import NANO, Principal, Reason
 from sluicegate.entities import KINDS
 from sluicegate.loader import load
+from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
 from sluicegate.services import Services
 from sluicegate.web.api import Table
 from sluicegate.web.app import build
@@ -44,6 +45,28 @@ def test_the_readme_names_every_reason_and_only_files_that_exist():
         assert (ROOT / target).exists(), target
     for script in re.findall(r"scripts/\w+", text):
         assert (ROOT / script).exists(), script
+
+
+def test_the_parameters_of_the_logs_are_those_in_their_document():
+    text = (ROOT / "docs/logs.md").read_text()
+    tables = {"Which calls": FILTERS, "Pages": PAGING, "Exports": EXPORT, "Rankings": RANKING}
+    sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    for title, parameters in tables.items():
+        rows = re.findall(r"^\| `.*", sections[title], re.MULTILINE)
+        assert rows == [
+            f"| `{p.names[0]}` | {', '.join(f'`{n}`' for n in p.names[1:])} | {p.help}{', a list' if p.many else ''} |"
+            for p in parameters.values()
+        ]
+
+
+def test_the_policy_in_the_document_of_the_logs_is_one(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/logs.md").read_text(), re.DOTALL)
+    file = tmp_path / "policy.yaml"
+    file.write_text("version: 1\n" + block)
+    policy = load(file, env={}, now=0)
+    assert policy.content_retention == 30 * 86_400_000
+    assert policy.keeps_content(Principal("vk", team_id="team-engineering"))
+    assert not policy.keeps_content(Principal("vk", team_id="other"))
 
 
 def test_the_readmes_policies_are_ones(tmp_path):

@@ -98,6 +98,8 @@ def ids(answer):
         ([("start", "2026-02-01"), ("start", "2026-02-02")], "start", "'start' is here twice"),
         ([("start", "yesterday")], "start", "is a day such as 2026-02-28"),
         ([("end", "2026-02-30")], "end", "not '2026-02-30'"),
+        ([("end", "9999-12-31")], "end", "between 2000 and 2100"),
+        ([("start", "0001-01-01T00:00:00+14:00")], "start", "between 2000 and 2100"),
         ([("start", "2026-03-01"), ("end", "2026-02-01")], "start", "'start' is after 'end'"),
         ([("status", "sucess")], "status", "did you mean success?"),
         ([("status", "success,429")], "status", "not both"),

@@ -61,7 +61,9 @@ def test_a_broken_promise_ends_in_1_with_the_smallest_input_and_how_to_see_it_ag
     assert "0 promises kept, 1 broken" in again.stdout
 
 
-@pytest.mark.parametrize("wrong", [["--only", "nothing"], ["--replay", "AA=="], ["--seconds", "x"], ["--what"]])
+@pytest.mark.parametrize(
+    "wrong", [["--only", "nothing"], ["--replay", "AA=="], ["--only", "SSE", "--replay", "what"], ["--seconds", "x"], ["--what"]]
+)
 def test_wrong_usage_ends_in_2(wrong):
     assert CliRunner().invoke(fuzz.app, wrong).exit_code == 2
 

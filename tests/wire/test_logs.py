@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 from fake_provider import FakeProvider
-from harness import PROVIDER_KEY, VK, Gateway, eventually, policy_text, receive
+from harness import PROVIDER_KEY, ROOT, VK, Gateway, eventually, policy_text, receive
 from sluicegate.records import COLUMNS, TOKEN_COLUMNS
 from sluicegate.windows import iso
 
@@ -81,6 +81,15 @@ def test_every_path_answers(seen):
         {"id": VK, "name": "Alice's key"},
     ]
     assert there["users"] == [{"id": "alice", "name": "alice"}]
+
+
+def test_the_documents_commands_and_paths(seen):
+    text = (ROOT / "docs/logs.md").read_text()
+    asked = re.findall(r'^curl .*"http://127\.0\.0\.1:8080(/[^"]*)"', text, re.MULTILINE)
+    asked += [p for p in re.findall(r"^\| `(/api/logs[^`]*)`", text, re.MULTILINE) if "ID" not in p]
+    assert len(asked) == 12
+    for path in asked:
+        assert seen.admin(path).status == 200, path
 
 
 def test_what_is_not_known_is_refused_naming_it(seen):
@@ -210,6 +219,7 @@ def test_a_stop_cuts_an_export_short_and_leaves_no_trace_of_trouble(gateway, pro
     gw = gateway(policy_text(provider.url))
     fill(gw, 20_000)
     with export(gw) as (response, _):
+        time.sleep(0.5)
         gw.process.send_signal(signal.SIGTERM)
         assert gw.exit_code(10) == 0
         with pytest.raises(http.client.IncompleteRead):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import threading
+from pathlib import Path
 
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 
-from fake_provider import FakeProvider
+from fake_provider import FakeProvider, sse
 from harness import VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
@@ -102,6 +105,23 @@ def test_trailers_are_left_out_both_ways(edge):
     assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x]
 
 
+def test_trailers_of_http2_are_left_out(edge):
+    """Over them mitmproxy used to give the connection up, and quote them."""
+    assert http2(edge, ask(), trailers=[(b"x-api-key", b"sk-sg-in-a-trailer")]) == 200
+    assert edge.fake.seen[-1].body == ask()
+    assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x or "sk-sg-in-a-trailer" in x]
+
+
+def test_what_is_refused_before_anybody_is_named_leaves_no_record(edge):
+    """Else a stranger could fill the disk."""
+    blocked = request(host=b"Host: api.anthropic.com\r\n").replace(VK.encode(), b"sk-nobody")
+    for _ in range(3):
+        assert b"x-sluicegate-reason: blocked_by_policy" in edge.send_raw(blocked)
+    assert edge.post(x_claude_code_session_id="after").status == 200
+    eventually(lambda: [r for r in edge.rows() if r["session_id"] == "after"])
+    assert not [r for r in edge.rows() if r["virtual_key_id"] is None]
+
+
 def test_a_tunnel_that_names_a_provider_inside_is_refused_in_words(edge):
     """Named in the Host only, with a target of its own: neither a tunnel any more nor a call."""
     with edge.raw() as conn:
@@ -111,6 +131,55 @@ def test_a_tunnel_that_names_a_provider_inside_is_refused_in_words(edge):
         answer = receive(conn)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"x-sluicegate-reason: blocked_by_policy" in answer
+
+
+def resident(gw):
+    """Megabytes of memory the gateway holds."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{gw.process.pid}/status").read_text())[1]) >> 10
+
+
+def pour(conn, data, times):
+    """Send data again and again until nobody takes it any more; how often it was taken."""
+    conn.settimeout(5)
+    for count in range(times):
+        try:
+            conn.sendall(data)
+        except OSError:
+            return count
+    return times
+
+
+@pytest.mark.parametrize("data", [b"x" * (1 << 16), b"a: b\r\n" * 10_000, b"\x00" * (1 << 16)])
+def test_headers_without_end_are_refused_and_take_no_memory(edge, data):
+    before = resident(edge)
+    with edge.raw() as conn:
+        conn.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-a: ")
+        assert pour(conn, data[:-1] + b"\n", 5000) < 5000
+    assert resident(edge) < before + 40
+    answer = edge.send_raw(b"GET / HTTP/1.1\r\nx-a: " + b"x" * (1 << 19))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+    assert edge.post().status == 200
+
+
+def test_who_sends_on_while_the_answer_is_on_its_way_is_let_go_and_charged(edge):
+    before, held = resident(edge), threading.Event()
+
+    def script(peer, _):
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        peer.chunk(sse(first={"input_tokens": 100})[0])
+        held.wait(20)
+
+    edge.fake.script, stock = script, edge.fake.script
+    with edge.raw() as conn:
+        conn.sendall(request(b"x-claude-code-session-id: pouring", body=ask(stream=True)))
+        receive(conn, b"message_start")
+        assert pour(conn, b"x" * (1 << 16), 5000) < 5000
+    (row,) = eventually(lambda: [r for r in edge.rows() if r["session_id"] == "pouring"])
+    held.set()
+    edge.fake.script = stock
+    assert (row["outcome"], row["input_tokens"]) == ("cancelled", 100)
+    assert resident(edge) < before + 40
+    assert edge.post().status == 200
 
 
 @pytest.mark.parametrize(
@@ -134,7 +203,7 @@ def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
     assert [x for x in edge.output[before:] if "bytes, not shown>" in x]
 
 
-def http2(gw, body, **pseudo):
+def http2(gw, body, trailers=(), **pseudo):
     """The status of a request over HTTP/2, which says nothing of its length."""
     pseudo = {"method": b"POST", "scheme": b"https", "authority": b"api.anthropic.com", "path": b"/v1/messages"} | pseudo
     trust = ssl.create_default_context(cafile=str(gw.ca))
@@ -144,7 +213,9 @@ def http2(gw, body, **pseudo):
     client.initiate_connection()
     fields = [(b":" + n.encode(), v) for n, v in pseudo.items()]
     client.send_headers(1, [*fields, (b"x-api-key", VK.encode())])
-    client.send_data(1, body, end_stream=True)
+    client.send_data(1, body, end_stream=not trailers)
+    if trailers:
+        client.send_headers(1, trailers, end_stream=True)
     with gw.raw() as conn:
         conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
         receive(conn, b"\r\n\r\n")

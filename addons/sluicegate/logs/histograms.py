@@ -52,12 +52,13 @@ class Part:
     """What one name has in one bucket: the kind's measures, and for latency how many calls are in which bin."""
 
     numbers: list[int]
-    bins: Counter[int] = field(default_factory=Counter)
+    bins: dict[int, int] = field(default_factory=dict)
 
-    def add(self, numbers: Sequence[int], bins: Counter[int] | None = None) -> None:
+    def add(self, other: Part) -> None:
         """Add more of the same kind."""
-        self.numbers = [a + b for a, b in zip(self.numbers, numbers, strict=True)]
-        self.bins.update(bins or {})
+        self.numbers = [a + b for a, b in zip(self.numbers, other.numbers, strict=True)]
+        for b, count in other.bins.items():
+            self.bins[b] = self.bins.get(b, 0) + count
 
 
 def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | None, now: int) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | N
         names = parts.get(number, {})
         whole = Part(nothing)
         for part in names.values():
-            whole.add(part.numbers, part.bins)
+            whole.add(part)
         bucket: dict[str, Any] = {"timestamp": iso(number * size * 1000)}
         if kind != "models":
             bucket |= _told(kind, whole)
@@ -113,12 +114,12 @@ def _parts(conn: sqlite3.Connection, filters: Filters, kind: str, dimension: str
     """By bucket and name. The name is empty where nothing is told apart."""
     by = (dimension,) if dimension else ()
     measures = MEASURES[kind]
-    parts: dict[int, dict[str, Part]] = defaultdict(lambda: defaultdict(lambda: Part([0] * len(measures))))
+    parts: dict[int, dict[str, Part]] = defaultdict(dict)
     for (number, *names), numbers in sums(conn, filters, measures, by, size * 1000).items():
-        parts[number][names[0] if names else ""].add(numbers)
+        parts[number][names[0] if names else ""] = Part(numbers)
     if kind == "latency":
         for (number, *names, b), (count,) in sums(conn, filters, ("calls",), (*by, "latency_bin"), size * 1000).items():
-            parts[number][names[0] if names else ""].bins[b] += count
+            parts[number][names[0] if names else ""].bins[b] = count
     return parts
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from sluicegate.call import Outcome
 from sluicegate.records import TOKEN_COLUMNS
 from sluicegate.windows import DAY
 
@@ -41,8 +42,18 @@ OTHERS = dict.fromkeys(("session_id", "agent_id", "model_requested", "model_serv
 )
 """Columns that can be asked for but are in no sum, and what stands for an absent value."""
 
-MEASURES = ("calls", *TOKEN_COLUMNS, "cost_nano", "latency_ms", "timed")
-"""What is summed: ``timed`` counts the calls whose ``latency_ms`` is known."""
+COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
+
+MEASURES = {
+    "calls": "1",
+    "completed": COMPLETED,
+    "tokens": "tokens",
+    **{name: name for name in TOKEN_COLUMNS},
+    "cost_nano": "cost_nano",
+    "latency_ms": "max(latency_ms, 0)",
+    "timed": "latency_ms >= 0",
+}
+"""What is summed, as expressions over entries: ``timed`` counts the calls whose ``latency_ms`` is known."""
 
 LATENCY_EDGES = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
 """Milliseconds at which a bin of latency ends and the next begins, two to each doubling: an eighth of a second to 24 minutes."""
@@ -253,18 +264,17 @@ def _copying() -> Iterable[str]:
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
     yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM house.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")
-    sums = ["count(*)", *(f"sum({n})" for n in (*TOKEN_COLUMNS, "cost_nano")), "sum(max(latency_ms, 0))", "sum(latency_ms >= 0)"]
     kinds = [f"f.{name}" for name in KINDS]
     facets = "entries WHERE row > :after AND row <= :until"
     named = "entries JOIN facets AS f ON f.id = facet WHERE row > :after AND row <= :until"
     for table, source, unit, groups, added in (
-        ("days", facets, DAY, ["facet"], MEASURES),
-        ("hours", named, HOUR, kinds, MEASURES),
-        ("latencies", named, DAY, [*kinds, LATENCY_BIN], MEASURES[:1]),
-        ("facet_latencies", facets, DAY, ["facet", LATENCY_BIN], MEASURES[:1]),
+        ("days", facets, DAY, ["facet"], list(MEASURES)),
+        ("hours", named, HOUR, kinds, list(MEASURES)),
+        ("latencies", named, DAY, [*kinds, LATENCY_BIN], ["calls"]),
+        ("facet_latencies", facets, DAY, ["facet", LATENCY_BIN], ["calls"]),
     ):
         groups = [f"at / {unit}", *groups]
-        columns = ", ".join([*groups, *sums[: len(added)]])
+        columns = ", ".join([*groups, *(f"sum({MEASURES[name]})" for name in added)])
         numbers = ", ".join(str(i + 1) for i in range(len(groups)))
         more = ", ".join(f"{name} = {name} + excluded.{name}" for name in added)
         yield f"INSERT INTO {table} SELECT {columns} FROM {source} GROUP BY {numbers} ON CONFLICT DO UPDATE SET {more}"

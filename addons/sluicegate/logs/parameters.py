@@ -20,6 +20,7 @@ from sluicegate.windows import DAY, parse_iso
 MOST_VALUES = 100
 MOST_ROWS = 1000
 MOST_OFFSET = 100_000
+EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
 
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
@@ -91,9 +92,12 @@ def _instant(value: str, *, last: bool) -> int:
 
 def _iso(value: str) -> int:
     try:
-        return parse_iso(value)
+        moment = parse_iso(value)
     except (ValueError, OverflowError):
         raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("is a day or a time between 2000 and 2100")
+    return moment
 
 
 def _start(value: str) -> int:
@@ -145,16 +149,16 @@ FILTERS: dict[str, Parameter] = {
     "outcome": Parameter(("outcome", "outcomes"), "calls that ended so", _word(o.value for o in Outcome), many=True),
     "reason": Parameter(("reason", "reasons"), "calls refused for these reasons", _word(r.value for r in Reason), many=True),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
-    "stream": Parameter(("stream",), "streamed calls, or the others", _truth),
-    "estimated": Parameter(("estimated",), "calls whose usage is an estimate, or the others", _truth),
+    "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _truth),
+    "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _truth),
     "start": Parameter(("start", "start_time"), "calls that began then or later: a day or a time", _start),
     "end": Parameter(("end", "end_time"), "calls that began then or earlier; a day is included whole", _end),
-    "min_latency": Parameter(("min_latency", "min_latency_ms"), "took at least so many milliseconds", _COUNT),
-    "max_latency": Parameter(("max_latency", "max_latency_ms"), "took at most so many milliseconds", _COUNT),
-    "min_tokens": Parameter(("min_tokens",), "at least so many tokens, all types together", _COUNT),
-    "max_tokens": Parameter(("max_tokens",), "at most so many tokens", _COUNT),
-    "min_cost": Parameter(("min_cost", "min_cost_usd"), "cost at least so many dollars", _dollars),
-    "max_cost": Parameter(("max_cost", "max_cost_usd"), "cost at most so many dollars", _dollars),
+    "min_latency": Parameter(("min_latency", "min_latency_ms"), "calls that took at least so many milliseconds", _COUNT),
+    "max_latency": Parameter(("max_latency", "max_latency_ms"), "calls that took at most so many milliseconds", _COUNT),
+    "min_tokens": Parameter(("min_tokens",), "calls of at least so many tokens, all types together", _COUNT),
+    "max_tokens": Parameter(("max_tokens",), "calls of at most so many tokens", _COUNT),
+    "min_cost": Parameter(("min_cost", "min_cost_usd"), "calls that cost at least so many dollars", _dollars),
+    "max_cost": Parameter(("max_cost", "max_cost_usd"), "calls that cost at most so many dollars", _dollars),
 }
 """Which calls: these go with every question but the one for a single call and the one for what there is to filter by."""
 
@@ -166,7 +170,7 @@ PAGING: dict[str, Parameter] = {
     "order": Parameter(("order",), "`desc` (default) or `asc`", _word(ORDERS)),
     "limit": Parameter(("limit",), f"rows on a page, 1 to {MOST_ROWS}; default 50", _whole(1, MOST_ROWS)),
     "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
-    "offset": Parameter(("offset",), f"rows to pass over, at most {MOST_OFFSET:_}; a cursor is faster", _whole(0, MOST_OFFSET)),
+    "offset": Parameter(("offset",), f"rows to pass over, at most {MOST_OFFSET}; a cursor is faster", _whole(0, MOST_OFFSET)),
 }
 
 EXPORT: dict[str, Parameter] = {

@@ -7,17 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluicegate.call import Outcome
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import FACET, HOUR, KINDS, LATENCY_BIN, LATENCY_EDGES
+from sluicegate.logs.index import FACET, HOUR, KINDS, LATENCY_BIN, LATENCY_EDGES, MEASURES
 from sluicegate.logs.reading import route
-from sluicegate.records import TOKEN_COLUMNS
 from sluicegate.windows import DAY
 
 Sums = dict[tuple[Any, ...], list[int]]
 """By what they are of: the number of the bucket of time, if asked, then the names."""
-
-COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ TABLES = (
 def sums(conn: sqlite3.Connection, filters: Filters, measures: Sequence[str], by: Sequence[str] = (), bucket: int = 0) -> Sums:
     """The measures of the calls that match, by names and by buckets of so many milliseconds (0: all time together).
 
-    Measures are those of the index, ``tokens`` and ``completed``; names those of a facet and ``latency_bin``.
+    Measures are those of the index, names those of a facet and ``latency_bin``.
     """
     found: Sums = {}
     for sql, values in _questions(conn, filters, measures, by, bucket):
@@ -90,18 +86,14 @@ def _of_sums(
     where, values = filters.facets() if table.by_facet else filters.names()
     for sign, bound in zip((">=", "<"), span, strict=True):
         where += "" if bound is None else f" AND at {sign} {bound}"
-    done = COMPLETED if table.by_facet else f"outcome = '{Outcome.COMPLETED}'"
-    special = {"tokens": " + ".join(TOKEN_COLUMNS), "completed": f"CASE WHEN {done} THEN calls ELSE 0 END"}
-    added = [special.get(m, m) for m in measures]
     times = [f"at / {bucket // table.unit}"] if bucket else []
-    return _grouped(table.name, where, times, {n: n for n in by}, added, table.by_facet), values
+    return _grouped(table.name, where, times, {n: n for n in by}, measures, table.by_facet), values
 
 
 def _of_entries(conn: sqlite3.Connection, filters: Filters, measures: Sequence[str], by: Sequence[str], bucket: int) -> Question:
     named = any(name in FACET for name in by)
     way = route(conn, filters, by_facet=named)
-    special = {"calls": "1", "latency_ms": "max(latency_ms, 0)", "timed": "latency_ms >= 0", "completed": COMPLETED}
-    added = [special.get(m, m) for m in measures]
+    added = [MEASURES[m] for m in measures]
     times = [f"at / {bucket}"] if bucket else []
     columns = {n: LATENCY_BIN if n == "latency_bin" else n for n in by}
     return _grouped(way.source, way.where, times, columns, added, named), way.values
@@ -110,15 +102,17 @@ def _of_entries(conn: sqlite3.Connection, filters: Filters, measures: Sequence[s
 def _grouped(source: str, where: str, times: Sequence[str], by: Mapping[str, str], measures: Sequence[str], by_facet: bool) -> str:
     """The query that adds up ``measures`` by time and names; ``by`` says how a name is read from the source.
 
-    What has a facet's number instead of names lies in the order of those, so it is added up by facet while it is read;
-    what is left to look up and sort is little.
+    What has a facet's number instead of names lies in the order of those. So without time it is added up by facet while
+    it is read, and little is left to look up and sort.
     """
     if not by_facet or by.keys().isdisjoint(FACET):
         return _select([*times, *by.values()], [f"sum({m})" for m in measures], source, where)
-    inner = [f"{t} AS bucket" for t in times] + [f"{column} AS {name}" for name, column in by.items() if name not in FACET]
-    added = [f"sum({m}) AS s{i}" for i, m in enumerate(measures)]
-    grouped = _select(["facet AS facet", *inner], added, source, where)
-    outer = ["bucket" for _ in times] + [f"f.{name}" if name in FACET else name for name in by]
+    if times:
+        names = [f"f.{name}" if name in FACET else column for name, column in by.items()]
+        return _select([*times, *names], [f"sum({m})" for m in measures], f"{source} CROSS JOIN facets AS f ON f.id = facet", where)
+    inner = [f"{column} AS {name}" for name, column in by.items() if name not in FACET]
+    grouped = _select(["facet AS facet", *inner], [f"sum({m}) AS s{i}" for i, m in enumerate(measures)], source, where)
+    outer = [f"f.{name}" if name in FACET else name for name in by]
     joined = f"({grouped}) CROSS JOIN facets AS f ON f.id = facet"
     return _select(outer, [f"sum(s{i})" for i in range(len(measures))], joined, "true")
 

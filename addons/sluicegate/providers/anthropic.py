@@ -38,14 +38,9 @@ class _Message(msgspec.Struct, gc=False):
     content: str | list[_Block] | None = None
 
 
-class _Tool(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
 class _Content(msgspec.Struct, gc=False):
     messages: list[_Message] | None = None
     system: str | list[_Block] | None = None
-    tools: list[_Tool] | None = None
 
 
 _CONTENT = msgspec.json.Decoder(_Content)
@@ -61,8 +56,6 @@ class Sources:
     """Bytes of base64."""
     fetched: bool = False
     """The provider reads more than is in the body."""
-    tools: tuple[str, ...] = ()
-    """Types of the tools that are not the client's own."""
 
     def look(self, blocks: str | list[_Block] | _Block | None) -> None:
         """Take note of the sources in content, at any depth."""
@@ -94,7 +87,6 @@ def sources_of(body: bytes) -> Sources:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         images, payload = media(body)
         return Sources(images, payload, fetched=True)
-    found.tools = tuple(t.type for t in content.tools or () if t.type is not None)
     return found
 
 
@@ -262,11 +254,11 @@ class Anthropic:
         """Facts of a Messages body."""
         read = Body(body)
         model, stream, most = read.model(), read.flag("stream"), read.count("max_tokens")
-        speed, geo = read.text("speed"), read.text("inference_geo")
+        speed, geo, tools = read.text("speed"), read.text("inference_geo"), read.tools()
         if read.problem or model is None:
             return read.problem or "no model"
         found = sources_of(read.raw)
-        server = [t for t in found.tools if t.startswith(SERVER_TOOLS)]
+        server = [t for t in tools if t is not None and t.startswith(SERVER_TOOLS)]
         return RequestFacts(
             model=model,
             stream=stream,

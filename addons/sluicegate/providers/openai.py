@@ -86,11 +86,11 @@ class OpenAI:
         caps = [read.count(n) for n in ("max_output_tokens", "max_completion_tokens", "max_tokens")]
         if (read.count("n") or 1) > 1:
             return "'n' above 1 is not supported: every choice would be billed"
+        tools = read.tools()
         if read.problem or model is None:
             return read.problem or "no model"
         images, payload = media(body)
-        tools = read.value("tools")
-        server = isinstance(tools, list) and any(isinstance(t, dict) and t.get("type") not in ("function", "custom") for t in tools)
+        server = any(kind not in ("function", "custom") for kind in tools)
         return RequestFacts(
             model=model,
             stream=stream,

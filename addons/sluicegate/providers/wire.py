@@ -85,10 +85,12 @@ def _cleaned(text: str) -> str:
     return "/" + "/".join(parts)
 
 
-MOST_FIELDS, LONGEST_NAME = 256, 200
-"""Top-level fields of a body, and characters in the name of one; a model call has some twenty short ones."""
+MOST_FIELDS, LONGEST_NAME, MOST_TOOLS = 256, 200, 4096
+"""Top-level fields of a body, characters in the name of one, and tools; a model call has some twenty short ones and some
+hundred tools."""
 
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _COMMA = re.compile(rb"\s*,?")
 _BOM = b"\xef\xbb\xbf"
@@ -113,9 +115,7 @@ class Body:
                 top = _DECODER.decode(raw)
             if len(top) > MOST_FIELDS or any(len(name) > LONGEST_NAME for name in top):
                 self.problem = f"the body has more than {MOST_FIELDS} fields, or one with too long a name"
-            # Parsers differ in which of two equal keys wins, so no call may have two. Where the members found fill
-            # a body written without spaces to the byte, there is no room for a second; else look closely.
-            elif sum(len(k) + len(v) + 4 for k, v in top.items()) + 1 != len(raw) and (name := repeated(raw, top)) is not None:
+            elif (name := repeated(raw, top)) is not None:
                 self.problem = f"'{name}' is in the body twice"
             else:
                 self._top = top
@@ -131,6 +131,22 @@ class Body:
                 self.problem = self.problem or f"'{name}' cannot be read"
                 self._values[name] = None
         return self._values.get(name)
+
+    def tools(self) -> list[str | None]:
+        """The ``type`` of each tool, None where it names none; a tool that could be read in two ways is a problem."""
+        raw = bytes(self._top.get("tools", b""))
+        tools = _LIST.decode(raw) if raw.startswith(b"[") else []
+        if len(tools) > MOST_TOOLS:
+            self.problem = self.problem or f"the body has more than {MOST_TOOLS} tools"
+            return []
+        return [self._tool(bytes(tool)) for tool in tools if bytes(tool).startswith(b"{")]
+
+    def _tool(self, raw: bytes) -> str | None:
+        members = _DECODER.decode(raw)
+        if (name := repeated(raw, members)) is not None:
+            self.problem = self.problem or f"'{name[:LONGEST_NAME]}' is in a tool twice"
+        kind = msgspec.json.decode(members["type"]) if "type" in members else None
+        return kind if isinstance(kind, str) else None
 
     def model(self) -> str | None:
         """The model, if it is a name that can be judged."""
@@ -170,10 +186,14 @@ class Body:
 
 
 def repeated(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
-    """The first name that a JSON object holds twice, walking along the members that were found in it.
+    """The first name that a JSON object holds twice: parsers differ in which of them wins, so no call may have one.
 
-    Whoever writes a body with spaces gets it read this way, so it looks at names alone and compares the rest by bytes.
+    Where the members that were found fill an object written without spaces to the byte, there is no room for a second.
+    Else this walks along them; everybody who writes with spaces is read so, so it looks at names and compares the rest
+    by bytes.
     """
+    if sum(len(name) + len(value) + 4 for name, value in top.items()) + 1 == len(raw):
+        return None
     members = iter(top.items())
     at = raw.index(b"{") + 1
     while (found := _MEMBER.match(raw, at)) is not None:

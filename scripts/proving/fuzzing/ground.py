@@ -130,7 +130,7 @@ class Ground:
         answers = list(self._pool.map(lambda send, name: send(name), sends, names))
         for answer in answers:
             self.judge(answer)
-        status = self.normal()
+        status = self.normal(self.session())
         assert status == 200, f"afterwards a normal call got {status}"
         by_name = {r["session_id"]: r for r in self.settle()}
         return answers, [by_name.get(n) for n in names]
@@ -141,9 +141,13 @@ class Ground:
         self.sent.add(name)
         return name
 
-    def normal(self) -> int:
+    def normal(self, name: str) -> int:
         """What a call gets that is as it should be."""
-        return self.gateway.post(ask(), KEY, x_claude_code_session_id=self.session()).status
+        return self.gateway.post(ask(), KEY, x_claude_code_session_id=name).status
+
+    def idle(self, patience: float) -> None:
+        """Wait until nothing is in flight. Raises AssertionError."""
+        eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, patience)
 
     def judge(self, answer: bytes) -> None:
         """What came back to a client holds no secret, and no 5xx that is ours by mistake. Raises AssertionError."""
@@ -159,7 +163,7 @@ class Ground:
 
         Returns the records that are new. Raises AssertionError.
         """
-        eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, PATIENCE)
+        self.idle(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while True:
             # In this order: what is on record as answered has been seen before.
@@ -200,11 +204,12 @@ class Ground:
 
     def fit(self) -> bool:
         """Whether more can be played here after a promise was broken; what it left behind is passed over."""
+        name = self.session()
         try:
-            good = self.normal() == 200
-            eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, 2)
+            good = self.normal(name) == 200
+            self.idle(2)
+            eventually(lambda: name in {r["session_id"] for r in self.fresh()}, 2)
             rows = self.fresh()
-            good = good and any(r["session_id"] in self.sent for r in rows)
         except Exception:
             return False
         with self.provider.lock:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import DidNotReproduce, HypothesisWarning
+from hypothesis.errors import DidNotReproduce, HypothesisWarning, InvalidArgument
 
 from proving.fuzzing.stage import Stage
 
@@ -75,7 +75,10 @@ def played(
     replay: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Line:
-    """Play a target: so many examples once, or round after round with new seeds for so many seconds, or one again."""
+    """Play a target: so many examples once, or round after round with new seeds for so many seconds, or one again.
+
+    Raises ValueError if ``replay`` is nothing this target has ever said.
+    """
     line = Line(target.name, target.promise)
     began = time.monotonic()
     last: list[Any] = []
@@ -99,6 +102,7 @@ def played(
                 database=None,
                 deadline=None,
                 print_blob=True,
+                verbosity=Verbosity.quiet,
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
                 phases=(Phase.explicit, Phase.generate, Phase.shrink),
@@ -113,6 +117,10 @@ def played(
     except DidNotReproduce:
         # The example that was to be played again keeps the promise by now.
         pass
+    except InvalidArgument as e:
+        if replay is None:
+            raise
+        raise ValueError(str(e)) from e
     except Exception as e:
         line.verdict, line.broken = "BROKEN", reason(e)
         line.minimal = repr(last[0]) if last else ""

@@ -17,7 +17,7 @@ NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 PLACES = ("x-api-key", "authorization", "x-goog-api-key")
 SESSION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
-GOVERNED = ("model", "stream", "max_tokens", "tools", "speed")
+GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container")
 
 
 def lax(path: str) -> str:
@@ -42,10 +42,17 @@ def readings(body: bytes) -> tuple[Any, Any]:
         return dict(reversed(pairs))
 
     try:
-        text = body.decode("utf-8-sig", "surrogatepass")
-        return json.loads(text), json.loads(text, object_pairs_hook=first)
+        text = body.decode("utf-8-sig", "replace")
+        return json.loads(text, parse_int=float), json.loads(text, parse_int=float, object_pairs_hook=first)
     except (ValueError, RecursionError):
         return None, None
+
+
+def governed(body: dict[str, Any]) -> list[Any]:
+    """What decides of a call's cost: some fields, and where each tool runs."""
+    tools = body.get("tools")
+    kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
+    return [*(body.get(n) for n in GOVERNED[:4]), *(bool(body.get(n)) for n in GOVERNED[4:]), *kinds]
 
 
 @dataclass
@@ -83,7 +90,7 @@ class Witness(Biller):
         one, other = readings(seen.body)
         if entry.call:
             entry.usage = counted(session)
-            if not isinstance(one, dict) or any(one.get(n) != other.get(n) for n in GOVERNED):
+            if not isinstance(one, dict) or governed(one) != governed(other):
                 self.complain(f"a model call whose body reads in two ways: {seen.body[:200]!r}")
             else:
                 entry.body = one
