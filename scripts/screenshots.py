@@ -71,6 +71,10 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
             for name, where in PAGES.items():
                 page.goto(f"{url}/{where.format(call=call)}")
                 page.wait_for_timeout(1500)
+                # Where this machine keeps its temporary files is nobody's business.
+                page.evaluate(
+                    f"for (const e of document.querySelectorAll('.mono')) e.textContent = e.textContent.replace('{gateway.folder}', '/etc/sluicegate')"
+                )
                 page.screenshot(path=target / f"{name}-{theme}.png")
         browser.close()
 
