@@ -6,6 +6,7 @@ thread when the call is over.
 
 from __future__ import annotations
 
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -44,8 +45,8 @@ class Gathered:
 class Content(Addon):
     """Gathers what policy wants kept."""
 
-    def __init__(self) -> None:
-        self.gathered: WeakKeyDictionary[http.HTTPFlow, Gathered] = WeakKeyDictionary()
+    gathered: ClassVar[WeakKeyDictionary[http.HTTPFlow, Gathered]] = WeakKeyDictionary()
+    """The class's own, like the meter's taps."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
