@@ -21,6 +21,9 @@ MOST_VALUES = 100
 MOST_ROWS = 1000
 MOST_OFFSET = 100_000
 
+LAST = parse_iso("2200-01-01")
+"""No time may be asked about from here on: a histogram has a bucket for every month, whether there are calls in it or not."""
+
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
     "error": tuple(o.value for o in Outcome if o is not Outcome.COMPLETED),
@@ -91,9 +94,12 @@ def _instant(value: str, *, last: bool) -> int:
 
 def _iso(value: str) -> int:
     try:
-        return parse_iso(value)
+        at = parse_iso(value)
     except (ValueError, OverflowError):
         raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
+    if not 0 <= at < LAST:
+        raise ValueError("is a day or time from 1970 to 2199")
+    return at
 
 
 def _start(value: str) -> int:
