@@ -13,7 +13,7 @@ from mitmproxy import http
 
 from adapter import Addon, call_of, ensure_call, observing, services
 from sluicegate.call import Call
-from sluicegate.content import MOST_OF_A_BODY
+from sluicegate.content import MOST_OF_A_BODY, MOST_OF_A_REFUSED
 from sluicegate.content import Content as Bodies
 from sluicegate.decode import Decoder
 from sluicegate.policy import Policy
@@ -80,8 +80,8 @@ class Content(Addon):
             # A refusal, or an answer that no meter lets pass piece by piece.
             answer = flow.response.raw_content or b""
         if request or answer:
-            most = MOST_OF_A_BODY
-            kept = Bodies(call.id, call.started_at, request[:most], answer[:most], len(request) > most, cut or len(answer) > most)
+            most, asked = MOST_OF_A_BODY, MOST_OF_A_BODY if call.deny is None else MOST_OF_A_REFUSED
+            kept = Bodies(call.id, call.started_at, request[:asked], answer[:most], len(request) > asked, cut or len(answer) > most)
             services().content.keep(kept)
 
 

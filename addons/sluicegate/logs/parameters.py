@@ -22,6 +22,9 @@ MOST_ROWS = 1000
 MOST_OFFSET = 100_000
 EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
 
+LAST = parse_iso("2200-01-01")
+"""No time may be asked about from here on: a histogram has a bucket for every month, whether there are calls in it or not."""
+
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
     "error": tuple(o.value for o in Outcome if o is not Outcome.COMPLETED),
