@@ -21,9 +21,7 @@ MOST_VALUES = 100
 MOST_ROWS = 1000
 MOST_OFFSET = 100_000
 EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
-
-LAST = parse_iso("2200-01-01")
-"""No time may be asked about from here on: a histogram has a bucket for every month, whether there are calls in it or not."""
+"""Times that may be asked about: a histogram has a bucket for every month, whether there are calls in it or not."""
 
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
