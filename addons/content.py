@@ -6,13 +6,14 @@ thread when the call is over.
 
 from __future__ import annotations
 
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
 from adapter import Addon, call_of, ensure_call, observing, services
 from sluicegate.call import Call
-from sluicegate.content import MOST_OF_A_BODY
+from sluicegate.content import MOST_OF_A_BODY, MOST_OF_A_REFUSED
 from sluicegate.content import Content as Bodies
 from sluicegate.decode import Decoder
 from sluicegate.policy import Policy
@@ -44,8 +45,8 @@ class Gathered:
 class Content(Addon):
     """Gathers what policy wants kept."""
 
-    def __init__(self) -> None:
-        self.gathered: WeakKeyDictionary[http.HTTPFlow, Gathered] = WeakKeyDictionary()
+    gathered: ClassVar[WeakKeyDictionary[http.HTTPFlow, Gathered]] = WeakKeyDictionary()
+    """The class's own, like the meter's taps."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -79,8 +80,8 @@ class Content(Addon):
             # A refusal, or an answer that no meter lets pass piece by piece.
             answer = flow.response.raw_content or b""
         if request or answer:
-            most = MOST_OF_A_BODY
-            kept = Bodies(call.id, call.started_at, request[:most], answer[:most], len(request) > most, cut or len(answer) > most)
+            most, asked = MOST_OF_A_BODY, MOST_OF_A_BODY if call.deny is None else MOST_OF_A_REFUSED
+            kept = Bodies(call.id, call.started_at, request[:asked], answer[:most], len(request) > asked, cut or len(answer) > most)
             services().content.keep(kept)
 
 

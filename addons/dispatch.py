@@ -8,12 +8,13 @@ one of them changes. Order, error handling and halting stay mitmproxy's. Nothing
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import logging
 import types
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns as clock_ns
-from typing import Any
+from typing import Any, NoReturn
 
 from mitmproxy import ctx, exceptions, flow, hooks
 from mitmproxy.addonmanager import AddonManager, safecall, traverse
@@ -154,10 +155,11 @@ class Remembering:
     def step(self, addon: object, name: str) -> Step | None:
         """The addon's hook of this name, if it has one."""
         hook = getattr(addon, name, None)
-        if hook is None or isinstance(hook, types.ModuleType):
+        if not hook or isinstance(hook, types.ModuleType):
             return None
         if not callable(hook):
-            raise exceptions.AddonManagerError(f"Addon handler {name} ({addon}) not callable")
+            # Raised where it would be called: it ends this addon's turn, and nobody else's.
+            return functools.partial(refuse, f"Addon handler {name} ({addon}) not callable"), None
         return hook, self.spent.setdefault((counted(addon), name), [0, 0]) if is_ours(addon) else None
 
     def trigger(self, event: hooks.Hook) -> None:
@@ -214,6 +216,11 @@ class Remembering:
             subject = self.arguments(event)[0]
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
+
+
+def refuse(why: str, *_: object) -> NoReturn:
+    """What is called in place of a hook that cannot be."""
+    raise exceptions.AddonManagerError(why)
 
 
 def as_mitmproxy_does() -> None:

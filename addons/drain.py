@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import time
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from mitmproxy import connection, ctx, http
@@ -27,10 +27,10 @@ GRACE_PERIOD = 30
 class Drain(Addon):
     """Takes the place of mitmproxy's signal handlers."""
 
-    def __init__(self) -> None:
-        self.live: WeakSet[http.HTTPFlow] = WeakSet()
-        self.administration: WeakSet[http.HTTPFlow] = WeakSet()
-        self.task: asyncio.Task[None] | None = None
+    live: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
+    administration: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
+    task: ClassVar[asyncio.Task[None] | None] = None
+    """All the class's own: a reload of the chain makes another of us while calls are out."""
 
     def load(self, loader: Loader) -> None:
         """mitmproxy: declare options."""
@@ -49,12 +49,12 @@ class Drain(Addon):
 
     def stop(self) -> None:
         """A signal has come: the first begins to drain, the second ends it."""
-        if self.task is not None or ctx.options.grace_period <= 0:
+        if Drain.task is not None or ctx.options.grace_period <= 0:
             ctx.master.shutdown()
             return
         services().draining = True
         services().live.end()
-        self.task = asyncio.get_running_loop().create_task(self.drain())
+        Drain.task = asyncio.get_running_loop().create_task(self.drain())
 
     async def drain(self) -> None:
         """Wait for the calls that are out, at most the grace period, then shut down."""

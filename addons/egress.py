@@ -10,7 +10,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Generator
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import connection, http
@@ -63,9 +63,9 @@ class Tunnel(layers.TCPLayer):
 class Egress(Addon):
     """Lets through what policy lets through, to addresses nobody can talk it into."""
 
-    def __init__(self) -> None:
-        self.traffic: WeakKeyDictionary[connection.Client, Traffic] = WeakKeyDictionary()
-        self.plain: WeakKeyDictionary[http.HTTPFlow, Traffic] = WeakKeyDictionary()
+    traffic: ClassVar[WeakKeyDictionary[connection.Client, Traffic]] = WeakKeyDictionary()
+    plain: ClassVar[WeakKeyDictionary[http.HTTPFlow, Traffic]] = WeakKeyDictionary()
+    """Both the class's own: a reload of the chain makes another of us while tunnels are open."""
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:

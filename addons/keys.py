@@ -8,7 +8,7 @@ from __future__ import annotations
 from mitmproxy import http
 
 from adapter import Addon, call_of, deny, enforcing, observing, services
-from sluicegate.call import Deny, Reason
+from sluicegate.call import Call, Deny, Reason
 from sluicegate.policy import Policy, Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
 
@@ -37,7 +37,7 @@ class Keys(Addon):
                 Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"),
             )
             return
-        chosen = SIMULATED if provider.simulate else services().keyring.choose(provider, call.started_at)
+        chosen = SIMULATED if provider.simulate else services().keyring.choose(provider, whose(call), call.started_at)
         if chosen is None:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, unavailable(provider)))
             if flow.response is not None and call.path.startswith("/api/"):
@@ -59,10 +59,13 @@ class Keys(Addon):
         """mitmproxy: the answer begins, so the request's bytes have left; nothing later may see the key."""
         self.disarm(flow)
         call = call_of(flow)
-        if call is not None and call.provider_key is not None and isinstance(call.policy, Policy) and flow.response is not None:
+        # What a key may not do beside the models (administration, an account's settings) says nothing of the key.
+        if call is None or call.kind == "other" or call.provider_key is None or flow.response is None:
+            return
+        if isinstance(call.policy, Policy):
             house = services()
             provider = call.policy.providers[call.provider]
-            house.keyring.answered(provider, call.provider_key, flow.response.status_code, house.clock())
+            house.keyring.answered(provider, call.provider_key, whose(call), flow.response.status_code, house.clock())
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
@@ -73,6 +76,11 @@ class Keys(Addon):
         """Delete every place a provider key can stand in."""
         if call_of(flow) is not None:
             flow.request.headers.fields = without_key(flow.request.headers)
+
+
+def whose(call: Call) -> str:
+    """The virtual key a call is made with."""
+    return call.principal.virtual_key_id if call.principal else ""
 
 
 def length_of(fields: Fields, body: bytes) -> Fields:

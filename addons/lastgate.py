@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from mitmproxy import ctx, http
 from mitmproxy.proxy import server_hooks
@@ -19,15 +20,22 @@ from sluicegate.providers import PROVIDERS
 
 logger = logging.getLogger("sluicegate")
 
+ENDERS = ("drain", "meter", "ratelimit", "budget", "keys", "content", "audit", "live")
+"""Who has a part in the end of a call, in the chain's order."""
+
 
 class LastGate:
     """Stands in mitmproxy's own chain, behind ours. Passes what was cleared or is known to be no call; refuses all else."""
 
     name = "lastgate"
 
+    def __init__(self) -> None:
+        self.enders: list[Any] = []
+
     def running(self) -> None:
         """mitmproxy: we have been added to a running proxy."""
         speak_json()
+        self.enders = [addon for name in ENDERS if (addon := ctx.master.addons.get(name)) is not None]
 
     def request(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: the request is about to leave."""
@@ -42,6 +50,21 @@ class LastGate:
             return
         logger.error("a request was not cleared by the chain and is refused")
         self.refuse(flow)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: an exchange is over."""
+        self.conclude(flow, "response")
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """mitmproxy: an exchange broke off."""
+        self.conclude(flow, "error")
+
+    def conclude(self, flow: http.HTTPFlow, hook: str) -> None:
+        """A call that ends while the chain is not loaded is settled and recorded all the same, and its slot is free."""
+        if call_of(flow) is not None and not chain_stands():
+            for addon in self.enders:
+                if hasattr(addon, hook):
+                    getattr(addon, hook)(flow)
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT is about to be accepted."""

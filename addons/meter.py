@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -112,8 +113,8 @@ class Tap:
 class Meter(Addon):
     """Puts a tap on every answer of a provider and finishes its usage before anyone settles."""
 
-    def __init__(self) -> None:
-        self.taps: WeakKeyDictionary[http.HTTPFlow, Tap] = WeakKeyDictionary()
+    taps: ClassVar[WeakKeyDictionary[http.HTTPFlow, Tap]] = WeakKeyDictionary()
+    """The class's own: a reload of the chain makes another meter while answers stream by."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:

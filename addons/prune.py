@@ -7,6 +7,7 @@ and looks through all of them at every call: 6 KB and some microseconds more eac
 from __future__ import annotations
 
 import logging
+from typing import ClassVar
 
 from mitmproxy import connection
 from mitmproxy.connection import ConnectionState
@@ -21,9 +22,9 @@ logger = logging.getLogger("sluicegate")
 class Prune(Addon):
     """Looks after the layers that keep them, whenever an upstream connection ends."""
 
-    def __init__(self) -> None:
-        self.able = True
-        self.layers: dict[str, list[layer.NextLayer]] = {}
+    able = True
+    layers: ClassVar[dict[str, list[layer.NextLayer]]] = {}
+    """The class's own: a reload of the chain makes another of us while connections live on."""
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """mitmproxy: a layer is about to be chosen; it will be found in here."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.error import URLError
@@ -143,7 +144,7 @@ def _certificates(gateway: str, folder: Path) -> tuple[Path, Path]:
     try:
         with build_opener(ProxyHandler({})).open(f"{gateway}/ca.pem", timeout=10) as answer:
             own = answer.read()
-    except (URLError, OSError, ValueError) as e:
+    except (URLError, HTTPException, OSError, ValueError) as e:
         fail(f"the gateway at {gateway} does not answer: {e}")
     ca, bundle = folder / "ca.pem", folder / "bundle.pem"
     ca.write_bytes(own)

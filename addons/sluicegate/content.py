@@ -28,6 +28,9 @@ FILENAME = "content.db"
 MOST_OF_A_BODY = 8 << 20
 """Bytes kept of one body; the rest is cut off and the body marked."""
 
+MOST_OF_A_REFUSED = 64 << 10
+"""Bytes kept of a refused call's request. It costs its sender nothing, who may send as many as the disk has room for."""
+
 MOST_WAITING = 64 << 20
 """Bytes that may wait to be written."""
 

@@ -17,26 +17,31 @@ REJECTED = (401, 403)
 
 
 class Keyring:
-    """Remembers rejected keys by their value: a key with a new value is a new key."""
+    """Remembers rejected keys by their value: a key with a new value is a new key.
+
+    A caller can have a call rejected on purpose, with a header the provider does not allow, and that says nothing of
+    the key. So a rejection counts for whose call it was, and for everybody when somebody else's is rejected as well
+    before anybody's is accepted.
+    """
 
     def __init__(self) -> None:
-        self._aside: dict[tuple[str, ProviderKey], int] = {}
+        self._aside: dict[tuple[str, ProviderKey], dict[str, int]] = {}
 
-    def choose(self, provider: Provider, now: int) -> ProviderKey | None:
-        """A usable key, by weight; None if there is none at all.
+    def choose(self, provider: Provider, who: str, now: int) -> ProviderKey | None:
+        """A usable key for a call of virtual key ``who``, by weight; None if there is none at all.
 
         Where every key has been rejected all of them count again: a 403 may be about one call and not the key, and
         the provider's own answer says more than a refusal of ours.
         """
         usable = [k for k in provider.keys if k.value and k.weight > 0]
         if self._aside:
-            usable = [k for k in usable if not self.aside_until(provider, k, now)] or usable
+            usable = [k for k in usable if not self._rests(provider, k, who, now)] or usable
         if len(usable) < 2:
             return usable[0] if usable else None
         return random.choices(usable, weights=[k.weight for k in usable])[0]  # noqa: S311
 
-    def answered(self, provider: Provider, key: ProviderKey, status: int, now: int) -> None:
-        """Take note of what the provider said to a call that carried this key."""
+    def answered(self, provider: Provider, key: ProviderKey, who: str, status: int, now: int) -> None:
+        """Take note of what the provider said to a call of virtual key ``who`` that carried this key."""
         place = (provider.name, key)
         if status in REJECTED:
             if not self.aside_until(provider, key, now):
@@ -44,11 +49,18 @@ class Keyring:
                     "%s answered %d to provider key %s: set aside until %s while there is another",
                     *(provider.name, status, key.name, iso(now + SET_ASIDE_MS)),
                 )
-            self._aside[place] = now + SET_ASIDE_MS
+            self._aside[place] = self._live(place, now) | {who: now + SET_ASIDE_MS}
         elif status < 400 and self._aside.pop(place, None) is not None:
             logger.warning("%s accepts provider key %s again", provider.name, key.name)
 
     def aside_until(self, provider: Provider, key: ProviderKey, now: int) -> int | None:
-        """Until when a key rests, epoch ms; None if it does not."""
-        until = self._aside.get((provider.name, key))
-        return until if until is not None and now < until else None
+        """Until when a key rests, for everybody or for some, epoch ms; None if it does not."""
+        return max(self._live((provider.name, key), now).values(), default=None)
+
+    def _rests(self, provider: Provider, key: ProviderKey, who: str, now: int) -> bool:
+        live = self._live((provider.name, key), now)
+        return who in live or len(live) > 1
+
+    def _live(self, place: tuple[str, ProviderKey], now: int) -> dict[str, int]:
+        """Whose calls the key was rejected with, and until when that counts."""
+        return {who: until for who, until in self._aside.get(place, {}).items() if now < until}

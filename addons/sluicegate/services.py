@@ -47,6 +47,10 @@ BUSY_WAIT = 0.05
 """Seconds a call waits, awaited, for somebody else's database lock before it is refused."""
 
 
+AGREE_EVERY = 1 << 20
+"""Bytes of journal after which its agreement with the table is noted: all that a start after a crash has to read."""
+
+
 class Target(NamedTuple):
     """An upstream address."""
 
@@ -95,6 +99,7 @@ class Services:
         self.source.tell = self.history.tell
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger)
+        self._agreed = self.journal.size
         self.audit_error: str | None = None
         self.store_error: str | None = None
         self.exposed = False
@@ -171,6 +176,18 @@ class Services:
         """Write what is pending now. Raises StoreError."""
         if self.store.pending(self.ledger):
             self._written(self.store.flush)
+            if self.journal.size - self._agreed >= AGREE_EVERY:
+                self._agree()
+
+    def _agree(self) -> None:
+        """Note up to where journal and table hold the same, right after a flush: no start need compare them again.
+
+        Raises StoreError.
+        """
+        size = self.journal.size
+        if not self.journal.backlog:
+            self.store.mark(journal_offset=size, calls_rowid=self.store.last_rowid())
+            self._agreed = size
 
     def _written(self, write: Callable[[Ledger], None]) -> None:
         """Write, and remember whether it could be. Raises StoreError."""
@@ -285,7 +302,7 @@ class Services:
         try:
             self.flush()
             if self.audit_ready():
-                self.store.mark(journal_offset=self.journal.size, calls_rowid=self.store.last_rowid())
+                self._agree()
         except (StoreError, OSError):
             logger.exception("the last settlements could not be written; they are in audit.jsonl")
         if self._simulator is not None:

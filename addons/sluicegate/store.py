@@ -91,8 +91,13 @@ class Store:
         return [dict(zip(names, row, strict=True)) for row in self._conn.execute(sql, (rowid,))]
 
     def mark(self, **marks: int) -> None:
-        """Remember integers under names, such as up to where journal and table were last found to agree."""
-        self._conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(marks.items()))
+        """Remember integers under names, such as up to where journal and table were last found to agree.
+
+        In one statement, all or none. Raises StoreBusy or StoreError.
+        """
+        places = ", ".join(["(?, ?)"] * len(marks))
+        values = [x for pair in marks.items() for x in pair]
+        self._transaction(lambda: self._conn.execute(f"INSERT OR REPLACE INTO meta VALUES {places}", values), alone=True)  # noqa: S608
 
     def marked(self, name: str) -> int:
         """A remembered integer, 0 if there is none."""
@@ -143,7 +148,7 @@ class Store:
             self._transaction(lambda: self._write_open(ledger), alone=len(ledger.dirty_open) == 1)
             ledger.dirty_open.clear()
 
-    def _transaction(self, write: Callable[[], None], alone: bool = False) -> None:
+    def _transaction(self, write: Callable[[], object], alone: bool = False) -> None:
         run = self._conn
         try:
             if alone:

@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
 from typing import Any, get_args
 
 import yaml
 
 from sluicegate import schema
-from sluicegate.yamlfile import LOADER, Location, Problem, dotted
+from sluicegate.calm import let_go
+from sluicegate.yamlfile import LOADER, MOST_DEPTH, Location, Problem, dotted
 
 SEEN = re.compile(r"<secret ([^<>\s]+)>")
 """What stands where a secret is."""
@@ -109,19 +111,25 @@ def veil(text: str, file: str = "") -> Veiled:
         at = scalar.end
     pieces.append(comment(text[at:]))
     shown = "".join(pieces)
-    _check(found, shown, set(names))
+    let_go(pieces)
+    same = _same(found, shown, set(names))
+    let_go(found)
+    if not same:
+        raise Unveilable("the policy is written so that its secrets cannot be taken out of it: write them without anchors")
     return Veiled(shown, secrets)
 
 
-def _check(was: Sequence[Scalar], shown: str, hidden: set[int]) -> None:
-    """Raises Unveilable unless the text says the same as before, but for the secrets."""
-    now = list(scalars(shown))
-    same = [s.place for s in was] == [s.place for s in now]
-    if not same or any(
-        SEEN.fullmatch(b.value) is None or a.is_anchor if a.start in hidden else a.value != b.value or SEEN.search(a.value)
-        for a, b in zip(was, now, strict=True)
-    ):
-        raise Unveilable("the policy is written so that its secrets cannot be taken out of it: write them without anchors")
+def _same(was: Sequence[Scalar], shown: str, hidden: set[int]) -> bool:
+    """Whether the text says the same as before, but for the secrets."""
+    for a, b in zip_longest(was, scalars(shown)):
+        if a is None or b is None or a.place != b.place:
+            return False
+        if a.start in hidden:
+            if a.is_anchor or SEEN.fullmatch(b.value) is None:
+                return False
+        elif a.value != b.value or SEEN.search(a.value):
+            return False
+    return True
 
 
 def unveil(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, list[Problem]]:
@@ -144,7 +152,9 @@ def unveil(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, 
         pieces += (comment(text[at : scalar.start]), raw)
         at = scalar.end
     pieces.append(comment(text[at:]))
-    return "".join(pieces), problems
+    whole = "".join(pieces)
+    let_go(pieces)
+    return whole, problems
 
 
 def _misplaced(scalar: Scalar, seen: re.Match[str], secrets: Mapping[str, str]) -> str | None:
@@ -253,6 +263,8 @@ def scalars(text: str) -> Iterator[Scalar]:
         elif top is not None:
             place, top.key = (*place, top.key or ""), None
         if isinstance(event, yaml.CollectionStartEvent):
+            if len(stack) >= MOST_DEPTH:
+                raise yaml.YAMLError("nested too deeply")
             stack.append(_Open(place, isinstance(event, yaml.SequenceStartEvent)))
         elif isinstance(event, yaml.ScalarEvent) and event.start_mark and event.end_mark:
             start, end = event.start_mark.index + shift, event.end_mark.index + shift

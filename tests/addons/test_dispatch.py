@@ -16,7 +16,7 @@ from mitmproxy.test import tflow
 
 import dispatch
 
-DOES = st.sampled_from(["passes", "raises", "halts", "awaits", "refuses options", "has no hook"])
+DOES = st.sampled_from(["passes", "raises", "halts", "awaits", "refuses options", "has no hook", "has a word for it", "has none"])
 
 
 class Actor:
@@ -27,7 +27,8 @@ class Actor:
         if inner:
             self.addons = inner
         if does != "has no hook":
-            self.requestheaders = self.awaited if does == "awaits" else self.called
+            odd = {"awaits": self.awaited, "has a word for it": "no hook at all", "has none": ""}
+            self.requestheaders = odd.get(does, self.called)
 
     def called(self, flow: http.HTTPFlow) -> None:
         self.log.append(self.name)

@@ -259,6 +259,11 @@ def test_deleting_what_is_still_named_says_by_what():
 
 def test_no_secret_is_in_what_is_shown():
     keys = [{"value": "sk-3"}, {"value": "env.A"}, {"value": "file:/a"}]
+    webhooks = [{"name": "w", "url": "https://hooks.example.com/x", "secret": "s"}, {"url": "env.URL", "secret": "file:/s"}]
+    assert redacted({"alerts": {"webhooks": webhooks}})["alerts"]["webhooks"] == [
+        {"name": "w", "url": REDACTED, "secret": REDACTED},
+        {"url": "env.URL", "secret": "file:/s"},
+    ]
     shown = redacted({"value": "file:1", "value_hash": "sha256:2", "keys": keys, "name": "n"})
     kept = [{"value": REDACTED}, {"value": "env.A"}, {"value": "file:/a"}]
     assert shown == {"value": REDACTED, "value_hash": REDACTED, "keys": kept, "name": "n"}

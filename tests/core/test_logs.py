@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import json
 import sqlite3
 from bisect import bisect
 from collections import Counter, defaultdict
@@ -407,6 +409,12 @@ def test_pages_stay_put_while_calls_are_recorded(books, sort_by, order):
     assert there <= set(seen)
 
 
+def with_position(cursor, *position):
+    """The cursor, tampered with by somebody who wants it to point elsewhere."""
+    *_, question = json.loads(base64.urlsafe_b64decode(cursor + "=="))
+    return base64.urlsafe_b64encode(json.dumps([*position, question]).encode()).decode().rstrip("=")
+
+
 def test_a_cursor_is_for_the_question_it_came_from(books):
     books.write(*(record(i) for i in range(5)))
     cursor = books.logs.page(asked(user="alice"), Page(limit=2))["pagination"]["next_cursor"]
@@ -421,6 +429,8 @@ def test_a_cursor_is_for_the_question_it_came_from(books):
         (asked(user="alice"), Page(cursor="W10")),
         (asked(user="alice"), Page(cursor="bnVsbA")),
         (asked(user="alice"), Page(cursor="é")),
+        (asked(user="alice"), Page(cursor=with_position(cursor, 1 << 63, 1))),
+        (asked(user="alice"), Page(cursor=with_position(cursor, 1, (1 << 64) - 1))),
     ):
         with pytest.raises(BadParameter):
             books.logs.page(filters, page)

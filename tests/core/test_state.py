@@ -15,7 +15,7 @@ from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
 from sluicegate.policy import Limit
 from sluicegate.records import COLUMNS, usd
-from sluicegate.services import Services, recover
+from sluicegate.services import AGREE_EVERY, Services, recover
 from sluicegate.store import MIGRATIONS, Store, StoreBusy, StoreError
 from sluicegate.windows import parse_period
 
@@ -212,3 +212,35 @@ def test_what_can_wait_makes_nothing_else_wait(tmp_path):
         assert asyncio.run(written()) < 5
     finally:
         house.close()
+
+
+def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(tmp_path, monkeypatch):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    house = Services(policy, tmp_path / "state", {})
+    for i in range(3000):
+        house.record(record(f"call_{i}"))
+        if i % 50 == 0:
+            house.flush()
+    size, marked = house.journal.size, house.store.marked("journal_offset")
+    assert size > AGREE_EVERY
+    assert marked > 0
+    assert size - marked < AGREE_EVERY + (AGREE_EVERY >> 3)
+    lines = (tmp_path / "state" / "audit.jsonl").read_bytes()
+    assert len(lines[:marked].splitlines()) == house.store.marked("calls_rowid")
+
+    # A line that could not be written has only its row: the mark waits for it.
+    monkeypatch.setattr(house.journal, "catch_up", full_disk)
+    for i in range(3000, 6000):
+        house.record(record(f"call_{i}"))
+    house.flush()
+    assert house.store.marked("journal_offset") == marked
+    os.close(house._lock)
+    again = Services(policy, tmp_path / "state", {})
+    assert again.recovered == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 3000}
+    assert len({json.loads(x)["id"] for x in (tmp_path / "state" / "audit.jsonl").read_bytes().splitlines()}) == 6000
+    again.close()
+
+
+def full_disk():
+    raise OSError(28, "No space left on device")

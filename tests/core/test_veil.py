@@ -124,6 +124,11 @@ def test_what_looks_like_a_place_of_a_secret_is_not_shown(text):
         veil(text)
 
 
+def test_nesting_costs_no_time_and_no_memory():
+    with pytest.raises(module.yaml.YAMLError, match="deep"):
+        veil("[" * 1_000_000)
+
+
 def test_two_secrets_of_one_name_are_two():
     text = "virtual_keys: [{id: k, value: one}, {id: k, value: two}]"
     veiled = veil(text)

@@ -129,7 +129,10 @@ def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
         said = offline(*words, code=code)
         assert says in " ".join(said.split()), (words, said)
     assert offline.file.read_text() == POLICY
-    assert "does not answer" in cli("key", "list", "--gateway", "http://127.0.0.1:9", SLUICEGATE_ADMIN_TOKEN="x").stderr
+    for nowhere in ("http://127.0.0.1:9", "http://127.0.0.1:port", "nonsense"):
+        for command in (("key", "list"), ("env", "--ca", "/nowhere/ca.pem")):
+            told = cli(*command, "--gateway", nowhere, SLUICEGATE_ADMIN_TOKEN="x")
+            assert (told.returncode, len(told.stderr.splitlines()), "does not answer" in told.stderr) == (1, 1, True)
 
 
 def test_a_whole_team_from_a_file(offline, tmp_path):

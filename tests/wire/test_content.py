@@ -82,10 +82,14 @@ def test_refused_calls_keep_what_was_asked(gateway, provider):
     assert "Budget exceeded" in kept["content"]["response"]
     assert gw.post(b"no json").reason == "invalid_request"
     assert logged(gw)["content"]["request"] == "no json"
+    assert gw.post(ask("z" * 1_000_000)).reason == "budget_exceeded"
+    kept = logged(gw)["content"]
+    # Whoever has nothing left could fill the disk otherwise, for nothing.
+    assert (len(kept["request"]), kept["request_truncated"], kept["response_truncated"]) == (64 << 10, True, False)
     assert gw.post(ask("who?"), key="stranger").status == 401
     gw.stop()
     assert b"who?" not in (gw.state / "content.db").read_bytes()
-    assert len(gw.rows()) == 2
+    assert len(gw.rows()) == 3
 
 
 def test_what_was_cut_off_is_kept_as_far_as_it_came(gateway, provider):

@@ -33,9 +33,10 @@ def shared(tmp_path_factory):
 class Page:
     """A signed-in page of the dashboard."""
 
-    def __init__(self, gw, token):
+    def __init__(self, gw, token, **headers):
         self.gw = gw
-        reply = gw.request("POST", "/api/session/login", b'{"token":"%s"}' % token.encode(), JSON)
+        sent = JSON | {"host": "127.0.0.1"} | headers
+        reply = gw.request("POST", "/api/session/login", b'{"token":"%s"}' % token.encode(), sent)
         assert reply.status == 200, reply.body
         self.who, self.set_cookie = reply.json, reply.headers["set-cookie"]
         self.cookie = self.set_cookie.partition(";")[0]
@@ -118,7 +119,9 @@ def test_whoever_signs_in_is_who_the_token_says(shared, token, who):
     page = Page(shared, token or shared.token)
     assert page.who == who
     assert page("GET", "/api/session").json == who
-    assert {p.strip() for p in page.set_cookie.split(";")[1:]} == {"HttpOnly", "SameSite=Strict", "Path=/"}
+    attributes = {"HttpOnly", "SameSite=Strict", "Path=/"}
+    assert {p.strip() for p in page.set_cookie.split(";")[1:]} == attributes
+    assert {p.strip() for p in Page(shared, VK, origin="https://127.0.0.1").set_cookie.split(";")[1:]} == attributes | {"Secure"}
     assert page("GET", "/api/governance/teams").status == (403 if who["role"] == "developer" else 200)
     usage = page("GET", "/api/usage").json["usage"]
     assert {r["kind"] for r in usage} == ({"virtual_key", "team", "customer"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from fake_provider import FakeProvider, Peer, Seen, sse
-from harness import VK, Gateway, ask, eventually, policy_text
+from harness import ADDONS, VK, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -110,3 +111,29 @@ def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
     gw.process.send_signal(signal.SIGTERM)
     assert gw.exit_code(10) == 0
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("saved", ["whole", "half"])
+def test_streams_that_outlive_a_reload_of_the_chain_are_waited_for_and_charged_what_they_used(gateway, provider, tmp_path, saved):
+    house = tmp_path / "house" / "addons"
+    shutil.copytree(ADDONS, house, ignore=shutil.ignore_patterns("__pycache__"))
+    go = threading.Event()
+    provider.script = held(go)
+    gw = gateway(policy_text(provider.url), scripts=[house / "gateway.py"])
+    asking, replies = live_stream(gw, provider)
+    file = house / "gateway.py"
+    file.write_text(file.read_text() + ("\n" if saved == "whole" else "\naddons = ["))
+    eventually(lambda: sum("Loading script" in line for line in gw.output) == 2, 10)
+    if saved == "whole":
+        gw.process.send_signal(signal.SIGTERM)
+        gw.wait_for("waiting up to 30 s for 1 calls")
+    else:
+        eventually(lambda: gw.post().status == 503, 10)
+    go.set()
+    asking.join()
+    assert replies[0].body == b"".join(sse())
+    (row,) = gw.calls(1)
+    assert (row["outcome"], row["estimated"], row["input_tokens"], row["output_tokens"]) == ("completed", 0, 100, 50)
+    assert gw.rows("SELECT * FROM reservations") == []
+    if saved == "whole":
+        assert gw.exit_code(10) == 0

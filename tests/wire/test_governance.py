@@ -60,6 +60,7 @@ BAD = [
     ("PUT", f"virtual-keys/{VK}", b'{"name": "\\ud800"}', 400, None, "Invalid JSON"),
     ("PUT", f"virtual-keys/{VK}", b'{"name": "a", "name": "b"}', 400, "name", "given twice"),
     ("PUT", f"virtual-keys/{VK}", b'{"budget": {"max_limit": 1e999}}', 400, None, ""),
+    ("PUT", f"virtual-keys/{VK}", b'{"budget": {"max_limit": 1e-99999999999999999999}}', 400, None, "Invalid JSON"),
     ("PUT", f"virtual-keys/{VK}", b"[" * 100_000, 400, None, "Invalid JSON"),
     ("PUT", f"virtual-keys/{VK}", b'{"name": "' + b"a" * (1 << 20) + b'"}', 413, None, "may have 1048576 bytes"),
     ("POST", "virtual-keys", {}, 400, "name", "'name' is required"),

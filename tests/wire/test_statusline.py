@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,27 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     assert statusline() == "sluicegate: no gateway and virtual key in the environment\n"
     assert statusline("--gateway", "http://127.0.0.1:9", "--key", VK) == "sluicegate: the gateway does not answer\n"
     assert statusline("--gateway", "nonsense", "--key", VK) == "sluicegate: the gateway does not answer\n"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"garbage\r\n\r\n", *(b"HTTP/1.1 200 OK\r\n\r\n" + x for x in (b"{}", b"[1]", b'{"budgets": [{}]}'))]
+)
+def test_whatever_answers_it_is_one_line_and_never_a_failure(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answering, args=(server, answer))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert statusline("--gateway", url, "--key", VK) == "sluicegate: what answers is no sluicegate gateway\n"
+        thread.join()
+    assert statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: what answers is no sluicegate gateway\n"
+
+
+def answering(server: socket.socket, answer: bytes) -> None:
+    """Answer one connection so, whatever it asks."""
+    client, _ = server.accept()
+    with client:
+        client.recv(10_000)
+        client.sendall(answer)
 
 
 @pytest.fixture

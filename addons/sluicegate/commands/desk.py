@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
@@ -66,7 +67,7 @@ class Remote:
                 return e.code, json.loads(text)
             except ValueError:
                 return e.code, text[:200]
-        except (URLError, OSError, ValueError) as e:
+        except (URLError, HTTPException, OSError, ValueError) as e:
             fail(f"the gateway at {self.url} does not answer: {getattr(e, 'reason', e)}")
 
 

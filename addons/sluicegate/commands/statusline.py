@@ -23,6 +23,9 @@ PATIENCE = 1.5
 """Seconds to wait for the gateway: the line is drawn again and again while somebody works."""
 
 
+STRANGER = "what answers is no sluicegate gateway"
+
+
 def statusline(
     gateway: o.Gateway = None,
     key: o.Key = None,
@@ -49,11 +52,15 @@ def statusline(
     else:
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None
-        print(status.line(quota, int(time.time() * 1000), zone, colour=colour))
+        try:
+            print(status.line(quota, int(time.time() * 1000), zone, colour=colour))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            print(f"sluicegate: {STRANGER}")
 
 
 def _quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
     """What the gateway says is left, or why it could not be asked."""
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import ProxyHandler, Request, build_opener
 
@@ -64,6 +71,8 @@ def _quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
     except HTTPError as e:
         unknown = e.code == HTTPStatus.UNAUTHORIZED
         return None, "the virtual key is unknown, inactive or expired" if unknown else f"the gateway answered {e.code}"
+    except HTTPException:
+        return None, STRANGER
     except (OSError, ValueError):
         return None, "the gateway does not answer"
 

@@ -26,6 +26,9 @@ SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "co
 EXPORT_ROWS = 500
 """Rows an export reads at a time: each in a transaction of its own, so that a slow reader holds up no checkpoint."""
 
+LARGEST = (1 << 63) - 1
+"""What the database has for the largest integer: a cursor that was tampered with may name a larger one."""
+
 Position = tuple[int, int]
 """The value sorted by and the row."""
 
@@ -48,7 +51,7 @@ class Page:
             raise BadParameter("offset", "'offset' and 'cursor' exclude each other: send one of them")
         try:
             value, row, asked = orjson.loads(base64.urlsafe_b64decode(self.cursor.encode() + b"=="))
-            good = type(value) is int and type(row) is int
+            good = all(type(part) is int and -LARGEST <= part <= LARGEST for part in (value, row))
         except (ValueError, TypeError, binascii.Error):
             good, asked = False, None
         if not good:

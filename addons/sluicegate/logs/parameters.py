@@ -21,6 +21,7 @@ MOST_VALUES = 100
 MOST_ROWS = 1000
 MOST_OFFSET = 100_000
 EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
+"""Times that may be asked about: a histogram has a bucket for every month, whether there are calls in it or not."""
 
 STATUS = {
     "success": (Outcome.COMPLETED.value,),

@@ -330,7 +330,7 @@ def _parsed(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
     try:
         # orjson is the stricter reader, the other the one that keeps numbers as they were written.
         orjson.loads(raw or b"{}")
-        body = json.loads(raw or b"{}", parse_float=Decimal, object_pairs_hook=_once)
+        body = json.loads(raw or b"{}", parse_float=_decimal, object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
         raise Refusal(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
     if not isinstance(body, dict):
@@ -340,6 +340,13 @@ def _parsed(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
     except ValidationError as e:
         raise _invalid(e, model) from e
     return body
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError as e:
+        raise ValueError(f"{text[:40]} has an exponent that is too long") from e
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -64,7 +64,10 @@ async def _login(ask: Ask) -> Reply:
         raise Refusal(401, "unauthorized", "This is no admin token, no operator's and no virtual key that may be used", "token")
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
     _end(ask)
-    return Reply(_identity(caller), headers={"set-cookie": f"{COOKIE}={house.sessions.open(digest, now)}{COOKIE_FOR}"})
+    # Only where the page itself came over TLS, which somebody before us speaks: over plain HTTP it would be thrown away.
+    secure = "; Secure" if ask.request.headers.get("origin", "").startswith("https://") else ""
+    session_id = house.sessions.open(digest, now)
+    return Reply(_identity(caller), headers={"set-cookie": f"{COOKIE}={session_id}{COOKIE_FOR}{secure}"})
 
 
 async def _logout(ask: Ask) -> Reply:
