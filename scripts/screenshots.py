@@ -73,7 +73,9 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
                 page.wait_for_timeout(1500)
                 # Where this machine keeps its temporary files is nobody's business.
                 page.evaluate(
-                    f"for (const e of document.querySelectorAll('.mono')) e.textContent = e.textContent.replace('{gateway.folder}', '/etc/sluicegate')"
+                    "folder => { for (const e of document.querySelectorAll('dd.mono'))"
+                    " if (e.textContent.includes(folder)) e.textContent = e.textContent.replace(folder, '/etc/sluicegate'); }",
+                    str(gateway.folder),
                 )
                 page.screenshot(path=target / f"{name}-{theme}.png")
         browser.close()
