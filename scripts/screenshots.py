@@ -63,7 +63,7 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
         for theme in ("light", "dark"):
-            context = browser.new_context(viewport={"width": 1200, "height": 750}, color_scheme=theme, timezone_id=zone)
+            context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
             context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
             page = context.new_page()
             page.goto(f"{url}/#/")

@@ -76,7 +76,7 @@ const OUTCOMES = {
 export function Outcome({ call }) {
   if (!call.outcome) return html`<span class="tag live"><i class="pulse" />running</span>`;
   const [colour, word] = OUTCOMES[call.outcome] || ["dim", call.outcome];
-  return html`<span class=${"tag " + colour}>${word}</span>${call.reason && html` <span class="faint">${reasonWords(call.reason)}</span>`}`;
+  return html`<span class=${"tag " + colour}>${word}</span>${call.reason && html` <span class="faint aside">${reasonWords(call.reason)}</span>`}`;
 }
 
 export const Tag = ({ kind = "dim", children }) => html`<span class=${"tag " + kind}>${children}</span>`;

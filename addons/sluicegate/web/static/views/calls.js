@@ -218,7 +218,7 @@ function Table({ rows, chosen, state, sort, set, mine }) {
       ) => html`<tr key=${c.id} class=${c.id === chosen ? "chosen" : ""} onClick=${(e) => !e.target.closest("a") && go(["calls", c.id], state)}>
       <td class="nowrap"><a class="to-call" href=${link(["calls", c.id], state)} aria-current=${c.id === chosen ? "true" : null}>
         <${Time} at=${c.started_at} /></a></td>
-      ${!mine && html`<td><span class="cut" title=${c.virtual_key_id || ""}>${c.user_id || c.virtual_key_id || html`<span class="faint">unknown</span>`}</span>${c.agent_id && html` <span class="faint" title=${c.agent_id}>sub-agent</span>`}</td>`}
+      ${!mine && html`<td><span class="cut" title=${c.virtual_key_id || ""}>${c.user_id || c.virtual_key_id || html`<span class="faint">unknown</span>`}</span>${c.agent_id && html` <span class="faint nowrap aside" title=${c.agent_id}>sub-agent</span>`}</td>`}
       <td class="wide-only">${mine ? html`<span class="mono faint">${(c.session_id || "–").slice(0, 8)}</span>` : c.team_id || html`<span class="faint">–</span>`}</td>
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
