@@ -48,10 +48,15 @@ class Prune(Addon):
 
 
 def forget_closed(layer: HttpLayer) -> None:
-    """Drop the connections that are closed and that no stream will speak of again."""
-    kept = {layer.context.client, layer.context.server, *(s.context.server for s in layer.streams.values())}
-    for closed in [c for c in layer.connections if c.state is ConnectionState.CLOSED and c not in kept]:
-        del layer.connections[closed]
+    """Drop the connections that have ended and that no stream will speak of again.
+
+    One that is still being opened is closed as well, but has no end yet: its first bytes must find it here.
+    """
+    kept = {layer.context.client, layer.context.server, *layer.waiting_for_establishment}
+    kept.update(s.context.server for s in layer.streams.values())
+    for ended in [c for c in layer.connections if c.timestamp_end is not None and c.state is ConnectionState.CLOSED]:
+        if ended not in kept:
+            del layer.connections[ended]
 
 
 addons = [Prune()]
