@@ -83,7 +83,7 @@ Fields = tuple[tuple[bytes, bytes], ...]
 
 
 _UNREADABLE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_METHOD, _TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(rb"[!-~]+")
+_METHOD, _TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(rb"/[!-~]*")
 
 
 def readable(flow: http.HTTPFlow, named: Named) -> bool:
@@ -117,7 +117,9 @@ def rewritten(fields: Fields, changed: dict[bytes, bytes], needs_host: bool) -> 
 def host_and_port(header: str) -> tuple[str, int | None]:
     """A Host header's name, normalised, and its port if it names one."""
     name, _, port = header.rpartition(":")
-    return (normal(name), int(port)) if name and port.isdigit() and not name.endswith(":") else (normal(header), None)
+    # Other scripts' digits are digits as well to Python, and not all of them numbers.
+    told = name and not name.endswith(":") and re.fullmatch(r"[0-9]{1,5}", port)
+    return (normal(name), int(port)) if told else (normal(header), None)
 
 
 class Identity(Addon):

@@ -7,10 +7,10 @@ and looks through all of them at every call: 6 KB and some microseconds more eac
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import ClassVar
 
 from mitmproxy import connection
-from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import layer, server_hooks
 from mitmproxy.proxy.layers.http import HttpLayer
 
@@ -24,7 +24,9 @@ class Prune(Addon):
 
     able = True
     layers: ClassVar[dict[str, list[layer.NextLayer]]] = {}
-    """The class's own: a reload of the chain makes another of us while connections live on."""
+    over: ClassVar[dict[str, set[connection.Connection]]] = {}
+    """By client: upstream connections of which mitmproxy has heard the last, and that are still kept. All the class's own:
+    a reload of the chain makes another of us while connections live on."""
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         """mitmproxy: a layer is about to be chosen; it will be found in here."""
@@ -33,25 +35,33 @@ class Prune(Addon):
     def client_disconnected(self, client: connection.Client) -> None:
         """mitmproxy: the client has left, and its layers with it."""
         self.layers.pop(client.id, None)
+        self.over.pop(client.id, None)
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """mitmproxy: an upstream connection is over."""
         if not self.able:
             return
         try:
-            for asked in self.layers.get(data.client.id, ()):
-                if isinstance(asked.layer, HttpLayer):
-                    forget_closed(asked.layer)
+            over = self.over.setdefault(data.client.id, set())
+            over.add(data.server)
+            found = [asked.layer for asked in self.layers.get(data.client.id, ()) if isinstance(asked.layer, HttpLayer)]
+            for http in found:
+                forget(http, over)
+            over.intersection_update(c for http in found for c in http.connections)
         except Exception:
             self.able = False
             logger.exception("mitmproxy keeps its connections differently; long HTTP/2 connections will take more memory")
 
 
-def forget_closed(layer: HttpLayer) -> None:
-    """Drop the connections that are closed and that no stream will speak of again."""
+def forget(layer: HttpLayer, over: Iterable[connection.Connection]) -> None:
+    """Drop the connections that are over and that no stream will speak of again.
+
+    Being closed is not enough: the news of that may still be on its way, and a layer that does not know the connection
+    any more would take the client's down with it.
+    """
     kept = {layer.context.client, layer.context.server, *(s.context.server for s in layer.streams.values())}
-    for closed in [c for c in layer.connections if c.state is ConnectionState.CLOSED and c not in kept]:
-        del layer.connections[closed]
+    for gone in [c for c in over if c in layer.connections and c not in kept]:
+        del layer.connections[gone]
 
 
 addons = [Prune()]

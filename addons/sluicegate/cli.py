@@ -209,6 +209,7 @@ def usage(policy: o.Policy = None, state_dir: o.State = None, as_json: o.Json = 
         print(json.dumps({"usage": rows}, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -220,8 +221,14 @@ def usage(policy: o.Policy = None, state_dir: o.State = None, as_json: o.Json = 
             [row["limit_usd"], row["used_usd"], row["reserved_usd"]] if money else [row["limit"], row["used"], row["reserved"]]
         )
         shown = [f"${float(n):,.2f}" if money else f"{n:,} {row['unit'] if i == 0 else ''}".strip() for i, n in enumerate(numbers)]
+        # A model's id is a pattern, whose brackets are no markup.
         table.add_row(
-            row["kind"], row["id"], row["window"] or "", *shown, _bar(*map(float, numbers)), (row["resets_at"] or "never")[:16]
+            row["kind"],
+            escape(row["id"]),
+            row["window"] or "",
+            *shown,
+            _bar(*map(float, numbers)),
+            (row["resets_at"] or "never")[:16],
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 

@@ -53,11 +53,17 @@ def told(line: Line) -> str:
     return f"{line.target}: {line.broken[:SHOWN]}\n  smallest input: {cut or 'none alone'}\n  again: {again}"
 
 
+def meant(name: str, asked: str) -> bool:
+    """Whether ``--only`` means a target: by its name if any has that name, else by its beginning, in capitals or not."""
+    asked, name = asked.lower(), name.lower()
+    return name == asked if asked in {t.name.lower() for t in TARGETS} else name.startswith(asked)
+
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command(
-    epilog="Examples: scripts/fuzz --quick    scripts/fuzz --only headers --seconds 600    scripts/fuzz --only sse --seed 7"
+    epilog="Examples: scripts/fuzz --quick    scripts/fuzz --only requests --seconds 600    scripts/fuzz --only sse --seed 7"
 )
 def main(
     only: Annotated[
@@ -76,8 +82,7 @@ def main(
 
     Exit status: 0 every promise kept, 1 one broken, 2 wrong usage.
     """
-    exact = {t.name for t in TARGETS}
-    chosen = [t for t in TARGETS if not only or any(t.name == o if o in exact else t.name.startswith(o) for o in only)]
+    chosen = [t for t in TARGETS if not only or any(meant(t.name, o) for o in only)]
     if not chosen:
         raise typer.BadParameter("no target's name begins so; see --list", param_hint="--only")
     if replay is not None and len(chosen) != 1:
@@ -97,7 +102,10 @@ def main(
                 lines.append(staged(target, stage, number, count, seconds, replay, not as_markdown))
             except ValueError as e:
                 raise typer.BadParameter(str(e), param_hint="--replay") from e
-    console.print(markdown(lines) if as_markdown else table(lines), highlight=False)
+    if as_markdown:
+        print(markdown(lines))
+    else:
+        console.print(table(lines))
     broken = [x for x in lines if x.verdict == "BROKEN"]
     for line in broken:
         console.print(escape(told(line)), highlight=False, soft_wrap=True)

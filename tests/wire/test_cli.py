@@ -85,6 +85,14 @@ def test_usage_while_a_gateway_runs(gateway):
     assert "\x1b" not in table
 
 
+def test_usage_of_a_model_whose_name_looks_like_markup(tmp_path):
+    (tmp_path / "policy.yaml").write_text(
+        policy_text(model_configs=[{"model_name": "[/red]*", "budget": {"max_limit": 5, "reset_duration": "1M"}}])
+    )
+    done = cli("usage", "--policy", tmp_path / "policy.yaml", "--state-dir", tmp_path)
+    assert (done.returncode, "[/red]*" in done.stdout) == (0, True), done.stderr
+
+
 def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import sqlite3
 import threading
 
 import pytest
 
 from fake_provider import message, plain, sse, streamed
-from harness import PROVIDER_KEY, VK, ask, eventually, policy_text, receive
+from harness import OPUS, PROVIDER_KEY, VK, ask, eventually, policy_text, receive
 from sluicegate.content import zstd
 
 pytestmark = pytest.mark.wire
@@ -134,10 +135,11 @@ def test_compressed_and_binary_bodies(gateway, provider):
 def test_a_body_beyond_the_measure_is_cut_and_marked(gateway, provider):
     gw = gateway(policy_text(provider.url, content="full"))
     provider.script = streamed([*sse()[:3], *(b": " + b"x" * 1_000_000 + b"\n\n" for _ in range(9)), *sse()[3:]])
-    reply = gw.post(ask("y" * 9_000_000, stream=True))
+    reply = gw.post(json.dumps({"model": OPUS, "stream": True, "messages": [], "x": "ü" * 5_000_000}, ensure_ascii=False).encode())
     assert len(reply.body) > 9_000_000
     kept = logged(gw)["content"]
-    assert (len(kept["request"]), kept["request_truncated"]) == (8 << 20, True)
+    assert (kept["request_encoding"], kept["request_truncated"]) == ("utf-8", True)
+    assert (8 << 20) - 1 <= len(kept["request"].encode()) <= 8 << 20
     assert (len(kept["response"]), kept["response_truncated"]) == (8 << 20, True)
     assert gw.calls(1)[0]["output_tokens"] == 50
 

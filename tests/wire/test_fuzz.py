@@ -68,6 +68,12 @@ def test_wrong_usage_ends_in_2(wrong):
     assert CliRunner().invoke(fuzz.app, wrong).exit_code == 2
 
 
+@pytest.mark.parametrize(("asked", "listed"), [("bodies", 1), ("bod", 3), ("sse", 1), ("HTTP", 1), ("", len(TARGETS))])
+def test_a_target_is_asked_for_by_its_name_or_its_beginning(asked, listed):
+    ran = CliRunner().invoke(fuzz.app, ["--list", "--only", asked])
+    assert len(ran.stdout.splitlines()) == listed
+
+
 def test_the_list_names_each_target_and_its_promise():
     ran = CliRunner().invoke(fuzz.app, ["--list"])
     assert ran.exit_code == 0

@@ -227,6 +227,18 @@ def test_a_stop_cuts_an_export_short_and_leaves_no_trace_of_trouble(gateway, pro
     assert not [line for line in gw.output if "Traceback" in line or "Error" in line]
 
 
+def test_logs_that_cannot_be_read_say_so_and_stop_no_call(tmp_path):
+    (tmp_path / "state" / "logs.db").mkdir(parents=True)
+    with Gateway(tmp_path, policy_text()) as gw:
+        assert gw.post().status == 200
+        for path in ("/api/logs", "/api/logs/stats", "/api/logs/export", "/api/logs/filterdata"):
+            reply = gw.admin(path)
+            assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+            assert reply.message == "The logs cannot be read: Is a directory"
+        gw.wait_for("the logs cannot be indexed, so questions to them fail; calls go on")
+        assert gw.post().status == 200
+
+
 def inner_port(gw: Gateway) -> int:
     gw.admin("/health")
     return int(gw.wait_for(r"GET http://127\.0\.0\.1:(\d+)/health")[1])

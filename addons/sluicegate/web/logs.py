@@ -46,10 +46,13 @@ def routes(house: Services) -> list[Route]:
     def route(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, seen(_explained(handler)), methods=["GET"])
 
-    async def answer(question: Callable[[], Any]) -> Response:
+    def settle() -> None:
+        """Calls that have just ended wait some milliseconds for company before they are written; who asks is told of them."""
         with contextlib.suppress(StoreError):
-            # Calls that have just ended wait some milliseconds for company; who asks is told of them.
             house.flush()
+
+    async def answer(question: Callable[[], Any]) -> Response:
+        settle()
         body = await anyio.to_thread.run_sync(lambda: orjson.dumps(question()), limiter=at_once)
         return Response(body, media_type="application/json")
 
@@ -90,8 +93,7 @@ def routes(house: Services) -> list[Route]:
 
     async def one(request: Request) -> Response:
         read(request.query_params.multi_items(), {})
-        with contextlib.suppress(StoreError):
-            house.flush()
+        settle()
         row = await anyio.to_thread.run_sync(house.logs.one, request.path_params["call_id"], limiter=at_once)
         own = _own(request)
         if row is None or (own is not None and row["virtual_key_id"] != own):
@@ -104,6 +106,7 @@ def routes(house: Services) -> list[Route]:
         headers = {"content-disposition": f'attachment; filename="sluicegate-calls.{kind}"'}
         if request.method == "HEAD":
             return Response(headers=headers, media_type=MEDIA[kind])
+        settle()
         parts = house.logs.export(filters, more.get("order", "asc"))
         render = formats.csv_rows if kind == "csv" else formats.jsonl_rows
 
@@ -164,17 +167,26 @@ def _asked(request: Request, more: dict[str, Parameter] | None = None) -> tuple[
 
 def _content(kept: Content | None) -> dict[str, Any] | None:
     """The bodies of a call for people: text where they are text, base64 where not; None if nothing is kept."""
+    if kept is None:
+        return None
     told: dict[str, Any] = {}
     for name, body, cut in (
-        (("request", kept.request, kept.request_truncated), ("response", kept.response, kept.response_truncated)) if kept else ()
+        ("request", kept.request, kept.request_truncated),
+        ("response", kept.response, kept.response_truncated),
     ):
-        try:
-            # A body that was cut may end in the middle of a letter.
-            text, encoding = body.decode("utf-8", "ignore" if cut else "strict"), "utf-8"
-        except UnicodeDecodeError:
-            text, encoding = base64.b64encode(body).decode(), "base64"
+        text, encoding = _shown(body, cut)
         told |= {name: text, f"{name}_encoding": encoding, f"{name}_truncated": cut}
-    return told or None
+    return told
+
+
+def _shown(body: bytes, cut: bool) -> tuple[str, str]:
+    try:
+        return body.decode(), "utf-8"
+    except UnicodeDecodeError as e:
+        if cut and e.start > len(body) - 4:
+            # It was cut in the middle of a letter.
+            return body[: e.start].decode(), "utf-8"
+        return base64.b64encode(body).decode(), "base64"
 
 
 def _hyphened(dimension: str) -> str:
@@ -196,6 +208,7 @@ def _explained(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[R
         except Behind as e:
             return JSONResponse(error("unavailable", f"Ask again in a moment: {e}"), 503, {"retry-after": "2"})
         except (sqlite3.Error, OSError) as e:
-            return JSONResponse(error("unavailable", f"The logs cannot be read: {e}"), 503, {"retry-after": "5"})
+            why = getattr(e, "strerror", None) or e
+            return JSONResponse(error("unavailable", f"The logs cannot be read: {why}"), 503, {"retry-after": "5"})
 
     return explained

@@ -13,7 +13,7 @@ import h2.exceptions
 from hypothesis import strategies as st
 
 from harness import PROVIDER, ask
-from proving.fuzzing import requests, wire
+from proving.fuzzing import requesttext, wire
 from proving.fuzzing.ground import KEYS, Ground
 from proving.fuzzing.stage import Stage
 from proving.fuzzing.target import handful, target
@@ -36,7 +36,7 @@ PSEUDO: dict[bytes, list[bytes]] = {
     ],
     b":path": [
         *(b"/v1/messages",) * 6,
-        *requests.PATHS,
+        *requesttext.PATHS,
         b"",
         b"v1",
         b"/v1/messages HTTP/1.1\r\nx: y",
@@ -45,7 +45,7 @@ PSEUDO: dict[bytes, list[bytes]] = {
     ],
 }
 FIELDS: list[Field] = [
-    *requests.FIELDS,
+    *requesttext.FIELDS,
     *((b"transfer-encoding", v) for v in (b"chunked", b"identity", b"\xff")),
     *((b"content-length", v) for v in (b"0", b"3", b"99999", b"-1", b"\xff", b"132")),
     *((b"host", v) for v in (b"evil.test", b"api.anthropic.com", b"\xff", b"127.0.0.1:{trap}")),
