@@ -72,6 +72,12 @@ def _name(value: Any) -> Any:
     return value
 
 
+def _key_name(value: Any) -> Any:
+    if value in ("quota", "bulk"):
+        raise ValueError("is a path of the API beside the keys, so no key can be called so")
+    return _name(value)
+
+
 def _printable(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
@@ -159,7 +165,10 @@ _HOST = {"type": "string", "pattern": r"^[A-Za-z0-9._*\[\]:-]{1,253}$"}
 _HASH = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 _DURATION = {"type": "string", "pattern": "^([1-9][0-9]{0,5}[smhdwMY]|never)$", "examples": ["30s", "5m", "1h", "1d", "1w", "1M"]}
 
-Id = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"})]
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"}
+
+Id = Annotated[str, BeforeValidator(_name), WithJsonSchema(_ID)]
+KeyId = Annotated[str, BeforeValidator(_key_name), WithJsonSchema(_ID)]
 Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
@@ -315,7 +324,7 @@ class ProviderConfig(Limited):
 class VirtualKey(Limited):
     """The key an agent is given instead of the provider's."""
 
-    id: Id
+    id: KeyId
     name: Text | None = None
     description: Prose | None = None
     value: Prose | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)

@@ -16,6 +16,9 @@ from sluicegate.windows import DAY, parse_iso
 NEAR = 0.8
 """Share of a limit from which on it is shown even if another is tighter, and no longer in green."""
 
+PROVIDER = "api.anthropic.com"
+"""A base URL that is no gateway's."""
+
 HALF = 0.5
 """Share from which on a rate limit is worth a word: it resets by itself, and soon."""
 
@@ -102,6 +105,7 @@ def whom_to_ask(env: Mapping[str, str]) -> tuple[str | None, str | None]:
     proxy = urlsplit(env.get("HTTPS_PROXY") or env.get("https_proxy") or "")
     base = urlsplit(env.get("ANTHROPIC_BASE_URL") or "")
     key = env.get("ANTHROPIC_API_KEY") or env.get("ANTHROPIC_AUTH_TOKEN") or (unquote(proxy.username) if proxy.username else None)
-    if proxy.hostname:
-        return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}", key
-    return (f"{base.scheme}://{base.netloc}" if base.netloc else None), key
+    if base.hostname and base.hostname != PROVIDER:
+        # Said on purpose; the proxy may be somebody else's, who has no business with the key.
+        return f"{base.scheme}://{base.netloc.rpartition('@')[2]}", key
+    return (f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}" if proxy.hostname else None), key

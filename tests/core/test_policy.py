@@ -30,6 +30,7 @@ def problems(tmp_path, text, **env):
 
 
 BAD = {
+    "version: 1\nvirtual_keys: [{id: quota}]": "'quota': is a path of the API beside the keys",
     "version: 1\nprovders: {}": "policy.yaml:2: provders: 'provders' is not a key that is known here (did you mean providers?)",
     "version: 1\nteams: [{id: a, budgt: {}}]": "policy.yaml:2: teams[0].budgt: 'budgt' is not a key that is known here (did you mean budget?)",
     "version: 1\nproviders: {anthropic: {base_ur: x}}": "base_ur' is not a key that is known here (did you mean base_url?)",

@@ -87,6 +87,10 @@ def test_what_is_nearly_used_up_is_coloured_and_the_rest_is_not():
         ({"HTTPS_PROXY": "http://vk-a:@gw:8080"}, ("http://gw:8080", "vk-a")),
         ({"HTTPS_PROXY": "http://gw:8080", "ANTHROPIC_API_KEY": "vk-b"}, ("http://gw:8080", "vk-b")),
         ({"https_proxy": "http://sk%2Fa:@gw:8080"}, ("http://gw:8080", "sk/a")),
+        (
+            {"HTTPS_PROXY": "http://company:3128", "ANTHROPIC_BASE_URL": "http://gw:8080", "ANTHROPIC_API_KEY": "vk-d"},
+            ("http://gw:8080", "vk-d"),
+        ),
         ({"ANTHROPIC_BASE_URL": "http://gw:8080/anthropic", "ANTHROPIC_AUTH_TOKEN": "vk-c"}, ("http://gw:8080", "vk-c")),
         (
             {"HTTPS_PROXY": "http://gw:8080", "ANTHROPIC_BASE_URL": "https://api.anthropic.com", "ANTHROPIC_API_KEY": "k"},

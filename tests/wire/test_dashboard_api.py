@@ -14,8 +14,9 @@ import pytest
 
 from api import DANA, POLICY, VERA, Api, error
 from fake_provider import streamed
-from harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text
+from harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
 from sluicegate.sessions import FREE
+from sluicegate.web.events import MOST_EACH
 
 pytestmark = pytest.mark.wire
 
@@ -175,8 +176,10 @@ def test_wrong_tokens_are_counted_and_cost_time(gateway):
     for _ in range(FREE):
         reply = gw.request("POST", "/api/session/login", b'{"token":"wrong"}', JSON)
         assert (reply.status, error(reply)["field"], "set-cookie" in reply.headers) == (401, "token", False)
-    reply = gw.request("POST", "/api/session/login", b'{"token":"%s"}' % gw.token.encode(), JSON)
+    reply = gw.request("POST", "/api/session/login", b'{"token":"wrong"}', JSON)
     assert (reply.status, reply.headers["retry-after"], error(reply)["type"]) == (429, "1", "too_many_attempts")
+    right = gw.request("POST", "/api/session/login", b'{"token":"%s"}' % gw.token.encode(), JSON)
+    assert (right.status, "set-cookie" in right.headers) == (200, True), "somebody else's guesses keep nobody out"
     gw.stop()
     (counted,) = gw.rows("SELECT source, reason, sum(count) AS count FROM refusals GROUP BY source, reason")
     assert counted == {"source": "127.0.0.1", "reason": "unauthorized", "count": FREE}
@@ -243,7 +246,7 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
 
 
 MEDDLER = """
-import contextlib
+
 from mitmproxy import ctx, exceptions
 class Meddler:
     def request(self, flow):
@@ -377,3 +380,22 @@ def test_a_stop_ends_streams_at_once(gateway):
             pass
     gw.exit_code(5)
     assert time.monotonic() - began < 3
+
+
+def test_streams_asked_for_at_the_same_moment_count_each_other(gateway):
+    gw = gateway(POLICY)
+    head = f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gw.token}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        conns = [stack.enter_context(gw.raw()) for _ in range(MOST_EACH + 15)]
+        for conn in conns:
+            conn.sendall(head)
+        statuses = [receive(conn, b"\r\n\r\n")[9:12] for conn in conns]
+    assert (statuses.count(b"200"), statuses.count(b"429")) == (MOST_EACH, 15)
+    # Who has left makes room.
+    eventually(lambda: _opened(gw, head))
+
+
+def _opened(gw, head) -> bool:
+    with gw.raw() as conn:
+        conn.sendall(head)
+        return receive(conn, b"\r\n\r\n")[9:12] == b"200"

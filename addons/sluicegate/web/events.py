@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -54,41 +54,46 @@ def endpoints() -> list[Endpoint]:
             raise Refusal(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
         if looking[caller.name] >= MOST_EACH or house.live.lookers >= MOST:
             raise Refusal(429, "too_many_streams", f"{MOST_EACH} streams may be open, {MOST} of all callers", retry_after=30)
-        return _Stream(_told(house, caller, ask.request, looking), headers=headers, media_type=MEDIA)
+        # Counted here, where it was compared: streams asked for at the same moment must see each other.
+        looking[caller.name] += 1
+
+        def over() -> None:
+            looking[caller.name] -= 1
+            if not looking[caller.name]:
+                del looking[caller.name]
+
+        return _Stream(_told(house, caller, ask.request), over, headers=headers, media_type=MEDIA)
 
     words = "Calls as they begin and end, as server-sent events; for a virtual key its own"
     return [shows("/api/events", events, words, Event, roles=EVERYONE, errors=(429, 503), media=MEDIA)]
 
 
-async def _told(house: Services, caller: Caller, request: Request, looking: Counter[str]) -> AsyncGenerator[bytes]:
-    looking[caller.name] += 1
-    try:
-        # Right away, so that whoever asked knows that they hear.
-        yield b"retry: 2000\n\n"
-        checked = house.clock()
-        async with aclosing(house.live.look(caller.virtual_key_id, PULSE)) as happenings:
-            async for happening in happenings:
-                if not 0 <= house.clock() - checked < CHECKED:
-                    checked = house.clock()
-                    if caller_of(request, house, again=True) != caller:
-                        return
-                if happening is None:
-                    yield b":\n\n"
-                else:
-                    yield b"event: %b\ndata: %b\n\n" % (happening.what.encode(), dumped(happening.record))
-    finally:
-        looking[caller.name] -= 1
-        if not looking[caller.name]:
-            del looking[caller.name]
+async def _told(house: Services, caller: Caller, request: Request) -> AsyncGenerator[bytes]:
+    # Right away, so that whoever asked knows that they hear.
+    yield b"retry: 2000\n\n"
+    checked = house.clock()
+    async with aclosing(house.live.look(caller.virtual_key_id, PULSE)) as happenings:
+        async for happening in happenings:
+            if not 0 <= house.clock() - checked < CHECKED:
+                checked = house.clock()
+                if caller_of(request, house, again=True) != caller:
+                    return
+            if happening is None:
+                yield b":\n\n"
+            else:
+                yield b"event: %b\ndata: %b\n\n" % (happening.what.encode(), dumped(happening.record))
 
 
 class _Stream(StreamingResponse):
     """A stream whose looker goes when its reader does."""
 
-    def __init__(self, content: AsyncGenerator[bytes], **more: Any) -> None:
+    def __init__(self, content: AsyncGenerator[bytes], over: Callable[[], None], **more: Any) -> None:
         super().__init__(content, **more)
-        self.content = content
+        self.content, self.over = content, over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self.content):
-            await super().__call__(scope, receive, send)
+        try:
+            async with aclosing(self.content):
+                await super().__call__(scope, receive, send)
+        finally:
+            self.over()
