@@ -246,7 +246,7 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
 
 
 MEDDLER = """
-
+import contextlib
 from mitmproxy import ctx, exceptions
 class Meddler:
     def request(self, flow):
