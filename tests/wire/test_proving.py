@@ -86,7 +86,10 @@ def test_what_it_costs_has_not_doubled(tmp_path):
     assert figures["chunk gap p99 with 50 live streams / stock, streaming"]["value"] < 2.5
     assert figures["growth from call 1000 to 3000"]["value"] < 25
     assert figures["growth from call 500 to 1500 on one HTTP/2 connection, mitmdump -s"]["value"] < 15
-    assert all(f["value"] < 300 for f in figures.values() if f["group"] == "queries")
+    queries = {what: f["value"] for what, f in figures.items() if f["group"] == "queries"}
+    once = next(what for what in queries if "making the index" in what)
+    assert queries.pop(once) < 5_000
+    assert {what: ms for what, ms in queries.items() if ms >= 300} == {}
 
 
 def test_a_bench_below_its_floor_ends_with_1(tmp_path, monkeypatch):
