@@ -221,3 +221,17 @@ class FakeProvider:
             return
         finally:
             conn.close()
+
+
+def held(go: threading.Event) -> Script:
+    """A stream that begins, and ends when it may."""
+
+    def run(peer: Peer, _: Seen) -> None:
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        peer.chunk(sse()[0])
+        go.wait(20)
+        for piece in sse()[1:]:
+            peer.chunk(piece)
+        peer.end()
+
+    return run

@@ -10,24 +10,10 @@ import time
 
 import pytest
 
-from fake_provider import FakeProvider, Peer, Seen, sse
+from fake_provider import FakeProvider, held, sse
 from harness import ADDONS, VK, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
-
-
-def held(go: threading.Event):
-    """A stream that begins, and ends when it may."""
-
-    def run(peer: Peer, _: Seen) -> None:
-        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
-        peer.chunk(sse()[0])
-        go.wait(20)
-        for piece in sse()[1:]:
-            peer.chunk(piece)
-        peer.end()
-
-    return run
 
 
 def live_stream(gw: Gateway, provider: FakeProvider) -> tuple[threading.Thread, list]:

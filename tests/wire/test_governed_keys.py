@@ -15,24 +15,10 @@ import time
 import pytest
 
 from api import POLICY, Api, error, token_hash
-from fake_provider import Peer, Seen, message, plain, sse
+from fake_provider import held, message, plain
 from harness import PROVIDER, PROVIDER_KEY, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
-
-
-def held(go: threading.Event):
-    """A stream that begins, and ends when it may."""
-
-    def run(peer: Peer, _: Seen) -> None:
-        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
-        peer.chunk(sse()[0])
-        go.wait(20)
-        for piece in sse()[1:]:
-            peer.chunk(piece)
-        peer.end()
-
-    return run
 
 
 def test_a_secret_is_shown_once_and_kept_nowhere(gateway):
