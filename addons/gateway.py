@@ -24,12 +24,14 @@ from pace import Pace
 from prune import Prune
 from ratelimit import RateLimit
 from redact import Redact
+from shortcuts import Shortcuts
 from trailers import Trailers
 
 addons = [
     Guard(LastGate()),  # refuses unsafe options, and puts the last gate behind the chain, where a reload can't reach it
     Redact(),  # before anything can be printed
-    Pace(),  # no stalls by the collector, no checks of what the parser has checked
+    Pace(),  # no stalls by the collector
+    Shortcuts(),  # what mitmproxy asks itself most is answered the short way
     Dispatch(),  # hooks reach whoever has something to do, and the time of each addon is counted
     Prune(),  # no memory kept for what is over
     Bounds(),  # no memory for a client that never ends

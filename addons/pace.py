@@ -1,11 +1,9 @@
-"""Pace: what keeps the loop from stalling, and from proving again at each call what its parser has proven."""
+"""Pace: the collector does not stop the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-
-from mitmproxy import http
 
 from adapter import Addon
 
@@ -20,7 +18,6 @@ class Pace(Addon):
             settle_memory()
             # The bundled price table comes in a thread, some seconds after the start.
             asyncio.get_running_loop().call_later(10, gc.freeze)
-        trust_the_parser()
 
 
 def settle_memory() -> None:
@@ -32,15 +29,6 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-
-
-def trust_the_parser() -> None:
-    """Leave out the type check of each field of each message, a debug aid that ``python -O`` would leave out as well.
-
-    It costs a tenth of a call, and every message here comes from mitmproxy's own parser.
-    """
-    if "__post_init__" in vars(http.MessageData):
-        http.MessageData.__post_init__ = lambda self: None  # type: ignore[method-assign]
 
 
 addons = [Pace()]

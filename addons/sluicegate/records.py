@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from sluicegate.call import NANO, Call, Outcome, Usage
@@ -59,8 +58,9 @@ TOKEN_COLUMNS = (
 
 def usd(nano: int) -> str:
     """Nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
-    text = format(Decimal(nano) / NANO, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    dollars, rest = divmod(abs(nano), NANO)
+    text = f"{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(dollars)
+    return f"-{text}" if nano < 0 else text
 
 
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:

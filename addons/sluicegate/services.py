@@ -35,6 +35,7 @@ from sluicegate.records import Record, tokens
 from sluicegate.revisions import Revisions
 from sluicegate.sessions import Attempts, Sessions
 from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
+from sluicegate.together import Together
 from sluicegate.trail import Trail
 from sluicegate.watch import PolicySource
 
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from sluicegate.simulator import Simulator
 
 logger = logging.getLogger("sluicegate")
-
-BUSY_WAIT = 0.05
-"""Seconds a call waits, awaited, for somebody else's database lock before it is refused."""
-
 
 AGREE_EVERY = 1 << 20
 """Bytes of journal after which its agreement with the table is noted: all that a start after a crash has to read."""
@@ -109,7 +106,7 @@ class Services:
         self.inner: tuple[str, int] | None = None
         """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
-        """By addon and hook: nanoseconds spent in it and how often it was called."""
+        """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
         self.chain: Callable[[], Iterable[str]] = tuple
         """The addons' names in their order, as ``hook_time`` has them."""
         self.options_refused: dict[str, str] = {}
@@ -122,6 +119,9 @@ class Services:
         self.notifier = Notifier(self, self.store.path)
         self.logs = Logs(state_dir / FILENAME, clock)
         self.content = content.ContentKeeper(content.ContentFile(state_dir / content.FILENAME))
+        commits = self.hook_time.setdefault(("budget", "commit"), [0, 0])
+        self._holds = Together(lambda: self._written(self.store.hold), commits)
+        self._flushes = Together(lambda: self._written(self.store.flush), commits)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -154,23 +154,11 @@ class Services:
 
         Raises StoreError when it cannot be written; what is pending stays pending.
         """
-        await self._committed(self.store.hold)
+        await self._holds.written()
 
     async def commit_all(self) -> None:
         """Put everything that is pending on disk, waiting and failing like ``commit``."""
-        await self._committed(self.store.flush)
-
-    async def _committed(self, write: Callable[[Ledger], None]) -> None:
-        deadline = time.monotonic() + BUSY_WAIT
-        while True:
-            try:
-                self._written(write)
-            except StoreBusy:
-                if time.monotonic() >= deadline:
-                    raise
-                await asyncio.sleep(0.004)
-            else:
-                return
+        await self._flushes.written()
 
     def flush(self) -> None:
         """Write what is pending now. Raises StoreError."""

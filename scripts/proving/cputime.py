@@ -9,5 +9,6 @@ from __future__ import annotations
 import time
 
 import dispatch
+from sluicegate import together
 
-dispatch.clock_ns = time.thread_time_ns
+dispatch.clock_ns = together.clock_ns = time.thread_time_ns

@@ -20,7 +20,7 @@ FLOORS = [
     {"policy", "pricing", "records", "entities", "tally"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"}
-    | {"revisions", "recorded", "content"},
+    | {"revisions", "recorded", "content", "together"},
     {"statusline", "editor", "views", "notify", "footing", "history"},
     {"services"},
     {"web"},
@@ -97,6 +97,7 @@ def test_the_chain_is_in_order():
         "Guard",
         "Redact",
         "Pace",
+        "Shortcuts",
         "Dispatch",
         "Prune",
         "Bounds",

@@ -252,4 +252,4 @@ def chain(house: Services) -> list[dict[str, Any]]:
     ]
 
 
-_OF_CALLS = frozenset({"http_connect", "requestheaders", "request", "responseheaders", "response", "error"})
+_OF_CALLS = frozenset({"http_connect", "requestheaders", "request", "commit", "responseheaders", "response", "error"})
