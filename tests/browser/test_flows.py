@@ -163,7 +163,8 @@ def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, vis
             assert f"{dollars(verdict['limit_usd'])} per month" in words
             assert re.search(rf"{re.escape(dollars(verdict['used_usd']))}\d* used,", words) or float(verdict["used_usd"]) < 1
         else:
-            assert f"{verdict['used']:,} used, {verdict['reserved']:,} in flight, {verdict['asked']:,} asked" in words
+            used = "" if verdict["unit"] == "concurrent" else f"{verdict['used']:,} used, "
+            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} asked" in words
         assert ("admitted" in words) == verdict["admitted"]
     last = call["limits"][-1]
     assert [v["admitted"] for v in call["limits"]] == [True] * (len(texts) - 1) + [False]

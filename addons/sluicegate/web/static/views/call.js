@@ -80,8 +80,8 @@ function Verdict({ of: v }) {
     <span class="name">${v.id} <span class="faint">${(KIND_WORDS[v.kind] || v.kind).toLowerCase()}</span></span>
     <span>${shown(limit)}<span class="faint">${what}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
     <${Bar} used=${used} reserved=${held} limit=${limit} label=${`${v.id}: ${shown(used)} of ${shown(limit)}${what} used, ${shown(held)} in flight`} />
-    <span class="faint">${small(used)} used, ${small(held)} in flight, ${small(wanted)} asked</span>
-    ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}
+    <span class="said"><span class="note">${v.unit !== "concurrent" && `${small(used)} used, `}${small(held)} in flight, ${small(wanted)} asked</span>
+      ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
     ${!v.admitted && html`<span class="why">${shown(sum)} of ${shown(limit)}${what}${whole ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
   </li>`;
 }
