@@ -79,7 +79,7 @@ class Budget(Addon):
         bound = self.bound(house, policy, facts, call.started_at, cost) if any(x.hard for x in limits) else cost
         if bound is None:
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{facts.model}' has no known worst case under a hard budget")
-        full = house.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now)
+        full = house.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now, call.limits)
         if full is not None:
             return refusal(full, now)
         call.expected_nano = cost

@@ -66,7 +66,8 @@ class RateLimit(Addon):
         house = services()
         now = house.clock()
         expected = expected_of(call, facts).total_tokens
-        full = house.ledger.reserve(call.id, [(x, expected if x.unit == "tokens" else 1) for x in limits], now)
+        asks = [(x, expected if x.unit == "tokens" else 1) for x in limits]
+        full = house.ledger.reserve(call.id, asks, now, call.limits)
         if full is not None:
             deny(flow, refusal(full, call, now))
         else:

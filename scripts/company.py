@@ -193,9 +193,8 @@ def begun(house: Services, turn: Turn, number: int) -> Call:
         return call
     cost = house.prices.cost(turn.usage, turn.model, turn.at) or 0
     amounts = {"usd": cost, "tokens": turn.usage.total_tokens, "requests": 1, "concurrent": 1}
-    full = house.ledger.reserve(
-        call.id, [(x, amounts[x.unit]) for x in policy.limits(call.principal, call.provider, turn.model)], turn.at
-    )
+    asks = [(x, amounts[x.unit]) for x in policy.limits(call.principal, call.provider, turn.model)]
+    full = house.ledger.reserve(call.id, asks, turn.at, call.limits)
     call.deny = refusal(full) if full is not None else None
     call.expected_nano = cost
     return call

@@ -247,11 +247,12 @@ class Gateway:
     # -- what it has on its books -------------------------------------------------------------------------------------
 
     def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:
-        """Rows of the database, read while it runs."""
+        """Rows of the database, read while it runs; a call's verdicts as the list they are."""
         conn = sqlite3.connect(f"file:{self.state / 'sluicegate.db'}?mode=ro", uri=True, timeout=5)
         conn.row_factory = sqlite3.Row
         try:
-            return [dict(r) for r in conn.execute(sql)]
+            rows = [dict(r) for r in conn.execute(sql)]
+            return [r | {"limits": orjson.loads(r["limits"])} if r.get("limits") else r for r in rows]
         finally:
             conn.close()
 

@@ -23,6 +23,11 @@ MOST_COST = 1_000_000 * NANO
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 
+Verdict = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
+"""What a limit said of a call: scope kind and id, unit, window, enforcement and maximum of the limit; used, reserved by calls
+in flight, and asked for, all three as they were when it was judged, in the unit's integers; when the window resets, epoch
+milliseconds; whether the call was admitted."""
+
 
 class Outcome(StrEnum):
     """How a call ended; exactly one per call."""
@@ -164,6 +169,8 @@ class Call:
     """Every enforcing addon has spoken and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
+    limits: list[Verdict] = field(default_factory=list)
+    """Every limit that was asked, in that order: all before the first that refused have admitted it."""
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None
     """Called once, when the first usage of a stream is known, long before its end."""

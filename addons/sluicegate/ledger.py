@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sluicegate.call import Unit
+from sluicegate.call import Unit, Verdict
 from sluicegate.policy import Limit
 from sluicegate.windows import window
 
@@ -119,17 +119,22 @@ class Ledger:
         used, counter.before = _back_at(counter, start), None
         self._turn(counter, start, end, used)
 
-    def reserve(self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int) -> Exhausted | None:
+    def reserve(
+        self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int, noted: list[Verdict] | None = None
+    ) -> Exhausted | None:
         """Admit the call under every limit and hold its amounts, or hold nothing and name the first exhausted one.
 
         A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
+        What each limit that was asked said is added to ``noted``; behind one that refuses none is asked.
         """
         held: list[tuple[Counter, Claim]] = []
         for limit, amount in asks:
             counter = self.counter(limit, now)
             taken = counter.used + counter.reserved
             full = taken + amount > limit.maximum if limit.hard or limit.unit in _COUNTED else taken >= limit.maximum
+            if noted is not None:
+                noted.append((*limit.named, counter.used, counter.reserved, amount, counter.end, not full))
             if full:
                 return Exhausted(limit, taken, amount, counter.end)
             held.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))

@@ -31,6 +31,13 @@ class Limit:
     counter: str
     thresholds: tuple[int, ...] | None = None
     """Percent at which an alert is sent; None: the policy's."""
+    named: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
+    """How a verdict of this limit begins, made once instead of at each call."""
+
+    def __post_init__(self) -> None:
+        window = self.period.text if self.period is not None else None
+        named = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
+        object.__setattr__(self, "named", named)
 
 
 @dataclass(frozen=True, slots=True)

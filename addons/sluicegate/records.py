@@ -42,8 +42,12 @@ COLUMNS: dict[str, type] = {
     "user_agent": str,
     "path": str,
     "web_search_requests": int,
+    "limits": str,
 }
-"""Column name to type, in order. Times are ISO 8601 UTC with milliseconds, durations milliseconds."""
+"""Column name to type, in order; what is new goes to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
+
+``limits`` is a list of verdicts, JSON text in the table; None in records from before it was kept.
+"""
 
 _UNUSED = Usage()
 
@@ -108,6 +112,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "user_agent": call.user_agent,
         "path": call.path,
         "web_search_requests": usage.web_search_requests,
+        "limits": call.limits,
     }
 
 

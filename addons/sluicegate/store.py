@@ -17,6 +17,7 @@ import sqlite_utils
 from sluicegate.estimate import Learned
 from sluicegate.ledger import Claim, Counter, Ledger, Reservation
 from sluicegate.records import COLUMNS, Record
+from sluicegate.verdicts import from_row, to_row
 
 FILENAME = "sluicegate.db"
 
@@ -86,9 +87,8 @@ class Store:
 
     def rows_since(self, rowid: int) -> list[Record]:
         """Rows of ``calls`` after a rowid, oldest first."""
-        names = list(COLUMNS)
-        sql = f"SELECT {','.join(names)} FROM calls WHERE rowid > ? ORDER BY rowid"  # noqa: S608
-        return [dict(zip(names, row, strict=True)) for row in self._conn.execute(sql, (rowid,))]
+        sql = f"SELECT {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid"  # noqa: S608
+        return [from_row(row) for row in self._conn.execute(sql, (rowid,))]
 
     def mark(self, **marks: int) -> None:
         """Remember integers under names, such as up to where journal and table were last found to agree.
@@ -195,7 +195,7 @@ class Store:
         if ledger.dirty_open:
             self._write_open(ledger)
         if self.rows:
-            run.executemany(_INSERT_CALL, [tuple(row.get(name) for name in COLUMNS) for row in self.rows])
+            run.executemany(_INSERT_CALL, [to_row(row) for row in self.rows])
         if self.refusals:
             run.executemany(
                 "INSERT INTO refusals VALUES (?, ?, ?, ?) "
@@ -304,7 +304,22 @@ def _revisions(db: sqlite_utils.Database) -> None:
     revisions.create_index(["revision"])
 
 
-MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (_first, _second, _numbered, _alerts, _trail, _revisions)
+def _limits(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    if "limits" not in calls.columns_dict:
+        # The first step has made it, unless an older gateway took that.
+        calls.add_column("limits", str)
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
+    _first,
+    _second,
+    _numbered,
+    _alerts,
+    _trail,
+    _revisions,
+    _limits,
+)
 """Forward steps; the file's ``user_version`` counts how many it has taken."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from proving.billing import Entry
 from sluicegate.loader import load
 from sluicegate.records import COLUMNS
+from sluicegate.verdicts import from_text
 from sluicegate.windows import iso
 
 
@@ -29,7 +30,7 @@ def check(
     """
     with sqlite3.connect(f"file:{state / 'sluicegate.db'}?mode=ro", uri=True) as conn:
         conn.row_factory = sqlite3.Row
-        rows = [dict(r) for r in conn.execute("SELECT * FROM calls")]
+        rows = [dict(r) | {"limits": from_text(r["limits"])} for r in conn.execute("SELECT * FROM calls")]
         counters = [dict(r) for r in conn.execute("SELECT * FROM counters")]
         open_ = conn.execute("SELECT count(*) FROM reservations").fetchone()[0]
         sound = conn.execute("PRAGMA integrity_check").fetchone()[0]

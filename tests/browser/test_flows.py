@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 
 import pytest
 
@@ -145,6 +146,63 @@ def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
     assert panel.locator("tfoot td").last.text_content() == f"${call['cost_usd']}"
     assert "At list price" not in panel.inner_text()
     assert call["policy_revision"] in panel.inner_text()
+
+
+def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, visit):
+    (listed,) = json.loads(site.admin("/api/logs?limit=1&outcome=denied&reason=budget_exceeded").body)["logs"]
+    call = json.loads(site.admin(f"/api/logs/{listed['id']}").body)
+    page = visit(site).go(f"#/calls/{call['id']}")
+    items = page.get_by_role("complementary", name="Call").locator(".verdicts li")
+    items.first.wait_for()
+    texts = items.all_inner_texts()
+    assert len(texts) == len(call["limits"]) >= 1
+    for text, verdict in zip(texts, call["limits"], strict=True):
+        words = " ".join(text.split())
+        assert words.startswith(verdict["id"])
+        if verdict["unit"] == "usd":
+            assert f"{dollars(verdict['limit_usd'])} per month" in words
+            assert re.search(rf"{re.escape(dollars(verdict['used_usd']))}\d* used,", words) or float(verdict["used_usd"]) < 1
+        else:
+            used = "" if verdict["unit"] == "concurrent" else f"{verdict['used']:,} used, "
+            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} asked" in words
+        assert ("admitted" in words) == verdict["admitted"]
+    last = call["limits"][-1]
+    assert [v["admitted"] for v in call["limits"]] == [True] * (len(texts) - 1) + [False]
+    told = float(last["used_usd"]) + float(last["reserved_usd"])
+    assert f"{dollars(told)} of {dollars(last['limit_usd'])}" in texts[-1]
+    assert "resets" in texts[-1]
+
+
+def dollars(amount):
+    return f"${float(amount):,.2f}"
+
+
+def test_a_real_refusals_panel_says_what_its_client_was_told(empty, visit):
+    replies = [empty.post(ask(model="claude-haiku-5-5"), key="vk-ci") for _ in range(15)]
+    assert [r.status for r in replies] == [200] * 14 + [429]
+    used, limit = re.search(r"\((\d+)/(\d+),", replies[-1].message).groups()
+    seen = visit(empty)
+    page = seen.go("#/calls?range=1h&outcome=denied")
+    page.locator("a.to-call").first.click()
+    panel = page.get_by_role("complementary", name="Call")
+    panel.locator(".verdicts li").first.wait_for()
+    assert f"{used} of {limit} calls with this call" in panel.inner_text()
+    page = seen.go("#/calls?range=1h&outcome=completed")
+    page.locator("a.to-call").first.click()
+    panel.get_by_text("13 used, 0 in flight, 1 asked").wait_for()
+    assert "admitted" in panel.locator(".verdicts").inner_text()
+
+
+def test_a_call_from_before_limits_were_kept_says_so(empty, visit):
+    empty.post(key="vk-alice")
+    (call,) = empty.calls(1)
+    with sqlite3.connect(empty.state / "sluicegate.db") as db:
+        db.execute("UPDATE calls SET limits = NULL")
+    db.close()
+    page = visit(empty).go(f"#/calls/{call['id']}")
+    panel = page.get_by_role("complementary", name="Call")
+    panel.get_by_text("from before the numbers of limits were kept").wait_for()
+    assert panel.locator(".verdicts").count() == 0
 
 
 def test_what_is_recorded_is_never_taken_for_markup(site, visit):

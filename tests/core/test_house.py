@@ -17,7 +17,7 @@ FLOORS = [
     {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post", "sessions"}
     | {"atomic"},
     {"providers", "schema", "estimate", "explain", "yamledit", "veil"},
-    {"policy", "pricing", "records", "entities", "tally"},
+    {"policy", "pricing", "records", "entities", "tally", "verdicts"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"}
     | {"revisions", "recorded", "content", "together"},

@@ -218,6 +218,67 @@ def test_any_interleaving_balances_and_hard_never_ends_above_its_limit(events, h
     assert set(ledger.open) == set(held)
 
 
+@pytest.mark.parametrize(
+    ("asked", "noted"),
+    [
+        ([(limit(), 7)], [("virtual_key", "vk", "usd", "1h", "soft", 100, 30, 20, 7, HOUR, True)]),
+        ([(limit(hard=True), 51)], [("virtual_key", "vk", "usd", "1h", "hard", 100, 30, 20, 51, HOUR, False)]),
+        ([(limit(maximum=50), 1)], [("virtual_key", "vk", "usd", "1h", "soft", 50, 30, 20, 1, HOUR, False)]),
+        ([(limit("concurrent", 1, period=None), 1)], [("virtual_key", "vk", "concurrent", None, "soft", 1, 0, 1, 1, None, False)]),
+        (
+            [(limit("tokens", 5, period="never"), 9), (limit(maximum=10), 1), (limit(scope="never asked"), 1)],
+            [
+                ("virtual_key", "vk", "tokens", "never", "soft", 5, 0, 0, 9, None, True),
+                ("virtual_key", "vk", "usd", "1h", "soft", 10, 30, 20, 1, HOUR, False),
+            ],
+        ),
+        ([], []),
+    ],
+)
+def test_what_each_limit_said_is_noted_up_to_the_one_that_refuses(asked, noted):
+    ledger, said = Ledger(), []
+    ledger.reserve("before", [(limit(), 30)], 0)
+    ledger.settle("before", {"usd": 30})
+    ledger.reserve("flying", [(limit(), 20), (limit("concurrent", 1, period=None), 1)], 0)
+    full = ledger.reserve("call", asked, 0, said)
+    assert said == noted
+    assert (full is None) == all(verdict[-1] for verdict in noted)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["ask", "settle", "release"]), st.integers(0, 40), st.integers(0, HOUR), st.booleans()),
+        max_size=40,
+    )
+)
+def test_noted_numbers_are_the_counters_of_that_moment_and_explain_the_verdict(events):
+    ledger, now, flying = Ledger(), 0, []
+    levels = [limit(maximum=m, hard=h, scope=s) for s, m, h in (("key", 90, False), ("team", 120, True), ("customer", 300, False))]
+    for serial, (what, amount, later, two) in enumerate(events):
+        now += later if what == "ask" else 0
+        if what == "ask":
+            mine = levels[:2] if two else levels
+            before = {x.scope_id: ledger.usage(x, now) for x in mine}
+            said: list = []
+            full = ledger.reserve(str(serial), [(x, amount) for x in mine], now, said)
+            assert [v[1] for v in said] == [x.scope_id for x in mine][: len(said)]
+            assert [v[-1] for v in said] == [True] * (len(said) - (full is not None)) + [False] * (full is not None)
+            assert full is not None or len(said) == len(mine)
+            for _, scope, _, _, enforcement, maximum, used_, reserved, asked, resets_at, admitted in said:
+                assert (used_, reserved, asked) == (*before[scope][:2], amount)
+                assert resets_at == before[scope][3]
+                fits = used_ + reserved + asked <= maximum if enforcement == "hard" else used_ + reserved < maximum
+                assert admitted == fits
+            if full is not None:
+                assert (full.used, full.asked, full.resets_at) == (said[-1][6] + said[-1][7], said[-1][8], said[-1][9])
+            else:
+                flying.append(str(serial))
+        elif flying:
+            call = flying.pop(amount % len(flying))
+            ledger.settle(call, {"usd": amount}) if what == "settle" else ledger.release(call)
+
+
 @pytest.mark.parametrize("unit", ["requests", "concurrent"])
 def test_counts_of_calls_are_exact_even_when_soft(unit):
     ledger, cap = Ledger(), limit(unit, 2, period=None if unit == "concurrent" else "1h")

@@ -169,6 +169,61 @@ def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
     store.close()
 
 
+VERDICTS = [
+    ["virtual_key", "vk", "usd", "1M", "soft", 50, 40, 5, 2, None, True],
+    ["team", "t", "usd", "1M", "soft", 9, 8, 2, 2, 7, False],
+]
+
+
+def test_verdicts_are_text_in_the_table_and_a_list_in_the_journal(files, tmp_path):
+    store, journal, ledger = files()
+    for call_id, limits in (("a", VERDICTS), ("b", []), ("c", None)):
+        journal.append(record(call_id, limits=limits))
+        store.rows.append(record(call_id, limits=limits))
+    store.flush(ledger)
+    assert [r["limits"] for r in store.rows_since(0)] == [r["limits"] for r in journal.since(0)] == [VERDICTS, [], None]
+    texts = store._conn.execute("SELECT limits, json_extract(limits, '$[0][6]') FROM calls ORDER BY id").fetchall()
+    assert texts == [(json.dumps(VERDICTS, separators=(",", ":")), 40), ("[]", None), (None, None)]
+
+
+def test_verdicts_survive_a_crash_wherever_it_comes(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "drafted")
+    store.draft("drafted", record("drafted", limits=[tuple(v) for v in VERDICTS]))
+    ledger.hold_open("drafted", 1000)
+    store.hold(ledger)
+    journal.append(record("missed", limits=VERDICTS))
+    store.rows.append(record("unwritten", limits=VERDICTS))
+    store.flush(ledger)
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert {r["id"]: r["limits"] for r in store2.rows_since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), VERDICTS)
+    assert {r["id"]: r["limits"] for r in journal2.since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), VERDICTS)
+
+
+def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monkeypatch):
+    """An older file with a row, a line that is not in it, and a call in flight with its draft."""
+    older = {name: kind for name, kind in COLUMNS.items() if name != "limits"}
+    with monkeypatch.context() as then:
+        then.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._limits)])
+        then.setattr(store_module, "COLUMNS", older)
+        Store(tmp_path / "sluicegate.db").close()
+    lines = {i: {name: record(i)[name] for name in older} for i in ("row", "line", "draft")}
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        conn.execute(f"INSERT INTO calls VALUES ({','.join('?' * len(older))})", tuple(lines["row"].values()))
+        draft = json.dumps(list(lines["draft"].values()))
+        conn.execute("INSERT INTO reservations VALUES (1, 'draft', 1000, '[]', ?)", (draft,))
+    conn.close()
+    (tmp_path / "audit.jsonl").write_text("".join(json.dumps(lines[i]) + "\n" for i in ("row", "line")))
+    store, journal, ledger = files()
+    assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 1, "interrupted": 1, "rewritten": 0}
+    assert {r["id"]: (r["limits"], r["cost_nano"]) for r in store.rows_since(0)} == dict.fromkeys(lines, (None, 5))
+    assert [(r["id"], r.get("limits")) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
+    store.rows.append(record("new", limits=VERDICTS))
+    store.flush(ledger)
+    assert store.rows_since(0)[-1]["limits"] == VERDICTS
+
+
 def test_a_line_that_could_not_be_written_is_written_with_the_next(tmp_path):
     journal = Journal(tmp_path / "audit.jsonl")
     good = journal._fd

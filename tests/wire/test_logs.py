@@ -52,8 +52,9 @@ def test_the_articles_questions(seen):
     answer = seen.admin(f"/api/logs?vk={VK}").json
     assert list(answer) == ["logs", "pagination", "stats", "has_logs"]
     assert [row["virtual_key_id"] for row in answer["logs"]] == [VK] * 3
-    assert all(list(row) == list(COLUMNS) for row in answer["logs"])
-    assert answer["logs"] == [r for r in reversed(seen.rows()) if r["virtual_key_id"] == VK]
+    listed = [name for name in COLUMNS if name != "limits"]
+    assert all(list(row) == listed for row in answer["logs"])
+    assert answer["logs"] == [{n: r[n] for n in listed} for r in reversed(seen.rows()) if r["virtual_key_id"] == VK]
     assert answer["stats"]["total_requests"] == answer["pagination"]["total_count"] == 3
     assert len(seen.admin(f"/api/logs?vk={VK}&start={yesterday}&end={today}").json["logs"]) == 3
     assert seen.admin(f"/api/logs?vk={VK}&start=2026-02-01&end=2026-02-28").json["logs"] == []

@@ -150,7 +150,8 @@ def test_kill_9_under_load_loses_and_doubles_nothing(gateway, provider):
         gw.start()
         rows, lines = gw.rows(), gw.journal()
         assert len(lines) == len({x["id"] for x in lines}) == len(rows)
-        assert {x["id"]: x["cost_nano"] for x in lines} == {x["id"]: x["cost_nano"] for x in rows}
+        assert {x["id"]: (x["cost_nano"], x["limits"]) for x in lines} == {x["id"]: (x["cost_nano"], x["limits"]) for x in rows}
+        assert all(r["limits"] for r in rows)
         assert gw.rows("SELECT * FROM reservations") == []
         assert len([r for r in rows if r["outcome"] != "denied"]) >= len(provider.seen)
         total = sum(r["cost_nano"] for r in rows)

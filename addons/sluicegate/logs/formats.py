@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import orjson
 
 from sluicegate.records import COLUMNS, Record
+from sluicegate.verdicts import to_row
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for the beginning of a formula: a client may put one into its model, session or user agent."""
@@ -21,7 +22,7 @@ def csv_header() -> bytes:
 
 def csv_rows(rows: Iterable[Record]) -> bytes:
     """A line to a record, quoted where need be; what would be a formula has an apostrophe before it and stays a text."""
-    return _csv([[_harmless(row[name]) for name in COLUMNS] for row in rows])
+    return _csv([list(map(_harmless, to_row(row))) for row in rows])
 
 
 def jsonl_rows(rows: Iterable[Record]) -> bytes:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -19,9 +19,13 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
 from sluicegate.records import COLUMNS, Record
+from sluicegate.verdicts import from_row
 
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """What each way of sorting compares: a column of an entry. A call without latency comes before all others."""
+
+LISTED = tuple(name for name in COLUMNS if name != "limits")
+"""What a page shows of a call: verdicts are half of a record, and nobody reads those of fifty calls at once."""
 
 EXPORT_ROWS = 500
 """Rows an export reads at a time: each in a transaction of its own, so that a slow reader holds up no checkpoint."""
@@ -78,7 +82,7 @@ def page(conn: sqlite3.Connection, filters: Filters, wanted: Page) -> tuple[list
     found = positions(conn, way, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
     more = len(found) > wanted.limit
     found = found[: wanted.limit]
-    return rows_at(conn, found), wanted.ending(filters, found[-1]) if more else None
+    return rows_at(conn, found, LISTED), wanted.ending(filters, found[-1]) if more else None
 
 
 def positions(
@@ -94,20 +98,18 @@ def positions(
     return conn.execute(f"SELECT {column}, row FROM {way.source} WHERE {where} {ordered}", [*values, limit, offset]).fetchall()
 
 
-def rows_at(conn: sqlite3.Connection, found: list[Position]) -> list[Record]:
-    """The records at these positions, in their order."""
-    names = list(COLUMNS)
+def rows_at(conn: sqlite3.Connection, found: list[Position], columns: Sequence[str]) -> list[Record]:
+    """These columns of the rows at these positions, in their order."""
     marks = ", ".join("?" * len(found))
-    sql = f"SELECT rowid, {', '.join(names)} FROM house.calls WHERE rowid IN ({marks})"
-    by_row = {row: dict(zip(names, values, strict=True)) for row, *values in conn.execute(sql, [r for _, r in found])}
+    sql = f"SELECT rowid, {', '.join(columns)} FROM house.calls WHERE rowid IN ({marks})"
+    by_row = {row: dict(zip(columns, values, strict=True)) for row, *values in conn.execute(sql, [r for _, r in found])}
     return [by_row[row] for _, row in found if row in by_row]
 
 
 def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
     """A call by its id."""
-    names = list(COLUMNS)
-    row = conn.execute(f"SELECT {', '.join(names)} FROM house.calls WHERE id = ?", (call_id,)).fetchone()
-    return None if row is None else dict(zip(names, row, strict=True))
+    row = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM house.calls WHERE id = ?", (call_id,)).fetchone()
+    return None if row is None else from_row(row)
 
 
 def anything(conn: sqlite3.Connection, own: str | None) -> bool:
@@ -126,9 +128,9 @@ def export(readers: Readers, filters: Filters, order: str) -> Iterator[list[Reco
     while True:
         with readers.reading() as conn:
             found = positions(conn, way, "timestamp", order, after, EXPORT_ROWS)
-            rows = rows_at(conn, found)
+            rows = rows_at(conn, found, tuple(COLUMNS))
         if rows:
-            yield rows
+            yield [from_row(row.values()) for row in rows]
         if len(found) < EXPORT_ROWS:
             return
         after = found[-1]

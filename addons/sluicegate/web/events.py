@@ -36,7 +36,7 @@ class Event(State):
 
     event: Literal["began", "ended", "missed"]
     data: dict[str, Any] = Field(
-        description="The call's record, with the columns of `calls`: without outcome, latency and cost when it began. "
+        description="The call's record, with the columns of `calls` but `limits`: without outcome, latency and cost when it began. "
         'For missed {"calls": n}: so many happenings could not be told, because they were not read in time.'
     )
 
@@ -81,7 +81,9 @@ async def _told(house: Services, caller: Caller, request: Request) -> AsyncGener
             if happening is None:
                 yield b":\n\n"
             else:
-                yield b"event: %b\ndata: %b\n\n" % (happening.what.encode(), dumped(happening.record))
+                # As in a list: verdicts are half of a record, and whoever wants them asks for the call.
+                told = {name: value for name, value in happening.record.items() if name != "limits"}
+                yield b"event: %b\ndata: %b\n\n" % (happening.what.encode(), dumped(told))
 
 
 class _Stream(StreamingResponse):

@@ -24,6 +24,7 @@ from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter, Parameter, read
 from sluicegate.services import Services
 from sluicegate.store import StoreError
+from sluicegate.verdicts import told, visible
 from sluicegate.web.who import error, needs
 
 AT_ONCE = 2
@@ -98,7 +99,8 @@ def routes(house: Services) -> list[Route]:
         own = _own(request)
         if row is None or (own is not None and row["virtual_key_id"] != own):
             return JSONResponse(error("not_found", f"There is no call '{request.path_params['call_id'][:80]}'"), 404)
-        return await answer(lambda: row | {"content": _content(house.content.get(row["id"]))})
+        limits = told(visible(row["limits"], own))
+        return await answer(lambda: row | {"limits": limits, "content": _content(house.content.get(row["id"]))})
 
     async def export(request: Request) -> Response:
         filters, more = _asked(request, EXPORT)
@@ -109,10 +111,11 @@ def routes(house: Services) -> list[Route]:
         settle()
         parts = house.logs.export(filters, more.get("order", "asc"))
         render = formats.csv_rows if kind == "csv" else formats.jsonl_rows
+        own = _own(request)
 
         def piece() -> bytes | None:
             rows = next(parts, None)
-            return None if rows is None else render(rows)
+            return None if rows is None else render(row | {"limits": visible(row["limits"], own)} for row in rows)
 
         async def next_piece() -> bytes | None:
             async with in_turn:

@@ -2,8 +2,8 @@
 import { html, useEffect, useRef } from "../lib/ui.js";
 import { url, useGet } from "../lib/api.js";
 import { link } from "../lib/route.js";
-import { Loading, Outcome, Problem, Time, moneyBar, Bar } from "../lib/parts.js";
-import { KIND_WORDS, bytes, count, duration, exactMoney, money, nano, period, reasonWords } from "../lib/format.js";
+import { Loading, Outcome, Problem, Time, Bar } from "../lib/parts.js";
+import { KIND_WORDS, bytes, count, duration, exactMoney, money, nano, period, reasonWords, shortMoney } from "../lib/format.js";
 
 export function CallPanel({ id, known, close, who }) {
   const running = known && !known.outcome;
@@ -51,59 +51,39 @@ function Story({ call, who }) {
     </dl>`;
 }
 
-const NAMES = {
-  virtual_key: "virtual_key_id",
-  user: "user_id",
-  team: "team_id",
-  customer: "customer_id",
-  project: "project_id",
-  provider: "provider",
-};
-
-/** What was decided, and every level the call falls under as it stands now. */
+/** What was decided: every limit that was asked, with its numbers as they were at that moment. */
 function Decision({ call }) {
-  const usage = useGet("/api/usage");
-  const model = call.model_served || call.model_requested;
-  const applies = (r) =>
-    r.kind === "model"
-      ? glob(r.id, call.provider, model)
-      : r.kind === "provider_config"
-        ? r.id === `${call.virtual_key_id}:${call.provider}`
-        : call[NAMES[r.kind]] === r.id;
-  const order = ["virtual_key", "provider_config", "user", "project", "team", "customer", "model", "provider"];
-  const rows = (usage.data?.usage || []).filter(applies).sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
+  // A row of a list has no limits: they come with the call itself.
+  const asked = call.limits;
   return html`<h3>Decision</h3>
-    <p>${call.outcome === "denied" ? html`<b class="warn">Refused</b>: ${reasonWords(call.reason)}.` : html`<b class="good">Admitted</b> under every limit it falls under.`}</p>
+    <p>${call.outcome === "denied" ? html`<b class="warn">Refused</b>: ${reasonWords(call.reason)}.` : html`<b class="good">Admitted</b>${asked?.length > 0 && " under every limit it falls under"}.`}</p>
+    ${asked === null && html`<p class="note">Its record is from before the numbers of limits were kept.</p>`}
+    ${asked?.length === 0 && html`<p class="note">No limit was asked.</p>`}
     ${
-      rows.length > 0 &&
-      html`<p class="note">These limits apply to it, as they stand now:</p>
-      <ul class="rank">${rows.map(
-        (
-          r,
-        ) => html`<li key=${r.kind + r.id + r.unit + r.window}>
-          <span class="name">${r.name || r.id} <span class="faint">${(KIND_WORDS[r.kind] || r.kind).toLowerCase()}</span></span>
-        ${
-          r.unit === "usd"
-            ? html`<span class="money">${money(r.used_usd)} <span class="faint">of ${money(r.limit_usd)} per ${period(r.window)}</span></span>${moneyBar(r, r.id)}`
-            : html`<span>${count(r.unit === "concurrent" ? r.reserved : r.used)} <span class="faint">of ${count(r.limit)} ${r.unit === "requests" ? "calls" : r.unit === "concurrent" ? "at once" : r.unit}${r.window ? ` per ${period(r.window)}` : ""}</span></span>
-          <${Bar} used=${r.unit === "concurrent" ? r.reserved : r.used} limit=${r.limit} label=${`${r.used} of ${r.limit} ${r.unit}`} />`
-        }</li>`,
-      )}</ul>`
+      asked?.length > 0 &&
+      html`<p class="note">The limits as they were when it was judged${asked.some((v) => !v.admitted) && "; those behind the one that refused were not asked"}:</p>
+      <ul class="rank verdicts">${asked.map((v) => html`<${Verdict} key=${v.kind + v.id + v.unit + v.window} of=${v} />`)}</ul>`
     }`;
 }
 
-function glob(id, provider, model) {
-  const at = id.indexOf("/"),
-    pattern = at > 0 && id.slice(0, at) === provider ? id.slice(at + 1) : id;
-  return (
-    Boolean(model) &&
-    new RegExp(
-      `^${pattern
-        .split("*")
-        .map((p) => p.replace(/[.+?^${}()|[\]\\]/g, "\\$&"))
-        .join(".*")}$`,
-    ).test(model)
-  );
+/** One limit's word on the call. */
+function Verdict({ of: v }) {
+  const dollars = v.unit === "usd";
+  const [limit, used, held, wanted] = ["limit", "used", "reserved", "asked"].map((n) => (dollars ? nano(v[n + "_usd"]) : BigInt(v[n])));
+  const shown = dollars ? money : count,
+    small = dollars ? shortMoney : count;
+  const what = dollars ? "" : { requests: " calls", concurrent: " at once" }[v.unit] || ` ${v.unit}`;
+  // As the refusal said it: a call that is counted, or had to fit whole, is in the sum.
+  const whole = v.unit === "requests" || v.unit === "concurrent" || (dollars && v.enforcement === "hard");
+  const sum = used + held + (whole ? wanted : 0n);
+  return html`<li>
+    <span class="name">${v.id} <span class="faint">${(KIND_WORDS[v.kind] || v.kind).toLowerCase()}</span></span>
+    <span>${shown(limit)}<span class="faint">${what}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
+    <${Bar} used=${used} reserved=${held} limit=${limit} label=${`${v.id}: ${shown(used)} of ${shown(limit)}${what} used, ${shown(held)} in flight`} />
+    <span class="said"><span class="note">${v.unit !== "concurrent" && `${small(used)} used, `}${small(held)} in flight, ${small(wanted)} asked</span>
+      ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
+    ${!v.admitted && html`<span class="why">${shown(sum)} of ${shown(limit)}${what}${whole ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
+  </li>`;
 }
 
 const CLASSES = [
