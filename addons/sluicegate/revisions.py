@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
-BUSY_WAIT = 5.0
-"""Seconds a write waits for somebody else's lock."""
+from sluicegate.beside import connected
 
 MOST = 1_000
 
@@ -94,15 +93,5 @@ class Revisions:
         revision, at, who, action, words, files = row
         return Revision(revision, at, who, action, words, orjson.loads(zlib.decompress(files)))
 
-    @contextmanager
-    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        try:
-            conn = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_WAIT, isolation_level=None
-            )
-            try:
-                yield conn
-            finally:
-                conn.close()
-        except sqlite3.Error as e:
-            raise RevisionsError(f"the policy's history in {self.path} cannot be used: {e}") from e
+    def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
+from sluicegate.beside import connected
 from sluicegate.entities import redacted
-
-BUSY_WAIT = 5.0
-"""Seconds an entry waits for somebody else's lock."""
 
 COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
 
@@ -74,18 +72,8 @@ class Trail:
             ).fetchall()
         return [_entry(row) for row in rows], total
 
-    @contextmanager
-    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        try:
-            conn = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_WAIT, isolation_level=None
-            )
-            try:
-                yield conn
-            finally:
-                conn.close()
-        except sqlite3.Error as e:
-            raise TrailError(f"the trail of administration in {self.path} cannot be used: {e}") from e
+    def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self.path, mode, lambda e: TrailError(f"the trail of administration in {self.path} cannot be used: {e}"))
 
     def _to_disk(self) -> None:
         """Make what was committed survive a power cut: a commit in WAL mode leaves that to the next checkpoint."""

@@ -15,7 +15,7 @@ CORE = ADDONS / "sluicegate"
 
 FLOORS = [
     {"calm", "call", "paths", "windows", "yamlfile", "models", "addresses", "sse", "decode", "exposition", "post", "sessions"}
-    | {"atomic"},
+    | {"atomic", "beside"},
     {"providers", "schema", "estimate", "explain", "yamledit", "veil"},
     {"policy", "pricing", "records", "entities", "tally", "verdicts"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
