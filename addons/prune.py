@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from mitmproxy import connection
 from mitmproxy.proxy import events, layer, server_hooks
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream
+from mitmproxy.proxy.layers.http import Http1Client, HttpLayer, HttpStream
 
 from adapter import Addon
 
@@ -47,7 +47,7 @@ class Prune(Addon):
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """mitmproxy: an upstream connection is over."""
-        if not self.able:
+        if not Prune.able:
             return
         try:
             over = self.over.setdefault(data.client.id, set())
@@ -57,7 +57,7 @@ class Prune(Addon):
                 forget(http, over)
             over.intersection_update(c for http in found for c in http.connections)
         except Exception:
-            self.able = False
+            Prune.able = False
             logger.exception("mitmproxy keeps its connections differently; long HTTP/2 connections will take more memory")
 
 
@@ -69,7 +69,10 @@ def forget(layer: HttpLayer, over: Iterable[connection.Connection]) -> None:
     """
     kept = {layer.context.client, layer.context.server, *(s.context.server for s in layer.streams.values())}
     for gone in [c for c in over if c in layer.connections and c not in kept]:
-        del layer.connections[gone]
+        for above in layer.connections.pop(gone).context.layers:
+            # A connection's layers hold themselves, too, and what they spoke of last, bodies included.
+            if isinstance(above, Http1Client):
+                above.request = above.response = None
 
 
 ENDINGS = ("flow_done", "handle_protocol_error")
@@ -91,7 +94,12 @@ def and_let_go(stock: Callable[..., layer.CommandGenerator[None]]) -> Callable[.
 
     def ending(stream: HttpStream, *event: events.Event) -> layer.CommandGenerator[None]:
         yield from stock(stream, *event)
-        let_go(stream)
+        if Prune.able:
+            try:
+                let_go(stream)
+            except Exception:
+                Prune.able = False
+                logger.exception("mitmproxy keeps its streams differently; calls will take more memory")
 
     ending.lets_go = True  # type: ignore[attr-defined]
     return ending
@@ -102,11 +110,11 @@ def let_go(stream: HttpStream) -> None:
 
     Only where no event can reach it: it has been dropped, has nothing left to look at, and no other layer above it.
     """
-    *_, parent, top = stream.context.layers
-    dropped = isinstance(parent, HttpLayer) and parent.streams.get(stream.stream_id) is not stream
-    if top is stream and dropped and not stream._paused_event_queue:
-        stream.client_state = stream.server_state = nothing
-        stream.context.layers.pop()
+    match stream.context.layers:
+        case [*_, HttpLayer() as parent, top] if top is stream and parent.streams.get(stream.stream_id) is not stream:
+            if not stream._paused_event_queue:
+                stream.client_state = stream.server_state = nothing
+                stream.context.layers.pop()
 
 
 def nothing(event: events.Event) -> layer.CommandGenerator[None]:
