@@ -47,12 +47,13 @@ class Prune(Addon):
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
         """mitmproxy: an upstream connection is over."""
-        if not Prune.able:
+        asked = self.layers.get(data.client.id)
+        if not Prune.able or asked is None:
             return
         try:
             over = self.over.setdefault(data.client.id, set())
             over.add(data.server)
-            found = [asked.layer for asked in self.layers.get(data.client.id, ()) if isinstance(asked.layer, HttpLayer)]
+            found = [a.layer for a in asked if isinstance(a.layer, HttpLayer)]
             for http in found:
                 forget(http, over)
             over.intersection_update(c for http in found for c in http.connections)

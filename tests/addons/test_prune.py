@@ -43,6 +43,9 @@ def test_one_that_a_stream_still_used_is_forgotten_with_the_next():
     assert prune.over[client.id] == set()
     prune.client_disconnected(client)
     assert (prune.layers, prune.over) == ({}, {})
+    # The client has left first, and its upstream connections are closed for that.
+    prune.server_disconnected(SimpleNamespace(client=client, server=own))
+    assert (prune.layers, prune.over) == ({}, {})
 
 
 def dropped():
