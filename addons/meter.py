@@ -138,8 +138,12 @@ class Meter(Addon):
     def finish(self, flow: http.HTTPFlow) -> None:
         """Make the call's usage final, once."""
         call, tap = call_of(flow), self.taps.pop(flow, None)
-        if call is not None and tap is not None:
+        if call is None:
+            return
+        if tap is not None:
             call.usage = tap.finish()
+        # Who waits for usage holds the call in turn: both would wait for the collector, and what they know with them.
+        call.on_usage = None
 
 
 addons = [Meter()]

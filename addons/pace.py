@@ -16,19 +16,18 @@ class Pace(Addon):
         super().running()
         if not gc.get_freeze_count():
             settle_memory()
-            # The bundled price table comes in a thread, some seconds after the start.
-            asyncio.get_running_loop().call_later(10, gc.freeze)
+            # The bundled price table comes in a thread, some seconds after the start; calls may be under way by then.
+            asyncio.get_running_loop().call_later(10, settle_memory, 1)
 
 
-def settle_memory() -> None:
-    """Take what start-up has built out of the collector's sight.
+def settle_memory(generation: int = 2) -> None:
+    """Take what start-up has built out of the collector's sight, and nothing that is over with it.
 
-    A full collection over it stops every stream for some 90 ms; what calls leave behind is little and dies young. What
-    does not is looked for every 25,000 calls, in a few milliseconds: less often, and it would look like a leak.
+    A full collection over it stops every stream for some 90 ms. Calls leave nothing to collect (see prune), so what is
+    looked through from then on is little.
     """
-    gc.collect()
+    gc.collect(generation)
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 addons = [Pace()]

@@ -265,7 +265,14 @@ class Services:
             if wal.stat().st_size > 1 << 20:
                 conn = sqlite3.connect(self.state_dir / FILENAME, timeout=0.05)
                 try:
-                    conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                    # The file begins anew only if all of it is copied when the next call is written. Under load there is
+                    # always another: each time round less is left to copy, until it fits between two of them.
+                    copied = 0
+                    for _ in range(10):
+                        _, pages, _ = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                        if pages <= copied:
+                            break
+                        copied = pages
                 finally:
                     conn.close()
         except (OSError, sqlite3.Error):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _sqlite3
 import base64
 import csv
+import ctypes
 import io
 import json
 import sqlite3
@@ -645,3 +647,15 @@ def test_an_export_takes_its_own_order_and_format():
     assert Filters.read([("format", "jsonl"), ("order", "desc")], EXPORT)[1] == {"format": "jsonl", "order": "desc"}
     with pytest.raises(BadParameter, match="did you mean"):
         Filters.read([("cursor", "x"), ("formt", "csv")], EXPORT | {"cursor": PAGING["cursor"]})
+
+
+def test_the_index_takes_no_more_memory_the_longer_it_is(books):
+    used = ctypes.CDLL(_sqlite3.__file__).sqlite3_memory_used
+    used.restype = ctypes.c_int64
+    taken = []
+    for thousands in range(40):
+        first = thousands * 1000
+        books.write(*(record(first + n, T0 + 1000 * (first + n), latency_ms=(first + n) * 7919 % 100_003) for n in range(1000)))
+        books.logs.keep_up()
+        taken.append(used())
+    assert max(taken) - taken[9] < 1 << 20

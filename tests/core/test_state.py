@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import threading
 
 import pytest
 
@@ -299,3 +300,32 @@ def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(t
 
 def full_disk():
     raise OSError(28, "No space left on device")
+
+
+def test_the_log_of_writes_begins_anew_though_calls_go_on(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    house = Services(policy, tmp_path / "state", {})
+    over, written = threading.Event(), []
+
+    def write():
+        while not over.wait(0.002):
+            house.store.rows.append(record(f"call_{len(written)}", path="x" * 20_000))
+            house.flush()
+            written.append(wal.stat().st_size)
+
+    wal = tmp_path / "state" / "sluicegate.db-wal"
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for rounds in range(1, 41):
+            while len(written) < rounds * 50 and writer.is_alive():
+                over.wait(0.001)
+            if rounds > 6 and written[-1] < len(written) * 10_000:
+                break
+            house._checkpoint()
+    finally:
+        over.set()
+        writer.join()
+        house.close()
+    assert written[-1] < len(written) * 10_000

@@ -145,7 +145,6 @@ class Index:
                 return self._open()
             conn.execute("PRAGMA journal_mode=WAL")
             conn.execute("PRAGMA synchronous=NORMAL")
-            conn.execute("PRAGMA cache_size=-16000")
             if not version:
                 with conn:
                     conn.execute("BEGIN IMMEDIATE")

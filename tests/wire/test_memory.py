@@ -1,0 +1,61 @@
+"""What calls leave in memory, however they end: nothing, and without the collector's help."""
+
+from __future__ import annotations
+
+import http.client
+
+import pytest
+
+from fake_provider import plain, streamed
+from harness import ADDONS, VK, ask, policy_text
+from http2_client import many
+
+pytestmark = pytest.mark.wire
+
+LEFT = """
+import collections, gc
+
+class Left:
+    def running(self):
+        gc.disable()
+
+    def client_disconnected(self, client):
+        names = collections.Counter(type(x).__name__ for x in gc.get_objects())
+        print("left:", *(names[n] for n in ("HTTPFlow", "HttpStream", "Call", "Tap")), flush=True)
+
+addons = [Left()]
+"""
+
+
+@pytest.fixture
+def watched(gateway, provider, tmp_path):
+    """A gateway that tells, each time a client leaves, how much of its calls is still there."""
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    return gateway(policy_text(provider.url), scripts=(ADDONS / "gateway.py", script))
+
+
+def test_an_answered_call_is_gone(watched, provider):
+    client = http.client.HTTPConnection("127.0.0.1", watched.port, timeout=20)
+    statuses = []
+    for number in range(30):
+        provider.script = (plain(), streamed(), plain(b"{}", 529))[number % 3]
+        key = "vk-nobody" if number % 5 == 4 else VK
+        client.request("POST", "/v1/messages", ask(stream=number % 3 == 1), {"x-api-key": key})
+        answer = client.getresponse()
+        answer.read()
+        statuses.append(answer.status)
+    client.close()
+    assert sorted(set(statuses)) == [200, 401, 529], statuses
+    assert watched.wait_for(r"left: (.*)")[1] == "0 0 0 0"
+
+
+def test_calls_on_one_http2_connection_are_gone_also_those_that_were_left(watched, provider):
+    provider.script = streamed(pause=0.01)
+    ended = many(watched, 40, 4)
+    assert ended["200"] + ended["left"] == 40
+    flows, streams, calls, taps = map(int, watched.wait_for(r"left: (.*)")[1].split())
+    # The CONNECT's own flow and stream are what the connection goes on in; its last upstream connections may outlive it.
+    assert (flows, streams) == (1, 1)
+    assert calls <= 4
+    assert taps <= 4
