@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http, options, optmanager
+from mitmproxy.net.http import url, validate
 
 import shortcuts
 
@@ -54,6 +55,54 @@ def test_headers_change_the_same(fields: list[tuple[bytes, bytes]], name: Any, v
         except UnicodeEncodeError:
             return
     assert short.fields == stock.fields
+
+
+class Remembered:
+    """The functions as they are remembered."""
+
+    parse_content_length = staticmethod(validate.parse_content_length)
+    parse_authority = staticmethod(url.parse_authority)
+
+
+STOCK = {"parse_content_length": validate.parse_content_length, "parse_authority": url.parse_authority}
+shortcuts.remember(Remembered, "parse_content_length", longest=20)
+shortcuts.remember(Remembered, "parse_authority", longest=30)
+shortcuts.remember(Remembered, "gone", longest=30)
+
+
+def said(function: Any, *args: Any) -> Any:
+    try:
+        return function(*args)
+    except ValueError as e:
+        return type(e), str(e)
+
+
+@given(st.sampled_from(["0", "12", "+1", " 1", "1_0", "٣", "", "9" * 30]) | st.text(max_size=30), st.booleans())
+def test_lengths_are_read_the_same_whether_text_or_bytes_and_however_often(text: str, as_bytes: bool) -> None:
+    value = text.encode() if as_bytes else text
+    for _ in range(2):
+        assert said(Remembered.parse_content_length, value) == said(STOCK["parse_content_length"], value)
+
+
+@given(st.from_regex(r"[a-z\[\]:.@é-]{0,40}(:[0-9]{1,6})?", fullmatch=True), st.booleans(), st.booleans())
+def test_hosts_are_read_the_same(text: str, as_bytes: bool, check: bool) -> None:
+    value = text.encode() if as_bytes else text
+    for _ in range(2):
+        assert said(Remembered.parse_authority, value, check) == said(STOCK["parse_authority"], value, check)
+
+
+def test_long_texts_are_not_kept() -> None:
+    asked: list[str] = []
+
+    class Module:
+        @staticmethod
+        def parse(text: str) -> int:
+            asked.append(text)
+            return len(text)
+
+    shortcuts.remember(Module, "parse", longest=3)
+    assert [Module.parse(t) for t in ("abc", "abc", "abcd", "abcd")] == [3, 3, 4, 4]
+    assert asked == ["abc", "abcd", "abcd"]
 
 
 def test_options_say_the_same_and_nobody_can_change_one_by_what_it_said() -> None:
