@@ -134,6 +134,11 @@ def test_filters_are_in_the_address_and_back_goes_back(site, visit):
     until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
 
 
+@pytest.mark.parametrize("where", ["#/nowhere", "#/keys/%", "#/%E0%A4%A"])
+def test_an_address_that_leads_nowhere_says_so(site, visit, where):
+    assert visit(site).go(where).get_by_role("heading", level=1).text_content() == "Not here"
+
+
 def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
     (call,) = json.loads(site.admin("/api/logs?limit=1&outcome=completed&model=claude-opus-5-5&min_cost=0.01").body)["logs"]
     page = visit(site).go(f"#/calls/{call['id']}")

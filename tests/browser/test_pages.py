@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,31 @@ def test_a_page_is_there_within_a_second(site, visit, title):
     assert min(taken) < 1000
 
 
+def test_a_budget_can_be_read_and_changed_on_any_screen(site, visit):
+    seen = visit(site, viewport={"width": 1280, "height": 800})
+
+    def on_the_way_out(route):
+        said = route.fetch()
+        soon = (datetime.now(UTC) + timedelta(days=13)).isoformat()
+        rows = [
+            r | {"used_usd": "0", "forecast_usd": "123456.789", "exhausted_at": soon} if r["unit"] == "usd" else r
+            for r in said.json()["usage"]
+        ]
+        route.fulfill(response=said, json={"usage": rows})
+
+    seen.page.route("**/api/usage", on_the_way_out)
+    page = seen.go("#/budgets")
+    assert "used up in 13 days" in page.locator("main").inner_text()
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)") == [0, 0]
+    page.set_viewport_size({"width": 320, "height": 800})
+    change = page.get_by_role("button", name="Change the budget of Acme Corp").bounding_box()
+    assert change["x"] + change["width"] <= 320
+    for words in ("calls at once", "Reviews in CI key"):
+        cell = page.locator("td", has_text=re.compile(f"^{words}")).first
+        longest = max(words.split(), key=len)
+        assert cell.evaluate("e => parseFloat(getComputedStyle(e).width)") >= 7 * len(longest)
+
+
 def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(site, visit):
     page = visit(site).go("#/calls?range=30d")
     page.keyboard.press("Tab")
@@ -120,6 +147,10 @@ def test_a_chart_can_be_read_as_a_table(site, visit):
     completed = chart.locator("tbody td:nth-child(2)").all_text_contents()
     assert sum(int(c.replace(",", "")) for c in completed) > 10_000
     assert chart.locator("canvas").count() == 0
+    cost = page.locator("figure", has=page.get_by_role("heading", name="Cost", exact=True))
+    cost.get_by_role("button", name="Table").click()
+    amounts = cost.locator("tbody td").all_text_contents()
+    assert all(re.fullmatch(r"\$[\d,]+\.\d{4}", a) for a in amounts), amounts
 
 
 def test_the_theme_can_be_chosen_and_stays(site, visit):

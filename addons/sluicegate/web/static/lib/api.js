@@ -50,16 +50,23 @@ export function url(path, query = {}) {
 
 const last = new Map();
 
+/** An answer is asked for again after at least so many times as long as it took. */
+const PATIENCE = 10;
+
 /**
  * What a path answers: `{data, error, loading, reload}`. The last answer is shown at once while a new one is fetched, so
- * that going back does not flicker. `every` asks again after so many milliseconds while the page is visible. `keep` shows
- * the last path's answer until this one's is there.
+ * that going back does not flicker; with `anew` nothing is shown but what was fetched from now on. `every` asks again after
+ * so many milliseconds while the page is visible, and the more seldom the longer an answer takes. `keep` shows the last
+ * path's answer until this one's is there.
  */
-export function useGet(path, { every = 0, keep = false } = {}) {
+export function useGet(path, { every = 0, keep = false, anew = false } = {}) {
   const [, redraw] = useState(0);
   const state = useRef({ path: null, error: null, asked: 0 });
   const here = state.current;
-  if (here.path !== path) Object.assign(here, { path, error: null, data: last.get(path) ?? (keep ? here.data : undefined) });
+  if (here.path !== path) {
+    const known = anew ? undefined : last.get(path);
+    Object.assign(here, { path, error: null, data: known ?? (keep ? here.data : undefined) });
+  }
   const reload = useCallback(async () => {
     const now = state.current,
       asked = ++now.asked,
@@ -80,10 +87,25 @@ export function useGet(path, { every = 0, keep = false } = {}) {
     redraw((n) => n + 1);
   }, []);
   useEffect(() => {
-    reload();
-    const timer = every ? setInterval(() => document.hidden || reload(), every) : null;
+    let timer = null,
+      over = false;
+    // Asked again only once it has been answered: a gateway that is slow, or gone, is not asked by ever more at a time.
+    const again = (took) => {
+      if (!every || over) return;
+      timer = setTimeout(
+        async () => {
+          const began = Date.now();
+          if (!document.hidden) await reload();
+          again(Date.now() - began);
+        },
+        Math.max(every, took * PATIENCE),
+      );
+    };
+    const began = Date.now();
+    reload().then(() => again(Date.now() - began));
     return () => {
-      clearInterval(timer);
+      over = true;
+      clearTimeout(timer);
       state.current.asked++;
     };
   }, [path, every]);

@@ -84,13 +84,27 @@ export const latencySeries = (answer) =>
     values: answer.buckets.map((b) => (b.total_requests ? b[field] : null)),
   }));
 
-export const axisMoney = (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v));
-export const axisCount = (v) => (v >= 10_000 ? short(v) : count(v));
-export const axisDuration = (v) => duration(v);
+// How a chart says its values: pointed at, in the table (all with the same decimals), on the axis, and a series as a whole.
 
-/** Ticks of an axis, all with the same decimals. */
-export const moneyTick = (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4);
-export const countTick = (v) =>
-  v < 1000 ? String(v) : `${+(v / (v < 1e6 ? 1e3 : v < 1e9 ? 1e6 : 1e9)).toFixed(2)}${v < 1e6 ? "k" : v < 1e9 ? "M" : "B"}`;
-export const durationTick = (v, step) =>
-  step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`;
+export const MONEY = {
+  format: (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v)),
+  cell: (v) => money(v, 4),
+  tick: (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4),
+  total: (s) => money(s.values.reduce((a, v) => a + v, 0)),
+};
+
+export const COUNT = {
+  format: (v) => (v >= 10_000 ? short(v) : count(v)),
+  cell: count,
+  tick: (v) =>
+    v < 1000 ? String(v) : `${+(v / (v < 1e6 ? 1e3 : v < 1e9 ? 1e6 : 1e9)).toFixed(2)}${v < 1e6 ? "k" : v < 1e9 ? "M" : "B"}`,
+};
+
+export const DURATION = {
+  format: duration,
+  cell: (v) => `${count(v)} ms`,
+  tick: (v, step) =>
+    step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`,
+  /** Latencies do not add up: the newest is said. */
+  total: (s) => duration(s.values.findLast((v) => v !== null)),
+};

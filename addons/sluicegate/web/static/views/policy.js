@@ -8,6 +8,10 @@ import { count, money, reasonWords } from "../lib/format.js";
 /** Edits not yet saved, kept while other pages are looked at: {revision, etag, files}. */
 let draft = null;
 
+addEventListener("beforeunload", (e) => {
+  if (draft) e.preventDefault();
+});
+
 const TABS = [
   ["", "Edit"],
   ["dry-run", "Dry run"],
@@ -295,16 +299,17 @@ function Revision({ revision, query, who }) {
   const whole = useGet(path),
     diff = useGet(url(`${path}/diff`, { against }));
   const [view, setView] = useState("diff");
-  const restoring = useDo(async () => {
-    const { etag } = await api("GET", "/api/policy");
-    return api("POST", `${path}/restore`, undefined, { "if-match": etag });
-  });
+  const restoring = useDo(() => api("POST", `${path}/restore`, undefined, { "if-match": `"${now.data.on_disk}"` }));
   const [sure, setSure] = useState(false);
   const inForce = now.data?.revision === revision;
   const restore = async () => {
     if (await restoring.run()) {
       draft = null;
       go(["policy", "history"]);
+    } else {
+      // Perhaps it is another one that is in force by now, which has to be seen before it is replaced.
+      setSure(false);
+      now.reload();
     }
   };
   const others = (list.data?.revisions || []).filter((r) => r.revision !== revision);
