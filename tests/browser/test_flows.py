@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from api import Api, token_hash
 from browsing import EVIL, until
-from harness import ask
+from harness import ask, eventually
 
 pytestmark = pytest.mark.browser
 
@@ -47,6 +48,23 @@ def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
     assert "alice" not in page.locator("main").inner_text()
     page = seen.go("#/policy")
     assert page.get_by_role("heading", level=1).text_content() == "Not here"
+
+
+def test_who_may_only_look_is_offered_nothing_else(empty, visit):
+    token = "a-viewer-s-token"
+    empty.policy.write_text(
+        f"{empty.policy.read_text()}operators:\n  - {{id: vera, role: viewer, token_hash: '{token_hash(token)}'}}\n"
+    )
+    eventually(lambda: Api(empty)("GET", "teams", token=token).status == 200)
+    seen = visit(empty, token=token)
+    for where in ("#/keys/new", "#/teams/team-data/edit"):
+        assert seen.go(where).get_by_role("heading", level=1).text_content() == "Not yours"
+    page = seen.go("#/budgets")
+    assert page.get_by_role("button", name="Change").count() == 0
+    page = seen.go("#/policy/dry-run")
+    assert page.get_by_role("button", name="Run").is_disabled()
+    page = seen.go("#/policy")
+    assert page.get_by_label("Policy policy.yaml").get_attribute("readonly") is not None
 
 
 def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(site, visit):
@@ -134,7 +152,13 @@ def test_filters_are_in_the_address_and_back_goes_back(site, visit):
     until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
 
 
-@pytest.mark.parametrize("where", ["#/nowhere", "#/keys/%", "#/%E0%A4%A"])
+def test_what_makes_no_sense_in_the_address_is_passed_over(site, visit):
+    page = visit(site).go("#/?by=constructor&range=toString")
+    assert page.get_by_role("heading", level=1).text_content() == "Overview"
+    assert page.locator("canvas").count() == 4
+
+
+@pytest.mark.parametrize("where", ["#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"])
 def test_an_address_that_leads_nowhere_says_so(site, visit, where):
     assert visit(site).go(where).get_by_role("heading", level=1).text_content() == "Not here"
 

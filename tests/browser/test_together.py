@@ -174,3 +174,43 @@ def test_an_old_policy_does_not_replace_one_that_nobody_has_looked_at(site, visi
     page.get_by_role("button", name="Put it in force").click()
     until(page, "location.hash === '#/policy/history'")
     assert api.ok("GET", "/api/governance/users/bob")["user"]["name"] == "Bob"
+
+
+def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, visit):
+    seen = visit(empty)
+    seen.expected += ("ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING")
+    page = seen.go("#/policy")
+    box = page.get_by_label("Policy policy.yaml")
+    typed = box.input_value().replace("name: Alice", "name: Alicia")
+    box.fill(typed)
+    page.get_by_text("can be used").wait_for()
+    port = empty.port
+    empty.stop()
+    page.get_by_role("button", name="Save").click()
+    assert "cannot be reached" in page.get_by_role("alert").text_content()
+    empty.options = [*empty.options, "--listen-port", str(port)]
+    empty.start()
+    # Sessions end with the gateway: whoever signs in again is where they were.
+    page.get_by_role("button", name="Save").click()
+    page.get_by_label("Admin token, operator token or virtual key").fill(empty.token)
+    page.keyboard.press("Enter")
+    box.wait_for()
+    assert box.input_value() == typed
+    page.get_by_text("can be used").wait_for()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("saved and in force").wait_for()
+    assert "Alicia" in empty.policy.read_text()
+
+
+def test_what_was_typed_into_the_policy_is_not_left_without_a_question(empty, visit):
+    page = visit(empty).go("#/policy")
+    asked = []
+    page.on("dialog", lambda d: (asked.append(d.type), d.accept()))
+    page.reload()
+    assert asked == []
+    box = page.get_by_label("Policy policy.yaml")
+    box.click()
+    page.keyboard.type("# ")
+    page.get_by_role("button", name="Discard").wait_for()
+    page.reload()
+    assert asked == ["beforeunload"]

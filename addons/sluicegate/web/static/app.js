@@ -197,7 +197,8 @@ function App() {
 }
 
 // The page's script is fetched while it is still being asked who is signed in.
-VIEWS[here().parts[0] ?? "overview"]?.();
+const first = here().parts[0] ?? "overview";
+if (Object.hasOwn(VIEWS, first)) VIEWS[first]();
 const place = document.getElementById("app");
 place.textContent = "";
 render(html`<${App} />`, place);

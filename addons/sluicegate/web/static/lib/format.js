@@ -106,7 +106,9 @@ export const dateOf = (iso) => dated.format(new Date(iso));
 /** A bucket's place on an axis or in a table. */
 export const bucketLabel = (iso, seconds) => {
   const at = new Date(iso);
-  return seconds < 86_400 ? `${day.format(at)} ${hour.format(at)}` : day.format(at);
+  // Days that begin at midnight UTC begin at another hour elsewhere.
+  const midnight = at.getHours() === 0 && at.getMinutes() === 0;
+  return seconds < 86_400 || !midnight ? `${day.format(at)} ${hour.format(at)}` : day.format(at);
 };
 
 /** How far away a moment is: "in 6 days", "3 min ago". */

@@ -23,10 +23,10 @@ export const histogram = (kind, by) => `/api/logs/histogram/${kind}${by ? `/by-$
 
 /** Cost per bucket, the five dearest names apart and the rest together. */
 export function costSeries(answer, by) {
-  const field = `by_${ONE[by]}`,
+  // By a Map: somebody may be called `constructor`, and every object has one of those.
+  const buckets = answer.buckets.map((b) => new Map(Object.entries(b[`by_${ONE[by]}`] || {}))),
     sums = new Map();
-  for (const bucket of answer.buckets)
-    for (const [name, cost] of Object.entries(bucket[field] || {})) sums.set(name, (sums.get(name) || 0) + cost);
+  for (const bucket of buckets) for (const [name, cost] of bucket) sums.set(name, (sums.get(name) || 0) + cost);
   const ranked = [...sums]
     .sort((a, b) => b[1] - a[1])
     .filter(([, v]) => v > 0)
@@ -35,14 +35,14 @@ export function costSeries(answer, by) {
   const series = shown.map((name, i) => ({
     name: name || "none",
     colour: PALETTE[i],
-    values: answer.buckets.map((b) => b[field]?.[name] || 0),
+    values: buckets.map((b) => b.get(name) || 0),
   }));
   if (ranked.length > shown.length) {
     const known = new Set(shown);
     series.push({
       name: `${ranked.length - shown.length} others`,
       colour: "--c6",
-      values: answer.buckets.map((b) => Object.entries(b[field] || {}).reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
+      values: buckets.map((b) => [...b].reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
     });
   }
   return series.length ? series : [{ name: "cost", colour: PALETTE[0], values: answer.buckets.map((b) => b.total_cost) }];

@@ -90,8 +90,8 @@ export default function Calls({ parts, query, who }) {
   const mine = who.role === "developer";
   return html`<${Page} title=${mine ? "My calls" : "Calls"} actions=${html`
       <button aria-pressed=${String(live)} class=${live ? "set-live" : ""} onClick=${() => set({ live: live ? null : 1 }, { replace: true })}>${live ? html`<i class="pulse" /> Live` : "Live tail"}</button>
-      <a class="quiet-link" href=${exported("csv")} download>CSV</a>
-        <a class="quiet-link" href=${exported("jsonl")} download>JSON lines</a>`}>
+      ${!first.error && html`<a class="quiet-link" href=${exported("csv")} download>CSV</a>
+        <a class="quiet-link" href=${exported("jsonl")} download>JSON lines</a>`}`}>
     <${Filters} ...${{ asked, range, set, mine }} />
     <${Problem} error=${first.error} retry=${first.reload} />
     <div class=${"with-panel" + (chosen ? " open" : "")}>

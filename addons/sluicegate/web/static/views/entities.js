@@ -14,10 +14,10 @@ import { count, dateOf, money, nano, period, short } from "../lib/format.js";
 
 export default function Entities({ name, parts, query, who }) {
   const admin = who.role === "admin";
-  if (parts[0] === "new" && parts.length === 1)
-    return admin
-      ? html`<${Make} kind=${name} query=${query} />`
-      : html`<${Page} title="Not yours"><p>Making one needs the role admin.</p></${Page}>`;
+  const making = parts[0] === "new" && parts.length === 1;
+  if (!admin && (making || parts[1] === "edit"))
+    return html`<${Page} title="Not yours"><p>Your role may look, not change.</p></${Page}>`;
+  if (making) return html`<${Make} kind=${name} query=${query} />`;
   if (parts[0] && parts[1] === "edit") return html`<${Edit} kind=${name} id=${parts[0]} />`;
   if (parts[0]) return html`<${One} key=${parts[0]} kind=${name} id=${parts[0]} admin=${admin} />`;
   return html`<${List} kind=${name} query=${query} admin=${admin} />`;

@@ -14,7 +14,7 @@ const EVERY = 10_000;
 
 export default function Overview({ query }) {
   const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
-  const by = BY[query.get("by")] ? query.get("by") : "models";
+  const by = Object.hasOwn(BY, query.get("by")) ? query.get("by") : "models";
   const epoch = useEpoch();
   const start = useMemo(() => startOf(range), [range, epoch]);
   const fresh = useGet("/api/logs?limit=1");
