@@ -75,6 +75,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
                 f"{gateway.url}/api/session/login", data={"token": token or gateway.token}, headers={"origin": gateway.url}
             )
             assert said.status == 200, said.text()
+            context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
         seen = Watched(context.new_page(), gateway)
         watched.append(seen)
         own = urlsplit(gateway.url).netloc

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -25,13 +27,46 @@ def test_signing_in_and_out(site, visit):
     box.fill(site.token)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Budgets", level=1).wait_for()
-    (cookie,) = page.context.cookies()
+    assert page.context.cookies(f"{site.url}/api/usage") == []
+    (cookie,) = page.context.cookies(site.url + page.evaluate("localStorage.getItem('sluicegate-place')") + "/api/usage")
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert site.token not in json.dumps(page.context.storage_state())
     page.get_by_role("button", name="Sign out").click()
     box.wait_for()
     page.reload()
     box.wait_for()
+
+
+def test_no_other_server_on_this_machine_is_sent_the_session(site, visit):
+    """Somebody who has just signed in looks at what an agent serves on another port of the same host."""
+    told = []
+
+    class Agent(BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.append(self.headers.get("cookie"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>hello</title>")
+
+        def log_message(self, *_):
+            pass
+
+    seen = visit(site, token=None)
+    page = seen.page
+    page.goto(site.url)
+    page.get_by_label("Admin token, operator token or virtual key").fill(site.token)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Overview", level=1).wait_for()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
+        threading.Thread(target=agent.serve_forever, daemon=True).start()
+        for path in ("/", "/api/usage", "/at/"):
+            page.goto(f"http://127.0.0.1:{agent.server_port}{path}")
+        agent.shutdown()
+    assert len(told) >= 3
+    assert set(told) == {None}
+    seen.strangers.clear()
+    page.goto(site.url)
+    page.get_by_role("heading", name="Overview", level=1).wait_for()
 
 
 def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):

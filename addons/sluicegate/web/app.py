@@ -34,6 +34,7 @@ from sluicegate.web import (
 )
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
+from sluicegate.web.place import Placed, split
 from sluicegate.web.who import error, needs
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
@@ -68,11 +69,11 @@ SAFE = {
 
 def is_ours(path: str) -> bool:
     """Whether a path of our own port is administration."""
-    bare = path.partition("?")[0]
+    bare = split(path.partition("?")[0])[1]
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
-def build(house: Services, ca: Path) -> Starlette:
+def build(house: Services, ca: Path) -> Placed:
     """The application for one gateway; ``ca`` is its certificate, public part only."""
 
     guarded = needs("admin", "viewer", house=house)
@@ -134,7 +135,7 @@ def build(house: Services, ca: Path) -> Starlette:
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ],
     )
-    return app
+    return Placed(app)
 
 
 def setup_text(url: str) -> str:

@@ -1,6 +1,6 @@
 // The shell: who is signed in, where we are, and the page for it.
 import { html, render, useState, useEffect, useRef } from "./lib/ui.js";
-import { api, useGet } from "./lib/api.js";
+import { api, signOut, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live.js";
 import { here, useRoute, link } from "./lib/route.js";
 import { Guard, Loading, Page, Problem } from "./lib/parts.js";
@@ -180,9 +180,9 @@ function App() {
     addEventListener("signedout", out);
     return () => removeEventListener("signedout", out);
   }, []);
-  const signOut = async () => {
+  const leave = async () => {
     closeLive();
-    await api("POST", "/api/session/logout").catch(() => {});
+    await signOut();
     // Begun anew, so that nothing one person has looked at or typed is left for the next.
     location.reload();
   };
@@ -193,7 +193,7 @@ function App() {
       if (last.current && last.current !== w.name) location.reload();
       else set(w);
     }} />`;
-  return html`<${Shell} who=${who} onSignOut=${signOut} />`;
+  return html`<${Shell} who=${who} onSignOut=${leave} />`;
 }
 
 // The page's script is fetched while it is still being asked who is signed in.

@@ -1,6 +1,23 @@
 // The same JSON API as everyone else's, with the session's cookie.
 import { useState, useEffect, useRef, useCallback } from "./ui.js";
 
+const PLACE = "sluicegate-place";
+
+/** A path as this browser may ask for it: its cookie is for a place that only pages of this origin know. */
+export const placed = (path) => (path.startsWith("/api/") ? (localStorage.getItem(PLACE) ?? "") + path : path);
+
+/** Sign in with a token or virtual key; who it is. */
+export async function signIn(token) {
+  const { place, ...who } = (await api("POST", "/api/session/login", { token })).data;
+  localStorage.setItem(PLACE, place);
+  return who;
+}
+
+export async function signOut() {
+  await api("POST", "/api/session/logout").catch(() => {});
+  localStorage.removeItem(PLACE);
+}
+
 export class ApiError extends Error {
   constructor(status, said) {
     super(said?.message || `The gateway answered ${status}`);
@@ -19,7 +36,7 @@ export async function api(method, path, body, headers = {}) {
   }
   let answer, text;
   try {
-    answer = await fetch(path, sent);
+    answer = await fetch(placed(path), sent);
     text = await answer.text();
   } catch {
     throw new ApiError(0, { type: "unreachable", message: "The gateway cannot be reached" });
@@ -62,10 +79,10 @@ const PATIENCE = 10;
 export function useGet(path, { every = 0, keep = false, anew = false } = {}) {
   const [, redraw] = useState(0);
   const state = useRef({ path: null, error: null, asked: 0 });
-  const here = state.current;
-  if (here.path !== path) {
+  const shown = state.current;
+  if (shown.path !== path) {
     const known = anew ? undefined : last.get(path);
-    Object.assign(here, { path, error: null, data: known ?? (keep ? here.data : undefined) });
+    Object.assign(shown, { path, error: null, data: known ?? (keep ? shown.data : undefined) });
   }
   const reload = useCallback(async () => {
     const now = state.current,
@@ -109,7 +126,7 @@ export function useGet(path, { every = 0, keep = false, anew = false } = {}) {
       state.current.asked++;
     };
   }, [path, every]);
-  return { data: here.data, error: here.error, loading: path !== null && here.data === undefined && !here.error, reload };
+  return { data: shown.data, error: shown.error, loading: path !== null && shown.data === undefined && !shown.error, reload };
 }
 
 /** Something to do on demand: `{run, busy, error, done}`; `run` returns undefined where it failed, and `error` says why. */

@@ -1,5 +1,6 @@
 // The calls of this moment, from /api/events: one stream for the whole page, whoever looks.
 import { useState, useEffect } from "./ui.js";
+import { placed } from "./api.js";
 
 const KEPT = 200;
 const state = { running: new Map(), ended: [], missed: 0, up: false, opened: 0 };
@@ -18,7 +19,7 @@ function tell() {
 }
 
 function open() {
-  source = new EventSource("/api/events");
+  source = new EventSource(placed("/api/events"));
   source.onopen = () => {
     state.running.clear();
     state.up = true;

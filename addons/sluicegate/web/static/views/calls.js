@@ -1,6 +1,6 @@
 // Calls: every one there is, filtered by the address bar, with a live tail and one call's whole story beside the list.
 import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
-import { get, url, useDo, useGet } from "../lib/api.js";
+import { get, placed, url, useDo, useGet } from "../lib/api.js";
 import { go, link } from "../lib/route.js";
 import { useLive, useTick } from "../lib/live.js";
 import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/parts.js";
@@ -86,7 +86,7 @@ export default function Calls({ parts, query, who }) {
     [live && tail.ended[0], live && tail.running.size, rows, key],
   );
   useTick(live && tail.running.size > 0);
-  const exported = (format) => url("/api/logs/export", { ...asked, start, format });
+  const exported = (format) => placed(url("/api/logs/export", { ...asked, start, format }));
   const mine = who.role === "developer";
   return html`<${Page} title=${mine ? "My calls" : "Calls"} actions=${html`
       <button aria-pressed=${String(live)} class=${live ? "set-live" : ""} onClick=${() => set({ live: live ? null : 1 }, { replace: true })}>${live ? html`<i class="pulse" /> Live` : "Live tail"}</button>
