@@ -9,9 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from api import Api, token_hash
-from browsing import EVIL, until
-from harness import ask, eventually
+from browsing import EVIL, VERA, until
+from harness import ask
 
 pytestmark = pytest.mark.browser
 
@@ -57,16 +56,16 @@ def test_no_other_server_on_this_machine_is_sent_the_session(site, visit):
     page.get_by_label("Admin token, operator token or virtual key").fill(site.token)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Overview", level=1).wait_for()
+    other = page.context.new_page()
     with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
         threading.Thread(target=agent.serve_forever, daemon=True).start()
         for path in ("/", "/api/usage", "/at/"):
-            page.goto(f"http://127.0.0.1:{agent.server_port}{path}")
+            other.goto(f"http://127.0.0.1:{agent.server_port}{path}")
         agent.shutdown()
     assert len(told) >= 3
     assert set(told) == {None}
-    seen.strangers.clear()
-    page.goto(site.url)
-    page.get_by_role("heading", name="Overview", level=1).wait_for()
+    other.goto(site.url)
+    other.get_by_role("heading", name="Overview", level=1).wait_for()
 
 
 def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
@@ -85,13 +84,8 @@ def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
     assert page.get_by_role("heading", level=1).text_content() == "Not here"
 
 
-def test_who_may_only_look_is_offered_nothing_else(empty, visit):
-    token = "a-viewer-s-token"
-    empty.policy.write_text(
-        f"{empty.policy.read_text()}operators:\n  - {{id: vera, role: viewer, token_hash: '{token_hash(token)}'}}\n"
-    )
-    eventually(lambda: Api(empty)("GET", "teams", token=token).status == 200)
-    seen = visit(empty, token=token)
+def test_who_may_only_look_is_offered_nothing_else(site, visit):
+    seen = visit(site, token=VERA)
     for where in ("#/keys/new", "#/teams/team-data/edit"):
         assert seen.go(where).get_by_role("heading", level=1).text_content() == "Not yours"
     page = seen.go("#/budgets")
@@ -187,20 +181,20 @@ def test_filters_are_in_the_address_and_back_goes_back(site, visit):
     until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
 
 
-def test_what_makes_no_sense_in_the_address_is_passed_over(site, visit):
-    page = visit(site).go("#/?by=constructor&range=toString")
+def test_what_makes_no_sense_in_the_address_is_passed_over(walk):
+    page = walk("#/?by=constructor&range=toString")
     assert page.get_by_role("heading", level=1).text_content() == "Overview"
     assert page.locator("canvas").count() == 4
 
 
-@pytest.mark.parametrize("where", ["#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"])
-def test_an_address_that_leads_nowhere_says_so(site, visit, where):
-    assert visit(site).go(where).get_by_role("heading", level=1).text_content() == "Not here"
+def test_an_address_that_leads_nowhere_says_so(walk):
+    for where in ("#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"):
+        assert walk(where).get_by_role("heading", level=1).text_content() == "Not here"
 
 
-def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
+def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
     (call,) = json.loads(site.admin("/api/logs?limit=1&outcome=completed&model=claude-opus-5-5&min_cost=0.01").body)["logs"]
-    page = visit(site).go(f"#/calls/{call['id']}")
+    page = walk(f"#/calls/{call['id']}")
     panel = page.get_by_role("complementary", name="Call")
     panel.locator("tfoot").wait_for()
     until(page, "![...document.querySelectorAll('.cost tbody td')].some(d => d.textContent === '–')")
@@ -211,21 +205,20 @@ def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
     assert call["policy_revision"] in panel.inner_text()
 
 
-def test_what_is_recorded_is_never_taken_for_markup(site, visit):
+def test_what_is_recorded_is_never_taken_for_markup(site, walk):
     said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
     assert said.status >= 400
-    seen = visit(site)
-    page = seen.go("#/calls?range=1h")
+    page = walk("#/calls?range=1h")
     row = page.locator("tr", has_text="<img src=x").first
     row.wait_for()
     row.locator("a.to-call").click()
     panel = page.get_by_role("complementary", name="Call")
     assert EVIL in panel.locator("dd", has_text="<img").first.text_content()
     for where in ("#/", "#/budgets", "#/teams", "#/teams/team-platform", "#/models"):
-        seen.go(where)
+        walk(where)
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
-    assert EVIL in seen.go("#/budgets").locator("main").inner_text()
+    assert EVIL in walk("#/budgets").locator("main").inner_text()
 
 
 def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):

@@ -54,9 +54,8 @@ def violations(page, wanted) -> list[str]:
 
 
 @pytest.mark.parametrize("where", PAGES.values(), ids=PAGES.keys())
-def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(site, visit, where):
-    seen = visit(site, color_scheme="light")
-    page = seen.go(where)
+def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, where):
+    page = walk(where)
     assert page.evaluate(PAINTED) < 1000
     assert page.title().endswith("sluicegate")
     assert page.locator("h1").count() == 1
@@ -112,8 +111,8 @@ def test_a_budget_can_be_read_and_changed_on_any_screen(site, visit):
         assert cell.evaluate("e => parseFloat(getComputedStyle(e).width)") >= 7 * len(longest)
 
 
-def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(site, visit):
-    page = visit(site).go("#/calls?range=30d")
+def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(walk):
+    page = walk("#/calls?range=30d")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     wanted = page.evaluate(
@@ -139,8 +138,8 @@ def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(site, visit
     page.get_by_role("complementary", name="Call").wait_for(state="detached")
 
 
-def test_a_chart_can_be_read_as_a_table(site, visit):
-    page = visit(site).go("#/?range=7d")
+def test_a_chart_can_be_read_as_a_table(walk):
+    page = walk("#/?range=7d")
     chart = page.locator("figure", has=page.get_by_role("heading", name="Calls", exact=True))
     assert chart.locator("canvas").count() == 1
     chart.get_by_role("button", name="Table").click()

@@ -202,8 +202,8 @@ def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, vis
     assert "Alicia" in empty.policy.read_text()
 
 
-def test_what_was_typed_into_the_policy_is_not_left_without_a_question(empty, visit):
-    page = visit(empty).go("#/policy")
+def test_what_was_typed_into_the_policy_is_not_left_without_a_question(site, visit):
+    page = visit(site).go("#/policy")
     asked = []
     page.on("dialog", lambda d: (asked.append(d.type), d.accept()))
     page.reload()
