@@ -96,7 +96,7 @@ const only = (fields) => (value) =>
 
 /** Limits as they are written, without what is live beside them. */
 export const writtenBudget = only(BUDGET);
-export const writtenRate = only(RATE);
+const writtenRate = only(RATE);
 
 export function writtenConfig(c) {
   const made = { provider: c.provider, allowed_models: c.allowed_models, weight: c.weight };

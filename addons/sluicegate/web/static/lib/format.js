@@ -100,7 +100,6 @@ export function moment(iso, seconds = true) {
 }
 
 export const fully = (iso) => whole.format(new Date(iso));
-export const dayOf = (iso) => day.format(new Date(iso));
 export const dateOf = (iso) => dated.format(new Date(iso));
 
 /** A bucket's place on an axis or in a table. */
@@ -146,7 +145,7 @@ export const KIND_WORDS = {
   model: "Model",
 };
 
-export const REASON_WORDS = {
+const REASON_WORDS = {
   budget_exceeded: "budget exceeded",
   request_limited: "too many requests",
   token_limited: "too many tokens",
