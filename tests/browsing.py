@@ -35,7 +35,7 @@ def until(page: Page, expression: str, arg: Any = None, timeout: float = 15) -> 
     deadline = time.monotonic() + timeout
     while not page.evaluate(expression, arg):
         assert time.monotonic() < deadline, f"never true: {expression}\n{page.locator('body').inner_text()[:2000]}"
-        page.wait_for_timeout(25)
+        page.wait_for_timeout(40)
 
 
 @dataclass

@@ -140,11 +140,13 @@ def walk(walking: Watched) -> Iterator[Callable[[str], Page]]:
 
     def go(where: str) -> Page:
         walking.page.goto("about:blank")
+        # The first paint is to be that of somebody who has never been here.
         devtools.send("Network.clearBrowserCache")
         walking.page.set_viewport_size(SCREEN["viewport"])
         walking.page.emulate_media(color_scheme="light")
         return walking.go(where)
 
     yield go
+    walking.page.goto("about:blank")
     devtools.detach()
     walking.assert_quiet()

@@ -205,7 +205,7 @@ def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
     assert call["policy_revision"] in panel.inner_text()
 
 
-def test_what_is_recorded_is_never_taken_for_markup(site, walk):
+def test_what_is_recorded_is_never_taken_for_markup(site, walk, walking):
     said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
     assert said.status >= 400
     page = walk("#/calls?range=1h")
@@ -215,10 +215,10 @@ def test_what_is_recorded_is_never_taken_for_markup(site, walk):
     panel = page.get_by_role("complementary", name="Call")
     assert EVIL in panel.locator("dd", has_text="<img").first.text_content()
     for where in ("#/", "#/budgets", "#/teams", "#/teams/team-platform", "#/models"):
-        walk(where)
+        walking.go(where)
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
-    assert EVIL in walk("#/budgets").locator("main").inner_text()
+    assert EVIL in walking.go("#/budgets").locator("main").inner_text()
 
 
 def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):
