@@ -10,6 +10,7 @@ import anyio.to_thread
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -73,7 +74,7 @@ def is_ours(path: str) -> bool:
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
-def build(house: Services, ca: Path) -> Placed:
+def build(house: Services, ca: Path) -> Starlette:
     """The application for one gateway; ``ca`` is its certificate, public part only."""
 
     guarded = needs("admin", "viewer", house=house)
@@ -123,6 +124,7 @@ def build(house: Services, ca: Path) -> Placed:
     )
     app = Starlette(
         exception_handlers={HTTPException: unheard_of},
+        middleware=[Middleware(Placed)],
         routes=[
             *health.routes(house),
             Route("/ca.pem", ca_pem),
@@ -135,7 +137,7 @@ def build(house: Services, ca: Path) -> Placed:
             Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ],
     )
-    return Placed(app)
+    return app
 
 
 def setup_text(url: str) -> str:
