@@ -215,3 +215,22 @@ def test_what_was_typed_into_the_policy_is_not_left_without_a_question(site, vis
     page.get_by_role("button", name="Discard").wait_for()
     page.reload()
     assert asked == ["beforeunload"]
+
+
+def test_a_tab_shows_nothing_as_one_person_when_another_has_signed_in_beside_it(site, visit):
+    seen = visit(site, token=None)
+    page, beside = seen.page, seen.page.context.new_page()
+
+    def sign_in(page, token):
+        page.get_by_label("Admin token, operator token or virtual key").fill(token)
+        page.keyboard.press("Enter")
+
+    page.goto(site.url)
+    sign_in(page, site.token)
+    page.get_by_role("heading", name="Overview", level=1).wait_for()
+    beside.goto(f"{site.url}/#/health")
+    beside.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in").wait_for()
+    sign_in(beside, "vk-grace")
+    beside.get_by_role("navigation", name="Main").wait_for()
+    page.get_by_role("heading", name="My usage", level=1).wait_for()

@@ -1,7 +1,8 @@
 // The same JSON API as everyone else's, with the session's cookie.
 import { useState, useEffect, useRef, useCallback } from "./ui.js";
 
-const PLACE = "sluicegate-place";
+/** Where a browser keeps its place, for all of its tabs. */
+export const PLACE = "sluicegate-place";
 
 /** A path as this browser may ask for it: its cookie is for a place that only pages of this origin know. */
 export const placed = (path) => (path.startsWith("/api/") ? (localStorage.getItem(PLACE) ?? "") + path : path);
