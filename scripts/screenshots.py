@@ -64,7 +64,8 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
         for theme in ("light", "dark"):
             context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
-            context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
+            said = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
+            context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
             page = context.new_page()
             page.goto(f"{url}/#/")
             page.wait_for_timeout(4000)

@@ -26,12 +26,16 @@ EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 """A name that is an attack, wherever it is taken for markup."""
 
 
+VERA = "a-viewer-s-token"
+"""Somebody who may look and not change."""
+
+
 def until(page: Page, expression: str, arg: Any = None, timeout: float = 15) -> None:
     """Wait until an expression is true. Playwright's own waiting needs eval, which the pages' policy forbids."""
     deadline = time.monotonic() + timeout
     while not page.evaluate(expression, arg):
         assert time.monotonic() < deadline, f"never true: {expression}\n{page.locator('body').inner_text()[:2000]}"
-        page.wait_for_timeout(25)
+        page.wait_for_timeout(40)
 
 
 @dataclass
@@ -50,6 +54,14 @@ class Watched:
         """Take note of an error on the console."""
         if not any(e in error for e in self.expected):
             self.errors.append(error)
+
+    def assert_quiet(self) -> None:
+        """Nothing went wrong on it, and nobody else was asked for anything. What was noted is forgotten."""
+        errors, strangers = self.errors[:], self.strangers[:]
+        self.errors.clear()
+        self.strangers.clear()
+        assert errors == []
+        assert strangers == []
 
     def go(self, where: str = "#/") -> Page:
         """Open a place of the dashboard and wait until what it shows is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -10,25 +11,34 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import company
-from browsing import CHROMIUM, EVIL, FLAGS, Watched
+from api import token_hash
+from browsing import CHROMIUM, EVIL, FLAGS, VERA, Watched
 from harness import Gateway
 
 BUSY = 17
 """How much more the company does here than in the demo, and may spend."""
 
-POLICY = re.sub(
-    r"max_limit: (\d+)\.00",
-    lambda m: f"max_limit: {int(m[1]) * BUSY}.00",
-    company.POLICY.replace("name: Platform,", f"name: '{EVIL}',"),
+SCREEN: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
+
+POLICY = (
+    re.sub(
+        r"max_limit: (\d+)\.00",
+        lambda m: f"max_limit: {int(m[1]) * BUSY}.00",
+        company.POLICY.replace("name: Platform,", f"name: '{EVIL}',"),
+    )
+    + f"operators:\n  - {{id: vera, role: viewer, token_hash: '{token_hash(VERA)}'}}\n"
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browsers last: what drives one keeps a loop running in this thread, in which nobody else's could begin."""
-    items.sort(key=lambda item: "browser" in item.path.parts)
+    """Browsers last: what drives one keeps a loop running in this thread, in which nobody else's could begin.
+
+    Of those, the ones that can do without the company's books come first, while the books are being filled.
+    """
+    items.sort(key=lambda item: "browser" in item.path.parts and 1 + ("site" in getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +49,34 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+def fill(policy: Path, state: Path) -> None:
+    """Put a hundred thousand calls on the books."""
+    assert company.play(policy, state, busy=BUSY) > 100_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Any] | None]:
+    """A gateway that has not been started, and the process that fills its books; None if nobody asks for it."""
+    if not any("site" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    gateway = Gateway(tmp_path_factory.mktemp("company"), POLICY)
+    filling = multiprocessing.get_context("spawn").Process(target=fill, args=(gateway.policy, gateway.state))
+    filling.start()
+    yield gateway, filling
+    filling.kill()
+
+
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def site(books: tuple[Gateway, Any]) -> Iterator[Gateway]:
     """A gateway with a history of a hundred thousand calls."""
-    folder = tmp_path_factory.mktemp("company")
-    gateway = Gateway(folder, POLICY)
-    made = company.play(gateway.policy, gateway.state, busy=BUSY)
-    assert made > 100_000
+    gateway, filling = books
+    filling.join()
+    assert filling.exitcode == 0
     with gateway:
         # The logs' index follows the calls; pages are timed on one that has caught up.
         while (reply := gateway.admin("/api/logs?limit=1")).status == 503:
-            time.sleep(0.2)
+            time.sleep(0.05)
         assert reply.status == 200
         yield gateway
 
@@ -61,36 +88,65 @@ def empty(tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
+def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watched:
+    """A page of a browser, signed in unless ``token`` is None; what goes wrong on it is noted."""
+    context.set_default_timeout(15_000)
+    if token is not None:
+        said = context.request.post(
+            f"{gateway.url}/api/session/login", data={"token": token or gateway.token}, headers={"origin": gateway.url}
+        )
+        assert said.status == 200, said.text()
+        context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
+    seen = Watched(context.new_page(), gateway)
+    own = urlsplit(gateway.url).netloc
+
+    def asked(url: str) -> None:
+        if urlsplit(url).netloc != own and not url.startswith(("data:", "blob:")):
+            seen.strangers.append(url)
+
+    seen.page.on("pageerror", lambda e: seen.errors.append(str(e)))
+    seen.page.on("console", lambda m: seen.said(m.text) if m.type == "error" else None)
+    seen.page.on("request", lambda r: asked(r.url))
+    return seen
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
     """Opens a browser of one's own on a gateway, signed in unless ``token`` is None. After the test: no error, no stranger."""
-    contexts, watched = [], []
+    watched = []
 
     def open_page(gateway: Gateway, token: str | None = "", **options: Any) -> Watched:
-        context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        if token is not None:
-            said = context.request.post(
-                f"{gateway.url}/api/session/login", data={"token": token or gateway.token}, headers={"origin": gateway.url}
-            )
-            assert said.status == 200, said.text()
-        seen = Watched(context.new_page(), gateway)
-        watched.append(seen)
-        own = urlsplit(gateway.url).netloc
-        seen.page.on("pageerror", lambda e: seen.errors.append(str(e)))
-        seen.page.on("console", lambda m: seen.said(m.text) if m.type == "error" else None)
-        seen.page.on(
-            "request",
-            lambda r: (
-                seen.strangers.append(r.url) if urlsplit(r.url).netloc != own and not r.url.startswith(("data:", "blob:")) else None
-            ),
-        )
-        return seen
+        watched.append(watch(browser.new_context(**(SCREEN | options)), gateway, token))
+        return watched[-1]
 
     yield open_page
-    for context in contexts:
-        context.close()
     for seen in watched:
-        assert seen.errors == []
-        assert seen.strangers == []
+        seen.page.context.close()
+    for seen in watched:
+        seen.assert_quiet()
+
+
+@pytest.fixture(scope="session")
+def walking(browser: Browser, site: Gateway) -> Iterator[Watched]:
+    """One page for many places."""
+    with browser.new_context(**SCREEN) as context:
+        yield watch(context, site, "")
+
+
+@pytest.fixture
+def walk(walking: Watched) -> Iterator[Callable[[str], Page]]:
+    """Opens a place as if it were the first that is ever opened: in the light, on a wide screen, nothing kept from before."""
+    devtools = walking.page.context.new_cdp_session(walking.page)
+
+    def go(where: str) -> Page:
+        walking.page.goto("about:blank")
+        # The first paint is to be that of somebody who has never been here.
+        devtools.send("Network.clearBrowserCache")
+        walking.page.set_viewport_size(SCREEN["viewport"])
+        walking.page.emulate_media(color_scheme="light")
+        return walking.go(where)
+
+    yield go
+    walking.page.goto("about:blank")
+    devtools.detach()
+    walking.assert_quiet()

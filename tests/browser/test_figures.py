@@ -84,3 +84,24 @@ def test_lines_for_a_terminal_survive_any_key(page):
     for asked, line in LINES:
         said = page.evaluate("async a => (await import('/static/lib/clients.js')).lines(a)", asked)
         assert line in said
+
+
+def test_a_name_that_every_object_has_is_a_name_like_any_other(page):
+    buckets = [{"total_cost": 2.5, "by_user": {"alice": 2.0, "constructor": 0.5}}, {"total_cost": 1.0, "by_user": {"alice": 1.0}}]
+    said = page.evaluate(
+        "async b => (await import('/static/lib/logs.js')).costSeries({buckets: b}, 'users').map(s => [s.name, s.values])", buckets
+    )
+    assert said == [["alice", [2.0, 1.0]], ["constructor", [0.5, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("zone", "label"), [("UTC", "Mar 30"), ("America/New_York", "Mar 29 20:00"), ("Asia/Kolkata", "Mar 30 05:30")]
+)
+def test_a_day_that_does_not_begin_at_midnight_here_says_when(site, browser, zone, label):
+    with browser.new_context(timezone_id=zone, locale="en-US") as context:
+        page = context.new_page()
+        page.goto(site.url)
+        assert (
+            page.evaluate("async () => (await import('/static/lib/format.js')).bucketLabel('2026-03-30T00:00:00.000Z', 86400)")
+            == label
+        )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from browsing import EVIL, until
+from browsing import EVIL, VERA, until
 from harness import ask
 
 pytestmark = pytest.mark.browser
@@ -25,13 +27,46 @@ def test_signing_in_and_out(site, visit):
     box.fill(site.token)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Budgets", level=1).wait_for()
-    (cookie,) = page.context.cookies()
+    assert page.context.cookies(f"{site.url}/api/usage") == []
+    (cookie,) = page.context.cookies(site.url + page.evaluate("localStorage.getItem('sluicegate-place')") + "/api/usage")
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert site.token not in json.dumps(page.context.storage_state())
     page.get_by_role("button", name="Sign out").click()
     box.wait_for()
     page.reload()
     box.wait_for()
+
+
+def test_no_other_server_on_this_machine_is_sent_the_session(site, visit):
+    """Somebody who has just signed in looks at what an agent serves on another port of the same host."""
+    told = []
+
+    class Agent(BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.append(self.headers.get("cookie"))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>hello</title>")
+
+        def log_message(self, *_):
+            pass
+
+    seen = visit(site, token=None)
+    page = seen.page
+    page.goto(site.url)
+    page.get_by_label("Admin token, operator token or virtual key").fill(site.token)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Overview", level=1).wait_for()
+    other = page.context.new_page()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
+        threading.Thread(target=agent.serve_forever, daemon=True).start()
+        for path in ("/", "/api/usage", "/at/"):
+            other.goto(f"http://127.0.0.1:{agent.server_port}{path}")
+        agent.shutdown()
+    assert len(told) >= 3
+    assert set(told) == {None}
+    other.goto(site.url)
+    other.get_by_role("heading", name="Overview", level=1).wait_for()
 
 
 def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
@@ -48,6 +83,18 @@ def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
     assert "alice" not in page.locator("main").inner_text()
     page = seen.go("#/policy")
     assert page.get_by_role("heading", level=1).text_content() == "Not here"
+
+
+def test_who_may_only_look_is_offered_nothing_else(site, visit):
+    seen = visit(site, token=VERA)
+    for where in ("#/keys/new", "#/teams/team-data/edit"):
+        assert seen.go(where).get_by_role("heading", level=1).text_content() == "Not yours"
+    page = seen.go("#/budgets")
+    assert page.get_by_role("button", name="Change").count() == 0
+    page = seen.go("#/policy/dry-run")
+    assert page.get_by_role("button", name="Run").is_disabled()
+    page = seen.go("#/policy")
+    assert page.get_by_label("Policy policy.yaml").get_attribute("readonly") is not None
 
 
 def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(site, visit):
@@ -135,9 +182,20 @@ def test_filters_are_in_the_address_and_back_goes_back(site, visit):
     until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
 
 
-def test_a_calls_cost_can_be_followed_line_by_line(site, visit):
+def test_what_makes_no_sense_in_the_address_is_passed_over(walk):
+    page = walk("#/?by=constructor&range=toString")
+    assert page.get_by_role("heading", level=1).text_content() == "Overview"
+    assert page.locator("canvas").count() == 4
+
+
+def test_an_address_that_leads_nowhere_says_so(walk):
+    for where in ("#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"):
+        assert walk(where).get_by_role("heading", level=1).text_content() == "Not here"
+
+
+def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
     (call,) = json.loads(site.admin("/api/logs?limit=1&outcome=completed&model=claude-opus-5-5&min_cost=0.01").body)["logs"]
-    page = visit(site).go(f"#/calls/{call['id']}")
+    page = walk(f"#/calls/{call['id']}")
     panel = page.get_by_role("complementary", name="Call")
     panel.locator("tfoot").wait_for()
     until(page, "![...document.querySelectorAll('.cost tbody td')].some(d => d.textContent === '–')")
@@ -205,21 +263,20 @@ def test_a_call_from_before_limits_were_kept_says_so(empty, visit):
     assert panel.locator(".verdicts").count() == 0
 
 
-def test_what_is_recorded_is_never_taken_for_markup(site, visit):
+def test_what_is_recorded_is_never_taken_for_markup(site, walk, walking):
     said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
     assert said.status >= 400
-    seen = visit(site)
-    page = seen.go("#/calls?range=1h")
+    page = walk("#/calls?range=1h")
     row = page.locator("tr", has_text="<img src=x").first
     row.wait_for()
     row.locator("a.to-call").click()
     panel = page.get_by_role("complementary", name="Call")
     assert EVIL in panel.locator("dd", has_text="<img").first.text_content()
     for where in ("#/", "#/budgets", "#/teams", "#/teams/team-platform", "#/models"):
-        seen.go(where)
+        walking.go(where)
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
-    assert EVIL in seen.go("#/budgets").locator("main").inner_text()
+    assert EVIL in walking.go("#/budgets").locator("main").inner_text()
 
 
 def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):

@@ -40,6 +40,7 @@ class Page:
         reply = gw.request("POST", "/api/session/login", b'{"token":"%s"}' % token.encode(), sent)
         assert reply.status == 200, reply.body
         self.who, self.set_cookie = reply.json, reply.headers["set-cookie"]
+        self.place = self.who.pop("place")
         self.cookie = self.set_cookie.partition(";")[0]
 
     def __call__(self, method, path, body=None, **headers):
@@ -48,7 +49,12 @@ class Page:
             sent |= JSON | {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
             body = b"" if body is None else body
         sent |= {k.replace("_", "-"): v for k, v in headers.items()}
-        return self.gw.request(method, path, body, {k: v for k, v in sent.items() if v is not None})
+        return self.gw.request(method, self.place + path, body, {k: v for k, v in sent.items() if v is not None})
+
+
+def attributes_of(page):
+    """What its cookie says besides the id."""
+    return {p.strip() for p in page.set_cookie.split(";")[1:]}
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -120,15 +126,16 @@ def test_whoever_signs_in_is_who_the_token_says(shared, token, who):
     page = Page(shared, token or shared.token)
     assert page.who == who
     assert page("GET", "/api/session").json == who
-    attributes = {"HttpOnly", "SameSite=Strict", "Path=/"}
-    assert {p.strip() for p in page.set_cookie.split(";")[1:]} == attributes
-    assert {p.strip() for p in Page(shared, VK, origin="https://127.0.0.1").set_cookie.split(";")[1:]} == attributes | {"Secure"}
+    attributes = {"HttpOnly", "SameSite=Strict"}
+    assert attributes_of(page) == attributes | {f"Path={page.place}/"}
+    behind = Page(shared, VK, origin="https://127.0.0.1")
+    assert attributes_of(behind) == attributes | {f"Path={behind.place}/", "Secure"}
     assert page("GET", "/api/governance/teams").status == (403 if who["role"] == "developer" else 200)
     usage = page("GET", "/api/usage").json["usage"]
     assert {r["kind"] for r in usage} == ({"virtual_key", "team", "customer"})
     wanted = 200 if who["role"] == "admin" else 403
     assert page("PUT", "/api/governance/users/alice", b'{"name": "Alice"}').status == wanted
-    assert page("POST", "/api/session/logout").headers["set-cookie"].endswith("Max-Age=0")
+    assert page("POST", "/api/session/logout").headers["set-cookie"].endswith(f"Path={page.place}/; Max-Age=0")
     assert page("GET", "/api/session").status == 401
 
 
@@ -152,6 +159,32 @@ def test_a_cookie_is_believed_only_from_our_own_page(shared):
     assert page("GET", "/api/session").status == 200
     assert page("GET", "/api/session", sec_fetch_site="none").status == 200
     assert page("GET", "/api/session", sec_fetch_site="same-origin").status == 200
+
+
+def test_a_place_is_for_the_api_alone_and_opens_nothing_by_itself(shared):
+    page = Page(shared, DANA)
+    assert page.place != Page(shared, DANA).place
+    assert page("GET", "/api/usage").status == 200
+    for path in (
+        f"{page.place}/api/usage",
+        f"{page.place}/api/session",
+        f"{page.place}/api/nothing",
+        f"{page.place}/health",
+        f"{page.place}/v1/messages",
+        f"{page.place}{page.place}/api/usage",
+        f"{page.place}/../api/usage",
+        "/at/short/api/usage",
+    ):
+        assert shared.request("GET", path).status in (401, 404), path
+    with shared.raw() as conn:
+        conn.sendall(f"GET {page.place}/api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {page.cookie}\r\n\r\n".encode())
+        assert receive(conn, b"retry: 2000").startswith(b"HTTP/1.1 200")
+
+
+def test_a_cookie_that_another_server_has_set_does_not_take_the_place_of_ours(shared):
+    """A browser sends the one with the longest path first, and nobody else knows ours."""
+    dana, vera = Page(shared, DANA), Page(shared, VERA)
+    assert dana("GET", "/api/session", cookie=f"{dana.cookie}; {vera.cookie}").json["name"] == "dana"
 
 
 def test_a_session_ends_with_what_it_stands_for(gateway):

@@ -10,6 +10,7 @@ import anyio.to_thread
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -34,6 +35,7 @@ from sluicegate.web import (
 )
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
+from sluicegate.web.place import Placed, split
 from sluicegate.web.who import error, needs
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
@@ -68,7 +70,7 @@ SAFE = {
 
 def is_ours(path: str) -> bool:
     """Whether a path of our own port is administration."""
-    bare = path.partition("?")[0]
+    bare = split(path.partition("?")[0])[1]
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
@@ -122,6 +124,7 @@ def build(house: Services, ca: Path) -> Starlette:
     )
     app = Starlette(
         exception_handlers={HTTPException: unheard_of},
+        middleware=[Middleware(Placed)],
         routes=[
             *health.routes(house),
             Route("/ca.pem", ca_pem),

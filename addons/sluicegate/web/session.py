@@ -1,4 +1,4 @@
-"""Signing in to the dashboard: a token or virtual key is exchanged for a cookie that no script can read."""
+"""Signing in to the dashboard: a token or virtual key is exchanged for a cookie that no script and no other server can read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pydantic import Field
 
 from sluicegate.web.api import ANYBODY, EVERYONE, Ask, Endpoint, Refusal, Reply, shows
 from sluicegate.web.models import Model
+from sluicegate.web.place import new_place
 from sluicegate.web.states import State
-from sluicegate.web.who import COOKIE, Caller, Role, digest_of, holder_of, is_here
+from sluicegate.web.who import COOKIE, Caller, Role, digest_of, holder_of, is_here, session_of
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate.api")
 
-COOKIE_FOR = "; HttpOnly; SameSite=Strict; Path=/"
+COOKIE_FOR = "; HttpOnly; SameSite=Strict; Path="
 
 
 class Login(Model):
@@ -31,6 +32,12 @@ class Identity(State):
     virtual_key_id: str | None = Field(description="The key whose own view it is; null for those who see everything.")
 
 
+class SignedIn(Identity):
+    """Who is signed in now, and where their pages ask from."""
+
+    place: str = Field(description="What is to be put before `/api/...`: the cookie is sent to no other path.")
+
+
 class SignedOut(State):
     """Nobody is signed in any more."""
 
@@ -42,7 +49,7 @@ def endpoints() -> list[Endpoint]:
     base = "/api/session"
     login, logout = "Sign in: a cookie for a token or virtual key", "Sign out"
     return [
-        Endpoint("POST", f"{base}/login", _login, login, Identity, Login, roles=ANYBODY, errors=(429,)),
+        Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=ANYBODY, errors=(429,)),
         Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=ANYBODY),
         shows(base, _who, "Who is signed in", Identity, roles=EVERYONE),
     ]
@@ -67,13 +74,15 @@ async def _login(ask: Ask) -> Reply:
     _end(ask)
     # Only where the page itself came over TLS, which somebody before us speaks: over plain HTTP it would be thrown away.
     secure = "; Secure" if ask.request.headers.get("origin", "").startswith("https://") else ""
-    session_id = house.sessions.open(digest, now)
-    return Reply(_identity(caller), headers={"set-cookie": f"{COOKIE}={session_id}{COOKIE_FOR}{secure}"})
+    session_id, place = house.sessions.open(digest, now), new_place()
+    cookie = f"{COOKIE}={session_id}{COOKIE_FOR}{place}/{secure}"
+    return Reply(_identity(caller) | {"place": place}, headers={"set-cookie": cookie})
 
 
 async def _logout(ask: Ask) -> Reply:
     _end(ask)
-    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}; Max-Age=0"})
+    place = ask.request.scope.get("place", "")
+    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}{place}/; Max-Age=0"})
 
 
 async def _who(ask: Ask) -> Reply:
@@ -81,7 +90,7 @@ async def _who(ask: Ask) -> Reply:
 
 
 def _end(ask: Ask) -> None:
-    if session_id := ask.request.cookies.get(COOKIE):
+    if session_id := session_of(ask.request):
         ask.house.sessions.close(session_id)
 
 

@@ -73,11 +73,24 @@ def caller_of(request: Request, house: Services, *, again: bool = False) -> Call
         value = (token if user is None else "") if name == "authorization" else request.headers.get(name)
         if value and (developer := _developer(house, digest_of(value), here)) is not None:
             return developer
-    session_id = request.cookies.get(COOKIE)
+    session_id = session_of(request)
     if not session_id or not from_own_page(request):
         return None
     holder = house.sessions.find(session_id, house.clock(), use=not again)
     return holder_of(house, holder, here) if holder is not None else None
+
+
+def session_of(request: Request) -> str | None:
+    """The id of the session in a request's cookies.
+
+    The first of them: a browser sends those with the longest path first, and who else under this host name may set
+    cookies does not know the path of ours.
+    """
+    for part in "; ".join(request.headers.getlist("cookie")).split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return None
 
 
 def holder_of(house: Services, digest: bytes, here: bool) -> Caller | None:

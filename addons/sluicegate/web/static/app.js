@@ -1,6 +1,6 @@
 // The shell: who is signed in, where we are, and the page for it.
 import { html, render, useState, useEffect, useRef } from "./lib/ui.js";
-import { api, useGet } from "./lib/api.js";
+import { PLACE, api, signOut, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live.js";
 import { here, useRoute, link } from "./lib/route.js";
 import { Guard, Loading, Page, Problem } from "./lib/parts.js";
@@ -166,38 +166,46 @@ function App() {
   const [error, fail] = useState(null);
   const last = useRef(null);
   if (who) last.current = who.name;
+  // Whoever is not the one before begins anew, so that nothing is left that another person has looked at or typed.
+  const enter = (is) => {
+    if (last.current && last.current !== is.name) location.reload();
+    else set(is);
+  };
   const look = () =>
     api("GET", "/api/session").then(
       (a) => {
         fail(null);
-        set(a.data);
+        enter(a.data);
       },
       (e) => (e.status === 401 ? set(null) : fail(e)),
     );
   useEffect(() => {
     look();
     const out = () => set(null);
+    // Another tab has signed in or out.
+    const elsewhere = (e) => e.key === PLACE && look();
     addEventListener("signedout", out);
-    return () => removeEventListener("signedout", out);
+    addEventListener("storage", elsewhere);
+    return () => {
+      removeEventListener("signedout", out);
+      removeEventListener("storage", elsewhere);
+    };
   }, []);
-  const signOut = async () => {
+  const leave = async () => {
     closeLive();
-    await api("POST", "/api/session/logout").catch(() => {});
-    // Begun anew, so that nothing one person has looked at or typed is left for the next.
+    await signOut();
     location.reload();
   };
   if (error) return html`<div class="alone"><${Problem} error=${error} retry=${look} /></div>`;
   if (who === undefined) return html`<div class="shell"><div class="nav" /><main><${Loading} lines=${2} /></main></div>`;
   if (who === null)
-    return html`<${SignIn} onSignIn=${(w) => {
-      if (last.current && last.current !== w.name) location.reload();
-      else set(w);
-    }} />`;
-  return html`<${Shell} who=${who} onSignOut=${signOut} />`;
+    return html`<${SignIn} onSignIn=${enter} />`;
+  return html`<${Shell} who=${who} onSignOut=${leave} />`;
 }
 
 // The page's script is fetched while it is still being asked who is signed in.
-VIEWS[here().parts[0] ?? "overview"]?.();
+const first = here().parts[0] ?? "overview";
+if (Object.hasOwn(VIEWS, first)) VIEWS[first]();
 const place = document.getElementById("app");
 place.textContent = "";
 render(html`<${App} />`, place);

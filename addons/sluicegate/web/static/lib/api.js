@@ -1,6 +1,24 @@
 // The same JSON API as everyone else's, with the session's cookie.
 import { useState, useEffect, useRef, useCallback } from "./ui.js";
 
+/** Where a browser keeps its place, for all of its tabs. */
+export const PLACE = "sluicegate-place";
+
+/** A path as this browser may ask for it: its cookie is for a place that only pages of this origin know. */
+export const placed = (path) => (path.startsWith("/api/") ? (localStorage.getItem(PLACE) ?? "") + path : path);
+
+/** Sign in with a token or virtual key; who it is. */
+export async function signIn(token) {
+  const { place, ...who } = (await api("POST", "/api/session/login", { token })).data;
+  localStorage.setItem(PLACE, place);
+  return who;
+}
+
+export async function signOut() {
+  await api("POST", "/api/session/logout").catch(() => {});
+  localStorage.removeItem(PLACE);
+}
+
 export class ApiError extends Error {
   constructor(status, said) {
     super(said?.message || `The gateway answered ${status}`);
@@ -19,7 +37,7 @@ export async function api(method, path, body, headers = {}) {
   }
   let answer, text;
   try {
-    answer = await fetch(path, sent);
+    answer = await fetch(placed(path), sent);
     text = await answer.text();
   } catch {
     throw new ApiError(0, { type: "unreachable", message: "The gateway cannot be reached" });
@@ -50,16 +68,23 @@ export function url(path, query = {}) {
 
 const last = new Map();
 
+/** An answer is asked for again after at least so many times as long as it took. */
+const PATIENCE = 10;
+
 /**
  * What a path answers: `{data, error, loading, reload}`. The last answer is shown at once while a new one is fetched, so
- * that going back does not flicker. `every` asks again after so many milliseconds while the page is visible. `keep` shows
- * the last path's answer until this one's is there.
+ * that going back does not flicker; with `anew` nothing is shown but what was fetched from now on. `every` asks again after
+ * so many milliseconds while the page is visible, and the more seldom the longer an answer takes. `keep` shows the last
+ * path's answer until this one's is there.
  */
-export function useGet(path, { every = 0, keep = false } = {}) {
+export function useGet(path, { every = 0, keep = false, anew = false } = {}) {
   const [, redraw] = useState(0);
   const state = useRef({ path: null, error: null, asked: 0 });
-  const here = state.current;
-  if (here.path !== path) Object.assign(here, { path, error: null, data: last.get(path) ?? (keep ? here.data : undefined) });
+  const shown = state.current;
+  if (shown.path !== path) {
+    const known = anew ? undefined : last.get(path);
+    Object.assign(shown, { path, error: null, data: known ?? (keep ? shown.data : undefined) });
+  }
   const reload = useCallback(async () => {
     const now = state.current,
       asked = ++now.asked,
@@ -80,14 +105,29 @@ export function useGet(path, { every = 0, keep = false } = {}) {
     redraw((n) => n + 1);
   }, []);
   useEffect(() => {
-    reload();
-    const timer = every ? setInterval(() => document.hidden || reload(), every) : null;
+    let timer = null,
+      over = false;
+    // Asked again only once it has been answered: a gateway that is slow, or gone, is not asked by ever more at a time.
+    const again = (took) => {
+      if (!every || over) return;
+      timer = setTimeout(
+        async () => {
+          const began = Date.now();
+          if (!document.hidden) await reload();
+          again(Date.now() - began);
+        },
+        Math.max(every, took * PATIENCE),
+      );
+    };
+    const began = Date.now();
+    reload().then(() => again(Date.now() - began));
     return () => {
-      clearInterval(timer);
+      over = true;
+      clearTimeout(timer);
       state.current.asked++;
     };
   }, [path, every]);
-  return { data: here.data, error: here.error, loading: path !== null && here.data === undefined && !here.error, reload };
+  return { data: shown.data, error: shown.error, loading: path !== null && shown.data === undefined && !shown.error, reload };
 }
 
 /** Something to do on demand: `{run, busy, error, done}`; `run` returns undefined where it failed, and `error` says why. */

@@ -9,7 +9,8 @@ export const PALETTE = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 
 /**
  * A chart. `buckets` are ISO times, `series` are `{name, values, colour}` with colour a CSS variable; `kind` is `bars`
- * (stacked) or `lines`; `format` says a value, `tick(value, step)` one on the axis; `total` what the legend says of a series when nothing is pointed at.
+ * (stacked) or `lines`; `format` says a value, `cell` one in the table, `tick(value, step)` one on the axis; `total` what the
+ * legend says of a series when nothing is pointed at.
  */
 export function Chart({
   title,
@@ -19,7 +20,8 @@ export function Chart({
   series,
   kind = "bars",
   format,
-  tick = format,
+  cell,
+  tick,
   total,
   height = 168,
   actions,
@@ -35,7 +37,7 @@ export function Chart({
     </figcaption>
     ${
       asTable
-        ? html`<${AsTable} ...${{ title, buckets, seconds, series, format }} />`
+        ? html`<${AsTable} ...${{ title, buckets, seconds, series, cell }} />`
         : html`<${Plot} ...${{ title, buckets, seconds, series, kind, tick, height, empty }} onPoint=${setAt} />
         <ul class="legend">
           ${series.map(
@@ -48,13 +50,13 @@ export function Chart({
   </figure>`;
 }
 
-function AsTable({ title, buckets, seconds, series, format }) {
+function AsTable({ title, buckets, seconds, series, cell }) {
   const rows = buckets.map((b, i) => i).reverse();
   return html`<div class="scroll chart-table" tabindex="0" role="region" aria-label=${title}><table class="data">
     <thead><tr><th scope="col">Time</th>${series.map((s) => html`<th scope="col" class="num">${s.name}</th>`)}</tr></thead>
     <tbody>${rows.map(
       (i) => html`<tr key=${i}><th scope="row" title=${fully(buckets[i])}>${bucketLabel(buckets[i], seconds)}</th>
-      ${series.map((s) => html`<td class="num">${s.values[i] === null ? "–" : format(s.values[i] || 0)}</td>`)}</tr>`,
+      ${series.map((s) => html`<td class="num">${s.values[i] === null ? "–" : cell(s.values[i] || 0)}</td>`)}</tr>`,
     )}</tbody>
   </table></div>`;
 }

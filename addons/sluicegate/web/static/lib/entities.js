@@ -1,4 +1,5 @@
 // The kinds of things a policy knows: their places in the API, what they belong to, and what may be sent back of one.
+import { ApiError, api } from "./api.js";
 
 export const KINDS = {
   customers: {
@@ -95,7 +96,7 @@ const only = (fields) => (value) =>
 
 /** Limits as they are written, without what is live beside them. */
 export const writtenBudget = only(BUDGET);
-export const writtenRate = only(RATE);
+const writtenRate = only(RATE);
 
 export function writtenConfig(c) {
   const made = { provider: c.provider, allowed_models: c.allowed_models, weight: c.weight };
@@ -103,4 +104,28 @@ export function writtenConfig(c) {
   if (c.budgets?.length) made.budgets = c.budgets.map(writtenBudget);
   if (c.rate_limit) made.rate_limit = writtenRate(c.rate_limit);
   return made;
+}
+
+/** An entity's fields as they are written. */
+const written = (e) => ({
+  ...e,
+  budget: writtenBudget(e.budget),
+  budgets: e.budgets?.map(writtenBudget),
+  rate_limit: writtenRate(e.rate_limit),
+  provider_configs: e.provider_configs?.map(writtenConfig),
+});
+
+/**
+ * Change these fields of the entity at a path, which looked like `seen` to whoever changes it. Throws ApiError, also where
+ * somebody else has changed the same fields since.
+ */
+export async function change(path, seen, body) {
+  const { data, etag } = await api("GET", path);
+  const [now, was] = [Object.values(data)[0], seen].map(written);
+  const moved = Object.keys(body).filter((f) => JSON.stringify(now[f] ?? null) !== JSON.stringify(was[f] ?? null));
+  if (moved.length) {
+    const words = moved.map((f) => f.replaceAll("_", " ")).join(", ");
+    throw new ApiError(412, { message: `Somebody else has changed this meanwhile (${words}): nothing was saved. Open it again` });
+  }
+  return api("PUT", path, body, { "if-match": etag });
 }

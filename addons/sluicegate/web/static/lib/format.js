@@ -100,13 +100,14 @@ export function moment(iso, seconds = true) {
 }
 
 export const fully = (iso) => whole.format(new Date(iso));
-export const dayOf = (iso) => day.format(new Date(iso));
 export const dateOf = (iso) => dated.format(new Date(iso));
 
 /** A bucket's place on an axis or in a table. */
 export const bucketLabel = (iso, seconds) => {
   const at = new Date(iso);
-  return seconds < 86_400 ? `${day.format(at)} ${hour.format(at)}` : day.format(at);
+  // Days that begin at midnight UTC begin at another hour elsewhere.
+  const midnight = at.getHours() === 0 && at.getMinutes() === 0;
+  return seconds < 86_400 || !midnight ? `${day.format(at)} ${hour.format(at)}` : day.format(at);
 };
 
 /** How far away a moment is: "in 6 days", "3 min ago". */
@@ -144,7 +145,7 @@ export const KIND_WORDS = {
   model: "Model",
 };
 
-export const REASON_WORDS = {
+const REASON_WORDS = {
   budget_exceeded: "budget exceeded",
   request_limited: "too many requests",
   token_limited: "too many tokens",

@@ -1,8 +1,9 @@
 // The calls of this moment, from /api/events: one stream for the whole page, whoever looks.
 import { useState, useEffect } from "./ui.js";
+import { placed } from "./api.js";
 
 const KEPT = 200;
-const state = { running: new Map(), ended: [], missed: 0, up: false };
+const state = { running: new Map(), ended: [], missed: 0, up: false, opened: 0 };
 const lookers = new Set();
 let source = null,
   told = false;
@@ -18,10 +19,11 @@ function tell() {
 }
 
 function open() {
-  source = new EventSource("/api/events");
+  source = new EventSource(placed("/api/events"));
   source.onopen = () => {
     state.running.clear();
     state.up = true;
+    state.opened++;
     tell();
   };
   source.onerror = () => {
@@ -30,7 +32,7 @@ function open() {
     // A browser comes back by itself after a break, but not after an answer that says no.
     if (source.readyState === EventSource.CLOSED)
       setTimeout(() => {
-        if (lookers.size && source?.readyState === EventSource.CLOSED) open();
+        if (wanted() && source?.readyState === EventSource.CLOSED) open();
       }, 5000);
   };
   source.addEventListener("began", (e) => {
@@ -51,26 +53,48 @@ function open() {
   });
 }
 
-export function closeLive() {
-  source?.close();
-  source = null;
-  Object.assign(state, { running: new Map(), ended: [], missed: 0, up: false });
+/** Somebody looks at what is on the screen. Tabs behind it let go: a browser keeps six connections to a host, for all tabs. */
+const wanted = () => lookers.size > 0 && !document.hidden;
+
+function follow() {
+  if (wanted()) {
+    if (!source) open();
+    return;
+  }
+  // A change of page looks away and back at once: only who stays away closes it.
+  setTimeout(() => {
+    if (!lookers.size) closeLive();
+    else if (!wanted()) pause();
+  }, 2000);
 }
 
-/** `{running: Map, ended: newest first, missed, up}`; opens the stream with the first looker, closes it after the last. */
+function pause() {
+  source?.close();
+  source = null;
+  state.up = false;
+}
+
+export function closeLive() {
+  pause();
+  Object.assign(state, { running: new Map(), ended: [], missed: 0 });
+}
+
+document.addEventListener("visibilitychange", follow);
+
+/**
+ * `{running: Map, ended: newest first, missed, up, opened}`; opens the stream with the first looker, closes it after the last.
+ * `opened` counts how often it was opened: what happened in between is not among `ended`.
+ */
 export function useLive(on = true) {
   const [, redraw] = useState(0);
   useEffect(() => {
     if (!on) return undefined;
     const look = () => redraw((n) => n + 1);
     lookers.add(look);
-    if (!source) open();
+    follow();
     return () => {
       lookers.delete(look);
-      // A change of page looks away and back at once: only who stays away closes it.
-      setTimeout(() => {
-        if (!lookers.size && source) closeLive();
-      }, 2000);
+      follow();
     };
   }, [on]);
   return state;

@@ -23,10 +23,10 @@ export const histogram = (kind, by) => `/api/logs/histogram/${kind}${by ? `/by-$
 
 /** Cost per bucket, the five dearest names apart and the rest together. */
 export function costSeries(answer, by) {
-  const field = `by_${ONE[by]}`,
+  // By a Map: somebody may be called `constructor`, and every object has one of those.
+  const buckets = answer.buckets.map((b) => new Map(Object.entries(b[`by_${ONE[by]}`] || {}))),
     sums = new Map();
-  for (const bucket of answer.buckets)
-    for (const [name, cost] of Object.entries(bucket[field] || {})) sums.set(name, (sums.get(name) || 0) + cost);
+  for (const bucket of buckets) for (const [name, cost] of bucket) sums.set(name, (sums.get(name) || 0) + cost);
   const ranked = [...sums]
     .sort((a, b) => b[1] - a[1])
     .filter(([, v]) => v > 0)
@@ -35,14 +35,14 @@ export function costSeries(answer, by) {
   const series = shown.map((name, i) => ({
     name: name || "none",
     colour: PALETTE[i],
-    values: answer.buckets.map((b) => b[field]?.[name] || 0),
+    values: buckets.map((b) => b.get(name) || 0),
   }));
   if (ranked.length > shown.length) {
     const known = new Set(shown);
     series.push({
       name: `${ranked.length - shown.length} others`,
       colour: "--c6",
-      values: answer.buckets.map((b) => Object.entries(b[field] || {}).reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
+      values: buckets.map((b) => [...b].reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
     });
   }
   return series.length ? series : [{ name: "cost", colour: PALETTE[0], values: answer.buckets.map((b) => b.total_cost) }];
@@ -84,13 +84,27 @@ export const latencySeries = (answer) =>
     values: answer.buckets.map((b) => (b.total_requests ? b[field] : null)),
   }));
 
-export const axisMoney = (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v));
-export const axisCount = (v) => (v >= 10_000 ? short(v) : count(v));
-export const axisDuration = (v) => duration(v);
+// How a chart says its values: pointed at, in the table (all with the same decimals), on the axis, and a series as a whole.
 
-/** Ticks of an axis, all with the same decimals. */
-export const moneyTick = (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4);
-export const countTick = (v) =>
-  v < 1000 ? String(v) : `${+(v / (v < 1e6 ? 1e3 : v < 1e9 ? 1e6 : 1e9)).toFixed(2)}${v < 1e6 ? "k" : v < 1e9 ? "M" : "B"}`;
-export const durationTick = (v, step) =>
-  step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`;
+export const MONEY = {
+  format: (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v)),
+  cell: (v) => money(v, 4),
+  tick: (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4),
+  total: (s) => money(s.values.reduce((a, v) => a + v, 0)),
+};
+
+export const COUNT = {
+  format: (v) => (v >= 10_000 ? short(v) : count(v)),
+  cell: count,
+  tick: (v) =>
+    v < 1000 ? String(v) : `${+(v / (v < 1e6 ? 1e3 : v < 1e9 ? 1e6 : 1e9)).toFixed(2)}${v < 1e6 ? "k" : v < 1e9 ? "M" : "B"}`,
+};
+
+export const DURATION = {
+  format: duration,
+  cell: (v) => `${count(v)} ms`,
+  tick: (v, step) =>
+    step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`,
+  /** Latencies do not add up: the newest is said. */
+  total: (s) => duration(s.values.findLast((v) => v !== null)),
+};

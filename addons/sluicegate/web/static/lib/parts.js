@@ -122,7 +122,7 @@ export function Choice({ label, options, value, onChange, small }) {
 }
 
 /** A modal dialog; Escape and the backdrop close it, focus returns to where it was. */
-export function Dialog({ title, onClose, children, wide }) {
+export function Dialog({ title, onClose, children }) {
   const box = useRef(),
     id = useId();
   useEffect(() => {
@@ -134,7 +134,7 @@ export function Dialog({ title, onClose, children, wide }) {
       before?.focus?.();
     };
   }, []);
-  return html`<dialog ref=${box} class=${wide ? "wide" : ""} aria-labelledby=${id}
+  return html`<dialog ref=${box} aria-labelledby=${id}
       onCancel=${(e) => {
         e.preventDefault();
         onClose();

@@ -7,7 +7,8 @@ export function here() {
   try {
     parts = path.split("/").filter(Boolean).map(decodeURIComponent);
   } catch {
-    parts = [];
+    // What nobody can decode is no page's name either.
+    parts = [path];
   }
   return { parts, query: new URLSearchParams(query) };
 }

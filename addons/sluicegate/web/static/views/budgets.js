@@ -2,8 +2,8 @@
 import { html, useMemo, useState } from "../lib/ui.js";
 import { api, useGet } from "../lib/api.js";
 import { link } from "../lib/route.js";
-import { Ask, Bar, Choice, Empty, Fetched, Field, Page, Section, Time, moneyBar } from "../lib/parts.js";
-import { KINDS, base, nameOf, writtenBudget } from "../lib/entities.js";
+import { Ask, Bar, Choice, Dialog, Empty, Fetched, Field, Page, Section, Time, moneyBar } from "../lib/parts.js";
+import { KINDS, base, change, nameOf, writtenBudget } from "../lib/entities.js";
 import { BudgetFields, budgetSent, budgetValues } from "./limits.js";
 import { KIND_WORDS, away, count, money, nano, period, short } from "../lib/format.js";
 
@@ -148,7 +148,7 @@ function Node({ n, depth, open, turn, may, change }) {
       r
         ? html`<td class="bar-cell">${moneyBar(r, n.name)}</td><td class="num">${money(r.used_usd)}</td>
           <td class="num faint">${nano(r.reserved_usd) ? money(r.reserved_usd) : "–"}</td><td class="num">${money(r.limit_usd)}</td>
-      <td class="nowrap"><span class="faint">${r.window ? "per " : ""}${period(r.window)}${r.enforcement === "hard" ? ", hard" : ""}${r.resets_at ? ", resets " : ""}</span>${r.resets_at && html`<${Time} at=${r.resets_at} relative />`}</td>
+      <td><span class="faint nowrap">${r.window ? "per " : ""}${period(r.window)}${r.enforcement === "hard" ? ", hard" : ""}${r.resets_at ? "," : ""}</span> ${r.resets_at && html`<span class="nowrap"><span class="faint">resets </span><${Time} at=${r.resets_at} relative /></span>`}</td>
       <td class="nowrap"><${Forecast} row=${r} /></td>`
         : html`<td colspan="6" class="faint">no budget of its own</td>`
     }
@@ -162,7 +162,7 @@ function Forecast({ row }) {
   const over = nano(row.forecast_usd) > nano(row.limit_usd);
   if (nano(row.used_usd) >= nano(row.limit_usd)) return html`<span class="bad">used up</span>`;
   return over
-    ? html`<span class="warn">${money(row.forecast_usd)}${row.exhausted_at ? `, used up ${away(row.exhausted_at)}` : ""}</span>`
+    ? html`<span class="warn">${money(row.forecast_usd)}${row.exhausted_at && html`<br />used up ${away(row.exhausted_at)}`}</span>`
     : html`<span class="faint">${money(row.forecast_usd)}</span>`;
 }
 
@@ -190,32 +190,34 @@ const WAYS = [
   ["reset", "Reset usage"],
 ];
 
-/** Top up, edit or reset one budget where it stands. */
+/** Top up, edit or reset one budget where it stands, as it is now. */
 function Change({ node, row, onClose, onDone }) {
-  const [way, setWay] = useState(row ? "top-up" : "edit");
   const kind = PLACES[node.kind],
     path = `${kind === "providers" ? "/api/governance/providers" : base(kind)}/${encodeURIComponent(node.id)}`;
-  const several = node.rows.length > 1;
+  const found = useGet(path, { anew: true });
+  const title = `${node.name}: budget`;
+  if (!found.data)
+    return html`<${Dialog} title=${title} onClose=${onClose}><${Fetched} of=${found} lines=${3} /></${Dialog}>`;
+  return html`<${Changing} ...${{ title, path, row, onClose, onDone }} name=${node.name} entity=${Object.values(found.data)[0]} />`;
+}
+
+function Changing({ title, path, name, row, entity, onClose, onDone }) {
+  const [way, setWay] = useState(row ? "top-up" : "edit");
   const window = row?.window ?? "never";
+  const budgets = [entity.budget, ...(entity.budgets || [])].filter(Boolean),
+    isIt = (b) => (b.reset_duration ?? "never") === window,
+    several = budgets.length > 1;
   const work = async (v) => {
     if (way === "top-up")
       return api("POST", `${path}/top-up`, { amount: Number(v.amount), ...(several ? { reset_duration: window } : {}) });
     if (way === "reset") return api("POST", `${path}/reset-usage`, { budget: true, rate_limit: false });
     const sent = budgetSent(v);
-    if (!several) return api("PUT", path, { budget: sent });
-    const now = (await api("GET", path)).data,
-      entity = now[Object.keys(now)[0]];
-    const isIt = (b) => b.reset_duration === window;
-    if (entity.budget && isIt(entity.budget)) return api("PUT", path, { budget: sent });
-    return api("PUT", path, { budgets: entity.budgets.map((b) => (isIt(b) ? sent : writtenBudget(b))).filter(Boolean) });
+    if (!entity.budgets?.some(isIt)) return change(path, entity, { budget: sent });
+    const left = entity.budgets.map((b) => (isIt(b) ? sent : writtenBudget(b))).filter(Boolean);
+    return change(path, entity, { budgets: left.length ? left : null });
   };
-  const initial = {
-    ...budgetValues(
-      row && { max_limit: row.limit_usd, reset_duration: window, enforcement: row.enforcement, ...aligned(node, window) },
-    ),
-    amount: "",
-  };
-  return html`<${Ask} title=${`${node.name}: budget`} button=${way === "top-up" ? "Top up" : way === "reset" ? "Count from zero" : "Save"} danger=${way === "reset"} work=${work} onClose=${onClose} onDone=${onDone} initial=${initial}>
+  const initial = { ...budgetValues(row && budgets.find(isIt)), amount: "" };
+  return html`<${Ask} title=${title} button=${way === "top-up" ? "Top up" : way === "reset" ? "Count from zero" : "Save"} danger=${way === "reset"} work=${work} onClose=${onClose} onDone=${onDone} initial=${initial}>
     ${({ values, set, error }) => html`
       ${row && html`<div class="filters"><${Choice} label="What to do" options=${WAYS} value=${way} onChange=${setWay} /></div>`}
       ${
@@ -225,11 +227,6 @@ function Change({ node, row, onClose, onDone }) {
           hint=${values.amount > 0 ? `The limit will be ${money(nano(row.limit_usd) + nano(Number(values.amount)))}` : "It stays that high in later windows as well"} />`
       }
       ${way === "edit" && html`<${BudgetFields} ...${{ values, set, error }} optional=${Boolean(row)} />`}
-      ${way === "reset" && html`<p>What ${node.name} has used in this window, ${money(row.used_usd)}, will be counted from zero again${several ? ", in each of its budgets" : ""}. Records of calls stay as they are.</p>`}`}
+      ${way === "reset" && html`<p>What ${name} has used in this window, ${money(row.used_usd)}, will be counted from zero again${several ? ", in each of its budgets" : ""}. Records of calls stay as they are.</p>`}`}
   </${Ask}>`;
-}
-
-function aligned(node, window) {
-  const found = [node.entity?.budget, ...(node.entity?.budgets || [])].find((b) => b && b.reset_duration === window);
-  return found ? { calendar_aligned: found.calendar_aligned, timezone: found.timezone } : {};
 }

@@ -1,10 +1,10 @@
 // Calls: every one there is, filtered by the address bar, with a live tail and one call's whole story beside the list.
-import { html, useMemo, useRef, useState } from "../lib/ui.js";
-import { get, url, useGet } from "../lib/api.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
+import { get, placed, url, useDo, useGet } from "../lib/api.js";
 import { go, link } from "../lib/route.js";
 import { useLive, useTick } from "../lib/live.js";
 import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/parts.js";
-import { RANGES, startOf } from "../lib/ranges.js";
+import { RANGES, startOf, useEpoch } from "../lib/ranges.js";
 import { count, duration, exactMoney, money, reasonWords, short } from "../lib/format.js";
 import { CallPanel } from "./call.js";
 
@@ -40,6 +40,9 @@ const FILTERS = ["outcome", ...LISTS.map(([n]) => n), ...MORE.map(([n]) => n), .
 const TIMES = [...RANGES, ["all", "All"]];
 const PAGE = 50;
 
+/** No older calls have been added to the first page's. */
+const NONE = { key: null, epoch: 0, rows: [], cursor: null };
+
 const total = (c) =>
   ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"].reduce(
     (a, n) => a + (c[n] || 0),
@@ -55,29 +58,26 @@ export default function Calls({ parts, query, who }) {
   const state = { ...asked, range: range === "24h" ? null : range, live: live ? 1 : null, ...sort };
   const set = (more, options) => go(chosen ? ["calls", chosen] : ["calls"], { ...state, ...more }, options);
   const key = JSON.stringify([asked, range, sort]);
-  const start = useMemo(() => (range === "all" ? null : startOf(range)), [key]);
-  const path = url("/api/logs", { ...asked, ...sort, start, limit: PAGE });
-  const first = useGet(path, { every: live ? 0 : 15_000, keep: true });
-  const [more, setMore] = useState({ key: null, rows: [], cursor: null, busy: false, error: null });
-  const here = more.key === path ? more : null;
-  const rows = useMemo(() => join(first.data?.logs || [], here?.rows || []), [first.data, more]);
-  const cursor = here ? here.cursor : first.data?.pagination?.next_cursor;
-  const next = async () => {
-    setMore((m) => ({ ...m, busy: true, error: null }));
-    try {
-      const page = await get(url(path, {}) + `&cursor=${encodeURIComponent(cursor)}`);
-      setMore({
-        key: path,
-        rows: [...(here?.rows || []), ...page.logs],
-        cursor: page.pagination.next_cursor,
-        busy: false,
-        error: null,
-      });
-    } catch (error) {
-      setMore((m) => ({ ...m, busy: false, error }));
-    }
-  };
+  const epoch = useEpoch();
+  const [older, setOlder] = useState(NONE);
+  // Once older calls have been added the list stands still: it would tear where a newer first page ends.
+  const still = older.key === key ? older : null;
+  const since = still ? still.epoch : epoch;
+  const start = useMemo(() => (range === "all" ? null : startOf(range)), [key, since]);
+  const page = { ...asked, ...sort, start, limit: PAGE };
+  const first = useGet(url("/api/logs", page), { every: live ? 0 : 15_000, keep: true });
+  const rows = still ? still.rows : first.data?.logs || NONE.rows;
+  const cursor = still ? still.cursor : first.data?.pagination?.next_cursor;
+  const adding = useDo(async () => {
+    const { logs, pagination } = await get(url("/api/logs", { ...page, cursor }));
+    setOlder({ key, epoch: since, rows: join(rows, logs), cursor: pagination.next_cursor });
+  });
   const tail = useLive(live);
+  useEffect(() => {
+    if (!live || !tail.opened) return;
+    setOlder(NONE);
+    first.reload();
+  }, [live, tail.opened]);
   const shown = useMemo(
     () =>
       live
@@ -86,17 +86,17 @@ export default function Calls({ parts, query, who }) {
     [live && tail.ended[0], live && tail.running.size, rows, key],
   );
   useTick(live && tail.running.size > 0);
-  const exported = (format) => url("/api/logs/export", { ...asked, start, format });
+  const exported = (format) => placed(url("/api/logs/export", { ...asked, start, format }));
   const mine = who.role === "developer";
   return html`<${Page} title=${mine ? "My calls" : "Calls"} actions=${html`
       <button aria-pressed=${String(live)} class=${live ? "set-live" : ""} onClick=${() => set({ live: live ? null : 1 }, { replace: true })}>${live ? html`<i class="pulse" /> Live` : "Live tail"}</button>
-      <a class="quiet-link" href=${exported("csv")} download>CSV</a>
-        <a class="quiet-link" href=${exported("jsonl")} download>JSON lines</a>`}>
+      ${!first.error && html`<a class="quiet-link" href=${exported("csv")} download>CSV</a>
+        <a class="quiet-link" href=${exported("jsonl")} download>JSON lines</a>`}`}>
     <${Filters} ...${{ asked, range, set, mine }} />
     <${Problem} error=${first.error} retry=${first.reload} />
     <div class=${"with-panel" + (chosen ? " open" : "")}>
       <div class="list-side">
-        ${first.data && html`<${Summary} stats=${first.data.stats} rows=${shown} live=${live} tail=${tail} />`}
+        ${first.data && html`<${Summary} stats=${first.data.stats} live=${live} tail=${tail} />`}
         <${Fetched} of=${first.error ? { data: first.data ?? null } : first} lines=${10}>${(data) =>
           !data
             ? null
@@ -104,13 +104,14 @@ export default function Calls({ parts, query, who }) {
               ? html`<${Nothing} filtered=${Object.keys(asked).length > 0} has=${data.has_logs} live=${live} widen=${range !== "all" && (() => set({ range: "all" }))} />`
               : html`<${Table} rows=${shown} chosen=${chosen} state=${state} sort=${sort} set=${set} mine=${mine} />`}</${Fetched}>
         ${
-          cursor &&
+          (cursor || still) &&
           shown.length > 0 &&
           html`<div class="more">
-            <button disabled=${here?.busy || more.busy} onClick=${next}>${more.busy ? "Fetching …" : "Show more"}</button>
-          <span class="note">${count(rows.length)} of ${count(first.data?.pagination?.total_count)}</span></div>`
+            ${cursor && html`<button disabled=${adding.busy} onClick=${() => adding.run()}>${adding.busy ? "Fetching …" : "Show more"}</button>`}
+            <span class="note">${count(rows.length)} of ${count(first.data?.pagination?.total_count)}</span>
+            ${still && html`<button class="quiet small" onClick=${() => setOlder(NONE)}>Back to the newest</button>`}</div>`
         }
-        <${Problem} error=${more.error} />
+        <${Problem} error=${adding.error} />
       </div>
       ${chosen && html`<${CallPanel} id=${chosen} known=${shown.find((c) => c.id === chosen)} close=${() => go(["calls"], state)} who=${who} />`}
     </div>
@@ -131,10 +132,11 @@ function matches(asked) {
       FREE.map(([n, , c]) => [n, c]),
       [["outcome", "outcome"]],
     );
+  const isOneOf = (wanted, ...values) => wanted.split(",").some((w) => values.includes(w.trim()));
   return (c) =>
     columns.every(
       ([n, column]) =>
-        !asked[n] || (column === "model" ? [c.model_served, c.model_requested].includes(asked[n]) : c[column] === asked[n]),
+        !asked[n] || (column === "model" ? isOneOf(asked[n], c.model_served ?? c.model_requested) : isOneOf(asked[n], c[column])),
     ) &&
     (!asked.min_cost || Number(c.cost_usd || 0) >= Number(asked.min_cost)) &&
     (!asked.min_latency || (c.latency_ms ?? 0) >= Number(asked.min_latency)) &&

@@ -5,7 +5,7 @@ import { go, link } from "../lib/route.js";
 import { Ask, Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Select, Tag, Time } from "../lib/parts.js";
 import { Chart } from "../lib/chart.js";
 import { startOf } from "../lib/ranges.js";
-import { axisMoney, costSeries, histogram, moneyTick } from "../lib/logs.js";
+import { MONEY, costSeries, histogram } from "../lib/logs.js";
 import { KINDS, REFERS, base, fresh, nameOf, one } from "../lib/entities.js";
 import { Limits } from "./limits.js";
 import { Edit, Make } from "./entity_form.js";
@@ -14,10 +14,10 @@ import { count, dateOf, money, nano, period, short } from "../lib/format.js";
 
 export default function Entities({ name, parts, query, who }) {
   const admin = who.role === "admin";
-  if (parts[0] === "new" && parts.length === 1)
-    return admin
-      ? html`<${Make} kind=${name} query=${query} />`
-      : html`<${Page} title="Not yours"><p>Making one needs the role admin.</p></${Page}>`;
+  const making = parts[0] === "new" && parts.length === 1;
+  if (!admin && (making || parts[1] === "edit"))
+    return html`<${Page} title="Not yours"><p>Your role may look, not change.</p></${Page}>`;
+  if (making) return html`<${Make} kind=${name} query=${query} />`;
   if (parts[0] && parts[1] === "edit") return html`<${Edit} kind=${name} id=${parts[0]} />`;
   if (parts[0]) return html`<${One} key=${parts[0]} kind=${name} id=${parts[0]} admin=${admin} />`;
   return html`<${List} kind=${name} query=${query} admin=${admin} />`;
@@ -70,7 +70,7 @@ function Rows({ kind, shown, costs }) {
         e,
       ) => html`<tr key=${e.id}><td>
         <a href=${link([kind, e.id])}>${nameOf(e)}</a>${e.name && e.name !== e.id ? html` <span class="faint id">${e.id}</span>` : ""}</td>
-      ${belongs.map((b) => html`<td>${e[b] ? html`<a href=${link([REFERS[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
+      ${belongs.map((b) => html`<td>${e[b] ? html`<a class="cut" title=${e[b]} href=${link([REFERS[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
       <td class="budget-cell">
         <${Small} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td>
         <td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>`}
@@ -198,7 +198,7 @@ function Spend({ kind, id }) {
   const buckets = useMemo(() => found.data?.buckets.map((b) => b.timestamp), [found.data]);
   if (glob) return null;
   return html`<${Section} title="Spend, last 30 days" actions=${html`<a href=${link(["calls"], { [KINDS[kind].filter]: filter, range: "30d" })}>Its calls</a>`}>
-    <${Fetched} of=${found}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} format=${axisMoney} tick=${moneyTick} height=${140} total=${(s) => money(s.values.reduce((a, v) => a + v, 0))} />`}</${Fetched}></${Section}>`;
+    <${Fetched} of=${found}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} ...${MONEY} height=${140} />`}</${Fetched}></${Section}>`;
 }
 
 function Members({ kind, id, admin }) {

@@ -3,7 +3,7 @@ import { html, useState } from "../lib/ui.js";
 import { api, useDo, useGet } from "../lib/api.js";
 import { go, link } from "../lib/route.js";
 import { Fetched, Field, Page, Problem, Select } from "../lib/parts.js";
-import { KINDS, REFERS, base, fresh, nameOf, one, writtenConfig } from "../lib/entities.js";
+import { KINDS, REFERS, base, change, fresh, nameOf, one, writtenConfig } from "../lib/entities.js";
 import { BudgetFields, RateFields, budgetSent, budgetValues, rateSent, rateValues } from "./limits.js";
 
 function valuesOf(kind, e = {}) {
@@ -82,18 +82,18 @@ export function Make({ kind, query }) {
 
 export function Edit({ kind, id }) {
   const k = KINDS[kind],
-    found = useGet(one(kind, id));
+    found = useGet(one(kind, id), { anew: true });
   return html`<${Page} title=${`Edit ${id}`} back=${{ href: link([kind, id]), text: id }}><${Fetched} of=${found} lines=${8}>${(
     d,
   ) => html`
-    <${Form} kind=${kind} initial=${valuesOf(kind, d[k.one])} button="Save" done=${() => go([kind, id], {}, { replace: true })}
+    <${Form} kind=${kind} initial=${valuesOf(kind, d[k.one])} several=${d[k.one].budgets?.length > 0} button="Save" done=${() => go([kind, id], {}, { replace: true })}
       work=${(v) => {
         const body = sent(kind, v, d[k.one]);
-        return Object.keys(body).length ? api("PUT", one(kind, id), body) : { data: d };
+        return Object.keys(body).length ? change(one(kind, id), d[k.one], body) : { data: d };
       }} />`}</${Fetched}></${Page}>`;
 }
 
-function Form({ kind, initial, button, work, done, isNew }) {
+function Form({ kind, initial, button, work, done, isNew, several }) {
   const [v, setAll] = useState(initial),
     set = (more) => setAll((old) => ({ ...old, ...more }));
   const doing = useDo(work),
@@ -117,9 +117,11 @@ function Form({ kind, initial, button, work, done, isNew }) {
       ${kind === "keys" && html`${text("Ends", "expires_at", { type: "datetime-local", hint: "Empty: never" })}${text("Description", "description")}`}
     </div>
     ${kind === "keys" && html`<${MayUse} ...${{ v, set, error }} />`}
-    <fieldset><legend>Budget</legend>
-      <${BudgetFields} values=${v.budget} set=${(more) => set({ budget: { ...v.budget, ...more } })} error=${error} optional />
-      </fieldset>
+    <fieldset><legend>Budget</legend>${
+      several
+        ? html`<p class="note">It has several: each is changed under <a href=${link(["budgets"])}>Budgets</a>.</p>`
+        : html`<${BudgetFields} values=${v.budget} set=${(more) => set({ budget: { ...v.budget, ...more } })} error=${error} optional />`
+    }</fieldset>
     <fieldset><legend>Rate limits</legend>
       <${RateFields} values=${v.rate} set=${(more) => set({ rate: { ...v.rate, ...more } })} error=${error} /></fieldset>
     ${kind === "keys" && html`<fieldset>

@@ -9,9 +9,10 @@ import { Handout } from "./handout.js";
 export function FirstCall({ reload }) {
   const keys = useGet("/api/governance/virtual-keys?limit=50");
   const live = useLive();
+  // Also when the stream comes back: the first call may have been made while it was away.
   useEffect(() => {
-    if (live.ended.length) reload();
-  }, [live.ended.length]);
+    if (live.ended.length || live.opened) reload();
+  }, [live.ended.length, live.opened]);
   const first = keys.data?.virtual_keys?.find((k) => k.is_active);
   const shown = first?.is_demo ? first.value : null;
   return html`<${Page} title="Overview" lead="No call has come through yet. This page fills as soon as one does.">

@@ -6,7 +6,7 @@ import { useLive, useTick } from "../lib/live.js";
 import { Choice, Fetched, Money, Outcome, Page, Section } from "../lib/parts.js";
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_WORDS, spans, startOf, useEpoch } from "../lib/ranges.js";
-import { axisCount, axisMoney, costSeries, countTick, histogram, moneyTick, tokenSeries } from "../lib/logs.js";
+import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/logs.js";
 import { KIND_WORDS, count, duration, money, percent, short } from "../lib/format.js";
 import { BudgetLine, RateLines } from "./limits.js";
 import { Handout } from "./handout.js";
@@ -91,8 +91,8 @@ function Over({ start, range }) {
         <dd>${s.total_requests ? duration(s.average_latency) : "–"}</dd></div><div class="stat"><dt>Prompt read from cache</dt>
         <dd>${prompt ? percent(read / prompt) : "–"}</dd></div></dl>`}</${Fetched}></${Section}>
     <div class="section charts">
-      <div><${Fetched} of=${cost}>${(d) => html`<${Chart} title="Cost" note="by model" buckets=${times.cost} seconds=${d.bucket_size_seconds} series=${made.cost} format=${axisMoney} tick=${moneyTick} total=${(s) => money(s.values.reduce((a, v) => a + v, 0))} />`}</${Fetched}></div>
-      <div><${Fetched} of=${tokens}>${(d) => html`<${Chart} title="Tokens" buckets=${times.tokens} seconds=${d.bucket_size_seconds} series=${made.tokens} format=${axisCount} tick=${countTick} />`}</${Fetched}></div></div>`;
+      <div><${Fetched} of=${cost}>${(d) => html`<${Chart} title="Cost" note="by model" buckets=${times.cost} seconds=${d.bucket_size_seconds} series=${made.cost} ...${MONEY} />`}</${Fetched}></div>
+      <div><${Fetched} of=${tokens}>${(d) => html`<${Chart} title="Tokens" buckets=${times.tokens} seconds=${d.bucket_size_seconds} series=${made.tokens} ...${COUNT} />`}</${Fetched}></div></div>`;
 }
 
 function Now() {

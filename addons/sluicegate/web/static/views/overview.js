@@ -6,20 +6,7 @@ import { useLive, useTick } from "../lib/live.js";
 import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from "../lib/parts.js";
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_WORDS, spans, startOf, useEpoch } from "../lib/ranges.js";
-import {
-  BY,
-  axisCount,
-  axisDuration,
-  axisMoney,
-  callSeries,
-  costSeries,
-  countTick,
-  durationTick,
-  histogram,
-  latencySeries,
-  moneyTick,
-  tokenSeries,
-} from "../lib/logs.js";
+import { BY, COUNT, DURATION, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/logs.js";
 import { KIND_WORDS, count, duration, money, nano, percent, period, short, shortMoney } from "../lib/format.js";
 import { FirstCall } from "./first.js";
 
@@ -27,7 +14,7 @@ const EVERY = 10_000;
 
 export default function Overview({ query }) {
   const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
-  const by = BY[query.get("by")] ? query.get("by") : "models";
+  const by = Object.hasOwn(BY, query.get("by")) ? query.get("by") : "models";
   const epoch = useEpoch();
   const start = useMemo(() => startOf(range), [range, epoch]);
   const fresh = useGet("/api/logs?limit=1");
@@ -133,10 +120,10 @@ function Charts({ start, by, set }) {
     html`<div key=${name}>
       <${Fetched} of=${of}>${(d) => html`<${Chart} buckets=${timesOf(d)} seconds=${d.bucket_size_seconds} series=${seriesOf[name] || []} ...${more} />`}</${Fetched}></div>`;
   return html`<div class="section charts">
-    ${chart("cost", cost, { title: "Cost", format: axisMoney, tick: moneyTick, total: (s) => money(s.values.reduce((a, v) => a + v, 0)), actions: choice })}
-    ${chart("calls", calls, { title: "Calls", format: axisCount, tick: countTick })}
-    ${chart("tokens", tokens, { title: "Tokens", format: axisCount, tick: countTick })}
-    ${chart("latency", latency, { title: "Latency", note: "completed calls", kind: "lines", format: axisDuration, tick: durationTick, total: newest })}
+    ${chart("cost", cost, { title: "Cost", ...MONEY, actions: choice })}
+    ${chart("calls", calls, { title: "Calls", ...COUNT })}
+    ${chart("tokens", tokens, { title: "Tokens", ...COUNT })}
+    ${chart("latency", latency, { title: "Latency", note: "completed calls", kind: "lines", ...DURATION })}
   </div>`;
 }
 
@@ -149,11 +136,6 @@ function timesOf(answer) {
       answer.buckets.map((b) => b.timestamp),
     );
   return times.get(answer);
-}
-
-function newest(series) {
-  const known = series.values.filter((v) => v !== null);
-  return known.length ? axisDuration(known.at(-1)) : "–";
 }
 
 const EDGES = [

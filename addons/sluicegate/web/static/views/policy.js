@@ -8,6 +8,10 @@ import { count, money, reasonWords } from "../lib/format.js";
 /** Edits not yet saved, kept while other pages are looked at: {revision, etag, files}. */
 let draft = null;
 
+addEventListener("beforeunload", (e) => {
+  if (draft) e.preventDefault();
+});
+
 const TABS = [
   ["", "Edit"],
   ["dry-run", "Dry run"],
@@ -19,7 +23,7 @@ export default function Policy({ parts, query, who }) {
   return html`<${Page} title="Policy" lead="Who may spend what, and which models they may use. Edits here and in the file are the same; both are in force within a second.">
     <nav class="tabs" aria-label="Policy">${TABS.map(([t, word]) => html`<a key=${t} href=${link(["policy", t].filter(Boolean))} aria-current=${t === tab ? "page" : null}>${word}</a>`)}</nav>
     ${tab === "" && html`<${Edit} who=${who} />`}
-    ${tab === "dry-run" && html`<${DryRun} query=${query} />`}
+    ${tab === "dry-run" && html`<${DryRun} query=${query} may=${who.role === "admin"} />`}
     ${tab === "history" && (parts[1] ? html`<${Revision} key=${parts[1]} revision=${parts[1]} query=${query} who=${who} />` : html`<${History} query=${query} />`)}
     ${!TABS.some(([t]) => t === tab) && html`<p>There is no such page.</p>`}
   </${Page}>`;
@@ -216,7 +220,7 @@ const DAYS = [
   [31, "Last month"],
 ];
 
-function DryRun({ query }) {
+function DryRun({ query, may }) {
   const days = Number(query.get("days")) || 7;
   const doing = useDo(async () => (await api("POST", "/api/policy/rehearse", { files: draft ? draft.files : null, days })).data);
   const [found, set] = useState(null);
@@ -228,8 +232,9 @@ function DryRun({ query }) {
   return html`<p class="lead">The calls of the last days are judged again, in their order, ${draft ? "by your edited policy" : "by the policy in force"}: who would have been refused, and what it would have cost. Nothing is written.</p>
     <div class="filters spaced">
       <${Choice} label="Days" options=${DAYS} value=${days} onChange=${(d) => go(["policy", "dry-run"], { days: d === 7 ? null : d }, { replace: true })} />
-      <button class="primary" disabled=${doing.busy} onClick=${run}>${doing.busy ? "Running …" : "Run"}</button>
-      ${!draft && html`<span class="note">
+      <button class="primary" disabled=${doing.busy || !may} onClick=${run}>${doing.busy ? "Running …" : "Run"}</button>
+      ${!may && html`<span class="note">Running one needs the role admin.</span>`}
+      ${may && !draft && html`<span class="note">
         <a href=${link(["policy"])}>Edit the policy</a> first to try something else.</span>`}</div>
     ${doing.busy && html`<progress aria-label="Judging calls" />`}
     <${Problem} error=${doing.error} retry=${run} />
@@ -295,16 +300,17 @@ function Revision({ revision, query, who }) {
   const whole = useGet(path),
     diff = useGet(url(`${path}/diff`, { against }));
   const [view, setView] = useState("diff");
-  const restoring = useDo(async () => {
-    const { etag } = await api("GET", "/api/policy");
-    return api("POST", `${path}/restore`, undefined, { "if-match": etag });
-  });
+  const restoring = useDo(() => api("POST", `${path}/restore`, undefined, { "if-match": `"${now.data.on_disk}"` }));
   const [sure, setSure] = useState(false);
   const inForce = now.data?.revision === revision;
   const restore = async () => {
     if (await restoring.run()) {
       draft = null;
       go(["policy", "history"]);
+    } else {
+      // Perhaps it is another one that is in force by now, which has to be seen before it is replaced.
+      setSure(false);
+      now.reload();
     }
   };
   const others = (list.data?.revisions || []).filter((r) => r.revision !== revision);

@@ -1,6 +1,6 @@
 // Providers: where calls go, and the keys they go out with. A key's value is never shown.
 import { html, useState } from "../lib/ui.js";
-import { api, useDo, useGet } from "../lib/api.js";
+import { api, useGet } from "../lib/api.js";
 import { link } from "../lib/route.js";
 import { Ask, Fetched, Field, Page, Problem, Section, Tag, Time } from "../lib/parts.js";
 import { Limits } from "./limits.js";
@@ -32,7 +32,6 @@ const State = ({ p }) =>
 function One({ name, found, admin }) {
   const [asking, ask] = useState(null);
   const limits = useGet(`/api/governance/providers/${encodeURIComponent(name)}`, { every: 10_000 });
-  const gone = useDo((key) => api("DELETE", `/api/providers/${encodeURIComponent(name)}/keys/${encodeURIComponent(key)}`));
   const done = () => {
     ask(null);
     found.reload();
@@ -45,7 +44,7 @@ function One({ name, found, admin }) {
       return html`<dl class="facts"><dt>State</dt><dd><${State} p=${p} /></dd><dt>Calls go to</dt>
         <dd>${p.simulate ? "a simulated provider on this machine" : p.base_url}</dd>${p.hosts.length > 0 && html`<dt>Also governed</dt>
         <dd>${p.hosts.join(", ")}</dd>`}</dl>
-        <${Section} title="Keys" note="share of calls by weight"><${Problem} error=${gone.error} />
+        <${Section} title="Keys" note="share of calls by weight">
           ${
             p.keys.length === 0
               ? html`<p class="faint">None. ${p.simulate ? "A simulated provider needs none." : "Calls to this provider are refused until it has one."}</p>`
@@ -58,15 +57,14 @@ function One({ name, found, admin }) {
                 <td class="row-actions">${
                   admin &&
                   html`<button class="quiet small" aria-label=${`Change ${k.name}`} onClick=${() => ask({ what: "key", key: k })}>Change</button>
-                    <button class="quiet small" aria-label=${`Remove ${k.name}`} disabled=${gone.busy} onClick=${async () => {
-                    if (await gone.run(k.name)) found.reload();
-                  }}>Remove</button>`
+                    <button class="quiet small" aria-label=${`Remove ${k.name}`} onClick=${() => ask({ what: "remove", key: k })}>Remove</button>`
                 }</td></tr>`,
               )}</tbody></table></div>`
           }</${Section}>
         <${Section} title="Limits" note="whoever calls it">
           <${Fetched} of=${limits} lines=${2}>${(d) => html`<${Limits} of=${d.provider} />`}</${Fetched}></${Section}>
         ${asking?.what === "key" && html`<${Key} provider=${name} of=${asking.key} onClose=${() => ask(null)} onDone=${done} />`}
+        ${asking?.what === "remove" && html`<${Remove} provider=${name} of=${asking.key} onClose=${() => ask(null)} onDone=${done} />`}
         ${asking?.what === "settings" && html`<${Settings} p=${p} onClose=${() => ask(null)} onDone=${done} />`}`;
     }}</${Fetched}></${Page}>`;
 }
@@ -87,6 +85,12 @@ function Key({ provider, of, onClose, onDone }) {
     }) => html`<div class="fields">${!of && html`<${Field} label="Name" name="name" required value=${values.name} error=${error} onInput=${(name) => set({ name })} />`}
       <${Field} label="Weight" name="weight" type="number" min="0" step="any" value=${values.weight} error=${error} onInput=${(weight) => set({ weight })} /></div>
       <p /><${Field} label=${of ? "A new value" : "Value"} name="value" type="password" required=${!of} autocomplete="off" value=${values.value} error=${error} onInput=${(value) => set({ value })} hint=${`${of ? "Empty: it stays. " : ""}env.NAME for a variable of the gateway's; the key itself is kept in a file of its own, readable by the gateway alone.`} />`}</${Ask}>`;
+}
+
+function Remove({ provider, of, onClose, onDone }) {
+  const work = () => api("DELETE", `/api/providers/${encodeURIComponent(provider)}/keys/${encodeURIComponent(of.name)}`);
+  return html`<${Ask} title=${`Remove ${of.name}?`} button="Remove" danger work=${work} onClose=${onClose} onDone=${onDone}>
+    <p>Calls go out with the other keys of ${provider}; where there is none they are refused. A value that was entered here is deleted with it.</p></${Ask}>`;
 }
 
 function Settings({ p, onClose, onDone }) {

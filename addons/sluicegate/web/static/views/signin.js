@@ -1,11 +1,11 @@
 import { html, useState, useEffect, useRef } from "../lib/ui.js";
-import { api, useDo } from "../lib/api.js";
+import { signIn, useDo } from "../lib/api.js";
 import { Problem } from "../lib/parts.js";
 
 export function SignIn({ onSignIn }) {
   const [token, set] = useState("");
   const box = useRef();
-  const doing = useDo(async () => (await api("POST", "/api/session/login", { token: token.trim() })).data);
+  const doing = useDo(() => signIn(token.trim()));
   useEffect(() => {
     document.title = "Sign in · sluicegate";
     box.current?.focus();
