@@ -45,7 +45,7 @@ def housed(scene: Scene, state: Path, *options: str) -> Gateway:
     "machine", "disk full", "calls are refused with 503 and reach no provider; with room again they pass, and no record is missing"
 )
 def full(scene: Scene) -> Told:
-    with disk(scene, "3m") as place:
+    with disk(scene, "16m") as place:
         gateway = housed(scene, place / "state")
         with Traffic(gateway, 3) as traffic:
             time.sleep(0.5)
