@@ -59,6 +59,9 @@ class Link:
 _links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
 _services: Services | None = None
 
+in_flight: dict[str, set[http.HTTPFlow]] = {}
+"""By client connection: the calls that have been let in and have not ended. Here, and so past any reload of the chain."""
+
 
 def declare_options(loader: Loader) -> None:
     """Declare the options every addon of the chain may read; declaring them again changes nothing."""
@@ -225,6 +228,8 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
     call = call_of(flow)
     if call is not None and call.deny is not None:
         return Outcome.DENIED
+    if call is not None and call.outcome is not None:
+        return call.outcome
     if flow.error is not None:
         gone = not flow.client_conn.state & ConnectionState.CAN_READ
         return Outcome.CANCELLED if gone else Outcome.FAILED

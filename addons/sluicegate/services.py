@@ -352,7 +352,7 @@ def _book(ledger: Ledger, record: Record) -> None:
     refused = record.get("outcome") == Outcome.DENIED.value
     took = tokens(record)
     # Nobody answered and nothing was used: no connection was had, and its request was given back.
-    left = bool(took) or record.get("status") is not None or record.get("outcome") == Outcome.INTERRUPTED.value
+    left = bool(took) or record.get("status") is not None
     amounts = {"usd": record.get("cost_nano") or 0, "tokens": took, "requests": int(left), "concurrent": 0}
     ledger.settle(record["id"], {} if refused else amounts)  # type: ignore[arg-type]
     ledger.release(record["id"])

@@ -102,6 +102,7 @@ def test_the_chain_is_in_order():
         "Bounds",
         "Trailers",
         "Drain",
+        "Sweep",
         "Admin",
         "Identity",
         "Egress",
