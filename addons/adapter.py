@@ -250,6 +250,11 @@ def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
     flow.response = http.Response.make(status, body, dict(headers))
 
 
+def bound_body(flow: http.HTTPFlow, most: int, refuse: Callable[[http.HTTPFlow], None]) -> None:
+    """Keep at most ``most`` bytes of the body that is about to come; ``refuse`` answers the flow if there are more."""
+    flow.sluicegate_bound = (most, refuse)  # type: ignore[attr-defined]
+
+
 def decided(flow: http.HTTPFlow) -> bool:
     """Whether somebody has already answered, failed or dropped this flow."""
     return flow.response is not None or flow.error is not None or not flow.live

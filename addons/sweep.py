@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy.layers.http import HttpErrorHook
@@ -26,6 +27,7 @@ class Sweep(Addon):
 
     def client_disconnected(self, client: connection.Client) -> None:
         """mitmproxy: a client has left, and all its calls should have ended."""
+        hang_up(client)
         if client.id in in_flight:
             asyncio.get_running_loop().call_later(GRACE, self.sweep, client.id)
 
@@ -45,6 +47,19 @@ class Sweep(Addon):
             one.live = False
             ctx.master.addons.trigger(HttpErrorHook(one))
         in_flight.pop(client_id, None)
+
+
+def hang_up(client: connection.Client) -> None:
+    """Close the socket of a client that is done with.
+
+    Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
+    forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
+    """
+    proxyserver: Any = ctx.master.addons.get("proxyserver")
+    handler = getattr(proxyserver, "connections", {}).get(client.id)
+    writer = getattr(getattr(handler, "transports", {}).get(client), "writer", None)
+    if writer is not None and not writer.is_closing():
+        writer.close()
 
 
 addons = [Sweep()]
