@@ -13,6 +13,7 @@ from typing import Any
 
 from mitmproxy import flow
 from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import ErrorCode, HttpErrorHook, HttpStream, RequestData, ResponseProtocolError, SendHttp, _http1
 
 from adapter import Addon, call_of
@@ -29,7 +30,10 @@ MOST_AHEAD = 1 << 20
 MOST_PASSED_OVER = 64 << 20
 """Bytes of a body that is not kept which are read before the connection is ended; no body may have more."""
 
-Steps = Generator[commands.Command, Any, None]
+MOST_HELLO = 64 << 10
+"""Bytes of a TLS connection's first message; clients send one or two thousand. mitmproxy reads it anew with each piece."""
+
+Steps = Generator[commands.Command, Any, Any]
 
 
 class Bounds(Addon):
@@ -44,6 +48,11 @@ class Bounds(Addon):
             logger.warning("mitmproxy reads requests elsewhere: their headers are not bounded")
         elif not hasattr(server, "bounded"):
             bound(server, *stock)
+        greet = getattr(tls.ClientTLSLayer, "receive_handshake_data", None)
+        if greet is None:
+            logger.warning("mitmproxy greets TLS clients elsewhere: their first message is not bounded")
+        elif not hasattr(tls.ClientTLSLayer, "bounded"):
+            bound_hello(tls.ClientTLSLayer, greet)
         consume = getattr(HttpStream, "state_consume_request_body", None)
         if consume is None:
             logger.warning("mitmproxy reads bodies elsewhere: those of refused requests take memory")
@@ -70,6 +79,17 @@ def bound(server: Any, read_headers: Any, wait: Any) -> None:
             yield from wait(self, events.ConnectionClosed(self.conn))
 
     server.read_headers, server.wait, server.bounded = bounded_headers, bounded_wait, True
+
+
+def bound_hello(layer: Any, greet: Any) -> None:
+    """Put a bound on the message with which a TLS client begins."""
+
+    def bounded_greet(self: Any, data: bytes) -> Steps:
+        if not self.client_hello_parsed and len(self.recv_buffer) + len(data) > MOST_HELLO:
+            return False, f"a ClientHello may have {MOST_HELLO} bytes"
+        return (yield from greet(self, data))
+
+    layer.receive_handshake_data, layer.bounded = bounded_greet, True
 
 
 def bound_bodies(stream: Any, consume: Any) -> None:

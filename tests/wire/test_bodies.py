@@ -180,3 +180,17 @@ def test_a_strangers_body_over_http2_takes_no_memory(edge):
                             pass
     assert status == "401"
     assert "no known virtual key" in json.loads(answer)["error"]["message"]
+
+
+def test_a_tls_greeting_without_end_is_ended(edge):
+    """It was read anew with each piece: a few connections kept the loop busy for good."""
+    before = resident(edge)
+    first = b"\x01\xff\xff\xff\x03\x03" + b"a" * 16378
+    with edge.raw() as conn:
+        conn.settimeout(5)
+        conn.sendall(f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nHost: {PROVIDER}:443\r\n\r\n".encode())
+        receive(conn, b"\r\n\r\n")
+        conn.sendall(b"\x16\x03\x01\x40\x00" + first)
+        assert pour(conn, b"\x16\x03\x01\x40\x00" + b"a" * 16384, 1000) < 400
+    assert resident(edge) < before + 20
+    assert edge.proxied().status == 200
