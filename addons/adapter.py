@@ -59,6 +59,9 @@ class Link:
 _links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
 _services: Services | None = None
 
+in_flight: dict[str, set[http.HTTPFlow]] = {}
+"""By client connection: the calls that have been let in and have not ended. Here, and so past any reload of the chain."""
+
 
 def declare_options(loader: Loader) -> None:
     """Declare the options every addon of the chain may read; declaring them again changes nothing."""
@@ -225,6 +228,8 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
     call = call_of(flow)
     if call is not None and call.deny is not None:
         return Outcome.DENIED
+    if call is not None and call.outcome is not None:
+        return call.outcome
     if flow.error is not None:
         gone = not flow.client_conn.state & ConnectionState.CAN_READ
         return Outcome.CANCELLED if gone else Outcome.FAILED
@@ -243,6 +248,11 @@ def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
     provider, client = (call.provider, call.client) if call else ("anthropic", "other")
     status, headers, body = render(verdict, provider, client)
     flow.response = http.Response.make(status, body, dict(headers))
+
+
+def bound_body(flow: http.HTTPFlow, most: int, refuse: Callable[[http.HTTPFlow], None]) -> None:
+    """Keep at most ``most`` bytes of the body that is about to come; ``refuse`` answers the flow if there are more."""
+    flow.sluicegate_bound = (most, refuse)  # type: ignore[attr-defined]
 
 
 def decided(flow: http.HTTPFlow) -> bool:

@@ -6,13 +6,15 @@ The agents being governed can reach this port, so nothing here is open but what 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from adapter import CREDENTIALS, Addon, enforcing, link_of, observing, origin_form, services
+from adapter import CREDENTIALS, Addon, bound_body, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
+from sluicegate.web import bodies
 from sluicegate.web.inner import TICKET, Headers, Inner
 
 SECRET = (*CREDENTIALS, "cookie")
@@ -63,6 +65,28 @@ class Admin(Addon):
                 self.refuse(flow, 403, "Writes from another origin are refused")
             elif sends_other_than_json(request):
                 self.refuse(flow, 415, "Writes are application/json")
+        if flow.response is None:
+            self.bound(flow)
+
+    def bound(self, flow: http.HTTPFlow) -> None:
+        """See that no more of a body is kept than whoever sends it may send, also where it does not say how much that is."""
+        request, client = flow.request, flow.client_conn
+        declared = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
+        size = int(declared) if declared.isdecimal() and len(declared) < 20 else None
+        if size is not None and size <= bodies.MOST_OF_A_STRANGER:
+            return
+        fields = [*request.headers.fields, *self.credentials[flow.id]]
+        source = client.peername[0] if client.peername else ""
+        most = bodies.most_bytes(services(), request.method, request.path, fields, source)
+
+        def refuse(flow: http.HTTPFlow) -> None:
+            body = json.dumps(bodies.too_large(most)).encode()
+            flow.response = http.Response.make(413, body, {"content-type": "application/json", **web.SAFE})
+
+        if size is not None and size > most:
+            refuse(flow)
+        else:
+            bound_body(flow, most, refuse)
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:

@@ -42,7 +42,8 @@ class Audit(Addon):
         house = services()
         call.outcome = outcome_of(flow)
         call.status = flow.response.status_code if flow.response else None
-        call.request_bytes = len(flow.request.raw_content or b"")
+        # Besides what has not been kept of it, see bounds.
+        call.request_bytes += len(flow.request.raw_content or b"")
         if call.deny is not None and flow.response is not None:
             call.response_bytes = len(flow.response.raw_content or b"")
         record = record_of(call, house.clock())

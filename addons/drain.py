@@ -15,7 +15,7 @@ from weakref import WeakSet
 from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 
-from adapter import Addon, call_of, deny, enforcing, observing, services
+from adapter import Addon, call_of, deny, enforcing, in_flight, observing, services
 from sluicegate.call import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -27,7 +27,6 @@ GRACE_PERIOD = 30
 class Drain(Addon):
     """Takes the place of mitmproxy's signal handlers."""
 
-    live: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
     administration: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
     task: ClassVar[asyncio.Task[None] | None] = None
     """All the class's own: a reload of the chain makes another of us while calls are out."""
@@ -70,7 +69,7 @@ class Drain(Addon):
 
     def count(self) -> int:
         """Calls that have left for a provider and are not over."""
-        return sum(1 for flow in self.live if flow.live)
+        return sum(1 for flows in in_flight.values() for flow in flows if flow.live)
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
@@ -81,7 +80,7 @@ class Drain(Addon):
             if flow.response is not None and not flow.request.is_http2:
                 flow.response.headers["connection"] = "close"
         elif call_of(flow) is not None:
-            self.live.add(flow)
+            in_flight.setdefault(flow.client_conn.id, set()).add(flow)
         elif flow.metadata.get("sluicegate") == "admin":
             # Nobody waits for these: whoever has an export sent and does not read it would hold up the stop.
             self.administration.add(flow)
@@ -89,12 +88,20 @@ class Drain(Addon):
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a call is over."""
-        self.live.discard(flow)
+        self.ended(flow)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a call broke off."""
-        self.live.discard(flow)
+        self.ended(flow)
+
+    def ended(self, flow: http.HTTPFlow) -> None:
+        """Forget a call that is over, and its connection with the last one."""
+        mine = in_flight.get(flow.client_conn.id)
+        if mine is not None:
+            mine.discard(flow)
+            if not mine:
+                del in_flight[flow.client_conn.id]
 
 
 def unsent(besides: set[connection.Client]) -> bool:

@@ -25,6 +25,7 @@ from prune import Prune
 from ratelimit import RateLimit
 from redact import Redact
 from shortcuts import Shortcuts
+from sweep import Sweep
 from trailers import Trailers
 
 addons = [
@@ -37,6 +38,7 @@ addons = [
     Bounds(),  # no memory for a client that never ends
     Trailers(),  # nothing follows a body that was judged
     Drain(),  # told to stop, finishes what has begun and begins nothing new
+    Sweep(),  # ends what mitmproxy has lost, with everybody else's own hooks
     Admin(),  # first to see a request: one addressed to the gateway itself must never meet identity
     Identity(),  # who is calling; nothing below works without it
     Egress(),  # hosts that are no provider's: tunnelled or refused, knowing who asks

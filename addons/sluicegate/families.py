@@ -94,12 +94,19 @@ def _health(seen: Scrape) -> Iterator[Metric]:
     add(info, Labels({"revision": seen.policy.revision}), 1)
     yield info
     if not seen.public:
-        keys = GaugeMetricFamily("sluicegate_provider_key_ok", "1 while a provider key has a value and is not set aside.")
+        keys = GaugeMetricFamily(
+            "sluicegate_provider_key_ok", "1 while a provider key has a value and is not set aside for everybody."
+        )
+        rejected = GaugeMetricFamily(
+            "sluicegate_provider_key_rejected", "Virtual keys whose calls a provider key is rejected with."
+        )
+        callers = len(seen.policy.virtual_keys)
         for provider in seen.policy.providers.values():
             for key in provider.keys:
-                usable = bool(key.value) and not house.keyring.aside_until(provider, key, seen.now)
-                add(keys, Labels({"key": key.name, "provider": provider.name}), usable)
-        yield keys
+                labels = Labels({"key": key.name, "provider": provider.name})
+                add(keys, labels, bool(key.value) and not house.keyring.aside_until(provider, key, callers, seen.now))
+                add(rejected, labels, house.keyring.rejected(provider, key, seen.now))
+        yield from (keys, rejected)
 
 
 def _hooks(seen: Scrape) -> Iterator[Metric]:

@@ -44,18 +44,25 @@ class Keyring:
         """Take note of what the provider said to a call of virtual key ``who`` that carried this key."""
         place = (provider.name, key)
         if status in REJECTED:
-            if not self.aside_until(provider, key, now):
+            live = self._live(place, now)
+            if who not in live:
                 logger.warning(
-                    "%s answered %d to provider key %s: set aside until %s while there is another",
-                    *(provider.name, status, key.name, iso(now + SET_ASIDE_MS)),
+                    "%s answered %d to provider key %s: set aside until %s for calls of %s while there is another",
+                    *(provider.name, status, key.name, iso(now + SET_ASIDE_MS), who or "nobody known"),
                 )
-            self._aside[place] = self._live(place, now) | {who: now + SET_ASIDE_MS}
+            self._aside[place] = live | {who: now + SET_ASIDE_MS}
         elif status < 400 and self._aside.pop(place, None) is not None:
             logger.warning("%s accepts provider key %s again", provider.name, key.name)
 
-    def aside_until(self, provider: Provider, key: ProviderKey, now: int) -> int | None:
-        """Until when a key rests, for everybody or for some, epoch ms; None if it does not."""
-        return max(self._live((provider.name, key), now).values(), default=None)
+    def aside_until(self, provider: Provider, key: ProviderKey, callers: int, now: int) -> int | None:
+        """Until when a key rests for everybody, epoch ms; None if it does not. Where ``callers`` is one, one is everybody."""
+        enough = min(2, callers)
+        live = sorted(self._live((provider.name, key), now).values(), reverse=True)
+        return live[enough - 1] if 0 < enough <= len(live) else None
+
+    def rejected(self, provider: Provider, key: ProviderKey, now: int) -> int:
+        """How many virtual keys' calls the key has been rejected with, and rests for."""
+        return len(self._live((provider.name, key), now))
 
     def _rests(self, provider: Provider, key: ProviderKey, who: str, now: int) -> bool:
         live = self._live((provider.name, key), now)

@@ -345,7 +345,10 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
 
 def _book(ledger: Ledger, record: Record) -> None:
     refused = record.get("outcome") == Outcome.DENIED.value
-    amounts = {"usd": record.get("cost_nano") or 0, "tokens": tokens(record), "requests": 1, "concurrent": 0}
+    took = tokens(record)
+    # Nobody answered and nothing was used: no connection was had, and its request was given back.
+    left = bool(took) or record.get("status") is not None
+    amounts = {"usd": record.get("cost_nano") or 0, "tokens": took, "requests": int(left), "concurrent": 0}
     ledger.settle(record["id"], {} if refused else amounts)  # type: ignore[arg-type]
     ledger.release(record["id"])
 

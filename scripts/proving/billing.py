@@ -34,6 +34,11 @@ class Entry:
         assert cost is not None
         return cost
 
+    @property
+    def tokens(self) -> int:
+        """What it bills, in tokens."""
+        return read_usage(dict(self.usage), OPUS).total_tokens
+
 
 Answer = Callable[[Peer, Entry], None]
 """How a request is answered: raises ConnectionError where the answer is not sent to its end."""

@@ -6,13 +6,17 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from proving.billing import Entry
+from sluicegate.call import Unit
 from sluicegate.loader import load
-from sluicegate.records import COLUMNS
+from sluicegate.models import matches
+from sluicegate.policy import Limit
+from sluicegate.providers import PROVIDERS
+from sluicegate.records import COLUMNS, tokens
 from sluicegate.verdicts import from_text
 from sluicegate.windows import iso
 
@@ -70,25 +74,58 @@ def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
 
 
 def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file: Path) -> list[str]:
-    """What each budget has used is what its calls cost, to the nano-dollar."""
+    """What each limit has used is what its calls took: nano-dollars, tokens, requests, and nothing of calls in flight."""
     policy = load(policy_file, env={}, now=time.time_ns() // 1_000_000)
     by_name = {c["name"]: c for c in counters}
     found = []
     for limit in policy.all_limits():
         counter = by_name.get(limit.counter)
-        if limit.unit != "usd" or counter is None:
+        if counter is None:
             continue
-        column = "provider" if limit.scope_kind == "provider" else f"{limit.scope_kind}_id"
-        mine = [r for r in rows if r.get(column) == limit.scope_id]
+        mine = [r for r in rows if falls_under(r, limit)]
         if counter["window_start"] != counter["anchor"]:
             # A counter's first window begins when its first call is admitted, a moment after that call has started.
             mine = [r for r in mine if r["started_at"] >= iso(counter["window_start"])]
         if counter["window_end"] is not None:
             mine = [r for r in mine if r["started_at"] < iso(counter["window_end"])]
-        total = sum(r["cost_nano"] for r in mine)
+        total = sum(TAKEN[limit.unit](r) for r in mine)
         if total != counter["used"]:
-            found.append(f"{limit.scope_kind} {limit.scope_id} has used {counter['used']} by its counter, {total} by its calls")
+            scope = f"{limit.scope_kind} {limit.scope_id}"
+            found.append(f"{scope} has used {counter['used']} {limit.unit} by its counter, {total} by its calls")
     return found
+
+
+def falls_under(row: dict[str, Any], limit: Limit) -> bool:
+    """Whether a call on record is one that this limit counts."""
+    if row["model_requested"] is None or PROVIDERS[row["provider"]].kind_of("POST", row["path"]) == "count_tokens":
+        return False
+    match limit.scope_kind:
+        case "provider":
+            return bool(row["provider"] == limit.scope_id)
+        case "provider_config":
+            return f"{row['virtual_key_id']}:{row['provider']}" == limit.scope_id
+        case "model":
+            only, _, pattern = limit.scope_id.rpartition("/")
+            return only in ("", row["provider"]) and matches(pattern, row["model_requested"])
+        case kind:
+            return bool(row[f"{kind}_id"] == limit.scope_id)
+
+
+def left(row: dict[str, Any]) -> bool:
+    """Whether the call left for the provider, which is what takes a request.
+
+    What was refused did not, nor did a call that nobody answered and that was charged nothing: no connection was had.
+    """
+    return row["outcome"] != "denied" and (row["status"] is not None or tokens(row) > 0)
+
+
+TAKEN: dict[Unit, Callable[[dict[str, Any]], int]] = {
+    "usd": lambda row: int(row["cost_nano"]),
+    "requests": left,
+    "tokens": tokens,
+    "concurrent": lambda _: 0,
+}
+"""What a call that is over has taken of a limit, by what the limit counts."""
 
 
 def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) -> list[str]:
@@ -106,6 +143,8 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
         told = f"{row['id']} ({row['outcome']}, {row['status']})"
         if row["outcome"] == "denied":
             found.append(f"{told} was refused and yet reached the provider")
+        elif not left(row):
+            found.append(f"{told} reached the provider, and its records say that it never left")
         elif entry.status >= 400:
             # A crash leaves a call whose answer nobody could read: it is charged its reservation.
             if row["cost_nano"] and row["outcome"] != "interrupted":
@@ -113,6 +152,8 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
         elif row["outcome"] == "completed" and not row["estimated"]:
             if row["cost_nano"] != entry.cost_nano:
                 found.append(f"{told} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
+            elif tokens(row) != entry.tokens:
+                found.append(f"{told} took {tokens(row)} tokens, the provider bills {entry.tokens}")
         elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
             found.append(f"{told} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
     for row in rows:

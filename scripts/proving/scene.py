@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import PROVIDER_KEY, Gateway, policy_text
+from harness import OPUS, PROVIDER_KEY, Gateway, eventually, policy_text
 from proving import books
 from proving.billing import Biller
 from proving.traffic import KEY, KEY_VALUE
@@ -70,14 +70,23 @@ class Scene:
         self.gateways: list[Gateway] = []
 
     def policy(self, **changes: Any) -> str:
-        """Budgets at four levels that nobody reaches, and a virtual key with a secret value."""
-        budget = {"max_limit": 50_000, "reset_duration": "1M"}
-        key = {"id": KEY, "value": KEY_VALUE, "team_id": "team-engineering", "user_id": "alice", "budget": budget}
+        """Budgets and rate limits at five levels that nobody reaches, and a virtual key with a secret value."""
+        limits = {
+            "budget": {"max_limit": 50_000, "reset_duration": "1M"},
+            "rate_limit": {
+                "request_max_limit": 10_000_000,
+                "request_reset_duration": "1M",
+                "token_max_limit": 10_000_000_000,
+                "token_reset_duration": "1M",
+                "max_concurrent": 10_000,
+            },
+        }
         levels: dict[str, Any] = {
-            "customers": [{"id": "customer-acme", "budget": budget}],
-            "teams": [{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget}],
-            "users": [{"id": "alice", "team_id": "team-engineering", "budget": budget}],
-            "virtual_keys": [key],
+            "customers": [{"id": "customer-acme", **limits}],
+            "teams": [{"id": "team-engineering", "customer_id": "customer-acme", **limits}],
+            "users": [{"id": "alice", "team_id": "team-engineering", **limits}],
+            "virtual_keys": [{"id": KEY, "value": KEY_VALUE, "team_id": "team-engineering", "user_id": "alice", **limits}],
+            "model_configs": [{"model_name": OPUS, **limits}],
         }
         return policy_text(self.provider.url, **(levels | changes))
 
@@ -91,7 +100,9 @@ class Scene:
         return made.start() if start else made
 
     def balance(self, gateway: Gateway, *, billed: bool = True, stop: bool = True) -> None:
-        """End the gateway and check its books. Raises Broken."""
+        """See that nothing is in flight any more, end the gateway and check its books. Raises Broken."""
+        if gateway.process.poll() is None:
+            at_rest(gateway)
         if stop:
             gateway.stop()
         bill = self.provider.bill if billed else None
@@ -99,6 +110,20 @@ class Scene:
         wrong = books.check(gateway.state, gateway.policy, bill, secrets, gateway.output)
         if wrong:
             raise Broken("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""))
+
+
+def at_rest(gateway: Gateway, patience: float = 5) -> None:
+    """Wait until nothing is reserved under any limit, at most ``patience`` seconds. Raises Broken if that does not come about."""
+
+    def held() -> list[str]:
+        return [f"{name}: {row['reserved_usd'] or row['reserved']}" for name, row in gateway.usage().items() if in_flight(row)]
+
+    def in_flight(row: dict[str, Any]) -> bool:
+        return bool(float(row["reserved_usd"] or row["reserved"] or 0)) or (row["unit"] == "concurrent" and row["used"] != 0)
+
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not held(), patience)
+    expect(not (still := held()), f"nothing is in flight, but reserved are {', '.join(still[:3])}")
 
 
 def expect(holds: bool, otherwise: str) -> None:

@@ -19,13 +19,19 @@ def session() -> str:
 
 
 def call(
-    gateway: Gateway, stream: bool = False, *, proxied: bool = False, name: str | None = None, body: bytes | None = None
+    gateway: Gateway,
+    stream: bool = False,
+    *,
+    proxied: bool = False,
+    name: str | None = None,
+    body: bytes | None = None,
+    key: str = KEY_VALUE,
 ) -> str:
     """One call; what the client saw of it, in a word or two."""
     content = ask(stream=stream) if body is None else body
     try:
         way = gateway.proxied if proxied else gateway.post
-        reply = way(content, key=KEY_VALUE, x_claude_code_session_id=name or session())
+        reply = way(content, key=key, x_claude_code_session_id=name or session())
     except (ConnectionError, TimeoutError, http.client.HTTPException) as e:
         return type(e).__name__
     except OSError as e:

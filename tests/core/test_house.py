@@ -103,6 +103,7 @@ def test_the_chain_is_in_order():
         "Bounds",
         "Trailers",
         "Drain",
+        "Sweep",
         "Admin",
         "Identity",
         "Egress",

@@ -23,7 +23,7 @@ def test_a_rejected_key_rests_and_is_tried_again():
     assert chosen(ring, both, 0) == {"one", "two"}
     ring.answered(both, ONE, "vk-a", 401, 0)
     assert chosen(ring, both, 1) == {"two"}
-    assert ring.aside_until(both, ONE, 1) == SET_ASIDE_MS
+    assert ring.aside_until(both, ONE, 1, 1) == SET_ASIDE_MS
     assert chosen(ring, both, SET_ASIDE_MS) == {"one", "two"}
 
 
@@ -73,3 +73,18 @@ def test_one_caller_cannot_have_a_key_set_aside_for_the_others():
     assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"two"}
     ring.answered(both, ONE, "vk-c", 200, SET_ASIDE_MS + 19)
     assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"one", "two"}
+
+
+def test_one_caller_of_several_does_not_have_a_key_shown_as_set_aside():
+    ring, both = Keyring(), provider(ONE, TWO)
+    assert (ring.aside_until(both, ONE, 2, 0), ring.aside_until(both, ONE, 0, 0), ring.rejected(both, ONE, 0)) == (None, None, 0)
+    for at in range(20):
+        ring.answered(both, ONE, "vk-a", 403, at)
+    assert (ring.aside_until(both, ONE, 2, 20), ring.rejected(both, ONE, 20)) == (None, 1)
+    assert ring.aside_until(both, ONE, 1, 20) == SET_ASIDE_MS + 19
+    ring.answered(both, ONE, "vk-b", 401, 30)
+    assert ring.aside_until(both, ONE, 2, 31) == ring.aside_until(both, ONE, 500, 31) == SET_ASIDE_MS + 19
+    assert ring.rejected(both, ONE, 31) == 2
+    assert ring.aside_until(both, ONE, 2, SET_ASIDE_MS + 20) is None
+    ring.answered(both, ONE, "vk-c", 200, 40)
+    assert (ring.aside_until(both, ONE, 1, 41), ring.rejected(both, ONE, 41)) == (None, 0)

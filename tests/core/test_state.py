@@ -104,6 +104,27 @@ def test_a_refused_call_replayed_gives_its_slots_back(files):
     assert ledger2.usage(BUDGET, 2000)[:2] == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("ending", "requests"),
+    [
+        ({"outcome": "failed", "status": None, "input_tokens": 0, "output_tokens": 0}, 0),
+        ({"outcome": "cancelled", "status": None, "input_tokens": 0, "output_tokens": 0}, 0),
+        ({"outcome": "cancelled", "status": None}, 1),
+        ({"outcome": "failed", "status": 529, "input_tokens": 0, "output_tokens": 0}, 1),
+        ({"outcome": "completed", "status": 200}, 1),
+    ],
+)
+def test_a_line_the_database_missed_takes_a_request_if_its_call_left_for_the_provider(files, ending, requests):
+    store, journal, ledger = files()
+    limit = Limit("virtual_key", "vk", "VK", "requests", 9, parse_period("1M"), False, "virtual_key/vk/requests/1M")
+    ledger.reserve("a", [(limit, 1)], 1000)
+    store.flush(ledger)
+    journal.append(record("a", 0, **ending))
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert ledger2.usage(limit, 2000)[:2] == (requests, 0)
+
+
 def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
     store, _, ledger = files()
     reserve(store, ledger, "a")

@@ -54,3 +54,32 @@ def test_what_a_key_may_not_do_beside_the_models_says_nothing_of_it(gateway, pro
     assert {gw.request("GET", "/v1/organizations/users", headers=asked).status for _ in range(10)} == {401}
     health = gw.admin("/health").json["providers"]["anthropic"]["keys"]
     assert [k["set_aside_until"] for k in health] == [None, None]
+
+
+def test_one_caller_of_several_cannot_turn_the_gauge_of_a_key(gateway, provider):
+    """A caller can have its own calls rejected on purpose; an operator would be called for it."""
+    bad = b'{"type":"error","error":{"type":"permission_error","message":"not with this header"}}'
+
+    def script(peer, seen):
+        plain(*((bad, 403) if seen.header("anthropic-beta") else (message(),)))(peer, seen)
+
+    provider.script = script
+    gw = gateway(policy_text(provider.url, teams=[], customers=[], users=[], virtual_keys=[{"id": "vk-a"}, {"id": "vk-b"}]))
+
+    def shown() -> tuple[bool, str, str]:
+        (key,) = gw.admin("/health").json["providers"]["anthropic"]["keys"]
+        (listed,) = gw.admin("/api/providers/anthropic").json["keys"]
+        assert listed["set_aside_until"] == key["set_aside_until"]
+        lines = dict(
+            x.rsplit(" ", 1) for x in gw.admin("/metrics").body.decode().splitlines() if "provider_key" in x and x[0] != "#"
+        )
+        labels = '{key="key-1",provider="anthropic"}'
+        gauges = [lines[f"sluicegate_provider_key_{name}{labels}"] for name in ("ok", "rejected")]
+        return key["set_aside_until"] is not None, *gauges
+
+    assert {gw.post(key="vk-a", anthropic_beta="x").status for _ in range(3)} == {403}
+    assert shown() == (False, "1.0", "1.0")
+    assert gw.post(key="vk-b", anthropic_beta="x").status == 403
+    assert shown() == (True, "0.0", "2.0")
+    assert gw.post(key="vk-b").status == 200
+    assert shown() == (False, "1.0", "0.0")

@@ -6,12 +6,14 @@ import json
 import os
 import sqlite3
 import subprocess
+import threading
 
 import pytest
 from typer.testing import CliRunner
 
-from harness import PROVIDER_KEY, ROOT, policy_text
+from harness import PROVIDER_KEY, ROOT, VK, eventually, policy_text
 from proving import bench, books, chaos, scene
+from proving.traffic import call
 
 pytestmark = pytest.mark.wire
 
@@ -42,20 +44,36 @@ def test_a_promise_that_is_not_kept_ends_with_1_and_its_reason(monkeypatch):
     assert CliRunner().invoke(chaos.app, ["--only", "nothing of this name"]).exit_code == 2
 
 
+RATES = {
+    "request_max_limit": 100,
+    "request_reset_duration": "1d",
+    "token_max_limit": 10_000_000,
+    "token_reset_duration": "1d",
+    "max_concurrent": 9,
+}
+
+
 @pytest.mark.parametrize(
     ("tampering", "found"),
     [
-        ("UPDATE counters SET used = used + 1", "by its counter"),
+        ("UPDATE counters SET used = used + 1 WHERE name LIKE 'virtual_key/%/usd/%'", "usd by its counter"),
+        ("UPDATE counters SET used = used + 1 WHERE name LIKE 'virtual_key/%/requests/%'", "4 requests by its counter, 3 by"),
+        ("UPDATE counters SET used = used + 1 WHERE name LIKE 'model/%/tokens/%'", "tokens by its counter"),
+        ("UPDATE counters SET used = used + 1 WHERE name LIKE 'virtual_key/%/concurrent/%'", "1 concurrent by its counter, 0 by"),
         ("UPDATE calls SET cost_nano = cost_nano + 1", "is charged"),
         ("DELETE FROM calls WHERE rowid = 1", "is in audit.jsonl but not in the table"),
         ("INSERT INTO reservations VALUES (9, 'call_x', 0, '[]', '[]')", "1 reservations are left open"),
     ],
 )
 def test_books_that_do_not_balance_are_noticed(gateway, provider, tampering, found):
-    gw = gateway(policy_text(provider.url))
+    key = {"id": VK, "rate_limit": RATES, "budget": {"max_limit": 50, "reset_duration": "1M"}}
+    models = [{"model_name": "claude-opus-*", "rate_limit": RATES}]
+    gw = gateway(policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[key], model_configs=models))
     for _ in range(3):
         gw.post()
-    gw.calls(3)
+    gw.post(b"{}")
+    gw.calls(4)
+    scene.at_rest(gw)
     gw.stop()
     assert books.check(gw.state, gw.policy, None, [PROVIDER_KEY], gw.output) == []
     with sqlite3.connect(gw.state / "sluicegate.db") as conn:
@@ -63,6 +81,36 @@ def test_books_that_do_not_balance_are_noticed(gateway, provider, tampering, fou
     conn.close()
     told = " ".join(books.check(gw.state, gw.policy, None, [PROVIDER_KEY], gw.output))
     assert found in told or "is 1400000 in audit.jsonl" in told
+
+
+def test_what_is_held_at_rest_is_noticed(gateway, provider):
+    over = threading.Event()
+    provider.script = lambda peer, _: over.wait(20)
+    key = {"id": VK, "rate_limit": RATES}
+    gw = gateway(policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[key]))
+    asking = threading.Thread(target=lambda: call(gw, key=VK))
+    asking.start()
+    eventually(lambda: provider.seen)
+    with pytest.raises(scene.Broken, match=f"reserved are virtual_key/{VK}/"):
+        scene.at_rest(gw, 0.2)
+    over.set()
+    asking.join(20)
+    scene.at_rest(gw)
+
+
+@pytest.mark.parametrize(
+    ("row", "counts"),
+    [
+        ({"outcome": "completed", "status": 200, "output_tokens": 1}, True),
+        ({"outcome": "failed", "status": 529}, True),
+        ({"outcome": "failed", "status": None}, False),
+        ({"outcome": "cancelled", "status": None, "input_tokens": 9}, True),
+        ({"outcome": "interrupted", "status": None, "input_tokens": 9}, True),
+        ({"outcome": "denied", "status": 429}, False),
+    ],
+)
+def test_which_records_took_a_request(row, counts):
+    assert books.left(row) is counts
 
 
 def test_a_secret_in_a_file_or_line_is_noticed(tmp_path):

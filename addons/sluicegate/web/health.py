@@ -162,8 +162,8 @@ def status(house: Services) -> str:
 
 def provider_health(house: Services, provider: Provider) -> dict[str, object]:
     """A provider's keys, without their values."""
-    now = house.clock()
-    resting = {k.name: house.keyring.aside_until(provider, k, now) for k in provider.keys}
+    now, callers = house.clock(), len(house.policy.virtual_keys)
+    resting = {k.name: house.keyring.aside_until(provider, k, callers, now) for k in provider.keys}
     return {
         "simulate": provider.simulate,
         "keys": [

@@ -6,14 +6,16 @@ import contextlib
 import os
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import ADDONS, Gateway, eventually
+from proving.billing import normal, paced
 from proving.scene import Scene, Skipped, Told, expect, fault
-from proving.traffic import Traffic, call, told
+from proving.traffic import KEY_VALUE, Traffic, call, told
 
 CLOCK = Path(__file__).parent.parent / "clock.py"
 
@@ -43,7 +45,7 @@ def housed(scene: Scene, state: Path, *options: str) -> Gateway:
     "machine", "disk full", "calls are refused with 503 and reach no provider; with room again they pass, and no record is missing"
 )
 def full(scene: Scene) -> Told:
-    with disk(scene, "3m") as place:
+    with disk(scene, "16m") as place:
         gateway = housed(scene, place / "state")
         with Traffic(gateway, 3) as traffic:
             time.sleep(0.5)
@@ -77,6 +79,68 @@ def started_read_only(scene: Scene) -> Told:
         gateway.start()
         scene.balance(gateway)
         return Told(f"exit 1: {said.replace(str(place), 'DISK')}")
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Nothing in the folder can be written for a while, not even by who has it open. Raises Skipped where that cannot be had.
+
+    Root may write whatever a mode says, and no disk is remounted read-only under files that are open for writing.
+    """
+
+    def immutable(sign: str) -> bool:
+        # SQLite's shared memory is left out: a disk that has turned read-only takes writes to mapped pages that it has
+        # given out before, but an immutable file kills whoever writes to them.
+        files = [folder, *(f for f in folder.rglob("*") if not f.name.endswith("-shm"))]
+        return subprocess.run(["chattr", f"{sign}i", *files], capture_output=True).returncode == 0
+
+    with (folder / "probe").open("wb", buffering=0) as probe:
+        try:
+            held = immutable("+")
+            with contextlib.suppress(OSError):
+                probe.write(b"x")
+                held = False
+            if not held:
+                raise Skipped("needs root and a file system that knows chattr +i, such as ext4")
+            yield
+        finally:
+            immutable("-")
+    (folder / "probe").unlink()
+
+
+@fault(
+    "machine",
+    "state folder unwritable for a while",
+    "calls are refused with 503 and reach no provider, live streams end whole; afterwards all is booked and calls pass",
+)
+def turned_read_only(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    scene.provider.answer = paced(1.5)
+    streams: list[str] = []
+    threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(scene.provider.bill) == 6)
+    scene.provider.answer = normal
+    with Traffic(gateway, 3) as traffic:
+        eventually(lambda: traffic.tally["200"] > 10)
+        with unwritable(gateway.state):
+            eventually(lambda: traffic.tally["503 gateway_error"] > 20)
+            seen = len(scene.provider.bill)
+            # The housekeeping, which runs every two seconds, meets it as well.
+            time.sleep(2.5)
+            for thread in threads:
+                thread.join(20)
+            expect(len(scene.provider.bill) == seen, "calls reached the provider while nothing could be written")
+            expect(gateway.request("GET", "/health").json["status"] == "degraded", "/health calls it well")
+            refused = gateway.post(key=KEY_VALUE)
+            expect("cannot" in refused.message, f"refused with: {refused.message}")
+        good = traffic.tally["200"]
+        eventually(lambda: traffic.tally["200"] > good + 5, 10)
+        expect(gateway.request("GET", "/health").json["status"] == "ok", "/health still calls it degraded")
+    expect(streams == ["200"] * 6, f"live streams ended as {streams}")
+    scene.balance(gateway)
+    return Told(f"6 live streams whole; {told(traffic.tally)}")
 
 
 @fault("machine", "database locked by another process", "calls get 503 within a moment, the loop goes on, afterwards they pass")

@@ -1,0 +1,65 @@
+"""Sweep: a call that mitmproxy has lost is settled and put on record once its client has gone.
+
+Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there, and
+neither ``response`` nor ``error`` tells of its end: its reservation and its slot would be held until a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from mitmproxy import connection, ctx, flow
+from mitmproxy.proxy.layers.http import HttpErrorHook
+
+from adapter import Addon, call_of, in_flight
+from sluicegate.call import Outcome
+
+logger = logging.getLogger("sluicegate")
+
+GRACE = 2.0
+"""Seconds after which a call has not just been slow to hear that its client has left; that takes milliseconds."""
+
+
+class Sweep(Addon):
+    """Tells the end of calls of which nobody else will."""
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """mitmproxy: a client has left, and all its calls should have ended."""
+        hang_up(client)
+        if client.id in in_flight:
+            asyncio.get_running_loop().call_later(GRACE, self.sweep, client.id)
+
+    def sweep(self, client_id: str) -> None:
+        """End what is left of a connection that is over."""
+        lost = list(in_flight.get(client_id, ()))
+        if not lost:
+            return
+        logger.error(
+            "%d call%s lost within mitmproxy and settled for what is known", len(lost), " was" if len(lost) == 1 else "s were"
+        )
+        for one in lost:
+            call = call_of(one)
+            if call is not None:
+                call.outcome = call.outcome or Outcome.INTERRUPTED
+            one.error = one.error or flow.Error("the gateway has lost this call")
+            one.live = False
+            ctx.master.addons.trigger(HttpErrorHook(one))
+        in_flight.pop(client_id, None)
+
+
+def hang_up(client: connection.Client) -> None:
+    """Close the socket of a client that is done with.
+
+    Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
+    forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
+    """
+    proxyserver: Any = ctx.master.addons.get("proxyserver")
+    handler = getattr(proxyserver, "connections", {}).get(client.id)
+    writer = getattr(getattr(handler, "transports", {}).get(client), "writer", None)
+    if writer is not None and not writer.is_closing():
+        writer.close()
+
+
+addons = [Sweep()]
