@@ -53,6 +53,10 @@ class Together:
                 loop.call_later(TRY_AGAIN, self._turn)
         except StoreError as e:
             self._answer(e)
+        except Exception as e:
+            # Nobody is left waiting for what we did not think of, and nobody goes on.
+            self._answer(StoreError(f"{type(e).__name__}: {e}"))
+            raise
         else:
             self._answer(None)
         finally:

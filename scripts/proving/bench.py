@@ -339,7 +339,12 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of a quarter of an hour; noisier.")] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help=f"Only these parts: {', '.join(PARTS)}.")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8).")] = None,
-    peer: Annotated[list[str] | None, typer.Option("--peer", help="Also compare with: litellm, portkey (installed first).")] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer", help="Compare with litellm or portkey (installed first), and measure of the parts only what --only names."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", help="Where the results go as JSON.")] = Path("bench/results.json"),
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     least: Annotated[float | None, typer.Option("--least", help="Exit 1 if a throughput ratio is below this.")] = None,

@@ -18,6 +18,8 @@ from proving.subjects import free_port, listening
 REACH = {"litellm": 10.0, "portkey": 1.2}
 """How many times their throughput ours is to be."""
 
+MASTER_KEY = "sk-of-the-bench-and-nobody-else"
+
 HOME = Path(".cache/peers")
 
 
@@ -44,7 +46,9 @@ def running(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=log)
         try:
-            eventually(lambda: listening(port), 120)
+            eventually(lambda: listening(port) or process.poll() is not None, 120)
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}: {Path(log.name).read_text()[-1000:]}")
             yield peer
         finally:
             process.terminate()
@@ -61,13 +65,12 @@ def litellm(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, di
     version = next(x.split()[1] for x in shown.splitlines() if x.startswith("Version"))
     config = folder / "litellm.yaml"
     model = {"model": "anthropic/claude-opus-5-5", "api_key": "sk-dummy", "api_base": f"http://127.0.0.1:{upstream}"}
-    settings = {"num_workers": 1, "set_verbose": False}
-    config.write_text(
-        json.dumps({"model_list": [{"model_name": "claude-opus-5-5", "litellm_params": model}], "litellm_settings": settings})
-    )
+    models = [{"model_name": "claude-opus-5-5", "litellm_params": model}]
+    # Without a key of its own it does not start; ours knows who calls as well.
+    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": MASTER_KEY}}))
     command = [str(HOME / "litellm/bin/litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
     env = {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
-    return command, Peer(port, version), env
+    return command, Peer(port, version, (f"authorization: Bearer {MASTER_KEY}",)), env
 
 
 def portkey(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, dict[str, str]]:

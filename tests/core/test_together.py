@@ -76,6 +76,20 @@ def test_a_disk_that_refuses_refuses_each_in_his_own_words() -> None:
     run(scene)
 
 
+def test_what_nobody_thought_of_leaves_nobody_waiting_and_is_told() -> None:
+    disk, told = Disk(KeyError("unheard of"), None), []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        group = together.Together(disk.write, [0, 0])
+        with pytest.raises(StoreError, match="KeyError: 'unheard of'"):
+            await group.written()
+        await group.written()
+
+    run(scene)
+    assert [type(e) for e in told] == [KeyError]
+
+
 def test_a_foreign_lock_is_waited_for() -> None:
     disk = Disk(StoreBusy("locked"), StoreBusy("locked"), None)
 
