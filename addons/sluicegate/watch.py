@@ -18,7 +18,7 @@ logger = logging.getLogger("sluicegate.policy")
 
 Signature = tuple[Any, ...]
 
-POLL = 0.3
+POLL = 0.1
 """Seconds between two looks at the files. Looking costs a stat each and misses no symlink swap, rename or network mount."""
 
 
