@@ -282,7 +282,7 @@ def stay(folder: Path, port: int, console: Console) -> None:
             f"""
 [bold]The dashboard[/]   http://127.0.0.1:{gateway.port}/
 [bold]Sign in with[/]    {token}
-[dim]                or as a developer, who sees the own calls alone, with a key such as vk-alice[/]
+[dim]                or as a developer, who sees only their own calls, with a key such as vk-alice[/]
 
 {calls:,} calls of nine keys are on the books, and more are being made right now. Ctrl-C ends it. In another terminal:
 

@@ -20,7 +20,7 @@ FLOORS = [
     {"policy", "pricing", "records", "entities", "tally", "verdicts"},
     {"refusals", "ledger", "loader", "webhooks", "journal", "keyring", "alerts", "edit", "actions", "trail", "differences"},
     {"store", "usage", "metrics", "families", "aliases", "scrape", "outbox", "simulator", "watch", "rehearsal", "live", "logs"}
-    | {"revisions", "recorded", "content", "together"},
+    | {"revisions", "recorded", "content", "together", "recovery"},
     {"statusline", "editor", "views", "notify", "footing", "history"},
     {"services"},
     {"web"},

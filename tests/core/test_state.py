@@ -16,7 +16,8 @@ from sluicegate.journal import Journal
 from sluicegate.ledger import Ledger
 from sluicegate.policy import Limit
 from sluicegate.records import COLUMNS, usd
-from sluicegate.services import AGREE_EVERY, Services, recover
+from sluicegate.recovery import recover
+from sluicegate.services import AGREE_EVERY, Services
 from sluicegate.store import MIGRATIONS, Store, StoreBusy, StoreError
 from sluicegate.windows import parse_period
 
