@@ -15,41 +15,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from proving import history, load, peers
+from proving.figures import Figure, console, middle, percentile, show
 from proving.load import Road, Seen
 from proving.subjects import GOVERNED, STREAMING, Field, seconds_to_start
 
 KB = 1000
-console = Console(width=None if os.isatty(1) else 150)
-
-
-@dataclass
-class Figure:
-    """One line of the result. ``reach`` is the target, ``atleast`` whether more is better."""
-
-    group: str
-    what: str
-    value: float
-    unit: str
-    spread: str = ""
-    reach: float | None = None
-    atleast: bool = False
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        """Whether the target is reached; empty without one."""
-        if self.reach is None:
-            return ""
-        return "reached" if (self.value >= self.reach if self.atleast else self.value <= self.reach) else "NOT reached"
 
 
 @dataclass(frozen=True)
@@ -123,7 +100,7 @@ class Run:
                     **{f"{n} calls/s": round(statistics.median(r for r, _ in v)) for n, v in found.items()},
                     **{f"{n} cpu us": round(statistics.median(c for _, c in v) * 1e6) for n, v in found.items()},
                 }
-                median, spread = ratio(rates)
+                median, spread = middle(rates)
                 self.add(Figure("throughput", f"{name} / {stock}: {what}", median, "x", spread, reach, True, detail))
         sent = load.request(load.body(20 * KB))
         own = checked(asyncio.run(load.drive(Road(self.field.plain_port), sent, 16, 1.0)), "upstream")
@@ -144,7 +121,7 @@ class Run:
                 seen = checked(asyncio.run(load.drive(subject.roads["base"], sent, 16, 60, most=calls)), subject.name)
                 for addon, (s, _) in subject.hooks().items() if number else ():
                     per.setdefault(addon, []).append((s - before.get(addon, (0.0, 0.0))[0]) / seen.calls * 1e6)
-            median, spread = ratio([sum(one) for one in zip(*per.values(), strict=True)], digits=0)
+            median, spread = middle([sum(one) for one in zip(*per.values(), strict=True)], digits=0)
             addons = {a: round(statistics.median(us), 1) for a, us in per.items()}
             shown = dict(sorted(((a, us) for a, us in addons.items() if us >= 0.5), key=lambda kv: -kv[1]))
             figure = Figure("hooks", f"CPU in all our hooks, {size // KB} KB", median, "us", spread, detail=shown)
@@ -184,7 +161,7 @@ class Run:
                 for what, values in ratios.items():
                     values.append(last["mitmdump -s"][what] / last[STREAMING][what])
         for what, values in ratios.items():
-            median, spread = ratio(values)
+            median, spread = middle(values)
             detail = {f"{n} ms, last round": round(v[what] * 1000, 1) for n, v in last.items()}
             self.add(
                 Figure("streams", f"{what} p99 with {count} live streams / {STREAMING}", median, "x", spread, 1.0, detail=detail)
@@ -280,7 +257,7 @@ class Run:
                     theirs = checked(asyncio.run(load.drive(Road(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name)
                     if number:
                         rates.append(mine.rate / theirs.rate)
-                median, spread = ratio(rates)
+                median, spread = middle(rates)
                 detail = {"theirs calls/s": round(theirs.rate), "ours calls/s": round(mine.rate), "their version": peer.version}
                 what = f"mitmdump -s / {name}: 20 KB, plain, 16 connections"
                 self.add(Figure("peers", what, median, "x", spread, peers.REACH[name], True, detail))
@@ -293,44 +270,7 @@ def checked(seen: Seen, who: str) -> Seen:
     return seen
 
 
-def percentile(values: list[float], q: int) -> float:
-    """The q-th percentile."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * q // 100)]
-
-
-def ratio(values: list[float], digits: int = 2) -> tuple[float, str]:
-    """Median and quartiles of what the rounds gave."""
-    if len(values) < 3:
-        low, middle, high = min(values), statistics.median(values), max(values)
-    else:
-        low, middle, high = statistics.quantiles(values, n=4)
-    return round(middle, digits), f"{low:.{digits}f}-{high:.{digits}f}"
-
-
 PARTS = ("throughput", "hooks", "first_byte", "many_streams", "capacity", "memory", "start", "queries")
-
-
-def show(figures: list[Figure], markdown: bool) -> None:
-    """The table, for people or for a document."""
-    if markdown:
-        print("| figure | value | quartiles | reach | |\n|---|---|---|---|---|")
-        for f in figures:
-            print(f"| {f.what} | {f.value:g} {f.unit} | {f.spread} | {'' if f.reach is None else f'{f.reach:g}'} | {f.verdict} |")
-        return
-    table = Table(title="sluicegate bench", title_justify="left")
-    for name in ("", "figure", "value", "quartiles", "reach", "", "detail"):
-        table.add_column(name, justify="right" if name in ("value", "reach") else "left", overflow="fold")
-    group = ""
-    for f in figures:
-        colour = {"reached": "green", "NOT reached": "red"}.get(f.verdict, "")
-        told = ", ".join(f"{k} {v}" for k, v in f.detail.items())
-        head, group = (f.group if f.group != group else ""), f.group
-        if head:
-            table.add_section()
-        reach = "" if f.reach is None else f"{f.reach:g}"
-        table.add_row(head, f.what, f"{f.value:g} {f.unit}", f.spread, reach, f"[{colour}]{f.verdict}" if colour else "", told)
-    console.print(table)
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
