@@ -16,6 +16,7 @@ from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
 from sluicegate.web import bodies
 from sluicegate.web.inner import TICKET, Headers, Inner
+from sluicegate.web.place import split
 
 SECRET = (*CREDENTIALS, "cookie")
 """Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""
@@ -30,6 +31,7 @@ class Admin(Addon):
         self.inner: Inner | None = None
         self.starting: asyncio.Task[Inner] | None = None
         self.credentials: dict[str, Headers] = {}
+        self.places: dict[str, str] = {}
         self.tickets: dict[str, str] = {}
 
     def running(self) -> None:
@@ -49,9 +51,13 @@ class Admin(Addon):
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a request begins; claim it if it is ours, and take its credentials off the flow."""
         request = flow.request
-        if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(request.path):
+        place, path = split(request.path)
+        if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(path):
             return
         flow.metadata["sluicegate"] = "admin"
+        if place:
+            # Nobody's to print or save, like the credentials.
+            self.places[flow.id], request.path = place, path
         fields = request.headers.fields
         self.credentials[flow.id] = [(n, v) for n, v in fields if n.lower().decode("latin-1") in SECRET]
         for name in SECRET:
@@ -77,7 +83,7 @@ class Admin(Addon):
             return
         fields = [*request.headers.fields, *self.credentials[flow.id]]
         source = client.peername[0] if client.peername else ""
-        most = bodies.most_bytes(services(), request.method, request.path, fields, source)
+        most = bodies.most_bytes(services(), request.method, request.path, self.places.get(flow.id, ""), fields, source)
 
         def refuse(flow: http.HTTPFlow) -> None:
             body = json.dumps(bodies.too_large(most)).encode()
@@ -98,7 +104,7 @@ class Admin(Addon):
         # A body may hold a token or a provider's key; like the credentials it is nobody's to print or save.
         body, request.raw_content = request.raw_content or b"", b""
         source = client.peername[0] if client.peername else ""
-        ticket = self.tickets[flow.id] = inner.admit(self.credentials.pop(flow.id, []), body, source)
+        ticket = self.tickets[flow.id] = inner.admit(self.credentials.pop(flow.id, []), body, source, self.places.pop(flow.id, ""))
         request.headers[TICKET] = ticket
         request.headers["content-length"] = "0"
         for name in ("upgrade", "transfer-encoding"):
@@ -128,6 +134,7 @@ class Admin(Addon):
     def forget(self, flow: http.HTTPFlow) -> None:
         """Let go of what was kept for a request."""
         self.credentials.pop(flow.id, None)
+        self.places.pop(flow.id, None)
         ticket = self.tickets.pop(flow.id, None)
         if ticket is not None and self.inner is not None:
             self.inner.withdraw(ticket)

@@ -42,8 +42,10 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, holder: bytes, now: int) -> str:
+    def open(self, holder: bytes, now: int, place: str = "") -> str:
         """Begin a session for whoever has the credential with this hash; its id, known to nobody else.
+
+        From elsewhere than ``place`` it is no session.
 
         Where a holder has its share, its oldest ends; where all is full, the one not used for longest.
         """
@@ -54,17 +56,17 @@ class Sessions:
         elif len(self._open) >= MOST:
             self._forget(next(iter(self._open)))
         session_id = secrets.token_urlsafe(32)
-        key = _digest(session_id)
+        key = _digest(session_id, place)
         self._open[key] = _Session(holder, now, now)
         self._held.setdefault(holder, []).append(key)
         return session_id
 
-    def find(self, session_id: str, now: int, *, use: bool = True) -> bytes | None:
+    def find(self, session_id: str, now: int, place: str = "", *, use: bool = True) -> bytes | None:
         """Whose session this is, None where it is over or never was. With ``use``, note that somebody used it.
 
         Looked up by hash, so the time taken tells nothing about ids.
         """
-        key = _digest(session_id)
+        key = _digest(session_id, place)
         found = self._open.get(key)
         if found is None:
             return None
@@ -76,9 +78,9 @@ class Sessions:
             self._open[key] = self._open.pop(key)
         return found.holder
 
-    def close(self, session_id: str) -> None:
+    def close(self, session_id: str, place: str = "") -> None:
         """End a session."""
-        self._forget(_digest(session_id))
+        self._forget(_digest(session_id, place))
 
     def _forget(self, key: bytes) -> None:
         gone = self._open.pop(key, None)
@@ -89,8 +91,8 @@ class Sessions:
                 del self._held[gone.holder]
 
 
-def _digest(session_id: str) -> bytes:
-    return hashlib.sha256(session_id.encode("utf-8", "surrogateescape")).digest()
+def _digest(session_id: str, place: str) -> bytes:
+    return hashlib.sha256(f"{place} {session_id}".encode("utf-8", "surrogateescape")).digest()
 
 
 FREE = 5

@@ -124,6 +124,11 @@ def test_who_is_known_may_send_what_they_need(edge, chunked):
     assert answer(policy, 2 << 20, VERA) == (413, "A body may have 1048576 bytes")
     assert answer(policy, 33 << 20, DANA) == (413, "A body may have 33554432 bytes")
     assert answer(team, 60_000, "wrong")[0] == 401
+    login = edge.request("POST", "/api/session/login", json.dumps({"token": DANA}).encode(), {"content-type": "application/json"})
+    page = {"cookie": login.headers["set-cookie"].partition(";")[0], "sec-fetch-site": "same-origin"}
+    large = json.dumps({"name": "x" * (2 << 20)}).encode()
+    assert sent(edge, login.json["place"] + policy, large, chunked, **page).status == 400
+    assert sent(edge, policy, large, chunked, **page).status == 413
     assert Api(edge).ok("GET", "/api/usage")
 
 

@@ -187,6 +187,14 @@ def test_a_cookie_that_another_server_has_set_does_not_take_the_place_of_ours(sh
     assert dana("GET", "/api/session", cookie=f"{dana.cookie}; {vera.cookie}").json["name"] == "dana"
 
 
+def test_a_session_is_one_at_its_own_place_alone_so_that_nobody_can_plant_his(shared):
+    dana, vera = Page(shared, DANA), Page(shared, VERA)
+    for place in ("", vera.place):
+        assert shared.request("GET", f"{place}/api/session", headers={"cookie": dana.cookie}).status == 401
+        assert shared.request("POST", f"{place}/api/session/logout", b"", JSON | {"cookie": dana.cookie}).status == 200
+    assert dana("GET", "/api/session").json["name"] == "dana"
+
+
 def test_a_session_ends_with_what_it_stands_for(gateway):
     gw = gateway(POLICY)
     api = Api(gw)
@@ -243,7 +251,7 @@ def test_no_cookie_and_no_token_is_written_down(gateway, verbosity):
     written = "\n".join(gw.output) + "".join(f.read_bytes().decode("latin-1") for f in gw.folder.rglob("*") if f.is_file())
     session_id = page.cookie.partition("=")[2]
     assert "/api/session/login" in written
-    for secret in (session_id, DANA, "another-secret"):
+    for secret in (session_id, DANA, "another-secret", page.place):
         assert secret not in written
 
 
@@ -305,9 +313,12 @@ def test_an_option_that_somebody_tried_to_set_is_told(gateway, tmp_path):
 class Looking:
     """An open stream of events."""
 
-    def __init__(self, gw, **headers):
+    def __init__(self, gw, page=None, **headers):
         self.connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=10)
-        self.connection.request("GET", "/api/events", headers={k.replace("_", "-"): v for k, v in headers.items()})
+        path = "/api/events"
+        if page is not None:
+            path, headers = page.place + path, headers | {"cookie": page.cookie}
+        self.connection.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
         self.reply = self.connection.getresponse()
         self.status, self.kind = self.reply.status, self.reply.headers["content-type"]
         if self.status == 200:
@@ -373,7 +384,7 @@ def test_who_looks_hears_of_calls_as_they_happen_and_a_developer_of_their_own(ga
 
 def test_a_page_that_closes_is_let_go(gateway):
     gw = gateway(POLICY)
-    pages = [Looking(gw, cookie=Page(gw, DANA).cookie) for _ in range(3)]
+    pages = [Looking(gw, Page(gw, DANA)) for _ in range(3)]
     eventually(lambda: lookers(gw) == 3)
     for page in pages:
         page.close()
@@ -382,7 +393,7 @@ def test_a_page_that_closes_is_let_go(gateway):
 
 def test_a_stream_ends_with_the_right_to_it(gateway):
     gw = gateway(policy_text(**TWO_KEYS))
-    looking, other = Looking(gw, cookie=Page(gw, VK).cookie), Looking(gw, authorization=f"Bearer {gw.token}")
+    looking, other = Looking(gw, Page(gw, VK)), Looking(gw, authorization=f"Bearer {gw.token}")
     Api(gw).ok("PUT", f"virtual-keys/{VK}", {"is_active": False})
     assert looking.event() is None
     gw.post(key="vk-bob")

@@ -10,7 +10,6 @@ import anyio.to_thread
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -35,7 +34,6 @@ from sluicegate.web import (
 )
 from sluicegate.web.api import mount
 from sluicegate.web.openapi import document
-from sluicegate.web.place import Placed, split
 from sluicegate.web.who import error, needs
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
@@ -70,7 +68,7 @@ SAFE = {
 
 def is_ours(path: str) -> bool:
     """Whether a path of our own port is administration."""
-    bare = split(path.partition("?")[0])[1]
+    bare = path.partition("?")[0]
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
@@ -124,7 +122,6 @@ def build(house: Services, ca: Path) -> Starlette:
     )
     app = Starlette(
         exception_handlers={HTTPException: unheard_of},
-        middleware=[Middleware(Placed)],
         routes=[
             *health.routes(house),
             Route("/ca.pem", ca_pem),

@@ -13,10 +13,11 @@ MOST_OF_A_STRANGER = 64 << 10
 """Bytes of somebody nobody knows: what signs in is far smaller."""
 
 
-def most_bytes(house: Services, method: str, path: str, headers: Headers, source: str) -> int:
-    """Bytes that may follow these headers, credentials included, sent from the address ``source``."""
+def most_bytes(house: Services, method: str, path: str, place: str, headers: Headers, source: str) -> int:
+    """Bytes that may follow these headers, credentials included, from the address ``source`` and the page at ``place``, if any."""
     lower = [(name.lower(), value) for name, value in headers]
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": lower, "client": (source, 0)}
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": lower}
+    scope |= {"client": (source, 0), "place": place}
     # The same request is asked about again when it is complete, and is a session's use then.
     caller = caller_of(Request(scope), house, again=True)
     if caller is None:

@@ -31,11 +31,12 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a request is given back when it arrives: the headers and body that did not travel with it, and whose it is."""
+    """What a request is given back when it arrives: the headers, body and place that did not travel with it, and whose it is."""
 
     headers: Headers
     body: bytes
     source: str
+    place: str
 
 
 class _Server(uvicorn.Server):
@@ -99,13 +100,13 @@ class Inner:
             # Not the socket itself: the loop would go on watching its number, which the next connection gets.
             listener.close()
 
-    def admit(self, headers: Headers, body: bytes, source: str) -> str:
-        """A ticket for one request from ``source``, to be sent as the header TICKET, without a body.
+    def admit(self, headers: Headers, body: bytes, source: str, place: str) -> str:
+        """A ticket for one request from ``source`` and the page at ``place``, to be sent as the header TICKET, without a body.
 
         It gets ``headers`` and ``body`` when it arrives.
         """
         ticket = secrets.token_urlsafe(32)
-        self._held[_digest(ticket.encode())] = Held(headers, body, source)
+        self._held[_digest(ticket.encode())] = Held(headers, body, source, place)
         return ticket
 
     def withdraw(self, ticket: str) -> None:
@@ -126,7 +127,8 @@ class Inner:
         if held.body:
             headers.append((b"content-length", str(len(held.body)).encode()))
         try:
-            await self.app({**scope, "headers": headers, "client": (held.source, 0)}, _with(held.body, receive), send)
+            known = {"headers": headers, "client": (held.source, 0), "place": held.place}
+            await self.app({**scope, **known}, _with(held.body, receive), send)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
 

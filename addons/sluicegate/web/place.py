@@ -3,15 +3,13 @@
 Cookies know no ports. A browser sends ours along to every server under the same host name, such as one that an agent
 has started on this machine and somebody looks at. But cookies know paths: whoever signs in is given one of their own,
 kept where only pages of this origin, port included, can read it. No other server is ever asked for it, so none is sent
-the cookie.
+the cookie; and at no other place is the session one, so that nobody can plant his own.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 _PLACED = re.compile(r"(/at/[A-Za-z0-9_-]{22})(/api/.*)", re.DOTALL)
 
@@ -25,17 +23,3 @@ def split(path: str) -> tuple[str, str]:
     """A request's place, empty where it has none, and what is asked for."""
     found = _PLACED.fullmatch(path)
     return (found[1], found[2]) if found else ("", path)
-
-
-class Placed:
-    """The application, asked for the same from any place; ``scope["place"]`` says from which."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on without its place."""
-        place, path = split(scope["path"])
-        if place:
-            scope = {**scope, "path": path, "raw_path": scope["raw_path"].removeprefix(place.encode()), "place": place}
-        await self.app(scope, receive, send)

@@ -10,7 +10,7 @@ from sluicegate.web.api import ANYBODY, EVERYONE, Ask, Endpoint, Refusal, Reply,
 from sluicegate.web.models import Model
 from sluicegate.web.place import new_place
 from sluicegate.web.states import State
-from sluicegate.web.who import COOKIE, Caller, Role, digest_of, holder_of, is_here, session_of
+from sluicegate.web.who import COOKIE, Caller, Role, digest_of, holder_of, is_here, place_of, session_of
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate.api")
@@ -74,15 +74,14 @@ async def _login(ask: Ask) -> Reply:
     _end(ask)
     # Only where the page itself came over TLS, which somebody before us speaks: over plain HTTP it would be thrown away.
     secure = "; Secure" if ask.request.headers.get("origin", "").startswith("https://") else ""
-    session_id, place = house.sessions.open(digest, now), new_place()
-    cookie = f"{COOKIE}={session_id}{COOKIE_FOR}{place}/{secure}"
+    place = new_place()
+    cookie = f"{COOKIE}={house.sessions.open(digest, now, place)}{COOKIE_FOR}{place}/{secure}"
     return Reply(_identity(caller) | {"place": place}, headers={"set-cookie": cookie})
 
 
 async def _logout(ask: Ask) -> Reply:
     _end(ask)
-    place = ask.request.scope.get("place", "")
-    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}{place}/; Max-Age=0"})
+    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}{place_of(ask.request)}/; Max-Age=0"})
 
 
 async def _who(ask: Ask) -> Reply:
@@ -91,7 +90,7 @@ async def _who(ask: Ask) -> Reply:
 
 def _end(ask: Ask) -> None:
     if session_id := session_of(ask.request):
-        ask.house.sessions.close(session_id)
+        ask.house.sessions.close(session_id, place_of(ask.request))
 
 
 def _identity(caller: Caller) -> dict[str, str | None]:

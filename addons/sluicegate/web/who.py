@@ -76,7 +76,7 @@ def caller_of(request: Request, house: Services, *, again: bool = False) -> Call
     session_id = session_of(request)
     if not session_id or not from_own_page(request):
         return None
-    holder = house.sessions.find(session_id, house.clock(), use=not again)
+    holder = house.sessions.find(session_id, house.clock(), place_of(request), use=not again)
     return holder_of(house, holder, here) if holder is not None else None
 
 
@@ -91,6 +91,11 @@ def session_of(request: Request) -> str | None:
         if name == COOKIE:
             return value
     return None
+
+
+def place_of(request: Request) -> str:
+    """Where a page asks from: the only place at which its cookie is believed, whoever set it there."""
+    return str(request.scope.get("place", ""))
 
 
 def holder_of(house: Services, digest: bytes, here: bool) -> Caller | None:
