@@ -2,7 +2,7 @@
 
 mitmproxy reads headers until they end, and what a client sends ahead while its answer is on the way, into memory
 without a limit: one connection could take all there is. And it keeps a body to its end also where the headers have said
-enough: a few dozen connections of strangers could.
+enough: a few dozen connections of strangers could, and of people with a key who open many at once.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from mitmproxy import flow
+from mitmproxy import flow, http
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import ErrorCode, HttpErrorHook, HttpStream, RequestData, ResponseProtocolError, SendHttp, _http1
 
-from adapter import Addon, call_of
+from adapter import Addon, call_of, deny
+from sluicegate.call import Deny, Reason
 from sluicegate.content import MOST_OF_A_REFUSED
 
 logger = logging.getLogger("sluicegate")
@@ -32,6 +34,15 @@ MOST_PASSED_OVER = 64 << 20
 
 MOST_HELLO = 64 << 10
 """Bytes of a TLS connection's first message; clients send one or two thousand. mitmproxy reads it anew with each piece."""
+
+LARGE = 1 << 20
+"""Bytes from which a body counts among the large ones; an agent's turn has a tenth of that."""
+
+MOST_HELD = 512 << 20
+"""Bytes of large bodies that are held at one moment, all callers' together."""
+
+held: WeakKeyDictionary[flow.Flow, int] = WeakKeyDictionary()
+"""Bytes of each large body, for as long as its flow is there: until it has been answered."""
 
 Steps = Generator[commands.Command, Any, Any]
 
@@ -104,15 +115,34 @@ def bound_bodies(stream: Any, consume: Any) -> None:
             yield from consume(self, event)
             return
         if self.flow.response is None:
-            bound = getattr(self.flow, "sluicegate_bound", None)
-            if bound is None or len(self.request_body_buf) + len(event.data) <= bound[0]:
+            most, refuse = getattr(self.flow, "sluicegate_bound", NO_BOUND)
+            size = len(self.request_body_buf) + len(event.data)
+            if size > LARGE and size <= most:
+                held[self.flow] = size
+                if sum(held.values()) > MOST_HELD:
+                    del held[self.flow]
+                    most, refuse = 0, have_no_room
+            if size <= most:
                 yield from consume(self, event)
                 return
             self.request_body_buf.clear()
-            bound[1](self.flow)
+            refuse(self.flow)
         yield from pass_over(self, event.data)
 
     stream.state_consume_request_body, stream.bounded = bounded_consume, True
+
+
+def have_no_room(flow: http.HTTPFlow) -> None:
+    """Refuse a body, for now, for which there is no room beside all the others."""
+    words = f"The gateway holds {MOST_HELD >> 20} MB of large requests and takes no more at this moment; try again"
+    if call_of(flow) is not None:
+        deny(flow, Deny(Reason.GATEWAY_ERROR, words, retry_after=2, final=False))
+    else:
+        flow.response = http.Response.make(503, words, {"retry-after": "2"})
+
+
+NO_BOUND = float("inf"), have_no_room
+"""Of a body of which nobody has said how large it may be: mitmproxy's own bound holds."""
 
 
 def pass_over(stream: Any, data: bytes) -> Steps:

@@ -1,7 +1,8 @@
 """Sweep: a call that mitmproxy has lost is settled and put on record once its client has gone.
 
-Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there, and
-neither ``response`` nor ``error`` tells of its end: its reservation and its slot would be held until a restart.
+Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there. And where
+a client leaves while its calls wait to be connected, five of one connection at a time, mitmproxy forgets those. Neither
+``response`` nor ``error`` tells of their end: their reservations and slots would be held until a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy.layers.http import HttpErrorHook
 
-from adapter import Addon, call_of, in_flight
+from adapter import Addon, call_of, in_flight, left_for_upstream
 from sluicegate.call import Outcome
 
 logger = logging.getLogger("sluicegate")
@@ -36,13 +37,12 @@ class Sweep(Addon):
         lost = list(in_flight.get(client_id, ()))
         if not lost:
             return
-        logger.error(
-            "%d call%s lost within mitmproxy and settled for what is known", len(lost), " was" if len(lost) == 1 else "s were"
-        )
+        if out := sum(map(left_for_upstream, lost)):
+            logger.error("%d call%s lost within mitmproxy and settled for what is known", out, " was" if out == 1 else "s were")
         for one in lost:
             call = call_of(one)
             if call is not None:
-                call.outcome = call.outcome or Outcome.INTERRUPTED
+                call.outcome = call.outcome or (Outcome.INTERRUPTED if left_for_upstream(one) else Outcome.CANCELLED)
             one.error = one.error or flow.Error("the gateway has lost this call")
             one.live = False
             ctx.master.addons.trigger(HttpErrorHook(one))

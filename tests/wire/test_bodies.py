@@ -14,7 +14,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, WindowUpdated
 
 from api import DANA, POLICY, VERA, Api
-from harness import PROVIDER, VK, Gateway, Reply, ask, policy_text, receive
+from harness import ADDONS, PROVIDER, VK, Gateway, Reply, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -199,3 +199,30 @@ def test_a_tls_greeting_without_end_is_ended(edge):
         assert pour(conn, b"\x16\x03\x01\x40\x00" + b"a" * 16384, 1000) < 400
     assert resident(edge) < before + 20
     assert edge.proxied().status == 200
+
+
+ROOM_FOR_LITTLE = "import bounds\nbounds.MOST_HELD = 8 << 20\n"
+
+
+def test_large_bodies_of_all_callers_together_take_so_much_memory_and_no_more(gateway, provider, tmp_path):
+    script = tmp_path / "room.py"
+    script.write_text(ROOM_FOR_LITTLE)
+    gw = gateway(policy_text(provider.url), scripts=[ADDONS / "gateway.py", script])
+    known = {"x-api-key": VK}
+    large = ask("z" * (3 << 20))
+    before = resident(gw)
+    waiting = [opened(gw, "/v1/messages", known, len(large)) for _ in range(2)]
+    for conn in waiting:
+        conn.sendall(large[:-1])
+    eventually(lambda: resident(gw) >= before + 5)
+    refused = sent(gw, "/v1/messages", large, False, x_api_key=VK)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+    assert refused.message == "The gateway holds 8 MB of large requests and takes no more at this moment; try again"
+    assert sent(gw, "http://upload.invalid/", large, True).status == 503
+    assert sent(gw, "/v1/messages", ask(), False, x_api_key=VK).status == 200
+    for conn in waiting:
+        conn.sendall(large[-1:])
+        assert receive(conn).startswith(b"HTTP/1.1 200")
+        conn.close()
+    assert sent(gw, "/v1/messages", large, True, x_api_key=VK).status == 200
+    assert sorted(c["outcome"] for c in gw.calls(5)) == ["completed"] * 4 + ["denied"]
