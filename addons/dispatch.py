@@ -12,7 +12,7 @@ import functools
 import inspect
 import logging
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from time import perf_counter_ns as clock_ns
 from typing import Any, NoReturn
 
@@ -192,7 +192,7 @@ class Remembering:
                 for hook, spent in steps:
                     result = hook(*args)
                     if result is not None and inspect.isawaitable(result):
-                        await (result if spent is None else OwnTime(result, spent))
+                        await (OwnTime(result, spent) if spent is not None and inspect.iscoroutine(result) else result)
                         began = clock_ns()
                     elif spent is not None:
                         # Where one ends the next begins: asking for the time is a fair part of a small hook.
@@ -225,7 +225,7 @@ class Remembering:
 class OwnTime:
     """Waits for a hook that waits, and counts what it does itself, not what others did meanwhile."""
 
-    def __init__(self, hook: Awaitable[Any], spent: list[int]) -> None:
+    def __init__(self, hook: Coroutine[Any, Any, Any], spent: list[int]) -> None:
         self.hook, self.spent = hook, spent
 
     def __await__(self) -> Generator[Any, Any, None]:
