@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sluicegate.beside import connected
 from sluicegate.store import StoreError
 from sluicegate.windows import iso, parse_iso
 
@@ -48,14 +48,8 @@ def calls(path: Path, columns: Sequence[str], since: int, until: int) -> Iterato
 
 
 def _rows(path: Path, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
-            cursor = conn.execute(sql, values)
-            names = [c[0] for c in cursor.description]
-            for row in cursor:
-                yield dict(zip(names, row, strict=True))
-        finally:
-            conn.close()
-    except sqlite3.Error as e:
-        raise StoreError(f"{path}: {e}") from e
+    with connected(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
+        cursor = conn.execute(sql, values)
+        names = [c[0] for c in cursor.description]
+        for row in cursor:
+            yield dict(zip(names, row, strict=True))
