@@ -255,6 +255,16 @@ def bound_body(flow: http.HTTPFlow, most: int, refuse: Callable[[http.HTTPFlow],
     flow.sluicegate_bound = (most, refuse)  # type: ignore[attr-defined]
 
 
+def handlers() -> dict[str, Any]:
+    """What mitmproxy has at work for its clients, by the connection's id."""
+    return getattr(ctx.master.addons.get("proxyserver"), "connections", {})
+
+
+def writer_of(handler: Any) -> Any:
+    """What is written to a client with; None where it has gone or mitmproxy keeps it elsewhere."""
+    return getattr(getattr(handler, "transports", {}).get(getattr(handler, "client", None)), "writer", None)
+
+
 def decided(flow: http.HTTPFlow) -> bool:
     """Whether somebody has already answered, failed or dropped this flow."""
     return flow.response is not None or flow.error is not None or not flow.live

@@ -9,13 +9,13 @@ import asyncio
 import logging
 import signal
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 from weakref import WeakSet
 
 from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 
-from adapter import Addon, call_of, deny, enforcing, in_flight, observing, services
+from adapter import Addon, call_of, deny, enforcing, handlers, in_flight, observing, services, writer_of
 from sluicegate.call import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -106,11 +106,9 @@ class Drain(Addon):
 
 def unsent(besides: set[connection.Client]) -> bool:
     """Whether bytes for a client, these apart, are still waiting in a buffer of ours."""
-    proxyserver: Any = ctx.master.addons.get("proxyserver")
-    for handler in list(getattr(proxyserver, "connections", {}).values()):
-        client = getattr(handler, "client", None)
-        io = None if client in besides else getattr(handler, "transports", {}).get(client)
-        transport = getattr(getattr(io, "writer", None), "transport", None)
+    for handler in list(handlers().values()):
+        writer = None if getattr(handler, "client", None) in besides else writer_of(handler)
+        transport = getattr(writer, "transport", None)
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             return True
     return False

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy.layers.http import HttpErrorHook
 
-from adapter import Addon, call_of, in_flight, left_for_upstream
+from adapter import Addon, call_of, handlers, in_flight, left_for_upstream, writer_of
 from sluicegate.call import Outcome
 
 logger = logging.getLogger("sluicegate")
@@ -55,9 +54,7 @@ def hang_up(client: connection.Client) -> None:
     Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
     forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
     """
-    proxyserver: Any = ctx.master.addons.get("proxyserver")
-    handler = getattr(proxyserver, "connections", {}).get(client.id)
-    writer = getattr(getattr(handler, "transports", {}).get(client), "writer", None)
+    writer = writer_of(handlers().get(client.id))
     if writer is not None and not writer.is_closing():
         writer.close()
 
