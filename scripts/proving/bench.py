@@ -124,9 +124,7 @@ class Run:
             median, spread = middle([sum(one) for one in zip(*per.values(), strict=True)], digits=0)
             addons = {a: round(statistics.median(us), 1) for a, us in per.items()}
             shown = dict(sorted(((a, us) for a, us in addons.items() if us >= 0.5), key=lambda kv: -kv[1]))
-            figure = Figure("hooks", f"CPU in all our hooks, {size // KB} KB", median, "us", spread, detail=shown)
-            figure.reach = reach
-            self.add(figure)
+            self.add(Figure("hooks", f"CPU in all our hooks, {size // KB} KB", median, "us", spread, reach, detail=shown))
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

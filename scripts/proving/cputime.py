@@ -22,5 +22,5 @@ def clock_ns() -> int:
     return time.thread_time_ns() - next(_asked) * _own
 
 
-_own = min(clock_ns() * -1 + clock_ns() for _ in range(10_000))
+_own = min(-clock_ns() + clock_ns() for _ in range(10_000))
 dispatch.clock_ns = together.clock_ns = clock_ns
