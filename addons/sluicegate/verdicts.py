@@ -17,12 +17,13 @@ from sluicegate.windows import iso
 SHARED = ("provider", "model")
 """Scopes whose numbers are of everybody's calls."""
 
-_PLAIN = tuple(name for name in COLUMNS if name != "limits")
+LISTED = tuple(name for name in COLUMNS if name != "limits")
+"""What a page shows of a call: verdicts are half of a record, and nobody reads those of fifty calls at once."""
 
 
 def to_row(record: Record) -> list[Any]:
     """A record as a row of the table ``calls``: its verdicts as JSON text."""
-    return [*map(record.get, _PLAIN), to_text(record.get("limits"))]
+    return [*map(record.get, LISTED), to_text(record.get("limits"))]
 
 
 def from_row(values: Iterable[Any]) -> Record:

@@ -19,13 +19,10 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
 from sluicegate.records import COLUMNS, Record
-from sluicegate.verdicts import from_row
+from sluicegate.verdicts import LISTED, from_row
 
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """What each way of sorting compares: a column of an entry. A call without latency comes before all others."""
-
-LISTED = tuple(name for name in COLUMNS if name != "limits")
-"""What a page shows of a call: verdicts are half of a record, and nobody reads those of fifty calls at once."""
 
 EXPORT_ROWS = 500
 """Rows an export reads at a time: each in a transaction of its own, so that a slow reader holds up no checkpoint."""
