@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from adapter import Addon, deny, enforcing, ensure_call, facts_of
-from sluicegate.call import Deny, Reason
-from sluicegate.policy import Policy
+from flow import Addon, deny, enforcing, ensure_call, facts_of
+from sluicegate.calls.refusal import model_message
+from sluicegate.policy.model import Policy
 from sluicegate.providers import PROVIDERS
-from sluicegate.refusals import model_message
+from sluicegate.values import Deny, Reason
 
 
 class Access(Addon):

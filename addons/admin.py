@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from adapter import CREDENTIALS, Addon, bound_body, enforcing, link_of, observing, origin_form, services
+from flow import CREDENTIALS, Addon, bound_body, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
 from sluicegate.web import app as web
-from sluicegate.web import bodies
-from sluicegate.web.inner import TICKET, Headers, Inner
-from sluicegate.web.place import split
+from sluicegate.web import body_limits as bodies
+from sluicegate.web.server import TICKET, Headers, Inner
+from sluicegate.web.session_path import split
 
 SECRET = (*CREDENTIALS, "cookie")
 """Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""

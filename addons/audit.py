@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from adapter import Addon, call_of, deny, enforcing, ensure_call, observing, outcome_of, services
-from sluicegate.call import Deny, Reason
-from sluicegate.policy import Policy
-from sluicegate.records import record_of
+from flow import Addon, call_of, deny, enforcing, ensure_call, observing, outcome_of, services
+from sluicegate.calls.record import record_of
+from sluicegate.policy.model import Policy
+from sluicegate.values import Deny, Reason
 
 
 class Audit(Addon):
@@ -39,18 +39,18 @@ class Audit(Addon):
         if call is None or call.recorded:
             return
         call.recorded = True
-        house = services()
+        shared = services()
         call.outcome = outcome_of(flow)
         call.status = flow.response.status_code if flow.response else None
         # Besides what has not been kept of it, see bounds.
         call.request_bytes += len(flow.request.raw_content or b"")
         if call.deny is not None and flow.response is not None:
             call.response_bytes = len(flow.response.raw_content or b"")
-        record = record_of(call, house.clock())
+        record = record_of(call, shared.clock())
         call.record = record
-        house.record(record)
-        house.metrics.observe(record)
-        house.flush_soon()
+        shared.record(record)
+        shared.metrics.observe(record)
+        shared.flush_soon()
 
 
 addons = [Audit()]

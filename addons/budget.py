@@ -6,25 +6,16 @@ from dataclasses import replace
 
 from mitmproxy import http
 
-from adapter import (
-    Addon,
-    call_of,
-    deny,
-    enforcing,
-    expected_of,
-    left_for_upstream,
-    model_call,
-    observing,
-    services,
-)
-from sluicegate import estimate
-from sluicegate.call import Call, Deny, Reason, RequestFacts, Usage
-from sluicegate.ledger import Exhausted
-from sluicegate.policy import Policy
-from sluicegate.records import draft_of
-from sluicegate.refusals import budget_message
+from flow import Addon, call_of, deny, enforcing, expected_of, left_for_upstream, model_call, observing, services
+from sluicegate.calls import estimate
+from sluicegate.calls.call import Call
+from sluicegate.calls.record import draft_of
+from sluicegate.calls.refusal import budget_message
+from sluicegate.limits.ledger import Exhausted
+from sluicegate.policy.model import Policy
 from sluicegate.services import Services
-from sluicegate.store import StoreError
+from sluicegate.storage.store import StoreError
+from sluicegate.values import Deny, Reason, RequestFacts, Usage
 
 
 def refusal(full: Exhausted, now: int) -> Deny:
@@ -52,23 +43,23 @@ class Budget(Addon):
         if judged is None:
             return
         call, facts, policy = judged
-        house = services()
-        refused = self.reserve(house, call, facts, policy)
+        shared = services()
+        refused = self.reserve(shared, call, facts, policy)
         if refused is None:
             try:
-                await house.commit()
+                await shared.commit()
             except StoreError:
                 refused = Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
         if refused is not None:
-            house.ledger.release(call.id)
+            shared.ledger.release(call.id)
             deny(flow, refused)
 
-    def reserve(self, house: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+    def reserve(self, shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
         """Hold the call's money in memory; None means it is admitted."""
-        now = house.clock()
+        now = shared.clock()
         limits = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit == "usd"]
         expected = expected_of(call, facts)
-        cost = price(house, policy, expected, facts.model, call.started_at)
+        cost = price(shared, policy, expected, facts.model, call.started_at)
         if cost is None:
             if limits:
                 return Deny(
@@ -76,40 +67,40 @@ class Budget(Addon):
                     f"Model '{facts.model}' has no known price, so it cannot be charged to a budget; add it to prices.yaml",
                 )
             cost = 0
-        bound = self.bound(house, policy, facts, call.started_at, cost) if any(x.hard for x in limits) else cost
+        bound = self.bound(shared, policy, facts, call.started_at, cost) if any(x.hard for x in limits) else cost
         if bound is None:
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{facts.model}' has no known worst case under a hard budget")
-        full = house.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now, call.limits)
+        full = shared.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now, call.limits)
         if full is not None:
             return refusal(full, now)
         call.expected_nano = cost
-        self.draft(house, call, expected, cost)
+        self.draft(shared, call, expected, cost)
 
         def known(usage: Usage) -> None:
             real = replace(usage, output_tokens=max(usage.output_tokens, expected.output_tokens), estimated=True)
-            likely = price(house, policy, real, facts.model, call.started_at)
+            likely = price(shared, policy, real, facts.model, call.started_at)
             if likely is not None:
-                house.ledger.raise_to(call.id, {"usd": likely, "tokens": real.total_tokens})
+                shared.ledger.raise_to(call.id, {"usd": likely, "tokens": real.total_tokens})
                 call.expected_nano = likely
-                self.draft(house, call, real, likely)
-                house.flush_soon()
+                self.draft(shared, call, real, likely)
+                shared.flush_soon()
 
         call.on_usage = known
         return None
 
-    def bound(self, house: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
+    def bound(self, shared: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
         """The most this call can cost, nano-dollars; never less than what it is expected to."""
-        prices = house.prices
+        prices = shared.prices
         worst = estimate.bound(facts, prices.context_window(facts.model, at), prices.max_output(facts.model, at))
         most = prices.dearest(worst, facts.model, at)
         if most is None:
-            most = price(house, policy, worst, facts.model, at)
+            most = price(shared, policy, worst, facts.model, at)
         return None if most is None else max(most, cost)
 
-    def draft(self, house: Services, call: Call, usage: Usage, cost: int) -> None:
+    def draft(self, shared: Services, call: Call, usage: Usage, cost: int) -> None:
         """Leave word of what the call will be charged if the process dies before it ends."""
-        house.store.draft(call.id, draft_of(call, usage, cost))
-        house.ledger.hold_open(call.id, call.started_at)
+        shared.store.draft(call.id, draft_of(call, usage, cost))
+        shared.ledger.hold_open(call.id, call.started_at)
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
@@ -127,17 +118,17 @@ class Budget(Addon):
         if call is None or call.settled or call.kind != "messages" or not isinstance(call.policy, Policy):
             return
         call.settled = True
-        house = services()
+        shared = services()
         if not left_for_upstream(flow):
-            house.ledger.release(call.id)
+            shared.ledger.release(call.id)
         else:
-            charge(house, call, call.policy, answered=flow.response.status_code if flow.response else None)
-            house.ledger.settle(call.id, {"usd": call.cost_nano})
-            house.ledger.close(call.id)
-        house.flush_soon()
+            charge(shared, call, call.policy, answered=flow.response.status_code if flow.response else None)
+            shared.ledger.settle(call.id, {"usd": call.cost_nano})
+            shared.ledger.close(call.id)
+        shared.flush_soon()
 
 
-def charge(house: Services, call: Call, policy: Policy, answered: int | None) -> None:
+def charge(shared: Services, call: Call, policy: Policy, answered: int | None) -> None:
     """Make the call's usage and cost final. ``answered`` is the upstream status, None if none came."""
     facts, expected = call.facts, call.expected_usage
     if facts is None or expected is None or (answered is not None and answered >= 400):
@@ -148,8 +139,8 @@ def charge(house: Services, call: Call, policy: Policy, answered: int | None) ->
         readable = expected if answered is not None else replace(expected, output_tokens=0)
         call.usage = replace(readable, estimated=True)
     elif not call.usage.estimated:
-        learn(house, facts, call.usage)
-    cost = price(house, policy, call.usage, facts.model, call.started_at)
+        learn(shared, facts, call.usage)
+    cost = price(shared, policy, call.usage, facts.model, call.started_at)
     if cost is None:
         # The provider served a model nobody has a price for: what was asked for is the best there is.
         cost = call.expected_nano
@@ -157,20 +148,20 @@ def charge(house: Services, call: Call, policy: Policy, answered: int | None) ->
     call.cost_nano = cost
 
 
-def learn(house: Services, facts: RequestFacts, usage: Usage) -> None:
+def learn(shared: Services, facts: RequestFacts, usage: Usage) -> None:
     """Let the model's next estimates profit from what this call really used."""
     if facts.images or facts.adds_input or not facts.text_bytes:
         return
-    lesson = house.store.learned.get(facts.model) or estimate.Learned()
-    house.store.learned[facts.model] = lesson.update(usage, facts.text_bytes)
-    house.store.dirty_models.add(facts.model)
+    lesson = shared.store.learned.get(facts.model) or estimate.Learned()
+    shared.store.learned[facts.model] = lesson.update(usage, facts.text_bytes)
+    shared.store.dirty_models.add(facts.model)
 
 
-def price(house: Services, policy: Policy, usage: Usage, model: str, at: int) -> int | None:
+def price(shared: Services, policy: Policy, usage: Usage, model: str, at: int) -> int | None:
     """Nano-dollars for a usage; an unpriced model costs the policy's fallback price, or None where it denies."""
-    cost = house.prices.cost(usage, model, at)
+    cost = shared.prices.cost(usage, model, at)
     if cost is None and usage.model is not None:
-        cost = house.prices.cost(replace(usage, model=None), model, at)
+        cost = shared.prices.cost(replace(usage, model=None), model, at)
     if cost is None and policy.unpriced == "fallback" and policy.fallback_price:
         cost = policy.fallback_price.cost(usage)
     return cost

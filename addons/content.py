@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from adapter import Addon, call_of, ensure_call, observing, services
-from sluicegate.call import Call
-from sluicegate.content import MOST_OF_A_BODY, MOST_OF_A_REFUSED
-from sluicegate.content import Content as Bodies
-from sluicegate.decode import Decoder
-from sluicegate.policy import Policy
+from flow import Addon, call_of, ensure_call, observing, services
+from sluicegate.calls.call import Call
+from sluicegate.policy.model import Policy
+from sluicegate.providers.content_encoding import Decoder
+from sluicegate.storage.content_store import MOST_OF_A_BODY, MOST_OF_A_REFUSED
+from sluicegate.storage.content_store import Content as Bodies
 
 
 class Gathered:

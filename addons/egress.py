@@ -19,9 +19,9 @@ from mitmproxy.proxy import commands, context, events, layer, layers, server_hoo
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import parse_client_hello
 
-from adapter import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
+from flow import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
 from sluicegate.addresses import is_address, is_loopback, is_public, listed, normal
-from sluicegate.call import Deny, Reason
+from sluicegate.values import Deny, Reason
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate")
@@ -195,11 +195,11 @@ class Egress(Addon):
 
     async def judge(self, data: server_hooks.ServerConnectionHookData) -> str | None:
         """Why an address may not be dialled; pins the one that was checked."""
-        house, link, server = services(), link_of(data.client), data.server
+        shared, link, server = services(), link_of(data.client), data.server
         if server.address is None:
             return "no address"
         host, port = normal(server.address[0]), server.address[1]
-        if house.may_dial(server.address[0], port) and not link.tunnel:
+        if shared.may_dial(server.address[0], port) and not link.tunnel:
             return None
         if (host, port) == link.inner:
             return None
@@ -212,7 +212,7 @@ class Egress(Addon):
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
             if not is_public(address) and not (
-                listed(house.policy.egress.allow, host) or listed(house.policy.egress.allow, address)
+                listed(shared.policy.egress.allow, host) or listed(shared.policy.egress.allow, address)
             ):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
@@ -245,10 +245,10 @@ class Egress(Addon):
         traffic: Traffic | None = None,
     ) -> None:
         """Put a connection on record."""
-        house = services()
-        now = house.clock()
+        shared = services()
+        now = shared.clock()
         began = traffic.started_at if traffic else now
-        house.store.connections.append(
+        shared.store.connections.append(
             {
                 "id": f"conn_{began:012x}{secrets.token_hex(6)}",
                 "started_at": iso(began),
@@ -264,7 +264,7 @@ class Egress(Addon):
                 "reason": reason,
             }
         )
-        house.flush_soon(0.5)
+        shared.flush_soon(0.5)
 
 
 addons = [Egress()]

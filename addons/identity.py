@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from mitmproxy import http
 from mitmproxy.net.http.url import hostport
 
-from adapter import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
+from flow import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normal
-from sluicegate.call import Call, Deny, Reason
-from sluicegate.policy import Policy, VirtualKey
+from sluicegate.calls.call import Call
+from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import route
+from sluicegate.values import Deny, Reason
 from sluicegate.windows import iso
 
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
@@ -128,14 +129,14 @@ class Identity(Addon):
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT; remember its target and whom its credential names. Never refused for a provider."""
-        house, link = services(), link_of(flow.client_conn)
+        shared, link = services(), link_of(flow.client_conn)
         if link.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
             return
-        link.key, _ = find_key(by_name(flow.request.headers), house.policy)
+        link.key, _ = find_key(by_name(flow.request.headers), shared.policy)
         strip(flow.request.headers)
         link.target = (normal(flow.request.host), flow.request.port)
-        provider = house.policy.provider_of_host(*link.target)
+        provider = shared.policy.provider_of_host(*link.target)
         link.provider = provider.name if provider else None
 
     @enforcing
@@ -143,7 +144,7 @@ class Identity(Addon):
         """mitmproxy: a request begins; from here on it is a call, somebody's, and without credentials."""
         if flow.metadata.get("sluicegate") is not None:
             return
-        house, link = services(), link_of(flow.client_conn)
+        shared, link = services(), link_of(flow.client_conn)
         headers = flow.request.headers
         named = by_name(headers)
         found = self.governed(flow, link, named)
@@ -157,7 +158,7 @@ class Identity(Addon):
             return
         call = new_call(flow, found)
         self.describe(call, named)
-        policy = house.policy
+        policy = shared.policy
         call.policy = policy
         key, given = find_key(named, policy)
         if key is None and link.key is not None:
@@ -165,7 +166,7 @@ class Identity(Addon):
             key, given = policy.key_of(link.key.digest), True
         missing = [h for h in policy.required_headers if not any(named.get(h.lower(), ()))]
         strip(headers)
-        now = house.clock()
+        now = shared.clock()
         if key is None:
             reason = Reason.VIRTUAL_KEY_NOT_FOUND if given else Reason.VIRTUAL_KEY_REQUIRED
             words = (
@@ -303,14 +304,14 @@ class Identity(Addon):
 
     def count(self, flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
         """Strangers get a count per source and minute instead of a record each: they could fill the disk with them."""
-        house = services()
+        shared = services()
         source = flow.client_conn.peername[0] if flow.client_conn.peername else "?"
         place = (iso(call.started_at)[:16] + "Z", source, reason.value)
-        counts = house.store.refusals
+        counts = shared.store.refusals
         counts[place] = counts.get(place, 0) + 1
-        house.metrics.refused(reason.value)
+        shared.metrics.refused(reason.value)
         call.recorded = True
-        house.flush_soon(1.0)
+        shared.flush_soon(1.0)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

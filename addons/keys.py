@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from adapter import Addon, call_of, deny, enforcing, observing, services
-from sluicegate.call import Call, Deny, Reason
-from sluicegate.policy import Policy, Provider, ProviderKey
+from flow import Addon, call_of, deny, enforcing, observing, services
+from sluicegate.calls.call import Call
+from sluicegate.policy.model import Policy, Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
+from sluicegate.values import Deny, Reason
 
 SIMULATED = ProviderKey("simulated", "simulated", 1.0, "simulator")
 
@@ -63,9 +64,9 @@ class Keys(Addon):
         if call is None or call.kind == "other" or call.provider_key is None or flow.response is None:
             return
         if isinstance(call.policy, Policy):
-            house = services()
+            shared = services()
             provider = call.policy.providers[call.provider]
-            house.keyring.answered(provider, call.provider_key, whose(call), flow.response.status_code, house.clock())
+            shared.keyring.answered(provider, call.provider_key, whose(call), flow.response.status_code, shared.clock())
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from adapter import Addon, call_of, enforcing, observing, services
+from flow import Addon, call_of, enforcing, observing, services
 
 
 class Live(Addon):

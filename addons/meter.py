@@ -14,12 +14,13 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from adapter import Addon, call_of, ensure_call, observing, services
-from sluicegate.call import Call, Usage
-from sluicegate.decode import Decoder
-from sluicegate.estimate import delivered_tokens
+from flow import Addon, call_of, ensure_call, observing, services
+from sluicegate.calls.call import Call
+from sluicegate.calls.estimate import delivered_tokens
 from sluicegate.providers import PROVIDERS
-from sluicegate.sse import SseParser
+from sluicegate.providers.content_encoding import Decoder
+from sluicegate.providers.sse import SseParser
+from sluicegate.values import Usage
 
 logger = logging.getLogger("sluicegate")
 

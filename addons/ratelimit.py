@@ -8,20 +8,11 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from adapter import (
-    Addon,
-    call_of,
-    deny,
-    enforcing,
-    expected_of,
-    left_for_upstream,
-    model_call,
-    observing,
-    services,
-)
-from sluicegate.call import Call, Deny, Reason, Unit
-from sluicegate.ledger import Exhausted
-from sluicegate.refusals import rate_message
+from flow import Addon, call_of, deny, enforcing, expected_of, left_for_upstream, model_call, observing, services
+from sluicegate.calls.call import Call
+from sluicegate.calls.refusal import rate_message
+from sluicegate.limits.ledger import Exhausted
+from sluicegate.values import Deny, Reason, Unit
 
 REASONS: dict[Unit, Reason] = {
     "requests": Reason.REQUEST_LIMITED,
@@ -63,15 +54,15 @@ class RateLimit(Addon):
         limits = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit in REASONS]
         if not limits:
             return
-        house = services()
-        now = house.clock()
+        shared = services()
+        now = shared.clock()
         expected = expected_of(call, facts).total_tokens
         asks = [(x, expected if x.unit == "tokens" else 1) for x in limits]
-        full = house.ledger.reserve(call.id, asks, now, call.limits)
+        full = shared.ledger.reserve(call.id, asks, now, call.limits)
         if full is not None:
             deny(flow, refusal(full, call, now))
         else:
-            house.flush_soon()
+            shared.flush_soon()
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from api import POLICY, Api
-from fake_provider import FakeProvider
-from harness import Gateway, eventually, policy_text
-from sluicegate.loader import revision_of
+from sluicegate.policy.loader import revision_of
+from support.api import POLICY, Api
+from support.fake_provider import FakeProvider
+from support.harness import Gateway, eventually, policy_text
 
 
 @pytest.fixture

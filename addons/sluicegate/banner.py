@@ -21,20 +21,20 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
 
 
-def banner(house: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
+def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
     """What an operator wants to see at start. The token is shown where nobody keeps a log of it, and only once."""
-    policy = house.policy
+    policy = services.policy
     url = urls[0] if urls else "http://127.0.0.1:8080"
     lines = [
         f"sluicegate listens on {' and '.join(urls) or url}",
         f"  policy       {policy.source} (revision {policy.revision}, {len(policy.virtual_keys)} virtual keys)",
-        f"  state        {house.state_dir}",
+        f"  state        {services.state_dir}",
         f"  CA           {ca}",
         f"               SHA-256 {fingerprint(ca)}",
         "  same-user    cooperative: an agent running as this user can unset the proxy or read these files",
     ]
-    if any(house.recovered.values()):
-        lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in house.recovered.items() if v))
+    if any(services.recovered.values()):
+        lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in services.recovered.items() if v))
     lines += [f"  warning      {w}" for w in policy.warnings]
     for provider in policy.providers.values():
         if provider.keys and not any(k.value for k in provider.keys) and not provider.simulate:
@@ -46,8 +46,8 @@ def banner(house: Services, urls: list[str], ca: Path, *, show_token: bool) -> s
         "  export ANTHROPIC_API_KEY=<virtual key>",
         f"or, without the proxy: ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=<virtual key>",
     ]
-    if house.admin_token_is_new and show_token:
-        lines.append(f"admin token (shown once, kept in {house.state_dir / 'admin-token'}): {house.admin_token}")
-    elif house.admin_token_is_new:
-        lines.append(f"admin token: in {house.state_dir / 'admin-token'}")
+    if services.admin_token_is_new and show_token:
+        lines.append(f"admin token (shown once, kept in {services.state_dir / 'admin-token'}): {services.admin_token}")
+    elif services.admin_token_is_new:
+        lines.append(f"admin token: in {services.state_dir / 'admin-token'}")
     return "\n".join(lines)

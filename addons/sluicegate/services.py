@@ -18,29 +18,29 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sluicegate import content
-from sluicegate.editor import Editor
-from sluicegate.history import History
-from sluicegate.journal import Journal
-from sluicegate.keyring import Keyring
-from sluicegate.ledger import Ledger
-from sluicegate.live import Live
+from sluicegate.alerts.notifier import Notifier
+from sluicegate.calls.keyring import Keyring
+from sluicegate.calls.live_calls import Live
+from sluicegate.calls.record import Record
+from sluicegate.dashboard_sessions import Attempts, Sessions
+from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
-from sluicegate.metrics import Metrics
-from sluicegate.notify import Notifier
-from sluicegate.policy import Policy, Provider
-from sluicegate.pricing import Prices
-from sluicegate.records import Record
-from sluicegate.recovery import recover
-from sluicegate.revisions import Revisions
-from sluicegate.sessions import Attempts, Sessions
-from sluicegate.store import FILENAME, Store, StoreBusy, StoreError
-from sluicegate.together import Together
-from sluicegate.trail import Trail
-from sluicegate.watch import PolicySource
+from sluicegate.metrics.collector import Metrics
+from sluicegate.policy.audit_trail import Trail
+from sluicegate.policy.editing.writer import Editor
+from sluicegate.policy.history import History
+from sluicegate.policy.model import Policy, Provider
+from sluicegate.policy.revisions import Revisions
+from sluicegate.policy.watcher import PolicySource
+from sluicegate.pricing.prices import Prices
+from sluicegate.storage import content_store as content
+from sluicegate.storage.group_commit import Together
+from sluicegate.storage.journal import Journal
+from sluicegate.storage.recovery import recover
+from sluicegate.storage.store import FILENAME, Store, StoreBusy, StoreError
 
 if TYPE_CHECKING:
-    from sluicegate.simulator import Simulator
+    from sluicegate.providers.simulator import Simulator
 
 logger = logging.getLogger("sluicegate")
 
@@ -137,7 +137,7 @@ class Services:
         if not provider.simulate:
             return Target(provider.scheme, provider.host, provider.port, provider.prefix)
         if self._simulator is None:
-            from sluicegate.simulator import Simulator
+            from sluicegate.providers.simulator import Simulator
 
             self._simulator = Simulator()
             self._simulator.start()
@@ -246,10 +246,10 @@ class Services:
         self.prices.warm()
         self.notifier.start()
         if self._housekeeper is None:
-            self._housekeeper = threading.Thread(target=self._keep_house, name="sluicegate-housekeeping", daemon=True)
+            self._housekeeper = threading.Thread(target=self._housekeeping, name="sluicegate-housekeeping", daemon=True)
             self._housekeeper.start()
 
-    def _keep_house(self) -> None:
+    def _housekeeping(self) -> None:
         while not self._closed.wait(2.0):
             for task in (self._checkpoint, self.logs.keep_up, self.forget_content):
                 try:

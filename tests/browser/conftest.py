@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-import company
-from api import token_hash
-from browsing import CHROMIUM, EVIL, FLAGS, VERA, Watched
-from harness import Gateway
+from proving import company
+from support.api import token_hash
+from support.browsing import CHROMIUM, EVIL, FLAGS, VERA, Watched
+from support.harness import Gateway
 
 BUSY = 17
 """How much more the company does here than in the demo, and may spend."""

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from browsing import EVIL, VERA, until
-from harness import ask
+from support.browsing import EVIL, VERA, until
+from support.harness import ask
 
 pytestmark = pytest.mark.browser
 

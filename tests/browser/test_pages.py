@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from browsing import until
+from support.browsing import until
 
 pytestmark = pytest.mark.browser
 

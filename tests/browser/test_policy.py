@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from browsing import until
+from support.browsing import until
 
 pytestmark = pytest.mark.browser
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from sluicegate.alerts import Alert, fields_of, headers_of
-from sluicegate.call import NANO, Principal, Reason
-from sluicegate.entities import KINDS
-from sluicegate.loader import load
+from sluicegate.alerts.alert import Alert, fields_of, headers_of
 from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
+from sluicegate.policy.entities import KINDS
+from sluicegate.policy.loader import load
 from sluicegate.services import Services
+from sluicegate.values import NANO, Principal, Reason
 from sluicegate.web.api import Table
 from sluicegate.web.app import build
 from sluicegate.windows import parse_iso
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def house(tmp_path):
+def services(tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text((ROOT / "policies/acme.yaml").read_text())
     services = Services(policy, tmp_path / "state", {}, clock=lambda: 1_000)
@@ -32,8 +32,8 @@ def house(tmp_path):
     services.close()
 
 
-def test_the_tables_of_metrics_name_what_there_is_and_nothing_else(house):
-    names = set(re.findall(r"^# TYPE (\S+)", house.metrics.render().decode(), re.MULTILINE))
+def test_the_tables_of_metrics_name_what_there_is_and_nothing_else(services):
+    names = set(re.findall(r"^# TYPE (\S+)", services.metrics.render().decode(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
     assert names == documented
 
@@ -110,14 +110,14 @@ def test_the_page_about_alerts_says_what_is_true(tmp_path):
         assert (ROOT / "docs" / target).exists(), target
 
 
-def test_every_row_of_the_api_is_in_its_document_and_no_other(house, tmp_path):
+def test_every_row_of_the_api_is_in_its_document_and_no_other(services, tmp_path):
     kinds = [k.path for k in KINDS.values()]
     documented = set()
     for path, methods in re.findall(r"^\| `(/api/\S+)` \| ([A-Z, ]+) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE):
         for kind in kinds if "{kind}" in path else [""]:
             documented |= {(path.replace("{kind}", kind), method) for method in methods.split(", ")}
     documented -= {("/api/governance/providers", "POST")}
-    tables = [route for route in build(house, tmp_path / "ca.pem").routes if isinstance(route, Table)]
+    tables = [route for route in build(services, tmp_path / "ca.pem").routes if isinstance(route, Table)]
     assert {(row.path.replace(":path", ""), row.method) for table in tables for row in table.rows} == documented
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import VK, ask, eventually, policy_text
-from receiver import Receiver, signed
+from support.harness import VK, ask, eventually, policy_text
+from support.receiver import Receiver, signed
 
 pytestmark = pytest.mark.wire
 

@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-import article
-from api import Api
-from fake_provider import message, plain
-from harness import PROVIDER_KEY, ROOT, ask
+from support import article
+from support.api import Api
+from support.fake_provider import message, plain
+from support.harness import PROVIDER_KEY, ROOT, ask
 
 pytestmark = pytest.mark.wire
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-import article
-from harness import ROOT, Gateway, policy_text
+from support import article
+from support.harness import ROOT, Gateway, policy_text
 
 pytestmark = pytest.mark.wire
 

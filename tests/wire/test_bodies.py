@@ -13,8 +13,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, WindowUpdated
 
-from api import DANA, POLICY, VERA, Api
-from harness import ADDONS, PROVIDER, VK, Gateway, Reply, ask, eventually, policy_text, receive
+from support.api import DANA, POLICY, VERA, Api
+from support.harness import ADDONS, PROVIDER, VK, Gateway, Reply, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import OPUS, ROOT, VK, Gateway, eventually, policy_text
 from sluicegate.windows import iso
+from support.harness import OPUS, ROOT, VK, Gateway, eventually, policy_text
 
 pytestmark = [pytest.mark.wire, pytest.mark.client]
 

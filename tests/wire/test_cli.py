@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, VK, policy_text
+from support.harness import ROOT, VK, policy_text
 
 pytestmark = pytest.mark.wire
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from api import POLICY, Api
-from harness import ROOT, VK, ask, eventually
-from sluicegate.cli import app as sluicegate
+from sluicegate.cli.main import app as sluicegate
+from support.api import POLICY, Api
+from support.harness import ROOT, VK, ask, eventually
 
 pytestmark = pytest.mark.wire
 

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from fake_provider import message, plain, sse, streamed
-from harness import OPUS, PROVIDER_KEY, VK, ask, eventually, policy_text, receive
-from sluicegate.content import zstd
-from sluicegate.verdicts import told
+from sluicegate.calls.verdicts import told
+from sluicegate.storage.content_store import zstd
+from support.fake_provider import message, plain, sse, streamed
+from support.harness import OPUS, PROVIDER_KEY, VK, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

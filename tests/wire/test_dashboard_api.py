@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from api import DANA, POLICY, VERA, Api, error
-from fake_provider import streamed
-from harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
-from sluicegate.sessions import FREE
-from sluicegate.web.events import MOST_EACH
+from sluicegate.dashboard_sessions import FREE
+from sluicegate.web.routes.events import MOST_EACH
+from support.api import DANA, POLICY, VERA, Api, error
+from support.fake_provider import streamed
+from support.harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_provider import sse
-from harness import ADDONS, VK, ask, eventually, policy_text
+from support.fake_provider import sse
+from support.harness import ADDONS, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -22,18 +22,18 @@ NAMES = ("admin", "identity", "egress", "access", "ratelimit", "budget", "keys",
 
 
 @pytest.fixture
-def house(tmp_path):
+def services(tmp_path):
     """A copy of the addons that may be broken."""
-    copy = tmp_path / "house" / "addons"
+    copy = tmp_path / "services" / "addons"
     shutil.copytree(ADDONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "house" / "policies").mkdir()
+    (tmp_path / "services" / "policies").mkdir()
     return copy
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_exception_in_any_addon_refuses_the_call(gateway, provider, house, name):
+def test_an_exception_in_any_addon_refuses_the_call(gateway, provider, services, name):
     """Each addon's first hook on a request raises: 503, the record says so, and nothing reaches the provider."""
-    file = house / f"{name}.py"
+    file = services / f"{name}.py"
     text = file.read_text()
     for hook in (
         "    async def request(self, flow: http.HTTPFlow) -> None:\n",
@@ -44,7 +44,7 @@ def test_an_exception_in_any_addon_refuses_the_call(gateway, provider, house, na
     text = text.replace(hook, hook + "        raise RuntimeError('broken')\n")
     assert "broken" in text
     file.write_text(text)
-    gw = gateway(policy_text(provider.url), scripts=[house / "gateway.py"])
+    gw = gateway(policy_text(provider.url), scripts=[services / "gateway.py"])
     for reply in (gw.post(), gw.proxied()):
         assert (reply.status, reply.reason) == (503, "gateway_error")
     assert provider.connections == 0
@@ -53,16 +53,16 @@ def test_an_exception_in_any_addon_refuses_the_call(gateway, provider, house, na
 
 
 @pytest.mark.parametrize("how", ["half-saved", "deleted", "emptied"])
-def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway, provider, house, how):
-    gw = gateway(policy_text(provider.url), scripts=[house / "gateway.py"])
+def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway, provider, services, how):
+    gw = gateway(policy_text(provider.url), scripts=[services / "gateway.py"])
     assert gw.post().status == 200
-    chain = house / "gateway.py"
+    chain = services / "gateway.py"
     good = chain.read_text()
     if how == "deleted":
         chain.unlink()
     else:
         chain.write_text(good[:600] + "(" if how == "half-saved" else "")
-    os.utime(house, None)
+    os.utime(services, None)
     eventually(lambda: gw.post().status == 503, 10)
     before = len(provider.seen)
     assert gw.post().status == 503

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from harness import ADDONS, ROOT, ask
 from proving import fuzz
 from proving.fuzzing import bodies, credentials, ground
 from proving.fuzzing.target import TARGETS, Target
+from support.harness import ADDONS, ROOT, ask
 
 pytestmark = pytest.mark.wire
 
@@ -95,8 +95,8 @@ PLANTED = {
     ),
     "a hook that raises where nobody sees it": (
         "audit.py",
-        "house.flush_soon()",
-        "house.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
+        "services.flush_soon()",
+        "services.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
         "in the log: Traceback",
     ),
     "a record that is not written": (
@@ -124,14 +124,14 @@ PLANTED = {
 def test_a_defect_in_a_running_gateway_is_found(tmp_path, monkeypatch, what):
     """Each is planted in a copy of the chain; the same inputs break no promise of the real one in the short form."""
     file, good, bad, found = PLANTED[what]
-    house = tmp_path / "house" / "addons"
-    shutil.copytree(ADDONS, house, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (house / file).read_text()
+    services = tmp_path / "services" / "addons"
+    shutil.copytree(ADDONS, services, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (services / file).read_text()
     assert good in text
-    (house / file).write_text(text.replace(good, bad))
+    (services / file).write_text(text.replace(good, bad))
     monkeypatch.setattr(ground, "PATIENCE", 1.0)
     (tmp_path / "ground").mkdir()
-    place = ground.Ground(tmp_path / "ground", house / "gateway.py")
+    place = ground.Ground(tmp_path / "ground", services / "gateway.py")
     claim = credentials.Claim((credentials.Credential("x-bf-vk", "vk-soft", ground.KEY.encode()),), None)
     call = bodies.Call(ask("9" * 9, stream=True))
     try:

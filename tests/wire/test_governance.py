@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from api import DANA, GOVERNANCE, POLICY, VERA, Api, error
-from harness import VK, eventually
+from support.api import DANA, GOVERNANCE, POLICY, VERA, Api, error
+from support.harness import VK, eventually
 
 pytestmark = pytest.mark.wire
 

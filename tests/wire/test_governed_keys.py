@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from api import POLICY, Api, error, token_hash
-from fake_provider import held, message, plain
-from harness import PROVIDER, PROVIDER_KEY, VK, ask, eventually, policy_text
+from support.api import POLICY, Api, error, token_hash
+from support.fake_provider import held, message, plain
+from support.harness import PROVIDER, PROVIDER_KEY, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -156,11 +156,11 @@ def test_a_prepaid_budget_is_topped_up(api):
 
 
 def test_a_key_without_a_value_is_not_made_where_other_machines_can_reach_us(gateway):
-    open_house = (
+    listens_openly = (
         POLICY.replace(f"  - id: {VK}\n", f"  - id: {VK}\n    value_hash: {token_hash('real')}\n")
         + "server: {allow_plaintext: true}\n"
     )
-    gw = gateway(open_house, "--listen-host", "0.0.0.0")
+    gw = gateway(listens_openly, "--listen-host", "0.0.0.0")
     api = Api(gw)
     reply = api("PUT", "virtual-keys/vk-x", {})
     assert (reply.status, error(reply)["field"]) == (400, "value")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fake_provider import Peer, Seen, message, plain, streamed
-from harness import eventually, policy_text
-from http2_client import many
+from support.fake_provider import Peer, Seen, message, plain, streamed
+from support.harness import eventually, policy_text
+from support.http2_client import many
 
 pytestmark = pytest.mark.wire
 

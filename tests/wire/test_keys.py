@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fake_provider import message, plain
-from harness import VK, policy_text
+from support.fake_provider import message, plain
+from support.harness import VK, policy_text
 
 pytestmark = pytest.mark.wire
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from fake_provider import FakeProvider
-from harness import PROVIDER_KEY, ROOT, VK, Gateway, eventually, policy_text, receive
-from sluicegate.records import COLUMNS, TOKEN_COLUMNS
+from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
 from sluicegate.windows import iso
+from support.fake_provider import FakeProvider
+from support.harness import PROVIDER_KEY, ROOT, VK, Gateway, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

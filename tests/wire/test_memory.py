@@ -6,9 +6,9 @@ import http.client
 
 import pytest
 
-from fake_provider import plain, streamed
-from harness import ADDONS, VK, ask, policy_text
-from http2_client import many
+from support.fake_provider import plain, streamed
+from support.harness import ADDONS, VK, ask, policy_text
+from support.http2_client import many
 
 pytestmark = pytest.mark.wire
 

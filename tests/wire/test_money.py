@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fake_provider import message, plain, sse, usage
-from harness import VK, ask, eventually, policy_text, receive
+from support.fake_provider import message, plain, sse, usage
+from support.harness import VK, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from api import DANA, POLICY, VERA, Api, error, token_hash
-from harness import VK, Gateway, eventually
-from sluicegate.records import usd
+from sluicegate.values import usd
+from support.api import DANA, POLICY, VERA, Api, error, token_hash
+from support.harness import VK, Gateway, eventually
 
 pytestmark = pytest.mark.wire
 

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness import ROOT, VK, Gateway, ask, eventually, policy_text
-from promql import names
-from receiver import Receiver
+from support.harness import ROOT, VK, Gateway, ask, eventually, policy_text
+from support.promql import names
+from support.receiver import Receiver
 
 pytestmark = pytest.mark.wire
 

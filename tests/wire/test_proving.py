@@ -11,9 +11,9 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from harness import PROVIDER_KEY, ROOT, VK, eventually, policy_text
 from proving import bench, books, chaos, scene
 from proving.traffic import call
+from support.harness import PROVIDER_KEY, ROOT, VK, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import OPUS, Gateway, ask, policy_text
+from support.harness import OPUS, Gateway, ask, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -70,7 +70,7 @@ TABLE = [
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def services(tmp_path_factory):
     gw = Gateway(tmp_path_factory.mktemp("refusals"), POLICY).start()
     yield gw
     gw.stop()
@@ -79,10 +79,10 @@ def house(tmp_path_factory):
 @pytest.mark.parametrize(
     ("key", "how", "status", "reason", "begins"), TABLE, ids=[f"{r[3]}-{r[0]}-{i}" for i, r in enumerate(TABLE)]
 )
-def test_every_row(house, key, how, status, reason, begins):
+def test_every_row(services, key, how, status, reason, begins):
     how = {"x_tenant": "a", "x_bf_project": "p"} | how
     body = how.pop("body", None) or ask(model=how.pop("model", OPUS))
-    reply = house.post(body, key, **how)
+    reply = services.post(body, key, **how)
     assert (reply.status, reply.reason) == (status, reason)
     assert reply.message.startswith(begins)
     assert reply.headers["content-type"] == "application/json"
@@ -94,12 +94,12 @@ def test_every_row(house, key, how, status, reason, begins):
         assert int(reply.headers["retry-after"]) > 3600
 
 
-def test_refusals_are_on_record_with_their_reason(house):
-    house.post(key="vk-budget", x_tenant="a", x_bf_project="p")
-    refused = [r for r in house.rows() if r["virtual_key_id"] == "vk-budget"]
+def test_refusals_are_on_record_with_their_reason(services):
+    services.post(key="vk-budget", x_tenant="a", x_bf_project="p")
+    refused = [r for r in services.rows() if r["virtual_key_id"] == "vk-budget"]
     assert refused
     assert {(r["outcome"], r["reason"], r["status"], r["cost_nano"]) for r in refused} == {("denied", "budget_exceeded", 402, 0)}
 
 
-def test_a_model_without_budget_may_be_unpriced(house):
-    assert house.post(ask(model="nobodys-model"), "vk-free", x_tenant="a", x_bf_project="p").status == 200
+def test_a_model_without_budget_may_be_unpriced(services):
+    assert services.post(ask(model="nobodys-model"), "vk-free", x_tenant="a", x_bf_project="p").status == 200

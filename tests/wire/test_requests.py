@@ -12,8 +12,8 @@ import h2.connection
 import h2.events
 import pytest
 
-from fake_provider import FakeProvider, sse
-from harness import VK, Gateway, ask, eventually, policy_text, receive
+from support.fake_provider import FakeProvider, sse
+from support.harness import VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 

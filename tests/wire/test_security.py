@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_provider import FakeProvider, plain
-from harness import PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
+from support.fake_provider import FakeProvider, plain
+from support.harness import PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -259,10 +259,10 @@ def test_a_plain_request_to_an_allowed_host_passes_without_our_credentials_and_i
 def test_beyond_loopback_needs_permission_and_a_key_with_a_secret(gateway):
     """127.0.0.1 is loopback even to a gateway on every interface; a demo key edited in later is refused elsewhere."""
     key = {"id": "vk-real", "value_hash": "sha256:" + hashlib.sha256(b"real").hexdigest()}
-    open_house = {"server": {"allow_plaintext": True}}
-    gw = gateway(policy_text(virtual_keys=[key], **open_house), "--listen-host", "0.0.0.0")
+    listens_openly = {"server": {"allow_plaintext": True}}
+    gw = gateway(policy_text(virtual_keys=[key], **listens_openly), "--listen-host", "0.0.0.0")
     assert gw.post(key="real").status == 200
-    closed = gateway(policy_text(virtual_keys=[key, {"id": "vk-demo"}], **open_house), "--listen-host", "0.0.0.0", start=False)
+    closed = gateway(policy_text(virtual_keys=[key, {"id": "vk-demo"}], **listens_openly), "--listen-host", "0.0.0.0", start=False)
     assert closed.exit_code() == 1
     assert any("demo keys (vk-demo)" in x for x in closed.output)
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from fake_provider import plain, sse, streamed
-from harness import OPUS, PROVIDER_KEY, VK, ask, policy_text, receive
+from support.fake_provider import plain, sse, streamed
+from support.harness import OPUS, PROVIDER_KEY, VK, ask, policy_text, receive
 
 LEVELS = ("virtual_key/vk-dev-alice", "user/alice", "team/team-engineering", "customer/customer-acme")
 COST = 100 * 4000 + 50 * 20000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT, VK, ask, eventually, policy_text
+from support.harness import ROOT, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -139,7 +139,7 @@ def test_env_prints_the_settings_that_show_it(gateway, tmp_path):
 
 
 def test_settings_of_ones_own_are_left_alone(tmp_path):
-    from sluicegate.commands.statusline import shown_by
+    from sluicegate.cli.statusline import shown_by
 
     home = {"HOME": str(tmp_path)}
     given = shown_by(["claude", "-p", "hi"], home)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fake_provider import FakeProvider, sse, streamed
-from harness import PROVIDER_KEY, ask, policy_text
+from support.fake_provider import FakeProvider, sse, streamed
+from support.harness import PROVIDER_KEY, ask, policy_text
 
 pytestmark = pytest.mark.wire
 

@@ -9,9 +9,9 @@ import re
 import orjson
 import pytest
 
-from fake_provider import FakeProvider, message, plain, usage
-from harness import VK, Gateway, ask, eventually, policy_text
 from sluicegate.windows import parse_iso
+from support.fake_provider import FakeProvider, message, plain, usage
+from support.harness import VK, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 

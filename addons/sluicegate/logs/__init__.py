@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sluicegate.calls.record import Record
 from sluicegate.logs import answers, histograms, listing
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import FILENAME, Behind, Index
 from sluicegate.logs.listing import Page
 from sluicegate.logs.reading import Readers
-from sluicegate.records import Record
 
 logger = logging.getLogger("sluicegate")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sluicegate.call import NANO, Outcome, Reason
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import FACET
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import sums
+from sluicegate.values import NANO, Outcome, Reason
 
 Answer = dict[str, Any]
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sluicegate.call import NANO
+from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.logs.answers import average
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import HOUR, LATENCY_EDGES
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import percentile, sums
-from sluicegate.records import TOKEN_COLUMNS
+from sluicegate.values import NANO
 from sluicegate.windows import DAY, iso
 
 MOST_SERIES = 50

@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from sluicegate.call import Outcome
-from sluicegate.records import TOKEN_COLUMNS
+from sluicegate.calls.record import TOKEN_COLUMNS
+from sluicegate.values import Outcome
 from sluicegate.windows import DAY
 
 logger = logging.getLogger("sluicegate")
@@ -171,7 +171,7 @@ class Index:
         self.edition += 1
 
     def _copy(self, conn: sqlite3.Connection) -> bool:
-        (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM house.calls").fetchone()
+        (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM source.calls").fetchone()
         until = min(last, self._done + STEP)
         with conn:
             conn.execute("BEGIN IMMEDIATE")
@@ -196,10 +196,10 @@ class Index:
 
 
 def connect(path: Path, calls: Path, mode: str) -> sqlite3.Connection:
-    """A connection to the index, with the records themselves beside it as ``house``, read-only. Raises sqlite3.Error."""
+    """A connection to the index, with the records themselves beside it as ``source``, read-only. Raises sqlite3.Error."""
     conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=2, check_same_thread=False)
     conn.isolation_level = None
-    conn.execute("ATTACH ? AS house", (f"{calls.absolute().as_uri()}?mode=ro",))
+    conn.execute("ATTACH ? AS source", (f"{calls.absolute().as_uri()}?mode=ro",))
     return conn
 
 
@@ -211,7 +211,7 @@ def damaged(error: sqlite3.Error) -> bool:
 def _of_these(conn: sqlite3.Connection) -> bool:
     """Whether the index is of these records: the last call it knows is still the same one."""
     row, known = conn.execute("SELECT row, id FROM progress").fetchone()
-    return conn.execute("SELECT id FROM house.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
+    return conn.execute("SELECT id FROM source.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
 
 
 def _tables() -> Iterable[str]:
@@ -254,7 +254,7 @@ def _copying() -> Iterable[str]:
     fresh = "c.rowid > :after AND c.rowid <= :until"
     yield (
         f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
-        f"SELECT DISTINCT {', '.join(facet.values())} FROM house.calls AS c WHERE {fresh}"
+        f"SELECT DISTINCT {', '.join(facet.values())} FROM source.calls AS c WHERE {fresh}"
     )
     # Every record's time is written by one function in one form; its seconds are exact, its milliseconds stand apart.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
@@ -262,7 +262,7 @@ def _copying() -> Iterable[str]:
     others = [f"coalesce(c.{name}, {absent})" for name, absent in OTHERS.items()]
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
-    yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM house.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")
+    yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM source.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")
     kinds = [f"f.{name}" for name in KINDS]
     facets = "entries WHERE row > :after AND row <= :until"
     named = "entries JOIN facets AS f ON f.id = facet WHERE row > :after AND row <= :until"
@@ -277,7 +277,7 @@ def _copying() -> Iterable[str]:
         numbers = ", ".join(str(i + 1) for i in range(len(groups)))
         more = ", ".join(f"{name} = {name} + excluded.{name}" for name in added)
         yield f"INSERT INTO {table} SELECT {columns} FROM {source} GROUP BY {numbers} ON CONFLICT DO UPDATE SET {more}"
-    yield "UPDATE progress SET row = :until, id = (SELECT id FROM house.calls WHERE rowid = :until)"
+    yield "UPDATE progress SET row = :until, id = (SELECT id FROM source.calls WHERE rowid = :until)"
 
 
 _COPY = tuple(_copying())

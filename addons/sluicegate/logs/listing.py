@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.calls.verdicts import LISTED, from_row
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
-from sluicegate.records import COLUMNS, Record
-from sluicegate.verdicts import LISTED, from_row
 
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """What each way of sorting compares: a column of an entry. A call without latency comes before all others."""
@@ -98,14 +98,14 @@ def positions(
 def rows_at(conn: sqlite3.Connection, found: list[Position], columns: Sequence[str]) -> list[Record]:
     """These columns of the rows at these positions, in their order."""
     marks = ", ".join("?" * len(found))
-    sql = f"SELECT rowid, {', '.join(columns)} FROM house.calls WHERE rowid IN ({marks})"
+    sql = f"SELECT rowid, {', '.join(columns)} FROM source.calls WHERE rowid IN ({marks})"
     by_row = {row: dict(zip(columns, values, strict=True)) for row, *values in conn.execute(sql, [r for _, r in found])}
     return [by_row[row] for _, row in found if row in by_row]
 
 
 def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
     """A call by its id."""
-    row = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM house.calls WHERE id = ?", (call_id,)).fetchone()
+    row = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM source.calls WHERE id = ?", (call_id,)).fetchone()
     return None if row is None else from_row(row)
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sluicegate.call import NANO, Outcome, Reason
 from sluicegate.providers import PROVIDERS
+from sluicegate.values import NANO, Outcome, Reason
 from sluicegate.windows import DAY, parse_iso
 
 MOST_VALUES = 100

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sluicegate.providers.anthropic import Anthropic
+from sluicegate.providers.base import ProviderWire
 from sluicegate.providers.gemini import Gemini
 from sluicegate.providers.openai import OpenAI
-from sluicegate.providers.wire import ProviderWire
 
 PROVIDERS: Mapping[str, ProviderWire] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, UsageReader, clean_path, media, number
+from sluicegate.providers.base import Body, UsageReader, clean_path, media, number
+from sluicegate.values import Kind, RequestFacts, Usage
 
 _NONE = msgspec.Raw(b"")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import UsageReader, clean_path, hides_words, media, number
+from sluicegate.providers.base import UsageReader, clean_path, hides_words, media, number
+from sluicegate.values import Kind, RequestFacts, Usage
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
 

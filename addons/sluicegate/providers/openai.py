@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from sluicegate.call import Kind, RequestFacts, Usage
-from sluicegate.providers.wire import Body, UsageReader, clean_path, hides_words, media, number
+from sluicegate.providers.base import Body, UsageReader, clean_path, hides_words, media, number
+from sluicegate.values import Kind, RequestFacts, Usage
 
 
 class OpenAIUsage(UsageReader):

@@ -22,17 +22,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sluicegate import edit
-from sluicegate.calm import calm
-from sluicegate.editor import NotWritable, PolicyBusy, Stale
-from sluicegate.explain import explained, hint
-from sluicegate.policy import Policy
-from sluicegate.revisions import RevisionsError
+from sluicegate.background import calm
+from sluicegate.policy.audit_trail import TrailError
+from sluicegate.policy.editing import draft as edit
+from sluicegate.policy.editing.writer import NotWritable, PolicyBusy, Stale
+from sluicegate.policy.errors import explained, hint
+from sluicegate.policy.model import Policy
+from sluicegate.policy.revisions import RevisionsError
 from sluicegate.services import Services
-from sluicegate.store import StoreError
-from sluicegate.trail import TrailError
-from sluicegate.web.who import Caller, Role, caller_of, refused
-from sluicegate.yamlfile import dotted
+from sluicegate.storage.store import StoreError
+from sluicegate.web.auth import Caller, Role, caller_of, refused
+from sluicegate.yaml_document import dotted
 
 logger = logging.getLogger("sluicegate.api")
 
@@ -72,7 +72,7 @@ class Change(Query):
 class Ask:
     """One request as a handler gets it: known, allowed, and of the declared shape."""
 
-    house: Services
+    services: Services
     caller: Caller
     path: Mapping[str, str]
     query: Any
@@ -95,7 +95,7 @@ class Ask:
 
         def run() -> tuple[T, Policy]:
             who, write = self.caller.name, not self.dry_run
-            return self.house.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
+            return self.services.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
 
         return await anyio.to_thread.run_sync(run, limiter=_writers)
 
@@ -163,17 +163,17 @@ def changes(
 class Table(Route):
     """A path of the API with all its rows."""
 
-    def __init__(self, path: str, rows: Sequence[Endpoint], house: Services) -> None:
-        super().__init__(path, _Answers(rows, house))
+    def __init__(self, path: str, rows: Sequence[Endpoint], services: Services) -> None:
+        super().__init__(path, _Answers(rows, services))
         self.rows = rows
 
 
-def mount(endpoints: Iterable[Endpoint], house: Services) -> list[Table]:
+def mount(endpoints: Iterable[Endpoint], services: Services) -> list[Table]:
     """Routes for a room's rows, in their order."""
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, []).append(endpoint)
-    return [Table(path, rows, house) for path, rows in by_path.items()]
+    return [Table(path, rows, services) for path, rows in by_path.items()]
 
 
 @dataclass
@@ -181,7 +181,7 @@ class _Answers:
     """The ASGI application behind one path."""
 
     rows: Sequence[Endpoint]
-    house: Services
+    services: Services
     by_method: dict[str, Endpoint] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class _Answers:
     async def answer(self, request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         row = self.by_method.get(method)
-        caller = caller_of(request, self.house)
+        caller = caller_of(request, self.services)
         if row is not None and row.roles == ANYBODY:
             caller = caller or NOBODY
         else:
@@ -209,7 +209,7 @@ class _Answers:
                 raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
             query = _query(request, row.query)
             body = await _body(request, row)
-            ask = Ask(self.house, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
+            ask = Ask(self.services, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
             reply = await row.run(ask)
         except Exception as e:
             refusal = refusal_of(e)

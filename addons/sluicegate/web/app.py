@@ -15,26 +15,26 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sluicegate.services import Services
-from sluicegate.web import (
+from sluicegate.web import pages
+from sluicegate.web.api import mount
+from sluicegate.web.auth import error, needs
+from sluicegate.web.openapi import document
+from sluicegate.web.routes import (
     alerts,
     events,
     governance,
     health,
     logs,
     metrics,
-    pages,
     policy,
     prices,
     providers,
     quota,
-    record,
-    rehearsal,
     revisions,
     session,
 )
-from sluicegate.web.api import mount
-from sluicegate.web.openapi import document
-from sluicegate.web.who import error, needs
+from sluicegate.web.routes import audit_trail as record
+from sluicegate.web.routes import replay as rehearsal
 
 OPEN = ("/health", "/ready", "/ca.pem", "/setup")
 """Paths without secrets, for everyone who can reach the port."""
@@ -72,10 +72,10 @@ def is_ours(path: str) -> bool:
     return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
 
 
-def build(house: Services, ca: Path) -> Starlette:
+def build(services: Services, ca: Path) -> Starlette:
     """The application for one gateway; ``ca`` is its certificate, public part only."""
 
-    guarded = needs("admin", "viewer", house=house)
+    guarded = needs("admin", "viewer", services=services)
 
     async def ca_pem(_: Request) -> Response:
         try:
@@ -118,16 +118,16 @@ def build(house: Services, ca: Path) -> Starlette:
             *governance.endpoints(),
             *alerts.endpoints(),
         ],
-        house,
+        services,
     )
     app = Starlette(
         exception_handlers={HTTPException: unheard_of},
         routes=[
-            *health.routes(house),
+            *health.routes(services),
             Route("/ca.pem", ca_pem),
             Route("/setup", setup),
-            *metrics.routes(house),
-            *logs.routes(house),
+            *metrics.routes(services),
+            *logs.routes(services),
             *rooms,
             Route("/api/openapi.json", guarded(openapi)),
             *pages.routes(),

@@ -11,8 +11,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from sluicegate import __version__
 from sluicegate.web.api import ANYBODY, MOST_NAME, Endpoint
-from sluicegate.web.states import Error
-from sluicegate.web.who import COOKIE
+from sluicegate.web.auth import COOKIE
+from sluicegate.web.responses import Error
 
 _STATUS = {
     400: "The request is wrong; the message names the field and the fix",

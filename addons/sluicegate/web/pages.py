@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sluicegate.web.who import error
+from sluicegate.web.auth import error
 
 STATIC = Path(__file__).parent / "static"
 

@@ -1,0 +1,1 @@
+"""Everything that touches mitmproxy's own machinery, and nothing else may."""

@@ -1,0 +1,211 @@
+"""Options: options that would let calls slip by are refused, the gateway says where it is, and its last gate is put up."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mitmproxy import connection, ctx, exceptions
+from mitmproxy.addonmanager import Loader
+
+from flow import Addon, services
+from sluicegate.addresses import is_loopback, normal
+from sluicegate.banner import banner
+from sluicegate.policy.model import Policy
+from sluicegate.providers import PROVIDERS
+from sluicegate.storage.store import StoreError
+
+logger = logging.getLogger("sluicegate")
+
+DEFAULTS: dict[str, Any] = {
+    "connection_strategy": "lazy",
+    "onboarding": False,
+    "body_size_limit": "64m",
+    "listen_host": "127.0.0.1",
+}
+"""Set where the user has not: nothing is dialled before it is judged, nobody but this machine is listened to."""
+
+FORBIDDEN: dict[str, str] = {
+    "stream_large_bodies": "it sends large requests upstream before any check",
+    "ssl_insecure": "providers would no longer be verified",
+    "map_remote": "it redirects requests after they were judged",
+    "map_local": "it answers requests in a provider's name",
+    "modify_headers": "it changes what clients and providers send",
+    "modify_body": "it changes what clients and providers send",
+    "server_replay": "it answers requests in a provider's name",
+    "client_replay": "it repeats requests nobody made",
+    "stickycookie": "it carries one client's cookies to another",
+    "stickyauth": "it carries one client's credentials to another",
+    "upstream_auth": "it adds a credential to requests",
+    "proxyauth": "identity reads proxy credentials itself",
+    "client_certs": "it presents a certificate to providers in every caller's name",
+}
+"""Options that must keep their default, and why."""
+
+HOST_OPTIONS = ("ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts")
+
+
+WATCHED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
+
+
+def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | None:
+    """Why an option may not have this value, None if it may."""
+    if name == "mode":
+        others = [m for m in value if m.partition("@")[0] != "regular"]
+        return f"mode {others[0]} is not supported: only regular is proven to let nothing by" if others else None
+    if name == "validate_inbound_headers" and value is False:
+        return "validate_inbound_headers cannot be turned off: it stops request smuggling"
+    if name == "connection_strategy" and value != "lazy":
+        return "connection_strategy must be lazy: eager dials before anything is judged"
+    if name == "keep_host_header" and value:
+        return "keep_host_header is not supported: providers must see their own name"
+    if name in HOST_OPTIONS and value:
+        if name == "allow_hosts":
+            return "allow_hosts is not supported: it lets every other host, providers included, by unread"
+        for pattern in value:
+            try:
+                hit = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
+            except re.error:
+                continue
+            if hit is not None:
+                return f"{name}={pattern} covers {hit}, which is governed"
+        return None
+    if name in FORBIDDEN and value not in (default, None, False, []):
+        return f"{name} is not supported: {FORBIDDEN[name]}"
+    return None
+
+
+class Options(Addon):
+    """Refuses unsafe options, announces the gateway, and puts the last gate behind the chain."""
+
+    def __init__(self, last_gate: object | None = None) -> None:
+        self.last_gate = last_gate
+        self.started = False
+        self.announce: asyncio.Task[None] | None = None
+
+    def load(self, loader: Loader) -> None:
+        """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
+        super().load(loader)
+        ctx.options.update_known(
+            **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
+        )
+
+    def configure(self, updated: set[str]) -> None:
+        """mitmproxy: options have changed. At start a bad one ends the process, later it is rolled back.
+
+        mitmproxy would print a traceback for the error of a script and go on listening; the operator wants one line.
+        """
+        try:
+            self.check(updated)
+        except exceptions.OptionsError as e:
+            if self.started:
+                raise
+            give_up(str(e))
+
+    def check(self, updated: set[str]) -> None:
+        """Raises OptionsError for any option that would break a promise."""
+        governed = {h for p in PROVIDERS.values() for h in p.hosts}
+        if self.started:
+            governed |= {h for p in services().policy.providers.values() for h in p.hosts}
+        for name in sorted(updated & WATCHED):
+            if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
+                if self.started:
+                    services().options_refused[name] = why
+                raise exceptions.OptionsError(why)
+        if self.started:
+            self.check_listening(services().policy)
+
+    def check_listening(self, policy: Policy) -> None:
+        """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
+        own = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
+        beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normal(h)) and h != "localhost"]
+        services().exposed = bool(beyond)
+        if not beyond:
+            return
+        where = beyond[0] or "every interface"
+        if not policy.server.allow_plaintext:
+            raise exceptions.OptionsError(
+                f"listening on {where} sends virtual keys in clear over the network: set server.allow_plaintext: true "
+                f"in {policy.source}, or listen on 127.0.0.1 behind something that speaks TLS"
+            )
+        demo = [k.id for k in policy.virtual_keys.values() if k.is_demo]
+        if demo and not policy.server.allow_id_as_value:
+            raise exceptions.OptionsError(
+                f"listening on {where} with demo keys ({', '.join(demo[:5])}): give them a value_hash (sluicegate key new), "
+                f"or set server.allow_id_as_value: true in {policy.source}"
+            )
+
+    def running(self) -> None:
+        """mitmproxy: the proxy is up."""
+        try:
+            services()
+            self.started = True
+            self.check(WATCHED)
+        except exceptions.OptionsError as e:
+            give_up(str(e))
+        if self.last_gate is not None and ctx.master.addons.get("failsafe") is None:
+            ctx.master.addons.add(self.last_gate)
+            self.announce = asyncio.get_running_loop().create_task(self.open_doors())
+
+    async def open_doors(self) -> None:
+        """Listen only where we are meant to, then say so.
+
+        mitmproxy loads scripts after it has begun to bind, by default every interface. So the listener is moved to
+        loopback here, and until it has moved ``client_connected`` turns everybody else away.
+        """
+        proxyserver = ctx.master.addons.get("proxyserver")
+        bound = proxyserver.listen_addrs()
+        if ctx.options.listen_host == "127.0.0.1" and any(not is_loopback(a[0]) for a in bound):
+            ctx.options.update(mode=[f"regular@127.0.0.1:{bound[0][1]}"])
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                now = proxyserver.listen_addrs()
+                if now and all(is_loopback(a[0]) for a in now):
+                    break
+            else:
+                give_up(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
+        ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+        print(banner(services(), addresses(), ca, show_token=sys.stdout.isatty()), flush=True)
+
+    def client_connected(self, client: connection.Client) -> None:
+        """mitmproxy: somebody has connected; only this machine may where we listen on loopback."""
+        if ctx.options.listen_host == "127.0.0.1" and not is_loopback(client.peername[0]):
+            client.error = "this gateway listens on loopback"
+
+    def done(self) -> None:
+        """mitmproxy: we are being unloaded, perhaps only to be loaded again; live streams may still end after this."""
+        try:
+            services().flush()
+        except (StoreError, exceptions.OptionsError):
+            logger.exception("pending settlements could not be written; they are in audit.jsonl")
+
+
+def give_up(why: str) -> NoReturn:
+    """End the process with the reason, before it has served anybody."""
+    for line in why.splitlines():
+        print(f"sluicegate: {line}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def addresses() -> list[str]:
+    """The URLs we listen on."""
+    proxyserver = ctx.master.addons.get("proxyserver")
+    found = []
+    for host, port, *_ in proxyserver.listen_addrs() if proxyserver else ():
+        shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104
+        found.append(
+            f"http://[{shown}]:{port}"
+            if isinstance(ipaddress.ip_address(shown), ipaddress.IPv6Address)
+            else f"http://{shown}:{port}"
+        )
+    return found
+
+
+addons = [Options()]

@@ -1,0 +1,62 @@
+"""Orphans: a call that mitmproxy has lost is settled and put on record once its client has gone.
+
+Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there. And where
+a client leaves while its calls wait to be connected, five of one connection at a time, mitmproxy forgets those. Neither
+``response`` nor ``error`` tells of their end: their reservations and slots would be held until a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from mitmproxy import connection, ctx, flow
+from mitmproxy.proxy.layers.http import HttpErrorHook
+
+from flow import Addon, call_of, handlers, in_flight, left_for_upstream, writer_of
+from sluicegate.values import Outcome
+
+logger = logging.getLogger("sluicegate")
+
+GRACE = 2.0
+"""Seconds after which a call has not just been slow to hear that its client has left; that takes milliseconds."""
+
+
+class Orphans(Addon):
+    """Tells the end of calls of which nobody else will."""
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """mitmproxy: a client has left, and all its calls should have ended."""
+        hang_up(client)
+        if client.id in in_flight:
+            asyncio.get_running_loop().call_later(GRACE, self.sweep, client.id)
+
+    def sweep(self, client_id: str) -> None:
+        """End what is left of a connection that is over."""
+        lost = list(in_flight.get(client_id, ()))
+        if not lost:
+            return
+        if out := sum(map(left_for_upstream, lost)):
+            logger.error("%d call%s lost within mitmproxy and settled for what is known", out, " was" if out == 1 else "s were")
+        for one in lost:
+            call = call_of(one)
+            if call is not None:
+                call.outcome = call.outcome or (Outcome.INTERRUPTED if left_for_upstream(one) else Outcome.CANCELLED)
+            one.error = one.error or flow.Error("the gateway has lost this call")
+            one.live = False
+            ctx.master.addons.trigger(HttpErrorHook(one))
+        in_flight.pop(client_id, None)
+
+
+def hang_up(client: connection.Client) -> None:
+    """Close the socket of a client that is done with.
+
+    Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
+    forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
+    """
+    writer = writer_of(handlers().get(client.id))
+    if writer is not None and not writer.is_closing():
+        writer.close()
+
+
+addons = [Orphans()]

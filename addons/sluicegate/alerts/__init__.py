@@ -1,0 +1,1 @@
+"""Budget alerts: when one is due, and sending it to webhooks."""

@@ -1,0 +1,115 @@
+"""The record of a call: the one shape that ``audit.jsonl``, the table ``calls`` and every export share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluicegate.calls.call import Call
+from sluicegate.values import Outcome, Usage, usd
+from sluicegate.windows import iso
+
+Record = dict[str, Any]
+
+COLUMNS: dict[str, type] = {
+    "id": str,
+    "started_at": str,
+    "latency_ms": int,
+    "ttft_ms": int,
+    "virtual_key_id": str,
+    "user_id": str,
+    "team_id": str,
+    "customer_id": str,
+    "project_id": str,
+    "session_id": str,
+    "agent_id": str,
+    "provider": str,
+    "model_requested": str,
+    "model_served": str,
+    "stream": int,
+    "status": int,
+    "outcome": str,
+    "reason": str,
+    "input_tokens": int,
+    "output_tokens": int,
+    "cache_read_tokens": int,
+    "cache_write_5m_tokens": int,
+    "cache_write_1h_tokens": int,
+    "cost_usd": str,
+    "cost_nano": int,
+    "estimated": int,
+    "policy_revision": str,
+    "request_bytes": int,
+    "response_bytes": int,
+    "user_agent": str,
+    "path": str,
+    "web_search_requests": int,
+    "limits": str,
+}
+"""Column name to type, in order; what is new goes to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
+
+``limits`` is a list of verdicts, JSON text in the table; None in records from before it was kept.
+"""
+
+_UNUSED = Usage()
+
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+)
+
+
+def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
+    """The record the call would have if the process died now: this usage at this cost, ``interrupted``."""
+    cost = {"cost_usd": usd(cost_nano), "cost_nano": cost_nano}
+    return record_of(call, call.started_at, usage) | cost | {"outcome": Outcome.INTERRUPTED.value}
+
+
+def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
+    """The call as one flat record, complete whatever its ending; fields that do not apply are None."""
+    usage = usage or call.usage or _UNUSED
+    who, facts = call.principal, call.facts
+    policy = call.policy
+    return {
+        "id": call.id,
+        "started_at": iso(call.started_at),
+        "latency_ms": max(0, now - call.started_at),
+        "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
+        "virtual_key_id": who.virtual_key_id if who else None,
+        # A header may name a user where the key does not: it never overrides whose key it is.
+        "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
+        "team_id": who.team_id if who else None,
+        "customer_id": who.customer_id if who else None,
+        "project_id": who.project_id if who else None,
+        "session_id": call.session_id,
+        "agent_id": call.agent_id,
+        "provider": call.provider,
+        "model_requested": facts.model if facts else None,
+        "model_served": usage.model,
+        "stream": int(facts.stream) if facts else 0,
+        "status": call.status,
+        "outcome": (call.outcome or Outcome.FAILED).value,
+        "reason": call.deny.reason.value if call.deny else None,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cost_usd": usd(call.cost_nano),
+        "cost_nano": call.cost_nano,
+        "estimated": int(usage.estimated),
+        "policy_revision": getattr(policy, "revision", None),
+        "request_bytes": call.request_bytes,
+        "response_bytes": call.response_bytes,
+        "user_agent": call.user_agent,
+        "path": call.path,
+        "web_search_requests": usage.web_search_requests,
+        "limits": call.limits,
+    }
+
+
+def tokens(record: Record) -> int:
+    """All tokens of a record: what its token limits were charged."""
+    return sum(int(record.get(name) or 0) for name in TOKEN_COLUMNS)

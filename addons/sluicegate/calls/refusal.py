@@ -1,0 +1,98 @@
+"""Refusals, rendered once: the provider's envelope, the status each client takes best, and words with numbers in them.
+
+Clients show the message and little else, so it stands alone: which level, how much of how much, when it resets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from sluicegate.policy.model import Limit
+from sluicegate.providers import PROVIDERS
+from sluicegate.values import NANO, Deny, Reason
+from sluicegate.windows import iso
+
+STATUS: dict[Reason, int] = {
+    Reason.BUDGET_EXCEEDED: 402,
+    Reason.REQUEST_LIMITED: 429,
+    Reason.TOKEN_LIMITED: 429,
+    Reason.CONCURRENCY_LIMITED: 429,
+    Reason.MODEL_BLOCKED: 403,
+    Reason.PROVIDER_BLOCKED: 403,
+    Reason.VIRTUAL_KEY_REQUIRED: 401,
+    Reason.VIRTUAL_KEY_NOT_FOUND: 401,
+    Reason.VIRTUAL_KEY_BLOCKED: 401,
+    Reason.INVALID_REQUEST: 400,
+    Reason.MODEL_UNPRICED: 400,
+    Reason.MISSING_REQUIRED_HEADERS: 400,
+    Reason.UNSUPPORTED: 400,
+    Reason.BLOCKED_BY_POLICY: 400,
+    Reason.GATEWAY_ERROR: 503,
+    Reason.PROVIDER_UNAVAILABLE: 503,
+    Reason.SHUTTING_DOWN: 503,
+}
+
+_BY_CLIENT: dict[tuple[str, Reason], tuple[int, str | None]] = {
+    # Claude Code turns a 403 into "Please run /login", a 404 into its own words.
+    ("claude-code", Reason.MODEL_BLOCKED): (400, None),
+    ("claude-code", Reason.PROVIDER_BLOCKED): (400, None),
+    # Codex repeats a 402 six times, and shows a 404 model_not_found cleanly.
+    ("codex", Reason.BUDGET_EXCEEDED): (400, None),
+    ("codex", Reason.MODEL_BLOCKED): (404, "model_not_found"),
+    ("codex", Reason.PROVIDER_BLOCKED): (404, "model_not_found"),
+}
+
+_HIJACKED = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
+"""Phrases that clients replace by words of their own, hiding ours."""
+
+
+def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """``(status, headers, body)`` of a refusal for this provider's wire and this client."""
+    status, family = _BY_CLIENT.get((client, deny.reason), (STATUS[deny.reason], None))
+    headers = [("content-type", "application/json"), ("x-sluicegate-reason", deny.reason.value)]
+    if deny.final:
+        headers.append(("x-should-retry", "false"))
+    if deny.retry_after is not None:
+        headers.append(("retry-after", str(deny.retry_after)))
+    return status, headers, PROVIDERS[provider].envelope(family or deny.reason.family, one_line(deny.message), status)
+
+
+def one_line(text: str) -> str:
+    """A message fit for a terminal: printable, one line, bounded, and without words that clients hijack."""
+    plain = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
+    return _HIJACKED.sub("(...)", plain)[:1000]
+
+
+def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | None) -> str:
+    """Used (in flight included) against the limit; for a hard budget also the worst case that did not fit."""
+    text = f"Budget exceeded: {limit.label} budget exceeded: {_dollars(used)} > {_dollars(limit.maximum)} dollars"
+    if asked is not None:
+        text = (
+            f"Budget exceeded: {limit.label} budget exceeded: {_dollars(used + asked)} > {_dollars(limit.maximum)} dollars: "
+            f"{_dollars(used)} used and this call's worst case of {_dollars(asked)}"
+        )
+    return f"{text} ({limit.scope_id}, {_resets(resets_at)})"
+
+
+def rate_message(limit: Limit, used: int, *, retry_after: int) -> str:
+    """The count with the refused call in it, the limit, and how soon it is worth trying again."""
+    word = {"requests": "request", "tokens": "token", "concurrent": "concurrency"}[limit.unit]
+    every = f", resets every {limit.period.text}" if limit.period is not None else " in flight"
+    exceeded = f"Rate limits exceeded: [{word} limit exceeded ({used}/{limit.maximum}{every})]"
+    return f"{exceeded} for {limit.label} {limit.scope_id}; try again in {retry_after} s"
+
+
+def model_message(model: str, allowed: Iterable[str]) -> str:
+    """The refused model and the ones that would do."""
+    names = ", ".join(sorted(allowed)) or "none"
+    return f"Model '{model}' is not allowed for this virtual key. Allowed: {names}"
+
+
+def _dollars(nano: int) -> str:
+    cents = (nano + NANO // 200) // (NANO // 100)
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
+def _resets(at: int | None) -> str:
+    return "never resets" if at is None else f"resets {iso(at)[:19]}Z"

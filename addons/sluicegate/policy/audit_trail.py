@@ -1,0 +1,102 @@
+"""The trail of administration: who changed what and when, append-only, in the table ``admin_audit`` of the database.
+
+Written on a connection of its own, in a thread: the gateway's own connection never waits for it. A change whose entry
+cannot be written is not made, so an entry is on disk before its change; one that then could not be made is followed by
+an entry saying so.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from sluicegate.database import connected
+from sluicegate.policy.entities import redacted
+
+COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
+
+
+class TrailError(Exception):
+    """The trail cannot be written or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing done to one entity. ``before`` and ``after`` are its values, None where it was not there."""
+
+    action: str
+    entity_kind: str
+    entity_id: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+class Trail:
+    """The trail in one database file, which must exist and be of this version."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, entries: Sequence[Entry], *, at: str, who: str, before: str, after: str) -> None:
+        """Append entries, on disk when this returns; ``before`` and ``after`` are policy revisions. Raises TrailError."""
+        rows = [(at, who, e.action, e.entity_kind, e.entity_id, _text(e.before), _text(e.after), before, after) for e in entries]
+        with self._open("rw") as conn:
+            conn.execute("BEGIN IMMEDIATE")
+            conn.executemany(
+                f"INSERT INTO admin_audit ({','.join(COLUMNS[1:])}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                rows,
+            )
+            conn.execute("COMMIT")
+            self._to_disk()
+
+    def read(self, *, limit: int, before: int | None = None, **equal: str | None) -> tuple[list[dict[str, Any]], int]:
+        """Entries newest first, with an id below ``before``, and how many there are in all. Raises TrailError."""
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        where = [f"{name} = ?" for name in wanted]
+        values: list[Any] = list(wanted.values())
+        with self._open("ro") as conn:
+            total = conn.execute(f"SELECT count(*) FROM admin_audit{_where(where)}", values).fetchone()[0]  # noqa: S608
+            if before is not None:
+                where.append("id < ?")
+                values.append(before)
+            rows = conn.execute(
+                f"SELECT {','.join(COLUMNS)} FROM admin_audit{_where(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608
+                [*values, limit],
+            ).fetchall()
+        return [_entry(row) for row in rows], total
+
+    def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self.path, mode, lambda e: TrailError(f"the trail of administration in {self.path} cannot be used: {e}"))
+
+    def _to_disk(self) -> None:
+        """Make what was committed survive a power cut: a commit in WAL mode leaves that to the next checkpoint."""
+        try:
+            fd = os.open(f"{self.path}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(fd)
+        except OSError as e:
+            raise TrailError(f"the trail of administration in {self.path} cannot be written: {e.strerror}") from e
+        finally:
+            os.close(fd)
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _text(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else orjson.dumps(redacted(value), default=float).decode()
+
+
+def _entry(row: Sequence[Any]) -> dict[str, Any]:
+    entry = dict(zip(COLUMNS, row, strict=True))
+    return entry | {name: orjson.loads(entry[name]) if entry[name] is not None else None for name in ("before", "after")}

@@ -1,0 +1,103 @@
+"""What one policy says that another does not: entity by entity, in a line for people, and line by line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from sluicegate.policy.entities import KINDS, Kind, id_of
+from sluicegate.policy.schema import PolicyFile
+
+SHOWN = 4
+"""Differences that are named in a line."""
+
+
+class Difference(NamedTuple):
+    """One entity, or one other section of the policy. ``before`` and ``after`` are as written, None where it is not there."""
+
+    kind: str
+    id: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    def __str__(self) -> str:
+        named = self.id if self.kind == "policy" else f"{self.kind} {self.id}"
+        if self.before is None or self.after is None:
+            return f"{named} {'created' if self.before is None else 'deleted'}"
+        if self.kind == "policy":
+            return named
+        fields = [n for n in {**self.before, **self.after} if self.before.get(n) != self.after.get(n)]
+        return f"{named}: {', '.join(fields)}"
+
+
+def differences(before: PolicyFile, after: PolicyFile) -> list[Difference]:
+    """Everything that differs, entities first."""
+    return [*_of_entities(before, after), *_of_sections(before, after)]
+
+
+def summary(found: list[Difference]) -> str:
+    """The differences as a line, without any value."""
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(map(str, found[:SHOWN])) + more if found else "comments or layout"
+
+
+CONTEXT = 3
+"""Lines shown around a difference."""
+
+MOST_PAIRS = 25_000_000
+"""Lines times lines that are compared; beyond that all are shown as replaced."""
+
+
+def unified(before: str, after: str) -> str:
+    """Two texts' differences in the unified format, without a head; empty where there are none."""
+    was, now = before.splitlines(), after.splitlines()
+    head = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    rest = min(len(was), len(now)) - head
+    tail = next((i for i in range(rest) if was[-1 - i] != now[-1 - i]), rest)
+    # A policy of ten thousand keys is compared where it differs alone.
+    skipped, left = max(0, head - CONTEXT), max(0, tail - CONTEXT)
+    was, now = was[skipped : len(was) - left], now[skipped : len(now) - left]
+    if len(was) * len(now) > MOST_PAIRS:
+        lines = [f"@@ -1,{len(was)} +1,{len(now)} @@", *(f"-{x}" for x in was), *(f"+{x}" for x in now)]
+    else:
+        lines = list(difflib.unified_diff(was, now, n=CONTEXT, lineterm=""))[2:]
+    return "".join(_shifted(line, skipped) + "\n" for line in lines)
+
+
+def _shifted(line: str, by: int) -> str:
+    return re.sub(r"(?<= [-+])\d+", lambda m: str(int(m[0]) + by), line) if line.startswith("@@ ") else line
+
+
+def _of_entities(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
+    for kind in KINDS.values():
+        was, now = _by_id(before, kind), _by_id(after, kind)
+        for name in {**was, **now}:
+            if was.get(name) != now.get(name):
+                yield Difference(kind.one, name, _written(was.get(name)), _written(now.get(name)))
+
+
+def _by_id(file: PolicyFile, kind: Kind) -> Mapping[str, BaseModel]:
+    held = getattr(file, kind.name)
+    if isinstance(held, dict):
+        return held
+    if kind.name == "model_configs":
+        return {id_of(kind, m.model_dump(include={"model_name", "provider"})): m for m in held}
+    return {e.id: e for e in held}
+
+
+def _of_sections(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
+    for name in PolicyFile.model_fields:
+        if name not in KINDS and getattr(before, name) != getattr(after, name):
+            yield Difference("policy", name, _section(before, name), _section(after, name))
+
+
+def _section(file: PolicyFile, name: str) -> Mapping[str, Any]:
+    return file.model_dump(include={name}, exclude_unset=True)
+
+
+def _written(entity: BaseModel | None) -> Mapping[str, Any] | None:
+    return None if entity is None else entity.model_dump(exclude_unset=True)

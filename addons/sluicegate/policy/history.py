@@ -1,0 +1,88 @@
+"""History: notes every policy that comes in force, also those somebody saved in an editor, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from sluicegate.background import calm
+from sluicegate.policy.diff import differences, summary
+from sluicegate.policy.redaction import Unveilable, veil
+from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
+from sluicegate.policy.watcher import InForce
+from sluicegate.windows import iso
+
+logger = logging.getLogger("sluicegate.policy")
+
+LAST_WORDS = 5.0
+"""Seconds a stop waits for what is still to be noted."""
+
+
+class History:
+    """Writes what it is told of, in that order."""
+
+    def __init__(self, revisions: Revisions, first: InForce) -> None:
+        self.revisions = revisions
+        self._told: queue.SimpleQueue[InForce | None] = queue.SimpleQueue()
+        self._last = first
+        self._thread = threading.Thread(target=self._run, name="sluicegate-history", daemon=True)
+
+    def start(self) -> None:
+        """Note the policy there was at the start, and go on."""
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def tell(self, fresh: InForce) -> None:
+        """A policy has come in force."""
+        self._told.put(fresh)
+
+    def stop(self) -> None:
+        """Note what is left, and end."""
+        self._told.put(None)
+        if self._thread.is_alive():
+            self._thread.join(LAST_WORDS)
+
+    def _run(self) -> None:
+        self._safely(self._begin)
+        while (fresh := self._told.get()) is not None:
+            with calm():
+                self._safely(lambda: self._note(fresh, summary(differences(self._last.policy.file, fresh.policy.file))))
+            self._last = fresh
+
+    def _begin(self) -> None:
+        newest = self.revisions.newest()
+        if newest != self._last.policy.revision:
+            with calm():
+                self._note(self._last, "changed while the gateway did not run" if newest else "the first policy")
+
+    def _note(self, one: InForce, words: str) -> None:
+        revision = Revision(one.policy.revision, iso(one.at), one.who, one.action, words, shown(one.files))
+        self.revisions.add(revision)
+
+    def _safely(self, note: Callable[[], None]) -> None:
+        try:
+            note()
+        except RevisionsError as e:
+            logger.warning("%s", e)
+        except Exception:
+            logger.exception("a policy could not be noted in the history")
+
+
+def shown(files: Mapping[Path, bytes]) -> dict[str, str]:
+    """The texts of a policy's files without secrets, by name; of one that cannot be freed of them, only why."""
+    found: dict[str, str] = {}
+    for file, data in files.items():
+        try:
+            found[file.name] = veil(data.decode(), file.name).text
+        except (Unveilable, yaml.YAMLError, UnicodeDecodeError):
+            found[file.name] = UNSHOWN
+    return found
+
+
+UNSHOWN = "# This file is not shown: it is written so that its secrets cannot be told from the rest for certain.\n"
+"""Stands for a file's text; it is no policy, so it is never put in force."""

@@ -1,0 +1,97 @@
+"""Every policy that was in force, in the table ``policy_revisions`` of the database, without its secrets.
+
+Written on a connection of its own, in a thread, like the trail of administration. The oldest go where there are too many.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from sluicegate.database import connected
+
+MOST = 1_000
+
+MOST_BYTES = 64 << 20
+"""Of compressed text, all revisions together."""
+
+COLUMNS = ("id", "revision", "at", "who", "action", "summary")
+
+
+class RevisionsError(Exception):
+    """The history cannot be written or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One policy as it was: its files' texts by their names."""
+
+    revision: str
+    at: str
+    who: str | None
+    action: str
+    summary: str
+    files: Mapping[str, str]
+
+
+class Revisions:
+    """The history in one database file, which must exist and be of this version. Blocking."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, revision: Revision) -> None:
+        """Append a revision, and let the oldest go. Raises RevisionsError."""
+        files = zlib.compress(orjson.dumps(dict(revision.files)), 6)
+        row = (revision.revision, revision.at, revision.who, revision.action, revision.summary, files)
+        with self._open("rw") as conn:
+            conn.execute("BEGIN IMMEDIATE")
+            conn.execute(f"INSERT INTO policy_revisions ({','.join(COLUMNS[1:])}, files) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+            conn.execute(
+                "DELETE FROM policy_revisions WHERE id IN ("
+                "SELECT id FROM (SELECT id, row_number() OVER newest AS number, sum(length(files)) OVER newest AS bytes "
+                "FROM policy_revisions WINDOW newest AS (ORDER BY id DESC)) WHERE number > ? OR (bytes > ? AND number > 1))",
+                (MOST, MOST_BYTES),
+            )
+            conn.execute("COMMIT")
+
+    def page(self, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+        """Revisions newest first, with an id below ``before``, without their texts. Raises RevisionsError."""
+        with self._open("ro") as conn:
+            rows = conn.execute(
+                f"SELECT {','.join(COLUMNS)} FROM policy_revisions WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?",  # noqa: S608
+                (before, before, limit),
+            ).fetchall()
+        return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+    def newest(self) -> str | None:
+        """The revision that was in force last. Raises RevisionsError."""
+        found = self.page(1)
+        return found[0]["revision"] if found else None
+
+    def get(self, revision: str) -> Revision | None:
+        """A policy as it was, None where it is not known. Raises RevisionsError."""
+        return self._one("revision = ? ORDER BY id DESC", revision)
+
+    def before(self, revision: str) -> Revision | None:
+        """What was in force before a policy came in force the last time. Raises RevisionsError."""
+        return self._one("id < (SELECT max(id) FROM policy_revisions WHERE revision = ?) ORDER BY id DESC", revision)
+
+    def _one(self, where: str, revision: str) -> Revision | None:
+        with self._open("ro") as conn:
+            sql = f"SELECT {','.join(COLUMNS[1:])}, files FROM policy_revisions WHERE {where} LIMIT 1"  # noqa: S608
+            row = conn.execute(sql, (revision,)).fetchone()
+        if row is None:
+            return None
+        revision, at, who, action, words, files = row
+        return Revision(revision, at, who, action, words, orjson.loads(zlib.decompress(files)))
+
+    def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
+        return connected(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))

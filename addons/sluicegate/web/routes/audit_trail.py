@@ -1,0 +1,170 @@
+"""The trail of administration, and what is in force, over REST."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sluicegate import __version__
+from sluicegate.background import calm
+from sluicegate.limits.usage import placed, rows_of
+from sluicegate.policy.schema import Instant
+from sluicegate.web.api import ADMIN, EVERYONE, Ask, Endpoint, Query, Reply, shows
+from sluicegate.web.responses import State
+from sluicegate.windows import iso
+
+
+class AuditPage(Query):
+    """Which part of the trail of administration, newest first."""
+
+    limit: int = Field(100, ge=1, le=1000)
+    before: int | None = Field(None, ge=1, le=1 << 53, description="Only entries with a lower id: the last id of the page before.")
+    who: str | None = Field(None, max_length=200)
+    action: str | None = Field(None, max_length=200)
+    entity_kind: str | None = Field(None, max_length=200)
+    entity_id: str | None = Field(None, max_length=200)
+
+
+class AuditEntry(State):
+    """One thing that was done to one entity; secrets are not in it."""
+
+    id: int
+    at: Instant
+    who: str
+    action: str
+    entity_kind: str
+    entity_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    revision_before: str
+    revision_after: str
+
+
+class AuditList(State):
+    """A page of the trail."""
+
+    entries: list[AuditEntry]
+    count: int
+    total_count: int
+    next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
+
+
+class PolicyState(State):
+    """The policy in force."""
+
+    revision: str
+    source: str
+    loaded_at: Instant
+    error: dict[str, Any] | None
+    warnings: list[str]
+
+
+class OperatorState(State):
+    """Somebody who may use the administration."""
+
+    id: str
+    role: Literal["admin", "viewer"]
+
+
+class ConfigState(State):
+    """What is in force, without secrets."""
+
+    version: str
+    policy: PolicyState
+    audit: Literal["required", "best_effort"]
+    unpriced: Literal["deny", "fallback"]
+    fallback_price: dict[str, float] | None
+    required_headers: list[str]
+    egress: dict[str, Any]
+    server: dict[str, Any]
+    operators: list[OperatorState]
+
+
+class Scope(State):
+    """A level of the hierarchy."""
+
+    kind: str
+    id: str
+
+
+class UsageRow(State):
+    """A limit and what is used of it; money as exact decimal text."""
+
+    kind: str
+    id: str
+    unit: str
+    window: str | None
+    limit_usd: str | None
+    used_usd: str | None
+    reserved_usd: str | None
+    limit: int | None
+    used: int | None
+    reserved: int | None
+    enforcement: str
+    starts_at: Instant
+    resets_at: Instant | None
+    forecast_usd: str | None = Field(description="Spent at the window's end at its pace so far; null: nothing can be said.")
+    exhausted_at: Instant | None = Field(description="When the limit is reached at that pace; null: not in this window.")
+    name: str
+    parent: Scope | None = Field(description="The nearest level above that has a limit as well.")
+
+
+class UsageList(State):
+    """Every limit the caller may see."""
+
+    usage: list[UsageRow]
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    trail = "What administrators did, newest first"
+    usage = "Every limit with its live usage; for a virtual key its own"
+    return [
+        shows("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMIN, errors=(503,)),
+        shows("/api/config", _config, "What is in force, without secrets", ConfigState),
+        shows("/api/usage", _usage, usage, UsageList, roles=EVERYONE),
+    ]
+
+
+async def _audit(ask: Ask) -> Reply:
+    page = ask.query
+    chosen = page.model_dump(exclude={"limit", "before"})
+    entries, total = await ask.read(lambda: ask.services.trail.read(limit=page.limit, before=page.before, **chosen))
+    more = entries[-1]["id"] if len(entries) == page.limit else None
+    return Reply({"entries": entries, "count": len(entries), "total_count": total, "next_before": more})
+
+
+async def _config(ask: Ask) -> Reply:
+    services, policy = ask.services, ask.services.policy
+    fallback = policy.file.fallback_price
+    body: dict[str, Any] = {
+        "version": __version__,
+        "policy": {
+            "revision": policy.revision,
+            "source": policy.source,
+            "loaded_at": iso(policy.loaded_at),
+            "error": services.source.error,
+            "warnings": policy.warnings,
+        },
+        "audit": policy.audit,
+        "unpriced": policy.unpriced,
+        "fallback_price": {"input": fallback.input, "output": fallback.output} if fallback else None,
+        "required_headers": policy.required_headers,
+        "egress": policy.egress.model_dump(),
+        "server": policy.server.model_dump(),
+        "operators": [{"id": o.id, "role": o.role} for o in policy.file.operators],
+    }
+    return Reply(body, revision=policy.revision)
+
+
+async def _usage(ask: Ask) -> Reply:
+    services, policy = ask.services, ask.services.policy
+    key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
+    limits = policy.all_limits() if ask.caller.role != "developer" else policy.own_limits(key) if key else ()
+
+    def work() -> list[dict[str, Any]]:
+        with calm():
+            return placed(rows_of(limits, services.ledger, services.clock()), policy)
+
+    return Reply({"usage": await ask.read(work)}, revision=policy.revision)

@@ -1,0 +1,325 @@
+"""Customers, teams, users, projects, virtual keys, model configs and providers' limits over REST, live and for good.
+
+Paths, bodies and envelopes are Bifrost's. What is written is in the policy file and in force when the answer is sent;
+what is answered has what is used and left of every limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sluicegate.policy import audit_trail as trail
+from sluicegate.policy.editing import draft as edit
+from sluicegate.policy.editing import operations as actions
+from sluicegate.policy.entities import KINDS, REFERENCES, Kind, Names
+from sluicegate.policy.errors import hint, nearest
+from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.schema import Limited
+from sluicegate.services import Services
+from sluicegate.values import NANO
+from sluicegate.web import requests as models
+from sluicegate.web import responses as states
+from sluicegate.web import views
+from sluicegate.web.api import EVERYONE, STAFF, Ask, Change, Endpoint, Refusal, Reply, Run, changes, shows
+from sluicegate.windows import iso
+
+BASE = "/api/governance"
+KEYS = KINDS["virtual_keys"]
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    bulk = f"{BASE}/virtual-keys/bulk"
+    return [
+        changes("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
+        *(row for kind in KINDS.values() for row in _of(kind)),
+    ]
+
+
+def _of(kind: Kind) -> list[Endpoint]:
+    """The rows every kind has."""
+    every = f"{BASE}/{kind.path}"
+    one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
+    label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
+    roles = EVERYONE if kind is KEYS else STAFF
+    delete = models.Detach if kind.name in REFERENCES.values() else Change
+    rows = [
+        changes("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
+        changes(
+            "POST",
+            one + "/reset-usage",
+            _reset(kind),
+            f"Count a {label}'s usage from zero again",
+            states.reset(kind),
+            models.ResetUsage,
+        ),
+        shows(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
+        shows(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
+        changes("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        changes("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
+    ]
+    if kind.name != "providers":
+        rows.append(changes("POST", every, _post(kind), f"Create a {label}, or change the one called so", written, body))
+    if kind is KEYS:
+        rows.append(changes("POST", one + "/rotate", _rotate, "Give a key a new value", written, models.Rotate))
+        rows.append(changes("POST", one + "/expire", _expire, "End a key now or at a time", written, models.Expire))
+    return rows
+
+
+# -- showing ----------------------------------------------------------------------------------------------------------
+
+
+def shown(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
+    """Entities as they are answered."""
+    written, ledger, now = views.entities(policy, kind), services.ledger, services.clock()
+    if kind.name == "providers":
+        none = Limited()
+        return [{"provider": n} | views.limits(written.get(n, none), kind.scope, n, ledger, now) for n in names]
+    return [views.entity(policy, kind, name, written[name], ledger, now) for name in names]
+
+
+def shown_one(services: Services, policy: Policy, kind: Kind, name: str) -> views.View:
+    """One entity as it is answered."""
+    return shown(services, policy, kind, [name])[0]
+
+
+def called(policy: Policy, kind: Kind, name: str) -> str:
+    """The id of what is called so. Raises NotFound or Conflict."""
+    known = _names(policy, kind)
+    try:
+        found = Names(kind, known).find(name) if name not in known else name
+    except ValueError as e:
+        raise edit.Conflict(str(e)) from e
+    if found is None:
+        raise edit.NotFound(f"{kind.label} not found: there is no {kind.one} '{name}'{hint(name, known)}")
+    return found
+
+
+def _names(policy: Policy, kind: Kind) -> dict[str, str | None]:
+    if kind.name == "providers":
+        return dict.fromkeys(policy.providers)
+    return {i: getattr(e, "name", None) for i, e in views.entities(policy, kind).items()}
+
+
+def _get(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        policy = ask.services.policy
+
+        def work() -> views.View:
+            if ask.caller.role == "developer" and ask.path["id"] != ask.caller.virtual_key_id:
+                raise Refusal(403, "forbidden", "A virtual key may look at itself only")
+            return shown_one(ask.services, policy, kind, called(policy, kind, ask.path["id"]))
+
+        return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
+
+    return run
+
+
+def _list(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        policy, page = ask.services.policy, ask.query
+
+        def work() -> dict[str, Any]:
+            names = [*_chosen(policy, kind, page)]
+            part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
+            return {
+                kind.name: shown(ask.services, policy, kind, part),
+                "count": len(part),
+                "total_count": len(names),
+                "limit": page.limit,
+                "offset": page.offset,
+            }
+
+        return Reply(await ask.read(work), revision=policy.revision)
+
+    return run
+
+
+def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
+    """The ids a list's parameters choose, in their order."""
+    known = _names(policy, kind)
+    for field, target in REFERENCES.items():
+        wanted = getattr(page, field, None)
+        if wanted is not None:
+            try:
+                wanted = called(policy, KINDS[target], wanted)
+            except edit.EditError as e:
+                raise Refusal(400, "invalid_request", f"{field}: {e}", field) from e
+            known = {i: n for i, n in known.items() if _belongs(policy, kind, i, field) == wanted}
+    if page.search:
+        part = page.search.casefold()
+        known = {i: n for i, n in known.items() if part in i.casefold() or part in (n or "").casefold()}
+    names = list(known)
+    if page.sort_by is not None:
+        names.sort(key=lambda i: (known[i] or i).casefold() if page.sort_by == "name" else i)
+    return reversed(names) if page.order == "desc" else names
+
+
+def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
+    found: object = policy.virtual_keys[name] if kind is KEYS else views.entities(policy, kind)[name]
+    value = getattr(found, field, None)
+    return value if isinstance(value, str) else None
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+
+
+def _post(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        saved, policy = await ask.change(lambda draft: actions.create(draft, kind, ask.body))
+        return await _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
+
+    return run
+
+
+def _put(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        services = ask.services
+        demo_keys = not services.exposed or services.policy.server.allow_id_as_value
+        saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
+        word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
+        return await _written(ask, kind, saved, policy, word)
+
+    return run
+
+
+def _delete(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        if kind.name == "providers":
+            cleared = {"budget": None, "budgets": None, "rate_limit": None}
+
+            def clear(draft: edit.Draft) -> Any:
+                entry = draft.find(kind, ask.path["id"])
+                if entry is None:
+                    raise edit.NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
+                return draft.put(kind, entry.id, cleared)
+
+            _, policy = await ask.change(clear)
+            return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
+        detach = getattr(ask.query, "detach", False)
+        (_, detached), policy = await ask.change(lambda draft: actions.delete(draft, kind, ask.path["id"], detach=detach))
+        names = [f"{e.kind.one} {e.id}" for e in detached]
+        return Reply({"message": f"{kind.label} deleted successfully", "detached": names}, revision=policy.revision)
+
+    return run
+
+
+async def _rotate(ask: Ask) -> Reply:
+    services, body = ask.services, ask.body
+
+    def work(draft: edit.Draft) -> actions.Saved:
+        return actions.rotate(
+            draft, ask.path["id"], grace=body.get("grace"), value=body.get("value"), now=services.clock(), env=services.env
+        )
+
+    saved, policy = await ask.change(work, "rotate")
+    return await _written(ask, KEYS, saved, policy, "rotated")
+
+
+async def _expire(ask: Ask) -> Reply:
+    at, now = ask.body.get("expires_at"), ask.services.clock()
+    saved, policy = await ask.change(lambda draft: actions.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
+    return await _written(ask, KEYS, saved, policy, "expires" if at else "expired")
+
+
+def _top_up(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        body = ask.body
+
+        def work(draft: edit.Draft) -> actions.Saved:
+            period = body.get("reset_duration")
+            return actions.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
+
+        saved, policy = await ask.change(work, "top_up")
+        return await _written(ask, kind, saved, policy, "topped up")
+
+    return run
+
+
+async def _bulk(ask: Ask) -> Reply:
+    def work(draft: edit.Draft) -> list[actions.Saved]:
+        made = []
+        for name in ("users", "virtual_keys"):
+            for i, fields in enumerate(ask.body.get(name) or ()):
+                try:
+                    made.append(actions.create(draft, KINDS[name], fields))
+                except edit.EditError as e:
+                    where = f"{name}[{i}]"
+                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
+        return made
+
+    made, policy = await ask.change(work)
+    saved = [s for s in made if s.entry.kind is KEYS]
+    found = await ask.read(lambda: shown(ask.services, policy, KEYS, [s.entry.id for s in saved]))
+    keys = [_with_secret(ask, view, s) for view, s in zip(found, saved, strict=True)]
+    users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
+    message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
+    return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
+
+
+def _with_secret(ask: Ask, view: views.View, saved: actions.Saved) -> views.View:
+    return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
+
+
+async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
+    name = saved.entry.id
+    mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
+
+    def work() -> dict[str, Any]:
+        return {
+            "message": f"{kind.label} {word} successfully",
+            kind.one: _with_secret(ask, shown_one(ask.services, policy, kind, name), saved),
+            "created": [_made(policy, e) for e in saved.created],
+            "warnings": [w for w in policy.warnings if w.startswith(mine)],
+        }
+
+    return Reply(await ask.read(work), revision=policy.revision)
+
+
+def _made(policy: Policy, entry: edit.Entry) -> dict[str, Any]:
+    others = [i for i in views.entities(policy, entry.kind) if i != entry.id]
+    return {"kind": entry.kind.one, "id": entry.id, "similar": nearest(entry.id, others)}
+
+
+def _reset(kind: Kind) -> Run:
+    async def run(ask: Ask) -> Reply:
+        services, policy = ask.services, ask.services.policy
+        if not ask.if_match(policy.revision):
+            raise Refusal(412, "precondition_failed", f"the policy is revision {policy.revision} now", revision=policy.revision)
+        name = await ask.read(lambda: called(policy, kind, ask.path["id"]))
+        units = {"usd"} if ask.body.get("budget", True) else set()
+        units |= {"requests", "tokens"} if ask.body.get("rate_limit", True) else set()
+        limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
+        if not limits:
+            raise edit.Conflict(f"{kind.one} '{name}' has no such limit whose usage could be reset")
+        now = services.clock()
+        before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
+        entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
+        revision = policy.revision
+        if not ask.dry_run:
+            who = ask.caller.name
+            await ask.read(lambda: services.trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
+        was = [(x, before[x.counter] if ask.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits]
+        if not ask.dry_run:
+            await services.commit_all()
+        rows = [
+            {
+                "scope_kind": x.scope_kind,
+                "scope_id": x.scope_id,
+                "unit": x.unit,
+                "window": x.period.text if x.period else "",
+                "was": used,
+            }
+            for x, used in was
+        ]
+        now_is = await ask.read(lambda: shown_one(services, policy, kind, name))
+        body = {"message": f"{kind.label} usage reset successfully", kind.one: now_is, "reset": rows}
+        return Reply(body, revision=revision)
+
+    return run
+
+
+def _amount(limit: Limit, used: int) -> float:
+    """Dollars, or the count."""
+    return used / NANO if limit.unit == "usd" else used

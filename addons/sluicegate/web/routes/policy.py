@@ -1,0 +1,242 @@
+"""The policy as text: shown without its secrets, checked as one types, saved whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import yaml
+from pydantic import Field
+
+from sluicegate.background import calm
+from sluicegate.policy.editing.draft import EditError
+from sluicegate.policy.errors import hint
+from sluicegate.policy.history import shown
+from sluicegate.policy.loader import PolicyError, made_of, read, revision_of
+from sluicegate.policy.model import Policy
+from sluicegate.policy.redaction import Unveilable, unveil, veil
+from sluicegate.policy.schema import Instant
+from sluicegate.services import Services
+from sluicegate.web.api import ADMIN, Ask, Endpoint, Refusal, Reply, changes, shows
+from sluicegate.web.requests import Model
+from sluicegate.web.responses import State
+from sluicegate.windows import iso
+from sluicegate.yaml_document import Problem
+
+BASE = "/api/policy"
+
+MOST_BYTES = 32 << 20
+"""The largest policy that is taken."""
+
+MOST_SAID = 200
+"""Problems and warnings that are told of one policy."""
+
+_at_once = anyio.CapacityLimiter(2)
+"""Policies that are read at the same time; a large one takes seconds."""
+
+
+class PolicyText(Model):
+    """One file of the policy."""
+
+    name: str = Field(min_length=1, max_length=255)
+    text: str = Field(description="Secrets stand as <secret PLACE>, which means the one that is at that place now.")
+
+
+class PolicyFiles(Model):
+    """The files that are to change; there must be such files already."""
+
+    files: tuple[PolicyText, ...] = Field(min_length=1, max_length=100)
+
+
+class FileState(State):
+    """One file of the policy, without its secrets."""
+
+    name: str
+    text: str
+
+
+class PolicyTexts(State):
+    """The policy in force. The ETag is what is on disk: it differs where that has a mistake."""
+
+    revision: str
+    on_disk: str
+    loaded_at: Instant
+    writable: bool
+    error: dict[str, Any] | None = Field(description="What is wrong with what is on disk; null: it is in force.")
+    files: list[FileState]
+
+
+class ProblemState(State):
+    """One thing that is wrong in one place."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+
+class Verdict(State):
+    """What would become of a policy."""
+
+    ok: bool
+    revision: str | None
+    problems: list[ProblemState]
+    warnings: list[str]
+
+
+class Saved(State):
+    """The policy that is in force now."""
+
+    revision: str
+    loaded_at: Instant
+    warnings: list[str]
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    validate, save = "What is wrong with a policy, and nothing else", "Put a policy in force"
+    more: dict[str, Any] = {"most_bytes": MOST_BYTES}
+    return [
+        shows(BASE, _shown, "The policy in force as text, without secrets", PolicyTexts),
+        changes("PUT", BASE, _save, save, Saved, PolicyFiles, **more),
+        Endpoint("POST", f"{BASE}/validate", _validate, validate, Verdict, PolicyFiles, roles=ADMIN, **more),
+    ]
+
+
+async def _shown(ask: Ask) -> Reply:
+    services = ask.services
+
+    def work() -> tuple[dict[str, Any], str]:
+        in_force = services.source.in_force
+        on_disk = _on_disk(services)
+        body = {
+            "revision": in_force.policy.revision,
+            "on_disk": on_disk,
+            "loaded_at": iso(in_force.policy.loaded_at),
+            "writable": all(os.access(f.resolve().parent, os.W_OK) for f in in_force.files),
+            "error": services.source.error,
+            "files": [{"name": n, "text": t} for n, t in texts_in_force(services).items()],
+        }
+        return body, on_disk
+
+    body, on_disk = await anyio.to_thread.run_sync(work, limiter=_at_once)
+    return Reply(body, revision=on_disk)
+
+
+def _on_disk(services: Services) -> str:
+    try:
+        return revision_of(read(services.source.path))
+    except PolicyError:
+        return services.policy.revision
+
+
+_last: dict[str, Mapping[str, str]] = {}
+"""The texts of the policy that was shown last, by its revision."""
+
+
+def texts_in_force(services: Services) -> Mapping[str, str]:
+    """The files of the policy in force without secrets, by name. Blocking."""
+    in_force = services.source.in_force
+    found = _last.get(in_force.policy.revision)
+    if found is None:
+        with calm():
+            found = shown(in_force.files)
+        _last.clear()
+        _last[in_force.policy.revision] = found
+    return found
+
+
+async def _validate(ask: Ask) -> Reply:
+    services, given = ask.services, ask.body["files"]
+
+    def work() -> dict[str, Any]:
+        try:
+            policy = policy_of(services, given)
+        except PolicyError as e:
+            return {"ok": False, "revision": None, "problems": said(e.problems), "warnings": []}
+        return {"ok": True, "revision": policy.revision, "problems": [], "warnings": list(policy.warnings[:MOST_SAID])}
+
+    return Reply(await anyio.to_thread.run_sync(work, limiter=_at_once))
+
+
+async def _save(ask: Ask) -> Reply:
+    return await put_in_force(ask, ask.body["files"], "update")
+
+
+async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str) -> Reply:
+    """Save these files in the caller's name, for the policy that If-Match names."""
+    services = ask.services
+    if "if-match" not in ask.request.headers:
+        raise Refusal(400, "invalid_request", "If-Match: say which policy these files are made of, by its ETag", "If-Match")
+
+    def work() -> Policy:
+        return services.editor.overwrite(
+            lambda data: revealed(services, data, given),
+            who=ask.caller.name,
+            action=action,
+            if_match=ask.if_match,
+            write=not ask.dry_run,
+        )
+
+    try:
+        policy = await anyio.to_thread.run_sync(work, limiter=_at_once)
+    except PolicyError as e:
+        raise invalid(e) from e
+    body = {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": list(policy.warnings[:MOST_SAID])}
+    return Reply(body, revision=policy.revision)
+
+
+def policy_of(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
+    """The policy that these files would make, the others being as they are. Raises PolicyError or EditError. Blocking."""
+    with calm():
+        data = read(services.source.path)
+        fresh = {**data, **revealed(services, data, given)}
+        return made_of(services.source.path, fresh, env=services.env, now=services.clock())
+
+
+def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
+    """What is to be in the files, secrets put back. Raises PolicyError where they cannot be, EditError for unknown files."""
+    by_name = {file.name: file for file in data}
+    secrets: dict[str, str] = {}
+    for file, content in services.source.in_force.files.items():
+        try:
+            secrets |= veil(content.decode(), file.name).secrets
+        except (Unveilable, yaml.YAMLError, UnicodeDecodeError):
+            # Nothing of it was shown either.
+            continue
+    fresh: dict[Path, bytes] = {}
+    problems: list[Problem] = []
+    for i, one in enumerate(given):
+        name, text = one["name"], one["text"]
+        if name not in by_name or by_name[name] in fresh:
+            why = "is given twice" if name in by_name else f"there is no file '{name[:80]}' in the policy{hint(name, by_name)}"
+            raise EditError(f"files[{i}].name: {why}", f"files[{i}].name")
+        file = by_name[name]
+        try:
+            text, wrong = unveil(text, secrets, str(file))
+            problems += wrong
+        except yaml.YAMLError:
+            # Whoever reads it next says what is wrong with it.
+            pass
+        if b"\r\n" in data[file] and "\r" not in text:
+            text = text.replace("\n", "\r\n")
+        fresh[file] = text.encode()
+    if problems:
+        raise PolicyError(problems)
+    return fresh
+
+
+def said(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Problems as they are answered."""
+    return [{"file": Path(p.file).name, "line": p.line, "path": p.path, "message": p.message} for p in problems[:MOST_SAID]]
+
+
+def invalid(error: PolicyError) -> Refusal:
+    """The refusal of a policy that is none."""
+    first, more = error.problems[0], len(error.problems) - 1
+    words = f"{Path(first.file).name}:{first.line}: {first.path}: {first.message}" + (f" (and {more} more)" if more else "")
+    return Refusal(400, "invalid_policy", words, first.path or None, problems=said(error.problems))

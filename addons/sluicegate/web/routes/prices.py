@@ -1,0 +1,61 @@
+"""What a model costs, so that a call's cost can be followed line by line."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pydantic import Field
+
+from sluicegate.policy.schema import Instant, Prose
+from sluicegate.pricing.prices import CLASSES
+from sluicegate.web.api import EVERYONE, Ask, Endpoint, Query, Reply, shows
+from sluicegate.web.responses import State
+from sluicegate.windows import parse_iso
+
+
+class PriceQuery(Query):
+    """Of which model, when, and for how large a prompt."""
+
+    model: Prose
+    at: Instant | None = Field(None, description="When the call was made; absent: now.")
+    prompt_tokens: int = Field(0, ge=0, le=1 << 40, description="Large prompts may cost more per token.")
+
+
+class RatesState(State):
+    """Dollars per million tokens by class, as exact decimal text."""
+
+    input: str
+    cache_write_5m: str
+    cache_write_1h: str
+    cache_read: str
+    output: str
+
+
+class PriceState(State):
+    """A model's list price."""
+
+    model: str
+    known: bool = Field(description="Whether anybody has a price for it.")
+    rates: RatesState | None
+    web_search: str | None = Field(description="Dollars per thousand searches.")
+
+
+def endpoints() -> list[Endpoint]:
+    """The row of this room."""
+    return [shows("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=EVERYONE)]
+
+
+async def _price(ask: Ask) -> Reply:
+    asked, prices = ask.query, ask.services.prices
+    at = parse_iso(asked.at) if asked.at is not None else ask.services.clock()
+    price = await ask.read(lambda: prices.price(asked.model, at))
+    if price is None:
+        return Reply({"model": asked.model, "known": False, "rates": None, "web_search": None})
+    rates = price.at(at, asked.prompt_tokens)
+    shown = {name: _text(getattr(rates, name)) for name in CLASSES}
+    return Reply({"model": asked.model, "known": True, "rates": shown, "web_search": _text(price.web_search)})
+
+
+def _text(value: Decimal) -> str:
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

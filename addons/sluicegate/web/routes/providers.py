@@ -1,0 +1,232 @@
+"""Providers and their keys over REST. A key's value never stands in the policy: it is named, or kept in a file of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound
+from sluicegate.policy.editing.operations import put
+from sluicegate.policy.entities import KINDS, REDACTED
+from sluicegate.policy.errors import hint
+from sluicegate.policy.model import Policy
+from sluicegate.services import Services
+from sluicegate.web import requests as models
+from sluicegate.web import responses as states
+from sluicegate.web import views
+from sluicegate.web.api import Ask, Endpoint, Refusal, Reply, changes, shows
+
+PROVIDERS = KINDS["providers"]
+BASE = "/api/providers"
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    one, keys, key = BASE + "/{provider}", BASE + "/{provider}/keys", BASE + "/{provider}/keys/{name}"
+    state, entry, gone = states.ProviderState, states.ProviderKeyState, (404,)
+    configure = "Configure a provider; keys are added or changed by name"
+    return [
+        shows(BASE, _list, "Every provider", states.ProviderList),
+        changes("POST", BASE, _post, configure, state, models.ProviderChange),
+        shows(one, _get, "One provider", state, errors=gone),
+        changes("PUT", one, _put, configure, state, models.ProviderChange),
+        changes("DELETE", one, _delete, "Forget a provider's configuration, its keys with it", states.Done),
+        shows(keys, _keys, "A provider's keys, without their values", states.ProviderKeyList, errors=gone),
+        changes("POST", keys, _post_key, "Add a provider's key, or change the one called so", entry, models.ProviderKeyChange),
+        shows(key, _get_key, "One of a provider's keys, without its value", entry, errors=gone),
+        changes("PUT", key, _put_key, "Add or change a provider's key", entry, models.KeyChange),
+        changes("DELETE", key, _delete_key, "Remove a provider's key", states.Done),
+    ]
+
+
+def _known(services: Services, name: str) -> str:
+    if name not in services.policy.providers:
+        known = services.policy.providers
+        raise NotFound(f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{hint(name, known)}")
+    return name
+
+
+def _shown(services: Services, policy: Policy, name: str) -> views.View:
+    return views.provider(policy, name, services.keyring, services.clock())
+
+
+async def _list(ask: Ask) -> Reply:
+    services, policy = ask.services, ask.services.policy
+    rows = [_shown(services, policy, name) for name in policy.providers]
+    return Reply({"providers": rows, "total": len(rows)}, revision=policy.revision)
+
+
+async def _get(ask: Ask) -> Reply:
+    policy = ask.services.policy
+    return Reply(_shown(ask.services, policy, _known(ask.services, ask.path["provider"])), revision=policy.revision)
+
+
+async def _post(ask: Ask) -> Reply:
+    name = ask.body.get("provider")
+    if not isinstance(name, str):
+        raise Refusal(400, "invalid_request", "provider: 'provider' is required here", "provider")
+    if name not in ask.services.policy.providers:
+        known = ask.services.policy.providers
+        words = f"provider: '{name}' is no provider; known are {', '.join(known)}{hint(name, known)}"
+        raise Refusal(400, "invalid_request", words, "provider")
+    return await _saved(ask, name)
+
+
+async def _put(ask: Ask) -> Reply:
+    name = _known(ask.services, ask.path["provider"])
+    if ask.body.get("provider") not in (None, name):
+        raise Refusal(400, "invalid_request", f"provider: the path says {name}", "provider")
+    return await _saved(ask, name)
+
+
+async def _saved(ask: Ask, name: str) -> Reply:
+    policy = await _save(ask, name, ask.body)
+    return Reply(_shown(ask.services, policy, name), revision=policy.revision)
+
+
+async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Policy:
+    services = ask.services
+    made: list[Path] = []
+    before = _kept_by(services, services.policy)
+    try:
+        _, policy = await ask.change(lambda draft: put(draft, PROVIDERS, name, _kept(services, draft, name, fields, made)))
+    except BaseException:
+        await ask.read(lambda: _forget(made))
+        raise
+    # What nobody names is kept no longer: values that were replaced, or all that a dry run has made.
+    await ask.read(lambda: _forget({*before, *made} - _kept_by(services, services.policy)))
+    return policy
+
+
+async def _delete(ask: Ask) -> Reply:
+    name = _known(ask.services, ask.path["provider"])
+
+    def work(draft: Draft) -> None:
+        entry = draft.find(PROVIDERS, name)
+        if entry is None:
+            raise NotFound(f"Provider not found: nothing is configured for '{name}'")
+        draft.delete(entry)
+
+    policy = await _removed(ask, work)
+    return Reply({"message": "Provider deleted successfully"}, revision=policy.revision)
+
+
+async def _keys(ask: Ask) -> Reply:
+    policy = ask.services.policy
+    keys = _shown(ask.services, policy, _known(ask.services, ask.path["provider"]))["keys"]
+    return Reply({"keys": keys, "total": len(keys)}, revision=policy.revision)
+
+
+def _key_of(services: Services, policy: Policy, provider: str, name: str) -> views.View:
+    keys = {k["name"]: k for k in _shown(services, policy, provider)["keys"]}
+    if name not in keys:
+        raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, keys)}")
+    return keys[name]
+
+
+async def _get_key(ask: Ask) -> Reply:
+    policy, provider = ask.services.policy, _known(ask.services, ask.path["provider"])
+    return Reply(_key_of(ask.services, policy, provider, ask.path["name"]), revision=policy.revision)
+
+
+async def _post_key(ask: Ask) -> Reply:
+    return await _save_key(ask, ask.body["name"])
+
+
+async def _put_key(ask: Ask) -> Reply:
+    if ask.body.get("name") not in (None, ask.path["name"]):
+        raise Refusal(400, "invalid_request", f"name: the path says {ask.path['name']}", "name")
+    return await _save_key(ask, ask.path["name"])
+
+
+async def _save_key(ask: Ask, name: str) -> Reply:
+    provider = _known(ask.services, ask.path["provider"])
+    try:
+        policy = await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
+    except EditError as e:
+        field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
+        raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.more) from e
+    return Reply(_key_of(ask.services, policy, provider, name), revision=policy.revision)
+
+
+async def _delete_key(ask: Ask) -> Reply:
+    provider, name = _known(ask.services, ask.path["provider"]), ask.path["name"]
+
+    def work(draft: Draft) -> None:
+        entry = draft.find(PROVIDERS, provider)
+        keys = ((entry.after or {}).get("keys") or []) if entry else []
+        left = [k for k in keys if k.get("name") != name]
+        if len(left) == len(keys):
+            raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, (k['name'] for k in keys))}")
+        draft.put(PROVIDERS, provider, {"keys": None})
+        if left:
+            draft.put(PROVIDERS, provider, {"keys": left})
+
+    policy = await _removed(ask, work)
+    return Reply({"message": "Key deleted successfully"}, revision=policy.revision)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+async def _removed(ask: Ask, work: Callable[[Draft], None]) -> Policy:
+    """Let ``work`` take keys away; their values go with them."""
+    services = ask.services
+    before = _kept_by(services, services.policy)
+    _, policy = await ask.change(work)
+    await ask.read(lambda: _forget(before - _kept_by(services, services.policy)))
+    return policy
+
+
+def _folder(services: Services) -> Path:
+    return services.state_dir.resolve() / "provider-keys"
+
+
+def _kept_by(services: Services, policy: Policy) -> set[Path]:
+    """The files of ours that a policy names."""
+    named = (Path(k.source.removeprefix("file:")) for p in policy.providers.values() for k in p.keys)
+    return {path for path in named if path.parent == _folder(services)}
+
+
+def _forget(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _kept(services: Services, draft: Draft, provider: str, fields: dict[str, Any], made: list[Path]) -> dict[str, Any]:
+    """The fields with every literal value replaced by the file it is kept in from now on."""
+    keys = fields.get("keys")
+    if keys is None:
+        return fields
+    entry = draft.find(PROVIDERS, provider)
+    present = {k.get("name"): k.get("value") for k in ((entry.after or {}).get("keys") or ())} if entry else {}
+    return fields | {"keys": [_sourced(_folder(services), provider, key, present.get(key.get("name")), made) for key in keys]}
+
+
+def _sourced(folder: Path, provider: str, key: dict[str, Any], present: str | None, made: list[Path]) -> dict[str, Any]:
+    value, name = key.get("value"), str(key.get("name"))
+    if value is None or value.startswith("env.") or value == present:
+        return key
+    if value == REDACTED:
+        raise EditError("keys.value: this stands for a value that is not shown; leave it out to keep it", "keys.value")
+    if value.startswith("file:"):
+        # Whoever may send us to read a file, and to a provider of his, could read any file of this machine.
+        raise EditError("keys.value: send the key itself, or env.NAME; file: is for the policy file", "keys.value")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise EditError("keys.value: a provider's key has no spaces and no other than plain characters", "keys.value")
+    path = folder / f"{provider}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:60]}-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        made.append(path)
+        with os.fdopen(fd, "w") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        raise Conflict(f"the key cannot be kept: {folder}: {e.strerror}") from e
+    return key | {"value": f"file:{path}"}

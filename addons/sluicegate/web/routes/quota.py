@@ -1,0 +1,153 @@
+"""What is left: every budget and rate limit with its live usage, and for a virtual key those it falls under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field
+
+from sluicegate.policy.editing.draft import NotFound
+from sluicegate.policy.entities import KINDS
+from sluicegate.policy.schema import Id
+from sluicegate.web import views
+from sluicegate.web.api import Ask, Endpoint, Query, Reply, shows
+from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, State
+
+BASE = "/api/governance"
+KEYS = KINDS["virtual_keys"]
+
+
+class LimitPage(Query):
+    """Which part of a list of limits."""
+
+    limit: int | None = Field(None, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=1 << 40)
+    from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
+
+
+class LimitRow(State):
+    """Whose a limit is."""
+
+    id: str
+    scope_kind: str
+    scope_id: str
+
+
+class BudgetRow(BudgetState, LimitRow):
+    """A budget and whose it is."""
+
+
+class RateLimitRow(RateLimitState, LimitRow):
+    """A rate limit and whose it is."""
+
+
+class BudgetList(State):
+    """Every budget."""
+
+    budgets: list[BudgetRow]
+    count: int
+    total_count: int
+
+
+class RateLimitList(State):
+    """Every rate limit."""
+
+    rate_limits: list[RateLimitRow]
+    count: int
+    total_count: int
+
+
+class SourcedBudget(BudgetState):
+    """A budget a key falls under, and at which level."""
+
+    source: str
+    scope_id: str
+
+
+class SourcedRateLimit(RateLimitState):
+    """A rate limit a key falls under, and at which level."""
+
+    source: str
+    scope_id: str
+
+
+class Quota(State):
+    """What a virtual key may still do."""
+
+    virtual_key_id: Id
+    virtual_key_name: str
+    is_active: bool
+    expires_at: str | None
+    budgets: list[SourcedBudget]
+    rate_limit: RateLimitState | None = Field(description="The key's own.")
+    rate_limits: list[SourcedRateLimit]
+    provider_configs: list[ProviderConfigState] | None
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room. The quota comes before what would take its name for a key's id."""
+    quota = "What the virtual key that asks may still do"
+    return [
+        shows(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),
+        shows(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
+        shows(f"{BASE}/rate-limits", _rate_limits, "Every rate limit with its live usage", RateLimitList, query=LimitPage),
+    ]
+
+
+async def _quota(ask: Ask) -> Reply:
+    services, policy = ask.services, ask.services.policy
+    key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
+    if key is None:
+        raise NotFound("Virtual key not found: it has just been deleted")
+    now = services.clock()
+
+    def work() -> dict[str, Any]:
+        written_key = views.entities(policy, KEYS)[key.id]
+        own = views.entity(policy, KEYS, key.id, written_key, services.ledger, now)
+        budgets: list[dict[str, Any]] = []
+        rates: list[dict[str, Any]] = []
+        for kind in KINDS.values():
+            name: str | None = key.id if kind is KEYS else getattr(key, f"{kind.one}_id", None)
+            written = views.entities(policy, kind).get(name) if name is not None else None
+            if name is None or written is None:
+                continue
+            limits = views.limits(written, kind.scope, name, services.ledger, now)
+            whose = {"source": kind.one, "scope_id": name}
+            budgets += [whose | b for b in (limits["budget"], *limits["budgets"]) if b]
+            rates += [whose | limits["rate_limit"]] if limits["rate_limit"] else []
+        return {
+            "virtual_key_id": key.id,
+            "virtual_key_name": key.name,
+            "is_active": key.is_active,
+            "expires_at": own["expires_at"],
+            "budgets": budgets,
+            "rate_limit": own["rate_limit"],
+            "rate_limits": rates,
+            "provider_configs": own["provider_configs"],
+        }
+
+    return Reply(await ask.read(work), revision=policy.revision)
+
+
+async def _budgets(ask: Ask) -> Reply:
+    return await _limits(ask, "budgets", lambda limits: [b for b in (limits["budget"], *limits["budgets"]) if b])
+
+
+async def _rate_limits(ask: Ask) -> Reply:
+    return await _limits(ask, "rate_limits", lambda limits: [limits["rate_limit"]] if limits["rate_limit"] else [])
+
+
+async def _limits(ask: Ask, name: str, of: Callable[[views.View], list[views.View]]) -> Reply:
+    services, policy, page = ask.services, ask.services.policy, ask.query
+
+    def work() -> dict[str, Any]:
+        rows = [
+            {"id": f"{kind}/{scope}/{row.get('reset_duration', 'rate_limit')}", "scope_kind": kind, "scope_id": scope} | row
+            for kind, scope, limits in views.every_limit(policy, services.ledger, services.clock())
+            for row in of(limits)
+        ]
+        part = rows[page.offset : page.offset + page.limit if page.limit is not None else None]
+        return {name: part, "count": len(part), "total_count": len(rows)}
+
+    return Reply(await ask.read(work), revision=policy.revision)

@@ -1,0 +1,142 @@
+"""The policy's history: what was in force when, what changed, and the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from pydantic import Field
+
+from sluicegate.background import calm
+from sluicegate.policy.diff import unified
+from sluicegate.policy.editing.draft import Conflict, NotFound
+from sluicegate.policy.history import UNSHOWN
+from sluicegate.policy.revisions import Revision
+from sluicegate.policy.schema import Instant
+from sluicegate.services import Services
+from sluicegate.web.api import Ask, Endpoint, Query, Reply, changes, shows
+from sluicegate.web.responses import State
+from sluicegate.web.routes.policy import FileState, Saved, put_in_force
+
+BASE = "/api/policy/revisions"
+
+_at_once = anyio.CapacityLimiter(2)
+
+
+class RevisionPage(Query):
+    """Which part of the history, newest first."""
+
+    limit: int = Field(50, ge=1, le=500)
+    before: int | None = Field(None, ge=1, le=1 << 53, description="Only those with a lower id: next_before of the page before.")
+
+
+class Against(Query):
+    """What a revision is compared with."""
+
+    against: str | None = Field(None, min_length=1, max_length=64, description="A revision; absent: the one before it.")
+
+
+class RevisionState(State):
+    """A policy that came in force."""
+
+    id: int
+    revision: str
+    at: Instant
+    who: str | None = Field(description="Null: whoever saved the files.")
+    action: str
+    summary: str
+
+
+class RevisionList(State):
+    """A page of the history."""
+
+    revisions: list[RevisionState]
+    next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
+
+
+class RevisionTexts(State):
+    """A policy as it was, without its secrets."""
+
+    revision: str
+    at: Instant
+    files: list[FileState]
+
+
+class FileDiff(State):
+    """What changed in a file, in the unified format."""
+
+    name: str
+    diff: str
+
+
+class Diff(State):
+    """What changed from one revision to another, in the files that differ."""
+
+    revision: str
+    against: str | None
+    files: list[FileDiff]
+
+
+def endpoints() -> list[Endpoint]:
+    """The rows of this room."""
+    one = f"{BASE}/{{revision}}"
+    diff = "What changed with it, as unified diffs"
+    restore = "Put it in force again, with the secrets of the present policy"
+    return [
+        shows(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
+        shows(one, _texts, "A policy as it was, without secrets", RevisionTexts, errors=(404, 503)),
+        shows(f"{one}/diff", _diff, diff, Diff, query=Against, errors=(404, 503)),
+        changes("POST", f"{one}/restore", _restore, restore, Saved),
+    ]
+
+
+async def _page(ask: Ask) -> Reply:
+    page = ask.query
+    rows = await ask.read(lambda: ask.services.revisions.page(page.limit, page.before))
+    return Reply({"revisions": rows, "next_before": rows[-1]["id"] if len(rows) == page.limit else None})
+
+
+async def _texts(ask: Ask) -> Reply:
+    found = await ask.read(lambda: _known(ask.services, ask.path["revision"]))
+    files = [{"name": n, "text": t} for n, t in found.files.items()]
+    return Reply({"revision": found.revision, "at": found.at, "files": files})
+
+
+async def _diff(ask: Ask) -> Reply:
+    services, against = ask.services, ask.query.against
+
+    def work() -> dict[str, Any]:
+        found = _known(services, ask.path["revision"])
+        other = _known(services, against) if against is not None else services.revisions.before(found.revision)
+        was = other.files if other is not None else {}
+        with calm():
+            files = [
+                {"name": name, "diff": diff}
+                for name in {**was, **found.files}
+                if (diff := unified(was.get(name, ""), found.files.get(name, "")))
+            ]
+        return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
+
+    return Reply(await anyio.to_thread.run_sync(work, limiter=_at_once))
+
+
+async def _restore(ask: Ask) -> Reply:
+    found = await ask.read(lambda: _known(ask.services, ask.path["revision"]))
+    if UNSHOWN in found.files.values():
+        raise Conflict(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
+    present = {f.name for f in ask.services.source.in_force.files}
+    if present != set(found.files):
+        raise Conflict(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
+    return await put_in_force(ask, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names))
+
+
+def _known(services: Services, revision: str) -> Revision:
+    found = services.revisions.get(revision)
+    if found is None:
+        raise NotFound(f"there is no revision '{revision[:80]}' in the history")
+    return found

@@ -1,0 +1,163 @@
+"""Entities as they are shown: what the policy says of them with what the ledger knows, and no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from sluicegate.calls.keyring import Keyring
+from sluicegate.limits.ledger import Ledger
+from sluicegate.policy import schema
+from sluicegate.policy.entities import KINDS, REDACTED, Kind
+from sluicegate.policy.loader import limits_of
+from sluicegate.policy.model import Limit, Policy, VirtualKey
+from sluicegate.providers import PROVIDERS
+from sluicegate.values import NANO
+from sluicegate.windows import iso
+
+View = dict[str, Any]
+
+_LIMITS = ("budget", "budgets", "rate_limit")
+
+
+def entities(policy: Policy, kind: Kind) -> Mapping[str, schema.Limited]:
+    """Every entity of a kind as it is written in the policy, by id, in its order."""
+    if kind.name == "providers":
+        return policy.file.providers
+    if kind.name == "model_configs":
+        return {m.model_name if m.provider is None else f"{m.provider}/{m.model_name}": m for m in policy.file.model_configs}
+    return {e.id: e for e in getattr(policy.file, kind.name)}
+
+
+def entity(policy: Policy, kind: Kind, name: str, written: schema.Limited, ledger: Ledger, now: int) -> View:
+    """One entity with its live usage."""
+    own = {n: _plain(getattr(written, n)) for n in type(written).model_fields if n not in _LIMITS}
+    if isinstance(written, schema.VirtualKey):
+        own = _key(policy, policy.virtual_keys[name], own)
+        own["provider_configs"] = (
+            None
+            if written.provider_configs is None
+            else [
+                {"provider": c.provider, "allowed_models": _plain(c.allowed_models), "weight": c.weight}
+                | limits(c, "provider_config", f"{name}:{c.provider}", ledger, now)
+                for c in written.provider_configs
+            ]
+        )
+    elif kind.name == "model_configs":
+        own = {"id": name} | own
+    return own | limits(written, kind.scope, name, ledger, now)
+
+
+def _key(policy: Policy, key: VirtualKey, own: View) -> View:
+    own = {n: v for n, v in own.items() if n not in ("value_hash", "previous_value_hash")}
+    if key.is_demo:
+        own["value"] = key.id
+    elif not str(own["value"]).startswith("env."):
+        own["value"] = REDACTED
+    return own | {
+        "is_demo": key.is_demo,
+        "team": _named(policy.file.teams, key.team_id),
+        "customer": _named(policy.file.customers, key.customer_id),
+    }
+
+
+def _named(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], name: str | None) -> View | None:
+    return next(({"id": e.id, "name": e.name} for e in among if e.id == name), None) if name is not None else None
+
+
+def provider(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
+    """A provider: where its calls go, and its keys without their values."""
+    live = policy.providers[name]
+    written = policy.file.providers.get(name)
+    keys = []
+    for key in live.keys:
+        aside = keyring.aside_until(live, key, len(policy.virtual_keys), now)
+        keys.append(
+            {
+                "name": key.name,
+                "value": REDACTED if key.source == "literal" else key.source,
+                "weight": key.weight,
+                "usable": bool(key.value),
+                "set_aside_until": iso(aside) if aside else None,
+            }
+        )
+    return {
+        "name": name,
+        "base_url": (written.base_url if written else None) or PROVIDERS[name].base_url,
+        "hosts": list(written.hosts) if written else [],
+        "simulate": live.simulate,
+        "keys": keys,
+        "provider_status": "active" if live.simulate or any(k["usable"] for k in keys) else "error",
+    }
+
+
+def limits(written: schema.Limited, scope: str, name: str, ledger: Ledger, now: int) -> View:
+    """The limits of an entity with their live usage."""
+
+    def of(**one: Any) -> Iterator[Limit]:
+        yield from limits_of(schema.Limited(**one), scope, name, "")
+
+    def money(budget: schema.Budget) -> View:
+        return _money(budget, next(of(budget=budget)), ledger, now)
+
+    rate = written.rate_limit
+    return {
+        "budget": money(written.budget) if written.budget else None,
+        "budgets": [money(b) for b in written.budgets],
+        "rate_limit": _rate(rate, {x.unit: x for x in of(rate_limit=rate)}, ledger, now) if rate else None,
+    }
+
+
+def _money(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) -> View:
+    used, reserved, start, end = ledger.usage(limit, now)
+    return {
+        **{n: _plain(getattr(budget, n)) for n in type(budget).model_fields},
+        "current_usage": used / NANO,
+        "reserved": reserved / NANO,
+        "remaining": max(0, limit.maximum - used - reserved) / NANO,
+        "last_reset": iso(start),
+        "resets_at": iso(end) if end is not None else None,
+    }
+
+
+def _rate(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledger: Ledger, now: int) -> View:
+    view: View = {n: _plain(getattr(rate, n)) for n in type(rate).model_fields}
+    for what in ("request", "token"):
+        limit = by_unit.get(f"{what}s")
+        numbers: tuple[Any, ...] = (None,) * 5
+        if limit is not None:
+            used, reserved, start, end = ledger.usage(limit, now)
+            left = max(0, limit.maximum - used - reserved)
+            numbers = (used, reserved, left, iso(start), iso(end) if end is not None else None)
+        names = ("current_usage", "reserved", "remaining", "last_reset", "resets_at")
+        view |= {f"{what}_{name}": number for name, number in zip(names, numbers, strict=True)}
+    flying = by_unit.get("concurrent")
+    return view | {"concurrent_current_usage": ledger.usage(flying, now)[1] if flying else None}
+
+
+def every_limit(policy: Policy, ledger: Ledger, now: int) -> Iterator[tuple[str, str, View]]:
+    """Every entity that has limits: scope kind, scope id and its limits with their usage."""
+    for kind in KINDS.values():
+        for name, written in entities(policy, kind).items():
+            yield kind.scope, name, limits(written, kind.scope, name, ledger, now)
+            for config in (written.provider_configs or ()) if isinstance(written, schema.VirtualKey) else ():
+                scope = f"{name}:{config.provider}"
+                yield "provider_config", scope, limits(config, "provider_config", scope, ledger, now)
+
+
+def counted(policy: Policy, kind: Kind, name: str) -> tuple[Limit, ...]:
+    """Every limit that is an entity's own, those of a key's providers included."""
+    written = entities(policy, kind)[name]
+    found = [*limits_of(written, kind.scope, name, kind.label)]
+    for config in (written.provider_configs or ()) if isinstance(written, schema.VirtualKey) else ():
+        found += limits_of(config, "provider_config", f"{name}:{config.provider}", config.provider)
+    return tuple(found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,88 @@
+"""Refusals: the status, headers and words of each, for each client that wants them otherwise."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from sluicegate.calls.refusal import STATUS, budget_message, model_message, rate_message, render
+from sluicegate.policy.model import Limit
+from sluicegate.values import NANO, Deny, Reason
+from sluicegate.windows import parse_iso, parse_period
+
+ROWS = [
+    ("budget_exceeded", "other", 402, "budget_exceeded"),
+    ("budget_exceeded", "claude-code", 402, "budget_exceeded"),
+    ("budget_exceeded", "codex", 400, "budget_exceeded"),
+    ("request_limited", "other", 429, "rate_limited"),
+    ("token_limited", "other", 429, "rate_limited"),
+    ("concurrency_limited", "other", 429, "rate_limited"),
+    ("model_blocked", "other", 403, "model_blocked"),
+    ("model_blocked", "claude-code", 400, "model_blocked"),
+    ("model_blocked", "codex", 404, "model_not_found"),
+    ("provider_blocked", "other", 403, "provider_blocked"),
+    ("provider_blocked", "claude-code", 400, "provider_blocked"),
+    ("virtual_key_required", "other", 401, "virtual_key_required"),
+    ("virtual_key_not_found", "other", 401, "virtual_key_not_found"),
+    ("virtual_key_blocked", "other", 401, "virtual_key_blocked"),
+    ("invalid_request", "other", 400, "invalid_request"),
+    ("model_unpriced", "other", 400, "model_unpriced"),
+    ("missing_required_headers", "other", 400, "missing_required_headers"),
+    ("unsupported", "other", 400, "unsupported"),
+    ("blocked_by_policy", "other", 400, "blocked_by_policy"),
+    ("gateway_error", "other", 503, "gateway_error"),
+    ("provider_unavailable", "other", 503, "provider_unavailable"),
+    ("shutting_down", "other", 503, "shutting_down"),
+]
+
+
+@pytest.mark.parametrize(("reason", "client", "status", "family"), ROWS)
+def test_every_row_of_the_table(reason, client, status, family):
+    deny = Deny(Reason(reason), "Because.", retry_after=90)
+    got, headers, body = render(deny, "anthropic", client)
+    assert (got, dict(headers)["x-sluicegate-reason"], dict(headers)["content-type"]) == (status, reason, "application/json")
+    assert dict(headers)["x-should-retry"] == "false"
+    assert dict(headers)["retry-after"] == "90"
+    assert orjson.loads(body) == {"type": "error", "error": {"type": family, "message": "Because."}}
+
+
+def test_every_reason_has_a_status():
+    assert set(STATUS) == set(Reason)
+
+
+def test_a_wait_worth_waiting_does_not_forbid_retrying():
+    _, headers, _ = render(Deny(Reason.REQUEST_LIMITED, "x", retry_after=5, final=False), "anthropic", "claude-code")
+    assert "x-should-retry" not in dict(headers)
+
+
+@pytest.mark.parametrize(("provider", "key"), [("openai", "code"), ("gemini", "status")])
+def test_other_providers_get_their_own_envelope(provider, key):
+    _, _, body = render(Deny(Reason.BUDGET_EXCEEDED, "No."), provider, "other")
+    error = orjson.loads(body)["error"]
+    assert (error["message"], error[key].lower()) == ("No.", "budget_exceeded")
+
+
+def limit(unit="usd", maximum=50 * NANO, text="1M", hard=False):
+    return Limit("virtual_key", "vk-dev-alice", "VK", unit, maximum, parse_period(text), hard, "c")
+
+
+def test_messages_name_level_numbers_and_reset():
+    at = parse_iso("2026-12-01T00:00:00Z")
+    said = budget_message(limit(), 50 * NANO, None, at)
+    assert said == "Budget exceeded: VK budget exceeded: 50.00 > 50.00 dollars (vk-dev-alice, resets 2026-12-01T00:00:00Z)"
+    assert budget_message(limit(), 0, None, None).endswith("(vk-dev-alice, never resets)")
+    said = budget_message(limit(hard=True), 49 * NANO, 2 * NANO, at)
+    assert "51.00 > 50.00 dollars: 49.00 used and this call's worst case of 2.00" in said
+    said = rate_message(limit("requests", 100, "1h"), 101, retry_after=7)
+    assert said == "Rate limits exceeded: [request limit exceeded (101/100, resets every 1h)] for VK vk-dev-alice; try again in 7 s"
+    assert model_message("m", ["b", "a"]) == "Model 'm' is not allowed for this virtual key. Allowed: a, b"
+
+
+def test_a_message_is_one_printable_line_without_words_that_clients_replace():
+    bad = "Model 'x\n\x1b[31mPrompt is too long: credit balance is TOO low' " + "y" * 5000
+    _, _, body = render(Deny(Reason.MODEL_BLOCKED, bad), "anthropic", "other")
+    said = orjson.loads(body)["error"]["message"]
+    assert said.isprintable()
+    assert len(said) <= 1000
+    assert "too long" not in said.lower()
+    assert "too low" not in said.lower()

@@ -1,0 +1,187 @@
+"""The architecture: who may import whom, how large a file may be, and what every hook wears."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ADDONS = Path(__file__).resolve().parents[2] / "addons"
+CORE = ADDONS / "sluicegate"
+
+TIERS: list[set[str]] = [
+    {
+        "values",
+        "yaml_document",
+        "windows",
+        "paths",
+        "addresses",
+        "background",
+        "database",
+        "atomic_write",
+        "http_client",
+        "model_names",
+    }
+    | {"dashboard_sessions"},
+    {"pricing"},
+    {"providers"},
+    {"policy"},
+    {"limits", "guarantees"},
+    {"calls"},
+    {"storage"},
+    {"metrics"},
+    {"alerts"},
+    {"logs"},
+    {"services"},
+    {"web", "banner"},
+    {"cli"},
+]
+"""From the bottom up: a module imports only from tiers below its own, from its own package, or from flat files of its tier."""
+
+FLAT_FILES = 16
+"""Modules that may stand flat in the core; more belong in packages."""
+
+
+def imports(path: Path) -> set[str]:
+    """The modules a file imports when it is imported: not lazily, not for types alone."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def tier(module: str) -> int:
+    return next(i for i, names in enumerate(TIERS) if module in names)
+
+
+def parts_of_core(name: str) -> str | None:
+    """The package or flat module of the core that an import names; None for anything else."""
+    parts = name.split(".")
+    if parts[0] != "sluicegate" or len(parts) == 1:
+        return None
+    return parts[1] if (CORE / f"{parts[1]}.py").exists() or (CORE / parts[1]).is_dir() else None
+
+
+MODULES = [p for p in sorted(CORE.rglob("*.py")) if p.parent != CORE or p.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(CORE)))
+def test_the_core_never_imports_mitmproxy_and_imports_run_downward(path):
+    mine = path.relative_to(CORE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        assert not name.startswith("mitmproxy")
+        other = parts_of_core(name)
+        if other is not None and other != mine:
+            flat = (CORE / f"{other}.py").exists() and (CORE / f"{mine}.py").exists()
+            assert tier(other) < tier(mine) or (flat and tier(other) == tier(mine)), (
+                f"{mine} imports {other}, which is not below it"
+            )
+
+
+def test_every_module_of_the_core_has_a_tier():
+    names = {p.relative_to(CORE).parts[0].removesuffix(".py") for p in MODULES}
+    assert names == set().union(*TIERS)
+
+
+def test_values_imports_nothing_of_ours():
+    assert not [name for name in imports(CORE / "values.py") if name.startswith("sluicegate")]
+
+
+def test_few_files_stand_flat_in_the_core():
+    assert len(list(CORE.glob("*.py"))) <= FLAT_FILES
+
+
+def test_no_module_is_part_of_a_circle_of_imports():
+    graph: dict[str, set[str]] = {}
+    for path in sorted(ADDONS.rglob("*.py")):
+        name = ".".join(path.relative_to(ADDONS).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = imports(path)
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name in done:
+            return
+        for other in sorted(graph[name] & graph.keys()):
+            # ``from package import module`` names both; the package's own file is no step of its own.
+            if other != name and not name.startswith(f"{other}."):
+                visit(other, (*trail, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_importing_the_core_does_not_import_mitmproxy():
+    code = (
+        "import sys, sluicegate.services, sluicegate.web.app, sluicegate.providers.simulator; sys.exit('mitmproxy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ADDONS, env={"PYTHONPATH": str(ADDONS)}).returncode == 0
+
+
+GOVERNANCE = sorted(p.stem for p in ADDONS.glob("*.py") if p.stem not in ("gateway", "flow"))
+
+
+@pytest.mark.parametrize("name", GOVERNANCE)
+def test_addons_never_import_each_other_and_are_one_class_in_one_file(name):
+    others = {*GOVERNANCE, "runtime"} - {name}
+    assert not {i.split(".")[0] for i in imports(ADDONS / f"{name}.py")} & others
+    module = importlib.import_module(name)
+    (addon,) = module.addons
+    assert type(addon).__name__.lower() == name
+    assert type(addon).__doc__
+
+
+RUNTIME = sorted(p.stem for p in (ADDONS / "runtime").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_runtime_modules_import_no_governance_addon(name):
+    assert not {i.split(".")[0] for i in imports(ADDONS / "runtime" / f"{name}.py")} & {*GOVERNANCE, "gateway"}
+
+
+HOOKS = {"http_connect", "requestheaders", "request", "responseheaders", "response", "error"}
+
+
+def test_every_flow_hook_of_the_chain_is_enforcing_or_observing():
+    worn = 0
+    for addon in importlib.import_module("gateway").addons:
+        for name, hook in inspect.getmembers(type(addon), callable):
+            if name in HOOKS:
+                worn += 1
+                assert getattr(hook, "enforcing", False) or getattr(hook, "observing", False), f"{type(addon).__name__}.{name}"
+    assert worn > 20
+
+
+def test_the_chain_is_in_order():
+    gateway = importlib.import_module("gateway")
+    assert [type(a).__name__ for a in gateway.GOVERNANCE] == [
+        "Admin",
+        "Identity",
+        "Egress",
+        "Meter",
+        "Access",
+        "RateLimit",
+        "Budget",
+        "Keys",
+        "Content",
+        "Audit",
+        "Live",
+    ]
+    assert gateway.addons == gateway.RUNTIME + gateway.GOVERNANCE
+
+
+def test_gateway_holds_the_two_lists_and_nothing_else():
+    tree = ast.parse((ADDONS / "gateway.py").read_text())
+    assigned = [node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)]
+    assert assigned == ["RUNTIME", "GOVERNANCE", "addons"]
+    assert all(isinstance(node, ast.Assign | ast.ImportFrom | ast.Expr) for node in tree.body)

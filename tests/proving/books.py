@@ -1,0 +1,186 @@
+"""The invariants: what must be true of the books once the dust has settled, whatever happened to the gateway."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from proving.billing import Entry
+from sluicegate.calls.record import COLUMNS, tokens
+from sluicegate.calls.verdicts import from_text
+from sluicegate.model_names import matches
+from sluicegate.policy.loader import load
+from sluicegate.policy.model import Limit
+from sluicegate.providers import PROVIDERS
+from sluicegate.values import Unit
+from sluicegate.windows import iso
+
+
+def check(
+    state: Path,
+    policy_file: Path,
+    bill: Mapping[str, list[Entry]] | None,
+    secrets: Iterable[str] = (),
+    output: Iterable[str] = (),
+) -> list[str]:
+    """Everything that is wrong with the books of a gateway that is idle or has ended; empty if they balance.
+
+    ``bill`` is the provider's own, None where it saw more than these books cover.
+    """
+    with sqlite3.connect(f"file:{state / 'sluicegate.db'}?mode=ro", uri=True) as conn:
+        conn.row_factory = sqlite3.Row
+        rows = [dict(r) | {"limits": from_text(r["limits"])} for r in conn.execute("SELECT * FROM calls")]
+        counters = [dict(r) for r in conn.execute("SELECT * FROM counters")]
+        open_ = conn.execute("SELECT count(*) FROM reservations").fetchone()[0]
+        sound = conn.execute("PRAGMA integrity_check").fetchone()[0]
+    conn.close()
+    found = [] if sound == "ok" else [f"the database is damaged: {sound}"]
+    found += [f"{open_} reservations are left open"] if open_ else []
+    found += records(rows, state / "audit.jsonl")
+    found += sums(rows, counters, policy_file)
+    found += [] if bill is None else against_bill(rows, bill)
+    found += leaks(state, secrets, output)
+    return found
+
+
+def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
+    """Each call once, in both places, alike."""
+    lines: list[dict[str, Any]] = []
+    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            return [f"audit.jsonl:{number} is no record"]
+    found = [f"{i} stands {n} times in audit.jsonl" for i, n in Counter(x["id"] for x in lines).items() if n > 1]
+    by_id = {x["id"]: x for x in lines}
+    in_table = {r["id"] for r in rows}
+    if len(in_table) != len(rows):
+        found.append("a call stands twice in the table")
+    found += [f"{i} is in audit.jsonl but not in the table" for i in by_id.keys() - in_table]
+    found += [f"{i} is in the table but not in audit.jsonl" for i in in_table - by_id.keys()]
+    for row in rows:
+        line = by_id.get(row["id"], row)
+        found += [
+            f"{row['id']}: {name} is {line.get(name)!r} in audit.jsonl, {row[name]!r} in the table"
+            for name in COLUMNS
+            if line.get(name) != row[name]
+        ]
+    return found
+
+
+def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file: Path) -> list[str]:
+    """What each limit has used is what its calls took: nano-dollars, tokens, requests, and nothing of calls in flight."""
+    policy = load(policy_file, env={}, now=time.time_ns() // 1_000_000)
+    by_name = {c["name"]: c for c in counters}
+    found = []
+    for limit in policy.all_limits():
+        counter = by_name.get(limit.counter)
+        if counter is None:
+            continue
+        mine = [r for r in rows if falls_under(r, limit)]
+        if counter["window_start"] != counter["anchor"]:
+            # A counter's first window begins when its first call is admitted, a moment after that call has started.
+            mine = [r for r in mine if r["started_at"] >= iso(counter["window_start"])]
+        if counter["window_end"] is not None:
+            mine = [r for r in mine if r["started_at"] < iso(counter["window_end"])]
+        total = sum(TAKEN[limit.unit](r) for r in mine)
+        if total != counter["used"]:
+            scope = f"{limit.scope_kind} {limit.scope_id}"
+            found.append(f"{scope} has used {counter['used']} {limit.unit} by its counter, {total} by its calls")
+    return found
+
+
+def falls_under(row: dict[str, Any], limit: Limit) -> bool:
+    """Whether a call on record is one that this limit counts."""
+    if row["model_requested"] is None or PROVIDERS[row["provider"]].kind_of("POST", row["path"]) == "count_tokens":
+        return False
+    match limit.scope_kind:
+        case "provider":
+            return bool(row["provider"] == limit.scope_id)
+        case "provider_config":
+            return f"{row['virtual_key_id']}:{row['provider']}" == limit.scope_id
+        case "model":
+            only, _, pattern = limit.scope_id.rpartition("/")
+            return only in ("", row["provider"]) and matches(pattern, row["model_requested"])
+        case kind:
+            return bool(row[f"{kind}_id"] == limit.scope_id)
+
+
+def left(row: dict[str, Any]) -> bool:
+    """Whether the call left for the provider, which is what takes a request.
+
+    What was refused did not, nor did a call that nobody answered and that was charged nothing: no connection was had.
+    """
+    return row["outcome"] != "denied" and (row["status"] is not None or tokens(row) > 0)
+
+
+TAKEN: dict[Unit, Callable[[dict[str, Any]], int]] = {
+    "usd": lambda row: int(row["cost_nano"]),
+    "requests": left,
+    "tokens": tokens,
+    "concurrent": lambda _: 0,
+}
+"""What a call that is over has taken of a limit, by what the limit counts."""
+
+
+def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) -> list[str]:
+    """Nothing the provider saw is missing; whole answers cost what it bills, cut ones are marked and charged."""
+    found = []
+    by_session: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_session.setdefault(row["session_id"], []).append(row)
+    for session, entries in bill.items():
+        mine = by_session.get(session, [])
+        if len(entries) != 1 or len(mine) != 1:
+            found.append(f"{session}: the provider saw {len(entries)} requests, the books have {len(mine)} records")
+            continue
+        row, entry = mine[0], entries[0]
+        told = f"{row['id']} ({row['outcome']}, {row['status']})"
+        if row["outcome"] == "denied":
+            found.append(f"{told} was refused and yet reached the provider")
+        elif not left(row):
+            found.append(f"{told} reached the provider, and its records say that it never left")
+        elif entry.status >= 400:
+            # A crash leaves a call whose answer nobody could read: it is charged its reservation.
+            if row["cost_nano"] and row["outcome"] != "interrupted":
+                found.append(f"{told} is charged {row['cost_nano']} for an error of the provider's")
+        elif row["outcome"] == "completed" and not row["estimated"]:
+            if row["cost_nano"] != entry.cost_nano:
+                found.append(f"{told} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
+            elif tokens(row) != entry.tokens:
+                found.append(f"{told} took {tokens(row)} tokens, the provider bills {entry.tokens}")
+        elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
+            found.append(f"{told} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
+    for row in rows:
+        if row["outcome"] == "denied" and row["cost_nano"]:
+            found.append(f"{row['id']} was refused and is charged {row['cost_nano']}")
+        if row["outcome"] == "completed" and row["status"] == 200 and row["session_id"] not in bill:
+            found.append(f"{row['id']} is completed, but the provider never saw it")
+    return found
+
+
+def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[str]:
+    """No secret in any file or line, no exception in the log."""
+    found = []
+    for secret in secrets:
+        for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
+            if secret.encode() in file.read_bytes():
+                found.append(f"{file.name} holds the secret {secret[:6]}...")
+    return found + printed(secrets, output)
+
+
+def printed(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
+    """What lines of output should not say: a secret, or that something broke."""
+    lines = list(output)
+    found = []
+    for secret in secrets:
+        if (shown := next((x for x in lines if secret in x), None)) is not None:
+            found.append(f"the output shows the secret {secret[:6]}...: {shown.replace(secret, secret[:6] + '...')[:300]}")
+    return found + [
+        f"in the log: {line}" for line in lines if "Traceback" in line or "Addon error" in line or "has crashed" in line
+    ]

@@ -1,0 +1,161 @@
+"""Clients leave, drip, wait and crowd."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+
+from proving import billing
+from proving.scene import Scene, Told, expect, fault
+from proving.traffic import KEY_VALUE, Traffic, call, session, told
+from support.harness import PROVIDER, Gateway, eventually, receive
+
+
+def request(size: int = 200, name: str | None = None) -> bytes:
+    """The bytes of a streamed call."""
+    body = (
+        b'{"model":"claude-opus-5-5","max_tokens":64,"stream": true,"messages":[{"role":"user","content":"' + b"x" * size + b'"}]}'
+    )
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {KEY_VALUE}\r\ncontent-type: application/json\r\n"
+    return (head + f"x-claude-code-session-id: {name or session()}\r\ncontent-length: {len(body)}\r\n\r\n").encode() + body
+
+
+def many_files() -> None:
+    """Let this process hold a few thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+
+
+@fault("clients", "leave at every phase", "nothing stays open; what reached the provider is charged, the rest is not")
+def leave(scene: Scene) -> Told:
+    scene.provider.answer = billing.paced(0.5)
+    gateway = scene.gateway()
+    whole = request()
+    head = whole.index(b"\r\n\r\n") + 4
+    tunnel = f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nhost: {PROVIDER}:443\r\n\r\n".encode()
+    phases: list[tuple[bytes, bytes | None]] = [
+        (b"", None),
+        (b"POST /v1/mess", None),
+        (tunnel[:30], None),
+        (tunnel, b"\r\n\r\n"),
+        (tunnel + b"\x16\x03\x01", b"\r\n\r\n"),
+        (whole[: head - 5], None),
+        (whole[:head], None),
+        (whole[: head + 40], None),
+    ]
+    times = 2 if scene.quick else 8
+    for sent, until in phases * times:
+        with gateway.raw() as client:
+            client.sendall(sent)
+            if until:
+                receive(client, until)
+    for until in (None, b"\r\n\r\n", b"message_start", b"content_block_delta") * times:
+        with gateway.raw() as client:
+            client.sendall(request())
+            if until:
+                receive(client, until)
+            else:
+                time.sleep(0.05)
+    scene.provider.answer = billing.normal
+    expect(call(gateway) == "200", "afterwards a normal call failed")
+    eventually(lambda: not gateway.rows("SELECT * FROM reservations"), 10)
+    outcomes = Counter(r["outcome"] for r in gateway.rows())
+    scene.balance(gateway)
+    return Told(f"{len(phases) * times} left before a call, {4 * times} within one; records: {told(outcomes)}")
+
+
+@contextlib.contextmanager
+def dripping(gateway: Gateway, count: int) -> object:
+    """Clients that send a byte of a head now and then and never finish."""
+    conns = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(count)]
+    over = threading.Event()
+
+    def drip() -> None:
+        for byte in b"POST /v1/messages HTTP/1.1\r\nx-slow: " + b"a" * 10_000:
+            for conn in conns:
+                with contextlib.suppress(OSError):
+                    conn.sendall(bytes([byte]))
+            if over.wait(0.05):
+                return
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join(5)
+    for conn in conns:
+        conn.close()
+
+
+@fault("clients", "200 slow-loris connections", "others are served")
+def loris(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    with dripping(gateway, 200), Traffic(gateway, 2) as traffic:  # type: ignore[attr-defined]
+        time.sleep(1.0 if scene.quick else 4.0)
+    expect(set(traffic.tally) == {"200"}, f"others saw {told(traffic.tally)}")
+    expect(traffic.tally["200"] > 20, f"others got {traffic.tally['200']} answers only")
+    scene.balance(gateway)
+    return Told(f"others: {told(traffic.tally)}")
+
+
+@fault("clients", "1,000 idle connections", "others are served")
+def idle(scene: Scene) -> Told:
+    many_files()
+    gateway = scene.gateway()
+    conns = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(1000)]
+    with Traffic(gateway, 2) as traffic:
+        time.sleep(1.0 if scene.quick else 3.0)
+    for conn in conns:
+        conn.close()
+    expect(set(traffic.tally) == {"200"}, f"others saw {told(traffic.tally)}")
+    expect(traffic.tally["200"] > 20, f"others got {traffic.tally['200']} answers only")
+    scene.balance(gateway)
+    return Told(f"others: {told(traffic.tally)}")
+
+
+@fault("clients", "200 live streams while a 20 MB body arrives", "every stream ends whole, none waits seconds for a piece")
+def crowd(scene: Scene) -> Told:
+    many_files()
+    count = 60 if scene.quick else 200
+    scene.provider.answer = billing.paced(4.0)
+    gateway = scene.gateway()
+    saw: Counter[str] = Counter()
+    gaps: list[float] = []
+    lock = threading.Lock()
+
+    def stream() -> None:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+            client.sendall(request())
+            data, longest, at = b"", 0.0, None
+            while b"0\r\n\r\n" not in data[-8:]:
+                got = client.recv(65536)
+                if not got:
+                    break
+                now = time.monotonic()
+                # The wait for the first byte is the stampede at the start, not the body's doing.
+                longest, at = (max(longest, now - at) if at else 0.0), now
+                data += got
+        with lock:
+            saw["200" if b"message_stop" in data else data[9:12].decode() or "cut"] += 1
+            gaps.append(longest)
+
+    threads = [threading.Thread(target=stream) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(scene.provider.bill) == count, 20)
+    large = call(
+        gateway,
+        body=b'{"model":"claude-opus-5-5","max_tokens":9,"messages":[{"role":"user","content":"' + b"y" * (20 << 20) + b'"}]}',
+    )
+    for thread in threads:
+        thread.join(40)
+    expect(saw["200"] == count, f"streams ended with {told(saw)}")
+    expect(large == "200", f"the large body got {large}")
+    worst = max(gaps)
+    expect(worst < 3, f"a stream waited {worst:.1f} s for its next piece")
+    scene.balance(gateway)
+    return Told(f"{count} whole streams, the longest wait {worst * 1000:.0f} ms (a piece each 250 ms); the large body {large}")

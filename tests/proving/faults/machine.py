@@ -1,0 +1,270 @@
+"""The machine fails: disk, locks, clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from proving.billing import normal, paced
+from proving.scene import Scene, Skipped, Told, expect, fault
+from proving.traffic import KEY_VALUE, Traffic, call, told
+from support.harness import ADDONS, Gateway, eventually
+
+CLOCK = Path(__file__).parent.parent / "clock.py"
+
+
+@contextlib.contextmanager
+def disk(scene: Scene, size: str) -> Iterator[Path]:
+    """A disk of its own. Raises Skipped without the rights to make one."""
+    place = scene.folder / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    if made.returncode:
+        raise Skipped("needs root to mount a small disk")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def housed(scene: Scene, state: Path, *options: str) -> Gateway:
+    """A gateway whose state lies there."""
+    gateway = scene.gateway(None, "--set", f"state_dir={state}", *options, start=False)
+    gateway.state = state
+    return gateway.start()
+
+
+@fault(
+    "machine", "disk full", "calls are refused with 503 and reach no provider; with room again they pass, and no record is missing"
+)
+def full(scene: Scene) -> Told:
+    with disk(scene, "16m") as place:
+        gateway = housed(scene, place / "state")
+        with Traffic(gateway, 3) as traffic:
+            time.sleep(0.5)
+            filler = place / "filler"
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * 4096)
+            eventually(lambda: traffic.tally["503 gateway_error"] > 20, 15)
+            seen = len(scene.provider.bill)
+            time.sleep(0.3)
+            expect(len(scene.provider.bill) <= seen + 3, "calls reached the provider while nothing could be written")
+            filler.unlink()
+            good = traffic.tally["200"]
+            eventually(lambda: traffic.tally["200"] > good + 5, 10)
+        scene.balance(gateway)
+        return Told(told(traffic.tally))
+
+
+@fault("machine", "started on a read-only state folder", "it exits 1 and says why")
+def started_read_only(scene: Scene) -> Told:
+    with disk(scene, "32m") as place:
+        gateway = housed(scene, place / "state")
+        expect(call(gateway) == "200", "the first call failed")
+        gateway.stop()
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        gateway.start(wait=False)
+        code = gateway.exit_code()
+        subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+        said = next((x for x in gateway.output if x.startswith("sluicegate:")), "nothing")
+        expect(code == 1 and "Traceback" not in "\n".join(gateway.output), f"exit {code}: {gateway.output[-3:]}")
+        gateway.start()
+        scene.balance(gateway)
+        return Told(f"exit 1: {said.replace(str(place), 'DISK')}")
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Nothing in the folder can be written for a while, not even by who has it open. Raises Skipped where that cannot be had.
+
+    Root may write whatever a mode says, and no disk is remounted read-only under files that are open for writing.
+    """
+
+    def immutable(sign: str) -> bool:
+        # SQLite's shared memory is left out: a disk that has turned read-only takes writes to mapped pages that it has
+        # given out before, but an immutable file kills whoever writes to them.
+        files = [folder, *(f for f in folder.rglob("*") if not f.name.endswith("-shm"))]
+        return subprocess.run(["chattr", f"{sign}i", *files], capture_output=True).returncode == 0
+
+    with (folder / "probe").open("wb", buffering=0) as probe:
+        try:
+            held = immutable("+")
+            with contextlib.suppress(OSError):
+                probe.write(b"x")
+                held = False
+            if not held:
+                raise Skipped("needs root and a file system that knows chattr +i, such as ext4")
+            yield
+        finally:
+            immutable("-")
+    (folder / "probe").unlink()
+
+
+@fault(
+    "machine",
+    "state folder unwritable for a while",
+    "calls are refused with 503 and reach no provider, live streams end whole; afterwards all is booked and calls pass",
+)
+def turned_read_only(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    scene.provider.answer = paced(1.5)
+    streams: list[str] = []
+    threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(scene.provider.bill) == 6)
+    scene.provider.answer = normal
+    with Traffic(gateway, 3) as traffic:
+        eventually(lambda: traffic.tally["200"] > 10)
+        with unwritable(gateway.state):
+            eventually(lambda: traffic.tally["503 gateway_error"] > 20)
+            seen = len(scene.provider.bill)
+            # The housekeeping, which runs every two seconds, meets it as well.
+            time.sleep(2.5)
+            for thread in threads:
+                thread.join(20)
+            expect(len(scene.provider.bill) == seen, "calls reached the provider while nothing could be written")
+            expect(gateway.request("GET", "/health").json["status"] == "degraded", "/health calls it well")
+            refused = gateway.post(key=KEY_VALUE)
+            expect("cannot" in refused.message, f"refused with: {refused.message}")
+        good = traffic.tally["200"]
+        eventually(lambda: traffic.tally["200"] > good + 5, 10)
+        expect(gateway.request("GET", "/health").json["status"] == "ok", "/health still calls it degraded")
+    expect(streams == ["200"] * 6, f"live streams ended as {streams}")
+    scene.balance(gateway)
+    return Told(f"6 live streams whole; {told(traffic.tally)}")
+
+
+@fault("machine", "database locked by another process", "calls get 503 within a moment, the loop goes on, afterwards they pass")
+def locked(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    with Traffic(gateway, 3) as traffic:
+        eventually(lambda: traffic.tally["200"] > 10)
+        other = sqlite3.connect(gateway.state / "sluicegate.db", isolation_level=None, timeout=5)
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        slowest = 0.0
+        while time.monotonic() - began < (1.0 if scene.quick else 3.0):
+            asked = time.monotonic()
+            expect(gateway.request("GET", "/health").status == 200, "/health did not answer")
+            slowest = max(slowest, time.monotonic() - asked)
+            time.sleep(0.02)
+        other.execute("ROLLBACK")
+        other.close()
+        good = traffic.tally["200"]
+        eventually(lambda: traffic.tally["200"] > good + 5)
+    expect(traffic.tally["503 gateway_error"] > 0, "no call was refused while the lock was held")
+    expect(slowest < 1, f"/health took {slowest:.2f} s")
+    scene.balance(gateway)
+    return Told(f"{told(traffic.tally)}; /health within {slowest * 1000:.0f} ms")
+
+
+@fault("machine", "last line of audit.jsonl half written", "the torn line is cut and the call written again from the database")
+def torn(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    with Traffic(gateway, 3):
+        eventually(lambda: len(scene.provider.bill) > 20)
+    gateway.stop()
+    journal = gateway.state / "audit.jsonl"
+    os.truncate(journal, journal.stat().st_size - 97)
+    # As a crash leaves it: nobody has noted that the two agree.
+    with sqlite3.connect(gateway.state / "sluicegate.db") as conn:
+        conn.execute("DELETE FROM meta")
+    conn.close()
+    gateway.start()
+    scene.balance(gateway)
+    return Told("nothing")
+
+
+def clocked(scene: Scene, start: datetime, budgets: dict[str, object]) -> tuple[Gateway, Path]:
+    """A gateway whose clock shows ``start`` plus what a file says, and that file."""
+    offset = scene.folder / "offset"
+    offset.write_text(str(int(start.timestamp() * 1000) - time.time_ns() // 1_000_000))
+    key = {"id": "vk-chaos", "value": "sk-vk-7c1b0f3a-the-secret-of-the-virtual-key", "budget": budgets}
+    policy = scene.policy(customers=[], teams=[], users=[], virtual_keys=[key])
+    gateway = scene.gateway(policy, scripts=(ADDONS / "gateway.py", CLOCK), env={"SLUICEGATE_TEST_CLOCK": str(offset)}, start=False)
+    return gateway.start(), offset
+
+
+def jump(offset: Path, hours: float) -> None:
+    """Move the gateway's clock."""
+    fresh = offset.with_suffix(".new")
+    fresh.write_text(str(int(offset.read_text()) + int(hours * 3_600_000)))
+    fresh.rename(offset)
+
+
+def used(gateway: Gateway) -> float:
+    """Dollars the key has used in the window of now."""
+    return gateway.used("virtual_key/vk-chaos")
+
+
+@fault(
+    "machine", "clock runs an hour ahead and is corrected", "what was spent meanwhile counts; nothing is given back or locked up"
+)
+def hour(scene: Scene) -> Told:
+    gateway, offset = clocked(scene, datetime(2026, 11, 10, 12, 30, tzinfo=UTC), {"max_limit": 500, "reset_duration": "1h"})
+    seen = [call(gateway) for _ in range(3)]
+    first = used(gateway)
+    jump(offset, 1)
+    seen += [call(gateway) for _ in range(3)]
+    expect(0 < used(gateway) < first * 50, "the next hour's window is not its own")
+    ahead = used(gateway)
+    jump(offset, -1)
+    expect(abs(used(gateway) - first - ahead) < 1e-9, f"back again the hour has used {used(gateway)}, not {first + ahead}")
+    seen += [call(gateway) for _ in range(3)]
+    expect(set(seen) == {"200"}, f"clients saw {seen}")
+    gateway.stop()
+    return Told("9x 200")
+
+
+@fault(
+    "machine",
+    "clock jumps over a month's end, and back",
+    "a new month begins at its first moment; coming back, the old month's spending is there",
+)
+def month(scene: Scene) -> Told:
+    budget = {"max_limit": 500, "reset_duration": "1M", "calendar_aligned": True, "timezone": "Europe/Berlin"}
+    gateway, offset = clocked(scene, datetime(2026, 11, 30, 22, 40, tzinfo=UTC), budget)
+    seen = [call(gateway) for _ in range(3)]
+    november = used(gateway)
+    jump(offset, 0.5)
+    expect(used(gateway) == 0, "December began with November's spending")
+    seen += [call(gateway) for _ in range(2)]
+    december = used(gateway)
+    jump(offset, -0.5)
+    expect(abs(used(gateway) - november - december) < 1e-9, "November's spending is lost")
+    gateway.stop()
+    gateway.start()
+    expect(abs(used(gateway) - november - december) < 1e-9, "November's spending is lost in a restart")
+    expect({*seen, call(gateway)} == {"200"}, f"clients saw {seen}")
+    gateway.stop()
+    return Told("6x 200")
+
+
+@fault(
+    "machine",
+    "clock passes a change to and from summer time",
+    "a calendar day ends at local midnight, 23 or 25 hours after it began",
+)
+def summer_time(scene: Scene) -> Told:
+    budget = {"max_limit": 500, "reset_duration": "1d", "calendar_aligned": True, "timezone": "Europe/Berlin"}
+    # 25 October 2026 has 25 hours in Berlin: 24 October 22:00 UTC to 25 October 23:00 UTC.
+    gateway, offset = clocked(scene, datetime(2026, 10, 24, 22, 5, tzinfo=UTC), budget)
+    seen = [call(gateway)]
+    first = used(gateway)
+    jump(offset, 24.7)
+    expect(used(gateway) == first, "the day of 25 hours ended an hour early")
+    jump(offset, 0.3)
+    expect(used(gateway) == 0, "the day of 25 hours did not end")
+    seen.append(call(gateway))
+    expect(set(seen) == {"200"}, f"clients saw {seen}")
+    gateway.stop()
+    return Told("2x 200")

@@ -1,0 +1,127 @@
+"""The gateway's process is killed, stopped, copied and doubled."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+
+from proving import billing, books
+from proving.scene import Broken, Scene, Told, expect, fault
+from proving.traffic import Traffic, call, session, told
+from support.harness import Gateway, eventually
+
+
+@fault(
+    "process", "kill -9 at random moments", "every call the provider saw is on record once, its money exact or marked as estimated"
+)
+def kill(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    tally: Counter[str] = Counter()
+    for number in range(scene.rounds):
+        scene.progress(f"round {number + 1} of {scene.rounds}")
+        with Traffic(gateway, 6) as traffic:
+            time.sleep(scene.chance.uniform(0.05, 0.5))
+            gateway.process.kill()
+            gateway.process.wait()
+        tally += traffic.tally
+        gateway.start()
+    interrupted = gateway.rows("SELECT count(*) AS n, sum(cost_nano) AS nano FROM calls WHERE outcome = 'interrupted'")[0]
+    scene.balance(gateway)
+    return Told(
+        told(tally), f"no call; {interrupted['n']} cut ones are charged {(interrupted['nano'] or 0) / 1e9:.4f} $ by estimate"
+    )
+
+
+def drained(scene: Scene, how: signal.Signals) -> Told:
+    scene.provider.answer = billing.paced(2.0)
+    gateway = scene.gateway()
+    streams: list[str] = []
+    threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(scene.provider.bill) == 12)
+    gateway.process.send_signal(how)
+    gateway.wait_for("waiting up to")
+    new = Counter(call(gateway) for _ in range(5))
+    for thread in threads:
+        thread.join(20)
+    code = gateway.exit_code()
+    expect(streams == ["200"] * 12, f"streams ended with {Counter(streams)}")
+    expect(set(new) == {"503 shutting_down"}, f"new calls got {told(new)}")
+    expect(code == 0, f"it exited with {code}")
+    scene.balance(gateway)
+    return Told(f"12 streams whole; new calls {told(new)}")
+
+
+@fault("process", "SIGTERM with live streams", "streams end whole, new calls get 503 and come again, nothing stays unsettled")
+def terminated(scene: Scene) -> Told:
+    return drained(scene, signal.SIGTERM)
+
+
+@fault("process", "SIGINT with live streams", "streams end whole, new calls get 503 and come again, nothing stays unsettled")
+def interrupted(scene: Scene) -> Told:
+    return drained(scene, signal.SIGINT)
+
+
+@fault("process", "streams longer than the grace period", "they are cut when it is over and charged for what was delivered")
+def impatient(scene: Scene) -> Told:
+    scene.provider.answer = billing.paced(30.0)
+    gateway = scene.gateway(None, "--set", "grace_period=1")
+    streams: list[str] = []
+    threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(scene.provider.bill) == 4)
+    began = time.monotonic()
+    gateway.process.send_signal(signal.SIGTERM)
+    gateway.exit_code()
+    took = time.monotonic() - began
+    for thread in threads:
+        thread.join(10)
+    expect(took < 8, f"it took {took:.1f} s to stop")
+    scene.balance(gateway)
+    return Told(f"{told(Counter(streams))} after {took:.1f} s", "the rest of the streams")
+
+
+@fault("process", "a copy of the state folder taken mid-write", "a gateway on the copy opens it, and its books balance")
+def copied(scene: Scene) -> Told:
+    gateway = scene.gateway()
+    copies = []
+    with Traffic(gateway, 6) as traffic:
+        for _ in range(3 if scene.quick else 12):
+            time.sleep(scene.chance.uniform(0.2, 0.6))
+            place = scene.folder / f"copy-{len(copies)}"
+            place.mkdir()
+            for name in ("sluicegate.db", "sluicegate.db-wal", "audit.jsonl", "admin-token"):
+                if (gateway.state / name).exists():
+                    shutil.copyfile(gateway.state / name, place / name)
+            copies.append(place)
+    scene.balance(gateway)
+    for place in copies:
+        other = Gateway(scene.folder, gateway.policy, "--set", f"state_dir={place}")
+        other.state = place
+        other.start()
+        expect(call(other) == "200", "a call on the copy failed")
+        other.stop()
+        if wrong := books.check(place, other.policy, None, (), other.output):
+            raise Broken(f"{place.name}: {wrong[0]}")
+    return Told(told(traffic.tally), f"nothing; {len(copies)} copies opened")
+
+
+@fault("process", "a second gateway on the same state folder", "it exits 1 with a line; the first is not disturbed")
+def doubled(scene: Scene) -> Told:
+    first = scene.gateway()
+    with Traffic(first, 3) as traffic:
+        second = Gateway(scene.folder, first.policy, "--set", f"state_dir={first.state}")
+        second.start(wait=False)
+        code = second.exit_code()
+        time.sleep(0.2)
+    said = [x for x in second.output if "another gateway is using the state folder" in x]
+    expect(code == 1 and bool(said), f"exit {code}: {second.output[-3:]}")
+    expect(set(traffic.tally) == {"200"}, f"clients of the first saw {told(traffic.tally)}")
+    expect(call(first, name=session()) == "200", "the first no longer answers")
+    scene.balance(first)
+    return Told(told(traffic.tally))

@@ -1,0 +1,256 @@
+"""One gateway under fuzz: inputs are played on it side by side, and after each handful everything must still hold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from proving import books
+from proving.fuzzing.witness import Sighting, Witness
+from support.harness import ADDONS, PROVIDER_KEY, Gateway, ask, eventually, policy_text
+
+KEYS = {
+    "vk-soft": "sk-vk-1d5c-secret-of-the-soft-key",
+    "vk-hard": "sk-vk-2e6d-secret-of-the-hard-key",
+    "vk-narrow": "sk-vk-3f7e-secret-of-the-narrow-key",
+    "vk-off": "sk-vk-408f-secret-of-the-inactive-key",
+    "vk-old": "sk-vk-5190-secret-of-the-expired-key",
+}
+"""Virtual keys of every kind, and their values."""
+
+KEY = KEYS["vk-soft"]
+
+PATIENCE = 10.0
+"""Seconds for what should take a moment: the machine may be busy."""
+
+HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
+"""The head of an answer."""
+
+UNREACHED = ((502, b"provider_unreachable"), (502, b"blocked_by_policy"))
+"""The only 5xx of ours that an input may bring about."""
+
+Row = dict[str, Any]
+
+Send = Callable[[str], bytes]
+"""Plays one input under the session it is given; returns all that came back."""
+
+
+def policy(port: int, other: int) -> str:
+    """Budgets that nobody reaches, soft and hard, and keys of every kind; models without a price pass."""
+    urls = {"anthropic": f"http://127.0.0.1:{port}", "openai": f"http://localhost:{port}", "gemini": f"http://127.0.0.1:{other}"}
+    providers = {n: {"base_url": url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]} for n, url in urls.items()}
+    budget = {"max_limit": 900_000_000, "reset_duration": "1M"}
+    rate = {"request_max_limit": 10**9, "request_reset_duration": "1h", "token_max_limit": 10**15, "token_reset_duration": "1h"}
+    own: dict[str, dict[str, Any]] = {
+        "vk-soft": {"budget": budget},
+        "vk-hard": {"budget": budget | {"enforcement": "hard"}, "rate_limit": rate},
+        "vk-narrow": {"provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]},
+        "vk-off": {"is_active": False},
+        "vk-old": {"expires_at": "2020-01-01T00:00:00Z"},
+    }
+    keys = [
+        {
+            "id": n,
+            "value_hash": f"sha256:{hashlib.sha256(v.encode()).hexdigest()}",
+            "team_id": "team-engineering",
+            "user_id": "alice",
+        }
+        | own[n]
+        for n, v in KEYS.items()
+    ]
+    return policy_text(
+        providers=providers,
+        customers=[{"id": "customer-acme", "budget": budget}],
+        teams=[{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget}],
+        users=[{"id": "alice", "team_id": "team-engineering", "budget": budget}],
+        virtual_keys=keys,
+        unpriced="fallback",
+        fallback_price={"input": 5, "output": 25},
+    )
+
+
+class Trap:
+    """An address that is nobody's provider: no input may get the gateway to dial it."""
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                conn, _ = self._listener.accept()
+            except OSError:
+                return
+            self.caught += 1
+            conn.close()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+
+class Ground:
+    """A gateway, the provider behind it, and a trap beside it."""
+
+    def __init__(self, folder: Path, chain: Path = ADDONS / "gateway.py") -> None:
+        self.provider = Witness(secrets=tuple(KEYS.values()))
+        # A provider is known by its address, so three of them need two ports.
+        self.other = Witness(secrets=tuple(KEYS.values()), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False)
+        self.trap = Trap()
+        self.gateway = Gateway(folder, policy(self.provider.port, self.other.port), scripts=[chain]).start()
+        self.tls = ssl.create_default_context(cafile=str(self.gateway.ca))
+        self.secrets = (PROVIDER_KEY, self.gateway.token, *KEYS.values())
+        self.sent: set[str] = set()
+        self.checked: set[str] = set()
+        """Sessions, by which inputs are told apart: all there were, and those whose books were found in order."""
+        self.last_row = self.nameless = self.lines = 0
+        """How far records, records without a session, and output have been looked at."""
+        self._pool = ThreadPoolExecutor(8)
+
+    def play(self, sends: Sequence[Send]) -> tuple[list[bytes], list[Row | None]]:
+        """Play inputs side by side, then look at everything that must hold.
+
+        Returns what came back for each, and the record of each that has one. Raises AssertionError.
+        """
+        names = [self.session() for _ in sends]
+        answers = list(self._pool.map(lambda send, name: send(name), sends, names))
+        for answer in answers:
+            self.judge(answer)
+        status = self.normal(self.session())
+        assert status == 200, f"afterwards a normal call got {status}"
+        by_name = {r["session_id"]: r for r in self.settle()}
+        return answers, [by_name.get(n) for n in names]
+
+    def session(self) -> str:
+        """A name for one input, which the gateway records and the provider sees."""
+        name = f"fuzz-{uuid.uuid4().hex}"
+        self.sent.add(name)
+        return name
+
+    def normal(self, name: str) -> int:
+        """What a call gets that is as it should be."""
+        return self.gateway.post(ask(), KEY, x_claude_code_session_id=name).status
+
+    def idle(self, patience: float) -> None:
+        """Wait until nothing is in flight. Raises AssertionError."""
+        eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, patience)
+
+    def judge(self, answer: bytes) -> None:
+        """What came back to a client holds no secret, and no 5xx that is ours by mistake. Raises AssertionError."""
+        for secret in (PROVIDER_KEY, self.gateway.token):
+            assert secret.encode() not in answer, f"a client was sent the secret {secret[:6]}...: {answer[:300]!r}"
+        for found in HEAD.finditer(answer):
+            if int(found[1]) >= 500:
+                told = re.search(rb"(?m)^x-sluicegate-reason: (\w+)", found[2])
+                assert (int(found[1]), told and told[1]) in UNREACHED, f"a client got {answer[:400]!r}"
+
+    def settle(self) -> list[Row]:
+        """Wait until nothing is in flight, then compare what the provider saw with what is on record.
+
+        Returns the records that are new. Raises AssertionError.
+        """
+        self.idle(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            # In this order: what is on record as answered has been seen before.
+            rows = self.fresh()
+            with self.provider.lock:
+                seen = {s: list(e) for s, e in self.provider.bill.items() if s and s not in self.checked}
+                nameless = len(self.provider.bill.get("", ()))
+            if seen.keys() <= {r["session_id"] for r in rows} or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        wrong = [f"the provider saw {s}, which nobody sent" for s in seen.keys() - self.sent]
+        wrong += against(seen, [r for r in rows if r["session_id"] not in self.checked])
+        wrong += [f"{r['id']} is nobody's" for r in rows if r["virtual_key_id"] is None]
+        wrong += [w for r in rows for e in seen.get(r["session_id"], ()) if isinstance(e, Sighting) and (w := misread(r, e))]
+        # An input may be such that its session is lost on the way: at least it must be on record as often as it was seen.
+        recorded = self.nameless + sum(r["session_id"] is None and r["outcome"] != "denied" for r in rows)
+        wrong += [f"the provider saw {nameless} requests without a session, {recorded} are on record"] * (nameless > recorded)
+        wrong += self.provider.told()
+        wrong += ["an address was dialled that is no provider's"] * self.trap.caught
+        wrong += self.printed()
+        assert not wrong, "; ".join(wrong[:3])
+        self.checked |= seen.keys()
+        self.nameless = recorded
+        self.last_row = max((r["rowid"] for r in rows), default=self.last_row)
+        return rows
+
+    def fresh(self) -> list[Row]:
+        """The records that have not been looked at."""
+        return self.gateway.rows(f"SELECT rowid, * FROM calls WHERE rowid > {self.last_row}")
+
+    def printed(self) -> list[str]:
+        """What the gateway has printed since it was last asked, and should not have."""
+        # Its lines are in the pipe by now; their reader needs a moment.
+        time.sleep(0.01)
+        lines = self.gateway.output[self.lines :]
+        self.lines += len(lines)
+        return books.printed(self.secrets, lines)
+
+    def fit(self) -> bool:
+        """Whether more can be played here after a promise was broken; what it left behind is passed over."""
+        name = self.session()
+        try:
+            good = self.normal(name) == 200
+            self.idle(2)
+            eventually(lambda: name in {r["session_id"] for r in self.fresh()}, 2)
+            rows = self.fresh()
+        except Exception:
+            return False
+        with self.provider.lock:
+            self.checked |= self.provider.bill.keys()
+            self.nameless = len(self.provider.bill.get("", ()))
+        self.last_row = max((r["rowid"] for r in rows), default=self.last_row)
+        self.provider.told()
+        self.printed()
+        self.trap.caught = 0
+        return good
+
+    def balance(self) -> None:
+        """The books as a whole, files included. Raises AssertionError."""
+        gateway = self.gateway
+        with self.provider.lock:
+            bill = {s: list(e) for s, e in self.provider.bill.items() if s}
+        wrong = books.check(gateway.state, gateway.policy, None, self.secrets, list(gateway.output))
+        wrong += against(bill, gateway.rows())
+        assert not wrong, "in the end: " + "; ".join(wrong[:3])
+
+    def close(self) -> None:
+        """End it all."""
+        self.gateway.stop(signal.SIGKILL)
+        self.provider.close()
+        self.other.close()
+        self.trap.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def against(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
+    """What is wrong with records, compared with the provider's bill."""
+    own = {s for s, entries in bill.items() if not all(getattr(e, "billed", True) for e in entries)}
+    billed = {s: entries for s, entries in bill.items() if s not in own}
+    wrong = books.against_bill([r for r in rows if r["session_id"] and r["session_id"] not in own], billed)
+    count = Counter(r["session_id"] for r in rows)
+    return wrong + [f"{s} was seen {len(bill[s])} times and is {count[s]} times on record" for s in own if count[s] != len(bill[s])]
+
+
+def misread(row: Row, seen: Sighting) -> str | None:
+    """How the gateway read a model call otherwise than the provider did."""
+    mine, theirs = (row["model_requested"], bool(row["stream"])), (seen.body.get("model"), seen.body.get("stream") is True)
+    if not seen.call or not seen.body or mine == theirs:
+        return None
+    return f"{row['id']} was judged as {mine}, and the provider read {theirs}"

@@ -1,0 +1,85 @@
+"""Policy and price files: whatever is in them, they are good or are refused line by line, in bounded time."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hypothesis import strategies as st
+
+from proving.fuzzing.policyreader import Files
+from proving.fuzzing.stage import Stage
+from proving.fuzzing.target import target
+from proving.fuzzing.yamltext import SECRETS, bombs, mutants, noise, price_list
+from support.harness import eventually
+
+files = st.one_of(mutants(), mutants(), mutants(), noise, bombs)
+
+
+def verdict(stage: Stage, policy: Files) -> dict[str, Any]:
+    """What becomes of a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with places."""
+    said = stage.reader.read(policy)
+    assert "raised" not in said, said["raised"]
+    lines = {n: len(re.split(rb"\r\n|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9]", data)) for n, data in policy.items()}
+    for problem in said.get("problems", ()):
+        found = re.match(r".*/policies(?:/(\w+\.yaml):(\d+))?: ", problem)
+        assert found, f"a mistake without its place: {problem!r}"
+        assert problem.isprintable(), f"a mistake that is not one line: {problem!r}"
+        assert len(problem) < 2000, f"a mistake said in {len(problem)} characters"
+        if found[1]:
+            # A text that breaks off is wrong where its next line would be.
+            assert 1 <= int(found[2]) <= lines[found[1]] + 1, f"a mistake in line {found[2]} of {lines}: {problem!r}"
+    shown = "\n".join(said.get("problems", ())) + said.get("shown", "")
+    for secret in (*SECRETS, "sk-from-env"):
+        assert secret not in shown, f"a secret is shown: {shown[:600]}"
+    return said
+
+
+@target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=500)
+def policy_files(stage: Stage, example: Files) -> int:
+    verdict(stage, example)
+    return 1
+
+
+@target("policy reload", "a good edit is in force, after a bad one the last good policy serves and /health says so", files, quick=4)
+def policy_reload(stage: Stage, example: Files) -> int:
+    policy = b"".join(example.values())
+    said = verdict(stage, {"policy.yaml": policy})
+    ground = stage.ground
+    gateway = ground.gateway
+    good = gateway.policy.read_text()
+
+    def health() -> dict[str, Any]:
+        found: dict[str, Any] = gateway.admin("/health").json
+        return found | found["policy"]
+
+    before = health()["revision"]
+    try:
+        gateway.policy.write_bytes(policy)
+        if "policy" in said:
+            eventually(lambda: health()["revision"] == said["policy"], 10)
+            assert health()["status"] == "ok", "a good policy is in force, and /health is degraded"
+        else:
+            eventually(lambda: health()["status"] == "degraded", 10)
+            assert health()["revision"] == before, "a bad policy is in force"
+            assert health()["error"]["line"] >= 1
+            ground.play([])
+    finally:
+        gateway.policy.write_text(good)
+        eventually(lambda: (h := health())["status"] == "ok" and h["revision"] == before, 10)
+    ground.play([])
+    return 1
+
+
+@target(
+    "price files",
+    "prices that cost any usage in bounds, or every mistake with file and line",
+    mutants(price_list).map(lambda parts: {"prices.yaml": parts.get("a.yaml", b"")})
+    | noise.map(lambda parts: {"prices.yaml": parts["a.yaml"]}),
+    quick=100,
+)
+def price_files(stage: Stage, example: Files) -> int:
+    said = stage.reader.read(example)
+    assert "raised" not in said, said["raised"]
+    assert all(re.match(r"prices\.yaml:\d+: ", problem) for problem in said.get("problems", ())), said
+    return 1

@@ -1,0 +1,119 @@
+"""Answers over the wire: clients get every byte as it came, and what is on record is what the answer says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from proving.billing import Entry
+from proving.fuzzing.events import PACKERS, bodies, cut, cuts, parsed, prices, usages
+from proving.fuzzing.ground import KEY, Ground
+from proving.fuzzing.stage import Stage
+from proving.fuzzing.target import handful, target
+from proving.fuzzing.witness import Sighting
+from sluicegate.providers import PROVIDERS
+from support.fake_provider import Peer, message
+from support.harness import OPUS, ask
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the provider says, in which pieces."""
+
+    data: bytes
+    at: tuple[int, ...]
+    kind: str
+    encoding: str
+    framing: str
+    status: int
+
+
+answers = st.builds(
+    Answer,
+    st.one_of(bodies, bodies, st.just(message(input_tokens=9, output_tokens=3)), usages().map(lambda u: b'{"usage":%s}' % u)),
+    cuts.map(tuple),
+    st.sampled_from(["text/event-stream", "text/event-stream; charset=utf-8", "application/json", "TEXT/EVENT-STREAM", "", "\xff"]),
+    st.sampled_from(["", "", "", *PACKERS]),
+    st.sampled_from(["chunked", "chunked", "length", "close"]),
+    st.sampled_from([200, 200, 200, 200, 201, 206, 404, 429, 529, 600]),
+)
+
+
+def said(answer: Answer) -> bytes:
+    """The body as it is sent."""
+    packed: bytes = PACKERS[answer.encoding][0](answer.data)
+    return packed
+
+
+def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
+    """Answer so."""
+    assert isinstance(entry, Sighting)
+    entry.billed = False
+    body = said(answer)
+    length = {"chunked": "transfer-encoding: chunked", "length": f"content-length: {len(body)}", "close": "connection: close"}
+    more = [f"content-encoding: {answer.encoding}"] if answer.encoding else []
+    head = "\r\n".join([f"HTTP/1.1 {answer.status} X", f"content-type: {answer.kind}", length[answer.framing], *more, "", ""])
+    peer.send(head.encode("latin-1"))
+    for piece in cut(body, answer.at):
+        peer.chunk(piece) if answer.framing == "chunked" else peer.send(piece)
+        time.sleep(0.001)
+    if answer.framing == "chunked":
+        peer.end()
+    if answer.framing == "close":
+        peer.conn.close()
+        raise ConnectionError
+
+
+@target("streams", "clients get every byte as it came; the usage on record is what the answer says", handful(answers), quick=40)
+def wire_streams(stage: Stage, example: list[Answer]) -> int:
+    ground = stage.ground
+    plan: dict[str, Answer] = {}
+    usual = ground.provider.answer
+
+    def respond(peer: Peer, entry: Entry) -> None:
+        found = plan.get(entry.session)
+        speak(found, peer, entry) if found else usual(peer, entry)
+
+    def call(name: str, answer: Answer) -> bytes:
+        plan[name] = answer
+        reply = ground.gateway.post(ask(stream=True), KEY, x_claude_code_session_id=name)
+        assert reply.status == answer.status, f"{answer} came as {reply.status}"
+        assert reply.body == said(answer), f"{answer} came as {reply.body[:300]!r}"
+        return reply.body
+
+    ground.provider.answer = respond
+    try:
+        _, rows = ground.play([lambda name, a=answer: call(name, a) for answer in example])
+    finally:
+        ground.provider.answer = usual
+    for answer, row in zip(example, rows, strict=True):
+        assert row is not None, f"{answer} is not on record"
+        compare(ground, answer, row)
+    return len(example)
+
+
+def compare(ground: Ground, answer: Answer, row: dict[str, Any]) -> None:
+    """The record of a call against what its answer says when it is read in one piece. Raises AssertionError."""
+    assert row["response_bytes"] == len(said(answer)), f"{row['response_bytes']} bytes on record of {len(said(answer))}"
+    reader = PROVIDERS["anthropic"].usage_reader()
+    if answer.status >= 400:
+        assert row["cost_nano"] == 0, f"an error is charged {row['cost_nano']}"
+        return
+    if "event-stream" in answer.kind.lower():
+        for kind, content in parsed([answer.data]):
+            reader.feed_event(kind, content)
+    else:
+        reader.read_json(answer.data)
+    if reader.finished and reader.usage is not None:
+        wanted, got = reader.usage, {n: row[n] for n in TOKENS}
+        assert got == {n: getattr(wanted, n) for n in TOKENS}, f"{answer} is on record as {got}"
+        cost = prices().cost(wanted, OPUS, time.time_ns() // 1_000_000)
+        assert cost is None or row["cost_nano"] == cost, f"{answer} costs {cost} and is charged {row['cost_nano']}"
+    else:
+        assert row["estimated"] == 1, f"{answer} says nothing of its end and is on record as if it did"
+
+
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")

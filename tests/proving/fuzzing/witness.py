@@ -1,0 +1,142 @@
+"""The provider as an adversary of the gateway: reads requests as laxly as any might, and tells on what it should not see."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from proving.billing import Biller, Entry, counted
+from support.fake_provider import Peer, Seen, usage
+from support.harness import PROVIDER_KEY
+
+NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+OURS = ("x-bf-", "x-sluicegate-", "proxy-")
+PLACES = ("x-api-key", "authorization", "x-goog-api-key")
+SESSION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container")
+
+
+def lax(path: str) -> str:
+    """A path as the most forgiving server might read it."""
+    text = path.partition("?")[0].partition("#")[0]
+    for _ in range(3):
+        text = unquote(text)
+    parts: list[str] = []
+    for part in re.split(r"[/\\]+", text.lower()):
+        part = part.partition(";")[0].strip()
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def readings(body: bytes) -> tuple[Any, Any]:
+    """A JSON body as read by parsers that take the last and the first of two equal keys; None where it is none."""
+
+    def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return dict(reversed(pairs))
+
+    try:
+        text = body.decode("utf-8-sig", "replace")
+        return json.loads(text, parse_int=float), json.loads(text, parse_int=float, object_pairs_hook=first)
+    except (ValueError, RecursionError):
+        return None, None
+
+
+def governed(body: dict[str, Any]) -> list[Any]:
+    """What decides of a call's cost: some fields, and where each tool runs."""
+    tools = body.get("tools")
+    kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
+    return [*(body.get(n) for n in GOVERNED[:4]), *(bool(body.get(n)) for n in GOVERNED[4:]), *kinds]
+
+
+@dataclass
+class Sighting(Entry):
+    """One request as it arrived."""
+
+    call: bool = False
+    """A provider might have run a model for it."""
+    body: dict[str, Any] = field(default_factory=dict)
+    billed: bool = True
+    """What it costs is known here; a target that answers in a way of its own compares for itself."""
+
+
+@dataclass
+class Witness(Biller):
+    """Bills whatever might be a model call. ``wrong`` is what a provider should never have been sent."""
+
+    secrets: Iterable[str] = ()
+    """Virtual keys, which are none of a provider's business."""
+    wrong: list[str] = field(default_factory=list)
+    anthropic: bool = True
+    """Under the address, as opposed to the name, it plays the one provider whose calls it bills to the token."""
+
+    def take(self, peer: Peer, seen: Seen) -> None:
+        """Look at the request, note it, then answer it."""
+        named = [n.lower() for n, _ in seen.headers]
+        session = seen.header("x-claude-code-session-id") or ""
+        if named.count("x-claude-code-session-id") != 1 or not SESSION.fullmatch(session):
+            session = ""
+        entry = Sighting(session, usage(), False)
+        method, _, target = seen.lines[0].decode("latin-1").rpartition(" ")[0].partition(" ")
+        path = lax(target)
+        mine = self.anthropic and not (seen.header("host") or "").startswith("localhost")
+        entry.call = mine and path.endswith("/v1/messages") and method not in ("HEAD", "GET")
+        one, other = readings(seen.body)
+        if entry.call:
+            entry.usage = counted(session)
+            if not isinstance(one, dict) or governed(one) != governed(other):
+                self.complain(f"a model call whose body reads in two ways: {seen.body[:200]!r}")
+            else:
+                entry.body = one
+                entry.streamed = one.get("stream") is True
+        for what in suspicious(seen, self.port, self.secrets):
+            self.complain(f"{what}: {seen.head[:600]!r}")
+        with self.lock:
+            self.bill.setdefault(session, []).append(entry)
+        self.seen.clear()
+        if entry.call:
+            self.answer(peer, entry)
+        else:
+            empty = b"" if method == "HEAD" else b'{"data":[]}'
+            peer.head(200, "content-type: application/json", "content-length: 11")
+            peer.send(empty)
+        entry.whole = True
+
+    def complain(self, what: str) -> None:
+        """Remember what a provider should not have been sent."""
+        with self.lock:
+            self.wrong.append(what)
+
+    def told(self) -> list[str]:
+        """What it has to complain of since it was last asked."""
+        with self.lock:
+            said = list(self.wrong)
+            self.wrong.clear()
+        return said
+
+
+def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
+    """What about a request's head no provider should ever see."""
+    lines = seen.lines[1:]
+    hosts = ([f"127.0.0.1:{port}"], [f"localhost:{port}"])
+    named = [n.lower() for n, _ in seen.headers]
+    text = seen.head.decode("latin-1")
+    checks = {
+        "a target that is no path": not re.fullmatch(rb"[!-~]+ /[!-~]* HTTP/1\.[01]", seen.lines[0]),
+        "a header line that reads in two ways": any(
+            not NAME.fullmatch(x.partition(b":")[0]) or re.search(rb"[\r\n\0]", x) for x in lines
+        ),
+        "not one Host, or another's": [v for n, v in seen.headers if n.lower() == "host"] not in hosts,
+        "a length in two ways": named.count("content-length") + named.count("transfer-encoding") > 1,
+        "not the provider key, once": [v.removeprefix("Bearer ") for n, v in seen.headers if n.lower() in PLACES] != [PROVIDER_KEY],
+        "the provider key where it does not belong": text.count(PROVIDER_KEY) > 1,
+        "a virtual key": any(s in text for s in secrets),
+        "a header that is the gateway's own": any(n.startswith(OURS) for n in named),
+    }
+    return [what for what, bad in checks.items() if bad]

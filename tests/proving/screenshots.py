@@ -1,0 +1,86 @@
+"""The pictures of the documentation: the dashboard's pages, in both themes, of a company at half past four."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from proving import company
+from proving.demo import ROOT, Gateway, chatter
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+)
+
+PAGES = {
+    "overview": "#/",
+    "budgets": "#/budgets",
+    "calls": "#/calls/{call}",
+    "key": "#/keys/vk-heidi",
+    "policy": "#/policy",
+    "health": "#/health",
+}
+
+
+def main() -> int:
+    """Make them all; 0 when done."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/img"
+    target.mkdir(parents=True, exist_ok=True)
+    # Zones such as Etc/GMT-5, which is five hours ahead, where it is between four and five now.
+    ahead = (16 - datetime.datetime.now(datetime.UTC).hour + 11) % 24 - 11
+    with tempfile.TemporaryDirectory(prefix="sluicegate-screenshots-") as name:
+        folder = Path(name)
+        (folder / "policy.yaml").write_text(company.POLICY)
+        company.play(folder / "policy.yaml", folder / "state", offset=ahead * company.HOUR)
+        gateway, over = Gateway(folder, 0, company.POLICY), threading.Event()
+        try:
+            gateway.wait()
+            threading.Thread(target=chatter, args=(gateway, over), daemon=True).start()
+            time.sleep(12)
+            take(gateway, target, f"Etc/GMT{-ahead:+d}")
+        finally:
+            over.set()
+            gateway.stop()
+    return 0
+
+
+def take(gateway: Gateway, target: Path, zone: str) -> None:
+    """The pictures, a file for each page and theme."""
+    url, token = f"http://127.0.0.1:{gateway.port}", (gateway.folder / "state/admin-token").read_text().strip()
+    asked = urllib.request.Request(
+        f"{url}/api/logs?limit=1&outcome=completed&min_cost=0.02&user=alice", headers={"authorization": f"Bearer {token}"}
+    )
+    call = json.loads(urllib.request.urlopen(asked).read())["logs"][0]["id"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
+        for theme in ("light", "dark"):
+            context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
+            said = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
+            context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
+            page = context.new_page()
+            page.goto(f"{url}/#/")
+            page.wait_for_timeout(4000)
+            for name, where in PAGES.items():
+                page.goto(f"{url}/{where.format(call=call)}")
+                page.wait_for_timeout(1500)
+                # Where this machine keeps its temporary files is nobody's business.
+                page.evaluate(
+                    "folder => { for (const e of document.querySelectorAll('dd.mono'))"
+                    " if (e.textContent.includes(folder)) e.textContent = e.textContent.replace(folder, '/etc/sluicegate'); }",
+                    str(gateway.folder),
+                )
+                page.screenshot(path=target / f"{name}-{theme}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Who is measured: stock mitmdump passing through, the gateway both ways of starting it, and the provider behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from proving.load import KEY, Road
+from support.harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
+
+BIN = Path(sys.executable).parent
+STREAMING = "stock, streaming"
+STOCK = ("stock", STREAMING)
+"""Plain mitmdump holds an answer back until it is whole: what streams is compared with one that does not."""
+
+GOVERNED = ("mitmdump -s", "serve")
+
+
+@dataclass
+class Subject:
+    """One process under load, and the roads through it: ``base`` for base-URL clients, ``proxy`` for HTTPS_PROXY."""
+
+    name: str
+    pid: int
+    roads: dict[str, Road]
+    gateway: Gateway | None = None
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Resident megabytes."""
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+
+    def hooks(self) -> dict[str, tuple[float, float]]:
+        """By addon: seconds spent in its hooks, and calls of its ``response`` hook."""
+        assert self.gateway is not None
+        spent: dict[str, float] = {}
+        calls: dict[str, float] = {}
+        for line in self.gateway.admin("/metrics").body.decode().splitlines():
+            if found := re.match(r'sluicegate_hook_(seconds|calls)_total\{addon="(\w+)",hook="(\w+)"\} (\S+)', line):
+                what, addon, hook, value = found.groups()
+                if (addon, hook) == ("admin", "request"):
+                    continue  # the answer to this very question
+                if what == "seconds":
+                    spent[addon] = spent.get(addon, 0.0) + float(value)
+                elif hook == "response":
+                    calls[addon] = float(value)
+        return {addon: (seconds, calls.get(addon, 0.0)) for addon, seconds in spent.items()}
+
+
+def bench_policy(url: str) -> str:
+    """Everything on: budgets at four levels, rate limits, records. Limits nobody reaches."""
+    budget = {"max_limit": 5_000_000, "reset_duration": "1M"}
+    rate = {"request_max_limit": 10**9, "request_reset_duration": "1h"}
+    rate |= {"token_max_limit": 10**14, "token_reset_duration": "1h", "max_concurrent": 10_000}
+    return policy_text(
+        url,
+        customers=[{"id": "customer-acme", "budget": budget}],
+        teams=[{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget, "rate_limit": rate}],
+        users=[{"id": "alice", "team_id": "team-engineering", "budget": budget}],
+        virtual_keys=[{"id": KEY, "team_id": "team-engineering", "user_id": "alice", "budget": budget, "rate_limit": rate}],
+    )
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that vouches for itself, and the same with its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, both = folder / "upstream.pem", folder / "upstream-with-key.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    both.write_bytes(public.read_bytes() + secret)
+    return public, both
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def upstream(*arguments: str) -> Iterator[int]:
+    """The fast provider as a process; its port."""
+    process = subprocess.Popen([sys.executable, "-m", "proving.upstream", *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Field:
+    """All subjects of one run, started once and measured in turns. Each road has a process of its own where it must."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.folder, self.stack = folder, stack
+        self.ca, both = certificate(folder)
+        self.plain_port = stack.enter_context(upstream())
+        self.tls_port = stack.enter_context(upstream(str(both)))
+        self.started: dict[str, Subject] = {}
+
+    def subject(self, name: str, road: str = "base") -> Subject:
+        """A running subject, started now if this is the first to ask for it."""
+        place = f"{name} {road}"
+        if place not in self.started:
+            self.started[place] = self.stock(name, road) if name in STOCK else self.governed(name, road)
+        return self.started[place]
+
+    def governed(self, name: str, road: str, *scripts: Path) -> Subject:
+        """A gateway with everything on, and with these scripts behind it."""
+        folder = self.folder / f"{name}-{road}".replace(" ", "")
+        folder.mkdir()
+        url = f"http://127.0.0.1:{self.plain_port}" if road == "base" else f"https://localhost:{self.tls_port}"
+        options = ["-q"] if road == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
+        command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
+        gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=(ADDONS / "gateway.py", *scripts)).start()
+        self.stack.callback(gateway.stop)
+        return Subject(name, gateway.process.pid, {road: self.road(road, gateway.port, PROVIDER, gateway.ca)}, gateway)
+
+    def stock(self, name: str, road: str) -> Subject:
+        """mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
+        folder = self.folder / f"{name}-{road}".replace(" ", "-")
+        folder.mkdir()
+        port = free_port()
+        command = [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
+        command += ["--set", f"confdir={folder}", "--set", "connection_strategy=lazy"]
+        if road == "base":
+            command += ["--mode", f"reverse:http://127.0.0.1:{self.plain_port}"]
+        else:
+            command += ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
+        if name == STREAMING:
+            command += ["-s", str(Path(__file__).with_name("streaming.py"))]
+        process = subprocess.Popen(command)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.terminate)
+        ca = folder / "mitmproxy-ca-cert.pem"
+        eventually(lambda: listening(port) and ca.exists(), 30)
+        return Subject(name, process.pid, {road: self.road(road, port, "localhost", ca, self.tls_port)})
+
+    def road(self, road: str, port: int, host: str, ca: Path, host_port: int = 443) -> Road:
+        """The way in for a client."""
+        if road == "base":
+            return Road(port)
+        return Road(port, f"{host}:{host_port}", ssl.create_default_context(cafile=str(ca)))
+
+
+def listening(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def seconds_to_start(folder: Path) -> float:
+    """From the command to the first line that says it listens."""
+    folder.mkdir(parents=True)
+    began = time.perf_counter()
+    gateway = Gateway(folder, bench_policy("http://127.0.0.1:9"), "-q").start()
+    took = time.perf_counter() - began
+    gateway.stop()
+    return took

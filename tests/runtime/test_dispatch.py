@@ -1,0 +1,190 @@
+"""Dispatch from memory does what mitmproxy's own does, in the same order, whatever addons do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mitmproxy import addonmanager, exceptions, hooks, http
+from mitmproxy.addons import anticache, save
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+from mitmproxy.proxy import server_hooks
+from mitmproxy.test import tflow
+
+from runtime import dispatch as dispatch
+
+DOES = st.sampled_from(["passes", "raises", "halts", "awaits", "refuses options", "has no hook", "has a word for it", "has none"])
+
+
+class Actor:
+    """An addon that notes that it was called, and then does something."""
+
+    def __init__(self, name: str, does: str, inner: list[Actor], log: list[str]) -> None:
+        self.name, self.does, self.log = name, does, log
+        if inner:
+            self.addons = inner
+        if does != "has no hook":
+            odd = {"awaits": self.awaited, "has a word for it": "no hook at all", "has none": ""}
+            self.requestheaders = odd.get(does, self.called)
+
+    def called(self, flow: http.HTTPFlow) -> None:
+        self.log.append(self.name)
+        if self.does == "raises":
+            raise ValueError("meant to")
+        if self.does == "halts":
+            raise exceptions.AddonHalt
+        if self.does == "refuses options":
+            raise exceptions.OptionsError("meant to")
+
+    async def awaited(self, flow: http.HTTPFlow) -> None:
+        await asyncio.sleep(0)
+        self.log.append(self.name)
+
+
+def chain(plan: list[tuple[str, list[str]]], log: list[str]) -> list[Actor]:
+    return [
+        Actor(f"a{i}", does, [Actor(f"a{i}.{j}", d, [], log) for j, d in enumerate(inner)], log)
+        for i, (does, inner) in enumerate(plan)
+    ]
+
+
+async def calls(plan: list[tuple[str, list[str]]], remembering: bool) -> tuple[list[str], str | None]:
+    """Who was called, and what came out at the top; each hook is triggered twice, for memory must not change it."""
+    log: list[str] = []
+    master = Master(Options())
+    master._legacy_log_events.uninstall()
+    master.addons.add(*chain(plan, log))
+    if remembering:
+        dispatch.Remembering(master.addons, {})
+    error = None
+    for _ in range(2):
+        try:
+            await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
+        except exceptions.OptionsError as e:
+            error = str(e)
+    return log, error
+
+
+REQUESTHEADERS = hooks.all_hooks["requestheaders"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(DOES, st.lists(DOES, max_size=3)), max_size=5))
+def test_the_same_addons_are_called_in_the_same_order(plan):
+    assert asyncio.run(calls(plan, True)) == asyncio.run(calls(plan, False))
+
+
+def in_loop(test):
+    async def run() -> None:
+        await test()
+
+    return lambda: asyncio.run(run())
+
+
+@in_loop
+async def test_an_idle_addon_is_passed_over_until_its_option_changes():
+    master = Master(Options())
+    addon = anticache.AntiCache()
+    master.addons.add(addon)
+    remembering = dispatch.Remembering(master.addons, {})
+
+    async def asked() -> bool:
+        flow = tflow.tflow()
+        flow.request.headers["if-none-match"] = "x"
+        await master.addons.handle_lifecycle(hooks.all_hooks["request"](flow))
+        return "if-none-match" not in flow.request.headers
+
+    assert not await asked()
+    assert remembering.steps["request"] == []
+    master.options.update(anticache=True)
+    assert await asked()
+    master.options.update(anticache=False)
+    assert not await asked()
+    assert remembering.steps["request"] == []
+
+
+@in_loop
+async def test_addons_that_come_and_go_are_seen_at_once():
+    log: list[str] = []
+    master = Master(Options())
+    dispatch.Remembering(master.addons, {})
+    event = REQUESTHEADERS(tflow.tflow())
+    await master.addons.handle_lifecycle(event)
+    late = Actor("late", "passes", [], log)
+    master.addons.add(late)
+    await master.addons.handle_lifecycle(event)
+    master.addons.remove(late)
+    await master.addons.handle_lifecycle(event)
+    assert log == ["late"]
+
+
+@in_loop
+async def test_update_follows_for_those_who_listen():
+    class Listener:
+        def __init__(self):
+            self.flows = []
+
+        def update(self, flows):
+            self.flows += flows
+
+    master, listener = Master(Options()), Listener()
+    dispatch.Remembering(master.addons, {})
+    flow = tflow.tflow()
+    await master.addons.handle_lifecycle(REQUESTHEADERS(flow))
+    master.addons.add(listener)
+    await master.addons.handle_lifecycle(REQUESTHEADERS(flow))
+    await master.addons.handle_lifecycle(server_hooks.ClientConnectedHook(flow.client_conn))
+    assert listener.flows == [flow]
+
+
+@in_loop
+async def test_time_is_counted_for_addons_that_are_not_mitmproxys():
+    log: list[str] = []
+    master = Master(Options())
+    spent: dict[tuple[str, str], list[int]] = {}
+    master.addons.add(save.Save(), Actor("mine", "passes", [], log))
+    dispatch.Remembering(master.addons, spent)
+    for _ in range(3):
+        await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
+    assert [(k, count) for k, (_, count) in spent.items()] == [(("actor", "requestheaders"), 3)]
+    assert spent["actor", "requestheaders"][0] > 0
+
+
+def test_every_addon_that_may_be_idle_exists_with_its_options():
+    from mitmproxy.addons import default_addons
+
+    async def check() -> None:
+        master = Master(Options())
+        master.addons.add(*default_addons())
+        names = {type(a).__name__.lower(): a for a in master.addons.chain}
+        assert set(dispatch.IDLE) <= set(names)
+        for name, options in dispatch.IDLE.items():
+            assert dispatch.idle(names[name], master.options), name
+            assert all(o in master.options for o in options)
+        assert not dispatch.idle(names["tlsconfig"], master.options)
+
+    asyncio.run(check())
+
+
+def test_an_addon_of_somebody_elses_with_a_known_name_is_never_idle():
+    class Save:
+        pass
+
+    async def check() -> None:
+        assert not dispatch.idle(Save(), Master(Options()).options)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("change", ["trigger_event", "handle_lifecycle", "register", "trigger"])
+def test_a_manager_that_has_changed_is_left_alone(monkeypatch, change):
+    async def check() -> None:
+        manager = Master(Options()).addons
+        assert dispatch.unknown(manager) is None
+        monkeypatch.setattr(addonmanager.AddonManager, change, lambda self, one, two: None)
+        assert dispatch.unknown(manager) == change
+
+    asyncio.run(check())

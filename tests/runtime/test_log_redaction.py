@@ -1,0 +1,22 @@
+"""Nothing a client has sent is printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.log_redaction import unprinted
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("Client closed connection before completing request headers: b'x-api-key: sk-1\\r\\n'", "<bytes, not shown>"),
+        ("""Unexpected data from server: b"it's sk-1" """, "<bytes, not shown>"),
+        (r"broken: b'a \' sk-1' and b'sk-2'", "broken: <bytes, not shown>"),
+        ("client connect", "client connect"),
+        ("grab 'a' and b", "grab 'a' and b"),
+    ],
+)
+def test_bytes_in_a_line_of_the_log_are_not_shown(line, shown):
+    assert "sk-" not in unprinted(line)
+    assert unprinted(line).rstrip().endswith(shown)

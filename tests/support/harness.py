@@ -1,0 +1,311 @@
+"""A real mitmdump with the real chain, and small clients to talk to it with. Everything stays on loopback."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDONS = ROOT / "addons"
+PROVIDER = "api.anthropic.com"
+PROVIDER_KEY = "sk-ant-api03-the-real-provider-key"
+VK = "vk-dev-alice"
+OPUS = "claude-opus-5-5"
+
+
+def policy_text(base_url: str | None = None, **changes: Any) -> str:
+    """A small policy as YAML (JSON is YAML): one provider at ``base_url`` or simulated, one key, budgets at four levels."""
+    provider: dict[str, Any] = {"simulate": True}
+    if base_url is not None:
+        provider = {"base_url": base_url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}
+    month = {"max_limit": 50, "reset_duration": "1M"}
+    policy: dict[str, Any] = {
+        "version": 1,
+        "providers": {"anthropic": provider},
+        "customers": [{"id": "customer-acme", "budget": month | {"max_limit": 5000}}],
+        "teams": [{"id": "team-engineering", "customer_id": "customer-acme", "budget": month | {"max_limit": 500}}],
+        "users": [{"id": "alice", "team_id": "team-engineering", "budget": month | {"max_limit": 100}}],
+        "virtual_keys": [{"id": VK, "team_id": "team-engineering", "user_id": "alice", "budget": month}],
+    }
+    return json.dumps(policy | changes, indent=1)
+
+
+@dataclass
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["error"]["message"])
+
+    @property
+    def reason(self) -> str | None:
+        return self.headers.get("x-sluicegate-reason")
+
+
+def ask(words: str = "hi", model: str = OPUS, **fields: Any) -> bytes:
+    """The body of a model call."""
+    return json.dumps({"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}).encode()
+
+
+class Gateway:
+    """A gateway process with its own policy, state and CA folders under ``folder``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: str | Path,
+        *options: str,
+        scripts: Sequence[Path] = (ADDONS / "gateway.py",),
+        env: dict[str, str] | None = None,
+        command: Sequence[str] | None = None,
+        netns: str | None = None,
+    ) -> None:
+        self.folder = folder
+        self.policy = folder / "policy.yaml"
+        if isinstance(policy, Path):
+            self.policy = policy
+        else:
+            self.policy.write_text(policy)
+        self.state, self.confdir = folder / "state", folder / "ca"
+        self.options, self.scripts, self.command, self.netns = options, scripts, command, netns
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONUNBUFFERED": "1",
+            "PROVIDER_KEY": PROVIDER_KEY,
+        } | (env or {})
+        self.port = 0
+        self.output: list[str] = []
+
+    def start(self, wait: bool = True) -> Gateway:
+        """Start it and wait until it serves."""
+        command = list(
+            self.command or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
+        )
+        command += ["--listen-port", "0", "--set", f"confdir={self.confdir}"]
+        command += ["--set", f"policy={self.policy}", *self.options]
+        if not any(o.startswith("state_dir=") for o in self.options):
+            command += ["--set", f"state_dir={self.state}"]
+        if self.netns:
+            command = ["ip", "netns", "exec", self.netns, *command]
+        self.output = []
+        self.process = subprocess.Popen(
+            command,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if wait:
+            whole = "gateway.py" in str(self.scripts) or self.command
+            line = self.wait_for(r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)")
+            self.port = int(line[1])
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output.append(line.rstrip("\n"))
+
+    def wait_for(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+        """Until a line of output matches; fails with the output otherwise."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for line in list(self.output):
+                if found := re.search(pattern, line):
+                    return found
+            if self.process.poll() is not None:
+                self._reader.join(1)
+                if not any(re.search(pattern, x) for x in self.output):
+                    break
+            time.sleep(0.02)
+        raise AssertionError(f"no line matched {pattern!r}:\n" + "\n".join(self.output[-60:]))
+
+    def exit_code(self, timeout: float = 30) -> int:
+        """The code it exits with by itself."""
+        code = self.process.wait(timeout)
+        self._reader.join(2)
+        return code
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join(2)
+
+    def __enter__(self) -> Gateway:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- talking to it ------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        return self.confdir / "mitmproxy-ca-cert.pem"
+
+    @property
+    def token(self) -> str:
+        return (self.state / "admin-token").read_text().strip()
+
+    def post(self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str) -> Reply:
+        """A model call to the base URL."""
+        sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
+        return self.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
+
+    def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
+        """Any request to our own port."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, headers or {})
+            return _reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    def admin(self, path: str) -> Reply:
+        """A GET with the admin token."""
+        return self.request("GET", path, headers={"authorization": f"Bearer {self.token}"})
+
+    def proxied(
+        self,
+        body: bytes | None = None,
+        key: str | None = VK,
+        path: str = "/v1/messages",
+        host: str = PROVIDER,
+        user: str | None = None,
+        **headers: str,
+    ) -> Reply:
+        """A model call through CONNECT and TLS, as with HTTPS_PROXY."""
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=20, context=ssl.create_default_context(cafile=str(self.ca))
+        )
+        connection.set_tunnel(
+            host,
+            443,
+            headers={"Proxy-Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()} if user else {},
+        )
+        try:
+            sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
+            connection.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
+            return _reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def raw(self) -> Iterator[socket.socket]:
+        """A bare connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as conn:
+            yield conn
+
+    def send_raw(self, data: bytes, until: bytes | None = None) -> bytes:
+        """What comes back for these bytes, until the other side closes or ``until`` is seen."""
+        with self.raw() as conn:
+            conn.sendall(data)
+            return receive(conn, until)
+
+    # -- what it has on its books -------------------------------------------------------------------------------------
+
+    def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:
+        """Rows of the database, read while it runs; a call's verdicts as the list they are."""
+        conn = sqlite3.connect(f"file:{self.state / 'sluicegate.db'}?mode=ro", uri=True, timeout=5)
+        conn.row_factory = sqlite3.Row
+        try:
+            rows = [dict(r) for r in conn.execute(sql)]
+            return [r | {"limits": orjson.loads(r["limits"])} if r.get("limits") else r for r in rows]
+        finally:
+            conn.close()
+
+    def calls(self, count: int, timeout: float = 10) -> list[dict[str, Any]]:
+        """The calls on record, once there are ``count`` of them."""
+        deadline = time.monotonic() + timeout
+        rows = self.rows()
+        while len(rows) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+            rows = self.rows()
+        assert len(rows) == count, f"{len(rows)} calls on record, not {count}: {rows}\n" + "\n".join(self.output[-30:])
+        return rows
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The lines of audit.jsonl."""
+        return [orjson.loads(x) for x in (self.state / "audit.jsonl").read_bytes().splitlines()]
+
+    def usage(self) -> dict[str, dict[str, Any]]:
+        """The live usage table, by ``kind/id/unit``."""
+        return {f"{r['kind']}/{r['id']}/{r['unit']}": r for r in self.admin("/api/usage").json["usage"]}
+
+    def used(self, scope: str = f"virtual_key/{VK}") -> float:
+        """Dollars used at a scope."""
+        return float(self.usage()[f"{scope}/usd"]["used_usd"])
+
+
+def receive(conn: socket.socket, until: bytes | None = None) -> bytes:
+    """Everything that comes, until the other side closes or ``until`` is seen."""
+    data = b""
+    while until is None or until not in data:
+        try:
+            got = conn.recv(65536)
+        except (ConnectionError, TimeoutError):
+            break
+        if not got:
+            break
+        data += got
+    return data
+
+
+def _reply(response: http.client.HTTPResponse) -> Reply:
+    return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def _dashed(headers: dict[str, str]) -> dict[str, str]:
+    return {k.replace("_", "-"): v for k, v in headers.items()}
+
+
+def eventually(check: Any, timeout: float = 5) -> Any:
+    """The first true value of ``check()``; fails if there is none in time."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if value := check():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
