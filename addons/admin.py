@@ -12,7 +12,7 @@ from pathlib import Path
 from mitmproxy import ctx, http
 
 from flow import CREDENTIALS, Addon, bound_body, enforcing, link_of, observing, origin_form, services
-from sluicegate.addresses import is_loopback, normal
+from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.web import app as web
 from sluicegate.web import body_limits as bodies
 from sluicegate.web.server import TICKET, Headers, Inner
@@ -43,7 +43,7 @@ class Admin(Addon):
         """The application's server, started now if it is not up yet."""
         if self.inner is None:
             self.inner = Inner(web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"))
-            services().inner = self.inner.address
+            services().web_address = self.inner.address
         await self.inner.start()
         return self.inner
 
@@ -150,7 +150,7 @@ class Admin(Addon):
     def ours(self, host: str) -> bool:
         """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
-        name = normal(name)
+        name = normalize_host(name)
         return name == "localhost" or is_loopback(name) or name == ctx.options.listen_host or name in services().policy.server.hosts
 
     def refuse(self, flow: http.HTTPFlow, status: int, message: str) -> None:

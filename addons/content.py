@@ -15,7 +15,7 @@ from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
 from sluicegate.providers.content_encoding import Decoder
-from sluicegate.storage.content_store import MOST_OF_A_BODY, MOST_OF_A_REFUSED
+from sluicegate.storage.content_store import MAX_BODY_BYTES, MAX_REFUSED_BYTES
 from sluicegate.storage.content_store import Content as Bodies
 
 
@@ -31,14 +31,14 @@ class Gathered:
     @property
     def cut(self) -> bool:
         """Whether there was more than is kept: too much, or what could not be decoded."""
-        return self.size > MOST_OF_A_BODY or self.decodes != self.decoder.readable
+        return self.size > MAX_BODY_BYTES or self.decodes != self.decoder.readable
 
     def __call__(self, piece: bytes) -> None:
         """A piece has passed."""
-        if self.size > MOST_OF_A_BODY:
+        if self.size > MAX_BODY_BYTES:
             return
         piece = self.decoder.feed(piece) if self.decodes else piece
-        self.pieces.append(piece[: MOST_OF_A_BODY + 1])
+        self.pieces.append(piece[: MAX_BODY_BYTES + 1])
         self.size += len(piece)
 
 
@@ -80,7 +80,7 @@ class Content(Addon):
             # A refusal, or an answer that no meter lets pass piece by piece.
             answer = flow.response.raw_content or b""
         if request or answer:
-            most, asked = MOST_OF_A_BODY, MOST_OF_A_BODY if call.deny is None else MOST_OF_A_REFUSED
+            most, asked = MAX_BODY_BYTES, MAX_BODY_BYTES if call.deny is None else MAX_REFUSED_BYTES
             kept = Bodies(call.id, call.started_at, request[:asked], answer[:most], len(request) > asked, cut or len(answer) > most)
             services().content.keep(kept)
 

@@ -20,7 +20,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import parse_client_hello
 
 from flow import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
-from sluicegate.addresses import is_address, is_loopback, is_public, listed, normal
+from sluicegate.addresses import is_address, is_loopback, is_public, matches_any, normalize_host
 from sluicegate.values import Deny, Reason
 from sluicegate.windows import iso
 
@@ -85,7 +85,7 @@ class Egress(Addon):
         request = flow.request
         if flow.metadata.get("sluicegate") is not None or origin_form(request) or link.target is not None:
             return
-        host = normal(request.host)
+        host = normalize_host(request.host)
         if services().policy.provider_of_host(host, request.port) is not None:
             return
         if self.admitted(flow, link, host, request.port):
@@ -116,14 +116,16 @@ class Egress(Addon):
         if traffic is not None:
             traffic.sent = len(flow.request.raw_content or b"")
             request = flow.request
-            self.note(flow.client_conn, link_of(flow.client_conn), normal(request.host), request.port, outcome, None, traffic)
+            self.note(
+                flow.client_conn, link_of(flow.client_conn), normalize_host(request.host), request.port, outcome, None, traffic
+            )
 
     def admitted(self, flow: http.HTTPFlow, link: Link, host: str, port: int) -> bool:
         """Whether this host may be reached by this caller; answers the flow if not."""
         egress = services().policy.egress
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
         shut = egress.default == "deny" or (is_address(host) and not is_public(host))
-        if listed(egress.deny, host) or (shut and not listed(egress.allow, host)):
+        if matches_any(egress.deny, host) or (shut and not matches_any(egress.allow, host)):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, f"Policy does not let agents reach {host[:100]}"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 403, "Forbidden"
@@ -180,7 +182,7 @@ class Egress(Addon):
                 hello = parse_client_hello(data)
             except ValueError:
                 return False
-            return bool(hello and hello.sni and policy.provider_of_host(normal(hello.sni)))
+            return bool(hello and hello.sni and policy.provider_of_host(normalize_host(hello.sni)))
         head = data[:8192].lower()
         return any(f"\nhost: {h}".encode() in head for p in policy.providers.values() for h in p.hosts)
 
@@ -198,7 +200,7 @@ class Egress(Addon):
         shared, link, server = services(), link_of(data.client), data.server
         if server.address is None:
             return "no address"
-        host, port = normal(server.address[0]), server.address[1]
+        host, port = normalize_host(server.address[0]), server.address[1]
         if shared.may_dial(server.address[0], port) and not link.tunnel:
             return None
         if (host, port) == link.inner:
@@ -212,7 +214,7 @@ class Egress(Addon):
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
             if not is_public(address) and not (
-                listed(shared.policy.egress.allow, host) or listed(shared.policy.egress.allow, address)
+                matches_any(shared.policy.egress.allow, host) or matches_any(shared.policy.egress.allow, address)
             ):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
@@ -225,8 +227,8 @@ class Egress(Addon):
         from mitmproxy import ctx
 
         proxyserver = ctx.master.addons.get("proxyserver")
-        found = {(normal(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
-        return found | ({inner} if (inner := services().inner) else set())
+        found = {(normalize_host(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
+        return found | ({inner} if (inner := services().web_address) else set())
 
     def client_disconnected(self, client: connection.Client) -> None:
         """mitmproxy: a client connection is over; a tunnel becomes one row."""

@@ -15,7 +15,7 @@ from mitmproxy import http
 from mitmproxy.net.http.url import hostport
 
 from flow import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
-from sluicegate.addresses import is_loopback, normal
+from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import route
@@ -120,7 +120,7 @@ def host_and_port(header: str) -> tuple[str, int | None]:
     name, _, port = header.rpartition(":")
     # Other scripts' digits are digits as well to Python, and not all of them numbers.
     told = name and not name.endswith(":") and re.fullmatch(r"[0-9]{1,5}", port)
-    return (normal(name), int(port)) if told else (normal(header), None)
+    return (normalize_host(name), int(port)) if told else (normalize_host(header), None)
 
 
 class Identity(Addon):
@@ -135,7 +135,7 @@ class Identity(Addon):
             return
         link.key, _ = find_key(by_name(flow.request.headers), shared.policy)
         strip(flow.request.headers)
-        link.target = (normal(flow.request.host), flow.request.port)
+        link.target = (normalize_host(flow.request.host), flow.request.port)
         provider = shared.policy.provider_of_host(*link.target)
         link.provider = provider.name if provider else None
 
@@ -204,7 +204,7 @@ class Identity(Addon):
         request, policy = flow.request, services().policy
         name, port = host_and_port(request.authority or ", ".join(named.get("host", ())))
         claimed = policy.provider_of_host(name, port)
-        sni = policy.provider_of_host(normal(flow.client_conn.sni or ""))
+        sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
         if link.target is not None:
             if link.provider is not None:
                 return link.provider
@@ -212,7 +212,7 @@ class Identity(Addon):
             if claimed is None:
                 return self.routed(flow)
         else:
-            provider = policy.provider_of_host(normal(request.host), request.port)
+            provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
         if claimed is not None or sni is not None or link.target is not None:

@@ -14,7 +14,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _base, _http1
 
 from flow import CREDENTIALS, call_of, deny, link_of, services
-from sluicegate.addresses import normal
+from sluicegate.addresses import normalize_host
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import Deny, Reason
 
@@ -46,7 +46,7 @@ class Failsafe:
             return
         if call is None and flow.metadata.get("sluicegate") == "egress" and chain_stands():
             return
-        if flow.metadata.get("sluicegate") == "admin" and (flow.request.host, flow.request.port) == services().inner:
+        if flow.metadata.get("sluicegate") == "admin" and (flow.request.host, flow.request.port) == services().web_address:
             return
         logger.error("a request was not cleared by the chain and is refused")
         self.refuse(flow)
@@ -72,7 +72,7 @@ class Failsafe:
         if flow.response is not None or (link.target is not None and chain_stands()):
             return
         # A refused CONNECT is retried for minutes and its words are never shown: answer inside, where nothing is dialled.
-        host = normal(flow.request.host)
+        host = normalize_host(flow.request.host)
         provider = services().policy.provider_of_host(host, flow.request.port)
         if provider is None:
             self.refuse(flow)

@@ -15,7 +15,7 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
 
 from flow import Addon, services
-from sluicegate.addresses import is_loopback, normal
+from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.policy.model import Policy
 from sluicegate.providers import PROVIDERS
@@ -124,8 +124,8 @@ class Options(Addon):
     def check_listening(self, policy: Policy) -> None:
         """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
         own = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
-        beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normal(h)) and h != "localhost"]
-        services().exposed = bool(beyond)
+        beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normalize_host(h)) and h != "localhost"]
+        services().is_exposed = bool(beyond)
         if not beyond:
             return
         where = beyond[0] or "every interface"

@@ -18,7 +18,7 @@ from mitmproxy.proxy.layers import tls
 from mitmproxy.proxy.layers.http import ErrorCode, HttpErrorHook, HttpStream, RequestData, ResponseProtocolError, SendHttp, _http1
 
 from flow import Addon, call_of, deny
-from sluicegate.storage.content_store import MOST_OF_A_REFUSED
+from sluicegate.storage.content_store import MAX_REFUSED_BYTES
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -149,7 +149,7 @@ def pass_over(stream: Any, data: bytes) -> Steps:
     """Count a piece of a refused body, and keep of it what may be wanted as content."""
     call = call_of(stream.flow)
     if call is not None and call.principal is not None:
-        kept = data[: max(0, MOST_OF_A_REFUSED + 1 - len(stream.request_body_buf))]
+        kept = data[: max(0, MAX_REFUSED_BYTES + 1 - len(stream.request_body_buf))]
         if kept:
             stream.request_body_buf += kept
         call.request_bytes += len(data) - len(kept)

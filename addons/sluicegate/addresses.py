@@ -10,16 +10,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-def normal(host: str) -> str:
+def normalize_host(host: str) -> str:
     """A host name as it is compared: lower case, no trailing dot, no brackets, addresses in their one spelling."""
     text = host.strip().lower().rstrip(".").removeprefix("[").removesuffix("]")
-    return _respelt(text) if len(text) <= 64 else text
+    return _canonical_address(text) if len(text) <= 64 else text
 
 
 @lru_cache(maxsize=1024)
-def _respelt(text: str) -> str:
+def _canonical_address(text: str) -> str:
     try:
-        return str(_inner(ip_address(text)))
+        return str(_unwrapped(ip_address(text)))
     except ValueError:
         return text
 
@@ -37,7 +37,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet's: not loopback, private, link-local (cloud metadata), shared,
     multicast, reserved or unspecified, in whatever IPv6 dress. False for what is no address."""
     try:
-        return (real := _inner(ip_address(address))).is_global and not real.is_multicast
+        return (real := _unwrapped(ip_address(address))).is_global and not real.is_multicast
     except ValueError:
         return False
 
@@ -50,17 +50,17 @@ def is_loopback(address: str) -> bool:
 @lru_cache(maxsize=1024)
 def _loopback(address: str) -> bool:
     try:
-        return _inner(ip_address(address)).is_loopback
+        return _unwrapped(ip_address(address)).is_loopback
     except ValueError:
         return False
 
 
-def listed(patterns: Iterable[str], host: str) -> bool:
+def matches_any(patterns: Iterable[str], host: str) -> bool:
     """Whether a host, normalised, is meant by one of the globs; ``*.example.com`` means the domain's children."""
     return any(fnmatchcase(host, pattern.lower()) for pattern in patterns)
 
 
-def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     """The IPv4 address inside an IPv6 one, where it is only that."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def swap(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
+def replace_all(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
     """Put the new files in place, all or none of them. Raises OSError."""
     done: list[Path] = []
     try:
@@ -17,11 +17,11 @@ def swap(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
             done.append(file)
     except OSError:
         for file in done:
-            os.replace(beside(file.resolve(), was[file]), file.resolve())
+            os.replace(stage(file.resolve(), was[file]), file.resolve())
         raise
 
 
-def beside(file: Path, data: bytes) -> Path:
+def stage(file: Path, data: bytes) -> Path:
     """The file's new content under another name in its folder, on disk, as readable as the file. Raises OSError."""
     # Always the same name, for the folder is locked: what a killed process leaves is written over, not piled up.
     ready = file.with_name(f".{file.name}.new")
@@ -43,7 +43,7 @@ def beside(file: Path, data: bytes) -> Path:
     return ready
 
 
-def sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -13,7 +13,7 @@ from typing import Any
 PAUSE_S = 0.0001
 """Seconds that others get, now and then, while we compute."""
 
-STRETCH = 400
+ITEMS_PER_PAUSE = 400
 """How many items are worked on between two pauses; about a millisecond's worth."""
 
 _lock = threading.Lock()
@@ -22,7 +22,7 @@ _usual: tuple[float, tuple[int, int, int]] = (0.005, (700, 10, 10))
 
 
 @contextmanager
-def calm() -> Iterator[None]:
+def low_priority() -> Iterator[None]:
     """For work that makes a hundred thousand objects, such as reading a policy of ten thousand keys.
 
     Python lets a thread compute for 5 ms before another one gets its turn, and a call needs some ten turns. The
@@ -46,7 +46,7 @@ def calm() -> Iterator[None]:
                 gc.set_threshold(*_usual[1])
 
 
-def let_go(items: list[Any]) -> None:
+def release_gradually(items: list[Any]) -> None:
     """Empty a list of a hundred thousand things in steps: Python frees them all without letting anybody else run."""
     while items:
         del items[-500:]
@@ -60,5 +60,5 @@ def paced[T](items: Iterable[T]) -> Iterator[T]:
     """
     for i, item in enumerate(items, 1):
         yield item
-        if not i % STRETCH:
+        if not i % ITEMS_PER_PAUSE:
             time.sleep(PAUSE_S)

@@ -10,14 +10,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-IDLE = 2 * 3_600_000
+IDLE_TIMEOUT_MS = 2 * 3_600_000
 """Milliseconds after which a session nobody used ends."""
 
-WHOLE = 12 * 3_600_000
+MAX_AGE_MS = 12 * 3_600_000
 """Milliseconds after which any session ends: a working day."""
 
-MOST_PER_HOLDER = 20
-MOST = 5_000
+MAX_PER_HOLDER = 20
+MAX_SESSIONS = 5_000
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Session:
     used_at: int
 
     def over(self, now: int) -> bool:
-        return now >= self.used_at + IDLE or now >= self.opened_at + WHOLE
+        return now >= self.used_at + IDLE_TIMEOUT_MS or now >= self.opened_at + MAX_AGE_MS
 
 
 class Sessions:
@@ -51,9 +51,9 @@ class Sessions:
         """
         while self._open and (first := next(iter(self._open.items())))[1].over(now):
             self._forget(first[0])
-        if len(self._held.get(holder, ())) >= MOST_PER_HOLDER:
+        if len(self._held.get(holder, ())) >= MAX_PER_HOLDER:
             self._forget(self._held[holder][0])
-        elif len(self._open) >= MOST:
+        elif len(self._open) >= MAX_SESSIONS:
             self._forget(next(iter(self._open)))
         session_id = secrets.token_urlsafe(32)
         key = _digest(session_id, place)
@@ -95,16 +95,16 @@ def _digest(session_id: str, place: str) -> bytes:
     return hashlib.sha256(f"{place} {session_id}".encode("utf-8", "surrogateescape")).digest()
 
 
-FREE = 5
+FREE_ATTEMPTS = 5
 """Wrong attempts a source may make before it is slowed."""
 
-LONGEST = 30_000
+MAX_DELAY_MS = 30_000
 """Milliseconds a source waits at most between two attempts."""
 
-FORGOTTEN = 15 * 60_000
+FORGET_AFTER_MS = 15 * 60_000
 """Milliseconds without a wrong attempt after which a source begins anew."""
 
-SOURCES = 10_000
+MAX_SOURCES = 10_000
 
 
 class Attempts:
@@ -114,16 +114,16 @@ class Attempts:
         self._wrong: dict[str, tuple[int, int]] = {}
         """By source: how many, and when the last was; oldest first."""
 
-    def wait(self, source: str, now: int) -> int:
+    def delay_ms(self, source: str, now: int) -> int:
         """Milliseconds this source has to wait before it may try; 0 if it may now."""
         count, last = self._wrong.get(source, (0, 0))
-        if count < FREE or now - last >= FORGOTTEN:
+        if count < FREE_ATTEMPTS or now - last >= FORGET_AFTER_MS:
             return 0
-        return max(0, last + min(LONGEST, 1_000 << min(count - FREE, 10)) - now)
+        return max(0, last + min(MAX_DELAY_MS, 1_000 << min(count - FREE_ATTEMPTS, 10)) - now)
 
     def failed(self, source: str, now: int) -> None:
         """Count a wrong attempt."""
         count, last = self._wrong.pop(source, (0, 0))
-        self._wrong[source] = (1 if now - last >= FORGOTTEN else count + 1, now)
-        if len(self._wrong) > SOURCES:
+        self._wrong[source] = (1 if now - last >= FORGET_AFTER_MS else count + 1, now)
+        if len(self._wrong) > MAX_SOURCES:
             del self._wrong[next(iter(self._wrong))]

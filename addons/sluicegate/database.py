@@ -13,7 +13,7 @@ BUSY_WAIT = 5.0
 
 
 @contextmanager
-def connected(path: Path, mode: Literal["ro", "rw"], error: Callable[[sqlite3.Error], Exception]) -> Iterator[sqlite3.Connection]:
+def connect(path: Path, mode: Literal["ro", "rw"], error: Callable[[sqlite3.Error], Exception]) -> Iterator[sqlite3.Connection]:
     """The open connection, each statement a transaction of its own. What SQLite raises is raised as ``error`` makes it."""
     try:
         conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_WAIT, isolation_level=None)

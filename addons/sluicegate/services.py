@@ -34,7 +34,7 @@ from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicySource
 from sluicegate.pricing.prices import Prices
 from sluicegate.storage import content_store as content
-from sluicegate.storage.group_commit import Together
+from sluicegate.storage.group_commit import GroupCommit
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import FILENAME, Store, StoreBusy, StoreError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sluicegate")
 
-AGREE_EVERY = 1 << 20
+AGREEMENT_INTERVAL_BYTES = 1 << 20
 """Bytes of journal after which its agreement with the table is noted: all that a start after a crash has to read."""
 
 
@@ -99,11 +99,11 @@ class Services:
         self._agreed = self.journal.size
         self.audit_error: str | None = None
         self.store_error: str | None = None
-        self.exposed = False
+        self.is_exposed = False
         """Other machines can reach us: a key whose value is its id is no key there."""
         self.draining = False
         """Told to stop: nothing new is begun."""
-        self.inner: tuple[str, int] | None = None
+        self.web_address: tuple[str, int] | None = None
         """Where the web application listens, for nobody but this process."""
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
@@ -120,8 +120,8 @@ class Services:
         self.logs = Logs(state_dir / FILENAME, clock)
         self.content = content.ContentKeeper(content.ContentFile(state_dir / content.FILENAME))
         commits = self.hook_time.setdefault(("budget", "commit"), [0, 0])
-        self._holds = Together(lambda: self._written(self.store.hold), commits)
-        self._flushes = Together(lambda: self._written(self.store.flush), commits)
+        self._holds = GroupCommit(lambda: self._written(self.store.hold), commits)
+        self._flushes = GroupCommit(lambda: self._written(self.store.flush), commits)
         self._timer: asyncio.TimerHandle | None = None
         self._simulator: Simulator | None = None
         self._closed = threading.Event()
@@ -154,17 +154,17 @@ class Services:
 
         Raises StoreError when it cannot be written; what is pending stays pending.
         """
-        await self._holds.written()
+        await self._holds.commit()
 
     async def commit_all(self) -> None:
         """Put everything that is pending on disk, waiting and failing like ``commit``."""
-        await self._flushes.written()
+        await self._flushes.commit()
 
     def flush(self) -> None:
         """Write what is pending now. Raises StoreError."""
         if self.store.pending(self.ledger):
             self._written(self.store.flush)
-            if self.journal.size - self._agreed >= AGREE_EVERY:
+            if self.journal.size - self._agreed >= AGREEMENT_INTERVAL_BYTES:
                 self._agree()
 
     def _agree(self) -> None:
@@ -251,7 +251,7 @@ class Services:
 
     def _housekeeping(self) -> None:
         while not self._closed.wait(2.0):
-            for task in (self._checkpoint, self.logs.keep_up, self.forget_content):
+            for task in (self._checkpoint, self.logs.catch_up, self.forget_content):
                 try:
                     task()
                 except Exception:
@@ -282,7 +282,7 @@ class Services:
         """Delete the bodies of calls that policy wants kept no longer."""
         kept_for = self.policy.content_retention
         if kept_for is not None:
-            self.content.tidy(self.clock() - kept_for, self._closed.wait)
+            self.content.delete_before(self.clock() - kept_for, self._closed.wait)
 
     def close(self) -> None:
         """Write what is left, note that journal and table agree, and let the folder go."""

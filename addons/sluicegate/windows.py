@@ -8,10 +8,18 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-SECOND, DAY = 1000, 86_400_000
-_FIXED = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": DAY, "w": 7 * DAY, "M": 30 * DAY, "Y": 365 * DAY}
+SECOND_MS, DAY_MS = 1000, 86_400_000
+_UNIT_MS = {
+    "s": SECOND_MS,
+    "m": 60 * SECOND_MS,
+    "h": 3600 * SECOND_MS,
+    "d": DAY_MS,
+    "w": 7 * DAY_MS,
+    "M": 30 * DAY_MS,
+    "Y": 365 * DAY_MS,
+}
 _GRAMMAR = re.compile(r"([1-9][0-9]{0,5})([smhdwMY])")
-_LONGEST = 100 * 365 * DAY
+_MAX_PERIOD_MS = 100 * 365 * DAY_MS
 _MONDAY = date(2001, 1, 1)
 """A Monday and a first of January: the origin from which groups of days, weeks, months and years are counted."""
 
@@ -33,7 +41,7 @@ def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> 
         raise ValueError(
             f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
         )
-    if found is not None and int(found[1]) * _FIXED[found[2]] > _LONGEST:
+    if found is not None and int(found[1]) * _UNIT_MS[found[2]] > _MAX_PERIOD_MS:
         # Its end would lie beyond the calendar, and nobody could be told when.
         raise ValueError(f"'{text}' is longer than 100 years: write never")
     try:
@@ -52,7 +60,7 @@ def window(period: Period, anchor: int, now: int) -> tuple[int, int | None]:
     if period.text == "never":
         return anchor, None
     count, unit = int(period.text[:-1]), period.text[-1]
-    long = count * _FIXED[unit]
+    long = count * _UNIT_MS[unit]
     if not period.aligned:
         start = anchor + (now - anchor) // long * long
         return start, start + long
@@ -67,9 +75,9 @@ def window(period: Period, anchor: int, now: int) -> tuple[int, int | None]:
     return _midnight(first, zone), _midnight(_next(first, count, unit), zone)
 
 
-def length(period: Period) -> int | None:
+def period_ms(period: Period) -> int | None:
     """How many milliseconds a period is long, a month 30 days and a year 365; None for ``never``."""
-    return None if period.text == "never" else int(period.text[:-1]) * _FIXED[period.text[-1]]
+    return None if period.text == "never" else int(period.text[:-1]) * _UNIT_MS[period.text[-1]]
 
 
 def _first(today: date, count: int, unit: str) -> date:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.addresses import is_address, is_loopback, is_public, listed, normal
+from sluicegate.addresses import is_address, is_loopback, is_public, matches_any, normalize_host
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_public(address):
     [("API.Anthropic.com.", "api.anthropic.com"), ("[::1]", "::1"), ("::ffff:127.0.0.1", "127.0.0.1"), ("0:0:0:0:0:0:0:1", "::1")],
 )
 def test_names_are_compared_in_one_spelling(host, same):
-    assert normal(host) == same
+    assert normalize_host(host) == same
 
 
 def test_patterns_and_loopback():
-    assert listed(["*.example.com"], "a.example.com")
-    assert not listed(["*.example.com"], "example.com")
+    assert matches_any(["*.example.com"], "a.example.com")
+    assert not matches_any(["*.example.com"], "example.com")
     assert is_loopback("127.0.0.2")
     assert not is_loopback("localhost")
     assert is_address("::1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 
 
 def settings():
@@ -14,7 +14,7 @@ def settings():
 
 def test_it_lasts_until_the_last_has_ended():
     usual = settings()
-    first, second = calm(), calm()
+    first, second = low_priority(), low_priority()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

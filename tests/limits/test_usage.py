@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.limits.ledger import Ledger
-from sluicegate.limits.usage import exhausted_at, forecast, placed, usage_rows
+from sluicegate.limits.usage import exhausted_at, forecast, usage_rows, with_names_and_parents
 from sluicegate.policy.loader import load
 from sluicegate.values import NANO
 
@@ -76,7 +76,7 @@ def test_each_level_knows_the_nearest_one_above_that_is_there(tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text(json.dumps(POLICY))
     policy, ledger = load(file, env={}, now=0), Ledger()
-    rows = placed(usage_rows(policy, ledger, HOUR), policy)
+    rows = with_names_and_parents(usage_rows(policy, ledger, HOUR), policy)
     tree = {(r["kind"], r["id"], r["name"]): r["parent"] and tuple(r["parent"].values()) for r in rows}
     assert tree == {
         ("customer", "acme", "Acme Corp"): None,

@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
-from sluicegate.logs.filters import Filters, NotYours
-from sluicegate.logs.index import LATENCY_EDGES, Behind
+from sluicegate.logs.filters import Filters, NotPermitted
+from sluicegate.logs.index import LATENCY_EDGES, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
 from sluicegate.storage.store import FILENAME, Store
 from sluicegate.values import NANO
-from sluicegate.windows import DAY, iso, parse_iso
+from sluicegate.windows import DAY_MS, iso, parse_iso
 
 T0 = parse_iso("2026-02-01")
-NOW = T0 + 40 * DAY
+NOW = T0 + 40 * DAY_MS
 
 
 def record(number: int, at: int = T0, **changes):
@@ -154,7 +154,7 @@ def test_who_may_see_one_key_may_ask_for_no_other():
     assert asked(team="t").of_key("mine").values == {"team_id": ("t",), "virtual_key_id": ("mine",)}
     assert asked(vk="mine").of_key("mine").values == {"virtual_key_id": ("mine",)}
     for other in ("theirs", "mine,theirs"):
-        with pytest.raises(NotYours):
+        with pytest.raises(NotPermitted):
             asked(vk=other).of_key("mine")
 
 
@@ -178,7 +178,7 @@ calls = st.fixed_dictionaries(
     {name: st.sampled_from(values) for name, values in NAMES.items()}
     | {name: st.sampled_from([None, 0, 1, 50, 9000]) for name in TOKEN_COLUMNS}
     | {
-        "at": st.one_of(st.integers(T0, NOW), st.sampled_from([T0, T0 + DAY - 1, T0 + DAY, T0 + 3_600_000])),
+        "at": st.one_of(st.integers(T0, NOW), st.sampled_from([T0, T0 + DAY_MS - 1, T0 + DAY_MS, T0 + 3_600_000])),
         "latency_ms": st.one_of(st.none(), st.sampled_from([0, LATENCY_EDGES[3], 1_500_000]), st.integers(0, 100_000)),
         "cost_nano": st.sampled_from([None, 0, 5, 1_000_000, NANO]),
         "status": st.sampled_from([None, 200, 429]),
@@ -207,7 +207,7 @@ def questions(draw):
         if draw(st.integers(0, 5)) == 0:
             pairs[f"{draw(st.sampled_from(('min', 'max')))}_{name}"] = draw(st.sampled_from(values))
     moments = sorted(
-        draw(st.lists(st.one_of(st.integers(T0, NOW), st.integers(0, 40).map(lambda d: T0 + d * DAY)), min_size=2, max_size=2))
+        draw(st.lists(st.one_of(st.integers(T0, NOW), st.integers(0, 40).map(lambda d: T0 + d * DAY_MS)), min_size=2, max_size=2))
     )
     if draw(st.booleans()):
         pairs["start"] = iso(moments[0])
@@ -284,8 +284,8 @@ def folder(tmp_path_factory):
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(folder, drawn, asks, sort_by, order, limit, scanned, rare):
     books = folder()
-    reading_was = reading.SCANNED, reading.RARE
-    reading.SCANNED, reading.RARE = scanned, rare
+    reading_was = reading.MAX_SCANNED, reading.RARE_RATIO
+    reading.MAX_SCANNED, reading.RARE_RATIO = scanned, rare
     try:
         rows = [record(i, **call) for i, call in enumerate(drawn)]
         # In two parts, so that sums are both made and added to.
@@ -295,7 +295,7 @@ def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(folder, 
         for pairs in asks:
             check(books, [r for r in books.rows if matches(r, pairs)], pairs, sort_by, order, limit)
     finally:
-        reading.SCANNED, reading.RARE = reading_was
+        reading.MAX_SCANNED, reading.RARE_RATIO = reading_was
         books.close()
 
 
@@ -460,8 +460,8 @@ def test_what_there_is_to_filter_by_leaves_out_what_refused_clients_made_up(book
 
 
 def test_a_ranking_says_how_it_compares_with_the_time_before(books):
-    books.write(record(0, T0 - 5 * DAY), record(1, T0), record(2, T0 + DAY), record(3, T0, user_id="bob"))
-    alice, bob = books.logs.rankings(asked(start=iso(T0), end=iso(T0 + 8 * DAY)), "users", "requests", 10)["rankings"]
+    books.write(record(0, T0 - 5 * DAY_MS), record(1, T0), record(2, T0 + DAY_MS), record(3, T0, user_id="bob"))
+    alice, bob = books.logs.rankings(asked(start=iso(T0), end=iso(T0 + 8 * DAY_MS)), "users", "requests", 10)["rankings"]
     assert (alice["user_id"], alice["total_requests"], alice["success_count"], alice["success_rate"]) == ("alice", 2, 2, 100)
     assert alice["trend"] == {
         "has_previous_period": True,
@@ -480,12 +480,12 @@ def test_a_ranking_says_how_it_compares_with_the_time_before(books):
     [
         (3_600_000, 60),
         (5 * 3_600_000, 600),
-        (2 * DAY, 3600),
-        (5 * DAY, 28_800),
-        (20 * DAY, 86_400),
-        (60 * DAY, 259_200),
-        (300 * DAY, 604_800),
-        (400 * DAY, 2_592_000),
+        (2 * DAY_MS, 3600),
+        (5 * DAY_MS, 28_800),
+        (20 * DAY_MS, 86_400),
+        (60 * DAY_MS, 259_200),
+        (300 * DAY_MS, 604_800),
+        (400 * DAY_MS, 2_592_000),
     ],
 )
 def test_the_longer_the_range_the_larger_the_buckets(books, length, seconds):
@@ -497,9 +497,9 @@ def test_the_longer_the_range_the_larger_the_buckets(books, length, seconds):
 
 
 def test_no_more_names_than_can_be_shown_are_told_apart(books):
-    books.write(*(record(i, user_id=f"user-{i:03}") for i in range(histograms.MOST_SERIES + 5)))
+    books.write(*(record(i, user_id=f"user-{i:03}") for i in range(histograms.MAX_SERIES + 5)))
     answer = books.logs.histogram(Filters(), "cost", "users")
-    assert answer["users"] == [f"user-{i:03}" for i in range(5, histograms.MOST_SERIES + 5)]
+    assert answer["users"] == [f"user-{i:03}" for i in range(5, histograms.MAX_SERIES + 5)]
     assert sum(b["total_cost"] for b in answer["buckets"]) == pytest.approx(sum(r["cost_nano"] for r in books.rows) / NANO)
 
 
@@ -584,16 +584,16 @@ def test_reading_and_indexing_never_hold_up_a_call(books):
 
 
 def test_who_asks_while_the_index_is_being_made_is_told_how_far_it_is(books, monkeypatch):
-    monkeypatch.setattr("sluicegate.logs.index.STEP", 10)
-    monkeypatch.setattr(reading, "PATIENCE", 0.0)
+    monkeypatch.setattr("sluicegate.logs.index.COPY_BATCH", 10)
+    monkeypatch.setattr(reading, "INDEX_TIMEOUT_S", 0.0)
     books.write(*(record(i) for i in range(40)))
-    with pytest.raises(Behind, match="25% is done"):
+    with pytest.raises(IndexNotReady, match="25% is done"):
         counted(books)
     while True:
         try:
             assert counted(books) == 40
             break
-        except Behind:
+        except IndexNotReady:
             pass
 
 
@@ -656,6 +656,6 @@ def test_the_index_takes_no_more_memory_the_longer_it_is(books):
     for thousands in range(40):
         first = thousands * 1000
         books.write(*(record(first + n, T0 + 1000 * (first + n), latency_ms=(first + n) * 7919 % 100_003) for n in range(1000)))
-        books.logs.keep_up()
+        books.logs.catch_up()
         taken.append(used())
     assert max(taken) - taken[9] < 1 << 20

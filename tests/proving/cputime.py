@@ -11,7 +11,7 @@ import itertools
 import time
 
 from runtime import dispatch as dispatch
-from sluicegate.storage import group_commit as together
+from sluicegate.storage import group_commit
 
 _asked = itertools.count()
 _own = 0
@@ -23,4 +23,4 @@ def clock_ns() -> int:
 
 
 _own = min(-clock_ns() + clock_ns() for _ in range(10_000))
-dispatch.clock_ns = together.clock_ns = clock_ns
+dispatch.clock_ns = group_commit.clock_ns = clock_ns

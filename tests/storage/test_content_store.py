@@ -118,7 +118,7 @@ def test_keeping_waits_for_nothing_and_what_waits_can_be_read():
 
 
 def test_too_much_at_once_is_dropped_and_counted(monkeypatch, caplog):
-    monkeypatch.setattr(content, "MOST_WAITING", 5000)
+    monkeypatch.setattr(content, "MAX_QUEUED_BYTES", 5000)
     store = Slow()
     keeper = ContentKeeper(store)
     for i in range(10):
@@ -145,16 +145,16 @@ def test_what_cannot_be_written_is_told_once_and_stops_nothing(fails, caplog):
 
 
 def test_tidying_goes_in_steps_and_stops_when_told(monkeypatch):
-    monkeypatch.setattr(content, "STEP", 10)
-    monkeypatch.setattr(content, "STEPS", 5)
+    monkeypatch.setattr(content, "DELETE_BATCH", 10)
+    monkeypatch.setattr(content, "MAX_BATCHES", 5)
     store = Slow()
     store.kept = {f"call_{i}": bodies(i, at=i) for i in range(95)}
     keeper = ContentKeeper(store)
     pauses = []
-    keeper.tidy(90, lambda seconds: bool(pauses.append(seconds)) or len(pauses) == 3)
+    keeper.delete_before(90, lambda seconds: bool(pauses.append(seconds)) or len(pauses) == 3)
     assert len(store.kept) == 95 - 30
-    keeper.tidy(90, lambda _: False)
-    keeper.tidy(90, lambda _: False)
+    keeper.delete_before(90, lambda _: False)
+    keeper.delete_before(90, lambda _: False)
     assert sorted(kept.at for kept in store.kept.values()) == [90, 91, 92, 93, 94]
 
 

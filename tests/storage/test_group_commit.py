@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sluicegate.storage import group_commit as together
+from sluicegate.storage import group_commit
 from sluicegate.storage.store import StoreBusy, StoreError
 
 
@@ -32,10 +32,10 @@ def test_all_who_wait_in_one_turn_are_written_once_and_the_next_turn_again() -> 
     disk, spent = Disk(), [0, 0]
 
     async def scene() -> None:
-        group = together.Together(disk.write, spent)
-        await asyncio.gather(*(group.written() for _ in range(16)))
+        group = group_commit.GroupCommit(disk.write, spent)
+        await asyncio.gather(*(group.commit() for _ in range(16)))
         assert disk.writes == 1
-        await group.written()
+        await group.commit()
         assert disk.writes == 2
 
     run(scene)
@@ -47,12 +47,12 @@ def test_one_who_comes_while_others_are_let_go_is_written_too() -> None:
     disk = Disk()
 
     async def scene() -> None:
-        group = together.Together(disk.write, [0, 0])
+        group = group_commit.GroupCommit(disk.write, [0, 0])
         seen = []
 
         async def call(number: int) -> None:
             before = disk.writes
-            await group.written()
+            await group.commit()
             seen.append((number, disk.writes > before))
             if number < 5:
                 await call(number + 1)
@@ -67,8 +67,8 @@ def test_a_disk_that_refuses_refuses_each_in_his_own_words() -> None:
     disk = Disk(StoreError("disk full"))
 
     async def scene() -> None:
-        group = together.Together(disk.write, [0, 0])
-        results = await asyncio.gather(*(group.written() for _ in range(3)), return_exceptions=True)
+        group = group_commit.GroupCommit(disk.write, [0, 0])
+        results = await asyncio.gather(*(group.commit() for _ in range(3)), return_exceptions=True)
         assert [str(r) for r in results] == ["disk full"] * 3
         assert len({id(r) for r in results}) == 3
         assert disk.writes == 1
@@ -81,10 +81,10 @@ def test_what_nobody_thought_of_leaves_nobody_waiting_and_is_told() -> None:
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
-        group = together.Together(disk.write, [0, 0])
+        group = group_commit.GroupCommit(disk.write, [0, 0])
         with pytest.raises(StoreError, match="KeyError: 'unheard of'"):
-            await group.written()
-        await group.written()
+            await group.commit()
+        await group.commit()
 
     run(scene)
     assert [type(e) for e in told] == [KeyError]
@@ -94,25 +94,25 @@ def test_a_foreign_lock_is_waited_for() -> None:
     disk = Disk(StoreBusy("locked"), StoreBusy("locked"), None)
 
     async def scene() -> None:
-        await asyncio.gather(*(together.Together(disk.write, [0, 0]).written() for _ in range(1)))
+        await asyncio.gather(*(group_commit.GroupCommit(disk.write, [0, 0]).commit() for _ in range(1)))
 
     run(scene)
     assert disk.writes == 3
 
 
 def test_each_waits_for_a_foreign_lock_as_long_as_he_may_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "BUSY_WAIT", 0.03)
+    monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 0.03)
     disk = Disk(StoreBusy("locked"))
 
     async def scene() -> None:
         loop = asyncio.get_running_loop()
-        group = together.Together(disk.write, [0, 0])
+        group = group_commit.GroupCommit(disk.write, [0, 0])
         took = {}
 
         async def call(name: str) -> None:
             began = loop.time()
             with pytest.raises(StoreBusy, match="locked"):
-                await group.written()
+                await group.commit()
             took[name] = loop.time() - began
 
         first = asyncio.create_task(call("first"))
@@ -127,8 +127,8 @@ def test_one_who_stops_waiting_leaves_the_others_waiting() -> None:
     disk = Disk(StoreBusy("locked"), None)
 
     async def scene() -> None:
-        group = together.Together(disk.write, [0, 0])
-        impatient, patient = asyncio.create_task(group.written()), asyncio.create_task(group.written())
+        group = group_commit.GroupCommit(disk.write, [0, 0])
+        impatient, patient = asyncio.create_task(group.commit()), asyncio.create_task(group.commit())
         await asyncio.sleep(0)
         impatient.cancel()
         await patient

@@ -13,7 +13,7 @@ import pytest
 from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit
-from sluicegate.services import AGREE_EVERY, Services
+from sluicegate.services import AGREEMENT_INTERVAL_BYTES, Services
 from sluicegate.storage import store as store_module
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.recovery import recover
@@ -301,9 +301,9 @@ def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(t
         if i % 50 == 0:
             services.flush()
     size, marked = services.journal.size, services.store.marked("journal_offset")
-    assert size > AGREE_EVERY
+    assert size > AGREEMENT_INTERVAL_BYTES
     assert marked > 0
-    assert size - marked < AGREE_EVERY + (AGREE_EVERY >> 3)
+    assert size - marked < AGREEMENT_INTERVAL_BYTES + (AGREEMENT_INTERVAL_BYTES >> 3)
     lines = (tmp_path / "state" / "audit.jsonl").read_bytes()
     assert len(lines[:marked].splitlines()) == services.store.marked("calls_rowid")
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from sluicegate.dashboard_sessions import FREE
+from sluicegate.dashboard_sessions import FREE_ATTEMPTS
 from sluicegate.web.routes.events import MOST_EACH
 from support.api import DANA, POLICY, VERA, Api, error
 from support.fake_provider import streamed
@@ -214,7 +214,7 @@ def test_a_session_ends_with_what_it_stands_for(gateway):
 
 def test_wrong_tokens_are_counted_and_cost_time(gateway):
     gw = gateway(POLICY)
-    for _ in range(FREE):
+    for _ in range(FREE_ATTEMPTS):
         reply = gw.request("POST", "/api/session/login", b'{"token":"wrong"}', JSON)
         assert (reply.status, error(reply)["field"], "set-cookie" in reply.headers) == (401, "token", False)
     reply = gw.request("POST", "/api/session/login", b'{"token":"wrong"}', JSON)
@@ -223,7 +223,7 @@ def test_wrong_tokens_are_counted_and_cost_time(gateway):
     assert (right.status, "set-cookie" in right.headers) == (200, True), "somebody else's guesses keep nobody out"
     gw.stop()
     (counted,) = gw.rows("SELECT source, reason, sum(count) AS count FROM refusals GROUP BY source, reason")
-    assert counted == {"source": "127.0.0.1", "reason": "unauthorized", "count": FREE}
+    assert counted == {"source": "127.0.0.1", "reason": "unauthorized", "count": FREE_ATTEMPTS}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sluicegate.windows import DAY, parse_iso
+from sluicegate.windows import DAY_MS, parse_iso
 
 NEAR = 0.8
 """Share of a limit from which on it is shown even if another is tighter, and no longer in green."""
@@ -82,7 +82,7 @@ def _resets(at: str | None, now: int, zone: tzinfo) -> str:
         return "never resets"
     ms = parse_iso(at)
     moment = datetime.fromtimestamp(ms / 1000, zone)
-    return f"resets {moment:%H:%M}" if ms - now < DAY else f"resets {moment.day} {moment:%b}"
+    return f"resets {moment:%H:%M}" if ms - now < DAY_MS else f"resets {moment.day} {moment:%b}"
 
 
 def _bar(share: float, colour: bool) -> str:

@@ -19,15 +19,15 @@ Row = dict[str, Any]
 
 def usage_rows(policy: Policy, ledger: Ledger, now: int) -> list[Row]:
     """One row per limit. Money columns are exact decimal text, counts integers; the others' columns are None."""
-    return rows_of(policy.all_limits(), ledger, now)
+    return limit_rows(policy.all_limits(), ledger, now)
 
 
-def rows_of(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
+def limit_rows(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
     """The rows of some limits."""
-    return [row_of(limit, *ledger.usage(limit, now), now) for limit in sorted(limits, key=_order)]
+    return [limit_row(limit, *ledger.usage(limit, now), now) for limit in sorted(limits, key=_order)]
 
 
-def row_of(limit: Limit, used: int, reserved: int, start: int, end: int | None, now: int) -> Row:
+def limit_row(limit: Limit, used: int, reserved: int, start: int, end: int | None, now: int) -> Row:
     """A limit and its numbers as a row."""
     money = limit.unit == "usd"
     shown: Callable[[int], Any] = usd if money else int
@@ -52,10 +52,10 @@ def row_of(limit: Limit, used: int, reserved: int, start: int, end: int | None, 
     }
 
 
-FAR = 253_402_300_800_000
+END_OF_CALENDAR_MS = 253_402_300_800_000
 """The year 10000, which no time names."""
 
-PREPAID_TELLS = 3_600_000
+MIN_OBSERVED_MS = 3_600_000
 """Milliseconds after which a window without an end has a pace."""
 
 
@@ -64,7 +64,7 @@ def has_pace(start: int, end: int | None, now: int) -> bool:
 
     In its first hundredth one call would foretell ruin.
     """
-    return now - start >= (PREPAID_TELLS if end is None else max(1, (end - start) // 100))
+    return now - start >= (MIN_OBSERVED_MS if end is None else max(1, (end - start) // 100))
 
 
 def forecast(used: int, start: int, end: int | None, now: int) -> int | None:
@@ -82,10 +82,10 @@ def exhausted_at(used: int, maximum: int, start: int, end: int | None, now: int)
         return None
     # Rounded up: at the moment that is named it is reached.
     at = start - (-maximum * (now - start) // used)
-    return at if at < (FAR if end is None else end) else None
+    return at if at < (END_OF_CALENDAR_MS if end is None else end) else None
 
 
-def placed(rows: Iterable[Row], policy: Policy) -> list[Row]:
+def with_names_and_parents(rows: Iterable[Row], policy: Policy) -> list[Row]:
     """The rows with what each scope is called, and the nearest level above it that has a row as well."""
     rows = list(rows)
     there = {(r["kind"], r["id"]) for r in rows}

@@ -11,18 +11,18 @@ from typing import Any
 from sluicegate.calls.record import Record
 from sluicegate.logs import answers, histograms, listing
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import FILENAME, Behind, Index
+from sluicegate.logs.index import FILENAME, Index, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.reading import Readers
 
 logger = logging.getLogger("sluicegate")
 
-HOUSEKEEPING = 5.0
+CATCH_UP_S = 5.0
 """Seconds the housekeeping thread may spend on the index at a time."""
 
 
 class Logs:
-    """The questions there are. All read the disk: ask from a thread. Each may raise Behind, sqlite3.Error or OSError."""
+    """The questions there are. All read the disk: ask from a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
 
     def __init__(self, calls: Path, clock: Callable[[], int]) -> None:
         self.index = Index(calls, calls.with_name(FILENAME))
@@ -39,7 +39,7 @@ class Logs:
         with self.readers.reading() as conn:
             rows, following = listing.page(conn, filters, wanted)
             stats = answers.stats(conn, filters)
-            anything = bool(rows) or listing.anything(conn, own)
+            anything = bool(rows) or listing.has_calls(conn, own)
         where = {"limit": wanted.limit, "offset": wanted.offset, "sort_by": wanted.sort_by, "order": wanted.order}
         where |= {"total_count": stats["total_requests"], "next_cursor": following}
         return {"logs": rows, "pagination": where, "stats": stats, "has_logs": anything}
@@ -73,11 +73,11 @@ class Logs:
         """See ``listing.export``."""
         return listing.export(self.readers, filters, order)
 
-    def keep_up(self) -> None:
+    def catch_up(self) -> None:
         """Index what has been recorded, for some seconds at most: whoever asks next then waits for nothing."""
         try:
-            self.index.catch_up(HOUSEKEEPING)
-        except Behind:
+            self.index.catch_up(CATCH_UP_S)
+        except IndexNotReady:
             return
         except (sqlite3.Error, OSError) as e:
             if self._error is None:

@@ -17,7 +17,7 @@ from sluicegate.values import NANO, Outcome, Reason
 
 Answer = dict[str, Any]
 
-MOST_FACETS = 50_000
+MAX_FACETS = 50_000
 
 STATISTICS = ("calls", "completed", "tokens", "cost_nano", "latency_ms", "timed")
 
@@ -73,7 +73,7 @@ def _trend(before: list[int] | None, numbers: list[int]) -> Answer:
 def facets(conn: sqlite3.Connection, filters: Filters) -> Answer:
     """What there is to filter by: every name that has occurred. Refused calls' models are what clients made up: left out."""
     where, values = filters.names()
-    seen = conn.execute(f"SELECT {', '.join(FACET)} FROM facets WHERE {where} LIMIT {MOST_FACETS}", values).fetchall()
+    seen = conn.execute(f"SELECT {', '.join(FACET)} FROM facets WHERE {where} LIMIT {MAX_FACETS}", values).fetchall()
     found: Answer = {}
     for name, column in DIMENSIONS.items():
         place, outcome = FACET.index(column), FACET.index("outcome")

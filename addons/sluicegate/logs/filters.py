@@ -16,7 +16,7 @@ Where = tuple[str, list[Any]]
 """An SQL condition and its values."""
 
 
-class NotYours(Exception):
+class NotPermitted(Exception):
     """A developer has asked for somebody else's calls."""
 
 
@@ -34,7 +34,7 @@ class Filters:
     def read(cls, pairs: Sequence[tuple[str, str]], more: Mapping[str, Parameter] | None = None) -> tuple[Filters, dict[str, Any]]:
         """The filters among the parameters that were sent, and the values of the others in ``more``. Raises BadParameter."""
         found = read(pairs, FILTERS | dict(more or {}))
-        values = {n: v if isinstance(v, tuple) else (v,) for n, v in found.items() if n in FILTERS and n not in _OTHERWISE}
+        values = {n: v if isinstance(v, tuple) else (v,) for n, v in found.items() if n in FILTERS and n not in _NOT_COLUMNS}
         values |= _status(found.get("status", ()), values.get("outcome"))
         ranges = []
         for name, column in RANGES.items():
@@ -50,9 +50,9 @@ class Filters:
         return asked, {n: v for n, v in found.items() if more and n in more}
 
     def of_key(self, key_id: str) -> Filters:
-        """The same, seen by somebody who may see one virtual key's calls alone. Raises NotYours."""
+        """The same, seen by somebody who may see one virtual key's calls alone. Raises NotPermitted."""
         if set(self.values.get("virtual_key_id", (key_id,))) != {key_id}:
-            raise NotYours
+            raise NotPermitted
         return replace(self, values={**self.values, "virtual_key_id": (key_id,)})
 
     def between(self, start: int | None, end: int | None) -> Filters:
@@ -90,7 +90,7 @@ class Filters:
         return _all(parts)
 
 
-_OTHERWISE = frozenset({"status", "start", "end", *(f"{m}_{r}" for m in ("min", "max") for r in RANGES)})
+_NOT_COLUMNS = frozenset({"status", "start", "end", *(f"{m}_{r}" for m in ("min", "max") for r in RANGES)})
 
 
 def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> dict[str, tuple[Any, ...]]:

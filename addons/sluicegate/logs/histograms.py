@@ -11,16 +11,23 @@ from typing import Any
 from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.logs.answers import average
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR, LATENCY_EDGES
+from sluicegate.logs.index import HOUR_MS, LATENCY_EDGES
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import percentile, sums
 from sluicegate.values import NANO
-from sluicegate.windows import DAY, iso
+from sluicegate.windows import DAY_MS, iso
 
-MOST_SERIES = 50
+MAX_SERIES = 50
 """Names a histogram tells apart, those with the largest sums; its totals are of all."""
 
-BUCKETS = ((2 * HOUR, 60), (DAY, 600), (3 * DAY, 3600), (7 * DAY, 8 * 3600), (30 * DAY, 86_400), (90 * DAY, 3 * 86_400))
+BUCKETS = (
+    (2 * HOUR_MS, 60),
+    (DAY_MS, 600),
+    (3 * DAY_MS, 3600),
+    (7 * DAY_MS, 8 * 3600),
+    (30 * DAY_MS, 86_400),
+    (90 * DAY_MS, 3 * 86_400),
+)
 """``(milliseconds, seconds)``: a range shorter than the first has buckets of the second."""
 
 LONG_BUCKET, LONGEST_BUCKET = 7 * 86_400, 30 * 86_400
@@ -39,7 +46,7 @@ MEASURES: dict[str, Sequence[str]] = {
 }
 """The kinds of histogram, and what each adds up."""
 
-TOLD_APART: dict[str, tuple[str, ...]] = {
+HISTOGRAM_DIMENSIONS: dict[str, tuple[str, ...]] = {
     "tokens": tuple(DIMENSIONS),
     "cost": tuple(DIMENSIONS),
     "latency": ("models", "providers"),
@@ -78,9 +85,9 @@ def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | N
             whole.add(part)
         bucket: dict[str, Any] = {"timestamp": iso(number * size * 1000)}
         if kind != "models":
-            bucket |= _told(kind, whole)
+            bucket |= _values(kind, whole)
         if apart:
-            one_by_one = {name: _told(kind, names[name]) for name in shown if name in names}
+            one_by_one = {name: _values(kind, names[name]) for name in shown if name in names}
             if kind == "cost":
                 bucket[f"by_{apart.removesuffix('s')}"] = {n: told["total_cost"] for n, told in one_by_one.items()}
             else:
@@ -102,10 +109,10 @@ def _distribution(parts: dict[int, dict[str, Part]]) -> list[dict[str, Any]]:
 def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:
     """The filters with both ends of time, those of the records where none is given, and the seconds of a bucket."""
     first, last = conn.execute("SELECT (SELECT min(at) FROM hours), (SELECT max(at) FROM hours)").fetchone()
-    end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR if last else 0)
-    start = filters.start if filters.start is not None else first * HOUR if first else now
+    end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR_MS if last else 0)
+    start = filters.start if filters.start is not None else first * HOUR_MS if first else now
     start = min(start, end)
-    longest = LONG_BUCKET if end - start < 365 * DAY else LONGEST_BUCKET
+    longest = LONG_BUCKET if end - start < 365 * DAY_MS else LONGEST_BUCKET
     size = next((seconds for limit, seconds in BUCKETS if end - start < limit), longest)
     return filters.between(start, end), size
 
@@ -123,7 +130,7 @@ def _parts(conn: sqlite3.Connection, filters: Filters, kind: str, dimension: str
     return parts
 
 
-def _told(kind: str, part: Part) -> dict[str, Any]:
+def _values(kind: str, part: Part) -> dict[str, Any]:
     """What is said of one bucket, or of one name in it."""
     numbers = part.numbers
     if kind in ("requests", "models"):
@@ -145,4 +152,4 @@ def _largest(parts: dict[int, dict[str, Part]], kind: str) -> list[str]:
     for names in parts.values():
         for name, part in names.items():
             totals[name] += sum(part.numbers) if kind == "tokens" else part.numbers[0]
-    return sorted(name for name, _ in totals.most_common(MOST_SERIES))
+    return sorted(name for name, _ in totals.most_common(MAX_SERIES))

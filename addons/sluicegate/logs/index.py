@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.values import Outcome
-from sluicegate.windows import DAY
+from sluicegate.windows import DAY_MS
 
 logger = logging.getLogger("sluicegate")
 
@@ -30,7 +30,7 @@ FILENAME = "logs.db"
 VERSION = 1
 """Of the tables below: another one's file is made anew."""
 
-HOUR = DAY // 24
+HOUR_MS = DAY_MS // 24
 
 IDS = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id")
 KINDS = ("provider", "model", "outcome")
@@ -58,7 +58,7 @@ MEASURES = {
 LATENCY_EDGES = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
 """Milliseconds at which a bin of latency ends and the next begins, two to each doubling: an eighth of a second to 24 minutes."""
 
-STEP = 4000
+COPY_BATCH = 4000
 """Calls copied in one transaction."""
 
 
@@ -74,7 +74,7 @@ LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES
 """The bin an entry's latency is in, as an expression, found by halving."""
 
 
-class Behind(Exception):
+class IndexNotReady(Exception):
     """The index is still being made; ``share`` of it is there."""
 
     def __init__(self, share: float) -> None:
@@ -96,10 +96,10 @@ class Index:
         """Which file it is: one that has been made anew is another."""
 
     def catch_up(self, within: float | None = None) -> None:
-        """Copy every call that has been recorded. Raises Behind if that takes longer than so many seconds, sqlite3.Error."""
+        """Copy every call that has been recorded. Raises IndexNotReady if that takes longer than so many seconds, sqlite3.Error."""
         end = None if within is None else time.monotonic() + within
         if not self._lock.acquire(timeout=-1 if within is None else within):
-            raise Behind(self._share())
+            raise IndexNotReady(self._share())
         try:
             whole = True
             while not self._closed:
@@ -107,13 +107,13 @@ class Index:
                     if not self._step():
                         return
                 except sqlite3.Error as e:
-                    self._let_go()
+                    self._close_connection()
                     if not damaged(e) or not whole:
                         raise
                     whole = False
                     self._discard()
                 if end is not None and time.monotonic() > end:
-                    raise Behind(self._share())
+                    raise IndexNotReady(self._share())
         finally:
             self._lock.release()
 
@@ -126,7 +126,7 @@ class Index:
         """Let the file go."""
         self._closed = True
         with self._lock:
-            self._let_go()
+            self._close_connection()
 
     def _step(self) -> bool:
         """Copy some calls; whether there is more to do."""
@@ -139,7 +139,7 @@ class Index:
         conn = connect(self.path, self.calls, "rw")
         try:
             (version,) = conn.execute("PRAGMA user_version").fetchone()
-            if version and (version != VERSION or not _of_these(conn)):
+            if version and (version != VERSION or not _matches_records(conn)):
                 conn.close()
                 self._discard()
                 return self._open()
@@ -158,21 +158,21 @@ class Index:
             raise
         return conn
 
-    def _let_go(self) -> None:
+    def _close_connection(self) -> None:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
 
     def _discard(self) -> None:
         logger.warning("%s cannot be used and is made anew from the records", self.path)
-        self._let_go()
+        self._close_connection()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self.edition += 1
 
     def _copy(self, conn: sqlite3.Connection) -> bool:
         (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM source.calls").fetchone()
-        until = min(last, self._done + STEP)
+        until = min(last, self._done + COPY_BATCH)
         with conn:
             conn.execute("BEGIN IMMEDIATE")
             if until > self._done:
@@ -208,7 +208,7 @@ def damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _of_these(conn: sqlite3.Connection) -> bool:
+def _matches_records(conn: sqlite3.Connection) -> bool:
     """Whether the index is of these records: the last call it knows is still the same one."""
     row, known = conn.execute("SELECT row, id FROM progress").fetchone()
     return conn.execute("SELECT id FROM source.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
@@ -267,10 +267,10 @@ def _copying() -> Iterable[str]:
     facets = "entries WHERE row > :after AND row <= :until"
     named = "entries JOIN facets AS f ON f.id = facet WHERE row > :after AND row <= :until"
     for table, source, unit, groups, added in (
-        ("days", facets, DAY, ["facet"], list(MEASURES)),
-        ("hours", named, HOUR, kinds, list(MEASURES)),
-        ("latencies", named, DAY, [*kinds, LATENCY_BIN], ["calls"]),
-        ("facet_latencies", facets, DAY, ["facet", LATENCY_BIN], ["calls"]),
+        ("days", facets, DAY_MS, ["facet"], list(MEASURES)),
+        ("hours", named, HOUR_MS, kinds, list(MEASURES)),
+        ("latencies", named, DAY_MS, [*kinds, LATENCY_BIN], ["calls"]),
+        ("facet_latencies", facets, DAY_MS, ["facet", LATENCY_BIN], ["calls"]),
     ):
         groups = [f"at / {unit}", *groups]
         columns = ", ".join([*groups, *(f"sum({MEASURES[name]})" for name in added)])

@@ -24,10 +24,10 @@ from sluicegate.logs.reading import Readers, Route, route
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """What each way of sorting compares: a column of an entry. A call without latency comes before all others."""
 
-EXPORT_ROWS = 500
+EXPORT_BATCH = 500
 """Rows an export reads at a time: each in a transaction of its own, so that a slow reader holds up no checkpoint."""
 
-LARGEST = (1 << 63) - 1
+MAX_INTEGER = (1 << 63) - 1
 """What the database has for the largest integer: a cursor that was tampered with may name a larger one."""
 
 Position = tuple[int, int]
@@ -52,7 +52,7 @@ class Page:
             raise BadParameter("offset", "'offset' and 'cursor' exclude each other: send one of them")
         try:
             value, row, asked = orjson.loads(base64.urlsafe_b64decode(self.cursor.encode() + b"=="))
-            good = all(type(part) is int and -LARGEST <= part <= LARGEST for part in (value, row))
+            good = all(type(part) is int and -MAX_INTEGER <= part <= MAX_INTEGER for part in (value, row))
         except (ValueError, TypeError, binascii.Error):
             good, asked = False, None
         if not good:
@@ -109,7 +109,7 @@ def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
     return None if row is None else from_row(row)
 
 
-def anything(conn: sqlite3.Connection, own: str | None) -> bool:
+def has_calls(conn: sqlite3.Connection, own: str | None) -> bool:
     """Whether there is any call, or any of this virtual key's."""
     where, values = Filters({"virtual_key_id": (own,)} if own else {}).names()
     return bool(conn.execute(f"SELECT EXISTS (SELECT 1 FROM facets WHERE {where})", values).fetchone()[0])
@@ -124,10 +124,10 @@ def export(readers: Readers, filters: Filters, order: str) -> Iterator[list[Reco
     after: Position | None = None
     while True:
         with readers.reading() as conn:
-            found = positions(conn, way, "timestamp", order, after, EXPORT_ROWS)
+            found = positions(conn, way, "timestamp", order, after, EXPORT_BATCH)
             rows = rows_at(conn, found, tuple(COLUMNS))
         if rows:
             yield [from_row(row.values()) for row in rows]
-        if len(found) < EXPORT_ROWS:
+        if len(found) < EXPORT_BATCH:
             return
         after = found[-1]

@@ -15,11 +15,11 @@ from typing import Any
 
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import NANO, Outcome, Reason
-from sluicegate.windows import DAY, parse_iso
+from sluicegate.windows import DAY_MS, parse_iso
 
-MOST_VALUES = 100
-MOST_ROWS = 1000
-MOST_OFFSET = 100_000
+MAX_VALUES = 100
+MAX_ROWS = 1000
+MAX_OFFSET = 100_000
 EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
 """Times that may be asked about: a histogram has a bucket for every month, whether there are calls in it or not."""
 
@@ -84,7 +84,7 @@ def _truth(value: str) -> int:
 
 def _instant(value: str, *, last: bool) -> int:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-        return _iso(value) + (DAY - 1 if last else 0)
+        return _iso(value) + (DAY_MS - 1 if last else 0)
     if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
         raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z")
     # An offset's plus sign is a space to whoever decodes a query.
@@ -169,9 +169,9 @@ ORDERS = ("desc", "asc")
 PAGING: dict[str, Parameter] = {
     "sort_by": Parameter(("sort_by",), "`timestamp` (default), `latency`, `tokens` or `cost`", _word(SORTS)),
     "order": Parameter(("order",), "`desc` (default) or `asc`", _word(ORDERS)),
-    "limit": Parameter(("limit",), f"rows on a page, 1 to {MOST_ROWS}; default 50", _whole(1, MOST_ROWS)),
+    "limit": Parameter(("limit",), f"rows on a page, 1 to {MAX_ROWS}; default 50", _whole(1, MAX_ROWS)),
     "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
-    "offset": Parameter(("offset",), f"rows to pass over, at most {MOST_OFFSET}; a cursor is faster", _whole(0, MOST_OFFSET)),
+    "offset": Parameter(("offset",), f"rows to pass over, at most {MAX_OFFSET}; a cursor is faster", _whole(0, MAX_OFFSET)),
 }
 
 EXPORT: dict[str, Parameter] = {
@@ -197,7 +197,7 @@ RANKING: dict[str, Parameter] = {
     "rank_by": Parameter(
         ("rank_by",), "`requests` (default), `cost`, `tokens` or `latency`", _word(("requests", "cost", "tokens", "latency"))
     ),
-    "limit": Parameter(("limit",), f"entries, 1 to {MOST_ROWS}; default 50", _whole(1, MOST_ROWS)),
+    "limit": Parameter(("limit",), f"entries, 1 to {MAX_ROWS}; default 50", _whole(1, MAX_ROWS)),
 }
 
 
@@ -228,6 +228,6 @@ def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> di
             except ValueError as e:
                 raise BadParameter(name, f"'{name}' {e}, not '{part[:80]}'") from None
             found[key] = (*found.get(key, ()), value) if parameter.many else value
-        if parameter.many and len(found[key]) > MOST_VALUES:
-            raise BadParameter(name, f"'{name}' takes at most {MOST_VALUES} values")
+        if parameter.many and len(found[key]) > MAX_VALUES:
+            raise BadParameter(name, f"'{name}' takes at most {MAX_VALUES} values")
     return found

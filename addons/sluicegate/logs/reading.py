@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR, Index, connect, damaged
-from sluicegate.windows import DAY
+from sluicegate.logs.index import HOUR_MS, Index, connect, damaged
+from sluicegate.windows import DAY_MS
 
-KEPT = 3
+MAX_IDLE_CONNECTIONS = 3
 """Idle connections kept open, with what they have cached."""
 
-PATIENCE = 2.0
+INDEX_TIMEOUT_S = 2.0
 """Seconds a question waits for the index to know every call; normally it is a matter of milliseconds."""
 
-SCANNED = 100_000
+MAX_SCANNED = 100_000
 """Entries that are looked through and sorted; where more match, the first in order are soon met in the order's own index."""
 
-RARE = 20
+RARE_RATIO = 20
 """Where fewer than one call in so many matches, they are looked up rather than met while going back in time."""
 
 
@@ -38,11 +38,11 @@ class Readers:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside a read transaction. Raises Behind, sqlite3.Error."""
-        self.index.catch_up(PATIENCE)
+        """A connection inside a read transaction. Raises IndexNotReady, sqlite3.Error."""
+        self.index.catch_up(INDEX_TIMEOUT_S)
         edition = self.index.edition
         if edition != self._edition:
-            self._let_go()
+            self._close_connections()
             self._edition = edition
         with self._lock:
             conn = self._idle.pop() if self._idle else None
@@ -59,12 +59,12 @@ class Readers:
                 self.index.discard()
             raise
         with self._lock:
-            if len(self._idle) < KEPT and not self._closed and edition == self.index.edition:
+            if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed and edition == self.index.edition:
                 self._idle.append(conn)
                 return
         conn.close()
 
-    def _let_go(self) -> None:
+    def _close_connections(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
         for conn in idle:
@@ -73,7 +73,7 @@ class Readers:
     def close(self) -> None:
         """Close what is idle; what is in use closes when it is done."""
         self._closed = True
-        self._let_go()
+        self._close_connections()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,11 @@ def route(conn: sqlite3.Connection, filters: Filters, column: str | None = None,
         return Route("by_session", f"session_id <> '' AND {where}", values)
     matching, among = outline(conn, filters)
     if column == "at":
-        few = matching * RARE < among
+        few = matching * RARE_RATIO < among
     elif column is None:
         few = matching * 2 < among
     else:
-        few = matching <= SCANNED
+        few = matching <= MAX_SCANNED
     if by_facet or (few and filters.faceted):
         every = "" if filters.faceted else "facet IN (SELECT id FROM facets) AND "
         return Route("by_facet", every + where, values)
@@ -110,11 +110,11 @@ def route(conn: sqlite3.Connection, filters: Filters, column: str | None = None,
 
 def outline(conn: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
     """How many calls match at most, and how many there are of everybody's in that range of time; whole days and hours."""
-    (among,) = conn.execute(f"SELECT coalesce(sum(calls), 0) FROM hours WHERE {_span(filters, HOUR)}").fetchone()
+    (among,) = conn.execute(f"SELECT coalesce(sum(calls), 0) FROM hours WHERE {_span(filters, HOUR_MS)}").fetchone()
     if not filters.faceted:
         return among, among
     where, values = filters.facets()
-    sql = f"SELECT coalesce(sum(calls), 0) FROM days WHERE {where} AND {_span(filters, DAY)}"
+    sql = f"SELECT coalesce(sum(calls), 0) FROM days WHERE {where} AND {_span(filters, DAY_MS)}"
     return conn.execute(sql, values).fetchone()[0], among
 
 

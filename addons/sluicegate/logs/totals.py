@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import FACET, HOUR, KINDS, LATENCY_BIN, LATENCY_EDGES, MEASURES
+from sluicegate.logs.index import FACET, HOUR_MS, KINDS, LATENCY_BIN, LATENCY_EDGES, MEASURES
 from sluicegate.logs.reading import route
-from sluicegate.windows import DAY
+from sluicegate.windows import DAY_MS
 
 Sums = dict[tuple[Any, ...], list[int]]
 """By what they are of: the number of the bucket of time, if asked, then the names."""
@@ -27,10 +27,10 @@ class Table:
 
 
 TABLES = (
-    Table("hours", HOUR, KINDS),
-    Table("days", DAY, FACET, by_facet=True),
-    Table("latencies", DAY, (*KINDS, "latency_bin")),
-    Table("facet_latencies", DAY, (*FACET, "latency_bin"), by_facet=True),
+    Table("hours", HOUR_MS, KINDS),
+    Table("days", DAY_MS, FACET, by_facet=True),
+    Table("latencies", DAY_MS, (*KINDS, "latency_bin")),
+    Table("facet_latencies", DAY_MS, (*FACET, "latency_bin"), by_facet=True),
 )
 """From small to large; those that know latencies know nothing else."""
 

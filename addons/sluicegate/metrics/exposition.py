@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from sluicegate.background import PAUSE_S, STRETCH
+from sluicegate.background import ITEMS_PER_PAUSE, PAUSE_S
 
 
 class Labels(dict[str, str]):
@@ -52,7 +52,7 @@ def text(families: Iterable[Metric]) -> bytes:
         while samples:
             lines: list[str] = []
             # Taken off as they are written: letting go of a hundred thousand at once would be a stall of its own.
-            while samples and len(lines) < STRETCH:
+            while samples and len(lines) < ITEMS_PER_PAUSE:
                 sample = samples.pop()
                 labels = sample.labels
                 inside = labels.text if type(labels) is Labels else written(labels)

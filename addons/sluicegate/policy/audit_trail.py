@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from sluicegate.database import connected
+from sluicegate.database import connect
 from sluicegate.policy.entities import redacted
 
 COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
@@ -73,7 +73,7 @@ class Trail:
         return [_entry(row) for row in rows], total
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
-        return connected(self.path, mode, lambda e: TrailError(f"the trail of administration in {self.path} cannot be used: {e}"))
+        return connect(self.path, mode, lambda e: TrailError(f"the trail of administration in {self.path} cannot be used: {e}"))
 
     def _to_disk(self) -> None:
         """Make what was committed survive a power cut: a commit in WAL mode leaves that to the next checkpoint."""

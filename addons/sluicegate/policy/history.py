@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 from sluicegate.policy.diff import differences, summary
 from sluicegate.policy.redaction import Unveilable, veil
 from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
@@ -50,14 +50,14 @@ class History:
     def _run(self) -> None:
         self._safely(self._begin)
         while (fresh := self._told.get()) is not None:
-            with calm():
+            with low_priority():
                 self._safely(lambda: self._note(fresh, summary(differences(self._last.policy.file, fresh.policy.file))))
             self._last = fresh
 
     def _begin(self) -> None:
         newest = self.revisions.newest()
         if newest != self._last.policy.revision:
-            with calm():
+            with low_priority():
                 self._note(self._last, "changed while the gateway did not run" if newest else "the first policy")
 
     def _note(self, one: InForce, words: str) -> None:

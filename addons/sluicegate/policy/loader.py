@@ -20,7 +20,7 @@ from sluicegate.policy.model import FallbackPrice, Limit, Operator, Policy, Prov
 from sluicegate.policy.webhooks import alerts_of
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import NANO, Unit
-from sluicegate.windows import Period, length, parse_iso, parse_period
+from sluicegate.windows import Period, parse_iso, parse_period, period_ms
 from sluicegate.yaml_document import Document, Location, Problem, dotted, parse
 
 NOT_POLICY = ("prices.yaml", "prices.yml")
@@ -286,7 +286,7 @@ class _Builder:
             alerts=alerts,
             required_headers=tuple(h.lower() for h in parsed.required_headers),
             file=parsed,
-            content_retention=length(parse_period(parsed.content_retention)),
+            content_retention=period_ms(parse_period(parsed.content_retention)),
             _secrets=secrets,
             _operators=operators,
             _scopes=scopes,

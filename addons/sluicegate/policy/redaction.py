@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import yaml
 
-from sluicegate.background import let_go
+from sluicegate.background import release_gradually
 from sluicegate.policy import schema
 from sluicegate.yaml_document import LOADER, MOST_DEPTH, Location, Problem, dotted
 
@@ -111,9 +111,9 @@ def veil(text: str, file: str = "") -> Veiled:
         at = scalar.end
     pieces.append(comment(text[at:]))
     shown = "".join(pieces)
-    let_go(pieces)
+    release_gradually(pieces)
     same = _same(found, shown, set(names))
-    let_go(found)
+    release_gradually(found)
     if not same:
         raise Unveilable("the policy is written so that its secrets cannot be taken out of it: write them without anchors")
     return Veiled(shown, secrets)
@@ -153,7 +153,7 @@ def unveil(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, 
         at = scalar.end
     pieces.append(comment(text[at:]))
     whole = "".join(pieces)
-    let_go(pieces)
+    release_gradually(pieces)
     return whole, problems
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 from sluicegate.policy.loader import PolicyError, made_of, policy_files, read
 from sluicegate.policy.model import Policy
 from sluicegate.yaml_document import Problem
@@ -68,7 +68,7 @@ class PolicySource:
 
     def reload(self) -> bool:
         """Read again; True if a new policy is in force now, False if the last good one stays."""
-        with self.lock, calm():
+        with self.lock, low_priority():
             return self._reload()
 
     def adopt(self, fresh: InForce, seen: Signature) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sluicegate.database import connected
+from sluicegate.database import connect
 from sluicegate.storage.store import StoreError
 from sluicegate.windows import iso, parse_iso
 
-AT_A_TIME = 2_000
+ROWS_PER_READ = 2_000
 """Rows read at once: one long read would keep the database from tidying up."""
 
 
-def count(path: Path, since: int, until: int) -> int:
+def count_calls(path: Path, since: int, until: int) -> int:
     """How many calls began in ``[since, until)``, epoch milliseconds. Blocking. Raises StoreError."""
     for row in _rows(
         path, "SELECT count(*) AS count FROM calls WHERE started_at >= ? AND started_at < ?", (iso(since), iso(until))
@@ -23,7 +23,7 @@ def count(path: Path, since: int, until: int) -> int:
     return 0
 
 
-def newest(path: Path, until: int, number: int) -> int | None:
+def start_of_newest(path: Path, until: int, number: int) -> int | None:
     """When the oldest of the ``number`` calls before ``until`` began, None where there are fewer. Blocking; StoreError."""
     sql = "SELECT started_at FROM calls WHERE started_at < ? ORDER BY started_at DESC LIMIT 1 OFFSET ?"
     for row in _rows(path, sql, (iso(until), number - 1)):
@@ -31,7 +31,7 @@ def newest(path: Path, until: int, number: int) -> int | None:
     return None
 
 
-def calls(path: Path, columns: Sequence[str], since: int, until: int) -> Iterator[dict[str, Any]]:
+def read_calls(path: Path, columns: Sequence[str], since: int, until: int) -> Iterator[dict[str, Any]]:
     """These columns of the calls that began in ``[since, until)``, oldest first. Blocking. Raises StoreError."""
     names = ",".join(dict.fromkeys((*columns, "started_at")))
     sql = (
@@ -40,15 +40,15 @@ def calls(path: Path, columns: Sequence[str], since: int, until: int) -> Iterato
     )
     after: tuple[str, int] = (iso(since), -1)
     while True:
-        rows = list(_rows(path, sql, (*after, iso(until), AT_A_TIME)))
+        rows = list(_rows(path, sql, (*after, iso(until), ROWS_PER_READ)))
         yield from rows
-        if len(rows) < AT_A_TIME:
+        if len(rows) < ROWS_PER_READ:
             return
         after = rows[-1]["started_at"], rows[-1]["number"]
 
 
 def _rows(path: Path, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    with connected(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
+    with connect(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
         cursor = conn.execute(sql, values)
         names = [c[0] for c in cursor.description]
         for row in cursor:

@@ -25,16 +25,16 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "content.db"
 
-MOST_OF_A_BODY = 8 << 20
+MAX_BODY_BYTES = 8 << 20
 """Bytes kept of one body; the rest is cut off and the body marked."""
 
-MOST_OF_A_REFUSED = 64 << 10
+MAX_REFUSED_BYTES = 64 << 10
 """Bytes kept of a refused call's request. It costs its sender nothing, who may send as many as the disk has room for."""
 
-MOST_WAITING = 64 << 20
+MAX_QUEUED_BYTES = 64 << 20
 """Bytes that may wait to be written."""
 
-STEP, STEPS = 20, 50
+DELETE_BATCH, MAX_BATCHES = 20, 50
 """Calls whose bodies are deleted in one transaction, and transactions in a row before others have their turn."""
 
 
@@ -158,8 +158,8 @@ class ContentKeeper:
     def keep(self, content: Content) -> None:
         """Have a call's bodies written soon."""
         with self._change:
-            if self._closed or self._size + content.size > MOST_WAITING:
-                self._lose("too much is waiting to be written")
+            if self._closed or self._size + content.size > MAX_QUEUED_BYTES:
+                self._drop("too much is waiting to be written")
                 return
             self._waiting[content.call_id] = content
             self._size += content.size
@@ -174,11 +174,11 @@ class ContentKeeper:
             found = self._waiting.get(call_id)
         return found or self.store.get(call_id)
 
-    def tidy(self, before: int, pause: Callable[[float], bool]) -> None:
+    def delete_before(self, before: int, pause: Callable[[float], bool]) -> None:
         """Delete what began before a time, in small steps; ``pause`` waits so many seconds and says whether to stop."""
         try:
-            for _ in range(STEPS):
-                if self.store.delete_before(before, STEP) < STEP or pause(0.02):
+            for _ in range(MAX_BATCHES):
+                if self.store.delete_before(before, DELETE_BATCH) < DELETE_BATCH or pause(0.02):
                     return
         except (sqlite3.Error, OSError) as e:
             logger.warning("old content cannot be deleted: %s", e)
@@ -204,7 +204,7 @@ class ContentKeeper:
                 self.store.put(content)
             except (sqlite3.Error, OSError) as e:
                 with self._change:
-                    self._lose(str(e))
+                    self._drop(str(e))
             else:
                 self.error = None
             with self._change:
@@ -212,7 +212,7 @@ class ContentKeeper:
                     del self._waiting[content.call_id]
                 self._size -= content.size
 
-    def _lose(self, why: str) -> None:
+    def _drop(self, why: str) -> None:
         self.dropped += 1
         if self.error is None:
             logger.warning("the content of calls cannot be kept (%s); calls go on", why)

@@ -1,4 +1,4 @@
-"""Together: calls that must be on disk before they go on are written in one transaction, as many as wait at that moment.
+"""GroupCommit: calls that must be on disk before they go on are written in one transaction, as many as wait at that moment.
 
 A transaction costs a call 50 us whatever it holds, so a busy gateway commits once per turn of its loop, and an idle one
 once per call, without waiting for company.
@@ -12,14 +12,14 @@ from time import perf_counter_ns as clock_ns
 
 from sluicegate.storage.store import StoreBusy, StoreError
 
-BUSY_WAIT = 0.05
+BUSY_TIMEOUT_S = 0.05
 """Seconds a call waits, awaited, for somebody else's database lock before it is refused."""
 
-TRY_AGAIN = 0.004
+RETRY_DELAY_S = 0.004
 """Seconds between two tries to get that lock."""
 
 
-class Together:
+class GroupCommit:
     """Everyone who waits for one kind of write."""
 
     def __init__(self, write: Callable[[], None], spent: list[int]) -> None:
@@ -30,14 +30,14 @@ class Together:
         self._write, self._spent = write, spent
         self._waiting: list[tuple[float, asyncio.Future[None]]] = []
 
-    async def written(self) -> None:
-        """Return when what is pending now is on disk. Waits at most ``BUSY_WAIT`` for a foreign lock.
+    async def commit(self) -> None:
+        """Return when what is pending now is on disk. Waits at most ``BUSY_TIMEOUT_S`` for a foreign lock.
 
         Raises StoreError when it cannot be written; what is pending stays pending.
         """
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
-        self._waiting.append((loop.time() + BUSY_WAIT, mine))
+        self._waiting.append((loop.time() + BUSY_TIMEOUT_S, mine))
         if len(self._waiting) == 1:
             loop.call_soon(self._turn)
         await mine
@@ -50,7 +50,7 @@ class Together:
             loop = asyncio.get_running_loop()
             self._answer(e, until=loop.time())
             if self._waiting:
-                loop.call_later(TRY_AGAIN, self._turn)
+                loop.call_later(RETRY_DELAY_S, self._turn)
         except StoreError as e:
             self._answer(e)
         except Exception as e:

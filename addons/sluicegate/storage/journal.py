@@ -45,7 +45,7 @@ class Journal:
         """Bytes on file."""
         return os.fstat(self._fd).st_size
 
-    def mend(self) -> int:
+    def cut_torn_line(self) -> int:
         """Cut a torn last line off, as a crash leaves it; returns the bytes removed."""
         size = self.size
         if not size:

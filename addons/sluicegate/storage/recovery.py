@@ -16,7 +16,7 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     is a call cut off mid-way: it is charged what its draft says and put on record as ``interrupted``. A row without a
     line gets its line. Each step is idempotent, so a crash during recovery is only another crash.
     """
-    cut = journal.mend()
+    cut = journal.cut_torn_line()
     lines = {r["id"]: r for r in journal.since(store.marked("journal_offset"))}
     known = store.known(lines)
     missed = [r for i, r in lines.items() if i not in known]

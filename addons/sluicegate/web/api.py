@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 from sluicegate.policy.audit_trail import TrailError
 from sluicegate.policy.editing import draft as edit
 from sluicegate.policy.editing.writer import NotWritable, PolicyBusy, Stale
@@ -272,7 +272,7 @@ def dumped(value: Any) -> bytes:
 
 def _paced(body: Mapping[str, Any]) -> bytes:
     """The same, a list's items one by one: orjson lets nobody else run until it is done."""
-    with calm():
+    with low_priority():
         parts = [
             dumped(name) + b":" + (b"[" + b",".join(map(dumped, value)) + b"]" if isinstance(value, list) else dumped(value))
             for name, value in body.items()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sluicegate import atomic_write as atomic
-from sluicegate.background import calm
+from sluicegate import atomic_write
+from sluicegate.background import low_priority
 from sluicegate.policy import audit_trail as trail
 from sluicegate.policy.audit_trail import Trail
 from sluicegate.policy.diff import differences
@@ -97,7 +97,7 @@ class Editor:
         ``if_match`` is asked whether the change fits the present revision; without ``write`` everything is checked and
         nothing done. Raises EditError, Stale, NotWritable, PolicyBusy or TrailError, and then nothing was changed.
         """
-        with self._alone(), calm():
+        with self._alone(), low_priority():
             for _ in range(TRIES):
                 files = self._read(if_match)
                 _sound(files.docs)
@@ -132,7 +132,7 @@ class Editor:
         ``fresh`` is given what is in each file and gives what is to be in those that change. Raises PolicyError with all
         that is wrong with that, and otherwise what ``change`` raises; then nothing was changed.
         """
-        with self._alone(), calm():
+        with self._alone(), low_priority():
             for _ in range(TRIES):
                 files = self._read(if_match)
                 if self.source.changed():
@@ -223,7 +223,7 @@ class Editor:
         fresh: dict[Path, Path] = {}
         try:
             for file, data in texts.items():
-                fresh[file] = atomic.beside(file.resolve(), data)
+                fresh[file] = atomic_write.stage(file.resolve(), data)
             looks = {f: look(f.name, fresh[f].stat()) if f in fresh else seen for f, seen in files.looks.items()}
             _same(self.source.path, files)
             if self.trail is not None:
@@ -231,7 +231,7 @@ class Editor:
             with self.source.lock:
                 try:
                     _same(self.source.path, files)
-                    atomic.swap(fresh, files.data)
+                    atomic_write.replace_all(fresh, files.data)
                 except (_Moved, OSError):
                     if self.trail is not None:
                         undone = [trail.Entry(f"{e.action} not applied", e.entity_kind, e.entity_id, None, None) for e in entries]
@@ -245,7 +245,7 @@ class Editor:
             for ready in fresh.values():
                 ready.unlink(missing_ok=True)
         for folder in {f.resolve().parent for f in texts}:
-            atomic.sync(folder)
+            atomic_write.sync_folder(folder)
 
 
 def _sound(docs: Sequence[Document]) -> None:

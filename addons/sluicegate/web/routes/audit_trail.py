@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sluicegate import __version__
-from sluicegate.background import calm
-from sluicegate.limits.usage import placed, rows_of
+from sluicegate.background import low_priority
+from sluicegate.limits.usage import limit_rows, with_names_and_parents
 from sluicegate.policy.schema import Instant
 from sluicegate.web.api import ADMIN, EVERYONE, Ask, Endpoint, Query, Reply, shows
 from sluicegate.web.responses import State
@@ -164,7 +164,7 @@ async def _usage(ask: Ask) -> Reply:
     limits = policy.all_limits() if ask.caller.role != "developer" else policy.own_limits(key) if key else ()
 
     def work() -> list[dict[str, Any]]:
-        with calm():
-            return placed(rows_of(limits, services.ledger, services.clock()), policy)
+        with low_priority():
+            return with_names_and_parents(limit_rows(limits, services.ledger, services.clock()), policy)
 
     return Reply({"usage": await ask.read(work)}, revision=policy.revision)

@@ -176,7 +176,7 @@ def _post(kind: Kind) -> Run:
 def _put(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
         services = ask.services
-        demo_keys = not services.exposed or services.policy.server.allow_id_as_value
+        demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
         saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
         return await _written(ask, kind, saved, policy, word)

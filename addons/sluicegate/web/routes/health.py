@@ -209,7 +209,7 @@ async def _in_full(ask: Ask) -> Reply:
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],
-            "enforcement": [f._asdict() for f in footing(policy, services.exposed)],
+            "enforcement": [f._asdict() for f in footing(policy, services.is_exposed)],
         }
 
     return Reply(await ask.read(work), revision=policy.revision)

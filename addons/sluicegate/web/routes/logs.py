@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from sluicegate.calls.verdicts import told, visible
 from sluicegate.logs import formats
-from sluicegate.logs.filters import Filters, NotYours
-from sluicegate.logs.histograms import MEASURES, TOLD_APART
-from sluicegate.logs.index import Behind
+from sluicegate.logs.filters import Filters, NotPermitted
+from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
+from sluicegate.logs.index import IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter, Parameter, read
 from sluicegate.services import Services
@@ -137,7 +137,7 @@ def routes(services: Services) -> list[Route]:
 
         return StreamingResponse(body(), media_type=MEDIA[kind], headers=headers)
 
-    told_apart = [(kind, by) for kind, names in TOLD_APART.items() for by in names]
+    told_apart = [(kind, by) for kind, names in HISTOGRAM_DIMENSIONS.items() for by in names]
     return [
         route("/api/logs", page),
         route("/api/logs/stats", stats),
@@ -163,7 +163,7 @@ def _seen_by(request: Request, filters: Filters) -> Filters:
 
 
 def _asked(request: Request, more: dict[str, Parameter] | None = None) -> tuple[Filters, dict[str, Any]]:
-    """What the query asks for, of what the caller may see. Raises BadParameter, NotYours."""
+    """What the query asks for, of what the caller may see. Raises BadParameter, NotPermitted."""
     filters, others = Filters.read(request.query_params.multi_items(), more)
     return _seen_by(request, filters), others
 
@@ -206,9 +206,9 @@ def _explained(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[R
             said: dict[str, Any] = error("invalid_request", str(e))
             said["error"]["parameter"] = e.parameter
             return JSONResponse(said, 400)
-        except NotYours:
+        except NotPermitted:
             return JSONResponse(error("forbidden", "This virtual key sees its own calls only"), 403)
-        except Behind as e:
+        except IndexNotReady as e:
             return JSONResponse(error("unavailable", f"Ask again in a moment: {e}"), 503, {"retry-after": "2"})
         except (sqlite3.Error, OSError) as e:
             why = getattr(e, "strerror", None) or e

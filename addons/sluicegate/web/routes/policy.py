@@ -12,7 +12,7 @@ import anyio.to_thread
 import yaml
 from pydantic import Field
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 from sluicegate.policy.editing.draft import EditError
 from sluicegate.policy.errors import hint
 from sluicegate.policy.history import shown
@@ -143,7 +143,7 @@ def texts_in_force(services: Services) -> Mapping[str, str]:
     in_force = services.source.in_force
     found = _last.get(in_force.policy.revision)
     if found is None:
-        with calm():
+        with low_priority():
             found = shown(in_force.files)
         _last.clear()
         _last[in_force.policy.revision] = found
@@ -192,7 +192,7 @@ async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str
 
 def policy_of(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
     """The policy that these files would make, the others being as they are. Raises PolicyError or EditError. Blocking."""
-    with calm():
+    with low_priority():
         data = read(services.source.path)
         fresh = {**data, **revealed(services, data, given)}
         return made_of(services.source.path, fresh, env=services.env, now=services.clock())

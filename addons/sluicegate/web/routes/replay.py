@@ -10,19 +10,19 @@ from typing import Any
 import anyio.to_thread
 from pydantic import Field
 
-from sluicegate.background import calm, paced
+from sluicegate.background import low_priority, paced
 from sluicegate.calls.replay import NEEDED, begins_at, rehearse
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
-from sluicegate.storage.call_reader import calls, count, newest
+from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.store import StoreError
 from sluicegate.values import usd
 from sluicegate.web.api import ADMIN, Ask, Endpoint, Refusal, Reply
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import State
 from sluicegate.web.routes.policy import BASE, MOST_BYTES, PolicyText, invalid, policy_of
-from sluicegate.windows import DAY, iso
+from sluicegate.windows import DAY_MS, iso
 
 MOST_CALLS = 1_000_000
 """Calls of one rehearsal, with those that only fill windows."""
@@ -96,23 +96,23 @@ def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
     began, now = time.monotonic(), services.clock()
     given = asked.get("files")
     policy = policy_of(services, given) if given is not None else services.policy
-    since = now - asked.get("days", 7) * DAY
+    since = now - asked.get("days", 7) * DAY_MS
     anchors = {name: counter.anchor for name, counter in list(services.ledger.counters.items())}
     path = services.store.path
-    if (many := count(path, since, now)) > MOST_CALLS:
+    if (many := count_calls(path, since, now)) > MOST_CALLS:
         raise Refusal(
             400, "invalid_request", f"days: there are {many} calls in this time and {MOST_CALLS} can be rehearsed", "days"
         )
-    oldest = newest(path, since, MOST_CALLS - many) if many < MOST_CALLS else since
+    oldest = start_of_newest(path, since, MOST_CALLS - many) if many < MOST_CALLS else since
     start = max(begins_at(policy, since, anchors), oldest or 0)
 
     def watched() -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(calls(path, NEEDED, start, now)):
+        for number, row in enumerate(read_calls(path, NEEDED, start, now)):
             if not number % 1_000 and (services.draining or time.monotonic() - began > MOST_SECONDS):
                 raise Refusal(503, "unavailable", "The rehearsal took too long: choose fewer days", "days")
             yield row
 
-    with calm():
+    with low_priority():
         found = rehearse(policy, paced(watched()), since, anchors)
     return {
         "revision": policy.revision,

@@ -8,7 +8,7 @@ import anyio
 import anyio.to_thread
 from pydantic import Field
 
-from sluicegate.background import calm
+from sluicegate.background import low_priority
 from sluicegate.policy.diff import unified
 from sluicegate.policy.editing.draft import Conflict, NotFound
 from sluicegate.policy.history import UNSHOWN
@@ -110,7 +110,7 @@ async def _diff(ask: Ask) -> Reply:
         found = _known(services, ask.path["revision"])
         other = _known(services, against) if against is not None else services.revisions.before(found.revision)
         was = other.files if other is not None else {}
-        with calm():
+        with low_priority():
             files = [
                 {"name": name, "diff": diff}
                 for name in {**was, **found.files}

@@ -61,7 +61,7 @@ async def _login(ask: Ask) -> Reply:
     digest = digest_of(ask.body["token"])
     caller = holder_of(services, digest, is_here(ask.request))
     # Whoever has the right token is never kept out: others on the same machine may be guessing.
-    if caller is None and (wait := services.attempts.wait(source, now)):
+    if caller is None and (wait := services.attempts.delay_ms(source, now)):
         seconds = -(-wait // 1000)
         raise Refusal(429, "too_many_attempts", f"Too many wrong tokens from here; try again in {seconds} s", retry_after=seconds)
     if caller is None:
