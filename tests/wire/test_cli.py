@@ -203,7 +203,9 @@ def test_the_scripts_of_the_readme_work_as_written(gateway):
 
 
 def test_the_demo_tells_its_story_and_exits_0():
-    done = subprocess.run([sys.executable, str(ROOT / "scripts/demo.py"), "--once"], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "proving.demo", "--once"]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "The story held." in done.stdout
     assert "✗" not in done.stdout

@@ -145,7 +145,7 @@ def test_a_bench_below_its_floor_ends_with_1(tmp_path, monkeypatch):
         run.add(bench.Figure("throughput", "planted", 0.5, "x", "", 1.4, True))
 
     monkeypatch.setattr(bench.Run, "throughput", slow)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     options = ["--quick", "--only", "throughput", "--output", str(tmp_path / "r.json")]
     for floor, code in ((["--least", "0.7"], 1), ([], 0)):
         done = CliRunner().invoke(bench.app, [*options, *floor])
