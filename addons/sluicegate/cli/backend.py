@@ -125,7 +125,7 @@ class _Files:
         from sluicegate.policy.watcher import PolicySource
         from sluicegate.storage.store import FILENAME
 
-        self.env, self.state_dir, self.exposed = os.environ, state_dir, False
+        self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self.source = PolicySource(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
         self.trail = _trail(state_dir / FILENAME)
