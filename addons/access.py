@@ -20,8 +20,8 @@ class Access(Addon):
         call = ensure_call(flow)
         if call is None or not isinstance(call.policy, Policy):
             return
-        policy, wire = call.policy, PROVIDERS[call.provider]
-        if wire.is_batch_create(call.method, flow.request.path):
+        policy, adapter = call.policy, PROVIDERS[call.provider]
+        if adapter.creates_batch(call.method, flow.request.path):
             # A batch is many calls under one request that answers hours later: it would escape every budget.
             deny(flow, Deny(Reason.UNSUPPORTED, "Message batches are not supported by this gateway: send single calls"))
             return

@@ -91,8 +91,8 @@ class Budget(Addon):
     def bound(self, shared: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
         """The most this call can cost, nano-dollars; never less than what it is expected to."""
         prices = shared.prices
-        worst = estimate.bound(facts, prices.context_window(facts.model, at), prices.max_output(facts.model, at))
-        most = prices.dearest(worst, facts.model, at)
+        worst = estimate.bound(facts, prices.context_window(facts.model), prices.max_output(facts.model))
+        most = prices.max_cost(worst, facts.model, at)
         if most is None:
             most = price(shared, policy, worst, facts.model, at)
         return None if most is None else max(most, cost)

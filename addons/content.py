@@ -14,7 +14,7 @@ from mitmproxy import http
 from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
-from sluicegate.providers.content_encoding import Decoder
+from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.storage.content_store import MAX_BODY_BYTES, MAX_REFUSED_BYTES
 from sluicegate.storage.content_store import Content as Bodies
 
@@ -23,7 +23,7 @@ class Gathered:
     """An answer's pieces as they have passed, decoded where they were compressed."""
 
     def __init__(self, encoding: str) -> None:
-        self.decoder = Decoder(encoding)
+        self.decoder = ContentDecoder(encoding)
         self.decodes = self.decoder.readable
         self.pieces: list[bytes] = []
         self.size = 0

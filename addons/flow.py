@@ -119,13 +119,13 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
     """Make the call this flow is from now on, judged by the policy of this moment."""
     shared = services()
     now = shared.clock()
-    wire = PROVIDERS[provider]
+    adapter = PROVIDERS[provider]
     request = flow.request
     call = Call(
         id=f"call_{now:012x}{secrets.token_hex(8)}",
         started_at=now,
         provider=provider,
-        kind=wire.kind_of(request.method, request.path),
+        kind=adapter.classify(request.method, request.path),
         method=request.method,
         path=printable(request.path.partition("?")[0][:512]),
         policy=shared.policy,

@@ -18,7 +18,7 @@ from flow import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, ne
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy, VirtualKey
-from sluicegate.providers import route
+from sluicegate.providers import provider_for_path
 from sluicegate.values import Deny, Reason
 from sluicegate.windows import iso
 
@@ -244,7 +244,7 @@ class Identity(Addon):
 
     def routed(self, flow: http.HTTPFlow) -> str | None:
         """A request to our own port: a provider's by its path, or nobody's."""
-        found = route(flow.request.path)
+        found = provider_for_path(flow.request.path)
         if found is None:
             flow.metadata["sluicegate"] = "local"
             body = b'{"type":"error","error":{"type":"not_found_error","message":"There is nothing here"}}'

@@ -45,7 +45,7 @@ class Keys(Addon):
                 # Claude Code asks for settings before it makes its call: it waits on a 503 and goes on at a 404.
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
-        given = PROVIDERS[call.provider].credentials(chosen.value or "")
+        given = PROVIDERS[call.provider].auth_headers(chosen.value or "")
         fields = without_key(flow.request.headers)
         flow.request.headers.fields = (
             *fields,

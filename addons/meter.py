@@ -18,7 +18,7 @@ from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.calls.estimate import delivered_tokens
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.content_encoding import Decoder
+from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
 from sluicegate.values import Usage
 
@@ -42,7 +42,7 @@ class Tap:
         self.reader = PROVIDERS[call.provider].usage_reader()
         self.metered = call.kind == "messages" and response.status_code < 400
         encoding, kind = said(response, b"content-encoding"), said(response, b"content-type")
-        self.decoder = Decoder(encoding.decode("latin-1"))
+        self.decoder = ContentDecoder(encoding.decode("latin-1"))
         self.sse = SseParser() if b"event-stream" in kind.lower() else None
         self.body = bytearray()
         self.broken = not self.decoder.readable

@@ -123,7 +123,7 @@ def speak_json() -> None:
         return
 
     def words(status: int, message: str) -> bytes:
-        return PROVIDERS["anthropic"].envelope("api_error", explained(status, message), status)
+        return PROVIDERS["anthropic"].error_body("api_error", explained(status, message), status)
 
     def answer(status_code: int, message: str = "") -> bytes:
         body = words(status_code, message)

@@ -1,4 +1,4 @@
-"""Model names: when a name in a list means the name in a call."""
+"""Compare model names: decide whether a name in a list means the name in a call."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-_DATED = re.compile(r"[-@](20\d{6}|20\d\d-\d\d-\d\d|latest)$")
+_RELEASE_DATE = re.compile(r"[-@](20\d{6}|20\d\d-\d\d-\d\d|latest)$")
 _PREFIXES = ("anthropic/", "openai/", "google/", "gemini/", "models/")
 
 
 @lru_cache(maxsize=4096)
 def canonical(model: str) -> str:
-    """Lower case, without provider prefix and without a context-window suffix such as ``[1m]``."""
+    """Return the name in lower case, without a provider prefix or a context-window suffix such as ``[1m]``."""
     name = model.strip().lower()
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
@@ -21,12 +21,12 @@ def canonical(model: str) -> str:
 
 @lru_cache(maxsize=4096)
 def undated(model: str) -> str:
-    """The canonical name without a release date: ``claude-haiku-5-5-20261007`` is ``claude-haiku-5-5``."""
-    return _DATED.sub("", canonical(model))
+    """Return the canonical name without its release date: ``claude-haiku-5-5-20261007`` becomes ``claude-haiku-5-5``."""
+    return _RELEASE_DATE.sub("", canonical(model))
 
 
 @lru_cache(maxsize=16384)
 def matches(pattern: str, model: str) -> bool:
-    """Whether a list's entry (a name, a name without its date, or a glob) means this model."""
+    """Return whether a list entry (a name, a name without its date, or a glob) means this model."""
     want, have = canonical(pattern), canonical(model)
     return want in ("*", have, undated(have)) or (any(c in want for c in "*?[") and fnmatchcase(have, want))

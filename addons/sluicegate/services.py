@@ -243,7 +243,7 @@ class Services:
         """Begin watching the policy and looking after the database, each in a thread of its own."""
         self.source.start()
         self.history.start()
-        self.prices.warm()
+        self.prices.preload()
         self.notifier.start()
         if self._housekeeper is None:
             self._housekeeper = threading.Thread(target=self._housekeeping, name="sluicegate-housekeeping", daemon=True)

@@ -166,7 +166,7 @@ def test_an_operators_table_wins(tmp_path: Path):
 
 
 def test_a_bad_price_file_says_where():
-    with pytest.raises(PriceError, match=r"prices.yaml:2: .*'free' is no price"):
+    with pytest.raises(PriceError, match=r"prices.yaml:2: .*'free' is not a price"):
         read_prices(
             b"models:\n- {model: a, prices: [{input: free, cache_write_5m: 1, cache_write_1h: 1, cache_read: 1, output: 1}]}",
             "prices.yaml",
@@ -178,7 +178,7 @@ def test_a_bad_price_file_says_where():
 def test_an_amount_beyond_reason_is_a_mistake_and_read_at_once(amount, place):
     text = "models:\n- {model: a, context_window: %s, prices: [{input: %s, cache_write_5m: 1, cache_write_1h: 1, cache_read: 1, output: 1}]}"
     values = (amount, "1") if place == "context_window" else ("1", amount)
-    with pytest.raises(PriceError, match=f"prices.yaml:2: .*{place}: .* is no price in dollars"):
+    with pytest.raises(PriceError, match=f"prices.yaml:2: .*{place}: .* is not a price in dollars"):
         read_prices((text % values).encode(), "prices.yaml")
 
 
@@ -211,8 +211,8 @@ def test_cost_is_additive_where_no_tier_is_crossed(model, a, b):
 def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, shares, speed, geo):
     """No token is shorter than a byte, whatever class it is billed in, at whatever speed, place and tier."""
     facts = RequestFacts(model, max_tokens=output, body_bytes=size, text_bytes=size)
-    window = PRICES.context_window(model, NOW)
-    bound = PRICES.dearest(estimate.bound(facts, window, PRICES.max_output(model, NOW)), model, NOW)
+    window = PRICES.context_window(model)
+    bound = PRICES.max_cost(estimate.bound(facts, window, PRICES.max_output(model)), model, NOW)
     most, total = min(size, window), sum(shares) or 1
     parts = [int(most * s / total) for s in shares]
     real = Usage(parts[0], output, parts[1], parts[2], parts[3], speed=speed, inference_geo=geo)

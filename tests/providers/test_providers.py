@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.providers import PROVIDERS, route
-from sluicegate.providers.content_encoding import Decoder
+from sluicegate.providers import PROVIDERS, provider_for_path
+from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
 from support.fake_provider import event, sse, usage
 
@@ -128,7 +128,7 @@ def test_garbage_never_raises(pieces):
         reader.read_json(b"".join(pieces))
         reader.feed_event("message_start", b"".join(pieces))
         reader.feed_event("message_delta", b"[1]")
-        Decoder("gzip, br, deflate").feed(b"".join(pieces))
+        ContentDecoder("gzip, br, deflate").feed(b"".join(pieces))
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 2**62, [], {}])
@@ -331,7 +331,7 @@ def test_only_what_is_really_a_source_counts_as_one(content, images, fetched):
     ],
 )
 def test_paths_of_our_own_port(path, found):
-    assert route(path) == found
+    assert provider_for_path(path) == found
 
 
 def test_openai_counts_cached_tokens_inside_the_input_and_we_apart():
@@ -374,7 +374,7 @@ PACKERS = {
 
 @given(st.binary(max_size=3000), st.sampled_from(sorted(PACKERS)), st.integers(1, 700))
 def test_encodings_are_undone_piece_by_piece(body, encoding, size):
-    decoder, packed = Decoder(encoding), PACKERS[encoding](body)
+    decoder, packed = ContentDecoder(encoding), PACKERS[encoding](body)
     assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == body
     assert decoder.readable
 
@@ -395,21 +395,21 @@ def raw_deflate(data):
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_an_encoding_is_told_by_two_bytes_that_may_come_one_by_one(encoding, packed, size):
-    decoder = Decoder(encoding)
+    decoder = ContentDecoder(encoding)
     assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == b"hello" * 99
     assert decoder.readable
 
 
 def test_a_piece_that_unfolds_beyond_measure_is_not_read_in_part():
-    decoder = Decoder("gzip")
+    decoder = ContentDecoder("gzip")
     assert decoder.feed(gzip.compress(bytes(65 << 20), 9)) == b""
     assert not decoder.readable
 
 
 def test_raw_deflate_unknown_encodings_and_bombs():
     raw = zlib.compressobj(wbits=-15)
-    assert Decoder("deflate").feed(raw.compress(b"hello" * 99) + raw.flush()) == b"hello" * 99
-    assert not Decoder("zstd").readable
-    broken = Decoder("gzip")
+    assert ContentDecoder("deflate").feed(raw.compress(b"hello" * 99) + raw.flush()) == b"hello" * 99
+    assert not ContentDecoder("zstd").readable
+    broken = ContentDecoder("gzip")
     assert broken.feed(b"no gzip at all") == b""
     assert not broken.readable

@@ -191,7 +191,7 @@ def test_a_short_rate_limit_is_waited_out(lab, claude):
 
 def test_a_provider_error_passes_through_as_it_is(lab, claude):
     done = claude("[simulate status=400]", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=VK)
-    assert "API Error: 400 This error was asked for" in done.stdout
+    assert "API Error: 400 Simulated error" in done.stdout
 
 
 def test_a_stream_that_breaks_is_metered_and_so_is_the_repeat(lab, claude):

@@ -55,7 +55,7 @@ def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str,
         headers.append(("x-should-retry", "false"))
     if deny.retry_after is not None:
         headers.append(("retry-after", str(deny.retry_after)))
-    return status, headers, PROVIDERS[provider].envelope(family or deny.reason.family, one_line(deny.message), status)
+    return status, headers, PROVIDERS[provider].error_body(family or deny.reason.family, one_line(deny.message), status)
 
 
 def one_line(text: str) -> str:

@@ -377,8 +377,8 @@ class _Builder:
         return hashlib.sha256(value.encode()).digest()
 
     def provider(self, name: str, raw: schema.Provider | None) -> Provider:
-        wire = PROVIDERS[name]
-        url = urlsplit(raw.base_url if raw and raw.base_url else wire.base_url)
+        adapter = PROVIDERS[name]
+        url = urlsplit(raw.base_url if raw and raw.base_url else adapter.base_url)
         host = (url.hostname or "").lower().rstrip(".")
         number = url.port or (443 if url.scheme == "https" else 80)
         keys = tuple(self.provider_key(name, k) for k in raw.keys) if raw else ()
@@ -393,7 +393,7 @@ class _Builder:
             # One machine may run a provider and much else: an address means the provider only on its port.
             hosts=frozenset(
                 {
-                    *wire.hosts,
+                    *adapter.hosts,
                     f"{host}:{number}" if is_address(host) or host == "localhost" else host,
                     *(raw.hosts if raw else ()),
                 }

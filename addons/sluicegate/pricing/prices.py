@@ -1,7 +1,7 @@
-"""Prices: what a usage costs, exactly. Integer nano-dollars out, rounded once, from prices that are data with a date.
+"""Compute what a usage costs, exactly: integer nano-dollars, rounded once, from dated price tables.
 
-Three layers, the first that knows a model wins: the operator's ``prices.yaml``, our own dated table, and the table
-of genai-prices, which is bundled and never asks the network.
+There are three layers, and the first that knows a model wins: the operator's ``prices.yaml``, our own dated table, and
+the table of genai-prices, which is installed with us and never asks the network.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from sluicegate.values import MOST_COST, Usage
 from sluicegate.windows import parse_iso
 from sluicegate.yaml_document import Problem, parse
 
-DATA = Path(__file__).parent / "data" / "prices.yaml"
+BUILTIN_PRICES = Path(__file__).parent / "data" / "prices.yaml"
 
-CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
-"""Classes of tokens, each with a price of its own."""
+TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+"""Classes of tokens, each with its own price."""
 
-MOST_AMOUNT = 1_000_000_000
-"""Dollars per million tokens, or tokens, that a price file may name."""
+MAX_AMOUNT = 1_000_000_000
+"""Largest number in a price file, whether dollars per million tokens or tokens."""
 
-DEFAULT_CONTEXT, DEFAULT_OUTPUT = 1_000_000, 128_000
-"""Assumed of models we have no figures for: large, since they bound what a call can cost."""
+DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1_000_000, 128_000
+"""Assumed for models without figures: large, since they bound what a call can cost."""
 
-UNITS = 10**9
-"""Units in a nano-dollar. Sums are integers of these: twelve decimals of a price, of which the dearest have four."""
+UNITS_PER_NANO = 10**9
+"""Sums are integers of this fraction of a nano-dollar: twelve decimals of a listed price, where real ones have four."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Dollars per million tokens by class, within a span of time and above a size of prompt."""
+    """Dollars per million tokens by class, for a span of time and prompts above a size."""
 
     input: Decimal
     cache_write_5m: Decimal
@@ -47,21 +47,25 @@ class Rates:
     until: int | None = None
     above: int = 0
     units: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    """Units per token by class, in the order of CLASSES."""
+    """Units (see UNITS_PER_NANO) per token by class, in the order of TOKEN_CLASSES."""
 
     def __post_init__(self) -> None:
         # Dollars per million tokens are a thousand nano-dollars per token.
-        units = tuple(_round(getattr(self, name) * 1000 * UNITS) for name in CLASSES)
+        units = tuple(_round_half_up(getattr(self, name) * 1000 * UNITS_PER_NANO) for name in TOKEN_CLASSES)
         object.__setattr__(self, "units", units)
 
-    def times(self, factor: Decimal, *, classes: Iterable[str] = CLASSES) -> Rates:
-        """The same rates with some classes multiplied."""
+    def is_in_force(self, at: int) -> bool:
+        """Return whether these rates apply at a time, epoch milliseconds."""
+        return self.since <= at and (self.until is None or at < self.until)
+
+    def scaled(self, factor: Decimal, *, classes: Iterable[str] = TOKEN_CLASSES) -> Rates:
+        """Return the same rates with some classes multiplied."""
         return replace(self, **{name: getattr(self, name) * factor for name in classes})
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A model's prices and sizes."""
+    """A model's prices and token limits."""
 
     model: str
     rates: tuple[Rates, ...]
@@ -71,46 +75,48 @@ class Price:
     max_output: int
     web_search: Decimal
 
-    def at(self, at: int, prompt_tokens: int) -> Rates:
-        """The rates in force at a time for a prompt of this size: the highest tier passed, the latest date begun."""
+    def rates_at(self, at: int, prompt_tokens: int) -> Rates:
+        """Return the rates in force at a time for a prompt of this size: of the highest tier passed, the latest begun.
+
+        ``at`` is in epoch milliseconds.
+        """
         if len(self.rates) == 1:
             return self.rates[0]
-        live = [
-            r for r in self.rates if r.since <= at and (r.until is None or at < r.until) and prompt_tokens > r.above - (not r.above)
-        ]
-        return max(live, key=lambda r: (r.above, r.since)) if live else self.rates[0]
+        # A tier begins above its size, but the tier of size 0 also holds an empty prompt.
+        applicable = [r for r in self.rates if r.is_in_force(at) and prompt_tokens > r.above - (not r.above)]
+        return max(applicable, key=lambda r: (r.above, r.since)) if applicable else self.rates[0]
 
     def cost(self, usage: Usage, at: int) -> int:
-        """Units, not yet rounded to nano-dollars. Speed, place and tier are those the answer names."""
-        rates = self.fast if usage.speed == "fast" and self.fast is not None else self.at(at, usage.prompt_tokens)
+        """Return the cost in units, not yet rounded to nano-dollars, at the speed, region and tier that the answer names."""
+        rates = self.fast if usage.speed == "fast" and self.fast is not None else self.rates_at(at, usage.prompt_tokens)
         if usage.inference_geo == "us":
-            rates = rates.times(self.us_multiplier)
+            rates = rates.scaled(self.us_multiplier)
         if usage.service_tier == "batch":
-            rates = rates.times(Decimal("0.5"))
-        fresh, write_5m, write_1h, read, output = rates.units
+            rates = rates.scaled(Decimal("0.5"))
+        uncached, write_5m, write_1h, read, output = rates.units
         return (
-            usage.input_tokens * fresh
+            usage.input_tokens * uncached
             + usage.cache_write_5m_tokens * write_5m
             + usage.cache_write_1h_tokens * write_1h
             + usage.cache_read_tokens * read
             + usage.output_tokens * output
         )
 
-    def searches(self, count: int) -> int:
-        """Units for web searches, priced per thousand."""
-        return count * _round(self.web_search * 1_000_000 * UNITS)
+    def web_search_cost(self, count: int) -> int:
+        """Return the cost of web searches in units; they are priced per thousand."""
+        return count * _round_half_up(self.web_search * 1_000_000 * UNITS_PER_NANO)
 
 
-def _round(value: Decimal) -> int:
+def _round_half_up(value: Decimal) -> int:
     return int(value.to_integral_value(ROUND_HALF_UP))
 
 
 class PriceError(ValueError):
-    """A price file cannot be used; one ``FILE:LINE: place: what is wrong`` per line."""
+    """A price file that cannot be used; one ``FILE:LINE: key.path: what is wrong`` per line."""
 
 
 class Prices:
-    """All known prices. Look-ups are cached; a model's first look-up beyond our own table asks genai-prices."""
+    """All known prices. Look-ups are cached; the first look-up of a model missing from our tables asks genai-prices."""
 
     def __init__(self, own: tuple[Price, ...]) -> None:
         self._own = own
@@ -118,20 +124,20 @@ class Prices:
 
     @classmethod
     def load(cls, override: Path | None = None) -> Prices:
-        """Our table under the operator's, if there is one. Raises PriceError, OSError."""
-        own = read_prices(DATA.read_bytes(), str(DATA))
+        """Load our table under the operator's, if there is one. Raises PriceError, OSError."""
+        own = read_prices(BUILTIN_PRICES.read_bytes(), str(BUILTIN_PRICES))
         if override is not None:
             own = read_prices(override.read_bytes(), str(override)) + own
         return cls(own)
 
-    def warm(self, delay: float = 2.0) -> None:
-        """Load the bundled table in a thread, after the start: its half second must not fall on a call."""
-        timer = threading.Timer(delay, lambda: _bundled("claude-opus-4-5"))
+    def preload(self, delay_s: float = 2.0) -> None:
+        """Load the bundled table in a thread shortly after the start: its half second must not fall on a call."""
+        timer = threading.Timer(delay_s, lambda: _bundled("claude-opus-4-5"))
         timer.daemon = True
         timer.start()
 
-    def price(self, model: str, at: int) -> Price | None:
-        """The model's price, None if nobody has one."""
+    def price(self, model: str) -> Price | None:
+        """Return the model's price; None if no table has one."""
         if model not in self._cache:
             found = next((p for p in self._own if matches(p.model, model)), None) or _bundled(model)
             if len(self._cache) < 10_000:
@@ -140,93 +146,96 @@ class Prices:
         return self._cache[model]
 
     def cost(self, usage: Usage, model: str, at: int) -> int | None:
-        """Exact nano-dollars, rounded once; the served model is billed, each part by its own. None: unpriced."""
+        """Return exact nano-dollars, rounded once, at the served model's price, each part at its own; None if unpriced."""
         total = 0
         for part in usage.iterations or (usage,):
-            price = self.price(part.model or usage.model or model, at)
+            price = self.price(part.model or usage.model or model)
             if price is None:
                 return None
             total += price.cost(part, at)
         if usage.web_search_requests:
-            price = self.price(usage.model or model, at)
+            price = self.price(usage.model or model)
             if price is None:
                 return None
-            total += price.searches(usage.web_search_requests)
-        return _nano(total)
+            total += price.web_search_cost(usage.web_search_requests)
+        return _to_nano(total)
 
-    def context_window(self, model: str, at: int) -> int:
-        """Tokens the model can read at most; large where unknown."""
-        found = self.price(model, at)
-        return found.context_window if found else DEFAULT_CONTEXT
+    def context_window(self, model: str) -> int:
+        """Return how many tokens the model can read at most; a large number where unknown."""
+        found = self.price(model)
+        return found.context_window if found else DEFAULT_CONTEXT_TOKENS
 
-    def max_output(self, model: str, at: int) -> int:
-        """Tokens the model can write at most; large where unknown."""
-        found = self.price(model, at)
-        return found.max_output if found else DEFAULT_OUTPUT
+    def max_output(self, model: str) -> int:
+        """Return how many tokens the model can write at most; a large number where unknown."""
+        found = self.price(model)
+        return found.max_output if found else DEFAULT_OUTPUT_TOKENS
 
-    def dearest(self, usage: Usage, model: str, at: int) -> int | None:
-        """The most this usage can cost at any tier, speed and place the model has: nano-dollars, None if unpriced."""
-        price = self.price(model, at)
+    def max_cost(self, usage: Usage, model: str, at: int) -> int | None:
+        """Return the most this usage can cost at any tier, speed and region of the model.
+
+        In nano-dollars; None if the model has no price.
+        """
+        price = self.price(model)
         if price is None:
             return None
-        options = [r for r in price.rates if r.since <= at and (r.until is None or at < r.until)] or list(price.rates)
-        top = Rates(*(max(getattr(r, c) for r in (*options, *([price.fast] if price.fast else ()))) for c in CLASSES))
-        worst = replace(price, rates=(top.times(max(price.us_multiplier, Decimal(1))),), fast=None)
+        candidates = [r for r in price.rates if r.is_in_force(at)] or list(price.rates)
+        highest = Rates(*(max(getattr(r, c) for r in (*candidates, *([price.fast] if price.fast else ()))) for c in TOKEN_CLASSES))
+        worst = replace(price, rates=(highest.scaled(max(price.us_multiplier, Decimal(1))),), fast=None)
         plain = replace(usage, speed=None, inference_geo=None, service_tier=None, iterations=())
-        return _nano(worst.cost(plain, at) + worst.searches(usage.web_search_requests))
+        return _to_nano(worst.cost(plain, at) + worst.web_search_cost(usage.web_search_requests))
 
 
-def _nano(units: int) -> int:
-    """Nano-dollars, half a one rounded up and never more than a call can be charged: the one place where a cost is rounded."""
-    return min(MOST_COST, (units + UNITS // 2) // UNITS)
+def _to_nano(units: int) -> int:
+    """Return nano-dollars, rounded half up and capped at what a call can be charged: the only path that rounds a cost."""
+    return min(MOST_COST, (units + UNITS_PER_NANO // 2) // UNITS_PER_NANO)
 
 
 def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
-    """A price file's entries. Raises PriceError."""
+    """Read a price file's entries. Raises PriceError."""
     doc = parse(data, file)
     problems = list(doc.problems)
     found: list[Price] = []
 
-    def amount(value: Any, place: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
+    def amount(value: Any, path: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
         if value is None and default is not None:
             return default
         number = value if isinstance(value, int | Decimal) and not isinstance(value, bool) else Decimal("NaN")
-        if not Decimal(number).is_finite() or not 0 <= number <= MOST_AMOUNT:
-            problems.append(Problem(file, doc.line(place), ".".join(map(str, place)), f"'{value}' is no price in dollars"))
+        if not Decimal(number).is_finite() or not 0 <= number <= MAX_AMOUNT:
+            problems.append(Problem(file, doc.line(path), ".".join(map(str, path)), f"'{value}' is not a price in dollars"))
             return Decimal(0)
         return Decimal(number)
 
-    def rates(raw: Any, place: tuple[str | int, ...]) -> Rates:
+    def rates(raw: Any, path: tuple[str | int, ...]) -> Rates:
         raw = raw if isinstance(raw, dict) else {}
         for name in raw:
-            if name not in (*CLASSES, "from", "until", "above"):
-                problems.append(Problem(file, doc.line((*place, name)), name, f"'{name}' is not known here"))
-        since, until = (_date(raw.get(n), file, doc.line(place), problems) for n in ("from", "until"))
-        values = {c: amount(raw.get(c), (*place, c)) for c in CLASSES}
-        return Rates(**values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*place, "above"), Decimal(0))))
+            if name not in (*TOKEN_CLASSES, "from", "until", "above"):
+                problems.append(Problem(file, doc.line((*path, name)), name, f"unknown key '{name}'"))
+        since, until = (_date(raw.get(n), file, doc.line(path), problems) for n in ("from", "until"))
+        values = {c: amount(raw.get(c), (*path, c)) for c in TOKEN_CLASSES}
+        return Rates(**values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*path, "above"), Decimal(0))))
 
     top = doc.value if isinstance(doc.value, dict) else {}
     if not isinstance(top.get("models"), list):
-        problems.append(Problem(file, 1, "models", "a price file has a list of models"))
+        problems.append(Problem(file, 1, "models", "a price file needs a list of models"))
     search = amount(top.get("web_search"), ("web_search",), Decimal(10))
     for i, raw in enumerate(top["models"] if isinstance(top.get("models"), list) else ()):
-        place = ("models", i)
+        path = ("models", i)
         if (
             not isinstance(raw, dict)
             or not isinstance(raw.get("model"), str)
             or not isinstance(raw.get("prices"), list)
             or not raw["prices"]
         ):
-            problems.append(Problem(file, doc.line(place), f"models[{i}]", "an entry has a model and a list of prices"))
+            problems.append(Problem(file, doc.line(path), f"models[{i}]", "an entry needs a model and a list of prices"))
             continue
         found.append(
             Price(
                 model=raw["model"],
-                rates=tuple(rates(r, (*place, "prices", j)) for j, r in enumerate(raw["prices"])),
-                fast=rates(raw["fast"], (*place, "fast")) if "fast" in raw else None,
-                us_multiplier=amount(raw.get("us_multiplier"), (*place, "us_multiplier"), Decimal(1)),
-                context_window=int(amount(raw.get("context_window"), (*place, "context_window"), Decimal(DEFAULT_CONTEXT))),
-                max_output=int(amount(raw.get("max_output"), (*place, "max_output"), Decimal(DEFAULT_OUTPUT))),
+                rates=tuple(rates(r, (*path, "prices", j)) for j, r in enumerate(raw["prices"])),
+                fast=rates(raw["fast"], (*path, "fast")) if "fast" in raw else None,
+                us_multiplier=amount(raw.get("us_multiplier"), (*path, "us_multiplier"), Decimal(1)),
+                context_window=int(amount(raw.get("context_window"), (*path, "context_window"), Decimal(DEFAULT_CONTEXT_TOKENS))),
+                max_output=int(amount(raw.get("max_output"), (*path, "max_output"), Decimal(DEFAULT_OUTPUT_TOKENS))),
                 web_search=search,
             )
         )
@@ -241,12 +250,12 @@ def _date(value: Any, file: str, line: int, problems: list[Problem]) -> int | No
     try:
         return parse_iso(str(value))
     except ValueError:
-        problems.append(Problem(file, line, "from", f"'{value}' is no date such as 2026-10-07"))
+        problems.append(Problem(file, line, "from", f"'{value}' is not a date such as 2026-10-07"))
         return None
 
 
 def _bundled(model: str) -> Price | None:
-    """The model's price in genai-prices, as one span of time. None if it is unknown there or not installed."""
+    """Return the model's price in genai-prices, as one span of time; None if it is unknown there or not installed."""
     try:
         from genai_prices import Usage as Counts
         from genai_prices import calc_price
@@ -254,6 +263,7 @@ def _bundled(model: str) -> Price | None:
         return None
     million = 1_000_000
 
+    # The library prices whole usages only, so each rate is the price of a million tokens of its class.
     def cost(name: str, **counts: int) -> Decimal:
         return Decimal(calc_price(Counts(**counts), model_ref=name, genai_request_timestamp=datetime.now(UTC)).total_price)
 
@@ -270,8 +280,8 @@ def _bundled(model: str) -> Price | None:
             rates=(Rates(plain, max(write, plain), max(write, 2 * plain), read, output),),
             fast=None,
             us_multiplier=Decimal(1),
-            context_window=DEFAULT_CONTEXT,
-            max_output=DEFAULT_OUTPUT,
+            context_window=DEFAULT_CONTEXT_TOKENS,
+            max_output=DEFAULT_OUTPUT_TOKENS,
             web_search=Decimal(10),
         )
     return None

@@ -1,4 +1,4 @@
-"""What the gateway needs to know of a provider's wire format, and the parts several of them share."""
+"""What the gateway must know of a provider's API, and the parts that several adapters share."""
 
 from __future__ import annotations
 
@@ -15,61 +15,65 @@ from sluicegate.values import Kind, RequestFacts, Usage
 
 
 class UsageReader(ABC):
-    """Reads usage from an answer, event by event or whole. Garbage never raises."""
+    """A reader of an answer's usage, event by event or whole. Invalid input never raises."""
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.finished = False
-        """The answer has said that it is complete."""
+        """Whether the answer has said that it is complete."""
         self.message_started = False
         self.delivered_bytes = 0
-        """Text, thinking and tool input that has passed."""
+        """Bytes of text, thinking and tool input that have passed."""
         self.error: str | None = None
         """The type of an error event inside the answer."""
 
     @abstractmethod
     def feed_event(self, event: str, data: bytes) -> None:
-        """Take note of one server-sent event."""
+        """Read one server-sent event."""
 
     @abstractmethod
     def read_json(self, body: bytes) -> None:
-        """Read a whole plain answer."""
+        """Read a whole answer that was not streamed."""
 
 
-class ProviderWire(Protocol):
-    """One provider's ways on the wire."""
+class ProviderAdapter(Protocol):
+    """One provider's API: how to recognise a request, read it and its answer, and write what the client expects."""
 
     name: str
     base_url: str
     hosts: frozenset[str]
 
-    def kind_of(self, method: str, path: str) -> Kind:
-        """What a request is. Anything an upstream might take for a model call is one."""
+    def classify(self, method: str, path: str) -> Kind:
+        """Return what a request is. Anything an upstream might take for a model call is one."""
 
-    def is_batch_create(self, method: str, path: str) -> bool:
-        """Whether the request starts many calls at once, answered later."""
+    def creates_batch(self, method: str, path: str) -> bool:
+        """Return whether the request starts many calls at once, answered later."""
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
-        """Facts of a model call's body, or why it is none."""
+        """Return the facts of a model call's body, or a sentence that says why it is not one."""
 
     def usage_reader(self) -> UsageReader:
-        """A reader for one answer."""
+        """Return a reader for one answer."""
 
-    def credentials(self, key: str) -> Iterable[tuple[str, str]]:
-        """The headers that carry the provider's key."""
+    def auth_headers(self, key: str) -> Iterable[tuple[str, str]]:
+        """Return the headers that carry the provider key."""
 
-    def envelope(self, family: str, message: str, status: int) -> bytes:
-        """An error body as this provider would write it."""
+    def error_body(self, family: str, message: str, status: int) -> bytes:
+        """Return an error body as this provider would write it."""
 
 
 def clean_path(path: str) -> str:
-    """A path as the laxest upstream might read it: decoded, lower case, without dots, doubles, parameters, query."""
+    """Return a path as the most lenient upstream might read it.
+
+    Decoded, in lower case, without dot segments, doubled slashes, parameters and query.
+    """
     text = path.partition("?")[0].partition("#")[0]
-    return _cleaned(text) if len(text) <= 200 else _cleaned.__wrapped__(text)
+    # Long paths are not cached: a caller who varies them could fill the cache with megabytes.
+    return _normalized(text) if len(text) <= 200 else _normalized.__wrapped__(text)
 
 
 @lru_cache(maxsize=1024)
-def _cleaned(text: str) -> str:
+def _normalized(text: str) -> str:
     for _ in range(3):
         decoded = unquote(text)
         if decoded == text:
@@ -85,71 +89,77 @@ def _cleaned(text: str) -> str:
     return "/" + "/".join(parts)
 
 
-MOST_FIELDS, LONGEST_NAME, MOST_TOOLS = 256, 200, 4096
-"""Top-level fields of a body, characters in the name of one, and tools; a model call has some twenty short ones and some
-hundred tools."""
+MAX_FIELDS = 256
+"""Top-level fields of a body; a model call has some twenty."""
 
-_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+MAX_NAME_CHARS = 200
+"""Characters in the name of a top-level field."""
+
+MAX_TOOLS = 4096
+"""Tools in a body; a model call has some hundred."""
+
+_OBJECT_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _COMMA = re.compile(rb"\s*,?")
 _BOM = b"\xef\xbb\xbf"
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
 
 
-class Body:
-    """The governed fields of a JSON body. ``problem`` says why it cannot be governed."""
+class RequestBody:
+    """The governed fields of a JSON body. ``problem`` says why the body cannot be governed."""
 
     def __init__(self, raw: bytes) -> None:
         self.problem: str | None = None
-        self._top: dict[str, msgspec.Raw] = {}
+        self._fields: dict[str, msgspec.Raw] = {}
         self._values: dict[str, Any] = {}
         self.raw = raw = raw.removeprefix(_BOM)
-        """The body as it can be read."""
+        """The body in a form that parsers accept."""
         try:
             try:
-                top = _DECODER.decode(raw)
+                top = _OBJECT_DECODER.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                # Lone surrogates do occur in real traffic. What is read is a copy in which they are of no script's letters.
+                # Lone surrogates do occur in real traffic, and parsers refuse them. Read a copy in which private-use characters
+                # stand in their place.
                 self.raw = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
-                top = _DECODER.decode(raw)
-            if len(top) > MOST_FIELDS or any(len(name) > LONGEST_NAME for name in top):
-                self.problem = f"the body has more than {MOST_FIELDS} fields, or one with too long a name"
-            elif (name := repeated(raw, top)) is not None:
+                top = _OBJECT_DECODER.decode(raw)
+            if len(top) > MAX_FIELDS or any(len(name) > MAX_NAME_CHARS for name in top):
+                self.problem = f"the body has more than {MAX_FIELDS} fields, or one with too long a name"
+            elif (name := first_duplicate(raw, top)) is not None:
                 self.problem = f"'{name}' is in the body twice"
             else:
-                self._top = top
+                self._fields = top
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problem = NO_MODEL
 
     def value(self, name: str) -> Any:
-        """A field's value, parsed when it is asked for; None if it is not there."""
-        if name not in self._values and name in self._top:
+        """Return a field's value, parsed on first use; None if the field is missing."""
+        if name not in self._values and name in self._fields:
             try:
-                self._values[name] = msgspec.json.decode(self._top[name])
+                self._values[name] = msgspec.json.decode(self._fields[name])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.problem = self.problem or f"'{name}' cannot be read"
                 self._values[name] = None
         return self._values.get(name)
 
-    def tools(self) -> list[str | None]:
-        """The ``type`` of each tool, None where it names none; a tool that could be read in two ways is a problem."""
-        raw = bytes(self._top.get("tools", b""))
-        tools = _LIST.decode(raw) if raw.startswith(b"[") else []
-        if len(tools) > MOST_TOOLS:
-            self.problem = self.problem or f"the body has more than {MOST_TOOLS} tools"
+    def tool_types(self) -> list[str | None]:
+        """Return the ``type`` of each tool, None where it names none. A tool that could be read in two ways is a problem."""
+        raw = bytes(self._fields.get("tools", b""))
+        tools = _LIST_DECODER.decode(raw) if raw.startswith(b"[") else []
+        if len(tools) > MAX_TOOLS:
+            self.problem = self.problem or f"the body has more than {MAX_TOOLS} tools"
             return []
-        return [self._tool(bytes(tool)) for tool in tools if bytes(tool).startswith(b"{")]
+        return [self._tool_type(bytes(tool)) for tool in tools if bytes(tool).startswith(b"{")]
 
-    def _tool(self, raw: bytes) -> str | None:
-        members = _DECODER.decode(raw)
-        if (name := repeated(raw, members)) is not None:
-            self.problem = self.problem or f"'{name[:LONGEST_NAME]}' is in a tool twice"
+    def _tool_type(self, raw: bytes) -> str | None:
+        members = _OBJECT_DECODER.decode(raw)
+        if (name := first_duplicate(raw, members)) is not None:
+            self.problem = self.problem or f"'{name[:MAX_NAME_CHARS]}' is in a tool twice"
         kind = msgspec.json.decode(members["type"]) if "type" in members else None
         return kind if isinstance(kind, str) else None
 
     def model(self) -> str | None:
-        """The model, if it is a name that can be judged."""
+        """Return the model, if it is a name that policy can judge."""
         model = self.value("model")
         if isinstance(model, str) and 0 < len(model) <= 200 and model.isprintable():
             return model
@@ -157,7 +167,7 @@ class Body:
         return None
 
     def flag(self, name: str) -> bool:
-        """A boolean field; anything but true, false or null is a problem, since readers would differ on it."""
+        """Return a boolean field. Anything but true, false or null is a problem, since parsers would differ on it."""
         value = self.value(name)
         if value is None or isinstance(value, bool):
             return bool(value)
@@ -165,7 +175,7 @@ class Body:
         return False
 
     def count(self, name: str) -> int | None:
-        """A field that counts something."""
+        """Return a field that holds a whole number of at least zero; None if it is missing or a problem."""
         value = self.value(name)
         if value is None:
             return None
@@ -177,7 +187,7 @@ class Body:
         return value
 
     def text(self, name: str) -> str | None:
-        """A short text field."""
+        """Return a text field of at most 64 characters; None if it is missing or a problem."""
         value = self.value(name)
         if value is None or (isinstance(value, str) and len(value) <= 64):
             return value
@@ -185,20 +195,20 @@ class Body:
         return None
 
 
-def repeated(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
-    """The first name that a JSON object holds twice: parsers differ in which of them wins, so no call may have one.
+def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
+    """Return the first name that a JSON object holds twice: parsers differ in which one wins, so no call may have one.
 
-    Where the members that were found fill an object written without spaces to the byte, there is no room for a second.
-    Else this walks along them; everybody who writes with spaces is read so, so it looks at names and compares the rest
-    by bytes.
+    ``top`` holds the members that the parser kept. If they fill an object written without spaces to the byte, there is
+    no room for a duplicate. Otherwise walk along them, parsing only the names and comparing the values by bytes: bodies
+    written with spaces are common, so this must be fast too.
     """
     if sum(len(name) + len(value) + 4 for name, value in top.items()) + 1 == len(raw):
         return None
-    members = iter(top.items())
+    kept = iter(top.items())
     at = raw.index(b"{") + 1
     while (found := _MEMBER.match(raw, at)) is not None:
         written: str = msgspec.json.decode(b'"%s"' % found[1])
-        name, value = next(members, (None, b""))
+        name, value = next(kept, (None, b""))
         if written != name or not raw.startswith(bytes(value), found.end()):
             return written
         comma = _COMMA.match(raw, found.end() + len(value))
@@ -206,28 +216,28 @@ def repeated(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
     return None
 
 
-def number(value: Any) -> int | None:
-    """A count a provider reported, if it is one."""
+def parse_count(value: Any) -> int | None:
+    """Return a count that a provider reported; None if the value is not a valid count."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
         return value
     return None
 
 
-_HIDDEN = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
-"""A letter or underscore written as an escape, which no serialiser has a reason to do."""
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
+"""A letter or underscore written as an escape, which no serialiser has a reason to write."""
 
 
-def hides_words(body: bytes) -> bool:
-    """Whether a word of the body may be spelt so that looking for it finds nothing: ``"\\u0075rl"`` is ``"url"``."""
-    # Code in a conversation is full of escapes whose backslash is itself escaped: those are text.
-    return b"\\u00" in body and _HIDDEN.search(body.replace(rb"\\", b"")) is not None
+def has_escaped_letters(body: bytes) -> bool:
+    """Return whether a word may be spelt so that a search for it fails: ``"\\u0075rl"`` is ``"url"``."""
+    # Source code in a conversation is full of escapes whose backslash is itself escaped: those are text.
+    return b"\\u00" in body and _ESCAPED_LETTER.search(body.replace(rb"\\", b"")) is not None
 
 
 _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')
 
 
-def media(body: bytes) -> tuple[int, int]:
-    """``(items, bytes)`` of base64 payloads in a body: what does not turn into tokens by its length."""
+def find_base64(body: bytes) -> tuple[int, int]:
+    """Return ``(items, bytes)`` of the base64 payloads in a body: their length says nothing about their tokens."""
     if b'"base64"' not in body and b"base64," not in body and b'"inlineData"' not in body and b'"inline_data"' not in body:
         return 0, 0
     found = [len(m.group(1)) for m in _BASE64.finditer(body)]

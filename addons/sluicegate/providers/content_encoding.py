@@ -1,15 +1,15 @@
-"""Content encodings, undone on the side: the client gets the bytes as they came, we read a decoded copy."""
+"""Undo content encodings on a copy of the stream: the client gets the bytes as they came, we read them decoded."""
 
 from __future__ import annotations
 
 import zlib
 from typing import Any, Protocol
 
-OUTPUT_LIMIT = 256 << 20
-"""Decoded bytes per answer; a bomb costs us its reading, not our memory."""
+MAX_DECODED_BYTES = 256 << 20
+"""Decoded bytes per answer; a decompression bomb costs us the reading, not our memory."""
 
-PIECE_LIMIT = 64 << 20
-"""Decoded bytes of one piece as it came off the wire."""
+MAX_CHUNK_BYTES = 64 << 20
+"""Decoded bytes of one chunk as it came off the wire."""
 
 
 class _Step(Protocol):
@@ -17,43 +17,43 @@ class _Step(Protocol):
 
 
 class _Zlib:
-    """Gzip, one member after another, or deflate, which is sent both with and without its wrapper."""
+    """Gzip, one member after another, or deflate, which is sent both with and without its zlib wrapper."""
 
     def __init__(self, gzip: bool) -> None:
         self._gzip = gzip
         self._inflate: Any = None
         self._head = b""
-        self._ended = self._over = False
+        self._ended = self._only_padding_left = False
 
     def feed(self, data: bytes) -> bytes:
         out = b""
-        while data and not self._over:
+        while data and not self._only_padding_left:
             if self._inflate is None:
-                # What comes is told by two bytes, and they may come one by one.
+                # Two bytes tell what follows, and they may come one at a time.
                 self._head += data
                 if len(self._head) < 2:
                     return out
                 data, self._head = self._head, b""
-                self._begin(data[0], data[1])
+                self._begin_member(data[0], data[1])
                 continue
-            out += self._inflate.decompress(data, PIECE_LIMIT)
+            out += self._inflate.decompress(data, MAX_CHUNK_BYTES)
             if self._inflate.unconsumed_tail:
-                raise zlib.error("a piece is larger than anything is")
+                raise zlib.error(f"one chunk decodes to more than {MAX_CHUNK_BYTES} bytes")
             data = self._inflate.unused_data
             if self._inflate.eof:
                 self._inflate, self._ended = None, True
         return out
 
-    def _begin(self, first: int, second: int) -> None:
+    def _begin_member(self, first: int, second: int) -> None:
         if self._gzip:
-            # What follows a member and is none is padding, to all who read it.
-            self._over = self._ended and (first, second) != (0x1F, 0x8B)
+            # Bytes after a gzip member that do not begin another one are padding to every reader.
+            self._only_padding_left = self._ended and (first, second) != (0x1F, 0x8B)
             wbits = zlib.MAX_WBITS | 16
         else:
-            self._over = self._ended
+            self._only_padding_left = self._ended
             wrapped = first & 0x0F == 8 and first >> 4 <= 7 and (first << 8 | second) % 31 == 0
             wbits = zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS
-        if not self._over:
+        if not self._only_padding_left:
             self._inflate = zlib.decompressobj(wbits)
 
 
@@ -67,8 +67,8 @@ class _Brotli:
         return bytes(self._decompressor.process(data))
 
 
-class Decoder:
-    """Undoes a ``content-encoding`` piece by piece. ``readable`` turns False for good where it cannot."""
+class ContentDecoder:
+    """Undoes a ``content-encoding`` chunk by chunk. ``readable`` turns False, and stays so, once it cannot."""
 
     def __init__(self, content_encoding: str) -> None:
         self.readable = True
@@ -90,7 +90,7 @@ class Decoder:
                 self.readable = False
 
     def feed(self, data: bytes) -> bytes:
-        """The decoded bytes this piece yields; ``b""`` once it is not readable."""
+        """Return the decoded bytes this chunk yields; ``b""`` once the answer is not readable."""
         if not self.readable:
             return b""
         if not self._steps:
@@ -98,11 +98,11 @@ class Decoder:
         try:
             for step in self._steps:
                 data = step.feed(data)
-        except Exception:  # brotli's error class exists only where brotli does
+        except Exception:  # brotli's error class exists only where brotli is installed
             self.readable = False
             return b""
         self._produced += len(data)
-        if self._produced > OUTPUT_LIMIT:
+        if self._produced > MAX_DECODED_BYTES:
             self.readable = False
             return b""
         return data

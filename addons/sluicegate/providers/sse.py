@@ -1,71 +1,73 @@
-"""Server-sent events, read on the side: bytes in, events out, however the bytes were cut."""
+"""Parse server-sent events from a copy of the stream: bytes in, events out, however the bytes were cut."""
 
 from __future__ import annotations
 
 Event = tuple[str, bytes]
 
-EVENT_LIMIT = 32 << 20
-"""Bytes of one unfinished event; beyond that the parser gives up quietly, for it only watches."""
+MAX_EVENT_BYTES = 32 << 20
+"""Bytes of one unfinished event; beyond that the parser gives up quietly, for it only observes."""
+
+_BOM = b"\xef\xbb\xbf"
 
 
 class SseParser:
-    """``feed`` takes pieces and returns the events completed by them; ``flush`` the one left at the end."""
+    """An incremental parser: ``feed`` returns the events that a chunk completes, ``flush`` the one left at the end."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._line_start = bytearray()
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
-        self._begun = self._returned = False
-        self.lost = False
+        self._started = self._ended_with_cr = False
+        self._gave_up = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that end in this piece."""
-        if self.lost or not chunk:
+        """Return the events that end in this chunk."""
+        if self._gave_up or not chunk:
             return []
-        if not self._begun:
-            chunk = bytes(self._rest) + chunk
-            self._rest.clear()
-            if b"\xef\xbb\xbf".startswith(chunk[:3]) and len(chunk) < 3:
-                self._rest += chunk
+        if not self._started:
+            chunk = bytes(self._line_start) + chunk
+            self._line_start.clear()
+            if _BOM.startswith(chunk[:3]) and len(chunk) < 3:
+                self._line_start += chunk
                 return []
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
-            self._begun = True
-        if self._returned:
-            # A carriage return has ended its line already; a line feed may be the other half of it.
+            chunk = chunk.removeprefix(_BOM)
+            self._started = True
+        if self._ended_with_cr:
+            # The carriage return has already ended its line; a line feed may be its other half.
             chunk = chunk.removeprefix(b"\n")
-        self._returned = chunk.endswith(b"\r")
+        self._ended_with_cr = chunk.endswith(b"\r")
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = chunk.split(b"\n")
         events: list[Event] = []
         if lines:
-            if self._rest:
-                lines[0] = bytes(self._rest) + lines[0]
-                self._rest.clear()
+            if self._line_start:
+                lines[0] = bytes(self._line_start) + lines[0]
+                self._line_start.clear()
             for line in lines:
-                self._line(line, events)
+                self._read_line(line, events)
         if rest:
-            self._rest += rest
-            if len(self._rest) + self._size > EVENT_LIMIT:
-                self._lose()
+            self._line_start += rest
+            if len(self._line_start) + self._size > MAX_EVENT_BYTES:
+                self._give_up()
         return events
 
     def flush(self) -> list[Event]:
-        """An event whose closing blank line never came."""
+        """Return an event whose closing blank line never came."""
         events: list[Event] = []
-        if not self.lost:
-            self._line(bytes(self._rest), events)
-            self._line(b"", events)
-        self._rest.clear()
+        if not self._gave_up:
+            self._read_line(bytes(self._line_start), events)
+            self._read_line(b"", events)
+        self._line_start.clear()
         return events
 
-    def _lose(self) -> None:
-        self.lost = True
-        self._rest.clear()
+    def _give_up(self) -> None:
+        self._gave_up = True
+        self._line_start.clear()
         self._data = []
 
-    def _line(self, line: bytes, events: list[Event]) -> None:
+    def _read_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             if self._data:
                 events.append((self._name, b"\n".join(self._data)))
@@ -74,7 +76,7 @@ class SseParser:
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
             self._size += len(value)
-            if self._size > EVENT_LIMIT:
-                self._lose()
+            if self._size > MAX_EVENT_BYTES:
+                self._give_up()
         elif line.startswith(b"event:"):
             self._name = line[6:].strip().decode("utf-8", "replace")

@@ -19,7 +19,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.content_encoding import Decoder
+from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
 from sluicegate.values import Usage
 from support.fake_provider import event, sse, usage
@@ -182,8 +182,8 @@ def every_cut(_: Stage, example: tuple[bytes, list[int]]) -> int:
     ways = [[short[:i], short[i:]] for i in range(len(short) + 1)] + [[short[i : i + 1] for i in range(len(short))]]
     for way in ways:
         assert parsed(way) == of_short, f"cut into {[len(p) for p in way][:40]} bytes it reads {parsed(way)}, whole {of_short}"
-    for name, wire in PROVIDERS.items():
-        for reader in (wire.usage_reader(), wire.usage_reader()):
+    for name, adapter in PROVIDERS.items():
+        for reader in (adapter.usage_reader(), adapter.usage_reader()):
             for kind, content in whole:
                 reader.feed_event(kind, content)
             reader.read_json(data)
@@ -245,7 +245,7 @@ def encodings(_: Stage, example: tuple[bytes, list[int], str, int, bool]) -> int
     ways = [[packed], cut(packed, at), [packed[i : i + 1] for i in range(len(packed))]]
     found = []
     for way in ways:
-        decoder = Decoder(encoding)
+        decoder = ContentDecoder(encoding)
         plain = b"".join(decoder.feed(piece) for piece in way)
         found.append((plain, True) if decoder.readable else (b"", False))
         assert hurt or found[-1] == (data, True), (

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pydantic import Field
 
 from sluicegate.policy.schema import Instant, Prose
-from sluicegate.pricing.prices import CLASSES
+from sluicegate.pricing.prices import TOKEN_CLASSES
 from sluicegate.web.api import EVERYONE, Ask, Endpoint, Query, Reply, shows
 from sluicegate.web.responses import State
 from sluicegate.windows import parse_iso
@@ -48,11 +48,11 @@ def endpoints() -> list[Endpoint]:
 async def _price(ask: Ask) -> Reply:
     asked, prices = ask.query, ask.services.prices
     at = parse_iso(asked.at) if asked.at is not None else ask.services.clock()
-    price = await ask.read(lambda: prices.price(asked.model, at))
+    price = await ask.read(lambda: prices.price(asked.model))
     if price is None:
         return Reply({"model": asked.model, "known": False, "rates": None, "web_search": None})
-    rates = price.at(at, asked.prompt_tokens)
-    shown = {name: _text(getattr(rates, name)) for name in CLASSES}
+    rates = price.rates_at(at, asked.prompt_tokens)
+    shown = {name: _text(getattr(rates, name)) for name in TOKEN_CLASSES}
     return Reply({"model": asked.model, "known": True, "rates": shown, "web_search": _text(price.web_search)})
 
 
