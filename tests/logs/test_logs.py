@@ -573,11 +573,11 @@ def test_reading_and_indexing_never_hold_up_a_call(books):
     """The store never waits for a lock: if anything of ours held one, this would raise StoreBusy."""
     books.write(*(record(i) for i in range(10)))
     with books.logs.readers.reading() as conn:
-        conn.execute("SELECT * FROM entries JOIN services.calls AS c ON c.rowid = row").fetchone()
+        conn.execute("SELECT * FROM entries JOIN source.calls AS c ON c.rowid = row").fetchone()
         books.write(record(10))
     writer = books.logs.index._conn
     writer.execute("BEGIN IMMEDIATE")
-    writer.execute("SELECT count(*) FROM services.calls").fetchone()
+    writer.execute("SELECT count(*) FROM source.calls").fetchone()
     books.write(record(11))
     writer.execute("ROLLBACK")
     assert counted(books) == 12
