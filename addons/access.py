@@ -31,7 +31,7 @@ class Access(Addon):
             if facts is None:
                 return
         who = call.principal.virtual_key_id if call.principal else None
-        verdict = policy.allowed(call.principal, call.provider, facts.model if facts else None)
+        verdict = policy.model_access(call.principal, call.provider, facts.model if facts else None)
         if not verdict.provider_allowed:
             deny(
                 flow,

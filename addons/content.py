@@ -89,7 +89,7 @@ def wanted(call: Call) -> bool:
     """Whether policy wants this call's content: of known callers alone, or strangers could fill the disk."""
     if call.principal is None or not isinstance(call.policy, Policy):
         return False
-    return call.policy.keeps_content(call.principal)
+    return call.policy.stores_content(call.principal)
 
 
 addons = [Content()]

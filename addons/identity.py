@@ -69,7 +69,7 @@ def find_key(named: Named, policy: Policy) -> tuple[VirtualKey | None, bool]:
         for value in named.get(name, ()):
             for secret in secrets_in(name, value):
                 given = True
-                key = policy.key_for(secret)
+                key = policy.key_by_value(secret)
                 if key is not None:
                     return key, True
     return None, given
@@ -163,7 +163,7 @@ class Identity(Addon):
         key, given = find_key(named, policy)
         if key is None and link.key is not None:
             # The connection's credential, looked up again: key or value may have been changed since the CONNECT.
-            key, given = policy.key_of(link.key.digest), True
+            key, given = policy.key_by_digest(link.key.digest), True
         missing = [h for h in policy.required_headers if not any(named.get(h.lower(), ()))]
         strip(headers)
         now = shared.clock()
@@ -235,7 +235,7 @@ class Identity(Addon):
             link.key = found
 
         def ours(name: str, value: str) -> bool:
-            mine = name in CREDENTIALS and any(policy.key_for(s) for s in secrets_in(name, value))
+            mine = name in CREDENTIALS and any(policy.key_by_value(s) for s in secrets_in(name, value))
             return mine or name.startswith(OURS)
 
         headers.fields = tuple(

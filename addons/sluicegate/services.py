@@ -26,12 +26,12 @@ from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
-from sluicegate.policy.audit_trail import Trail
-from sluicegate.policy.editing.writer import Editor
+from sluicegate.policy.audit_trail import AuditTrail
+from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.revisions import Revisions
-from sluicegate.policy.watcher import PolicySource
+from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing.prices import Prices
 from sluicegate.storage import content_store as content
 from sluicegate.storage.group_commit import GroupCommit
@@ -79,7 +79,7 @@ class Services:
         """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
         self.clock = clock
         self.env = env
-        self.source = PolicySource(policy_path, env, clock)
+        self.policy_watcher = PolicyWatcher(policy_path, env, clock)
         self.state_dir = state_dir
         self.prices = Prices.load(_beside(policy_path, "prices.yaml"))
         self._lock = _own(state_dir)
@@ -89,11 +89,11 @@ class Services:
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
-        self.trail = Trail(self.store.path)
-        self.editor = Editor(self.source, self.trail, clock)
+        self.audit_trail = AuditTrail(self.store.path)
+        self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, clock)
         self.revisions = Revisions(self.store.path)
-        self.history = History(self.revisions, self.source.in_force)
-        self.source.tell = self.history.tell
+        self.history = History(self.revisions, self.policy_watcher.active)
+        self.policy_watcher.on_change = self.history.record
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger)
         self._agreed = self.journal.size
@@ -130,7 +130,7 @@ class Services:
     @property
     def policy(self) -> Policy:
         """The policy in force now."""
-        return self.source.current
+        return self.policy_watcher.current
 
     def target(self, provider: Provider) -> Target:
         """Where a provider's calls really go: its base URL, or the simulator that plays it."""
@@ -241,7 +241,7 @@ class Services:
 
     def start(self) -> None:
         """Begin watching the policy and looking after the database, each in a thread of its own."""
-        self.source.start()
+        self.policy_watcher.start()
         self.history.start()
         self.prices.preload()
         self.notifier.start()
@@ -289,7 +289,7 @@ class Services:
         if self._closed.is_set():
             return
         self._closed.set()
-        self.source.stop()
+        self.policy_watcher.stop()
         self.history.stop()
         self.notifier.stop()
         if self._timer is not None:

@@ -15,13 +15,13 @@ import yaml
 
 Location = tuple[str | int, ...]
 
-MOST_DEPTH = 40
+MAX_DEPTH = 40
 """Levels of nesting; the deepest place of a policy is at 7."""
 
-MOST_REPEATED = 100_000
+MAX_ALIASED_VALUES = 100_000
 """Values that aliases may repeat, besides ten for each that is written."""
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, Any] = {
@@ -82,7 +82,7 @@ def parse(data: bytes, file: str) -> Document:
     """Parse one file. Never raises: what is wrong is in ``problems``."""
     doc = Document(file)
     try:
-        _Builder(doc).build(yaml.parse(data.decode("utf-8"), Loader=LOADER))
+        _Builder(doc).build(yaml.parse(data.decode("utf-8"), Loader=YAML_LOADER))
     except UnicodeDecodeError as e:
         doc.problems.append(Problem(file, data[: e.start].count(b"\n") + 1, "", "the file is not UTF-8 text"))
     except yaml.MarkedYAMLError as e:
@@ -144,7 +144,7 @@ class _Builder:
         elif isinstance(event, yaml.CollectionStartEvent):
             value: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
             place = self.put(value, event)
-            if len(stack) >= MOST_DEPTH:
+            if len(stack) >= MAX_DEPTH:
                 self.stop(event, place, "this is nested too deeply")
             stack.append(_Open(value, place, event.anchor, self.written + self.repeated))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -158,7 +158,7 @@ class _Builder:
                 self.stop(event, place, f"'*{event.anchor}' repeats nothing that stands before it")
             else:
                 self.repeated += known[1]
-                if self.repeated > MOST_REPEATED + 10 * self.written:
+                if self.repeated > MAX_ALIASED_VALUES + 10 * self.written:
                     self.stop(event, place, "aliases repeat too much")
         elif isinstance(event, yaml.DocumentStartEvent) and self.written:
             self.stop(event, (), "a second document begins here; a policy is one")
@@ -226,6 +226,6 @@ _WORD = re.compile(
 )
 
 
-def is_text(text: str) -> bool:
+def is_plain_scalar(text: str) -> bool:
     """Whether a text may stand in YAML without quotes and stay that text."""
     return bool(_WORD.fullmatch(text)) and text not in _WORDS and len(text) < 200

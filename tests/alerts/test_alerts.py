@@ -50,7 +50,7 @@ class MetricsSource:
 
     def reload(self, policy):
         self.write(policy)
-        assert self.services.source.reload()
+        assert self.services.policy_watcher.reload()
 
     def spend(self, dollars, kind="team", scope="eng"):
         ledger = self.services.ledger

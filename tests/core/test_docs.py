@@ -65,8 +65,8 @@ def test_the_policy_in_the_document_of_the_logs_is_one(tmp_path):
     file.write_text("version: 1\n" + block)
     policy = load(file, env={}, now=0)
     assert policy.content_retention == 30 * 86_400_000
-    assert policy.keeps_content(Principal("vk", team_id="team-engineering"))
-    assert not policy.keeps_content(Principal("vk", team_id="other"))
+    assert policy.stores_content(Principal("vk", team_id="team-engineering"))
+    assert not policy.stores_content(Principal("vk", team_id="other"))
 
 
 def test_the_readmes_policies_are_ones(tmp_path):

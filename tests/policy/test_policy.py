@@ -200,7 +200,7 @@ model_configs: [{model_name: "claude-opus-*", budget: {max_limit: 3, reset_durat
 
 def test_every_limit_that_applies_is_found_narrowest_first(tmp_path):
     policy = read(tmp_path, ACME, KEY="x")
-    who = policy.principal_of(policy.key_for("vk"))
+    who = policy.principal_of(policy.key_by_value("vk"))
     assert (who.team_id, who.customer_id) == ("t", "c")
     limits = policy.limits(who, "anthropic", "claude-opus-5-5-20260922")
     assert [(x.scope_kind, x.unit, x.maximum) for x in limits] == [
@@ -241,14 +241,14 @@ def test_every_limit_that_applies_is_found_narrowest_first(tmp_path):
 )
 def test_models_are_matched_by_glob_date_and_context_suffix(tmp_path, model, allowed):
     policy = read(tmp_path, ACME, KEY="x")
-    assert policy.allowed(policy.principal_of(policy.key_for("vk")), "anthropic", model).model_allowed is allowed
+    assert policy.model_access(policy.principal_of(policy.key_by_value("vk")), "anthropic", model).model_allowed is allowed
 
 
 def test_secrets_are_found_by_value_hash_env_or_id(tmp_path):
     digest = hashlib.sha256(b"sk-sg-1").hexdigest()
     text = f"version: 1\nvirtual_keys: [{{id: a, value_hash: 'sha256:{digest}'}}, {{id: b, value: env.B}}, {{id: c}}, {{id: d, value: env.NONE}}]"
     policy = read(tmp_path, text, B="bbb")
-    assert [policy.key_for(s) and policy.key_for(s).id for s in ("sk-sg-1", "bbb", "c", "a", "d", "env.B", "")] == [
+    assert [policy.key_by_value(s) and policy.key_by_value(s).id for s in ("sk-sg-1", "bbb", "c", "a", "d", "env.B", "")] == [
         "a",
         "b",
         "c",
@@ -276,13 +276,13 @@ def test_a_value_before_a_rotation_is_good_until_it_ends_and_a_known_name_is_no_
         tmp_path,
         f"version: 1\nvirtual_keys: [{', '.join(keys)}]\noperators: [{{id: o, role: viewer, token_hash: '{hashed('t')}'}}]",
     )
-    new, old = policy.key_for("new"), policy.key_for("old")
+    new, old = policy.key_by_value("new"), policy.key_by_value("old")
     until = parse_iso(ends)
     assert (new.id, new.refusal(until), old.id, old.refusal(until - 1)) == ("a", None, "a", None)
     assert old.refusal(until) == "Virtual key 'a' was given a new value; the one before ended at 2027-01-01T00:00:00Z"
-    assert policy.key_of(old.digest) is old
-    assert [policy.key_for(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
-    assert [policy.operator_of(hashlib.sha256(t).digest()) for t in (b"t", b"new")] == [Operator("o", "viewer"), None]
+    assert policy.key_by_digest(old.digest) is old
+    assert [policy.key_by_value(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
+    assert [policy.operator_by_digest(hashlib.sha256(t).digest()) for t in (b"t", b"new")] == [Operator("o", "viewer"), None]
 
 
 def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):

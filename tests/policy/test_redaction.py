@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.policy import redaction as module
-from sluicegate.policy.redaction import SEEN, Unveilable, unveil, veil
+from sluicegate.policy.redaction import PLACEHOLDER, NotRedactable, redact, restore_secrets
 from sluicegate.yaml_document import parse
 
 HASH = "sha256:" + "ab" * 32
@@ -51,7 +51,7 @@ SECRET = [OLD, HASH, "cdcd", "efef", "sk-literal", "a plain value", "file:name",
 
 
 def test_no_secret_is_left_and_everything_else_is():
-    shown = veil(TEXT, "p.yaml").text
+    shown = redact(TEXT, "p.yaml").text
     for secret in SECRET:
         assert secret not in shown
     for kept in ("# <secret comments/p.yaml/0> was ours", "env.KEY", "file:/keys/k3", "vk-b", "no secret", "äöü 😀", "file:/x"):
@@ -64,8 +64,8 @@ def test_no_secret_is_left_and_everything_else_is():
 @pytest.mark.parametrize("change", [lambda t: t, lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n")])
 def test_what_was_taken_out_comes_back_where_it_was(change):
     text = change(TEXT)
-    veiled = veil(text, "p.yaml")
-    back, problems = unveil(veiled.text, veiled.secrets)
+    redacted = redact(text, "p.yaml")
+    back, problems = restore_secrets(redacted.text, redacted.secrets)
     assert problems == []
     assert parse(back.encode(), "").value == parse(text.encode(), "").value
     # Only what stood on several lines, and what a comment repeated of a secret, is not as it was.
@@ -75,9 +75,9 @@ def test_what_was_taken_out_comes_back_where_it_was(change):
 
 def test_entities_can_change_places_and_names():
     text = "virtual_keys: [{id: a, value: first-value}, {id: b, value: second-value}]"
-    veiled = veil(text)
+    redacted = redact(text)
     moved = "virtual_keys: [{id: b, value: <secret virtual_keys/b/value>}, {id: c, value: '<secret virtual_keys/a/value>'}]"
-    back, problems = unveil(moved, veiled.secrets)
+    back, problems = restore_secrets(moved, redacted.secrets)
     assert (back, problems) == ("virtual_keys: [{id: b, value: second-value}, {id: c, value: first-value}]", [])
 
 
@@ -96,7 +96,7 @@ def test_entities_can_change_places_and_names():
 )
 def test_a_secret_comes_back_nowhere_else(text, path, words):
     secrets = {"virtual_keys/a/value": "the-value", "comments/p.yaml/0": OLD}
-    back, (problem,) = unveil(text, secrets, "p.yaml")
+    back, (problem,) = restore_secrets(text, secrets, "p.yaml")
     assert (problem.line, problem.path) == (1, path)
     assert words in problem.message
     assert "the-value" not in back + problem.message
@@ -104,7 +104,7 @@ def test_a_secret_comes_back_nowhere_else(text, path, words):
 
 
 def test_in_a_comment_only_what_a_comment_said_comes_back():
-    back, problems = unveil(
+    back, problems = restore_secrets(
         "# <secret virtual_keys/a/value> <secret comments//0> <secret comments//9>\nx: 1",
         {"virtual_keys/a/value": "v", "comments//0": OLD},
     )
@@ -120,23 +120,23 @@ def test_in_a_comment_only_what_a_comment_said_comes_back():
     ],
 )
 def test_what_looks_like_a_place_of_a_secret_is_not_shown(text):
-    with pytest.raises(Unveilable):
-        veil(text)
+    with pytest.raises(NotRedactable):
+        redact(text)
 
 
 def test_nesting_costs_no_time_and_no_memory():
     with pytest.raises(module.yaml.YAMLError, match="deep"):
-        veil("[" * 1_000_000)
+        redact("[" * 1_000_000)
 
 
 def test_two_secrets_of_one_name_are_two():
     text = "virtual_keys: [{id: k, value: one}, {id: k, value: two}]"
-    veiled = veil(text)
-    assert unveil(veiled.text, veiled.secrets) == (text, [])
+    redacted = redact(text)
+    assert restore_secrets(redacted.text, redacted.secrets) == (text, [])
 
 
 def test_the_schema_says_what_is_secret():
-    assert {"/".join(p) for p in module._places()} == {
+    assert {"/".join(p) for p in module._secret_paths()} == {
         "providers/*/keys/*/value",
         "virtual_keys/*/value",
         "virtual_keys/*/value_hash",
@@ -155,11 +155,11 @@ def test_any_values_are_hidden_and_restored(keys, indent):
     policy = {"virtual_keys": [{"name": name, "value": value} for name, value in keys]}
     text = json.dumps(policy, indent=indent)
     try:
-        veiled = veil(text)
+        redacted = redact(text)
     except module.yaml.YAMLError:
         return
-    shown = parse(veiled.text.encode(), "").value
+    shown = parse(redacted.text.encode(), "").value
     for (name, value), key in zip(keys, shown["virtual_keys"], strict=True):
         assert key["name"] == name
-        assert SEEN.fullmatch(key["value"]) or value.startswith("env.")
-    assert unveil(veiled.text, veiled.secrets) == (text, [])
+        assert PLACEHOLDER.fullmatch(key["value"]) or value.startswith("env.")
+    assert restore_secrets(redacted.text, redacted.secrets) == (text, [])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import subprocess
 import time
-from difflib import unified_diff
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.policy import revisions as module
-from sluicegate.policy.diff import differences, summary, unified
-from sluicegate.policy.history import UNSHOWN, History
+from sluicegate.policy.diff import compare_policies, summarize, unified_diff
+from sluicegate.policy.history import UNREDACTABLE_TEXT, History
 from sluicegate.policy.loader import load
 from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
-from sluicegate.policy.watcher import PolicySource
+from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.store import Store
 
 HASH = "sha256:" + "ab" * 32
@@ -48,8 +48,8 @@ def test_what_is_added_is_found_newest_first_page_by_page(revisions):
 
 @pytest.mark.parametrize(("most", "most_bytes", "left"), [(3, 1 << 20, 3), (100, 1, 1), (100, 2500, 2)])
 def test_the_oldest_go_where_there_are_too_many_and_the_newest_never(revisions, monkeypatch, most, most_bytes, left):
-    monkeypatch.setattr(module, "MOST", most)
-    monkeypatch.setattr(module, "MOST_BYTES", most_bytes)
+    monkeypatch.setattr(module, "MAX_REVISIONS", most)
+    monkeypatch.setattr(module, "MAX_COMPRESSED_BYTES", most_bytes)
     for number in range(6):
         # What does not get smaller: every word differs.
         revisions.add(one(number, {"policy.yaml": "".join(f"{i * (number + 7919) % 99991:05}" for i in range(400))}))
@@ -78,7 +78,7 @@ def test_what_differs_is_named_without_values(tmp_path):
         model_configs=[{"model_name": "claude-*", "provider": "anthropic"}],
         egress={"default": "deny"},
     )
-    found = differences(before.file, after.file)
+    found = compare_policies(before.file, after.file)
     assert [str(d) for d in found] == [
         "virtual_key vk-a: budget, value_hash, is_active",
         "virtual_key vk-b deleted",
@@ -86,10 +86,10 @@ def test_what_differs_is_named_without_values(tmp_path):
         "model_config anthropic/claude-* created",
         "egress",
     ]
-    assert summary(found).endswith("model_config anthropic/claude-* created; and 1 more")
-    assert HASH not in summary(found)
+    assert summarize(found).endswith("model_config anthropic/claude-* created; and 1 more")
+    assert HASH not in summarize(found)
     assert found[-1].after == {"egress": {"default": "deny"}}
-    assert summary(differences(before.file, before.file)) == "comments or layout"
+    assert summarize(compare_policies(before.file, before.file)) == "comments or layout"
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "c", "", "- x"]), max_size=14).map("\n".join)
@@ -115,7 +115,7 @@ def patched(before, diff):
 
 @given(LINES, LINES)
 def test_a_diff_leads_from_one_text_to_the_other(before, after):
-    assert patched(before.splitlines(), unified(before, after)) == after.splitlines()
+    assert patched(before.splitlines(), unified_diff(before, after)) == after.splitlines()
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -124,15 +124,15 @@ def test_a_diff_names_the_lines_where_they_are(first, second):
     after = list(before)
     after[first] = "changed"
     after.insert(second, "new")
-    assert unified("\n".join(before), "\n".join(after)) == "".join(
-        f"{x}\n" for x in list(unified_diff(before, after, lineterm=""))[2:]
+    assert unified_diff("\n".join(before), "\n".join(after)) == "".join(
+        f"{x}\n" for x in list(difflib.unified_diff(before, after, lineterm=""))[2:]
     )
 
 
 def test_texts_with_nothing_in_common_are_compared_in_no_time():
     before, after = ("\n".join(f"{word} {i}" for i in range(40_000)) for word in "ab")
     began = time.process_time()
-    diff = unified(before, after)
+    diff = unified_diff(before, after)
     assert (diff.count("\n"), diff.splitlines()[0]) == (80_001, "@@ -1,40000 +1,40000 @@")
     assert time.process_time() - began < 2
 
@@ -141,8 +141,8 @@ def test_texts_with_nothing_in_common_are_compared_in_no_time():
 
 
 def noted(revisions, source, *changes):
-    history = History(revisions, source.in_force)
-    source.tell = history.tell
+    history = History(revisions, source.active)
+    source.on_change = history.record
     history.start()
     for change in changes:
         change()
@@ -155,7 +155,7 @@ def test_every_policy_in_force_is_noted_also_an_editors_and_no_secret(revisions,
     file = tmp_path / "policy.yaml"
     text = f"version: 1\nvirtual_keys: [{{id: vk-a, value_hash: {HASH}}}]\n"
     file.write_text(text)
-    source = PolicySource(file, {}, lambda: 1_000)
+    source = PolicyWatcher(file, {}, lambda: 1_000)
     first = source.current.revision
     found = noted(
         revisions,
@@ -176,25 +176,25 @@ def test_every_policy_in_force_is_noted_also_an_editors_and_no_secret(revisions,
     assert revisions.get(first).files == {"policy.yaml": text.replace(HASH, "<secret virtual_keys/vk-a/value_hash>")}
     strings = subprocess.run(["grep", "-ac", "abababab", *map(str, tmp_path.glob("*.db*"))], capture_output=True, text=True)
     assert set(strings.stdout.split()) <= {f"{f}:0" for f in tmp_path.glob("*.db*")}
-    assert len(noted(revisions, PolicySource(file, {}, lambda: 2_000))) == 4
+    assert len(noted(revisions, PolicyWatcher(file, {}, lambda: 2_000))) == 4
     file.write_text("version: 1\n")
-    assert noted(revisions, PolicySource(file, {}, lambda: 3_000))[4][2:] == ("start", "changed while the gateway did not run")
+    assert noted(revisions, PolicyWatcher(file, {}, lambda: 3_000))[4][2:] == ("start", "changed while the gateway did not run")
 
 
 def test_a_text_whose_secrets_cannot_be_told_apart_is_not_kept(revisions, tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nvirtual_keys: [{id: vk-a, value: &a the-secret-value}]\n")
-    source = PolicySource(file, {}, lambda: 1_000)
+    source = PolicyWatcher(file, {}, lambda: 1_000)
     noted(revisions, source)
-    assert revisions.get(source.current.revision).files == {"policy.yaml": UNSHOWN}
+    assert revisions.get(source.current.revision).files == {"policy.yaml": UNREDACTABLE_TEXT}
 
 
 def test_a_history_that_cannot_be_written_disturbs_nobody(tmp_path, caplog):
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\n")
-    source = PolicySource(file, {}, lambda: 1_000)
-    history = History(Revisions(tmp_path / "nothing.db"), source.in_force)
+    source = PolicyWatcher(file, {}, lambda: 1_000)
+    history = History(Revisions(tmp_path / "nothing.db"), source.active)
     history.start()
-    history.tell(source.in_force)
+    history.record(source.active)
     history.stop()
     assert caplog.text.count("cannot be used") == 2

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sluicegate.policy.loader import PolicyError
-from sluicegate.policy.watcher import PolicySource
+from sluicegate.policy.watcher import PolicyWatcher
 
 
 def text(limit):
@@ -26,41 +26,41 @@ def file(tmp_path):
 
 
 def test_a_good_edit_is_noticed_and_taken(file):
-    source = PolicySource(file, {}, lambda: 5)
-    assert not source.changed()
+    source = PolicyWatcher(file, {}, lambda: 5)
+    assert not source.has_changed()
     swap = file.with_suffix(".tmp")
     swap.write_text(text(2))
     swap.rename(file)
-    assert source.changed()
+    assert source.has_changed()
     assert source.reload()
-    assert (cap(source), source.error, source.changed()) == (2, None, False)
+    assert (cap(source), source.error, source.has_changed()) == (2, None, False)
 
 
 @pytest.mark.parametrize("bad", ["version: 1\nteams: [{id: t, budget: {max", "", "version: 1\nnonsense: 1\n", None])
 def test_a_bad_edit_leaves_the_last_good_policy_and_says_why(file, bad):
-    source = PolicySource(file, {}, lambda: 5)
+    source = PolicyWatcher(file, {}, lambda: 5)
     if bad is None:
         file.unlink()
     else:
         file.write_text(bad)
-    assert source.changed()
+    assert source.has_changed()
     assert not source.reload()
     assert (cap(source), source.reload_errors) == (1, 1)
     assert source.error["file"] == str(file)
-    assert not source.changed(), "a bad file is read once, not over and over"
+    assert not source.has_changed(), "a bad file is read once, not over and over"
     file.write_text(text(3))
-    assert source.changed()
+    assert source.has_changed()
     assert source.reload()
     assert (cap(source), source.error) == (3, None)
 
 
 def test_editors_files_beside_it_change_nothing(tmp_path, file):
-    source = PolicySource(tmp_path, {}, lambda: 5)
+    source = PolicyWatcher(tmp_path, {}, lambda: 5)
     for name in (".policy.yaml.swp", "#policy.yaml#", "policy.yaml~", "4913", ".hidden.yaml"):
         (tmp_path / name).write_text("{{{")
-    assert not source.changed()
+    assert not source.has_changed()
     (tmp_path / "more.yaml").write_text("version: 1\ncustomers: [{id: c}]\n")
-    assert source.changed()
+    assert source.has_changed()
     assert source.reload()
 
 
@@ -69,14 +69,14 @@ def test_a_symlink_swap_is_noticed(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "policy.yaml").write_text(text(limit))
     (tmp_path / "data").symlink_to("one")
-    source = PolicySource(tmp_path / "data", {}, lambda: 5)
+    source = PolicyWatcher(tmp_path / "data", {}, lambda: 5)
     (tmp_path / "fresh").symlink_to("two")
     os.replace(tmp_path / "fresh", tmp_path / "data")
-    assert source.changed()
+    assert source.has_changed()
     assert source.reload()
     assert cap(source) == 2
 
 
 def test_a_bad_policy_at_start_is_an_error(tmp_path):
     with pytest.raises(PolicyError, match="cannot be read"):
-        PolicySource(tmp_path / "missing.yaml", {}, lambda: 5)
+        PolicyWatcher(tmp_path / "missing.yaml", {}, lambda: 5)

@@ -23,7 +23,7 @@ class Clock:
         """mitmproxy: the gateway is up."""
         shared = services()
         shared.clock = now
-        shared.source.clock = now
+        shared.policy_watcher.clock = now
 
 
 addons = [Clock()]

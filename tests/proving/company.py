@@ -188,7 +188,7 @@ def begun(services: Services, turn: Turn, number: int) -> Call:
     call.principal = policy.principal_of(policy.virtual_keys[turn.key], None)
     call.facts = RequestFacts(turn.model, stream=True, body_bytes=body)
     call.session_id, call.agent_id, call.user_agent, call.request_bytes = turn.session_id, turn.agent_id, CLIENT, body
-    allowed = policy.allowed(call.principal, call.provider, turn.model)
+    allowed = policy.model_access(call.principal, call.provider, turn.model)
     if not allowed.model_allowed:
         call.deny = Deny(Reason.MODEL_BLOCKED, model_message(turn.model, allowed.allowed_models), scope=turn.key)
         return call

@@ -193,8 +193,8 @@ def policy(tmp_path, **said):
     ],
 )
 def test_the_narrowest_scope_that_says_anything_decides(tmp_path, said, kept):
-    assert policy(tmp_path, **said).keeps_content(ALICE) is kept
-    assert policy(tmp_path, **said).keeps_content(Principal("other")) is (said.get("content") == "full")
+    assert policy(tmp_path, **said).stores_content(ALICE) is kept
+    assert policy(tmp_path, **said).stores_content(Principal("other")) is (said.get("content") == "full")
 
 
 def test_how_long_bodies_stay_is_a_duration(tmp_path):

@@ -154,7 +154,7 @@ def _judge(
         return None
     if key.refusal(at) is not None:
         return Reason.VIRTUAL_KEY_BLOCKED, key.id
-    allowed = policy.allowed(who, provider, model)
+    allowed = policy.model_access(who, provider, model)
     if not allowed.provider_allowed:
         return Reason.PROVIDER_BLOCKED, key.id
     if not allowed.model_allowed:

@@ -121,20 +121,20 @@ class _Files:
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
         from sluicegate.limits.usage import read_ledger
-        from sluicegate.policy.editing.writer import Editor
-        from sluicegate.policy.watcher import PolicySource
+        from sluicegate.policy.editing.writer import PolicyWriter
+        from sluicegate.policy.watcher import PolicyWatcher
         from sluicegate.storage.store import FILENAME
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
-        self.source = PolicySource(policy, os.environ, self.clock)
+        self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
-        self.trail = _trail(state_dir / FILENAME)
-        self.editor = Editor(self.source, self.trail, self.clock)
+        self.audit_trail = _trail(state_dir / FILENAME)
+        self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
 
     @property
     def policy(self) -> Any:
         """The policy as it is now."""
-        return self.source.current
+        return self.policy_watcher.current
 
     def clock(self) -> int:
         """Epoch milliseconds."""
@@ -150,7 +150,7 @@ def _user() -> str:
 
 def _trail(database: Path) -> Any:
     """The trail of administration of the gateway this policy belongs to; None where none has run yet."""
-    from sluicegate.policy.audit_trail import Trail
+    from sluicegate.policy.audit_trail import AuditTrail
     from sluicegate.storage.store import MIGRATIONS, Store
 
     if not database.exists():
@@ -162,7 +162,7 @@ def _trail(database: Path) -> Any:
         conn.close()
     if version < len(MIGRATIONS):
         Store(database).close()
-    return Trail(database)
+    return AuditTrail(database)
 
 
 def token(state_dir: str | None) -> str:

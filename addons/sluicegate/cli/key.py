@@ -125,9 +125,12 @@ def read(source: Path, given: dict[str, Any]) -> list[dict[str, Any]]:
     names = [name.lower() for name in names]
     for name in names:
         if name not in COLUMNS:
-            from sluicegate.policy.errors import hint
+            from sluicegate.policy.errors import did_you_mean
 
-            fail(f"{source}: '{name}' is no column that is known here{hint(name, COLUMNS)}; known are {', '.join(COLUMNS)}", 2)
+            fail(
+                f"{source}: '{name}' is no column that is known here{did_you_mean(name, COLUMNS)}; known are {', '.join(COLUMNS)}",
+                2,
+            )
     if given["id"] is not None:
         fail("--from names the keys itself: leave the id out", 2)
     if not found:
@@ -151,7 +154,7 @@ def body_of(row: dict[str, Any], hard: bool, model: list[str] | None, taken: set
 
 def free_id(row: dict[str, Any], taken: set[str]) -> str:
     """An id made of whose key it is, numbered where it is taken."""
-    from sluicegate.policy.entities import KINDS, slug
+    from sluicegate.policy.entities import KINDS, id_from_name
 
     whose = next((row[n] for n in ("name", "user", "project", "team", "customer") if row.get(n)), None)
     if whose is None:
@@ -159,7 +162,7 @@ def free_id(row: dict[str, Any], taken: set[str]) -> str:
     for prefix in ("user-", "team-", "project-", "customer-"):
         whose = whose.removeprefix(prefix)
     try:
-        base = slug(KINDS["virtual_keys"], whose)
+        base = id_from_name(KINDS["virtual_keys"], whose)
     except ValueError as e:
         fail(str(e), 2)
     found, number = base, 1
@@ -172,9 +175,9 @@ def free_id(row: dict[str, Any], taken: set[str]) -> str:
 
 def missing_users(at: Desk, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Users that the rows name and that are not there yet, each in its row's team."""
-    from sluicegate.policy.entities import KINDS, Names
+    from sluicegate.policy.entities import KINDS, NameIndex
 
-    known = Names(KINDS["users"], {u["id"]: u["name"] for u in ask(at, "GET", "users")["users"]})
+    known = NameIndex(KINDS["users"], {u["id"]: u["name"] for u in ask(at, "GET", "users")["users"]})
     made: dict[str, dict[str, Any]] = {}
     for body in bodies:
         name = body.get("user_id")

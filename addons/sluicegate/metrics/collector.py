@@ -42,7 +42,7 @@ class Metrics:
         outcome, provider = record["outcome"], record["provider"]
         model = self._model(record["model_requested"], record["model_served"], outcome)
         user = record["user_id"] or ""
-        if user and not self._services.policy.has("user", user):
+        if user and not self._services.policy.has_scope("user", user):
             # A header may name whom it likes; only people the policy knows get series.
             user = ""
         key, team, customer = record["virtual_key_id"] or "", record["team_id"] or "", record["customer_id"] or ""

@@ -85,8 +85,8 @@ def _health(seen: Scrape) -> Iterator[Metric]:
     services = seen.services
     for name, what, value in (
         ("reservations", "Calls in flight with a reservation.", len(services.ledger.open)),
-        ("policy_reload_errors", "Edits of the policy that were refused since start.", services.source.reload_errors),
-        ("policy_ok", "1 while the policy on disk is in force.", not services.source.error),
+        ("policy_reload_errors", "Edits of the policy that were refused since start.", services.policy_watcher.reload_errors),
+        ("policy_ok", "1 while the policy on disk is in force.", not services.policy_watcher.error),
         ("ledger_ok", "1 while the ledger can be written.", not services.store_error),
         ("audit_ok", "1 while records can be written.", not services.audit_error),
     ):

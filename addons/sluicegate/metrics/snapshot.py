@@ -22,7 +22,7 @@ class MetricsSource(Protocol):
 
     ledger: Ledger
     clock: Any
-    source: Any
+    policy_watcher: Any
     store_error: str | None
     audit_error: str | None
     hook_time: dict[tuple[str, str], list[int]]

@@ -23,12 +23,12 @@ from sluicegate.policy.entities import redacted
 COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
 
 
-class TrailError(Exception):
+class AuditTrailError(Exception):
     """The trail cannot be written or read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One thing done to one entity. ``before`` and ``after`` are its values, None where it was not there."""
 
     action: str
@@ -38,14 +38,14 @@ class Entry:
     after: Mapping[str, Any] | None
 
 
-class Trail:
+class AuditTrail:
     """The trail in one database file, which must exist and be of this version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, entries: Sequence[Entry], *, at: str, who: str, before: str, after: str) -> None:
-        """Append entries, on disk when this returns; ``before`` and ``after`` are policy revisions. Raises TrailError."""
+    def write(self, entries: Sequence[AuditEntry], *, at: str, who: str, before: str, after: str) -> None:
+        """Append entries, on disk when this returns; ``before`` and ``after`` are policy revisions. Raises AuditTrailError."""
         rows = [(at, who, e.action, e.entity_kind, e.entity_id, _text(e.before), _text(e.after), before, after) for e in entries]
         with self._open("rw") as conn:
             conn.execute("BEGIN IMMEDIATE")
@@ -57,7 +57,7 @@ class Trail:
             self._to_disk()
 
     def read(self, *, limit: int, before: int | None = None, **equal: str | None) -> tuple[list[dict[str, Any]], int]:
-        """Entries newest first, with an id below ``before``, and how many there are in all. Raises TrailError."""
+        """Entries newest first, with an id below ``before``, and how many there are in all. Raises AuditTrailError."""
         wanted = {name: value for name, value in equal.items() if value is not None}
         where = [f"{name} = ?" for name in wanted]
         values: list[Any] = list(wanted.values())
@@ -73,7 +73,9 @@ class Trail:
         return [_entry(row) for row in rows], total
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
-        return connect(self.path, mode, lambda e: TrailError(f"the trail of administration in {self.path} cannot be used: {e}"))
+        return connect(
+            self.path, mode, lambda e: AuditTrailError(f"the trail of administration in {self.path} cannot be used: {e}")
+        )
 
     def _to_disk(self) -> None:
         """Make what was committed survive a power cut: a commit in WAL mode leaves that to the next checkpoint."""
@@ -84,7 +86,7 @@ class Trail:
         try:
             os.fsync(fd)
         except OSError as e:
-            raise TrailError(f"the trail of administration in {self.path} cannot be written: {e.strerror}") from e
+            raise AuditTrailError(f"the trail of administration in {self.path} cannot be written: {e.strerror}") from e
         finally:
             os.close(fd)
 

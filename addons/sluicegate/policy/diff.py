@@ -34,12 +34,12 @@ class Difference(NamedTuple):
         return f"{named}: {', '.join(fields)}"
 
 
-def differences(before: PolicyFile, after: PolicyFile) -> list[Difference]:
+def compare_policies(before: PolicyFile, after: PolicyFile) -> list[Difference]:
     """Everything that differs, entities first."""
     return [*_of_entities(before, after), *_of_sections(before, after)]
 
 
-def summary(found: list[Difference]) -> str:
+def summarize(found: list[Difference]) -> str:
     """The differences as a line, without any value."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(map(str, found[:SHOWN])) + more if found else "comments or layout"
@@ -48,11 +48,11 @@ def summary(found: list[Difference]) -> str:
 CONTEXT = 3
 """Lines shown around a difference."""
 
-MOST_PAIRS = 25_000_000
+MAX_LINE_PAIRS = 25_000_000
 """Lines times lines that are compared; beyond that all are shown as replaced."""
 
 
-def unified(before: str, after: str) -> str:
+def unified_diff(before: str, after: str) -> str:
     """Two texts' differences in the unified format, without a head; empty where there are none."""
     was, now = before.splitlines(), after.splitlines()
     head = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
@@ -61,7 +61,7 @@ def unified(before: str, after: str) -> str:
     # A policy of ten thousand keys is compared where it differs alone.
     skipped, left = max(0, head - CONTEXT), max(0, tail - CONTEXT)
     was, now = was[skipped : len(was) - left], now[skipped : len(now) - left]
-    if len(was) * len(now) > MOST_PAIRS:
+    if len(was) * len(now) > MAX_LINE_PAIRS:
         lines = [f"@@ -1,{len(was)} +1,{len(now)} @@", *(f"-{x}" for x in was), *(f"+{x}" for x in now)]
     else:
         lines = list(difflib.unified_diff(was, now, n=CONTEXT, lineterm=""))[2:]
@@ -77,7 +77,7 @@ def _of_entities(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
         was, now = _by_id(before, kind), _by_id(after, kind)
         for name in {**was, **now}:
             if was.get(name) != now.get(name):
-                yield Difference(kind.one, name, _written(was.get(name)), _written(now.get(name)))
+                yield Difference(kind.singular, name, _written(was.get(name)), _written(now.get(name)))
 
 
 def _by_id(file: PolicyFile, kind: Kind) -> Mapping[str, BaseModel]:

@@ -18,10 +18,10 @@ _NOISE = frozenset({"team", "corp", "inc", "ltd", "llc", "gmbh", "group"})
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind. ``name`` is its key in the policy, ``one`` the word for a single one, ``path`` its place in the API."""
+    """One kind. ``name`` is its key in the policy, ``singular`` the word for a single one, ``path`` its place in the API."""
 
     name: str
-    one: str
+    singular: str
     path: str
     label: str
     scope: str
@@ -44,11 +44,11 @@ KINDS: Mapping[str, Kind] = {
     )
 }
 
-REFERENCES: Mapping[str, str] = {f"{KINDS[name].one}_id": name for name in ("customers", "teams", "users", "projects")}
+REFERENCES: Mapping[str, str] = {f"{KINDS[name].singular}_id": name for name in ("customers", "teams", "users", "projects")}
 """Fields that name another entity, and of which kind."""
 
 
-class Ambiguous(ValueError):
+class AmbiguousName(ValueError):
     """Several entities are called this; ``candidates`` are their ids."""
 
     def __init__(self, called: str, candidates: Iterable[str]) -> None:
@@ -56,7 +56,7 @@ class Ambiguous(ValueError):
         super().__init__(f"'{called}' may be any of {', '.join(self.candidates)}: say which by its id")
 
 
-def slug(kind: Kind, name: str) -> str:
+def id_from_name(kind: Kind, name: str) -> str:
     """The id a name makes: ``Acme Corp`` is ``customer-acme``. Raises ValueError where nothing of the name can stand in one."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     words = re.findall(r"[a-z0-9]+", plain)
@@ -76,7 +76,7 @@ def id_of(kind: Kind, value: Mapping[str, Any]) -> str:
     return f"{value['provider']}/{model}" if value.get("provider") else model
 
 
-class Names:
+class NameIndex:
     """What the entities of one kind are called: looked up by id, by the id a name makes, or by name."""
 
     def __init__(self, kind: Kind, names: Mapping[str, str | None]) -> None:
@@ -85,14 +85,14 @@ class Names:
         for one, name in names.items():
             self.add(one, name)
 
-    def add(self, one: str, name: str | None) -> None:
+    def add(self, entity_id: str, name: str | None) -> None:
         """Take note of an entity."""
-        self.ids.add(one)
+        self.ids.add(entity_id)
         for word in self._words(name) if name and self.kind.prefix else ():
-            self._called.setdefault(word, set()).add(one)
+            self._called.setdefault(word, set()).add(entity_id)
 
     def find(self, called: str) -> str | None:
-        """The id of the entity that is called this. Raises Ambiguous. An id always means the entity that has it."""
+        """The id of the entity that is called this. Raises AmbiguousName. An id always means the entity that has it."""
         if called in self.ids:
             return called
         if not self.kind.prefix:
@@ -100,12 +100,12 @@ class Names:
         words = self._words(called)
         found = {one for word in words for one in self._called.get(word, ())} | (words & self.ids)
         if len(found) > 1:
-            raise Ambiguous(called, found)
+            raise AmbiguousName(called, found)
         return found.pop() if found else None
 
     def _words(self, name: str) -> set[str]:
         try:
-            return {" " + name.casefold(), slug(self.kind, name)}
+            return {" " + name.casefold(), id_from_name(self.kind, name)}
         except ValueError:
             return {" " + name.casefold()}
 

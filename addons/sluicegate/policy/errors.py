@@ -15,20 +15,20 @@ SECRETS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "s
 """Where a secret stands, or where people put one by mistake: what is there is never shown, also where it is wrong."""
 
 
-def explained(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:
+def describe_errors(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:
     """Every mistake as its place below ``root`` and a sentence."""
     for item in error.errors(include_url=False):
         place: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
         yield place, _words(item, place, root)
 
 
-def hint(word: str, options: Iterable[str]) -> str:
+def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`` (did you mean X?)``, or nothing where no option is near."""
-    close = nearest(word, options)
+    close = closest_match(word, options)
     return f" (did you mean {close}?)" if close else ""
 
 
-def nearest(word: str, options: Iterable[str]) -> str | None:
+def closest_match(word: str, options: Iterable[str]) -> str | None:
     """The option most like the word, if any is."""
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
     return close[0] if close else None
@@ -36,14 +36,14 @@ def nearest(word: str, options: Iterable[str]) -> str | None:
 
 def _words(item: Any, place: Location, root: type[BaseModel]) -> str:
     kind, given = item["type"], item.get("input")
-    this = shown(given, place)
+    this = display_value(given, place)
     if kind == "extra_forbidden":
-        return f"'{place[-1]}' is not a key that is known here{hint(str(place[-1]), _fields_at(root, place[:-1]))}"
+        return f"'{place[-1]}' is not a key that is known here{did_you_mean(str(place[-1]), _fields_at(root, place[:-1]))}"
     if kind == "missing":
         return f"'{place[-1]}' is required here"
     if kind == "literal_error":
         options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
-        return f"{this} is not one of {', '.join(options)}{hint(str(given), options)}"
+        return f"{this} is not one of {', '.join(options)}{did_you_mean(str(given), options)}"
     if kind == "value_error":
         said = str(item["ctx"]["error"])
         return said if "'" in said or isinstance(given, dict | BaseModel) else f"{this}: {said}"
@@ -59,7 +59,7 @@ def _words(item: Any, place: Location, root: type[BaseModel]) -> str:
     return f"{this} is not {expected}" if expected else f"{this}: {item['msg'].lower()}"
 
 
-def shown(given: Any, place: Location) -> str:
+def display_value(given: Any, place: Location) -> str:
     """A wrong value as a message may show it: never a secret, never long."""
     named = [part for part in place if isinstance(part, str)]
     if named and named[-1] in SECRETS:

@@ -11,24 +11,24 @@ from pathlib import Path
 import yaml
 
 from sluicegate.background import low_priority
-from sluicegate.policy.diff import differences, summary
-from sluicegate.policy.redaction import Unveilable, veil
+from sluicegate.policy.diff import compare_policies, summarize
+from sluicegate.policy.redaction import NotRedactable, redact
 from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
-from sluicegate.policy.watcher import InForce
+from sluicegate.policy.watcher import ActivePolicy
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate.policy")
 
-LAST_WORDS = 5.0
+STOP_TIMEOUT_S = 5.0
 """Seconds a stop waits for what is still to be noted."""
 
 
 class History:
     """Writes what it is told of, in that order."""
 
-    def __init__(self, revisions: Revisions, first: InForce) -> None:
+    def __init__(self, revisions: Revisions, first: ActivePolicy) -> None:
         self.revisions = revisions
-        self._told: queue.SimpleQueue[InForce | None] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[ActivePolicy | None] = queue.SimpleQueue()
         self._last = first
         self._thread = threading.Thread(target=self._run, name="sluicegate-history", daemon=True)
 
@@ -37,7 +37,7 @@ class History:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def tell(self, fresh: InForce) -> None:
+    def record(self, fresh: ActivePolicy) -> None:
         """A policy has come in force."""
         self._told.put(fresh)
 
@@ -45,13 +45,13 @@ class History:
         """Note what is left, and end."""
         self._told.put(None)
         if self._thread.is_alive():
-            self._thread.join(LAST_WORDS)
+            self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         self._safely(self._begin)
         while (fresh := self._told.get()) is not None:
             with low_priority():
-                self._safely(lambda: self._note(fresh, summary(differences(self._last.policy.file, fresh.policy.file))))
+                self._safely(lambda: self._note(fresh, summarize(compare_policies(self._last.policy.file, fresh.policy.file))))
             self._last = fresh
 
     def _begin(self) -> None:
@@ -60,8 +60,8 @@ class History:
             with low_priority():
                 self._note(self._last, "changed while the gateway did not run" if newest else "the first policy")
 
-    def _note(self, one: InForce, words: str) -> None:
-        revision = Revision(one.policy.revision, iso(one.at), one.who, one.action, words, shown(one.files))
+    def _note(self, one: ActivePolicy, words: str) -> None:
+        revision = Revision(one.policy.revision, iso(one.at), one.who, one.action, words, redacted_files(one.files))
         self.revisions.add(revision)
 
     def _safely(self, note: Callable[[], None]) -> None:
@@ -73,16 +73,16 @@ class History:
             logger.exception("a policy could not be noted in the history")
 
 
-def shown(files: Mapping[Path, bytes]) -> dict[str, str]:
+def redacted_files(files: Mapping[Path, bytes]) -> dict[str, str]:
     """The texts of a policy's files without secrets, by name; of one that cannot be freed of them, only why."""
     found: dict[str, str] = {}
     for file, data in files.items():
         try:
-            found[file.name] = veil(data.decode(), file.name).text
-        except (Unveilable, yaml.YAMLError, UnicodeDecodeError):
-            found[file.name] = UNSHOWN
+            found[file.name] = redact(data.decode(), file.name).text
+        except (NotRedactable, yaml.YAMLError, UnicodeDecodeError):
+            found[file.name] = UNREDACTABLE_TEXT
     return found
 
 
-UNSHOWN = "# This file is not shown: it is written so that its secrets cannot be told from the rest for certain.\n"
+UNREDACTABLE_TEXT = "# This file is not shown: it is written so that its secrets cannot be told from the rest for certain.\n"
 """Stands for a file's text; it is no policy, so it is never put in force."""

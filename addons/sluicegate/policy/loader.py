@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from sluicegate.addresses import is_address
 from sluicegate.policy import schema
-from sluicegate.policy.errors import explained, hint, shown
+from sluicegate.policy.errors import describe_errors, did_you_mean, display_value
 from sluicegate.policy.model import FallbackPrice, Limit, Operator, Policy, Provider, ProviderConfig, ProviderKey, VirtualKey
-from sluicegate.policy.webhooks import alerts_of
+from sluicegate.policy.webhooks import resolve_alerts
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import NANO, Unit
 from sluicegate.windows import Period, parse_iso, parse_period, period_ms
@@ -29,7 +29,7 @@ NOT_POLICY = ("prices.yaml", "prices.yml")
 
 _KEY = re.compile(r"[!-~]+")
 
-MOST_KEY = 64 << 10
+MAX_KEY_FILE_BYTES = 64 << 10
 """Bytes read of a key's file: a path mistyped as a device's would never end."""
 
 
@@ -44,10 +44,10 @@ class PolicyError(Exception):
 def load(path: Path | str, *, env: Mapping[str, str], now: int) -> Policy:
     """Read a policy file or folder. Raises PolicyError with everything that is wrong with it, OSError never."""
     path = Path(path)
-    return made_of(path, read(path), env=env, now=now)
+    return policy_from_files(path, read_files(path), env=env, now=now)
 
 
-def read(path: Path) -> dict[Path, bytes]:
+def read_files(path: Path) -> dict[Path, bytes]:
     """The files of a policy, in their order. Raises PolicyError where they cannot be read."""
     try:
         return {file: file.read_bytes() for file in policy_files(path)}
@@ -55,9 +55,9 @@ def read(path: Path) -> dict[Path, bytes]:
         raise PolicyError([Problem(str(path), 0, "", f"the policy cannot be read: {e.strerror or e}")]) from e
 
 
-def made_of(path: Path, files: Mapping[Path, bytes], *, env: Mapping[str, str], now: int) -> Policy:
+def policy_from_files(path: Path, files: Mapping[Path, bytes], *, env: Mapping[str, str], now: int) -> Policy:
     """The policy that these files make. Raises PolicyError with everything that is wrong with it."""
-    return assemble(path, [parse(data, str(file)) for file, data in files.items()], revision_of(files), env=env, now=now)
+    return build_policy(path, [parse(data, str(file)) for file, data in files.items()], revision_of(files), env=env, now=now)
 
 
 def revision_of(files: Mapping[Path, bytes]) -> str:
@@ -68,7 +68,7 @@ def revision_of(files: Mapping[Path, bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def assemble(path: Path, docs: Sequence[Document], revision: str, *, env: Mapping[str, str], now: int) -> Policy:
+def build_policy(path: Path, docs: Sequence[Document], revision: str, *, env: Mapping[str, str], now: int) -> Policy:
     """The policy that parsed files make together. Raises PolicyError with everything that is wrong with it."""
     if not docs:
         raise PolicyError([Problem(str(path), 0, "", "the folder has no .yaml file")])
@@ -80,7 +80,7 @@ def assemble(path: Path, docs: Sequence[Document], revision: str, *, env: Mappin
     try:
         parsed = schema.PolicyFile.model_validate(merged)
     except ValidationError as e:
-        problems += [places.problem(place, words) for place, words in explained(e, schema.PolicyFile)]
+        problems += [places.problem(place, words) for place, words in describe_errors(e, schema.PolicyFile)]
     builder = _Builder(merged, places, problems, env)
     builder.check_references()
     if parsed is None or problems:
@@ -149,7 +149,7 @@ def _merge(docs: Sequence[Document], problems: list[Problem]) -> tuple[dict[str,
                 continue
             else:
                 if have != value:
-                    here, there = shown(value, (name,)), shown(have, (name,))
+                    here, there = display_value(value, (name,)), display_value(have, (name,))
                     problems.append(Problem(doc.file, doc.line((name,)), name, f"is {here} here and {there} in another file"))
                 continue
             if isinstance(value, list):
@@ -193,13 +193,13 @@ class _Builder:
                     target = item.get(f"{reference}_id")
                     known = ids[f"{reference}s"]
                     if isinstance(target, str) and target not in known:
-                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{hint(target, known)}")
+                        self.say((kind, i, f"{reference}_id"), f"there is no {reference} '{target}'{did_you_mean(target, known)}")
         providers = self.raw.get("providers")
         for name in providers if isinstance(providers, dict) else ():
             if name not in PROVIDERS:
                 self.say(
                     ("providers", name),
-                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{hint(name, PROVIDERS)}",
+                    f"'{name}' is no provider; known are {', '.join(PROVIDERS)}{did_you_mean(name, PROVIDERS)}",
                 )
         for i, item in self.entries("virtual_keys"):
             configs = item.get("provider_configs")
@@ -208,7 +208,7 @@ class _Builder:
                 if isinstance(name, str) and name not in PROVIDERS:
                     self.say(
                         ("virtual_keys", i, "provider_configs", j, "provider"),
-                        f"'{name}' is no provider{hint(name, PROVIDERS)}",
+                        f"'{name}' is no provider{did_you_mean(name, PROVIDERS)}",
                     )
             if item.get("value") is not None and item.get("value_hash") is not None:
                 self.say(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
@@ -220,7 +220,7 @@ class _Builder:
                 self.say(("model_configs", i, "model_name"), f"'{model[1]}' is here twice, and each call would be charged twice")
             configured.add(model)
             if isinstance(name, str) and name not in PROVIDERS:
-                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{hint(name, PROVIDERS)}")
+                self.say(("model_configs", i, "provider"), f"'{name}' is no provider{did_you_mean(name, PROVIDERS)}")
         alerts = self.raw.get("alerts")
         names: set[str] = set()
         webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
@@ -270,7 +270,7 @@ class _Builder:
         fallback = None
         if parsed.fallback_price is not None:
             fallback = FallbackPrice(_per_token(parsed.fallback_price.input), _per_token(parsed.fallback_price.output))
-        alerts = alerts_of(parsed.alerts, self.env, self.warnings.append)
+        alerts = resolve_alerts(parsed.alerts, self.env, self.warnings.append)
         return Policy(
             revision=revision,
             loaded_at=now,
@@ -287,12 +287,12 @@ class _Builder:
             required_headers=tuple(h.lower() for h in parsed.required_headers),
             file=parsed,
             content_retention=period_ms(parse_period(parsed.content_retention)),
-            _secrets=secrets,
-            _operators=operators,
-            _scopes=scopes,
+            _keys_by_digest=secrets,
+            _operators_by_digest=operators,
+            _limits_by_scope=scopes,
             _model_limits=tuple(models),
-            _hosts=hosts,
-            _content=contents_of(parsed),
+            _provider_by_host=hosts,
+            _content_by_scope=content_settings(parsed),
         )
 
     def virtual_key(
@@ -411,7 +411,7 @@ class _Builder:
         elif value.startswith("file:"):
             try:
                 with Path(value[5:]).expanduser().open("rb") as file:
-                    found = file.read(MOST_KEY).decode()
+                    found = file.read(MAX_KEY_FILE_BYTES).decode()
             except (OSError, ValueError, RuntimeError) as e:
                 # Not there, no text, no possible path, or the home of a user who does not exist.
                 found, why = "", f"its file cannot be read ({type(e).__name__})"
@@ -428,7 +428,7 @@ class _Builder:
         return ProviderKey(raw.name, found or None, raw.weight, source)
 
 
-def contents_of(parsed: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
+def content_settings(parsed: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
     """Which scopes say that bodies are kept, and which that they are not."""
     found: dict[tuple[str, str | None], bool] = {("", None): parsed.content == "full"}
     for kind in ("customer", "team", "user", "project", "virtual_key"):

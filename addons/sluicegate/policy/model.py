@@ -31,13 +31,13 @@ class Limit:
     counter: str
     thresholds: tuple[int, ...] | None = None
     """Percent at which an alert is sent; None: the policy's."""
-    named: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
+    verdict_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """How a verdict of this limit begins, made once instead of at each call."""
 
     def __post_init__(self) -> None:
         window = self.period.text if self.period is not None else None
-        named = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
-        object.__setattr__(self, "named", named)
+        verdict_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
+        object.__setattr__(self, "verdict_prefix", verdict_prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class VirtualKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class ModelAccess:
     """Access's answer: is the provider allowed, is the model, and which models would be."""
 
     provider_allowed: bool
@@ -183,30 +183,30 @@ class Policy:
     """Milliseconds for which kept bodies stay; None for good."""
     file: schema.PolicyFile = field(repr=False)
     """What was written, of which all else here is made."""
-    _secrets: Mapping[bytes, VirtualKey] = field(repr=False)
-    _operators: Mapping[bytes, Operator] = field(repr=False)
-    _scopes: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
+    _keys_by_digest: Mapping[bytes, VirtualKey] = field(repr=False)
+    _operators_by_digest: Mapping[bytes, Operator] = field(repr=False)
+    _limits_by_scope: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
-    _hosts: Mapping[str, str] = field(repr=False)
-    _content: Mapping[tuple[str, str | None], bool] = field(repr=False)
+    _provider_by_host: Mapping[str, str] = field(repr=False)
+    _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """By scope, what those say that say anything; the whole policy's word stands under ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
-    def key_for(self, secret: str) -> VirtualKey | None:
+    def key_by_value(self, secret: str) -> VirtualKey | None:
         """The virtual key with this value. Looked up by hash, so time taken tells nothing about values."""
-        return self._secrets.get(_digest(secret))
+        return self._keys_by_digest.get(_digest(secret))
 
-    def key_of(self, digest: bytes) -> VirtualKey | None:
+    def key_by_digest(self, digest: bytes) -> VirtualKey | None:
         """The virtual key whose value has this SHA-256."""
-        return self._secrets.get(digest)
+        return self._keys_by_digest.get(digest)
 
-    def operator_of(self, digest: bytes) -> Operator | None:
+    def operator_by_digest(self, digest: bytes) -> Operator | None:
         """The operator whose token has this SHA-256. Looked up by hash, so time taken tells nothing about tokens."""
-        return self._operators.get(digest)
+        return self._operators_by_digest.get(digest)
 
-    def has(self, kind: str, scope_id: str) -> bool:
+    def has_scope(self, kind: str, scope_id: str) -> bool:
         """Whether the policy names this customer, team, user or project."""
-        return (kind, scope_id) in self._scopes
+        return (kind, scope_id) in self._limits_by_scope
 
     def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
         """Who a key's calls belong to; a user header counts only where the key says it is trusted."""
@@ -216,7 +216,7 @@ class Policy:
     def provider_of_host(self, host: str, port: int | None = None) -> Provider | None:
         """The provider that governs a host name, on any port; an address is governed only with its port."""
         bare = host.lower().rstrip(".")
-        name = self._hosts.get(bare) or self._hosts.get(f"{bare}:{port}")
+        name = self._provider_by_host.get(bare) or self._provider_by_host.get(f"{bare}:{port}")
         return self.providers[name] if name is not None else None
 
     def limits(self, principal: Principal | None, provider: str, model: str | None) -> tuple[Limit, ...]:
@@ -240,30 +240,30 @@ class Policy:
             for kind in ("user", "project", "team", "customer"):
                 scope = getattr(principal, f"{kind}_id")
                 if scope is not None:
-                    yield from self._scopes.get((kind, scope), ())
+                    yield from self._limits_by_scope.get((kind, scope), ())
         yield from self.providers[provider].limits
         if model is not None:
             for pattern, only, limits in self._model_limits:
                 if only in (None, provider) and matches(pattern, model):
                     yield from limits
 
-    def own_limits(self, key: VirtualKey) -> tuple[Limit, ...]:
+    def limits_of_key(self, key: VirtualKey) -> tuple[Limit, ...]:
         """The limits of a key and of what it belongs to: what its holder may know about."""
         found = [*key.limits, *(x for c in key.provider_configs or () for x in c.limits)]
         for kind in ("user", "project", "team", "customer"):
             scope = getattr(key, f"{kind}_id")
-            found += self._scopes.get((kind, scope), ()) if scope is not None else ()
+            found += self._limits_by_scope.get((kind, scope), ()) if scope is not None else ()
         return tuple(found)
 
-    def keeps_content(self, principal: Principal | None) -> bool:
+    def stores_content(self, principal: Principal | None) -> bool:
         """Whether the bodies of this caller's calls are kept: the narrowest scope that says anything decides."""
-        if True not in self._content.values():
+        if True not in self._content_by_scope.values():
             return False
         for kind in ("virtual_key", "user", "project", "team", "customer") if principal else ():
-            said = self._content.get((kind, getattr(principal, f"{kind}_id")))
+            said = self._content_by_scope.get((kind, getattr(principal, f"{kind}_id")))
             if said is not None:
                 return said
-        return self._content["", None]
+        return self._content_by_scope["", None]
 
     def all_limits(self) -> tuple[Limit, ...]:
         """Every limit of the policy, for tables and metrics."""
@@ -272,7 +272,7 @@ class Policy:
             found += key.limits
             for config in key.provider_configs or ():
                 found += config.limits
-        for limits in self._scopes.values():
+        for limits in self._limits_by_scope.values():
             found += limits
         for provider in self.providers.values():
             found += provider.limits
@@ -280,17 +280,17 @@ class Policy:
             found += limits
         return tuple(found)
 
-    def allowed(self, principal: Principal | None, provider: str, model: str | None) -> Allowed:
+    def model_access(self, principal: Principal | None, provider: str, model: str | None) -> ModelAccess:
         """Whether the caller's key may use this provider and model."""
         key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
         if key is None or key.provider_configs is None:
-            return Allowed(True, True, ())
+            return ModelAccess(True, True, ())
         mine = [c for c in key.provider_configs if c.provider == provider]
         if not mine:
-            return Allowed(False, False, ())
+            return ModelAccess(False, False, ())
         models = tuple(m for c in mine for m in c.allowed_models or ())
         free = any(c.allowed_models is None for c in mine)
-        return Allowed(True, free or model is None or any(matches(m, model) for m in models), models)
+        return ModelAccess(True, free or model is None or any(matches(m, model) for m in models), models)
 
 
 def _digest(secret: str) -> bytes:

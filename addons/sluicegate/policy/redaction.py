@@ -19,25 +19,25 @@ import yaml
 
 from sluicegate.background import release_gradually
 from sluicegate.policy import schema
-from sluicegate.yaml_document import LOADER, MOST_DEPTH, Location, Problem, dotted
+from sluicegate.yaml_document import MAX_DEPTH, YAML_LOADER, Location, Problem, dotted
 
-SEEN = re.compile(r"<secret ([^<>\s]+)>")
+PLACEHOLDER = re.compile(r"<secret ([^<>\s]+)>")
 """What stands where a secret is."""
 
-_LOOKS_SECRET = re.compile(r"sk-[\w-]{16,}|sha256:[0-9a-f]{64}|AIza[\w-]{30,}|https://hooks\.slack\.com/\S+")
+_SECRET_PATTERN = re.compile(r"sk-[\w-]{16,}|sha256:[0-9a-f]{64}|AIza[\w-]{30,}|https://hooks\.slack\.com/\S+")
 """Keys, hashes and webhooks as people leave them in comments."""
 
-_WORDS = tuple(map(re.compile, (r"[\w./:+=-]+", r"[\w./:+-]+", r"[\w./+-]+")))
+_TOKEN_PATTERNS = tuple(map(re.compile, (r"[\w./:+=-]+", r"[\w./:+-]+", r"[\w./+-]+")))
 """What a secret is among in a comment: ``key`` as well as ``value:key``."""
 
-_TELLING = 8
+_MIN_SECRET_LENGTH = 8
 """A secret's least length at which finding it in a comment is no accident."""
 
-_BEFORE = re.compile(r"(?:[&!]\S*\s+)+")
+_ANCHOR_OR_TAG = re.compile(r"(?:[&!]\S*\s+)+")
 """An anchor or tag before a value."""
 
 
-class Unveilable(Exception):
+class NotRedactable(Exception):
     """The text is written so that its secrets cannot be told from the rest of it for certain."""
 
 
@@ -57,17 +57,17 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Veiled:
+class RedactedText:
     """A text without secrets, and what stands in the text for each of them by its name."""
 
     text: str
     secrets: Mapping[str, str] = field(repr=False)
 
 
-def veil(text: str, file: str = "") -> Veiled:
-    """Take the secrets out of a file's text. Raises Unveilable or yaml.YAMLError, and then nobody may be shown the text."""
+def redact(text: str, file: str = "") -> RedactedText:
+    """Take the secrets out of a file's text. Raises NotRedactable or yaml.YAMLError, and then nobody may be shown the text."""
     found = list(scalars(text))
-    named = _named(found)
+    named = _item_names(found)
     hidden = [s for s in found if _is_secret(s)]
     secrets: dict[str, str] = {}
     values: dict[str, str] = {}
@@ -79,7 +79,7 @@ def veil(text: str, file: str = "") -> Veiled:
             return part
         for value in odd:
             part = part.replace(value, f"<secret {values[value]}>")
-        for words in _WORDS:
+        for words in _TOKEN_PATTERNS:
             part = words.sub(lambda m: f"<secret {values[m[0]]}>" if m[0] in values else m[0], part)
 
         def looks_secret(match: re.Match[str]) -> str:
@@ -87,18 +87,18 @@ def veil(text: str, file: str = "") -> Veiled:
             secrets[name] = match[0]
             return f"<secret {name}>"
 
-        return _LOOKS_SECRET.sub(looks_secret, part)
+        return _SECRET_PATTERN.sub(looks_secret, part)
 
     for scalar in hidden:
-        name = _name(scalar, named)
+        name = _secret_name(scalar, named)
         while name in secrets:
             name += "+"
         raw = text[scalar.start : scalar.end]
         secrets[name] = json.dumps(scalar.value) if scalar.is_block or "\n" in raw else raw
-        if len(scalar.value) >= _TELLING:
+        if len(scalar.value) >= _MIN_SECRET_LENGTH:
             values[scalar.value] = name
     # Of ten thousand secrets nearly all are words, which are looked up instead of searched for.
-    odd = [v for v in values if not _WORDS[0].fullmatch(v)]
+    odd = [v for v in values if not _TOKEN_PATTERNS[0].fullmatch(v)]
     names = dict(zip((s.start for s in hidden), list(secrets), strict=True))
     for scalar in found:
         pieces.append(comment(text[at : scalar.start]))
@@ -112,39 +112,39 @@ def veil(text: str, file: str = "") -> Veiled:
     pieces.append(comment(text[at:]))
     shown = "".join(pieces)
     release_gradually(pieces)
-    same = _same(found, shown, set(names))
+    same = _is_equivalent(found, shown, set(names))
     release_gradually(found)
     if not same:
-        raise Unveilable("the policy is written so that its secrets cannot be taken out of it: write them without anchors")
-    return Veiled(shown, secrets)
+        raise NotRedactable("the policy is written so that its secrets cannot be taken out of it: write them without anchors")
+    return RedactedText(shown, secrets)
 
 
-def _same(was: Sequence[Scalar], shown: str, hidden: set[int]) -> bool:
+def _is_equivalent(was: Sequence[Scalar], shown: str, hidden: set[int]) -> bool:
     """Whether the text says the same as before, but for the secrets."""
     for a, b in zip_longest(was, scalars(shown)):
         if a is None or b is None or a.place != b.place:
             return False
         if a.start in hidden:
-            if a.is_anchor or SEEN.fullmatch(b.value) is None:
+            if a.is_anchor or PLACEHOLDER.fullmatch(b.value) is None:
                 return False
-        elif a.value != b.value or SEEN.search(a.value):
+        elif a.value != b.value or PLACEHOLDER.search(a.value):
             return False
     return True
 
 
-def unveil(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, list[Problem]]:
+def restore_secrets(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, list[Problem]]:
     """Put secrets back into a text, and what is wrong with where they stand. Raises yaml.YAMLError."""
     pieces: list[str] = []
     problems: list[Problem] = []
     at = 0
 
     def comment(part: str) -> str:
-        return SEEN.sub(lambda m: secrets[m[1]] if m[1].startswith("comments/") and m[1] in secrets else m[0], part)
+        return PLACEHOLDER.sub(lambda m: secrets[m[1]] if m[1].startswith("comments/") and m[1] in secrets else m[0], part)
 
     for scalar in scalars(text):
         raw = text[scalar.start : scalar.end]
-        if (seen := SEEN.search(scalar.value)) is not None:
-            why = _misplaced(scalar, seen, secrets)
+        if (seen := PLACEHOLDER.search(scalar.value)) is not None:
+            why = _placement_error(scalar, seen, secrets)
             if why is None:
                 raw = secrets[seen[1]] + ("\n" if scalar.is_block else "")
             else:
@@ -157,10 +157,10 @@ def unveil(text: str, secrets: Mapping[str, str], file: str = "") -> tuple[str, 
     return whole, problems
 
 
-def _misplaced(scalar: Scalar, seen: re.Match[str], secrets: Mapping[str, str]) -> str | None:
+def _placement_error(scalar: Scalar, seen: re.Match[str], secrets: Mapping[str, str]) -> str | None:
     name = seen[1]
     parts = name.rstrip("+").split("/")
-    if scalar.is_key or seen[0] != scalar.value or not _is_secret_place(scalar.place):
+    if scalar.is_key or seen[0] != scalar.value or not _is_secret_path(scalar.place):
         return f"{seen[0]} stands for a secret and can only be where the secret is"
     if scalar.is_anchor:
         return f"{seen[0]} stands for a secret and cannot be repeated: write it without anchor"
@@ -175,7 +175,7 @@ def _misplaced(scalar: Scalar, seen: re.Match[str], secrets: Mapping[str, str]) 
 
 
 @cache
-def _places() -> frozenset[Location]:
+def _secret_paths() -> frozenset[Location]:
     """Where the schema has secrets, ``*`` for any name or number."""
     return frozenset(_secret_fields(schema.PolicyFile, ()))
 
@@ -196,24 +196,24 @@ def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[schema.M
         yield from _models(part, many or getattr(annotation, "__origin__", None) in (tuple, dict))
 
 
-def _is_secret_place(place: Location) -> bool:
+def _is_secret_path(place: Location) -> bool:
     return any(len(p) == len(place) and all(a in ("*", b) for a, b in zip(p, place, strict=True)) for p in _of_length(len(place)))
 
 
 @cache
 def _of_length(length: int) -> tuple[Location, ...]:
-    return tuple(p for p in _places() if len(p) == length)
+    return tuple(p for p in _secret_paths() if len(p) == length)
 
 
 def _is_secret(scalar: Scalar) -> bool:
-    if scalar.is_key or not scalar.value or not _is_secret_place(scalar.place):
+    if scalar.is_key or not scalar.value or not _is_secret_path(scalar.place):
         return False
     if scalar.place[0] == "virtual_keys":
         return not scalar.value.startswith("env.")
     return not scalar.value.startswith(("env.", "file:"))
 
 
-def _named(found: Sequence[Scalar]) -> Mapping[Location, str]:
+def _item_names(found: Sequence[Scalar]) -> Mapping[Location, str]:
     """What the items of lists are called, by their ids and names."""
     named: dict[Location, str] = {}
     for scalar in found:
@@ -224,7 +224,7 @@ def _named(found: Sequence[Scalar]) -> Mapping[Location, str]:
     return named
 
 
-def _name(scalar: Scalar, named: Mapping[Location, str]) -> str:
+def _secret_name(scalar: Scalar, named: Mapping[Location, str]) -> str:
     place = scalar.place
     parts = [named.get(place[: i + 1], str(p)) if isinstance(p, int) else p for i, p in enumerate(place)]
     return "/".join(re.sub(r"[^\w.@:-]", "_", p) for p in parts)
@@ -234,7 +234,7 @@ def _name(scalar: Scalar, named: Mapping[Location, str]) -> str:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenCollection:
     place: Location
     is_list: bool
     count: int = 0
@@ -243,10 +243,10 @@ class _Open:
 
 def scalars(text: str) -> Iterator[Scalar]:
     """Every value and key of a YAML text in order. Raises yaml.YAMLError."""
-    stack: list[_Open] = []
+    stack: list[_OpenCollection] = []
     # A byte order mark is no character to the parser.
     shift = text.startswith("\ufeff")
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=YAML_LOADER):
         if isinstance(event, yaml.CollectionEndEvent):
             stack.pop()
             continue
@@ -263,12 +263,12 @@ def scalars(text: str) -> Iterator[Scalar]:
         elif top is not None:
             place, top.key = (*place, top.key or ""), None
         if isinstance(event, yaml.CollectionStartEvent):
-            if len(stack) >= MOST_DEPTH:
+            if len(stack) >= MAX_DEPTH:
                 raise yaml.YAMLError("nested too deeply")
-            stack.append(_Open(place, isinstance(event, yaml.SequenceStartEvent)))
+            stack.append(_OpenCollection(place, isinstance(event, yaml.SequenceStartEvent)))
         elif isinstance(event, yaml.ScalarEvent) and event.start_mark and event.end_mark:
             start, end = event.start_mark.index + shift, event.end_mark.index + shift
-            if (before := _BEFORE.match(text, start, end)) is not None:
+            if (before := _ANCHOR_OR_TAG.match(text, start, end)) is not None:
                 start = before.end()
             line = event.start_mark.line + 1
             yield Scalar(place, start, end, event.value, line, is_key, event.style in ("|", ">"), event.anchor is not None)

@@ -17,9 +17,9 @@ import orjson
 
 from sluicegate.database import connect
 
-MOST = 1_000
+MAX_REVISIONS = 1_000
 
-MOST_BYTES = 64 << 20
+MAX_COMPRESSED_BYTES = 64 << 20
 """Of compressed text, all revisions together."""
 
 COLUMNS = ("id", "revision", "at", "who", "action", "summary")
@@ -58,7 +58,7 @@ class Revisions:
                 "DELETE FROM policy_revisions WHERE id IN ("
                 "SELECT id FROM (SELECT id, row_number() OVER newest AS number, sum(length(files)) OVER newest AS bytes "
                 "FROM policy_revisions WINDOW newest AS (ORDER BY id DESC)) WHERE number > ? OR (bytes > ? AND number > 1))",
-                (MOST, MOST_BYTES),
+                (MAX_REVISIONS, MAX_COMPRESSED_BYTES),
             )
             conn.execute("COMMIT")
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sluicegate.background import low_priority
-from sluicegate.policy.loader import PolicyError, made_of, policy_files, read
+from sluicegate.policy.loader import PolicyError, policy_files, policy_from_files, read_files
 from sluicegate.policy.model import Policy
 from sluicegate.yaml_document import Problem
 
 logger = logging.getLogger("sluicegate.policy")
 
-Signature = tuple[Any, ...]
+Fingerprint = tuple[Any, ...]
 
-POLL = 0.1
+POLL_INTERVAL_S = 0.1
 """Seconds between two looks at the files. Looking costs a stat each and misses no symlink swap, rename or network mount."""
 
 
-class InForce(NamedTuple):
+class ActivePolicy(NamedTuple):
     """A policy that has come in force, the files it is made of, and whose change it was."""
 
     policy: Policy
@@ -34,7 +34,7 @@ class InForce(NamedTuple):
     action: str = "edit"
 
 
-class PolicySource:
+class PolicyWatcher:
     """Keeps ``current`` up to date. ``current`` is replaced whole by one assignment, so readers need no lock."""
 
     def __init__(self, path: Path, env: Mapping[str, str], clock: Callable[[], int]) -> None:
@@ -44,11 +44,11 @@ class PolicySource:
         self.problems: tuple[Problem, ...] = ()
         self.lock = threading.Lock()
         """Held while the files are read or replaced by us, so that nobody looks at half a change."""
-        self._seen = signature(path)
-        files = read(path)
-        self.current: Policy = made_of(path, files, env=env, now=clock())
-        self.in_force = InForce(self.current, files, clock(), None, "start")
-        self.tell: Callable[[InForce], None] = lambda _: None
+        self._fingerprint = files_fingerprint(path)
+        files = read_files(path)
+        self.current: Policy = policy_from_files(path, files, env=env, now=clock())
+        self.active = ActivePolicy(self.current, files, clock(), None, "start")
+        self.on_change: Callable[[ActivePolicy], None] = lambda _: None
         """Told of every policy that comes in force, by whoever made it do so: it must not take long."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,36 +62,36 @@ class PolicySource:
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         return {"file": first.file, "line": first.line, "path": first.path, "message": first.message + more}
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether the files look different from when they were last read."""
-        return signature(self.path) != self._seen
+        return files_fingerprint(self.path) != self._fingerprint
 
     def reload(self) -> bool:
         """Read again; True if a new policy is in force now, False if the last good one stays."""
         with self.lock, low_priority():
             return self._reload()
 
-    def adopt(self, fresh: InForce, seen: Signature) -> None:
+    def activate(self, fresh: ActivePolicy, seen: Fingerprint) -> None:
         """Put a policy in force that was read from files that look like ``seen``. The caller holds ``lock``."""
-        self._seen, self.problems = seen, ()
-        old, self.current, self.in_force = self.current.revision, fresh.policy, fresh
+        self._fingerprint, self.problems = seen, ()
+        old, self.current, self.active = self.current.revision, fresh.policy, fresh
         if old != fresh.policy.revision:
             logger.warning("policy %s is in force, it was %s", fresh.policy.revision, old)
-            self.tell(fresh)
+            self.on_change(fresh)
 
     def _reload(self) -> bool:
-        seen = signature(self.path)
+        seen = files_fingerprint(self.path)
         try:
-            files = read(self.path)
-            fresh = made_of(self.path, files, env=self.env, now=self.clock())
+            files = read_files(self.path)
+            fresh = policy_from_files(self.path, files, env=self.env, now=self.clock())
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems
             logger.error("the policy was not changed, revision %s stays:\n%s", self.current.revision, e)
             return False
         finally:
-            self._seen = seen
-        self.adopt(InForce(fresh, files, self.clock()), seen)
+            self._fingerprint = seen
+        self.activate(ActivePolicy(fresh, files, self.clock()), seen)
         return True
 
     def start(self) -> None:
@@ -105,15 +105,15 @@ class PolicySource:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(POLL):
+        while not self._stop.wait(POLL_INTERVAL_S):
             try:
-                if self.changed():
+                if self.has_changed():
                     self.reload()
             except Exception:
                 logger.exception("the policy cannot be watched")
 
 
-def signature(path: Path) -> Signature:
+def files_fingerprint(path: Path) -> Fingerprint:
     """How a policy's files look from outside: any edit, rename or swap changes it."""
     try:
         files = policy_files(path)
@@ -122,12 +122,12 @@ def signature(path: Path) -> Signature:
     found: list[Any] = []
     for file in files:
         try:
-            found.append(look(file.name, file.stat()))
+            found.append(file_fingerprint(file.name, file.stat()))
         except OSError as e:
             found.append((file.name, type(e).__name__))
     return tuple(found)
 
 
-def look(name: str, at: os.stat_result) -> tuple[Any, ...]:
+def file_fingerprint(name: str, at: os.stat_result) -> tuple[Any, ...]:
     """One file's part of a signature."""
     return name, at.st_mtime_ns, at.st_size, at.st_ino

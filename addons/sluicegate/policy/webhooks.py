@@ -9,7 +9,7 @@ from sluicegate.policy import schema
 from sluicegate.policy.model import Alerts, Webhook
 
 
-def alerts_of(raw: schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
+def resolve_alerts(raw: schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
     """The alerts section, without the webhooks that cannot be used; ``warn`` is told why, never a value."""
     webhooks = tuple(w for w in (_webhook(x, env, warn) for x in raw.webhooks) if w is not None)
     sources = [source for x in raw.webhooks for source in (x.url, x.secret) if source and source.startswith("env.")]

@@ -23,10 +23,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.background import low_priority
-from sluicegate.policy.audit_trail import TrailError
-from sluicegate.policy.editing import draft as edit
-from sluicegate.policy.editing.writer import NotWritable, PolicyBusy, Stale
-from sluicegate.policy.errors import explained, hint
+from sluicegate.policy.audit_trail import AuditTrailError
+from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound
+from sluicegate.policy.editing.writer import NotWritable, PolicyLocked, RevisionMismatch
+from sluicegate.policy.errors import describe_errors, did_you_mean
 from sluicegate.policy.model import Policy
 from sluicegate.policy.revisions import RevisionsError
 from sluicegate.services import Services
@@ -90,12 +90,12 @@ class Ask:
         """Run something that takes longer than a moment in a thread."""
         return await anyio.to_thread.run_sync(work)
 
-    async def change[T](self, work: Callable[[edit.Draft], T], action: str = "update") -> tuple[T, Policy]:
+    async def change[T](self, work: Callable[[Draft], T], action: str = "update") -> tuple[T, Policy]:
         """Change the policy in the caller's name, one change at a time; calls are not held up by it."""
 
         def run() -> tuple[T, Policy]:
             who, write = self.caller.name, not self.dry_run
-            return self.services.editor.change(work, who=who, action=action, if_match=self.if_match, write=write)
+            return self.services.policy_writer.change(work, who=who, action=action, if_match=self.if_match, write=write)
 
         return await anyio.to_thread.run_sync(run, limiter=_writers)
 
@@ -233,17 +233,17 @@ def refusal_of(error: Exception) -> Refusal | None:
     match error:
         case Refusal():
             return error
-        case edit.NotFound():
-            return Refusal(404, "not_found", str(error), error.field, **error.more)
-        case edit.Conflict():
-            return Refusal(409, "conflict", str(error), error.field, **error.more)
-        case edit.EditError():
+        case NotFound():
+            return Refusal(404, "not_found", str(error), error.field, **error.details)
+        case Conflict():
+            return Refusal(409, "conflict", str(error), error.field, **error.details)
+        case EditError():
             return Refusal(400, "invalid_request", str(error), error.field)
-        case Stale():
+        case RevisionMismatch():
             return Refusal(412, "precondition_failed", str(error), revision=error.revision)
         case NotWritable():
             return Refusal(409 if error.lasting else 503, "policy_not_writable", str(error))
-        case PolicyBusy() | TrailError() | RevisionsError():
+        case PolicyLocked() | AuditTrailError() | RevisionsError():
             return Refusal(503, "unavailable", str(error))
         case StoreError():
             return Refusal(503, "unavailable", "The ledger cannot be written right now; try again")
@@ -305,7 +305,7 @@ def _query(request: Request, model: type[Query]) -> Query:
             raise Refusal(400, "invalid_request", f"{name}: is given twice", name)
         if name not in model.model_fields:
             known = ", ".join(model.model_fields) or "none"
-            near = hint(name, model.model_fields)
+            near = did_you_mean(name, model.model_fields)
             raise Refusal(400, "invalid_request", f"'{name}' is no parameter here{near}; there are: {known}", name)
         given[name] = value
     try:
@@ -359,7 +359,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _invalid(error: ValidationError, model: type[BaseModel]) -> Refusal:
-    found = [(dotted(place), words) for place, words in explained(error, model)]
+    found = [(dotted(place), words) for place, words in describe_errors(error, model)]
     where, words = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     problems = [{"field": f, "message": w} for f, w in found]

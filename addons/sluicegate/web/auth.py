@@ -106,12 +106,12 @@ def holder_of(services: Services, digest: bytes, here: bool) -> Caller | None:
 def _staff(services: Services, digest: bytes) -> Caller | None:
     if services.is_admin(digest):
         return Caller("admin", "admin")
-    operator = services.policy.operator_of(digest)
+    operator = services.policy.operator_by_digest(digest)
     return Caller(operator.role, operator.id) if operator is not None else None
 
 
 def _developer(services: Services, digest: bytes, here: bool) -> Caller | None:
-    key = services.policy.key_of(digest)
+    key = services.policy.key_by_digest(digest)
     if key is None or key.refusal(services.clock()) is not None:
         return None
     if not here and key.is_demo and not services.policy.server.allow_id_as_value:

@@ -223,7 +223,7 @@ def _envelope(kind: Kind, what: str, base: type[BaseModel], **fields: Any) -> ty
 
 def _own(kind: Kind) -> dict[str, Any]:
     # pydantic keeps the name model_config to itself.
-    return {f"{kind.one}_state": (STATES[kind.name], Field(alias=kind.one))}
+    return {f"{kind.singular}_state": (STATES[kind.name], Field(alias=kind.singular))}
 
 
 def one(kind: Kind) -> type[BaseModel]:

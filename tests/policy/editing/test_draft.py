@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sluicegate.policy.editing import operations as actions
-from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound, check, merged
-from sluicegate.policy.editing.yaml_patch import Change, Unwritable, rewrite
-from sluicegate.policy.entities import KINDS, REDACTED, Ambiguous, Names, redacted, slug
+from sluicegate.policy.editing import operations
+from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound, merge_fields, validate_entity
+from sluicegate.policy.editing.yaml_patch import Change, NotPatchable, rewrite
+from sluicegate.policy.entities import KINDS, REDACTED, AmbiguousName, NameIndex, id_from_name, redacted
 from sluicegate.policy.loader import load
 from sluicegate.yaml_document import parse
 
@@ -38,14 +38,14 @@ TEAMS, USERS, KEYS, CUSTOMERS = KINDS["teams"], KINDS["users"], KINDS["virtual_k
     ],
 )
 def test_ids_are_made_of_names(kind, name, id_):
-    assert slug(KINDS[kind], name) == id_
-    assert slug(KINDS[kind], id_) == id_
+    assert id_from_name(KINDS[kind], name) == id_
+    assert id_from_name(KINDS[kind], id_) == id_
 
 
 @pytest.mark.parametrize("name", ["", "   ", "开发", "---"])
 def test_a_name_nothing_can_be_made_of_is_an_error(name):
     with pytest.raises(ValueError, match="give one as id"):
-        slug(TEAMS, name)
+        id_from_name(TEAMS, name)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_a_name_nothing_can_be_made_of_is_an_error(name):
     ],
 )
 def test_entities_are_found_by_id_slug_or_name(called, found):
-    assert Names(TEAMS, {"team-a": None, "x7": "Blue Team"}).find(called) == found
+    assert NameIndex(TEAMS, {"team-a": None, "x7": "Blue Team"}).find(called) == found
 
 
 def test_what_may_be_several_is_an_error_that_names_them():
-    with pytest.raises(Ambiguous, match="'Blue' may be any of t1, t2: say which by its id"):
-        Names(TEAMS, {"t2": "Blue", "t1": "Blue Team"}).find("Blue")
-    assert Names(TEAMS, {"Blue": None, "t1": "Blue"}).find("Blue") == "Blue"
+    with pytest.raises(AmbiguousName, match="'Blue' may be any of t1, t2: say which by its id"):
+        NameIndex(TEAMS, {"t2": "Blue", "t1": "Blue Team"}).find("Blue")
+    assert NameIndex(TEAMS, {"Blue": None, "t1": "Blue"}).find("Blue") == "Blue"
 
 
 BUDGET = {"max_limit": 50, "reset_duration": "1M"}
@@ -108,7 +108,7 @@ RATE = {"request_max_limit": 5, "request_reset_duration": "1h", "max_concurrent"
 )  # fmt: skip
 def test_absent_stays_null_goes_and_limits_are_merged(present, fields, after):
     before = json.dumps(present)
-    assert merged(present, fields) == after
+    assert merge_fields(present, fields) == after
     assert json.dumps(present) == before
 
 
@@ -129,7 +129,7 @@ def test_absent_stays_null_goes_and_limits_are_merged(present, fields, after):
 )  # fmt: skip
 def test_what_is_wrong_names_its_field(kind, value, says, field):
     with pytest.raises(EditError) as caught:
-        check(KINDS[kind], value)
+        validate_entity(KINDS[kind], value)
     assert says in str(caught.value)
     assert caught.value.field == field
 
@@ -151,51 +151,51 @@ def draft(text=TEXT):
 
 
 def test_a_reference_may_be_a_slug_or_a_name_and_a_wrong_one_says_what_is_near():
-    made = actions.put(draft(), KEYS, "k1", {"team_id": "blue"}).entry
+    made = operations.upsert(draft(), KEYS, "k1", {"team_id": "blue"}).entry
     assert made.after["team_id"] == "t1"
     assert not made.changed
     with pytest.raises(EditError, match=r"there is no customer 'c2' \(did you mean c1\?\)") as caught:
-        actions.put(draft(), TEAMS, "t1", {"customer_id": "c2"})
+        operations.upsert(draft(), TEAMS, "t1", {"customer_id": "c2"})
     assert caught.value.field == "customer_id"
 
 
 def test_a_put_makes_the_team_it_names_and_says_so_and_a_post_does_not():
-    saved = actions.put(draft(), KEYS, "k3", {"team_id": "team-new"})
-    assert [(e.kind.one, e.id, e.after) for e in saved.created] == [("team", "team-new", {"id": "team-new"})]
-    assert actions.put(draft(), KEYS, "k3", {"team_id": "Data Science Team"}).created[0].id == "team-data-science"
+    saved = operations.upsert(draft(), KEYS, "k3", {"team_id": "team-new"})
+    assert [(e.kind.singular, e.id, e.after) for e in saved.created] == [("team", "team-new", {"id": "team-new"})]
+    assert operations.upsert(draft(), KEYS, "k3", {"team_id": "Data Science Team"}).created[0].id == "team-data-science"
     with pytest.raises(EditError, match="there is no team 'team-new'"):
-        actions.create(draft(), KEYS, {"id": "k3", "team_id": "team-new"})
+        operations.create(draft(), KEYS, {"id": "k3", "team_id": "team-new"})
 
 
 def test_a_key_made_by_post_has_a_secret_and_one_made_by_put_its_id():
-    posted = actions.create(draft(), KEYS, {"name": "Bob's key"})
+    posted = operations.create(draft(), KEYS, {"name": "Bob's key"})
     assert (posted.entry.id, posted.secret[:6], posted.entry.after["value_hash"]) == (
         "vk-bob-s-key",
         "sk-sg-",
-        actions.hash_of(posted.secret),
+        operations.hash_value(posted.secret),
     )
-    put = actions.put(draft(), KEYS, "vk-bob", {})
+    put = operations.upsert(draft(), KEYS, "vk-bob", {})
     assert (put.secret, put.entry.after) == (None, {"id": "vk-bob"})
     with pytest.raises(EditError, match="needs a value"):
-        actions.put(draft(), KEYS, "vk-bob", {}, demo_keys=False)
+        operations.upsert(draft(), KEYS, "vk-bob", {}, demo_keys=False)
     named = draft(TEXT + "  - {id: x, name: Bob's key}\n")
-    assert actions.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
-    assert actions.create(named, KEYS, {"id": "vk-bob-s-key"}).is_new, "an id is meant as one"
-    again = actions.create(draft(), KEYS, {"id": "k1", "description": "same"})
+    assert operations.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
+    assert operations.create(named, KEYS, {"id": "vk-bob-s-key"}).is_new, "an id is meant as one"
+    again = operations.create(draft(), KEYS, {"id": "k1", "description": "same"})
     assert (again.secret, again.is_new, again.entry.before["id"]) == (None, False, "k1")
 
 
 @pytest.mark.parametrize(
     ("fields", "kept"),
     [
-        ({"value": "a-secret-value"}, {"value_hash": actions.hash_of("a-secret-value")}),
+        ({"value": "a-secret-value"}, {"value_hash": operations.hash_value("a-secret-value")}),
         ({"value": "env.KEY"}, {"value": "env.KEY"}),
         ({"value_hash": "sha256:" + "1" * 64}, {"value_hash": "sha256:" + "1" * 64}),
     ],
 )
 def test_a_value_is_kept_as_a_hash_or_where_it_comes_from(fields, kept):
     for name in ("k1", "k2", "k3"):
-        after = actions.put(draft(), KEYS, name, fields).entry.after
+        after = operations.upsert(draft(), KEYS, name, fields).entry.after
         assert {n: v for n, v in after.items() if n.startswith("value")} == kept
 
 
@@ -213,48 +213,48 @@ def test_a_value_is_kept_as_a_hash_or_where_it_comes_from(fields, kept):
 )
 def test_values_that_cannot_be(fields, says):
     with pytest.raises(EditError, match=says):
-        actions.put(draft(), KEYS, "k1", fields)
+        operations.upsert(draft(), KEYS, "k1", fields)
 
 
 def test_rotation_keeps_the_value_before_for_the_grace_alone():
     hour = 3_600_000
-    made = actions.rotate(draft(), "k2", grace="1h", value=None, now=hour, env={})
+    made = operations.rotate(draft(), "k2", grace="1h", value=None, now=hour, env={})
     after = made.entry.after
     assert after["previous_value_hash"] == "sha256:" + "0" * 64
     assert after["previous_expires_at"] == "1970-01-01T02:00:00.000Z"
-    assert after["value_hash"] == actions.hash_of(made.secret)
-    demo = actions.rotate(draft(), "k1", grace="1h", value=None, now=0, env={}).entry.after
-    assert demo["previous_value_hash"] == actions.hash_of("k1")
-    assert "previous_value_hash" not in actions.rotate(draft(), "k2", grace=None, value=None, now=0, env={}).entry.after
+    assert after["value_hash"] == operations.hash_value(made.secret)
+    demo = operations.rotate(draft(), "k1", grace="1h", value=None, now=0, env={}).entry.after
+    assert demo["previous_value_hash"] == operations.hash_value("k1")
+    assert "previous_value_hash" not in operations.rotate(draft(), "k2", grace=None, value=None, now=0, env={}).entry.after
     for grace, says in (("never", "stays good forever"), ("1x", "no duration")):
         with pytest.raises(EditError, match=says):
-            actions.rotate(draft(), "k2", grace=grace, value=None, now=0, env={})
+            operations.rotate(draft(), "k2", grace=grace, value=None, now=0, env={})
 
 
 def test_top_up_adds_exactly_and_asks_which():
-    assert actions.top_up(draft(), KEYS, "k1", amount=Decimal("0.1")).entry.after["budget"]["max_limit"] == Decimal("50.10")
+    assert operations.top_up(draft(), KEYS, "k1", amount=Decimal("0.1")).entry.after["budget"]["max_limit"] == Decimal("50.10")
     two = TEXT.replace(
         "budget: {max_limit: 50.00, reset_duration: 1M}",
         "budgets: [{max_limit: 5, reset_duration: 1d}, {max_limit: 9, reset_duration: never}]",
     )
     with pytest.raises(Conflict, match="several budgets"):
-        actions.top_up(draft(two), KEYS, "k1", amount=Decimal(1))
-    after = actions.top_up(draft(two), KEYS, "k1", amount=Decimal(1), reset_duration="never").entry.after
+        operations.top_up(draft(two), KEYS, "k1", amount=Decimal(1))
+    after = operations.top_up(draft(two), KEYS, "k1", amount=Decimal(1), reset_duration="never").entry.after
     assert [b["max_limit"] for b in after["budgets"]] == [5, 10]
     with pytest.raises(Conflict, match="no budget"):
-        actions.top_up(draft(), KEYS, "k2", amount=Decimal(1))
+        operations.top_up(draft(), KEYS, "k2", amount=Decimal(1))
 
 
 def test_deleting_what_is_still_named_says_by_what():
     with pytest.raises(Conflict, match="Team 't1' is still named by virtual_key k1, virtual_key k2") as caught:
-        actions.delete(draft(), TEAMS, "t1")
-    assert caught.value.more["referred_by"] == ["virtual_key k1", "virtual_key k2"]
+        operations.delete(draft(), TEAMS, "t1")
+    assert caught.value.details["referred_by"] == ["virtual_key k1", "virtual_key k2"]
     changing = draft()
-    _, detached = actions.delete(changing, TEAMS, "blue", detach=True)
+    _, detached = operations.delete(changing, TEAMS, "blue", detach=True)
     assert [e.id for e in detached] == ["k1", "k2"]
     assert all("team_id" not in e.after for e in detached)
     with pytest.raises(NotFound, match=r"there is no team 't3' \(did you mean t"):
-        actions.delete(draft(), TEAMS, "t3")
+        operations.delete(draft(), TEAMS, "t3")
 
 
 def test_no_secret_is_in_what_is_shown():
@@ -375,7 +375,7 @@ def test_every_layout_can_be_changed_without_touching_the_rest(layout):
 )
 def test_what_cannot_be_changed_keeping_comments_and_meaning_is_refused(text):
     doc = parse(text.encode(), "f")
-    with pytest.raises(Unwritable, match="edit it by hand"):
+    with pytest.raises(NotPatchable, match="edit it by hand"):
         rewrite(doc, text, [Change("teams", 0, {"id": "a", "budget": BUDGET})])
 
 
@@ -425,10 +425,10 @@ def test_any_sequence_of_changes_keeps_the_policy_loadable_its_meaning_and_its_c
         if what == "delete":
             if name not in meant:
                 continue
-            actions.delete(changing, KEYS, name)
+            operations.delete(changing, KEYS, name)
             del meant[name]
         else:
-            meant[name] = actions.put(changing, KEYS, name, fields).entry.after
+            meant[name] = operations.upsert(changing, KEYS, name, fields).entry.after
         changes = [Change("virtual_keys", e.place, e.after) for e in changing.changes()]
         if changes:
             text, _ = rewrite(changing.docs[0], text, changes)

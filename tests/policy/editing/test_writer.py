@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import pytest
 
-from sluicegate.policy.audit_trail import Trail, TrailError
-from sluicegate.policy.editing import operations as actions
+from sluicegate.policy.audit_trail import AuditTrail, AuditTrailError
+from sluicegate.policy.editing import operations
 from sluicegate.policy.editing.draft import Conflict, EditError
-from sluicegate.policy.editing.writer import Editor, NotWritable, PolicyBusy, Stale
+from sluicegate.policy.editing.writer import NotWritable, PolicyLocked, PolicyWriter, RevisionMismatch
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
-from sluicegate.policy.watcher import PolicySource
+from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.store import Store
 
 KEYS, TEAMS = KINDS["virtual_keys"], KINDS["teams"]
@@ -33,7 +33,7 @@ virtual_keys:
 @pytest.fixture
 def trail(tmp_path):
     Store(tmp_path / "sluicegate.db").close()
-    return Trail(tmp_path / "sluicegate.db")
+    return AuditTrail(tmp_path / "sluicegate.db")
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def make(tmp_path, trail):
             path.mkdir()
             for name, content in text.items():
                 (path / name).write_text(content)
-        return Editor(PolicySource(path, {}, lambda: 1_000), record, lambda: 1_000)
+        return PolicyWriter(PolicyWatcher(path, {}, lambda: 1_000), record, lambda: 1_000)
 
     return made
 
 
 def put(kind, name, **fields):
-    return lambda draft: actions.put(draft, kind, name, fields)
+    return lambda draft: operations.upsert(draft, kind, name, fields)
 
 
 def raise_by(amount):
-    return lambda draft: actions.top_up(draft, TEAMS, "t", amount=Decimal(amount))
+    return lambda draft: operations.top_up(draft, TEAMS, "t", amount=Decimal(amount))
 
 
 def entries(trail):
@@ -68,14 +68,14 @@ def entries(trail):
 
 def test_a_change_is_on_disk_in_force_and_on_the_trail(make, trail):
     editor = make()
-    before = editor.source.current.revision
+    before = editor.watcher.current.revision
     saved, policy = editor.change(put(KEYS, "k2", team_id="new"), who="dana", action="update")
-    assert policy is editor.source.current
-    assert not editor.source.changed()
+    assert policy is editor.watcher.current
+    assert not editor.watcher.has_changed()
     assert (saved.is_new, policy.virtual_keys["k2"].team_id) == (True, "new")
-    again = load(editor.source.path, env={}, now=0)
+    again = load(editor.watcher.path, env={}, now=0)
     assert again.revision == policy.revision != before
-    assert "# ours\n" in (text := editor.source.path.read_text())
+    assert "# ours\n" in (text := editor.watcher.path.read_text())
     assert "   # the team\n" in text
     assert entries(trail) == [("dana", "create", "team", "new"), ("dana", "create", "virtual_key", "k2")]
     (last, _), total = trail.read(limit=2)
@@ -86,9 +86,9 @@ def test_a_change_is_on_disk_in_force_and_on_the_trail(make, trail):
 
 def test_a_change_of_nothing_writes_nothing(make, trail):
     editor = make()
-    seen = editor.source.path.stat()
+    seen = editor.watcher.path.stat()
     editor.change(put(KEYS, "k", team_id="t"), who="dana", action="update")
-    assert editor.source.path.stat() == seen
+    assert editor.watcher.path.stat() == seen
     assert entries(trail) == []
 
 
@@ -96,7 +96,7 @@ def test_a_dry_run_checks_and_writes_nothing(make, trail):
     editor = make()
     _, policy = editor.change(put(KEYS, "k2"), who="dana", action="update", write=False)
     assert "k2" in policy.virtual_keys
-    assert (editor.source.path.read_text(), entries(trail)) == (TEXT, [])
+    assert (editor.watcher.path.read_text(), entries(trail)) == (TEXT, [])
 
 
 def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_field(make, trail):
@@ -107,28 +107,28 @@ def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_fiel
         editor.change(put(KEYS, "k", provider_configs=[{"provider": "antropic"}]), who="dana", action="update")
     assert caught.value.field == "provider_configs[0].provider"
     with pytest.raises(EditError, match="'k2' has the same value as 'k'") as caught:
-        editor.change(put(KEYS, "k2", value_hash=actions.hash_of("k")), who="dana", action="update")
+        editor.change(put(KEYS, "k2", value_hash=operations.hash_value("k")), who="dana", action="update")
     assert caught.value.field is None
     with pytest.raises(EditError, match=r"^base_url: .*the port no number") as caught:
         editor.change(put(KINDS["providers"], "openai", base_url="http://a:99999"), who="dana", action="update")
-    assert (editor.source.path.read_text(), entries(trail)) == (TEXT, [])
+    assert (editor.watcher.path.read_text(), entries(trail)) == (TEXT, [])
 
 
 def test_a_revision_that_is_not_the_present_one_changes_nothing(make):
     editor = make()
-    present = editor.source.current.revision
-    with pytest.raises(Stale) as caught:
+    present = editor.watcher.current.revision
+    with pytest.raises(RevisionMismatch) as caught:
         editor.change(put(KEYS, "k2"), who="dana", action="update", if_match=lambda r: r == "other")
     assert caught.value.revision == present
     editor.change(put(KEYS, "k2"), who="dana", action="update", if_match=lambda r: r == present)
-    with pytest.raises(Stale):
+    with pytest.raises(RevisionMismatch):
         editor.change(put(KEYS, "k3"), who="dana", action="update", if_match=lambda r: r == present)
 
 
 def test_parallel_writers_lose_nothing(make, trail):
     """Two editors, as two processes would have, and four threads each."""
     first = make()
-    second = Editor(PolicySource(first.source.path, {}, lambda: 1_000), trail, lambda: 1_000)
+    second = PolicyWriter(PolicyWatcher(first.watcher.path, {}, lambda: 1_000), trail, lambda: 1_000)
     failures = []
 
     def work(editor):
@@ -144,7 +144,7 @@ def test_parallel_writers_lose_nothing(make, trail):
     for t in threads:
         t.join()
     assert failures == []
-    assert load(first.source.path, env={}, now=0).file.teams[0].budget.max_limit == Decimal("5.40")
+    assert load(first.watcher.path, env={}, now=0).file.teams[0].budget.max_limit == Decimal("5.40")
     assert len(entries(trail)) == 40
     steps = [(e["before"]["budget"]["max_limit"], e["after"]["budget"]["max_limit"]) for e in trail.read(limit=100)[0]]
     assert all(round(b - a, 9) == 0.01 for a, b in steps)
@@ -156,8 +156,8 @@ def test_an_editor_that_saves_meanwhile_loses_nothing(make, trail):
 
     def work(draft):
         if (text := next(saves, None)) is not None:
-            editor.source.path.write_text(text)
-        return actions.put(draft, KEYS, "k2", {})
+            editor.watcher.path.write_text(text)
+        return operations.upsert(draft, KEYS, "k2", {})
 
     _, policy = editor.change(work, who="dana", action="update")
     assert list(policy.virtual_keys) == ["k", "by-hand-1", "by-hand-2", "k2"]
@@ -165,17 +165,17 @@ def test_an_editor_that_saves_meanwhile_loses_nothing(make, trail):
 
 
 def test_one_who_saves_between_trail_and_replacement_is_noticed_and_the_trail_says_so(make, tmp_path):
-    class Slow(Trail):
+    class Slow(AuditTrail):
         def write(self, *args, **more):
             super().write(*args, **more)
-            if editor.source.path.read_text() == TEXT:
-                editor.source.path.write_text(TEXT + "  - {id: by-hand}\n")
+            if editor.watcher.path.read_text() == TEXT:
+                editor.watcher.path.write_text(TEXT + "  - {id: by-hand}\n")
 
     Store(tmp_path / "other.db").close()
     trail = Slow(tmp_path / "other.db")
     editor = make(record=trail)
     editor.change(put(KEYS, "k2"), who="dana", action="update")
-    assert list(load(editor.source.path, env={}, now=0).virtual_keys) == ["k", "by-hand", "k2"]
+    assert list(load(editor.watcher.path, env={}, now=0).virtual_keys) == ["k", "by-hand", "k2"]
     assert [a for _, a, *_ in entries(trail)] == ["create", "create not applied", "create"]
 
 
@@ -183,20 +183,20 @@ def test_one_who_never_stops_saving_is_an_error(make):
     editor = make()
 
     def work(draft):
-        editor.source.path.write_text(editor.source.path.read_text() + "# again\n")
-        return actions.put(draft, KEYS, "k2", {})
+        editor.watcher.path.write_text(editor.watcher.path.read_text() + "# again\n")
+        return operations.upsert(draft, KEYS, "k2", {})
 
-    with pytest.raises(PolicyBusy, match="again and again"):
+    with pytest.raises(PolicyLocked, match="again and again"):
         editor.change(work, who="dana", action="update")
 
 
 def test_without_its_trail_a_change_is_not_made(make, tmp_path):
     (tmp_path / "gone.db").touch()
-    editor = make(record=Trail(tmp_path / "gone.db"))
-    with pytest.raises(TrailError, match="no such table"):
+    editor = make(record=AuditTrail(tmp_path / "gone.db"))
+    with pytest.raises(AuditTrailError, match="no such table"):
         editor.change(put(KEYS, "k2"), who="dana", action="update")
-    assert editor.source.path.read_text() == TEXT
-    assert sorted(p.name for p in editor.source.path.parent.iterdir() if p.name.startswith(".")) == []
+    assert editor.watcher.path.read_text() == TEXT
+    assert sorted(p.name for p in editor.watcher.path.parent.iterdir() if p.name.startswith(".")) == []
 
 
 def test_the_trail_is_append_only_and_has_no_secret(make, trail):
@@ -210,7 +210,7 @@ def test_the_trail_is_append_only_and_has_no_secret(make, trail):
     whole = "".join(str(row) for row in conn.execute("SELECT * FROM admin_audit"))
     conn.close()
     assert "secret" not in whole
-    assert actions.hash_of("a-secret-value") not in whole
+    assert operations.hash_value("a-secret-value") not in whole
 
 
 def test_the_trail_is_read_in_pages_and_filtered(make, trail):
@@ -229,27 +229,27 @@ def test_a_folder_is_changed_where_the_entity_is(make):
     )
     editor.change(put(KEYS, "k2", team_id="t2"), who="dana", action="update")
     editor.change(put(KINDS["users"], "u"), who="dana", action="update")
-    read = {p.name: p.read_text() for p in editor.source.path.iterdir()}
+    read = {p.name: p.read_text() for p in editor.watcher.path.iterdir()}
     assert read["a.yaml"] == "version: 1\n\nusers:\n  - id: u\n"
     assert read["b.yaml"] == "teams:\n- {id: t}\n- {id: t2}\n"
     assert read["c.yaml"] == "# keys\nvirtual_keys:\n- {id: k, team_id: t}\n- {id: k2, team_id: t2}\n"
-    assert not editor.source.changed()
+    assert not editor.watcher.has_changed()
 
 
 def test_a_symlink_stays_one_and_the_file_keeps_its_mode(make, tmp_path):
     editor = make()
     real = tmp_path / "real"
     real.mkdir()
-    editor.source.path.rename(real / "p.yaml")
+    editor.watcher.path.rename(real / "p.yaml")
     (real / "p.yaml").chmod(0o640)
-    editor.source.path.symlink_to(real / "p.yaml")
-    editor.source.reload()
+    editor.watcher.path.symlink_to(real / "p.yaml")
+    editor.watcher.reload()
     editor.change(put(KEYS, "k2"), who="dana", action="update")
-    assert editor.source.path.is_symlink()
+    assert editor.watcher.path.is_symlink()
     assert "k2" in (real / "p.yaml").read_text()
     assert (real / "p.yaml").stat().st_mode & 0o777 == 0o640
     assert [p.name for p in real.iterdir()] == ["p.yaml"]
-    assert not editor.source.changed()
+    assert not editor.watcher.has_changed()
 
 
 def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
@@ -261,11 +261,11 @@ def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
         ("version: [", "not valid YAML"),
         ("- 1\n", "a policy is a mapping"),
     ):
-        editor.source.path.write_text(text)
+        editor.watcher.path.write_text(text)
         with pytest.raises(Conflict, match=f"put it right first.*{says}"):
             editor.change(put(KEYS, "k2"), who="dana", action="update")
-        assert editor.source.path.read_text() == text
-    editor.source.path.unlink()
+        assert editor.watcher.path.read_text() == text
+    editor.watcher.path.unlink()
     with pytest.raises(Conflict, match="cannot be read"):
         editor.change(put(KEYS, "k2"), who="dana", action="update")
 
@@ -289,7 +289,7 @@ def test_a_policy_that_cannot_be_written_is_left_alone_and_says_why(make, mounte
     folder.mkdir()
     mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", at=folder)
     (folder / "policy.yaml").write_text(TEXT)
-    editor = Editor(PolicySource(folder / "policy.yaml", {}, lambda: 1_000), trail, lambda: 1_000)
+    editor = PolicyWriter(PolicyWatcher(folder / "policy.yaml", {}, lambda: 1_000), trail, lambda: 1_000)
     (folder / "fill").write_bytes(b"x" * 60_000)
     with pytest.raises(NotWritable, match="No space left on device; the change was not made") as caught:
         editor.change(put(KEYS, "k2", description="d" * 3000), who="dana", action="update")
@@ -303,8 +303,8 @@ def test_a_policy_that_cannot_be_written_is_left_alone_and_says_why(make, mounte
 
 def test_a_file_mounted_by_itself_says_what_to_do(make, mounted, trail):
     editor = make()
-    mounted("--bind", editor.source.path, at=editor.source.path)
+    mounted("--bind", editor.watcher.path, at=editor.watcher.path)
     with pytest.raises(NotWritable, match="mount its folder instead"):
         editor.change(put(KEYS, "k2"), who="dana", action="update")
-    assert editor.source.path.read_text() == TEXT
+    assert editor.watcher.path.read_text() == TEXT
     assert [a for _, a, *_ in entries(trail)] == ["create", "create not applied"]

@@ -142,7 +142,7 @@ def used(policy: Any) -> None:
         key.refusal(NOW)
         for provider in policy.providers:
             policy.limits(who, provider, "claude-opus-5-5")
-            policy.allowed(who, provider, "claude-opus-5-5")
+            policy.model_access(who, provider, "claude-opus-5-5")
     for host in ("api.anthropic.com", "127.0.0.1", "", "."):
         policy.provider_of_host(host, 443)
     assert policy.provider_of_host("") is None, "a request for no host at all is a provider's"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sluicegate.policy.editing.draft import Conflict, Draft, EditError, Entry, Fields, id_for
+from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError, Fields, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
 from sluicegate.providers import PROVIDERS
 from sluicegate.windows import iso, parse_period, window
@@ -21,8 +21,8 @@ KEYS = KINDS["virtual_keys"]
 class Saved:
     """An entity after a change, what was created along with it, and a secret that is shown this once."""
 
-    entry: Entry
-    created: tuple[Entry, ...] = ()
+    entry: DraftEntry
+    created: tuple[DraftEntry, ...] = ()
     secret: str | None = None
 
     @property
@@ -31,12 +31,12 @@ class Saved:
         return self.entry.before is None
 
 
-def new_value() -> str:
+def generate_value() -> str:
     """A value for a virtual key, which nobody guesses."""
     return "sk-sg-" + secrets.token_urlsafe(32)
 
 
-def hash_of(value: str) -> str:
+def hash_value(value: str) -> str:
     """What the policy keeps of a value."""
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
 
@@ -51,11 +51,11 @@ def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
         called = id_of(kind, fields)
     if field == "name":
         entry = draft.find(kind, called)
-        called = entry.id if entry else id_for(kind, called, field)
+        called = entry.id if entry else make_id(kind, called, field)
     return _save(draft, kind, called, fields, generate=True)
 
 
-def put(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
+def upsert(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
     """Change the entity that is called so, or make one with this id. A team it names is made if it is not there.
 
     A new key without a value is a demo key, whose value is its id; where those are not allowed it is an error.
@@ -78,14 +78,14 @@ def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool
     present = draft.entries(kind).get(name)
     secret = None
     if kind is KEYS:
-        secret = _valued(fields, generate=generate and (present is None or present.after is None))
-    entry = draft.put(kind, name, fields, create_teams=create_teams)
+        secret = _normalize_value(fields, generate=generate and (present is None or present.after is None))
+    entry = draft.upsert(kind, name, fields, create_teams=create_teams)
     if kind.name == "model_configs" and id_of(kind, entry.after or {}) != name:
         raise EditError("model_name: what it is for cannot be changed: delete it and make another", "model_name")
     return Saved(entry, tuple(draft.created[known:]), secret)
 
 
-def _valued(fields: dict[str, Any], *, generate: bool) -> str | None:
+def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
     """Put a key's value into the form the policy keeps; returns the secret if one was made."""
     value = fields.get("value")
     if value == REDACTED:
@@ -94,9 +94,9 @@ def _valued(fields: dict[str, Any], *, generate: bool) -> str | None:
         raise EditError("value_hash: give either value or value_hash, not both", "value_hash")
     secret = None
     if generate and value is None and fields.get("value_hash") is None:
-        value = secret = new_value()
+        value = secret = generate_value()
     if isinstance(value, str) and not value.startswith("env."):
-        fields["value_hash"] = hash_of(_presentable(value))
+        fields["value_hash"] = hash_value(_require_sendable(value))
         fields["value"] = None
     elif value is not None:
         fields["value_hash"] = None
@@ -105,7 +105,7 @@ def _valued(fields: dict[str, Any], *, generate: bool) -> str | None:
     return secret
 
 
-def _presentable(value: str) -> str:
+def _require_sendable(value: str) -> str:
     """A value that a client can send in a header. Raises EditError."""
     if not value.isascii() or not value.isprintable() or " " in value or not 8 <= len(value) <= 512:
         raise EditError("value: a key's value is 8 to 512 letters, digits and signs without spaces, or env.NAME", "value")
@@ -117,8 +117,8 @@ def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, n
     entry = draft.get(KEYS, called)
     present = entry.after or {}
     fields: dict[str, Any] = {"value": value}
-    secret = _valued(fields, generate=True)
-    old = known_by(entry.id, present, env)
+    secret = _normalize_value(fields, generate=True)
+    old = current_value_hash(entry.id, present, env)
     if old == fields.get("value_hash"):
         raise EditError("value: this is the value it has already", "value")
     fields |= {"previous_value_hash": None, "previous_expires_at": None}
@@ -130,25 +130,25 @@ def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, n
         if until is None:
             raise EditError("grace: a value that stays good forever is not rotated; write a duration such as 1h", "grace")
         fields |= {"previous_value_hash": old, "previous_expires_at": iso(until)}
-    return Saved(draft.put(KEYS, entry.id, fields), secret=secret)
+    return Saved(draft.upsert(KEYS, entry.id, fields), secret=secret)
 
 
-def known_by(name: str, present: Fields, env: Mapping[str, str]) -> str | None:
+def current_value_hash(name: str, present: Fields, env: Mapping[str, str]) -> str | None:
     """The hash a key is known by now; None where its value is not set."""
     if present.get("value_hash"):
         return str(present["value_hash"])
     value = present.get("value")
     if value is None:
-        return hash_of(name)
+        return hash_value(name)
     if value.startswith("env."):
-        return hash_of(env[value[4:]]) if env.get(value[4:]) else None
-    return hash_of(value)
+        return hash_value(env[value[4:]]) if env.get(value[4:]) else None
+    return hash_value(value)
 
 
 def expire(draft: Draft, called: str, *, expires_at: str | None, now: int) -> Saved:
     """End a key at a time, or now."""
     entry = draft.get(KEYS, called)
-    return Saved(draft.put(KEYS, entry.id, {"expires_at": expires_at or iso(now)}))
+    return Saved(draft.upsert(KEYS, entry.id, {"expires_at": expires_at or iso(now)}))
 
 
 def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_duration: str | None = None) -> Saved:
@@ -158,20 +158,22 @@ def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_dura
     budgets = [b for b in (present.get("budget"), *(present.get("budgets") or ())) if b]
     fitting = [b for b in budgets if reset_duration in (None, b.get("reset_duration"))]
     if not fitting:
-        raise Conflict(f"{kind.one} '{entry.id}' has no budget{f' that resets every {reset_duration}' if reset_duration else ''}")
+        raise Conflict(
+            f"{kind.singular} '{entry.id}' has no budget{f' that resets every {reset_duration}' if reset_duration else ''}"
+        )
     if len(fitting) > 1:
         raise Conflict(
-            f"{kind.one} '{entry.id}' has several budgets: say which by reset_duration",
+            f"{kind.singular} '{entry.id}' has several budgets: say which by reset_duration",
             "reset_duration",
             candidates=[b.get("reset_duration") for b in fitting],
         )
     raised = fitting[0] | {"max_limit": Decimal(str(fitting[0]["max_limit"])) + amount}
     if fitting[0] is present.get("budget"):
-        return Saved(draft.put(kind, entry.id, {"budget": raised}))
-    return Saved(draft.put(kind, entry.id, {"budgets": [raised if b is fitting[0] else b for b in present["budgets"]]}))
+        return Saved(draft.upsert(kind, entry.id, {"budget": raised}))
+    return Saved(draft.upsert(kind, entry.id, {"budgets": [raised if b is fitting[0] else b for b in present["budgets"]]}))
 
 
-def delete(draft: Draft, kind: Kind, called: str, *, detach: bool = False) -> tuple[Entry, list[Entry]]:
+def delete(draft: Draft, kind: Kind, called: str, *, detach: bool = False) -> tuple[DraftEntry, list[DraftEntry]]:
     """Delete an entity; with ``detach`` what named it no longer does. Returns it and those."""
     entry = draft.get(kind, called)
     return entry, draft.delete(entry, detach=detach)

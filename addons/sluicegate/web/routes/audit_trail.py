@@ -130,7 +130,7 @@ def endpoints() -> list[Endpoint]:
 async def _audit(ask: Ask) -> Reply:
     page = ask.query
     chosen = page.model_dump(exclude={"limit", "before"})
-    entries, total = await ask.read(lambda: ask.services.trail.read(limit=page.limit, before=page.before, **chosen))
+    entries, total = await ask.read(lambda: ask.services.audit_trail.read(limit=page.limit, before=page.before, **chosen))
     more = entries[-1]["id"] if len(entries) == page.limit else None
     return Reply({"entries": entries, "count": len(entries), "total_count": total, "next_before": more})
 
@@ -144,7 +144,7 @@ async def _config(ask: Ask) -> Reply:
             "revision": policy.revision,
             "source": policy.source,
             "loaded_at": iso(policy.loaded_at),
-            "error": services.source.error,
+            "error": services.policy_watcher.error,
             "warnings": policy.warnings,
         },
         "audit": policy.audit,
@@ -161,7 +161,7 @@ async def _config(ask: Ask) -> Reply:
 async def _usage(ask: Ask) -> Reply:
     services, policy = ask.services, ask.services.policy
     key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
-    limits = policy.all_limits() if ask.caller.role != "developer" else policy.own_limits(key) if key else ()
+    limits = policy.all_limits() if ask.caller.role != "developer" else policy.limits_of_key(key) if key else ()
 
     def work() -> list[dict[str, Any]]:
         with low_priority():

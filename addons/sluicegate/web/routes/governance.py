@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sluicegate.policy import audit_trail as trail
-from sluicegate.policy.editing import draft as edit
-from sluicegate.policy.editing import operations as actions
-from sluicegate.policy.entities import KINDS, REFERENCES, Kind, Names
-from sluicegate.policy.errors import hint, nearest
+from sluicegate.policy.audit_trail import AuditEntry
+from sluicegate.policy.editing import operations
+from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError, NotFound
+from sluicegate.policy.entities import KINDS, REFERENCES, Kind, NameIndex
+from sluicegate.policy.errors import closest_match, did_you_mean
 from sluicegate.policy.model import Limit, Policy
 from sluicegate.policy.schema import Limited
 from sluicegate.services import Services
@@ -88,11 +88,11 @@ def called(policy: Policy, kind: Kind, name: str) -> str:
     """The id of what is called so. Raises NotFound or Conflict."""
     known = _names(policy, kind)
     try:
-        found = Names(kind, known).find(name) if name not in known else name
+        found = NameIndex(kind, known).find(name) if name not in known else name
     except ValueError as e:
-        raise edit.Conflict(str(e)) from e
+        raise Conflict(str(e)) from e
     if found is None:
-        raise edit.NotFound(f"{kind.label} not found: there is no {kind.one} '{name}'{hint(name, known)}")
+        raise NotFound(f"{kind.label} not found: there is no {kind.singular} '{name}'{did_you_mean(name, known)}")
     return found
 
 
@@ -111,7 +111,7 @@ def _get(kind: Kind) -> Run:
                 raise Refusal(403, "forbidden", "A virtual key may look at itself only")
             return shown_one(ask.services, policy, kind, called(policy, kind, ask.path["id"]))
 
-        return Reply({kind.one: await ask.read(work)}, revision=policy.revision)
+        return Reply({kind.singular: await ask.read(work)}, revision=policy.revision)
 
     return run
 
@@ -144,7 +144,7 @@ def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
         if wanted is not None:
             try:
                 wanted = called(policy, KINDS[target], wanted)
-            except edit.EditError as e:
+            except EditError as e:
                 raise Refusal(400, "invalid_request", f"{field}: {e}", field) from e
             known = {i: n for i, n in known.items() if _belongs(policy, kind, i, field) == wanted}
     if page.search:
@@ -167,7 +167,7 @@ def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 
 def _post(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
-        saved, policy = await ask.change(lambda draft: actions.create(draft, kind, ask.body))
+        saved, policy = await ask.change(lambda draft: operations.create(draft, kind, ask.body))
         return await _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
@@ -177,7 +177,9 @@ def _put(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
         services = ask.services
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
-        saved, policy = await ask.change(lambda draft: actions.put(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys))
+        saved, policy = await ask.change(
+            lambda draft: operations.upsert(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys)
+        )
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
         return await _written(ask, kind, saved, policy, word)
 
@@ -189,17 +191,17 @@ def _delete(kind: Kind) -> Run:
         if kind.name == "providers":
             cleared = {"budget": None, "budgets": None, "rate_limit": None}
 
-            def clear(draft: edit.Draft) -> Any:
+            def clear(draft: Draft) -> Any:
                 entry = draft.find(kind, ask.path["id"])
                 if entry is None:
-                    raise edit.NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
-                return draft.put(kind, entry.id, cleared)
+                    raise NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
+                return draft.upsert(kind, entry.id, cleared)
 
             _, policy = await ask.change(clear)
             return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
         detach = getattr(ask.query, "detach", False)
-        (_, detached), policy = await ask.change(lambda draft: actions.delete(draft, kind, ask.path["id"], detach=detach))
-        names = [f"{e.kind.one} {e.id}" for e in detached]
+        (_, detached), policy = await ask.change(lambda draft: operations.delete(draft, kind, ask.path["id"], detach=detach))
+        names = [f"{e.kind.singular} {e.id}" for e in detached]
         return Reply({"message": f"{kind.label} deleted successfully", "detached": names}, revision=policy.revision)
 
     return run
@@ -208,8 +210,8 @@ def _delete(kind: Kind) -> Run:
 async def _rotate(ask: Ask) -> Reply:
     services, body = ask.services, ask.body
 
-    def work(draft: edit.Draft) -> actions.Saved:
-        return actions.rotate(
+    def work(draft: Draft) -> operations.Saved:
+        return operations.rotate(
             draft, ask.path["id"], grace=body.get("grace"), value=body.get("value"), now=services.clock(), env=services.env
         )
 
@@ -219,7 +221,7 @@ async def _rotate(ask: Ask) -> Reply:
 
 async def _expire(ask: Ask) -> Reply:
     at, now = ask.body.get("expires_at"), ask.services.clock()
-    saved, policy = await ask.change(lambda draft: actions.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
+    saved, policy = await ask.change(lambda draft: operations.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
     return await _written(ask, KEYS, saved, policy, "expires" if at else "expired")
 
 
@@ -227,9 +229,9 @@ def _top_up(kind: Kind) -> Run:
     async def run(ask: Ask) -> Reply:
         body = ask.body
 
-        def work(draft: edit.Draft) -> actions.Saved:
+        def work(draft: Draft) -> operations.Saved:
             period = body.get("reset_duration")
-            return actions.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
+            return operations.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
 
         saved, policy = await ask.change(work, "top_up")
         return await _written(ask, kind, saved, policy, "topped up")
@@ -238,15 +240,15 @@ def _top_up(kind: Kind) -> Run:
 
 
 async def _bulk(ask: Ask) -> Reply:
-    def work(draft: edit.Draft) -> list[actions.Saved]:
+    def work(draft: Draft) -> list[operations.Saved]:
         made = []
         for name in ("users", "virtual_keys"):
             for i, fields in enumerate(ask.body.get(name) or ()):
                 try:
-                    made.append(actions.create(draft, KINDS[name], fields))
-                except edit.EditError as e:
+                    made.append(operations.create(draft, KINDS[name], fields))
+                except EditError as e:
                     where = f"{name}[{i}]"
-                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.more) from e
+                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e
         return made
 
     made, policy = await ask.change(work)
@@ -258,18 +260,18 @@ async def _bulk(ask: Ask) -> Reply:
     return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
 
-def _with_secret(ask: Ask, view: views.View, saved: actions.Saved) -> views.View:
+def _with_secret(ask: Ask, view: views.View, saved: operations.Saved) -> views.View:
     return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
 
 
-async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, word: str) -> Reply:
+async def _written(ask: Ask, kind: Kind, saved: operations.Saved, policy: Policy, word: str) -> Reply:
     name = saved.entry.id
     mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
 
     def work() -> dict[str, Any]:
         return {
             "message": f"{kind.label} {word} successfully",
-            kind.one: _with_secret(ask, shown_one(ask.services, policy, kind, name), saved),
+            kind.singular: _with_secret(ask, shown_one(ask.services, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
             "warnings": [w for w in policy.warnings if w.startswith(mine)],
         }
@@ -277,9 +279,9 @@ async def _written(ask: Ask, kind: Kind, saved: actions.Saved, policy: Policy, w
     return Reply(await ask.read(work), revision=policy.revision)
 
 
-def _made(policy: Policy, entry: edit.Entry) -> dict[str, Any]:
+def _made(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
     others = [i for i in views.entities(policy, entry.kind) if i != entry.id]
-    return {"kind": entry.kind.one, "id": entry.id, "similar": nearest(entry.id, others)}
+    return {"kind": entry.kind.singular, "id": entry.id, "similar": closest_match(entry.id, others)}
 
 
 def _reset(kind: Kind) -> Run:
@@ -292,14 +294,14 @@ def _reset(kind: Kind) -> Run:
         units |= {"requests", "tokens"} if ask.body.get("rate_limit", True) else set()
         limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
         if not limits:
-            raise edit.Conflict(f"{kind.one} '{name}' has no such limit whose usage could be reset")
+            raise Conflict(f"{kind.singular} '{name}' has no such limit whose usage could be reset")
         now = services.clock()
         before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
-        entry = trail.Entry("reset_usage", kind.one, name, before, dict.fromkeys(before, 0))
+        entry = AuditEntry("reset_usage", kind.singular, name, before, dict.fromkeys(before, 0))
         revision = policy.revision
         if not ask.dry_run:
             who = ask.caller.name
-            await ask.read(lambda: services.trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
+            await ask.read(lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
         was = [(x, before[x.counter] if ask.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits]
         if not ask.dry_run:
             await services.commit_all()
@@ -314,7 +316,7 @@ def _reset(kind: Kind) -> Run:
             for x, used in was
         ]
         now_is = await ask.read(lambda: shown_one(services, policy, kind, name))
-        body = {"message": f"{kind.label} usage reset successfully", kind.one: now_is, "reset": rows}
+        body = {"message": f"{kind.label} usage reset successfully", kind.singular: now_is, "reset": rows}
         return Reply(body, revision=revision)
 
     return run

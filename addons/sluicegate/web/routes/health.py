@@ -137,7 +137,7 @@ def routes(services: Services) -> list[Route]:
                     "revision": policy.revision,
                     "loaded_at": iso(policy.loaded_at),
                     "source": policy.source,
-                    "error": services.source.error,
+                    "error": services.policy_watcher.error,
                     "warnings": policy.warnings,
                 },
                 "ledger": {"error": services.store_error, "reservations": len(services.ledger.open)},
@@ -159,7 +159,7 @@ def routes(services: Services) -> list[Route]:
 
 def status(services: Services) -> str:
     """``ok``, or ``degraded`` where something cannot be read or written."""
-    return "degraded" if services.source.error or services.store_error or services.audit_error else "ok"
+    return "degraded" if services.policy_watcher.error or services.store_error or services.audit_error else "ok"
 
 
 def provider_health(services: Services, provider: Provider) -> dict[str, object]:
@@ -220,8 +220,8 @@ def _policy(services: Services, policy: Policy) -> dict[str, Any]:
         "revision": policy.revision,
         "loaded_at": iso(policy.loaded_at),
         "source": policy.source,
-        "error": services.source.error,
-        "reload_errors": services.source.reload_errors,
+        "error": services.policy_watcher.error,
+        "reload_errors": services.policy_watcher.reload_errors,
         "warnings": policy.warnings[:MOST_WARNINGS],
         "warning_count": len(policy.warnings),
     }

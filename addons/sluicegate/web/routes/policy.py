@@ -14,11 +14,11 @@ from pydantic import Field
 
 from sluicegate.background import low_priority
 from sluicegate.policy.editing.draft import EditError
-from sluicegate.policy.errors import hint
-from sluicegate.policy.history import shown
-from sluicegate.policy.loader import PolicyError, made_of, read, revision_of
+from sluicegate.policy.errors import did_you_mean
+from sluicegate.policy.history import redacted_files
+from sluicegate.policy.loader import PolicyError, policy_from_files, read_files, revision_of
 from sluicegate.policy.model import Policy
-from sluicegate.policy.redaction import Unveilable, unveil, veil
+from sluicegate.policy.redaction import NotRedactable, redact, restore_secrets
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
 from sluicegate.web.api import ADMIN, Ask, Endpoint, Refusal, Reply, changes, shows
@@ -111,14 +111,14 @@ async def _shown(ask: Ask) -> Reply:
     services = ask.services
 
     def work() -> tuple[dict[str, Any], str]:
-        in_force = services.source.in_force
+        in_force = services.policy_watcher.active
         on_disk = _on_disk(services)
         body = {
             "revision": in_force.policy.revision,
             "on_disk": on_disk,
             "loaded_at": iso(in_force.policy.loaded_at),
             "writable": all(os.access(f.resolve().parent, os.W_OK) for f in in_force.files),
-            "error": services.source.error,
+            "error": services.policy_watcher.error,
             "files": [{"name": n, "text": t} for n, t in texts_in_force(services).items()],
         }
         return body, on_disk
@@ -129,7 +129,7 @@ async def _shown(ask: Ask) -> Reply:
 
 def _on_disk(services: Services) -> str:
     try:
-        return revision_of(read(services.source.path))
+        return revision_of(read_files(services.policy_watcher.path))
     except PolicyError:
         return services.policy.revision
 
@@ -140,11 +140,11 @@ _last: dict[str, Mapping[str, str]] = {}
 
 def texts_in_force(services: Services) -> Mapping[str, str]:
     """The files of the policy in force without secrets, by name. Blocking."""
-    in_force = services.source.in_force
+    in_force = services.policy_watcher.active
     found = _last.get(in_force.policy.revision)
     if found is None:
         with low_priority():
-            found = shown(in_force.files)
+            found = redacted_files(in_force.files)
         _last.clear()
         _last[in_force.policy.revision] = found
     return found
@@ -174,7 +174,7 @@ async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str
         raise Refusal(400, "invalid_request", "If-Match: say which policy these files are made of, by its ETag", "If-Match")
 
     def work() -> Policy:
-        return services.editor.overwrite(
+        return services.policy_writer.replace_files(
             lambda data: revealed(services, data, given),
             who=ask.caller.name,
             action=action,
@@ -193,19 +193,19 @@ async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str
 def policy_of(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
     """The policy that these files would make, the others being as they are. Raises PolicyError or EditError. Blocking."""
     with low_priority():
-        data = read(services.source.path)
+        data = read_files(services.policy_watcher.path)
         fresh = {**data, **revealed(services, data, given)}
-        return made_of(services.source.path, fresh, env=services.env, now=services.clock())
+        return policy_from_files(services.policy_watcher.path, fresh, env=services.env, now=services.clock())
 
 
 def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
     """What is to be in the files, secrets put back. Raises PolicyError where they cannot be, EditError for unknown files."""
     by_name = {file.name: file for file in data}
     secrets: dict[str, str] = {}
-    for file, content in services.source.in_force.files.items():
+    for file, content in services.policy_watcher.active.files.items():
         try:
-            secrets |= veil(content.decode(), file.name).secrets
-        except (Unveilable, yaml.YAMLError, UnicodeDecodeError):
+            secrets |= redact(content.decode(), file.name).secrets
+        except (NotRedactable, yaml.YAMLError, UnicodeDecodeError):
             # Nothing of it was shown either.
             continue
     fresh: dict[Path, bytes] = {}
@@ -213,11 +213,15 @@ def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Map
     for i, one in enumerate(given):
         name, text = one["name"], one["text"]
         if name not in by_name or by_name[name] in fresh:
-            why = "is given twice" if name in by_name else f"there is no file '{name[:80]}' in the policy{hint(name, by_name)}"
+            why = (
+                "is given twice"
+                if name in by_name
+                else f"there is no file '{name[:80]}' in the policy{did_you_mean(name, by_name)}"
+            )
             raise EditError(f"files[{i}].name: {why}", f"files[{i}].name")
         file = by_name[name]
         try:
-            text, wrong = unveil(text, secrets, str(file))
+            text, wrong = restore_secrets(text, secrets, str(file))
             problems += wrong
         except yaml.YAMLError:
             # Whoever reads it next says what is wrong with it.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound
-from sluicegate.policy.editing.operations import put
+from sluicegate.policy.editing.operations import upsert
 from sluicegate.policy.entities import KINDS, REDACTED
-from sluicegate.policy.errors import hint
+from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.model import Policy
 from sluicegate.services import Services
 from sluicegate.web import requests as models
@@ -46,7 +46,9 @@ def endpoints() -> list[Endpoint]:
 def _known(services: Services, name: str) -> str:
     if name not in services.policy.providers:
         known = services.policy.providers
-        raise NotFound(f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{hint(name, known)}")
+        raise NotFound(
+            f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{did_you_mean(name, known)}"
+        )
     return name
 
 
@@ -71,7 +73,7 @@ async def _post(ask: Ask) -> Reply:
         raise Refusal(400, "invalid_request", "provider: 'provider' is required here", "provider")
     if name not in ask.services.policy.providers:
         known = ask.services.policy.providers
-        words = f"provider: '{name}' is no provider; known are {', '.join(known)}{hint(name, known)}"
+        words = f"provider: '{name}' is no provider; known are {', '.join(known)}{did_you_mean(name, known)}"
         raise Refusal(400, "invalid_request", words, "provider")
     return await _saved(ask, name)
 
@@ -93,7 +95,7 @@ async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Policy:
     made: list[Path] = []
     before = _kept_by(services, services.policy)
     try:
-        _, policy = await ask.change(lambda draft: put(draft, PROVIDERS, name, _kept(services, draft, name, fields, made)))
+        _, policy = await ask.change(lambda draft: upsert(draft, PROVIDERS, name, _kept(services, draft, name, fields, made)))
     except BaseException:
         await ask.read(lambda: _forget(made))
         raise
@@ -124,7 +126,7 @@ async def _keys(ask: Ask) -> Reply:
 def _key_of(services: Services, policy: Policy, provider: str, name: str) -> views.View:
     keys = {k["name"]: k for k in _shown(services, policy, provider)["keys"]}
     if name not in keys:
-        raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, keys)}")
+        raise NotFound(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, keys)}")
     return keys[name]
 
 
@@ -149,7 +151,7 @@ async def _save_key(ask: Ask, name: str) -> Reply:
         policy = await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
     except EditError as e:
         field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
-        raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.more) from e
+        raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.details) from e
     return Reply(_key_of(ask.services, policy, provider, name), revision=policy.revision)
 
 
@@ -161,10 +163,10 @@ async def _delete_key(ask: Ask) -> Reply:
         keys = ((entry.after or {}).get("keys") or []) if entry else []
         left = [k for k in keys if k.get("name") != name]
         if len(left) == len(keys):
-            raise NotFound(f"Key not found: {provider} has no key '{name}'{hint(name, (k['name'] for k in keys))}")
-        draft.put(PROVIDERS, provider, {"keys": None})
+            raise NotFound(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, (k['name'] for k in keys))}")
+        draft.upsert(PROVIDERS, provider, {"keys": None})
         if left:
-            draft.put(PROVIDERS, provider, {"keys": left})
+            draft.upsert(PROVIDERS, provider, {"keys": left})
 
     policy = await _removed(ask, work)
     return Reply({"message": "Key deleted successfully"}, revision=policy.revision)

@@ -108,12 +108,12 @@ async def _quota(ask: Ask) -> Reply:
         budgets: list[dict[str, Any]] = []
         rates: list[dict[str, Any]] = []
         for kind in KINDS.values():
-            name: str | None = key.id if kind is KEYS else getattr(key, f"{kind.one}_id", None)
+            name: str | None = key.id if kind is KEYS else getattr(key, f"{kind.singular}_id", None)
             written = views.entities(policy, kind).get(name) if name is not None else None
             if name is None or written is None:
                 continue
             limits = views.limits(written, kind.scope, name, services.ledger, now)
-            whose = {"source": kind.one, "scope_id": name}
+            whose = {"source": kind.singular, "scope_id": name}
             budgets += [whose | b for b in (limits["budget"], *limits["budgets"]) if b]
             rates += [whose | limits["rate_limit"]] if limits["rate_limit"] else []
         return {

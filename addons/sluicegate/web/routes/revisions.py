@@ -9,9 +9,9 @@ import anyio.to_thread
 from pydantic import Field
 
 from sluicegate.background import low_priority
-from sluicegate.policy.diff import unified
+from sluicegate.policy.diff import unified_diff
 from sluicegate.policy.editing.draft import Conflict, NotFound
-from sluicegate.policy.history import UNSHOWN
+from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
@@ -114,7 +114,7 @@ async def _diff(ask: Ask) -> Reply:
             files = [
                 {"name": name, "diff": diff}
                 for name in {**was, **found.files}
-                if (diff := unified(was.get(name, ""), found.files.get(name, "")))
+                if (diff := unified_diff(was.get(name, ""), found.files.get(name, "")))
             ]
         return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
 
@@ -123,9 +123,9 @@ async def _diff(ask: Ask) -> Reply:
 
 async def _restore(ask: Ask) -> Reply:
     found = await ask.read(lambda: _known(ask.services, ask.path["revision"]))
-    if UNSHOWN in found.files.values():
+    if UNREDACTABLE_TEXT in found.files.values():
         raise Conflict(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
-    present = {f.name for f in ask.services.source.in_force.files}
+    present = {f.name for f in ask.services.policy_watcher.active.files}
     if present != set(found.files):
         raise Conflict(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
     return await put_in_force(ask, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
