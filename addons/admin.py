@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from flow import CREDENTIALS, Addon, bound_body, enforcing, link_of, observing, origin_form, services
+from flow import CREDENTIALS, Addon, enforcing, limit_body, link_of, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.web import app as web
 from sluicegate.web import body_limits as bodies
@@ -92,7 +92,7 @@ class Admin(Addon):
         if size is not None and size > most:
             refuse(flow)
         else:
-            bound_body(flow, most, refuse)
+            limit_body(flow, most, refuse)
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:

@@ -61,9 +61,6 @@ class Link:
 _links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
 _services: Services | None = None
 
-in_flight: dict[str, set[http.HTTPFlow]] = {}
-"""By client connection: the calls that have been let in and have not ended. Here, and so past any reload of the chain."""
-
 
 def declare_options(loader: Loader) -> None:
     """Declare the options every addon of the chain may read; declaring them again changes nothing."""
@@ -252,19 +249,9 @@ def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
     flow.response = http.Response.make(status, body, dict(headers))
 
 
-def bound_body(flow: http.HTTPFlow, most: int, refuse: Callable[[http.HTTPFlow], None]) -> None:
-    """Keep at most ``most`` bytes of the body that is about to come; ``refuse`` answers the flow if there are more."""
-    flow.sluicegate_bound = (most, refuse)  # type: ignore[attr-defined]
-
-
-def handlers() -> dict[str, Any]:
-    """What mitmproxy has at work for its clients, by the connection's id."""
-    return getattr(ctx.master.addons.get("proxyserver"), "connections", {})
-
-
-def writer_of(handler: Any) -> Any:
-    """What is written to a client with; None where it has gone or mitmproxy keeps it elsewhere."""
-    return getattr(getattr(handler, "transports", {}).get(getattr(handler, "client", None)), "writer", None)
+def limit_body(flow: http.HTTPFlow, max_bytes: int, refuse: Callable[[http.HTTPFlow], None]) -> None:
+    """Keep at most ``max_bytes`` of the body that is about to come; ``refuse`` answers the flow if there are more."""
+    flow.sluicegate_body_limit = (max_bytes, refuse)  # type: ignore[attr-defined]
 
 
 def decided(flow: http.HTTPFlow) -> bool:

@@ -13,7 +13,8 @@ import logging
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy.layers.http import HttpErrorHook
 
-from flow import Addon, call_of, handlers, in_flight, left_for_upstream, writer_of
+from flow import Addon, call_of, left_for_upstream
+from runtime.connections import client_writer, connection_handlers, in_flight
 from sluicegate.values import Outcome
 
 logger = logging.getLogger("sluicegate")
@@ -54,7 +55,7 @@ def hang_up(client: connection.Client) -> None:
     Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
     forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
     """
-    writer = writer_of(handlers().get(client.id))
+    writer = client_writer(connection_handlers().get(client.id))
     if writer is not None and not writer.is_closing():
         writer.close()
 

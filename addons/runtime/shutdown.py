@@ -15,7 +15,8 @@ from weakref import WeakSet
 from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 
-from flow import Addon, call_of, deny, enforcing, handlers, in_flight, observing, services, writer_of
+from flow import Addon, call_of, deny, enforcing, observing, services
+from runtime.connections import client_writer, connection_handlers, in_flight
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -106,8 +107,8 @@ class Shutdown(Addon):
 
 def unsent(besides: set[connection.Client]) -> bool:
     """Whether bytes for a client, these apart, are still waiting in a buffer of ours."""
-    for handler in list(handlers().values()):
-        writer = None if getattr(handler, "client", None) in besides else writer_of(handler)
+    for handler in list(connection_handlers().values()):
+        writer = None if getattr(handler, "client", None) in besides else client_writer(handler)
         transport = getattr(writer, "transport", None)
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             return True

@@ -115,7 +115,7 @@ def bound_bodies(stream: Any, consume: Any) -> None:
             yield from consume(self, event)
             return
         if self.flow.response is None:
-            most, refuse = getattr(self.flow, "sluicegate_bound", NO_BOUND)
+            most, refuse = getattr(self.flow, "sluicegate_body_limit", NO_BOUND)
             size = len(self.request_body_buf) + len(event.data)
             if size > LARGE and size <= most:
                 held[self.flow] = size

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from mitmproxy.test import taddons, tflow
 
-from flow import in_flight
+from runtime.connections import in_flight
 from runtime.orphans import Orphans
 from sluicegate.calls.call import Call
 from sluicegate.values import Outcome

@@ -1,0 +1,20 @@
+"""Client connections: the calls in flight on each, and the sockets mitmproxy keeps for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mitmproxy import ctx, http
+
+in_flight: dict[str, set[http.HTTPFlow]] = {}
+"""By client connection: the calls that have been admitted and have not ended. A module's, so a reload keeps it."""
+
+
+def connection_handlers() -> dict[Any, Any]:
+    """Return mitmproxy's handlers of client connections, by the connection's id."""
+    return getattr(ctx.master.addons.get("proxyserver"), "connections", {})
+
+
+def client_writer(handler: Any) -> Any:
+    """Return the stream that a handler writes to its client with; None where the client has left."""
+    return getattr(getattr(handler, "transports", {}).get(getattr(handler, "client", None)), "writer", None)
