@@ -309,7 +309,7 @@ class Identity(Addon):
         place = (iso(call.started_at)[:16] + "Z", source, reason.value)
         counts = shared.store.refusals
         counts[place] = counts.get(place, 0) + 1
-        shared.metrics.refused(reason.value)
+        shared.metrics.count_refusal(reason.value)
         call.recorded = True
         shared.flush_soon(1.0)
 

@@ -217,7 +217,7 @@ def test_the_text_says_what_prometheus_client_would_say():
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "a\nb", '\\n"\\\\', "ä €", ""])
 def test_any_text_can_be_a_label(value):
-    (family,) = text_string_to_metric_families(f"# TYPE x gauge\nx{{{Labels({'a': value}).plus('b', value).text}}} 1\n")
+    (family,) = text_string_to_metric_families(f"# TYPE x gauge\nx{{{Labels({'a': value}).with_label('b', value).text}}} 1\n")
     assert family.samples[0].labels == {"a": value, "b": value}
 
 
@@ -226,14 +226,14 @@ def test_invented_models_and_users_do_not_grow_the_metrics():
         metrics = services.metrics
         for i in range(400):
             metrics.observe(record(None, "denied", reason="model_blocked", model_requested=f"made-up-{i}", user_id=f"nobody-{i}"))
-        assert len(metrics.tallies) == 1
+        assert len(metrics.call_totals) == 1
         for i in range(400):
             metrics.observe(record(outcome="failed", status=404, model_requested=f"nonsense-{i}"))
-        assert len(metrics._models) == module.MOST_MODELS // 2
+        assert len(metrics._models) == module.MAX_MODELS // 2
         for i in range(400):
             metrics.observe(record(model_served=f"served-{i}"))
-        assert len(metrics._models) == module.MOST_MODELS
-        assert len(metrics.timings) == module.MOST_MODELS + 1
+        assert len(metrics._models) == module.MAX_MODELS
+        assert len(metrics.timings) == module.MAX_MODELS + 1
         found = series(services)
         assert total(found, "sluicegate_calls_total", model="other") == 400 + 300 + 300
         assert total(found, "sluicegate_calls_total", model="served-99") == 1
@@ -248,7 +248,7 @@ def test_no_name_of_a_model_breaks_the_scrape(model):
 
 
 def test_keys_that_are_gone_are_forgotten_once_there_are_many(monkeypatch):
-    monkeypatch.setattr(module, "MOST_TALLIES", 5)
+    monkeypatch.setattr(module, "MAX_CALL_TOTALS", 5)
     with opened() as services:
         services.metrics.observe(record("vk-alice"))
         for i in range(4):

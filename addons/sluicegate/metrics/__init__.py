@@ -1,1 +1,1 @@
-"""Metrics for Prometheus."""
+"""Prometheus metrics: counting finished calls, and writing what a scrape reads."""

@@ -1,7 +1,7 @@
-"""The names other people's dashboards and alert rules know: Bifrost's metrics and two pairs of budget gauges.
+"""Metrics under the names that existing dashboards and alert rules use: Bifrost's, and two pairs of budget gauges.
 
-They are the same counts as our own, said again when somebody scrapes; a call does not pay for them. Bifrost counts model
-calls only, so these do too: other requests to a provider's host are in ``sluicegate_calls_total`` alone.
+They repeat our own counts and are computed on a scrape, so a call does not pay for them. Bifrost counts model calls only,
+so these do too: other requests to a provider's host are in ``sluicegate_calls_total`` alone.
 """
 
 from __future__ import annotations
@@ -11,71 +11,71 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sluicegate.background import paced
-from sluicegate.metrics.aggregates import TOKEN_TYPES, Who
-from sluicegate.metrics.exposition import Labels, add
+from sluicegate.metrics.aggregates import TOKEN_TYPES, CallLabels
+from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.native import window_of
-from sluicegate.metrics.snapshot import Scrape
+from sluicegate.metrics.snapshot import Snapshot
 from sluicegate.values import NANO, Outcome
 
 
-def of(seen: Scrape) -> Iterator[Metric]:
-    """Every metric that is not called ``sluicegate_...``."""
-    yield from _calls(seen)
-    yield from _timings(seen)
-    if not seen.public:
-        yield from _budgets(seen, "virtual_key", "budget", "Dollars of a virtual key's budget")
-    yield from _budgets(seen, "team", "team_budget", "Dollars of a team's budget")
-    yield GaugeMetricFamily("bifrost_active_requests", "Model calls in flight.", value=float(len(seen.services.ledger.open)))
+def bifrost_families(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield every metric that is not named ``sluicegate_...``."""
+    yield from _calls(snapshot)
+    yield from _timings(snapshot)
+    if not snapshot.public:
+        yield from _budgets(snapshot, "virtual_key", "budget", "Dollars of a virtual key's budget")
+    yield from _budgets(snapshot, "team", "team_budget", "Dollars of a team's budget")
+    yield GaugeMetricFamily("bifrost_active_requests", "Model calls in flight.", value=float(len(snapshot.services.ledger.open)))
 
 
-def _calls(seen: Scrape) -> Iterator[Metric]:
-    requests = CounterMetricFamily("bifrost_requests", "Model calls, refused ones too.")
-    upstream = CounterMetricFamily("bifrost_upstream_requests", "Model calls sent to a provider: never refused ones.")
+def _calls(snapshot: Snapshot) -> Iterator[Metric]:
+    requests = CounterMetricFamily("bifrost_requests", "Model calls, refused ones included.")
+    upstream = CounterMetricFamily("bifrost_upstream_requests", "Model calls sent to a provider; refused ones never are.")
     success = CounterMetricFamily("bifrost_success_requests", "Model calls that were completed.")
-    errors = CounterMetricFamily("bifrost_error_requests", "Model calls sent to a provider that did not end well.")
-    sent = CounterMetricFamily("bifrost_input_tokens", "Tokens sent, cached ones too.")
+    errors = CounterMetricFamily("bifrost_error_requests", "Model calls sent to a provider that were not completed.")
+    sent = CounterMetricFamily("bifrost_input_tokens", "Tokens sent, cached ones included.")
     received = CounterMetricFamily("bifrost_output_tokens", "Tokens received.")
     tokens = CounterMetricFamily("bifrost_tokens", "Tokens by type.")
     cost = CounterMetricFamily("bifrost_cost", "Dollars charged.")
-    for who, tally in paced(seen.calls):
-        if not who.model:
+    for caller, totals in paced(snapshot.calls):
+        if not caller.model:
             continue
-        labels = _labels(seen, who)
-        refused = tally.outcomes.get(Outcome.DENIED, 0)
-        completed = tally.outcomes.get(Outcome.COMPLETED, 0)
-        failed = dict(tally.errors)
-        away = completed + sum(failed.values())
-        add(requests, labels, away + refused)
-        if not away:
+        labels = _labels(snapshot, caller)
+        refused = totals.outcomes.get(Outcome.DENIED, 0)
+        completed = totals.outcomes.get(Outcome.COMPLETED, 0)
+        failed = dict(totals.errors)
+        forwarded = completed + sum(failed.values())
+        add_sample(requests, labels, forwarded + refused)
+        if not forwarded:
             continue
-        add(upstream, labels, away)
-        add(success, labels, completed)
+        add_sample(upstream, labels, forwarded)
+        add_sample(success, labels, completed)
         for status, count in failed.items():
-            add(errors, labels.plus("status_code", status), count)
-        used = dict(tally.tokens)
+            add_sample(errors, labels.with_label("status_code", status), count)
+        used = dict(totals.tokens)
         output = used.get("output_tokens", 0)
-        add(sent, labels, sum(used.values()) - output)
-        add(received, labels, output)
+        add_sample(sent, labels, sum(used.values()) - output)
+        add_sample(received, labels, output)
         for column, count in used.items():
-            add(tokens, labels.plus("token_type", TOKEN_TYPES[column]), count)
-        add(cost, labels, tally.cost_nano / NANO)
+            add_sample(tokens, labels.with_label("token_type", TOKEN_TYPES[column]), count)
+        add_sample(cost, labels, totals.cost_nano / NANO)
     yield from (requests, upstream, success, errors, sent, received, tokens, cost)
 
 
-def _labels(seen: Scrape, who: Who) -> Labels:
-    """Bifrost's labels, and the article's ``vk``."""
-    of_team = {"provider": who.provider, "model": who.model, "team_id": who.team_id, "customer_id": who.customer_id}
-    if seen.public:
+def _labels(snapshot: Snapshot, caller: CallLabels) -> Labels:
+    """Return Bifrost's labels, and ``vk`` for the virtual key."""
+    of_team = {"provider": caller.provider, "model": caller.model, "team_id": caller.team_id, "customer_id": caller.customer_id}
+    if snapshot.public:
         return Labels(of_team)
-    return Labels({**_key(seen, who.virtual_key_id), "user_id": who.user_id, **of_team})
+    return Labels({**_key(snapshot, caller.virtual_key_id), "user_id": caller.user_id, **of_team})
 
 
-def _key(seen: Scrape, key_id: str) -> dict[str, str]:
-    key = seen.policy.virtual_keys.get(key_id)
+def _key(snapshot: Snapshot, key_id: str) -> dict[str, str]:
+    key = snapshot.policy.virtual_keys.get(key_id)
     return {"vk": key_id, "virtual_key_id": key_id, "virtual_key_name": key.name if key else key_id}
 
 
-def _timings(seen: Scrape) -> Iterator[Metric]:
+def _timings(snapshot: Snapshot) -> Iterator[Metric]:
     names = ("provider", "model")
     latency = HistogramMetricFamily(
         "bifrost_upstream_latency_seconds", "First header to last byte of model calls.", labels=(*names, "is_success")
@@ -86,32 +86,32 @@ def _timings(seen: Scrape) -> Iterator[Metric]:
     per_token = HistogramMetricFamily(
         "bifrost_stream_inter_token_latency_seconds", "Seconds per token of a streamed answer, one mean per call.", labels=names
     )
-    for model, timing in seen.timings:
-        for success, buckets in (("true", timing.ended_well), ("false", timing.ended_badly)):
+    for model, timing in snapshot.timings:
+        for success, buckets in (("true", timing.completed), ("false", timing.not_completed)):
             latency.add_metric((*model, success), buckets.cumulative(), buckets.total)
-        first.add_metric(model, timing.streamed.cumulative(), timing.streamed.total)
+        first.add_metric(model, timing.first_byte_streamed.cumulative(), timing.first_byte_streamed.total)
         per_token.add_metric(model, timing.per_token.cumulative(), timing.per_token.total)
     yield from (latency, first, per_token)
 
 
-def _budgets(seen: Scrape, kind: str, name: str, what: str) -> Iterator[Metric]:
-    """Usage and limit with the very same labels, so that one can be divided by the other as it stands."""
-    usage = GaugeMetricFamily(f"{name}_usage", f"{what} that are spent.")
-    most = GaugeMetricFamily(f"{name}_limit", f"{what}, all in all.")
-    for limit, used, _ in paced(seen.limits):
+def _budgets(snapshot: Snapshot, kind: str, name: str, what: str) -> Iterator[Metric]:
+    """Yield usage and limit with identical labels, so that PromQL can divide one by the other."""
+    usage = GaugeMetricFamily(f"{name}_usage", f"{what} spent.")
+    maximum = GaugeMetricFamily(f"{name}_limit", f"{what}, in total.")
+    for limit, used, _ in paced(snapshot.limits):
         if limit.unit != "usd" or limit.scope_kind != kind:
             continue
         if kind == "team":
             scope = {"team": limit.scope_id, "team_id": limit.scope_id}
         else:
-            key = seen.policy.virtual_keys[limit.scope_id]
+            key = snapshot.policy.virtual_keys[limit.scope_id]
             scope = {
-                **_key(seen, key.id),
+                **_key(snapshot, key.id),
                 "user_id": key.user_id or "",
                 "team_id": key.team_id or "",
                 "customer_id": key.customer_id or "",
             }
         labels = Labels(scope | {"window": window_of(limit)})
-        add(usage, labels, used / NANO)
-        add(most, labels, limit.maximum / NANO)
-    yield from (usage, most)
+        add_sample(usage, labels, used / NANO)
+        add_sample(maximum, labels, limit.maximum / NANO)
+    yield from (usage, maximum)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a call's end costs a few additions, everything else is worked out when somebody scrapes."""
+"""The gateway's metrics: the end of a call costs a few additions, everything else is computed when it is scraped."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from prometheus_client.core import Metric
 
 from sluicegate.background import paced
 from sluicegate.calls.record import TOKEN_COLUMNS, Record
-from sluicegate.metrics import bifrost as aliases
-from sluicegate.metrics import native as families
-from sluicegate.metrics.aggregates import Tally, Timing, Who
-from sluicegate.metrics.exposition import text
-from sluicegate.metrics.snapshot import PRIVATE, MetricsSource, Scrape, together
+from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
+from sluicegate.metrics.bifrost import bifrost_families
+from sluicegate.metrics.exposition import render_text
+from sluicegate.metrics.native import native_families
+from sluicegate.metrics.snapshot import PRIVATE_SCOPE_KINDS, MetricsSource, Snapshot, merge_callers
 from sluicegate.values import Outcome
 
-MOST_MODELS = 200
-"""Distinct model names that get a series of their own; a client can invent names, so there must be an end."""
+MAX_MODELS = 200
+"""Distinct model names that get series of their own; a client can invent names without end."""
 
-LONGEST_MODEL = 100
-"""Characters of a model's name, for the same reason."""
+MAX_MODEL_CHARS = 100
+"""Length of a model's name in a label, for the same reason."""
 
-MOST_TALLIES = 20_000
-"""Beyond this, what was counted of keys that the policy no longer has is dropped."""
+MAX_CALL_TOTALS = 20_000
+"""Number of totals above which those of keys that are no longer in the policy are dropped."""
 
 
 class Metrics:
-    """What this gateway has counted since it started."""
+    """Counts of this gateway since it started."""
 
     def __init__(self, services: MetricsSource) -> None:
         self._services = services
         self._process = ProcessCollector(registry=None)
         self._models: set[str] = set()
-        self.tallies: dict[tuple[str, ...], Tally] = {}
-        self.timings: dict[tuple[str, str], Timing] = {}
+        self.call_totals: dict[tuple[str, ...], CallTotals] = {}
+        self.timings: dict[tuple[str, str], Latencies] = {}
         self.refusals: dict[str, int] = {}
 
     def observe(self, record: Record) -> None:
@@ -43,74 +43,74 @@ class Metrics:
         model = self._model(record["model_requested"], record["model_served"], outcome)
         user = record["user_id"] or ""
         if user and not self._services.policy.has_scope("user", user):
-            # A header may name whom it likes; only people the policy knows get series.
+            # A client chooses what its user header says, so only users of the policy get series of their own.
             user = ""
         key, team, customer = record["virtual_key_id"] or "", record["team_id"] or "", record["customer_id"] or ""
-        who = (provider, model, key, user, team, customer, record["project_id"] or "")
-        tally = self.tallies.get(who)
-        if tally is None:
-            tally = self.tallies[who] = Tally()
-        tally.outcomes[outcome] = tally.outcomes.get(outcome, 0) + 1
+        caller = (provider, model, key, user, team, customer, record["project_id"] or "")
+        totals = self.call_totals.get(caller)
+        if totals is None:
+            totals = self.call_totals[caller] = CallTotals()
+        totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
         if record["reason"]:
-            self.refused(record["reason"])
+            self.count_refusal(record["reason"])
             return
         if outcome != Outcome.COMPLETED:
             status = "499" if outcome == Outcome.CANCELLED else str(record["status"] or 0)
-            tally.errors[status] = tally.errors.get(status, 0) + 1
+            totals.errors[status] = totals.errors.get(status, 0) + 1
         for column in TOKEN_COLUMNS:
             if record[column]:
-                tally.tokens[column] = tally.tokens.get(column, 0) + record[column]
-        tally.cost_nano += record["cost_nano"] or 0
+                totals.tokens[column] = totals.tokens.get(column, 0) + record[column]
+        totals.cost_nano += record["cost_nano"] or 0
         if model:
             timing = self.timings.get((provider, model))
             if timing is None:
-                timing = self.timings[provider, model] = Timing()
+                timing = self.timings[provider, model] = Latencies()
             timing.observe(record)
 
-    def refused(self, reason: str) -> None:
-        """Count a refusal that gets no record of its own."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a refused call by its reason; called directly for a refusal that gets no record."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def render(self, public: bool = False) -> bytes:
-        """The text Prometheus scrapes; ``public`` leaves out all that belongs to one key or one user.
+        """Return the text Prometheus scrapes; ``public`` leaves out whatever belongs to one key or one user.
 
-        Takes up to some hundred milliseconds where there are many keys, so call it in a thread.
+        With many keys this takes some hundred milliseconds, so call it in a thread.
         """
-        return text(self.families(public))
+        return render_text(self.families(public))
 
     def families(self, public: bool = False) -> Iterator[Metric]:
-        """Everything there is to say now."""
-        seen = self._scrape(public)
-        yield from families.of(seen)
-        yield from aliases.of(seen)
+        """Yield every metric as it is now."""
+        snapshot = self._take_snapshot(public)
+        yield from native_families(snapshot)
+        yield from bifrost_families(snapshot)
         yield from self._process.collect()
 
-    def _scrape(self, public: bool) -> Scrape:
+    def _take_snapshot(self, public: bool) -> Snapshot:
         services, policy, now = self._services, self._services.policy, self._services.clock()
-        if len(self.tallies) > MOST_TALLIES:
-            for gone in [w for w in list(self.tallies) if w[2] and w[2] not in policy.virtual_keys]:
-                self.tallies.pop(gone, None)
-        calls = [(Who(*who), tally) for who, tally in paced(list(self.tallies.items()))]
-        limits = [x for x in policy.all_limits() if not (public and x.scope_kind in PRIVATE)]
-        return Scrape(
+        if len(self.call_totals) > MAX_CALL_TOTALS:
+            for caller in [c for c in list(self.call_totals) if c[2] and c[2] not in policy.virtual_keys]:
+                self.call_totals.pop(caller, None)
+        calls = [(CallLabels(*caller), totals) for caller, totals in paced(list(self.call_totals.items()))]
+        limits = [x for x in policy.all_limits() if not (public and x.scope_kind in PRIVATE_SCOPE_KINDS)]
+        return Snapshot(
             public=public,
             services=services,
             policy=policy,
             now=now,
-            calls=together(calls) if public else calls,
+            calls=merge_callers(calls) if public else calls,
             timings=list(self.timings.items()),
             limits=[(x, *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
             refusals=dict(self.refusals),
         )
 
-    def _model(self, asked: str | None, served: str | None, outcome: str) -> str:
-        """The label for a call's model: its name, or ``other`` where a client could have made it up without end."""
-        model = served or asked
+    def _model(self, requested: str | None, served: str | None, outcome: str) -> str:
+        """Return the label for a call's model: its name, or ``other`` once there are too many that a client may have invented."""
+        model = served or requested
         if model is None or model in self._models:
             return model or ""
-        # Names that only clients have said get half of the places, so that nonsense never crowds out what is served.
-        places = MOST_MODELS if served else MOST_MODELS // 2
-        if outcome == Outcome.DENIED or len(self._models) >= places or len(model) > LONGEST_MODEL or not model.isprintable():
+        # Names that only clients used get half of the series, so that invented names never crowd out models that are served.
+        allowed = MAX_MODELS if served else MAX_MODELS // 2
+        if outcome == Outcome.DENIED or len(self._models) >= allowed or len(model) > MAX_MODEL_CHARS or not model.isprintable():
             return "other"
         self._models.add(model)
         return model

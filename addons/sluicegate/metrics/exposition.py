@@ -1,5 +1,7 @@
-"""The text Prometheus scrapes, for a hundred thousand series: what prometheus_client's ``generate_latest`` writes, without
-keeping every other thread of the process waiting meanwhile."""
+"""Prometheus's text format for a hundred thousand series.
+
+The same text as prometheus_client's ``generate_latest`` writes, without making every other thread wait until it is done.
+"""
 
 from __future__ import annotations
 
@@ -13,37 +15,37 @@ from sluicegate.background import ITEMS_PER_PAUSE, PAUSE_S
 
 
 class Labels(dict[str, str]):
-    """A series' labels, which know how they are written: one caller's are shared by a dozen metrics."""
+    """A series' labels together with their text: one caller's labels are shared by a dozen metrics and formatted once."""
 
     __slots__ = ("text",)
 
     def __init__(self, labels: Mapping[str, str], text: str | None = None) -> None:
         super().__init__(labels)
-        self.text = written(labels) if text is None else text
+        self.text = format_labels(labels) if text is None else text
 
-    def plus(self, name: str, value: str) -> Labels:
-        """These and one more."""
-        more = f'{name}="{_escaped(value)}"'
+    def with_label(self, name: str, value: str) -> Labels:
+        """Return these labels and one more."""
+        more = f'{name}="{_escape(value)}"'
         return Labels({**self, name: value}, f"{self.text},{more}" if self.text else more)
 
 
-def written(labels: Mapping[str, str]) -> str:
-    """Labels as they stand between the braces."""
-    return ",".join([f'{name}="{_escaped(value)}"' for name, value in labels.items()])
+def format_labels(labels: Mapping[str, str]) -> str:
+    """Return labels as they stand between the braces of a sample."""
+    return ",".join([f'{name}="{_escape(value)}"' for name, value in labels.items()])
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def add(family: Metric, labels: Labels, value: float) -> None:
-    """One more series of a counter or gauge. ``add_metric`` would build its labels anew each time."""
+def add_sample(family: Metric, labels: Labels, value: float) -> None:
+    """Add one series to a counter or gauge; the family's own ``add_metric`` would build the labels again each time."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     family.samples.append(Sample(name, labels, float(value)))
 
 
-def text(families: Iterable[Metric]) -> bytes:
-    """The families in Prometheus's text format 0.0.4."""
+def render_text(families: Iterable[Metric]) -> bytes:
+    """Return the families in Prometheus's text format 0.0.4, and empty them."""
     chunks: list[bytes] = []
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -51,12 +53,14 @@ def text(families: Iterable[Metric]) -> bytes:
         samples, family.samples = family.samples[::-1], []
         while samples:
             lines: list[str] = []
-            # Taken off as they are written: letting go of a hundred thousand at once would be a stall of its own.
+            # Samples are removed while they are written: freeing a hundred thousand at once would itself stall the loop.
             while samples and len(lines) < ITEMS_PER_PAUSE:
                 sample = samples.pop()
                 labels = sample.labels
-                inside = labels.text if type(labels) is Labels else written(labels)
-                lines.append(f"{sample.name}{{{inside}}} {sample.value!r}\n" if inside else f"{sample.name} {sample.value!r}\n")
+                label_text = labels.text if type(labels) is Labels else format_labels(labels)
+                lines.append(
+                    f"{sample.name}{{{label_text}}} {sample.value!r}\n" if label_text else f"{sample.name} {sample.value!r}\n"
+                )
             chunks.append("".join(lines).encode("utf-8", "replace"))
             time.sleep(PAUSE_S)
     return b"".join(chunks)

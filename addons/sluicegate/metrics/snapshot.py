@@ -1,4 +1,4 @@
-"""One scrape's view of the gateway: taken once, so that all metrics of one answer speak of the same numbers."""
+"""The numbers one scrape is computed from, read once so that all metrics of an answer agree with each other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Protocol
 from sluicegate.background import paced
 from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
-from sluicegate.metrics.aggregates import Tally, Timing, Who
+from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.model import Limit, Policy
 
-PRIVATE = frozenset({"virtual_key", "user", "provider_config"})
-"""Kinds of scopes that are one person's or one key's."""
+PRIVATE_SCOPE_KINDS = frozenset({"virtual_key", "user", "provider_config"})
+"""Kinds of scopes that belong to one person or one key; never shown without a token."""
 
 
 class MetricsSource(Protocol):
-    """Who is asked."""
+    """The services that metrics are read from."""
 
     ledger: Ledger
     clock: Any
@@ -35,30 +35,30 @@ class MetricsSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Scrape:
-    """What everybody's metrics are worked out of. ``public`` leaves out all that belongs to one key or one user."""
+class Snapshot:
+    """What every metric is computed from; ``public`` leaves out whatever belongs to one key or one user."""
 
     public: bool
     services: MetricsSource
     policy: Policy
     now: int
-    calls: list[tuple[Who, Tally]]
-    timings: list[tuple[tuple[str, str], Timing]]
+    calls: list[tuple[CallLabels, CallTotals]]
+    timings: list[tuple[tuple[str, str], Latencies]]
     limits: list[tuple[Limit, int, int]]
-    """Each limit with what is used and reserved."""
+    """Each limit with the amounts used and reserved."""
     refusals: Mapping[str, int]
 
-    def who(self, who: Who) -> Labels:
-        """A caller's labels."""
-        labels = who._asdict()
+    def labels_of(self, caller: CallLabels) -> Labels:
+        """Return a caller's labels, without key and user in a public answer."""
+        labels = caller._asdict()
         if self.public:
             del labels["virtual_key_id"], labels["user_id"]
         return Labels(labels)
 
 
-def together(calls: Iterable[tuple[Who, Tally]]) -> list[tuple[Who, Tally]]:
-    """The same calls, without saying whose key or which user it was."""
-    found: dict[Who, Tally] = {}
-    for who, tally in paced(calls):
-        found.setdefault(who._replace(virtual_key_id="", user_id=""), Tally()).add(tally)
-    return list(found.items())
+def merge_callers(calls: Iterable[tuple[CallLabels, CallTotals]]) -> list[tuple[CallLabels, CallTotals]]:
+    """Return the same totals merged over virtual keys and users."""
+    merged: dict[CallLabels, CallTotals] = {}
+    for caller, totals in paced(calls):
+        merged.setdefault(caller._replace(virtual_key_id="", user_id=""), CallTotals()).add(totals)
+    return list(merged.items())
