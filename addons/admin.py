@@ -15,7 +15,7 @@ from flow import CREDENTIALS, Addon, enforcing, limit_body, link_of, observing, 
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.web import app as web
 from sluicegate.web import body_limits as bodies
-from sluicegate.web.server import TICKET, Headers, Inner
+from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
 from sluicegate.web.session_path import split
 
 SECRET = (*CREDENTIALS, "cookie")
@@ -28,8 +28,8 @@ class Admin(Addon):
     """First of the chain to see a request: what is for the gateway itself must never meet identity."""
 
     def __init__(self) -> None:
-        self.inner: Inner | None = None
-        self.starting: asyncio.Task[Inner] | None = None
+        self.server: ApplicationServer | None = None
+        self.starting: asyncio.Task[ApplicationServer] | None = None
         self.credentials: dict[str, Headers] = {}
         self.places: dict[str, str] = {}
         self.tickets: dict[str, str] = {}
@@ -39,13 +39,13 @@ class Admin(Addon):
         super().running()
         self.starting = asyncio.get_running_loop().create_task(self.serve())
 
-    async def serve(self) -> Inner:
+    async def serve(self) -> ApplicationServer:
         """The application's server, started now if it is not up yet."""
-        if self.inner is None:
-            self.inner = Inner(web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"))
-            services().web_address = self.inner.address
-        await self.inner.start()
-        return self.inner
+        if self.server is None:
+            self.server = ApplicationServer(web.build(services(), Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"))
+            services().web_address = self.server.address
+        await self.server.start()
+        return self.server
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -79,11 +79,11 @@ class Admin(Addon):
         request, client = flow.request, flow.client_conn
         declared = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
         size = int(declared) if declared.isdecimal() and len(declared) < 20 else None
-        if size is not None and size <= bodies.MOST_OF_A_STRANGER:
+        if size is not None and size <= bodies.MAX_ANONYMOUS_BODY_BYTES:
             return
         fields = [*request.headers.fields, *self.credentials[flow.id]]
         source = client.peername[0] if client.peername else ""
-        most = bodies.most_bytes(services(), request.method, request.path, self.places.get(flow.id, ""), fields, source)
+        most = bodies.max_body_bytes(services(), request.method, request.path, self.places.get(flow.id, ""), fields, source)
 
         def refuse(flow: http.HTTPFlow) -> None:
             body = json.dumps(bodies.too_large(most)).encode()
@@ -99,19 +99,21 @@ class Admin(Addon):
         """mitmproxy: the request is complete; send it to the application, which gives it its credentials back."""
         if flow.metadata.get("sluicegate") != "admin":
             return
-        inner = await self.serve()
+        server = await self.serve()
         request, client = flow.request, flow.client_conn
         # A body may hold a token or a provider's key; like the credentials it is nobody's to print or save.
         body, request.raw_content = request.raw_content or b"", b""
         source = client.peername[0] if client.peername else ""
-        ticket = self.tickets[flow.id] = inner.admit(self.credentials.pop(flow.id, []), body, source, self.places.pop(flow.id, ""))
-        request.headers[TICKET] = ticket
+        ticket = self.tickets[flow.id] = server.issue_ticket(
+            self.credentials.pop(flow.id, []), body, source, self.places.pop(flow.id, "")
+        )
+        request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"
         for name in ("upgrade", "transfer-encoding"):
             request.headers.pop(name, None)
         # Set apart from mitmproxy's own setters, which would write the Host header anew.
-        request.data.scheme, (request.data.host, request.data.port) = b"http", inner.address
-        link_of(client).inner = inner.address
+        request.data.scheme, (request.data.host, request.data.port) = b"http", server.address
+        link_of(client).web_address = server.address
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -136,16 +138,16 @@ class Admin(Addon):
         self.credentials.pop(flow.id, None)
         self.places.pop(flow.id, None)
         ticket = self.tickets.pop(flow.id, None)
-        if ticket is not None and self.inner is not None:
-            self.inner.withdraw(ticket)
-            flow.request.headers.pop(TICKET, None)
+        if ticket is not None and self.server is not None:
+            self.server.revoke_ticket(ticket)
+            flow.request.headers.pop(TICKET_HEADER, None)
             if flow.response is not None:
                 flow.response.headers.pop("set-cookie", None)
 
     def done(self) -> None:
         """mitmproxy: we are being unloaded."""
-        if self.inner is not None:
-            self.inner.stop()
+        if self.server is not None:
+            self.server.stop()
 
     def ours(self, host: str) -> bool:
         """Whether a Host header names us: loopback, the address we listen on, or a name the policy lists."""

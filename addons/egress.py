@@ -203,7 +203,7 @@ class Egress(Addon):
         host, port = normalize_host(server.address[0]), server.address[1]
         if shared.may_dial(server.address[0], port) and not link.tunnel:
             return None
-        if (host, port) == link.inner:
+        if (host, port) == link.web_address:
             return None
         if (host, port) not in link.approved:
             return "blocked by policy: this address is no provider's"
@@ -228,7 +228,7 @@ class Egress(Addon):
 
         proxyserver = ctx.master.addons.get("proxyserver")
         found = {(normalize_host(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
-        return found | ({inner} if (inner := services().web_address) else set())
+        return found | ({web} if (web := services().web_address) else set())
 
     def client_disconnected(self, client: connection.Client) -> None:
         """mitmproxy: a client connection is over; a tunnel becomes one row."""

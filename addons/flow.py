@@ -54,7 +54,7 @@ class Link:
     """Passed through undecrypted."""
     approved: set[tuple[str, int]] = field(default_factory=set)
     """Targets outside the providers that egress has approved for this connection."""
-    inner: tuple[str, int] | None = None
+    web_address: tuple[str, int] | None = None
     """The application's own server, once an administrative request of this connection has been sent there."""
 
 

@@ -16,7 +16,7 @@ from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
 from sluicegate.services import Services
 from sluicegate.values import NANO, Principal, Reason
-from sluicegate.web.api import Table
+from sluicegate.web.api import ApiRoute
 from sluicegate.web.app import build
 from sluicegate.windows import parse_iso
 
@@ -117,7 +117,7 @@ def test_every_row_of_the_api_is_in_its_document_and_no_other(services, tmp_path
         for kind in kinds if "{kind}" in path else [""]:
             documented |= {(path.replace("{kind}", kind), method) for method in methods.split(", ")}
     documented -= {("/api/governance/providers", "POST")}
-    tables = [route for route in build(services, tmp_path / "ca.pem").routes if isinstance(route, Table)]
+    tables = [route for route in build(services, tmp_path / "ca.pem").routes if isinstance(route, ApiRoute)]
     assert {(row.path.replace(":path", ""), row.method) for table in tables for row in table.rows} == documented
 
 

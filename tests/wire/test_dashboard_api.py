@@ -13,7 +13,7 @@ import time
 import pytest
 
 from sluicegate.dashboard_sessions import FREE_ATTEMPTS
-from sluicegate.web.routes.events import MOST_EACH
+from sluicegate.web.routes.events import MAX_STREAMS_PER_CALLER
 from support.api import DANA, POLICY, VERA, Api, error
 from support.fake_provider import streamed
 from support.harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
@@ -430,11 +430,11 @@ def test_streams_asked_for_at_the_same_moment_count_each_other(gateway):
     gw = gateway(POLICY)
     head = f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gw.token}\r\n\r\n".encode()
     with contextlib.ExitStack() as stack:
-        conns = [stack.enter_context(gw.raw()) for _ in range(MOST_EACH + 15)]
+        conns = [stack.enter_context(gw.raw()) for _ in range(MAX_STREAMS_PER_CALLER + 15)]
         for conn in conns:
             conn.sendall(head)
         statuses = [receive(conn, b"\r\n\r\n")[9:12] for conn in conns]
-    assert (statuses.count(b"200"), statuses.count(b"429")) == (MOST_EACH, 15)
+    assert (statuses.count(b"200"), statuses.count(b"429")) == (MAX_STREAMS_PER_CALLER, 15)
     # Who has left makes room.
     eventually(lambda: _opened(gw, head))
 

@@ -88,7 +88,7 @@ class Offline:
         from sluicegate.services import StateError
         from sluicegate.storage.store import StoreError
         from sluicegate.web import asgi
-        from sluicegate.web.api import mount
+        from sluicegate.web.api import build_routes
         from sluicegate.web.auth import Caller
         from sluicegate.web.routes import governance
 
@@ -96,7 +96,7 @@ class Offline:
             services = self._open_services(counting=path.partition("?")[0].endswith("/reset-usage"))
         except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        app = Starlette(routes=mount(governance.endpoints(), services))
+        app = Starlette(routes=build_routes(governance.endpoints(), services))
         who = {"caller": Caller("admin", f"{_user()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         answer = anyio.run(asgi.call, app, method, path, (), raw, "", who)

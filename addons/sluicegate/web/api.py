@@ -36,23 +36,23 @@ from sluicegate.yaml_document import dotted
 
 logger = logging.getLogger("sluicegate.api")
 
-MOST_NAME = 200
+MAX_NAME_LENGTH = 200
 """Characters of a name in a path."""
 
-MOST_BYTES = 1 << 20
+MAX_BODY_BYTES = 1 << 20
 """The largest body that is read."""
 
 LONG = 500
 """Items of a list that are written where calls are not held up."""
 
 
-ADMIN: tuple[Role, ...] = ("admin",)
+ADMINS: tuple[Role, ...] = ("admin",)
 STAFF: tuple[Role, ...] = ("admin", "viewer")
-EVERYONE: tuple[Role, ...] = ("admin", "viewer", "developer")
-ANYBODY: tuple[Role, ...] = ()
+ALL_ROLES: tuple[Role, ...] = ("admin", "viewer", "developer")
+OPEN: tuple[Role, ...] = ()
 """Also those who have not said who they are."""
 
-NOBODY = Caller("developer", "", "")
+ANONYMOUS = Caller("developer", "", "")
 """Who asks, where nobody has to say: the holder of no key, who sees nothing."""
 
 
@@ -69,7 +69,7 @@ class Change(Query):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ApiRequest:
     """One request as a handler gets it: known, allowed, and of the declared shape."""
 
     services: Services
@@ -79,18 +79,19 @@ class Ask:
     body: dict[str, Any]
     """The JSON object that was sent, its numbers exact; only what was given."""
     if_match: Callable[[str], bool]
-    request: Request
+    http: Request
+    """The HTTP request itself."""
 
     @property
     def dry_run(self) -> bool:
         """Everything is to be checked, nothing to be done."""
         return bool(getattr(self.query, "dry_run", False))
 
-    async def read[T](self, work: Callable[[], T]) -> T:
-        """Run something that takes longer than a moment in a thread."""
+    async def run_in_thread[T](self, work: Callable[[], T]) -> T:
+        """Run blocking or slow work in a worker thread."""
         return await anyio.to_thread.run_sync(work)
 
-    async def change[T](self, work: Callable[[Draft], T], action: str = "update") -> tuple[T, Policy]:
+    async def edit_policy[T](self, work: Callable[[Draft], T], action: str = "update") -> tuple[T, Policy]:
         """Change the policy in the caller's name, one change at a time; calls are not held up by it."""
 
         def run() -> tuple[T, Policy]:
@@ -105,7 +106,7 @@ _writers = anyio.CapacityLimiter(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ApiResponse:
     """An answer: a JSON object, and what is not usual about it."""
 
     body: Mapping[str, Any]
@@ -115,11 +116,11 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Run = Callable[[Ask], Awaitable[Reply | Response]]
+Handler = Callable[[ApiRequest], Awaitable[ApiResponse | Response]]
 """What answers; with a ``Response`` of its own where that is no JSON object."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """No, with the status, the kind and the field that is wrong."""
 
     def __init__(self, status: int, kind: str, message: str, field: str | None = None, **more: Any) -> None:
@@ -133,7 +134,7 @@ class Endpoint:
 
     method: str
     path: str
-    run: Run
+    run: Handler
     summary: str
     answer: type[BaseModel]
     body: type[BaseModel] | None = None
@@ -144,23 +145,23 @@ class Endpoint:
     edits: bool = False
     """It changes the policy, for the revision that If-Match names."""
     media: str = "application/json"
-    most_bytes: int = MOST_BYTES
+    max_body_bytes: int = MAX_BODY_BYTES
 
 
-def shows(path: str, run: Run, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
+def read_endpoint(path: str, run: Handler, summary: str, answer: type[BaseModel], **more: Any) -> Endpoint:
     """A row that reads."""
     return Endpoint("GET", path, run, summary, answer, **more)
 
 
-def changes(
-    method: str, path: str, run: Run, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
+def write_endpoint(
+    method: str, path: str, run: Handler, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None, **more: Any
 ) -> Endpoint:
     """A row that writes: for administrators, and what it names may not be there or not fit."""
     declared: dict[str, Any] = {"query": Change} | more
-    return Endpoint(method, path, run, summary, answer, body, roles=ADMIN, errors=(404, 409), edits=True, **declared)
+    return Endpoint(method, path, run, summary, answer, body, roles=ADMINS, errors=(404, 409), edits=True, **declared)
 
 
-class Table(Route):
+class ApiRoute(Route):
     """A path of the API with all its rows."""
 
     def __init__(self, path: str, rows: Sequence[Endpoint], services: Services) -> None:
@@ -168,12 +169,12 @@ class Table(Route):
         self.rows = rows
 
 
-def mount(endpoints: Iterable[Endpoint], services: Services) -> list[Table]:
+def build_routes(endpoints: Iterable[Endpoint], services: Services) -> list[ApiRoute]:
     """Routes for a room's rows, in their order."""
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, []).append(endpoint)
-    return [Table(path, rows, services) for path, rows in by_path.items()]
+    return [ApiRoute(path, rows, services) for path, rows in by_path.items()]
 
 
 @dataclass
@@ -195,27 +196,29 @@ class _Answers:
         method = "GET" if request.method == "HEAD" else request.method
         row = self.by_method.get(method)
         caller = caller_of(request, self.services)
-        if row is not None and row.roles == ANYBODY:
-            caller = caller or NOBODY
+        if row is not None and row.roles == OPEN:
+            caller = caller or ANONYMOUS
         else:
-            no = refused(caller, row.roles if row else EVERYONE, request)
+            no = refused(caller, row.roles if row else ALL_ROLES, request)
             if no is not None or caller is None:
                 return no or Response(status_code=401)
         try:
-            if any(len(value) > MOST_NAME for value in request.path_params.values()):
-                raise Refusal(404, "not_found", f"There is nothing here: a name has at most {MOST_NAME} characters")
+            if any(len(value) > MAX_NAME_LENGTH for value in request.path_params.values()):
+                raise ApiError(404, "not_found", f"There is nothing here: a name has at most {MAX_NAME_LENGTH} characters")
             if row is None:
                 allowed = ", ".join(self.by_method)
-                raise Refusal(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
+                raise ApiError(405, "method_not_allowed", f"{request.method} is not for this path; it takes {allowed}")
             query = _query(request, row.query)
             body = await _body(request, row)
-            ask = Ask(self.services, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request)
-            reply = await row.run(ask)
+            api_request = ApiRequest(
+                self.services, caller, request.path_params, query, body, _if_match(request.headers.get("if-match")), request
+            )
+            reply = await row.run(api_request)
         except Exception as e:
             refusal = refusal_of(e)
             if refusal is None:
                 logger.exception("%s %s failed", request.method, request.url.path)
-                refusal = Refusal(500, "api_error", "The gateway could not do this; its log says why")
+                refusal = ApiError(500, "api_error", "The gateway could not do this; its log says why")
             response = _refusing(refusal)
             if row is None:
                 response.headers["allow"] = ", ".join(self.by_method)
@@ -228,29 +231,29 @@ class _Answers:
         return Response(content, reply.status, headers, media_type="application/json")
 
 
-def refusal_of(error: Exception) -> Refusal | None:
+def refusal_of(error: Exception) -> ApiError | None:
     """What an expected failure is to the one who asked; None for what should not have happened."""
     match error:
-        case Refusal():
+        case ApiError():
             return error
         case NotFound():
-            return Refusal(404, "not_found", str(error), error.field, **error.details)
+            return ApiError(404, "not_found", str(error), error.field, **error.details)
         case Conflict():
-            return Refusal(409, "conflict", str(error), error.field, **error.details)
+            return ApiError(409, "conflict", str(error), error.field, **error.details)
         case EditError():
-            return Refusal(400, "invalid_request", str(error), error.field)
+            return ApiError(400, "invalid_request", str(error), error.field)
         case RevisionMismatch():
-            return Refusal(412, "precondition_failed", str(error), revision=error.revision)
+            return ApiError(412, "precondition_failed", str(error), revision=error.revision)
         case NotWritable():
-            return Refusal(409 if error.lasting else 503, "policy_not_writable", str(error))
+            return ApiError(409 if error.lasting else 503, "policy_not_writable", str(error))
         case PolicyLocked() | AuditTrailError() | RevisionsError():
-            return Refusal(503, "unavailable", str(error))
+            return ApiError(503, "unavailable", str(error))
         case StoreError():
-            return Refusal(503, "unavailable", "The ledger cannot be written right now; try again")
+            return ApiError(503, "unavailable", "The ledger cannot be written right now; try again")
     return None
 
 
-def _refusing(refusal: Refusal) -> Response:
+def _refusing(refusal: ApiError) -> Response:
     said: dict[str, Any] = {"type": refusal.kind, "message": str(refusal)}
     if refusal.field is not None:
         said["field"] = refusal.field
@@ -302,11 +305,11 @@ def _query(request: Request, model: type[Query]) -> Query:
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
-            raise Refusal(400, "invalid_request", f"{name}: is given twice", name)
+            raise ApiError(400, "invalid_request", f"{name}: is given twice", name)
         if name not in model.model_fields:
             known = ", ".join(model.model_fields) or "none"
             near = did_you_mean(name, model.model_fields)
-            raise Refusal(400, "invalid_request", f"'{name}' is no parameter here{near}; there are: {known}", name)
+            raise ApiError(400, "invalid_request", f"'{name}' is no parameter here{near}; there are: {known}", name)
         given[name] = value
     try:
         return model.model_validate(given)
@@ -318,10 +321,10 @@ async def _body(request: Request, row: Endpoint) -> dict[str, Any]:
     raw, model = await request.body(), row.body
     if model is None:
         if raw.strip() and request.method not in ("GET", "HEAD"):
-            raise Refusal(400, "invalid_request", "This takes no body")
+            raise ApiError(400, "invalid_request", "This takes no body")
         return {}
-    if len(raw) > row.most_bytes:
-        raise Refusal(413, "request_too_large", f"A body may have {row.most_bytes} bytes, this one has {len(raw)}")
+    if len(raw) > row.max_body_bytes:
+        raise ApiError(413, "request_too_large", f"A body may have {row.max_body_bytes} bytes, this one has {len(raw)}")
     # A small body is read sooner than a thread is found.
     return _parsed(raw, model) if len(raw) < 20_000 else await anyio.to_thread.run_sync(_parsed, raw, model)
 
@@ -332,9 +335,9 @@ def _parsed(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
         orjson.loads(raw or b"{}")
         body = json.loads(raw or b"{}", parse_float=_decimal, object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
-        raise Refusal(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
+        raise ApiError(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
     if not isinstance(body, dict):
-        raise Refusal(400, "invalid_request", "Invalid JSON: the body is to be an object")
+        raise ApiError(400, "invalid_request", "Invalid JSON: the body is to be an object")
     try:
         model.model_validate(body)
     except ValidationError as e:
@@ -354,13 +357,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refusal(400, "invalid_request", f"{twice[:80]}: is given twice", twice[:80])
+        raise ApiError(400, "invalid_request", f"{twice[:80]}: is given twice", twice[:80])
     return found
 
 
-def _invalid(error: ValidationError, model: type[BaseModel]) -> Refusal:
+def _invalid(error: ValidationError, model: type[BaseModel]) -> ApiError:
     found = [(dotted(place), words) for place, words in describe_errors(error, model)]
     where, words = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     problems = [{"field": f, "message": w} for f, w in found]
-    return Refusal(400, "invalid_request", f"{where}: {words}{more}" if where else words + more, where or None, problems=problems)
+    return ApiError(400, "invalid_request", f"{where}: {words}{more}" if where else words + more, where or None, problems=problems)

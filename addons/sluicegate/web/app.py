@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from sluicegate.services import Services
 from sluicegate.web import pages
-from sluicegate.web.api import mount
+from sluicegate.web.api import build_routes
 from sluicegate.web.auth import error, needs
 from sluicegate.web.openapi import document
 from sluicegate.web.routes import (
@@ -103,7 +103,7 @@ def build(services: Services, ca: Path) -> Starlette:
         status = said.status_code if isinstance(said, HTTPException) else 500
         return JSONResponse(error("not_found", "There is nothing here"), status)
 
-    rooms = mount(
+    rooms = build_routes(
         [
             *session.endpoints(),
             *health.endpoints(),

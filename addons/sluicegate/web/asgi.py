@@ -30,7 +30,7 @@ async def call(
     client: str,
     extra: dict[str, Any],
 ) -> Answer:
-    """Run one request through ``app``. ``target`` is path and query as they came; ``extra`` lands in the scope."""
+    """Handler one request through ``app``. ``target`` is path and query as they came; ``extra`` lands in the scope."""
     raw, _, query = target.partition("?")
     scope: dict[str, Any] = {
         "type": "http",

@@ -62,7 +62,7 @@ def caller_of(request: Request, services: Services, *, again: bool = False) -> C
         # A request made within this process says who makes it.
         return known
     user, token = token_of(request.headers.get("authorization", ""))
-    here = is_here(request)
+    here = is_local(request)
     asking_as = request.headers.get("x-bf-vk")
     if asking_as and (developer := _developer(services, digest_of(asking_as), here)) is not None:
         # Said on purpose, also by somebody whose curl sends the admin token by itself.
@@ -73,14 +73,14 @@ def caller_of(request: Request, services: Services, *, again: bool = False) -> C
         value = (token if user is None else "") if name == "authorization" else request.headers.get(name)
         if value and (developer := _developer(services, digest_of(value), here)) is not None:
             return developer
-    session_id = session_of(request)
-    if not session_id or not from_own_page(request):
+    session_id = session_id_of(request)
+    if not session_id or not is_from_own_page(request):
         return None
-    holder = services.sessions.find(session_id, services.clock(), place_of(request), use=not again)
-    return holder_of(services, holder, here) if holder is not None else None
+    holder = services.sessions.find(session_id, services.clock(), session_path_of(request), use=not again)
+    return caller_with(services, holder, here) if holder is not None else None
 
 
-def session_of(request: Request) -> str | None:
+def session_id_of(request: Request) -> str | None:
     """The id of the session in a request's cookies.
 
     The first of them: a browser sends those with the longest path first, and who else under this host name may set
@@ -93,12 +93,12 @@ def session_of(request: Request) -> str | None:
     return None
 
 
-def place_of(request: Request) -> str:
+def session_path_of(request: Request) -> str:
     """Where a page asks from: the only place at which its cookie is believed, whoever set it there."""
     return str(request.scope.get("place", ""))
 
 
-def holder_of(services: Services, digest: bytes, here: bool) -> Caller | None:
+def caller_with(services: Services, digest: bytes, here: bool) -> Caller | None:
     """Who has the token or virtual key with this SHA-256, as the policy stands now."""
     return _staff(services, digest) or _developer(services, digest, here)
 
@@ -124,12 +124,12 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def is_here(request: Request) -> bool:
+def is_local(request: Request) -> bool:
     """Whether it comes from this machine."""
     return request.client is None or not request.client.host or is_loopback(request.client.host)
 
 
-def from_own_page(request: Request) -> bool:
+def is_from_own_page(request: Request) -> bool:
     """Whether a cookie that came along may be believed.
 
     Cookies know neither ports nor schemes: a page of any other server on this machine sends ours along, SameSite or

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from sluicegate import __version__
-from sluicegate.web.api import ANYBODY, MOST_NAME, Endpoint
+from sluicegate.web.api import MAX_NAME_LENGTH, OPEN, Endpoint
 from sluicegate.web.auth import COOKIE
 from sluicegate.web.responses import Error
 
@@ -60,7 +60,7 @@ def document(rows: Iterable[Endpoint]) -> dict[str, Any]:
 def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
     writes = row.method != "GET"
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MOST_NAME}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}}
         for name in re.findall(r"\{(\w+)(?::path)?\}", row.path)
     ]
     for name, schema in row.query.model_json_schema().get("properties", {}).items():
@@ -88,7 +88,7 @@ def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
             "200": _response("Done", found[row.answer, "serialization"], row.edits or "404" in str(row.errors), row.media)
         },
     }
-    if row.roles == ANYBODY:
+    if row.roles == OPEN:
         operation["security"] = []
     if row.body is not None:
         content = {"application/json": {"schema": found[row.body, "validation"]}}

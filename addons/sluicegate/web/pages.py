@@ -50,7 +50,7 @@ class File(NamedTuple):
     etag: str
 
 
-class Shelf:
+class StaticFiles:
     """A folder's files by their names in it. Only what was found in the folder is looked up, so no name leads out of it."""
 
     def __init__(self, folder: Path) -> None:
@@ -80,10 +80,10 @@ class Shelf:
 
 def routes(folder: Path = STATIC) -> list[Route]:
     """``/`` and ``/static/...``."""
-    shelf = Shelf(folder)
+    files = StaticFiles(folder)
 
     async def serve(request: Request, name: str) -> Response:
-        found = await anyio.to_thread.run_sync(shelf.find, name)
+        found = await anyio.to_thread.run_sync(files.find, name)
         if found is None:
             return JSONResponse(error("not_found", "There is no such file"), 404)
         # The browser asks each time whether its copy is still the one, so that an upgrade shows at once.

@@ -10,13 +10,13 @@ from sluicegate.policy.entities import Kind
 from sluicegate.policy.schema import Count, Id, Instant, Text
 
 
-class State(BaseModel):
+class ResponseModel(BaseModel):
     """The base of every answer: exactly what it declares."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
-class BudgetState(State):
+class BudgetState(ResponseModel):
     """A budget and what is left of it, dollars."""
 
     max_limit: float
@@ -32,7 +32,7 @@ class BudgetState(State):
     resets_at: Instant | None = Field(description="When it ends; null: never.")
 
 
-class RateLimitState(State):
+class RateLimitState(ResponseModel):
     """Rate limits and how much of them is used."""
 
     request_max_limit: Count | None
@@ -55,7 +55,7 @@ class RateLimitState(State):
     timezone: str
 
 
-class LimitsState(State):
+class LimitsState(ResponseModel):
     """An entity's limits."""
 
     budget: BudgetState | None
@@ -88,7 +88,7 @@ class ProjectState(TeamState):
     team_id: Id | None
 
 
-class Named(State):
+class Named(ResponseModel):
     """Another entity."""
 
     id: Id
@@ -138,7 +138,7 @@ class ProviderLimits(LimitsState):
     provider: str
 
 
-class ProviderKeyState(State):
+class ProviderKeyState(ResponseModel):
     """A provider's key, without its value."""
 
     name: Id
@@ -148,7 +148,7 @@ class ProviderKeyState(State):
     set_aside_until: Instant | None
 
 
-class ProviderState(State):
+class ProviderState(ResponseModel):
     """Where a provider's calls go, and its keys."""
 
     name: str
@@ -159,21 +159,21 @@ class ProviderState(State):
     provider_status: Literal["active", "error"]
 
 
-class ProviderList(State):
+class ProviderList(ResponseModel):
     """All providers."""
 
     providers: list[ProviderState]
     total: int
 
 
-class ProviderKeyList(State):
+class ProviderKeyList(ResponseModel):
     """A provider's keys."""
 
     keys: list[ProviderKeyState]
     total: int
 
 
-class Made(State):
+class Made(ResponseModel):
     """Something that was created because it was named."""
 
     kind: str
@@ -181,7 +181,7 @@ class Made(State):
     similar: str | None = Field(description="What was there and is called almost the same: was it meant?")
 
 
-class Done(State):
+class Done(ResponseModel):
     """It was done."""
 
     message: str
@@ -193,7 +193,7 @@ class Deleted(Done):
     detached: list[str] = Field(description="What named it and now names nothing.")
 
 
-class Reset(State):
+class Reset(ResponseModel):
     """One counter that was set to zero."""
 
     scope_kind: str
@@ -228,7 +228,7 @@ def _own(kind: Kind) -> dict[str, Any]:
 
 def one(kind: Kind) -> type[BaseModel]:
     """The envelope of one entity."""
-    return _envelope(kind, "Answer", State, **_own(kind))
+    return _envelope(kind, "Answer", ResponseModel, **_own(kind))
 
 
 def many(kind: Kind) -> type[BaseModel]:
@@ -241,7 +241,7 @@ def many(kind: Kind) -> type[BaseModel]:
         "limit": (int | None, ...),
         "offset": (int, ...),
     }
-    return _envelope(kind, "List", State, **fields)
+    return _envelope(kind, "List", ResponseModel, **fields)
 
 
 def written(kind: Kind) -> type[BaseModel]:
@@ -263,7 +263,7 @@ class KeysWritten(Done):
     warnings: list[str]
 
 
-class Problem(State):
+class Problem(ResponseModel):
     """One thing that is wrong with what was sent."""
 
     field: str
@@ -279,7 +279,7 @@ class ErrorBody(BaseModel):
     problems: list[Problem] | None = Field(None, description="Everything that is wrong, where it is more than one thing.")
 
 
-class Error(State):
+class Error(ResponseModel):
     """An answer that says no."""
 
     type: Literal["error"]

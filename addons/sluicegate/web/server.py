@@ -24,13 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("sluicegate")
 
-TICKET = "x-sluicegate-ticket"
+TICKET_HEADER = "x-sluicegate-ticket"
 
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PendingRequest:
     """What a request is given back when it arrives: the headers, body and place that did not travel with it, and whose it is."""
 
     headers: Headers
@@ -57,12 +57,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Inner:
+class ApplicationServer:
     """The server. Make it and start it inside the running loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._held: dict[bytes, Held] = {}
+        self._held: dict[bytes, PendingRequest] = {}
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         config = uvicorn.Config(
@@ -100,22 +100,22 @@ class Inner:
             # Not the socket itself: the loop would go on watching its number, which the next connection gets.
             listener.close()
 
-    def admit(self, headers: Headers, body: bytes, source: str, place: str) -> str:
-        """A ticket for one request from ``source`` and the page at ``place``, to be sent as the header TICKET, without a body.
+    def issue_ticket(self, headers: Headers, body: bytes, source: str, place: str) -> str:
+        """A ticket for one request from ``source`` and the page at ``place``, to be sent as TICKET_HEADER, without a body.
 
         It gets ``headers`` and ``body`` when it arrives.
         """
         ticket = secrets.token_urlsafe(32)
-        self._held[_digest(ticket.encode())] = Held(headers, body, source, place)
+        self._held[_digest(ticket.encode())] = PendingRequest(headers, body, source, place)
         return ticket
 
-    def withdraw(self, ticket: str) -> None:
+    def revoke_ticket(self, ticket: str) -> None:
         """Forget a ticket, used or not."""
         self._held.pop(_digest(ticket.encode()), None)
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request with a ticket in, complete again; turn any other away."""
-        name = TICKET.encode()
+        name = TICKET_HEADER.encode()
         tickets = [v for n, v in scope["headers"] if n == name]
         held = self._held.pop(_digest(tickets[0]), None) if len(tickets) == 1 else None
         if held is None:

@@ -14,7 +14,7 @@ import secrets
 _PLACED = re.compile(r"(/at/[A-Za-z0-9_-]{22})(/api/.*)", re.DOTALL)
 
 
-def new_place() -> str:
+def new_session_path() -> str:
     """A path for a page to ask from, without a slash at its end."""
     return f"/at/{secrets.token_urlsafe(16)}"
 

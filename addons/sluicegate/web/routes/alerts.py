@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from sluicegate.alerts.outbox import recent
-from sluicegate.web.api import Ask, Endpoint, Query, Reply, shows
-from sluicegate.web.responses import State
+from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.responses import ResponseModel
 
 
 class AlertPage(Query):
@@ -17,7 +17,7 @@ class AlertPage(Query):
     limit: int = Field(100, ge=1, le=1000)
 
 
-class AlertList(State):
+class AlertList(ResponseModel):
     """Messages, newest first: what was sent, to which webhook, and what became of it."""
 
     alerts: list[dict[str, Any]]
@@ -26,9 +26,9 @@ class AlertList(State):
 
 def endpoints() -> list[Endpoint]:
     """The rows of this room."""
-    return [shows("/api/alerts", _alerts, "What webhooks have been told, newest first", AlertList, query=AlertPage)]
+    return [read_endpoint("/api/alerts", _alerts, "What webhooks have been told, newest first", AlertList, query=AlertPage)]
 
 
-async def _alerts(ask: Ask) -> Reply:
-    rows = await ask.read(lambda: recent(ask.services.store.path, ask.query.limit))
-    return Reply({"alerts": rows, "count": len(rows)})
+async def _alerts(request: ApiRequest) -> ApiResponse:
+    rows = await request.run_in_thread(lambda: recent(request.services.store.path, request.query.limit))
+    return ApiResponse({"alerts": rows, "count": len(rows)})

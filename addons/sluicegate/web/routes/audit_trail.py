@@ -10,8 +10,8 @@ from sluicegate import __version__
 from sluicegate.background import low_priority
 from sluicegate.limits.usage import limit_rows, with_names_and_parents
 from sluicegate.policy.schema import Instant
-from sluicegate.web.api import ADMIN, EVERYONE, Ask, Endpoint, Query, Reply, shows
-from sluicegate.web.responses import State
+from sluicegate.web.api import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 
 
@@ -26,7 +26,7 @@ class AuditPage(Query):
     entity_id: str | None = Field(None, max_length=200)
 
 
-class AuditEntry(State):
+class AuditEntry(ResponseModel):
     """One thing that was done to one entity; secrets are not in it."""
 
     id: int
@@ -41,7 +41,7 @@ class AuditEntry(State):
     revision_after: str
 
 
-class AuditList(State):
+class AuditList(ResponseModel):
     """A page of the trail."""
 
     entries: list[AuditEntry]
@@ -50,7 +50,7 @@ class AuditList(State):
     next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
 
 
-class PolicyState(State):
+class PolicyState(ResponseModel):
     """The policy in force."""
 
     revision: str
@@ -60,14 +60,14 @@ class PolicyState(State):
     warnings: list[str]
 
 
-class OperatorState(State):
+class OperatorState(ResponseModel):
     """Somebody who may use the administration."""
 
     id: str
     role: Literal["admin", "viewer"]
 
 
-class ConfigState(State):
+class ConfigState(ResponseModel):
     """What is in force, without secrets."""
 
     version: str
@@ -81,14 +81,14 @@ class ConfigState(State):
     operators: list[OperatorState]
 
 
-class Scope(State):
+class Scope(ResponseModel):
     """A level of the hierarchy."""
 
     kind: str
     id: str
 
 
-class UsageRow(State):
+class UsageRow(ResponseModel):
     """A limit and what is used of it; money as exact decimal text."""
 
     kind: str
@@ -110,7 +110,7 @@ class UsageRow(State):
     parent: Scope | None = Field(description="The nearest level above that has a limit as well.")
 
 
-class UsageList(State):
+class UsageList(ResponseModel):
     """Every limit the caller may see."""
 
     usage: list[UsageRow]
@@ -121,22 +121,24 @@ def endpoints() -> list[Endpoint]:
     trail = "What administrators did, newest first"
     usage = "Every limit with its live usage; for a virtual key its own"
     return [
-        shows("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMIN, errors=(503,)),
-        shows("/api/config", _config, "What is in force, without secrets", ConfigState),
-        shows("/api/usage", _usage, usage, UsageList, roles=EVERYONE),
+        read_endpoint("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMINS, errors=(503,)),
+        read_endpoint("/api/config", _config, "What is in force, without secrets", ConfigState),
+        read_endpoint("/api/usage", _usage, usage, UsageList, roles=ALL_ROLES),
     ]
 
 
-async def _audit(ask: Ask) -> Reply:
-    page = ask.query
+async def _audit(request: ApiRequest) -> ApiResponse:
+    page = request.query
     chosen = page.model_dump(exclude={"limit", "before"})
-    entries, total = await ask.read(lambda: ask.services.audit_trail.read(limit=page.limit, before=page.before, **chosen))
+    entries, total = await request.run_in_thread(
+        lambda: request.services.audit_trail.read(limit=page.limit, before=page.before, **chosen)
+    )
     more = entries[-1]["id"] if len(entries) == page.limit else None
-    return Reply({"entries": entries, "count": len(entries), "total_count": total, "next_before": more})
+    return ApiResponse({"entries": entries, "count": len(entries), "total_count": total, "next_before": more})
 
 
-async def _config(ask: Ask) -> Reply:
-    services, policy = ask.services, ask.services.policy
+async def _config(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
     fallback = policy.file.fallback_price
     body: dict[str, Any] = {
         "version": __version__,
@@ -155,16 +157,16 @@ async def _config(ask: Ask) -> Reply:
         "server": policy.server.model_dump(),
         "operators": [{"id": o.id, "role": o.role} for o in policy.file.operators],
     }
-    return Reply(body, revision=policy.revision)
+    return ApiResponse(body, revision=policy.revision)
 
 
-async def _usage(ask: Ask) -> Reply:
-    services, policy = ask.services, ask.services.policy
-    key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
-    limits = policy.all_limits() if ask.caller.role != "developer" else policy.limits_of_key(key) if key else ()
+async def _usage(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
+    key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
+    limits = policy.all_limits() if request.caller.role != "developer" else policy.limits_of_key(key) if key else ()
 
     def work() -> list[dict[str, Any]]:
         with low_priority():
             return with_names_and_parents(limit_rows(limits, services.ledger, services.clock()), policy)
 
-    return Reply({"usage": await ask.read(work)}, revision=policy.revision)
+    return ApiResponse({"usage": await request.run_in_thread(work)}, revision=policy.revision)

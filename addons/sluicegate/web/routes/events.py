@@ -13,11 +13,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.services import Services
-from sluicegate.web.api import EVERYONE, Ask, Endpoint, Refusal, dumped, shows
+from sluicegate.web.api import ALL_ROLES, ApiError, ApiRequest, Endpoint, dumped, read_endpoint
 from sluicegate.web.auth import Caller, caller_of
-from sluicegate.web.responses import State
+from sluicegate.web.responses import ResponseModel
 
-MOST_EACH = 20
+MAX_STREAMS_PER_CALLER = 20
 """Streams one caller may have open; each costs every call a moment."""
 
 MOST = 200
@@ -31,7 +31,7 @@ CHECKED = 1_000
 MEDIA = "text/event-stream"
 
 
-class Event(State):
+class Event(ResponseModel):
     """One event. A stream is many of them, and comments as signs of life."""
 
     event: Literal["began", "ended", "missed"]
@@ -45,15 +45,17 @@ def endpoints() -> list[Endpoint]:
     """The rows of this room."""
     looking: Counter[str] = Counter()
 
-    async def events(ask: Ask) -> Response:
-        services, caller = ask.services, ask.caller
+    async def events(request: ApiRequest) -> Response:
+        services, caller = request.services, request.caller
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        if ask.request.method == "HEAD":
+        if request.http.method == "HEAD":
             return Response(headers=headers, media_type=MEDIA)
         if services.draining:
-            raise Refusal(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
-        if looking[caller.name] >= MOST_EACH or services.live.lookers >= MOST:
-            raise Refusal(429, "too_many_streams", f"{MOST_EACH} streams may be open, {MOST} of all callers", retry_after=30)
+            raise ApiError(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
+        if looking[caller.name] >= MAX_STREAMS_PER_CALLER or services.live.lookers >= MOST:
+            raise ApiError(
+                429, "too_many_streams", f"{MAX_STREAMS_PER_CALLER} streams may be open, {MOST} of all callers", retry_after=30
+            )
         # Counted here, where it was compared: streams asked for at the same moment must see each other.
         looking[caller.name] += 1
 
@@ -62,10 +64,10 @@ def endpoints() -> list[Endpoint]:
             if not looking[caller.name]:
                 del looking[caller.name]
 
-        return _Stream(_told(services, caller, ask.request), over, headers=headers, media_type=MEDIA)
+        return _Stream(_told(services, caller, request.http), over, headers=headers, media_type=MEDIA)
 
     words = "Calls as they begin and end, as server-sent events; for a virtual key its own"
-    return [shows("/api/events", events, words, Event, roles=EVERYONE, errors=(429, 503), media=MEDIA)]
+    return [read_endpoint("/api/events", events, words, Event, roles=ALL_ROLES, errors=(429, 503), media=MEDIA)]
 
 
 async def _told(services: Services, caller: Caller, request: Request) -> AsyncGenerator[bytes]:

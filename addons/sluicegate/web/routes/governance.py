@@ -21,7 +21,18 @@ from sluicegate.values import NANO
 from sluicegate.web import requests as models
 from sluicegate.web import responses as states
 from sluicegate.web import views
-from sluicegate.web.api import EVERYONE, STAFF, Ask, Change, Endpoint, Refusal, Reply, Run, changes, shows
+from sluicegate.web.api import (
+    ALL_ROLES,
+    STAFF,
+    ApiError,
+    ApiRequest,
+    ApiResponse,
+    Change,
+    Endpoint,
+    Handler,
+    read_endpoint,
+    write_endpoint,
+)
 from sluicegate.windows import iso
 
 BASE = "/api/governance"
@@ -32,7 +43,7 @@ def endpoints() -> list[Endpoint]:
     """The rows of this room."""
     bulk = f"{BASE}/virtual-keys/bulk"
     return [
-        changes("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
+        write_endpoint("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
         *(row for kind in KINDS.values() for row in _of(kind)),
     ]
 
@@ -42,11 +53,11 @@ def _of(kind: Kind) -> list[Endpoint]:
     every = f"{BASE}/{kind.path}"
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
     label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
-    roles = EVERYONE if kind is KEYS else STAFF
+    roles = ALL_ROLES if kind is KEYS else STAFF
     delete = models.Detach if kind.name in REFERENCES.values() else Change
     rows = [
-        changes("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
-        changes(
+        write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
+        write_endpoint(
             "POST",
             one + "/reset-usage",
             _reset(kind),
@@ -54,16 +65,16 @@ def _of(kind: Kind) -> list[Endpoint]:
             states.reset(kind),
             models.ResetUsage,
         ),
-        shows(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
-        shows(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
-        changes("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
-        changes("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
+        read_endpoint(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
+        read_endpoint(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
+        write_endpoint("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
     ]
     if kind.name != "providers":
-        rows.append(changes("POST", every, _post(kind), f"Create a {label}, or change the one called so", written, body))
+        rows.append(write_endpoint("POST", every, _post(kind), f"Create a {label}, or change the one called so", written, body))
     if kind is KEYS:
-        rows.append(changes("POST", one + "/rotate", _rotate, "Give a key a new value", written, models.Rotate))
-        rows.append(changes("POST", one + "/expire", _expire, "End a key now or at a time", written, models.Expire))
+        rows.append(write_endpoint("POST", one + "/rotate", _rotate, "Give a key a new value", written, models.Rotate))
+        rows.append(write_endpoint("POST", one + "/expire", _expire, "End a key now or at a time", written, models.Expire))
     return rows
 
 
@@ -102,36 +113,36 @@ def _names(policy: Policy, kind: Kind) -> dict[str, str | None]:
     return {i: getattr(e, "name", None) for i, e in views.entities(policy, kind).items()}
 
 
-def _get(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        policy = ask.services.policy
+def _get(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        policy = request.services.policy
 
         def work() -> views.View:
-            if ask.caller.role == "developer" and ask.path["id"] != ask.caller.virtual_key_id:
-                raise Refusal(403, "forbidden", "A virtual key may look at itself only")
-            return shown_one(ask.services, policy, kind, called(policy, kind, ask.path["id"]))
+            if request.caller.role == "developer" and request.path["id"] != request.caller.virtual_key_id:
+                raise ApiError(403, "forbidden", "A virtual key may look at itself only")
+            return shown_one(request.services, policy, kind, called(policy, kind, request.path["id"]))
 
-        return Reply({kind.singular: await ask.read(work)}, revision=policy.revision)
+        return ApiResponse({kind.singular: await request.run_in_thread(work)}, revision=policy.revision)
 
     return run
 
 
-def _list(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        policy, page = ask.services.policy, ask.query
+def _list(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        policy, page = request.services.policy, request.query
 
         def work() -> dict[str, Any]:
             names = [*_chosen(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
             return {
-                kind.name: shown(ask.services, policy, kind, part),
+                kind.name: shown(request.services, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
                 "limit": page.limit,
                 "offset": page.offset,
             }
 
-        return Reply(await ask.read(work), revision=policy.revision)
+        return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
     return run
 
@@ -145,7 +156,7 @@ def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
             try:
                 wanted = called(policy, KINDS[target], wanted)
             except EditError as e:
-                raise Refusal(400, "invalid_request", f"{field}: {e}", field) from e
+                raise ApiError(400, "invalid_request", f"{field}: {e}", field) from e
             known = {i: n for i, n in known.items() if _belongs(policy, kind, i, field) == wanted}
     if page.search:
         part = page.search.casefold()
@@ -165,85 +176,89 @@ def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 # -- changing ---------------------------------------------------------------------------------------------------------
 
 
-def _post(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        saved, policy = await ask.change(lambda draft: operations.create(draft, kind, ask.body))
-        return await _written(ask, kind, saved, policy, "created" if saved.is_new else "updated")
+def _post(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, request.body))
+        return await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
 
 
-def _put(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        services = ask.services
+def _put(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        services = request.services
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
-        saved, policy = await ask.change(
-            lambda draft: operations.upsert(draft, kind, ask.path["id"], ask.body, demo_keys=demo_keys)
+        saved, policy = await request.edit_policy(
+            lambda draft: operations.upsert(draft, kind, request.path["id"], request.body, demo_keys=demo_keys)
         )
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
-        return await _written(ask, kind, saved, policy, word)
+        return await _written(request, kind, saved, policy, word)
 
     return run
 
 
-def _delete(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
+def _delete(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
         if kind.name == "providers":
             cleared = {"budget": None, "budgets": None, "rate_limit": None}
 
             def clear(draft: Draft) -> Any:
-                entry = draft.find(kind, ask.path["id"])
+                entry = draft.find(kind, request.path["id"])
                 if entry is None:
-                    raise NotFound(f"Provider governance not found: '{ask.path['id']}' has no limits")
+                    raise NotFound(f"Provider governance not found: '{request.path['id']}' has no limits")
                 return draft.upsert(kind, entry.id, cleared)
 
-            _, policy = await ask.change(clear)
-            return Reply({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
-        detach = getattr(ask.query, "detach", False)
-        (_, detached), policy = await ask.change(lambda draft: operations.delete(draft, kind, ask.path["id"], detach=detach))
+            _, policy = await request.edit_policy(clear)
+            return ApiResponse({"message": "Provider governance deleted successfully", "detached": []}, revision=policy.revision)
+        detach = getattr(request.query, "detach", False)
+        (_, detached), policy = await request.edit_policy(
+            lambda draft: operations.delete(draft, kind, request.path["id"], detach=detach)
+        )
         names = [f"{e.kind.singular} {e.id}" for e in detached]
-        return Reply({"message": f"{kind.label} deleted successfully", "detached": names}, revision=policy.revision)
+        return ApiResponse({"message": f"{kind.label} deleted successfully", "detached": names}, revision=policy.revision)
 
     return run
 
 
-async def _rotate(ask: Ask) -> Reply:
-    services, body = ask.services, ask.body
+async def _rotate(request: ApiRequest) -> ApiResponse:
+    services, body = request.services, request.body
 
     def work(draft: Draft) -> operations.Saved:
         return operations.rotate(
-            draft, ask.path["id"], grace=body.get("grace"), value=body.get("value"), now=services.clock(), env=services.env
+            draft, request.path["id"], grace=body.get("grace"), value=body.get("value"), now=services.clock(), env=services.env
         )
 
-    saved, policy = await ask.change(work, "rotate")
-    return await _written(ask, KEYS, saved, policy, "rotated")
+    saved, policy = await request.edit_policy(work, "rotate")
+    return await _written(request, KEYS, saved, policy, "rotated")
 
 
-async def _expire(ask: Ask) -> Reply:
-    at, now = ask.body.get("expires_at"), ask.services.clock()
-    saved, policy = await ask.change(lambda draft: operations.expire(draft, ask.path["id"], expires_at=at, now=now), "expire")
-    return await _written(ask, KEYS, saved, policy, "expires" if at else "expired")
+async def _expire(request: ApiRequest) -> ApiResponse:
+    at, now = request.body.get("expires_at"), request.services.clock()
+    saved, policy = await request.edit_policy(
+        lambda draft: operations.expire(draft, request.path["id"], expires_at=at, now=now), "expire"
+    )
+    return await _written(request, KEYS, saved, policy, "expires" if at else "expired")
 
 
-def _top_up(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        body = ask.body
+def _top_up(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        body = request.body
 
         def work(draft: Draft) -> operations.Saved:
             period = body.get("reset_duration")
-            return operations.top_up(draft, kind, ask.path["id"], amount=body["amount"], reset_duration=period)
+            return operations.top_up(draft, kind, request.path["id"], amount=body["amount"], reset_duration=period)
 
-        saved, policy = await ask.change(work, "top_up")
-        return await _written(ask, kind, saved, policy, "topped up")
+        saved, policy = await request.edit_policy(work, "top_up")
+        return await _written(request, kind, saved, policy, "topped up")
 
     return run
 
 
-async def _bulk(ask: Ask) -> Reply:
+async def _bulk(request: ApiRequest) -> ApiResponse:
     def work(draft: Draft) -> list[operations.Saved]:
         made = []
         for name in ("users", "virtual_keys"):
-            for i, fields in enumerate(ask.body.get(name) or ()):
+            for i, fields in enumerate(request.body.get(name) or ()):
                 try:
                     made.append(operations.create(draft, KINDS[name], fields))
                 except EditError as e:
@@ -251,32 +266,32 @@ async def _bulk(ask: Ask) -> Reply:
                     raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e
         return made
 
-    made, policy = await ask.change(work)
+    made, policy = await request.edit_policy(work)
     saved = [s for s in made if s.entry.kind is KEYS]
-    found = await ask.read(lambda: shown(ask.services, policy, KEYS, [s.entry.id for s in saved]))
-    keys = [_with_secret(ask, view, s) for view, s in zip(found, saved, strict=True)]
+    found = await request.run_in_thread(lambda: shown(request.services, policy, KEYS, [s.entry.id for s in saved]))
+    keys = [_with_secret(request, view, s) for view, s in zip(found, saved, strict=True)]
     users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
     message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
-    return Reply({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
+    return ApiResponse({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
 
-def _with_secret(ask: Ask, view: views.View, saved: operations.Saved) -> views.View:
-    return view | {"value": saved.secret} if saved.secret is not None and not ask.dry_run else view
+def _with_secret(request: ApiRequest, view: views.View, saved: operations.Saved) -> views.View:
+    return view | {"value": saved.secret} if saved.secret is not None and not request.dry_run else view
 
 
-async def _written(ask: Ask, kind: Kind, saved: operations.Saved, policy: Policy, word: str) -> Reply:
+async def _written(request: ApiRequest, kind: Kind, saved: operations.Saved, policy: Policy, word: str) -> ApiResponse:
     name = saved.entry.id
     mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
 
     def work() -> dict[str, Any]:
         return {
             "message": f"{kind.label} {word} successfully",
-            kind.singular: _with_secret(ask, shown_one(ask.services, policy, kind, name), saved),
+            kind.singular: _with_secret(request, shown_one(request.services, policy, kind, name), saved),
             "created": [_made(policy, e) for e in saved.created],
             "warnings": [w for w in policy.warnings if w.startswith(mine)],
         }
 
-    return Reply(await ask.read(work), revision=policy.revision)
+    return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
 
 def _made(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
@@ -284,14 +299,14 @@ def _made(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
     return {"kind": entry.kind.singular, "id": entry.id, "similar": closest_match(entry.id, others)}
 
 
-def _reset(kind: Kind) -> Run:
-    async def run(ask: Ask) -> Reply:
-        services, policy = ask.services, ask.services.policy
-        if not ask.if_match(policy.revision):
-            raise Refusal(412, "precondition_failed", f"the policy is revision {policy.revision} now", revision=policy.revision)
-        name = await ask.read(lambda: called(policy, kind, ask.path["id"]))
-        units = {"usd"} if ask.body.get("budget", True) else set()
-        units |= {"requests", "tokens"} if ask.body.get("rate_limit", True) else set()
+def _reset(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        services, policy = request.services, request.services.policy
+        if not request.if_match(policy.revision):
+            raise ApiError(412, "precondition_failed", f"the policy is revision {policy.revision} now", revision=policy.revision)
+        name = await request.run_in_thread(lambda: called(policy, kind, request.path["id"]))
+        units = {"usd"} if request.body.get("budget", True) else set()
+        units |= {"requests", "tokens"} if request.body.get("rate_limit", True) else set()
         limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
         if not limits:
             raise Conflict(f"{kind.singular} '{name}' has no such limit whose usage could be reset")
@@ -299,11 +314,15 @@ def _reset(kind: Kind) -> Run:
         before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
         entry = AuditEntry("reset_usage", kind.singular, name, before, dict.fromkeys(before, 0))
         revision = policy.revision
-        if not ask.dry_run:
-            who = ask.caller.name
-            await ask.read(lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision))
-        was = [(x, before[x.counter] if ask.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits]
-        if not ask.dry_run:
+        if not request.dry_run:
+            who = request.caller.name
+            await request.run_in_thread(
+                lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
+            )
+        was = [
+            (x, before[x.counter] if request.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits
+        ]
+        if not request.dry_run:
             await services.commit_all()
         rows = [
             {
@@ -315,9 +334,9 @@ def _reset(kind: Kind) -> Run:
             }
             for x, used in was
         ]
-        now_is = await ask.read(lambda: shown_one(services, policy, kind, name))
+        now_is = await request.run_in_thread(lambda: shown_one(services, policy, kind, name))
         body = {"message": f"{kind.label} usage reset successfully", kind.singular: now_is, "reset": rows}
-        return Reply(body, revision=revision)
+        return ApiResponse(body, revision=revision)
 
     return run
 

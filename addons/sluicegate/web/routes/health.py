@@ -15,15 +15,15 @@ from sluicegate.guarantees import footing
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.schema import Instant
 from sluicegate.services import FILENAME, Services
-from sluicegate.web.api import Ask, Endpoint, Reply, shows
+from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.auth import caller_of
-from sluicegate.web.responses import State
+from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso, parse_iso
 
 MOST_WARNINGS = 100
 
 
-class HookTime(State):
+class HookTime(ResponseModel):
     """One hook of an addon: how often it ran and how long that took in all."""
 
     hook: str
@@ -31,7 +31,7 @@ class HookTime(State):
     seconds: float
 
 
-class AddonTime(State):
+class AddonTime(ResponseModel):
     """One addon of the chain."""
 
     addon: str
@@ -39,7 +39,7 @@ class AddonTime(State):
     us_per_call: float | None = Field(description="Microseconds, all its hooks together, per request that came; null: none came.")
 
 
-class LedgerHealth(State):
+class LedgerHealth(ResponseModel):
     """The books."""
 
     error: str | None
@@ -49,7 +49,7 @@ class LedgerHealth(State):
     wal_bytes: int
 
 
-class AuditHealth(State):
+class AuditHealth(ResponseModel):
     """The records."""
 
     mode: Literal["required", "best_effort"]
@@ -58,7 +58,7 @@ class AuditHealth(State):
     backlog: int = Field(description="Records that are not in the database, or not in audit.jsonl, yet.")
 
 
-class PolicyHealth(State):
+class PolicyHealth(ResponseModel):
     """The policy in force."""
 
     revision: str
@@ -70,7 +70,7 @@ class PolicyHealth(State):
     warning_count: int
 
 
-class ProviderKeyHealth(State):
+class ProviderKeyHealth(ResponseModel):
     """A provider's key."""
 
     name: str
@@ -79,21 +79,21 @@ class ProviderKeyHealth(State):
     set_aside_until: Instant | None
 
 
-class ProviderHealth(State):
+class ProviderHealth(ResponseModel):
     """A provider."""
 
     simulate: bool
     keys: list[ProviderKeyHealth]
 
 
-class OptionRefused(State):
+class OptionRefused(ResponseModel):
     """An option of mitmproxy's that somebody tried to set."""
 
     option: str
     why: str
 
 
-class FootingState(State):
+class FootingState(ResponseModel):
     """What a rule rests on."""
 
     what: str
@@ -101,7 +101,7 @@ class FootingState(State):
     why: str
 
 
-class Health(State):
+class Health(ResponseModel):
     """How the gateway is."""
 
     status: Literal["ok", "degraded"]
@@ -121,7 +121,7 @@ class Health(State):
 
 def endpoints() -> list[Endpoint]:
     """The rows of this room."""
-    return [shows("/api/health", _in_full, "How the gateway is: chain, books, records, policy, providers", Health)]
+    return [read_endpoint("/api/health", _in_full, "How the gateway is: chain, books, records, policy, providers", Health)]
 
 
 def routes(services: Services) -> list[Route]:
@@ -180,8 +180,8 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
     }
 
 
-async def _in_full(ask: Ask) -> Reply:
-    services, policy = ask.services, ask.services.policy
+async def _in_full(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
     waiting: list[Record] = services.store.rows[:1]
 
     def work() -> dict[str, Any]:
@@ -212,7 +212,7 @@ async def _in_full(ask: Ask) -> Reply:
             "enforcement": [f._asdict() for f in footing(policy, services.is_exposed)],
         }
 
-    return Reply(await ask.read(work), revision=policy.revision)
+    return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
 
 def _policy(services: Services, policy: Policy) -> dict[str, Any]:

@@ -21,15 +21,15 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactable, redact, restore_secrets
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
-from sluicegate.web.api import ADMIN, Ask, Endpoint, Refusal, Reply, changes, shows
+from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.requests import Model
-from sluicegate.web.responses import State
+from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 from sluicegate.yaml_document import Problem
 
 BASE = "/api/policy"
 
-MOST_BYTES = 32 << 20
+MAX_BODY_BYTES = 32 << 20
 """The largest policy that is taken."""
 
 MOST_SAID = 200
@@ -52,14 +52,14 @@ class PolicyFiles(Model):
     files: tuple[PolicyText, ...] = Field(min_length=1, max_length=100)
 
 
-class FileState(State):
+class FileState(ResponseModel):
     """One file of the policy, without its secrets."""
 
     name: str
     text: str
 
 
-class PolicyTexts(State):
+class PolicyTexts(ResponseModel):
     """The policy in force. The ETag is what is on disk: it differs where that has a mistake."""
 
     revision: str
@@ -70,7 +70,7 @@ class PolicyTexts(State):
     files: list[FileState]
 
 
-class ProblemState(State):
+class ProblemState(ResponseModel):
     """One thing that is wrong in one place."""
 
     file: str
@@ -79,7 +79,7 @@ class ProblemState(State):
     message: str
 
 
-class Verdict(State):
+class Verdict(ResponseModel):
     """What would become of a policy."""
 
     ok: bool
@@ -88,7 +88,7 @@ class Verdict(State):
     warnings: list[str]
 
 
-class Saved(State):
+class Saved(ResponseModel):
     """The policy that is in force now."""
 
     revision: str
@@ -99,16 +99,16 @@ class Saved(State):
 def endpoints() -> list[Endpoint]:
     """The rows of this room."""
     validate, save = "What is wrong with a policy, and nothing else", "Put a policy in force"
-    more: dict[str, Any] = {"most_bytes": MOST_BYTES}
+    more: dict[str, Any] = {"max_body_bytes": MAX_BODY_BYTES}
     return [
-        shows(BASE, _shown, "The policy in force as text, without secrets", PolicyTexts),
-        changes("PUT", BASE, _save, save, Saved, PolicyFiles, **more),
-        Endpoint("POST", f"{BASE}/validate", _validate, validate, Verdict, PolicyFiles, roles=ADMIN, **more),
+        read_endpoint(BASE, _shown, "The policy in force as text, without secrets", PolicyTexts),
+        write_endpoint("PUT", BASE, _save, save, Saved, PolicyFiles, **more),
+        Endpoint("POST", f"{BASE}/validate", _validate, validate, Verdict, PolicyFiles, roles=ADMINS, **more),
     ]
 
 
-async def _shown(ask: Ask) -> Reply:
-    services = ask.services
+async def _shown(request: ApiRequest) -> ApiResponse:
+    services = request.services
 
     def work() -> tuple[dict[str, Any], str]:
         in_force = services.policy_watcher.active
@@ -124,7 +124,7 @@ async def _shown(ask: Ask) -> Reply:
         return body, on_disk
 
     body, on_disk = await anyio.to_thread.run_sync(work, limiter=_at_once)
-    return Reply(body, revision=on_disk)
+    return ApiResponse(body, revision=on_disk)
 
 
 def _on_disk(services: Services) -> str:
@@ -150,8 +150,8 @@ def texts_in_force(services: Services) -> Mapping[str, str]:
     return found
 
 
-async def _validate(ask: Ask) -> Reply:
-    services, given = ask.services, ask.body["files"]
+async def _validate(request: ApiRequest) -> ApiResponse:
+    services, given = request.services, request.body["files"]
 
     def work() -> dict[str, Any]:
         try:
@@ -160,26 +160,26 @@ async def _validate(ask: Ask) -> Reply:
             return {"ok": False, "revision": None, "problems": said(e.problems), "warnings": []}
         return {"ok": True, "revision": policy.revision, "problems": [], "warnings": list(policy.warnings[:MOST_SAID])}
 
-    return Reply(await anyio.to_thread.run_sync(work, limiter=_at_once))
+    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_at_once))
 
 
-async def _save(ask: Ask) -> Reply:
-    return await put_in_force(ask, ask.body["files"], "update")
+async def _save(request: ApiRequest) -> ApiResponse:
+    return await put_in_force(request, request.body["files"], "update")
 
 
-async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str) -> Reply:
+async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], action: str) -> ApiResponse:
     """Save these files in the caller's name, for the policy that If-Match names."""
-    services = ask.services
-    if "if-match" not in ask.request.headers:
-        raise Refusal(400, "invalid_request", "If-Match: say which policy these files are made of, by its ETag", "If-Match")
+    services = request.services
+    if "if-match" not in request.http.headers:
+        raise ApiError(400, "invalid_request", "If-Match: say which policy these files are made of, by its ETag", "If-Match")
 
     def work() -> Policy:
         return services.policy_writer.replace_files(
             lambda data: revealed(services, data, given),
-            who=ask.caller.name,
+            who=request.caller.name,
             action=action,
-            if_match=ask.if_match,
-            write=not ask.dry_run,
+            if_match=request.if_match,
+            write=not request.dry_run,
         )
 
     try:
@@ -187,7 +187,7 @@ async def put_in_force(ask: Ask, given: Sequence[Mapping[str, str]], action: str
     except PolicyError as e:
         raise invalid(e) from e
     body = {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": list(policy.warnings[:MOST_SAID])}
-    return Reply(body, revision=policy.revision)
+    return ApiResponse(body, revision=policy.revision)
 
 
 def policy_of(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
@@ -239,8 +239,8 @@ def said(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     return [{"file": Path(p.file).name, "line": p.line, "path": p.path, "message": p.message} for p in problems[:MOST_SAID]]
 
 
-def invalid(error: PolicyError) -> Refusal:
+def invalid(error: PolicyError) -> ApiError:
     """The refusal of a policy that is none."""
     first, more = error.problems[0], len(error.problems) - 1
     words = f"{Path(first.file).name}:{first.line}: {first.path}: {first.message}" + (f" (and {more} more)" if more else "")
-    return Refusal(400, "invalid_policy", words, first.path or None, problems=said(error.problems))
+    return ApiError(400, "invalid_policy", words, first.path or None, problems=said(error.problems))

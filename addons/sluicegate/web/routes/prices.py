@@ -8,8 +8,8 @@ from pydantic import Field
 
 from sluicegate.policy.schema import Instant, Prose
 from sluicegate.pricing.prices import TOKEN_CLASSES
-from sluicegate.web.api import EVERYONE, Ask, Endpoint, Query, Reply, shows
-from sluicegate.web.responses import State
+from sluicegate.web.api import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import parse_iso
 
 
@@ -21,7 +21,7 @@ class PriceQuery(Query):
     prompt_tokens: int = Field(0, ge=0, le=1 << 40, description="Large prompts may cost more per token.")
 
 
-class RatesState(State):
+class RatesState(ResponseModel):
     """Dollars per million tokens by class, as exact decimal text."""
 
     input: str
@@ -31,7 +31,7 @@ class RatesState(State):
     output: str
 
 
-class PriceState(State):
+class PriceState(ResponseModel):
     """A model's list price."""
 
     model: str
@@ -42,18 +42,18 @@ class PriceState(State):
 
 def endpoints() -> list[Endpoint]:
     """The row of this room."""
-    return [shows("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=EVERYONE)]
+    return [read_endpoint("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=ALL_ROLES)]
 
 
-async def _price(ask: Ask) -> Reply:
-    asked, prices = ask.query, ask.services.prices
-    at = parse_iso(asked.at) if asked.at is not None else ask.services.clock()
-    price = await ask.read(lambda: prices.price(asked.model))
+async def _price(request: ApiRequest) -> ApiResponse:
+    asked, prices = request.query, request.services.prices
+    at = parse_iso(asked.at) if asked.at is not None else request.services.clock()
+    price = await request.run_in_thread(lambda: prices.price(asked.model))
     if price is None:
-        return Reply({"model": asked.model, "known": False, "rates": None, "web_search": None})
+        return ApiResponse({"model": asked.model, "known": False, "rates": None, "web_search": None})
     rates = price.rates_at(at, asked.prompt_tokens)
     shown = {name: _text(getattr(rates, name)) for name in TOKEN_CLASSES}
-    return Reply({"model": asked.model, "known": True, "rates": shown, "web_search": _text(price.web_search)})
+    return ApiResponse({"model": asked.model, "known": True, "rates": shown, "web_search": _text(price.web_search)})
 
 
 def _text(value: Decimal) -> str:

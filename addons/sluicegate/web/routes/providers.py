@@ -18,7 +18,7 @@ from sluicegate.services import Services
 from sluicegate.web import requests as models
 from sluicegate.web import responses as states
 from sluicegate.web import views
-from sluicegate.web.api import Ask, Endpoint, Refusal, Reply, changes, shows
+from sluicegate.web.api import ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 
 PROVIDERS = KINDS["providers"]
 BASE = "/api/providers"
@@ -30,16 +30,18 @@ def endpoints() -> list[Endpoint]:
     state, entry, gone = states.ProviderState, states.ProviderKeyState, (404,)
     configure = "Configure a provider; keys are added or changed by name"
     return [
-        shows(BASE, _list, "Every provider", states.ProviderList),
-        changes("POST", BASE, _post, configure, state, models.ProviderChange),
-        shows(one, _get, "One provider", state, errors=gone),
-        changes("PUT", one, _put, configure, state, models.ProviderChange),
-        changes("DELETE", one, _delete, "Forget a provider's configuration, its keys with it", states.Done),
-        shows(keys, _keys, "A provider's keys, without their values", states.ProviderKeyList, errors=gone),
-        changes("POST", keys, _post_key, "Add a provider's key, or change the one called so", entry, models.ProviderKeyChange),
-        shows(key, _get_key, "One of a provider's keys, without its value", entry, errors=gone),
-        changes("PUT", key, _put_key, "Add or change a provider's key", entry, models.KeyChange),
-        changes("DELETE", key, _delete_key, "Remove a provider's key", states.Done),
+        read_endpoint(BASE, _list, "Every provider", states.ProviderList),
+        write_endpoint("POST", BASE, _post, configure, state, models.ProviderChange),
+        read_endpoint(one, _get, "One provider", state, errors=gone),
+        write_endpoint("PUT", one, _put, configure, state, models.ProviderChange),
+        write_endpoint("DELETE", one, _delete, "Forget a provider's configuration, its keys with it", states.Done),
+        read_endpoint(keys, _keys, "A provider's keys, without their values", states.ProviderKeyList, errors=gone),
+        write_endpoint(
+            "POST", keys, _post_key, "Add a provider's key, or change the one called so", entry, models.ProviderKeyChange
+        ),
+        read_endpoint(key, _get_key, "One of a provider's keys, without its value", entry, errors=gone),
+        write_endpoint("PUT", key, _put_key, "Add or change a provider's key", entry, models.KeyChange),
+        write_endpoint("DELETE", key, _delete_key, "Remove a provider's key", states.Done),
     ]
 
 
@@ -56,56 +58,60 @@ def _shown(services: Services, policy: Policy, name: str) -> views.View:
     return views.provider(policy, name, services.keyring, services.clock())
 
 
-async def _list(ask: Ask) -> Reply:
-    services, policy = ask.services, ask.services.policy
+async def _list(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
     rows = [_shown(services, policy, name) for name in policy.providers]
-    return Reply({"providers": rows, "total": len(rows)}, revision=policy.revision)
+    return ApiResponse({"providers": rows, "total": len(rows)}, revision=policy.revision)
 
 
-async def _get(ask: Ask) -> Reply:
-    policy = ask.services.policy
-    return Reply(_shown(ask.services, policy, _known(ask.services, ask.path["provider"])), revision=policy.revision)
+async def _get(request: ApiRequest) -> ApiResponse:
+    policy = request.services.policy
+    return ApiResponse(
+        _shown(request.services, policy, _known(request.services, request.path["provider"])), revision=policy.revision
+    )
 
 
-async def _post(ask: Ask) -> Reply:
-    name = ask.body.get("provider")
+async def _post(request: ApiRequest) -> ApiResponse:
+    name = request.body.get("provider")
     if not isinstance(name, str):
-        raise Refusal(400, "invalid_request", "provider: 'provider' is required here", "provider")
-    if name not in ask.services.policy.providers:
-        known = ask.services.policy.providers
+        raise ApiError(400, "invalid_request", "provider: 'provider' is required here", "provider")
+    if name not in request.services.policy.providers:
+        known = request.services.policy.providers
         words = f"provider: '{name}' is no provider; known are {', '.join(known)}{did_you_mean(name, known)}"
-        raise Refusal(400, "invalid_request", words, "provider")
-    return await _saved(ask, name)
+        raise ApiError(400, "invalid_request", words, "provider")
+    return await _saved(request, name)
 
 
-async def _put(ask: Ask) -> Reply:
-    name = _known(ask.services, ask.path["provider"])
-    if ask.body.get("provider") not in (None, name):
-        raise Refusal(400, "invalid_request", f"provider: the path says {name}", "provider")
-    return await _saved(ask, name)
+async def _put(request: ApiRequest) -> ApiResponse:
+    name = _known(request.services, request.path["provider"])
+    if request.body.get("provider") not in (None, name):
+        raise ApiError(400, "invalid_request", f"provider: the path says {name}", "provider")
+    return await _saved(request, name)
 
 
-async def _saved(ask: Ask, name: str) -> Reply:
-    policy = await _save(ask, name, ask.body)
-    return Reply(_shown(ask.services, policy, name), revision=policy.revision)
+async def _saved(request: ApiRequest, name: str) -> ApiResponse:
+    policy = await _save(request, name, request.body)
+    return ApiResponse(_shown(request.services, policy, name), revision=policy.revision)
 
 
-async def _save(ask: Ask, name: str, fields: dict[str, Any]) -> Policy:
-    services = ask.services
+async def _save(request: ApiRequest, name: str, fields: dict[str, Any]) -> Policy:
+    services = request.services
     made: list[Path] = []
     before = _kept_by(services, services.policy)
     try:
-        _, policy = await ask.change(lambda draft: upsert(draft, PROVIDERS, name, _kept(services, draft, name, fields, made)))
+        _, policy = await request.edit_policy(
+            lambda draft: upsert(draft, PROVIDERS, name, _kept(services, draft, name, fields, made))
+        )
     except BaseException:
-        await ask.read(lambda: _forget(made))
+        await request.run_in_thread(lambda: _forget(made))
         raise
     # What nobody names is kept no longer: values that were replaced, or all that a dry run has made.
-    await ask.read(lambda: _forget({*before, *made} - _kept_by(services, services.policy)))
+    await request.run_in_thread(lambda: _forget({*before, *made} - _kept_by(services, services.policy)))
     return policy
 
 
-async def _delete(ask: Ask) -> Reply:
-    name = _known(ask.services, ask.path["provider"])
+async def _delete(request: ApiRequest) -> ApiResponse:
+    name = _known(request.services, request.path["provider"])
 
     def work(draft: Draft) -> None:
         entry = draft.find(PROVIDERS, name)
@@ -113,14 +119,14 @@ async def _delete(ask: Ask) -> Reply:
             raise NotFound(f"Provider not found: nothing is configured for '{name}'")
         draft.delete(entry)
 
-    policy = await _removed(ask, work)
-    return Reply({"message": "Provider deleted successfully"}, revision=policy.revision)
+    policy = await _removed(request, work)
+    return ApiResponse({"message": "Provider deleted successfully"}, revision=policy.revision)
 
 
-async def _keys(ask: Ask) -> Reply:
-    policy = ask.services.policy
-    keys = _shown(ask.services, policy, _known(ask.services, ask.path["provider"]))["keys"]
-    return Reply({"keys": keys, "total": len(keys)}, revision=policy.revision)
+async def _keys(request: ApiRequest) -> ApiResponse:
+    policy = request.services.policy
+    keys = _shown(request.services, policy, _known(request.services, request.path["provider"]))["keys"]
+    return ApiResponse({"keys": keys, "total": len(keys)}, revision=policy.revision)
 
 
 def _key_of(services: Services, policy: Policy, provider: str, name: str) -> views.View:
@@ -130,33 +136,33 @@ def _key_of(services: Services, policy: Policy, provider: str, name: str) -> vie
     return keys[name]
 
 
-async def _get_key(ask: Ask) -> Reply:
-    policy, provider = ask.services.policy, _known(ask.services, ask.path["provider"])
-    return Reply(_key_of(ask.services, policy, provider, ask.path["name"]), revision=policy.revision)
+async def _get_key(request: ApiRequest) -> ApiResponse:
+    policy, provider = request.services.policy, _known(request.services, request.path["provider"])
+    return ApiResponse(_key_of(request.services, policy, provider, request.path["name"]), revision=policy.revision)
 
 
-async def _post_key(ask: Ask) -> Reply:
-    return await _save_key(ask, ask.body["name"])
+async def _post_key(request: ApiRequest) -> ApiResponse:
+    return await _save_key(request, request.body["name"])
 
 
-async def _put_key(ask: Ask) -> Reply:
-    if ask.body.get("name") not in (None, ask.path["name"]):
-        raise Refusal(400, "invalid_request", f"name: the path says {ask.path['name']}", "name")
-    return await _save_key(ask, ask.path["name"])
+async def _put_key(request: ApiRequest) -> ApiResponse:
+    if request.body.get("name") not in (None, request.path["name"]):
+        raise ApiError(400, "invalid_request", f"name: the path says {request.path['name']}", "name")
+    return await _save_key(request, request.path["name"])
 
 
-async def _save_key(ask: Ask, name: str) -> Reply:
-    provider = _known(ask.services, ask.path["provider"])
+async def _save_key(request: ApiRequest, name: str) -> ApiResponse:
+    provider = _known(request.services, request.path["provider"])
     try:
-        policy = await _save(ask, provider, {"keys": [ask.body | {"name": name}]})
+        policy = await _save(request, provider, {"keys": [request.body | {"name": name}]})
     except EditError as e:
         field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
         raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.details) from e
-    return Reply(_key_of(ask.services, policy, provider, name), revision=policy.revision)
+    return ApiResponse(_key_of(request.services, policy, provider, name), revision=policy.revision)
 
 
-async def _delete_key(ask: Ask) -> Reply:
-    provider, name = _known(ask.services, ask.path["provider"]), ask.path["name"]
+async def _delete_key(request: ApiRequest) -> ApiResponse:
+    provider, name = _known(request.services, request.path["provider"]), request.path["name"]
 
     def work(draft: Draft) -> None:
         entry = draft.find(PROVIDERS, provider)
@@ -168,19 +174,19 @@ async def _delete_key(ask: Ask) -> Reply:
         if left:
             draft.upsert(PROVIDERS, provider, {"keys": left})
 
-    policy = await _removed(ask, work)
-    return Reply({"message": "Key deleted successfully"}, revision=policy.revision)
+    policy = await _removed(request, work)
+    return ApiResponse({"message": "Key deleted successfully"}, revision=policy.revision)
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-async def _removed(ask: Ask, work: Callable[[Draft], None]) -> Policy:
+async def _removed(request: ApiRequest, work: Callable[[Draft], None]) -> Policy:
     """Let ``work`` take keys away; their values go with them."""
-    services = ask.services
+    services = request.services
     before = _kept_by(services, services.policy)
-    _, policy = await ask.change(work)
-    await ask.read(lambda: _forget(before - _kept_by(services, services.policy)))
+    _, policy = await request.edit_policy(work)
+    await request.run_in_thread(lambda: _forget(before - _kept_by(services, services.policy)))
     return policy
 
 

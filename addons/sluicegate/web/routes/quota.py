@@ -11,8 +11,8 @@ from sluicegate.policy.editing.draft import NotFound
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.schema import Id
 from sluicegate.web import views
-from sluicegate.web.api import Ask, Endpoint, Query, Reply, shows
-from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, State
+from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, ResponseModel
 
 BASE = "/api/governance"
 KEYS = KINDS["virtual_keys"]
@@ -26,7 +26,7 @@ class LimitPage(Query):
     from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
 
 
-class LimitRow(State):
+class LimitRow(ResponseModel):
     """Whose a limit is."""
 
     id: str
@@ -42,7 +42,7 @@ class RateLimitRow(RateLimitState, LimitRow):
     """A rate limit and whose it is."""
 
 
-class BudgetList(State):
+class BudgetList(ResponseModel):
     """Every budget."""
 
     budgets: list[BudgetRow]
@@ -50,7 +50,7 @@ class BudgetList(State):
     total_count: int
 
 
-class RateLimitList(State):
+class RateLimitList(ResponseModel):
     """Every rate limit."""
 
     rate_limits: list[RateLimitRow]
@@ -72,7 +72,7 @@ class SourcedRateLimit(RateLimitState):
     scope_id: str
 
 
-class Quota(State):
+class Quota(ResponseModel):
     """What a virtual key may still do."""
 
     virtual_key_id: Id
@@ -89,15 +89,15 @@ def endpoints() -> list[Endpoint]:
     """The rows of this room. The quota comes before what would take its name for a key's id."""
     quota = "What the virtual key that asks may still do"
     return [
-        shows(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),
-        shows(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
-        shows(f"{BASE}/rate-limits", _rate_limits, "Every rate limit with its live usage", RateLimitList, query=LimitPage),
+        read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),
+        read_endpoint(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
+        read_endpoint(f"{BASE}/rate-limits", _rate_limits, "Every rate limit with its live usage", RateLimitList, query=LimitPage),
     ]
 
 
-async def _quota(ask: Ask) -> Reply:
-    services, policy = ask.services, ask.services.policy
-    key = policy.virtual_keys.get(ask.caller.virtual_key_id or "")
+async def _quota(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
+    key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
     if key is None:
         raise NotFound("Virtual key not found: it has just been deleted")
     now = services.clock()
@@ -127,19 +127,19 @@ async def _quota(ask: Ask) -> Reply:
             "provider_configs": own["provider_configs"],
         }
 
-    return Reply(await ask.read(work), revision=policy.revision)
+    return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
 
-async def _budgets(ask: Ask) -> Reply:
-    return await _limits(ask, "budgets", lambda limits: [b for b in (limits["budget"], *limits["budgets"]) if b])
+async def _budgets(request: ApiRequest) -> ApiResponse:
+    return await _limits(request, "budgets", lambda limits: [b for b in (limits["budget"], *limits["budgets"]) if b])
 
 
-async def _rate_limits(ask: Ask) -> Reply:
-    return await _limits(ask, "rate_limits", lambda limits: [limits["rate_limit"]] if limits["rate_limit"] else [])
+async def _rate_limits(request: ApiRequest) -> ApiResponse:
+    return await _limits(request, "rate_limits", lambda limits: [limits["rate_limit"]] if limits["rate_limit"] else [])
 
 
-async def _limits(ask: Ask, name: str, of: Callable[[views.View], list[views.View]]) -> Reply:
-    services, policy, page = ask.services, ask.services.policy, ask.query
+async def _limits(request: ApiRequest, name: str, of: Callable[[views.View], list[views.View]]) -> ApiResponse:
+    services, policy, page = request.services, request.services.policy, request.query
 
     def work() -> dict[str, Any]:
         rows = [
@@ -150,4 +150,4 @@ async def _limits(ask: Ask, name: str, of: Callable[[views.View], list[views.Vie
         part = rows[page.offset : page.offset + page.limit if page.limit is not None else None]
         return {name: part, "count": len(part), "total_count": len(rows)}
 
-    return Reply(await ask.read(work), revision=policy.revision)
+    return ApiResponse(await request.run_in_thread(work), revision=policy.revision)

@@ -18,10 +18,10 @@ from sluicegate.services import Services
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.store import StoreError
 from sluicegate.values import usd
-from sluicegate.web.api import ADMIN, Ask, Endpoint, Refusal, Reply
+from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint
 from sluicegate.web.requests import Model
-from sluicegate.web.responses import State
-from sluicegate.web.routes.policy import BASE, MOST_BYTES, PolicyText, invalid, policy_of
+from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.policy import BASE, MAX_BODY_BYTES, PolicyText, invalid, policy_of
 from sluicegate.windows import DAY_MS, iso
 
 MOST_CALLS = 1_000_000
@@ -39,7 +39,7 @@ class Rehearse(Model):
     days: int = Field(7, ge=1, le=31, strict=True, description="Calls of how many days, up to now.")
 
 
-class RefusedState(State):
+class RefusedState(ResponseModel):
     """Calls one key would have lost for one reason at one scope."""
 
     virtual_key_id: str
@@ -51,7 +51,7 @@ class RefusedState(State):
     last_at: Instant
 
 
-class RehearsalState(State):
+class RehearsalState(ResponseModel):
     """How the calls would have gone. Money is exact decimal text."""
 
     revision: str
@@ -72,22 +72,30 @@ def endpoints() -> list[Endpoint]:
     """The rows of this room."""
     one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def run(ask: Ask) -> Reply:
-        services = ask.services
+    async def run(request: ApiRequest) -> ApiResponse:
+        services = request.services
         if one_at_a_time.borrowed_tokens:
-            raise Refusal(429, "busy", "Another rehearsal is running; try again when it is done", retry_after=5)
+            raise ApiError(429, "busy", "Another rehearsal is running; try again when it is done", retry_after=5)
         with contextlib.suppress(StoreError):
             # Calls that have just ended wait some milliseconds for company.
             services.flush()
         try:
-            body = await anyio.to_thread.run_sync(_rehearsed, services, ask.body, limiter=one_at_a_time)
+            body = await anyio.to_thread.run_sync(_rehearsed, services, request.body, limiter=one_at_a_time)
         except PolicyError as e:
             raise invalid(e) from e
-        return Reply(body)
+        return ApiResponse(body)
 
     words = "How the calls of the last days would have gone under a policy; nothing is changed"
     row = Endpoint(
-        "POST", f"{BASE}/rehearse", run, words, RehearsalState, Rehearse, roles=ADMIN, errors=(429, 503), most_bytes=MOST_BYTES
+        "POST",
+        f"{BASE}/rehearse",
+        run,
+        words,
+        RehearsalState,
+        Rehearse,
+        roles=ADMINS,
+        errors=(429, 503),
+        max_body_bytes=MAX_BODY_BYTES,
     )
     return [row]
 
@@ -100,7 +108,7 @@ def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
     anchors = {name: counter.anchor for name, counter in list(services.ledger.counters.items())}
     path = services.store.path
     if (many := count_calls(path, since, now)) > MOST_CALLS:
-        raise Refusal(
+        raise ApiError(
             400, "invalid_request", f"days: there are {many} calls in this time and {MOST_CALLS} can be rehearsed", "days"
         )
     oldest = start_of_newest(path, since, MOST_CALLS - many) if many < MOST_CALLS else since
@@ -109,7 +117,7 @@ def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
     def watched() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(read_calls(path, NEEDED, start, now)):
             if not number % 1_000 and (services.draining or time.monotonic() - began > MOST_SECONDS):
-                raise Refusal(503, "unavailable", "The rehearsal took too long: choose fewer days", "days")
+                raise ApiError(503, "unavailable", "The rehearsal took too long: choose fewer days", "days")
             yield row
 
     with low_priority():

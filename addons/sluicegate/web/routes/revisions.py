@@ -15,8 +15,8 @@ from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
-from sluicegate.web.api import Ask, Endpoint, Query, Reply, changes, shows
-from sluicegate.web.responses import State
+from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint, write_endpoint
+from sluicegate.web.responses import ResponseModel
 from sluicegate.web.routes.policy import FileState, Saved, put_in_force
 
 BASE = "/api/policy/revisions"
@@ -37,7 +37,7 @@ class Against(Query):
     against: str | None = Field(None, min_length=1, max_length=64, description="A revision; absent: the one before it.")
 
 
-class RevisionState(State):
+class RevisionState(ResponseModel):
     """A policy that came in force."""
 
     id: int
@@ -48,14 +48,14 @@ class RevisionState(State):
     summary: str
 
 
-class RevisionList(State):
+class RevisionList(ResponseModel):
     """A page of the history."""
 
     revisions: list[RevisionState]
     next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
 
 
-class RevisionTexts(State):
+class RevisionTexts(ResponseModel):
     """A policy as it was, without its secrets."""
 
     revision: str
@@ -63,14 +63,14 @@ class RevisionTexts(State):
     files: list[FileState]
 
 
-class FileDiff(State):
+class FileDiff(ResponseModel):
     """What changed in a file, in the unified format."""
 
     name: str
     diff: str
 
 
-class Diff(State):
+class Diff(ResponseModel):
     """What changed from one revision to another, in the files that differ."""
 
     revision: str
@@ -84,30 +84,30 @@ def endpoints() -> list[Endpoint]:
     diff = "What changed with it, as unified diffs"
     restore = "Put it in force again, with the secrets of the present policy"
     return [
-        shows(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
-        shows(one, _texts, "A policy as it was, without secrets", RevisionTexts, errors=(404, 503)),
-        shows(f"{one}/diff", _diff, diff, Diff, query=Against, errors=(404, 503)),
-        changes("POST", f"{one}/restore", _restore, restore, Saved),
+        read_endpoint(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
+        read_endpoint(one, _texts, "A policy as it was, without secrets", RevisionTexts, errors=(404, 503)),
+        read_endpoint(f"{one}/diff", _diff, diff, Diff, query=Against, errors=(404, 503)),
+        write_endpoint("POST", f"{one}/restore", _restore, restore, Saved),
     ]
 
 
-async def _page(ask: Ask) -> Reply:
-    page = ask.query
-    rows = await ask.read(lambda: ask.services.revisions.page(page.limit, page.before))
-    return Reply({"revisions": rows, "next_before": rows[-1]["id"] if len(rows) == page.limit else None})
+async def _page(request: ApiRequest) -> ApiResponse:
+    page = request.query
+    rows = await request.run_in_thread(lambda: request.services.revisions.page(page.limit, page.before))
+    return ApiResponse({"revisions": rows, "next_before": rows[-1]["id"] if len(rows) == page.limit else None})
 
 
-async def _texts(ask: Ask) -> Reply:
-    found = await ask.read(lambda: _known(ask.services, ask.path["revision"]))
+async def _texts(request: ApiRequest) -> ApiResponse:
+    found = await request.run_in_thread(lambda: _known(request.services, request.path["revision"]))
     files = [{"name": n, "text": t} for n, t in found.files.items()]
-    return Reply({"revision": found.revision, "at": found.at, "files": files})
+    return ApiResponse({"revision": found.revision, "at": found.at, "files": files})
 
 
-async def _diff(ask: Ask) -> Reply:
-    services, against = ask.services, ask.query.against
+async def _diff(request: ApiRequest) -> ApiResponse:
+    services, against = request.services, request.query.against
 
     def work() -> dict[str, Any]:
-        found = _known(services, ask.path["revision"])
+        found = _known(services, request.path["revision"])
         other = _known(services, against) if against is not None else services.revisions.before(found.revision)
         was = other.files if other is not None else {}
         with low_priority():
@@ -118,17 +118,17 @@ async def _diff(ask: Ask) -> Reply:
             ]
         return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
 
-    return Reply(await anyio.to_thread.run_sync(work, limiter=_at_once))
+    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_at_once))
 
 
-async def _restore(ask: Ask) -> Reply:
-    found = await ask.read(lambda: _known(ask.services, ask.path["revision"]))
+async def _restore(request: ApiRequest) -> ApiResponse:
+    found = await request.run_in_thread(lambda: _known(request.services, request.path["revision"]))
     if UNREDACTABLE_TEXT in found.files.values():
         raise Conflict(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
-    present = {f.name for f in ask.services.policy_watcher.active.files}
+    present = {f.name for f in request.services.policy_watcher.active.files}
     if present != set(found.files):
         raise Conflict(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
-    return await put_in_force(ask, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
+    return await put_in_force(request, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
 
 
 def _listed(names: Any) -> str:

@@ -6,11 +6,11 @@ import logging
 
 from pydantic import Field
 
-from sluicegate.web.api import ANYBODY, EVERYONE, Ask, Endpoint, Refusal, Reply, shows
-from sluicegate.web.auth import COOKIE, Caller, Role, digest_of, holder_of, is_here, place_of, session_of
+from sluicegate.web.api import ALL_ROLES, OPEN, ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.auth import COOKIE, Caller, Role, caller_with, digest_of, is_local, session_id_of, session_path_of
 from sluicegate.web.requests import Model
-from sluicegate.web.responses import State
-from sluicegate.web.session_path import new_place
+from sluicegate.web.responses import ResponseModel
+from sluicegate.web.session_path import new_session_path
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate.api")
@@ -24,7 +24,7 @@ class Login(Model):
     token: str = Field(min_length=1, max_length=1_000, description="The admin token, an operator's, or a virtual key.")
 
 
-class Identity(State):
+class Identity(ResponseModel):
     """Who is signed in."""
 
     role: Role
@@ -38,7 +38,7 @@ class SignedIn(Identity):
     place: str = Field(description="What is to be put before `/api/...`: the cookie is sent to no other path.")
 
 
-class SignedOut(State):
+class SignedOut(ResponseModel):
     """Nobody is signed in any more."""
 
     signed_in: bool
@@ -49,48 +49,50 @@ def endpoints() -> list[Endpoint]:
     base = "/api/session"
     login, logout = "Sign in: a cookie for a token or virtual key", "Sign out"
     return [
-        Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=ANYBODY, errors=(429,)),
-        Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=ANYBODY),
-        shows(base, _who, "Who is signed in", Identity, roles=EVERYONE),
+        Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=OPEN, errors=(429,)),
+        Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=OPEN),
+        read_endpoint(base, _who, "Who is signed in", Identity, roles=ALL_ROLES),
     ]
 
 
-async def _login(ask: Ask) -> Reply:
-    services, now = ask.services, ask.services.clock()
-    source = ask.request.client.host if ask.request.client else ""
-    digest = digest_of(ask.body["token"])
-    caller = holder_of(services, digest, is_here(ask.request))
+async def _login(request: ApiRequest) -> ApiResponse:
+    services, now = request.services, request.services.clock()
+    source = request.http.client.host if request.http.client else ""
+    digest = digest_of(request.body["token"])
+    caller = caller_with(services, digest, is_local(request.http))
     # Whoever has the right token is never kept out: others on the same machine may be guessing.
     if caller is None and (wait := services.attempts.delay_ms(source, now)):
         seconds = -(-wait // 1000)
-        raise Refusal(429, "too_many_attempts", f"Too many wrong tokens from here; try again in {seconds} s", retry_after=seconds)
+        raise ApiError(429, "too_many_attempts", f"Too many wrong tokens from here; try again in {seconds} s", retry_after=seconds)
     if caller is None:
         services.attempts.failed(source, now)
         key = (iso(now // 60_000 * 60_000), source, "unauthorized")
         services.store.refusals[key] = services.store.refusals.get(key, 0) + 1
         services.flush_soon()
-        raise Refusal(401, "unauthorized", "This is no admin token, no operator's and no virtual key that may be used", "token")
+        raise ApiError(401, "unauthorized", "This is no admin token, no operator's and no virtual key that may be used", "token")
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
-    _end(ask)
+    _end(request)
     # Only where the page itself came over TLS, which somebody before us speaks: over plain HTTP it would be thrown away.
-    secure = "; Secure" if ask.request.headers.get("origin", "").startswith("https://") else ""
-    place = new_place()
+    secure = "; Secure" if request.http.headers.get("origin", "").startswith("https://") else ""
+    place = new_session_path()
     cookie = f"{COOKIE}={services.sessions.open(digest, now, place)}{COOKIE_FOR}{place}/{secure}"
-    return Reply(_identity(caller) | {"place": place}, headers={"set-cookie": cookie})
+    return ApiResponse(_identity(caller) | {"place": place}, headers={"set-cookie": cookie})
 
 
-async def _logout(ask: Ask) -> Reply:
-    _end(ask)
-    return Reply({"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}{place_of(ask.request)}/; Max-Age=0"})
+async def _logout(request: ApiRequest) -> ApiResponse:
+    _end(request)
+    return ApiResponse(
+        {"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_FOR}{session_path_of(request.http)}/; Max-Age=0"}
+    )
 
 
-async def _who(ask: Ask) -> Reply:
-    return Reply(_identity(ask.caller))
+async def _who(request: ApiRequest) -> ApiResponse:
+    return ApiResponse(_identity(request.caller))
 
 
-def _end(ask: Ask) -> None:
-    if session_id := session_of(ask.request):
-        ask.services.sessions.close(session_id, place_of(ask.request))
+def _end(request: ApiRequest) -> None:
+    if session_id := session_id_of(request.http):
+        request.services.sessions.close(session_id, session_path_of(request.http))
 
 
 def _identity(caller: Caller) -> dict[str, str | None]:
