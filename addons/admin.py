@@ -11,14 +11,14 @@ from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from flow import CREDENTIALS, Addon, enforcing, limit_body, link_of, observing, origin_form, services
+from flow import CREDENTIAL_HEADERS, Addon, connection_of, enforcing, limit_body, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.web import app as web
 from sluicegate.web import body_limits as bodies
 from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
 from sluicegate.web.session_path import split
 
-SECRET = (*CREDENTIALS, "cookie")
+SECRET = (*CREDENTIAL_HEADERS, "cookie")
 """Headers taken off before anything prints or saves the flow; the application gets what it needs of them."""
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
@@ -52,7 +52,7 @@ class Admin(Addon):
         """mitmproxy: a request begins; claim it if it is ours, and take its credentials off the flow."""
         request = flow.request
         place, path = split(request.path)
-        if not origin_form(request) or link_of(flow.client_conn).target is not None or not web.is_ours(path):
+        if not origin_form(request) or connection_of(flow.client_conn).target is not None or not web.is_ours(path):
             return
         flow.metadata["sluicegate"] = "admin"
         if place:
@@ -113,7 +113,7 @@ class Admin(Addon):
             request.headers.pop(name, None)
         # Set apart from mitmproxy's own setters, which would write the Host header anew.
         request.data.scheme, (request.data.host, request.data.port) = b"http", server.address
-        link_of(client).web_address = server.address
+        connection_of(client).web_address = server.address
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:

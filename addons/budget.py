@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, expected_of, left_for_upstream, model_call, observing, services
+from flow import Addon, call_of, deny, enforcing, expected_of, model_call, observing, services, was_sent_upstream
 from sluicegate.calls import estimate
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
@@ -70,7 +70,7 @@ class Budget(Addon):
         bound = self.bound(shared, policy, facts, call.started_at, cost) if any(x.hard for x in limits) else cost
         if bound is None:
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{facts.model}' has no known worst case under a hard budget")
-        full = shared.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now, call.limits)
+        full = shared.ledger.reserve(call.id, [(x, bound if x.hard else cost) for x in limits], now, call.limit_checks)
         if full is not None:
             return refusal(full, now)
         call.expected_nano = cost
@@ -91,7 +91,7 @@ class Budget(Addon):
     def bound(self, shared: Services, policy: Policy, facts: RequestFacts, at: int, cost: int) -> int | None:
         """The most this call can cost, nano-dollars; never less than what it is expected to."""
         prices = shared.prices
-        worst = estimate.bound(facts, prices.context_window(facts.model), prices.max_output(facts.model))
+        worst = estimate.worst_case_usage(facts, prices.context_window(facts.model), prices.max_output(facts.model))
         most = prices.max_cost(worst, facts.model, at)
         if most is None:
             most = price(shared, policy, worst, facts.model, at)
@@ -119,7 +119,7 @@ class Budget(Addon):
             return
         call.settled = True
         shared = services()
-        if not left_for_upstream(flow):
+        if not was_sent_upstream(flow):
             shared.ledger.release(call.id)
         else:
             charge(shared, call, call.policy, answered=flow.response.status_code if flow.response else None)
@@ -152,7 +152,7 @@ def learn(shared: Services, facts: RequestFacts, usage: Usage) -> None:
     """Let the model's next estimates profit from what this call really used."""
     if facts.images or facts.adds_input or not facts.text_bytes:
         return
-    lesson = shared.store.learned.get(facts.model) or estimate.Learned()
+    lesson = shared.store.learned.get(facts.model) or estimate.UsageAverages()
     shared.store.learned[facts.model] = lesson.update(usage, facts.text_bytes)
     shared.store.dirty_models.add(facts.model)
 

@@ -13,13 +13,14 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from mitmproxy import connection, http
+from mitmproxy import http
+from mitmproxy.connection import Client
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import commands, context, events, layer, layers, server_hooks
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import parse_client_hello
 
-from flow import Addon, Link, deny, enforcing, link_of, observing, origin_form, services
+from flow import Addon, ClientConnection, connection_of, deny, enforcing, observing, origin_form, services
 from sluicegate.addresses import is_address, is_loopback, is_public, matches_any, normalize_host
 from sluicegate.values import Deny, Reason
 from sluicegate.windows import iso
@@ -63,34 +64,34 @@ class Tunnel(layers.TCPLayer):
 class Egress(Addon):
     """Lets through what policy lets through, to addresses nobody can talk it into."""
 
-    traffic: ClassVar[WeakKeyDictionary[connection.Client, Traffic]] = WeakKeyDictionary()
+    traffic: ClassVar[WeakKeyDictionary[Client, Traffic]] = WeakKeyDictionary()
     plain: ClassVar[WeakKeyDictionary[http.HTTPFlow, Traffic]] = WeakKeyDictionary()
     """Both the class's own: a reload of the chain makes another of us while tunnels are open."""
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT that identity has looked at; a provider's is left to the chain inside it."""
-        link = link_of(flow.client_conn)
-        if link.target is None:
+        connection = connection_of(flow.client_conn)
+        if connection.target is None:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway has not seen where this tunnel goes"))
-        elif link.provider is None and self.admitted(flow, link, *link.target):
-            link.tunnel = True
-            link.approved.add(link.target)
+        elif connection.provider is None and self.admitted(flow, connection, *connection.target):
+            connection.is_tunnel = True
+            connection.approved.add(connection.target)
             self.traffic[flow.client_conn] = Traffic(services().clock())
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a plain request to another host, named in full."""
-        link = link_of(flow.client_conn)
+        connection = connection_of(flow.client_conn)
         request = flow.request
-        if flow.metadata.get("sluicegate") is not None or origin_form(request) or link.target is not None:
+        if flow.metadata.get("sluicegate") is not None or origin_form(request) or connection.target is not None:
             return
         host = normalize_host(request.host)
         if services().policy.provider_of_host(host, request.port) is not None:
             return
-        if self.admitted(flow, link, host, request.port):
+        if self.admitted(flow, connection, host, request.port):
             flow.metadata["sluicegate"] = "egress"
-            link.approved.add((host, request.port))
+            connection.approved.add((host, request.port))
             self.plain[flow] = Traffic(services().clock())
 
     @observing
@@ -117,10 +118,16 @@ class Egress(Addon):
             traffic.sent = len(flow.request.raw_content or b"")
             request = flow.request
             self.note(
-                flow.client_conn, link_of(flow.client_conn), normalize_host(request.host), request.port, outcome, None, traffic
+                flow.client_conn,
+                connection_of(flow.client_conn),
+                normalize_host(request.host),
+                request.port,
+                outcome,
+                None,
+                traffic,
             )
 
-    def admitted(self, flow: http.HTTPFlow, link: Link, host: str, port: int) -> bool:
+    def admitted(self, flow: http.HTTPFlow, connection: ClientConnection, host: str, port: int) -> bool:
         """Whether this host may be reached by this caller; answers the flow if not."""
         egress = services().policy.egress
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
@@ -129,13 +136,13 @@ class Egress(Addon):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, f"Policy does not let agents reach {host[:100]}"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 403, "Forbidden"
-            self.note(flow.client_conn, link, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
+            self.note(flow.client_conn, connection, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
             return False
-        blocked = link.key.refusal(services().clock()) if link.key else None
+        blocked = connection.key.refusal(services().clock()) if connection.key else None
         if blocked is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, blocked))
             return False
-        if link.key is None and not is_loopback(source):
+        if connection.key is None and not is_loopback(source):
             deny(
                 flow,
                 Deny(
@@ -160,14 +167,14 @@ class Egress(Addon):
     def choose_layer(self, nextlayer: layer.NextLayer) -> None:
         """Set the layer, or leave it to mitmproxy where a provider's client begins TLS."""
         ctx = nextlayer.context
-        link = link_of(ctx.client)
-        if link.target is None or len(ctx.layers) < 2:
+        connection = connection_of(ctx.client)
+        if connection.target is None or len(ctx.layers) < 2:
             return
         data = nextlayer.data_client()
-        if link.tunnel:
+        if connection.is_tunnel:
             if self.claims_provider(data):
                 # Decrypted after all, so that the request inside can be told why it is refused.
-                link.tunnel = False
+                connection.is_tunnel = False
             else:
                 nextlayer.layer = Tunnel(ctx, self.traffic.setdefault(ctx.client, Traffic(services().clock())))
         elif not starts_like_tls_record(data):
@@ -197,15 +204,15 @@ class Egress(Addon):
 
     async def judge(self, data: server_hooks.ServerConnectionHookData) -> str | None:
         """Why an address may not be dialled; pins the one that was checked."""
-        shared, link, server = services(), link_of(data.client), data.server
+        shared, connection, server = services(), connection_of(data.client), data.server
         if server.address is None:
             return "no address"
         host, port = normalize_host(server.address[0]), server.address[1]
-        if shared.may_dial(server.address[0], port) and not link.tunnel:
+        if shared.may_dial(server.address[0], port) and not connection.is_tunnel:
             return None
-        if (host, port) == link.web_address:
+        if (host, port) == connection.web_address:
             return None
-        if (host, port) not in link.approved:
+        if (host, port) not in connection.approved:
             return "blocked by policy: this address is no provider's"
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -230,16 +237,16 @@ class Egress(Addon):
         found = {(normalize_host(a[0]), a[1]) for a in proxyserver.listen_addrs()} if proxyserver else set()
         return found | ({web} if (web := services().web_address) else set())
 
-    def client_disconnected(self, client: connection.Client) -> None:
+    def client_disconnected(self, client: Client) -> None:
         """mitmproxy: a client connection is over; a tunnel becomes one row."""
-        traffic, link = self.traffic.pop(client, None), link_of(client)
+        traffic, connection = self.traffic.pop(client, None), connection_of(client)
         if traffic is not None:
-            self.note(client, link, *(link.target or ("", 0)), "completed", None, traffic)
+            self.note(client, connection, *(connection.target or ("", 0)), "completed", None, traffic)
 
     def note(
         self,
-        client: connection.Client,
-        link: Link,
+        client: Client,
+        connection: ClientConnection,
         host: str,
         port: int,
         outcome: str,
@@ -255,8 +262,8 @@ class Egress(Addon):
                 "id": f"conn_{began:012x}{secrets.token_hex(6)}",
                 "started_at": iso(began),
                 "latency_ms": max(0, now - began),
-                "virtual_key_id": link.key.id if link.key else None,
-                "user_id": link.key.user_id if link.key else None,
+                "virtual_key_id": connection.key.id if connection.key else None,
+                "user_id": connection.key.user_id if connection.key else None,
                 "source": client.peername[0] if client.peername else None,
                 "host": host[:253],
                 "port": port,

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from mitmproxy import connection, ctx, exceptions, http
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.connection import ConnectionState
+from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.net.http import http1
 
 from sluicegate import paths
@@ -36,12 +36,12 @@ from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
 logger = logging.getLogger("sluicegate")
 
 
-CREDENTIALS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
+CREDENTIAL_HEADERS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
 """Headers in which a key may stand, in the order in which they are believed."""
 
 
 @dataclass(slots=True)
-class Link:
+class ClientConnection:
     """What is known of one client connection, from its CONNECT on."""
 
     target: tuple[str, int] | None = None
@@ -50,7 +50,7 @@ class Link:
     """The provider that governs the target."""
     key: VirtualKey | None = None
     """The virtual key its proxy credential named."""
-    tunnel: bool = False
+    is_tunnel: bool = False
     """Passed through undecrypted."""
     approved: set[tuple[str, int]] = field(default_factory=set)
     """Targets outside the providers that egress has approved for this connection."""
@@ -58,7 +58,7 @@ class Link:
     """The application's own server, once an administrative request of this connection has been sent there."""
 
 
-_links: WeakKeyDictionary[connection.Client, Link] = WeakKeyDictionary()
+_connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
 _services: Services | None = None
 
 
@@ -163,11 +163,11 @@ def origin_form(request: http.Request) -> bool:
     return getattr(request, "origin_form", False)
 
 
-def link_of(client: connection.Client) -> Link:
+def connection_of(client: Client) -> ClientConnection:
     """What is known of a client connection."""
-    found = _links.get(client)
+    found = _connections.get(client)
     if found is None:
-        found = _links[client] = Link()
+        found = _connections[client] = ClientConnection()
     return found
 
 
@@ -208,11 +208,11 @@ def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
 def expected_of(call: Call, facts: RequestFacts) -> Usage:
     """What this call will probably use, estimated once from its size and what its model's calls have taught."""
     if call.expected_usage is None:
-        call.expected_usage = estimate.expected(facts, services().store.learned.get(facts.model))
+        call.expected_usage = estimate.expected_usage(facts, services().store.learned.get(facts.model))
     return call.expected_usage
 
 
-def left_for_upstream(flow: http.HTTPFlow) -> bool:
+def was_sent_upstream(flow: http.HTTPFlow) -> bool:
     """Whether the request has been put on a connection to the provider: from then on it may cost money."""
     call = call_of(flow)
     if call is None or call.deny is not None:

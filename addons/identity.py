@@ -14,7 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from mitmproxy import http
 from mitmproxy.net.http.url import hostport
 
-from flow import CREDENTIALS, Addon, Link, call_of, deny, enforcing, link_of, new_call, observing, origin_form, services
+from flow import (
+    CREDENTIAL_HEADERS,
+    Addon,
+    ClientConnection,
+    call_of,
+    connection_of,
+    deny,
+    enforcing,
+    new_call,
+    observing,
+    origin_form,
+    services,
+)
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy, VirtualKey
@@ -25,7 +37,7 @@ from sluicegate.windows import iso
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 """Prefixes of headers that are consumed here and never forwarded."""
 
-_CREDENTIALS = frozenset(n.encode() for n in CREDENTIALS)
+_CREDENTIAL_HEADERS = frozenset(n.encode() for n in CREDENTIAL_HEADERS)
 _OURS = tuple(n.encode() for n in OURS)
 
 ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
@@ -65,7 +77,7 @@ def by_name(headers: http.Headers) -> Named:
 def find_key(named: Named, policy: Policy) -> tuple[VirtualKey | None, bool]:
     """The first known virtual key, and whether any credential was given at all."""
     given = False
-    for name in CREDENTIALS:
+    for name in CREDENTIAL_HEADERS:
         for value in named.get(name, ()):
             for secret in secrets_in(name, value):
                 given = True
@@ -77,7 +89,9 @@ def find_key(named: Named, policy: Policy) -> tuple[VirtualKey | None, bool]:
 
 def strip(headers: http.Headers) -> None:
     """Delete every credential and everything that is ours, keeping the order of the rest."""
-    headers.fields = tuple(f for f in headers.fields if (low := f[0].lower()) not in _CREDENTIALS and not low.startswith(_OURS))
+    headers.fields = tuple(
+        f for f in headers.fields if (low := f[0].lower()) not in _CREDENTIAL_HEADERS and not low.startswith(_OURS)
+    )
 
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -129,41 +143,41 @@ class Identity(Addon):
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT; remember its target and whom its credential names. Never refused for a provider."""
-        shared, link = services(), link_of(flow.client_conn)
-        if link.target is not None:
+        shared, connection = services(), connection_of(flow.client_conn)
+        if connection.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
             return
-        link.key, _ = find_key(by_name(flow.request.headers), shared.policy)
+        connection.key, _ = find_key(by_name(flow.request.headers), shared.policy)
         strip(flow.request.headers)
-        link.target = (normalize_host(flow.request.host), flow.request.port)
-        provider = shared.policy.provider_of_host(*link.target)
-        link.provider = provider.name if provider else None
+        connection.target = (normalize_host(flow.request.host), flow.request.port)
+        provider = shared.policy.provider_of_host(*connection.target)
+        connection.provider = provider.name if provider else None
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a request begins; from here on it is a call, somebody's, and without credentials."""
         if flow.metadata.get("sluicegate") is not None:
             return
-        shared, link = services(), link_of(flow.client_conn)
+        shared, connection = services(), connection_of(flow.client_conn)
         headers = flow.request.headers
         named = by_name(headers)
-        found = self.governed(flow, link, named)
+        found = self.governed(flow, connection, named)
         if found is None:
             if flow.response is not None:
                 # Nobody's call: a stranger's request is not to be put on record as one by those who come after.
                 flow.metadata.setdefault("sluicegate", "refused")
                 strip(headers)
             else:
-                self.pass_by(flow, link)
+                self.pass_by(flow, connection)
             return
         call = new_call(flow, found)
         self.describe(call, named)
         policy = shared.policy
         call.policy = policy
         key, given = find_key(named, policy)
-        if key is None and link.key is not None:
+        if key is None and connection.key is not None:
             # The connection's credential, looked up again: key or value may have been changed since the CONNECT.
-            key, given = policy.key_by_digest(link.key.digest), True
+            key, given = policy.key_by_digest(connection.key.digest), True
         missing = [h for h in policy.required_headers if not any(named.get(h.lower(), ()))]
         strip(headers)
         now = shared.clock()
@@ -199,15 +213,15 @@ class Identity(Addon):
         call.identified = True
         self.point(flow, call, policy)
 
-    def governed(self, flow: http.HTTPFlow, link: Link, named: Named) -> str | None:
+    def governed(self, flow: http.HTTPFlow, connection: ClientConnection, named: Named) -> str | None:
         """The provider whose call this is, its path freed of our prefix; None if it is not, or has been refused."""
         request, policy = flow.request, services().policy
         name, port = host_and_port(request.authority or ", ".join(named.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
-        if link.target is not None:
-            if link.provider is not None:
-                return link.provider
+        if connection.target is not None:
+            if connection.provider is not None:
+                return connection.provider
         elif origin_form(request):
             if claimed is None:
                 return self.routed(flow)
@@ -215,7 +229,7 @@ class Identity(Addon):
             provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
-        if claimed is not None or sni is not None or link.target is not None:
+        if claimed is not None or sni is not None or connection.target is not None:
             # Whatever is read inside a tunnel to somebody else is read because it named a provider at its beginning.
             deny(
                 flow,
@@ -226,16 +240,16 @@ class Identity(Addon):
             )
         return None
 
-    def pass_by(self, flow: http.HTTPFlow, link: Link) -> None:
+    def pass_by(self, flow: http.HTTPFlow, connection: ClientConnection) -> None:
         """Another host's request: its own credentials are its business; ours, virtual keys included, go no further."""
         headers, policy = flow.request.headers, services().policy
         proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
         found, given = find_key(by_name(proxy), policy)
-        if given or link.target is None:
-            link.key = found
+        if given or connection.target is None:
+            connection.key = found
 
         def ours(name: str, value: str) -> bool:
-            mine = name in CREDENTIALS and any(policy.key_by_value(s) for s in secrets_in(name, value))
+            mine = name in CREDENTIAL_HEADERS and any(policy.key_by_value(s) for s in secrets_in(name, value))
             return mine or name.startswith(OURS)
 
         headers.fields = tuple(

@@ -66,7 +66,7 @@ class Keys(Addon):
         if isinstance(call.policy, Policy):
             shared = services()
             provider = call.policy.providers[call.provider]
-            shared.keyring.answered(provider, call.provider_key, whose(call), flow.response.status_code, shared.clock())
+            shared.keyring.note_response(provider, call.provider_key, whose(call), flow.response.status_code, shared.clock())
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

@@ -15,7 +15,7 @@ class Live(Addon):
         """mitmproxy: the request is about to leave."""
         call = call_of(flow)
         if call is not None and call.cleared:
-            services().live.began(call)
+            services().live_calls.begin(call)
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
@@ -31,7 +31,7 @@ class Live(Addon):
         """Tell of the end, with the record that was just made."""
         call = call_of(flow)
         if call is not None and call.record is not None:
-            services().live.ended(call, call.record)
+            services().live_calls.end(call, call.record)
             call.record = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, expected_of, left_for_upstream, model_call, observing, services
+from flow import Addon, call_of, deny, enforcing, expected_of, model_call, observing, services, was_sent_upstream
 from sluicegate.calls.call import Call
 from sluicegate.calls.refusal import rate_message
 from sluicegate.limits.ledger import Exhausted
@@ -58,7 +58,7 @@ class RateLimit(Addon):
         now = shared.clock()
         expected = expected_of(call, facts).total_tokens
         asks = [(x, expected if x.unit == "tokens" else 1) for x in limits]
-        full = shared.ledger.reserve(call.id, asks, now, call.limits)
+        full = shared.ledger.reserve(call.id, asks, now, call.limit_checks)
         if full is not None:
             deny(flow, refusal(full, call, now))
         else:
@@ -80,7 +80,7 @@ class RateLimit(Addon):
         if call is None or call.kind != "messages":
             return
         ledger = services().ledger
-        if not left_for_upstream(flow):
+        if not was_sent_upstream(flow):
             ledger.settle(call.id, {"requests": 0, "tokens": 0, "concurrent": 0})
             return
         ledger.settle(call.id, {"requests": 1, "tokens": used_tokens(call, flow.response), "concurrent": 0})

@@ -13,7 +13,7 @@ from mitmproxy import ctx, http
 from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import _base, _http1
 
-from flow import CREDENTIALS, call_of, deny, link_of, services
+from flow import CREDENTIAL_HEADERS, call_of, connection_of, deny, services
 from sluicegate.addresses import normalize_host
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import Deny, Reason
@@ -68,8 +68,8 @@ class Failsafe:
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """mitmproxy: a CONNECT is about to be accepted."""
-        link = link_of(flow.client_conn)
-        if flow.response is not None or (link.target is not None and chain_stands()):
+        connection = connection_of(flow.client_conn)
+        if flow.response is not None or (connection.target is not None and chain_stands()):
             return
         # A refused CONNECT is retried for minutes and its words are never shown: answer inside, where nothing is dialled.
         host = normalize_host(flow.request.host)
@@ -78,7 +78,7 @@ class Failsafe:
             self.refuse(flow)
         else:
             flow.request.headers.pop("proxy-authorization", None)
-            link.target, link.provider = (host, flow.request.port), provider.name
+            connection.target, connection.provider = (host, flow.request.port), provider.name
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         """mitmproxy: an address is about to be dialled."""
@@ -87,7 +87,7 @@ class Failsafe:
 
     def refuse(self, flow: http.HTTPFlow) -> None:
         """Answer 503 whatever state the chain is in."""
-        for name in CREDENTIALS:
+        for name in CREDENTIAL_HEADERS:
             flow.request.headers.pop(name, None)
         verdict = Deny(Reason.GATEWAY_ERROR, "The gateway is not able to judge calls right now; nothing was sent")
         try:

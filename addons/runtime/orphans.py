@@ -13,7 +13,7 @@ import logging
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy.layers.http import HttpErrorHook
 
-from flow import Addon, call_of, left_for_upstream
+from flow import Addon, call_of, was_sent_upstream
 from runtime.connections import client_writer, connection_handlers, in_flight
 from sluicegate.values import Outcome
 
@@ -37,12 +37,12 @@ class Orphans(Addon):
         lost = list(in_flight.get(client_id, ()))
         if not lost:
             return
-        if out := sum(map(left_for_upstream, lost)):
+        if out := sum(map(was_sent_upstream, lost)):
             logger.error("%d call%s lost within mitmproxy and settled for what is known", out, " was" if out == 1 else "s were")
         for one in lost:
             call = call_of(one)
             if call is not None:
-                call.outcome = call.outcome or (Outcome.INTERRUPTED if left_for_upstream(one) else Outcome.CANCELLED)
+                call.outcome = call.outcome or (Outcome.INTERRUPTED if was_sent_upstream(one) else Outcome.CANCELLED)
             one.error = one.error or flow.Error("the gateway has lost this call")
             one.live = False
             ctx.master.addons.trigger(HttpErrorHook(one))

@@ -53,7 +53,7 @@ class Shutdown(Addon):
             ctx.master.shutdown()
             return
         services().draining = True
-        services().live.end()
+        services().live_calls.close()
         Shutdown.task = asyncio.get_running_loop().create_task(self.drain())
 
     async def drain(self) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.calls.keyring import Keyring
-from sluicegate.calls.live_calls import Live
+from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.record import Record
 from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.limits.ledger import Ledger
@@ -112,7 +112,7 @@ class Services:
         self.options_refused: dict[str, str] = {}
         """Options that somebody tried to set while we ran, and why they were not."""
         self.opened_at = clock()
-        self.live = Live()
+        self.live_calls = LiveCalls()
         self.sessions = Sessions()
         self.attempts = Attempts()
         self.metrics = Metrics(self)

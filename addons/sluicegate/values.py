@@ -13,13 +13,13 @@ from typing import Literal
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 
-MOST_COST = 1_000_000 * NANO
+MAX_COST_NANO = 1_000_000 * NANO
 """What a call can cost at most, whatever an answer claims: thousands of them still fit a column."""
 
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 
-Verdict = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
+LimitCheck = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
 """What a limit said of a call: scope kind and id, unit, window, enforcement and maximum of the limit; used, reserved by calls
 in flight, and asked for, all three as they were when it was judged, in the unit's integers; when the window resets, epoch
 milliseconds; whether the call was admitted."""

@@ -21,16 +21,16 @@ def chosen(ring: Keyring, where: Provider, now: int, times: int = 60, who: str =
 def test_a_rejected_key_rests_and_is_tried_again():
     ring, both = Keyring(), provider(ONE, TWO)
     assert chosen(ring, both, 0) == {"one", "two"}
-    ring.answered(both, ONE, "vk-a", 401, 0)
+    ring.note_response(both, ONE, "vk-a", 401, 0)
     assert chosen(ring, both, 1) == {"two"}
-    assert ring.aside_until(both, ONE, 1, 1) == SET_ASIDE_MS
+    assert ring.set_aside_until(both, ONE, 1, 1) == SET_ASIDE_MS
     assert chosen(ring, both, SET_ASIDE_MS) == {"one", "two"}
 
 
 def test_the_last_key_is_never_taken_away():
     ring, both = Keyring(), provider(ONE, TWO)
-    ring.answered(both, ONE, "vk-a", 401, 0)
-    ring.answered(both, TWO, "vk-a", 403, 0)
+    ring.note_response(both, ONE, "vk-a", 401, 0)
+    ring.note_response(both, TWO, "vk-a", 403, 0)
     assert chosen(ring, both, 1) == {"one", "two"}
     assert chosen(ring, provider(ONE), 1) == {"one"}
 
@@ -38,18 +38,18 @@ def test_the_last_key_is_never_taken_away():
 def test_success_ends_the_rest_and_other_errors_say_nothing():
     ring, both = Keyring(), provider(ONE, TWO)
     for status in (400, 404, 429, 500, 529):
-        ring.answered(both, ONE, "vk-a", status, 0)
+        ring.note_response(both, ONE, "vk-a", status, 0)
     assert chosen(ring, both, 1) == {"one", "two"}
-    ring.answered(both, ONE, "vk-a", 401, 0)
-    ring.answered(both, ONE, "vk-a", 529, 1)
+    ring.note_response(both, ONE, "vk-a", 401, 0)
+    ring.note_response(both, ONE, "vk-a", 529, 1)
     assert chosen(ring, both, 2) == {"two"}
-    ring.answered(both, ONE, "vk-a", 200, 3)
+    ring.note_response(both, ONE, "vk-a", 200, 3)
     assert chosen(ring, both, 4) == {"one", "two"}
 
 
 def test_a_key_with_a_new_value_is_a_new_key():
     ring = Keyring()
-    ring.answered(provider(ONE, TWO), ONE, "vk-a", 401, 0)
+    ring.note_response(provider(ONE, TWO), ONE, "vk-a", 401, 0)
     assert chosen(ring, provider(replace(ONE, value="s3"), TWO), 1) == {"one", "two"}
 
 
@@ -64,27 +64,31 @@ def test_keys_without_value_or_weight_are_not_chosen_and_weights_count():
 def test_one_caller_cannot_have_a_key_set_aside_for_the_others():
     ring, both = Keyring(), provider(ONE, TWO)
     for at in range(20):
-        ring.answered(both, ONE, "vk-a", 401, at)
+        ring.note_response(both, ONE, "vk-a", 401, at)
     assert chosen(ring, both, 20) == {"two"}
     assert chosen(ring, both, 20, who="vk-b") == {"one", "two"}
-    ring.answered(both, ONE, "vk-b", 401, 20)
+    ring.note_response(both, ONE, "vk-b", 401, 20)
     assert chosen(ring, both, 21, who="vk-c") == {"two"}
     assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-c") == {"one", "two"}
     assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"two"}
-    ring.answered(both, ONE, "vk-c", 200, SET_ASIDE_MS + 19)
+    ring.note_response(both, ONE, "vk-c", 200, SET_ASIDE_MS + 19)
     assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"one", "two"}
 
 
 def test_one_caller_of_several_does_not_have_a_key_shown_as_set_aside():
     ring, both = Keyring(), provider(ONE, TWO)
-    assert (ring.aside_until(both, ONE, 2, 0), ring.aside_until(both, ONE, 0, 0), ring.rejected(both, ONE, 0)) == (None, None, 0)
+    assert (ring.set_aside_until(both, ONE, 2, 0), ring.set_aside_until(both, ONE, 0, 0), ring.rejection_count(both, ONE, 0)) == (
+        None,
+        None,
+        0,
+    )
     for at in range(20):
-        ring.answered(both, ONE, "vk-a", 403, at)
-    assert (ring.aside_until(both, ONE, 2, 20), ring.rejected(both, ONE, 20)) == (None, 1)
-    assert ring.aside_until(both, ONE, 1, 20) == SET_ASIDE_MS + 19
-    ring.answered(both, ONE, "vk-b", 401, 30)
-    assert ring.aside_until(both, ONE, 2, 31) == ring.aside_until(both, ONE, 500, 31) == SET_ASIDE_MS + 19
-    assert ring.rejected(both, ONE, 31) == 2
-    assert ring.aside_until(both, ONE, 2, SET_ASIDE_MS + 20) is None
-    ring.answered(both, ONE, "vk-c", 200, 40)
-    assert (ring.aside_until(both, ONE, 1, 41), ring.rejected(both, ONE, 41)) == (None, 0)
+        ring.note_response(both, ONE, "vk-a", 403, at)
+    assert (ring.set_aside_until(both, ONE, 2, 20), ring.rejection_count(both, ONE, 20)) == (None, 1)
+    assert ring.set_aside_until(both, ONE, 1, 20) == SET_ASIDE_MS + 19
+    ring.note_response(both, ONE, "vk-b", 401, 30)
+    assert ring.set_aside_until(both, ONE, 2, 31) == ring.set_aside_until(both, ONE, 500, 31) == SET_ASIDE_MS + 19
+    assert ring.rejection_count(both, ONE, 31) == 2
+    assert ring.set_aside_until(both, ONE, 2, SET_ASIDE_MS + 20) is None
+    ring.note_response(both, ONE, "vk-c", 200, 40)
+    assert (ring.set_aside_until(both, ONE, 1, 41), ring.rejection_count(both, ONE, 41)) == (None, 0)

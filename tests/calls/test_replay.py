@@ -1,4 +1,4 @@
-"""Rehearsal: a policy tried on calls that are on record."""
+"""Replay: a policy tried on calls that are on record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.record import COLUMNS
-from sluicegate.calls.replay import begins_at, rehearse
+from sluicegate.calls.replay import earliest_window_start, replay
 from sluicegate.policy.loader import load
 from sluicegate.values import NANO
 from sluicegate.windows import iso
@@ -45,14 +45,14 @@ def key(**more):
 
 
 def test_a_policy_nobody_reaches_refuses_nobody_and_costs_what_it_did(policy):
-    told = rehearse(policy(), [row(i, i * HOUR) for i in range(10)], START)
+    told = replay(policy(), [row(i, i * HOUR) for i in range(10)], START)
     assert (told.calls, told.admitted, told.refused) == (10, 10, [])
     assert told.cost_nano == told.recorded_cost_nano == 10 * NANO
 
 
 def test_a_smaller_budget_refuses_what_comes_after_the_call_that_crosses_it(policy):
     small = policy(**key(budget={"max_limit": 2.5, "reset_duration": "1d"}))
-    told = rehearse(small, [row(i, i * HOUR) for i in range(10)] + [row(10, DAY + HOUR)], START)
+    told = replay(small, [row(i, i * HOUR) for i in range(10)] + [row(10, DAY + HOUR)], START)
     assert (told.admitted, told.newly_refused, told.cost_nano) == (4, 7, 4 * NANO)
     (lost,) = told.refused
     assert (lost.virtual_key_id, lost.reason, lost.scope) == ("vk-dev-alice", "budget_exceeded", "virtual_key/vk-dev-alice")
@@ -62,7 +62,7 @@ def test_a_smaller_budget_refuses_what_comes_after_the_call_that_crosses_it(poli
 def test_what_was_spent_before_the_span_fills_the_window(policy):
     small = policy(**key(budget={"max_limit": 5, "reset_duration": "1d"}))
     rows = [row(i, i * HOUR) for i in range(4)] + [row(i, i * HOUR) for i in range(4, 8)]
-    told = rehearse(small, rows, START + 4 * HOUR)
+    told = replay(small, rows, START + 4 * HOUR)
     assert (told.calls, told.admitted, told.newly_refused) == (4, 1, 3)
 
 
@@ -78,21 +78,21 @@ def test_what_was_spent_before_the_span_fills_the_window(policy):
     ],
 )
 def test_each_kind_of_refusal_is_named(policy, changes, reason, scope):
-    told = rehearse(policy(**changes), [row(0)], START)
+    told = replay(policy(**changes), [row(0)], START)
     assert [(r.reason, r.scope, r.calls) for r in told.refused] == [(reason, scope, 1)]
     assert (told.admitted, told.cost_nano, told.recorded_cost_nano) == (0, 0, NANO)
 
 
 def test_calls_in_flight_at_the_same_time_are_counted_as_such(policy):
     one = policy(**key(rate_limit={"max_concurrent": 1}))
-    told = rehearse(one, [row(0, 0), row(1, 500), row(2, 1000)], START)
+    told = replay(one, [row(0, 0), row(1, 500), row(2, 1000)], START)
     assert [(r.reason, r.calls) for r in told.refused] == [("concurrency_limited", 1)]
 
 
 def test_calls_refused_at_the_time_are_admitted_at_their_models_mean(policy):
     rows = [row(0, cents=100), row(1, HOUR, cents=300), row(2, 2 * HOUR, cents=0, outcome="denied", reason="budget_exceeded")]
     rows.append(row(3, 3 * HOUR, cents=0, outcome="denied", reason="invalid_request"))
-    told = rehearse(policy(), rows, START)
+    told = replay(policy(), rows, START)
     assert (told.calls, told.newly_admitted, told.cost_nano, told.recorded_cost_nano) == (3, 1, 6 * NANO, 4 * NANO)
 
 
@@ -105,7 +105,7 @@ def test_nothing_is_lost_between_admitted_and_refused(calls, limit):
         file = Path(folder) / "policy.yaml"
         file.write_text(policy_text(None, **key(budget={"max_limit": limit / 100, "reset_duration": "1d"})))
         rows = [row(i, at, cents=cents) for i, (at, cents) in enumerate(sorted(calls))]
-        told = rehearse(load(file, env={}, now=0), rows, START)
+        told = replay(load(file, env={}, now=0), rows, START)
     assert told.calls == len(rows) == told.admitted + sum(r.calls for r in told.refused)
     assert told.recorded_cost_nano == told.cost_nano + sum(r.cost_nano for r in told.refused)
     assert json.dumps([r.reason.value for r in told.refused]).count("budget_exceeded") == len(told.refused)
@@ -116,10 +116,10 @@ def test_windows_begin_when_those_of_the_ledger_do(policy):
     daily = policy(**key(budget={"max_limit": 3, "reset_duration": "1d"}))
     (limit,) = (x for x in daily.virtual_keys["vk-dev-alice"].limits if x.unit == "usd")
     rows = [row(i, 20 * HOUR + i * HOUR) for i in range(8)]
-    assert rehearse(daily, rows, START).newly_refused == 5
-    assert rehearse(daily, rows, START, {limit.counter: START}).newly_refused == 2
-    assert rehearse(daily, rows, START, {limit.counter: START + 90 * DAY}).newly_refused == 2
-    assert rehearse(daily, rows, START, {limit.counter: START + 20 * HOUR + 5}).newly_refused == 5
+    assert replay(daily, rows, START).newly_refused == 5
+    assert replay(daily, rows, START, {limit.counter: START}).newly_refused == 2
+    assert replay(daily, rows, START, {limit.counter: START + 90 * DAY}).newly_refused == 2
+    assert replay(daily, rows, START, {limit.counter: START + 20 * HOUR + 5}).newly_refused == 5
 
 
 def test_the_longest_window_says_from_when_calls_count(policy):
@@ -128,7 +128,7 @@ def test_the_longest_window_says_from_when_calls_count(policy):
     both = policy(**alone, virtual_keys=[{"id": "vk-dev-alice", "budgets": budgets}])
     limits = {x.period.text: x.counter for x in both.all_limits()}
     since = START + 10 * DAY
-    assert begins_at(both, since, {}) == since
-    assert begins_at(both, since, {limits["1d"]: START + HOUR, limits["1w"]: START}) == START + 7 * DAY
-    assert begins_at(both, since, {limits["1w"]: START + 90 * DAY}) <= since
-    assert begins_at(policy(**alone, virtual_keys=[]), since, {}) == since
+    assert earliest_window_start(both, since, {}) == since
+    assert earliest_window_start(both, since, {limits["1d"]: START + HOUR, limits["1w"]: START}) == START + 7 * DAY
+    assert earliest_window_start(both, since, {limits["1w"]: START + 90 * DAY}) <= since
+    assert earliest_window_start(policy(**alone, virtual_keys=[]), since, {}) == since

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.guarantees import footing
+from sluicegate.guarantees import guarantees
 from sluicegate.policy.loader import load
 
 HASHED = "{id: vk, value_hash: 'sha256:" + "0" * 64 + "'}"
@@ -26,7 +26,7 @@ HASHED = "{id: vk, value_hash: 'sha256:" + "0" * 64 + "'}"
 def test_what_needs_goodwill(tmp_path, written, exposed, cooperative):
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\n" + written)
-    found = footing(load(file, env={}, now=0), exposed)
+    found = guarantees(load(file, env={}, now=0), exposed)
     assert {f.what for f in found if f.how == "cooperative"} == cooperative
     assert len({f.what for f in found}) == len(found) == 8
     assert all(f.why for f in found)
@@ -35,5 +35,5 @@ def test_what_needs_goodwill(tmp_path, written, exposed, cooperative):
 def test_no_more_names_than_can_be_read(tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nvirtual_keys: [" + ",".join(f"{{id: vk-{i}}}" for i in range(50)) + "]")
-    (keys,) = (f for f in footing(load(file, env={}, now=0), False) if f.what == "virtual_keys")
+    (keys,) = (f for f in guarantees(load(file, env={}, now=0), False) if f.what == "virtual_keys")
     assert "the demo keys vk-0, vk-1, vk-2, vk-3, vk-4 and 45 more" in keys.why

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sluicegate.calls import estimate
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import PriceError, Prices, read_prices
-from sluicegate.values import MOST_COST, RequestFacts, Usage
+from sluicegate.values import MAX_COST_NANO, RequestFacts, Usage
 from sluicegate.windows import parse_iso
 
 PRICES = Prices.load()
@@ -184,8 +184,8 @@ def test_an_amount_beyond_reason_is_a_mistake_and_read_at_once(amount, place):
 
 def test_no_usage_costs_more_than_a_column_holds():
     most = (1 << 40) - 1
-    assert PRICES.cost(Usage(*[most] * 6), "claude-opus-5-5", NOW) == MOST_COST
-    assert FallbackPrice(10**12, 10**12).cost(Usage(most, most)) == MOST_COST
+    assert PRICES.cost(Usage(*[most] * 6), "claude-opus-5-5", NOW) == MAX_COST_NANO
+    assert FallbackPrice(10**12, 10**12).cost(Usage(most, most)) == MAX_COST_NANO
 
 
 TOKENS = st.integers(0, 90_000)
@@ -212,7 +212,7 @@ def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, sha
     """No token is shorter than a byte, whatever class it is billed in, at whatever speed, place and tier."""
     facts = RequestFacts(model, max_tokens=output, body_bytes=size, text_bytes=size)
     window = PRICES.context_window(model)
-    bound = PRICES.max_cost(estimate.bound(facts, window, PRICES.max_output(model)), model, NOW)
+    bound = PRICES.max_cost(estimate.worst_case_usage(facts, window, PRICES.max_output(model)), model, NOW)
     most, total = min(size, window), sum(shares) or 1
     parts = [int(most * s / total) for s in shares]
     real = Usage(parts[0], output, parts[1], parts[2], parts[3], speed=speed, inference_geo=geo)
@@ -221,11 +221,11 @@ def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, sha
 
 def test_estimates_learn_from_what_calls_used():
     facts = RequestFacts("m", max_tokens=1_000, body_bytes=26_000, text_bytes=26_000)
-    assert estimate.expected(facts, None).input_tokens == 10_000
-    lesson = estimate.Learned()
+    assert estimate.expected_usage(facts, None).input_tokens == 10_000
+    lesson = estimate.UsageAverages()
     for _ in range(50):
         lesson = lesson.update(Usage(input_tokens=5_200, output_tokens=300), 26_000)
-    after = estimate.expected(facts, lesson)
+    after = estimate.expected_usage(facts, lesson)
     assert (after.input_tokens, after.output_tokens, after.estimated) == (5_200, 300, True)
 
 

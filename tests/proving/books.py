@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from proving.billing import Entry
-from sluicegate.calls.record import COLUMNS, tokens
-from sluicegate.calls.verdicts import from_text
+from sluicegate.calls.limit_checks import from_text
+from sluicegate.calls.record import COLUMNS, total_tokens
 from sluicegate.model_names import matches
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
@@ -116,13 +116,13 @@ def left(row: dict[str, Any]) -> bool:
 
     What was refused did not, nor did a call that nobody answered and that was charged nothing: no connection was had.
     """
-    return row["outcome"] != "denied" and (row["status"] is not None or tokens(row) > 0)
+    return row["outcome"] != "denied" and (row["status"] is not None or total_tokens(row) > 0)
 
 
 TAKEN: dict[Unit, Callable[[dict[str, Any]], int]] = {
     "usd": lambda row: int(row["cost_nano"]),
     "requests": left,
-    "tokens": tokens,
+    "tokens": total_tokens,
     "concurrent": lambda _: 0,
 }
 """What a call that is over has taken of a limit, by what the limit counts."""
@@ -152,8 +152,8 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
         elif row["outcome"] == "completed" and not row["estimated"]:
             if row["cost_nano"] != entry.cost_nano:
                 found.append(f"{told} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
-            elif tokens(row) != entry.tokens:
-                found.append(f"{told} took {tokens(row)} tokens, the provider bills {entry.tokens}")
+            elif total_tokens(row) != entry.tokens:
+                found.append(f"{told} took {total_tokens(row)} tokens, the provider bills {entry.tokens}")
         elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
             found.append(f"{told} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
     for row in rows:

@@ -195,7 +195,7 @@ def begun(services: Services, turn: Turn, number: int) -> Call:
     cost = services.prices.cost(turn.usage, turn.model, turn.at) or 0
     amounts = {"usd": cost, "tokens": turn.usage.total_tokens, "requests": 1, "concurrent": 1}
     asks = [(x, amounts[x.unit]) for x in policy.limits(call.principal, call.provider, turn.model)]
-    full = services.ledger.reserve(call.id, asks, turn.at, call.limits)
+    full = services.ledger.reserve(call.id, asks, turn.at, call.limit_checks)
     call.deny = refusal(full) if full is not None else None
     call.expected_nano = cost
     return call

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from sluicegate.calls.verdicts import told
+from sluicegate.calls.limit_checks import describe
 from sluicegate.storage.content_store import zstd
 from support.fake_provider import message, plain, sse, streamed
 from support.harness import OPUS, PROVIDER_KEY, VK, ask, eventually, policy_text, receive
@@ -59,7 +59,7 @@ def test_a_stream_is_kept_as_it_came_and_leaves_as_it_came(gateway, provider):
         "response_truncated": False,
     }
     (row,) = gw.rows()
-    assert {n: v for n, v in kept.items() if n != "content"} == row | {"limits": told(row["limits"])}
+    assert {n: v for n, v in kept.items() if n != "content"} == row | {"limits": describe(row["limits"])}
 
 
 def test_nothing_is_kept_unless_policy_says_so_and_edits_count_at_once(gateway, provider):

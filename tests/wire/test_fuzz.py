@@ -83,8 +83,8 @@ def test_the_list_names_each_target_and_its_promise():
 PLANTED = {
     "a key that goes on to the provider": (
         "identity.py",
-        "not in _CREDENTIALS and not low.startswith(_OURS)",
-        "not in _CREDENTIALS - {b'x-bf-vk'} and not low.startswith(b'proxy-')",
+        "not in _CREDENTIAL_HEADERS and not low.startswith(_OURS)",
+        "not in _CREDENTIAL_HEADERS - {b'x-bf-vk'} and not low.startswith(b'proxy-')",
         "a virtual key: b'POST",
     ),
     "a hook that raises": (
@@ -95,8 +95,8 @@ PLANTED = {
     ),
     "a hook that raises where nobody sees it": (
         "audit.py",
-        "services.flush_soon()",
-        "services.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
+        "shared.flush_soon()",
+        "shared.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
         "in the log: Traceback",
     ),
     "a record that is not written": (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sluicegate.values import Deny, Kind, Outcome, Principal, RequestFacts, Usage, Verdict
+from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Usage
 
 if TYPE_CHECKING:
     from sluicegate.policy.model import ProviderKey
@@ -31,7 +31,7 @@ class Call:
     """Every enforcing addon has spoken and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
-    limits: list[Verdict] = field(default_factory=list)
+    limit_checks: list[LimitCheck] = field(default_factory=list)
     """Every limit that was asked, in that order: all before the first that refused have admitted it."""
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None

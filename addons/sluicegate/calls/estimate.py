@@ -22,30 +22,30 @@ _RATE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class UsageAverages:
     """What a model's finished calls have taught: moving averages and how many calls they rest on."""
 
     tokens_per_byte: float = 1 / BYTES_PER_TOKEN
     output_tokens: float = float(DEFAULT_OUTPUT)
     samples: int = 0
 
-    def update(self, usage: Usage, text_bytes: int) -> Learned:
+    def update(self, usage: Usage, text_bytes: int) -> UsageAverages:
         """The averages with one more call in them; a single odd call moves them by a bounded step."""
         if text_bytes < 200:
             return self
         rate = max(_RATE, 1 / (self.samples + 1))
         ratio = min(1.0, max(0.05, usage.prompt_tokens / text_bytes))
         output = min(usage.output_tokens, 20 * max(self.output_tokens, 100.0))
-        return Learned(
+        return UsageAverages(
             self.tokens_per_byte + rate * (ratio - self.tokens_per_byte),
             self.output_tokens + rate * (output - self.output_tokens),
             self.samples + 1,
         )
 
 
-def expected(facts: RequestFacts, learned: Learned | None) -> Usage:
+def expected_usage(facts: RequestFacts, learned: UsageAverages | None) -> Usage:
     """What this call will probably use: uncached input by size, output as this model's calls usually produce."""
-    lesson = learned or Learned()
+    lesson = learned or UsageAverages()
     output = round(lesson.output_tokens)
     if facts.max_tokens is not None:
         output = min(output, facts.max_tokens)
@@ -58,7 +58,7 @@ def expected(facts: RequestFacts, learned: Learned | None) -> Usage:
     )
 
 
-def bound(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
+def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
     """The most this call can use, to be priced at the dearest rates: no token is shorter than a byte.
 
     All input stands in the one-hour cache-write class, the dearest there is; where the provider may read what is not

@@ -40,7 +40,7 @@ class Keyring:
             return usable[0] if usable else None
         return random.choices(usable, weights=[k.weight for k in usable])[0]  # noqa: S311
 
-    def answered(self, provider: Provider, key: ProviderKey, who: str, status: int, now: int) -> None:
+    def note_response(self, provider: Provider, key: ProviderKey, who: str, status: int, now: int) -> None:
         """Take note of what the provider said to a call of virtual key ``who`` that carried this key."""
         place = (provider.name, key)
         if status in REJECTED:
@@ -54,13 +54,13 @@ class Keyring:
         elif status < 400 and self._aside.pop(place, None) is not None:
             logger.warning("%s accepts provider key %s again", provider.name, key.name)
 
-    def aside_until(self, provider: Provider, key: ProviderKey, callers: int, now: int) -> int | None:
+    def set_aside_until(self, provider: Provider, key: ProviderKey, callers: int, now: int) -> int | None:
         """Until when a key rests for everybody, epoch ms; None if it does not. Where ``callers`` is one, one is everybody."""
         enough = min(2, callers)
         live = sorted(self._live((provider.name, key), now).values(), reverse=True)
         return live[enough - 1] if 0 < enough <= len(live) else None
 
-    def rejected(self, provider: Provider, key: ProviderKey, now: int) -> int:
+    def rejection_count(self, provider: Provider, key: ProviderKey, now: int) -> int:
         """How many virtual keys' calls the key has been rejected with, and rests for."""
         return len(self._live((provider.name, key), now))
 

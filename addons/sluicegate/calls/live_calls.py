@@ -1,6 +1,6 @@
-"""Live: the calls that are running at this moment, for whoever is looking.
+"""Live calls: those running at this moment, and a stream of what begins and ends for each watcher.
 
-Everything happens in the gateway's own loop. Nobody looking costs a call one entry in a dictionary.
+Everything runs in the gateway's own event loop. While nobody watches, a call costs one dictionary entry.
 """
 
 from __future__ import annotations
@@ -12,100 +12,104 @@ from typing import Any, NamedTuple
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import Record, record_of
 
-BACKLOG = 1000
-"""Happenings kept for a looker that does not keep up; beyond that it misses some and is told how many."""
+MAX_QUEUED_EVENTS = 1000
+"""Events queued for a watcher that reads too slowly; later ones are dropped and reported to it as a count."""
 
 
-class Happening(NamedTuple):
-    """``began`` and ``ended`` carry a call's record, complete only at its end; ``missed`` how many were not told."""
+class LiveEvent(NamedTuple):
+    """``began`` and ``ended`` carry the call's record, complete only at the end; ``missed`` carries how many were dropped."""
 
-    what: str
+    kind: str
     record: Record
 
 
-class Live:
-    """Who is calling now. ``running`` is by call id, in order of beginning."""
+class LiveCalls:
+    """The running calls and their watchers. ``running`` maps call id to call, in order of beginning."""
 
     def __init__(self) -> None:
         self.running: dict[str, Call] = {}
-        self._lookers: set[_Looker] = set()
-        self._over = False
+        self._watchers: set[_Watcher] = set()
+        self._closed = False
 
     @property
-    def lookers(self) -> int:
-        """How many are looking."""
-        return len(self._lookers)
+    def watchers(self) -> int:
+        """Return the number of open streams."""
+        return len(self._watchers)
 
-    def end(self) -> None:
-        """Let everybody who looks go, and nobody look any more: the gateway stops."""
-        self._over = True
-        for looker in self._lookers:
-            looker.wake()
+    def close(self) -> None:
+        """End every stream and let none begin: the gateway stops."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.wake()
 
-    def began(self, call: Call) -> None:
-        """A call has been admitted."""
+    def begin(self, call: Call) -> None:
+        """Add a call that has been admitted."""
         self.running[call.id] = call
-        if self._lookers:
-            self._tell(Happening("began", now_of(call)))
+        if self._watchers:
+            self._publish(LiveEvent("began", running_record_of(call)))
 
-    def ended(self, call: Call, record: Record) -> None:
-        """A call is on record, whether it ever ran or was refused."""
+    def end(self, call: Call, record: Record) -> None:
+        """Remove a call that is on record, whether it ran or was refused."""
         self.running.pop(call.id, None)
-        if self._lookers:
-            self._tell(Happening("ended", record))
+        if self._watchers:
+            self._publish(LiveEvent("ended", record))
 
-    def _tell(self, happening: Happening) -> None:
-        for looker in self._lookers:
-            looker.tell(happening)
+    def _publish(self, event: LiveEvent) -> None:
+        for watcher in self._watchers:
+            watcher.put(event)
 
-    async def look(self, virtual_key_id: str | None = None, pulse: float = 15.0) -> AsyncGenerator[Happening | None]:
-        """What is running, then what happens, until the caller stops asking or ``end``.
+    async def watch(self, virtual_key_id: str | None = None, heartbeat_s: float = 15.0) -> AsyncGenerator[LiveEvent | None]:
+        """Yield what is running, then each event, until the caller stops or ``close``; with a key, only its calls.
 
-        None when nothing has happened for ``pulse`` seconds. With a key, only its calls.
+        Yields None when nothing has happened for ``heartbeat_s`` seconds.
         """
-        looker = _Looker(virtual_key_id)
+        watcher = _Watcher(virtual_key_id)
         for call in self.running.values():
-            looker.tell(Happening("began", now_of(call)))
-        self._lookers.add(looker)
+            watcher.put(LiveEvent("began", running_record_of(call)))
+        self._watchers.add(watcher)
         try:
-            while not self._over:
+            while not self._closed:
                 try:
-                    happening = await asyncio.wait_for(looker.next(), pulse)
+                    event = await asyncio.wait_for(watcher.next(), heartbeat_s)
                 except TimeoutError:
-                    happening = None
-                if not self._over:
-                    yield happening
+                    event = None
+                if not self._closed:
+                    yield event
         finally:
-            self._lookers.discard(looker)
+            self._watchers.discard(watcher)
 
 
-def now_of(call: Call) -> Record:
-    """A running call's record as far as it is known: no end, no cost."""
+def running_record_of(call: Call) -> Record:
+    """Return a running call's record as far as it is known: without an end or a cost."""
     unknown: dict[str, Any] = {"latency_ms": None, "status": None, "outcome": None, "cost_usd": None, "cost_nano": None}
     return record_of(call, call.started_at) | unknown
 
 
-class _Looker:
+class _Watcher:
+    """The bounded queue of one stream."""
+
     def __init__(self, virtual_key_id: str | None) -> None:
-        self._only = virtual_key_id
-        self._queue: asyncio.Queue[Happening | None] = asyncio.Queue(BACKLOG)
+        self._only_key = virtual_key_id
+        self._queue: asyncio.Queue[LiveEvent | None] = asyncio.Queue(MAX_QUEUED_EVENTS)
         self._missed = 0
 
-    def tell(self, happening: Happening) -> None:
-        if self._only is not None and happening.record["virtual_key_id"] != self._only:
+    def put(self, event: LiveEvent) -> None:
+        """Queue an event if it concerns this watcher; count it as missed if the queue is full."""
+        if self._only_key is not None and event.record["virtual_key_id"] != self._only_key:
             return
         try:
-            self._queue.put_nowait(happening)
+            self._queue.put_nowait(event)
         except asyncio.QueueFull:
             self._missed += 1
 
     def wake(self) -> None:
-        """Let ``next`` return, with nothing."""
+        """Let a waiting ``next`` return None."""
         if self._queue.empty():
             self._queue.put_nowait(None)
 
-    async def next(self) -> Happening | None:
+    async def next(self) -> LiveEvent | None:
+        """Return the next event; once the queue is read, the count of those that were dropped."""
         if self._missed and self._queue.empty():
             missed, self._missed = self._missed, 0
-            return Happening("missed", {"calls": missed})
+            return LiveEvent("missed", {"calls": missed})
         return await self._queue.get()

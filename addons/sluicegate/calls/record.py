@@ -106,10 +106,10 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "user_agent": call.user_agent,
         "path": call.path,
         "web_search_requests": usage.web_search_requests,
-        "limits": call.limits,
+        "limits": call.limit_checks,
     }
 
 
-def tokens(record: Record) -> int:
+def total_tokens(record: Record) -> int:
     """All tokens of a record: what its token limits were charged."""
     return sum(int(record.get(name) or 0) for name in TOKEN_COLUMNS)

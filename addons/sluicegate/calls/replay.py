@@ -1,4 +1,4 @@
-"""Rehearsal: what a policy would have made of calls that are on record. Nothing is written, nobody is refused.
+"""ReplayResult: what a policy would have made of calls that are on record. Nothing is written, nobody is refused.
 
 The calls are judged in the order in which they came, by the very ledger that judges live ones, with what each really
 used. Two things cannot be known and are said so: what a call that was refused at the time would have cost (its model's
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sluicegate.calls.record import TOKEN_COLUMNS, tokens
+from sluicegate.calls.record import TOKEN_COLUMNS, total_tokens
 from sluicegate.limits.ledger import Counter, Ledger
 from sluicegate.policy.model import Limit, Policy
 from sluicegate.values import Reason, Unit
@@ -42,7 +42,7 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class ReplayResult:
     """The outcome. ``newly_refused`` and ``newly_admitted`` count calls that would have gone the other way."""
 
     calls: int = 0
@@ -62,7 +62,7 @@ Row = Mapping[str, Any]
 _NONE: Mapping[str, int] = {}
 
 
-NEEDED = (
+REQUIRED_COLUMNS = (
     *(
         "id",
         "started_at",
@@ -80,20 +80,20 @@ NEEDED = (
 """The columns of ``calls`` that a rehearsal looks at."""
 
 
-def begins_at(policy: Policy, since: int, anchors: Mapping[str, int]) -> int:
+def earliest_window_start(policy: Policy, since: int, anchors: Mapping[str, int]) -> int:
     """When the longest window running at ``since`` began: the calls from then on decide how full it was."""
     windows = ((x, anchors.get(x.counter, since)) for x in policy.all_limits() if x.period is not None)
     return min((window(x.period, anchor, since)[0] for x, anchor in windows if x.period is not None), default=since)
 
 
-def rehearse(policy: Policy, rows: Iterable[Row], since: int, anchors: Mapping[str, int] = _NONE) -> Rehearsal:
+def replay(policy: Policy, rows: Iterable[Row], since: int, anchors: Mapping[str, int] = _NONE) -> ReplayResult:
     """Judge recorded calls, oldest first, under ``policy``.
 
-    Rows need the columns in ``NEEDED``. Those from before ``since`` are only charged, so that windows already running
-    then are as full as they were; give them from ``begins_at`` on. ``anchors`` says, by counter, from when its windows
+    Rows need the columns in ``REQUIRED_COLUMNS``. Those from before ``since`` are only charged, so that windows already running
+    then are as full as they were; give them from ``earliest_window_start`` on. ``anchors`` says, by counter, from when its windows
     follow each other; a counter that is not in it begins with its first call.
     """
-    ledger, found = _Anchored(anchors), Rehearsal()
+    ledger, found = _Anchored(anchors), ReplayResult()
     by_place: dict[tuple[str, Reason, str], Refused] = {}
     means = _Means()
     ending: list[tuple[int, str, dict[Unit, int]]] = []
@@ -106,7 +106,7 @@ def rehearse(policy: Policy, rows: Iterable[Row], since: int, anchors: Mapping[s
             ledger.settle(over, amounts)
             ledger.closed.clear()
         was_refused = row["outcome"] == "denied"
-        model, used = row["model_requested"], {"usd": row["cost_nano"] or 0, "tokens": tokens(dict(row))}
+        model, used = row["model_requested"], {"usd": row["cost_nano"] or 0, "tokens": total_tokens(dict(row))}
         if was_refused:
             if row["reason"] not in _LIMITS:
                 continue

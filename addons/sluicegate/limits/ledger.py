@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sluicegate.policy.model import Limit
-from sluicegate.values import Unit, Verdict
+from sluicegate.values import LimitCheck, Unit
 from sluicegate.windows import window
 
 
@@ -120,7 +120,7 @@ class Ledger:
         self._turn(counter, start, end, used)
 
     def reserve(
-        self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int, noted: list[Verdict] | None = None
+        self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int, noted: list[LimitCheck] | None = None
     ) -> Exhausted | None:
         """Admit the call under every limit and hold its amounts, or hold nothing and name the first exhausted one.
 

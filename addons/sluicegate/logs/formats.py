@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import orjson
 
+from sluicegate.calls.limit_checks import to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.calls.verdicts import to_row
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for the beginning of a formula: a client may put one into its model, session or user agent."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import orjson
 
+from sluicegate.calls.limit_checks import LISTED_COLUMNS, from_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.calls.verdicts import LISTED, from_row
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
@@ -79,7 +79,7 @@ def page(conn: sqlite3.Connection, filters: Filters, wanted: Page) -> tuple[list
     found = positions(conn, way, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
     more = len(found) > wanted.limit
     found = found[: wanted.limit]
-    return rows_at(conn, found, LISTED), wanted.ending(filters, found[-1]) if more else None
+    return rows_at(conn, found, LISTED_COLUMNS), wanted.ending(filters, found[-1]) if more else None
 
 
 def positions(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
-from sluicegate.values import MOST_COST, Principal, Unit, Usage
+from sluicegate.values import MAX_COST_NANO, Principal, Unit, Usage
 from sluicegate.windows import Period, iso
 
 
@@ -130,7 +130,7 @@ class FallbackPrice:
 
     def cost(self, usage: Usage) -> int:
         """Nano-dollars for a usage."""
-        return min(usage.prompt_tokens * self.input + usage.output_tokens * self.output, MOST_COST)
+        return min(usage.prompt_tokens * self.input + usage.output_tokens * self.output, MAX_COST_NANO)
 
 
 @dataclass(frozen=True, slots=True)

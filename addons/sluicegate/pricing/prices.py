@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.model_names import matches, undated
-from sluicegate.values import MOST_COST, Usage
+from sluicegate.values import MAX_COST_NANO, Usage
 from sluicegate.windows import parse_iso
 from sluicegate.yaml_document import Problem, parse
 
@@ -187,7 +187,7 @@ class Prices:
 
 def _to_nano(units: int) -> int:
     """Return nano-dollars, rounded half up and capped at what a call can be charged: the only path that rounds a cost."""
-    return min(MOST_COST, (units + UNITS_PER_NANO // 2) // UNITS_PER_NANO)
+    return min(MAX_COST_NANO, (units + UNITS_PER_NANO // 2) // UNITS_PER_NANO)
 
 
 def read_prices(data: bytes, file: str) -> tuple[Price, ...]:

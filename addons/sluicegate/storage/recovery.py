@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluicegate.calls.record import Record, tokens
+from sluicegate.calls.record import Record, total_tokens
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.store import Store
@@ -45,7 +45,7 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
 
 def _book(ledger: Ledger, record: Record) -> None:
     refused = record.get("outcome") == Outcome.DENIED.value
-    took = tokens(record)
+    took = total_tokens(record)
     # Nobody answered and nothing was used: no connection was had, and its request was given back.
     left = bool(took) or record.get("status") is not None
     amounts = {"usd": record.get("cost_nano") or 0, "tokens": took, "requests": int(left), "concurrent": 0}

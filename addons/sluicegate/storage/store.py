@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 import sqlite_utils
 
-from sluicegate.calls.estimate import Learned
+from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.calls.verdicts import from_row, to_row
 from sluicegate.limits.ledger import Claim, Counter, Ledger, Reservation
 
 FILENAME = "sluicegate.db"
@@ -38,7 +38,7 @@ class Store:
         self.rows: list[Record] = []
         self.refusals: dict[tuple[str, str, str], int] = {}
         self.connections: list[dict[str, Any]] = []
-        self.learned: dict[str, Learned] = {}
+        self.learned: dict[str, UsageAverages] = {}
         self.dirty_models: set[str] = set()
         self._drafts: dict[str, Record] = {}
         try:
@@ -64,7 +64,7 @@ class Store:
         for number, call_id, at, claims in self._conn.execute("SELECT number, call_id, at, claims FROM reservations"):
             ledger.restore(Reservation(call_id, at, number, [Claim(*claim) for claim in orjson.loads(claims)]))
         for model, *values in self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models"):
-            self.learned[model] = Learned(*values)
+            self.learned[model] = UsageAverages(*values)
 
     def drafts(self) -> dict[str, Record]:
         """By call id, the record each open reservation would have if its call had ended when it was last written."""

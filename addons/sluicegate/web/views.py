@@ -72,7 +72,7 @@ def provider(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
     written = policy.file.providers.get(name)
     keys = []
     for key in live.keys:
-        aside = keyring.aside_until(live, key, len(policy.virtual_keys), now)
+        aside = keyring.set_aside_until(live, key, len(policy.virtual_keys), now)
         keys.append(
             {
                 "name": key.name,

@@ -103,7 +103,7 @@ def answer(folder: Path, files: Files) -> dict[str, Any]:
 def priced(data: bytes) -> dict[str, Any]:
     """Read a price file and ask it what calls cost."""
     from sluicegate.pricing.prices import PriceError, Prices, read_prices
-    from sluicegate.values import MOST_COST, Usage
+    from sluicegate.values import MAX_COST_NANO, Usage
 
     try:
         prices = Prices(read_prices(data, "prices.yaml"))
@@ -115,7 +115,7 @@ def priced(data: bytes) -> dict[str, Any]:
         for usage in (Usage(1, 1, 1, 1, 1, 1), Usage(*[1 << 39] * 6, speed="fast", service_tier="batch", inference_geo="us")):
             for at in (0, NOW):
                 for cost in (prices.cost(usage, "claude-a", at), prices.max_cost(usage, "claude-a", at)):
-                    assert cost is None or 0 <= cost <= max(MOST_COST, cost)
+                    assert cost is None or 0 <= cost <= max(MAX_COST_NANO, cost)
             prices.context_window("claude-a"), prices.max_output("claude-a")
     except BaseException:
         return {"raised": traceback.format_exc()}

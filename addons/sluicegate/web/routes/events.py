@@ -52,7 +52,7 @@ def endpoints() -> list[Endpoint]:
             return Response(headers=headers, media_type=MEDIA)
         if services.draining:
             raise ApiError(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
-        if looking[caller.name] >= MAX_STREAMS_PER_CALLER or services.live.lookers >= MOST:
+        if looking[caller.name] >= MAX_STREAMS_PER_CALLER or services.live_calls.watchers >= MOST:
             raise ApiError(
                 429, "too_many_streams", f"{MAX_STREAMS_PER_CALLER} streams may be open, {MOST} of all callers", retry_after=30
             )
@@ -74,7 +74,7 @@ async def _told(services: Services, caller: Caller, request: Request) -> AsyncGe
     # Right away, so that whoever asked knows that they hear.
     yield b"retry: 2000\n\n"
     checked = services.clock()
-    async with aclosing(services.live.look(caller.virtual_key_id, PULSE)) as happenings:
+    async with aclosing(services.live_calls.watch(caller.virtual_key_id, PULSE)) as happenings:
         async for happening in happenings:
             if not 0 <= services.clock() - checked < CHECKED:
                 checked = services.clock()
@@ -85,7 +85,7 @@ async def _told(services: Services, caller: Caller, request: Request) -> AsyncGe
             else:
                 # As in a list: verdicts are half of a record, and whoever wants them asks for the call.
                 told = {name: value for name, value in happening.record.items() if name != "limits"}
-                yield b"event: %b\ndata: %b\n\n" % (happening.what.encode(), dumped(told))
+                yield b"event: %b\ndata: %b\n\n" % (happening.kind.encode(), dumped(told))
 
 
 class _Stream(StreamingResponse):

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from sluicegate import __version__
 from sluicegate.calls.record import Record
-from sluicegate.guarantees import footing
+from sluicegate.guarantees import guarantees
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.schema import Instant
 from sluicegate.services import FILENAME, Services
@@ -165,7 +165,7 @@ def status(services: Services) -> str:
 def provider_health(services: Services, provider: Provider) -> dict[str, object]:
     """A provider's keys, without their values."""
     now, callers = services.clock(), len(services.policy.virtual_keys)
-    resting = {k.name: services.keyring.aside_until(provider, k, callers, now) for k in provider.keys}
+    resting = {k.name: services.keyring.set_aside_until(provider, k, callers, now) for k in provider.keys}
     return {
         "simulate": provider.simulate,
         "keys": [
@@ -190,7 +190,7 @@ async def _in_full(request: ApiRequest) -> ApiResponse:
             "version": __version__,
             "uptime_s": (services.clock() - services.opened_at) // 1000,
             "draining": services.draining,
-            "lookers": services.live.lookers,
+            "lookers": services.live_calls.watchers,
             "recovered": services.recovered,
             "ledger": {
                 "error": services.store_error,
@@ -209,7 +209,7 @@ async def _in_full(request: ApiRequest) -> ApiResponse:
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],
-            "enforcement": [f._asdict() for f in footing(policy, services.is_exposed)],
+            "enforcement": [f._asdict() for f in guarantees(policy, services.is_exposed)],
         }
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)

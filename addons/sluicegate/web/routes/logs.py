@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sluicegate.calls.verdicts import told, visible
+from sluicegate.calls.limit_checks import describe, visible_checks
 from sluicegate.logs import formats
 from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
@@ -99,7 +99,7 @@ def routes(services: Services) -> list[Route]:
         own = _own(request)
         if row is None or (own is not None and row["virtual_key_id"] != own):
             return JSONResponse(error("not_found", f"There is no call '{request.path_params['call_id'][:80]}'"), 404)
-        limits = told(visible(row["limits"], own))
+        limits = describe(visible_checks(row["limits"], own))
         return await answer(lambda: row | {"limits": limits, "content": _content(services.content.get(row["id"]))})
 
     async def export(request: Request) -> Response:
@@ -115,7 +115,7 @@ def routes(services: Services) -> list[Route]:
 
         def piece() -> bytes | None:
             rows = next(parts, None)
-            return None if rows is None else render(row | {"limits": visible(row["limits"], own)} for row in rows)
+            return None if rows is None else render(row | {"limits": visible_checks(row["limits"], own)} for row in rows)
 
         async def next_piece() -> bytes | None:
             async with in_turn:

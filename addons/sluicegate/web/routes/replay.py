@@ -11,7 +11,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from sluicegate.background import low_priority, paced
-from sluicegate.calls.replay import NEEDED, begins_at, rehearse
+from sluicegate.calls.replay import REQUIRED_COLUMNS, earliest_window_start, replay
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
@@ -112,16 +112,16 @@ def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
             400, "invalid_request", f"days: there are {many} calls in this time and {MOST_CALLS} can be rehearsed", "days"
         )
     oldest = start_of_newest(path, since, MOST_CALLS - many) if many < MOST_CALLS else since
-    start = max(begins_at(policy, since, anchors), oldest or 0)
+    start = max(earliest_window_start(policy, since, anchors), oldest or 0)
 
     def watched() -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(read_calls(path, NEEDED, start, now)):
+        for number, row in enumerate(read_calls(path, REQUIRED_COLUMNS, start, now)):
             if not number % 1_000 and (services.draining or time.monotonic() - began > MOST_SECONDS):
                 raise ApiError(503, "unavailable", "The rehearsal took too long: choose fewer days", "days")
             yield row
 
     with low_priority():
-        found = rehearse(policy, paced(watched()), since, anchors)
+        found = replay(policy, paced(watched()), since, anchors)
     return {
         "revision": policy.revision,
         "since": iso(since),

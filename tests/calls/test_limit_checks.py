@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.calls.verdicts import from_text, to_text, told, visible
+from sluicegate.calls.limit_checks import describe, from_text, to_text, visible_checks
 from sluicegate.values import NANO
 
 KEY = ("virtual_key", "vk", "usd", "1M", "hard", 50 * NANO, 1, 74_000_000, 10**18 + 1, 1_800_000_000_000, True)
@@ -12,7 +12,7 @@ FLIGHT = ("user", "alice", "concurrent", None, "soft", 2, 0, 2, 1, None, False)
 
 
 def test_money_is_exact_text_and_counts_are_integers():
-    money, flight = told([KEY, FLIGHT])
+    money, flight = describe([KEY, FLIGHT])
     assert money == {
         "kind": "virtual_key",
         "id": "vk",
@@ -47,7 +47,7 @@ def test_money_is_exact_text_and_counts_are_integers():
 def test_what_comes_from_a_column_is_what_went_into_it(verdicts):
     back = from_text(to_text(verdicts))
     assert back == (None if verdicts is None else [list(v) for v in verdicts])
-    assert told(back) == told(verdicts)
+    assert describe(back) == describe(verdicts)
 
 
 def scoped(kind, admitted):
@@ -58,6 +58,6 @@ def scoped(kind, admitted):
 def test_who_sees_one_keys_calls_learns_nothing_of_what_all_use_but_what_refused(kind):
     shared = kind in ("provider", "model")
     for verdict in (scoped(kind, admitted=True), scoped(kind, admitted=False)):
-        assert visible([KEY, verdict], None) == [KEY, verdict]
-        assert visible([KEY, verdict], "vk") == ([KEY] if shared and verdict[-1] else [KEY, verdict])
-    assert visible(None, "vk") is None
+        assert visible_checks([KEY, verdict], None) == [KEY, verdict]
+        assert visible_checks([KEY, verdict], "vk") == ([KEY] if shared and verdict[-1] else [KEY, verdict])
+    assert visible_checks(None, "vk") is None
