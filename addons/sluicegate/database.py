@@ -18,6 +18,11 @@ def connect(path: Path, mode: Literal["ro", "rw"], error: Callable[[sqlite3.Erro
     try:
         conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_WAIT, isolation_level=None)
         try:
+            if mode == "rw":
+                # With SQLite's defaults a commit syncs the WAL, and may copy all of it into the file, while it holds the
+                # write lock: on a busy disk longer than a call waits for it, and calls were refused for it.
+                conn.execute("PRAGMA synchronous=NORMAL")
+                conn.execute("PRAGMA wal_autocheckpoint=0")
             yield conn
         finally:
             conn.close()
