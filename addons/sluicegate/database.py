@@ -1,4 +1,4 @@
-"""A connection to the database beside the gateway's own, for as long as one question or one entry takes."""
+"""How SQLite files are opened: everywhere in the same way, here and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,15 +8,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-BUSY_WAIT = 5.0
-"""Seconds a thread waits for another's lock; never the proxy's loop."""
+Mode = Literal["ro", "rw", "rwc"]
+"""Read only; read and write; the same, and create the file where there is none."""
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a thread waits for another connection's lock. The proxy's loop must never wait that long."""
+
+
+def connect(path: Path, mode: Mode, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> sqlite3.Connection:
+    """Open a database. Each statement is a transaction of its own unless one is begun. Raises sqlite3.Error.
+
+    Any thread may use the connection, one at a time.
+    """
+    return sqlite3.connect(
+        uri_of(path, mode), uri=True, timeout=busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False
+    )
+
+
+def uri_of(path: Path, mode: Mode) -> str:
+    """Return a file's URI as SQLite reads it, for ATTACH too. Whatever the path contains, it is quoted."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 @contextmanager
-def connect(path: Path, mode: Literal["ro", "rw"], error: Callable[[sqlite3.Error], Exception]) -> Iterator[sqlite3.Connection]:
-    """The open connection, each statement a transaction of its own. What SQLite raises is raised as ``error`` makes it."""
+def connection(
+    path: Path,
+    mode: Mode,
+    error: Callable[[sqlite3.Error], Exception] | None = None,
+    busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+) -> Iterator[sqlite3.Connection]:
+    """Open a database and close it afterwards. What SQLite raises is raised as ``error`` turns it, if that is given."""
     try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_WAIT, isolation_level=None)
+        conn = connect(path, mode, busy_timeout_ms)
         try:
             if mode == "rw":
                 # With SQLite's defaults a commit syncs the WAL, and may copy all of it into the file, while it holds the
@@ -27,4 +50,6 @@ def connect(path: Path, mode: Literal["ro", "rw"], error: Callable[[sqlite3.Erro
         finally:
             conn.close()
     except sqlite3.Error as e:
+        if error is None:
+            raise
         raise error(e) from e

@@ -1,19 +1,22 @@
-"""The ledger: what every scope has used, what calls in flight have reserved, and the verdict between them.
+"""The ledger: what every scope has used, what calls in flight have reserved, and whether a call still fits.
 
 Every limit, be it money, requests, tokens or concurrent calls, is a *counter*; a call holds a *claim* on each counter
-it falls under. ``reserve`` admits a call or names the first exhausted counter, ``settle`` books what it really took,
+it falls under. ``reserve`` admits a call or names the first exhausted limit, ``settle`` books what the call really used,
 ``release`` gives everything back. One call's claims are opened, raised and closed here and nowhere else, which is what
 makes "settled exactly once" a property of this file instead of a hope about its callers.
 
-Decisions are taken on numbers in memory (one gateway owns a state folder), changes are queued for a ``Store`` that
-writes them in one transaction. The arithmetic knows no file, no clock and no HTTP.
+Decisions are taken on numbers in memory (one gateway owns a state folder). ``take_changes`` hands over what has changed
+since the last time, as a value that a store writes in one transaction; ``put_back`` takes it again if that failed.
+The arithmetic knows no file, no clock and no HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from sluicegate.limits.changes import Changes, CounterRow, ReservationRow
 from sluicegate.policy.model import Limit
 from sluicegate.values import LimitCheck, Unit
 from sluicegate.windows import window
@@ -21,7 +24,7 @@ from sluicegate.windows import window
 
 @dataclass(slots=True)
 class Counter:
-    """One limit's running numbers in its current window. ``start``/``end`` are epoch ms, ``end`` None never resets."""
+    """One limit's running numbers in its current window. ``start`` and ``end`` are epoch milliseconds, ``end`` None: never."""
 
     name: str
     anchor: int
@@ -29,8 +32,8 @@ class Counter:
     end: int | None
     used: int = 0
     reserved: int = 0
-    before: tuple[int, int, int] | None = None
-    """``(start, end, used)`` of the window before: a clock that ran ahead may come back to it."""
+    previous: tuple[int, int, int] | None = None
+    """``(start, end, used)`` of the window before this one: a clock that ran ahead may come back to it."""
 
 
 @dataclass(slots=True)
@@ -45,17 +48,22 @@ class Claim:
 
 @dataclass(slots=True)
 class Reservation:
-    """All that one call in flight holds. ``number`` counts reservations up: a file takes what is appended fastest."""
+    """All that one call in flight holds, begun ``at``, epoch milliseconds.
+
+    ``number`` counts reservations up and is their key on file, because rows that are appended are written fastest.
+    """
 
     call_id: str
     at: int
     number: int
     claims: list[Claim] = field(default_factory=list)
+    draft: Mapping[str, Any] | None = None
+    """The record the call would get if the process died now; the ledger only carries it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """Why ``reserve`` said no: the limit, what is used with everything in flight, and what was asked for."""
+    """Why ``reserve`` refused: the limit, what is used including everything in flight, and what was asked for."""
 
     limit: Limit
     used: int
@@ -64,69 +72,125 @@ class Exhausted:
 
 
 class Ledger:
-    """Counters and open reservations in memory; the sets of names tell the store what to write next."""
+    """Counters and open reservations in memory, and the names of what has changed since it was last written."""
 
     def __init__(self) -> None:
         self.counters: dict[str, Counter] = {}
         self.open: dict[str, Reservation] = {}
-        self.dirty_counters: set[str] = set()
-        self.dirty_open: set[str] = set()
-        self.closed: dict[str, int] = {}
-        """Call id to number of the reservations that are over."""
-        self.begun: set[str] = set()
-        """Counters whose present window is not on file yet."""
-        self._number = 0
+        """By call id."""
         self.charged: set[str] = set()
-        """Counters that have grown since somebody last looked."""
+        """Counters that have grown since the alerts last emptied this set."""
+        self._changed_counters: set[str] = set()
+        self._changed_reservations: set[str] = set()
+        self._closed: set[int] = set()
+        self._new_windows: set[str] = set()
+        self._partly_settled: set[str] = set()
+        self._last_number = 0
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether ``take_changes`` would hand over anything."""
+        return bool(self._changed_reservations or self._changed_counters or self._closed)
+
+    @property
+    def needs_full_write(self) -> bool:
+        """Whether open reservations may only be written together with everything else that has changed.
+
+        A reservation found after a crash must find its counter and its window; and one that has been charged for some of
+        its claims must not be on file without the charge.
+        """
+        return bool(self._new_windows or self._partly_settled)
+
+    def take_changes(self) -> Changes:
+        """Hand over everything that has changed since the last time."""
+        counters = [_row_of(self.counters[name]) for name in self._changed_counters]
+        changes = Changes(counters, self._take_reservations(), self._closed, self._new_windows, self._partly_settled)
+        self._changed_counters, self._closed, self._new_windows, self._partly_settled = set(), set(), set(), set()
+        return changes
+
+    def take_reservations(self) -> Changes:
+        """Hand over the open reservations alone, for a quick write. Only where ``needs_full_write`` is false."""
+        return Changes([], self._take_reservations(), set(), set(), set())
+
+    def _take_reservations(self) -> list[ReservationRow]:
+        taken = [
+            ReservationRow(r.number, r.call_id, r.at, [(c.counter, c.unit, c.start, c.amount) for c in r.claims], r.draft)
+            for r in map(self.open.__getitem__, self._changed_reservations)
+        ]
+        self._changed_reservations.clear()
+        return taken
+
+    def put_back(self, changes: Changes) -> None:
+        """Take changes again that could not be written. What has changed meanwhile keeps its newer value.
+
+        Only names are noted: the next ``take_changes`` hands over what they stand for then.
+        """
+        self._changed_counters.update(row[0] for row in changes.counters)
+        self._new_windows |= changes.new_windows
+        self._closed |= changes.closed
+        for row in changes.reservations:
+            current = self.open.get(row.call_id)
+            if current is not None and current.number == row.number:
+                self._changed_reservations.add(row.call_id)
+                if row.call_id in changes.partly_settled:
+                    self._partly_settled.add(row.call_id)
+
+    def forget_changes(self) -> None:
+        """Drop the note of what has changed: for a ledger that is never written, so that it does not grow."""
+        self._changed_counters.clear()
+        self._changed_reservations.clear()
+        self._closed.clear()
+        self._new_windows.clear()
+        self._partly_settled.clear()
 
     def counter(self, limit: Limit, now: int) -> Counter:
-        """The limit's counter, rolled into the window that contains ``now``."""
+        """Return the limit's counter, moved into the window that contains ``now``."""
         found = self.counters.get(limit.counter)
         if found is None:
             found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
             if limit.period is not None:
                 found.start, found.end = window(limit.period, now, now)
-            # On file before its first charge: a reservation found after a crash must find its counter and its window.
-            self.dirty_counters.add(found.name)
-            self.begun.add(found.name)
+            self._changed_counters.add(found.name)
+            self._new_windows.add(found.name)
         elif limit.period is not None and found.end is not None and not found.start <= now < found.end:
             start, end = window(limit.period, found.anchor, now)
             if start > found.start:
-                found.before = (found.start, found.end, found.used)
-                self._turn(found, start, end, 0)
+                found.previous = (found.start, found.end, found.used)
+                self._enter_window(found, start, end, 0)
             elif start < found.start:
-                self._turn_back(found, start, end)
+                self._return_to_window(found, start, end)
         return found
 
-    def _turn(self, counter: Counter, start: int, end: int | None, used: int) -> None:
-        """Put a counter into another window."""
+    def _enter_window(self, counter: Counter, start: int, end: int | None, used: int) -> None:
+        """Move a counter into another window."""
         counter.start, counter.end, counter.used = start, end, used
         claims = (c for r in self.open.values() for c in r.claims if c.counter == counter.name and c.start == start)
         counter.reserved = sum(c.amount for c in claims)
-        self.dirty_counters.add(counter.name)
-        self.begun.add(counter.name)
+        self._changed_counters.add(counter.name)
+        self._new_windows.add(counter.name)
 
-    def _turn_back(self, counter: Counter, start: int, end: int | None) -> None:
-        """The clock has been set back. What was spent meanwhile was spent in the window it comes back to.
+    def _return_to_window(self, counter: Counter, start: int, end: int | None) -> None:
+        """Move a counter to an earlier window, because the clock has been set back.
 
-        So a clock that runs ahead and is corrected neither gives a budget back nor shuts it until the time it showed.
+        What was spent meanwhile counts as spent in the window it returns to. So a clock that runs ahead and is corrected
+        neither gives a budget back nor blocks it until the time the clock had shown.
         """
         for reservation in self.open.values():
             for claim in reservation.claims:
                 if claim.counter == counter.name and claim.start == counter.start:
                     claim.start = start
-                    self.dirty_open.add(reservation.call_id)
-        used, counter.before = _back_at(counter, start), None
-        self._turn(counter, start, end, used)
+                    self._changed_reservations.add(reservation.call_id)
+        used, counter.previous = _used_on_return(counter, start), None
+        self._enter_window(counter, start, end, used)
 
     def reserve(
         self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int, noted: list[LimitCheck] | None = None
     ) -> Exhausted | None:
-        """Admit the call under every limit and hold its amounts, or hold nothing and name the first exhausted one.
+        """Admit the call under every limit and hold its amounts, or hold nothing and return the first exhausted limit.
 
         A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
-        What each limit that was asked said is added to ``noted``; behind one that refuses none is asked.
+        The verdict of each limit is added to ``noted``; after one that refuses, no other is asked.
         """
         held: list[tuple[Counter, Claim]] = []
         for limit, amount in asks:
@@ -145,17 +209,17 @@ class Ledger:
         return None
 
     def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
-        """Lift the call's claims to what is now known; a claim is never lowered before it is settled."""
+        """Raise the call's claims to what is now known; a claim is never lowered before it is settled."""
         reservation = self.open.get(call_id)
         for claim in reservation.claims if reservation else ():
             more = amounts.get(claim.unit, 0) - claim.amount
             if more > 0:
                 claim.amount += more
                 self._hold(claim, more)
-                self.dirty_open.add(call_id)
+                self._changed_reservations.add(call_id)
 
     def settle(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
-        """Book ``amounts`` on the call's claims of those units and close them; a second time finds nothing to do."""
+        """Charge ``amounts`` to the call's claims of those units and close them; a second time does nothing."""
         reservation = self.open.get(call_id)
         if reservation is None:
             return
@@ -167,17 +231,18 @@ class Ledger:
             self._hold(claim, -claim.amount)
             charge = amounts[claim.unit]
             counter = self.counters.get(claim.counter)
-            # The charge belongs to the window the call was admitted in; if that is over, it lives on in the records.
+            # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
             if charge and counter is not None:
                 if counter.start == claim.start:
                     counter.used += charge
-                elif counter.before is not None and counter.before[0] == claim.start:
-                    counter.before = (*counter.before[:2], counter.before[2] + charge)
-                self.dirty_counters.add(counter.name)
+                elif counter.previous is not None and counter.previous[0] == claim.start:
+                    counter.previous = (*counter.previous[:2], counter.previous[2] + charge)
+                self._changed_counters.add(counter.name)
                 self.charged.add(counter.name)
         reservation.claims = left
         if left:
-            self.dirty_open.add(call_id)
+            self._changed_reservations.add(call_id)
+            self._partly_settled.add(call_id)
         else:
             self.close(call_id)
 
@@ -190,34 +255,40 @@ class Ledger:
         """Forget a reservation whose claims are all settled."""
         reservation = self.open.pop(call_id, None)
         if reservation is not None:
-            self.dirty_open.discard(call_id)
-            self.closed[call_id] = reservation.number
+            self._changed_reservations.discard(call_id)
+            self._partly_settled.discard(call_id)
+            self._closed.add(reservation.number)
 
-    def hold_open(self, call_id: str, now: int) -> Reservation:
-        """Keep a call on file while it is out, even if no limit applies to it."""
+    def hold_open(self, call_id: str, now: int, draft: Mapping[str, Any] | None = None) -> Reservation:
+        """Keep a call on file while it is in flight, even if no limit applies to it, with the record to write if we die."""
         found = self.open.get(call_id)
         if found is None:
-            self._number += 1
-            found = self.open[call_id] = Reservation(call_id, now, self._number)
-        self.dirty_open.add(call_id)
+            self._last_number += 1
+            found = self.open[call_id] = Reservation(call_id, now, self._last_number)
+        if draft is not None:
+            found.draft = draft
+        self._changed_reservations.add(call_id)
         return found
 
     def reset(self, limit: Limit, now: int) -> int:
-        """Forget what the limit's present window has used; returns it. What calls in flight hold is charged as they end."""
+        """Set what the limit's present window has used to 0 and return what it was.
+
+        What calls in flight hold is charged as they end.
+        """
         counter = self.counter(limit, now)
         used, counter.used = counter.used, 0
-        self.dirty_counters.add(counter.name)
+        self._changed_counters.add(counter.name)
         return used
 
     def restore(self, reservation: Reservation) -> None:
-        """Take back a reservation as it was on file."""
+        """Take in a reservation as it was on file."""
         self.open[reservation.call_id] = reservation
-        self._number = max(self._number, reservation.number)
+        self._last_number = max(self._last_number, reservation.number)
         for claim in reservation.claims:
             self._hold(claim, claim.amount)
 
     def usage(self, limit: Limit, now: int) -> tuple[int, int, int, int | None]:
-        """``(used, reserved, start, end)`` of a limit's window at ``now``. Changes nothing, so any thread may ask."""
+        """Return ``(used, reserved, start, end)`` of a limit's window at ``now``. Changes nothing; any thread may call it."""
         found = self.counters.get(limit.counter)
         start, end = window(limit.period, found.anchor if found else now, now) if limit.period else (now, None)
         if found is None:
@@ -225,7 +296,7 @@ class Ledger:
         if limit.period is None or start == found.start:
             return found.used, found.reserved, found.start, found.end
         if start < found.start:
-            return _back_at(found, start), found.reserved, start, end
+            return _used_on_return(found, start), found.reserved, start, end
         return 0, 0, start, end
 
     def _hold(self, claim: Claim, amount: int) -> None:
@@ -234,9 +305,16 @@ class Ledger:
             counter.reserved += amount
 
 
-def _back_at(counter: Counter, start: int) -> int:
-    """What a counter has used once the clock has come back to the window beginning at ``start``."""
-    return counter.used + (counter.before[2] if counter.before is not None and counter.before[0] == start else 0)
+def _row_of(counter: Counter) -> CounterRow:
+    return counter.name, counter.anchor, counter.start, counter.end, counter.used, *(counter.previous or _NO_WINDOW)
+
+
+def _used_on_return(counter: Counter, start: int) -> int:
+    """Return what a counter has used once the clock is back in the window beginning at ``start``."""
+    return counter.used + (counter.previous[2] if counter.previous is not None and counter.previous[0] == start else 0)
+
+
+_NO_WINDOW = (None, None, None)
 
 
 _COUNTED = frozenset({"requests", "concurrent"})

@@ -1,7 +1,7 @@
-"""``audit.jsonl``: one line per call, written in the hook itself, append-only.
+"""The journal, ``audit.jsonl``: one line per call, written in the hook itself, append-only.
 
-The line is also the journal of the settlement it describes: the database may lag by milliseconds, so after a crash
-the lines it has not seen are what it is completed from.
+The line also records the settlement it describes: the database may lag by milliseconds, so after a crash it is completed
+from the lines it has not seen.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """Bytes on file."""
+        """Size of the file in bytes."""
         return os.fstat(self._fd).st_size
 
     def cut_torn_line(self) -> int:
-        """Cut a torn last line off, as a crash leaves it; returns the bytes removed."""
+        """Remove a last line that a crash left incomplete; return how many bytes were removed."""
         size = self.size
         if not size:
             return 0
@@ -61,7 +61,7 @@ class Journal:
         return size - keep
 
     def since(self, offset: int) -> Iterator[Record]:
-        """Records from a byte offset on; lines that are no records are passed over."""
+        """Yield the records from a byte offset on; lines that are not records are skipped."""
         with self.path.open("rb") as file:
             file.seek(offset if offset <= self.size else 0)
             for line in file:

@@ -1,0 +1,41 @@
+"""What a ledger hands over to be written: values, so that what it does meanwhile does not show in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sluicegate.values import Unit
+
+CounterRow = tuple[str, int, int, int | None, int, int | None, int | None, int | None]
+"""``(name, anchor, start, end, used)`` of a counter, then ``(start, end, used)`` of its previous window."""
+
+
+class ReservationRow(NamedTuple):
+    """An open reservation as it goes on file."""
+
+    number: int
+    call_id: str
+    at: int
+    claims: list[tuple[str, Unit, int, int]]
+    """``(counter, unit, start, amount)`` of each claim."""
+    draft: Mapping[str, Any] | None
+    """The record the call would get if the process died now."""
+
+
+class Changes(NamedTuple):
+    """Everything that has changed since changes were last taken. Belongs on file in one transaction."""
+
+    counters: list[CounterRow]
+    reservations: list[ReservationRow]
+    """Those opened or altered, and still open."""
+    closed: set[int]
+    """Numbers of the reservations that are over."""
+    new_windows: set[str]
+    """Those of ``counters`` whose present window is not on file yet."""
+    partly_settled: set[str]
+    """Calls among ``reservations`` that have been charged for some of their claims, but not on file yet."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.reservations or self.counters or self.closed)

@@ -1,0 +1,140 @@
+"""The tables of the database, and how a file of an older version becomes one of this version.
+
+A step that has been released is never edited: what it makes is what older files hold.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import sqlite_utils
+
+from sluicegate.calls.record import COLUMNS
+from sluicegate.storage.errors import StoreError
+
+CONNECTION_COLUMNS: dict[str, type] = {
+    "id": str,
+    "started_at": str,
+    "latency_ms": int,
+    "virtual_key_id": str,
+    "user_id": str,
+    "source": str,
+    "host": str,
+    "port": int,
+    "request_bytes": int,
+    "response_bytes": int,
+    "outcome": str,
+    "reason": str,
+}
+"""A connection to a host that is not a provider's, tunnelled or refused."""
+
+
+def _create_tables(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    calls.create(COLUMNS, pk="id")
+    calls.create_index(["started_at"])
+    calls.create_index(["virtual_key_id", "started_at"])
+    for name, columns, pk in (
+        ("counters", {"name": str, "anchor": int, "window_start": int, "window_end": int, "used": int}, "name"),
+        ("reservations", {"call_id": str, "at": int, "claims": str, "draft": str}, "call_id"),
+        ("models", {"model": str, "tokens_per_byte": float, "output_tokens": float, "samples": int}, "model"),
+        ("meta", {"name": str, "value": int}, "name"),
+        ("refusals", {"minute": str, "source": str, "reason": str, "count": int}, ("minute", "source", "reason")),
+        ("connections", CONNECTION_COLUMNS, "id"),
+    ):
+        table: Any = db[name]
+        table.create(columns, pk=pk)
+
+
+def _add_previous_window(db: sqlite_utils.Database) -> None:
+    counters: Any = db["counters"]
+    for name in ("before_start", "before_end", "before_used"):
+        counters.add_column(name, int)
+
+
+def _number_reservations(db: sqlite_utils.Database) -> None:
+    old: Any = db["reservations"]
+    rows = [(r["call_id"], r["at"], r["claims"], orjson.loads(r["draft"])) for r in old.rows]
+    old.drop()
+    new: Any = db["reservations"]
+    new.create({"number": int, "call_id": str, "at": int, "claims": str, "draft": str}, pk="number")
+    for number, (call_id, at, claims, draft) in enumerate(rows, 1):
+        values = orjson.dumps([draft.get(c) for c in COLUMNS]).decode()
+        db.conn.execute("INSERT INTO reservations VALUES (?, ?, ?, ?, ?)", (number, call_id, at, claims, values))
+
+
+def _create_alerts(db: sqlite_utils.Database) -> None:
+    alerts: Any = db["alerts"]
+    alerts.create(
+        {"alert_id": str, "webhook": str, "at": int, "resets_at": int, "body": str, "status": str, "attempts": int, "sent_at": int},
+        pk=("alert_id", "webhook"),
+    )
+    passed: Any = db["alerts_passed"]
+    passed.create({"counter": str, "window_start": int, "threshold": int}, pk=("counter", "window_start"))
+
+
+def _create_audit_trail(db: sqlite_utils.Database) -> None:
+    texts = ("at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
+    trail: Any = db["admin_audit"]
+    trail.create({"id": int} | dict.fromkeys(texts, str), pk="id")
+    for what in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER admin_audit_no_{what.lower()} BEFORE {what} ON admin_audit "
+            "BEGIN SELECT raise(ABORT, 'the trail of administration is append-only'); END"
+        )
+
+
+def _create_policy_revisions(db: sqlite_utils.Database) -> None:
+    texts = dict.fromkeys(("revision", "at", "who", "action", "summary"), str)
+    revisions: Any = db["policy_revisions"]
+    revisions.create({"id": int} | texts | {"files": bytes}, pk="id")
+    revisions.create_index(["revision"])
+
+
+def _add_verdicts(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    if "limits" not in calls.columns_dict:
+        # The first step has made it already, unless the file is from an older gateway.
+        calls.add_column("limits", str)
+
+
+MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
+    _create_tables,
+    _add_previous_window,
+    _number_reservations,
+    _create_alerts,
+    _create_audit_trail,
+    _create_policy_revisions,
+    _add_verdicts,
+)
+"""Steps forward; the file's ``user_version`` counts how many it has taken."""
+
+
+def migrate(conn: sqlite3.Connection) -> None:
+    """Bring a database to this version, each step in one transaction. Raises StoreError for a newer file."""
+    version = version_of(conn)
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the database has version {version}, but this gateway knows only {len(MIGRATIONS)}: run the newer sluicegate"
+        )
+    db = sqlite_utils.Database(conn)
+    for step in MIGRATIONS[version:]:
+        version += 1
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            step(db)
+            conn.execute(f"PRAGMA user_version = {version}")
+            if conn.in_transaction:
+                conn.execute("COMMIT")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
+
+
+def version_of(conn: sqlite3.Connection) -> int:
+    """Return how many steps a database has taken."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,193 @@
+"""Everything that is written while the gateway runs goes through here: to the database and to the journal.
+
+This is where "if it cannot be written, nothing may pass" is decided: ``commit`` raises, and its caller refuses the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.record import Record
+from sluicegate.limits.changes import Changes
+from sluicegate.limits.ledger import Ledger
+from sluicegate.storage.errors import StoreBusy, StoreError
+from sluicegate.storage.group_commit import GroupCommit
+from sluicegate.storage.journal import Journal
+from sluicegate.storage.store import NO_ROWS, Rows, Store
+from sluicegate.windows import iso
+
+logger = logging.getLogger("sluicegate")
+
+AGREEMENT_INTERVAL_BYTES = 1 << 20
+"""Bytes of journal after which its agreement with the table is noted: the most that a start after a crash has to read."""
+
+FLUSH_DELAY_S = 0.02
+"""How long what need not be on disk at once waits for more of its kind."""
+
+RETRY_DELAY_S = 0.05
+"""How long to wait after a write that failed."""
+
+MINUTE_MS = 60_000
+
+
+class Writer:
+    """Takes what has changed from the ledger and writes it together with the records that explain it."""
+
+    def __init__(self, store: Store, journal: Journal, ledger: Ledger, commit_time: list[int]) -> None:
+        """To ``commit_time`` the nanoseconds spent in commits and their number are added."""
+        self.store, self.journal, self.ledger = store, journal, ledger
+        self.rows = Rows()
+        """What the next transaction writes besides the ledger's changes."""
+        self.learned = store.learned()
+        """By model, what its calls have taught."""
+        self.store_error: str | None = None
+        """Why the database cannot be written; None while it can."""
+        self.journal_error: str | None = None
+        """Why the journal cannot be written; None while it can."""
+        self._agreed_size = journal.size
+        self._reservations = GroupCommit(self._write_reservations, commit_time)
+        self._everything = GroupCommit(self._write_all, commit_time)
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # -- what to write ------------------------------------------------------------------------------------------------
+
+    def record(self, record: Record) -> None:
+        """Put a finished call on record: its line in the journal now, its row with the next transaction."""
+        self.rows.calls.append(record)
+        try:
+            self.journal.append(record)
+        except OSError as e:
+            if self.journal_error is None:
+                logger.error("%s cannot be written: %s", self.journal.path.name, e.strerror)
+            self.journal_error = e.strerror or "cannot be written"
+        else:
+            self.journal_error = None
+
+    def count_refusal(self, at: int, source: str, reason: str) -> None:
+        """Count a refused request of nobody known, by minute: a record of each would let strangers fill the disk."""
+        key = (iso(at // MINUTE_MS * MINUTE_MS)[:16] + "Z", source, reason)
+        self.rows.refusals[key] = self.rows.refusals.get(key, 0) + 1
+
+    def record_connection(self, row: dict[str, Any]) -> None:
+        """Put a connection on record, a row of the table ``connections``."""
+        self.rows.connections.append(row)
+
+    def learn(self, model: str, learned: UsageAverages) -> None:
+        """Keep what a model's calls have taught."""
+        self.learned[model] = self.rows.learned[model] = learned
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def commit(self) -> None:
+        """Put every open reservation on disk before the caller goes on. Waits at most 50 ms for another process's lock.
+
+        Raises StoreError when it cannot be written; what is pending stays pending.
+        """
+        await self._reservations.commit()
+
+    async def commit_all(self) -> None:
+        """Put everything that is pending on disk, waiting and failing like ``commit``."""
+        await self._everything.commit()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is anything to write."""
+        return self.ledger.has_changes or bool(self.rows)
+
+    def flush(self) -> None:
+        """Write what is pending now. Raises StoreError, and then all of it stays pending."""
+        if self.has_pending:
+            self._write_all()
+            if self.journal.size - self._agreed_size >= AGREEMENT_INTERVAL_BYTES:
+                self._note_agreement()
+
+    def flush_soon(self, delay_s: float = FLUSH_DELAY_S) -> None:
+        """Write what is pending within ``delay_s`` seconds, with whatever else has gathered by then."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + delay_s
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            # Something that can wait must not make a call's record wait with it.
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._flush_now)
+
+    def journal_ready(self) -> bool:
+        """Whether records can be written; tries to write what an earlier failure left behind."""
+        if self.journal_error is not None:
+            try:
+                self.journal.catch_up()
+            except OSError:
+                return False
+            self.journal_error = None
+            logger.warning("%s can be written again", self.journal.path.name)
+        return True
+
+    def close(self) -> None:
+        """Write what is left and note that journal and table agree."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self.flush()
+            if self.journal_ready():
+                self._note_agreement()
+        except (StoreError, OSError):
+            logger.exception("the last settlements could not be written to the database; %s has them", self.journal.path.name)
+
+    def _flush_now(self) -> None:
+        self._timer = None
+        try:
+            self.flush()
+        except StoreError:
+            self.flush_soon(RETRY_DELAY_S)
+
+    def _write_reservations(self) -> None:
+        """Write the open reservations alone: all that must be on disk before a call leaves.
+
+        What calls have settled waits for the next flush, many in one transaction; the journal has it already.
+        """
+        if self.ledger.needs_full_write:
+            self._write_all()
+        elif changes := self.ledger.take_reservations():
+            self._write(changes, NO_ROWS)
+
+    def _write_all(self) -> None:
+        rows, self.rows = self.rows, Rows()
+        try:
+            self._write(self.ledger.take_changes(), rows)
+        except BaseException:
+            rows.extend(self.rows)
+            self.rows = rows
+            raise
+
+    def _write(self, changes: Changes, rows: Rows) -> None:
+        """Write, and remember whether that worked. Raises StoreError; the ledger has its changes back then."""
+        try:
+            self.store.write(changes, rows)
+        except BaseException as e:
+            self.ledger.put_back(changes)
+            if isinstance(e, StoreError):
+                if not isinstance(e, StoreBusy) and self.store_error is None:
+                    logger.error("the database cannot be written, so calls are refused: %s", e)
+                self.store_error = str(e)
+            raise
+        if self.store_error is not None:
+            self.store_error = None
+            logger.warning("the database can be written again")
+
+    def _note_agreement(self) -> None:
+        """Note up to where journal and table hold the same, right after a flush, so that no start compares them again.
+
+        Raises StoreError.
+        """
+        size = self.journal.size
+        if not self.journal.backlog:
+            self.store.write_meta(journal_offset=size, calls_rowid=self.store.last_rowid())
+            self._agreed_size = size
