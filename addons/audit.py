@@ -20,7 +20,7 @@ class Audit(Addon):
         if call is None:
             return
         required = not isinstance(call.policy, Policy) or call.policy.audit == "required"
-        if required and not services().audit_ready():
+        if required and not services().writer.journal_ready():
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway cannot write its records, and policy requires them"))
 
     @observing
@@ -48,9 +48,9 @@ class Audit(Addon):
             call.response_bytes = len(flow.response.raw_content or b"")
         record = record_of(call, shared.clock())
         call.record = record
-        shared.record(record)
+        shared.writer.record(record)
         shared.metrics.observe(record)
-        shared.flush_soon()
+        shared.writer.flush_soon()
 
 
 addons = [Audit()]

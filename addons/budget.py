@@ -14,7 +14,7 @@ from sluicegate.calls.refusal import budget_message
 from sluicegate.limits.ledger import Exhausted
 from sluicegate.policy.model import Policy
 from sluicegate.services import Services
-from sluicegate.storage.store import StoreError
+from sluicegate.storage.errors import StoreError
 from sluicegate.values import Deny, Reason, RequestFacts, Usage
 
 
@@ -47,7 +47,7 @@ class Budget(Addon):
         refused = self.reserve(shared, call, facts, policy)
         if refused is None:
             try:
-                await shared.commit()
+                await shared.writer.commit()
             except StoreError:
                 refused = Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
         if refused is not None:
@@ -83,7 +83,7 @@ class Budget(Addon):
                 shared.ledger.raise_to(call.id, {"usd": likely, "tokens": real.total_tokens})
                 call.expected_nano = likely
                 self.draft(shared, call, real, likely)
-                shared.flush_soon()
+                shared.writer.flush_soon()
 
         call.on_usage = known
         return None
@@ -99,8 +99,7 @@ class Budget(Addon):
 
     def draft(self, shared: Services, call: Call, usage: Usage, cost: int) -> None:
         """Leave word of what the call will be charged if the process dies before it ends."""
-        shared.store.draft(call.id, draft_of(call, usage, cost))
-        shared.ledger.hold_open(call.id, call.started_at)
+        shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost))
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
@@ -125,7 +124,7 @@ class Budget(Addon):
             charge(shared, call, call.policy, answered=flow.response.status_code if flow.response else None)
             shared.ledger.settle(call.id, {"usd": call.cost_nano})
             shared.ledger.close(call.id)
-        shared.flush_soon()
+        shared.writer.flush_soon()
 
 
 def charge(shared: Services, call: Call, policy: Policy, answered: int | None) -> None:
@@ -152,9 +151,8 @@ def learn(shared: Services, facts: RequestFacts, usage: Usage) -> None:
     """Let the model's next estimates profit from what this call really used."""
     if facts.images or facts.adds_input or not facts.text_bytes:
         return
-    lesson = shared.store.learned.get(facts.model) or estimate.UsageAverages()
-    shared.store.learned[facts.model] = lesson.update(usage, facts.text_bytes)
-    shared.store.dirty_models.add(facts.model)
+    lesson = shared.writer.learned.get(facts.model) or estimate.UsageAverages()
+    shared.writer.learn(facts.model, lesson.update(usage, facts.text_bytes))
 
 
 def price(shared: Services, policy: Policy, usage: Usage, model: str, at: int) -> int | None:

@@ -257,7 +257,7 @@ class Egress(Addon):
         shared = services()
         now = shared.clock()
         began = traffic.started_at if traffic else now
-        shared.store.connections.append(
+        shared.writer.record_connection(
             {
                 "id": f"conn_{began:012x}{secrets.token_hex(6)}",
                 "started_at": iso(began),
@@ -273,7 +273,7 @@ class Egress(Addon):
                 "reason": reason,
             }
         )
-        shared.flush_soon(0.5)
+        shared.writer.flush_soon(0.5)
 
 
 addons = [Egress()]

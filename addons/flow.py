@@ -29,8 +29,9 @@ from sluicegate.calls.refusal import render
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS
-from sluicegate.services import Services, StateError
-from sluicegate.storage.store import StoreError
+from sluicegate.services import Services
+from sluicegate.storage.errors import StoreError
+from sluicegate.storage.state_folder import StateError
 from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
 
 logger = logging.getLogger("sluicegate")
@@ -208,7 +209,7 @@ def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
 def expected_of(call: Call, facts: RequestFacts) -> Usage:
     """What this call will probably use, estimated once from its size and what its model's calls have taught."""
     if call.expected_usage is None:
-        call.expected_usage = estimate.expected_usage(facts, services().store.learned.get(facts.model))
+        call.expected_usage = estimate.expected_usage(facts, services().writer.learned.get(facts.model))
     return call.expected_usage
 
 

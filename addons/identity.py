@@ -32,7 +32,6 @@ from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
 from sluicegate.values import Deny, Reason
-from sluicegate.windows import iso
 
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 """Prefixes of headers that are consumed here and never forwarded."""
@@ -320,12 +319,10 @@ class Identity(Addon):
         """Strangers get a count per source and minute instead of a record each: they could fill the disk with them."""
         shared = services()
         source = flow.client_conn.peername[0] if flow.client_conn.peername else "?"
-        place = (iso(call.started_at)[:16] + "Z", source, reason.value)
-        counts = shared.store.refusals
-        counts[place] = counts.get(place, 0) + 1
+        shared.writer.count_refusal(call.started_at, source, reason.value)
         shared.metrics.count_refusal(reason.value)
         call.recorded = True
-        shared.flush_soon(1.0)
+        shared.writer.flush_soon(1.0)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

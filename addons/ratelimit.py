@@ -62,7 +62,7 @@ class RateLimit(Addon):
         if full is not None:
             deny(flow, refusal(full, call, now))
         else:
-            shared.flush_soon()
+            shared.writer.flush_soon()
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:

@@ -19,7 +19,7 @@ from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.policy.model import Policy
 from sluicegate.providers import PROVIDERS
-from sluicegate.storage.store import StoreError
+from sluicegate.storage.errors import StoreError
 
 logger = logging.getLogger("sluicegate")
 
@@ -181,7 +181,7 @@ class Options(Addon):
     def done(self) -> None:
         """mitmproxy: we are being unloaded, perhaps only to be loaded again; live streams may still end after this."""
         try:
-            services().flush()
+            services().writer.flush()
         except (StoreError, exceptions.OptionsError):
             logger.exception("pending settlements could not be written; they are in audit.jsonl")
 

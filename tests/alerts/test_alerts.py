@@ -57,7 +57,7 @@ class MetricsSource:
         limits = [x for x in self.services.policy.all_limits() if (x.scope_kind, x.scope_id, x.unit) == (kind, scope, "usd")]
         ledger.reserve("call", [(x, 0) for x in limits], self.now)
         ledger.settle("call", {"usd": int(dollars * NANO)})
-        self.services.flush()
+        self.services.writer.flush()
 
     def step(self, seconds=0):
         self.now += int(seconds * 1000)

@@ -24,7 +24,7 @@ from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.index import LATENCY_EDGES, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
-from sluicegate.storage.store import FILENAME, Store
+from sluicegate.storage.store import FILENAME, Rows, Store
 from sluicegate.values import NANO
 from sluicegate.windows import DAY_MS, iso, parse_iso
 
@@ -64,8 +64,7 @@ class Books:
 
     def write(self, *rows):
         self.rows += rows
-        self.store.rows += rows
-        self.store.flush(self.ledger)
+        self.store.write(self.ledger.take_changes(), Rows(list(rows)))
 
     def close(self):
         self.logs.close()

@@ -172,10 +172,10 @@ def play(policy: Path, state_dir: Path, *, days: int = 25, busy: float = 1.0, of
             call = begun(services, turn, made)
             clock.now += turn.latency_ms if call.deny is None else 3
             ended(services, call, turn)
-            services.record(record_of(call, clock.now))
+            services.writer.record(record_of(call, clock.now))
             made += 1
             if made % 400 == 0:
-                services.flush()
+                services.writer.flush()
     finally:
         services.close()
     return made

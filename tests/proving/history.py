@@ -79,7 +79,7 @@ def timed(folder: Path, count: int) -> Iterator[Asked]:
     conn.close()
     for limit in policy.all_limits():
         ledger.counter(limit, now)
-    store.flush(ledger)
+    store.write(ledger.take_changes())
 
     def usage() -> None:
         fresh = Ledger()

@@ -8,7 +8,8 @@ from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage import call_reader as module
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
-from sluicegate.storage.store import Store, StoreError
+from sluicegate.storage.errors import StoreError
+from sluicegate.storage.store import Rows, Store
 from sluicegate.windows import iso
 
 
@@ -16,8 +17,8 @@ from sluicegate.windows import iso
 def path(tmp_path):
     store = Store(tmp_path / "sluicegate.db")
     # Written as they ended, not as they began, and several at the same millisecond.
-    store.rows += [dict.fromkeys(COLUMNS) | {"id": f"c{i}", "started_at": iso(1_000 + i // 3)} for i in (*range(5, 10), *range(5))]
-    store.flush(Ledger())
+    rows = [dict.fromkeys(COLUMNS) | {"id": f"c{i}", "started_at": iso(1_000 + i // 3)} for i in (*range(5, 10), *range(5))]
+    store.write(Ledger().take_changes(), Rows(rows))
     yield store.path
     store.close()
 

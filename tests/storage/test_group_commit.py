@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sluicegate.storage import group_commit
-from sluicegate.storage.store import StoreBusy, StoreError
+from sluicegate.storage.errors import StoreBusy, StoreError
 
 
 class Disk:

@@ -7,17 +7,22 @@ import json
 import os
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit
-from sluicegate.services import AGREEMENT_INTERVAL_BYTES, Services
-from sluicegate.storage import store as store_module
+from sluicegate.services import Services
+from sluicegate.storage import migrations
+from sluicegate.storage.errors import StoreBusy, StoreError
+from sluicegate.storage.housekeeping import checkpoint
 from sluicegate.storage.journal import Journal
+from sluicegate.storage.migrations import MIGRATIONS
 from sluicegate.storage.recovery import recover
-from sluicegate.storage.store import MIGRATIONS, Store, StoreBusy, StoreError
+from sluicegate.storage.store import Rows, Store
+from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES
 from sluicegate.values import NANO, usd
 from sluicegate.windows import parse_period
 
@@ -57,8 +62,8 @@ def record(call_id, cost=5, **changes):
 
 def reserve(store, ledger, call_id, amount=10):
     assert ledger.reserve(call_id, [(BUDGET, amount)], 1000) is None
-    store.draft(call_id, record(call_id, amount))
-    store.flush(ledger)
+    ledger.hold_open(call_id, 1000, record(call_id, amount))
+    store.write(ledger.take_changes())
 
 
 def test_what_was_written_is_what_is_loaded(files):
@@ -66,8 +71,7 @@ def test_what_was_written_is_what_is_loaded(files):
     reserve(store, ledger, "a")
     reserve(store, ledger, "b")
     ledger.settle("a", {"usd": 7})
-    store.rows.append(record("a", 7))
-    store.flush(ledger)
+    store.write(ledger.take_changes(), Rows([record("a", 7)]))
     _, _, again = files()
     assert again.usage(BUDGET, 2000)[:2] == (7, 10)
     assert set(again.open) == {"b"}
@@ -119,7 +123,7 @@ def test_a_line_the_database_missed_takes_a_request_if_its_call_left_for_the_pro
     store, journal, ledger = files()
     limit = Limit("virtual_key", "vk", "VK", "requests", 9, parse_period("1M"), False, "virtual_key/vk/requests/1M")
     ledger.reserve("a", [(limit, 1)], 1000)
-    store.flush(ledger)
+    store.write(ledger.take_changes())
     journal.append(record("a", 0, **ending))
     store2, journal2, ledger2 = files()
     recover(store2, journal2, ledger2)
@@ -130,8 +134,7 @@ def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
     store, _, ledger = files()
     reserve(store, ledger, "a")
     ledger.settle("a", {"usd": 7})
-    store.rows.append(record("a", 7))
-    store.flush(ledger)
+    store.write(ledger.take_changes(), Rows([record("a", 7)]))
     with (tmp_path / "audit.jsonl").open("ab") as file:
         file.write(b'{"id":"a","cos')
     store2, journal2, ledger2 = files()
@@ -145,13 +148,18 @@ def test_a_foreign_lock_is_told_apart_and_loses_nothing(files, tmp_path):
     other = sqlite3.connect(tmp_path / "sluicegate.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     ledger.reserve("a", [(BUDGET, 10)], 1000)
+    changes = ledger.take_changes()
     with pytest.raises(StoreBusy):
-        store.flush(ledger)
-    assert store.pending(ledger)
+        store.write(changes)
+    assert not ledger.has_changes
+    ledger.put_back(changes)
+    assert ledger.has_changes
     other.execute("ROLLBACK")
     other.close()
-    store.flush(ledger)
-    assert not store.pending(ledger)
+    again = ledger.take_changes()
+    assert again == changes
+    store.write(again)
+    assert not ledger.has_changes
 
 
 def test_a_newer_database_is_refused(tmp_path):
@@ -165,7 +173,7 @@ def test_a_newer_database_is_refused(tmp_path):
 def test_calls_in_flight_in_an_older_file_are_settled_by_the_new_gateway(tmp_path, monkeypatch, files):
     """Reservations had no numbers, and their drafts were objects."""
     with monkeypatch.context() as older:
-        older.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._numbered)])
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._number_reservations)])
         Store(tmp_path / "sluicegate.db").close()
     with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
         conn.execute("INSERT INTO counters VALUES (?, 1000, 1000, NULL, 5, NULL, NULL, NULL)", (BUDGET.counter,))
@@ -181,7 +189,7 @@ def test_calls_in_flight_in_an_older_file_are_settled_by_the_new_gateway(tmp_pat
 
 def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._alerts)])
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._create_alerts)])
         store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
         reserve(store, ledger, "a")
         store.close()
@@ -202,8 +210,7 @@ def test_verdicts_are_text_in_the_table_and_a_list_in_the_journal(files, tmp_pat
     store, journal, ledger = files()
     for call_id, limits in (("a", VERDICTS), ("b", []), ("c", None)):
         journal.append(record(call_id, limits=limits))
-        store.rows.append(record(call_id, limits=limits))
-    store.flush(ledger)
+        store.write(ledger.take_changes(), Rows([record(call_id, limits=limits)]))
     assert [r["limits"] for r in store.rows_since(0)] == [r["limits"] for r in journal.since(0)] == [VERDICTS, [], None]
     texts = store._conn.execute("SELECT limits, json_extract(limits, '$[0][6]') FROM calls ORDER BY id").fetchall()
     assert texts == [(json.dumps(VERDICTS, separators=(",", ":")), 40), ("[]", None), (None, None)]
@@ -212,12 +219,10 @@ def test_verdicts_are_text_in_the_table_and_a_list_in_the_journal(files, tmp_pat
 def test_verdicts_survive_a_crash_wherever_it_comes(files):
     store, journal, ledger = files()
     reserve(store, ledger, "drafted")
-    store.draft("drafted", record("drafted", limits=[tuple(v) for v in VERDICTS]))
-    ledger.hold_open("drafted", 1000)
-    store.hold(ledger)
+    ledger.hold_open("drafted", 1000, record("drafted", limits=[tuple(v) for v in VERDICTS]))
+    store.write(ledger.take_reservations())
     journal.append(record("missed", limits=VERDICTS))
-    store.rows.append(record("unwritten", limits=VERDICTS))
-    store.flush(ledger)
+    store.write(ledger.take_changes(), Rows([record("unwritten", limits=VERDICTS)]))
     store2, journal2, ledger2 = files()
     recover(store2, journal2, ledger2)
     assert {r["id"]: r["limits"] for r in store2.rows_since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), VERDICTS)
@@ -228,8 +233,8 @@ def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monk
     """An older file with a row, a line that is not in it, and a call in flight with its draft."""
     older = {name: kind for name, kind in COLUMNS.items() if name != "limits"}
     with monkeypatch.context() as then:
-        then.setattr(store_module, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(store_module._limits)])
-        then.setattr(store_module, "COLUMNS", older)
+        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._add_verdicts)])
+        then.setattr(migrations, "COLUMNS", older)
         Store(tmp_path / "sluicegate.db").close()
     lines = {i: {name: record(i)[name] for name in older} for i in ("row", "line", "draft")}
     with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
@@ -242,8 +247,7 @@ def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monk
     assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 1, "interrupted": 1, "rewritten": 0}
     assert {r["id"]: (r["limits"], r["cost_nano"]) for r in store.rows_since(0)} == dict.fromkeys(lines, (None, 5))
     assert [(r["id"], r.get("limits")) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
-    store.rows.append(record("new", limits=VERDICTS))
-    store.flush(ledger)
+    store.write(ledger.take_changes(), Rows([record("new", limits=VERDICTS)]))
     assert store.rows_since(0)[-1]["limits"] == VERDICTS
 
 
@@ -274,14 +278,14 @@ def test_what_can_wait_makes_nothing_else_wait(tmp_path):
 
     async def written():
         loop = asyncio.get_running_loop()
-        services.store.refusals["2026-01-01T00:00Z", "127.0.0.1", "virtual_key_required"] = 1
-        services.flush_soon(60.0)
-        services.store.rows.append(record("a"))
-        services.flush_soon()
-        services.flush_soon(60.0)
+        services.writer.count_refusal(0, "127.0.0.1", "virtual_key_required")
+        services.writer.flush_soon(60.0)
+        services.writer.rows.calls.append(record("a"))
+        services.writer.flush_soon()
+        services.writer.flush_soon(60.0)
         began = loop.time()
         for _ in range(1000):
-            if not services.store.pending(services.ledger):
+            if not services.writer.has_pending:
                 break
             await asyncio.sleep(0.005)
         return loop.time() - began
@@ -297,23 +301,23 @@ def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(t
     policy.write_text("version: 1\n")
     services = Services(policy, tmp_path / "state", {})
     for i in range(3000):
-        services.record(record(f"call_{i}"))
+        services.writer.record(record(f"call_{i}"))
         if i % 50 == 0:
-            services.flush()
-    size, marked = services.journal.size, services.store.marked("journal_offset")
+            services.writer.flush()
+    size, marked = services.journal.size, services.store.read_meta("journal_offset")
     assert size > AGREEMENT_INTERVAL_BYTES
     assert marked > 0
     assert size - marked < AGREEMENT_INTERVAL_BYTES + (AGREEMENT_INTERVAL_BYTES >> 3)
     lines = (tmp_path / "state" / "audit.jsonl").read_bytes()
-    assert len(lines[:marked].splitlines()) == services.store.marked("calls_rowid")
+    assert len(lines[:marked].splitlines()) == services.store.read_meta("calls_rowid")
 
     # A line that could not be written has only its row: the mark waits for it.
     monkeypatch.setattr(services.journal, "catch_up", full_disk)
     for i in range(3000, 6000):
-        services.record(record(f"call_{i}"))
-    services.flush()
-    assert services.store.marked("journal_offset") == marked
-    os.close(services._lock)
+        services.writer.record(record(f"call_{i}"))
+    services.writer.flush()
+    assert services.store.read_meta("journal_offset") == marked
+    services.state_folder.close()
     again = Services(policy, tmp_path / "state", {})
     assert again.recovered == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 3000}
     assert len({json.loads(x)["id"] for x in (tmp_path / "state" / "audit.jsonl").read_bytes().splitlines()}) == 6000
@@ -331,10 +335,14 @@ def test_the_log_of_writes_begins_anew_though_calls_go_on(tmp_path):
     over, written = threading.Event(), []
 
     def write():
-        while not over.wait(0.002):
-            services.store.rows.append(record(f"call_{len(written)}", path="x" * 20_000))
-            services.flush()
+        pause = 0.002
+        while not over.wait(pause):
+            began = time.perf_counter()
+            services.writer.rows.calls.append(record(f"call_{len(written)}", path="x" * 20_000))
+            services.writer.flush()
             written.append(wal.stat().st_size)
+            # On a busy machine the calls become slower too: what is tested is that they go on, not how many there are.
+            pause = max(0.002, 5 * (time.perf_counter() - began))
 
     wal = tmp_path / "state" / "sluicegate.db-wal"
     writer = threading.Thread(target=write)
@@ -345,7 +353,7 @@ def test_the_log_of_writes_begins_anew_though_calls_go_on(tmp_path):
                 over.wait(0.001)
             if rounds > 6 and written[-1] < len(written) * 10_000:
                 break
-            services._checkpoint()
+            checkpoint(services.store.path)
     finally:
         over.set()
         writer.join()

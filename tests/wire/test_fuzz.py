@@ -95,8 +95,8 @@ PLANTED = {
     ),
     "a hook that raises where nobody sees it": (
         "audit.py",
-        "shared.flush_soon()",
-        "shared.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
+        "shared.writer.flush_soon()",
+        "shared.writer.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
         "in the log: Traceback",
     ),
     "a record that is not written": (

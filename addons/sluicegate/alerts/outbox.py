@@ -6,12 +6,12 @@ A connection of its own, for one thread that is not the proxy's loop; its transa
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sluicegate.database import connect, connection
 from sluicegate.windows import iso
 
 KEEP = 1_000
@@ -43,7 +43,7 @@ class Outbox:
     """The tables ``alerts`` and ``alerts_passed``. Every method may raise sqlite3.Error, and has then changed nothing."""
 
     def __init__(self, path: Path) -> None:
-        self._conn = sqlite3.connect(path, isolation_level=None, timeout=1, check_same_thread=False)
+        self._conn = connect(path, "rw", busy_timeout_ms=1_000)
         self._conn.execute("PRAGMA synchronous=NORMAL")
         self._conn.execute("PRAGMA wal_autocheckpoint=0")
 
@@ -94,13 +94,10 @@ def recent(path: Path, most: int = 100) -> list[dict[str, Any]]:
     """The newest messages with what became of them, newest first; read by anyone, while a gateway runs or not."""
     if not path.exists():
         return []
-    conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2)
-    try:
+    with connection(path, "ro", busy_timeout_ms=2_000) as conn:
         rows = conn.execute("SELECT body, webhook, status, attempts, sent_at FROM alerts ORDER BY rowid DESC LIMIT ?", (most,))
         return [
             json.loads(body)
             | {"webhook": webhook, "status": status, "attempts": attempts, "sent_at": iso(sent_at) if sent_at else None}
             for body, webhook, status, attempts, sent_at in rows
         ]
-    finally:
-        conn.close()

@@ -104,7 +104,7 @@ def replay(policy: Policy, rows: Iterable[Row], since: int, anchors: Mapping[str
         while ending and ending[0][0] <= at:
             _, over, amounts = heapq.heappop(ending)
             ledger.settle(over, amounts)
-            ledger.closed.clear()
+            ledger.forget_changes()
         was_refused = row["outcome"] == "denied"
         model, used = row["model_requested"], {"usd": row["cost_nano"] or 0, "tokens": total_tokens(dict(row))}
         if was_refused:

@@ -85,8 +85,8 @@ class Offline:
         from starlette.applications import Starlette
 
         from sluicegate.policy.loader import PolicyError
-        from sluicegate.services import StateError
-        from sluicegate.storage.store import StoreError
+        from sluicegate.storage.errors import StoreError
+        from sluicegate.storage.state_folder import StateError
         from sluicegate.web import asgi
         from sluicegate.web.api import build_routes
         from sluicegate.web.auth import Caller
@@ -120,10 +120,9 @@ class _Files:
 
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
-        from sluicegate.limits.usage import read_ledger
         from sluicegate.policy.editing.writer import PolicyWriter
         from sluicegate.policy.watcher import PolicyWatcher
-        from sluicegate.storage.store import FILENAME
+        from sluicegate.storage.store import FILENAME, read_ledger
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
@@ -150,16 +149,15 @@ def _user() -> str:
 
 def _trail(database: Path) -> Any:
     """The trail of administration of the gateway this policy belongs to; None where none has run yet."""
+    from sluicegate.database import connection
     from sluicegate.policy.audit_trail import AuditTrail
-    from sluicegate.storage.store import MIGRATIONS, Store
+    from sluicegate.storage.migrations import MIGRATIONS, version_of
+    from sluicegate.storage.store import Store
 
     if not database.exists():
         return None
-    conn = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
-    try:
-        version = conn.execute("PRAGMA user_version").fetchone()[0]
-    finally:
-        conn.close()
+    with connection(database, "ro") as conn:
+        version = version_of(conn)
     if version < len(MIGRATIONS):
         Store(database).close()
     return AuditTrail(database)

@@ -195,14 +195,14 @@ def usage(policy: o.Policy = None, state_dir: o.State = None, as_json: o.Json = 
 
     Example: sluicegate usage --json
     """
-    from sluicegate.limits.usage import usage_rows_from
+    from sluicegate.limits.usage import usage_rows
     from sluicegate.policy.loader import PolicyError, load
-    from sluicegate.storage.store import FILENAME
+    from sluicegate.storage.store import FILENAME, read_ledger
 
     now = int(time.time() * 1000)
     try:
         loaded = load(paths.policy_path(policy, os.environ), env=os.environ, now=now)
-        rows = usage_rows_from(paths.state_dir(state_dir, os.environ) / FILENAME, loaded, now)
+        rows = usage_rows(loaded, read_ledger(paths.state_dir(state_dir, os.environ) / FILENAME), now)
     except PolicyError as e:
         fail(str(e))
     except sqlite3.Error as e:

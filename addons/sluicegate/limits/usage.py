@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import orjson
-
-from sluicegate.limits.ledger import Claim, Counter, Ledger, Reservation
+from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit, Policy
 from sluicegate.values import usd
 from sluicegate.windows import iso
@@ -124,27 +120,6 @@ def _names(policy: Policy) -> Mapping[tuple[str, str], str]:
     for key in policy.virtual_keys.values():
         names |= {("provider_config", f"{key.id}:{c.provider}"): c.provider for c in key.provider_configs or ()}
     return names
-
-
-def usage_rows_from(path: Path, policy: Policy, now: int) -> list[Row]:
-    """The same rows read from a database file, while a gateway runs or not. Raises sqlite3.Error."""
-    return usage_rows(policy, read_ledger(path), now)
-
-
-def read_ledger(path: Path) -> Ledger:
-    """The ledger as it is on file; an empty one where there is no file yet. Raises sqlite3.Error."""
-    ledger = Ledger()
-    if not path.exists():
-        return ledger
-    conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2)
-    try:
-        for name, anchor, start, end, used in conn.execute("SELECT name, anchor, window_start, window_end, used FROM counters"):
-            ledger.counters[name] = Counter(name, anchor, start, end, used)
-        for number, call_id, at, claims in conn.execute("SELECT number, call_id, at, claims FROM reservations"):
-            ledger.restore(Reservation(call_id, at, number, [Claim(*c) for c in orjson.loads(claims)]))
-    finally:
-        conn.close()
-    return ledger
 
 
 _KINDS = ("customer", "team", "project", "user", "virtual_key", "provider_config", "provider", "model")

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sluicegate.calls.record import TOKEN_COLUMNS
+from sluicegate.database import Mode, connect, connection, uri_of
 from sluicegate.values import Outcome
 from sluicegate.windows import DAY_MS
 
@@ -57,6 +58,9 @@ MEASURES = {
 
 LATENCY_EDGES = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
 """Milliseconds at which a bin of latency ends and the next begins, two to each doubling: an eighth of a second to 24 minutes."""
+
+BUSY_TIMEOUT_MS = 2_000
+"""How long somebody who asks waits for another process's lock."""
 
 COPY_BATCH = 4000
 """Calls copied in one transaction."""
@@ -136,7 +140,7 @@ class Index:
 
     def _open(self) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        conn = connect(self.path, self.calls, "rw")
+        conn = open_index(self.path, self.calls, "rw")
         try:
             (version,) = conn.execute("PRAGMA user_version").fetchone()
             if version and (version != VERSION or not _matches_records(conn)):
@@ -187,19 +191,15 @@ class Index:
         return bool(until < last) or not self._indexed
 
     def _share(self) -> float:
-        conn = sqlite3.connect(f"{self.calls.absolute().as_uri()}?mode=ro", uri=True)
-        try:
+        with connection(self.calls, "ro") as conn:
             (last,) = conn.execute("SELECT coalesce(max(rowid), 1) FROM calls").fetchone()
-        finally:
-            conn.close()
         return min(1.0, self._done / last)
 
 
-def connect(path: Path, calls: Path, mode: str) -> sqlite3.Connection:
-    """A connection to the index, with the records themselves beside it as ``source``, read-only. Raises sqlite3.Error."""
-    conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=2, check_same_thread=False)
-    conn.isolation_level = None
-    conn.execute("ATTACH ? AS source", (f"{calls.absolute().as_uri()}?mode=ro",))
+def open_index(path: Path, calls: Path, mode: Mode) -> sqlite3.Connection:
+    """Open the index, with the records themselves attached as ``source``, read-only. Raises sqlite3.Error."""
+    conn = connect(path, mode, busy_timeout_ms=BUSY_TIMEOUT_MS)
+    conn.execute("ATTACH ? AS source", (uri_of(calls, "ro"),))
     return conn
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR_MS, Index, connect, damaged
+from sluicegate.logs.index import HOUR_MS, Index, damaged, open_index
 from sluicegate.windows import DAY_MS
 
 MAX_IDLE_CONNECTIONS = 3
@@ -47,7 +47,7 @@ class Readers:
         with self._lock:
             conn = self._idle.pop() if self._idle else None
         if conn is None:
-            conn = connect(self.index.path, self.index.calls, "ro")
+            conn = open_index(self.index.path, self.index.calls, "ro")
             conn.execute("PRAGMA cache_size=-4000")
         try:
             conn.execute("BEGIN")

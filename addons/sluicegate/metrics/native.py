@@ -87,8 +87,8 @@ def _health(snapshot: Snapshot) -> Iterator[Metric]:
         ("reservations", "Calls in flight with a reservation.", len(services.ledger.open)),
         ("policy_reload_errors", "Edits of the policy that were refused since start.", services.policy_watcher.reload_errors),
         ("policy_ok", "1 while the policy on disk is in force.", not services.policy_watcher.error),
-        ("ledger_ok", "1 while the ledger can be written.", not services.store_error),
-        ("audit_ok", "1 while records can be written.", not services.audit_error),
+        ("ledger_ok", "1 while the ledger can be written.", not services.writer.store_error),
+        ("audit_ok", "1 while records can be written.", not services.writer.journal_error),
     ):
         yield GaugeMetricFamily(f"sluicegate_{name}", what, value=float(value))
     info = GaugeMetricFamily("sluicegate_policy_info", "The revision in force.")

@@ -12,6 +12,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.model import Limit, Policy
+from sluicegate.storage.writer import Writer
 
 PRIVATE_SCOPE_KINDS = frozenset({"virtual_key", "user", "provider_config"})
 """Kinds of scopes that belong to one person or one key; never shown without a token."""
@@ -23,8 +24,7 @@ class MetricsSource(Protocol):
     ledger: Ledger
     clock: Any
     policy_watcher: Any
-    store_error: str | None
-    audit_error: str | None
+    writer: Writer
     hook_time: dict[tuple[str, str], list[int]]
     keyring: Keyring
     notifier: Any

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
-from sluicegate.database import connect
+from sluicegate.database import connection
 from sluicegate.policy.entities import redacted
 
 COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
@@ -73,7 +73,7 @@ class AuditTrail:
         return [_entry(row) for row in rows], total
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
-        return connect(
+        return connection(
             self.path, mode, lambda e: AuditTrailError(f"the trail of administration in {self.path} cannot be used: {e}")
         )
 

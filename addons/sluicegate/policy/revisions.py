@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import orjson
 
-from sluicegate.database import connect
+from sluicegate.database import connection
 
 MAX_REVISIONS = 1_000
 
@@ -94,4 +94,4 @@ class Revisions:
         return Revision(revision, at, who, action, words, orjson.loads(zlib.decompress(files)))
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
-        return connect(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))
+        return connection(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sluicegate.database import connect
-from sluicegate.storage.store import StoreError
+from sluicegate.database import connection
+from sluicegate.storage.errors import StoreError
 from sluicegate.windows import iso, parse_iso
 
 ROWS_PER_READ = 2_000
@@ -48,7 +48,7 @@ def read_calls(path: Path, columns: Sequence[str], since: int, until: int) -> It
 
 
 def _rows(path: Path, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    with connect(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
+    with connection(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
         cursor = conn.execute(sql, values)
         names = [c[0] for c in cursor.description]
         for row in cursor:

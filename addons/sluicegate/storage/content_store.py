@@ -21,6 +21,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from sluicegate.database import connect
+
 logger = logging.getLogger("sluicegate")
 
 FILENAME = "content.db"
@@ -122,7 +124,7 @@ class ContentFile:
     def _open(self) -> sqlite3.Connection:
         if self._conn is None:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            conn = sqlite3.connect(self.path, isolation_level=None, timeout=5, check_same_thread=False)
+            conn = connect(self.path, "rw")
             try:
                 conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 conn.execute("PRAGMA journal_mode=WAL")

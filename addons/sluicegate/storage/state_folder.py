@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-TOKEN_VARIABLE = "SLUICEGATE_ADMIN_TOKEN"  # noqa: S105
+TOKEN_VARIABLE = "SLUICEGATE_ADMIN_TOKEN"
 
 
 class StateError(Exception):

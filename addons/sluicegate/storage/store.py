@@ -17,7 +17,6 @@ import orjson
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.database import connect, connection
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.ledger import Claim, Counter, Ledger, Reservation
@@ -191,8 +190,7 @@ class Store:
 _INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
 _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
 _ADD_REFUSALS = (
-    "INSERT INTO refusals VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (minute, source, reason) DO UPDATE SET count = count + excluded.count"
+    "INSERT INTO refusals VALUES (?, ?, ?, ?) ON CONFLICT (minute, source, reason) DO UPDATE SET count = count + excluded.count"
 )
 
 

@@ -30,7 +30,7 @@ from sluicegate.policy.errors import describe_errors, did_you_mean
 from sluicegate.policy.model import Policy
 from sluicegate.policy.revisions import RevisionsError
 from sluicegate.services import Services
-from sluicegate.storage.store import StoreError
+from sluicegate.storage.errors import StoreError
 from sluicegate.web.auth import Caller, Role, caller_of, refused
 from sluicegate.yaml_document import dotted
 

@@ -323,7 +323,7 @@ def _reset(kind: Kind) -> Handler:
             (x, before[x.counter] if request.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits
         ]
         if not request.dry_run:
-            await services.commit_all()
+            await services.writer.commit_all()
         rows = [
             {
                 "scope_kind": x.scope_kind,

@@ -14,7 +14,8 @@ from sluicegate.calls.record import Record
 from sluicegate.guarantees import guarantees
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.schema import Instant
-from sluicegate.services import FILENAME, Services
+from sluicegate.services import Services
+from sluicegate.storage.store import FILENAME
 from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.auth import caller_of
 from sluicegate.web.responses import ResponseModel
@@ -140,8 +141,8 @@ def routes(services: Services) -> list[Route]:
                     "error": services.policy_watcher.error,
                     "warnings": policy.warnings,
                 },
-                "ledger": {"error": services.store_error, "reservations": len(services.ledger.open)},
-                "audit": {"mode": policy.audit, "error": services.audit_error},
+                "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
+                "audit": {"mode": policy.audit, "error": services.writer.journal_error},
                 "content": {"error": services.content.error, "dropped": services.content.dropped},
                 "recovered": services.recovered,
                 "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
@@ -150,7 +151,9 @@ def routes(services: Services) -> list[Route]:
 
     async def ready(_: Request) -> Response:
         up = (
-            not services.draining and not services.store_error and (services.policy.audit != "required" or not services.audit_error)
+            not services.draining
+            and not services.writer.store_error
+            and (services.policy.audit != "required" or not services.writer.journal_error)
         )
         return JSONResponse({"ready": up}, 200 if up else 503)
 
@@ -159,7 +162,7 @@ def routes(services: Services) -> list[Route]:
 
 def status(services: Services) -> str:
     """``ok``, or ``degraded`` where something cannot be read or written."""
-    return "degraded" if services.policy_watcher.error or services.store_error or services.audit_error else "ok"
+    return "degraded" if services.policy_watcher.error or services.writer.store_error or services.writer.journal_error else "ok"
 
 
 def provider_health(services: Services, provider: Provider) -> dict[str, object]:
@@ -182,7 +185,7 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
 
 async def _in_full(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
-    waiting: list[Record] = services.store.rows[:1]
+    waiting: list[Record] = services.writer.rows.calls[:1]
 
     def work() -> dict[str, Any]:
         return {
@@ -193,7 +196,7 @@ async def _in_full(request: ApiRequest) -> ApiResponse:
             "lookers": services.live_calls.watchers,
             "recovered": services.recovered,
             "ledger": {
-                "error": services.store_error,
+                "error": services.writer.store_error,
                 "reservations": len(services.ledger.open),
                 "counters": len(services.ledger.counters),
                 "bytes": _size(services, FILENAME),
@@ -201,9 +204,9 @@ async def _in_full(request: ApiRequest) -> ApiResponse:
             },
             "audit": {
                 "mode": policy.audit,
-                "error": services.audit_error,
+                "error": services.writer.journal_error,
                 "lag_ms": max(0, services.clock() - _ended_at(waiting[0])) if waiting else 0,
-                "backlog": len(services.store.rows) + len(services.journal.backlog),
+                "backlog": len(services.writer.rows.calls) + len(services.journal.backlog),
             },
             "policy": _policy(services, policy),
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},

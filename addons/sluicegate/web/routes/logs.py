@@ -24,7 +24,7 @@ from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter, Parameter, read
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
-from sluicegate.storage.store import StoreError
+from sluicegate.storage.errors import StoreError
 from sluicegate.web.auth import error, needs
 
 AT_ONCE = 2
@@ -50,7 +50,7 @@ def routes(services: Services) -> list[Route]:
     def settle() -> None:
         """Calls that have just ended wait some milliseconds for company before they are written; who asks is told of them."""
         with contextlib.suppress(StoreError):
-            services.flush()
+            services.writer.flush()
 
     async def answer(question: Callable[[], Any]) -> Response:
         settle()

@@ -16,7 +16,7 @@ from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
-from sluicegate.storage.store import StoreError
+from sluicegate.storage.errors import StoreError
 from sluicegate.values import usd
 from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint
 from sluicegate.web.requests import Model
@@ -78,7 +78,7 @@ def endpoints() -> list[Endpoint]:
             raise ApiError(429, "busy", "Another rehearsal is running; try again when it is done", retry_after=5)
         with contextlib.suppress(StoreError):
             # Calls that have just ended wait some milliseconds for company.
-            services.flush()
+            services.writer.flush()
         try:
             body = await anyio.to_thread.run_sync(_rehearsed, services, request.body, limiter=one_at_a_time)
         except PolicyError as e:

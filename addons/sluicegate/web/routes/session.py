@@ -11,7 +11,6 @@ from sluicegate.web.auth import COOKIE, Caller, Role, caller_with, digest_of, is
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.session_path import new_session_path
-from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate.api")
 
@@ -66,9 +65,8 @@ async def _login(request: ApiRequest) -> ApiResponse:
         raise ApiError(429, "too_many_attempts", f"Too many wrong tokens from here; try again in {seconds} s", retry_after=seconds)
     if caller is None:
         services.attempts.failed(source, now)
-        key = (iso(now // 60_000 * 60_000), source, "unauthorized")
-        services.store.refusals[key] = services.store.refusals.get(key, 0) + 1
-        services.flush_soon()
+        services.writer.count_refusal(now, source, "unauthorized")
+        services.writer.flush_soon()
         raise ApiError(401, "unauthorized", "This is no admin token, no operator's and no virtual key that may be used", "token")
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
     _end(request)
