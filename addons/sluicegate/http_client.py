@@ -1,67 +1,138 @@
-"""One POST to a webhook: no redirects, TLS verified, an end to its patience, and no word of the URL in what it says."""
+"""The only HTTP client of the running product: webhooks, and the command line's requests to a gateway.
+
+Both follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
+``.netrc`` would add credentials nobody asked for.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import functools
-import http.client
-import socket
+import json
+import logging
 import ssl
-import threading
-from urllib.parse import urlsplit
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 from sluicegate import __version__
 
-TIMEOUT = 5.0
-"""Seconds to wait for a connection, or for the next byte."""
+# httpx imports its own command line, with rich and pygments, whenever these are installed; without it the import takes
+# half the time. None in sys.modules makes that import fail, which httpx is prepared for.
+_modules = cast("dict[str, object]", sys.modules)
+_blocked = _modules.setdefault("httpx._main", None) is None
+import httpx  # noqa: E402
 
-PATIENCE = 10.0
-"""Seconds the whole exchange may take, however slowly the bytes come."""
+if _blocked:
+    del _modules["httpx._main"]
+
+# httpx logs the URL of every request at INFO, and a webhook's URL is a secret: whoever has it can post there.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+WEBHOOK_IO_TIMEOUT_S = 5.0
+"""Time to wait for a connection to a webhook, or for its next byte."""
+
+WEBHOOK_DEADLINE_S = 10.0
+"""Time the whole exchange with a webhook may take, however slowly the bytes come."""
+
+MAX_RESPONSE_BYTES = 256 * 1024 * 1024
+"""Largest answer of a gateway that is read; a list of all keys of a large policy is some tens of megabytes."""
+
+_HEADERS = {"user-agent": f"sluicegate/{__version__}", "accept-encoding": "identity", "connection": "close"}
 
 
-def post(url: str, body: bytes, headers: dict[str, str]) -> str | None:
-    """None if the receiver took it (2xx), else what went wrong. No proxy is used: it could be this very gateway."""
-    parts = urlsplit(url)
-    host, tls = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if tls else 80)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = http.client.HTTPSConnection(host, port) if tls else http.client.HTTPConnection(host, port)
-    watch = None
+class UnreachableError(Exception):
+    """The server could not be reached, or gave no complete answer in time."""
+
+
+class InvalidAnswerError(UnreachableError):
+    """What answered does not speak HTTP, or the URL is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete answer."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body as JSON; raises ValueError if it is not."""
+        return json.loads(self.body)
+
+
+def request(
+    method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None, timeout_s: float
+) -> Response:
+    """Send one request and return the answer, whatever its status.
+
+    ``timeout_s`` bounds the connection, each wait for bytes, and the body as a whole.
+
+    Raises UnreachableError.
+    """
+    end = time.monotonic() + timeout_s
     try:
-        sock = socket.create_connection((host, port), TIMEOUT)
-        if tls:
-            sock = _trust().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        connection.sock = sock
-        watch = threading.Timer(PATIENCE, _cut, (sock,))
-        watch.daemon = True
-        watch.start()
-        if isinstance(sock, ssl.SSLSocket):
-            sock.do_handshake()
-        connection.request("POST", target, body, {"user-agent": f"sluicegate/{__version__}"} | headers)
-        status = connection.getresponse().status
-    except ssl.SSLCertVerificationError as e:
-        return f"its certificate is not trusted: {e.verify_message}"
-    except (OSError, http.client.HTTPException, ValueError) as e:
-        # Its class alone: the text of some of these quotes what was sent or received.
+        with (
+            httpx.Client(verify=_ssl_context(url), trust_env=False, timeout=timeout_s) as client,
+            client.stream(method, url, headers=_HEADERS | dict(headers or {}), content=body) as answer,
+        ):
+            received = bytearray()
+            for chunk in answer.iter_bytes():
+                received += chunk
+                if len(received) > MAX_RESPONSE_BYTES or time.monotonic() > end:
+                    raise UnreachableError("its answer is too long or too slow")
+            return Response(answer.status_code, bytes(received))
+    except (httpx.InvalidURL, httpx.ProtocolError) as e:
+        raise InvalidAnswerError(str(e)) from e
+    except (httpx.HTTPError, OSError, ValueError) as e:
+        raise UnreachableError(str(e) or type(e).__name__) from e
+
+
+def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | None:
+    """Return None if the receiver accepted the POST (2xx), else what went wrong, without the URL."""
+    try:
+        status = asyncio.run(_post(url, body, headers))
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
+        if (untrusted := _certificate_error(e)) is not None:
+            return f"its certificate is not trusted: {untrusted.verify_message}"
+        # The class alone: the text of some errors quotes the URL, or what was sent or received.
         return f"it could not be reached ({type(e).__name__})"
-    finally:
-        if watch is not None:
-            watch.cancel()
-        connection.close()
     if 200 <= status < 300:
         return None
     return f"it answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
 
 
-def _cut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        # The plain socket's own: TLS would first want to say goodbye, to somebody who does not listen.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """Return the status of the answer; its body is never read.
+
+    Asynchronous for the deadline alone: httpx's own timeouts start anew with each byte.
+    """
+    async with asyncio.timeout(WEBHOOK_DEADLINE_S):
+        client = httpx.AsyncClient(verify=_ssl_context(url), trust_env=False, timeout=WEBHOOK_IO_TIMEOUT_S)
+        async with client, client.stream("POST", url, headers=_HEADERS | dict(headers), content=body) as answer:
+            return answer.status_code
+
+
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Return the certificate error that caused this one, if any."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _ssl_context(url: str) -> ssl.SSLContext:
+    """Return a context that verifies; one without any authority for plain HTTP, where loading them would cost 20 ms."""
+    return _trusted_authorities() if url.lower().startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @functools.cache
-def _trust() -> ssl.SSLContext:
-    """The system's authorities, and the usual ones for systems that have none."""
+def _trusted_authorities() -> ssl.SSLContext:
+    """Return a context with the system's authorities, and certifi's for systems that have none."""
     import certifi
 
     context = ssl.create_default_context()

@@ -16,11 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy.certs import create_ca
 
-from sluicegate import http_client as post_module
-from sluicegate.alerts.alert import GIVE_UP_AFTER, LONGEST_REST, Alert, body_of, passed, rest, text_of
-from sluicegate.alerts.notifier import BATCH, CHUNK, Notifier
+from sluicegate import http_client
+from sluicegate.alerts.alert import (
+    MAX_ALERT_AGE_MS,
+    RETRY_MAX_DELAY_MS,
+    Alert,
+    alert_text,
+    encode_body,
+    highest_reached,
+    retry_delay_ms,
+)
+from sluicegate.alerts.notifier import MAX_MESSAGES_PER_ROUND, THRESHOLDS_PER_TRANSACTION, Notifier
 from sluicegate.alerts.outbox import Outbox
-from sluicegate.http_client import post
+from sluicegate.http_client import post_webhook
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.services import Services
 from sluicegate.values import NANO
@@ -33,10 +41,10 @@ BUDGET = {"max_limit": 50, "reset_duration": "30d"}
 SECRET = "s3cret-of-the-webhook"
 
 
-class MetricsSource:
+class ReopenableServices:
     """Services with a clock of their own, that can be closed and opened again."""
 
-    def __init__(self, folder: Path, policy, send=post, **env):
+    def __init__(self, folder: Path, policy, send=post_webhook, **env):
         self.folder, self.send, self.env, self.now = folder, send, env, NOW
         self.write(policy)
         self.open()
@@ -78,7 +86,7 @@ def services(tmp_path):
     opened = []
 
     def make(policy, **more):
-        opened.append(MetricsSource(tmp_path, policy, **more))
+        opened.append(ReopenableServices(tmp_path, policy, **more))
         return opened[-1]
 
     yield make
@@ -102,13 +110,13 @@ def policy(*webhooks, budget=None, **alerts):
     ],
 )
 def test_the_highest_threshold_reached(used, maximum, expected):
-    assert passed((95, 50, 100, 80), used, maximum) == expected
-    assert passed((), used, maximum) == 0
+    assert highest_reached((95, 50, 100, 80), used, maximum) == expected
+    assert highest_reached((), used, maximum) == 0
 
 
 def test_rests_grow_to_five_minutes():
-    assert [rest(n) for n in (1, 2, 3, 4)] == [1000, 2000, 4000, 8000]
-    assert rest(10) == rest(10_000) == LONGEST_REST
+    assert [retry_delay_ms(n) for n in (1, 2, 3, 4)] == [1000, 2000, 4000, 8000]
+    assert retry_delay_ms(10) == retry_delay_ms(10_000) == RETRY_MAX_DELAY_MS
 
 
 def test_each_threshold_once_and_several_at_once_are_one_message(services, receiver):
@@ -259,27 +267,27 @@ def test_one_dead_webhook_is_no_reason_for_the_other_to_wait(services, receiver)
 
 
 def test_a_flood_is_spread_over_rounds(services, receiver):
-    users = [{"id": f"user-{i}", "budget": BUDGET} for i in range(BATCH * 2)]
+    users = [{"id": f"user-{i}", "budget": BUDGET} for i in range(MAX_MESSAGES_PER_ROUND * 2)]
     home = services(policy({"url": receiver.url}) | {"users": users})
     for user in users:
         home.spend(30, "user", user["id"])
     home.step()
-    assert len(receiver.got) == BATCH
+    assert len(receiver.got) == MAX_MESSAGES_PER_ROUND
     home.step()
-    assert len({m["id"] for m in receiver.json()}) == BATCH * 2
+    assert len({m["id"] for m in receiver.json()}) == MAX_MESSAGES_PER_ROUND * 2
 
 
 def test_a_flood_is_put_on_file_in_pieces_so_that_calls_get_at_the_database(services, receiver, monkeypatch):
-    users = [{"id": f"user-{i}", "budget": BUDGET} for i in range(CHUNK * 2 + 1)]
+    users = [{"id": f"user-{i}", "budget": BUDGET} for i in range(THRESHOLDS_PER_TRANSACTION * 2 + 1)]
     home = services(policy({"url": receiver.url}) | {"users": users})
     for user in users:
         home.spend(30, "user", user["id"])
     pieces = []
-    put = Outbox.put
-    monkeypatch.setattr(Outbox, "put", lambda self, marks, messages: pieces.append(len(marks)) or put(self, marks, messages))
+    put = Outbox.save
+    monkeypatch.setattr(Outbox, "save", lambda self, marks, messages: pieces.append(len(marks)) or put(self, marks, messages))
     home.step()
-    assert pieces == [CHUNK, CHUNK, 1]
-    assert len(home.services.notifier.pending) == len(users) - BATCH
+    assert pieces == [THRESHOLDS_PER_TRANSACTION, THRESHOLDS_PER_TRANSACTION, 1]
+    assert len(home.services.notifier.pending) == len(users) - MAX_MESSAGES_PER_ROUND
 
 
 def test_nothing_is_sent_for_a_window_that_is_over_nor_for_ever(services, receiver, caplog):
@@ -289,17 +297,17 @@ def test_nothing_is_sent_for_a_window_that_is_over_nor_for_ever(services, receiv
     home.spend(30, "user", "alice")
     home.step()
     assert len(receiver.got) == 1
-    home.now += GIVE_UP_AFTER + 1
+    home.now += MAX_ALERT_AGE_MS + 1
     with caplog.at_level(logging.WARNING):
         home.step()
     assert home.services.notifier.counts() == [("hook-0", 0, 1, 2, 0)]
-    assert "its window is over" in caplog.text
+    assert "its window has ended" in caplog.text
     home.spend(10, "user", "alice")
     home.step()
-    home.now += GIVE_UP_AFTER + 1
+    home.now += MAX_ALERT_AGE_MS + 1
     home.step()
     assert home.services.notifier.counts()[0][3] == 3
-    assert "nobody took it" in caplog.text
+    assert "it was never accepted" in caplog.text
 
 
 def test_restarts_tell_nothing_twice_and_lose_nothing(services, receiver):
@@ -353,7 +361,7 @@ def test_somebody_elses_lock_holds_alerts_up_and_nothing_else(services, receiver
     home.step()
     home.step()
     assert receiver.got == []
-    assert caplog.text.count("alerts are held up") == 1
+    assert caplog.text.count("alerts are delayed") == 1
     other.execute("ROLLBACK")
     other.close()
     home.step()
@@ -381,7 +389,7 @@ def test_a_certificate_nobody_vouches_for_gets_nothing(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pem")
     with Receiver(context) as receiver:
-        why = post(receiver.url, b"{}", {})
+        why = post_webhook(receiver.url, b"{}", {})
         assert why is not None
         assert why.startswith("its certificate is not trusted")
         assert receiver.got == []
@@ -391,7 +399,7 @@ def test_a_certificate_nobody_vouches_for_gets_nothing(tmp_path):
     ("scheme", "says"), [("http", b""), ("http", b"HTTP/1.1 2"), ("http", b"no http at all\r\n\r\n"), ("https", b"")]
 )
 def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
-    monkeypatch.setattr(post_module, "PATIENCE", 0.3)
+    monkeypatch.setattr(http_client, "WEBHOOK_DEADLINE_S", 0.3)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -407,7 +415,7 @@ def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        why = post(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/secret-path", b"{}", {})
+        why = post_webhook(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/secret-path", b"{}", {})
         over.set()
         thread.join(5)
     assert why is not None
@@ -462,7 +470,7 @@ def test_whatever_happens_no_threshold_of_a_window_is_told_twice_or_left_out(tmp
             told.append(json.loads(body))
         return None if up else "it is down"
 
-    home = MetricsSource(tmp_path_factory.mktemp("alerts"), policy({"url": "http://127.0.0.1:9/"}), send)
+    home = ReopenableServices(tmp_path_factory.mktemp("alerts"), policy({"url": "http://127.0.0.1:9/"}), send)
     try:
         for what, size in moves:
             if what == "spend":
@@ -485,7 +493,7 @@ def test_whatever_happens_no_threshold_of_a_window_is_told_twice_or_left_out(tmp
     places = [(m["starts_at"], m["threshold"]) for m in told]
     assert len(places) == len(set(places))
     assert all(m["at"] < m["resets_at"] for m in told)
-    here = passed((50, 80, 95, 100), used, limit.maximum)
+    here = highest_reached((50, 80, 95, 100), used, limit.maximum)
     mine = [m["threshold"] for m in told if m["starts_at"] == iso(start)]
     assert max(mine, default=0) == here
     assert mine == sorted(mine)
@@ -551,5 +559,5 @@ def test_a_value_in_clear_is_warned_about_and_a_file_is_read(tmp_path):
 
 def test_words_for_people():
     alert = Alert("a", NOW, "virtual_key", "vk-1", "never", "soft", 95, 49_999_000_000, 50 * NANO, NOW, None, "r")
-    assert text_of(alert) == "Virtual key vk-1 has used 99% of its budget: $49.99 of $50.00. It does not reset by itself."
-    assert json.loads(body_of({"text": "a & <b>"}, "slack")) == {"text": "a &amp; &lt;b&gt;"}
+    assert alert_text(alert) == "Virtual key vk-1 has used 99% of its budget: $49.99 of $50.00. It does not reset by itself."
+    assert json.loads(encode_body({"text": "a & <b>"}, "slack")) == {"text": "a &amp; &lt;b&gt;"}

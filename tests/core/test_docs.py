@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sluicegate.alerts.alert import Alert, fields_of, headers_of
+from sluicegate.alerts.alert import Alert, alert_fields, build_headers
 from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
@@ -99,11 +99,11 @@ def test_the_page_about_alerts_says_what_is_true(tmp_path):
         *(parse_iso(shown[n]) for n in ("starts_at", "resets_at")),
         shown["policy_revision"],
     )
-    assert fields_of(alert) == shown
+    assert alert_fields(alert) == shown
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     there: dict[str, Any] = {}
     exec(code, there)
-    header = headers_of(loaded.alerts.webhooks[1], "id", b"body", 1_000)["x-sluicegate-signature"]
+    header = build_headers(loaded.alerts.webhooks[1], "id", b"body", 1_000)["x-sluicegate-signature"]
     assert there["signed"](header, b"body", "s")
     assert not there["signed"](header, b"bodi", "s")
     for target in re.findall(r"\]\(([^)#]+)\)", page + (ROOT / "docs/metrics.md").read_text()):

@@ -1,1 +1,1 @@
-"""Budget alerts: when one is due, and sending it to webhooks."""
+"""Budget alerts: finding thresholds that were reached, and delivering the messages to webhooks."""

@@ -1,4 +1,4 @@
-"""Alerts about budgets: when one is due, what it says, and how it is signed. Pure; ``notifier.py`` sends it."""
+"""Budget alerts: when one is due, its text, its JSON and its signature. Pure; ``notifier.py`` delivers them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sluicegate.policy.model import Limit, Webhook
 from sluicegate.values import NANO, usd
 from sluicegate.windows import iso
 
-FIRST_REST, LONGEST_REST = 1_000, 300_000
-"""Milliseconds between the first two attempts to reach a webhook, and the most it grows to by doubling."""
+RETRY_FIRST_DELAY_MS, RETRY_MAX_DELAY_MS = 1_000, 300_000
+"""Delay between the first two attempts to reach a webhook, and the maximum it grows to by doubling."""
 
-GIVE_UP_AFTER = 30 * 86_400_000
-"""Milliseconds after which an alert that nobody takes is dropped."""
+MAX_ALERT_AGE_MS = 30 * 86_400_000
+"""Age at which an alert that no attempt could deliver is dropped: 30 days."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A budget has passed a threshold. Money is nano-dollars, times epoch milliseconds."""
+    """A budget that reached a threshold. Money is in nano-dollars, times are epoch milliseconds."""
 
     alert_id: str
     at: int
@@ -38,23 +38,26 @@ class Alert:
     policy_revision: str
 
 
-def passed(thresholds: tuple[int, ...], used: int, maximum: int) -> int:
-    """The highest threshold that is reached, 0 if none is. A budget of nothing reaches none: it was meant to be shut."""
+def highest_reached(thresholds: tuple[int, ...], used: int, maximum: int) -> int:
+    """Return the highest threshold reached, 0 if none is.
+
+    A budget of 0 never reaches one: it shuts its scope on purpose, and an alert would only repeat that.
+    """
     return max((t for t in thresholds if used * 100 >= t * maximum), default=0) if maximum else 0
 
 
-def wants(webhook: Webhook, limit: Limit) -> bool:
-    """Whether a webhook is to be told about this scope."""
+def is_in_scope(webhook: Webhook, limit: Limit) -> bool:
+    """Return whether the webhook asks for alerts of the limit's scope."""
     return any(fnmatchcase(f"{limit.scope_kind}/{limit.scope_id}", pattern) for pattern in webhook.scopes)
 
 
-def rest(failures: int) -> int:
-    """Milliseconds to leave a webhook alone after this many failures in a row."""
-    return min(LONGEST_REST, FIRST_REST << min(failures - 1, 20))
+def retry_delay_ms(failures: int) -> int:
+    """Return the delay before the next attempt after this many failures in a row."""
+    return min(RETRY_MAX_DELAY_MS, RETRY_FIRST_DELAY_MS << min(failures - 1, 20))
 
 
-def text_of(alert: Alert) -> str:
-    """The alert in one line for people: who, how much of what, and when it resets."""
+def alert_text(alert: Alert) -> str:
+    """Return the alert as one line for people: whose budget, how much of it is used, and when it resets."""
     who = f"{alert.kind.replace('_', ' ').capitalize()} {alert.id}"
     per = "" if alert.window == "never" else f" per {alert.window}"
     numbers = f"{_dollars(alert.used)} of {_dollars(alert.limit)}{per}"
@@ -66,7 +69,7 @@ def text_of(alert: Alert) -> str:
 
 
 def _dollars(nano: int) -> str:
-    """Cut to cents, so that a budget that is not used up never looks as if it were."""
+    """Return dollars rounded down to cents, so that a budget with something left never looks used up."""
     return f"${nano * 100 // NANO / 100:,.2f}"
 
 
@@ -74,13 +77,13 @@ def _resets(reset: str | None) -> str:
     return f"It resets at {reset}." if reset else "It does not reset by itself."
 
 
-def fields_of(alert: Alert) -> dict[str, Any]:
-    """The alert as JSON has it: the words of ``/api/usage``, money as exact decimal text."""
+def alert_fields(alert: Alert) -> dict[str, Any]:
+    """Return the alert's JSON fields, named as in ``/api/usage``; money is exact decimal text."""
     return {
         "type": "budget_threshold",
         "alert_id": alert.alert_id,
         "at": iso(alert.at),
-        "text": text_of(alert),
+        "text": alert_text(alert),
         "kind": alert.kind,
         "id": alert.id,
         "window": alert.window,
@@ -95,21 +98,21 @@ def fields_of(alert: Alert) -> dict[str, Any]:
 
 
 def trial_fields(webhook: str, now: int) -> dict[str, Any]:
-    """What a test message says."""
+    """Return the JSON fields of a test message."""
     text = f"This is a test: webhook {webhook} takes the alerts of a sluicegate gateway."
     return {"type": "test", "alert_id": f"alert_test_{now}", "at": iso(now), "text": text}
 
 
-def body_of(fields: dict[str, Any], form: str) -> bytes:
-    """What is posted. In Slack's form ``& < >`` are escaped, so that no name can ping a channel or hide a link."""
+def encode_body(fields: dict[str, Any], form: str) -> bytes:
+    """Return the body to post. Slack's form escapes ``& < >``, so that no name can ping a channel or hide a link."""
     if form == "slack":
         text = fields["text"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         return json.dumps({"text": text}).encode()
     return json.dumps(fields).encode()
 
 
-def headers_of(webhook: Webhook, alert_id: str, body: bytes, now: int) -> dict[str, str]:
-    """The headers that go with a body; the signature is over ``SECONDS.BODY``, so an old message cannot be played again."""
+def build_headers(webhook: Webhook, alert_id: str, body: bytes, now: int) -> dict[str, str]:
+    """Return the headers of a body; the signature covers ``SECONDS.BODY``, so an old message cannot be replayed."""
     headers = {"content-type": "application/json", "x-sluicegate-alert-id": alert_id}
     if webhook.secret is not None:
         seconds = str(now // 1000)
@@ -118,5 +121,5 @@ def headers_of(webhook: Webhook, alert_id: str, body: bytes, now: int) -> dict[s
 
 
 def signature(secret: str, seconds: str, body: bytes) -> str:
-    """HMAC-SHA256 in hexadecimal."""
+    """Return the HMAC-SHA256 of ``SECONDS.BODY`` in hexadecimal."""
     return hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()

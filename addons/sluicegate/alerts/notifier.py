@@ -1,8 +1,8 @@
-"""Tells webhooks when a budget passes a threshold, in a thread of its own: no call waits for it or fails because of it.
+"""Notify webhooks when a budget reaches a threshold, in a thread of its own: no call waits for it or fails because of it.
 
-Once a second it looks at the counters that have grown. What it finds is on file before it is sent, so each threshold of
-each window is told once, restarts and crashes included; only a crash between a receiver's answer and its note on file
-makes a message come twice, with the same ``alert_id``.
+Once a second it checks the counters that have grown. A message is stored before it is sent, so each threshold of each
+window is announced once, across restarts and crashes; only a crash between a receiver's answer and our record of it
+repeats a message, with the same ``alert_id``.
 """
 
 from __future__ import annotations
@@ -17,27 +17,37 @@ from itertools import batched
 from pathlib import Path
 from typing import Any, Protocol
 
-from sluicegate.alerts.alert import GIVE_UP_AFTER, LONGEST_REST, Alert, body_of, fields_of, headers_of, passed, rest, wants
-from sluicegate.alerts.outbox import Message, Outbox, Passed
+from sluicegate.alerts.alert import (
+    MAX_ALERT_AGE_MS,
+    RETRY_MAX_DELAY_MS,
+    Alert,
+    alert_fields,
+    build_headers,
+    encode_body,
+    highest_reached,
+    is_in_scope,
+    retry_delay_ms,
+)
+from sluicegate.alerts.outbox import Message, Outbox, ReachedThreshold
 from sluicegate.background import paced
-from sluicegate.http_client import post
+from sluicegate.http_client import post_webhook
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit, Policy, Webhook
 
 logger = logging.getLogger("sluicegate")
 
-EVERY = 1.0
-"""Seconds between two looks."""
+CHECK_INTERVAL_S = 1.0
+"""Time between two rounds of checking counters and delivering messages."""
 
-CHUNK, BREATH = 50, 0.006
-"""Thresholds put on file in one transaction, and seconds between two of these, in which calls get at the database."""
+THRESHOLDS_PER_TRANSACTION, TRANSACTION_PAUSE_S = 50, 0.006
+"""Thresholds stored in one transaction, and the pause after each, in which calls can write to the database."""
 
-BATCH = 10
-"""Messages a webhook gets per round at most: a flood for one is no reason for others to wait."""
+MAX_MESSAGES_PER_ROUND = 10
+"""Messages sent to one webhook per round, so that a flood for one does not delay the others."""
 
 
-class MetricsSource(Protocol):
-    """What is looked at."""
+class UsageSource(Protocol):
+    """The services whose counters are checked."""
 
     ledger: Ledger
     clock: Any
@@ -47,63 +57,66 @@ class MetricsSource(Protocol):
         """The policy in force."""
 
 
-class Standing:
-    """How each webhook is doing: counts since start, and until when it is left alone."""
+class WebhookHealth:
+    """Delivery counts of each webhook since start, and until when it is not tried again."""
 
     def __init__(self) -> None:
         self.sent: dict[str, int] = {}
         self.failed: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
-        self.failures: dict[str, int] = {}
-        self.until: dict[str, int] = {}
+        self.consecutive_failures: dict[str, int] = {}
+        self.paused_until: dict[str, int] = {}
 
-    def resting(self, name: str, now: int) -> bool:
-        """Whether a webhook is left alone now. A clock that was set back does not make it wait for longer than ever."""
-        return 0 < self.until.get(name, 0) - now <= LONGEST_REST
+    def is_paused(self, name: str, now: int) -> bool:
+        """Return whether the webhook is not to be tried yet.
 
-    def took(self, name: str) -> None:
-        """It took a message."""
+        A pause longer than the longest delay comes from a clock that was set back, and counts as over.
+        """
+        return 0 < self.paused_until.get(name, 0) - now <= RETRY_MAX_DELAY_MS
+
+    def record_success(self, name: str) -> None:
+        """Count a message that the webhook accepted, and end its pause."""
         self.sent[name] = self.sent.get(name, 0) + 1
-        self.until.pop(name, None)
-        if self.failures.pop(name, 0):
-            logger.warning("webhook %s takes alerts again", name)
+        self.paused_until.pop(name, None)
+        if self.consecutive_failures.pop(name, 0):
+            logger.warning("webhook %s accepts alerts again", name)
 
-    def refused(self, name: str, why: str, now: int) -> None:
-        """It did not."""
+    def record_failure(self, name: str, error: str, now: int) -> None:
+        """Count a failed attempt, and pause the webhook for longer each time."""
         self.failed[name] = self.failed.get(name, 0) + 1
-        failures = self.failures[name] = self.failures.get(name, 0) + 1
-        self.until[name] = now + rest(failures)
+        failures = self.consecutive_failures[name] = self.consecutive_failures.get(name, 0) + 1
+        self.paused_until[name] = now + retry_delay_ms(failures)
         if failures == 1:
-            logger.warning("webhook %s did not take an alert: %s; trying again", name, why)
+            logger.warning("webhook %s did not accept an alert: %s; it will be tried again", name, error)
 
 
 class Notifier:
-    """Looks, remembers, sends. ``step`` is one round; ``start`` makes a thread do one each second."""
+    """Checks limits, stores messages and delivers them. ``step`` is one round; ``start`` runs one each second in a thread."""
 
     def __init__(
-        self, services: MetricsSource, path: Path, send: Callable[[str, bytes, dict[str, str]], str | None] = post
+        self, services: UsageSource, path: Path, send: Callable[[str, bytes, dict[str, str]], str | None] = post_webhook
     ) -> None:
-        """``path`` is the database, whose tables are there already."""
+        """Use the database at ``path``, whose tables must exist; ``send`` returns None, or what went wrong."""
         self._services, self._path, self._send = services, path, send
         self._outbox: Outbox | None = None
-        self._passed: dict[str, dict[int, int]] = {}
+        self._reached: dict[str, dict[int, int]] = {}
         self.pending: list[Message] = []
-        self.standing = Standing()
+        self.health = WebhookHealth()
         self._policy: Policy | None = None
         self._limits: dict[str, Limit] = {}
-        self._unseen: set[str] = set()
-        self._troubled = False
+        self._unchecked: set[str] = set()
+        self._is_failing = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sluicegate-alerts", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End; a message that is under way is sent again at the next start if nobody has answered by now."""
+        """Stop the thread; a message that is not answered within a second is sent again after the next start."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(1.0)
@@ -111,117 +124,117 @@ class Notifier:
             self._outbox.close()
 
     def counts(self) -> list[tuple[str, int, int, int, int]]:
-        """Per webhook of the policy: its name, messages sent, attempts that failed, messages dropped, and pending ones."""
-        has, pending = self.standing, [m.webhook for m in list(self.pending)]
+        """Return for each webhook of the policy its name, messages sent, attempts failed, messages dropped and messages pending."""
+        health, pending = self.health, [m.webhook for m in list(self.pending)]
         return [
-            (w.name, has.sent.get(w.name, 0), has.failed.get(w.name, 0), has.dropped.get(w.name, 0), pending.count(w.name))
+            (w.name, health.sent.get(w.name, 0), health.failed.get(w.name, 0), health.dropped.get(w.name, 0), pending.count(w.name))
             for w in self._services.policy.alerts.webhooks
         ]
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY):
+        while not self._stop.wait(CHECK_INTERVAL_S):
             self.step()
 
     def step(self) -> None:
-        """One round. Never raises."""
+        """Check and deliver once. Never raises."""
         try:
             if self._outbox is None:
                 self._outbox = Outbox(self._path)
                 self.pending = self._outbox.pending()
-                for mark in self._outbox.passed():
-                    self._passed.setdefault(mark.counter, {})[mark.window_start] = mark.threshold
-            self._look(self._outbox)
+                for stored in self._outbox.reached_thresholds():
+                    self._reached.setdefault(stored.counter, {})[stored.window_start] = stored.threshold
+            self._check_limits(self._outbox)
             self._deliver(self._outbox)
-            self._troubled = False
+            self._is_failing = False
         except Exception as e:
-            if not self._troubled:
-                logger.warning("alerts are held up: %s", e, exc_info=not isinstance(e, sqlite3.Error))
-            self._troubled = True
+            if not self._is_failing:
+                logger.warning("alerts are delayed until this is mended: %s", e, exc_info=not isinstance(e, sqlite3.Error))
+            self._is_failing = True
 
-    def _look(self, outbox: Outbox) -> None:
-        """Find what has passed a threshold, and put it on file."""
+    def _check_limits(self, outbox: Outbox) -> None:
+        """Find limits that reached a threshold, and store them with their messages."""
         policy, now = self._services.policy, self._services.clock()
-        self._unseen |= _emptied(self._services.ledger.charged)
+        self._unchecked |= _take_all(self._services.ledger.charged)
         if policy is not self._policy:
-            # Limits and thresholds may be others now, and after a start nothing has been looked at yet.
+            # Limits and thresholds may have changed, and after a start none has been checked yet.
             self._limits = {x.counter: x for x in policy.all_limits() if x.unit == "usd"}
-            self._unseen = set(self._limits)
+            self._unchecked = set(self._limits)
             self._policy = policy
         if not policy.alerts.webhooks:
             return
-        found: list[tuple[Passed, list[Message]]] = []
-        for name in paced(self._unseen & self._limits.keys()):
+        found: list[tuple[ReachedThreshold, list[Message]]] = []
+        for name in paced(self._unchecked & self._limits.keys()):
             limit = self._limits[name]
             used, _, start, end = self._services.ledger.usage(limit, now)
             thresholds = policy.alerts.thresholds if limit.thresholds is None else limit.thresholds
-            here, before = passed(thresholds, used, limit.maximum), self._passed.get(name, {}).get(start, 0)
-            if here == before:
+            reached, before = highest_reached(thresholds, used, limit.maximum), self._reached.get(name, {}).get(start, 0)
+            if reached == before:
                 continue
             messages: list[Message] = []
-            # Less than before: the limit was raised or the usage reset, and what lies above may be passed again.
-            if here > before:
-                alert = _alert(limit, policy.revision, now, (used, start, end), here)
-                told = [w for w in policy.alerts.webhooks if wants(w, limit)]
-                messages = [Message(alert.alert_id, w.name, now, end, fields_of(alert)) for w in told]
-            found.append((Passed(name, start, here), messages))
-        for some in batched(found, CHUNK):
-            self._remember(outbox, some)
-        self._unseen = set()
+            # Lower than before means that the limit was raised or its usage reset: thresholds above may be reached again.
+            if reached > before:
+                alert = _alert(limit, policy.revision, now, (used, start, end), reached)
+                receivers = [w for w in policy.alerts.webhooks if is_in_scope(w, limit)]
+                messages = [Message(alert.alert_id, w.name, now, end, alert_fields(alert)) for w in receivers]
+            found.append((ReachedThreshold(name, start, reached), messages))
+        for batch in batched(found, THRESHOLDS_PER_TRANSACTION):
+            self._store(outbox, batch)
+        self._unchecked = set()
 
-    def _remember(self, outbox: Outbox, found: Collection[tuple[Passed, list[Message]]]) -> None:
-        messages = [m for _, mine in found for m in mine]
-        outbox.put([mark for mark, _ in found], messages)
-        for mark, _ in found:
-            mine = self._passed.setdefault(mark.counter, {})
-            mine[mark.window_start] = mark.threshold
-            self._passed[mark.counter] = dict(sorted(mine.items())[-2:])
+    def _store(self, outbox: Outbox, found: Collection[tuple[ReachedThreshold, list[Message]]]) -> None:
+        messages = [message for _, own in found for message in own]
+        outbox.save([reached for reached, _ in found], messages)
+        for reached, _ in found:
+            by_window = self._reached.get(reached.counter, {}) | {reached.window_start: reached.threshold}
+            # As many windows as the outbox keeps.
+            self._reached[reached.counter] = dict(sorted(by_window.items())[-2:])
         self.pending += messages
-        # Calls need the database too, and try for it every few milliseconds.
-        time.sleep(BREATH)
+        # Calls write to the same database, and retry every few milliseconds while it is locked.
+        time.sleep(TRANSACTION_PAUSE_S)
 
     def _deliver(self, outbox: Outbox) -> None:
-        """Send what is pending, a webhook's messages in their order, and each webhook for itself."""
+        """Send pending messages, each webhook's in their order and independently of the others."""
         if not self.pending:
             return
         webhooks = {w.name: w for w in self._services.policy.alerts.webhooks}
-        turns = dict.fromkeys(webhooks, BATCH)
+        allowed = dict.fromkeys(webhooks, MAX_MESSAGES_PER_ROUND)
         for message in list(self.pending):
             now = self._services.clock()
             webhook = webhooks.get(message.webhook)
-            over = message.resets_at is not None and now >= message.resets_at
-            if webhook is None or over or now - message.at > GIVE_UP_AFTER:
-                outbox.attempted(message, "dropped")
+            has_ended = message.resets_at is not None and now >= message.resets_at
+            if webhook is None or has_ended or now - message.at > MAX_ALERT_AGE_MS:
+                outbox.record_attempt(message, "dropped")
                 self.pending.remove(message)
-                self.standing.dropped[message.webhook] = self.standing.dropped.get(message.webhook, 0) + 1
-                why = "its window is over" if over else "nobody took it" if webhook else "the webhook is gone"
-                logger.warning("an alert for webhook %s is dropped: %s", message.webhook, why)
-            elif turns[webhook.name] and not self.standing.resting(webhook.name, now) and not self._stop.is_set():
-                turns[webhook.name] -= 1
+                self.health.dropped[message.webhook] = self.health.dropped.get(message.webhook, 0) + 1
+                reason = "its window has ended" if has_ended else "it was never accepted" if webhook else "the webhook is gone"
+                logger.warning("dropped alert %s for webhook %s: %s", message.alert_id, message.webhook, reason)
+            elif allowed[webhook.name] and not self.health.is_paused(webhook.name, now) and not self._stop.is_set():
+                allowed[webhook.name] -= 1
                 self._attempt(outbox, webhook, message, now)
 
     def _attempt(self, outbox: Outbox, webhook: Webhook, message: Message, now: int) -> None:
         message.attempts += 1
-        body = body_of(message.fields, webhook.format)
-        why = self._send(webhook.url, body, headers_of(webhook, message.alert_id, body, now))
-        if why is None:
+        body = encode_body(message.fields, webhook.format)
+        error = self._send(webhook.url, body, build_headers(webhook, message.alert_id, body, now))
+        if error is None:
             self.pending.remove(message)
-            self.standing.took(webhook.name)
-            outbox.attempted(message, "sent", now)
+            self.health.record_success(webhook.name)
+            outbox.record_attempt(message, "sent", now)
         else:
-            self.standing.refused(webhook.name, why, now)
-            outbox.attempted(message, "pending")
+            self.health.record_failure(webhook.name, error, now)
+            outbox.record_attempt(message, "pending")
 
 
-def _emptied(names: set[str]) -> set[str]:
-    """Takes the names out one at a time: the proxy's loop may be adding to them right now."""
-    found: set[str] = set()
+def _take_all(names: set[str]) -> set[str]:
+    """Empty the set and return its names, one at a time: the proxy's loop may be adding to it meanwhile."""
+    taken: set[str] = set()
     while names:
-        found.add(names.pop())
-    return found
+        taken.add(names.pop())
+    return taken
 
 
-def _alert(limit: Limit, revision: str, now: int, seen: tuple[int, int, int | None], threshold: int) -> Alert:
-    used, start, end = seen
+def _alert(limit: Limit, revision: str, now: int, usage: tuple[int, int, int | None], threshold: int) -> Alert:
+    used, start, end = usage
     return Alert(
         alert_id=f"alert_{now:012x}{secrets.token_hex(8)}",
         at=now,

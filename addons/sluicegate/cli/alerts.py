@@ -29,8 +29,8 @@ def alerts_test(
 
     Example: sluicegate alerts test --webhook finance
     """
-    from sluicegate.alerts.alert import body_of, headers_of, trial_fields
-    from sluicegate.http_client import post
+    from sluicegate.alerts.alert import build_headers, encode_body, trial_fields
+    from sluicegate.http_client import post_webhook
     from sluicegate.policy.loader import PolicyError, load
 
     now = int(time.time() * 1000)
@@ -51,13 +51,13 @@ def alerts_test(
         if webhook not in (None, target.name):
             continue
         fields = trial_fields(target.name, now)
-        body = body_of(fields, target.format)
+        body = encode_body(fields, target.format)
         # The host alone: the rest of a webhook's URL is what lets one post to it.
         result: dict[str, Any] = {"webhook": target.name, "host": urlsplit(target.url).hostname, "format": target.format}
         if dry_run:
             result |= {"signed": target.secret is not None, "body": body.decode()}
         else:
-            why = post(target.url, body, headers_of(target, fields["alert_id"], body, now))
+            why = post_webhook(target.url, body, build_headers(target, fields["alert_id"], body, now))
             result |= {"ok": why is None, "error": why}
         results.append(result)
         if not as_json:
@@ -78,11 +78,11 @@ def alerts_list(
 
     Example: sluicegate alerts list --limit 50
     """
-    from sluicegate.alerts.outbox import recent
+    from sluicegate.alerts.outbox import recent_alerts
     from sluicegate.storage.store import FILENAME
 
     try:
-        rows = recent(paths.state_dir(state_dir, os.environ) / FILENAME, limit)
+        rows = recent_alerts(paths.state_dir(state_dir, os.environ) / FILENAME, limit)
     except sqlite3.Error as e:
         fail(f"the alerts cannot be read: {e}")
     if as_json:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sluicegate.alerts.outbox import recent
+from sluicegate.alerts.outbox import recent_alerts
 from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
 from sluicegate.web.responses import ResponseModel
 
@@ -30,5 +30,5 @@ def endpoints() -> list[Endpoint]:
 
 
 async def _alerts(request: ApiRequest) -> ApiResponse:
-    rows = await request.run_in_thread(lambda: recent(request.services.store.path, request.query.limit))
+    rows = await request.run_in_thread(lambda: recent_alerts(request.services.store.path, request.query.limit))
     return ApiResponse({"alerts": rows, "count": len(rows)})

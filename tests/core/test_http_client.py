@@ -1,0 +1,88 @@
+"""The HTTP client: what it refuses to follow, to believe, to wait for and to print."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from sluicegate import http_client
+from sluicegate.http_client import InvalidAnswerError, UnreachableError, post_webhook, request
+from support.harness import ROOT
+from support.receiver import Receiver
+
+
+@contextmanager
+def answering(*chunks: bytes, pause_s: float = 0.0):
+    """A server that answers one connection with these bytes, whatever it is asked; its URL."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                for chunk in chunks:
+                    if over.wait(pause_s):
+                        return
+                    try:
+                        connection.sendall(chunk)
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join(5)
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    """An environment whose proxy leads nowhere."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def test_every_status_is_an_answer_and_redirects_are_not_followed(proxied):
+    for status in (b"200 OK", b"404 Not Found", b"307 Temporary Redirect\r\nlocation: /elsewhere"):
+        with answering(b"HTTP/1.1 " + status + b'\r\ncontent-length: 8\r\n\r\n{"a": 1}') as url:
+            answer = request("GET", url, timeout_s=5)
+            assert (str(answer.status), answer.json()) == (status[:3].decode(), {"a": 1})
+
+
+def test_what_is_not_an_answer_is_told_apart():
+    with answering(b"garbage\r\n\r\n") as url, pytest.raises(InvalidAnswerError):
+        request("GET", url, timeout_s=5)
+    for url in ("http://127.0.0.1:9", "nonsense", "http://127.0.0.1:port"):
+        with pytest.raises(UnreachableError):
+            request("GET", url, timeout_s=5)
+
+
+def test_an_answer_without_end_is_left(monkeypatch):
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    with answering(head, *[b"x"] * 1000, pause_s=0.02) as url, pytest.raises(UnreachableError):
+        request("GET", url, timeout_s=0.3)
+    monkeypatch.setattr(http_client, "MAX_RESPONSE_BYTES", 10)
+    with answering(head + b"x" * 11) as url, pytest.raises(UnreachableError):
+        request("GET", url, timeout_s=5)
+
+
+def test_a_webhook_is_posted_to_directly_and_its_url_is_never_logged(proxied, caplog):
+    with Receiver() as receiver, caplog.at_level(logging.DEBUG):
+        assert post_webhook(f"{receiver.url}/very-secret", b"{}", {"x-a": "b"}) is None
+        ((path, headers, body),) = receiver.got
+    assert (path, headers["x-a"], body) == ("/very-secret", "b", b"{}")
+    assert "very-secret" not in caplog.text
+
+
+def test_importing_it_does_not_import_the_command_line_of_httpx():
+    code = "import sys, sluicegate.http_client; sys.exit('httpx._main' in sys.modules or 'pygments' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "addons"}).returncode == 0
