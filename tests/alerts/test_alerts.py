@@ -517,7 +517,7 @@ def test_whatever_happens_no_threshold_of_a_window_is_told_twice_or_left_out(tmp
         ({"webhooks": [{"name": "a", "url": "env.A", "format": "slak"}]}, "is not one of json, slack (did you mean slack?)"),
         (
             {"webhooks": [{"name": "a", "url": "env.A"}, {"name": "a", "url": "env.B"}]},
-            "alerts.webhooks[1].name: 'a' is here twice",
+            "alerts.webhooks[1].name: 'a' is defined twice",
         ),
         ({"webhooks": 7}, "alerts.webhooks: '7' is not a list"),
     ],

@@ -30,25 +30,25 @@ def problems(tmp_path, text, **env):
 
 
 BAD = {
-    "version: 1\nvirtual_keys: [{id: quota}]": "'quota': is a path of the API beside the keys",
-    "version: 1\nprovders: {}": "policy.yaml:2: provders: 'provders' is not a key that is known here (did you mean providers?)",
-    "version: 1\nteams: [{id: a, budgt: {}}]": "policy.yaml:2: teams[0].budgt: 'budgt' is not a key that is known here (did you mean budget?)",
-    "version: 1\nproviders: {anthropic: {base_ur: x}}": "base_ur' is not a key that is known here (did you mean base_url?)",
+    "version: 1\nvirtual_keys: [{id: quota}]": "'quota': is a path of the API next to the keys",
+    "version: 1\nprovders: {}": "policy.yaml:2: provders: 'provders' is not a known key here (did you mean providers?)",
+    "version: 1\nteams: [{id: a, budgt: {}}]": "policy.yaml:2: teams[0].budgt: 'budgt' is not a known key here (did you mean budget?)",
+    "version: 1\nproviders: {anthropic: {base_ur: x}}": "base_ur' is not a known key here (did you mean base_url?)",
     "teams: []": "policy.yaml:1: version: 'version' is required here",
     "version: 2": "policy.yaml:1: version: '2' is not one of 1",
     "": "policy.yaml:1: the file is empty: it needs at least `version: 1`",
-    "- 1": "policy.yaml:1: a policy is a mapping",
+    "- 1": "policy.yaml:1: a policy must be a mapping",
     "version: 1\nteams: [": "policy.yaml:3: this is not valid YAML",
-    "version: 1\nversion: 1": "policy.yaml:2: version: 'version' is here twice, first in line 1",
+    "version: 1\nversion: 1": "policy.yaml:2: version: 'version' is defined twice, first on line 1",
     "version: 1\nteams: {a: b}": "teams: a mapping is not a list",
     "version: 1\nteams: [{id: 7}]": "an id is 1 to 128 letters",
     "version: 1\nteams: [{id: a b}]": "an id is 1 to 128 letters",
-    "version: 1\nteams:\n- {id: a}\n- {id: a}": "policy.yaml:4: teams[1].id: 'a' is here twice, first at",
+    "version: 1\nteams:\n- {id: a}\n- {id: a}": "policy.yaml:4: teams[1].id: 'a' is defined twice, first at",
     "version: 1\nteams: [{id: a, customer_id: c}]": "teams[0].customer_id: there is no customer 'c'",
     "version: 1\nteams: [{id: team-eng}]\nvirtual_keys:\n- {id: k,\n   team_id: team-egn}": "policy.yaml:5: virtual_keys[0].team_id: there is no team 'team-egn' (did you mean team-eng?)",
     "version: 1\nusers: [{id: a, team_id: t}]": "users[0].team_id: there is no team 't'",
-    "version: 1\nproviders: {antropic: {}}": "'antropic' is no provider; known are anthropic, openai, gemini (did you mean anthropic?)",
-    "version: 1\nvirtual_keys: [{id: k, provider_configs: [{provider: x}]}]": "provider_configs[0].provider: 'x' is no provider",
+    "version: 1\nproviders: {antropic: {}}": "'antropic' is not a provider; known are anthropic, openai, gemini (did you mean anthropic?)",
+    "version: 1\nvirtual_keys: [{id: k, provider_configs: [{provider: x}]}]": "provider_configs[0].provider: 'x' is not a provider",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1mo}}]": "reset_duration: '1mo' is no duration: write a number and one of s m h d w M Y",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1}}]": "budget.reset_duration: 'reset_duration' is required here",
     "version: 1\nteams: [{id: a, budget: {max_limit: -1, reset_duration: 1d}}]": "max_limit: '-1': an amount cannot be negative",
@@ -60,7 +60,7 @@ BAD = {
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1d, timezone: Mars}}]": "'Mars' is no time zone",
     "version: 1\nteams: [{id: a, budgets: [{max_limit: 1, reset_duration: 1d}, {max_limit: 2, reset_duration: 1d, timezone: Asia/Tokyo}]}]": "two budgets reset every 1d; keep the smaller one",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1M}, budgets: [{max_limit: 2, reset_duration: 1M}]}]": "two budgets reset every 1M",
-    "version: 1\nmodel_configs:\n- {model_name: m*}\n- {model_name: m*}": "policy.yaml:4: model_configs[1].model_name: 'm*' is here twice, and each call would be charged twice",
+    "version: 1\nmodel_configs:\n- {model_name: m*}\n- {model_name: m*}": "policy.yaml:4: model_configs[1].model_name: 'm*' is defined twice, so each call would be charged twice",
     "version: 1\nteams: [{id: a, rate_limit: {request_max_limit: 5}}]": "request_max_limit needs its request_reset_duration",
     "version: 1\nteams: [{id: a, rate_limit: {token_reset_duration: 1h}}]": "token_reset_duration needs its token_max_limit",
     "version: 1\nteams: [{id: a, rate_limit: {max_concurrent: -1}}]": "max_concurrent: '-1': write a number from 0 up",
@@ -72,23 +72,23 @@ BAD = {
     "version: 1\nvirtual_keys: [{id: a, value: same}, {id: b, value: same}]": "'b' has the same value as 'a'",
     "version: 1\nproviders: {anthropic: {base_url: 'ftp://x'}}": "write a URL such as https://api.anthropic.com",
     "version: 1\nproviders: {anthropic: {keys: [{name: k, value: a, weight: -1}]}}": "a weight cannot be negative",
-    "version: 1\nproviders: {anthropic: {base_url: 'http://[::::]'}}": "the host is no name or address, or the port no number",
-    "version: 1\nproviders: {anthropic: {base_url: 'http://a:0'}}": "the host is no name or address, or the port no number",
-    "version: 1\nproviders: {anthropic: {base_url: 'http://a:65536'}}": "the host is no name or address, or the port no number",
-    "version: 1\nproviders: {anthropic: {base_url: 'http://..'}}": "the host is no name or address, or the port no number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://[::::]'}}": "the host is not a name or address, or the port is not a number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://a:0'}}": "the host is not a name or address, or the port is not a number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://a:65536'}}": "the host is not a name or address, or the port is not a number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://..'}}": "the host is not a name or address, or the port is not a number",
     "version: 1\nproviders: {anthropic: {hosts: ['.']}}": "hosts[0]: '.': write a host name",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 999999w, calendar_aligned: true}}]": "'999999w' is longer than 100 years: write never",
     "version: 1\nvirtual_keys: [{id: k, expires_at: '9999-12-31T23:59:59-23:59'}]": "write a time such as",
     "version: 1\nvirtual_keys: [{id: k, expires_at: '0001-01-01T00:00:00+23:59'}]": "write a time such as",
-    "version: 1\nteams: [*a]": "policy.yaml:2: teams[0]: '*a' repeats nothing that stands before it",
-    "version: 1\nteams: &a [*a, *a]": "policy.yaml:2: teams[0]: '*a' repeats nothing that stands before it",
+    "version: 1\nteams: [*a]": "policy.yaml:2: teams[0]: '*a' is an alias of nothing that stands before it",
+    "version: 1\nteams: &a [*a, *a]": "policy.yaml:2: teams[0]: '*a' is an alias of nothing that stands before it",
     "version: 1\n? [a]\n: b": "policy.yaml:2: a key must be a plain word",
-    "version: 1\n---\nversion: 1": "policy.yaml:2: a second document begins here; a policy is one",
+    "version: 1\n---\nversion: 1": "policy.yaml:2: a second document begins here; a policy must be a single document",
     "version: 1\nteams: [{id: a, budget: {max_limit: '5.00', reset_duration: 1d}}]": "max_limit: '5.00': write an amount in dollars, such as 50.00, without quotes",
     "version: 1\nvirtual_keys: [{id: k, previous_expires_at: '2027-01-01T00:00:00Z'}]": "previous_value_hash and previous_expires_at belong together",
     "version: 1\noperators: [{id: o, role: root, token_hash: x}]": "role: 'root' is not one of admin, viewer",
-    f"version: 1\noperators: [{{id: admin, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]": "'admin' is who has the admin token",
-    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}, {{id: o, role: viewer, token_hash: 'sha256:{'1' * 64}'}}]": "operators[1].id: 'o' is here twice",
+    f"version: 1\noperators: [{{id: admin, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]": "'admin' names the holder of the admin token",
+    f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}, {{id: o, role: viewer, token_hash: 'sha256:{'1' * 64}'}}]": "operators[1].id: 'o' is defined twice",
     f"version: 1\noperators: [{{id: o, role: viewer, token_hash: 'sha256:{'0' * 64}'}}]\nvirtual_keys: [{{id: k, value_hash: 'sha256:{'0' * 64}'}}]": "'o' has the same token as 'k'",
     "version: 1\negress: {default: open}": "'open' is not one of tunnel, deny",
     "version: 1\nunpriced: fallback": "'fallback' needs a fallback_price",
@@ -133,7 +133,7 @@ def test_deep_nesting_and_aliases_of_aliases_are_refused_at_once(tmp_path, kind)
     ran = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "addons")}, capture_output=True, text=True, timeout=30
     )
-    assert "nested too deeply" in ran.stdout or "aliases repeat too much" in ran.stdout or "plain word" in ran.stdout, ran
+    assert "nested too deeply" in ran.stdout or "aliases expand to too many values" in ran.stdout or "plain word" in ran.stdout, ran
 
 
 def test_aliases_repeat_values_and_mistakes_in_them_are_said_where_they_are_repeated(tmp_path):
@@ -295,7 +295,7 @@ def test_a_folder_is_merged_and_errors_name_their_file(tmp_path):
     with pytest.raises(PolicyError) as caught:
         load(tmp_path, env={}, now=0)
     said = str(caught.value)
-    assert f"{tmp_path}/c.yaml:3: virtual_keys[0].id: 'k' is here twice, first at {tmp_path}/b.yaml:3" in said
+    assert f"{tmp_path}/c.yaml:3: virtual_keys[0].id: 'k' is defined twice, first at {tmp_path}/b.yaml:3" in said
     assert f"{tmp_path}/c.yaml:3: virtual_keys[0].team_id: there is no team 'x'" in said
 
 

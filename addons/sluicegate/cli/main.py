@@ -168,10 +168,11 @@ def _system_authorities() -> bytes:
 def _secret_variables(policy: str | None) -> set[str]:
     """Variables whose values are the gateway's business: an agent that inherits them would hold the real keys."""
     from sluicegate.policy.loader import load
+    from sluicegate.policy.secrets import variable_of
 
     loaded = load(paths.policy_path(policy, os.environ), env=os.environ, now=0)
-    sources = [k.source for p in loaded.providers.values() for k in p.keys]
-    return {"SLUICEGATE_ADMIN_TOKEN", *(s[4:] for s in sources if s.startswith("env.")), *loaded.alerts.variables}
+    variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
+    return {"SLUICEGATE_ADMIN_TOKEN", *filter(None, variables), *loaded.alerts.variables}
 
 
 def _child(command: list[str], values: dict[str, str], secret: set[str]) -> int:

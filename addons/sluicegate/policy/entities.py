@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.policy import schema
+from sluicegate.policy.secrets import ENV, FILE, is_reference
 
 REDACTED = "********"
 """Stands where a secret is."""
@@ -110,7 +111,7 @@ class NameIndex:
             return {" " + name.casefold()}
 
 
-_SOURCES: Mapping[str, tuple[str, ...]] = {"value": ("env.",)} | dict.fromkeys(("provider_key", "url", "secret"), ("env.", "file:"))
+_SOURCES: Mapping[str, tuple[str, ...]] = {"value": (ENV,)} | dict.fromkeys(("provider_key", "url", "secret"), (ENV, FILE))
 """Fields that hold a secret, or begin with one of these and say where it is."""
 
 
@@ -123,6 +124,6 @@ def redacted(value: Any, field: str = "") -> Any:
     if field in ("value_hash", "previous_value_hash", "token_hash") and value is not None:
         return REDACTED
     sources = _SOURCES.get(field)
-    if sources is not None and isinstance(value, str) and not value.startswith(sources):
+    if sources is not None and isinstance(value, str) and not is_reference(value, sources):
         return REDACTED
     return value

@@ -1,4 +1,4 @@
-"""What is wrong with given values, in words: the field, the value, the fix, and the nearest name that would be right."""
+"""Validation errors in plain words: the field, the value, what is wrong with it, and the closest name that would be right."""
 
 from __future__ import annotations
 
@@ -11,58 +11,59 @@ from pydantic import BaseModel, ValidationError
 
 from sluicegate.yaml_document import Location
 
-SECRETS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "keys", "virtual_keys")
-"""Where a secret stands, or where people put one by mistake: what is there is never shown, also where it is wrong."""
+SECRET_FIELDS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "keys", "virtual_keys")
+"""Fields that hold a secret, or where people put one by mistake: their values are never shown, not even when wrong."""
 
 
 def describe_errors(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:
-    """Every mistake as its place below ``root`` and a sentence."""
+    """Return each mistake as its location in ``root`` and a message."""
     for item in error.errors(include_url=False):
-        place: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
-        yield place, _words(item, place, root)
+        # Pydantic adds a part of its own where a validator wraps a union.
+        location: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
+        yield location, _message(item, location, root)
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`` (did you mean X?)``, or nothing where no option is near."""
+    """Return `` (did you mean X?)``, or nothing where no option is similar."""
     close = closest_match(word, options)
     return f" (did you mean {close}?)" if close else ""
 
 
 def closest_match(word: str, options: Iterable[str]) -> str | None:
-    """The option most like the word, if any is."""
+    """Return the option most similar to a word, if any is."""
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
     return close[0] if close else None
 
 
-def _words(item: Any, place: Location, root: type[BaseModel]) -> str:
+def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
     kind, given = item["type"], item.get("input")
-    this = display_value(given, place)
+    this = display_value(given, location)
     if kind == "extra_forbidden":
-        return f"'{place[-1]}' is not a key that is known here{did_you_mean(str(place[-1]), _fields_at(root, place[:-1]))}"
+        return f"'{location[-1]}' is not a known key here{did_you_mean(str(location[-1]), _fields_at(root, location[:-1]))}"
     if kind == "missing":
-        return f"'{place[-1]}' is required here"
+        return f"'{location[-1]}' is required here"
     if kind == "literal_error":
         options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
         return f"{this} is not one of {', '.join(options)}{did_you_mean(str(given), options)}"
     if kind == "value_error":
-        said = str(item["ctx"]["error"])
-        return said if "'" in said or isinstance(given, dict | BaseModel) else f"{this}: {said}"
+        message = str(item["ctx"]["error"])
+        return message if "'" in message or isinstance(given, dict | BaseModel) else f"{this}: {message}"
     expected = {
-        "string_type": "a text (put it in quotes)",
+        "string_type": "text (put it in quotes)",
         "bool_type": "true or false",
         "tuple_type": "a list",
         "model_type": "a mapping of keys",
         "model_attributes_type": "a mapping of keys",
         "dict_type": "a mapping of keys",
-        "string_too_short": "a text that is not empty",
+        "string_too_short": "allowed to be empty",
     }.get(kind)
     return f"{this} is not {expected}" if expected else f"{this}: {item['msg'].lower()}"
 
 
-def display_value(given: Any, place: Location) -> str:
-    """A wrong value as a message may show it: never a secret, never long."""
-    named = [part for part in place if isinstance(part, str)]
-    if named and named[-1] in SECRETS:
+def display_value(given: Any, location: Location) -> str:
+    """Return a wrong value as a message may show it: no secret, and never long."""
+    named = [part for part in location if isinstance(part, str)]
+    if named and named[-1] in SECRET_FIELDS:
         return "this value"
     if isinstance(given, dict | BaseModel):
         return "a mapping"
@@ -74,14 +75,14 @@ def display_value(given: Any, place: Location) -> str:
     return f"'{text[:80]}'"
 
 
-def _fields_at(model: type[BaseModel], place: Location) -> list[str]:
-    """The keys that may stand at a place."""
-    parts = iter(place)
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """Return the keys that are allowed at a location."""
+    parts = iter(location)
     for part in parts:
         if isinstance(part, int):
             continue
         info = model.model_fields.get(part)
-        inner = [t for t in _types(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if info else []
+        inner = [t for t in _leaf_types(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)] if info else []
         if info is None or not inner:
             return []
         model = inner[0]
@@ -90,10 +91,10 @@ def _fields_at(model: type[BaseModel], place: Location) -> list[str]:
     return list(model.model_fields)
 
 
-def _types(annotation: Any) -> Iterator[Any]:
+def _leaf_types(annotation: Any) -> Iterator[Any]:
     inner = getattr(annotation, "__args__", None)
     if inner is None:
         yield annotation
     else:
         for arg in inner:
-            yield from _types(arg)
+            yield from _leaf_types(arg)

@@ -99,7 +99,7 @@ class VirtualKey:
     limits: tuple[Limit, ...]
     digest: bytes = field(default=b"", repr=False)
     """SHA-256 of the value it is known by; empty where its value is not set."""
-    replaced: bool = False
+    is_previous_value: bool = False
     """Known by the value it had before a rotation, good until ``expires_at``."""
 
     def refusal(self, now: int) -> str | None:
@@ -107,7 +107,7 @@ class VirtualKey:
         if not self.is_active:
             return f"Virtual key '{self.id}' is inactive"
         if self.expires_at is not None and now >= self.expires_at:
-            what = "was given a new value; the one before ended" if self.replaced else "has expired"
+            what = "was given a new value; the one before ended" if self.is_previous_value else "has expired"
             return f"Virtual key '{self.id}' {what} at {iso(self.expires_at)[:19]}Z"
         return None
 

@@ -19,6 +19,7 @@ import yaml
 
 from sluicegate.background import release_gradually
 from sluicegate.policy import schema
+from sluicegate.policy.secrets import ENV, FILE, is_reference
 from sluicegate.yaml_document import MAX_DEPTH, YAML_LOADER, Location, Problem, dotted
 
 PLACEHOLDER = re.compile(r"<secret ([^<>\s]+)>")
@@ -208,9 +209,7 @@ def _of_length(length: int) -> tuple[Location, ...]:
 def _is_secret(scalar: Scalar) -> bool:
     if scalar.is_key or not scalar.value or not _is_secret_path(scalar.place):
         return False
-    if scalar.place[0] == "virtual_keys":
-        return not scalar.value.startswith("env.")
-    return not scalar.value.startswith(("env.", "file:"))
+    return not is_reference(scalar.value, (ENV,) if scalar.place[0] == "virtual_keys" else (ENV, FILE))
 
 
 def _item_names(found: Sequence[Scalar]) -> Mapping[Location, str]:

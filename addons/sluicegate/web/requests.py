@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.policy.schema import Duration, Id, Instant, Model, Money, Prose, Text
+from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, Text
+from sluicegate.policy.schema import Model
 from sluicegate.web.api import Change, Query
 
 _NESTED: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.schema import Count, Id, Instant, Text
+from sluicegate.policy.fields import Count, Id, Instant, Text
 
 
 class ResponseModel(BaseModel):

@@ -9,9 +9,10 @@ from typing import Any
 from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy import schema
+from sluicegate.policy.builder import limits_of
 from sluicegate.policy.entities import KINDS, REDACTED, Kind
-from sluicegate.policy.loader import limits_of
 from sluicegate.policy.model import Limit, Policy, VirtualKey
+from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import NANO
 from sluicegate.windows import iso
@@ -53,7 +54,7 @@ def _key(policy: Policy, key: VirtualKey, own: View) -> View:
     own = {n: v for n, v in own.items() if n not in ("value_hash", "previous_value_hash")}
     if key.is_demo:
         own["value"] = key.id
-    elif not str(own["value"]).startswith("env."):
+    elif not is_reference(str(own["value"]), (ENV,)):
         own["value"] = REDACTED
     return own | {
         "is_demo": key.is_demo,

@@ -115,12 +115,12 @@ def test_absent_stays_null_goes_and_limits_are_merged(present, fields, after):
 @pytest.mark.parametrize(
     ("kind", "value", "says", "field"),
     [
-        ("teams", {"id": "t", "budgt": {}}, "budgt: 'budgt' is not a key that is known here (did you mean budget?)", "budgt"),
+        ("teams", {"id": "t", "budgt": {}}, "budgt: 'budgt' is not a known key here (did you mean budget?)", "budgt"),
         ("teams", {"id": "t", "budget": {"max_limit": -1, "reset_duration": "1M"}}, "budget.max_limit: '-1': an amount cannot be", "budget.max_limit"),
         ("teams", {"id": "t", "budget": "lots"}, "budget: 'lots' is not a mapping", "budget"),
         ("teams", {"id": "t", "rate_limit": {"request_max_limit": 1}}, "request_max_limit needs its request_reset_duration", "rate_limit"),
         ("teams", {"id": "a b"}, "id: 'a b': an id is 1 to 128", "id"),
-        ("virtual_keys", {"id": "k", "value": 5}, "value: this value is not a text", "value"),
+        ("virtual_keys", {"id": "k", "value": 5}, "value: this value is not text", "value"),
         ("virtual_keys", {"id": "k", "provider_configs": [{"provider": "anthropic", "weight": -1}]}, "provider_configs[0].weight: '-1': a weight", "provider_configs[0].weight"),
         ("virtual_keys", {"id": "k", "name": "a\nb"}, "write one line", "name"),
         ("virtual_keys", {"id": "k", "name": "\ud800"}, "write one line", "name"),

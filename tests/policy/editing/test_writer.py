@@ -102,7 +102,7 @@ def test_a_dry_run_checks_and_writes_nothing(make, trail):
 def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_field(make, trail):
     editor = make()
     with pytest.raises(
-        EditError, match=r"^provider_configs\[0\].provider: 'antropic' is no provider \(did you mean anthropic"
+        EditError, match=r"^provider_configs\[0\].provider: 'antropic' is not a provider \(did you mean anthropic"
     ) as caught:
         editor.change(put(KEYS, "k", provider_configs=[{"provider": "antropic"}]), who="dana", action="update")
     assert caught.value.field == "provider_configs[0].provider"

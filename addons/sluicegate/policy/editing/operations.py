@@ -11,6 +11,7 @@ from typing import Any
 
 from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError, Fields, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
+from sluicegate.policy.secrets import ENV, is_reference, resolve
 from sluicegate.providers import PROVIDERS
 from sluicegate.windows import iso, parse_period, window
 
@@ -95,7 +96,7 @@ def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
     secret = None
     if generate and value is None and fields.get("value_hash") is None:
         value = secret = generate_value()
-    if isinstance(value, str) and not value.startswith("env."):
+    if isinstance(value, str) and not is_reference(value, (ENV,)):
         fields["value_hash"] = hash_value(_require_sendable(value))
         fields["value"] = None
     elif value is not None:
@@ -134,15 +135,13 @@ def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, n
 
 
 def current_value_hash(name: str, present: Fields, env: Mapping[str, str]) -> str | None:
-    """The hash a key is known by now; None where its value is not set."""
+    """Return the hash a key is known by now, None where its variable is not set."""
     if present.get("value_hash"):
         return str(present["value_hash"])
-    value = present.get("value")
-    if value is None:
+    if present.get("value") is None:
         return hash_value(name)
-    if value.startswith("env."):
-        return hash_value(env[value[4:]]) if env.get(value[4:]) else None
-    return hash_value(value)
+    value = resolve(present["value"], env, sources=(ENV,)).value
+    return hash_value(value) if value is not None else None
 
 
 def expire(draft: Draft, called: str, *, expires_at: str | None, now: int) -> Saved:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sluicegate import __version__
 from sluicegate.background import low_priority
 from sluicegate.limits.usage import limit_rows, with_names_and_parents
-from sluicegate.policy.schema import Instant
+from sluicegate.policy.fields import Instant
 from sluicegate.web.api import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso

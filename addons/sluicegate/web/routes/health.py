@@ -12,8 +12,8 @@ from starlette.routing import Route
 from sluicegate import __version__
 from sluicegate.calls.record import Record
 from sluicegate.guarantees import guarantees
+from sluicegate.policy.fields import Instant
 from sluicegate.policy.model import Policy, Provider
-from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
 from sluicegate.storage.store import FILENAME
 from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, read_endpoint

@@ -15,11 +15,11 @@ from pydantic import Field
 from sluicegate.background import low_priority
 from sluicegate.policy.editing.draft import EditError
 from sluicegate.policy.errors import did_you_mean
+from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import redacted_files
 from sluicegate.policy.loader import PolicyError, policy_from_files, read_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactable, redact, restore_secrets
-from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
 from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.requests import Model

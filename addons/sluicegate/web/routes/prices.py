@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from sluicegate.policy.schema import Instant, Prose
+from sluicegate.policy.fields import Instant, Prose
 from sluicegate.pricing.prices import TOKEN_CLASSES
 from sluicegate.web.api import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
 from sluicegate.web.responses import ResponseModel

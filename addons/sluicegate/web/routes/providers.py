@@ -14,6 +14,7 @@ from sluicegate.policy.editing.operations import upsert
 from sluicegate.policy.entities import KINDS, REDACTED
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.model import Policy
+from sluicegate.policy.secrets import ENV, FILE, is_reference
 from sluicegate.services import Services
 from sluicegate.web import requests as models
 from sluicegate.web import responses as states
@@ -196,7 +197,7 @@ def _folder(services: Services) -> Path:
 
 def _kept_by(services: Services, policy: Policy) -> set[Path]:
     """The files of ours that a policy names."""
-    named = (Path(k.source.removeprefix("file:")) for p in policy.providers.values() for k in p.keys)
+    named = (Path(k.source.removeprefix(FILE)) for p in policy.providers.values() for k in p.keys)
     return {path for path in named if path.parent == _folder(services)}
 
 
@@ -217,11 +218,11 @@ def _kept(services: Services, draft: Draft, provider: str, fields: dict[str, Any
 
 def _sourced(folder: Path, provider: str, key: dict[str, Any], present: str | None, made: list[Path]) -> dict[str, Any]:
     value, name = key.get("value"), str(key.get("name"))
-    if value is None or value.startswith("env.") or value == present:
+    if value is None or is_reference(value, (ENV,)) or value == present:
         return key
     if value == REDACTED:
         raise EditError("keys.value: this stands for a value that is not shown; leave it out to keep it", "keys.value")
-    if value.startswith("file:"):
+    if is_reference(value, (FILE,)):
         # Whoever may send us to read a file, and to a provider of his, could read any file of this machine.
         raise EditError("keys.value: send the key itself, or env.NAME; file: is for the policy file", "keys.value")
     if not value.isascii() or not value.isprintable() or " " in value:
@@ -237,4 +238,4 @@ def _sourced(folder: Path, provider: str, key: dict[str, Any], present: str | No
             os.fsync(file.fileno())
     except OSError as e:
         raise Conflict(f"the key cannot be kept: {folder}: {e.strerror}") from e
-    return key | {"value": f"file:{path}"}
+    return key | {"value": f"{FILE}{path}"}

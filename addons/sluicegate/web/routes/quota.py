@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sluicegate.policy.editing.draft import NotFound
 from sluicegate.policy.entities import KINDS
-from sluicegate.policy.schema import Id
+from sluicegate.policy.fields import Id
 from sluicegate.web import views
 from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
 from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, ResponseModel

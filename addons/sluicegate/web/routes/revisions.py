@@ -11,9 +11,9 @@ from pydantic import Field
 from sluicegate.background import low_priority
 from sluicegate.policy.diff import unified_diff
 from sluicegate.policy.editing.draft import Conflict, NotFound
+from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
-from sluicegate.policy.schema import Instant
 from sluicegate.services import Services
 from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint, write_endpoint
 from sluicegate.web.responses import ResponseModel

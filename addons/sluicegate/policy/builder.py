@@ -1,0 +1,317 @@
+"""The frozen snapshot of a policy, built from its parsed file: hierarchy resolved, secrets fetched, limits prepared.
+
+Warnings and mistakes name a secret's place and never its value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sluicegate.addresses import is_address
+from sluicegate.policy import schema
+from sluicegate.policy.fields import check_webhook_url
+from sluicegate.policy.model import (
+    Alerts,
+    FallbackPrice,
+    Limit,
+    Operator,
+    Policy,
+    Provider,
+    ProviderConfig,
+    ProviderKey,
+    VirtualKey,
+    Webhook,
+)
+from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
+from sluicegate.providers import PROVIDERS
+from sluicegate.values import NANO, Unit
+from sluicegate.windows import Period, parse_iso, parse_period, period_ms
+from sluicegate.yaml_document import Location
+
+_HEADER_VALUE = re.compile(r"[!-~]+")
+"""A provider's key: it is sent as a header, where a line end would begin a second one."""
+
+
+class _Parents(NamedTuple):
+    """The levels an entity belongs to."""
+
+    team: str | None = None
+    customer: str | None = None
+
+
+class SnapshotBuilder:
+    """Turns a well-formed policy file into the snapshot; ``report`` takes the mistakes found on the way."""
+
+    def __init__(self, file: schema.PolicyFile, env: Mapping[str, str], report: Callable[[Location, str], None]) -> None:
+        self.file, self.env, self.report = file, env, report
+        self.warnings: list[str] = []
+        self.limits_by_scope: dict[tuple[str, str], tuple[Limit, ...]] = {}
+        self.parents: dict[tuple[str, str], _Parents] = {}
+        self.virtual_keys: dict[str, VirtualKey] = {}
+        self.keys_by_digest: dict[bytes, VirtualKey] = {}
+
+    def build(self, source: str, revision: str, now: int) -> Policy:
+        """Return the snapshot, which is of use only if nothing was reported."""
+        file = self.file
+        self._add_scopes()
+        for i, key in enumerate(file.virtual_keys):
+            self._add_virtual_key(("virtual_keys", i), key)
+        operators = self._operators()
+        providers = {name: self._provider(name, file.providers.get(name)) for name in PROVIDERS}
+        return Policy(
+            revision=revision,
+            loaded_at=now,
+            source=source,
+            providers=providers,
+            virtual_keys=self.virtual_keys,
+            unpriced=file.unpriced,
+            fallback_price=_fallback_price(file.fallback_price),
+            audit=file.audit,
+            egress=file.egress,
+            server=file.server,
+            alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
+            required_headers=tuple(h.lower() for h in file.required_headers),
+            file=file,
+            content_retention=period_ms(parse_period(file.content_retention)),
+            warnings=tuple(self.warnings),
+            _keys_by_digest=self.keys_by_digest,
+            _operators_by_digest=operators,
+            _limits_by_scope=self.limits_by_scope,
+            _model_limits=tuple(_model_limits(file.model_configs)),
+            _provider_by_host=self._provider_by_host(providers),
+            _content_by_scope=_content_by_scope(file),
+        )
+
+    def _add_scopes(self) -> None:
+        for customer in self.file.customers:
+            self.limits_by_scope["customer", customer.id] = limits_of(customer, "customer", customer.id, "Customer")
+        for team in self.file.teams:
+            self.limits_by_scope["team", team.id] = limits_of(team, "team", team.id, "Team")
+            self.parents["team", team.id] = _Parents(team.id, team.customer_id)
+        for kind, label, entities in (("user", "User", self.file.users), ("project", "Project", self.file.projects)):
+            for entity in entities:
+                self.limits_by_scope[kind, entity.id] = limits_of(entity, kind, entity.id, label)
+                of_team = self._parents_of("team", entity.team_id)
+                self.parents[kind, entity.id] = _Parents(entity.team_id, entity.customer_id or of_team.customer)
+
+    def _parents_of(self, kind: str, entity_id: str | None) -> _Parents:
+        return self.parents.get((kind, entity_id or ""), _Parents())
+
+    def _parents_of_key(self, path: Location, key: schema.VirtualKey) -> _Parents:
+        """Return the team and customer of a key: its own, else those of its project, else those of its user."""
+        team, customer = key.team_id, key.customer_id
+        for kind, entity_id in (("project", key.project_id), ("user", key.user_id)):
+            if team is None and customer is None:
+                team, customer = self._parents_of(kind, entity_id)
+        of_team = self._parents_of("team", team).customer
+        if key.customer_id and of_team and key.customer_id != of_team:
+            self.report((*path, "customer_id"), f"team '{team}' belongs to customer '{of_team}', not to '{key.customer_id}'")
+        return _Parents(team, customer or of_team)
+
+    def _add_virtual_key(self, path: Location, written: schema.VirtualKey) -> None:
+        parents = self._parents_of_key(path, written)
+        # Wherever its value is kept, a key whose value is its id is known to everybody who knows the id.
+        digest_of_id = hashlib.sha256(written.id.encode()).digest()
+        digest = self._key_digest(written)
+        key = self.virtual_keys[written.id] = VirtualKey(
+            id=written.id,
+            name=written.name or written.id,
+            user_id=written.user_id,
+            team_id=parents.team,
+            customer_id=parents.customer,
+            project_id=written.project_id,
+            is_active=written.is_active,
+            expires_at=parse_iso(written.expires_at) if written.expires_at else None,
+            is_demo=digest == digest_of_id,
+            provider_configs=self._provider_configs(path, written),
+            trust_user_header=written.trust_user_header,
+            limits=limits_of(written, "virtual_key", written.id, "VK"),
+            digest=digest,
+        )
+        accepted = [key] if digest else []
+        if written.previous_value_hash is not None and written.previous_expires_at is not None:
+            ends = parse_iso(written.previous_expires_at)
+            until = min(ends, key.expires_at or ends)
+            previous = _digest_of_hash(written.previous_value_hash)
+            is_demo = previous == digest_of_id
+            accepted.append(replace(key, digest=previous, is_previous_value=True, expires_at=until, is_demo=is_demo))
+        for one in accepted:
+            if one.digest in self.keys_by_digest:
+                self.report(path, f"'{written.id}' has the same value as '{self.keys_by_digest[one.digest].id}'")
+            self.keys_by_digest.setdefault(one.digest, one)
+
+    def _provider_configs(self, path: Location, key: schema.VirtualKey) -> tuple[ProviderConfig, ...] | None:
+        if key.provider_configs is None:
+            return None
+        configs = tuple(
+            ProviderConfig(
+                c.provider, c.allowed_models, c.weight, limits_of(c, "provider_config", f"{key.id}:{c.provider}", c.provider)
+            )
+            for c in key.provider_configs
+        )
+        if len({c.provider for c in configs}) != len(configs):
+            self.report((*path, "provider_configs"), "a provider is listed twice")
+        return configs
+
+    def _key_digest(self, key: schema.VirtualKey) -> bytes:
+        """Return the SHA-256 of a key's value, empty where its variable is not set."""
+        if key.value_hash is not None:
+            return _digest_of_hash(key.value_hash)
+        if key.value is None:
+            self.warnings.append(
+                f"{key.id} is a demo key: anyone who knows its id can use it; give it a value_hash (sluicegate key new)"
+            )
+            return hashlib.sha256(key.id.encode()).digest()
+        if not is_reference(key.value, (ENV,)):
+            self.warnings.append(f"{key.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)")
+        secret = resolve(key.value, self.env, sources=(ENV,))
+        if secret.value is None:
+            self.warnings.append(f"{key.id}: {secret.problem}, so nobody can use this key")
+            return b""
+        return hashlib.sha256(secret.value.encode()).digest()
+
+    def _operators(self) -> dict[bytes, Operator]:
+        operators: dict[bytes, Operator] = {}
+        for i, operator in enumerate(self.file.operators):
+            token = _digest_of_hash(operator.token_hash)
+            if operator.id == "admin":
+                self.report(("operators", i, "id"), "'admin' names the holder of the admin token; give the operator another id")
+            if other := operators.get(token) or self.keys_by_digest.get(token):
+                self.report(("operators", i, "token_hash"), f"'{operator.id}' has the same token as '{other.id}'")
+            operators[token] = Operator(operator.id, operator.role)
+        return operators
+
+    def _provider(self, name: str, written: schema.Provider | None) -> Provider:
+        adapter = PROVIDERS[name]
+        url = urlsplit(written.base_url if written and written.base_url else adapter.base_url)
+        host = (url.hostname or "").lower().rstrip(".")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        keys = tuple(self._provider_key(name, k) for k in written.keys) if written else ()
+        if len({k.name for k in keys}) != len(keys):
+            self.report(("providers", name, "keys"), "two keys have the same name")
+        # One machine may run a provider and much else: an address means the provider only on its port.
+        own = f"{host}:{port}" if is_address(host) or host == "localhost" else host
+        return Provider(
+            name=name,
+            scheme=url.scheme,
+            host=host,
+            port=port,
+            prefix=url.path.rstrip("/"),
+            hosts=frozenset({*adapter.hosts, own, *(written.hosts if written else ())}),
+            keys=keys,
+            simulate=written.simulate if written else False,
+            limits=limits_of(written, "provider", name, name) if written else (),
+        )
+
+    def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
+        if not is_reference(key.value):
+            self.warnings.append(f"{provider}: key {key.name} stands in clear in the policy; use env.NAME or file:PATH")
+        value, problem = resolve(key.value, self.env)
+        value = (value or "").strip()
+        if value and not _HEADER_VALUE.fullmatch(value):
+            value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
+        if not value:
+            self.warnings.append(f"{provider}: key {key.name} is not usable, {problem or 'it is empty'}")
+        source = key.value if is_reference(key.value) else "literal"
+        return ProviderKey(key.name, value or None, key.weight, source)
+
+    def _provider_by_host(self, providers: Mapping[str, Provider]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for provider in providers.values():
+            for host in provider.hosts:
+                if found.setdefault(host, provider.name) != provider.name:
+                    self.report(("providers", provider.name), f"host '{host}' is already governed as {found[host]}")
+        return found
+
+
+def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
+    """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
+    found: list[Limit] = []
+
+    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False, thresholds: tuple[int, ...] | None = None) -> None:
+        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
+        if period is not None and period.aligned:
+            name += f"/aligned/{period.timezone}"
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, thresholds))
+
+    rate = entity.rate_limit
+    if rate is not None:
+        limits: tuple[tuple[Unit, int | None, str | None], ...] = (
+            ("requests", rate.request_max_limit, rate.request_reset_duration),
+            ("tokens", rate.token_max_limit, rate.token_reset_duration),
+        )
+        for unit, cap, text in limits:
+            if cap is not None and text is not None:
+                add(unit, cap, parse_period(text, aligned=rate.calendar_aligned, timezone=rate.timezone))
+        if rate.max_concurrent is not None:
+            add("concurrent", rate.max_concurrent, None)
+    for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
+        period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
+        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard", budget.thresholds)
+    return tuple(found)
+
+
+def _model_limits(configs: tuple[schema.ModelConfig, ...]) -> Iterator[tuple[str, str | None, tuple[Limit, ...]]]:
+    for config in configs:
+        scope_id = config.model_name if config.provider is None else f"{config.provider}/{config.model_name}"
+        yield config.model_name, config.provider, limits_of(config, "model", scope_id, f"Model:{config.model_name}")
+
+
+def _content_by_scope(file: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
+    """Return which scopes set whether bodies are kept, and to what."""
+    found: dict[tuple[str, str | None], bool] = {("", None): file.content == "full"}
+    for kind in ("customer", "team", "user", "project", "virtual_key"):
+        found |= {(kind, e.id): e.content == "full" for e in getattr(file, f"{kind}s") if e.content is not None}
+    return found
+
+
+def _fallback_price(price: schema.FallbackPrice | None) -> FallbackPrice | None:
+    return FallbackPrice(_nano_per_token(price.input), _nano_per_token(price.output)) if price is not None else None
+
+
+def _nano_per_token(dollars_per_million: Decimal) -> int:
+    return int(dollars_per_million * 1000)
+
+
+def _digest_of_hash(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("sha256:"))
+
+
+# -- alerts -----------------------------------------------------------------------------------------------------------
+
+
+def resolve_alerts(written: schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
+    """Return the alerts section with URLs and secrets fetched, without the webhooks that cannot be used; say why to ``warn``."""
+    webhooks = tuple(w for w in (_webhook(x, env, warn) for x in written.webhooks) if w is not None)
+    variables = (variable_of(source) for x in written.webhooks for source in (x.url, x.secret) if source)
+    return Alerts(written.thresholds, webhooks, frozenset(v for v in variables if v is not None))
+
+
+def _webhook(written: schema.Webhook, env: Mapping[str, str], warn: Callable[[str], None]) -> Webhook | None:
+    def fetch(reference: str, field: str) -> str | None:
+        value, problem = resolve(reference, env)
+        if value is None:
+            # "its file ..." becomes "its url's file ...": a webhook has two secrets.
+            warn(f"{prefix} is not usable, {problem.replace('its file', f"its {field}'s file", 1)}")
+        elif not is_reference(reference):
+            warn(f"{prefix} its {field} stands in clear in the policy; use env.NAME or file:PATH")
+        return value
+
+    prefix = f"alerts: webhook {written.name}:"
+    url = fetch(written.url, "url")
+    secret = None if written.secret is None else fetch(written.secret, "secret")
+    # Without its secret it would go out unsigned, and its receiver could not tell it from a forgery.
+    if url is None or (written.secret is not None and secret is None):
+        return None
+    try:
+        check_webhook_url(url)
+    except ValueError:
+        warn(f"{prefix} is not usable, what its url names is not a URL")
+        return None
+    return Webhook(written.name, url, written.format, secret, written.scopes)

@@ -1,0 +1,197 @@
+"""The types of the policy file's fields: what one value may be, and what is wrong with it in words.
+
+Each type is a validator with the JSON schema that editors and OpenAPI show for it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from sluicegate.policy.secrets import is_reference
+from sluicegate.providers import PROVIDERS
+from sluicegate.windows import iso, parse_iso, parse_period
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write a duration such as 1h, 1d or 1M, or never")
+    parse_period(value)
+    return value
+
+
+def _zone(value: str) -> str:
+    parse_period("1d", timezone=value)
+    return value
+
+
+def _money(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
+        raise ValueError("write an amount in dollars, such as 50.00, without quotes")
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError as e:
+        raise ValueError("write an amount in dollars, such as 50.00") from e
+    if not amount.is_finite():
+        raise ValueError("an amount must be finite")
+    if amount < 0:
+        raise ValueError("an amount cannot be negative; 0 refuses everything")
+    if amount > 1_000_000_000 or amount != round(amount, 9):
+        raise ValueError("an amount is at most a billion dollars and has at most nine decimals")
+    return amount
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value() and value < 1 << 53:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("write a whole number")
+    if not 0 <= value < 1 << 53:
+        raise ValueError("write a number from 0 up; 0 refuses everything")
+    return value
+
+
+def _weight(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("write a number, such as 1.0")
+    number = float(value)
+    if not 0 <= number < 1e9:
+        raise ValueError("a weight cannot be negative")
+    return number
+
+
+def _id(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}", value):
+        raise ValueError("an id is 1 to 128 letters, digits and . _ @ : - and begins with a letter or digit")
+    return value
+
+
+def _key_id(value: Any) -> Any:
+    if value in ("quota", "bulk"):
+        raise ValueError("is a path of the API next to the keys, so it cannot be the id of a key")
+    return _id(value)
+
+
+def _printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _text(value: str) -> str:
+    if not 0 < len(value) <= 500 or not all(map(_printable, value)):
+        raise ValueError("write one line of 1 to 500 printable characters")
+    return value
+
+
+def _prose(value: str) -> str:
+    if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
+        raise ValueError("write 1 to 4000 printable characters")
+    return value
+
+
+def _instant(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z")
+    try:
+        # The time is shown to people once it has passed, and the calendar of Python ends in the year 9999.
+        iso(parse_iso(value))
+    except (ValueError, OverflowError) as e:
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
+    return value
+
+
+def _hash(value: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise ValueError("write sha256: and 64 hexadecimal digits, as `sluicegate key hash` prints them")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(
+        r"https?://[A-Za-z0-9._-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?(/[A-Za-z0-9._~/-]*)?",
+        value,
+    ):
+        raise ValueError("write a URL such as https://api.anthropic.com, without user, query or fragment")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535") from e
+    if port == 0 or not (parts.hostname or "").rstrip("."):
+        raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535")
+    return value
+
+
+def _percent(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100:
+        raise ValueError("a threshold is a whole number of percent from 1 to 100")
+    return value
+
+
+def _webhook_url(value: str) -> str:
+    if not is_reference(value):
+        check_webhook_url(value)
+    return value
+
+
+def check_webhook_url(value: str) -> None:
+    """Refuse what is not a webhook's URL. Raises ValueError without naming the URL: anyone who knows it can post to it."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
+    except ValueError:
+        good = False
+    if not good or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("write env.NAME, file:PATH or a URL such as https://hooks.example.com/..., without user or fragment")
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
+        raise ValueError("write a host name, without scheme or path")
+    name = value.lower().rstrip(".")
+    if not name:
+        # Nothing but dots would match every connection that names no host.
+        raise ValueError("write a host name, without scheme or path")
+    return name
+
+
+_INSTANT_PATTERN = (
+    r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-2]):[0-5]\d)$"
+)
+_HOST = {"type": "string", "pattern": r"^[A-Za-z0-9._*\[\]:-]{1,253}$"}
+_HASH = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+_DURATION = {"type": "string", "pattern": "^([1-9][0-9]{0,5}[smhdwMY]|never)$", "examples": ["30s", "5m", "1h", "1d", "1w", "1M"]}
+
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"}
+
+Id = Annotated[str, BeforeValidator(_id), WithJsonSchema(_ID)]
+KeyId = Annotated[str, BeforeValidator(_key_id), WithJsonSchema(_ID)]
+Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
+Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
+Money = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e9})]
+Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1})]
+Weight = Annotated[float, BeforeValidator(_weight), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": 1e9})]
+Instant = Annotated[
+    str,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "pattern": _INSTANT_PATTERN, "examples": ["2027-01-01T00:00:00Z"]}),
+]
+Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
+Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
+Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROVIDERS)})]
+Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+"""A model's name, or a glob over model names."""
+Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
+
+Content = Annotated[
+    Literal["off", "full"] | None,
+    Field(description="Whether the bodies of requests and answers are kept; the narrowest scope that sets it decides."),
+]

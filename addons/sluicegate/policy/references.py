@@ -1,0 +1,98 @@
+"""What only the whole policy can tell: duplicates, references to nothing, unknown providers.
+
+The merged values are checked as they were written, so these mistakes are found even where the shape is wrong elsewhere
+and all of them can be reported at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluicegate.policy.errors import did_you_mean
+from sluicegate.policy.merging import MergedPolicy
+from sluicegate.providers import PROVIDERS
+from sluicegate.yaml_document import Location
+
+
+def check_references(policy: MergedPolicy) -> None:
+    """Report everything that does not fit together."""
+    _check_parents(policy, _check_ids(policy))
+    _check_providers(policy)
+    _check_virtual_keys(policy)
+    _check_model_configs(policy)
+    _check_webhooks(policy)
+    if policy.values.get("unpriced") == "fallback" and not policy.values.get("fallback_price"):
+        policy.report(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
+
+
+def _check_ids(policy: MergedPolicy) -> dict[str, dict[str, int]]:
+    """Report ids that are defined twice; return the index of each id by section."""
+    ids: dict[str, dict[str, int]] = {}
+    for section in ("customers", "teams", "users", "projects", "virtual_keys", "operators"):
+        seen = ids[section] = {}
+        for i, item in policy.entries(section):
+            name = item.get("id")
+            if not isinstance(name, str):
+                continue
+            if name in seen:
+                first = policy.position((section, seen[name], "id"))
+                policy.report((section, i, "id"), f"'{name}' is defined twice, first at {first}")
+            seen.setdefault(name, i)
+    return ids
+
+
+def _check_parents(policy: MergedPolicy, ids: dict[str, dict[str, int]]) -> None:
+    for section in ("teams", "users", "projects", "virtual_keys"):
+        for i, item in policy.entries(section):
+            for parent in ("customer", "team", "user", "project"):
+                target = item.get(f"{parent}_id")
+                known = ids[f"{parent}s"]
+                if isinstance(target, str) and target not in known:
+                    message = f"there is no {parent} '{target}'{did_you_mean(target, known)}"
+                    policy.report((section, i, f"{parent}_id"), message)
+
+
+def _check_providers(policy: MergedPolicy) -> None:
+    providers = policy.values.get("providers")
+    for name in providers if isinstance(providers, dict) else ():
+        if name not in PROVIDERS:
+            known = f"; known are {', '.join(PROVIDERS)}"
+            policy.report(("providers", name), f"'{name}' is not a provider{known}{did_you_mean(name, PROVIDERS)}")
+
+
+def _check_virtual_keys(policy: MergedPolicy) -> None:
+    for i, item in policy.entries("virtual_keys"):
+        configs = item.get("provider_configs")
+        for j, config in enumerate(configs if isinstance(configs, list) else ()):
+            name = config.get("provider") if isinstance(config, dict) else None
+            _check_provider_name(policy, name, ("virtual_keys", i, "provider_configs", j, "provider"))
+        if item.get("value") is not None and item.get("value_hash") is not None:
+            policy.report(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+
+
+def _check_model_configs(policy: MergedPolicy) -> None:
+    seen: set[tuple[str, str]] = set()
+    for i, item in policy.entries("model_configs"):
+        provider = item.get("provider")
+        model = (str(provider or ""), str(item.get("model_name")))
+        if model in seen:
+            message = f"'{model[1]}' is defined twice, so each call would be charged twice"
+            policy.report(("model_configs", i, "model_name"), message)
+        seen.add(model)
+        _check_provider_name(policy, provider, ("model_configs", i, "provider"))
+
+
+def _check_webhooks(policy: MergedPolicy) -> None:
+    alerts = policy.values.get("alerts")
+    webhooks = alerts.get("webhooks") if isinstance(alerts, dict) else None
+    seen: set[str] = set()
+    for i, item in enumerate(webhooks if isinstance(webhooks, list) else ()):
+        name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and name in seen:
+            policy.report(("alerts", "webhooks", i, "name"), f"'{name}' is defined twice")
+        seen.add(str(name))
+
+
+def _check_provider_name(policy: MergedPolicy, name: Any, path: Location) -> None:
+    if isinstance(name, str) and name not in PROVIDERS:
+        policy.report(path, f"'{name}' is not a provider{did_you_mean(name, PROVIDERS)}")

@@ -1,0 +1,61 @@
+"""Where a secret of the policy is kept: in the environment, in a file, or in the policy itself.
+
+A policy names a secret by reference, ``env.NAME`` or ``file:PATH``; any other text is the secret itself. Nothing here
+puts a value into a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+ENV, FILE = "env.", "file:"
+"""How the two kinds of references begin."""
+
+MAX_FILE_BYTES = 64 << 10
+"""Size of a secret's file that is accepted: a path mistyped as a device's would never end."""
+
+
+class Secret(NamedTuple):
+    """What a reference leads to: a value, or the reason why there is none."""
+
+    value: str | None
+    problem: str = ""
+
+
+def resolve(reference: str, env: Mapping[str, str], *, sources: tuple[str, ...] = (ENV, FILE)) -> Secret:
+    """Return the secret a reference leads to, without the white space around it; a text that is no reference is the secret.
+
+    ``sources`` says which kinds of references are followed. Reads a file of at most ``MAX_FILE_BYTES``; never raises.
+    """
+    if not is_reference(reference, sources):
+        return Secret(reference)
+    if reference.startswith(ENV):
+        name = reference.removeprefix(ENV)
+        found = env.get(name, "").strip()
+        return Secret(found) if found else Secret(None, f"the variable {name} is not set")
+    return _read(reference.removeprefix(FILE))
+
+
+def is_reference(text: str, sources: tuple[str, ...] = (ENV, FILE)) -> bool:
+    """Return whether a text says where a secret is kept instead of being one."""
+    return text.startswith(sources)
+
+
+def variable_of(reference: str) -> str | None:
+    """Return the environment variable a reference names, None where it names none."""
+    return reference.removeprefix(ENV) if reference.startswith(ENV) else None
+
+
+def _read(path: str) -> Secret:
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            return Secret(None, f"its file is larger than {MAX_FILE_BYTES >> 10} KiB")
+        found = data.decode().strip()
+    except (OSError, ValueError, RuntimeError) as e:
+        # Missing, not UTF-8 text, not a possible path, or the home of a user who does not exist.
+        return Secret(None, f"its file cannot be read ({type(e).__name__})")
+    return Secret(found) if found else Secret(None, "its file is empty")
