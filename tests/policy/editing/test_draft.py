@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.policy.editing import operations
@@ -325,6 +325,25 @@ def test_a_list_emptied_and_a_section_made():
     assert fresh.endswith('\nmodel_configs:\n  - model_name: "claude-*"\n    budget: {max_limit: 50, reset_duration: 1M}\n')
 
 
+@pytest.mark.parametrize(
+    "section",
+    ["teams: [] # one\n  # two\n", "teams: # one\n  # two\n", "teams: [ # one\n  # two\n]\n", "teams: [\n  # two\n] # one\n"],
+)
+def test_comments_in_an_empty_list_stay_when_it_is_filled(section):
+    text = f"version: 1\n{section}# three\nusers: []\n"
+    fresh, read = rewrite(parse(text.encode(), "f"), text, [Change("teams", None, {"id": "a"})])
+    assert read.value == {"version": 1, "teams": [{"id": "a"}], "users": []}
+    assert all(f"# {word}\n" in fresh for word in ("one", "two", "three"))
+
+
+def test_comments_of_a_list_stay_when_it_is_emptied_and_filled_again():
+    text, comment = ACME, "  # A key for a contractor: real value kept as a hash"
+    for changes in ([Change("virtual_keys", i, None) for i in range(3)], [Change("virtual_keys", None, {"id": "vk-new"})]):
+        text, read = rewrite(parse(text.encode(), "f"), text, changes)
+        assert comment in text
+    assert read.value["virtual_keys"] == [{"id": "vk-new"}]
+
+
 ODD = {
     "a dash of its own": "version: 1\nteams:\n  -\n    id: a # one\n  - id: b\n",
     "no indentation": "version: 1\nteams:\n- id: a  # one\n- id: b\n",
@@ -409,6 +428,7 @@ EDITS = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "delete"]), IDS
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(EDITS, st.sampled_from(["block", "json", "no indentation"]))
+@example([("delete", i, {}) for i in ("vk-eng-team", "vk-ds-team", "vk-dev-alice")] + [("put", "vk-eng-team", {})], "block")
 def test_any_sequence_of_changes_keeps_the_policy_loadable_its_meaning_and_its_comments(tmp_path, edits, layout):
     text = ACME
     if layout == "json":
