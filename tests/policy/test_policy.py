@@ -279,7 +279,7 @@ def test_a_value_before_a_rotation_is_good_until_it_ends_and_a_known_name_is_no_
     new, old = policy.key_by_value("new"), policy.key_by_value("old")
     until = parse_iso(ends)
     assert (new.id, new.refusal(until), old.id, old.refusal(until - 1)) == ("a", None, "a", None)
-    assert old.refusal(until) == "Virtual key 'a' was given a new value; the one before ended at 2027-01-01T00:00:00Z"
+    assert old.refusal(until) == "Virtual key 'a' was given a new value; the previous one ended at 2027-01-01T00:00:00Z"
     assert policy.key_by_digest(old.digest) is old
     assert [policy.key_by_value(s).is_demo for s in ("new", "old", "b", "x", "c")] == [False, False, True, False, True]
     assert [policy.operator_by_digest(hashlib.sha256(t).digest()) for t in (b"t", b"new")] == [Operator("o", "viewer"), None]

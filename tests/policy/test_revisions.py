@@ -178,7 +178,7 @@ def test_every_policy_in_force_is_noted_also_an_editors_and_no_secret(revisions,
     assert set(strings.stdout.split()) <= {f"{f}:0" for f in tmp_path.glob("*.db*")}
     assert len(noted(revisions, PolicyWatcher(file, {}, lambda: 2_000))) == 4
     file.write_text("version: 1\n")
-    assert noted(revisions, PolicyWatcher(file, {}, lambda: 3_000))[4][2:] == ("start", "changed while the gateway did not run")
+    assert noted(revisions, PolicyWatcher(file, {}, lambda: 3_000))[4][2:] == ("start", "changed while the gateway was not running")
 
 
 def test_a_text_whose_secrets_cannot_be_told_apart_is_not_kept(revisions, tmp_path):

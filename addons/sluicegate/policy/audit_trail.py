@@ -1,8 +1,7 @@
-"""The trail of administration: who changed what and when, append-only, in the table ``admin_audit`` of the database.
+"""The audit trail of the administration: who changed what and when, append-only, in the database's table ``admin_audit``.
 
 Written on a connection of its own, in a thread: the gateway's own connection never waits for it. A change whose entry
-cannot be written is not made, so an entry is on disk before its change; one that then could not be made is followed by
-an entry saying so.
+cannot be written is not made, so an entry is on disk before its change; if the change then fails, another entry says so.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "a
 
 
 class AuditTrailError(Exception):
-    """The trail cannot be written or read."""
+    """The audit trail cannot be written or read."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing done to one entity. ``before`` and ``after`` are its values, None where it was not there."""
+    """One action on one entity. ``before`` and ``after`` are its values, None where it did not exist."""
 
     action: str
     entity_kind: str
@@ -39,7 +38,7 @@ class AuditEntry:
 
 
 class AuditTrail:
-    """The trail in one database file, which must exist and be of this version."""
+    """The audit trail in one database file, which must exist and be of the current version. Blocking."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,10 +53,10 @@ class AuditTrail:
                 rows,
             )
             conn.execute("COMMIT")
-            self._to_disk()
+            self._sync_wal()
 
     def read(self, *, limit: int, before: int | None = None, **equal: str | None) -> tuple[list[dict[str, Any]], int]:
-        """Entries newest first, with an id below ``before``, and how many there are in all. Raises AuditTrailError."""
+        """Return entries newest first, with an id below ``before``, and how many match in all. Raises AuditTrailError."""
         wanted = {name: value for name, value in equal.items() if value is not None}
         where = [f"{name} = ?" for name in wanted]
         values: list[Any] = list(wanted.values())
@@ -73,12 +72,10 @@ class AuditTrail:
         return [_entry(row) for row in rows], total
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
-        return connection(
-            self.path, mode, lambda e: AuditTrailError(f"the trail of administration in {self.path} cannot be used: {e}")
-        )
+        return connection(self.path, mode, lambda e: AuditTrailError(f"the audit trail in {self.path} cannot be used: {e}"))
 
-    def _to_disk(self) -> None:
-        """Make what was committed survive a power cut: a commit in WAL mode leaves that to the next checkpoint."""
+    def _sync_wal(self) -> None:
+        """Make what was committed survive a power cut, which a commit in WAL mode leaves to the next checkpoint."""
         try:
             fd = os.open(f"{self.path}-wal", os.O_RDONLY)
         except FileNotFoundError:
@@ -86,7 +83,7 @@ class AuditTrail:
         try:
             os.fsync(fd)
         except OSError as e:
-            raise AuditTrailError(f"the trail of administration in {self.path} cannot be written: {e.strerror}") from e
+            raise AuditTrailError(f"the audit trail in {self.path} cannot be written: {e.strerror}") from e
         finally:
             os.close(fd)
 

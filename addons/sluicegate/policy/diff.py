@@ -1,4 +1,4 @@
-"""What one policy says that another does not: entity by entity, in a line for people, and line by line."""
+"""Differences between two policies: entity by entity, as a one-line summary, and as a unified diff of their texts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from sluicegate.policy.entities import KINDS, Kind, id_of
 from sluicegate.policy.schema import PolicyFile
 
-SHOWN = 4
-"""Differences that are named in a line."""
+MAX_SUMMARIZED = 4
+"""Differences that a summary names."""
 
 
 class Difference(NamedTuple):
-    """One entity, or one other section of the policy. ``before`` and ``after`` are as written, None where it is not there."""
+    """One entity or other section that differs. ``before`` and ``after`` are as written, None where it does not exist."""
 
     kind: str
     id: str
@@ -35,36 +35,36 @@ class Difference(NamedTuple):
 
 
 def compare_policies(before: PolicyFile, after: PolicyFile) -> list[Difference]:
-    """Everything that differs, entities first."""
-    return [*_of_entities(before, after), *_of_sections(before, after)]
+    """Return everything that differs, entities first."""
+    return [*_entity_differences(before, after), *_section_differences(before, after)]
 
 
 def summarize(found: list[Difference]) -> str:
-    """The differences as a line, without any value."""
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(map(str, found[:SHOWN])) + more if found else "comments or layout"
+    """Return the differences in one line that shows no value."""
+    more = f"; and {len(found) - MAX_SUMMARIZED} more" if len(found) > MAX_SUMMARIZED else ""
+    return "; ".join(map(str, found[:MAX_SUMMARIZED])) + more if found else "comments or layout"
 
 
-CONTEXT = 3
+CONTEXT_LINES = 3
 """Lines shown around a difference."""
 
 MAX_LINE_PAIRS = 25_000_000
-"""Lines times lines that are compared; beyond that all are shown as replaced."""
+"""Product of both texts' lines up to which they are compared; beyond it all lines are shown as replaced."""
 
 
 def unified_diff(before: str, after: str) -> str:
-    """Two texts' differences in the unified format, without a head; empty where there are none."""
+    """Return two texts' differences in the unified format without a header; empty if there are none."""
     was, now = before.splitlines(), after.splitlines()
     head = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
     rest = min(len(was), len(now)) - head
     tail = next((i for i in range(rest) if was[-1 - i] != now[-1 - i]), rest)
-    # A policy of ten thousand keys is compared where it differs alone.
-    skipped, left = max(0, head - CONTEXT), max(0, tail - CONTEXT)
+    # difflib takes quadratic time: of a policy of ten thousand keys only the part that differs is compared.
+    skipped, left = max(0, head - CONTEXT_LINES), max(0, tail - CONTEXT_LINES)
     was, now = was[skipped : len(was) - left], now[skipped : len(now) - left]
     if len(was) * len(now) > MAX_LINE_PAIRS:
         lines = [f"@@ -1,{len(was)} +1,{len(now)} @@", *(f"-{x}" for x in was), *(f"+{x}" for x in now)]
     else:
-        lines = list(difflib.unified_diff(was, now, n=CONTEXT, lineterm=""))[2:]
+        lines = list(difflib.unified_diff(was, now, n=CONTEXT_LINES, lineterm=""))[2:]
     return "".join(_shifted(line, skipped) + "\n" for line in lines)
 
 
@@ -72,7 +72,7 @@ def _shifted(line: str, by: int) -> str:
     return re.sub(r"(?<= [-+])\d+", lambda m: str(int(m[0]) + by), line) if line.startswith("@@ ") else line
 
 
-def _of_entities(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
+def _entity_differences(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
     for kind in KINDS.values():
         was, now = _by_id(before, kind), _by_id(after, kind)
         for name in {**was, **now}:
@@ -89,7 +89,7 @@ def _by_id(file: PolicyFile, kind: Kind) -> Mapping[str, BaseModel]:
     return {e.id: e for e in held}
 
 
-def _of_sections(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
+def _section_differences(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
     for name in PolicyFile.model_fields:
         if name not in KINDS and getattr(before, name) != getattr(after, name):
             yield Difference("policy", name, _section(before, name), _section(after, name))

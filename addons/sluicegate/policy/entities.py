@@ -1,4 +1,4 @@
-"""The kinds of things a policy knows, what they are called, and how one is found by what people call it."""
+"""The kinds of entities in a policy, their names in file and API, and finding one by id or name."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from sluicegate.policy import schema
 from sluicegate.policy.secrets import ENV, FILE, is_reference
 
 REDACTED = "********"
-"""Stands where a secret is."""
+"""Replaces a secret."""
 
-_NOISE = frozenset({"team", "corp", "inc", "ltd", "llc", "gmbh", "group"})
+_FILLER_WORDS = frozenset({"team", "corp", "inc", "ltd", "llc", "gmbh", "group"})
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind. ``name`` is its key in the policy, ``singular`` the word for a single one, ``path`` its place in the API."""
+    """One kind of entity. ``name`` is its key in the policy, ``singular`` the word for one, ``path`` its place in the API."""
 
     name: str
     singular: str
     path: str
     label: str
     scope: str
-    """The word limits are counted under."""
+    """The scope kind that its limits are counted under."""
     prefix: str
-    """What ids made of names begin with."""
+    """The beginning of ids made from names; empty where names are not used."""
     model: type[schema.Limited]
 
 
@@ -46,31 +46,31 @@ KINDS: Mapping[str, Kind] = {
 }
 
 REFERENCES: Mapping[str, str] = {f"{KINDS[name].singular}_id": name for name in ("customers", "teams", "users", "projects")}
-"""Fields that name another entity, and of which kind."""
+"""Fields that refer to another entity, and the kind it is of."""
 
 
 class AmbiguousName(ValueError):
-    """Several entities are called this; ``candidates`` are their ids."""
+    """A name that several entities have; ``candidates`` are their ids."""
 
     def __init__(self, called: str, candidates: Iterable[str]) -> None:
         self.candidates = sorted(candidates)
-        super().__init__(f"'{called}' may be any of {', '.join(self.candidates)}: say which by its id")
+        super().__init__(f"'{called}' may be any of {', '.join(self.candidates)}: give the id of one")
 
 
 def id_from_name(kind: Kind, name: str) -> str:
-    """The id a name makes: ``Acme Corp`` is ``customer-acme``. Raises ValueError where nothing of the name can stand in one."""
+    """Return the id made from a name: ``customer-acme`` for ``Acme Corp``. Raises ValueError where no id can be made."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     words = re.findall(r"[a-z0-9]+", plain)
     if words[:1] == [kind.prefix]:
         words = words[1:]
-    kept = [w for w in words if w not in _NOISE] or words
+    kept = [w for w in words if w not in _FILLER_WORDS] or words
     if not kept:
-        raise ValueError(f"no id can be made of the name '{name}': give one as id")
+        raise ValueError(f"no id can be made from the name '{name}': give an id")
     return "-".join([kind.prefix, *kept])[:128].rstrip("-")
 
 
 def id_of(kind: Kind, value: Mapping[str, Any]) -> str:
-    """The id of an entity as it stands in a policy's list."""
+    """Return the id of an entity as it is written in the policy."""
     if kind.name != "model_configs":
         return str(value.get("id"))
     model = str(value.get("model_name"))
@@ -78,28 +78,28 @@ def id_of(kind: Kind, value: Mapping[str, Any]) -> str:
 
 
 class NameIndex:
-    """What the entities of one kind are called: looked up by id, by the id a name makes, or by name."""
+    """The entities of one kind, found by id, by the id made from their name, or by name."""
 
     def __init__(self, kind: Kind, names: Mapping[str, str | None]) -> None:
         self.kind, self.ids = kind, set(names)
-        self._called: dict[str, set[str]] = {}
+        self._ids_by_word: dict[str, set[str]] = {}
         for one, name in names.items():
             self.add(one, name)
 
     def add(self, entity_id: str, name: str | None) -> None:
-        """Take note of an entity."""
+        """Add an entity."""
         self.ids.add(entity_id)
         for word in self._words(name) if name and self.kind.prefix else ():
-            self._called.setdefault(word, set()).add(entity_id)
+            self._ids_by_word.setdefault(word, set()).add(entity_id)
 
     def find(self, called: str) -> str | None:
-        """The id of the entity that is called this. Raises AmbiguousName. An id always means the entity that has it."""
+        """Return the id of the entity with this id or name, None if there is none. An id always wins. Raises AmbiguousName."""
         if called in self.ids:
             return called
         if not self.kind.prefix:
             return None
         words = self._words(called)
-        found = {one for word in words for one in self._called.get(word, ())} | (words & self.ids)
+        found = {one for word in words for one in self._ids_by_word.get(word, ())} | (words & self.ids)
         if len(found) > 1:
             raise AmbiguousName(called, found)
         return found.pop() if found else None
@@ -111,19 +111,21 @@ class NameIndex:
             return {" " + name.casefold()}
 
 
-_SOURCES: Mapping[str, tuple[str, ...]] = {"value": (ENV,)} | dict.fromkeys(("provider_key", "url", "secret"), (ENV, FILE))
-"""Fields that hold a secret, or begin with one of these and say where it is."""
+_REFERENCES_ALLOWED: Mapping[str, tuple[str, ...]] = {"value": (ENV,)} | dict.fromkeys(
+    ("provider_key", "url", "secret"), (ENV, FILE)
+)
+"""Fields that hold a secret or a reference of these kinds to one."""
 
 
 def redacted(value: Any, field: str = "") -> Any:
-    """The same values with every secret replaced; where a secret comes from may be shown."""
+    """Return the same values with every secret replaced; references to secrets are kept."""
     if isinstance(value, Mapping):
         return {k: redacted(v, "provider_key" if (field, k) == ("keys", "value") else k) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(v, field) for v in value]
     if field in ("value_hash", "previous_value_hash", "token_hash") and value is not None:
         return REDACTED
-    sources = _SOURCES.get(field)
-    if sources is not None and isinstance(value, str) and not is_reference(value, sources):
+    kinds = _REFERENCES_ALLOWED.get(field)
+    if kinds is not None and isinstance(value, str) and not is_reference(value, kinds):
         return REDACTED
     return value

@@ -1,4 +1,4 @@
-"""History: notes every policy that comes in force, also those somebody saved in an editor, in a thread of its own."""
+"""The history of the policy: records every policy that comes in force, edited by hand or not, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -20,61 +20,63 @@ from sluicegate.windows import iso
 logger = logging.getLogger("sluicegate.policy")
 
 STOP_TIMEOUT_S = 5.0
-"""Seconds a stop waits for what is still to be noted."""
+"""Seconds that ``stop`` waits for what is still to be recorded."""
 
 
 class History:
-    """Writes what it is told of, in that order."""
+    """Records policies in the order they came in force."""
 
     def __init__(self, revisions: Revisions, first: ActivePolicy) -> None:
         self.revisions = revisions
-        self._told: queue.SimpleQueue[ActivePolicy | None] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[ActivePolicy | None] = queue.SimpleQueue()
         self._last = first
         self._thread = threading.Thread(target=self._run, name="sluicegate-history", daemon=True)
 
     def start(self) -> None:
-        """Note the policy there was at the start, and go on."""
+        """Record the policy in force at the start, then all that follow."""
         if not self._thread.is_alive():
             self._thread.start()
 
     def record(self, fresh: ActivePolicy) -> None:
-        """A policy has come in force."""
-        self._told.put(fresh)
+        """Queue a policy that has come in force."""
+        self._pending.put(fresh)
 
     def stop(self) -> None:
-        """Note what is left, and end."""
-        self._told.put(None)
+        """Record what is queued, then end."""
+        self._pending.put(None)
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         self._safely(self._begin)
-        while (fresh := self._told.get()) is not None:
+        while (fresh := self._pending.get()) is not None:
             with low_priority():
-                self._safely(lambda: self._note(fresh, summarize(compare_policies(self._last.policy.file, fresh.policy.file))))
+                self._safely(lambda: self._add(fresh, summarize(compare_policies(self._last.policy.file, fresh.policy.file))))
             self._last = fresh
 
     def _begin(self) -> None:
         newest = self.revisions.newest()
         if newest != self._last.policy.revision:
             with low_priority():
-                self._note(self._last, "changed while the gateway did not run" if newest else "the first policy")
+                self._add(self._last, "changed while the gateway was not running" if newest else "the first policy")
 
-    def _note(self, one: ActivePolicy, words: str) -> None:
-        revision = Revision(one.policy.revision, iso(one.at), one.who, one.action, words, redacted_files(one.files))
+    def _add(self, active: ActivePolicy, summary: str) -> None:
+        revision = Revision(
+            active.policy.revision, iso(active.at), active.who, active.action, summary, redacted_files(active.files)
+        )
         self.revisions.add(revision)
 
-    def _safely(self, note: Callable[[], None]) -> None:
+    def _safely(self, action: Callable[[], None]) -> None:
         try:
-            note()
+            action()
         except RevisionsError as e:
-            logger.warning("%s", e)
+            logger.warning("Policy revision not recorded: %s", e)
         except Exception:
-            logger.exception("a policy could not be noted in the history")
+            logger.exception("Policy revision could not be recorded in the history")
 
 
 def redacted_files(files: Mapping[Path, bytes]) -> dict[str, str]:
-    """The texts of a policy's files without secrets, by name; of one that cannot be freed of them, only why."""
+    """Return the texts of a policy's files without secrets, by name; ``UNREDACTABLE_TEXT`` where they cannot be removed."""
     found: dict[str, str] = {}
     for file, data in files.items():
         try:
@@ -85,4 +87,4 @@ def redacted_files(files: Mapping[Path, bytes]) -> dict[str, str]:
 
 
 UNREDACTABLE_TEXT = "# This file is not shown: it is written so that its secrets cannot be told from the rest for certain.\n"
-"""Stands for a file's text; it is no policy, so it is never put in force."""
+"""Replaces a file's text. It is not a valid policy, so it cannot be put in force by mistake."""

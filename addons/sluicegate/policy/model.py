@@ -1,7 +1,7 @@
-"""Policy: who exists, what each may spend, how fast and with which models, as one frozen snapshot.
+"""The policy as calls are judged by it: one frozen snapshot of keys, scopes, limits and providers.
 
-A snapshot is swapped whole when the file changes; a call is judged and settled by the one it began with, and its
-``revision`` is on the record. Everything a hook asks for is a look-up, prepared at load.
+A snapshot is replaced whole when the file changes; a call is judged and settled by the one it began with, and its
+``revision`` is on the record. Everything a hook asks for is prepared at load and only looked up here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sluicegate.windows import Period, iso
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One cap on one scope. ``maximum`` is nano-dollars or a count; ``period`` None for calls in flight."""
+    """One cap on one scope. ``maximum`` is in nano-dollars or a count; ``period`` is None for calls in flight."""
 
     scope_kind: str
     scope_id: str
@@ -30,9 +30,9 @@ class Limit:
     hard: bool
     counter: str
     thresholds: tuple[int, ...] | None = None
-    """Percent at which an alert is sent; None: the policy's."""
+    """Percentages at which an alert is sent; None for those of the policy."""
     verdict_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
-    """How a verdict of this limit begins, made once instead of at each call."""
+    """The constant fields of this limit's verdicts, built once instead of at each call."""
 
     def __post_init__(self) -> None:
         window = self.period.text if self.period is not None else None
@@ -42,7 +42,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
-    """A provider's key; ``value`` is None where its source is not set. Its value never shows in a repr."""
+    """A provider's key; ``value`` is None where its source is not set. The value is not in the repr."""
 
     name: str
     value: str | None = field(repr=False)
@@ -52,7 +52,7 @@ class ProviderKey:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as governed: where its calls go, which hosts mean it, its keys and limits."""
+    """A governed provider: where its calls are sent, which hosts belong to it, its keys and limits."""
 
     name: str
     scheme: str
@@ -66,7 +66,7 @@ class Provider:
 
     @property
     def base_url(self) -> str:
-        """Where calls are sent, as a URL."""
+        """Return where calls are sent, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.prefix}"
 
@@ -83,7 +83,7 @@ class ProviderConfig:
 
 @dataclass(frozen=True, slots=True)
 class VirtualKey:
-    """A virtual key, its place in the hierarchy resolved. Its value is not here."""
+    """A virtual key with its place in the hierarchy resolved, and without its value."""
 
     id: str
     name: str
@@ -98,23 +98,23 @@ class VirtualKey:
     trust_user_header: bool
     limits: tuple[Limit, ...]
     digest: bytes = field(default=b"", repr=False)
-    """SHA-256 of the value it is known by; empty where its value is not set."""
+    """SHA-256 of its value; empty where the value is not set."""
     is_previous_value: bool = False
-    """Known by the value it had before a rotation, good until ``expires_at``."""
+    """Found by the value it had before a rotation, which is accepted until ``expires_at``."""
 
     def refusal(self, now: int) -> str | None:
-        """Why the key may not be used at this time, if it may not."""
+        """Return why the key may not be used at a time, None if it may."""
         if not self.is_active:
             return f"Virtual key '{self.id}' is inactive"
         if self.expires_at is not None and now >= self.expires_at:
-            what = "was given a new value; the one before ended" if self.is_previous_value else "has expired"
+            what = "was given a new value; the previous one ended" if self.is_previous_value else "has expired"
             return f"Virtual key '{self.id}' {what} at {iso(self.expires_at)[:19]}Z"
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """Access's answer: is the provider allowed, is the model, and which models would be."""
+    """Whether a key allows a provider and a model, and the model patterns it allows."""
 
     provider_allowed: bool
     model_allowed: bool
@@ -123,19 +123,19 @@ class ModelAccess:
 
 @dataclass(frozen=True, slots=True)
 class FallbackPrice:
-    """Nano-dollars per token for a model nobody has a price for; all input counts at the input price."""
+    """Nano-dollars per token for models without a known price; all input counts at the input price."""
 
     input: int
     output: int
 
     def cost(self, usage: Usage) -> int:
-        """Nano-dollars for a usage."""
+        """Return what a usage costs, in nano-dollars."""
         return min(usage.prompt_tokens * self.input + usage.output_tokens * self.output, MAX_COST_NANO)
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where alerts are sent, ready to use. Neither URL nor secret shows in a repr."""
+    """A receiver of alerts, ready to use. Neither URL nor secret is in the repr."""
 
     name: str
     url: str = field(repr=False)
@@ -146,17 +146,17 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Who is told, and at which percentages of a budget."""
+    """The receivers of alerts, and at which percentages of a budget alerts are sent."""
 
     thresholds: tuple[int, ...]
     webhooks: tuple[Webhook, ...]
     variables: frozenset[str] = frozenset()
-    """Names of the environment variables that hold their URLs and secrets."""
+    """Environment variables that hold the receivers' URLs and secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Somebody who may use the administration. The token is not here."""
+    """A person who may use the administration, without the token."""
 
     id: str
     role: Literal["admin", "viewer"]
@@ -164,7 +164,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Policy:
-    """The snapshot. Everything is resolved; nothing here changes after load but caches."""
+    """The snapshot. Everything is resolved; nothing but caches changes after load."""
 
     revision: str
     loaded_at: int
@@ -180,51 +180,52 @@ class Policy:
     alerts: Alerts
     required_headers: tuple[str, ...]
     content_retention: int | None
-    """Milliseconds for which kept bodies stay; None for good."""
+    """Milliseconds for which stored bodies are kept; None keeps them."""
     file: schema.PolicyFile = field(repr=False)
-    """What was written, of which all else here is made."""
+    """The parsed file, from which everything else was built."""
     _keys_by_digest: Mapping[bytes, VirtualKey] = field(repr=False)
     _operators_by_digest: Mapping[bytes, Operator] = field(repr=False)
     _limits_by_scope: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _provider_by_host: Mapping[str, str] = field(repr=False)
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
-    """By scope, what those say that say anything; the whole policy's word stands under ``("", None)``."""
+    """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_by_value(self, secret: str) -> VirtualKey | None:
-        """The virtual key with this value. Looked up by hash, so time taken tells nothing about values."""
+        """Return the virtual key with a value, found by its hash, so that timing tells nothing about values."""
         return self._keys_by_digest.get(_digest(secret))
 
     def key_by_digest(self, digest: bytes) -> VirtualKey | None:
-        """The virtual key whose value has this SHA-256."""
+        """Return the virtual key whose value has this SHA-256."""
         return self._keys_by_digest.get(digest)
 
     def operator_by_digest(self, digest: bytes) -> Operator | None:
-        """The operator whose token has this SHA-256. Looked up by hash, so time taken tells nothing about tokens."""
+        """Return the operator whose token has this SHA-256."""
         return self._operators_by_digest.get(digest)
 
     def has_scope(self, kind: str, scope_id: str) -> bool:
-        """Whether the policy names this customer, team, user or project."""
+        """Return whether the policy has this customer, team, user or project."""
         return (kind, scope_id) in self._limits_by_scope
 
     def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
-        """Who a key's calls belong to; a user header counts only where the key says it is trusted."""
+        """Return whom a key's calls belong to; a user header counts only where the key trusts it."""
         user = user_header if user_header and key.trust_user_header else key.user_id
         return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
 
     def provider_of_host(self, host: str, port: int | None = None) -> Provider | None:
-        """The provider that governs a host name, on any port; an address is governed only with its port."""
+        """Return the provider that governs a host: a name on any port, an address only on the provider's port."""
         bare = host.lower().rstrip(".")
         name = self._provider_by_host.get(bare) or self._provider_by_host.get(f"{bare}:{port}")
         return self.providers[name] if name is not None else None
 
     def limits(self, principal: Principal | None, provider: str, model: str | None) -> tuple[Limit, ...]:
-        """Every limit a call falls under, in the order they are checked: the narrowest first."""
+        """Return every limit that applies to a call, in the order they are checked: the narrowest first."""
         cache_key = (principal, provider, canonical(model) if model else None)
         found = self._limits_cache.get(cache_key)
         if found is None:
             found = tuple(self._limits(principal, provider, model))
+            # Model names come from callers: without a bound they could fill the memory.
             if len(self._limits_cache) < 10_000:
                 self._limits_cache[cache_key] = found
         return found
@@ -248,7 +249,7 @@ class Policy:
                     yield from limits
 
     def limits_of_key(self, key: VirtualKey) -> tuple[Limit, ...]:
-        """The limits of a key and of what it belongs to: what its holder may know about."""
+        """Return the limits of a key and of its user, project, team and customer: those its holder may see."""
         found = [*key.limits, *(x for c in key.provider_configs or () for x in c.limits)]
         for kind in ("user", "project", "team", "customer"):
             scope = getattr(key, f"{kind}_id")
@@ -256,17 +257,17 @@ class Policy:
         return tuple(found)
 
     def stores_content(self, principal: Principal | None) -> bool:
-        """Whether the bodies of this caller's calls are kept: the narrowest scope that says anything decides."""
+        """Return whether the bodies of a caller's calls are stored; the narrowest scope that sets it decides."""
         if True not in self._content_by_scope.values():
             return False
         for kind in ("virtual_key", "user", "project", "team", "customer") if principal else ():
-            said = self._content_by_scope.get((kind, getattr(principal, f"{kind}_id")))
-            if said is not None:
-                return said
+            setting = self._content_by_scope.get((kind, getattr(principal, f"{kind}_id")))
+            if setting is not None:
+                return setting
         return self._content_by_scope["", None]
 
     def all_limits(self) -> tuple[Limit, ...]:
-        """Every limit of the policy, for tables and metrics."""
+        """Return every limit of the policy, for tables and metrics."""
         found: list[Limit] = []
         for key in self.virtual_keys.values():
             found += key.limits
@@ -281,7 +282,7 @@ class Policy:
         return tuple(found)
 
     def model_access(self, principal: Principal | None, provider: str, model: str | None) -> ModelAccess:
-        """Whether the caller's key may use this provider and model."""
+        """Return whether a caller's key allows a provider and a model."""
         key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
         if key is None or key.provider_configs is None:
             return ModelAccess(True, True, ())

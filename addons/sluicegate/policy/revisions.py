@@ -1,6 +1,6 @@
-"""Every policy that was in force, in the table ``policy_revisions`` of the database, without its secrets.
+"""Every policy that was in force, without its secrets, in the table ``policy_revisions`` of the database.
 
-Written on a connection of its own, in a thread, like the trail of administration. The oldest go where there are too many.
+Written on a connection of its own, in a thread, like the audit trail. The oldest are deleted where there are too many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sluicegate.database import connection
 MAX_REVISIONS = 1_000
 
 MAX_COMPRESSED_BYTES = 64 << 20
-"""Of compressed text, all revisions together."""
+"""Bytes of compressed text that all revisions together may take; the newest is kept in any case."""
 
 COLUMNS = ("id", "revision", "at", "who", "action", "summary")
 
@@ -31,7 +31,7 @@ class RevisionsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One policy as it was: its files' texts by their names."""
+    """One policy as it was. ``files`` has the texts of its files by name."""
 
     revision: str
     at: str
@@ -42,13 +42,13 @@ class Revision:
 
 
 class Revisions:
-    """The history in one database file, which must exist and be of this version. Blocking."""
+    """The revisions in one database file, which must exist and be of the current version. Blocking."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, revision: Revision) -> None:
-        """Append a revision, and let the oldest go. Raises RevisionsError."""
+        """Append a revision and delete the oldest ones beyond the limits. Raises RevisionsError."""
         files = zlib.compress(orjson.dumps(dict(revision.files)), 6)
         row = (revision.revision, revision.at, revision.who, revision.action, revision.summary, files)
         with self._open("rw") as conn:
@@ -63,7 +63,7 @@ class Revisions:
             conn.execute("COMMIT")
 
     def page(self, limit: int, before: int | None = None) -> list[dict[str, Any]]:
-        """Revisions newest first, with an id below ``before``, without their texts. Raises RevisionsError."""
+        """Return revisions newest first, with an id below ``before``, without their texts. Raises RevisionsError."""
         with self._open("ro") as conn:
             rows = conn.execute(
                 f"SELECT {','.join(COLUMNS)} FROM policy_revisions WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?",  # noqa: S608
@@ -72,16 +72,16 @@ class Revisions:
         return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
     def newest(self) -> str | None:
-        """The revision that was in force last. Raises RevisionsError."""
+        """Return the revision that was in force last. Raises RevisionsError."""
         found = self.page(1)
         return found[0]["revision"] if found else None
 
     def get(self, revision: str) -> Revision | None:
-        """A policy as it was, None where it is not known. Raises RevisionsError."""
+        """Return a policy as it was, None where the revision is unknown. Raises RevisionsError."""
         return self._one("revision = ? ORDER BY id DESC", revision)
 
     def before(self, revision: str) -> Revision | None:
-        """What was in force before a policy came in force the last time. Raises RevisionsError."""
+        """Return what was in force before a revision came in force the last time. Raises RevisionsError."""
         return self._one("id < (SELECT max(id) FROM policy_revisions WHERE revision = ?) ORDER BY id DESC", revision)
 
     def _one(self, where: str, revision: str) -> Revision | None:
@@ -90,8 +90,8 @@ class Revisions:
             row = conn.execute(sql, (revision,)).fetchone()
         if row is None:
             return None
-        revision, at, who, action, words, files = row
-        return Revision(revision, at, who, action, words, orjson.loads(zlib.decompress(files)))
+        revision, at, who, action, summary, files = row
+        return Revision(revision, at, who, action, summary, orjson.loads(zlib.decompress(files)))
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
         return connection(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))

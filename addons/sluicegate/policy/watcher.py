@@ -1,4 +1,4 @@
-"""The live policy: the file or folder is watched, a good edit takes effect within a second, a bad one never does."""
+"""Watching the policy's file or folder: a valid edit takes effect within a second, an invalid one never does."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from sluicegate.yaml_document import Problem
 logger = logging.getLogger("sluicegate.policy")
 
 Fingerprint = tuple[Any, ...]
+"""Names, times, sizes and inodes of files: any edit, rename or swap changes it."""
 
 POLL_INTERVAL_S = 0.1
-"""Seconds between two looks at the files. Looking costs a stat each and misses no symlink swap, rename or network mount."""
+"""Seconds between two checks of the files. Each costs a stat per file; unlike events it also notices swapped symlinks and
+changes on network mounts."""
 
 
 class ActivePolicy(NamedTuple):
-    """A policy that has come in force, the files it is made of, and whose change it was."""
+    """A policy in force, the files it is made of, and who put it in force."""
 
     policy: Policy
     files: Mapping[Path, bytes]
     at: int
     """Epoch milliseconds."""
     who: str | None = None
-    """None: whoever saved the files."""
+    """None where the files were edited by hand."""
     action: str = "edit"
 
 
 class PolicyWatcher:
-    """Keeps ``current`` up to date. ``current`` is replaced whole by one assignment, so readers need no lock."""
+    """Keeps ``current`` up to date. It is replaced whole by one assignment, so readers need no lock."""
 
     def __init__(self, path: Path, env: Mapping[str, str], clock: Callable[[], int]) -> None:
         """Load the policy. Raises PolicyError."""
@@ -43,19 +45,19 @@ class PolicyWatcher:
         self.reload_errors = 0
         self.problems: tuple[Problem, ...] = ()
         self.lock = threading.Lock()
-        """Held while the files are read or replaced by us, so that nobody looks at half a change."""
+        """Held while we read or replace the files, so that no half-made change is read."""
         self._fingerprint = files_fingerprint(path)
         files = read_files(path)
         self.current: Policy = policy_from_files(path, files, env=env, now=clock())
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
-        """Told of every policy that comes in force, by whoever made it do so: it must not take long."""
+        """Called with every policy that comes in force, in the thread that put it there; it must be quick."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """What is wrong with the last edit, None while what serves is what is on disk."""
+        """Return what is wrong with the last edit, None while the policy on disk is in force."""
         if not self.problems:
             return None
         first = self.problems[0]
@@ -63,45 +65,46 @@ class PolicyWatcher:
         return {"file": first.file, "line": first.line, "path": first.path, "message": first.message + more}
 
     def has_changed(self) -> bool:
-        """Whether the files look different from when they were last read."""
+        """Return whether the files have changed since they were last read."""
         return files_fingerprint(self.path) != self._fingerprint
 
     def reload(self) -> bool:
-        """Read again; True if a new policy is in force now, False if the last good one stays."""
+        """Read the files again; return whether their policy is in force now. An invalid one leaves the last valid one in force."""
         with self.lock, low_priority():
             return self._reload()
 
-    def activate(self, fresh: ActivePolicy, seen: Fingerprint) -> None:
-        """Put a policy in force that was read from files that look like ``seen``. The caller holds ``lock``."""
-        self._fingerprint, self.problems = seen, ()
+    def activate(self, fresh: ActivePolicy, fingerprint: Fingerprint) -> None:
+        """Put a policy in force that was read from files with this fingerprint. The caller holds ``lock``."""
+        self._fingerprint, self.problems = fingerprint, ()
         old, self.current, self.active = self.current.revision, fresh.policy, fresh
         if old != fresh.policy.revision:
-            logger.warning("policy %s is in force, it was %s", fresh.policy.revision, old)
+            logger.warning("Policy revision %s is in force and replaces %s", fresh.policy.revision, old)
             self.on_change(fresh)
 
     def _reload(self) -> bool:
-        seen = files_fingerprint(self.path)
+        # Taken before reading: an edit made meanwhile is noticed at the next check.
+        fingerprint = files_fingerprint(self.path)
         try:
             files = read_files(self.path)
             fresh = policy_from_files(self.path, files, env=self.env, now=self.clock())
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems
-            logger.error("the policy was not changed, revision %s stays:\n%s", self.current.revision, e)
+            logger.error("Policy reload failed; still using revision %s:\n%s", self.current.revision, e)
             return False
         finally:
-            self._fingerprint = seen
-        self.activate(ActivePolicy(fresh, files, self.clock()), seen)
+            self._fingerprint = fingerprint
+        self.activate(ActivePolicy(fresh, files, self.clock()), fingerprint)
         return True
 
     def start(self) -> None:
-        """Watch in a thread of its own."""
+        """Start watching in a thread of its own."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sluicegate-policy", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -110,11 +113,11 @@ class PolicyWatcher:
                 if self.has_changed():
                     self.reload()
             except Exception:
-                logger.exception("the policy cannot be watched")
+                logger.exception("Policy files cannot be watched; still using revision %s", self.current.revision)
 
 
 def files_fingerprint(path: Path) -> Fingerprint:
-    """How a policy's files look from outside: any edit, rename or swap changes it."""
+    """Return the fingerprint of a policy's files."""
     try:
         files = policy_files(path)
     except OSError as e:
@@ -129,5 +132,5 @@ def files_fingerprint(path: Path) -> Fingerprint:
 
 
 def file_fingerprint(name: str, at: os.stat_result) -> tuple[Any, ...]:
-    """One file's part of a signature."""
+    """Return one file's part of a fingerprint."""
     return name, at.st_mtime_ns, at.st_size, at.st_ino

@@ -44,7 +44,7 @@ def test_ids_are_made_of_names(kind, name, id_):
 
 @pytest.mark.parametrize("name", ["", "   ", "开发", "---"])
 def test_a_name_nothing_can_be_made_of_is_an_error(name):
-    with pytest.raises(ValueError, match="give one as id"):
+    with pytest.raises(ValueError, match="give an id"):
         id_from_name(TEAMS, name)
 
 
@@ -68,7 +68,7 @@ def test_entities_are_found_by_id_slug_or_name(called, found):
 
 
 def test_what_may_be_several_is_an_error_that_names_them():
-    with pytest.raises(AmbiguousName, match="'Blue' may be any of t1, t2: say which by its id"):
+    with pytest.raises(AmbiguousName, match="'Blue' may be any of t1, t2: give the id of one"):
         NameIndex(TEAMS, {"t2": "Blue", "t1": "Blue Team"}).find("Blue")
     assert NameIndex(TEAMS, {"Blue": None, "t1": "Blue"}).find("Blue") == "Blue"
 
