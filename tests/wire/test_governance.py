@@ -64,7 +64,7 @@ BAD = [
     ("PUT", f"virtual-keys/{VK}", b"[" * 100_000, 400, None, "Invalid JSON"),
     ("PUT", f"virtual-keys/{VK}", b'{"name": "' + b"a" * (1 << 20) + b'"}', 413, None, "may have 1048576 bytes"),
     ("POST", "virtual-keys", {}, 400, "name", "'name' is required"),
-    ("POST", "teams", {"name": "\u5f00\u53d1"}, 400, "name", "give one as id"),
+    ("POST", "teams", {"name": "\u5f00\u53d1"}, 400, "name", "give an id"),
     ("POST", "teams", {"name": "X", "customer_id": "acne"}, 400, "customer_id", "there is no customer 'acne'"),
     ("POST", "/api/providers", {"provider": "antropic"}, 400, "provider", "did you mean anthropic?"),
     ("POST", "/api/providers", {"provider": "anthropic", "keys": [{"name": "k", "value": "file:/etc/shadow"}]}, 400, "keys.value", "send the key itself"),

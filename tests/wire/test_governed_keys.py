@@ -84,7 +84,7 @@ def test_a_rotated_key_is_good_for_its_grace_and_a_connection_does_not_outlive_i
         )
     )
     late = eventually(lambda: (r := gw.post(key=first)).reason == "virtual_key_blocked" and r)
-    assert late.message == "Virtual key 'vk-bob' was given a new value; the one before ended at 2020-01-01T00:00:00Z"
+    assert late.message == "Virtual key 'vk-bob' was given a new value; the previous one ended at 2020-01-01T00:00:00Z"
     api.ok("POST", "virtual-keys/vk-bob/expire", {})
     assert gw.post(key=third["value"]).reason == "virtual_key_blocked"
 

@@ -109,7 +109,7 @@ def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_fiel
     with pytest.raises(EditError, match="'k2' has the same value as 'k'") as caught:
         editor.change(put(KEYS, "k2", value_hash=operations.hash_value("k")), who="dana", action="update")
     assert caught.value.field is None
-    with pytest.raises(EditError, match=r"^base_url: .*the port no number") as caught:
+    with pytest.raises(EditError, match=r"^base_url: .*the port is not a number") as caught:
         editor.change(put(KINDS["providers"], "openai", base_url="http://a:99999"), who="dana", action="update")
     assert (editor.watcher.path.read_text(), entries(trail)) == (TEXT, [])
 
