@@ -23,7 +23,7 @@ OTHER = "vk-limited"
 @pytest.fixture(scope="module")
 def network() -> Iterator[str]:
     """A network namespace with nothing but loopback: whatever bypasses the gateway reaches nobody."""
-    assert CLIENT.exists(), "Claude Code is not installed: run scripts/setup --client"
+    assert CLIENT.exists(), "Claude Code is not installed: run scripts/test-tools"
     name = f"sluicegate-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)

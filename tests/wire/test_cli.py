@@ -197,7 +197,7 @@ def test_the_scripts_of_the_readme_work_as_written(gateway):
     """scripts/gateway with options of mitmdump's; every script that takes -h says what it is for."""
     gw = gateway(None, command=[str(ROOT / "scripts/gateway")])
     assert gw.post().status == 200
-    for name in ("setup", "gateway", "test"):
+    for name in ("setup", "gateway", "test", "test-tools", "lock", "screenshots"):
         said = subprocess.run([ROOT / "scripts" / name, "-h"], capture_output=True, text=True, timeout=60)
         assert (said.returncode, f"scripts/{name}" in said.stdout) == (0, True)
 
