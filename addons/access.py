@@ -1,12 +1,11 @@
-"""Access: which providers and which models a key may use."""
+"""Access: which providers and which models a virtual key may use."""
 
 from __future__ import annotations
 
 from mitmproxy import http
 
 from flow import Addon, deny, enforcing, ensure_call, facts_of
-from sluicegate.calls.refusal import model_message
-from sluicegate.policy.model import Policy
+from sluicegate.calls.admission import check_access
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import Deny, Reason
 
@@ -16,40 +15,23 @@ class Access(Addon):
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the request is complete; judge provider and model."""
+        """Judge provider and model once the request is complete."""
         call = ensure_call(flow)
-        if call is None or not isinstance(call.policy, Policy):
+        if call is None or call.policy is None:
             return
-        policy, adapter = call.policy, PROVIDERS[call.provider]
-        if adapter.creates_batch(call.method, flow.request.path):
-            # A batch is many calls under one request that answers hours later: it would escape every budget.
+        if PROVIDERS[call.provider].creates_batch(call.method, flow.request.path):
+            # A batch is many calls in one request, answered hours later: no budget could hold its cost.
             deny(flow, Deny(Reason.UNSUPPORTED, "Message batches are not supported by this gateway: send single calls"))
             return
-        facts = None
+        model = None
         if call.kind != "other":
             facts = facts_of(flow, call)
             if facts is None:
                 return
-        who = call.principal.virtual_key_id if call.principal else None
-        verdict = policy.model_access(call.principal, call.provider, facts.model if facts else None)
-        if not verdict.provider_allowed:
-            deny(
-                flow,
-                Deny(
-                    Reason.PROVIDER_BLOCKED,
-                    f"Provider '{call.provider}' is not allowed for this virtual key",
-                    scope=who,
-                ),
-            )
-        elif facts is not None and not verdict.model_allowed:
-            deny(
-                flow,
-                Deny(
-                    Reason.MODEL_BLOCKED,
-                    model_message(facts.model, verdict.allowed_models),
-                    scope=who,
-                ),
-            )
+            model = facts.model
+        refusal = check_access(call.policy, call.principal, call.provider, model)
+        if refusal is not None:
+            deny(flow, refusal)
 
 
 addons = [Access()]

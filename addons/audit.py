@@ -1,39 +1,28 @@
-"""Audit: one record per call, whatever became of it; and no call where records cannot be written."""
+"""Audit: one record per call, whatever its ending; and no call while required records cannot be written."""
 
 from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, ensure_call, observing, outcome_of, services
+from flow import Addon, call_of, deny, enforcing, ensure_call, outcome_of, services
 from sluicegate.calls.record import record_of
-from sluicegate.policy.model import Policy
 from sluicegate.values import Deny, Reason
 
 
 class Audit(Addon):
-    """Writes the line in the hook and lets the row ride with the next transaction."""
+    """Appends the journal line at once and leaves the database row to the next transaction."""
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a call begins; refuse it now if it could not be put on record."""
+        """Refuse a call at its beginning if it could not be put on record."""
         call = ensure_call(flow)
         if call is None:
             return
-        required = not isinstance(call.policy, Policy) or call.policy.audit == "required"
+        required = call.policy is None or call.policy.audit == "required"
         if required and not services().writer.journal_ready():
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway cannot write its records, and policy requires them"))
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call is over."""
-        self.record(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call broke off."""
-        self.record(flow)
-
-    def record(self, flow: http.HTTPFlow) -> None:
+    def call_ended(self, flow: http.HTTPFlow) -> None:
         """Put the call on record, once."""
         call = call_of(flow)
         if call is None or call.recorded:
@@ -42,7 +31,7 @@ class Audit(Addon):
         shared = services()
         call.outcome = outcome_of(flow)
         call.status = flow.response.status_code if flow.response else None
-        # Besides what has not been kept of it, see bounds.
+        # Added to the bytes of a refused body that were counted and dropped as they came.
         call.request_bytes += len(flow.request.raw_content or b"")
         if call.deny is not None and flow.response is not None:
             call.response_bytes = len(flow.response.raw_content or b"")

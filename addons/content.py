@@ -1,7 +1,7 @@
-"""Content: where policy says so, what a call said and was answered is kept beside its record. Bodies, never headers.
+"""Content: where policy says so, the bodies of request and answer are stored next to the call's record. Never headers.
 
-It listens to the pieces that the meter lets pass, so no answer is held back or changed; what is gathered is handed to a
-thread when the call is over.
+It copies the chunks that the meter passes on, so no answer is held back or changed. A thread writes what was collected
+once the call has ended.
 """
 
 from __future__ import annotations
@@ -13,83 +13,79 @@ from mitmproxy import http
 
 from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
-from sluicegate.policy.model import Policy
 from sluicegate.providers.content_encoding import ContentDecoder
+from sluicegate.storage import content_store
 from sluicegate.storage.content_store import MAX_BODY_BYTES, MAX_REFUSED_BYTES
-from sluicegate.storage.content_store import Content as Bodies
 
 
-class Gathered:
-    """An answer's pieces as they have passed, decoded where they were compressed."""
+class AnswerCopy:
+    """The chunks of one answer, decoded where they were compressed, up to the size that is stored."""
 
     def __init__(self, encoding: str) -> None:
         self.decoder = ContentDecoder(encoding)
         self.decodes = self.decoder.readable
-        self.pieces: list[bytes] = []
+        self.chunks: list[bytes] = []
         self.size = 0
 
     @property
-    def cut(self) -> bool:
-        """Whether there was more than is kept: too much, or what could not be decoded."""
+    def is_cut(self) -> bool:
+        """Whether there was more than is stored: too many bytes, or some that could not be decoded."""
         return self.size > MAX_BODY_BYTES or self.decodes != self.decoder.readable
 
-    def __call__(self, piece: bytes) -> None:
-        """A piece has passed."""
+    def __call__(self, chunk: bytes) -> None:
+        """Copy a chunk."""
         if self.size > MAX_BODY_BYTES:
             return
-        piece = self.decoder.feed(piece) if self.decodes else piece
-        self.pieces.append(piece[: MAX_BODY_BYTES + 1])
-        self.size += len(piece)
+        chunk = self.decoder.feed(chunk) if self.decodes else chunk
+        self.chunks.append(chunk[: MAX_BODY_BYTES + 1])
+        self.size += len(chunk)
 
 
 class Content(Addon):
-    """Gathers what policy wants kept."""
+    """Collects the bodies that policy wants stored."""
 
-    gathered: ClassVar[WeakKeyDictionary[http.HTTPFlow, Gathered]] = WeakKeyDictionary()
-    """The class's own, like the meter's taps."""
+    copies: ClassVar[WeakKeyDictionary[http.HTTPFlow, AnswerCopy]] = WeakKeyDictionary()
+    """An attribute of the class, like the meter's taps: a reload of the chain makes another of us."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the answer begins; listen to it if it is to be kept."""
+        """Start to copy an answer that is to be stored."""
         call = ensure_call(flow)
-        if call is not None and wanted(call) and flow.response is not None:
-            gathered = self.gathered[flow] = Gathered(flow.response.headers.get("content-encoding", ""))
-            call.listeners.append(gathered)
+        if call is not None and stores_content(call) and flow.response is not None:
+            copy = self.copies[flow] = AnswerCopy(flow.response.headers.get("content-encoding", ""))
+            call.listeners.append(copy)
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call is over, answered or refused."""
-        self.keep(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call broke off; what had come until then is kept."""
-        self.keep(flow)
-
-    def keep(self, flow: http.HTTPFlow) -> None:
-        """Have the bodies written."""
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Hand the bodies over to be written; of a call that broke off, what had come until then."""
         call = call_of(flow)
-        if call is None or not wanted(call):
+        if call is None or not stores_content(call):
             return
-        gathered = self.gathered.pop(flow, None)
+        copy = self.copies.pop(flow, None)
         request = flow.request.raw_content or b""
-        answer, cut = b"", False
-        if gathered is not None and gathered.pieces:
-            answer, cut = b"".join(gathered.pieces), gathered.cut
+        answer, is_cut = b"", False
+        if copy is not None and copy.chunks:
+            answer, is_cut = b"".join(copy.chunks), copy.is_cut
         elif flow.response is not None:
-            # A refusal, or an answer that no meter lets pass piece by piece.
+            # A refusal, or an answer that no meter in the chain streams.
             answer = flow.response.raw_content or b""
-        if request or answer:
-            most, asked = MAX_BODY_BYTES, MAX_BODY_BYTES if call.deny is None else MAX_REFUSED_BYTES
-            kept = Bodies(call.id, call.started_at, request[:asked], answer[:most], len(request) > asked, cut or len(answer) > most)
-            services().content.keep(kept)
+        if not (request or answer):
+            return
+        max_request = MAX_BODY_BYTES if call.deny is None else MAX_REFUSED_BYTES
+        services().content.keep(
+            content_store.Content(
+                call.id,
+                call.started_at,
+                request[:max_request],
+                answer[:MAX_BODY_BYTES],
+                len(request) > max_request,
+                is_cut or len(answer) > MAX_BODY_BYTES,
+            )
+        )
 
 
-def wanted(call: Call) -> bool:
-    """Whether policy wants this call's content: of known callers alone, or strangers could fill the disk."""
-    if call.principal is None or not isinstance(call.policy, Policy):
-        return False
-    return call.policy.stores_content(call.principal)
+def stores_content(call: Call) -> bool:
+    """Return whether policy wants this call's bodies; only for known callers, or strangers could fill the disk."""
+    return call.principal is not None and call.policy is not None and call.policy.stores_content(call.principal)
 
 
 addons = [Content()]

@@ -1,7 +1,7 @@
-"""Where mitmproxy and the core meet: a flow's call, the decorators every hook wears, the refusal, the services.
+"""Where mitmproxy and the core meet: a flow's call, refusing it, the decorators every hook wears, options, services.
 
-mitmproxy fails open: a hook that raises is logged and the request goes upstream. So nothing here trusts a hook to
-finish: ``@enforcing`` turns an exception into a 503, and the failsafe (runtime/failsafe.py) passes only what is ``cleared``.
+mitmproxy fails open: it logs a hook that raises and sends the request upstream. So no hook is trusted to finish:
+``@enforcing`` turns an exception into a 503, and the failsafe (runtime/failsafe.py) lets only ``cleared`` calls pass.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sluicegate import paths
 from sluicegate.calls import estimate
 from sluicegate.calls.call import Call
 from sluicegate.calls.refusal import render
+from sluicegate.calls.settlement import Settlement, settle
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS
@@ -38,25 +39,25 @@ logger = logging.getLogger("sluicegate")
 
 
 CREDENTIAL_HEADERS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
-"""Headers in which a key may stand, in the order in which they are believed."""
+"""Headers that may carry a virtual key, in the order in which they are searched."""
 
 
 @dataclass(slots=True)
 class ClientConnection:
-    """What is known of one client connection, from its CONNECT on."""
+    """What is known about a client connection, from its CONNECT on."""
 
     target: tuple[str, int] | None = None
-    """Host and port of its CONNECT; None while it talks to us or names a target per request."""
+    """Host and port of its CONNECT; None while it talks to the gateway itself or names a target with each request."""
     provider: str | None = None
     """The provider that governs the target."""
     key: VirtualKey | None = None
-    """The virtual key its proxy credential named."""
+    """The virtual key of its proxy credential."""
     is_tunnel: bool = False
-    """Passed through undecrypted."""
+    """Relayed without being decrypted."""
     approved: set[tuple[str, int]] = field(default_factory=set)
-    """Targets outside the providers that egress has approved for this connection."""
+    """Hosts and ports of no provider that egress has approved for this connection."""
     web_address: tuple[str, int] | None = None
-    """The application's own server, once an administrative request of this connection has been sent there."""
+    """The web application's address, once an administrative request of this connection has been sent there."""
 
 
 _connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
@@ -64,7 +65,7 @@ _services: Services | None = None
 
 
 def declare_options(loader: Loader) -> None:
-    """Declare the options every addon of the chain may read; declaring them again changes nothing."""
+    """Declare the options that every addon of the chain may read; declaring them again changes nothing."""
     loader.add_option(
         "policy",
         str,
@@ -80,19 +81,36 @@ def declare_options(loader: Loader) -> None:
 
 
 class Addon:
-    """What every addon of the chain shares: the options it may read, declared by each so that each works alone."""
+    """What the addons of the chain share. Each declares the options it reads, so that it works alone.
+
+    An addon that defines ``call_ended`` gets the hooks ``response`` and ``error`` for it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "call_ended" in cls.__dict__:
+            # Only where there is something to do: mitmproxy calls every hook that exists, for every flow.
+            hook = observing(cls.call_ended)
+            for name in ("response", "error"):
+                setattr(cls, name, hook)
 
     def load(self, loader: Loader) -> None:
-        """mitmproxy: declare options."""
+        """Declare our options."""
         declare_options(loader)
 
     def running(self) -> None:
-        """mitmproxy: the proxy is up; open the services now, so that a bad policy is known before the first call."""
+        """Open the services before the first call, so that a bad policy is known at the start."""
         services()
+
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Finish what an addon does for a flow, whatever its ending: answered, refused, failed or cancelled.
+
+        mitmproxy ends each flow with exactly one of ``response`` and ``error``; addons are called in the chain's order.
+        """
 
 
 def services() -> Services:
-    """The gateway's services, opened by whoever asks first. Raises OptionsError when they cannot be."""
+    """Return the gateway's services, opened by the first caller. Raises OptionsError if they cannot be opened."""
     global _services
     if _services is None:
         try:
@@ -101,20 +119,20 @@ def services() -> Services:
             )
         except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
             raise exceptions.OptionsError(str(e)) from e
-        # The agent's shell may be a child of whoever started us; a token it could read would not be a secret.
+        # The agent may run in a child of the shell that started the gateway, and could read the token there.
         os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
         _services.start()
         atexit.register(_services.close)
     return _services
 
 
-def printable(text: str) -> str:
-    """Text off the wire as it can be written down: bytes that are no text, and what would move a cursor, are escaped."""
+def escape_unprintable(text: str) -> str:
+    """Return text off the wire with undecodable bytes and control characters escaped, fit for logs and records."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
 def new_call(flow: http.HTTPFlow, provider: str) -> Call:
-    """Make the call this flow is from now on, judged by the policy of this moment."""
+    """Make the flow's call, judged from here on by the policy now in force."""
     shared = services()
     now = shared.clock()
     adapter = PROVIDERS[provider]
@@ -125,16 +143,16 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
         provider=provider,
         kind=adapter.classify(request.method, request.path),
         method=request.method,
-        path=printable(request.path.partition("?")[0][:512]),
+        path=escape_unprintable(request.path.partition("?")[0][:512]),
         policy=shared.policy,
     )
-    # An attribute of this very object: a copied or replayed flow is made from its state and begins without a call.
+    # An attribute, not metadata: mitmproxy copies and replays flows by their state, and a copy must begin without a call.
     flow.sluicegate_call = call  # type: ignore[attr-defined]
     return call
 
 
 def call_of(flow: http.HTTPFlow) -> Call | None:
-    """The flow's call; None for a flow that is none, such as administration."""
+    """Return the flow's call; None for a flow that is not a call, such as administration."""
     return getattr(flow, "sluicegate_call", None)
 
 
@@ -160,12 +178,12 @@ def remember_form() -> None:
 
 
 def origin_form(request: http.Request) -> bool:
-    """Whether the request is addressed to our own listener rather than to a target it names."""
+    """Return whether the request is addressed to our own listener, not to a target that it names."""
     return getattr(request, "origin_form", False)
 
 
 def connection_of(client: Client) -> ClientConnection:
-    """What is known of a client connection."""
+    """Return what is known about a client connection."""
     found = _connections.get(client)
     if found is None:
         found = _connections[client] = ClientConnection()
@@ -173,7 +191,7 @@ def connection_of(client: Client) -> ClientConnection:
 
 
 def ensure_call(flow: http.HTTPFlow) -> Call | None:
-    """The flow's call, made now if its host is a provider's and no identity stands before us in the chain."""
+    """Return the flow's call, made now if its host is a provider's and the chain runs without identity."""
     call = call_of(flow)
     if call is None and flow.metadata.get("sluicegate") is None:
         provider = services().policy.provider_of_host(flow.request.host, flow.request.port)
@@ -183,7 +201,7 @@ def ensure_call(flow: http.HTTPFlow) -> Call | None:
 
 
 def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
-    """What governance needs of the body, read once; denies the flow and returns None where the body is no model call."""
+    """Return what governance needs from the body, read once; refuse a body that is not a model call and return None."""
     if call.facts is None:
         encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
@@ -198,23 +216,23 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
 
 
 def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
-    """What a limit is judged on: the call, its body's facts and its policy. None where there is nothing to limit."""
+    """Return what limits are judged by: the call, its body's facts and its policy. None where nothing is limited."""
     call = ensure_call(flow)
-    if call is None or call.kind != "messages" or not isinstance(call.policy, Policy):
+    if call is None or call.kind != "messages" or call.policy is None:
         return None
     facts = facts_of(flow, call)
     return None if facts is None else (call, facts, call.policy)
 
 
 def expected_of(call: Call, facts: RequestFacts) -> Usage:
-    """What this call will probably use, estimated once from its size and what its model's calls have taught."""
+    """Return what the call will probably use, estimated once from its size and its model's averages."""
     if call.expected_usage is None:
         call.expected_usage = estimate.expected_usage(facts, services().writer.learned.get(facts.model))
     return call.expected_usage
 
 
 def was_sent_upstream(flow: http.HTTPFlow) -> bool:
-    """Whether the request has been put on a connection to the provider: from then on it may cost money."""
+    """Return whether the request was put on a connection to the provider: from then on it may cost money."""
     call = call_of(flow)
     if call is None or call.deny is not None:
         return False
@@ -223,8 +241,16 @@ def was_sent_upstream(flow: http.HTTPFlow) -> bool:
     return up is not None
 
 
+def settlement_of(flow: http.HTTPFlow, call: Call, policy: Policy) -> Settlement:
+    """Return what the ended call is charged, settled once for every addon that asks."""
+    if call.settlement is None:
+        status = flow.response.status_code if flow.response else None
+        call.settlement = settle(call, policy, services().prices, was_sent=was_sent_upstream(flow), status=status)
+    return call.settlement
+
+
 def outcome_of(flow: http.HTTPFlow) -> Outcome:
-    """How the flow ended, seen from its ``response`` or ``error`` hook."""
+    """Return how the flow ended; only meaningful once it has."""
     call = call_of(flow)
     if call is not None and call.deny is not None:
         return Outcome.DENIED
@@ -238,71 +264,72 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
     return Outcome.COMPLETED
 
 
-def deny(flow: http.HTTPFlow, verdict: Deny) -> None:
-    """Refuse the flow with the provider's own envelope; the first refusal stands."""
+def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
+    """Refuse the flow in the provider's own error envelope. The first refusal stands."""
     call = call_of(flow)
     if call is not None:
         if call.deny is not None:
             return
-        call.deny = verdict
+        call.deny = refusal
     provider, client = (call.provider, call.client) if call else ("anthropic", "other")
-    status, headers, body = render(verdict, provider, client)
+    status, headers, body = render(refusal, provider, client)
     flow.response = http.Response.make(status, body, dict(headers))
 
 
 def limit_body(flow: http.HTTPFlow, max_bytes: int, refuse: Callable[[http.HTTPFlow], None]) -> None:
-    """Keep at most ``max_bytes`` of the body that is about to come; ``refuse`` answers the flow if there are more."""
+    """Keep at most ``max_bytes`` of the body that is about to arrive; ``refuse`` answers the flow if there are more."""
     flow.sluicegate_body_limit = (max_bytes, refuse)  # type: ignore[attr-defined]
 
 
-def decided(flow: http.HTTPFlow) -> bool:
-    """Whether somebody has already answered, failed or dropped this flow."""
+def is_decided(flow: http.HTTPFlow) -> bool:
+    """Return whether the flow has already been answered, has failed, or was dropped."""
     return flow.response is not None or flow.error is not None or not flow.live
 
 
 def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """For hooks that may refuse: skipped once a flow is decided; an exception becomes a 503, never a free pass."""
+    """Mark a hook that may refuse: it is skipped once a flow is decided, and an exception becomes a 503, never a pass."""
 
-    def failed(flow: http.HTTPFlow) -> None:
-        logger.exception("%s failed; the call is refused", hook.__qualname__)
-        deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({hook.__qualname__}); try again"))
+    def refuse(self: object, flow: http.HTTPFlow) -> None:
+        name = f"{type(self).__name__}.{hook.__name__}"
+        logger.exception("%s failed; the call is refused", name)
+        deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({name}); try again"))
 
     if inspect.iscoroutinefunction(hook):
 
         @functools.wraps(hook)
         async def wrapped_async(self: object, flow: http.HTTPFlow) -> None:
-            if decided(flow):
+            if is_decided(flow):
                 return
             try:
                 await hook(self, flow)
             except Exception:
-                failed(flow)
+                refuse(self, flow)
 
         wrapped_async.enforcing = True  # type: ignore[attr-defined]
         return wrapped_async
 
     @functools.wraps(hook)
     def wrapped(self: object, flow: http.HTTPFlow) -> None:
-        if decided(flow):
+        if is_decided(flow):
             return
         try:
             hook(self, flow)
         except Exception:
-            failed(flow)
+            refuse(self, flow)
 
     wrapped.enforcing = True  # type: ignore[attr-defined]
     return wrapped
 
 
 def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """For hooks that only watch or book: an exception is logged and never disturbs the flow."""
+    """Mark a hook that only watches or keeps accounts: an exception is logged and never disturbs the flow."""
 
     @functools.wraps(hook)
     def wrapped(self: object, flow: http.HTTPFlow) -> None:
         try:
             hook(self, flow)
         except Exception:
-            logger.exception("%s failed", hook.__qualname__)
+            logger.exception("%s.%s failed", type(self).__name__, hook.__name__)
 
     wrapped.observing = True  # type: ignore[attr-defined]
     return wrapped

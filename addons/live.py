@@ -1,34 +1,24 @@
-"""Live: tells whoever is looking which calls run and which have ended."""
+"""Live: publishes calls as they begin and end, for the event stream and the dashboard."""
 
 from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, enforcing, observing, services
+from flow import Addon, call_of, enforcing, services
 
 
 class Live(Addon):
-    """Behind every check, so that what begins here really runs, and behind audit, so that what ends has its record."""
+    """Stands behind every check, so that a call that begins here really runs, and behind audit, which makes its record."""
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the request is about to leave."""
+        """Publish the call once every addon has cleared it."""
         call = call_of(flow)
         if call is not None and call.cleared:
             services().live_calls.begin(call)
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call is over."""
-        self.ended(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the call broke off."""
-        self.ended(flow)
-
-    def ended(self, flow: http.HTTPFlow) -> None:
-        """Tell of the end, with the record that was just made."""
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Publish the end, with the record that audit has just made."""
         call = call_of(flow)
         if call is not None and call.record is not None:
             services().live_calls.end(call, call.record)

@@ -1,7 +1,7 @@
-"""Meter: reads usage on the side while an answer streams by. Sole owner of ``flow.response.stream``.
+"""Meter: reads usage from a copy while an answer streams by. The only addon that sets ``flow.response.stream`` of a call.
 
-Every piece leaves in the hook that received it, unchanged; nothing is held, merged or split. An exception in a stream
-callback would cost the client that piece, so the tap never raises.
+Every chunk is passed on in the hook that received it, unchanged; nothing is held, merged or split. An exception in a
+stream callback would cost the client that chunk, so the tap never raises.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from sluicegate.values import Usage
 
 logger = logging.getLogger("sluicegate")
 
-JSON_LIMIT = 64 << 20
-"""Bytes of a plain answer kept to read its usage from; beyond that the call is charged its estimate."""
+MAX_JSON_BYTES = 64 << 20
+"""Bytes of a plain answer kept to read its usage from; a longer one is charged its estimate."""
 
 
-def said(response: http.Response, name: bytes) -> bytes:
-    """A header of the answer, all its mentions together: read from the bytes, for asking mitmproxy's costs ten times that."""
+def header_value(response: http.Response, name: bytes) -> bytes:
+    """Return an answer's header, its values joined. Read from the raw fields: mitmproxy's look-up takes ten times as long."""
     return b",".join(value for header, value in response.headers.fields if header.lower() == name)
 
 
 class Tap:
-    """One answer's stream callback: counts bytes, decodes a copy, and keeps the usage known so far."""
+    """The stream callback of one answer: counts bytes, decodes a copy, and keeps the usage known so far."""
 
     def __init__(self, call: Call, response: http.Response) -> None:
         self.call = call
         self.clock = services().clock
         self.reader = PROVIDERS[call.provider].usage_reader()
         self.metered = call.kind == "messages" and response.status_code < 400
-        encoding, kind = said(response, b"content-encoding"), said(response, b"content-type")
+        encoding, kind = header_value(response, b"content-encoding"), header_value(response, b"content-type")
         self.decoder = ContentDecoder(encoding.decode("latin-1"))
         self.sse = SseParser() if b"event-stream" in kind.lower() else None
         self.body = bytearray()
         self.broken = not self.decoder.readable
 
     def __call__(self, chunk: bytes) -> bytes:
-        """mitmproxy: a piece of the answer; the very same piece is returned. ``b""`` ends the body."""
+        """Read a chunk of the answer and return that very chunk. mitmproxy ends the body with ``b""``."""
         try:
             self.read(chunk)
         except Exception:
             if not self.broken:
-                logger.exception("usage of %s cannot be read; it will be charged its estimate", self.call.id)
+                logger.exception("usage of call %s cannot be read; it will be charged its estimate", self.call.id)
             self.broken = True
         for listener in self.call.listeners:
-            self.tell(listener, chunk)
+            self.notify(listener, chunk)
         return chunk
 
-    def tell(self, listener: Callable[[bytes], None], chunk: bytes) -> None:
-        """Let somebody else read a piece; one that fails is not asked again."""
+    def notify(self, listener: Callable[[bytes], None], chunk: bytes) -> None:
+        """Pass a chunk to another reader; a reader that fails gets no more."""
         try:
             listener(chunk)
         except Exception:
-            logger.exception("%r cannot read %s any more", listener, self.call.id)
+            logger.exception("%r failed and reads no more of call %s", listener, self.call.id)
             self.call.listeners = [x for x in self.call.listeners if x is not listener]
 
     def read(self, chunk: bytes) -> None:
-        """Take note of a piece."""
+        """Count a chunk and feed it to the reader of usage."""
         call = self.call
         if call.first_byte_at is None:
             call.first_byte_at = self.clock()
@@ -78,7 +78,7 @@ class Tap:
         plain = self.decoder.feed(chunk)
         if self.sse is None:
             self.body += plain
-            self.broken = len(self.body) > JSON_LIMIT
+            self.broken = len(self.body) > MAX_JSON_BYTES
             return
         started = self.reader.message_started
         for event, data in self.sse.feed(plain):
@@ -87,7 +87,7 @@ class Tap:
             call.on_usage(self.reader.usage)
 
     def finish(self) -> Usage | None:
-        """What the answer says it used, completed by what was delivered if it was cut; None if it cannot be read."""
+        """Return the usage the answer reported, completed by what was delivered if it was cut; None if it is unreadable."""
         if not self.metered or self.broken or not self.decoder.readable:
             return None
         if self.sse is None:
@@ -100,7 +100,7 @@ class Tap:
         if self.reader.finished:
             return usage
         if usage is None:
-            # Nothing was reported: an error instead of an answer costs nothing, a break before the answer its input.
+            # Nothing was reported: an error in place of an answer costs nothing, a break before the answer costs the input.
             expected = self.call.expected_usage
             if self.reader.error is not None or expected is None:
                 return Usage(estimated=True)
@@ -112,38 +112,28 @@ class Tap:
 
 
 class Meter(Addon):
-    """Puts a tap on every answer of a provider and finishes its usage before anyone settles."""
+    """Puts a tap on every answer of a provider and makes its usage final before any limit settles."""
 
     taps: ClassVar[WeakKeyDictionary[http.HTTPFlow, Tap]] = WeakKeyDictionary()
-    """The class's own: a reload of the chain makes another meter while answers stream by."""
+    """An attribute of the class: a reload of the chain makes another meter while answers stream by."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the answer begins; from here on its bytes pass through the tap."""
+        """Put a tap on the answer as it begins."""
         call = ensure_call(flow)
         if call is None or call.deny is not None or flow.response is None:
             return
         tap = self.taps[flow] = Tap(call, flow.response)
         flow.response.stream = tap
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the answer is complete."""
-        self.finish(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the client left, or the provider did."""
-        self.finish(flow)
-
-    def finish(self, flow: http.HTTPFlow) -> None:
+    def call_ended(self, flow: http.HTTPFlow) -> None:
         """Make the call's usage final, once."""
         call, tap = call_of(flow), self.taps.pop(flow, None)
         if call is None:
             return
         if tap is not None:
             call.usage = tap.finish()
-        # Who waits for usage holds the call in turn: both would wait for the collector, and what they know with them.
+        # The callback refers to the call and the call to it: a cycle that only the garbage collector, run rarely, would free.
         call.on_usage = None
 
 

@@ -113,8 +113,8 @@ PLANTED = {
     ),
     "a call that costs nothing": (
         "budget.py",
-        "call.cost_nano = cost\n\n\ndef",
-        "call.cost_nano = 0\n\n\ndef",
+        "call.cost_nano = settlement.usage, settlement.cost_nano",
+        "call.cost_nano = settlement.usage, 0",
         "is charged 0, the provider bills",
     ),
 }

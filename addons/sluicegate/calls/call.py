@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Usage
 
 if TYPE_CHECKING:
-    from sluicegate.policy.model import ProviderKey
+    from sluicegate.calls.settlement import Settlement
+    from sluicegate.policy.model import Policy, ProviderKey
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class Call:
     kind: Kind
     method: str = ""
     path: str = ""
-    policy: object = None
+    policy: Policy | None = None
     """The snapshot this call is judged and settled by, whatever is reloaded meanwhile."""
     principal: Principal | None = None
     identified: bool = False
@@ -44,6 +45,8 @@ class Call:
     """The estimate made at admission, charged when nothing better is ever known."""
     expected_nano: int = 0
     cost_nano: int = 0
+    settlement: Settlement | None = None
+    """What it is charged, once it has ended."""
     settled: bool = False
     recorded: bool = False
     record: dict[str, Any] | None = None

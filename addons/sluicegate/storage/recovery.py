@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sluicegate.calls.record import Record, total_tokens
+from sluicegate.calls.record import Record
+from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.store import Rows, Store
@@ -43,11 +44,5 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
 
 def _settle(ledger: Ledger, record: Record) -> None:
     """Charge a call what its record says, and close its reservation."""
-    refused = record.get("outcome") == Outcome.DENIED.value
-    used = total_tokens(record)
-    # Without an answer and without usage no connection was made, so the request itself was given back.
-    left = bool(used) or record.get("status") is not None
-    if not refused:
-        cost = record.get("cost_nano") or 0
-        ledger.settle(record["id"], {"usd": cost, "tokens": used, "requests": int(left), "concurrent": 0})
+    ledger.settle(record["id"], recorded_amounts(record))
     ledger.release(record["id"])

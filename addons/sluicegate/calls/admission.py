@@ -1,0 +1,187 @@
+"""Admission: may this call go? The rules of access, rate limits and budgets, and what a refusal says.
+
+``admit`` applies all of them in the order of the chain. The addons apply one step each, so that every addon is useful
+alone; the dry run applies them all to calls on record. Nothing here reads a clock, a file or the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from sluicegate.calls import estimate
+from sluicegate.calls.refusal import budget_message, model_message, rate_message
+from sluicegate.calls.settlement import price_usage
+from sluicegate.limits.ledger import Exhausted, Ledger
+from sluicegate.policy.model import Limit, Policy
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, Unit, Usage
+
+REASONS: Mapping[Unit, Reason] = {
+    "usd": Reason.BUDGET_EXCEEDED,
+    "requests": Reason.REQUEST_LIMITED,
+    "tokens": Reason.TOKEN_LIMITED,
+    "concurrent": Reason.CONCURRENCY_LIMITED,
+}
+"""Why a call is refused when a limit of this unit is exhausted."""
+
+CONCURRENCY_RETRY_S = 2
+"""How long a client is told to wait for a free slot: calls in flight end at no known time, but soon."""
+
+MAX_CLIENT_WAIT_S = 60
+"""Clients that retry by themselves are told not to where the wait is longer."""
+
+
+class Demand(NamedTuple):
+    """What a call is expected to take. Nano-dollars are None where no price is known."""
+
+    tokens: int
+    cost_nano: int | None
+    worst_case_nano: int | None
+    """The most it can cost, which is what a hard budget must have left; never less than ``cost_nano``."""
+
+
+class Admission(NamedTuple):
+    """An admitted call: its claims are held in the ledger, and this is what it is expected to cost."""
+
+    cost_nano: int
+
+
+def admit(
+    policy: Policy,
+    ledger: Ledger,
+    call_id: str,
+    principal: Principal | None,
+    provider: str,
+    model: str,
+    demand: Demand,
+    now: int,
+    checks: list[LimitCheck] | None = None,
+) -> Admission | Deny:
+    """Judge a call by every rule, in the chain's order, and hold its claims. A refused call holds nothing.
+
+    ``now`` is in epoch milliseconds. Each limit that is judged adds its numbers to ``checks``.
+    """
+    denied = check_access(policy, principal, provider, model)
+    if denied is not None:
+        return denied
+    limits = policy.limits(principal, provider, model)
+    denied = reserve_rates(ledger, call_id, limits, demand.tokens, now, checks)
+    if denied is not None:
+        return denied
+    admission = reserve_budgets(ledger, call_id, limits, demand, model, now, checks)
+    if isinstance(admission, Deny):
+        # The slots under rate limits were taken before the money was found wanting.
+        ledger.release(call_id)
+    return admission
+
+
+def check_access(policy: Policy, principal: Principal | None, provider: str, model: str | None) -> Deny | None:
+    """Refuse a provider or model that the virtual key may not use; ``model`` is None for a request that names none."""
+    access = policy.model_access(principal, provider, model)
+    scope = principal.virtual_key_id if principal else None
+    if not access.provider_allowed:
+        return Deny(Reason.PROVIDER_BLOCKED, f"Provider '{provider}' is not allowed for this virtual key", scope=scope)
+    if model is not None and not access.model_allowed:
+        return Deny(Reason.MODEL_BLOCKED, model_message(model, access.allowed_models), scope=scope)
+    return None
+
+
+def reserve_rates(
+    ledger: Ledger, call_id: str, limits: Iterable[Limit], tokens: int, now: int, checks: list[LimitCheck] | None = None
+) -> Deny | None:
+    """Hold a request, these tokens and a slot in flight under every rate limit, or hold nothing and refuse the call."""
+    asks = [(x, tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
+    if not asks:
+        return None
+    exhausted = ledger.reserve(call_id, asks, now, checks)
+    return None if exhausted is None else deny_exhausted(exhausted, now)
+
+
+def reserve_budgets(
+    ledger: Ledger,
+    call_id: str,
+    limits: Iterable[Limit],
+    demand: Demand,
+    model: str,
+    now: int,
+    checks: list[LimitCheck] | None = None,
+) -> Admission | Deny:
+    """Hold the call's money under every budget, or hold none and refuse the call.
+
+    A soft budget holds the expected cost, a hard one the worst case. Without any budget the call is still held open, so
+    that it is on file while it is out.
+    """
+    budgets = [x for x in limits if x.unit == "usd"]
+    cost, worst = demand.cost_nano, demand.worst_case_nano
+    if cost is None:
+        if budgets:
+            return Deny(
+                Reason.MODEL_UNPRICED,
+                f"Model '{model}' has no known price, so it cannot be charged to a budget; add it to prices.yaml",
+            )
+        cost = 0
+    asks: list[tuple[Limit, int]] = []
+    for budget in budgets:
+        if budget.hard and worst is None:
+            return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget")
+        asks.append((budget, worst if budget.hard and worst is not None else cost))
+    exhausted = ledger.reserve(call_id, asks, now, checks)
+    return Admission(cost) if exhausted is None else deny_exhausted(exhausted, now)
+
+
+def expected_demand(
+    policy: Policy, prices: Prices, limits: Iterable[Limit], facts: RequestFacts, expected: Usage, at: int
+) -> Demand:
+    """Return what a call is expected to take under these limits; ``at`` is when it began, by which it is priced."""
+    cost = price_usage(policy, prices, expected, facts.model, at)
+    worst = cost
+    if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
+        usage = estimate.worst_case_usage(facts, prices.context_window(facts.model), prices.max_output(facts.model))
+        worst = prices.max_cost(usage, facts.model, at)
+        if worst is None:
+            worst = price_usage(policy, prices, usage, facts.model, at)
+        worst = None if worst is None else max(worst, cost)
+    return Demand(expected.total_tokens, cost, worst)
+
+
+def raise_reservation(
+    policy: Policy, prices: Prices, ledger: Ledger, call_id: str, facts: RequestFacts, expected: Usage, known: Usage, at: int
+) -> tuple[Usage, int] | None:
+    """Raise a call's claims to what the beginning of its answer reveals, above all how much input was read.
+
+    Returns the usage now expected and its cost in nano-dollars; None if it cannot be priced.
+    """
+    likely = replace(known, output_tokens=max(known.output_tokens, expected.output_tokens), estimated=True)
+    cost = price_usage(policy, prices, likely, facts.model, at)
+    if cost is None:
+        return None
+    ledger.raise_to(call_id, {"usd": cost, "tokens": likely.total_tokens})
+    return likely, cost
+
+
+def deny_exhausted(exhausted: Exhausted, now: int) -> Deny:
+    """Return the refusal for an exhausted limit, with its numbers and when it is worth trying again."""
+    limit, used = exhausted.limit, exhausted.used
+    wait = None if exhausted.resets_at is None else max(1, -(-(exhausted.resets_at - now) // 1000))
+    if limit.unit == "usd":
+        # A soft budget refuses for what is used; a hard one for what this call could add to it.
+        asked = exhausted.asked if limit.hard else None
+        message = budget_message(limit, used, asked, exhausted.resets_at)
+        used, is_final = used + (asked or 0), True
+    else:
+        # Requests and calls in flight are counted with the refused call, as in "101/100".
+        used += 0 if limit.unit == "tokens" else 1
+        wait = CONCURRENCY_RETRY_S if wait is None else wait
+        message, is_final = rate_message(limit, used, retry_after=wait), wait > MAX_CLIENT_WAIT_S
+    return Deny(
+        REASONS[limit.unit],
+        message,
+        scope=f"{limit.scope_kind}/{limit.scope_id}",
+        limit=limit.maximum,
+        used=used,
+        resets_at=exhausted.resets_at,
+        retry_after=wait,
+        final=is_final,
+    )

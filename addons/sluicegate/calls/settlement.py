@@ -1,0 +1,93 @@
+"""Settlement: what a call that is over is charged, and what its claims on each counter are settled with.
+
+Pure arithmetic on values: nothing here reads a clock or a file. The addons, the dry run and recovery after a crash share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from sluicegate.calls.call import Call
+from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.record import Record, total_tokens
+from sluicegate.policy.model import Policy
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import Outcome, RequestFacts, Unit, Usage
+
+_GIVEN_BACK: Mapping[Unit, int] = {"requests": 0, "tokens": 0, "concurrent": 0}
+
+
+class Settlement(NamedTuple):
+    """What a call is charged: nano-dollars, and the amounts for its claims under rate limits, by unit."""
+
+    usage: Usage | None
+    """What the provider reported, else our estimate; None where nothing was used."""
+    cost_nano: int
+    rate_amounts: Mapping[Unit, int]
+
+
+def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:
+    """Return what a call is charged, judged by how it ended.
+
+    ``was_sent`` says whether it was put on a connection to the provider; ``status`` is the provider's, None if no answer
+    came. A call that never left costs nothing and gives its request back. One that the provider answered with an error
+    costs nothing but its request.
+    """
+    if not was_sent:
+        return Settlement(call.usage, 0, _GIVEN_BACK)
+    usage = used(call.usage, call.expected_usage, status)
+    if usage is None or call.facts is None:
+        return Settlement(None, 0, _rate_amounts(0, 1))
+    cost = price_usage(policy, prices, usage, call.facts.model, call.started_at)
+    if cost is None:
+        # The provider served a model without a known price: the price of the one asked for is the best there is.
+        cost, usage = call.expected_nano, replace(usage, estimated=True)
+    return Settlement(usage, cost, _rate_amounts(usage.total_tokens, 1))
+
+
+def used(reported: Usage | None, expected: Usage | None, status: int | None) -> Usage | None:
+    """Return what a call that reached the provider used: as reported, else by estimate, and None for an error answer.
+
+    An answer that could not be read is charged the whole estimate; a call without an answer its input alone.
+    """
+    if expected is None or (status is not None and status >= 400):
+        return None
+    if reported is not None:
+        return reported
+    return replace(expected, estimated=True) if status is not None else replace(expected, output_tokens=0, estimated=True)
+
+
+def price_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: int) -> int | None:
+    """Return the nano-dollars for a usage. An unpriced model costs the policy's fallback price; None where there is none."""
+    cost = prices.cost(usage, model, at)
+    if cost is None and usage.model is not None:
+        cost = prices.cost(replace(usage, model=None), model, at)
+    if cost is None and policy.unpriced == "fallback" and policy.fallback_price:
+        cost = policy.fallback_price.cost(usage)
+    return cost
+
+
+def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage | None) -> UsageAverages | None:
+    """Return a model's averages with this call in them; None where the call teaches nothing about calls of its size.
+
+    An estimate would only confirm itself, and images or input that is not in the body break the ratio of tokens to bytes.
+    """
+    if reported is None or reported.estimated or facts.images or facts.adds_input or not facts.text_bytes:
+        return None
+    return (averages or UsageAverages()).update(reported, facts.text_bytes)
+
+
+def recorded_amounts(record: Record) -> dict[Unit, int]:
+    """Return what the claims of a call on record are settled with, by unit; a refused call gives everything back."""
+    if record.get("outcome") == Outcome.DENIED.value:
+        return {"usd": 0, **_GIVEN_BACK}
+    tokens = total_tokens(record)
+    # Neither an answer nor any usage: the call ended before it had a connection, and its request was given back.
+    was_sent = tokens > 0 or record.get("status") is not None
+    return {"usd": record.get("cost_nano") or 0, **_rate_amounts(tokens, int(was_sent))}
+
+
+def _rate_amounts(tokens: int, requests: int) -> dict[Unit, int]:
+    return {"requests": requests, "tokens": tokens, "concurrent": 0}
