@@ -20,7 +20,6 @@ from weakref import WeakKeyDictionary
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
-from mitmproxy.net.http import http1
 
 from sluicegate import paths
 from sluicegate.calls import estimate
@@ -154,27 +153,6 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
 def call_of(flow: http.HTTPFlow) -> Call | None:
     """Return the flow's call; None for a flow that is not a call, such as administration."""
     return getattr(flow, "sluicegate_call", None)
-
-
-def remember_form() -> None:
-    """Let requests remember whether they named their target themselves.
-
-    mitmproxy erases the difference between ``GET /x`` and ``GET http://host/x`` before any hook runs, and a request
-    for us would look like one for whatever its Host header claims. Raises RuntimeError if its parser is not where it was.
-    """
-    stock = getattr(http1, "read_request_head", None)
-    if stock is None:
-        raise RuntimeError("this version of mitmproxy parses requests elsewhere; the gateway cannot tell whom they are for")
-    if getattr(stock, "remembers_form", False):
-        return
-
-    def read_request_head(lines: list[bytes]) -> http.Request:
-        request: http.Request = stock(lines)
-        request.origin_form = not request.authority and not request.data.host  # type: ignore[attr-defined]
-        return request
-
-    read_request_head.remembers_form = True  # type: ignore[attr-defined]
-    http1.read_request_head = read_request_head
 
 
 def origin_form(request: http.Request) -> bool:
@@ -333,6 +311,3 @@ def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapped.observing = True  # type: ignore[attr-defined]
     return wrapped
-
-
-remember_form()

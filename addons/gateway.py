@@ -16,26 +16,23 @@ from keys import Keys
 from live import Live
 from meter import Meter
 from ratelimit import RateLimit
-from runtime.dispatch import Dispatch
 from runtime.failsafe import Failsafe
-from runtime.fast_paths import FastPaths
 from runtime.gc_tuning import GcTuning
+from runtime.layers import Layers
 from runtime.log_redaction import LogRedaction
 from runtime.options import Options
 from runtime.orphans import Orphans
+from runtime.patches import Patches
 from runtime.release_memory import ReleaseMemory
 from runtime.shutdown import Shutdown
-from runtime.size_limits import SizeLimits
 from runtime.trailers import Trailers
 
 RUNTIME = [
-    Options(Failsafe()),  # refuses unsafe options; puts the failsafe behind the chain, where a reload cannot remove it
+    Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
     LogRedaction(),  # before anything can be logged
+    Patches(),  # what of mitmproxy is replaced, or the start refused; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
-    FastPaths(),  # shortens what mitmproxy computes again and again during a call
-    Dispatch(),  # calls only addons that have something to do, and measures the time of ours
-    ReleaseMemory(),  # frees calls and upstream connections when they end
-    SizeLimits(),  # bounds what one client can make us keep in memory
+    ReleaseMemory(),  # frees upstream connections when they end
     Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones
     Orphans(),  # settles calls that mitmproxy has lost

@@ -1,4 +1,4 @@
-"""GcTuning: the collector does not stop the loop."""
+"""Garbage collection: it must not stall the event loop."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import gc
 
 from flow import Addon
 
+SECOND_FREEZE_DELAY_S = 10
+"""Seconds after the start by which the bundled price table, which a thread loads, is there as well."""
+
 
 class GcTuning(Addon):
-    """Tunes the process once, when all is loaded."""
+    """Tunes the collector once, when everything is loaded."""
 
     def running(self) -> None:
-        """mitmproxy: the proxy is up."""
+        """Set aside what start-up has built."""
         super().running()
         if not gc.get_freeze_count():
-            settle_memory()
-            # The bundled price table comes in a thread, some seconds after the start; calls may be under way by then.
-            asyncio.get_running_loop().call_later(10, settle_memory, 1)
+            freeze()
+            # Calls may be under way by then, so only the young generations are collected.
+            asyncio.get_running_loop().call_later(SECOND_FREEZE_DELAY_S, freeze, 1)
 
 
-def settle_memory(generation: int = 2) -> None:
-    """Take what start-up has built out of the collector's sight, and nothing that is over with it.
+def freeze(generation: int = 2) -> None:
+    """Take what start-up has built out of the collector's sight, after collecting what of it is garbage.
 
-    A full collection over it stops every stream for some 90 ms. Calls leave nothing to collect (see prune), so what is
-    looked through from then on is little.
+    A full collection over it stops every stream for some 90 ms. Calls leave nothing to collect (see release_memory), so
+    little is left to look through from then on.
     """
     gc.collect(generation)
     gc.freeze()

@@ -1,7 +1,7 @@
-"""LogRedaction: what a client or a provider has sent is never printed, for there are keys in it.
+"""Log redaction: what a client or a provider has sent is never printed, for there are keys in it.
 
-mitmproxy quotes the bytes it could not make sense of, in its log and in the flow's error: a request broken off in its
-head is shown with its credentials.
+mitmproxy quotes the bytes it could not parse, in its log and in the flow's error: a request that breaks off in its head
+is shown with its credentials.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from mitmproxy.addonmanager import Loader
 
 from flow import Addon, observing
 
-QUOTE = re.compile(r"""\bb['"]""")
+BYTES_LITERAL = re.compile(r"""\bb['"]""")
 """Where bytes begin, as Python prints them."""
 
 
-def unprinted(message: str) -> str:
-    """A text up to the bytes it quotes, which end it: there may be a great many."""
-    found = QUOTE.search(message)
+def without_bytes(message: str) -> str:
+    """Return a text up to the bytes it quotes; what follows them goes too, for their end cannot be told for certain."""
+    found = BYTES_LITERAL.search(message)
     return message if found is None else message[: found.start()] + "<bytes, not shown>"
 
 
 class LogRedaction(Addon):
-    """Stands before every reader of mitmproxy's words on connections and flows."""
+    """Redacts before any handler of mitmproxy's log, and before any later addon sees a flow's error."""
 
     def load(self, loader: Loader) -> None:
-        """mitmproxy: before the first connection. After a reload it is the same filter once more."""
+        """Filter the log before the first connection; a reload finds the same filter in place."""
         super().load(loader)
-        wire = logging.getLogger("mitmproxy.proxy.server")
-        if redacted not in wire.filters:
-            wire.addFilter(redacted)
+        log = logging.getLogger("mitmproxy.proxy.server")
+        if redact not in log.filters:
+            log.addFilter(redact)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a request or an answer broke off; the reason is about to be shown."""
+        """Redact the reason for which a request or an answer broke off; it is about to be shown."""
         if flow.error is not None:
-            flow.error.msg = unprinted(flow.error.msg)
+            flow.error.msg = without_bytes(flow.error.msg)
 
 
-def redacted(record: logging.LogRecord) -> bool:
-    """A filter for a logger: lets every record pass, without wire bytes."""
-    record.msg, record.args = unprinted(record.getMessage()), None
+def redact(record: logging.LogRecord) -> bool:
+    """Let every record pass, without the bytes it quotes; a filter for a logger."""
+    record.msg, record.args = without_bytes(record.getMessage()), None
     return True
 
 

@@ -1,4 +1,4 @@
-"""Options: options that would let calls slip by are refused, the gateway says where it is, and its last gate is put up."""
+"""Options: unsafe ones are refused, safe defaults are set, and the gateway announces where it listens."""
 
 from __future__ import annotations
 
@@ -82,12 +82,13 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
 
 
 class Options(Addon):
-    """Refuses unsafe options, announces the gateway, and puts the last gate behind the chain."""
+    """Refuses unsafe options, announces the gateway, and adds what must outlive a reload of the chain."""
 
-    def __init__(self, last_gate: object | None = None) -> None:
-        self.last_gate = last_gate
+    def __init__(self, *permanent: Any) -> None:
+        self.permanent = permanent
+        """Addons for mitmproxy's own list, which a half-saved or deleted gateway.py cannot remove."""
         self.started = False
-        self.announce: asyncio.Task[None] | None = None
+        self.announcement: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
         """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
@@ -106,7 +107,7 @@ class Options(Addon):
         except exceptions.OptionsError as e:
             if self.started:
                 raise
-            give_up(str(e))
+            exit_with_error(str(e))
 
     def check(self, updated: set[str]) -> None:
         """Raises OptionsError for any option that would break a promise."""
@@ -148,12 +149,12 @@ class Options(Addon):
             self.started = True
             self.check(WATCHED)
         except exceptions.OptionsError as e:
-            give_up(str(e))
-        if self.last_gate is not None and ctx.master.addons.get("failsafe") is None:
-            ctx.master.addons.add(self.last_gate)
-            self.announce = asyncio.get_running_loop().create_task(self.open_doors())
+            exit_with_error(str(e))
+        if self.permanent and ctx.master.addons.get(self.permanent[0].name) is None:
+            ctx.master.addons.add(*self.permanent)
+            self.announcement = asyncio.get_running_loop().create_task(self.listen_and_announce())
 
-    async def open_doors(self) -> None:
+    async def listen_and_announce(self) -> None:
         """Listen only where we are meant to, then say so.
 
         mitmproxy loads scripts after it has begun to bind, by default every interface. So the listener is moved to
@@ -169,7 +170,7 @@ class Options(Addon):
                 if now and all(is_loopback(a[0]) for a in now):
                     break
             else:
-                give_up(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
+                exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
         print(banner(services(), addresses(), ca, show_token=sys.stdout.isatty()), flush=True)
 
@@ -186,7 +187,7 @@ class Options(Addon):
             logger.exception("pending settlements could not be written; they are in audit.jsonl")
 
 
-def give_up(why: str) -> NoReturn:
+def exit_with_error(why: str) -> NoReturn:
     """End the process with the reason, before it has served anybody."""
     for line in why.splitlines():
         print(f"sluicegate: {line}", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
-"""Orphans: a call that mitmproxy has lost is settled and put on record once its client has gone.
+"""Orphans: a call that mitmproxy has lost is settled and recorded once its client has left.
 
-Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there. And where
+Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there. And when
 a client leaves while its calls wait to be connected, five of one connection at a time, mitmproxy forgets those. Neither
-``response`` nor ``error`` tells of their end: their reservations and slots would be held until a restart.
+``response`` nor ``error`` is called for them: their reservations and slots would be held until a restart.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from sluicegate.values import Outcome
 
 logger = logging.getLogger("sluicegate")
 
-GRACE = 2.0
-"""Seconds after which a call has not just been slow to hear that its client has left; that takes milliseconds."""
+GRACE_PERIOD_S = 2.0
+"""Seconds after which a call counts as lost; one that is not is told within milliseconds that its client has left."""
 
 
 class Orphans(Addon):
-    """Tells the end of calls of which nobody else will."""
+    """Ends calls that mitmproxy will not end."""
 
     def client_disconnected(self, client: connection.Client) -> None:
-        """mitmproxy: a client has left, and all its calls should have ended."""
-        hang_up(client)
+        """Close the client's socket, and see after a while whether all its calls have ended."""
+        close_socket(client)
         if client.id in in_flight:
-            asyncio.get_running_loop().call_later(GRACE, self.sweep, client.id)
+            asyncio.get_running_loop().call_later(GRACE_PERIOD_S, self.settle_lost_calls, client.id)
 
-    def sweep(self, client_id: str) -> None:
-        """End what is left of a connection that is over."""
+    def settle_lost_calls(self, client_id: str) -> None:
+        """Settle and record the calls that are left of a connection that has ended."""
         lost = list(in_flight.get(client_id, ()))
         if not lost:
             return
-        if out := sum(map(was_sent_upstream, lost)):
-            logger.error("%d call%s lost within mitmproxy and settled for what is known", out, " was" if out == 1 else "s were")
+        if sent := sum(map(was_sent_upstream, lost)):
+            logger.error("%d call%s lost within mitmproxy and settled for what is known", sent, " was" if sent == 1 else "s were")
         for one in lost:
             call = call_of(one)
             if call is not None:
@@ -49,8 +49,8 @@ class Orphans(Addon):
         in_flight.pop(client_id, None)
 
 
-def hang_up(client: connection.Client) -> None:
-    """Close the socket of a client that is done with.
+def close_socket(client: connection.Client) -> None:
+    """Close the socket of a client that has left or has been given up.
 
     Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
     forget to: the client would wait in a full socket until the collector finds it, which here is seldom.

@@ -1,4 +1,4 @@
-"""Shutdown: told to stop, the gateway finishes what it has begun. Calls in flight end, new ones are told to come again.
+"""Shutdown: on a signal, calls in flight are finished and new ones are told to try again.
 
 mitmproxy itself stops at once and cuts every stream. A second signal still does.
 """
@@ -21,94 +21,96 @@ from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
 
-GRACE_PERIOD = 30
-"""Seconds calls in flight get; a process manager's own patience must be longer."""
+GRACE_PERIOD_S = 30
+"""Seconds calls in flight get; a process manager's own time-out must be longer."""
 
 
 class Shutdown(Addon):
-    """Takes the place of mitmproxy's signal handlers."""
+    """Handles the signals that mitmproxy would otherwise handle."""
 
     administration: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
-    task: ClassVar[asyncio.Task[None] | None] = None
-    """All the class's own: a reload of the chain makes another of us while calls are out."""
+    drain_task: ClassVar[asyncio.Task[None] | None] = None
+    """Both the class's own: a reload of the chain makes another instance while calls are in flight."""
 
     def load(self, loader: Loader) -> None:
-        """mitmproxy: declare options."""
+        """Declare how long calls in flight may take."""
         super().load(loader)
-        loader.add_option("grace_period", int, GRACE_PERIOD, "Seconds that calls in flight get to end on SIGTERM or SIGINT.")
+        loader.add_option("grace_period", int, GRACE_PERIOD_S, "Seconds that calls in flight get to end on SIGTERM or SIGINT.")
 
     def running(self) -> None:
-        """mitmproxy: the proxy is up; its own handlers are in place and can be replaced."""
+        """Replace mitmproxy's signal handlers, which are in place by now."""
         super().running()
         for which in (signal.SIGTERM, signal.SIGINT):
             try:
                 asyncio.get_running_loop().add_signal_handler(which, self.stop)
             except (NotImplementedError, RuntimeError, ValueError):
-                logger.warning("signals cannot be handled here: a stop will cut live streams")
+                logger.warning("Signals cannot be handled here: stopping the gateway will cut live streams")
                 return
 
     def stop(self) -> None:
-        """A signal has come: the first begins to drain, the second ends it."""
-        if Shutdown.task is not None or ctx.options.grace_period <= 0:
+        """Begin to drain at the first signal, stop at the second."""
+        if Shutdown.drain_task is not None or ctx.options.grace_period <= 0:
             ctx.master.shutdown()
             return
         services().draining = True
         services().live_calls.close()
-        Shutdown.task = asyncio.get_running_loop().create_task(self.drain())
+        Shutdown.drain_task = asyncio.get_running_loop().create_task(self.drain())
 
     async def drain(self) -> None:
-        """Wait for the calls that are out, at most the grace period, then shut down."""
+        """Wait for the calls in flight, at most the grace period, then shut down."""
         began = time.monotonic()
-        if count := self.count():
+        if count := self.calls_in_flight():
             logger.warning("stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
-        while self.count() or unsent(besides={flow.client_conn for flow in self.administration if flow.live}):
+        while self.calls_in_flight() or has_unsent_bytes(
+            except_for={flow.client_conn for flow in self.administration if flow.live}
+        ):
             if time.monotonic() - began >= ctx.options.grace_period:
-                logger.warning("stopping: %d calls are cut and settled for what they delivered", self.count())
+                logger.warning("stopping: %d calls are cut and settled for what they delivered", self.calls_in_flight())
                 break
             await asyncio.sleep(0.05)
         ctx.master.shutdown()
 
-    def count(self) -> int:
-        """Calls that have left for a provider and are not over."""
+    def calls_in_flight(self) -> int:
+        """Return how many admitted calls have not ended."""
         return sum(1 for flows in in_flight.values() for flow in flows if flow.live)
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a request is complete; none is begun any more."""
+        """Refuse a call while the gateway stops; keep count of it otherwise."""
         if services().draining and call_of(flow) is not None:
-            again = "The gateway is shutting down; try again in a moment"
-            deny(flow, Deny(Reason.SHUTTING_DOWN, again, retry_after=1, final=False))
+            message = "The gateway is shutting down; try again in a moment"
+            deny(flow, Deny(Reason.SHUTTING_DOWN, message, retry_after=1, final=False))
             if flow.response is not None and not flow.request.is_http2:
                 flow.response.headers["connection"] = "close"
         elif call_of(flow) is not None:
             in_flight.setdefault(flow.client_conn.id, set()).add(flow)
         elif flow.metadata.get("sluicegate") == "admin":
-            # Nobody waits for these: whoever has an export sent and does not read it would hold up the stop.
+            # Not waited for: a client that asks for an export and does not read it would hold up the stop.
             self.administration.add(flow)
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a call is over."""
-        self.ended(flow)
+        """Forget a call that has ended."""
+        self.forget(flow)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a call broke off."""
-        self.ended(flow)
+        """Forget a call that broke off."""
+        self.forget(flow)
 
-    def ended(self, flow: http.HTTPFlow) -> None:
-        """Forget a call that is over, and its connection with the last one."""
-        mine = in_flight.get(flow.client_conn.id)
-        if mine is not None:
-            mine.discard(flow)
-            if not mine:
+    def forget(self, flow: http.HTTPFlow) -> None:
+        """Take a call off those in flight, and its connection with the last one."""
+        others = in_flight.get(flow.client_conn.id)
+        if others is not None:
+            others.discard(flow)
+            if not others:
                 del in_flight[flow.client_conn.id]
 
 
-def unsent(besides: set[connection.Client]) -> bool:
-    """Whether bytes for a client, these apart, are still waiting in a buffer of ours."""
+def has_unsent_bytes(except_for: set[connection.Client]) -> bool:
+    """Return whether bytes for any client but these are still waiting in a buffer of ours."""
     for handler in list(connection_handlers().values()):
-        writer = None if getattr(handler, "client", None) in besides else client_writer(handler)
+        writer = None if getattr(handler, "client", None) in except_for else client_writer(handler)
         transport = getattr(writer, "transport", None)
         if transport is not None and not transport.is_closing() and transport.get_write_buffer_size():
             return True

@@ -1,58 +1,54 @@
-"""Trailers: headers that follow a body go no further, in either direction.
+"""Trailers: header fields that follow a body are dropped, in either direction.
 
-Any recipient may leave them out. mitmproxy gives a connection up over them wherever one side of it speaks HTTP/1, with a
-traceback that quotes them; and a credential among them would have met no check.
+Any recipient may leave them out (RFC 9110, 6.5.1). mitmproxy gives a connection up over them wherever one side of it
+speaks HTTP/1, with a traceback that quotes them; and a credential among them would have met no check.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import h11
 from mitmproxy import http
-from mitmproxy.proxy.layers.http import _http1
 
 from flow import Addon, enforcing, observing
 
 
-class WithoutTrailers:
-    """Reads a chunked body of HTTP/1 and ends where its last chunk does."""
+class TrailerlessReader:
+    """A reader of HTTP/1's chunked bodies that ends where the last chunk does."""
 
     def __init__(self, reader: Any) -> None:
         self.read_eof = reader.read_eof
         self._reader = reader
 
     def __call__(self, buffer: Any) -> Any:
-        """The next event in the buffer, if there is one."""
+        """Return the next event in the buffer; None if it holds no whole one yet."""
         event = self._reader(buffer)
         return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
 
+def without_trailers(make_body_reader: Callable[[int | None], Any]) -> Callable[[int | None], Any]:
+    """Return mitmproxy's ``make_body_reader``, made to drop the trailers of chunked bodies (those of no expected size)."""
+
+    def make_trailerless_reader(expected_size: int | None) -> Any:
+        reader = make_body_reader(expected_size)
+        return TrailerlessReader(reader) if expected_size is None else reader
+
+    return make_trailerless_reader
+
+
 class Trailers(Addon):
-    """Takes them off before anything is sent on."""
-
-    def running(self) -> None:
-        """mitmproxy: the proxy is up."""
-        super().running()
-        stock = getattr(_http1, "make_body_reader", None)
-        if stock is None or getattr(stock, "leaves_out_trailers", False):
-            return
-
-        def make_body_reader(expected_size: int | None) -> Any:
-            reader = stock(expected_size)
-            return WithoutTrailers(reader) if expected_size is None else reader
-
-        make_body_reader.leaves_out_trailers = True  # type: ignore[attr-defined]
-        _http1.make_body_reader = make_body_reader
+    """Drops trailers, which HTTP/2 delivers by themselves, before anything is sent on."""
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the request is complete, and about to be judged."""
+        """Drop a request's trailers before it is judged."""
         flow.request.trailers = None
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: the answer is complete; its trailers would be sent now."""
+        """Drop a response's trailers, which would be sent now."""
         if flow.response is not None:
             flow.response.trailers = None
 

@@ -1,4 +1,4 @@
-"""Shortcuts give the same answers as mitmproxy's own way."""
+"""Fast paths give the same results as mitmproxy's own code."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from mitmproxy import http, options, optmanager
 from mitmproxy.net.http import url, validate
 
-from runtime import fast_paths as shortcuts
+from runtime import fast_paths
+from runtime.patches import PATCHES
 
 
 class Short(http.Headers):
-    """Headers answered the short way, beside mitmproxy's own."""
+    """Headers looked up the short way, beside mitmproxy's own."""
 
+    get_all = fast_paths.get_all
+    get = fast_paths.get
+    __contains__ = fast_paths.contains
 
-shortcuts.shorten_headers(Short)
 
 NAMES = st.sampled_from([b"Host", b"host", b"HOST", b"x-api-key", b"X-Api-Key", b"\xc3\x84", b"\xff", b""]) | st.binary(max_size=4)
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=6)
@@ -57,20 +60,14 @@ def test_headers_change_the_same(fields: list[tuple[bytes, bytes]], name: Any, v
     assert short.fields == stock.fields
 
 
-class Remembered:
-    """The functions as they are remembered."""
-
-    parse_content_length = staticmethod(validate.parse_content_length)
-    parse_authority = staticmethod(url.parse_authority)
-
-
 STOCK = {"parse_content_length": validate.parse_content_length, "parse_authority": url.parse_authority}
-shortcuts.remember(Remembered, "parse_content_length", longest=20)
-shortcuts.remember(Remembered, "parse_authority", longest=30)
-shortcuts.remember(Remembered, "gone", longest=30)
+CACHED = {
+    "parse_content_length": fast_paths.cached(validate.parse_content_length, max_length=20),
+    "parse_authority": fast_paths.cached(url.parse_authority, max_length=30),
+}
 
 
-def said(function: Any, *args: Any) -> Any:
+def result_of(function: Any, *args: Any) -> Any:
     try:
         return function(*args)
     except ValueError as e:
@@ -81,27 +78,25 @@ def said(function: Any, *args: Any) -> Any:
 def test_lengths_are_read_the_same_whether_text_or_bytes_and_however_often(text: str, as_bytes: bool) -> None:
     value = text.encode() if as_bytes else text
     for _ in range(2):
-        assert said(Remembered.parse_content_length, value) == said(STOCK["parse_content_length"], value)
+        assert result_of(CACHED["parse_content_length"], value) == result_of(STOCK["parse_content_length"], value)
 
 
 @given(st.from_regex(r"[a-z\[\]:.@é-]{0,40}(:[0-9]{1,6})?", fullmatch=True), st.booleans(), st.booleans())
 def test_hosts_are_read_the_same(text: str, as_bytes: bool, check: bool) -> None:
     value = text.encode() if as_bytes else text
     for _ in range(2):
-        assert said(Remembered.parse_authority, value, check) == said(STOCK["parse_authority"], value, check)
+        assert result_of(CACHED["parse_authority"], value, check) == result_of(STOCK["parse_authority"], value, check)
 
 
 def test_long_texts_are_not_kept() -> None:
     asked: list[str] = []
 
-    class Module:
-        @staticmethod
-        def parse(text: str) -> int:
-            asked.append(text)
-            return len(text)
+    def parse(text: str) -> int:
+        asked.append(text)
+        return len(text)
 
-    shortcuts.remember(Module, "parse", longest=3)
-    assert [Module.parse(t) for t in ("abc", "abc", "abcd", "abcd")] == [3, 3, 4, 4]
+    cached = fast_paths.cached(parse, max_length=3)
+    assert [cached(t) for t in ("abc", "abc", "abcd", "abcd")] == [3, 3, 4, 4]
     assert asked == ["abc", "abcd", "abcd"]
 
 
@@ -111,8 +106,8 @@ def test_options_say_the_same_and_nobody_can_change_one_by_what_it_said() -> Non
 
     class Option(optmanager._Option):
         __slots__ = ()
+        current = fast_paths.option_reader()
 
-    shortcuts.shorten_options(Option, optmanager.unset)
     assert Option.current is not optmanager._Option.current
     for name, known in stock._options.items():
         short = Option(known.name, known.typespec, known.default, known.help, known.choices)
@@ -127,16 +122,9 @@ def test_options_say_the_same_and_nobody_can_change_one_by_what_it_said() -> Non
     assert set_one.current() == "a"
 
 
-@pytest.mark.parametrize("strange", [None, object, type("Renamed", (), {"value": 1, "current": None})])
-def test_what_is_not_as_it_was_read_is_left_alone(strange: Any) -> None:
-    before = getattr(strange, "current", None)
-    shortcuts.shorten_options(strange, optmanager.unset)
-    shortcuts.shorten_options(strange, None)
-    assert getattr(strange, "current", None) is before
-
-
 def test_the_type_check_of_each_field_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http.MessageData, "__post_init__", http.MessageData.__post_init__)
-    shortcuts.trust_the_parser()
+    (patch,) = (p for p in PATCHES if p.name == "message_type_check")
+    patch.apply()
     message: Any = "no headers at all"
     assert http.ResponseData(b"HTTP/1.1", message, None, None, 0, None, 200, b"OK").headers == message

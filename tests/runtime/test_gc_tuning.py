@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from runtime.gc_tuning import settle_memory
+from runtime.gc_tuning import freeze
 
 
 class Ring:
@@ -20,7 +20,7 @@ def test_what_start_up_has_built_is_set_aside_and_what_is_over_is_freed():
     told = weakref.ref(over)
     del over
     try:
-        settle_memory(1)
+        freeze(1)
         assert told() is None
         assert not any(thing is kept for thing in gc.get_objects())
     finally:

@@ -36,10 +36,10 @@ def out(flow):
 
 def test_what_is_left_of_a_connection_is_ended_once_and_marked():
     lost, other = out(tflow.tflow()), out(tflow.tflow())
-    sweep, listener = Orphans(), Listener()
-    with taddons.context(sweep, listener):
-        sweep.sweep(lost.client_conn.id)
-        sweep.sweep(lost.client_conn.id)
+    orphans, listener = Orphans(), Listener()
+    with taddons.context(orphans, listener):
+        orphans.settle_lost_calls(lost.client_conn.id)
+        orphans.settle_lost_calls(lost.client_conn.id)
     assert listener.heard == [lost]
     assert (lost.sluicegate_call.outcome, lost.live) == (Outcome.INTERRUPTED, False)
     assert lost.error.msg == "the gateway has lost this call"
@@ -48,15 +48,15 @@ def test_what_is_left_of_a_connection_is_ended_once_and_marked():
 
 
 def test_a_call_that_ends_within_the_grace_is_left_alone(monkeypatch):
-    monkeypatch.setattr("runtime.orphans.GRACE", 0.02)
+    monkeypatch.setattr("runtime.orphans.GRACE_PERIOD_S", 0.02)
     slow, lost = out(tflow.tflow()), out(tflow.tflow())
-    sweep, listener = Orphans(), Listener()
+    orphans, listener = Orphans(), Listener()
 
     async def leave():
-        with taddons.context(sweep, listener):
-            sweep.client_disconnected(tflow.tclient_conn())
-            sweep.client_disconnected(slow.client_conn)
-            sweep.client_disconnected(lost.client_conn)
+        with taddons.context(orphans, listener):
+            orphans.client_disconnected(tflow.tclient_conn())
+            orphans.client_disconnected(slow.client_conn)
+            orphans.client_disconnected(lost.client_conn)
             assert listener.heard == []
             del in_flight[slow.client_conn.id]
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Prune: what is over is forgotten, and nothing sooner."""
+"""What has ended is freed, and nothing sooner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mitmproxy.proxy.events import Start
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.test import tflow
 
-from runtime.release_memory import ReleaseMemory, forget, let_go
+from runtime import release_memory
+from runtime.release_memory import ReleaseMemory, break_cycles, drop_connections
 
 
 def http_layer(client, *servers, spoken_of=()):
@@ -26,26 +27,26 @@ def http_layer(client, *servers, spoken_of=()):
 def test_only_connections_whose_end_has_been_told_and_that_no_stream_uses_are_forgotten():
     client, own, over, used, open_ = tflow.tclient_conn(), *(tflow.tserver_conn() for _ in range(4))
     layer = http_layer(client, own, over, used, open_, spoken_of=[used])
-    forget(layer, {over, used, own})
+    drop_connections(layer, {over, used, own})
     assert set(layer.connections) == {client, own, used, open_}
 
 
 def test_one_that_a_stream_still_used_is_forgotten_with_the_next():
-    prune, client = ReleaseMemory(), tflow.tclient_conn()
+    addon, client = ReleaseMemory(), tflow.tclient_conn()
     own, first, second = (tflow.tserver_conn() for _ in range(3))
     layer = http_layer(client, own, first, second, spoken_of=[first])
-    prune.layers[client.id] = [SimpleNamespace(layer=layer)]
-    prune.server_disconnected(SimpleNamespace(client=client, server=first))
+    release_memory.http_layers[client.id] = [layer]
+    addon.server_disconnected(SimpleNamespace(client=client, server=first))
     assert first in layer.connections
     layer.streams.clear()
-    prune.server_disconnected(SimpleNamespace(client=client, server=second))
+    addon.server_disconnected(SimpleNamespace(client=client, server=second))
     assert set(layer.connections) == {client, own}
-    assert prune.over[client.id] == set()
-    prune.client_disconnected(client)
-    assert (prune.layers, prune.over) == ({}, {})
+    assert addon.ended[client.id] == set()
+    addon.client_disconnected(client)
+    assert (release_memory.http_layers, addon.ended) == ({}, {})
     # The client has left first, and its upstream connections are closed for that.
-    prune.server_disconnected(SimpleNamespace(client=client, server=own))
-    assert (prune.layers, prune.over) == ({}, {})
+    addon.server_disconnected(SimpleNamespace(client=client, server=own))
+    assert (release_memory.http_layers, addon.ended) == ({}, {})
 
 
 def dropped():
@@ -59,7 +60,7 @@ def test_a_stream_that_was_dropped_does_not_hold_itself():
     gone = weakref.ref(stream)
     gc.disable()
     try:
-        let_go(stream)
+        break_cycles(stream)
         del stream
         assert gone() is None
     finally:
@@ -70,7 +71,7 @@ def test_a_stream_that_events_can_reach_stays_as_it_is():
     stream = dropped()
 
     def stays():
-        let_go(stream)
+        break_cycles(stream)
         return stream in stream.context.layers and stream.client_state == stream.state_uninitialized
 
     stream._paused_event_queue.append(Start())

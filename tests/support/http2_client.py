@@ -1,4 +1,4 @@
-"""A client that makes many calls at once on one HTTP/2 connection."""
+"""A client that speaks HTTP/2 inside CONNECT and TLS: one call, or many at once on one connection."""
 
 from __future__ import annotations
 
@@ -10,44 +10,87 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from support.harness import PROVIDER, VK, Gateway, ask
+from support.harness import PROVIDER, VK, Gateway, Reply, ask
+
+
+def connect(gw: Gateway, host: str = PROVIDER) -> tuple[ssl.SSLSocket, H2Connection]:
+    """Open an HTTP/2 connection to a host through the gateway."""
+    raw = socket.create_connection(("127.0.0.1", gw.port), timeout=20)
+    raw.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
+    assert b" 200 " in raw.recv(4096)
+    trust = ssl.create_default_context(cafile=str(gw.ca))
+    trust.set_alpn_protocols(["h2"])
+    tls = trust.wrap_socket(raw, server_hostname=host)
+    h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
+    h2.initiate_connection()
+    return tls, h2
+
+
+def request_headers(path: str = "/v1/messages", host: str = PROVIDER, key: str = VK) -> list[tuple[str, str]]:
+    """Return the headers of a model call."""
+    return [(":method", "POST"), (":scheme", "https"), (":authority", host), (":path", path), ("x-api-key", key)]
+
+
+def post(
+    gw: Gateway,
+    body: bytes | None = None,
+    path: str = "/v1/messages",
+    host: str = PROVIDER,
+    key: str = VK,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    """Make one call on a connection of its own; the body is sent only as far as flow control lets it without waiting."""
+    tls, h2 = connect(gw, host)
+    with tls:
+        body = ask() if body is None else body
+        h2.send_headers(1, [*request_headers(path, host, key), *headers])
+        h2.send_data(1, body[: h2.max_outbound_frame_size], end_stream=len(body) <= h2.max_outbound_frame_size)
+        status, fields, answer = 0, {}, b""
+        while True:
+            tls.sendall(h2.data_to_send())
+            received = tls.recv(65536)
+            if not received:
+                raise AssertionError("the connection was closed before the answer had ended")
+            for event in h2.receive_data(received):
+                match event:
+                    case ResponseReceived():
+                        fields = dict(event.headers)
+                        status = int(fields.pop(":status"))
+                    case DataReceived():
+                        answer += event.data
+                    case StreamEnded():
+                        return Reply(status, fields, answer)
+                    case StreamReset():
+                        raise AssertionError(f"the stream was reset: {event.error_code}")
 
 
 def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
     """How many calls ended with which status; each fifth stream is left while its answer comes."""
-    raw = socket.create_connection(("127.0.0.1", gw.port), timeout=20)
-    raw.sendall(f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nHost: {PROVIDER}:443\r\n\r\n".encode())
-    assert b" 200 " in raw.recv(4096)
-    trust = ssl.create_default_context(cafile=str(gw.ca))
-    trust.set_alpn_protocols(["h2"])
-    road = trust.wrap_socket(raw, server_hostname=PROVIDER)
-    talk = H2Connection(H2Configuration(header_encoding="utf-8"))
-    talk.initiate_connection()
-    head = {":method": "POST", ":scheme": "https", ":authority": PROVIDER, ":path": "/v1/messages", "x-api-key": VK}
+    tls, h2 = connect(gw)
     ended: Counter[str] = Counter()
     status: dict[int, str] = {}
     live: set[int] = set()
     begun = 0
     while begun < calls or live:
         while begun < calls and len(live) < at_once:
-            stream = talk.get_next_available_stream_id()
-            talk.send_headers(stream, list(head.items()))
-            talk.send_data(stream, ask(), end_stream=True)
+            stream = h2.get_next_available_stream_id()
+            h2.send_headers(stream, request_headers())
+            h2.send_data(stream, ask(), end_stream=True)
             live.add(stream)
             begun += 1
-        road.sendall(talk.data_to_send())
-        for event in talk.receive_data(road.recv(65536)):
+        tls.sendall(h2.data_to_send())
+        for event in h2.receive_data(tls.recv(65536)):
             match event:
                 case ResponseReceived():
                     status[event.stream_id] = dict(event.headers)[":status"]
                     if event.stream_id % 10 == 1 and event.stream_id in live:
-                        talk.reset_stream(event.stream_id)
+                        h2.reset_stream(event.stream_id)
                         live.discard(event.stream_id)
                         ended["left"] += 1
                 case DataReceived() if event.stream_id in live:
-                    talk.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 case StreamEnded() | StreamReset() if event.stream_id in live:
                     ended[status.get(event.stream_id, "reset")] += 1
                     live.discard(event.stream_id)
-    road.close()
+    tls.close()
     return ended

@@ -201,7 +201,7 @@ def test_a_tls_greeting_without_end_is_ended(edge):
     assert edge.proxied().status == 200
 
 
-ROOM_FOR_LITTLE = "import bounds\nbounds.MOST_HELD = 8 << 20\n"
+ROOM_FOR_LITTLE = "from runtime import size_limits\nsize_limits.MAX_HELD_BYTES = 8 << 20\n"
 
 
 def test_large_bodies_of_all_callers_together_take_so_much_memory_and_no_more(gateway, provider, tmp_path):

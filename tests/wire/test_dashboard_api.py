@@ -264,7 +264,7 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
     gw.calls(1)
     found = gw.admin("/api/health").json
     names = [a["addon"] for a in found["chain"]]
-    ours = ["admin", "identity", "egress", "meter", "access", "ratelimit", "budget", "keys", "audit", "live", "lastgate"]
+    ours = ["admin", "identity", "egress", "meter", "access", "ratelimit", "budget", "keys", "audit", "live", "failsafe"]
     assert [n for n in names if n in ours] == ours
     by_name = {a["addon"]: a for a in found["chain"]}
     (reserve,) = (h for h in by_name["budget"]["hooks"] if h["hook"] == "request")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from support import http2_client
 from support.fake_provider import Peer, Seen, message, plain, streamed
-from support.harness import eventually, policy_text
-from support.http2_client import many
+from support.harness import PROVIDER, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -25,8 +27,56 @@ def test_calls_begin_while_upstream_connections_end(gateway, provider):
 
     provider.script = script
     gw = gateway(policy_text(provider.url))
-    ended = many(gw, 100, 20)
+    ended = http2_client.many(gw, 100, 20)
     assert ended["200"] + ended["left"] == 100
     assert len(gw.calls(100)) == 100
     eventually(lambda: gw.rows("SELECT * FROM reservations") == [])
     assert not any("crashed" in line or "Traceback" in line for line in gw.output)
+
+
+# -- what mitmproxy itself answers reaches every client as JSON ----------------------------------------------------------
+
+DEAD = "http://127.0.0.1:9"
+OPENAI = {"openai": {"base_url": "http://127.0.0.1:11", "keys": [{"name": "key-2", "value": "env.PROVIDER_KEY"}]}}
+
+
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory):
+    """A gateway whose providers cannot be reached."""
+    providers = {"anthropic": {"base_url": DEAD, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}, **OPENAI}
+    with Gateway(tmp_path_factory.mktemp("dead"), policy_text(DEAD, providers=providers)) as gw:
+        yield gw
+
+
+@pytest.mark.parametrize("over", ["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize(
+    ("host", "path", "top"),
+    [(PROVIDER, "/v1/messages", {"type", "error"}), ("api.openai.com", "/v1/chat/completions", {"error"})],
+)
+def test_a_provider_that_cannot_be_reached_is_told_as_json(dead, over, host, path, top):
+    body = ask(model="gpt-5") if host != PROVIDER else ask()
+    reply = dead.proxied(body, path=path, host=host) if over == "HTTP/1.1" else http2_client.post(dead, body, path, host)
+    assert (reply.status, reply.reason) == (502, "provider_unreachable")
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-should-retry"] == "false"
+    assert set(reply.json) == top
+    assert reply.message.startswith("The provider cannot be reached: ")
+
+
+@pytest.mark.parametrize("over", ["HTTP/1.1", "HTTP/2"])
+def test_a_body_that_says_it_is_too_large_is_refused_as_json(dead, over):
+    size = str(65 << 20)
+    if over == "HTTP/1.1":
+        reply = dead.proxied(b"{", content_length=size)
+    else:
+        reply = http2_client.post(dead, b"{" * 20_000, headers=(("content-length", size),))
+    assert (reply.status, reply.reason) == (413, "invalid_request")
+    assert (reply.headers["content-type"], reply.headers["x-should-retry"]) == ("application/json", "false")
+    assert reply.message.startswith("The request is too large: ")
+
+
+def test_a_head_that_cannot_be_parsed_is_refused_as_json(dead):
+    head, _, body = dead.send_raw(b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1, 2\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\ncontent-type: application/json\r\n" in head
+    assert json.loads(body)["error"]["message"].startswith("The request failed: ")

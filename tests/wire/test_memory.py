@@ -21,7 +21,7 @@ class Left:
 
     def client_disconnected(self, client):
         names = collections.Counter(type(x).__name__ for x in gc.get_objects())
-        print("left:", *(names[n] for n in ("HTTPFlow", "HttpStream", "Call", "Tap")), flush=True)
+        print("left:", *(names[n] for n in ("HTTPFlow", "GatewayHttpStream", "Call", "Tap")), flush=True)
 
 addons = [Left()]
 """

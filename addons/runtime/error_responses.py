@@ -1,0 +1,44 @@
+"""mitmproxy's own errors (provider unreachable, body too large) as JSON that agents can show, instead of its HTML page."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+from mitmproxy.net.http.http1 import assemble_response
+
+from sluicegate.providers import PROVIDERS
+
+BLOCKED = "blocked by policy: "
+"""How egress begins the reason for which an address was not dialled."""
+
+
+def explain(status: int, message: str) -> str:
+    """Return mitmproxy's error message in words for the person whose call it was."""
+    if BLOCKED in message:
+        return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
+    what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
+    return f"{what}: {message}"[:500]
+
+
+def reason_for(status: int, message: str) -> str:
+    """Return the word for ``x-sluicegate-reason``."""
+    if BLOCKED in message:
+        return "blocked_by_policy"
+    return "provider_unreachable" if status == 502 else "invalid_request"
+
+
+def error_response(status: int, message: str, provider: str = "anthropic") -> http.Response:
+    """Return the answer to a request that mitmproxy gave up on, in the provider's own envelope."""
+    body = PROVIDERS[provider].error_body("api_error", explain(status, message), status)
+    headers = {
+        "content-type": "application/json",
+        "x-should-retry": "false",
+        "x-sluicegate-reason": reason_for(status, message),
+    }
+    return http.Response.make(status, body, headers)
+
+
+def error_bytes(status_code: int, message: str = "", provider: str = "anthropic") -> bytes:
+    """Return such an answer as HTTP/1.1, after which the connection is closed."""
+    response = error_response(status_code, message, provider)
+    response.headers["connection"] = "close"
+    return assemble_response(response)

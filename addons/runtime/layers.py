@@ -1,0 +1,281 @@
+"""Our own protocol layers, put in the place of mitmproxy's where it chooses them (its hook ``next_layer``).
+
+They remember how a request was addressed, limit what a client can make us keep in memory, answer errors as JSON and
+free a call once it has ended. Everything else they leave to the classes they are made from; upstream connections are
+mitmproxy's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mitmproxy import flow
+from mitmproxy.connection import ConnectionState
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
+from mitmproxy.proxy.layers.http import (
+    ErrorCode,
+    Http1Server,
+    Http2Server,
+    HttpErrorHook,
+    HttpEvent,
+    HTTPMode,
+    HttpStream,
+    RequestData,
+    RequestHeaders,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+from mitmproxy.version import VERSION
+
+from flow import call_of, connection_of
+from runtime import release_memory, size_limits
+from runtime.error_responses import error_bytes, error_response
+from runtime.options import exit_with_error
+
+Commands = layer.CommandGenerator[None]
+
+
+def provider_of(context: Context, stream_id: int) -> str:
+    """Return the provider whose envelope a client expects its error in; Anthropic's where none is known."""
+    for above in reversed(context.layers):
+        if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
+            call = call_of(stream.flow) if hasattr(stream, "flow") else None
+            if call is not None:
+                return call.provider
+    return connection_of(context.client).provider or "anthropic"
+
+
+class GatewayHttp1Server(Http1Server):
+    """Our side of a client's HTTP/1 connection."""
+
+    def send(self, event: HttpEvent) -> Commands:
+        """Send an event to the client; an error becomes JSON. A plain function, for it is called for each chunk."""
+        if isinstance(event, ResponseProtocolError):
+            return self.send_error(event)
+        return super().send(event)
+
+    def send_error(self, event: ResponseProtocolError) -> Commands:
+        """Send an error as JSON where no answer has begun; mitmproxy closes the connection after it."""
+        status = event.code.http_status_code()
+        if status is None or self.response or not self.conn.state & ConnectionState.CAN_WRITE:
+            yield from super().send(event)
+            return
+        yield commands.SendData(self.conn, error_bytes(status, event.message, provider_of(self.context, event.stream_id)))
+        yield commands.CloseConnection(self.conn)
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        """Read a request's head, at most so long."""
+        yield from super().read_headers(event)
+        if self.state == self.read_headers and len(self.buf) > size_limits.MAX_HEAD_BYTES:
+            self.state = self.done
+            message = f"Headers end within {size_limits.MAX_HEAD_BYTES} bytes."
+            yield commands.SendData(self.conn, error_bytes(431, message))
+            yield commands.CloseConnection(self.conn)
+
+    def wait(self, event: events.Event) -> Commands:
+        """Buffer what a client sends before it has its answer, at most so much; beyond it, its call ends as if it had left."""
+        if len(self.buf) > size_limits.MAX_READ_AHEAD_BYTES:
+            self.state = self.done
+            event = events.ConnectionClosed(self.conn)
+        return super().wait(event)
+
+
+class GatewayHttp2Server(Http2Server):
+    """Our side of a client's HTTP/2 connection."""
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        """Handle an event; an error becomes JSON. A plain function, for it is called for each chunk."""
+        if isinstance(event, ResponseProtocolError):
+            return self.send_error(event)
+        return super()._handle_event(event)
+
+    def send_error(self, event: ResponseProtocolError) -> Commands:
+        """Send an error as a whole JSON answer where none has begun, else reset the stream as mitmproxy does."""
+        status = event.code.http_status_code()
+        if status is None or not self.is_open_for_us(event.stream_id) or self.headers_sent(event.stream_id):
+            yield from super()._handle_event(event)
+            return
+        response = error_response(status, event.message, provider_of(self.context, event.stream_id))
+        yield from super()._handle_event(ResponseHeaders(event.stream_id, response, end_stream=False))
+        yield from super()._handle_event(ResponseData(event.stream_id, response.raw_content or b""))
+        yield from super()._handle_event(ResponseEndOfMessage(event.stream_id))
+
+    def headers_sent(self, stream_id: int) -> bool:
+        """Return whether an answer has begun."""
+        return bool(self.h2_conn.streams[stream_id].state_machine.headers_sent)
+
+
+class GatewayHttpStream(HttpStream):
+    """One request and its answer."""
+
+    discarded_bytes = 0
+    """Bytes of the request's body that have been read and not kept, because the request has been refused."""
+
+    def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
+        """Remember whether the request named its target itself.
+
+        mitmproxy erases the difference between ``GET /x`` and ``GET http://host/x`` before any hook runs, and a request
+        for us would look like one for whatever its Host header claims.
+        """
+        request = event.request
+        names_target = bool(request.authority or request.data.host)
+        # HTTP/2 is known by what was negotiated: a version is only what somebody wrote.
+        request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
+        return super().state_wait_for_request_headers(event)
+
+    def state_consume_request_body(self, event: events.Event) -> Commands:
+        """Keep a body that will be read; discard one whose request was answered at its headers, or that is too large.
+
+        The client may send it to its end all the same, and gets its answer then: one that is cut off while it sends often
+        never sees why.
+        """
+        if not isinstance(event, RequestData):
+            return super().state_consume_request_body(event)
+        if self.flow.response is None:
+            refuse = size_limits.refusal_of_body(self.flow, len(self.request_body_buf) + len(event.data))
+            if refuse is None:
+                return super().state_consume_request_body(event)
+            self.request_body_buf.clear()
+            refuse(self.flow)
+        return self.discard(event.data)
+
+    def discard(self, data: bytes) -> Commands:
+        """Count a chunk of a refused body, and keep of it what may be wanted as content."""
+        self.request_body_buf += size_limits.bytes_to_keep(self.flow, len(self.request_body_buf), data)
+        self.discarded_bytes += len(data)
+        if self.discarded_bytes > size_limits.MAX_DISCARDED_BYTES:
+            # As mitmproxy does where a body is larger than body_size_limit.
+            self.flow.error = flow.Error(f"a body may have {size_limits.MAX_DISCARDED_BYTES} bytes")
+            yield HttpErrorHook(self.flow)
+            too_large = ResponseProtocolError(self.stream_id, self.flow.error.msg, ErrorCode.REQUEST_TOO_LARGE)
+            yield SendHttp(too_large, self.context.client)
+            self.client_state, self.flow.live = self.state_errored, False
+
+    def flow_done(self) -> Commands:
+        """End well, and be freed."""
+        yield from super().flow_done()
+        release_memory.release(self)
+
+    def handle_protocol_error(self, event: Any) -> Commands:
+        """End badly, and be freed."""
+        yield from super().handle_protocol_error(event)
+        release_memory.release(self)
+
+
+class GatewayHttpLayer(HttpLayer):
+    """HTTP on a client connection, whichever version it speaks: makes our streams and our side of the connection."""
+
+    def __init__(self, context: Context, mode: HTTPMode) -> None:
+        super().__init__(context, mode)
+        release_memory.http_layers.setdefault(context.client.id, []).append(self)
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        """Begin with our own side of the client's connection; mitmproxy keeps one that is set, as its playback does."""
+        server = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
+        self.connections[self.context.client] = server(self.context.fork())
+        # All later events go straight to mitmproxy's method: a frame of ours for each would be a cost per chunk.
+        self._handle_event = super()._handle_event  # type: ignore[method-assign]
+        return self._handle_event(event)
+
+    def make_stream(self, stream_id: int) -> Commands:
+        """Make a stream of ours for a request."""
+        stream = self.streams[stream_id] = GatewayHttpStream(self.context.fork(), stream_id)
+        yield from self.event_to_child(stream, events.Start())
+
+
+class GatewayClientTLSLayer(ClientTLSLayer):
+    """TLS on a client connection."""
+
+    def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        """Read the handshake, whose first message may have so many bytes."""
+        if not self.client_hello_parsed and len(self.recv_buffer) + len(data) > size_limits.MAX_CLIENT_HELLO_BYTES:
+            return False, f"a ClientHello may have {size_limits.MAX_CLIENT_HELLO_BYTES} bytes"
+        return (yield from super().receive_handshake_data(data))
+
+
+OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
+
+ADDED = {"send_error", "headers_sent", "discard"}
+"""Methods of our layers that override nothing."""
+
+RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
+    GatewayHttp1Server: ("done",),
+    GatewayHttp2Server: ("is_open_for_us",),
+    GatewayHttpStream: ("state_errored",),
+    GatewayHttpLayer: ("event_to_child",),
+    GatewayClientTLSLayer: ("client_hello_parsed",),
+}
+"""What else our layers use of mitmproxy's; attributes that only exist on an instance cannot be checked beforehand."""
+
+
+def unknown_methods() -> list[str]:
+    """Return what our layers override or use that mitmproxy's lack or declare otherwise: it would be bypassed in silence."""
+    found = []
+    for own in OWN_LAYERS:
+        (stock,) = own.__bases__
+        found += [f"{stock.__name__}.{name}" for name in RELIED_ON[own] if not hasattr(stock, name)]
+        for name, method in vars(own).items():
+            if inspect.isfunction(method) and name not in ADDED:
+                known = getattr(stock, name, None)
+                if known is None or kinds_of_parameters(known) != kinds_of_parameters(method):
+                    found.append(f"{stock.__name__}.{name}")
+    return found
+
+
+def kinds_of_parameters(function: Callable[..., Any]) -> list[Any]:
+    """Return how a function takes its arguments; their names do not matter to those who call it by position."""
+    return [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+
+
+class Layers:
+    """Replaces the layers mitmproxy has chosen by ours.
+
+    It stands in mitmproxy's own list of addons, behind the one that chooses, and not in the script's: so the limits hold
+    while a half-saved gateway.py is unloaded.
+    """
+
+    name = "layers"
+
+    def running(self) -> None:
+        """Refuse to start with a mitmproxy whose layers are not as ours expect them."""
+        if unknown := unknown_methods():
+            exit_with_error(f"layers do not fit mitmproxy {VERSION}: {', '.join(unknown)} is missing or has changed")
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Replace what has been chosen for a connection's next protocol."""
+        if nextlayer.layer is not None:
+            nextlayer.layer = replaced(nextlayer.layer)
+
+
+def replaced(chosen: layer.Layer) -> layer.Layer:
+    """Return a layer, and those already stacked on it, with ours in the place of mitmproxy's."""
+    stack = chosen.context.layers
+    above = stack[stack.index(chosen) :]
+    if not any(type(old) in (HttpLayer, ClientTLSLayer) for old in above):
+        return chosen
+    # A layer enters itself in this list when it is made, and looks there for the one below it.
+    del stack[-len(above) :]
+    below = None
+    for old in above:
+        new = ours(old)
+        if below is not None:
+            below.child_layer = new
+        below = new
+    return stack[-len(above)]
+
+
+def ours(old: layer.Layer) -> Any:
+    """Return our layer for one of mitmproxy's, the last of its context's layers now."""
+    if type(old) is HttpLayer:
+        return GatewayHttpLayer(old.context, old.mode)
+    if type(old) is ClientTLSLayer:
+        return GatewayClientTLSLayer(old.context)
+    old.context.layers.append(old)
+    return old

@@ -1,0 +1,179 @@
+"""Patches: the only place that assigns to an attribute of mitmproxy, in one table.
+
+Each row knows what it replaces. Where mitmproxy is no longer as a row knows it, a row that guards security refuses to
+start; one that makes us faster is left out with a warning, and the gateway works as before.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mitmproxy.version import VERSION
+
+from flow import Addon
+from runtime import fast_paths
+from runtime.dispatch import cached_dispatch
+from runtime.error_responses import error_bytes
+from runtime.options import exit_with_error
+from runtime.trailers import without_trailers
+
+logger = logging.getLogger("sluicegate")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One row: what is replaced, by what, and what happens where it does not fit."""
+
+    name: str
+    owner: str
+    """The module, class or object whose attributes are replaced, as ``package.module:Class``."""
+    known: Mapping[str, tuple[str, ...] | None]
+    """The attributes it must have, and the parameters each must take; None for an attribute that is not called."""
+    replacements: Callable[[Any], Mapping[str, Any]]
+    """Returns the new attributes, given the owner as mitmproxy made it."""
+    on_mismatch: Literal["refuse", "degrade"]
+    without_it: str
+    """What happens without it: the end of the line that says that it does not fit."""
+
+    def mismatch(self) -> str | None:
+        """Return what of its target is missing or has changed; None if it fits."""
+        try:
+            owner = pkgutil.resolve_name(self.owner)
+        except (ImportError, AttributeError):
+            return self.owner
+        for name, parameters in self.known.items():
+            try:
+                attribute = inspect.getattr_static(owner, name)
+                fits = parameters is None or tuple(inspect.signature(getattr(owner, name)).parameters) == parameters
+            except (AttributeError, TypeError, ValueError):
+                attribute, fits = None, False
+            if attribute is None or not fits:
+                return f"{self.owner}.{name}"
+        return None
+
+    def apply(self) -> None:
+        """Put the replacements in place. Raises AttributeError where one needs what mitmproxy no longer has."""
+        owner = pkgutil.resolve_name(self.owner)
+        for name, new in self.replacements(owner).items():
+            setattr(owner, name, new)
+
+
+PATCHES = (
+    Patch(
+        # HTTP/2 needs no patch: mitmproxy's reader raises on trailers of HTTP/1 alone, on either side of a call.
+        name="trailers",
+        owner="mitmproxy.proxy.layers.http._http1",
+        known={"make_body_reader": ("expected_size",)},
+        replacements=lambda owner: {"make_body_reader": without_trailers(owner.make_body_reader)},
+        on_mismatch="refuse",
+        without_it="trailers would end connections, and a credential among them would be printed",
+    ),
+    Patch(
+        # The other errors are written by our own layers; this one comes before there is a request.
+        name="error_of_unreadable_head",
+        owner="mitmproxy.proxy.layers.http._http1",
+        known={"make_error_response": ("status_code", "message")},
+        replacements=lambda owner: {"make_error_response": error_bytes},
+        on_mismatch="degrade",
+        without_it="a request that cannot be parsed is answered with an HTML page",
+    ),
+    Patch(
+        name="dispatch",
+        owner="mitmproxy.ctx:master.addons",
+        known={
+            "chain": None,
+            "trigger": ("event",),
+            "trigger_event": ("event",),
+            "handle_lifecycle": ("event",),
+            "register": ("addon",),
+            "remove": ("addon",),
+            "clear": (),
+        },
+        replacements=cached_dispatch,
+        on_mismatch="degrade",
+        without_it="hooks are dispatched mitmproxy's own, slower way, and the time of our addons is not measured",
+    ),
+    Patch(
+        name="header_lookup",
+        owner="mitmproxy.http:Headers",
+        known={"get_all": ("self", "name"), "get": ("self", "key", "default"), "__contains__": ("self", "key")},
+        replacements=lambda owner: {
+            "get_all": fast_paths.get_all,
+            "get": fast_paths.get,
+            "__contains__": fast_paths.contains,
+        },
+        on_mismatch="degrade",
+        without_it="headers are looked up more slowly",
+    ),
+    Patch(
+        name="content_length",
+        owner="mitmproxy.net.http.validate",
+        known={"parse_content_length": ("value",)},
+        replacements=lambda owner: {"parse_content_length": fast_paths.cached(owner.parse_content_length, max_length=20)},
+        on_mismatch="degrade",
+        without_it="lengths are parsed more slowly",
+    ),
+    Patch(
+        name="authority",
+        owner="mitmproxy.net.http.url",
+        known={"parse_authority": ("authority", "check")},
+        replacements=lambda owner: {"parse_authority": fast_paths.cached(owner.parse_authority, max_length=256)},
+        on_mismatch="degrade",
+        without_it="host names are parsed more slowly",
+    ),
+    Patch(
+        name="option_value",
+        owner="mitmproxy.optmanager:_Option",
+        known={"current": ("self",), "value": None, "_default": None},
+        replacements=lambda owner: {"current": fast_paths.option_reader()},
+        on_mismatch="degrade",
+        without_it="options are read more slowly",
+    ),
+    Patch(
+        name="message_type_check",
+        owner="mitmproxy.http:MessageData",
+        known={"__post_init__": ("self",)},
+        replacements=lambda owner: {"__post_init__": fast_paths.skip_type_check},
+        on_mismatch="degrade",
+        without_it="messages are made more slowly",
+    ),
+)
+
+applied: set[str] = set()
+"""Names of the rows in place. A module's: a reload of the chain applies none twice."""
+
+
+def put_in_place(patch: Patch) -> None:
+    """Apply a row once; where it does not fit, end the process or warn, as it says."""
+    if patch.name in applied:
+        return
+    what = patch.mismatch()
+    if what is None:
+        try:
+            patch.apply()
+            applied.add(patch.name)
+            return
+        except AttributeError as e:
+            what = str(e)
+    line = f"patch {patch.name} does not fit mitmproxy {VERSION} ({what} is missing or has changed): {patch.without_it}"
+    if patch.on_mismatch == "refuse":
+        exit_with_error(line)
+    logger.warning("%s", line)
+
+
+class Patches(Addon):
+    """Puts the table in place when the proxy is up, before it has served anybody."""
+
+    def running(self) -> None:
+        """Apply every row."""
+        super().running()
+        for patch in PATCHES:
+            put_in_place(patch)
+
+
+addons = [Patches()]
