@@ -39,7 +39,7 @@ def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> 
     found = _GRAMMAR.fullmatch(text)
     if text != "never" and found is None:
         raise ValueError(
-            f"'{text}' is no duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
+            f"'{text}' is not a duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
         )
     if found is not None and int(found[1]) * _UNIT_MS[found[2]] > _MAX_PERIOD_MS:
         # Its end would lie beyond the calendar, and nobody could be told when.
@@ -47,7 +47,7 @@ def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> 
     try:
         ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as e:
-        raise ValueError(f"'{timezone}' is no time zone of the IANA database, such as Europe/Berlin") from e
+        raise ValueError(f"'{timezone}' is not a time zone of the IANA database, such as Europe/Berlin") from e
     return Period(text, aligned and text != "never", timezone)
 
 

@@ -84,14 +84,14 @@ def test_entities_can_change_places_and_names():
 @pytest.mark.parametrize(
     ("text", "path", "words"),
     [
-        ("teams: [{id: t, name: <secret virtual_keys/a/value>}]", "teams[0].name", "can only be where the secret is"),
-        ("virtual_keys: [{id: a, value: x<secret virtual_keys/a/value>}]", "virtual_keys[0].value", "can only be where"),
-        ("<secret virtual_keys/a/value>: 1", "<secret virtual_keys/a/value>", "can only be where"),
+        ("teams: [{id: t, name: <secret virtual_keys/a/value>}]", "teams[0].name", "is allowed only where the secret is"),
+        ("virtual_keys: [{id: a, value: x<secret virtual_keys/a/value>}]", "virtual_keys[0].value", "is allowed only where"),
+        ("<secret virtual_keys/a/value>: 1", "<secret virtual_keys/a/value>", "is allowed only where"),
         ("virtual_keys: [{id: a, value_hash: <secret virtual_keys/a/value>}]", "virtual_keys[0].value_hash", "another kind"),
         ("operators: [{token_hash: <secret virtual_keys/a/value>}]", "operators[0].token_hash", "another kind"),
         ("virtual_keys: [{id: a, value: <secret virtual_keys/b/value>}]", "virtual_keys[0].value", "write a new one"),
         ("virtual_keys: [{id: a, value: &v <secret virtual_keys/a/value>}]", "virtual_keys[0].value", "without anchor"),
-        ("teams: [{id: t, name: <secret comments/p.yaml/0>}]", "teams[0].name", "can only be where"),
+        ("teams: [{id: t, name: <secret comments/p.yaml/0>}]", "teams[0].name", "is allowed only where"),
     ],
 )
 def test_a_secret_comes_back_nowhere_else(text, path, words):

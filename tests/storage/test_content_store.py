@@ -209,7 +209,7 @@ def test_how_long_bodies_stay_is_a_duration(tmp_path):
         ({"content": "ful"}, "'ful' is not one of off, full (did you mean full?)"),
         ({"content": True}, "'true' is not one of off, full"),
         ({"teams": "some"}, "'some' is not one of off, full"),
-        ({"content_retention": "a month"}, "'a month' is no duration"),
+        ({"content_retention": "a month"}, "'a month' is not a duration"),
         ({"content_retension": "30d"}, "did you mean content_retention?"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_company_is_set_up_on_the_file_without_a_gateway(offline):
     offline("team", "set", "data science", "--budget", "none", "--rate", "none", "--customer", "none")
     team = json.loads(offline("team", "show", "team-data-science", "--json"))
     assert (team["budget"], team["rate_limit"], team["customer_id"]) == (None, None, None)
-    assert "is still named by user bob" in offline("team", "delete", "team-data-science", code=1)
+    assert "is still referred to by user bob" in offline("team", "delete", "team-data-science", code=1)
     said = offline("team", "delete", "team-data-science", "--detach")
     assert "Team deleted successfully" in said
     assert "user bob names none now" in said
@@ -118,11 +118,11 @@ def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
         (2, ("key", "create", "x", "--budget", "many/1M"), "'many' is no number"),
         (2, ("key", "create", "x", "--rate", "1.5/1h"), "'1.5' is no whole number"),
         (2, ("key", "reset", VK, "--only", "bugdet"), "is not one of all, budget, rate_limit"),
-        (1, ("key", "create", "x", "--budget", "50/1mo"), "budget.reset_duration: '1mo' is no duration"),
+        (1, ("key", "create", "x", "--budget", "50/1mo"), "budget.reset_duration: '1mo' is not a duration"),
         (1, ("key", "create", "x", "--team", "enginering"), "did you mean team-engineering?"),
         (1, ("key", "create", VK), f"already there: {VK}; change it with: sluicegate key set {VK}"),
         (1, ("key", "set", "vk-dev-alcie", "--budget", "1/1d"), f"did you mean {VK}?"),
-        (1, ("key", "rotate", VK, "--grace", "never"), "stays good forever"),
+        (1, ("key", "rotate", VK, "--grace", "never"), "accepted forever"),
         (1, ("user", "top-up", "alice", "--amount", "5"), "has no budget"),
         (1, ("key", "show", VK, "--gateway", "http://127.0.0.1:9"), "admin-token"),
     ):  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_whole_team_from_a_file(offline, tmp_path):
         assert says in offline(*common, code=2)
     rows.write_text("name,budget\nOne,1/1d\nTwo,1/1x\n")
     fresh = ("--output", tmp_path / "fresh.csv")
-    assert "virtual_keys[1].budget.reset_duration: '1x' is no duration" in offline(*common, *fresh, code=1)
+    assert "virtual_keys[1].budget.reset_duration: '1x' is not a duration" in offline(*common, *fresh, code=1)
     assert not fresh[1].exists()
     assert offline.file.read_text() == before, "all or none"
 

@@ -44,7 +44,7 @@ BAD = [
     ("PUT", f"virtual-keys/{VK}", {"budgt": {}}, 400, "budgt", "did you mean budget?"),
     ("PUT", f"virtual-keys/{VK}", {"budget": {"max_limit": -1}}, 400, "budget.max_limit", "cannot be negative"),
     ("PUT", f"virtual-keys/{VK}", {"budget": {"max_limit": "50"}}, 400, "budget.max_limit", "without quotes"),
-    ("PUT", f"virtual-keys/{VK}", {"budget": {"reset_duration": "1mo"}}, 400, "budget.reset_duration", "no duration"),
+    ("PUT", f"virtual-keys/{VK}", {"budget": {"reset_duration": "1mo"}}, 400, "budget.reset_duration", "not a duration"),
     ("PUT", f"virtual-keys/{VK}", {"budget": {"reset_duration": None}}, 400, "budget.reset_duration", "required here"),
     ("PUT", f"virtual-keys/{VK}", {"rate_limit": {"request_max_limit": 5}}, 400, "rate_limit", "needs its request_reset_duration"),
     ("PUT", f"virtual-keys/{VK}", {"provider_configs": [{"provider": "antropic"}]}, 400, "provider_configs[0].provider", "did you mean anthropic?"),
@@ -80,10 +80,10 @@ BAD = [
     ("GET", f"virtual-keys/{VK}?x=1", None, 400, "x", "no parameter here"),
     ("GET", "virtual-keys/vk-dev-alcie", None, 404, None, f"did you mean {VK}?"),
     ("GET", "teams/%ED%A0%80", None, 404, None, "Team not found"),
-    ("DELETE", "teams/team-engineering", None, 409, None, f"still named by user alice, virtual_key {VK}"),
+    ("DELETE", "teams/team-engineering", None, 409, None, f"still referred to by user alice, virtual_key {VK}"),
     ("DELETE", "teams/nobody", None, 404, None, "Team not found"),
     ("DELETE", f"virtual-keys/{VK}?detach=true", None, 400, "detach", "no parameter here"),
-    ("POST", f"virtual-keys/{VK}/rotate", {"grace": "never"}, 400, "grace", "stays good forever"),
+    ("POST", f"virtual-keys/{VK}/rotate", {"grace": "never"}, 400, "grace", "accepted forever"),
     ("POST", f"virtual-keys/{VK}/top-up", {}, 400, "amount", "required here"),
     ("POST", f"virtual-keys/{VK}/top-up", {"amount": 0}, 400, "amount", "greater than 0"),
     ("POST", "users/alice/top-up", {"amount": 5}, 409, None, "has no budget"),
@@ -302,7 +302,7 @@ def test_a_policy_that_cannot_be_written_and_one_that_is_wrong_are_conflicts(gat
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
         (folder / "policy.yaml").write_text(POLICY + "nonsense: 1\n")
         reply = api("PUT", f"virtual-keys/{VK}", {"name": "X"})
-        assert (reply.status, "put it right first" in error(reply)["message"]) == (409, True)
+        assert (reply.status, "correct it first" in error(reply)["message"]) == (409, True)
         assert api("GET", "teams").status == 200
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -153,7 +153,7 @@ def draft(text=TEXT):
 def test_a_reference_may_be_a_slug_or_a_name_and_a_wrong_one_says_what_is_near():
     made = operations.upsert(draft(), KEYS, "k1", {"team_id": "blue"}).entry
     assert made.after["team_id"] == "t1"
-    assert not made.changed
+    assert not made.is_changed
     with pytest.raises(EditError, match=r"there is no customer 'c2' \(did you mean c1\?\)") as caught:
         operations.upsert(draft(), TEAMS, "t1", {"customer_id": "c2"})
     assert caught.value.field == "customer_id"
@@ -176,7 +176,7 @@ def test_a_key_made_by_post_has_a_secret_and_one_made_by_put_its_id():
     )
     put = operations.upsert(draft(), KEYS, "vk-bob", {})
     assert (put.secret, put.entry.after) == (None, {"id": "vk-bob"})
-    with pytest.raises(EditError, match="needs a value"):
+    with pytest.raises(EditError, match="with a value"):
         operations.upsert(draft(), KEYS, "vk-bob", {}, demo_keys=False)
     named = draft(TEXT + "  - {id: x, name: Bob's key}\n")
     assert operations.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
@@ -226,7 +226,7 @@ def test_rotation_keeps_the_value_before_for_the_grace_alone():
     demo = operations.rotate(draft(), "k1", grace="1h", value=None, now=0, env={}).entry.after
     assert demo["previous_value_hash"] == operations.hash_value("k1")
     assert "previous_value_hash" not in operations.rotate(draft(), "k2", grace=None, value=None, now=0, env={}).entry.after
-    for grace, says in (("never", "stays good forever"), ("1x", "no duration")):
+    for grace, says in (("never", "accepted forever"), ("1x", "not a duration")):
         with pytest.raises(EditError, match=says):
             operations.rotate(draft(), "k2", grace=grace, value=None, now=0, env={})
 
@@ -246,7 +246,7 @@ def test_top_up_adds_exactly_and_asks_which():
 
 
 def test_deleting_what_is_still_named_says_by_what():
-    with pytest.raises(Conflict, match="Team 't1' is still named by virtual_key k1, virtual_key k2") as caught:
+    with pytest.raises(Conflict, match="Team 't1' is still referred to by virtual_key k1, virtual_key k2") as caught:
         operations.delete(draft(), TEAMS, "t1")
     assert caught.value.details["referred_by"] == ["virtual_key k1", "virtual_key k2"]
     changing = draft()
@@ -377,7 +377,7 @@ def test_every_layout_can_be_changed_without_touching_the_rest(layout):
     ):
         fresh, read = rewrite(doc, text, [change])
         assert [t["id"] for t in read.value["teams"]] == ids
-        if change.place != 1:
+        if change.position != 1:
             assert "one" in fresh
         assert fresh.count("\r\n") == (fresh.count("\n") if layout == "windows" else 0)
         if layout == "json":
@@ -449,7 +449,7 @@ def test_any_sequence_of_changes_keeps_the_policy_loadable_its_meaning_and_its_c
             del meant[name]
         else:
             meant[name] = operations.upsert(changing, KEYS, name, fields).entry.after
-        changes = [Change("virtual_keys", e.place, e.after) for e in changing.changes()]
+        changes = [Change("virtual_keys", e.position, e.after) for e in changing.changes()]
         if changes:
             text, _ = rewrite(changing.docs[0], text, changes)
         file.write_text(text)

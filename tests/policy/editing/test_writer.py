@@ -186,7 +186,7 @@ def test_one_who_never_stops_saving_is_an_error(make):
         editor.watcher.path.write_text(editor.watcher.path.read_text() + "# again\n")
         return operations.upsert(draft, KEYS, "k2", {})
 
-    with pytest.raises(PolicyLocked, match="again and again"):
+    with pytest.raises(PolicyLocked, match="keep being changed"):
         editor.change(work, who="dana", action="update")
 
 
@@ -259,10 +259,10 @@ def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
         ("version: 1\nvirtual_keys: [a]\n", ""),
         (TEXT + "nonsense: 1\n", "nonsense"),
         ("version: [", "not valid YAML"),
-        ("- 1\n", "a policy is a mapping"),
+        ("- 1\n", "a policy must be a mapping"),
     ):
         editor.watcher.path.write_text(text)
-        with pytest.raises(Conflict, match=f"put it right first.*{says}"):
+        with pytest.raises(Conflict, match=f"correct it first.*{says}"):
             editor.change(put(KEYS, "k2"), who="dana", action="update")
         assert editor.watcher.path.read_text() == text
     editor.watcher.path.unlink()

@@ -1,7 +1,7 @@
-"""A policy being changed: plain values and what has been done to them. Knows no file, no YAML text and no HTTP.
+"""A draft of a policy: its entities as plain values, and the changes made to them. Knows no file, YAML text or HTTP.
 
-A change names only what it changes: fields that are absent stay, null removes. ``Draft`` collects changes and checks
-each entity's own shape; the whole is checked by the loader, like any other policy, before it replaces anything.
+A change names only what it changes: absent fields stay, null removes. ``Draft`` collects changes and checks the shape of
+each entity; the whole policy is validated by the loader, like any other, before it replaces anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = dict[str, Any]
 
 
 class EditError(Exception):
-    """A change that cannot be made. ``field`` is where in the change the reason lies, ``details`` is for programs."""
+    """A change that cannot be made. ``field`` is the field that is wrong, ``details`` are for programs."""
 
     def __init__(self, message: str, field: str | None = None, **details: Any) -> None:
         super().__init__(message)
@@ -30,45 +30,45 @@ class EditError(Exception):
 
 
 class NotFound(EditError):
-    """There is no such entity."""
+    """A change of an entity that does not exist."""
 
 
 class Conflict(EditError):
-    """The change does not fit what is there."""
+    """A change that does not fit the present policy."""
 
 
 @dataclass(slots=True)
 class DraftEntry:
-    """One entity. ``before`` is what is in the file, ``after`` what is to be; None where it is not there."""
+    """One entity. ``before`` is its value in the file, ``after`` its value in the draft; None where it does not exist."""
 
     kind: Kind
     id: str
     doc: int | None
-    """Which of the policy's files it is in."""
-    place: int | str | None
-    """Its index or key in that file's list or mapping; None for a new one."""
+    """The index of the file it is in."""
+    position: int | str | None
+    """Its index or key in that file's list or mapping; None for a new entity."""
     before: Value | None
     after: Value | None
     touched: bool = False
 
     @property
-    def changed(self) -> bool:
-        """Whether there is anything to write."""
+    def is_changed(self) -> bool:
+        """Return whether there is anything to write."""
         return self.touched and self.before != self.after
 
 
 @dataclass(slots=True)
 class Draft:
-    """The policy's files as plain values, and the changes made to them so far."""
+    """The entities of parsed policy files, and the changes made to them so far."""
 
     docs: Sequence[Document]
     created: list[DraftEntry] = field(default_factory=list)
-    """Entities made because something named them."""
+    """Entities created because another one refers to them."""
     _entries: dict[str, dict[str, DraftEntry]] = field(default_factory=dict)
     _names: dict[str, NameIndex] = field(default_factory=dict)
 
     def entries(self, kind: Kind) -> dict[str, DraftEntry]:
-        """Every entity of a kind by id, those to be deleted included, in the order of the files."""
+        """Return every entity of a kind by id, in the order of the files, including those to be deleted."""
         found = self._entries.get(kind.name)
         if found is None:
             found = self._entries[kind.name] = {}
@@ -77,18 +77,18 @@ class Draft:
                 if held is None:
                     continue
                 if not isinstance(held, dict if kind.name == "providers" else list):
-                    raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
-                for place, value in held.items() if isinstance(held, dict) else enumerate(held):
+                    raise Conflict(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
+                for position, value in held.items() if isinstance(held, dict) else enumerate(held):
                     value = {} if value is None else value
                     if not isinstance(value, dict):
-                        raise Conflict(f"{kind.name} in {doc.file} is not what it must be; put it right first")
-                    name = str(place) if isinstance(held, dict) else id_of(kind, value)
-                    found[name] = DraftEntry(kind, name, number, place, value, value)
+                        raise Conflict(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
+                    name = str(position) if isinstance(held, dict) else id_of(kind, value)
+                    found[name] = DraftEntry(kind, name, number, position, value, value)
         return found
 
-    def find(self, kind: Kind, called: str) -> DraftEntry | None:
-        """The entity called this by id, slug or name. Raises Conflict where several are."""
-        entry = self.entries(kind).get(called)
+    def find(self, kind: Kind, id_or_name: str) -> DraftEntry | None:
+        """Return the entity with this id or name, None if there is none. Raises Conflict where several have it."""
+        entry = self.entries(kind).get(id_or_name)
         if entry is not None and entry.after is not None:
             return entry
         names = self._names.get(kind.name)
@@ -96,21 +96,21 @@ class Draft:
             present = {i: e.after.get("name") for i, e in self.entries(kind).items() if e.after is not None}
             names = self._names[kind.name] = NameIndex(kind, present)
         try:
-            found = names.find(called)
+            found = names.find(id_or_name)
         except AmbiguousName as e:
             raise Conflict(str(e), candidates=e.candidates) from e
         return self.entries(kind)[found] if found is not None else None
 
-    def get(self, kind: Kind, called: str) -> DraftEntry:
-        """Like ``find``, for an entity that must be there. Raises NotFound or Conflict."""
-        entry = self.find(kind, called)
+    def get(self, kind: Kind, id_or_name: str) -> DraftEntry:
+        """Return the entity with this id or name. Raises NotFound or Conflict."""
+        entry = self.find(kind, id_or_name)
         if entry is None:
-            near = did_you_mean(called, (i for i, e in self.entries(kind).items() if e.after is not None))
-            raise NotFound(f"{kind.label} not found: there is no {kind.singular} '{called}'{near}")
+            near = did_you_mean(id_or_name, (i for i, e in self.entries(kind).items() if e.after is not None))
+            raise NotFound(f"{kind.label} not found: there is no {kind.singular} '{id_or_name}'{near}")
         return entry
 
     def upsert(self, kind: Kind, name: str, fields: Fields, *, create_teams: bool = False) -> DraftEntry:
-        """Change the entity with this id, or make it. Raises EditError naming the field that is wrong."""
+        """Change the entity with this id, or create it. Raises EditError naming the field that is wrong."""
         fields = self._resolve_references(_exact_numbers(fields), create_teams)
         entry = self.entries(kind).get(name)
         if entry is None:
@@ -129,14 +129,14 @@ class Draft:
         return entry
 
     def delete(self, entry: DraftEntry, *, detach: bool = False) -> list[DraftEntry]:
-        """Delete an entity, and what it is named by only with ``detach``. Returns those that were detached."""
+        """Delete an entity. With ``detach``, entities that refer to it no longer do, and are returned; else they are a Conflict."""
         field = f"{entry.kind.singular}_id"
         referring = [e for e in self._all() if e.after and field in REFERENCES and e.after.get(field) == entry.id]
         if referring and not detach:
             names = [f"{e.kind.singular} {e.id}" for e in referring]
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise Conflict(
-                f"{entry.kind.label} '{entry.id}' is still named by {shown}: change them first, or delete with detach=true",
+                f"{entry.kind.label} '{entry.id}' is still referred to by {listed}: change them first, or delete with detach=true",
                 referred_by=names,
             )
         for other in referring:
@@ -146,8 +146,8 @@ class Draft:
         return referring
 
     def changes(self) -> list[DraftEntry]:
-        """What is to be written."""
-        return [e for e in self._all(loaded=True) if e.changed]
+        """Return the entities to be written."""
+        return [e for e in self._all(loaded=True) if e.is_changed]
 
     def _all(self, loaded: bool = False) -> Iterator[DraftEntry]:
         for kind in KINDS.values():
@@ -155,7 +155,7 @@ class Draft:
                 yield from list(self.entries(kind).values())
 
     def _resolve_references(self, fields: Fields, create_teams: bool) -> Fields:
-        """The same fields with references by slug or name replaced by ids."""
+        """Return the same fields with references by name replaced by ids."""
         resolved = dict(fields)
         for name, target in REFERENCES.items():
             called = fields.get(name)
@@ -177,7 +177,7 @@ class Draft:
 
 
 def make_id(kind: Kind, name: str, field: str) -> str:
-    """The id a name makes. Raises EditError where it makes none."""
+    """Return the id made from a name. Raises EditError where none can be made."""
     try:
         return id_from_name(kind, name)
     except ValueError as e:
@@ -185,12 +185,12 @@ def make_id(kind: Kind, name: str, field: str) -> str:
 
 
 def is_valid_id(called: str) -> bool:
-    """Whether a text can be an id as it is."""
+    """Return whether a text is a valid id as it is."""
     return not any(field == "id" for field, _ in validation_errors(KINDS["teams"], {"id": called}))
 
 
 def _exact_numbers(value: Any) -> Any:
-    """The same values as a policy file would give them: decimals instead of binary fractions, lists."""
+    """Return the values as the policy file's parser gives them: decimals instead of floats, lists instead of tuples."""
     if isinstance(value, Mapping):
         return {k: _exact_numbers(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -199,7 +199,7 @@ def _exact_numbers(value: Any) -> Any:
 
 
 def merge_fields(present: Fields, fields: Fields) -> Value:
-    """``present`` with ``fields`` changed: absent stays, null goes, limits field by field, provider keys by name."""
+    """Return ``present`` changed by ``fields``: absent stays, null removes, limits merge by field, provider keys by name."""
     after = dict(present)
     for name, value in fields.items():
         if value is None:
@@ -218,7 +218,7 @@ def merge_fields(present: Fields, fields: Fields) -> Value:
 
 
 def _merge_limits(present: Fields, fields: Fields) -> Value:
-    """A budget or rate limit with some of its fields changed; one without a maximum is none."""
+    """Return a budget or rate limit with some fields changed, empty if no maximum is left."""
     part = dict(present)
     for name, value in fields.items():
         if value is None:
@@ -247,16 +247,16 @@ def _merge_keys(present: Sequence[Fields], given: Sequence[Any]) -> list[Any]:
 
 
 def validation_errors(kind: Kind, value: Fields) -> list[tuple[str, str]]:
-    """What is wrong with an entity by itself: field and words."""
+    """Return what is wrong with an entity by itself, as pairs of field and message."""
     try:
         kind.model.model_validate(value)
     except ValidationError as e:
-        return [(dotted(place), words) for place, words in describe_errors(e, kind.model)]
+        return [(dotted(location), message) for location, message in describe_errors(e, kind.model)]
     return []
 
 
 def validate_entity(kind: Kind, value: Fields) -> None:
-    """Raises EditError with all that is wrong with an entity by itself."""
+    """Refuse an entity that is wrong by itself. Raises EditError with everything that is wrong."""
     found = validation_errors(kind, value)
     if found:
         where, words = found[0]
@@ -265,7 +265,7 @@ def validate_entity(kind: Kind, value: Fields) -> None:
 
 
 def order_fields(kind: Kind, value: Fields) -> Value:
-    """A new entity's fields as people write them: who it is, what it belongs to, its limits, the rest."""
+    """Return a new entity's fields in the usual order: its identity, what it belongs to, its limits, the rest."""
     limits = ("budget", "budgets", "rate_limit")
     own = [n for n in kind.model.model_fields if n not in limits]
     first = own.index("is_active") if "is_active" in own else len(own)

@@ -1,4 +1,4 @@
-"""What can be done to a policy's entities, in the words of API and command line: save, delete, rotate, expire, top up."""
+"""Operations on a policy's entities, as API and command line offer them: save, delete, rotate, expire, top up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = KINDS["virtual_keys"]
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An entity after a change, what was created along with it, and a secret that is shown this once."""
+    """An entity after a change, what was created with it, and a new secret, which is shown only now."""
 
     entry: DraftEntry
     created: tuple[DraftEntry, ...] = ()
@@ -28,22 +28,22 @@ class Saved:
 
     @property
     def is_new(self) -> bool:
-        """Whether it was not there before."""
+        """Return whether the entity is new."""
         return self.entry.before is None
 
 
 def generate_value() -> str:
-    """A value for a virtual key, which nobody guesses."""
+    """Return a random value for a virtual key, of 256 bits."""
     return "sk-sg-" + secrets.token_urlsafe(32)
 
 
 def hash_value(value: str) -> str:
-    """What the policy keeps of a value."""
+    """Return the hash that the policy keeps of a value."""
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
 
 
 def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
-    """Make an entity, or change the one that is called so already. A new key without a value is given a secret one."""
+    """Create an entity, or change the one with this id or name. A new key without a value is given a secret one."""
     field = {"providers": "provider", "model_configs": "model_name"}.get(kind.name) or ("id" if fields.get("id") else "name")
     called = fields.get(field)
     if not isinstance(called, str) or not called:
@@ -57,7 +57,7 @@ def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
 
 
 def upsert(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
-    """Change the entity that is called so, or make one with this id. A team it names is made if it is not there.
+    """Change the entity with this id or name, or create it with this id. A team it refers to is created if missing.
 
     A new key without a value is a demo key, whose value is its id; where those are not allowed it is an error.
     """
@@ -67,14 +67,14 @@ def upsert(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: 
         parts = {"model_name": model, "provider": provider} if model and provider in PROVIDERS else {"model_name": called}
         fields = {**parts, **fields}
     if kind is KEYS and entry is None and not demo_keys and fields.get("value") is None and fields.get("value_hash") is None:
-        raise EditError("value: this gateway listens beyond its machine, where a key needs a value: POST makes one", "value")
+        raise EditError("value: a gateway that listens beyond its machine needs keys with a value: POST creates one", "value")
     return _save(draft, kind, entry.id if entry else called, fields, generate=False, create_teams=True)
 
 
 def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool, create_teams: bool = False) -> Saved:
     fields = {k: v for k, v in fields.items() if k != "provider" or kind.name != "providers"}
     if kind.name not in ("providers", "model_configs") and fields.get("id", name) != name:
-        raise EditError(f"id: '{fields['id']}' is not '{name}': an id cannot be changed, for limits are counted under it", "id")
+        raise EditError(f"id: '{fields['id']}' is not '{name}': an id cannot be changed, because usage is counted under it", "id")
     known = len(draft.created)
     present = draft.entries(kind).get(name)
     secret = None
@@ -82,12 +82,12 @@ def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool
         secret = _normalize_value(fields, generate=generate and (present is None or present.after is None))
     entry = draft.upsert(kind, name, fields, create_teams=create_teams)
     if kind.name == "model_configs" and id_of(kind, entry.after or {}) != name:
-        raise EditError("model_name: what it is for cannot be changed: delete it and make another", "model_name")
+        raise EditError("model_name: a model config keeps its model and provider: delete it and create another", "model_name")
     return Saved(entry, tuple(draft.created[known:]), secret)
 
 
 def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
-    """Put a key's value into the form the policy keeps; returns the secret if one was made."""
+    """Bring a key's value into the form the policy keeps; return the secret if one was generated."""
     value = fields.get("value")
     if value == REDACTED:
         raise EditError("value: this stands for a value that is not shown; leave it out to keep it", "value")
@@ -107,21 +107,21 @@ def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
 
 
 def _require_sendable(value: str) -> str:
-    """A value that a client can send in a header. Raises EditError."""
+    """Refuse a value that a client could not send in a header. Raises EditError."""
     if not value.isascii() or not value.isprintable() or " " in value or not 8 <= len(value) <= 512:
-        raise EditError("value: a key's value is 8 to 512 letters, digits and signs without spaces, or env.NAME", "value")
+        raise EditError("value: a key's value is 8 to 512 printable ASCII characters without spaces, or env.NAME", "value")
     return value
 
 
 def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, now: int, env: Mapping[str, str]) -> Saved:
-    """Give a key a new value; the one before stays good for ``grace``, a duration, or ends at once."""
+    """Give a key a new value; the previous one is accepted for ``grace``, a duration, or no longer at all."""
     entry = draft.get(KEYS, called)
     present = entry.after or {}
     fields: dict[str, Any] = {"value": value}
     secret = _normalize_value(fields, generate=True)
     old = current_value_hash(entry.id, present, env)
     if old == fields.get("value_hash"):
-        raise EditError("value: this is the value it has already", "value")
+        raise EditError("value: the key already has this value", "value")
     fields |= {"previous_value_hash": None, "previous_expires_at": None}
     if grace is not None and old is not None:
         try:
@@ -129,7 +129,7 @@ def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, n
         except ValueError as e:
             raise EditError(f"grace: {e}", "grace") from e
         if until is None:
-            raise EditError("grace: a value that stays good forever is not rotated; write a duration such as 1h", "grace")
+            raise EditError("grace: a previous value cannot be accepted forever; write a duration such as 1h", "grace")
         fields |= {"previous_value_hash": old, "previous_expires_at": iso(until)}
     return Saved(draft.upsert(KEYS, entry.id, fields), secret=secret)
 
@@ -145,13 +145,13 @@ def current_value_hash(name: str, present: Fields, env: Mapping[str, str]) -> st
 
 
 def expire(draft: Draft, called: str, *, expires_at: str | None, now: int) -> Saved:
-    """End a key at a time, or now."""
+    """Let a key expire at a time, or now."""
     entry = draft.get(KEYS, called)
     return Saved(draft.upsert(KEYS, entry.id, {"expires_at": expires_at or iso(now)}))
 
 
 def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_duration: str | None = None) -> Saved:
-    """Raise a budget by an amount. Where there are several, ``reset_duration`` says which."""
+    """Raise a budget by an amount in dollars. Where there are several, ``reset_duration`` chooses one."""
     entry = draft.get(kind, called)
     present = entry.after or {}
     budgets = [b for b in (present.get("budget"), *(present.get("budgets") or ())) if b]
@@ -162,7 +162,7 @@ def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_dura
         )
     if len(fitting) > 1:
         raise Conflict(
-            f"{kind.singular} '{entry.id}' has several budgets: say which by reset_duration",
+            f"{kind.singular} '{entry.id}' has several budgets: choose one by its reset_duration",
             "reset_duration",
             candidates=[b.get("reset_duration") for b in fitting],
         )
@@ -173,6 +173,6 @@ def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_dura
 
 
 def delete(draft: Draft, kind: Kind, called: str, *, detach: bool = False) -> tuple[DraftEntry, list[DraftEntry]]:
-    """Delete an entity; with ``detach`` what named it no longer does. Returns it and those."""
+    """Delete an entity; return it and those that referred to it, which are changed only with ``detach``."""
     entry = draft.get(kind, called)
     return entry, draft.delete(entry, detach=detach)

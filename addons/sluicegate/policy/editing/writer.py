@@ -1,7 +1,8 @@
-"""Changing the policy on disk: one change at a time, validated whole, written down in the trail, replaced atomically.
+"""Changing the policy on disk: one change at a time, validated whole, recorded in the audit trail, replaced atomically.
 
-Two writers never lose a change: within the machine by a lock on the folder, against an editor that saves meanwhile by
-looking at the files once more right before they are replaced. What is replaced is in force when ``change`` returns.
+No change is lost to another writer: a lock on the folder excludes other processes of this machine, and the files are
+compared once more right before they are replaced, in case an editor saved them meanwhile. The new policy is in force
+when ``change`` returns.
 """
 
 from __future__ import annotations
@@ -30,31 +31,31 @@ from sluicegate.windows import iso
 from sluicegate.yaml_document import Document, parse
 
 LOCK_TIMEOUT_S = 30.0
-"""Seconds a change waits for others that are being written."""
+"""Seconds that a change waits for others that are being written."""
 
 MAX_ATTEMPTS = 5
-"""How often a change is made anew because somebody saved the file meanwhile."""
+"""How often a change is tried because the file was saved by somebody else meanwhile."""
 
-RETRIES_EXHAUSTED = "the policy was saved by somebody else again and again while this change was being made"
+RETRIES_EXHAUSTED = "the policy files keep being changed by somebody else while this change is made; try again"
 
 _OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.\w+)\.?")
-"""What in a problem's path says which entity it is about."""
+"""The part of a problem's path that names the entity."""
 
 
 class RevisionMismatch(Exception):
-    """The policy is not the one the change was made for; ``revision`` is what it is now."""
+    """A change made for another revision of the policy; ``revision`` is the present one."""
 
     def __init__(self, revision: str) -> None:
-        super().__init__(f"the policy has changed: it is revision {revision} now; read it again and repeat the change")
+        super().__init__(f"the policy has changed: its revision is now {revision}; read it again and repeat the change")
         self.revision = revision
 
 
 class PolicyLocked(Exception):
-    """Other changes are being written, or somebody keeps saving the file."""
+    """A change kept waiting by other changes of the policy."""
 
 
 class NotWritable(Exception):
-    """The policy cannot be written; ``lasting`` says that trying again will not help."""
+    """A policy that cannot be written; ``lasting`` if trying again will not help."""
 
     def __init__(self, message: str, *, lasting: bool) -> None:
         super().__init__(message)
@@ -62,12 +63,12 @@ class NotWritable(Exception):
 
 
 class _FilesChanged(Exception):
-    """Somebody saved one of the files while the change was being made."""
+    """The files were changed by somebody else while the change was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The policy's files as they were read."""
+    """The policy's files as they were read, with what is needed to notice that they change."""
 
     data: Mapping[Path, bytes]
     fingerprints: Mapping[Path, tuple[Any, ...]]
@@ -76,7 +77,7 @@ class _Files:
 
 
 class PolicyWriter:
-    """Makes changes to one policy. Blocking: call it in a thread."""
+    """Writes changes of one policy to its files. Blocking: call it in a thread."""
 
     def __init__(self, watcher: PolicyWatcher, audit_trail: AuditTrail | None, clock: Callable[[], int]) -> None:
         self.watcher, self.audit_trail, self.clock = watcher, audit_trail, clock
@@ -90,10 +91,10 @@ class PolicyWriter:
         if_match: Callable[[str], bool] = lambda _: True,
         write: bool = True,
     ) -> tuple[T, Policy]:
-        """Let ``work`` change a draft, then put it in force; its result, and the policy with the change in it.
+        """Let ``work`` change a draft, put it in force, and return the result of ``work`` with the changed policy.
 
-        ``if_match`` is asked whether the change fits the present revision; without ``write`` everything is checked and
-        nothing done. Raises EditError, RevisionMismatch, NotWritable, PolicyLocked or
+        ``if_match`` decides whether the present revision is the one the change is for; without ``write`` everything is
+        checked and nothing changed. Raises EditError, RevisionMismatch, NotWritable, PolicyLocked or
         AuditTrailError, and then nothing was changed.
         """
         with self._exclusive(), low_priority():
@@ -126,9 +127,9 @@ class PolicyWriter:
         if_match: Callable[[str], bool],
         write: bool = True,
     ) -> Policy:
-        """Put whole files in the place of those there are, also where these have a mistake; the policy they make.
+        """Replace whole files, even those that have a mistake, and return the policy they make.
 
-        ``fresh`` is given what is in each file and gives what is to be in those that change. Raises PolicyError with all
+        ``fresh`` takes the content of each file and returns the new content of those that change. Raises PolicyError with all
         that is wrong with that, and otherwise what ``change`` raises; then nothing was changed.
         """
         with self._exclusive(), low_priority():
@@ -152,7 +153,7 @@ class PolicyWriter:
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the folder's lock: it excludes this process's other threads as well as other processes."""
+        """Hold the folder's lock, which excludes other threads of this process as well as other processes."""
         path = self.watcher.path
         folder = path if path.is_dir() else path.resolve().parent
         try:
@@ -167,7 +168,7 @@ class PolicyWriter:
                     break
                 except BlockingIOError as e:
                     if time.monotonic() > deadline:
-                        raise PolicyLocked("another change to the policy is being written; try again") from e
+                        raise PolicyLocked("another change of the policy is being written; try again") from e
                     time.sleep(0.01)
             yield
         finally:
@@ -187,23 +188,23 @@ class PolicyWriter:
         return _Files(data, fingerprints, [parse(content, str(file)) for file, content in data.items()], revision)
 
     def _policy_from(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
-        """The policy the changed files make, validated like any other. Raises PolicyError."""
+        """Return the policy the changed files make, validated like any other. Raises PolicyError."""
         revision = revision_of({file: texts.get(file, data) for file, data in files.data.items()})
         return build_policy(self.watcher.path, docs, revision, env=self.watcher.env, now=self.clock())
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
-        """The same; raises EditError saying whose mistake it is."""
+        """Return the policy the changed files make. Raises EditError naming the field, or Conflict for an old mistake."""
         try:
             return self._policy_from(files, docs, texts)
         except PolicyError as e:
             raise self._refused(e, files) from e
 
     def _refused(self, error: PolicyError, files: _Files) -> EditError:
-        """What the whole policy has against the change; a mistake that was there before is nobody's who asks now."""
+        """Return why the policy refuses a change: the change's own mistake, or one that was in the files before."""
         try:
             build_policy(self.watcher.path, files.docs, files.revision, env=self.watcher.env, now=self.clock())
         except PolicyError as before:
-            return Conflict(f"the policy on disk has a mistake; put it right first: {before.problems[0]}")
+            return Conflict(f"the policy on disk has a mistake; correct it first: {before.problems[0]}")
         first = error.problems[0]
         field = _OF_ENTITY.sub("", first.path)
         return EditError(f"{field}: {first.message}" if field else first.message, field or None)
@@ -217,7 +218,7 @@ class PolicyWriter:
         who: str,
         action: str,
     ) -> None:
-        """Write beside, look once more, put on the trail, and replace. Raises _FilesChanged, NotWritable or AuditTrailError."""
+        """Stage the new files, compare, record, replace. Raises _FilesChanged, NotWritable or AuditTrailError."""
         before, after, at = files.revision, policy.revision, iso(self.clock())
         fresh: dict[Path, Path] = {}
         try:
@@ -250,11 +251,11 @@ class PolicyWriter:
 
 
 def _require_valid(docs: Sequence[Document]) -> None:
-    """Raises Conflict where a file cannot be understood, and so not changed in part."""
+    """Refuse files with a mistake, which cannot be changed in part. Raises Conflict."""
     for doc in docs:
         if doc.problems or not isinstance(doc.value, dict):
-            why = doc.problems[0] if doc.problems else f"{doc.file}: a policy is a mapping"
-            raise Conflict(f"the policy on disk has a mistake; put it right first: {why}")
+            why = doc.problems[0] if doc.problems else f"{doc.file}: a policy must be a mapping"
+            raise Conflict(f"the policy on disk has a mistake; correct it first: {why}")
 
 
 def _fingerprint(fingerprints: Mapping[Path, tuple[Any, ...]]) -> Fingerprint:
@@ -262,21 +263,21 @@ def _fingerprint(fingerprints: Mapping[Path, tuple[Any, ...]]) -> Fingerprint:
 
 
 def _require_unchanged(path: Path, files: _Files) -> None:
-    """Raises _FilesChanged if any of the files is not what was read."""
+    """Refuse files that are not what was read. Raises _FilesChanged."""
     if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
         raise _FilesChanged
 
 
 def _not_writable(error: OSError, file: Path) -> NotWritable:
     if error.errno in (errno.EBUSY, errno.EXDEV):
-        return NotWritable(f"{file} is mounted by itself and cannot be replaced: mount its folder instead", lasting=True)
+        return NotWritable(f"{file} is a mount point and cannot be replaced: mount its folder instead", lasting=True)
     lasting = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
     why = error.strerror or type(error).__name__
     return NotWritable(f"the policy {file} cannot be written: {why}; the change was not made", lasting=lasting)
 
 
 def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path, bytes], list[Document]]:
-    """The new content of the files that change, and how all of them read."""
+    """Return the new content of the files that change, and all files parsed."""
     by_file: dict[int, list[Change]] = {}
     for change in changes:
         number = change.doc
@@ -284,7 +285,7 @@ def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path,
             holding = [i for i, d in enumerate(files.docs) if d.value.get(change.kind.name)]
             number = holding[0] if holding else _main(files.docs)
         key = change.id if change.kind.name == "providers" else ""
-        by_file.setdefault(number, []).append(Change(change.kind.name, change.place, change.after, key))
+        by_file.setdefault(number, []).append(Change(change.kind.name, change.position, change.after, key))
     texts: dict[Path, bytes] = {}
     docs = list(files.docs)
     paths = list(files.data)
@@ -298,7 +299,7 @@ def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path,
 
 
 def _main(docs: Sequence[Document]) -> int:
-    """The file new sections go to: the one that has the version, or the first."""
+    """Return the index of the file that new sections are added to: the one with the version, or the first."""
     return next((i for i, d in enumerate(docs) if "version" in d.value), 0)
 
 

@@ -32,10 +32,10 @@ class NotPatchable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The new value of one entity of a file. ``place`` is None for a new one, ``value`` None to delete it."""
+    """The new value of one entity of a file. ``position`` is None for a new one, ``value`` None to delete it."""
 
     section: str
-    place: int | str | None
+    position: int | str | None
     value: dict[str, Any] | None
     name: str = ""
     """The key of a new entity, where the section is a mapping."""
@@ -76,20 +76,20 @@ def _expected_value(value: dict[str, Any], changes: Iterable[Change]) -> dict[st
         held = expected.get(change.section)
         if isinstance(held, dict) or (held is None and change.name):
             held = expected[change.section] = dict(held or {})
-            key = change.name if change.place is None else str(change.place)
+            key = change.name if change.position is None else str(change.position)
             held[key] = change.value
             if change.value is None:
                 del held[key]
             continue
         items = expected[change.section] = list(held or ())
-        if change.place is None:
+        if change.position is None:
             items.append(change.value)
         elif change.value is None:
-            deleted.setdefault(change.section, set()).add(int(change.place))
+            deleted.setdefault(change.section, set()).add(int(change.position))
         else:
-            items[int(change.place)] = change.value
-    for section, places in deleted.items():
-        expected[section] = [x for i, x in enumerate(expected[section]) if i not in places]
+            items[int(change.position)] = change.value
+    for section, positions in deleted.items():
+        expected[section] = [x for i, x in enumerate(expected[section]) if i not in positions]
     return expected
 
 
@@ -161,15 +161,15 @@ def _item_edits(lines: list[str], items: list[tuple[int, int]], held: list[Any],
     assert mark is not None
     flow = lines[last[0]][mark.end() :].startswith("{")
     for change in changes:
-        if change.place is None:
+        if change.position is None:
             fresh += _as_list_item(_new_text(change.value, flow), mark)
         elif change.value is None:
-            start, end = items[int(change.place)]
+            start, end = items[int(change.position)]
             alone = not lines[start - 1].strip() and not "".join(lines[end : end + 1]).strip()
             edits.append((start - alone, end, []))
         else:
-            start, end = items[int(change.place)]
-            edits.append((start, end, _patch_item(lines[start:end], held[int(change.place)], change.value)))
+            start, end = items[int(change.position)]
+            edits.append((start, end, _patch_item(lines[start:end], held[int(change.position)], change.value)))
     if fresh:
         edits.append((last[1], last[1], fresh))
     return edits
