@@ -63,9 +63,9 @@ def sent(gw, path, data, chunked, **headers):
     [
         ("/v1/messages", NOBODY, 401, "no known virtual key"),
         ("/v1/messages", {}, 401, "No virtual key was sent"),
-        ("/api/governance/teams", {}, 413, "A body may have 65536 bytes before we know who sends it"),
-        ("/api/policy", {"authorization": "Bearer wrong"}, 413, "A body may have 65536 bytes"),
-        ("/health", {}, 413, "A body may have 65536 bytes"),
+        ("/api/governance/teams", {}, 413, "at most 65536 bytes are accepted; send the admin token"),
+        ("/api/policy", {"authorization": "Bearer wrong"}, 413, "at most 65536 bytes are accepted"),
+        ("/health", {}, 413, "at most 65536 bytes are accepted"),
         ("/nowhere", {}, 404, "There is nothing here"),
     ],
 )
@@ -118,11 +118,11 @@ def test_who_is_known_may_send_what_they_need(edge, chunked):
 
     team, policy = "/api/governance/teams", "/api/policy/validate"
     assert answer(team, 900_000, DANA)[0] == 400
-    assert answer(team, 2 << 20, DANA) == (413, "A body may have 1048576 bytes")
+    assert answer(team, 2 << 20, DANA) == (413, "The body is too large: at most 1048576 bytes are accepted")
     assert answer(team, 900_000, VERA)[0] == 403
     assert answer(policy, 2 << 20, DANA)[0] == 400
-    assert answer(policy, 2 << 20, VERA) == (413, "A body may have 1048576 bytes")
-    assert answer(policy, 33 << 20, DANA) == (413, "A body may have 33554432 bytes")
+    assert answer(policy, 2 << 20, VERA) == (413, "The body is too large: at most 1048576 bytes are accepted")
+    assert answer(policy, 33 << 20, DANA) == (413, "The body is too large: at most 33554432 bytes are accepted")
     assert answer(team, 60_000, "wrong")[0] == 401
     login = edge.request("POST", "/api/session/login", json.dumps({"token": DANA}).encode(), {"content-type": "application/json"})
     page = {"cookie": login.headers["set-cookie"].partition(";")[0], "sec-fetch-site": "same-origin"}

@@ -88,9 +88,9 @@ class Offline:
         from sluicegate.storage.errors import StoreError
         from sluicegate.storage.state_folder import StateError
         from sluicegate.web import asgi
-        from sluicegate.web.api import build_routes
         from sluicegate.web.auth import Caller
         from sluicegate.web.routes import governance
+        from sluicegate.web.routing import build_routes
 
         try:
             services = self._open_services(counting=path.partition("?")[0].endswith("/reset-usage"))

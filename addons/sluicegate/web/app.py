@@ -1,26 +1,19 @@
-"""The web application on the gateway's own port. What is open holds no secrets; everything else needs the admin token."""
+"""The web application on the gateway's own port: every endpoint in one table. What is open holds no secrets."""
 
 from __future__ import annotations
 
 import functools
-import html
 from pathlib import Path
 
-import anyio.to_thread
-import orjson
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from sluicegate.services import Services
 from sluicegate.web import pages
-from sluicegate.web.api import build_routes
-from sluicegate.web.auth import error, needs
-from sluicegate.web.openapi import document
+from sluicegate.web.endpoint import Endpoint
+from sluicegate.web.openapi import described
 from sluicegate.web.routes import (
     alerts,
+    audit_trail,
     events,
     governance,
     health,
@@ -30,34 +23,14 @@ from sluicegate.web.routes import (
     prices,
     providers,
     quota,
+    replay,
     revisions,
     session,
+    setup,
 )
-from sluicegate.web.routes import audit_trail as record
-from sluicegate.web.routes import replay as rehearsal
+from sluicegate.web.routing import build_routes, unknown_path
 
-OPEN = ("/health", "/ready", "/ca.pem", "/setup")
-"""Paths without secrets, for everyone who can reach the port."""
-
-PATHS = (*OPEN, "/metrics", "/")
-PREFIXES = (
-    "/api/governance",
-    "/api/logs",
-    "/api/config",
-    "/api/providers",
-    "/api/alerts",
-    "/api/usage",
-    "/api/audit",
-    "/api/openapi.json",
-    "/api/session",
-    "/api/prices",
-    "/api/events",
-    "/api/policy",
-    "/api/health",
-    "/static",
-)
-
-SAFE = {
+SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -66,96 +39,46 @@ SAFE = {
 }
 
 
-def is_ours(path: str) -> bool:
-    """Whether a path of our own port is administration."""
-    bare = path.partition("?")[0]
-    return bare in PATHS or any(bare == p or bare.startswith(p + "/") for p in PREFIXES)
-
-
-def build(services: Services, ca: Path) -> Starlette:
-    """The application for one gateway; ``ca`` is its certificate, public part only."""
-
-    guarded = needs("admin", "viewer", services=services)
-
-    async def ca_pem(_: Request) -> Response:
-        try:
-            return Response(ca.read_bytes(), media_type="application/x-pem-file")
-        except OSError:
-            return JSONResponse(error("not_found", "There is no CA certificate yet"), 404)
-
-    async def setup(request: Request) -> Response:
-        text = setup_text(f"http://{request.headers.get('host', '127.0.0.1:8080')}")
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
-        return PlainTextResponse(text)
-
-    async def nothing(_: Request) -> Response:
-        return JSONResponse(error("not_found", "There is nothing here"), 404)
-
-    @functools.cache
-    def described() -> bytes:
-        return orjson.dumps(document(row for room in rooms for row in room.rows))
-
-    async def openapi(_: Request) -> Response:
-        return Response(await anyio.to_thread.run_sync(described), media_type="application/json")
-
-    async def unheard_of(_: Request, said: Exception) -> Response:
-        status = said.status_code if isinstance(said, HTTPException) else 500
-        return JSONResponse(error("not_found", "There is nothing here"), status)
-
-    rooms = build_routes(
+def endpoints(ca_certificate: Path) -> list[Endpoint]:
+    """Return the whole table. A path of fixed names stands before one that would take such a name for an id."""
+    return described(
         [
-            *session.endpoints(),
             *health.endpoints(),
+            *setup.endpoints(ca_certificate),
+            *metrics.endpoints(),
+            *logs.endpoints(),
+            *session.endpoints(),
             *events.endpoints(),
-            *record.endpoints(),
+            *audit_trail.endpoints(),
             *policy.endpoints(),
             *revisions.endpoints(),
-            *rehearsal.endpoints(),
+            *replay.endpoints(),
             *providers.endpoints(),
             *quota.endpoints(),
             *prices.endpoints(),
             *governance.endpoints(),
             *alerts.endpoints(),
-        ],
-        services,
+            *pages.endpoints(),
+        ]
     )
-    app = Starlette(
-        exception_handlers={HTTPException: unheard_of},
-        routes=[
-            *health.routes(services),
-            Route("/ca.pem", ca_pem),
-            Route("/setup", setup),
-            *metrics.routes(services),
-            *logs.routes(services),
-            *rooms,
-            Route("/api/openapi.json", guarded(openapi)),
-            *pages.routes(),
-            Route("/{path:path}", guarded(nothing), methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
-        ],
-    )
-    return app
 
 
-def setup_text(url: str) -> str:
-    """What to type on a developer machine, per client."""
-    host = url.removeprefix("http://")
-    return f"""\
-# Fetch the gateway's certificate once:
-curl -sf {url}/ca.pem -o ~/.sluicegate-ca.pem
+@functools.cache
+def own_paths() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the paths of the gateway's own port, those below ``/api`` and ``/static`` by their first names, and the prefixes."""
+    paths = {endpoint.path for endpoint in endpoints(Path())}
+    prefixes = {"/".join(path.split("/")[:3]) for path in paths if path.startswith("/api/")} | {"/static"}
+    others = {path for path in paths if not path.startswith(("/api/", "/static/"))}
+    return frozenset(others | prefixes), tuple(f"{prefix}/" for prefix in sorted(prefixes))
 
-# Claude Code, through the proxy
-export HTTPS_PROXY={url}
-export NODE_EXTRA_CA_CERTS=~/.sluicegate-ca.pem
-export ANTHROPIC_API_KEY=<virtual key>
 
-# Claude Code, without the proxy
-export ANTHROPIC_BASE_URL={url}
-export ANTHROPIC_API_KEY=<virtual key>
+def is_own_path(path: str) -> bool:
+    """Return whether a path of the gateway's own port is administration rather than a provider's API."""
+    bare = path.partition("?")[0]
+    exact, prefixes = own_paths()
+    return bare in exact or bare.startswith(prefixes)
 
-# The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands
-export HTTPS_PROXY=http://<virtual key>:@{host}
 
-# Shell tools that the agent runs
-export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem
-"""
+def build(services: Services, ca_certificate: Path) -> Starlette:
+    """Return the application of one gateway."""
+    return Starlette(routes=[*build_routes(endpoints(ca_certificate), services), unknown_path(services)])

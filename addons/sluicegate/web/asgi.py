@@ -1,4 +1,4 @@
-"""Calling an ASGI application in-process: one request in, one whole answer out."""
+"""Calls to an ASGI application within this process: one request in, one whole response out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
-class Answer:
+class AsgiResponse:
     """A whole response."""
 
     status: int = 500
@@ -29,8 +29,8 @@ async def call(
     body: bytes,
     client: str,
     extra: dict[str, Any],
-) -> Answer:
-    """Handler one request through ``app``. ``target`` is path and query as they came; ``extra`` lands in the scope."""
+) -> AsgiResponse:
+    """Send one request through ``app``. ``target`` is path and query as sent; ``extra`` is added to the scope."""
     raw, _, query = target.partition("?")
     scope: dict[str, Any] = {
         "type": "http",
@@ -47,7 +47,7 @@ async def call(
         "server": None,
         **extra,
     }
-    answer = Answer()
+    response = AsgiResponse()
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
@@ -55,9 +55,9 @@ async def call(
 
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            answer.status, answer.headers = message["status"], list(message.get("headers", ()))
+            response.status, response.headers = message["status"], list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
-            answer.body += message.get("body", b"")
+            response.body += message.get("body", b"")
 
     await app(scope, receive, send)
-    return answer
+    return response

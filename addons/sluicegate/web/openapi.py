@@ -1,20 +1,25 @@
-"""``/api/openapi.json``: the table of the API (``api.py``) as an OpenAPI document, made of the models it is held to."""
+"""``/api/openapi.json``: the endpoint table as an OpenAPI document, made from the models that requests are checked against."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import anyio.to_thread
+import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from starlette.responses import Response
 
 from sluicegate import __version__
-from sluicegate.web.api import MAX_NAME_LENGTH, OPEN, Endpoint
 from sluicegate.web.auth import COOKIE
+from sluicegate.web.endpoint import JSON, MAX_NAME_LENGTH, OPEN, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import Error
 
-_STATUS = {
+_ERRORS = {
     400: "The request is wrong; the message names the field and the fix",
     401: "No credential, or an unknown one",
     403: "Not for this role, or from another origin",
@@ -22,25 +27,45 @@ _STATUS = {
     409: "It does not fit what is there, or the policy cannot be written",
     412: "The policy is not the one named by If-Match; the ETag is the present one",
     413: "The body is too large",
-    415: "A body is application/json",
-    429: "Too many attempts; retry-after says when",
-    503: "The change could not be made now",
+    415: "The body must be application/json",
+    429: "Too many attempts; retry-after says when to try again",
+    503: "Not possible right now; try again in a moment",
 }
 
+Models = Mapping[Any, Mapping[str, Any]]
+"""References to schemas, by pairs of model and direction (``JsonSchemaMode``)."""
 
-def document(rows: Iterable[Endpoint]) -> dict[str, Any]:
-    """The whole document."""
-    table = list(rows)
+
+def described(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return the endpoints with one more, which describes them all and itself."""
+
+    @functools.cache
+    def encode() -> bytes:
+        return orjson.dumps(document(table))
+
+    async def openapi(_: ApiRequest) -> Response:
+        return Response(await anyio.to_thread.run_sync(encode), media_type=JSON)
+
+    summary = "This description of the API"
+    table = [*endpoints, read_endpoint("/api/openapi.json", openapi, summary, None, query=AnyQuery)]
+    return table
+
+
+def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """Return the OpenAPI document of the documented endpoints."""
+    table = [endpoint for endpoint in endpoints if endpoint.is_documented]
     shapes: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(Error, "serialization"): None}
-    for row in table:
-        shapes[row.answer, "serialization"] = None
-        if row.body is not None:
-            shapes[row.body, "validation"] = None
-    found, definitions = models_json_schema(list(shapes), ref_template="#/components/schemas/{model}")
+    for endpoint in table:
+        for model in (endpoint.response, *endpoint.other_responses.values()):
+            if model is not None:
+                shapes[model, "serialization"] = None
+        if endpoint.body is not None:
+            shapes[endpoint.body, "validation"] = None
+    models, definitions = models_json_schema(list(shapes), ref_template="#/components/schemas/{model}")
     paths: dict[str, dict[str, Any]] = {}
-    for row in table:
-        path = re.sub(r"\{(\w+):path\}", r"{\1}", row.path)
-        paths.setdefault(path, {})[row.method.lower()] = _operation(row, found)
+    for endpoint in table:
+        path = re.sub(r"\{(\w+):path\}", r"{\1}", endpoint.path)
+        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, models)
     return {
         "openapi": "3.1.0",
         "info": {"title": "sluicegate", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
@@ -57,18 +82,30 @@ def document(rows: Iterable[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
-    writes = row.method != "GET"
+def _operation(endpoint: Endpoint, models: Models) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(endpoint),
+        "summary": endpoint.summary,
+        "tags": [_tag(endpoint.path)],
+        "x-roles": list(endpoint.roles),
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint, models),
+    }
+    if endpoint.roles == OPEN:
+        operation["security"] = []
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": models[endpoint.body, "validation"]}}}
+    return operation
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    name_schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}}
-        for name in re.findall(r"\{(\w+)(?::path)?\}", row.path)
+        {"name": name, "in": "path", "required": True, "schema": name_schema}
+        for name in re.findall(r"\{(\w+)(?::path)?\}", endpoint.path)
     ]
-    for name, schema in row.query.model_json_schema().get("properties", {}).items():
-        shape = {k: v for k, v in schema.items() if k not in ("title", "description")}
-        if len(options := [s for s in shape.get("anyOf", ()) if s != {"type": "null"}]) == 1:
-            shape = {k: v for k, v in shape.items() if k not in ("anyOf", "default")} | options[0]
-        parameters.append({"name": name, "in": "query", "required": False, "schema": shape} | _described(schema))
-    if row.edits:
+    parameters += endpoint.query.parameters()
+    if endpoint.edits_policy:
         parameters.append(
             {
                 "name": "If-Match",
@@ -78,37 +115,44 @@ def _operation(row: Endpoint, found: Mapping[Any, Any]) -> dict[str, Any]:
                 "description": "The ETag of the policy the change is made for.",
             }
         )
-    operation: dict[str, Any] = {
-        "operationId": _name(row),
-        "summary": row.summary,
-        "tags": [row.path.split("/")[2] if row.path.split("/")[2] != "governance" else row.path.split("/")[3]],
-        "x-roles": list(row.roles),
-        "parameters": parameters,
-        "responses": {
-            "200": _response("Done", found[row.answer, "serialization"], row.edits or "404" in str(row.errors), row.media)
-        },
-    }
-    if row.roles == OPEN:
-        operation["security"] = []
-    if row.body is not None:
-        content = {"application/json": {"schema": found[row.body, "validation"]}}
-        operation["requestBody"] = {"required": True, "content": content}
-    for status in sorted({400, 401, 403, *row.errors, *((409, 412, 503) if row.edits else ()), *((413, 415) if writes else ())}):
-        operation["responses"][str(status)] = _response(_STATUS[status], found[Error, "serialization"], status == 412)
-    return operation
+    return parameters
 
 
-def _described(schema: Mapping[str, Any]) -> dict[str, str]:
-    return {"description": schema["description"]} if "description" in schema else {}
+def _responses(endpoint: Endpoint, models: Models) -> dict[str, Any]:
+    if endpoint.response is not None:
+        schema: Mapping[str, Any] = models[endpoint.response, "serialization"]
+    else:
+        schema = {"type": "object" if endpoint.media_types == (JSON,) else "string"}
+    has_etag = endpoint.edits_policy or 404 in endpoint.errors
+    responses = {"200": _response("Done", schema, has_etag, endpoint.media_types)}
+    errors = {400, 401, 403, *endpoint.errors}
+    errors |= {409, 412, 503} if endpoint.edits_policy else set()
+    errors |= {413, 415} if endpoint.method != "GET" else set()
+    for status in sorted(errors):
+        responses[str(status)] = _response(_ERRORS[status], models[Error, "serialization"], status == 412)
+    for status, model in endpoint.other_responses.items():
+        responses[str(status)] = _response(_ERRORS[status], models[model, "serialization"], False)
+    return responses
 
 
-def _response(description: str, schema: Any, tagged: bool, media: str = "application/json") -> dict[str, Any]:
-    response: dict[str, Any] = {"description": description, "content": {media: {"schema": schema}}}
-    if tagged:
+def _response(
+    description: str, schema: Mapping[str, Any], has_etag: bool, media_types: tuple[str, ...] = (JSON,)
+) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": description, "content": {media: {"schema": schema} for media in media_types}}
+    if has_etag:
         response["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "The policy's revision."}}
     return response
 
 
-def _name(row: Endpoint) -> str:
-    words = re.sub(r"\W+", "_", row.path.removeprefix("/api/").replace(":path", "")).strip("_")
-    return f"{row.method.lower()}_{words}"
+def _tag(path: str) -> str:
+    parts = path.split("/")
+    if parts[1] != "api":
+        return "gateway"
+    return parts[3] if parts[2] == "governance" else parts[2]
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    path = endpoint.path.replace(":path", "")
+    # Some paths stand both under /api and outside it, such as /health.
+    path = path.removeprefix("/api/") if path.startswith("/api/") else f"gateway{path}"
+    return f"{endpoint.method.lower()}_{re.sub(r'\W+', '_', path).strip('_')}"

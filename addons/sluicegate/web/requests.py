@@ -12,7 +12,7 @@ from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, Text
 from sluicegate.policy.schema import Model
-from sluicegate.web.api import Change, Query
+from sluicegate.web.query import Query, WriteQuery
 
 _NESTED: dict[str, Any] = {}
 """What stands in a change for a field that is itself changed field by field."""
@@ -135,7 +135,7 @@ class MemberPage(TeamPage):
     team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
-class Detach(Change):
+class Detach(WriteQuery):
     """How to delete what others name."""
 
     detach: bool = Field(False, description="Let those that name it name nothing instead of refusing.")

@@ -1,10 +1,10 @@
-"""The application's own server, behind the gateway's port: on loopback, in mitmproxy's loop, for requests with a ticket.
+"""The web application's own server, behind the gateway's port: on loopback, in mitmproxy's event loop, for ticket holders.
 
 mitmproxy's hooks can answer only with a whole body. A request that is forwarded to a server streams like any other: an
-export of a million calls leaves as it is read, at the pace of whoever reads it, and ends when they leave.
+export of a million calls leaves as it is read, at the pace of its reader, and ends when they leave.
 
-Other programs on this machine can reach the port, and what is forwarded can be printed and saved on its way. So neither
-credentials nor bodies travel: they wait here, for whoever presents the ticket that was made for this one request.
+Other programs on this machine can reach this server's port, and what is forwarded can be printed and saved on its way.
+So neither credentials nor bodies travel: they wait here for the request with the ticket that was issued for it.
 """
 
 from __future__ import annotations
@@ -26,115 +26,118 @@ logger = logging.getLogger("sluicegate")
 
 TICKET_HEADER = "x-sluicegate-ticket"
 
+KEEP_ALIVE_TIMEOUT_S = 86_400
+"""The forwarding side closes idle connections: one that ended here just as it is used again would fail a request."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """What a request is given back when it arrives: the headers, body and place that did not travel with it, and whose it is."""
+    """What of a request did not travel with it: headers, body and session path, and the address it came from."""
 
     headers: Headers
     body: bytes
     source: str
-    place: str
+    session_path: str
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the gateway, and says when it serves."""
+    """A uvicorn server that leaves signals to the gateway and knows when it serves."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.up = asyncio.Event()
+        self.is_serving = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
-        self.up.set()
+        self.is_serving.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Do nothing: a stop is drained first."""
+        """Do nothing: the gateway drains calls before it stops."""
         yield
 
 
 class ApplicationServer:
-    """The server. Make it and start it inside the running loop."""
+    """The server. Create and start it inside the running event loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._held: dict[bytes, PendingRequest] = {}
+        self._pending: dict[bytes, PendingRequest] = {}
+        """By the ticket's hash."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         config = uvicorn.Config(
-            self._enter,
+            self._redeem_ticket,
             interface="asgi3",
             http="h11",
             ws="none",
             lifespan="off",
             log_config=None,
-            # What goes wrong in the application is said below; the rest is what strangers on this machine send.
+            # Errors of the application are logged below; uvicorn's own are about what strangers on this machine send.
             log_level="critical",
             access_log=False,
             server_header=False,
             date_header=False,
-            # Headers that name another client would be believed, because we forward from loopback.
+            # Otherwise uvicorn believes headers that name another client, because requests come from loopback.
             proxy_headers=False,
-            # Closed by whoever forwards: a connection that ends here, just as it is used again, would fail a request.
-            timeout_keep_alive=86_400,
+            timeout_keep_alive=KEEP_ALIVE_TIMEOUT_S,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Serve; returns when it does."""
+        """Serve; return once requests are accepted."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
-        await self._server.up.wait()
+        await self._server.is_serving.wait()
 
     def stop(self) -> None:
-        """Stop serving at once; what is being answered is cut off."""
+        """Stop serving at once; responses under way are cut off."""
         self._server.should_exit = self._server.force_exit = True
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         for listener in self._server.servers if self._server.started else ():
-            # Not the socket itself: the loop would go on watching its number, which the next connection gets.
+            # Not the socket itself: the loop would go on watching its descriptor, which the next connection gets.
             listener.close()
 
-    def issue_ticket(self, headers: Headers, body: bytes, source: str, place: str) -> str:
-        """A ticket for one request from ``source`` and the page at ``place``, to be sent as TICKET_HEADER, without a body.
+    def issue_ticket(self, headers: Headers, body: bytes, source: str, session_path: str) -> str:
+        """Return a ticket for one request from ``source``, which is to be forwarded without a body but with TICKET_HEADER.
 
-        It gets ``headers`` and ``body`` when it arrives.
+        The request is given ``headers``, ``body`` and ``session_path`` back when it arrives.
         """
         ticket = secrets.token_urlsafe(32)
-        self._held[_digest(ticket.encode())] = PendingRequest(headers, body, source, place)
+        self._pending[_digest(ticket.encode())] = PendingRequest(headers, body, source, session_path)
         return ticket
 
     def revoke_ticket(self, ticket: str) -> None:
         """Forget a ticket, used or not."""
-        self._held.pop(_digest(ticket.encode()), None)
+        self._pending.pop(_digest(ticket.encode()), None)
 
-    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request with a ticket in, complete again; turn any other away."""
+    async def _redeem_ticket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Complete a request that has a ticket and answer it; refuse any other."""
         name = TICKET_HEADER.encode()
         tickets = [v for n, v in scope["headers"] if n == name]
-        held = self._held.pop(_digest(tickets[0]), None) if len(tickets) == 1 else None
-        if held is None:
-            refusal = PlainTextResponse("This is not for you; ask the gateway's own port", 403, {"connection": "close"})
-            await refusal(scope, receive, send)
+        pending = self._pending.pop(_digest(tickets[0]), None) if len(tickets) == 1 else None
+        if pending is None:
+            message = "This port is internal to the gateway; send requests to the gateway's own port"
+            await PlainTextResponse(message, 403, {"connection": "close"})(scope, receive, send)
             return
         headers = [h for h in scope["headers"] if h[0] not in (name, b"content-length")]
-        headers += [(n.lower(), v) for n, v in held.headers]
-        if held.body:
-            headers.append((b"content-length", str(len(held.body)).encode()))
+        headers += [(n.lower(), v) for n, v in pending.headers]
+        if pending.body:
+            headers.append((b"content-length", str(len(pending.body)).encode()))
         try:
-            known = {"headers": headers, "client": (held.source, 0), "place": held.place}
-            await self.app({**scope, **known}, _with(held.body, receive), send)
+            own = {"headers": headers, "client": (pending.source, 0), "session_path": pending.session_path}
+            await self.app({**scope, **own}, _replace_body(pending.body, receive), send)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
 
 
-def _with(body: bytes, receive: Receive) -> Receive:
-    """The request's messages with this body in place of the empty one that travelled."""
+def _replace_body(body: bytes, receive: Receive) -> Receive:
+    """Return the request's messages with this body in place of the empty one that travelled."""
     first = True
 
     async def replaced() -> Message:
@@ -149,5 +152,5 @@ def _with(body: bytes, receive: Receive) -> Receive:
 
 
 def _digest(ticket: bytes) -> bytes:
-    """Tickets are looked up by hash, so the time taken tells nothing about them."""
+    """Return a ticket's hash; looking tickets up by it, the time taken tells nothing about them."""
     return hashlib.sha256(ticket).digest()

@@ -1,9 +1,9 @@
-"""Where a signed-in page asks from: a path that nobody else knows, and that its cookie is bound to.
+"""Session paths: a signed-in page sends its requests below a path that nobody else knows and that its cookie is bound to.
 
-Cookies know no ports. A browser sends ours along to every server under the same host name, such as one that an agent
-has started on this machine and somebody looks at. But cookies know paths: whoever signs in is given one of their own,
-kept where only pages of this origin, port included, can read it. No other server is ever asked for it, so none is sent
-the cookie; and at no other place is the session one, so that nobody can plant his own.
+Cookies know no ports. A browser sends ours to every server under the same host name, such as one that an agent has
+started on this machine and somebody opens. But cookies know paths. Signing in returns a path of its own, kept where
+only pages of this origin, port included, can read it. No other server is asked for that path, so none is sent the
+cookie; and the session is valid at no other path, so nobody can plant a cookie of theirs.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 import secrets
 
-_PLACED = re.compile(r"(/at/[A-Za-z0-9_-]{22})(/api/.*)", re.DOTALL)
+_SESSION_PATH = re.compile(r"(/at/[A-Za-z0-9_-]{22})(/api/.*)", re.DOTALL)
 
 
 def new_session_path() -> str:
-    """A path for a page to ask from, without a slash at its end."""
+    """Return a random path, without a slash at its end."""
     return f"/at/{secrets.token_urlsafe(16)}"
 
 
-def split(path: str) -> tuple[str, str]:
-    """A request's place, empty where it has none, and what is asked for."""
-    found = _PLACED.fullmatch(path)
+def split_session_path(path: str) -> tuple[str, str]:
+    """Return a request's session path, empty if it has none, and the rest of its path."""
+    found = _SESSION_PATH.fullmatch(path)
     return (found[1], found[2]) if found else ("", path)

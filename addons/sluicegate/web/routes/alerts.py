@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from sluicegate.alerts.outbox import recent_alerts
-from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 
 
@@ -25,7 +26,7 @@ class AlertList(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     return [read_endpoint("/api/alerts", _alerts, "What webhooks have been told, newest first", AlertList, query=AlertPage)]
 
 

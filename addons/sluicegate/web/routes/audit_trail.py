@@ -10,7 +10,8 @@ from sluicegate import __version__
 from sluicegate.background import low_priority
 from sluicegate.limits.usage import limit_rows, with_names_and_parents
 from sluicegate.policy.fields import Instant
-from sluicegate.web.api import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.endpoint import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 
@@ -117,7 +118,7 @@ class UsageList(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     trail = "What administrators did, newest first"
     usage = "Every limit with its live usage; for a virtual key its own"
     return [

@@ -13,8 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.services import Services
-from sluicegate.web.api import ALL_ROLES, ApiError, ApiRequest, Endpoint, dumped, read_endpoint
 from sluicegate.web.auth import Caller, caller_of
+from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.errors import ApiError
+from sluicegate.web.rendering import to_json
 from sluicegate.web.responses import ResponseModel
 
 MAX_STREAMS_PER_CALLER = 20
@@ -42,7 +44,7 @@ class Event(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     looking: Counter[str] = Counter()
 
     async def events(request: ApiRequest) -> Response:
@@ -67,7 +69,7 @@ def endpoints() -> list[Endpoint]:
         return _Stream(_told(services, caller, request.http), over, headers=headers, media_type=MEDIA)
 
     words = "Calls as they begin and end, as server-sent events; for a virtual key its own"
-    return [read_endpoint("/api/events", events, words, Event, roles=ALL_ROLES, errors=(429, 503), media=MEDIA)]
+    return [read_endpoint("/api/events", events, words, Event, roles=ALL_ROLES, errors=(429, 503), media_types=(MEDIA,))]
 
 
 async def _told(services: Services, caller: Caller, request: Request) -> AsyncGenerator[bytes]:
@@ -78,14 +80,14 @@ async def _told(services: Services, caller: Caller, request: Request) -> AsyncGe
         async for happening in happenings:
             if not 0 <= services.clock() - checked < CHECKED:
                 checked = services.clock()
-                if caller_of(request, services, again=True) != caller:
+                if caller_of(request, services, is_recheck=True) != caller:
                     return
             if happening is None:
                 yield b":\n\n"
             else:
                 # As in a list: verdicts are half of a record, and whoever wants them asks for the call.
                 told = {name: value for name, value in happening.record.items() if name != "limits"}
-                yield b"event: %b\ndata: %b\n\n" % (happening.kind.encode(), dumped(told))
+                yield b"event: %b\ndata: %b\n\n" % (happening.kind.encode(), to_json(told))
 
 
 class _Stream(StreamingResponse):

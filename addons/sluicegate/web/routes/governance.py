@@ -21,18 +21,9 @@ from sluicegate.values import NANO
 from sluicegate.web import requests as models
 from sluicegate.web import responses as states
 from sluicegate.web import views
-from sluicegate.web.api import (
-    ALL_ROLES,
-    STAFF,
-    ApiError,
-    ApiRequest,
-    ApiResponse,
-    Change,
-    Endpoint,
-    Handler,
-    read_endpoint,
-    write_endpoint,
-)
+from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
+from sluicegate.web.errors import ApiError
+from sluicegate.web.query import WriteQuery
 from sluicegate.windows import iso
 
 BASE = "/api/governance"
@@ -40,7 +31,7 @@ KEYS = KINDS["virtual_keys"]
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     bulk = f"{BASE}/virtual-keys/bulk"
     return [
         write_endpoint("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
@@ -54,7 +45,7 @@ def _of(kind: Kind) -> list[Endpoint]:
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
     label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
     roles = ALL_ROLES if kind is KEYS else STAFF
-    delete = models.Detach if kind.name in REFERENCES.values() else Change
+    delete = models.Detach if kind.name in REFERENCES.values() else WriteQuery
     rows = [
         write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
         write_endpoint(
@@ -67,7 +58,7 @@ def _of(kind: Kind) -> list[Endpoint]:
         ),
         read_endpoint(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
         read_endpoint(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
-        write_endpoint("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        write_endpoint("PUT", one, _put(kind), f"WriteQuery a {label}, or create it", written, body),
         write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
     ]
     if kind.name != "providers":

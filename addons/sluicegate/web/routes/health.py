@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from pydantic import BaseModel, ConfigDict, Field
 
 from sluicegate import __version__
 from sluicegate.calls.record import Record
@@ -16,8 +13,8 @@ from sluicegate.policy.fields import Instant
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.services import Services
 from sluicegate.storage.store import FILENAME
-from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, read_endpoint
-from sluicegate.web.auth import caller_of
+from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso, parse_iso
 
@@ -102,6 +99,21 @@ class FootingState(ResponseModel):
     why: str
 
 
+class ProbeHealth(BaseModel):
+    """Whether the gateway works. Staff get more: version, policy, ledger, audit, content, recovered, providers."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["ok", "degraded"]
+    same_user: Literal["cooperative"] = Field(alias="same-user", description="An agent of the same user can go around the gateway.")
+
+
+class Ready(ResponseModel):
+    """Whether the gateway takes calls."""
+
+    ready: bool
+
+
 class Health(ResponseModel):
     """How the gateway is."""
 
@@ -121,43 +133,43 @@ class Health(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
-    return [read_endpoint("/api/health", _in_full, "How the gateway is: chain, books, records, policy, providers", Health)]
+    """Declare ``/health`` and ``/ready``, open to everyone, and ``/api/health``."""
+    health, ready = "Whether the gateway works; for staff with policy and providers", "Whether to send calls here"
+    in_full = "The gateway's health in full: addon chain, ledger, records, policy, providers"
+    return [
+        read_endpoint("/health", _health, health, ProbeHealth, roles=OPEN, query=AnyQuery),
+        read_endpoint("/ready", _ready, ready, Ready, roles=OPEN, query=AnyQuery, other_responses={503: Ready}),
+        read_endpoint("/api/health", _health_in_full, in_full, Health),
+    ]
 
 
-def routes(services: Services) -> list[Route]:
-    """``/health`` and ``/ready``, open to everyone."""
+async def _health(request: ApiRequest) -> ApiResponse:
+    services, policy = request.services, request.services.policy
+    body: dict[str, Any] = {"status": status(services), "same-user": "cooperative"}
+    if request.caller.role != "developer":
+        body |= {
+            "version": __version__,
+            "policy": {
+                "revision": policy.revision,
+                "loaded_at": iso(policy.loaded_at),
+                "source": policy.source,
+                "error": services.policy_watcher.error,
+                "warnings": policy.warnings,
+            },
+            "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
+            "audit": {"mode": policy.audit, "error": services.writer.journal_error},
+            "content": {"error": services.content.error, "dropped": services.content.dropped},
+            "recovered": services.recovered,
+            "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
+        }
+    return ApiResponse(body)
 
-    async def health(request: Request) -> Response:
-        said: dict[str, object] = {"status": status(services), "same-user": "cooperative"}
-        if (caller := caller_of(request, services)) is not None and caller.role != "developer":
-            policy = services.policy
-            said |= {
-                "version": __version__,
-                "policy": {
-                    "revision": policy.revision,
-                    "loaded_at": iso(policy.loaded_at),
-                    "source": policy.source,
-                    "error": services.policy_watcher.error,
-                    "warnings": policy.warnings,
-                },
-                "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
-                "audit": {"mode": policy.audit, "error": services.writer.journal_error},
-                "content": {"error": services.content.error, "dropped": services.content.dropped},
-                "recovered": services.recovered,
-                "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
-            }
-        return JSONResponse(said)
 
-    async def ready(_: Request) -> Response:
-        up = (
-            not services.draining
-            and not services.writer.store_error
-            and (services.policy.audit != "required" or not services.writer.journal_error)
-        )
-        return JSONResponse({"ready": up}, 200 if up else 503)
-
-    return [Route("/health", health), Route("/ready", ready)]
+async def _ready(request: ApiRequest) -> ApiResponse:
+    services = request.services
+    can_record = services.policy.audit != "required" or not services.writer.journal_error
+    is_ready = not services.draining and not services.writer.store_error and can_record
+    return ApiResponse({"ready": is_ready}, 200 if is_ready else 503)
 
 
 def status(services: Services) -> str:
@@ -183,7 +195,7 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
     }
 
 
-async def _in_full(request: ApiRequest) -> ApiResponse:
+async def _health_in_full(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
     waiting: list[Record] = services.writer.rows.calls[:1]
 

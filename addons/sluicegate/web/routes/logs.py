@@ -1,217 +1,248 @@
-"""The logs over HTTP: who sees what, and how it is asked. Admin and viewer see all calls, a developer those of their key."""
+"""The logs over HTTP. Admin and viewer see all calls, a developer those of their key."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import orjson
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response, StreamingResponse
 
 from sluicegate.calls.limit_checks import describe, visible_checks
+from sluicegate.calls.record import Record
 from sluicegate.logs import formats
 from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
 from sluicegate.logs.index import IndexNotReady
 from sluicegate.logs.listing import Page
-from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter, Parameter, read
+from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.errors import StoreError
-from sluicegate.web.auth import error, needs
+from sluicegate.web.endpoint import ALL_ROLES, JSON, ApiRequest, Endpoint, Handler, read_endpoint
+from sluicegate.web.errors import ApiError
+from sluicegate.web.routes.log_models import (
+    LogFilterData,
+    LoggedCallInFull,
+    LogHistogram,
+    LogPage,
+    LogQuery,
+    LogRankings,
+    LogStatistics,
+    bad_parameter,
+)
 
-AT_ONCE = 2
-"""Questions answered at the same time; more of them wait, so that calls are not slowed down by people looking at them."""
+BASE = "/api/logs"
 
-REST = 1.0
-"""Exports take turns, and after each piece rest so many times as long as it took: nobody is in a hurry, but calls are."""
+MAX_CONCURRENT_QUERIES = 2
+"""More wait, so that people looking at calls do not slow calls down."""
 
-PLAIN = ("models", "providers")
-"""What has no id besides its name."""
+EXPORT_PAUSE_RATIO = 1.0
+"""Exports take turns, and pause after each chunk for this many times the time it took: calls are in a hurry, exports are not."""
 
-MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+UNNAMED = ("models", "providers")
+"""Dimensions whose ids are their names."""
+
+EXPORT_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
 
-def routes(services: Services) -> list[Route]:
-    """Everything under ``/api/logs``."""
-    seen = needs("admin", "viewer", "developer", services=services)
-    at_once, in_turn = anyio.CapacityLimiter(AT_ONCE), anyio.Lock()
-
-    def route(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
-        return Route(path, seen(_explained(handler)), methods=["GET"])
-
-    def settle() -> None:
-        """Calls that have just ended wait some milliseconds for company before they are written; who asks is told of them."""
-        with contextlib.suppress(StoreError):
-            services.writer.flush()
-
-    async def answer(question: Callable[[], Any]) -> Response:
-        settle()
-        body = await anyio.to_thread.run_sync(lambda: orjson.dumps(question()), limiter=at_once)
-        return Response(body, media_type="application/json")
-
-    async def page(request: Request) -> Response:
-        filters, more = _asked(request, PAGING)
-        return await answer(lambda: services.logs.page(filters, Page(**more), _own(request)))
-
-    async def stats(request: Request) -> Response:
-        filters, _ = _asked(request)
-        return await answer(lambda: services.logs.stats(filters))
-
-    def histogram(kind: str, by: str | None) -> Callable[[Request], Awaitable[Response]]:
-        async def handler(request: Request) -> Response:
-            filters, _ = _asked(request)
-            return await answer(lambda: services.logs.histogram(filters, kind, by))
-
-        return handler
-
-    async def rankings(request: Request) -> Response:
-        filters, more = _asked(request, RANKING)
-        asked = (more.get("dimension", "models"), more.get("rank_by", "requests"), more.get("limit", 50))
-        return await answer(lambda: services.logs.rankings(filters, *asked))
-
-    async def filterdata(request: Request) -> Response:
-        read(request.query_params.multi_items(), {})
-        filters = _seen_by(request, Filters())
-        keys = services.policy.virtual_keys
-
-        def name(kind: str, known: str) -> str:
-            return known if kind != "virtual_keys" else keys[known].name if known in keys else f"{known} (deleted)"
-
-        def named() -> dict[str, Any]:
-            found = services.logs.facets(filters)
-            people = {kind: [{"id": i, "name": name(kind, i)} for i in found[kind]] for kind in DIMENSIONS if kind not in PLAIN}
-            return found | people
-
-        return await answer(named)
-
-    async def one(request: Request) -> Response:
-        read(request.query_params.multi_items(), {})
-        settle()
-        row = await anyio.to_thread.run_sync(services.logs.one, request.path_params["call_id"], limiter=at_once)
-        own = _own(request)
-        if row is None or (own is not None and row["virtual_key_id"] != own):
-            return JSONResponse(error("not_found", f"There is no call '{request.path_params['call_id'][:80]}'"), 404)
-        limits = describe(visible_checks(row["limits"], own))
-        return await answer(lambda: row | {"limits": limits, "content": _content(services.content.get(row["id"]))})
-
-    async def export(request: Request) -> Response:
-        filters, more = _asked(request, EXPORT)
-        kind = more.get("format", "csv")
-        headers = {"content-disposition": f'attachment; filename="sluicegate-calls.{kind}"'}
-        if request.method == "HEAD":
-            return Response(headers=headers, media_type=MEDIA[kind])
-        settle()
-        parts = services.logs.export(filters, more.get("order", "asc"))
-        render = formats.csv_rows if kind == "csv" else formats.jsonl_rows
-        own = _own(request)
-
-        def piece() -> bytes | None:
-            rows = next(parts, None)
-            return None if rows is None else render(row | {"limits": visible_checks(row["limits"], own)} for row in rows)
-
-        async def next_piece() -> bytes | None:
-            async with in_turn:
-                began = anyio.current_time()
-                made = await anyio.to_thread.run_sync(piece)
-                await anyio.sleep((anyio.current_time() - began) * REST)
-            return made
-
-        # Read before the answer begins: from then on nothing can be said of what goes wrong.
-        first = await next_piece()
-
-        async def body() -> AsyncIterator[bytes]:
-            if kind == "csv":
-                yield formats.csv_header()
-            part = first
-            while part is not None:
-                yield part
-                part = await next_piece()
-
-        return StreamingResponse(body(), media_type=MEDIA[kind], headers=headers)
-
-    told_apart = [(kind, by) for kind, names in HISTOGRAM_DIMENSIONS.items() for by in names]
+def endpoints() -> list[Endpoint]:
+    """Declare everything under ``/api/logs``. A call's own path comes last, for it would take any name for an id."""
+    logs, filters = _Logs(), LogQuery()
+    histograms: list[tuple[str, str, str | None]] = [("", "requests", None)]
+    histograms += [(f"/{kind}", kind, None) for kind in MEASURES if kind != "requests"]
+    histograms += [(f"/{kind}/by-{_hyphenated(by)}", kind, by) for kind, names in HISTOGRAM_DIMENSIONS.items() for by in names]
+    export = {"query": LogQuery(EXPORT), "media_types": ("text/csv", "application/x-ndjson")}
+    bare = LogQuery(has_filters=False)
     return [
-        route("/api/logs", page),
-        route("/api/logs/stats", stats),
-        route("/api/logs/histogram", histogram("requests", None)),
-        *(route(f"/api/logs/histogram/{kind}", histogram(kind, None)) for kind in MEASURES if kind != "requests"),
-        *(route(f"/api/logs/histogram/{kind}/by-{_hyphened(by)}", histogram(kind, by)) for kind, by in told_apart),
-        route("/api/logs/rankings", rankings),
-        route("/api/logs/filterdata", filterdata),
-        route("/api/logs/export", export),
-        route("/api/logs/{call_id}", one),
+        _read("", logs.page, "Calls, newest first", LogPage, query=LogQuery(PAGING)),
+        _read("/stats", logs.stats, "Sums and means of calls", LogStatistics, query=filters),
+        *(
+            _read(f"/histogram{path}", logs.histogram(kind, by), _histogram_summary(kind, by), LogHistogram, query=filters)
+            for path, kind, by in histograms
+        ),
+        _read("/rankings", logs.rankings, "The models, users and so on with the most", LogRankings, query=LogQuery(RANKING)),
+        _read("/filterdata", logs.filter_data, "What calls can be filtered by", LogFilterData, query=bare),
+        _read("/export", logs.export, "Calls as CSV or JSON lines, streamed", None, **export),
+        _read("/{call_id}", logs.one, "One call, with its limits and bodies", LoggedCallInFull, query=bare, errors=(404, 503)),
     ]
 
 
-def _own(request: Request) -> str | None:
-    """The virtual key whose calls alone the caller may see; None for those who see everything."""
-    key: str | None = request.state.caller.virtual_key_id
-    return key
+def _read(path: str, handler: Handler, summary: str, response: Any, **more: Any) -> Endpoint:
+    return read_endpoint(BASE + path, handler, summary, response, **({"roles": ALL_ROLES, "errors": (503,)} | more))
 
 
-def _seen_by(request: Request, filters: Filters) -> Filters:
-    own = _own(request)
-    return filters if own is None else filters.of_key(own)
+def _histogram_summary(kind: str, by: str | None) -> str:
+    return f"A histogram of {kind}" + (f" by {_hyphenated(by).replace('-', ' ')}" if by else "")
 
 
-def _asked(request: Request, more: dict[str, Parameter] | None = None) -> tuple[Filters, dict[str, Any]]:
-    """What the query asks for, of what the caller may see. Raises BadParameter, NotPermitted."""
-    filters, others = Filters.read(request.query_params.multi_items(), more)
-    return _seen_by(request, filters), others
+class _Logs:
+    """The handlers, which share how many of them may read the disk at a time."""
+
+    def __init__(self) -> None:
+        self.queries = anyio.CapacityLimiter(MAX_CONCURRENT_QUERIES)
+        self.export_turn = anyio.Lock()
+
+    async def page(self, request: ApiRequest) -> Response:
+        """Answer with a page of calls."""
+        filters, more = _query(request)
+        logs, own_key = request.services.logs, request.caller.virtual_key_id
+        return await self._answer(request, lambda: logs.page(filters, Page(**more), own_key))
+
+    async def stats(self, request: ApiRequest) -> Response:
+        """Answer with sums and means."""
+        filters, _ = _query(request)
+        return await self._answer(request, lambda: request.services.logs.stats(filters))
+
+    def histogram(self, kind: str, by: str | None) -> Handler:
+        """Return the handler of one kind of histogram."""
+
+        async def handler(request: ApiRequest) -> Response:
+            filters, _ = _query(request)
+            return await self._answer(request, lambda: request.services.logs.histogram(filters, kind, by))
+
+        return handler
+
+    async def rankings(self, request: ApiRequest) -> Response:
+        """Answer with those that have the most."""
+        filters, more = _query(request)
+        dimension, rank_by, limit = more.get("dimension", "models"), more.get("rank_by", "requests"), more.get("limit", 50)
+        return await self._answer(request, lambda: request.services.logs.rankings(filters, dimension, rank_by, limit))
+
+    async def filter_data(self, request: ApiRequest) -> Response:
+        """Answer with every name that calls can be filtered by."""
+        filters, _ = _query(request)
+        keys = request.services.policy.virtual_keys
+
+        def name(kind: str, known: str) -> str:
+            if kind != "virtual_keys":
+                return known
+            return keys[known].name if known in keys else f"{known} (deleted)"
+
+        def work() -> dict[str, Any]:
+            found = request.services.logs.facets(filters)
+            named = {kind: [{"id": i, "name": name(kind, i)} for i in found[kind]] for kind in DIMENSIONS if kind not in UNNAMED}
+            return found | named
+
+        return await self._answer(request, work)
+
+    async def one(self, request: ApiRequest) -> Response:
+        """Answer with one call."""
+        services, call_id, own_key = request.services, request.path["call_id"], request.caller.virtual_key_id
+
+        def work() -> Record:
+            row = services.logs.one(call_id)
+            if row is None or (own_key is not None and row["virtual_key_id"] != own_key):
+                raise ApiError(404, "not_found", f"There is no call '{call_id[:80]}'")
+            limits = describe(visible_checks(row["limits"], own_key))
+            return row | {"limits": limits, "content": _content(services.content.get(row["id"]))}
+
+        return await self._answer(request, work)
+
+    async def export(self, request: ApiRequest) -> Response:
+        """Answer with every call that matches, read from disk no faster than the reader takes it."""
+        filters, more = _query(request)
+        file_format = more.get("format", "csv")
+        media_type = EXPORT_MEDIA_TYPES[file_format]
+        headers = {"content-disposition": f'attachment; filename="sluicegate-calls.{file_format}"'}
+        if request.http.method == "HEAD":
+            return Response(headers=headers, media_type=media_type)
+        _write_ended_calls(request.services)
+        batches = request.services.logs.export(filters, more.get("order", "asc"))
+        render = formats.csv_rows if file_format == "csv" else formats.jsonl_rows
+        own_key = request.caller.virtual_key_id
+
+        def read_chunk() -> bytes | None:
+            rows = next(batches, None)
+            return None if rows is None else render(row | {"limits": visible_checks(row["limits"], own_key)} for row in rows)
+
+        async def next_chunk() -> bytes | None:
+            async with self.export_turn:
+                started_at = anyio.current_time()
+                chunk = await anyio.to_thread.run_sync(read_chunk)
+                await anyio.sleep((anyio.current_time() - started_at) * EXPORT_PAUSE_RATIO)
+            return chunk
+
+        # Read before the response begins: after its status line no error can be reported.
+        with _reading():
+            first = await next_chunk()
+
+        async def body() -> AsyncIterator[bytes]:
+            if file_format == "csv":
+                yield formats.csv_header()
+            chunk = first
+            while chunk is not None:
+                yield chunk
+                chunk = await next_chunk()
+
+        return StreamingResponse(body(), media_type=media_type, headers=headers)
+
+    async def _answer(self, request: ApiRequest, work: Callable[[], Any]) -> Response:
+        """Answer with the JSON of what ``work`` returns, read and encoded in a worker thread."""
+        _write_ended_calls(request.services)
+        with _reading():
+            body = await anyio.to_thread.run_sync(lambda: orjson.dumps(work()), limiter=self.queries)
+        return Response(body, media_type=JSON)
+
+
+def _write_ended_calls(services: Services) -> None:
+    """Write calls that have just ended, which otherwise wait some milliseconds to be written together."""
+    with contextlib.suppress(StoreError):
+        services.writer.flush()
+
+
+def _query(request: ApiRequest) -> tuple[Filters, dict[str, Any]]:
+    """Return what the query asks for, narrowed to what the caller may see. Raises ApiError."""
+    filters, more = request.query
+    own_key = request.caller.virtual_key_id
+    try:
+        return (filters if own_key is None else filters.of_key(own_key)), more
+    except NotPermitted as e:
+        raise ApiError(403, "forbidden", "A virtual key sees only its own calls; leave the filter by virtual key out") from e
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what reading the logs raises into errors of the API."""
+    try:
+        yield
+    except BadParameter as e:
+        raise bad_parameter(e) from e
+    except IndexNotReady as e:
+        raise ApiError(503, "unavailable", f"Try again in a moment: {e}", headers={"retry-after": "2"}) from e
+    except (sqlite3.Error, OSError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise ApiError(503, "unavailable", f"The logs cannot be read: {reason}", headers={"retry-after": "5"}) from e
 
 
 def _content(kept: Content | None) -> dict[str, Any] | None:
-    """The bodies of a call for people: text where they are text, base64 where not; None if nothing is kept."""
+    """Return the bodies of a call: text where they are text, base64 where not; None if nothing is kept."""
     if kept is None:
         return None
-    told: dict[str, Any] = {}
-    for name, body, cut in (
+    shown: dict[str, Any] = {}
+    for name, body, is_truncated in (
         ("request", kept.request, kept.request_truncated),
         ("response", kept.response, kept.response_truncated),
     ):
-        text, encoding = _shown(body, cut)
-        told |= {name: text, f"{name}_encoding": encoding, f"{name}_truncated": cut}
-    return told
+        text, encoding = _text(body, is_truncated)
+        shown |= {name: text, f"{name}_encoding": encoding, f"{name}_truncated": is_truncated}
+    return shown
 
 
-def _shown(body: bytes, cut: bool) -> tuple[str, str]:
+def _text(body: bytes, is_truncated: bool) -> tuple[str, str]:
     try:
         return body.decode(), "utf-8"
     except UnicodeDecodeError as e:
-        if cut and e.start > len(body) - 4:
-            # It was cut in the middle of a letter.
+        if is_truncated and e.start > len(body) - 4:
+            # It was cut in the middle of a character of several bytes.
             return body[: e.start].decode(), "utf-8"
         return base64.b64encode(body).decode(), "base64"
 
 
-def _hyphened(dimension: str) -> str:
+def _hyphenated(dimension: str) -> str:
     return dimension.removesuffix("s").replace("_", "-")
-
-
-def _explained(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The handler, with what it raises said as an answer."""
-
-    async def explained(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except BadParameter as e:
-            said: dict[str, Any] = error("invalid_request", str(e))
-            said["error"]["parameter"] = e.parameter
-            return JSONResponse(said, 400)
-        except NotPermitted:
-            return JSONResponse(error("forbidden", "This virtual key sees its own calls only"), 403)
-        except IndexNotReady as e:
-            return JSONResponse(error("unavailable", f"Ask again in a moment: {e}"), 503, {"retry-after": "2"})
-        except (sqlite3.Error, OSError) as e:
-            why = getattr(e, "strerror", None) or e
-            return JSONResponse(error("unavailable", f"The logs cannot be read: {why}"), 503, {"retry-after": "5"})
-
-    return explained

@@ -1,38 +1,39 @@
-"""What Prometheus scrapes: all of it with a token, and without one what is nobody's in particular, where policy says so."""
+"""What Prometheus scrapes: everything with a token; without one, where the policy allows it, what names nobody."""
 
 from __future__ import annotations
 
 import anyio
 import anyio.to_thread
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from sluicegate.services import Services
-from sluicegate.web.auth import caller_of, needs
+from sluicegate.web.auth import authorize
+from sluicegate.web.endpoint import ANONYMOUS, OPEN, STAFF, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.query import AnyQuery
 
 CREDENTIALS = ("authorization", "x-api-key", "x-bf-vk")
-"""Where a caller may have put a token. One that is wrong is an error, and not a wish for less."""
+"""Where a caller may have put a token. A wrong one is an error, not a wish for less."""
 
 
-def routes(services: Services) -> list[Route]:
-    """``/metrics``."""
-
+def endpoints() -> list[Endpoint]:
+    """Declare ``/metrics``."""
     one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def answer(public: bool) -> Response:
-        body = await anyio.to_thread.run_sync(services.metrics.render, public, limiter=one_at_a_time)
+    async def metrics(request: ApiRequest) -> Response:
+        is_public = _may_be_public(request)
+        if not is_public:
+            authorize(request.caller if request.caller is not ANONYMOUS else None, STAFF, request.http)
+        body = await anyio.to_thread.run_sync(request.services.metrics.render, is_public, limiter=one_at_a_time)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @needs("admin", "viewer", services=services)
-    async def full(_: Request) -> Response:
-        return await answer(public=False)
+    summary = "Metrics for Prometheus; for staff, or for everyone without names where server.public_metrics says so"
+    # Open, because the policy decides at each request who needs a token.
+    return [read_endpoint("/metrics", metrics, summary, None, roles=OPEN, query=AnyQuery, media_types=("text/plain",))]
 
-    async def metrics(request: Request) -> Response:
-        caller = caller_of(request, services)
-        nobody = caller is None and not any(name in request.headers for name in CREDENTIALS)
-        if services.policy.server.public_metrics and (nobody or (caller is not None and caller.role == "developer")):
-            return await answer(public=True)
-        return await full(request)
 
-    return [Route("/metrics", metrics)]
+def _may_be_public(request: ApiRequest) -> bool:
+    """Return whether to answer with the public part."""
+    if not request.services.policy.server.public_metrics:
+        return False
+    if request.caller is ANONYMOUS:
+        return not any(name in request.http.headers for name in CREDENTIALS)
+    return request.caller.role == "developer"

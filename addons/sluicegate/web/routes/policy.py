@@ -21,7 +21,8 @@ from sluicegate.policy.loader import PolicyError, policy_from_files, read_files,
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactable, redact, restore_secrets
 from sluicegate.services import Services
-from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
+from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
+from sluicegate.web.errors import ApiError
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
@@ -97,7 +98,7 @@ class Saved(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     validate, save = "What is wrong with a policy, and nothing else", "Put a policy in force"
     more: dict[str, Any] = {"max_body_bytes": MAX_BODY_BYTES}
     return [

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from sluicegate.policy.fields import Instant, Prose
 from sluicegate.pricing.prices import TOKEN_CLASSES
-from sluicegate.web.api import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import parse_iso
 
@@ -41,7 +42,7 @@ class PriceState(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The row of this room."""
+    """Declare the endpoint of this module."""
     return [read_endpoint("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=ALL_ROLES)]
 
 

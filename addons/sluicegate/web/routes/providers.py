@@ -19,14 +19,15 @@ from sluicegate.services import Services
 from sluicegate.web import requests as models
 from sluicegate.web import responses as states
 from sluicegate.web import views
-from sluicegate.web.api import ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
+from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
+from sluicegate.web.errors import ApiError
 
 PROVIDERS = KINDS["providers"]
 BASE = "/api/providers"
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     one, keys, key = BASE + "/{provider}", BASE + "/{provider}/keys", BASE + "/{provider}/keys/{name}"
     state, entry, gone = states.ProviderState, states.ProviderKeyState, (404,)
     configure = "Configure a provider; keys are added or changed by name"

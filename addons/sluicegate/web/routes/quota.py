@@ -11,7 +11,8 @@ from sluicegate.policy.editing.draft import NotFound
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.fields import Id
 from sluicegate.web import views
-from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint
+from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import Query
 from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, ResponseModel
 
 BASE = "/api/governance"
@@ -86,7 +87,7 @@ class Quota(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room. The quota comes before what would take its name for a key's id."""
+    """Declare the endpoints of this module. The quota comes before what would take its name for a key's id."""
     quota = "What the virtual key that asks may still do"
     return [
         read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),

@@ -18,7 +18,8 @@ from sluicegate.services import Services
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.errors import StoreError
 from sluicegate.values import usd
-from sluicegate.web.api import ADMINS, ApiError, ApiRequest, ApiResponse, Endpoint
+from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint
+from sluicegate.web.errors import ApiError
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.routes.policy import BASE, MAX_BODY_BYTES, PolicyText, invalid, policy_of
@@ -69,7 +70,7 @@ class RehearsalState(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     one_at_a_time = anyio.CapacityLimiter(1)
 
     async def run(request: ApiRequest) -> ApiResponse:

@@ -15,7 +15,8 @@ from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
 from sluicegate.services import Services
-from sluicegate.web.api import ApiRequest, ApiResponse, Endpoint, Query, read_endpoint, write_endpoint
+from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
+from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.routes.policy import FileState, Saved, put_in_force
 
@@ -79,7 +80,7 @@ class Diff(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     one = f"{BASE}/{{revision}}"
     diff = "What changed with it, as unified diffs"
     restore = "Put it in force again, with the secrets of the present policy"

@@ -6,8 +6,9 @@ import logging
 
 from pydantic import Field
 
-from sluicegate.web.api import ALL_ROLES, OPEN, ApiError, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.auth import COOKIE, Caller, Role, caller_with, digest_of, is_local, session_id_of, session_path_of
+from sluicegate.web.endpoint import ALL_ROLES, OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.errors import ApiError
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.session_path import new_session_path
@@ -44,7 +45,7 @@ class SignedOut(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """The rows of this room."""
+    """Declare the endpoints of this module."""
     base = "/api/session"
     login, logout = "Sign in: a cookie for a token or virtual key", "Sign out"
     return [

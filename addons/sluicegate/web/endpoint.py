@@ -1,0 +1,138 @@
+"""The endpoint table: each row says method, path, roles, parameters, body and response of one operation.
+
+Each module in ``routes/`` declares its rows as ``Endpoint``s. ``routing.py`` holds requests to what a row declares and
+``openapi.py`` describes it, so what is served and what is documented cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sluicegate.policy.editing.draft import Draft
+from sluicegate.policy.model import Policy
+from sluicegate.services import Services
+from sluicegate.web.auth import Caller, Role
+from sluicegate.web.query import Query, QueryParser, WriteQuery
+
+MAX_NAME_LENGTH = 200
+"""Characters of a name in a path."""
+
+MAX_BODY_BYTES = 1 << 20
+"""The largest body of an endpoint that declares no limit of its own."""
+
+JSON = "application/json"
+
+ADMINS: tuple[Role, ...] = ("admin",)
+STAFF: tuple[Role, ...] = ("admin", "viewer")
+ALL_ROLES: tuple[Role, ...] = ("admin", "viewer", "developer")
+OPEN: tuple[Role, ...] = ()
+"""Everyone who can reach the port, without a credential."""
+
+ANONYMOUS = Caller("developer", "", "")
+"""The caller at an open endpoint who sent no valid credential: holds no key and so sees nothing."""
+
+_policy_writers = anyio.CapacityLimiter(2)
+"""Writers wait for each other here rather than in the worker threads that readers and calls need."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One request as a handler gets it: authenticated, authorized and of the declared shape."""
+
+    services: Services
+    caller: Caller
+    path: Mapping[str, str]
+    """The names in the path."""
+    query: Any
+    """What the endpoint's query parser returned."""
+    body: dict[str, Any]
+    """The JSON object that was sent, with exact numbers and only the fields that were given."""
+    if_match: Callable[[str], bool]
+    """Whether the request was made for this policy revision; without the header, any."""
+    http: Request
+    """The HTTP request itself."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether to check everything and change nothing."""
+        return bool(getattr(self.query, "dry_run", False))
+
+    async def run_in_thread[T](self, work: Callable[[], T]) -> T:
+        """Run blocking or slow work in a worker thread."""
+        return await anyio.to_thread.run_sync(work)
+
+    async def edit_policy[T](self, work: Callable[[Draft], T], action: str = "update") -> tuple[T, Policy]:
+        """Change the policy in the caller's name, one change at a time, without delaying calls."""
+
+        def run() -> tuple[T, Policy]:
+            who, write = self.caller.name, not self.dry_run
+            return self.services.policy_writer.change(work, who=who, action=action, if_match=self.if_match, write=write)
+
+        return await anyio.to_thread.run_sync(run, limiter=_policy_writers)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """A JSON object to answer with, and what is unusual about the response."""
+
+    body: Mapping[str, Any]
+    status: int = 200
+    revision: str | None = None
+    """The policy revision it was made with, sent as its ETag."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[ApiRequest], Awaitable[ApiResponse | Response]]
+"""Answers a request; with a Starlette ``Response`` where the answer is not a small JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the table. ``path`` is in Starlette's notation."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    response: type[BaseModel] | None
+    """The shape of a JSON answer; None for text, or for JSON that no model describes."""
+    body: type[BaseModel] | None = None
+    query: QueryParser = Query
+    roles: tuple[Role, ...] = STAFF
+    errors: tuple[int, ...] = ()
+    """Error statuses besides 400, 401 and 403 that it may answer with."""
+    other_responses: Mapping[int, type[BaseModel]] = field(default_factory=dict)
+    """Answers with a status of their own that are not errors."""
+    edits_policy: bool = False
+    """Whether it changes the policy, for the revision that If-Match names."""
+    media_types: tuple[str, ...] = (JSON,)
+    max_body_bytes: int = MAX_BODY_BYTES
+    is_documented: bool = True
+    """Whether OpenAPI lists it; the dashboard's files are not part of the API."""
+
+
+def read_endpoint(path: str, handler: Handler, summary: str, response: type[BaseModel] | None, **more: Any) -> Endpoint:
+    """Declare an operation that only reads."""
+    return Endpoint("GET", path, handler, summary, response, **more)
+
+
+def write_endpoint(
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    response: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    **more: Any,
+) -> Endpoint:
+    """Declare an operation that changes the policy: for administrators; what it names may be missing or not fit."""
+    declared: dict[str, Any] = {"query": WriteQuery} | more
+    return Endpoint(method, path, handler, summary, response, body, roles=ADMINS, errors=(404, 409), edits_policy=True, **declared)

@@ -1,0 +1,79 @@
+"""Query parameters of an endpoint: declared as a model, checked against it, described in OpenAPI from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sluicegate.policy.errors import did_you_mean
+from sluicegate.web.errors import ApiError, validation_error
+
+Pairs = Sequence[tuple[str, str]]
+"""Names and values in the order in which they were sent."""
+
+
+class QueryParser(Protocol):
+    """Reads an endpoint's query parameters and describes them. Subclasses of ``Query`` are such parsers."""
+
+    def parse(self, pairs: Pairs) -> Any:
+        """Return the values of the parameters. Raises ApiError."""
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters as OpenAPI describes them."""
+
+
+class Query(BaseModel):
+    """The query parameters of a request. The base class allows none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, pairs: Pairs) -> Self:
+        """Return the parameters; each may be given once, and unknown ones are refused. Raises ApiError."""
+        given: dict[str, str] = {}
+        for name, value in pairs:
+            if name in given:
+                raise ApiError(400, "invalid_request", f"{name}: is given twice; send it once", name)
+            if name not in cls.model_fields:
+                known = ", ".join(cls.model_fields) or "none"
+                message = f"'{name}' is not a parameter of this endpoint{did_you_mean(name, cls.model_fields)}; known are: {known}"
+                raise ApiError(400, "invalid_request", message, name)
+            given[name] = value
+        try:
+            return cls.model_validate(given)
+        except ValidationError as e:
+            raise validation_error(e, cls) from e
+
+    @classmethod
+    def parameters(cls) -> list[dict[str, Any]]:
+        """Return the parameters as OpenAPI describes them; one that may be left out has the schema of its value alone."""
+        parameters = []
+        for name, schema in cls.model_json_schema().get("properties", {}).items():
+            shape = {k: v for k, v in schema.items() if k not in ("title", "description")}
+            if len(options := [s for s in shape.get("anyOf", ()) if s != {"type": "null"}]) == 1:
+                shape = {k: v for k, v in shape.items() if k not in ("anyOf", "default")} | options[0]
+            parameters.append(query_parameter(name, shape, schema.get("description")))
+        return parameters
+
+
+class AnyQuery(Query):
+    """No parameters, and none refused: load balancers and scrapers add what they like to the address of a probe."""
+
+    @classmethod
+    def parse(cls, pairs: Pairs) -> Self:
+        """Ignore what was sent."""
+        return cls()
+
+
+class WriteQuery(Query):
+    """The query parameters of a write."""
+
+    dry_run: bool = Field(False, description="Check everything and change nothing.")
+
+
+def query_parameter(name: str, schema: dict[str, Any], description: str | None) -> dict[str, Any]:
+    """Return one optional query parameter as OpenAPI describes it."""
+    described = {"description": description} if description is not None else {}
+    return {"name": name, "in": "query", "required": False, "schema": schema} | described

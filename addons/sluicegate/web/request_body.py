@@ -1,0 +1,73 @@
+"""Bodies and preconditions of requests to the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from sluicegate.web.endpoint import Endpoint
+from sluicegate.web.errors import ApiError, validation_error
+
+SMALL_BODY_BYTES = 20_000
+"""Parsed sooner than a worker thread is found."""
+
+
+async def read_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+    """Return the JSON object that was sent, empty where the endpoint takes none. Raises ApiError."""
+    raw, model = await request.body(), endpoint.body
+    if model is None:
+        if raw.strip() and request.method not in ("GET", "HEAD"):
+            raise ApiError(400, "invalid_request", "This endpoint takes no body; send none")
+        return {}
+    if len(raw) > endpoint.max_body_bytes:
+        message = f"The body has {len(raw)} bytes; at most {endpoint.max_body_bytes} are accepted"
+        raise ApiError(413, "request_too_large", message)
+    return _parse(raw, model) if len(raw) < SMALL_BODY_BYTES else await anyio.to_thread.run_sync(_parse, raw, model)
+
+
+def _parse(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        # Twice: orjson is the stricter parser, but only json keeps numbers as they were written.
+        orjson.loads(raw or b"{}")
+        body = json.loads(raw or b"{}", parse_float=_exact_number, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as e:
+        raise ApiError(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
+    if not isinstance(body, dict):
+        raise ApiError(400, "invalid_request", "Invalid JSON: the body must be an object")
+    try:
+        model.model_validate(body)
+    except ValidationError as e:
+        raise validation_error(e, model) from e
+    return body
+
+
+def _exact_number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError as e:
+        raise ValueError(f"the exponent of {text[:40]} is out of range") from e
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ApiError(400, "invalid_request", f"{duplicate[:80]}: is given twice; send it once", duplicate[:80])
+    return found
+
+
+def if_match_of(request: Request) -> Callable[[str], bool]:
+    """Return a test whether the request was made for a given policy revision; without If-Match every revision passes."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return lambda _: True
+    tags = {tag.strip() for tag in header.split(",")}
+    return lambda revision: f'"{revision}"' in tags

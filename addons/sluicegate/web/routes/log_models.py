@@ -1,0 +1,141 @@
+"""Parameters and answers of the logs: every query parameter by its names, every answer by its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from sluicegate.calls.record import COLUMNS
+from sluicegate.logs.filters import Filters
+from sluicegate.logs.parameters import FILTERS, BadParameter, Parameter, read
+from sluicegate.web.errors import ApiError
+from sluicegate.web.query import Pairs, query_parameter
+from sluicegate.web.responses import ResponseModel
+
+FiltersAndMore = tuple[Filters, dict[str, Any]]
+"""Which calls are asked about, and the values of an endpoint's other parameters."""
+
+
+class LogQuery:
+    """The query parameters of one endpoint of the logs: the filters, and others of its own."""
+
+    def __init__(self, others: Mapping[str, Parameter] | None = None, *, has_filters: bool = True) -> None:
+        self.others = others or {}
+        self.has_filters = has_filters
+
+    def parse(self, pairs: Pairs) -> FiltersAndMore:
+        """Return the filters and the values of the other parameters. Raises ApiError."""
+        try:
+            return Filters.read(pairs, self.others) if self.has_filters else (Filters(), read(pairs, self.others))
+        except BadParameter as e:
+            raise bad_parameter(e) from e
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """Return the parameters as OpenAPI describes them, each under the first of its names."""
+        known = {**FILTERS, **self.others} if self.has_filters else self.others
+        return [query_parameter(p.names[0], {"type": "string"}, _description(p)) for p in known.values()]
+
+
+def bad_parameter(error: BadParameter) -> ApiError:
+    """Return the 400 for a parameter that is unknown or has a bad value."""
+    return ApiError(400, "invalid_request", str(error), parameter=error.parameter)
+
+
+def _description(parameter: Parameter) -> str:
+    words = f"{parameter.help}, a list" if parameter.many else parameter.help
+    others = ", ".join(parameter.names[1:])
+    return f"{words}; also named {others}" if others else words
+
+
+class LogStatistics(ResponseModel):
+    """Sums and means of the calls that match. Money is dollars, latency milliseconds, rates percent."""
+
+    total_requests: int
+    success_rate: float
+    average_latency: float
+    total_tokens: int
+    total_cost: float
+
+
+class LogPosition(ResponseModel):
+    """Where a page stands in the list."""
+
+    limit: int
+    offset: int
+    sort_by: str
+    order: str
+    total_count: int
+    next_cursor: str | None = Field(description="Send it as cursor for the next page; null: this was the last.")
+
+
+_columns: dict[str, Any] = {name: (kind | None, ...) for name, kind in COLUMNS.items() if name != "limits"}
+
+LoggedCall: type[BaseModel] = create_model("LoggedCall", __base__=ResponseModel, __doc__="A call as a list shows it.", **_columns)
+
+
+class CallContent(ResponseModel):
+    """The bodies of a call, where the policy keeps them; binary ones in base64."""
+
+    request: str
+    request_encoding: str
+    request_truncated: bool
+    response: str
+    response_encoding: str
+    response_truncated: bool
+
+
+LoggedCallInFull: type[BaseModel] = create_model(
+    "LoggedCallInFull",
+    __base__=LoggedCall,
+    __doc__="A call with what each limit said of it, and its bodies.",
+    limits=(list[dict[str, Any]] | None, ...),
+    content=(CallContent | None, ...),
+)
+
+
+class LogPage(ResponseModel):
+    """A page of calls, and the statistics of all that match."""
+
+    logs: list[LoggedCall]  # type: ignore[valid-type]
+    pagination: LogPosition
+    stats: LogStatistics
+    has_logs: bool = Field(description="Whether there is any call that the caller may see.")
+
+
+class LogHistogram(BaseModel):
+    """Buckets of time without gaps; which fields they have depends on what is counted and by what it is told apart."""
+
+    model_config = ConfigDict(extra="allow")
+
+    buckets: list[dict[str, Any]]
+    bucket_size_seconds: int
+
+
+class LogRankings(ResponseModel):
+    """The models, users, teams and so on with the most, and how that compares with the time before."""
+
+    rankings: list[dict[str, Any]]
+    dimension: str
+
+
+class NamedEntity(ResponseModel):
+    """An entity that calls can be filtered by."""
+
+    id: str
+    name: str
+
+
+class LogFilterData(ResponseModel):
+    """Everything that calls can be filtered by."""
+
+    models: list[str]
+    providers: list[str]
+    virtual_keys: list[NamedEntity]
+    users: list[NamedEntity]
+    teams: list[NamedEntity]
+    customers: list[NamedEntity]
+    projects: list[NamedEntity]
+    outcomes: list[str]
+    reasons: list[str]

@@ -1,0 +1,50 @@
+"""The OpenAPI document: it describes every route of the gateway's own port, and there is no other way to be served."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+from sluicegate.services import Services
+from sluicegate.web.app import build, endpoints, is_own_path
+from sluicegate.web.openapi import document
+from sluicegate.web.routing import ApiRoute
+
+
+def test_openapi_lists_every_route_but_the_dashboards_files():
+    routes = build(cast(Services, None), Path()).routes
+    assert all(isinstance(route, ApiRoute) for route in routes), "every route is made from the endpoint table"
+    served = {(endpoint.path, endpoint.method.lower()) for route in routes for endpoint in route.endpoints}
+    served = {(re.sub(r":path\}", "}", path), method) for path, method in served if not path.startswith("/static/")}
+    described = {(path, method) for path, operations in document(endpoints(Path()))["paths"].items() for method in operations}
+    assert described == served
+    assert {("/health", "get"), ("/metrics", "get"), ("/setup", "get"), ("/api/logs", "get")} <= described
+
+
+def test_every_endpoint_is_a_path_of_our_own_and_no_providers_path_is():
+    for endpoint in endpoints(Path()):
+        path = re.sub(r"\{\w+(:path)?\}", "x", endpoint.path)
+        assert is_own_path(path), path
+        assert is_own_path(f"{path}?a=b"), path
+    for path in (
+        "/v1/messages",
+        "/v1beta/models/x:generateContent",
+        "/healthy",
+        "/metrics/x",
+        "/api",
+        "/api/",
+        "/apix",
+        "/api/unknown",
+        "/staticx",
+    ):
+        assert not is_own_path(path), path
+    for path in ("/api/governance/nothing/here", "/api/logs/x/y", "/static", "/static/app.js", "/api/openapi.json/x"):
+        assert is_own_path(path), path
+
+
+def test_operations_have_names_of_their_own():
+    operations = [o for path in document(endpoints(Path()))["paths"].values() for o in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(operation["responses"]["200"]["content"] for operation in operations)
