@@ -62,7 +62,7 @@ BAD = [
     ("PUT", f"virtual-keys/{VK}", b'{"budget": {"max_limit": 1e999}}', 400, None, ""),
     ("PUT", f"virtual-keys/{VK}", b'{"budget": {"max_limit": 1e-99999999999999999999}}', 400, None, "Invalid JSON"),
     ("PUT", f"virtual-keys/{VK}", b"[" * 100_000, 400, None, "Invalid JSON"),
-    ("PUT", f"virtual-keys/{VK}", b'{"name": "' + b"a" * (1 << 20) + b'"}', 413, None, "may have 1048576 bytes"),
+    ("PUT", f"virtual-keys/{VK}", b'{"name": "' + b"a" * (1 << 20) + b'"}', 413, None, "at most 1048576 bytes are accepted"),
     ("POST", "virtual-keys", {}, 400, "name", "'name' is required"),
     ("POST", "teams", {"name": "\u5f00\u53d1"}, 400, "name", "give an id"),
     ("POST", "teams", {"name": "X", "customer_id": "acne"}, 400, "customer_id", "there is no customer 'acne'"),
