@@ -96,7 +96,7 @@ def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watch
             f"{gateway.url}/api/session/login", data={"token": token or gateway.token}, headers={"origin": gateway.url}
         )
         assert said.status == 200, said.text()
-        context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
+        context.add_init_script(f"try {{ localStorage.setItem('sluicegate-session-path', '{said.json()['place']}') }} catch {{}}")
     seen = Watched(context.new_page(), gateway)
     own = urlsplit(gateway.url).netloc
 

@@ -43,7 +43,10 @@ OTHERS = [
     ("duration", None, "–"),
     ("period", "1M", "month"),
     ("period", "30m", "30 minutes"),
-    ("period", None, "ever"),
+    ("perPeriod", "1M", "per month"),
+    ("perPeriod", "30m", "per 30 minutes"),
+    ("perPeriod", None, "in total"),
+    ("perPeriod", "never", "in total"),
     ("bytes", 140_000, "140 kB"),
 ]
 
@@ -82,14 +85,14 @@ def test_figures_are_said_as_people_say_them(page):
 
 def test_lines_for_a_terminal_survive_any_key(page):
     for asked, line in LINES:
-        said = page.evaluate("async a => (await import('/static/lib/clients.js')).lines(a)", asked)
+        said = page.evaluate("async a => (await import('/static/lib/clients.js')).setupLines(a)", asked)
         assert line in said
 
 
 def test_a_name_that_every_object_has_is_a_name_like_any_other(page):
     buckets = [{"total_cost": 2.5, "by_user": {"alice": 2.0, "constructor": 0.5}}, {"total_cost": 1.0, "by_user": {"alice": 1.0}}]
     said = page.evaluate(
-        "async b => (await import('/static/lib/logs.js')).costSeries({buckets: b}, 'users').map(s => [s.name, s.values])", buckets
+        "async b => (await import('/static/lib/series.js')).costSeries({buckets: b}, 'users').map(s => [s.name, s.values])", buckets
     )
     assert said == [["alice", [2.0, 1.0]], ["constructor", [0.5, 0]]]
 

@@ -28,7 +28,7 @@ def test_signing_in_and_out(site, visit):
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Budgets", level=1).wait_for()
     assert page.context.cookies(f"{site.url}/api/usage") == []
-    (cookie,) = page.context.cookies(site.url + page.evaluate("localStorage.getItem('sluicegate-place')") + "/api/usage")
+    (cookie,) = page.context.cookies(site.url + page.evaluate("localStorage.getItem('sluicegate-session-path')") + "/api/usage")
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     assert site.token not in json.dumps(page.context.storage_state())
     page.get_by_role("button", name="Sign out").click()
@@ -82,13 +82,13 @@ def test_a_developer_sees_what_is_theirs_and_nothing_else(site, visit):
     page.get_by_role("complementary", name="Call").get_by_text("vk-grace").first.wait_for()
     assert "alice" not in page.locator("main").inner_text()
     page = seen.go("#/policy")
-    assert page.get_by_role("heading", level=1).text_content() == "Not here"
+    assert page.get_by_role("heading", level=1).text_content() == "Page not found"
 
 
 def test_who_may_only_look_is_offered_nothing_else(site, visit):
     seen = visit(site, token=VERA)
     for where in ("#/keys/new", "#/teams/team-data/edit"):
-        assert seen.go(where).get_by_role("heading", level=1).text_content() == "Not yours"
+        assert seen.go(where).get_by_role("heading", level=1).text_content() == "Not allowed"
     page = seen.go("#/budgets")
     assert page.get_by_role("button", name="Change").count() == 0
     page = seen.go("#/policy/dry-run")
@@ -102,13 +102,13 @@ def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(si
     page.get_by_label("Name", exact=True).fill("Ivan's laptop")
     page.get_by_label("Team", exact=True).select_option("team-data")
     page.get_by_label("Dollars").fill("12.5")
-    page.get_by_label("Only what is listed here").check()
+    page.get_by_label("Restrict to the list below").check()
     page.get_by_label("Models").fill("claude-haiku-*")
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create key").click()
     page.get_by_role("heading", name="Ivan's laptop").wait_for()
     value = page.locator(".notice pre").text_content()
     assert value.startswith("sk-sg-")
-    lines = page.locator(".handout pre").text_content()
+    lines = page.locator(".client-setup pre").text_content()
     assert lines.splitlines()[:2] == [f"export ANTHROPIC_BASE_URL={site.url}", f"export ANTHROPIC_API_KEY={value}"]
     assert "$0.00 of $12.50 per month" in page.locator("main").inner_text()
 
@@ -131,7 +131,7 @@ def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(si
     assert site.post(ask(), key=value).status == 401
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    page.get_by_role("heading", name="Keys", level=1).wait_for()
+    page.get_by_role("heading", name="Virtual keys", level=1).wait_for()
     assert "vk-ivan-s-laptop" not in site.policy.read_text()
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_saved_is_said_at_its_field(site, visit):
     page.get_by_label("Name", exact=True).fill("Platform two")
     page.get_by_label("Id").fill("-bad id-")
     with page.expect_response("**/api/governance/teams"):
-        page.get_by_role("button", name="Make the team").click()
+        page.get_by_role("button", name="Create team").click()
     field = page.locator(".field.wrong")
     field.wait_for()
     assert "Id" in field.locator("label").text_content()
@@ -190,7 +190,7 @@ def test_what_makes_no_sense_in_the_address_is_passed_over(walk):
 
 def test_an_address_that_leads_nowhere_says_so(walk):
     for where in ("#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"):
-        assert walk(where).get_by_role("heading", level=1).text_content() == "Not here"
+        assert walk(where).get_by_role("heading", level=1).text_content() == "Page not found"
 
 
 def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
@@ -222,7 +222,7 @@ def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, vis
             assert re.search(rf"{re.escape(dollars(verdict['used_usd']))}\d* used,", words) or float(verdict["used_usd"]) < 1
         else:
             used = "" if verdict["unit"] == "concurrent" else f"{verdict['used']:,} used, "
-            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} asked" in words
+            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} requested" in words
         assert ("admitted" in words) == verdict["admitted"]
     last = call["limits"][-1]
     assert [v["admitted"] for v in call["limits"]] == [True] * (len(texts) - 1) + [False]
@@ -247,7 +247,7 @@ def test_a_real_refusals_panel_says_what_its_client_was_told(empty, visit):
     assert f"{used} of {limit} calls with this call" in panel.inner_text()
     page = seen.go("#/calls?range=1h&outcome=completed")
     page.locator("a.to-call").first.click()
-    panel.get_by_text("13 used, 0 in flight, 1 asked").wait_for()
+    panel.get_by_text("13 used, 0 in flight, 1 requested").wait_for()
     assert "admitted" in panel.locator(".verdicts").inner_text()
 
 
@@ -259,7 +259,7 @@ def test_a_call_from_before_limits_were_kept_says_so(empty, visit):
     db.close()
     page = visit(empty).go(f"#/calls/{call['id']}")
     panel = page.get_by_role("complementary", name="Call")
-    panel.get_by_text("from before the numbers of limits were kept").wait_for()
+    panel.get_by_text("from before limits were recorded").wait_for()
     assert panel.locator(".verdicts").count() == 0
 
 
@@ -281,10 +281,10 @@ def test_what_is_recorded_is_never_taken_for_markup(site, walk, walking):
 
 def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):
     page = visit(empty).go()
-    shown = page.locator(".handout pre").text_content().splitlines()
+    shown = page.locator(".client-setup pre").text_content().splitlines()
     assert shown == [f"export ANTHROPIC_BASE_URL={empty.url}", "export ANTHROPIC_API_KEY=vk-alice", 'claude -p "say hi"']
     page.get_by_role("button", name="curl").click()
-    line = page.locator(".handout pre").text_content()
+    line = page.locator(".client-setup pre").text_content()
     assert re.match(rf"curl {re.escape(empty.url)}/v1/messages", line)
     import subprocess
 

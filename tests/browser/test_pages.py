@@ -72,7 +72,7 @@ def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, wh
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("title", ["Budgets", "Calls", "Keys", "Health"])
+@pytest.mark.parametrize("title", ["Budgets", "Calls", "Virtual keys", "Health"])
 def test_a_page_is_there_within_a_second(walk, walking, title):
     """From the click to all of its figures. The best of three visits: this machine does other things as well."""
     taken = []
@@ -105,7 +105,7 @@ def test_a_budget_can_be_read_and_changed_on_any_screen(site, visit):
     page.set_viewport_size({"width": 320, "height": 800})
     change = page.get_by_role("button", name="Change the budget of Acme Corp").bounding_box()
     assert change["x"] + change["width"] <= 320
-    for words in ("calls at once", "Reviews in CI key"):
+    for words in ("calls at once", "Reviews in CI virtual key"):
         cell = page.locator("td", has_text=re.compile(f"^{words}")).first
         longest = max(words.split(), key=len)
         assert cell.evaluate("e => parseFloat(getComputedStyle(e).width)") >= 7 * len(longest)

@@ -102,7 +102,7 @@ def test_a_form_shows_what_is_there_now_and_takes_nothing_of_others_back(site, v
     api.ok("PUT", "teams/team-data", {"budget": {"max_limit": 1111}})
     page.get_by_label("Dollars").fill("2222")
     page.get_by_role("button", name="Save").click()
-    assert "Somebody else has changed this meanwhile (budget)" in page.get_by_role("alert").text_content()
+    assert "Someone else has changed this in the meantime (budget)" in page.get_by_role("alert").text_content()
     assert api.ok("GET", "/api/governance/teams/team-data")["team"]["budget"]["max_limit"] == 1111
 
     page = visit(site).go("#/teams/team-data/edit")
@@ -166,13 +166,13 @@ def test_an_old_policy_does_not_replace_one_that_nobody_has_looked_at(site, visi
     seen = visit(site)
     seen.expected += ("412 (Precondition Failed)",)
     page = seen.go(f"#/policy/history/{old}")
-    page.get_by_role("button", name="Restore").click()
+    page.get_by_role("button", name="Restore", exact=True).click()
     api.ok("PUT", "users/bob", {"name": "Robert"})
-    page.get_by_role("button", name="Put it in force").click()
+    page.get_by_role("button", name="Restore this revision").click()
     page.get_by_role("alert").wait_for()
     assert api.ok("GET", "/api/governance/users/bob")["user"]["name"] == "Robert"
-    page.get_by_role("button", name="Restore").click()
-    page.get_by_role("button", name="Put it in force").click()
+    page.get_by_role("button", name="Restore", exact=True).click()
+    page.get_by_role("button", name="Restore this revision").click()
     until(page, "location.hash === '#/policy/history'")
     assert api.ok("GET", "/api/governance/users/bob")["user"]["name"] == "Bob"
 
@@ -184,7 +184,7 @@ def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, vis
     box = page.get_by_label("Policy policy.yaml")
     typed = box.input_value().replace("name: Alice", "name: Alicia")
     box.fill(typed)
-    page.get_by_text("can be used").wait_for()
+    page.get_by_text("policy is valid").wait_for()
     port = empty.port
     empty.stop()
     page.get_by_role("button", name="Save").click()
@@ -197,7 +197,7 @@ def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, vis
     page.keyboard.press("Enter")
     box.wait_for()
     assert box.input_value() == typed
-    page.get_by_text("can be used").wait_for()
+    page.get_by_text("policy is valid").wait_for()
     page.get_by_role("button", name="Save").click()
     page.get_by_text("saved and in force").wait_for()
     assert "Alicia" in empty.policy.read_text()

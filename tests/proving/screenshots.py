@@ -65,7 +65,9 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
         for theme in ("light", "dark"):
             context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
             said = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
-            context.add_init_script(f"try {{ localStorage.setItem('sluicegate-place', '{said.json()['place']}') }} catch {{}}")
+            context.add_init_script(
+                f"try {{ localStorage.setItem('sluicegate-session-path', '{said.json()['place']}') }} catch {{}}"
+            )
             page = context.new_page()
             page.goto(f"{url}/#/")
             page.wait_for_timeout(4000)

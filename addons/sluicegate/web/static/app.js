@@ -1,13 +1,13 @@
-// The shell: who is signed in, where we are, and the page for it.
+// The shell: who is signed in, the navigation, and the page for the current address.
 import { html, render, useState, useEffect, useRef } from "./lib/ui.js";
-import { PLACE, api, signOut, useGet } from "./lib/api.js";
-import { closeLive } from "./lib/live.js";
-import { here, useRoute, link } from "./lib/route.js";
-import { Guard, Loading, Page, Problem } from "./lib/parts.js";
+import { SESSION_PATH_KEY, api, signOut, useGet } from "./lib/api.js";
+import { closeLive } from "./lib/live_calls.js";
+import { currentRoute, useRoute, link } from "./lib/router.js";
+import { ErrorBoundary, Loading, Page, Problem } from "./lib/components.js";
 import { Icon } from "./lib/icons.js";
-import { SignIn } from "./views/signin.js";
+import { SignIn } from "./views/sign_in.js";
 
-// Each page is fetched when it is first looked at.
+// Each page's script is fetched when the page is first opened.
 const VIEWS = {
   overview: () => import("./views/overview.js"),
   budgets: () => import("./views/budgets.js"),
@@ -21,10 +21,11 @@ const VIEWS = {
   providers: () => import("./views/providers.js"),
   policy: () => import("./views/policy.js"),
   health: () => import("./views/health.js"),
-  mine: () => import("./views/mine.js"),
+  mine: () => import("./views/my_usage.js"),
 };
 
-const STAFF = [
+/** @type {[string | null, string[][]][]} groups of page names and their titles */
+const STAFF_MENU = [
   [
     null,
     [
@@ -34,9 +35,9 @@ const STAFF = [
     ],
   ],
   [
-    "Who",
+    "Organization",
     [
-      ["keys", "Keys"],
+      ["keys", "Virtual keys"],
       ["users", "Users"],
       ["teams", "Teams"],
       ["projects", "Projects"],
@@ -44,7 +45,7 @@ const STAFF = [
     ],
   ],
   [
-    "What",
+    "Upstream",
     [
       ["models", "Models"],
       ["providers", "Providers"],
@@ -58,7 +59,8 @@ const STAFF = [
     ],
   ],
 ];
-const DEVELOPER = [
+/** @type {[string | null, string[][]][]} */
+const DEVELOPER_MENU = [
   [
     null,
     [
@@ -68,17 +70,17 @@ const DEVELOPER = [
   ],
 ];
 
-function Shell({ who, onSignOut }) {
+function Shell({ user, onSignOut }) {
   const route = useRoute();
-  const menu = who.role === "developer" ? DEVELOPER : STAFF;
-  const known = menu.flatMap(([, items]) => items.map(([name]) => name));
-  const first = route.parts[0] ?? known[0];
-  const name = known.includes(first) ? first : null;
+  const menu = user.role === "developer" ? DEVELOPER_MENU : STAFF_MENU;
+  const pages = menu.flatMap(([, items]) => items.map(([page]) => page));
+  const requested = route.parts[0] ?? pages[0];
+  const name = pages.includes(requested) ? requested : null;
   const [open, setOpen] = useState(false);
   const main = useRef();
   useEffect(() => {
     setOpen(false);
-    // The keyboard goes on where the page begins, not where the last one was left.
+    // Keyboard focus moves to the start of the new page instead of staying in the old one's place.
     if (document.activeElement && document.activeElement !== document.body && !main.current?.contains(document.activeElement))
       main.current?.focus();
     scrollTo(0, 0);
@@ -95,100 +97,102 @@ function Shell({ who, onSignOut }) {
       <div class="nav-body">
         ${menu.map(
           ([title, items]) => html`<div class="nav-group" key=${title}>${title && html`<h2>${title}</h2>`}<ul>
-          ${items.map(([item, word]) => html`<li key=${item}><a href=${link([item])} aria-current=${item === name ? "page" : null}>
-            <${Icon} name=${item} />${word}</a></li>`)}
+          ${items.map(([item, title]) => html`<li key=${item}><a href=${link([item])} aria-current=${item === name ? "page" : null}>
+            <${Icon} name=${item} />${title}</a></li>`)}
         </ul></div>`,
         )}
         <span class="grow" />
-        <${Foot} who=${who} onSignOut=${onSignOut} />
+        <${Footer} user=${user} onSignOut=${onSignOut} />
       </div>
     </nav>
     <main id="main" tabindex="-1" ref=${main}>
-      <${Guard} at=${location.hash}>${
+      <${ErrorBoundary} at=${location.hash}>${
         name
-          ? html`<${View} key=${name} name=${name} route=${route} who=${who} />`
-          : html`<${Page} title="Not here">
-            <p>There is no page at this address. <a href=${link([])}>Go to the beginning</a>.</p></${Page}>`
-      }</${Guard}>
+          ? html`<${View} key=${name} name=${name} route=${route} user=${user} />`
+          : html`<${Page} title="Page not found">
+            <p>There is no page at this address. <a href=${link([])}>Go to the start page</a>.</p></${Page}>`
+      }</${ErrorBoundary}>
     </main>
   </div>`;
 }
 
+/** The pages' components whose scripts have been fetched. */
 const loaded = {};
 
-function View({ name, route, who }) {
+function View({ name, route, user }) {
   const [, redraw] = useState(0);
-  const [error, fail] = useState(null);
+  const [error, setError] = useState(null);
   useEffect(() => {
     if (!loaded[name])
       VIEWS[name]().then((m) => {
         loaded[name] = m.default;
         redraw((n) => n + 1);
-      }, fail);
+      }, setError);
   }, [name]);
   if (error)
     return html`<${Problem} error=${{ message: "This page's script could not be loaded" }} retry=${() => location.reload()} />`;
   return loaded[name]
-    ? html`<${loaded[name]} name=${name} parts=${route.parts.slice(1)} query=${route.query} who=${who} />`
+    ? html`<${loaded[name]} name=${name} parts=${route.parts.slice(1)} query=${route.query} user=${user} />`
     : html`<${Loading} />`;
 }
 
-function Foot({ who, onSignOut }) {
-  const [theme, set] = useState(window.sluicegateTheme.chosen());
+function Footer({ user, onSignOut }) {
+  const [theme, setTheme] = useState(window.sluicegateTheme.chosen());
   const health = useGet("/health", { every: 10_000 });
   const status = health.error ? "unreachable" : health.data?.status;
   const choose = (t) => {
     window.sluicegateTheme.choose(t);
-    set(t);
+    setTheme(t);
   };
   return html`<div class="nav-foot">
     ${
       status &&
-      html`<a class=${"status " + (status === "ok" ? "good" : "bad")} href=${who.role === "developer" ? "#/" : link(["health"])}>
-      <i />${status === "ok" ? "All is well" : status === "degraded" ? "Degraded" : "Unreachable"}</a>`
+      html`<a class=${"status " + (status === "ok" ? "good" : "bad")} href=${user.role === "developer" ? "#/" : link(["health"])}>
+      <i />${status === "ok" ? "Healthy" : status === "degraded" ? "Degraded" : "Unreachable"}</a>`
     }
     <div class="choice small theme" role="group" aria-label="Theme">
       ${[
         ["light", "Light"],
         ["dark", "Dark"],
-        ["system", "Auto"],
+        ["system", "System"],
       ].map(
-        ([t, word]) => html`<button type="button" aria-pressed=${String(t === theme)} onClick=${() => choose(t)}>${word}</button>`,
+        ([t, title]) => html`<button type="button" aria-pressed=${String(t === theme)} onClick=${() => choose(t)}>${title}</button>`,
       )}
     </div>
-    <div class="me"><span><b>${who.name}</b><br /><span class="faint">${who.role}</span></span>
+    <div class="me"><span><b>${user.name}</b><br /><span class="faint">${user.role}</span></span>
       <button class="quiet small" onClick=${onSignOut}>Sign out</button></div>
   </div>`;
 }
 
 function App() {
-  const [who, set] = useState(undefined);
-  const [error, fail] = useState(null);
-  const last = useRef(null);
-  if (who) last.current = who.name;
-  // Whoever is not the one before begins anew, so that nothing is left that another person has looked at or typed.
-  const enter = (is) => {
-    if (last.current && last.current !== is.name) location.reload();
-    else set(is);
+  // Undefined until the gateway has said who it is, null for nobody.
+  const [user, setUser] = useState(/** @type {any} */ (undefined));
+  const [error, setError] = useState(null);
+  const lastName = useRef(null);
+  if (user) lastName.current = user.name;
+  // Another person gets a fresh page, so that nothing is left of what the previous one has seen or typed.
+  const enter = (newUser) => {
+    if (lastName.current && lastName.current !== newUser.name) location.reload();
+    else setUser(newUser);
   };
-  const look = () =>
+  const readSession = () =>
     api("GET", "/api/session").then(
-      (a) => {
-        fail(null);
-        enter(a.data);
+      ({ data }) => {
+        setError(null);
+        enter(data);
       },
-      (e) => (e.status === 401 ? set(null) : fail(e)),
+      (e) => (e.status === 401 ? setUser(null) : setError(e)),
     );
   useEffect(() => {
-    look();
-    const out = () => set(null);
+    readSession();
+    const onSignedOut = () => setUser(null);
     // Another tab has signed in or out.
-    const elsewhere = (e) => e.key === PLACE && look();
-    addEventListener("signedout", out);
-    addEventListener("storage", elsewhere);
+    const onStorage = (e) => e.key === SESSION_PATH_KEY && readSession();
+    addEventListener("signedout", onSignedOut);
+    addEventListener("storage", onStorage);
     return () => {
-      removeEventListener("signedout", out);
-      removeEventListener("storage", elsewhere);
+      removeEventListener("signedout", onSignedOut);
+      removeEventListener("storage", onStorage);
     };
   }, []);
   const leave = async () => {
@@ -196,16 +200,15 @@ function App() {
     await signOut();
     location.reload();
   };
-  if (error) return html`<div class="alone"><${Problem} error=${error} retry=${look} /></div>`;
-  if (who === undefined) return html`<div class="shell"><div class="nav" /><main><${Loading} lines=${2} /></main></div>`;
-  if (who === null)
-    return html`<${SignIn} onSignIn=${enter} />`;
-  return html`<${Shell} who=${who} onSignOut=${leave} />`;
+  if (error) return html`<div class="centered"><${Problem} error=${error} retry=${readSession} /></div>`;
+  if (user === undefined) return html`<div class="shell"><div class="nav" /><main><${Loading} lines=${2} /></main></div>`;
+  if (user === null) return html`<${SignIn} onSignIn=${enter} />`;
+  return html`<${Shell} user=${user} onSignOut=${leave} />`;
 }
 
-// The page's script is fetched while it is still being asked who is signed in.
-const first = here().parts[0] ?? "overview";
-if (Object.hasOwn(VIEWS, first)) VIEWS[first]();
-const place = document.getElementById("app");
-place.textContent = "";
-render(html`<${App} />`, place);
+// Fetch the page's script while the gateway is still being asked who is signed in.
+const firstPage = currentRoute().parts[0] ?? "overview";
+if (Object.hasOwn(VIEWS, firstPage)) VIEWS[firstPage]();
+const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+root.textContent = "";
+render(html`<${App} />`, root);

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that nobody in the dark is flashed at: the theme chosen here, else the system's.
+// Runs before the first paint, so that a dark page never flashes white: applies the theme chosen here, else the system's.
 "use strict";
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -1,148 +1,180 @@
-// The same JSON API as everyone else's, with the session's cookie.
+// The same JSON API that everyone else uses, with the session's cookie.
 import { useState, useEffect, useRef, useCallback } from "./ui.js";
 
-/** Where a browser keeps its place, for all of its tabs. */
-export const PLACE = "sluicegate-place";
+/** The key in localStorage of this browser's session path, shared by all of its tabs. */
+export const SESSION_PATH_KEY = "sluicegate-session-path";
 
-/** A path as this browser may ask for it: its cookie is for a place that only pages of this origin know. */
-export const placed = (path) => (path.startsWith("/api/") ? (localStorage.getItem(PLACE) ?? "") + path : path);
+/** A path as this browser requests it: its cookie belongs to a path that only pages of this origin know. */
+export const sessionPath = (path) => (path.startsWith("/api/") ? (localStorage.getItem(SESSION_PATH_KEY) ?? "") + path : path);
 
-/** Sign in with a token or virtual key; who it is. */
+/** Sign in with a token or virtual key, and return who it is. */
 export async function signIn(token) {
-  const { place, ...who } = (await api("POST", "/api/session/login", { token })).data;
-  localStorage.setItem(PLACE, place);
-  return who;
+  const { place, ...user } = (await api("POST", "/api/session/login", { token })).data;
+  localStorage.setItem(SESSION_PATH_KEY, place);
+  return user;
 }
 
 export async function signOut() {
   await api("POST", "/api/session/logout").catch(() => {});
-  localStorage.removeItem(PLACE);
+  localStorage.removeItem(SESSION_PATH_KEY);
 }
 
 export class ApiError extends Error {
-  constructor(status, said) {
-    super(said?.message || `The gateway answered ${status}`);
-    Object.assign(this, { status, type: said?.type, field: said?.field, problems: said?.problems || [], said });
+  /**
+   * @param {number} status of the response; 0 where the gateway cannot be reached
+   * @param {{type?: string, message?: string, field?: string, problems?: any[]}} [body] the response's `error`
+   */
+  constructor(status, body) {
+    super(body?.message || `The gateway answered with status ${status}`);
+    this.status = status;
+    this.type = body?.type;
+    this.field = body?.field;
+    this.problems = body?.problems || [];
   }
 }
 
-/** One request; the parsed answer with its ETag as `etag`. Throws ApiError, also where the gateway cannot be reached. */
+/**
+ * Send one request. Throws ApiError, also where the gateway cannot be reached.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {any} [body] sent as JSON
+ * @param {Record<string, string>} [headers]
+ * @returns {Promise<{data: any, etag: string | null}>} the parsed response and its ETag
+ */
 export async function api(method, path, body, headers = {}) {
-  const sent = { method, headers: { accept: "application/json", ...headers }, credentials: "same-origin" };
+  /** @type {RequestInit & {headers: Record<string, string>}} */
+  const options = { method, headers: { accept: "application/json", ...headers }, credentials: "same-origin" };
   if (body !== undefined) {
-    sent.body = JSON.stringify(body);
-    sent.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+    options.headers["content-type"] = "application/json";
   } else if (method !== "GET" && method !== "DELETE") {
-    sent.headers["content-type"] = "application/json";
+    options.headers["content-type"] = "application/json";
   }
-  let answer, text;
+  let response, text;
   try {
-    answer = await fetch(placed(path), sent);
-    text = await answer.text();
+    response = await fetch(sessionPath(path), options);
+    text = await response.text();
   } catch {
     throw new ApiError(0, { type: "unreachable", message: "The gateway cannot be reached" });
   }
-  let parsed = null;
+  /** @type {any} */
+  let data;
   try {
-    parsed = text ? JSON.parse(text) : {};
+    data = text ? JSON.parse(text) : {};
   } catch {
-    parsed = { text };
+    data = { text };
   }
-  if (!answer.ok) {
-    if (answer.status === 401 && !path.startsWith("/api/session")) dispatchEvent(new Event("signedout"));
-    throw new ApiError(answer.status, parsed?.error);
+  if (!response.ok) {
+    if (response.status === 401 && !path.startsWith("/api/session")) dispatchEvent(new Event("signedout"));
+    throw new ApiError(response.status, data?.error);
   }
-  return { data: parsed, etag: answer.headers.get("etag") };
+  return { data, etag: response.headers.get("etag") };
 }
 
 export const get = async (path) => (await api("GET", path)).data;
 
-/** A path with its query; what is null, undefined or empty is left out. */
+/** A path with its query; null, undefined and empty values are left out. */
 export function url(path, query = {}) {
-  const made = new URLSearchParams();
+  const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries(query))
-    if (value !== null && value !== undefined && value !== "") made.set(name, value);
-  const text = made.toString();
+    if (value !== null && value !== undefined && value !== "") parameters.set(name, value);
+  const text = parameters.toString();
   return text ? `${path}?${text}` : path;
 }
 
-const last = new Map();
+/** The latest responses by path. */
+const cache = new Map();
+const CACHE_SIZE = 200;
 
-/** An answer is asked for again after at least so many times as long as it took. */
-const PATIENCE = 10;
+/** A request is repeated no sooner than after this many times as long as it took. */
+const MIN_PAUSE_FACTOR = 10;
+
+const BUSY_RETRY_MS = 2000;
 
 /**
- * What a path answers: `{data, error, loading, reload}`. The last answer is shown at once while a new one is fetched, so
- * that going back does not flicker; with `anew` nothing is shown but what was fetched from now on. `every` asks again after
- * so many milliseconds while the page is visible, and the more seldom the longer an answer takes. `keep` shows the last
- * path's answer until this one's is there.
+ * Fetch a path and keep it up to date: `{data, error, loading, reload}`.
+ *
+ * The cached response is shown at once while a new one is fetched, so that going back does not flicker; with `uncached`
+ * nothing is shown but what is fetched from now on. `every` repeats the request after so many milliseconds while the page
+ * is visible, less often the longer a response takes. `keep` shows the previous path's response until this one's arrives.
+ *
+ * @param {string | null} path null fetches nothing
+ * @param {{every?: number, keep?: boolean, uncached?: boolean}} [options]
+ * @returns {{data: any, error: any, loading: boolean, reload: () => Promise<void>}}
  */
-export function useGet(path, { every = 0, keep = false, anew = false } = {}) {
+export function useGet(path, { every = 0, keep = false, uncached = false } = {}) {
   const [, redraw] = useState(0);
-  const state = useRef({ path: null, error: null, asked: 0 });
+  const state = useRef(/** @type {{path: string | null, error: any, data: any, requests: number}} */ ({ path: null, requests: 0 }));
   const shown = state.current;
   if (shown.path !== path) {
-    const known = anew ? undefined : last.get(path);
-    Object.assign(shown, { path, error: null, data: known ?? (keep ? shown.data : undefined) });
+    const cached = uncached ? undefined : cache.get(path);
+    Object.assign(shown, { path, error: null, data: cached ?? (keep ? shown.data : undefined) });
   }
   const reload = useCallback(async () => {
-    const now = state.current,
-      asked = ++now.asked,
-      mine = now.path;
-    if (!mine) return;
+    const latest = state.current,
+      number = ++latest.requests,
+      requested = latest.path;
+    if (!requested) return;
+    // A newer request, or another path, makes this one's response worthless.
+    const isCurrent = () => number === latest.requests && requested === latest.path;
     try {
-      const data = await get(mine);
-      last.set(mine, data);
-      if (last.size > 200) last.delete(last.keys().next().value);
-      if (asked === now.asked && mine === now.path) Object.assign(now, { data, error: null });
+      const data = await get(requested);
+      cache.set(requested, data);
+      if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value);
+      if (isCurrent()) Object.assign(latest, { data, error: null });
     } catch (error) {
-      if (asked === now.asked && mine === now.path) {
-        now.error = error;
-        // Busy with something that ends by itself, and the answer says with what.
-        if (error.status === 503) setTimeout(() => asked === now.asked && mine === now.path && reload(), 2000);
+      if (isCurrent()) {
+        latest.error = error;
+        // The gateway is busy with something that ends by itself, and the response says with what.
+        if (error.status === 503) setTimeout(() => isCurrent() && reload(), BUSY_RETRY_MS);
       }
     }
     redraw((n) => n + 1);
   }, []);
   useEffect(() => {
-    let timer = null,
-      over = false;
-    // Asked again only once it has been answered: a gateway that is slow, or gone, is not asked by ever more at a time.
-    const again = (took) => {
-      if (!every || over) return;
+    let timer,
+      stopped = false;
+    // Repeated only after a response: a gateway that is slow, or gone, must not get ever more requests at a time.
+    const repeat = (took) => {
+      if (!every || stopped) return;
       timer = setTimeout(
         async () => {
-          const began = Date.now();
+          const sentAt = Date.now();
           if (!document.hidden) await reload();
-          again(Date.now() - began);
+          repeat(Date.now() - sentAt);
         },
-        Math.max(every, took * PATIENCE),
+        Math.max(every, took * MIN_PAUSE_FACTOR),
       );
     };
-    const began = Date.now();
-    reload().then(() => again(Date.now() - began));
+    const sentAt = Date.now();
+    reload().then(() => repeat(Date.now() - sentAt));
     return () => {
-      over = true;
+      stopped = true;
       clearTimeout(timer);
-      state.current.asked++;
+      state.current.requests++;
     };
   }, [path, every]);
   return { data: shown.data, error: shown.error, loading: path !== null && shown.data === undefined && !shown.error, reload };
 }
 
-/** Something to do on demand: `{run, busy, error, done}`; `run` returns undefined where it failed, and `error` says why. */
-export function useDo(work) {
-  const [state, set] = useState({ busy: false, error: null });
+/**
+ * Run something on demand: `{run, busy, error, clear}`. `run` returns undefined if it failed; `error` then says why.
+ *
+ * @param {(...given: any[]) => any} work
+ */
+export function useAction(work) {
+  const [state, setState] = useState({ busy: false, error: /** @type {any} */ (null) });
   const run = async (...given) => {
-    set({ busy: true, error: null });
+    setState({ busy: true, error: null });
     try {
       const result = await work(...given);
-      set({ busy: false, error: null });
+      setState({ busy: false, error: null });
       return result ?? true;
     } catch (error) {
-      set({ busy: false, error });
+      setState({ busy: false, error });
       return undefined;
     }
   };
-  return { run, ...state, clear: () => set({ busy: false, error: null }) };
+  return { run, ...state, clear: () => setState({ busy: false, error: null }) };
 }

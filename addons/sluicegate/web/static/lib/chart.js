@@ -1,7 +1,7 @@
-// Charts over time by uPlot, each of which can be read as a table.
+// Charts over time, drawn by uPlot; each can also be read as a table.
 import { html, useState, useEffect, useRef, useMemo } from "./ui.js";
 import uPlot from "../vendor/uplot.js";
-import { bucketLabel, fully } from "./format.js";
+import { bucketLabel, fullTime } from "./format.js";
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -9,8 +9,8 @@ export const PALETTE = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 
 /**
  * A chart. `buckets` are ISO times, `series` are `{name, values, colour}` with colour a CSS variable; `kind` is `bars`
- * (stacked) or `lines`; `format` says a value, `cell` one in the table, `tick(value, step)` one on the axis; `total` what the
- * legend says of a series when nothing is pointed at.
+ * (stacked) or `lines`; `format` formats a value, `cell` one in the table, `tick(value, step)` one on the axis; `total` is what
+ * the legend shows for a series when the pointer is elsewhere.
  */
 export function Chart({
   title,
@@ -26,25 +26,25 @@ export function Chart({
   height = 168,
   actions,
 }) {
-  const [asTable, setTable] = useState(false);
-  const [at, setAt] = useState(null);
+  const [showTable, setShowTable] = useState(false);
+  const [index, setIndex] = useState(null);
   const empty = series.every((s) => s.values.every((v) => !v));
   const sum = total || ((s) => format(s.values.reduce((a, v) => a + (v || 0), 0)));
   return html`<figure class="chart">
     <figcaption>
       <h3>${title}</h3>${note && html`<span class="note">${note}</span>`}<span class="grow" />${actions}
-      <button class="quiet small" aria-pressed=${String(asTable)} onClick=${() => setTable(!asTable)}>${asTable ? "Chart" : "Table"}</button>
+      <button class="quiet small" aria-pressed=${String(showTable)} onClick=${() => setShowTable(!showTable)}>${showTable ? "Chart" : "Table"}</button>
     </figcaption>
     ${
-      asTable
+      showTable
         ? html`<${AsTable} ...${{ title, buckets, seconds, series, cell }} />`
-        : html`<${Plot} ...${{ title, buckets, seconds, series, kind, tick, height, empty }} onPoint=${setAt} />
+        : html`<${Plot} ...${{ title, buckets, seconds, series, kind, tick, height, empty }} onPoint=${setIndex} />
         <ul class="legend">
           ${series.map(
             (s) => html`<li key=${s.name}><i style=${{ background: `var(${s.colour})` }} class=${kind === "lines" ? "line" : ""} />
-            <span class="legend-name">${s.name}</span> <b>${at === null ? sum(s) : format(s.values[at] || 0)}</b></li>`,
+            <span class="legend-name">${s.name}</span> <b>${index === null ? sum(s) : format(s.values[index] || 0)}</b></li>`,
           )}
-          <li class="legend-at">${at === null ? "" : bucketLabel(buckets[at], seconds)}</li>
+          <li class="legend-at">${index === null ? "" : bucketLabel(buckets[index], seconds)}</li>
         </ul>`
     }
   </figure>`;
@@ -55,7 +55,7 @@ function AsTable({ title, buckets, seconds, series, cell }) {
   return html`<div class="scroll chart-table" tabindex="0" role="region" aria-label=${title}><table class="data">
     <thead><tr><th scope="col">Time</th>${series.map((s) => html`<th scope="col" class="num">${s.name}</th>`)}</tr></thead>
     <tbody>${rows.map(
-      (i) => html`<tr key=${i}><th scope="row" title=${fully(buckets[i])}>${bucketLabel(buckets[i], seconds)}</th>
+      (i) => html`<tr key=${i}><th scope="row" title=${fullTime(buckets[i])}>${bucketLabel(buckets[i], seconds)}</th>
       ${series.map((s) => html`<td class="num">${s.values[i] === null ? "–" : cell(s.values[i] || 0)}</td>`)}</tr>`,
     )}</tbody>
   </table></div>`;
@@ -73,7 +73,7 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
   const data = useMemo(() => {
     const x = buckets.map((b) => Date.parse(b) / 1000);
     if (kind === "lines") return [x, ...series.map((s) => s.values)];
-    // Stacked: each series is drawn from zero to the sum up to it, the tallest first, so that the lower cover the rest.
+    // Stacked: each series is drawn from zero to the sum up to it, tallest first, so that the lower ones cover the rest.
     const sums = [],
       running = new Array(x.length).fill(0);
     for (const s of series) {
@@ -87,16 +87,16 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
   const shape = `${kind}|${series.map((s) => s.name + s.colour).join("|")}|${theme}|${seconds}`;
 
   useEffect(() => {
-    const place = box.current;
-    if (!place) return undefined;
-    const drawn = kind === "bars" ? [...series].reverse() : series;
+    const parent = box.current;
+    if (!parent) return undefined;
+    const drawOrder = kind === "bars" ? [...series].reverse() : series;
     const axis = {
       stroke: css("--text-2"),
       font: `11px ${css("--font")}`,
       grid: { stroke: css("--line"), width: 1 },
       ticks: { show: false },
     };
-    const width = () => Math.max(200, place.clientWidth);
+    const width = () => Math.max(200, parent.clientWidth);
     const options = {
       width: width(),
       height,
@@ -118,7 +118,7 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
       ],
       series: [
         {},
-        ...drawn.map((s) => ({
+        ...drawOrder.map((s) => ({
           label: s.name,
           stroke: css(s.colour),
           width: kind === "lines" ? 1.75 : 0,
@@ -130,11 +130,11 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
       ],
       hooks: { setCursor: [(u) => onPoint(u.cursor.idx ?? null)] },
     };
-    plot.current = new uPlot(options, data, place);
-    const watch = new ResizeObserver(() => plot.current?.setSize({ width: width(), height }));
-    watch.observe(place);
+    plot.current = new uPlot(options, data, parent);
+    const observer = new ResizeObserver(() => plot.current?.setSize({ width: width(), height }));
+    observer.observe(parent);
     return () => {
-      watch.disconnect();
+      observer.disconnect();
       plot.current?.destroy();
       plot.current = null;
     };
@@ -142,20 +142,20 @@ function Plot({ title, buckets, seconds, series, kind, tick, height, empty, onPo
   useEffect(() => {
     plot.current?.setData(data);
   }, [data]);
-  return html`<div class="plot" role="img" aria-label=${`${title}: a chart; its table has the figures`} ref=${box}>${empty && html`<span class="plot-empty">Nothing in this time</span>`}</div>`;
+  return html`<div class="plot" role="img" aria-label=${`${title} chart; the table has the figures`} ref=${box}>${empty && html`<span class="plot-empty">No data in this period</span>`}</div>`;
 }
 
-const hm = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const dm = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const hourFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
 function timeTicks(ticks, seconds) {
-  let before = "";
+  let previous = "";
   return ticks.map((t) => {
     const at = new Date(t * 1000),
       midnight = at.getHours() === 0 && at.getMinutes() === 0;
-    const said = midnight || seconds >= 86_400 ? dm.format(at) : hm.format(at);
-    const shown = said === before ? "" : said;
-    before = said;
+    const text = midnight || seconds >= 86_400 ? dayFormat.format(at) : hourFormat.format(at);
+    const shown = text === previous ? "" : text;
+    previous = text;
     return shown;
   });
 }

@@ -1,4 +1,4 @@
-// The lines a developer needs, per client and platform. The gateway's address is the one this page was fetched from.
+// The lines that set up a client, per platform. The gateway's address is the one this page was fetched from.
 
 export const CLIENTS = [
   ["claude", "Claude Code"],
@@ -15,47 +15,47 @@ export const MODES = [
   ["proxy", "Proxy"],
 ];
 
-const quoted = (text, platform) =>
+const quote = (text, platform) =>
   platform === "windows"
     ? `'${text.replaceAll("'", "''")}'`
     : /^[\w@%+=:,./-]+$/.test(text)
       ? text
       : `'${text.replaceAll("'", "'\\''")}'`;
 
-function exports(values, platform) {
-  const one =
-    platform === "windows" ? ([n, v]) => `$env:${n} = ${quoted(v, platform)}` : ([n, v]) => `export ${n}=${quoted(v, platform)}`;
-  return Object.entries(values).map(one);
+function exportLines(values, platform) {
+  const line =
+    platform === "windows" ? ([n, v]) => `$env:${n} = ${quote(v, platform)}` : ([n, v]) => `export ${n}=${quote(v, platform)}`;
+  return Object.entries(values).map(line);
 }
 
-const KEY_NAME = { claude: "ANTHROPIC_API_KEY", codex: "CODEX_API_KEY", gemini: "GEMINI_API_KEY" };
-const COMMAND = { claude: 'claude -p "say hi"', codex: 'codex exec "say hi"', gemini: 'gemini -p "say hi"' };
+const KEY_VARIABLES = { claude: "ANTHROPIC_API_KEY", codex: "CODEX_API_KEY", gemini: "GEMINI_API_KEY" };
+const COMMANDS = { claude: 'claude -p "say hi"', codex: 'codex exec "say hi"', gemini: 'gemini -p "say hi"' };
 
-/** Lines to paste into a terminal. `model` is one the key may use. */
-export function lines({ client, platform, mode, value, origin = location.origin, model = "claude-haiku-5-5" }) {
+/** Lines to paste into a terminal. `model` is one that the key may use. */
+export function setupLines({ client, platform, mode, value, origin = location.origin, model = "claude-haiku-5-5" }) {
   const windows = platform === "windows";
   const ca = windows ? "$HOME\\.sluicegate-ca.pem" : "$HOME/.sluicegate-ca.pem";
   if (client === "curl") {
     const body = JSON.stringify({ model, max_tokens: 64, messages: [{ role: "user", content: "say hi" }] });
     return windows
       ? [
-          `curl.exe ${origin}/v1/messages -H ${quoted("x-api-key: " + value, platform)} -H "content-type: application/json" -H "anthropic-version: 2023-06-01" -d '${body.replaceAll('"', '\\"')}'`,
+          `curl.exe ${origin}/v1/messages -H ${quote("x-api-key: " + value, platform)} -H "content-type: application/json" -H "anthropic-version: 2023-06-01" -d '${body.replaceAll('"', '\\"')}'`,
         ]
       : [
-          `curl ${origin}/v1/messages -H ${quoted("x-api-key: " + value, platform)} -H 'content-type: application/json' \\`,
+          `curl ${origin}/v1/messages -H ${quote("x-api-key: " + value, platform)} -H 'content-type: application/json' \\`,
           `  -H 'anthropic-version: 2023-06-01' -d '${body}'`,
         ];
   }
   if (client === "claude" && mode === "base")
-    return [...exports({ ANTHROPIC_BASE_URL: origin, ANTHROPIC_API_KEY: value }, platform), COMMAND.claude];
+    return [...exportLines({ ANTHROPIC_BASE_URL: origin, ANTHROPIC_API_KEY: value }, platform), COMMANDS.claude];
   const fetchCa = windows ? `Invoke-WebRequest ${origin}/ca.pem -OutFile "${ca}"` : `curl -sf ${origin}/ca.pem -o "${ca}"`;
   const trust = client === "codex" ? "CODEX_CA_CERTIFICATE" : "NODE_EXTRA_CA_CERTS";
   return [
     fetchCa,
-    ...exports({ HTTPS_PROXY: origin }, platform),
+    ...exportLines({ HTTPS_PROXY: origin }, platform),
     windows ? `$env:${trust} = "${ca}"` : `export ${trust}="${ca}"`,
-    ...(client === "gemini" ? exports({ NODE_USE_ENV_PROXY: "1" }, platform) : []),
-    ...exports({ [KEY_NAME[client]]: value }, platform),
-    COMMAND[client],
+    ...(client === "gemini" ? exportLines({ NODE_USE_ENV_PROXY: "1" }, platform) : []),
+    ...exportLines({ [KEY_VARIABLES[client]]: value }, platform),
+    COMMANDS[client],
   ];
 }

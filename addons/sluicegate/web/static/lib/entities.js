@@ -1,87 +1,92 @@
-// The kinds of things a policy knows: their places in the API, what they belong to, and what may be sent back of one.
+// The kinds of entities in a policy: where the API has them, what they belong to, and which of their fields can be edited.
 import { ApiError, api } from "./api.js";
 
+/**
+ * By the name of their page: `path` and `list` in the API, `entity` the API's word for one, `filter` the call list's
+ * parameter, `parents` the fields that name what one belongs to; the rest is text.
+ */
 export const KINDS = {
   customers: {
     path: "customers",
     list: "customers",
-    one: "customer",
-    word: "customer",
-    words: "Customers",
+    entity: "customer",
+    noun: "customer",
+    title: "Customers",
     filter: "customer",
-    belongs: [],
-    empty: "A customer is whoever pays in the end: a company, a department. Its budget holds over all its teams.",
+    parents: [],
+    description: "A customer pays in the end: a company or a department. Its budget covers all of its teams.",
   },
   teams: {
     path: "teams",
     list: "teams",
-    one: "team",
-    word: "team",
-    words: "Teams",
+    entity: "team",
+    noun: "team",
+    title: "Teams",
     filter: "team",
-    belongs: ["customer_id"],
-    empty: "A team's budget holds over all of its keys together.",
+    parents: ["customer_id"],
+    description: "A team's budget covers all of its keys together.",
   },
   users: {
     path: "users",
     list: "users",
-    one: "user",
-    word: "user",
-    words: "Users",
+    entity: "user",
+    noun: "user",
+    title: "Users",
     filter: "user",
-    belongs: ["team_id", "customer_id"],
-    empty: "A user's limits hold over all of that person's keys.",
+    parents: ["team_id", "customer_id"],
+    description: "A user's limits cover all of that person's keys.",
   },
   projects: {
     path: "projects",
     list: "projects",
-    one: "project",
-    word: "project",
-    words: "Projects",
+    entity: "project",
+    noun: "project",
+    title: "Projects",
     filter: "project",
-    belongs: ["team_id", "customer_id"],
-    empty: "A project's budget holds over every key that works for it.",
+    parents: ["team_id", "customer_id"],
+    description: "A project's budget covers every key that works for it.",
   },
   keys: {
     path: "virtual-keys",
     list: "virtual_keys",
-    one: "virtual_key",
-    word: "key",
-    words: "Keys",
+    entity: "virtual_key",
+    noun: "key",
+    title: "Virtual keys",
     filter: "vk",
-    belongs: ["team_id", "user_id", "project_id", "customer_id"],
-    empty:
-      "Agents are given virtual keys instead of the provider's. A key says whose calls they are, which models they may use and what they may spend.",
+    parents: ["team_id", "user_id", "project_id", "customer_id"],
+    description:
+      "Agents get virtual keys instead of provider keys. A virtual key says whose calls they are, which models they may use and what they may spend.",
   },
   models: {
     path: "model-configs",
     list: "model_configs",
-    one: "model_config",
-    word: "model limit",
-    words: "Models",
+    entity: "model_config",
+    noun: "model limit",
+    title: "Models",
     filter: "model",
-    belongs: [],
-    empty: "Limits for a model hold whoever calls it.",
+    parents: [],
+    description: "A model's limits apply to everyone who calls it.",
   },
 };
 
-export const REFERS = {
+/** The kind that a field refers to, and its label. */
+export const REFERENCES = {
   customer_id: ["customers", "Customer"],
   team_id: ["teams", "Team"],
   user_id: ["users", "User"],
   project_id: ["projects", "Project"],
 };
 
-export const base = (kind) => `/api/governance/${KINDS[kind].path}`;
-export const one = (kind, id) => `${base(kind)}/${encodeURIComponent(id)}`;
+export const listPath = (kind) => `/api/governance/${KINDS[kind].path}`;
+export const entityPath = (kind, id) => `${listPath(kind)}/${encodeURIComponent(id)}`;
 
-/** The values of keys just made, by id: shown until their page is left, and nowhere else. */
-export const fresh = new Map();
+/** The values of keys just created, by id: shown until their page is left, and nowhere else. */
+export const newKeyValues = new Map();
 
 export const nameOf = (entity) => entity.name || entity.model_name || entity.id;
 
-const BUDGET = ["max_limit", "reset_duration", "enforcement", "calendar_aligned", "timezone"];
-const RATE = [
+const BUDGET_FIELDS = ["max_limit", "reset_duration", "enforcement", "calendar_aligned", "timezone"];
+const RATE_LIMIT_FIELDS = [
   "request_max_limit",
   "request_reset_duration",
   "token_max_limit",
@@ -94,38 +99,42 @@ const RATE = [
 const only = (fields) => (value) =>
   value && Object.fromEntries(fields.filter((f) => value[f] !== null && value[f] !== undefined).map((f) => [f, value[f]]));
 
-/** Limits as they are written, without what is live beside them. */
-export const writtenBudget = only(BUDGET);
-const writtenRate = only(RATE);
+/** Limits as the policy has them, without the live usage that the API adds. */
+export const editableBudget = only(BUDGET_FIELDS);
+const editableRateLimit = only(RATE_LIMIT_FIELDS);
 
-export function writtenConfig(c) {
-  const made = { provider: c.provider, allowed_models: c.allowed_models, weight: c.weight };
-  if (c.budget) made.budget = writtenBudget(c.budget);
-  if (c.budgets?.length) made.budgets = c.budgets.map(writtenBudget);
-  if (c.rate_limit) made.rate_limit = writtenRate(c.rate_limit);
-  return made;
+export function editableConfig(c) {
+  /** @type {any} */
+  const config = { provider: c.provider, allowed_models: c.allowed_models, weight: c.weight };
+  if (c.budget) config.budget = editableBudget(c.budget);
+  if (c.budgets?.length) config.budgets = c.budgets.map(editableBudget);
+  if (c.rate_limit) config.rate_limit = editableRateLimit(c.rate_limit);
+  return config;
 }
 
-/** An entity's fields as they are written. */
-const written = (e) => ({
+const editableEntity = (e) => ({
   ...e,
-  budget: writtenBudget(e.budget),
-  budgets: e.budgets?.map(writtenBudget),
-  rate_limit: writtenRate(e.rate_limit),
-  provider_configs: e.provider_configs?.map(writtenConfig),
+  budget: editableBudget(e.budget),
+  budgets: e.budgets?.map(editableBudget),
+  rate_limit: editableRateLimit(e.rate_limit),
+  provider_configs: e.provider_configs?.map(editableConfig),
 });
 
 /**
- * Change these fields of the entity at a path, which looked like `seen` to whoever changes it. Throws ApiError, also where
- * somebody else has changed the same fields since.
+ * Change these fields of the entity at a path, which looked like `seen` to the person who edits it. Throws ApiError, also if
+ * someone else has changed the same fields since.
  */
-export async function change(path, seen, body) {
+export async function saveChange(path, seen, body) {
   const { data, etag } = await api("GET", path);
-  const [now, was] = [Object.values(data)[0], seen].map(written);
-  const moved = Object.keys(body).filter((f) => JSON.stringify(now[f] ?? null) !== JSON.stringify(was[f] ?? null));
-  if (moved.length) {
-    const words = moved.map((f) => f.replaceAll("_", " ")).join(", ");
-    throw new ApiError(412, { message: `Somebody else has changed this meanwhile (${words}): nothing was saved. Open it again` });
+  const [current, before] = [Object.values(data)[0], seen].map(editableEntity);
+  const conflicts = Object.keys(body).filter(
+    (f) => JSON.stringify(current[f] ?? null) !== JSON.stringify(before[f] ?? null),
+  );
+  if (conflicts.length) {
+    const fields = conflicts.map((f) => f.replaceAll("_", " ")).join(", ");
+    throw new ApiError(412, {
+      message: `Someone else has changed this in the meantime (${fields}). Nothing was saved; open it again`,
+    });
   }
-  return api("PUT", path, body, { "if-match": etag });
+  return api("PUT", path, body, etag === null ? {} : { "if-match": etag });
 }

@@ -1,4 +1,4 @@
-// How figures, times and words are shown. Money is never a binary fraction here: it is whole nano-dollars in a BigInt.
+// How figures, times and terms are shown. Money is never a binary fraction here: it is whole nano-dollars in a BigInt.
 
 const NANO = 1_000_000_000n;
 
@@ -29,7 +29,7 @@ export function money(value, decimals = 2) {
   return `${sign}$${whole}${decimals ? "." + text.slice(-decimals) : ""}`;
 }
 
-/** Dollars at the precision that tells something: cents from a dollar on, more below. */
+/** Dollars at a useful precision: cents from a dollar on, more digits below. */
 export function shortMoney(value) {
   const n = nano(value);
   const size = n < 0n ? -n : n;
@@ -38,7 +38,7 @@ export function shortMoney(value) {
   return size < NANO / 100_000n ? "<$0.0001" : money(n, 4);
 }
 
-/** Every digit there is: "$0.074". */
+/** Dollars with every digit, at least cents: "$0.074". */
 export function exactMoney(value) {
   const text = money(value, 9).replace(/0+$/, "").replace(/\.$/, "");
   const [whole, part = ""] = text.split(".");
@@ -47,14 +47,17 @@ export function exactMoney(value) {
 
 export const count = (n) => (n === null || n === undefined ? "–" : grouped(String(Math.round(Number(n)))));
 
+/** @type {[number, string][]} */
+const MAGNITUDES = [
+  [1e9, "B"],
+  [1e6, "M"],
+  [1e3, "k"],
+];
+
 /** A large count in three digits: 12.3k, 4.56M. */
 export function short(n) {
   if (n === null || n === undefined) return "–";
-  for (const [size, unit] of [
-    [1e9, "B"],
-    [1e6, "M"],
-    [1e3, "k"],
-  ]) {
+  for (const [size, unit] of MAGNITUDES) {
     if (n >= size * 0.9995) {
       const value = n / size;
       return `${value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : Math.round(value)}${unit}`;
@@ -70,7 +73,7 @@ export const bytes = (n) =>
       ? `${n} B`
       : `${short(n).replace("k", " k").replace("M", " M").replace("B", " G")}B`;
 
-/** Milliseconds as people say them. */
+/** Milliseconds as people write durations. */
 export function duration(ms) {
   if (ms === null || ms === undefined) return "–";
   if (ms < 1000) return `${Math.round(ms)} ms`;
@@ -83,38 +86,38 @@ export function duration(ms) {
 
 export const percent = (share, decimals = 0) => (Number.isFinite(share) ? `${(100 * share).toFixed(decimals)} %` : "–");
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const dated = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
-const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const timeFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const minuteFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const dateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
+const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 const sameDay = (a, b) => a.toDateString() === b.toDateString();
 
-/** A moment in the viewer's zone: the time alone today, with the day otherwise. */
+/** A moment in the viewer's time zone: today only the time, otherwise with the day. */
 export function moment(iso, seconds = true) {
   const at = new Date(iso),
     now = new Date();
-  if (sameDay(at, now)) return (seconds ? clock : hour).format(at);
-  return `${(at.getFullYear() === now.getFullYear() ? day : dated).format(at)}, ${hour.format(at)}`;
+  if (sameDay(at, now)) return (seconds ? timeFormat : minuteFormat).format(at);
+  return `${(at.getFullYear() === now.getFullYear() ? dayFormat : dateFormat).format(at)}, ${minuteFormat.format(at)}`;
 }
 
-export const fully = (iso) => whole.format(new Date(iso));
-export const dateOf = (iso) => dated.format(new Date(iso));
+export const fullTime = (iso) => fullFormat.format(new Date(iso));
+export const dateOf = (iso) => dateFormat.format(new Date(iso));
 
-/** A bucket's place on an axis or in a table. */
+/** The label of a bucket on an axis or in a table. */
 export const bucketLabel = (iso, seconds) => {
   const at = new Date(iso);
-  // Days that begin at midnight UTC begin at another hour elsewhere.
+  // Buckets of a day begin at midnight UTC, which is another hour elsewhere.
   const midnight = at.getHours() === 0 && at.getMinutes() === 0;
-  return seconds < 86_400 || !midnight ? `${day.format(at)} ${hour.format(at)}` : day.format(at);
+  return seconds < 86_400 || !midnight ? `${dayFormat.format(at)} ${minuteFormat.format(at)}` : dayFormat.format(at);
 };
 
 /** How far away a moment is: "in 6 days", "3 min ago". */
-export function away(iso, now = Date.now()) {
-  const ms = new Date(iso) - now,
+export function relativeTime(iso, now = Date.now()) {
+  const ms = Date.parse(iso) - now,
     size = Math.abs(ms);
-  const said =
+  const text =
     size < 60_000
       ? `${Math.round(size / 1000)} s`
       : size < 3_600_000
@@ -122,35 +125,38 @@ export function away(iso, now = Date.now()) {
         : size < 86_400_000 * 1.5
           ? `${Math.round(size / 3_600_000)} h`
           : `${Math.round(size / 86_400_000)} days`;
-  return ms >= 0 ? `in ${said}` : `${said} ago`;
+  return ms >= 0 ? `in ${text}` : `${text} ago`;
 }
 
-const UNITS = { s: "second", m: "minute", h: "hour", d: "day", w: "week", M: "month", Y: "year" };
+const PERIOD_UNITS = { s: "second", m: "minute", h: "hour", d: "day", w: "week", M: "month", Y: "year" };
 
-/** A window in words: "1M" is "month", "30m" is "30 minutes", null is "ever". */
+/** A window in words: "1M" is "month", "30m" is "30 minutes". */
 export function period(text) {
   const found = /^(\d+)([smhdwMY])$/.exec(text || "");
-  if (!found) return text && text !== "never" ? text : "ever";
-  return found[1] === "1" ? UNITS[found[2]] : `${found[1]} ${UNITS[found[2]]}s`;
+  if (!found) return text && text !== "never" ? text : "unlimited";
+  return found[1] === "1" ? PERIOD_UNITS[found[2]] : `${found[1]} ${PERIOD_UNITS[found[2]]}s`;
 }
 
-export const KIND_WORDS = {
+/** What an amount is counted over: "per month"; "in total" for a limit that never resets. */
+export const perPeriod = (text) => (text && text !== "never" ? `per ${period(text)}` : "in total");
+
+export const SCOPE_NAMES = {
   customer: "Customer",
   team: "Team",
   project: "Project",
   user: "User",
-  virtual_key: "Key",
-  provider_config: "Provider of a key",
+  virtual_key: "Virtual key",
+  provider_config: "Key's provider",
   provider: "Provider",
   model: "Model",
 };
 
-const REASON_WORDS = {
+const REASON_TEXTS = {
   budget_exceeded: "budget exceeded",
   request_limited: "too many requests",
   token_limited: "too many tokens",
-  concurrency_limited: "too many at once",
+  concurrency_limited: "too many calls at once",
   model_blocked: "model not allowed",
   provider_blocked: "provider not allowed",
 };
-export const reasonWords = (reason) => REASON_WORDS[reason] || String(reason || "").replaceAll("_", " ");
+export const reasonText = (reason) => REASON_TEXTS[reason] || String(reason || "").replaceAll("_", " ");

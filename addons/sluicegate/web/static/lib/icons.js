@@ -1,4 +1,4 @@
-// Small drawings for the navigation, 16 by 16, in the colour of the text beside them.
+// Icons for the navigation, 16 by 16, in the colour of the text next to them.
 import { html } from "./ui.js";
 
 const PATHS = {

@@ -1,35 +1,35 @@
-// Keys, teams, users, projects, customers and models: lists of them, and each by itself.
+// Virtual keys, teams, users, projects, customers and models: their lists, and a page for each.
 import { html, useEffect, useMemo, useState } from "../lib/ui.js";
-import { api, url, useDo, useGet } from "../lib/api.js";
-import { go, link } from "../lib/route.js";
-import { Ask, Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Select, Tag, Time } from "../lib/parts.js";
+import { api, url, useAction, useGet } from "../lib/api.js";
+import { go, link } from "../lib/router.js";
+import { FormDialog, Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Select, Tag, Time } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
-import { startOf } from "../lib/ranges.js";
-import { MONEY, costSeries, histogram } from "../lib/logs.js";
-import { KINDS, REFERS, base, fresh, nameOf, one } from "../lib/entities.js";
+import { startOf } from "../lib/time_ranges.js";
+import { MONEY, costSeries, histogram } from "../lib/series.js";
+import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues } from "../lib/entities.js";
 import { Limits } from "./limits.js";
-import { Edit, Make } from "./entity_form.js";
-import { Handout } from "./handout.js";
-import { count, dateOf, money, nano, period, short } from "../lib/format.js";
+import { Create, Edit } from "./entity_form.js";
+import { ClientSetup } from "./client_setup.js";
+import { count, dateOf, money, nano, perPeriod, short } from "../lib/format.js";
 
-export default function Entities({ name, parts, query, who }) {
-  const admin = who.role === "admin";
-  const making = parts[0] === "new" && parts.length === 1;
-  if (!admin && (making || parts[1] === "edit"))
-    return html`<${Page} title="Not yours"><p>Your role may look, not change.</p></${Page}>`;
-  if (making) return html`<${Make} kind=${name} query=${query} />`;
+export default function Entities({ name, parts, query, user }) {
+  const isAdmin = user.role === "admin";
+  const isNew = parts[0] === "new" && parts.length === 1;
+  if (!isAdmin && (isNew || parts[1] === "edit"))
+    return html`<${Page} title="Not allowed"><p>Your role is read-only.</p></${Page}>`;
+  if (isNew) return html`<${Create} kind=${name} query=${query} />`;
   if (parts[0] && parts[1] === "edit") return html`<${Edit} kind=${name} id=${parts[0]} />`;
-  if (parts[0]) return html`<${One} key=${parts[0]} kind=${name} id=${parts[0]} admin=${admin} />`;
-  return html`<${List} kind=${name} query=${query} admin=${admin} />`;
+  if (parts[0]) return html`<${Detail} key=${parts[0]} kind=${name} id=${parts[0]} isAdmin=${isAdmin} />`;
+  return html`<${List} kind=${name} query=${query} isAdmin=${isAdmin} />`;
 }
 
 // -- lists -------------------------------------------------------------------------------------------------------------
 
-function List({ kind, query, admin }) {
+function List({ kind, query, isAdmin }) {
   const k = KINDS[kind],
-    found = useGet(base(kind), { every: 10_000 }),
-    wanted = query.get("q") || "";
-  const spent = useGet(
+    found = useGet(listPath(kind), { every: 10_000 }),
+    search = query.get("q") || "";
+  const ranking = useGet(
     url("/api/logs/rankings", {
       dimension: kind === "keys" ? "virtual_keys" : kind,
       rank_by: "cost",
@@ -37,32 +37,32 @@ function List({ kind, query, admin }) {
       limit: 1000,
     }),
   );
-  const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.one}_id`;
-  const costs = useMemo(() => new Map((spent.data?.rankings || []).map((r) => [r[column], r])), [spent.data]);
-  const button = admin && html`<a class="button" href=${link([kind, "new"])}>New ${k.word}</a>`;
-  return html`<${Page} title=${k.words} actions=${found.data?.[k.list].length > 0 && button}>
+  const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.entity}_id`;
+  const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
+  const button = isAdmin && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
+  return html`<${Page} title=${k.title} actions=${found.data?.[k.list].length > 0 && button}>
     <${Fetched} of=${found} lines=${8}>${(data) => {
       const all = data[k.list],
-        part = wanted.toLowerCase();
+        text = search.toLowerCase();
       const shown = all.filter(
-        (e) => !part || `${e.id} ${nameOf(e)} ${e.team_id || ""} ${e.user_id || ""}`.toLowerCase().includes(part),
+        (e) => !text || `${e.id} ${nameOf(e)} ${e.team_id || ""} ${e.user_id || ""}`.toLowerCase().includes(text),
       );
       if (!all.length)
-        return html`<${Empty} title=${kind === "models" ? "No model has limits" : `No ${k.words.toLowerCase()} yet`}>
-          <p>${k.empty}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${Seen} ranked=${spent} />`}`;
+        return html`<${Empty} title=${kind === "models" ? "No model limits yet" : `No ${k.title.toLowerCase()} yet`}>
+          <p>${k.description}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
       return html`${all.length > 8 && html`<div class="filters">
-        <input type="search" aria-label="Find" placeholder="Find" value=${wanted} onInput=${(e) => go([kind], { q: e.target.value || null }, { replace: true })} /></div>`}
-        ${shown.length === 0 ? html`<p class="faint">Nothing is called so.</p>` : html`<${Rows} kind=${kind} shown=${shown.slice(0, 500)} costs=${costs} />`}
-        ${shown.length > 500 && html`<p class="note">The first 500 of ${count(shown.length)}: find the others by name.</p>`}
-        ${kind === "models" && html`<${Seen} ranked=${spent} />`}`;
+        <input type="search" aria-label="Search" placeholder="Search" value=${search} onInput=${(e) => go([kind], { q: e.target.value || null }, { replace: true })} /></div>`}
+        ${shown.length === 0 ? html`<p class="faint">No ${k.title.toLowerCase()} match “${search}”.</p>` : html`<${Rows} kind=${kind} shown=${shown.slice(0, 500)} costs=${costs} />`}
+        ${shown.length > 500 && html`<p class="note">Showing the first 500 of ${count(shown.length)}; search by name for the others.</p>`}
+        ${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
     }}</${Fetched}>
   </${Page}>`;
 }
 
 function Rows({ kind, shown, costs }) {
-  const belongs = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].belongs.slice(0, 1);
+  const belongs = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].parents.slice(0, 1);
   return html`<div class="scroll"><table class="data rows"><thead><tr>
-    <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${belongs.map((b) => html`<th scope="col">${REFERS[b][1]}</th>`)}
+    <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${belongs.map((b) => html`<th scope="col">${REFERENCES[b][1]}</th>`)}
       <th scope="col">Budget</th>${costs && html`<th scope="col" class="num">Last 30 days</th>
         <th scope="col" class="num">Calls</th>`}${kind === "keys" && html`<th scope="col">State</th>`}</tr></thead>
     <tbody>${shown.map(
@@ -70,41 +70,41 @@ function Rows({ kind, shown, costs }) {
         e,
       ) => html`<tr key=${e.id}><td>
         <a href=${link([kind, e.id])}>${nameOf(e)}</a>${e.name && e.name !== e.id ? html` <span class="faint id">${e.id}</span>` : ""}</td>
-      ${belongs.map((b) => html`<td>${e[b] ? html`<a class="cut" title=${e[b]} href=${link([REFERS[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
+      ${belongs.map((b) => html`<td>${e[b] ? html`<a class="cut" title=${e[b]} href=${link([REFERENCES[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
       <td class="budget-cell">
-        <${Small} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td>
+        <${BudgetSummary} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td>
         <td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>`}
       ${kind === "keys" && html`<td class="nowrap"><${KeyState} of=${e} /></td>`}</tr>`,
     )}</tbody></table></div>`;
 }
 
-function Small({ of }) {
+function BudgetSummary({ of }) {
   const b = of.budget || of.budgets?.[0];
   if (!b) return html`<span class="faint">none</span>`;
   return html`<span class="small-budget">
     <${Bar} used=${nano(b.current_usage)} reserved=${nano(b.reserved)} limit=${nano(b.max_limit)} label=${`${money(b.current_usage)} of ${money(b.max_limit)}`} />
-    <span class="nowrap">${money(b.current_usage)} <span class="faint">of ${money(b.max_limit)} per ${period(b.reset_duration)}</span></span></span>`;
+    <span class="nowrap">${money(b.current_usage)} <span class="faint">of ${money(b.max_limit)} ${perPeriod(b.reset_duration)}</span></span></span>`;
 }
 
 function KeyState({ of }) {
   if (!of.is_active) return html`<${Tag} kind="dim">disabled</${Tag}>`;
   if (of.expires_at && new Date(of.expires_at) <= new Date()) return html`<${Tag} kind="bad">expired</${Tag}>`;
-  return html`<${Tag} kind="good">active</${Tag}>${of.expires_at && html` <span class="faint">until ${dateOf(of.expires_at)}</span>`}${of.is_demo && html` <span class="warn" title="Its value is its id: for trying things out">demo key</span>`}`;
+  return html`<${Tag} kind="good">active</${Tag}>${of.expires_at && html` <span class="faint">until ${dateOf(of.expires_at)}</span>`}${of.is_demo && html` <span class="warn" title="Its value is its id; meant for trials only">demo key</span>`}`;
 }
 
-/** The models that calls have used, with their prices. */
-function Seen({ ranked }) {
-  const models = (ranked.data?.rankings || []).filter((r) => r.model).slice(0, 20);
+/** The models that calls have used, with their list prices. */
+function ModelsInUse({ ranking }) {
+  const models = (ranking.data?.rankings || []).filter((r) => r.model).slice(0, 20);
   if (!models.length) return null;
   return html`<${Section} title="Models in use" note="last 30 days; list price in dollars per million tokens"><div class="scroll">
     <table class="data rows"><thead><tr><th scope="col">Model</th><th scope="col" class="num">Calls</th>
     <th scope="col" class="num">Tokens</th><th scope="col" class="num">Cost</th>
       <th scope="col" class="num">Input</th><th scope="col" class="num">Cache read</th><th scope="col" class="num">Cache write</th>
         <th scope="col" class="num">Output</th></tr></thead>
-    <tbody>${models.map((r) => html`<${Priced} key=${r.provider + r.model} r=${r} />`)}</tbody></table></div></${Section}>`;
+    <tbody>${models.map((r) => html`<${ModelRow} key=${r.provider + r.model} r=${r} />`)}</tbody></table></div></${Section}>`;
 }
 
-function Priced({ r }) {
+function ModelRow({ r }) {
   const { data } = useGet(url("/api/prices", { model: r.model }));
   const rate = (name) =>
     data?.rates
@@ -121,68 +121,68 @@ function Priced({ r }) {
 
 // -- one ---------------------------------------------------------------------------------------------------------------
 
-function One({ kind, id, admin }) {
+function Detail({ kind, id, isAdmin }) {
   const k = KINDS[kind],
-    found = useGet(one(kind, id), { every: 10_000 });
-  const [asking, ask] = useState(null);
-  useEffect(() => () => fresh.delete(id), [id]);
-  const e = found.data?.[k.one];
-  const doing = useDo((body) => api("PUT", one(kind, id), body));
+    found = useGet(entityPath(kind, id), { every: 10_000 });
+  const [dialog, openDialog] = useState(null);
+  useEffect(() => () => newKeyValues.delete(id), [id]);
+  const e = found.data?.[k.entity];
+  const action = useAction((body) => api("PUT", entityPath(kind, id), body));
   const toggle = async () => {
-    if (await doing.run({ is_active: !e.is_active })) found.reload();
+    if (await action.run({ is_active: !e.is_active })) found.reload();
   };
   const actions =
-    admin &&
+    isAdmin &&
     e &&
     html`<a class="button" href=${link([kind, id, "edit"])}>Edit</a>
-    ${kind === "keys" && html`<button onClick=${() => ask("rotate")}>Rotate</button>
-      <button disabled=${doing.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
-    <button class="danger" onClick=${() => ask("delete")}>Delete</button>`;
-  return html`<${Page} title=${e ? nameOf(e) : id} back=${{ href: link([kind]), text: k.words }} actions=${actions}>
-    <${Problem} error=${doing.error} />
+    ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>
+      <button disabled=${action.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
+    <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>`;
+  return html`<${Page} title=${e ? nameOf(e) : id} back=${{ href: link([kind]), text: k.title }} actions=${actions}>
+    <${Problem} error=${action.error} />
     <${Fetched} of=${found} lines=${6}>${() => html`
-      ${kind === "keys" && fresh.has(id) && html`<div class="notice good"><b>The key's value, shown this once:</b>
-        <${Copy} text=${fresh.get(id)} /></div>`}
+      ${kind === "keys" && newKeyValues.has(id) && html`<div class="notice good"><b>Copy the key's value now; it is not shown again:</b>
+        <${Copy} text=${newKeyValues.get(id)} /></div>`}
       <${Facts} kind=${kind} e=${e} />
       ${
         kind === "keys" &&
-        html`<${Section} title="Hand to the developer">
-          <${Handout} value=${fresh.get(id) || (e.is_demo ? e.value : "<the key's value>")} model=${modelOf(e)} />
-        ${!fresh.has(id) && !e.is_demo && html`<p class="note">The value was shown when the key was made. It is not kept: who has lost it needs a new one, by Rotate.</p>`}</${Section}>`
+        html`<${Section} title="Set up a client">
+          <${ClientSetup} value=${newKeyValues.get(id) || (e.is_demo ? e.value : "<the key's value>")} model=${modelOf(e)} />
+        ${!newKeyValues.has(id) && !e.is_demo && html`<p class="note">The value was shown once, when the key was created, and is not stored. If it is lost, rotate the key to get a new one.</p>`}</${Section}>`
       }
       <div class="columns">
-        <${Section} title="Limits" actions=${admin && html`<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
+        <${Section} title="Limits" actions=${isAdmin && html`<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
           ${(e.provider_configs || []).map((c) => (c.budget || c.budgets?.length || c.rate_limit) && html`<h3 class="sub">${c.provider}</h3>
             <${Limits} of=${c} />`)}</${Section}>
         <${Spend} kind=${kind} id=${id} />
       </div>
-      ${["teams", "users", "customers", "projects"].includes(kind) && html`<${Members} kind=${kind} id=${id} admin=${admin} />`}
-      ${admin && html`<${History} kind=${kind} id=${id} />`}`}
+      ${["teams", "users", "customers", "projects"].includes(kind) && html`<${Members} kind=${kind} id=${id} isAdmin=${isAdmin} />`}
+      ${isAdmin && html`<${History} kind=${kind} id=${id} />`}`}
     </${Fetched}>
     ${
-      asking === "rotate" &&
-      html`<${Rotate} id=${id} onClose=${() => ask(null)} onDone=${() => {
-        ask(null);
+      dialog === "rotate" &&
+      html`<${RotateDialog} id=${id} onClose=${() => openDialog(null)} onDone=${() => {
+        openDialog(null);
         found.reload();
       }} />`
     }
-    ${asking === "delete" && html`<${Delete} kind=${kind} e=${e} onClose=${() => ask(null)} />`}
+    ${dialog === "delete" && html`<${DeleteDialog} kind=${kind} e=${e} onClose=${() => openDialog(null)} />`}
   </${Page}>`;
 }
 
 const modelOf = (e) => e.provider_configs?.flatMap((c) => c.allowed_models || []).find((m) => !m.includes("*")) || undefined;
 
 function Facts({ kind, e }) {
-  const fact = (word, value) => value && html`<dt>${word}</dt><dd>${value}</dd>`;
+  const fact = (label, value) => value && html`<dt>${label}</dt><dd>${value}</dd>`;
   return html`<dl class="facts">
     ${fact("Id", html`<span class="mono">${e.id}</span>`)}
-    ${Object.entries(REFERS).map(([field, [to, word]]) => fact(word, e[field] && html`<a href=${link([to, e[field]])}>${e[field]}</a>`))}
+    ${Object.entries(REFERENCES).map(([field, [to, label]]) => fact(label, e[field] && html`<a href=${link([to, e[field]])}>${e[field]}</a>`))}
     ${
       kind === "keys" &&
       html`${fact("State", html`<${KeyState} of=${e} />`)}${fact("Description", e.description)}
-      ${fact("Value", e.is_demo ? html`<span class="mono">${e.value}</span> <span class="faint">a demo key: its value is its id</span>` : html`<span class="faint">${e.value?.startsWith("env.") ? `from the gateway's variable ${e.value.slice(4)}` : "kept as a hash"}</span>`)}
-      ${fact("Value before", e.previous_expires_at && html`good until <${Time} at=${e.previous_expires_at} />`)}
-      ${fact("May use", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}</div>`) : "nothing") : "every provider and model")}`
+      ${fact("Value", e.is_demo ? html`<span class="mono">${e.value}</span> <span class="faint">a demo key: its value is its id</span>` : html`<span class="faint">${e.value?.startsWith("env.") ? `from the gateway's environment variable ${e.value.slice(4)}` : "stored as a hash"}</span>`)}
+      ${fact("Previous value", e.previous_expires_at && html`valid until <${Time} at=${e.previous_expires_at} />`)}
+      ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}</div>`) : "none") : "every provider and model")}`
     }
     ${kind === "models" && fact("Provider", e.provider || "any")}
   </dl>`;
@@ -197,21 +197,21 @@ function Spend({ kind, id }) {
   const series = useMemo(() => found.data && costSeries(found.data, by), [found.data]);
   const buckets = useMemo(() => found.data?.buckets.map((b) => b.timestamp), [found.data]);
   if (glob) return null;
-  return html`<${Section} title="Spend, last 30 days" actions=${html`<a href=${link(["calls"], { [KINDS[kind].filter]: filter, range: "30d" })}>Its calls</a>`}>
+  return html`<${Section} title="Spend, last 30 days" actions=${html`<a href=${link(["calls"], { [KINDS[kind].filter]: filter, range: "30d" })}>Show calls</a>`}>
     <${Fetched} of=${found}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} ...${MONEY} height=${140} />`}</${Fetched}></${Section}>`;
 }
 
-function Members({ kind, id, admin }) {
-  const field = `${KINDS[kind].one}_id`,
+function Members({ kind, id, isAdmin }) {
+  const field = `${KINDS[kind].entity}_id`,
     query = ["teams", "customers"].includes(kind) ? { [field]: id } : {};
-  const keys = useGet(url(base("keys"), query));
-  const teams = useGet(kind === "customers" ? url(base("teams"), query) : null);
-  const make = admin && html`<a href=${link(["keys", "new"], { [field]: id })}>New key here</a>`;
+  const keys = useGet(url(listPath("keys"), query));
+  const teams = useGet(kind === "customers" ? url(listPath("teams"), query) : null);
+  const newKey = isAdmin && html`<a href=${link(["keys", "new"], { [field]: id })}>New key</a>`;
   return html`${kind === "customers" && html`<${Section} title="Teams">
     <${Fetched} of=${teams} lines=${2}>${(d) => (d.teams.length ? html`<${Rows} kind="teams" shown=${d.teams} />` : html`<p class="faint">None.</p>`)}</${Fetched}></${Section}>`}
-    <${Section} title="Keys" actions=${make}><${Fetched} of=${keys} lines=${2}>${(d) => {
-      const mine = d.virtual_keys.filter((e) => e[field] === id);
-      return mine.length ? html`<${Rows} kind="keys" shown=${mine.slice(0, 200)} />` : html`<p class="faint">No key names it.</p>`;
+    <${Section} title="Virtual keys" actions=${newKey}><${Fetched} of=${keys} lines=${2}>${(d) => {
+      const members = d.virtual_keys.filter((e) => e[field] === id);
+      return members.length ? html`<${Rows} kind="keys" shown=${members.slice(0, 200)} />` : html`<p class="faint">No keys belong to it.</p>`;
     }}</${Fetched}></${Section}>`;
 }
 
@@ -220,67 +220,67 @@ const ACTIONS = {
   update: "changed",
   delete: "deleted",
   rotate: "rotated",
-  expire: "ended",
+  expire: "expired",
   top_up: "topped up",
   reset_usage: "usage reset",
 };
 
 function History({ kind, id }) {
-  const found = useGet(url("/api/audit", { entity_kind: KINDS[kind].one, entity_id: id, limit: 10 }));
+  const found = useGet(url("/api/audit", { entity_kind: KINDS[kind].entity, entity_id: id, limit: 10 }));
   return html`<${Section} title="Changes"><${Fetched} of=${found} lines=${2}>${({ entries }) =>
     entries.length === 0
-      ? html`<p class="faint">None through the gateway. Edits of the file are in <a href=${link(["policy", "history"])}>the policy's history</a>.</p>`
+      ? html`<p class="faint">None in the dashboard or the API. Edits to the file are in the <a href=${link(["policy", "history"])}>policy history</a>.</p>`
       : html`<table class="data plain"><tbody>${entries.map((x) => html`<tr key=${x.id}><td class="nowrap">
         <${Time} at=${x.at} /></td><td>${x.who}</td><td>${ACTIONS[x.action] || x.action.replaceAll("_", " ")}</td>
-        <td class="faint">${changed(x.before, x.after)}</td></tr>`)}</tbody></table>`}</${Fetched}></${Section}>`;
+        <td class="faint">${describeChange(x.before, x.after)}</td></tr>`)}</tbody></table>`}</${Fetched}></${Section}>`;
 }
 
-/** In a few words what is different. */
-function changed(before, after) {
+/** What is different, in a few words. */
+function describeChange(before, after) {
   if (!before || !after) return "";
   const fields = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
     (f) => JSON.stringify(before[f]) !== JSON.stringify(after[f]),
   );
-  const said = (v) =>
+  const describe = (v) =>
     v && typeof v === "object"
       ? v.max_limit !== undefined
-        ? `$${v.max_limit} per ${period(v.reset_duration)}`
+        ? `$${v.max_limit} ${perPeriod(v.reset_duration)}`
         : JSON.stringify(v)
       : String(v ?? "none");
-  return fields.map((f) => `${f.replaceAll("_", " ")}: ${said(before[f])} → ${said(after[f])}`).join("; ");
+  return fields.map((f) => `${f.replaceAll("_", " ")}: ${describe(before[f])} → ${describe(after[f])}`).join("; ");
 }
 
-const GRACES = [
-  ["", "The old value ends at once"],
-  ["15m", "The old value stays good for 15 minutes"],
-  ["1h", "… for an hour"],
-  ["1d", "… for a day"],
-  ["1w", "… for a week"],
+const GRACE_PERIODS = [
+  ["", "Stops working at once"],
+  ["15m", "Works for another 15 minutes"],
+  ["1h", "Works for another hour"],
+  ["1d", "Works for another day"],
+  ["1w", "Works for another week"],
 ];
 
-function Rotate({ id, onClose, onDone }) {
+function RotateDialog({ id, onClose, onDone }) {
   const work = async (v) => {
-    const answer = (await api("POST", `${one("keys", id)}/rotate`, v.grace ? { grace: v.grace } : {})).data;
-    fresh.set(id, answer.virtual_key.value);
-    return answer;
+    const { virtual_key: key } = (await api("POST", `${entityPath("keys", id)}/rotate`, v.grace ? { grace: v.grace } : {})).data;
+    newKeyValues.set(id, key.value);
+    return key;
   };
-  return html`<${Ask} title=${`Rotate ${id}`} button="Make a new value" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ grace: "1h" }}>
+  return html`<${FormDialog} title=${`Rotate ${id}`} button="Rotate key" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ grace: "1h" }}>
     ${({
       values,
       set,
       error,
-    }) => html`<p>The key stays what it is, with its usage and limits. Its value is replaced by a new one, shown once.</p>
-      <${Field} label="Until it is handed out" name="grace" error=${error}>${(i) => html`<${Select} id=${i} value=${values.grace} options=${GRACES} onInput=${(grace) => set({ grace })} />`}</${Field}>`}</${Ask}>`;
+    }) => html`<p>The key keeps its usage and limits. Its value is replaced by a new one, which is shown once.</p>
+      <${Field} label="Old value" name="grace" error=${error}>${(i) => html`<${Select} id=${i} value=${values.grace} options=${GRACE_PERIODS} onInput=${(grace) => set({ grace })} />`}</${Field}>`}</${FormDialog}>`;
 }
 
-function Delete({ kind, e, onClose }) {
-  const detaches = ["customers", "teams", "users", "projects"].includes(kind);
-  const work = (v) => api("DELETE", url(one(kind, e.id), detaches && v.detach ? { detach: "true" } : {}));
-  return html`<${Ask} title=${`Delete ${nameOf(e)}?`} button="Delete" danger work=${work} onClose=${onClose} onDone=${() => go([kind])} initial=${{ detach: false }}>
+function DeleteDialog({ kind, e, onClose }) {
+  const canDetach = ["customers", "teams", "users", "projects"].includes(kind);
+  const work = (v) => api("DELETE", url(entityPath(kind, e.id), canDetach && v.detach ? { detach: "true" } : {}));
+  return html`<${FormDialog} title=${`Delete ${nameOf(e)}?`} button="Delete" danger work=${work} onClose=${onClose} onDone=${() => go([kind])} initial=${{ detach: false }}>
     ${({
       values,
       set,
       error,
-    }) => html`<p>${kind === "keys" ? "Calls with it are refused from then on." : "Its limits are gone with it."} Records of calls stay.</p>
-      ${detaches && html`<${Field} label="Let keys and others that name it name nothing" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise deleting is refused while something names it." />`}`}</${Ask}>`;
+    }) => html`<p>${kind === "keys" ? "Calls with it are refused from now on." : "Its limits are deleted with it."} Call records stay.</p>
+      ${canDetach && html`<${Field} label="Detach the keys and others that belong to it" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise it cannot be deleted while anything belongs to it." />`}`}</${FormDialog}>`;
 }

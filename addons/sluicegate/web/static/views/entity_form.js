@@ -1,12 +1,13 @@
-// The form that makes or changes a key, team, user, project, customer or model limit.
+// The form that creates or edits a key, team, user, project, customer or model limit.
 import { html, useState } from "../lib/ui.js";
-import { api, useDo, useGet } from "../lib/api.js";
-import { go, link } from "../lib/route.js";
-import { Fetched, Field, Page, Problem, Select } from "../lib/parts.js";
-import { KINDS, REFERS, base, change, fresh, nameOf, one, writtenConfig } from "../lib/entities.js";
-import { BudgetFields, RateFields, budgetSent, budgetValues, rateSent, rateValues } from "./limits.js";
+import { api, useAction, useGet } from "../lib/api.js";
+import { go, link } from "../lib/router.js";
+import { Fetched, Field, Page, Problem, Select } from "../lib/components.js";
+import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
+import { BudgetFields, RateFields, budgetBody, budgetValues, rateBody, rateValues } from "./limits.js";
 
-function valuesOf(kind, e = {}) {
+/** An entity as form values. */
+function valuesOf(e) {
   return {
     name: e.name || "",
     id: e.id || "",
@@ -24,7 +25,7 @@ function valuesOf(kind, e = {}) {
       provider: c.provider,
       models: c.allowed_models ? c.allowed_models.join(", ") : "",
     })),
-    limited: e.provider_configs !== null && e.provider_configs !== undefined,
+    isRestricted: e.provider_configs !== null && e.provider_configs !== undefined,
     budget: budgetValues(e.budget),
     rate: rateValues(e.rate_limit),
   };
@@ -32,16 +33,17 @@ function valuesOf(kind, e = {}) {
 
 function localTime(iso) {
   const at = new Date(iso);
-  return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  return new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
-/** What is sent: for a new one what is filled in, for a change what is different from before, null where it is taken away. */
-function sent(kind, v, before) {
+/** The request body: for a new entity what is filled in; for an edit what has changed, null for what was removed. */
+function bodyOf(kind, v, before) {
+  /** @type {Record<string, any>} */
   const all = {
     name: v.name.trim() || null,
-    ...Object.fromEntries(KINDS[kind].belongs.map((f) => [f, v[f] || null])),
-    budget: budgetSent(v.budget),
-    rate_limit: rateSent(v.rate),
+    ...Object.fromEntries(KINDS[kind].parents.map((f) => [f, v[f] || null])),
+    budget: budgetBody(v.budget),
+    rate_limit: rateBody(v.rate),
   };
   if (kind === "models") {
     delete all.name;
@@ -51,9 +53,9 @@ function sent(kind, v, before) {
     all.description = v.description.trim() || null;
     all.expires_at = v.expires_at ? new Date(v.expires_at).toISOString() : null;
     all.trust_user_header = v.trust_user_header;
-    all.provider_configs = v.limited
+    all.provider_configs = v.isRestricted
       ? v.configs.map((c) => ({
-          ...(c.of ? writtenConfig(c.of) : { weight: 1 }),
+          ...(c.of ? editableConfig(c.of) : { weight: 1 }),
           provider: c.provider,
           allowed_models: c.models.trim() ? c.models.split(/[,\s]+/).filter(Boolean) : null,
         }))
@@ -61,83 +63,83 @@ function sent(kind, v, before) {
     for (const c of all.provider_configs || []) if (c.allowed_models === null) delete c.allowed_models;
   }
   if (before) {
-    const was = sent(kind, valuesOf(kind, before), null);
-    return Object.fromEntries(Object.entries(all).filter(([f, value]) => JSON.stringify(value) !== JSON.stringify(was[f])));
+    const unchanged = bodyOf(kind, valuesOf(before), null);
+    return Object.fromEntries(Object.entries(all).filter(([f, value]) => JSON.stringify(value) !== JSON.stringify(unchanged[f])));
   }
   if (v.id.trim() && kind !== "models") all.id = v.id.trim();
   return Object.fromEntries(Object.entries(all).filter(([f, value]) => value !== null && !(f === "trust_user_header" && !value)));
 }
 
-export function Make({ kind, query }) {
+export function Create({ kind, query }) {
   const k = KINDS[kind];
-  const initial = valuesOf(kind, Object.fromEntries([...query].filter(([n]) => REFERS[n])));
-  const done = (answer) => {
-    const e = answer.data[k.one];
-    if (kind === "keys" && e.value && !e.is_demo && !e.value.startsWith("env.")) fresh.set(e.id, e.value);
+  const initial = valuesOf(Object.fromEntries([...query].filter(([n]) => REFERENCES[n])));
+  const onDone = ({ data }) => {
+    const e = data[k.entity];
+    if (kind === "keys" && e.value && !e.is_demo && !e.value.startsWith("env.")) newKeyValues.set(e.id, e.value);
     go([kind, e.id], {}, { replace: true });
   };
-  return html`<${Page} title=${`New ${k.word}`} back=${{ href: link([kind]), text: k.words }} lead=${k.empty}>
-    <${Form} kind=${kind} initial=${initial} button=${`Make the ${k.word}`} work=${(v) => api("POST", base(kind), sent(kind, v, null))} done=${done} isNew /></${Page}>`;
+  return html`<${Page} title=${`New ${k.noun}`} back=${{ href: link([kind]), text: k.title }} lead=${k.description}>
+    <${Form} kind=${kind} initial=${initial} button=${`Create ${k.noun}`} work=${(v) => api("POST", listPath(kind), bodyOf(kind, v, null))} onDone=${onDone} isNew /></${Page}>`;
 }
 
 export function Edit({ kind, id }) {
   const k = KINDS[kind],
-    found = useGet(one(kind, id), { anew: true });
+    found = useGet(entityPath(kind, id), { uncached: true });
   return html`<${Page} title=${`Edit ${id}`} back=${{ href: link([kind, id]), text: id }}><${Fetched} of=${found} lines=${8}>${(
     d,
   ) => html`
-    <${Form} kind=${kind} initial=${valuesOf(kind, d[k.one])} several=${d[k.one].budgets?.length > 0} button="Save" done=${() => go([kind, id], {}, { replace: true })}
+    <${Form} kind=${kind} initial=${valuesOf(d[k.entity])} hasSeveralBudgets=${d[k.entity].budgets?.length > 0} button="Save" onDone=${() => go([kind, id], {}, { replace: true })}
       work=${(v) => {
-        const body = sent(kind, v, d[k.one]);
-        return Object.keys(body).length ? change(one(kind, id), d[k.one], body) : { data: d };
+        const body = bodyOf(kind, v, d[k.entity]);
+        return Object.keys(body).length ? saveChange(entityPath(kind, id), d[k.entity], body) : { data: d };
       }} />`}</${Fetched}></${Page}>`;
 }
 
-function Form({ kind, initial, button, work, done, isNew, several }) {
-  const [v, setAll] = useState(initial),
-    set = (more) => setAll((old) => ({ ...old, ...more }));
-  const doing = useDo(work),
-    error = doing.error,
+function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets }) {
+  const [v, setValues] = useState(initial),
+    set = (changes) => setValues((old) => ({ ...old, ...changes }));
+  const action = useAction(work),
+    error = action.error,
     k = KINDS[kind];
   const submit = async (e) => {
     e.preventDefault();
-    const answer = await doing.run(v);
-    if (answer) done(answer);
+    const result = await action.run(v);
+    if (result) onDone(result);
   };
-  const text = (label, name, more = {}) =>
-    html`<${Field} label=${label} name=${name} value=${v[name]} error=${error} onInput=${(x) => set({ [name]: x })} ...${more} />`;
+  const text = (label, name, attributes = {}) =>
+    html`<${Field} label=${label} name=${name} value=${v[name]} error=${error} onInput=${(x) => set({ [name]: x })} ...${attributes} />`;
   return html`<form class="form" onSubmit=${submit}>
     <div class="fields">
       ${
         kind === "models"
           ? html`${text("Model", "model_name", { required: true, disabled: !isNew, placeholder: "claude-opus-*", hint: "A name or a glob" })}<${ProviderChoice} v=${v} set=${set} disabled=${!isNew} error=${error} />`
-          : html`${text("Name", "name", { required: isNew && !v.id })}${isNew && text("Id", "id", { placeholder: "made from the name", hint: "Stays for good: limits are counted under it" })}`
+          : html`${text("Name", "name", { required: isNew && !v.id })}${isNew && text("Id", "id", { placeholder: "derived from the name", hint: "Cannot be changed later: usage is counted under it" })}`
       }
-      ${k.belongs.map((f) => html`<${Belongs} key=${f} field=${f} ...${{ v, set, error }} />`)}
-      ${kind === "keys" && html`${text("Ends", "expires_at", { type: "datetime-local", hint: "Empty: never" })}${text("Description", "description")}`}
+      ${k.parents.map((f) => html`<${ParentChoice} key=${f} field=${f} ...${{ v, set, error }} />`)}
+      ${kind === "keys" && html`${text("Expires", "expires_at", { type: "datetime-local", hint: "Leave empty for never" })}${text("Description", "description")}`}
     </div>
-    ${kind === "keys" && html`<${MayUse} ...${{ v, set, error }} />`}
+    ${kind === "keys" && html`<${AllowedModels} ...${{ v, set, error }} />`}
     <fieldset><legend>Budget</legend>${
-      several
-        ? html`<p class="note">It has several: each is changed under <a href=${link(["budgets"])}>Budgets</a>.</p>`
-        : html`<${BudgetFields} values=${v.budget} set=${(more) => set({ budget: { ...v.budget, ...more } })} error=${error} optional />`
+      hasSeveralBudgets
+        ? html`<p class="note">It has several budgets; change each one under <a href=${link(["budgets"])}>Budgets</a>.</p>`
+        : html`<${BudgetFields} values=${v.budget} set=${(changes) => set({ budget: { ...v.budget, ...changes } })} error=${error} optional />`
     }</fieldset>
     <fieldset><legend>Rate limits</legend>
-      <${RateFields} values=${v.rate} set=${(more) => set({ rate: { ...v.rate, ...more } })} error=${error} /></fieldset>
+      <${RateFields} values=${v.rate} set=${(changes) => set({ rate: { ...v.rate, ...changes } })} error=${error} /></fieldset>
     ${kind === "keys" && html`<fieldset>
-      <legend>Trust</legend>${text("The header x-bf-user-id says whose call it is", "trust_user_header", { type: "checkbox", hint: "For keys of services that call for many users: that user's limits apply." })}</fieldset>`}
+      <legend>User header</legend>${text("Trust the header x-bf-user-id", "trust_user_header", { type: "checkbox", hint: "For services that call on behalf of many users: the named user's limits apply." })}</fieldset>`}
     <${Problem} error=${error} />
-    <div class="form-foot"><button class="primary" disabled=${doing.busy}>${doing.busy ? "Saving …" : button}</button>
+    <div class="form-foot"><button class="primary" disabled=${action.busy}>${action.busy ? "Saving …" : button}</button>
       <a class="quiet-link" href=${link([kind])}>Cancel</a></div>
   </form>`;
 }
 
-function Belongs({ field, v, set, error }) {
-  const [kind, word] = REFERS[field],
-    found = useGet(base(kind));
+function ParentChoice({ field, v, set, error }) {
+  const [kind, label] = REFERENCES[field],
+    found = useGet(listPath(kind));
   const options = (found.data?.[KINDS[kind].list] || []).map((e) => [e.id, nameOf(e) === e.id ? e.id : `${nameOf(e)} (${e.id})`]);
   if (found.data && !options.length) return null;
-  return html`<${Field} label=${word} name=${field} error=${error}>${(id) => html`<${Select} id=${id} value=${v[field]} options=${[["", "none"], ...options]} onInput=${(x) => set({ [field]: x })} />`}</${Field}>`;
+  return html`<${Field} label=${label} name=${field} error=${error}>${(id) => html`<${Select} id=${id} value=${v[field]} options=${[["", "none"], ...options]} onInput=${(x) => set({ [field]: x })} />`}</${Field}>`;
 }
 
 function ProviderChoice({ v, set, disabled, error }) {
@@ -145,22 +147,22 @@ function ProviderChoice({ v, set, disabled, error }) {
   return html`<${Field} label="Provider" name="provider" error=${error}>${(id) => html`<${Select} id=${id} disabled=${disabled} value=${v.provider} options=${[["", "any"], ...(found.data?.providers || []).map((p) => [p.name, p.name])]} onInput=${(provider) => set({ provider })} />`}</${Field}>`;
 }
 
-function MayUse({ v, set, error }) {
+function AllowedModels({ v, set, error }) {
   const found = useGet("/api/providers"),
     providers = (found.data?.providers || []).map((p) => p.name);
-  const change = (i, more) => set({ configs: v.configs.map((c, j) => (j === i ? { ...c, ...more } : c)) });
-  const free = providers.filter((p) => !v.configs.some((c) => c.provider === p));
-  return html`<fieldset><legend>May use</legend>
-    <${Field} label="Only what is listed here" name="provider_configs" type="checkbox" value=${v.limited} error=${error} hint=${v.limited ? null : "Every provider and model is allowed."}
-      onInput=${(limited) => set({ limited, configs: limited && !v.configs.length ? [{ provider: providers[0] || "anthropic", models: "" }] : v.configs })} />
+  const changeConfig = (i, changes) => set({ configs: v.configs.map((c, j) => (j === i ? { ...c, ...changes } : c)) });
+  const unusedProviders = providers.filter((p) => !v.configs.some((c) => c.provider === p));
+  return html`<fieldset><legend>Allowed models</legend>
+    <${Field} label="Restrict to the list below" name="provider_configs" type="checkbox" value=${v.isRestricted} error=${error} hint=${v.isRestricted ? null : "Every provider and model is allowed."}
+      onInput=${(isRestricted) => set({ isRestricted, configs: isRestricted && !v.configs.length ? [{ provider: providers[0] || "anthropic", models: "" }] : v.configs })} />
     ${
-      v.limited &&
+      v.isRestricted &&
       html`${v.configs.map(
         (c, i) => html`<div class="fields config" key=${i}>
-        <${Field} label="Provider" name="provider">${(id) => html`<${Select} id=${id} value=${c.provider} options=${[c.provider, ...free].map((p) => [p, p])} onInput=${(provider) => change(i, { provider, of: null })} />`}</${Field}>
-        <${Field} label="Models" name="allowed_models" value=${c.models} error=${error} placeholder="claude-haiku-*, claude-sonnet-5" hint="Names or globs; empty: all of them" onInput=${(models) => change(i, { models })} />
+        <${Field} label="Provider" name="provider">${(id) => html`<${Select} id=${id} value=${c.provider} options=${[c.provider, ...unusedProviders].map((p) => [p, p])} onInput=${(provider) => changeConfig(i, { provider, of: null })} />`}</${Field}>
+        <${Field} label="Models" name="allowed_models" value=${c.models} error=${error} placeholder="claude-haiku-*, claude-sonnet-5" hint="Names or globs; leave empty for all" onInput=${(models) => changeConfig(i, { models })} />
         <button type="button" class="quiet small" aria-label=${`Remove ${c.provider}`} onClick=${() => set({ configs: v.configs.filter((_, j) => j !== i) })}>Remove</button></div>`,
       )}
-      ${free.length > 0 && html`<button type="button" class="quiet small" onClick=${() => set({ configs: [...v.configs, { provider: free[0], models: "" }] })}>Add a provider</button>`}`
+      ${unusedProviders.length > 0 && html`<button type="button" class="quiet small" onClick=${() => set({ configs: [...v.configs, { provider: unusedProviders[0], models: "" }] })}>Add provider</button>`}`
     }</fieldset>`;
 }

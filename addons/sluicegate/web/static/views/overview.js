@@ -1,33 +1,33 @@
-// Overview: what is being spent, by whom, how it goes, and what happens at this moment.
+// Overview: what is spent and by whom, how calls fare, and what is in flight.
 import { html, useMemo } from "../lib/ui.js";
 import { useGet, url } from "../lib/api.js";
-import { go, link } from "../lib/route.js";
-import { useLive, useTick } from "../lib/live.js";
-import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from "../lib/parts.js";
+import { go, link } from "../lib/router.js";
+import { useLive, useTick } from "../lib/live_calls.js";
+import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
-import { RANGES, RANGE_WORDS, spans, startOf, useEpoch } from "../lib/ranges.js";
-import { BY, COUNT, DURATION, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/logs.js";
-import { KIND_WORDS, count, duration, money, nano, percent, period, short, shortMoney } from "../lib/format.js";
-import { FirstCall } from "./first.js";
+import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
+import { COUNT, DURATION, GROUPINGS, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/series.js";
+import { SCOPE_NAMES, count, duration, money, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
+import { FirstCall } from "./first_call.js";
 
-const EVERY = 10_000;
+const REFRESH_MS = 10_000;
 
 export default function Overview({ query }) {
   const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
-  const by = Object.hasOwn(BY, query.get("by")) ? query.get("by") : "models";
+  const by = Object.hasOwn(GROUPINGS, query.get("by")) ? query.get("by") : "models";
   const epoch = useEpoch();
   const start = useMemo(() => startOf(range), [range, epoch]);
-  const fresh = useGet("/api/logs?limit=1");
+  const latest = useGet("/api/logs?limit=1");
   const set = (more) =>
     go([], { range: range === "24h" ? null : range, by: by === "models" ? null : by, ...more }, { replace: true });
-  if (fresh.data && !fresh.data.has_logs) return html`<${FirstCall} reload=${fresh.reload} />`;
+  if (latest.data && !latest.data.has_logs) return html`<${FirstCall} reload=${latest.reload} />`;
   return html`<${Page} title="Overview" actions=${html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => set({ range: r === "24h" ? null : r })} />`}>
     <${Spend} epoch=${epoch} />
     <${Totals} start=${start} range=${range} />
     <${Charts} ...${{ start, by, set }} />
     <div class="columns three">
       <${Now} />
-      <${Nearest} />
+      <${NearestToLimit} />
       <${Latencies} start=${start} />
     </div>
     <div class="columns three">
@@ -46,81 +46,81 @@ export default function Overview({ query }) {
 const stats = (query) => url("/api/logs/stats", query);
 
 function Spend({ epoch }) {
-  const all = useMemo(() => spans(), [epoch]);
+  const periods = useMemo(() => spendPeriods(), [epoch]);
   return html`<dl class="stats big">
-    <${Spent} word="Today" of=${all.today} before="yesterday by now" />
-    <${Spent} word="This week" of=${all.week} before="last week by now" />
-    <${Spent} word="This month" of=${all.month} before="last month by now" />
-    <${Allowed} />
+    <${Spent} title="Today" period=${periods.today} comparison="yesterday by this time" />
+    <${Spent} title="This week" period=${periods.week} comparison="last week by this time" />
+    <${Spent} title="This month" period=${periods.month} comparison="last month by this time" />
+    <${LargestBudget} />
   </dl>`;
 }
 
-function Spent({ word, of, before }) {
-  const now = useGet(stats({ start: of.start }), { every: EVERY, keep: true });
-  const then = useGet(stats(of.before), { keep: true });
-  return html`<div class="stat"><dt>${word}</dt><dd>${now.data ? money(now.data.total_cost) : "…"}</dd>
-    <dd class="note">${now.error ? now.error.message : then.data ? `${money(then.data.total_cost)} ${before}` : " "}</dd></div>`;
+function Spent({ title, period, comparison }) {
+  const now = useGet(stats({ start: period.start }), { every: REFRESH_MS, keep: true });
+  const previous = useGet(stats(period.previous), { keep: true });
+  return html`<div class="stat"><dt>${title}</dt><dd>${now.data ? money(now.data.total_cost) : "…"}</dd>
+    <dd class="note">${now.error ? now.error.message : previous.data ? `${money(previous.data.total_cost)} ${comparison}` : " "}</dd></div>`;
 }
 
-/** The widest budgets there are: spend is read against them. */
-function Allowed() {
-  const usage = useGet("/api/usage", { every: EVERY });
+/** The largest budget of the highest level that has one, to read spend against. */
+function LargestBudget() {
+  const usage = useGet("/api/usage", { every: REFRESH_MS });
   const rows = (usage.data?.usage || []).filter((r) => r.unit === "usd");
-  const top =
+  const candidates =
     ["customer", "team", "virtual_key"].map((kind) => rows.filter((r) => r.kind === kind)).find((found) => found.length) || [];
-  if (top.length === 0) return null;
-  const row = top.reduce((a, b) => (nano(b.limit_usd) > nano(a.limit_usd) ? b : a));
-  return html`<div class="stat"><dt>${row.name || row.id}, per ${period(row.window)}</dt>
+  if (candidates.length === 0) return null;
+  const row = candidates.reduce((a, b) => (nano(b.limit_usd) > nano(a.limit_usd) ? b : a));
+  return html`<div class="stat"><dt>${row.name || row.id}, ${perPeriod(row.window)}</dt>
     <dd>${percent(Number(nano(row.used_usd)) / Math.max(1, Number(nano(row.limit_usd))))}</dd>
     <dd class="note">${money(row.used_usd)} of ${money(row.limit_usd)}${row.forecast_usd ? `, ${money(row.forecast_usd)} forecast` : ""}</dd></div>`;
 }
 
 function Totals({ start, range }) {
-  const all = useGet(stats({ start }), { every: EVERY, keep: true });
-  const denied = useGet(stats({ start, outcome: "denied" }), { every: EVERY, keep: true });
-  const tokens = useGet(url(histogram("tokens"), { start }), { every: EVERY, keep: true });
+  const all = useGet(stats({ start }), { every: REFRESH_MS, keep: true });
+  const denied = useGet(stats({ start, outcome: "denied" }), { every: REFRESH_MS, keep: true });
+  const tokens = useGet(url(histogram("tokens"), { start }), { every: REFRESH_MS, keep: true });
   const calls = all.data?.total_requests || 0,
     refused = denied.data?.total_requests || 0,
     admitted = calls - refused;
   const sum = (field) => (tokens.data?.buckets || []).reduce((a, b) => a + (b[field] || 0), 0);
-  const read = sum("cache_read_tokens"),
+  const cacheRead = sum("cache_read_tokens"),
     prompt = sum("prompt_tokens");
   const completed = Math.round((calls * (all.data?.success_rate || 0)) / 100);
-  return html`<${Section} title=${`In ${RANGE_WORDS[range]}`}>
+  return html`<${Section} title=${`In ${RANGE_NAMES[range]}`}>
     <${Fetched} of=${all} lines=${2}>${() => html`<dl class="stats minor">
       <div class="stat"><dt>Calls</dt><dd>${count(calls)}</dd></div>
-      <div class="stat"><dt>Completed, of those admitted</dt><dd>${admitted > 0 ? percent(completed / admitted, 1) : "–"}</dd></div>
+      <div class="stat"><dt>Completed, of admitted</dt><dd>${admitted > 0 ? percent(completed / admitted, 1) : "–"}</dd></div>
       <div class="stat"><dt>Refused</dt><dd>
         <a href=${link(["calls"], { outcome: "denied", range })}>${calls ? percent(refused / calls, 1) : "–"}</a></dd></div>
       <div class="stat"><dt>Mean latency</dt><dd>${calls ? duration(all.data.average_latency) : "–"}</dd></div>
       <div class="stat"><dt>Tokens</dt><dd>${short(all.data.total_tokens)}</dd></div>
-      <div class="stat"><dt>Prompt read from cache</dt><dd>${prompt ? percent(read / prompt) : "–"}</dd></div>
+      <div class="stat"><dt>Prompt read from cache</dt><dd>${prompt ? percent(cacheRead / prompt) : "–"}</dd></div>
       <div class="stat"><dt>Cost per call</dt><dd>${admitted > 0 ? shortMoney(all.data.total_cost / admitted) : "–"}</dd></div>
     </dl>`}</${Fetched}>
   </${Section}>`;
 }
 
 function Charts({ start, by, set }) {
-  const look = { every: EVERY, keep: true };
-  const cost = useGet(url(histogram("cost", by), { start }), look);
-  const calls = useGet(url("/api/logs/histogram", { start }), look);
-  const denied = useGet(url("/api/logs/histogram", { start, outcome: "denied" }), look);
-  const tokens = useGet(url(histogram("tokens"), { start }), look);
-  const latency = useGet(url(histogram("latency"), { start, outcome: "completed" }), look);
+  const options = { every: REFRESH_MS, keep: true };
+  const cost = useGet(url(histogram("cost", by), { start }), options);
+  const calls = useGet(url("/api/logs/histogram", { start }), options);
+  const denied = useGet(url("/api/logs/histogram", { start, outcome: "denied" }), options);
+  const tokens = useGet(url(histogram("tokens"), { start }), options);
+  const latency = useGet(url(histogram("latency"), { start, outcome: "completed" }), options);
   const seriesOf = {
     cost: useMemo(() => cost.data && costSeries(cost.data, by), [cost.data]),
     calls: useMemo(() => calls.data && callSeries(calls.data, denied.data), [calls.data, denied.data]),
     tokens: useMemo(() => tokens.data && tokenSeries(tokens.data), [tokens.data]),
     latency: useMemo(() => latency.data && latencySeries(latency.data), [latency.data]),
   };
-  const choice = html`<label class="sr" for="cost-by">Told apart by</label>
+  const grouping = html`<label class="sr" for="cost-by">Group by</label>
     <select id="cost-by" onChange=${(e) => set({ by: e.target.value === "models" ? null : e.target.value })}>
-    ${Object.entries(BY).map(([d, [, word]]) => html`<option value=${d} selected=${d === by}>by ${word.toLowerCase()}</option>`)}</select>`;
+    ${Object.entries(GROUPINGS).map(([d, [, title]]) => html`<option value=${d} selected=${d === by}>by ${title.toLowerCase()}</option>`)}</select>`;
   const chart = (name, of, more) =>
     html`<div key=${name}>
       <${Fetched} of=${of}>${(d) => html`<${Chart} buckets=${timesOf(d)} seconds=${d.bucket_size_seconds} series=${seriesOf[name] || []} ...${more} />`}</${Fetched}></div>`;
   return html`<div class="section charts">
-    ${chart("cost", cost, { title: "Cost", ...MONEY, actions: choice })}
+    ${chart("cost", cost, { title: "Cost", ...MONEY, actions: grouping })}
     ${chart("calls", calls, { title: "Calls", ...COUNT })}
     ${chart("tokens", tokens, { title: "Tokens", ...COUNT })}
     ${chart("latency", latency, { title: "Latency", note: "completed calls", kind: "lines", ...DURATION })}
@@ -128,17 +128,17 @@ function Charts({ start, by, set }) {
 }
 
 const times = new WeakMap();
-/** The buckets' times, the same array for the same answer. */
-function timesOf(answer) {
-  if (!times.has(answer))
+/** The buckets' times; the same array for the same response, so that a redraw does not rebuild the chart. */
+function timesOf(response) {
+  if (!times.has(response))
     times.set(
-      answer,
-      answer.buckets.map((b) => b.timestamp),
+      response,
+      response.buckets.map((b) => b.timestamp),
     );
-  return times.get(answer);
+  return times.get(response);
 }
 
-const EDGES = [
+const LATENCY_CLASSES = [
   [500, "under 0.5 s"],
   [1000, "0.5 – 1 s"],
   [2000, "1 – 2 s"],
@@ -150,19 +150,19 @@ const EDGES = [
   [Infinity, "over 64 s"],
 ];
 
-/** How many calls took how long. */
+/** How many calls took how long, by class. */
 function Latencies({ start }) {
-  const { data } = useGet(url(histogram("latency"), { start, outcome: "completed" }), { every: EVERY, keep: true });
-  const counts = EDGES.map(() => 0);
+  const { data } = useGet(url(histogram("latency"), { start, outcome: "completed" }), { every: REFRESH_MS, keep: true });
+  const counts = LATENCY_CLASSES.map(() => 0);
   for (const { under_ms: under, calls } of data?.distribution || [])
-    counts[EDGES.findIndex(([edge]) => (under ?? Infinity) <= edge)] += calls;
-  const most = Math.max(1, ...counts);
-  return html`<${Section} title="How long calls take" note="completed calls">
+    counts[LATENCY_CLASSES.findIndex(([edge]) => (under ?? Infinity) <= edge)] += calls;
+  const highest = Math.max(1, ...counts);
+  return html`<${Section} title="Latency distribution" note="completed calls">
     <table class="data plain"><thead class="sr"><tr><th scope="col">Latency</th><th scope="col">Share</th>
       <th scope="col">Calls</th></tr></thead><tbody>
-    ${EDGES.map(
-      ([, word], i) => html`<tr key=${word}><th scope="row" class="nowrap">${word}</th>
-      <td class="bar-cell"><${Bar} plain used=${counts[i]} limit=${most} label=${`${word}: ${counts[i]} calls`} /></td>
+    ${LATENCY_CLASSES.map(
+      ([, title], i) => html`<tr key=${title}><th scope="row" class="nowrap">${title}</th>
+      <td class="bar-cell"><${Bar} plain used=${counts[i]} limit=${highest} label=${`${title}: ${counts[i]} calls`} /></td>
       <td class="num">${count(counts[i])}</td></tr>`,
     )}
     </tbody></table>
@@ -174,10 +174,10 @@ function Now() {
   const running = [...live.running.values()].slice(-8).reverse();
   useTick(running.length > 0);
   const ended = live.ended.slice(0, Math.max(3, 8 - running.length));
-  return html`<${Section} title="Now" note=${live.up ? `${live.running.size} running` : "not connected; trying again"} actions=${html`<a href=${link(["calls"], { live: 1 })}>Live tail</a>`}>
+  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "not connected; reconnecting"} actions=${html`<a href=${link(["calls"], { live: 1 })}>Live tail</a>`}>
     ${
       running.length + ended.length === 0
-        ? html`<p class="faint">Quiet. Calls show up here as they happen.</p>`
+        ? html`<p class="faint">No calls right now. They appear here as they happen.</p>`
         : html`<ul class="live-list">
       ${[...running, ...ended].map(
         (c) => html`<li key=${c.id}>
@@ -193,19 +193,19 @@ function Now() {
 const share = (r) =>
   r.unit === "usd" ? Number(nano(r.used_usd)) / Math.max(1, Number(nano(r.limit_usd))) : r.used / Math.max(1, r.limit);
 
-function Nearest() {
-  const usage = useGet("/api/usage", { every: EVERY });
+function NearestToLimit() {
+  const usage = useGet("/api/usage", { every: REFRESH_MS });
   return html`<${Section} title="Closest to their limit" actions=${html`<a href=${link(["budgets"])}>All budgets</a>`}>
     <${Fetched} of=${usage}>${({ usage: rows }) => {
-      const near = rows
+      const nearest = rows
         .filter((r) => r.unit === "usd")
         .sort((a, b) => share(b) - share(a))
         .slice(0, 6);
-      if (near.length === 0)
-        return html`<p class="faint">No budget is set. <a href=${link(["budgets"])}>Budgets</a> say what may be spent, per key, user, team and customer.</p>`;
-      return html`<ul class="rank">${near.map(
+      if (nearest.length === 0)
+        return html`<p class="faint">No budgets yet. <a href=${link(["budgets"])}>Budgets</a> cap what a key, user, team or customer may spend.</p>`;
+      return html`<ul class="rank">${nearest.map(
         (r) => html`<li key=${r.kind + r.id + r.window}>
-        <span class="name">${r.name || r.id} <span class="faint">${(KIND_WORDS[r.kind] || r.kind).toLowerCase()}, per ${period(r.window)}</span></span>
+        <span class="name">${r.name || r.id} <span class="faint">${(SCOPE_NAMES[r.kind] || r.kind).toLowerCase()}, ${perPeriod(r.window)}</span></span>
         <span class="money">${money(r.used_usd)} <span class="faint">of ${money(r.limit_usd)}</span>
           </span>${moneyBar(r, r.id)}</li>`,
       )}</ul>`;
@@ -216,16 +216,16 @@ function Nearest() {
 const PARAMETER = { user_id: "user", team_id: "team", model: "model" };
 
 function Ranking({ title, dimension, column, start, range }) {
-  const found = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: 7 }), { every: EVERY, keep: true });
+  const found = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: 7 }), { every: REFRESH_MS, keep: true });
   return html`<${Section} title=${title} note="by cost">
     <${Fetched} of=${found}>${({ rankings }) => {
-      const most = Math.max(1e-9, ...rankings.map((r) => r.total_cost));
-      if (!rankings.length) return html`<p class="faint">No calls in this time.</p>`;
+      const highest = Math.max(1e-9, ...rankings.map((r) => r.total_cost));
+      if (!rankings.length) return html`<p class="faint">No calls in this period.</p>`;
       return html`<ul class="rank">${rankings.map(
         (r, i) => html`<li key=${i}>
-        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], range })}>${r[column]}</a>` : html`<span class="name faint">none named</span>`}
+        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], range })}>${r[column]}</a>` : html`<span class="name faint">none</span>`}
         <span class="money">${money(r.total_cost)} <span class="faint">${short(r.total_requests)} calls</span></span>
-        <${Bar} plain used=${r.total_cost} limit=${most} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`,
+        <${Bar} plain used=${r.total_cost} limit=${highest} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`,
       )}</ul>`;
     }}</${Fetched}>
   </${Section}>`;

@@ -1,14 +1,14 @@
-// The logs' histograms as series for charts.
+// The call list's histograms as series for charts, and how charts format their values.
 import { PALETTE } from "./chart.js";
 import { money, shortMoney, short, count, duration } from "./format.js";
 
-export const BY = {
+export const GROUPINGS = {
   models: ["model", "Model"],
   teams: ["team_id", "Team"],
   users: ["user_id", "User"],
   virtual_keys: ["virtual_key_id", "Key"],
 };
-const ONE = {
+const SINGULAR = {
   models: "model",
   teams: "team",
   users: "user",
@@ -18,13 +18,13 @@ const ONE = {
   projects: "project",
 };
 
-/** The histogram's path for a kind told apart by a dimension. */
-export const histogram = (kind, by) => `/api/logs/histogram/${kind}${by ? `/by-${ONE[by].replace("_", "-")}` : ""}`;
+/** The path of a histogram, optionally grouped by a dimension. */
+export const histogram = (kind, by) => `/api/logs/histogram/${kind}${by ? `/by-${SINGULAR[by].replace("_", "-")}` : ""}`;
 
-/** Cost per bucket, the five dearest names apart and the rest together. */
-export function costSeries(answer, by) {
-  // By a Map: somebody may be called `constructor`, and every object has one of those.
-  const buckets = answer.buckets.map((b) => new Map(Object.entries(b[`by_${ONE[by]}`] || {}))),
+/** Cost per bucket: a series for each of the most expensive names and one for the rest. */
+export function costSeries(response, by) {
+  // A Map: someone may be called `constructor`, which every object has.
+  const buckets = response.buckets.map((b) => /** @type {Map<string, number>} */ (new Map(Object.entries(b[`by_${SINGULAR[by]}`] || {})))),
     sums = new Map();
   for (const bucket of buckets) for (const [name, cost] of bucket) sums.set(name, (sums.get(name) || 0) + cost);
   const ranked = [...sums]
@@ -38,14 +38,14 @@ export function costSeries(answer, by) {
     values: buckets.map((b) => b.get(name) || 0),
   }));
   if (ranked.length > shown.length) {
-    const known = new Set(shown);
+    const named = new Set(shown);
     series.push({
       name: `${ranked.length - shown.length} others`,
       colour: "--c6",
-      values: buckets.map((b) => [...b].reduce((a, [n, v]) => a + (known.has(n) ? 0 : v), 0)),
+      values: buckets.map((b) => [...b].reduce((a, [n, v]) => a + (named.has(n) ? 0 : v), 0)),
     });
   }
-  return series.length ? series : [{ name: "cost", colour: PALETTE[0], values: answer.buckets.map((b) => b.total_cost) }];
+  return series.length ? series : [{ name: "cost", colour: PALETTE[0], values: response.buckets.map((b) => b.total_cost) }];
 }
 
 export function callSeries(all, denied) {
@@ -57,23 +57,23 @@ export function callSeries(all, denied) {
   ];
 }
 
-const TOKENS = [
+const TOKEN_SERIES = [
   ["input_tokens", "input", "--c1"],
   ["output_tokens", "output", "--c3"],
   ["cache_read_tokens", "cache read", "--c2"],
   ["cache_write_tokens", "cache write", "--c4"],
 ];
 
-export const tokenSeries = (answer) =>
-  TOKENS.map(([field, name, colour]) => ({
+export const tokenSeries = (response) =>
+  TOKEN_SERIES.map(([field, name, colour]) => ({
     name,
     colour,
-    values: answer.buckets.map((b) =>
+    values: response.buckets.map((b) =>
       field === "cache_write_tokens" ? (b.cache_write_5m_tokens || 0) + (b.cache_write_1h_tokens || 0) : b[field] || 0,
     ),
   }));
 
-export const latencySeries = (answer) =>
+export const latencySeries = (response) =>
   [
     ["avg_latency", "mean", "--c1"],
     ["p90_latency", "90 %", "--c3"],
@@ -81,10 +81,10 @@ export const latencySeries = (answer) =>
   ].map(([field, name, colour]) => ({
     name,
     colour,
-    values: answer.buckets.map((b) => (b.total_requests ? b[field] : null)),
+    values: response.buckets.map((b) => (b.total_requests ? b[field] : null)),
   }));
 
-// How a chart says its values: pointed at, in the table (all with the same decimals), on the axis, and a series as a whole.
+// How a chart formats values: under the pointer, in the table (all with the same decimals), on the axis, and a whole series.
 
 export const MONEY = {
   format: (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v)),
@@ -105,6 +105,6 @@ export const DURATION = {
   cell: (v) => `${count(v)} ms`,
   tick: (v, step) =>
     step < 1000 ? `${v} ms` : step < 60_000 && v < 120_000 ? `${+(v / 1000).toFixed(1)} s` : `${+(v / 60_000).toFixed(1)} min`,
-  /** Latencies do not add up: the newest is said. */
+  /** Latencies do not add up, so show the latest. */
   total: (s) => duration(s.values.findLast((v) => v !== null)),
 };

@@ -1,9 +1,9 @@
-// The pieces every page is made of.
+// The components that every page is made of.
 import { html, useState, useEffect, useRef, useId, useErrorBoundary } from "./ui.js";
-import { money, nano, moment, fully, away, reasonWords } from "./format.js";
-import { useDo } from "./api.js";
+import { money, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
+import { useAction } from "./api.js";
 
-/** A page: its title is the tab's as well, actions stand at its right. */
+/** A page: its title is the tab's too; actions are on the right. */
 export function Page({ title, lead, actions, back, children }) {
   useEffect(() => {
     document.title = `${title} · sluicegate`;
@@ -30,13 +30,13 @@ export function Section({ title, note, actions, children, class: extra = "" }) {
   </section>`;
 }
 
-/** What went wrong, in words, where it happened. */
+/** An error, shown where it happened. */
 export function Problem({ error, retry }) {
   if (!error) return null;
-  const more = (error.problems || []).filter((p) => !error.message.includes(p.message));
+  const details = (error.problems || []).filter((p) => !error.message.includes(p.message));
   return html`<div class="problem" role="alert">
-    <p>${error.message}${error.status === 403 ? " (your role may look, not change)" : ""}</p>
-    ${more.length > 0 && html`<ul>${more.map((p) => html`<li>
+    <p>${error.message}${error.status === 403 ? " (your role is read-only)" : ""}</p>
+    ${details.length > 0 && html`<ul>${details.map((p) => html`<li>
       <code>${p.field ?? `${p.file}:${p.line} ${p.path}`}</code> ${p.message}</li>`)}</ul>`}
     ${retry && html`<button class="quiet" onClick=${retry}>Try again</button>`}
   </div>`;
@@ -45,7 +45,7 @@ export function Problem({ error, retry }) {
 export const Loading = ({ lines = 4 }) =>
   html`<div class="loading" role="status" aria-label="Loading">${Array.from({ length: lines }, () => html`<span class="bone" />`)}</div>`;
 
-/** The three states of something that is fetched: being fetched, failed, there. Old data stays while a fresh look fails. */
+/** The three states of fetched data: loading, failed, present. Old data stays on screen if a later request fails. */
 export function Fetched({ of, children, lines }) {
   if (of.data !== undefined)
     return html`${of.error && html`<${Problem} error=${of.error} retry=${of.reload} />`}${children(of.data)}`;
@@ -59,10 +59,10 @@ export function Empty({ title, children }) {
 
 export function Time({ at, relative, seconds = true }) {
   if (!at) return html`<span class="faint">–</span>`;
-  return html`<time datetime=${at} title=${fully(at)}>${relative ? away(at) : moment(at, seconds)}</time>`;
+  return html`<time datetime=${at} title=${fullTime(at)}>${relative ? relativeTime(at) : moment(at, seconds)}</time>`;
 }
 
-/** An amount, its cents under one another in a column. */
+/** An amount whose cents line up in a column. */
 export const Money = ({ of, decimals = 2 }) => html`<span class="money">${money(of ?? 0, decimals)}</span>`;
 
 const OUTCOMES = {
@@ -75,20 +75,20 @@ const OUTCOMES = {
 
 export function Outcome({ call }) {
   if (!call.outcome) return html`<span class="tag live"><i class="pulse" />running</span>`;
-  const [colour, word] = OUTCOMES[call.outcome] || ["dim", call.outcome];
-  return html`<span class=${"tag " + colour}>${word}</span>${call.reason && html` <span class="faint aside">${reasonWords(call.reason)}</span>`}`;
+  const [colour, text] = OUTCOMES[call.outcome] || ["dim", call.outcome];
+  return html`<span class=${"tag " + colour}>${text}</span>${call.reason && html` <span class="faint aside">${reasonText(call.reason)}</span>`}`;
 }
 
 export const Tag = ({ kind = "dim", children }) => html`<span class=${"tag " + kind}>${children}</span>`;
 
-/** Used and in flight of a limit, or with `plain` a mere share. BigInt or Number; the words beside it carry the meaning. */
+/** The used and in-flight parts of a limit, or with `plain` just a share. BigInt or Number; the text next to it says the same. */
 export function Bar({ used, reserved = 0n, limit, label, plain }) {
   const share = (n) => (Number(limit) > 0 ? Math.min(1, Number(n) / Number(limit)) : Number(n) > 0 ? 1 : 0);
-  const full = share(used),
-    held = Math.min(1 - full, share(reserved));
-  const state = plain ? "" : full >= 1 ? "over" : full >= 0.8 ? "near" : "fine";
+  const usedShare = share(used),
+    reservedShare = Math.min(1 - usedShare, share(reserved));
+  const state = plain ? "" : usedShare >= 1 ? "over" : usedShare >= 0.8 ? "near" : "fine";
   return html`<span class=${"bar " + state} role="img" aria-label=${label}>
-    <span class="bar-used" style=${{ width: `${full * 100}%` }} /><span class="bar-held" style=${{ width: `${held * 100}%` }} />
+    <span class="bar-used" style=${{ width: `${usedShare * 100}%` }} /><span class="bar-reserved" style=${{ width: `${reservedShare * 100}%` }} />
   </span>`;
 }
 
@@ -98,7 +98,7 @@ export function moneyBar(row, label) {
     label=${`${label}: ${money(used)} of ${money(limit)} used, ${money(reserved)} in flight`} />`;
 }
 
-/** Lines to copy, with a button that says when it has. */
+/** Lines to copy, with a button that confirms it. */
 export function Copy({ text, children }) {
   const [state, set] = useState("");
   const copy = async () => {
@@ -106,7 +106,7 @@ export function Copy({ text, children }) {
       await navigator.clipboard.writeText(text);
       set("Copied");
     } catch {
-      set("Select and copy by hand");
+      set("Select the text and copy it");
     }
     setTimeout(() => set(""), 2000);
   };
@@ -114,91 +114,91 @@ export function Copy({ text, children }) {
     <button class="quiet small" onClick=${copy}>${state || "Copy"}</button><span class="sr" role="status">${state}</span></div>`;
 }
 
-/** One of a few: links, so that each has an address, or buttons. */
+/** One of a few options, as buttons. */
 export function Choice({ label, options, value, onChange, small }) {
   return html`<div class=${"choice" + (small ? " small" : "")} role="group" aria-label=${label}>
-    ${options.map(([key, word]) => html`<button type="button" aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${word}</button>`)}
+    ${options.map(([key, text]) => html`<button type="button" aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${text}</button>`)}
   </div>`;
 }
 
 /** A modal dialog; Escape and the backdrop close it, focus returns to where it was. */
 export function Dialog({ title, onClose, children }) {
-  const box = useRef(),
+  const dialog = useRef(),
     id = useId();
   useEffect(() => {
-    const before = document.activeElement,
-      shown = box.current;
-    if (!shown.open) shown.showModal();
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement),
+      opened = dialog.current;
+    if (!opened.open) opened.showModal();
     return () => {
-      shown.close();
-      before?.focus?.();
+      opened.close();
+      focused?.focus?.();
     };
   }, []);
-  return html`<dialog ref=${box} aria-labelledby=${id}
+  return html`<dialog ref=${dialog} aria-labelledby=${id}
       onCancel=${(e) => {
         e.preventDefault();
         onClose();
-      }} onMouseDown=${(e) => e.target === box.current && onClose()}>
+      }} onMouseDown=${(e) => e.target === dialog.current && onClose()}>
     <div class="dialog-head"><h2 id=${id}>${title}</h2>
       <button class="quiet icon" aria-label="Close" onClick=${onClose}>×</button></div>
     ${children}
   </dialog>`;
 }
 
-/** A form in a dialog: `work(values)` is what its button does; its error is shown above the button. */
-export function Ask({ title, button, danger, work, onClose, onDone, children, initial = {} }) {
-  const [values, set] = useState(initial);
-  const doing = useDo(work);
+/** A form in a dialog: its button runs `work(values)`, whose error is shown above the button. */
+export function FormDialog({ title, button, danger, work, onClose, onDone, children, initial = {} }) {
+  const [values, setValues] = useState(initial);
+  const action = useAction(work);
   const submit = async (e) => {
     e.preventDefault();
-    const result = await doing.run(values);
+    const result = await action.run(values);
     if (result !== undefined) onDone(result);
   };
   return html`<${Dialog} title=${title} onClose=${onClose}>
     <form onSubmit=${submit}>
-      ${typeof children === "function" ? children({ values, set: (more) => set((v) => ({ ...v, ...more })), error: doing.error }) : children}
-      <${Problem} error=${doing.error} />
+      ${typeof children === "function" ? children({ values, set: (changes) => setValues((v) => ({ ...v, ...changes })), error: action.error }) : children}
+      <${Problem} error=${action.error} />
       <div class="form-foot">
         <button type="button" class="quiet" onClick=${onClose}>Cancel</button>
-        <button class=${danger ? "danger" : "primary"} disabled=${doing.busy}>${doing.busy ? "Working …" : button}</button>
+        <button class=${danger ? "danger" : "primary"} disabled=${action.busy}>${action.busy ? "Working …" : button}</button>
       </div>
     </form>
   </${Dialog}>`;
 }
 
-/** A labelled input. `error` is an ApiError: if it is about this field, it is said here. */
-export function Field({ label, name, value, onInput, hint, error, type = "text", children, width, ...more }) {
+/** A labelled input. `error` is an ApiError; it is shown here if it is about this field. */
+export function Field({ label, name, value, onInput, hint, error, type = "text", children, width, ...attributes }) {
   const id = useId();
-  const wrong = error && error.field && (error.field === name || error.field.split(".").pop() === name) ? error.message : null;
+  const problem = error && error.field && (error.field === name || error.field.split(".").pop() === name) ? error.message : null;
   const control = children
     ? children(id)
     : type === "checkbox"
-      ? html`<input id=${id} type="checkbox" checked=${Boolean(value)} onChange=${(e) => onInput(e.target.checked)} ...${more} />`
-      : html`<input id=${id} type=${type} value=${value ?? ""} onInput=${(e) => onInput(e.target.value)} aria-invalid=${wrong ? "true" : null}
-          aria-describedby=${hint || wrong ? id + "-hint" : null} autocomplete="off" spellcheck=${false} ...${more} />`;
-  return html`<div class=${"field" + (type === "checkbox" ? " check" : "") + (wrong ? " wrong" : "") + (width ? " " + width : "")}>
+      ? html`<input id=${id} type="checkbox" checked=${Boolean(value)} onChange=${(e) => onInput(e.target.checked)} ...${attributes} />`
+      : html`<input id=${id} type=${type} value=${value ?? ""} onInput=${(e) => onInput(e.target.value)} aria-invalid=${problem ? "true" : null}
+          aria-describedby=${hint || problem ? id + "-hint" : null} autocomplete="off" spellcheck=${false} ...${attributes} />`;
+  return html`<div class=${"field" + (type === "checkbox" ? " check" : "") + (problem ? " wrong" : "") + (width ? " " + width : "")}>
     <label for=${id}>${label}</label>${control}
-    ${(wrong || hint) && html`<span class="hint" id=${id + "-hint"}>${wrong || hint}</span>`}
+    ${(problem || hint) && html`<span class="hint" id=${id + "-hint"}>${problem || hint}</span>`}
   </div>`;
 }
 
-export function Select({ id, value, onInput, options, ...more }) {
-  return html`<select id=${id} value=${value ?? ""} onChange=${(e) => onInput(e.target.value)} ...${more}>
-    ${options.map(([key, word]) => html`<option value=${key} selected=${key === (value ?? "")}>${word}</option>`)}
+export function Select({ id, value, onInput, options, ...attributes }) {
+  return html`<select id=${id} value=${value ?? ""} onChange=${(e) => onInput(e.target.value)} ...${attributes}>
+    ${options.map(([key, text]) => html`<option value=${key} selected=${key === (value ?? "")}>${text}</option>`)}
   </select>`;
 }
 
-/** A page that broke says so, and the others go on working. */
-export function Guard({ children, at }) {
+/** Shows the error of a page that failed, so that the others go on working. */
+export function ErrorBoundary({ children, at }) {
   const [error, reset] = useErrorBoundary((e) => console.error(e));
-  const was = useRef(at);
+  const previous = useRef(at);
   useEffect(() => {
-    if (was.current !== at && error) reset();
-    was.current = at;
+    if (previous.current !== at && error) reset();
+    previous.current = at;
   }, [at]);
   if (error) {
-    return html`<${Page} title="Something broke">
-      <${Problem} error=${{ message: `This page could not be drawn: ${error.message}` }} retry=${reset} /></${Page}>`;
+    return html`<${Page} title="This page failed">
+      <${Problem} error=${{ message: `This page could not be shown: ${error.message}` }} retry=${reset} /></${Page}>`;
   }
   return children;
 }

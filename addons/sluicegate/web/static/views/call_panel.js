@@ -1,0 +1,181 @@
+// The details of one call: who made it, the decision, usage and cost line by line, timing, and its content.
+import { html, useEffect, useRef } from "../lib/ui.js";
+import { url, useGet } from "../lib/api.js";
+import { link } from "../lib/router.js";
+import { Loading, Outcome, Problem, Time, Bar } from "../lib/components.js";
+import { SCOPE_NAMES, bytes, count, duration, exactMoney, money, nano, period, reasonText, shortMoney } from "../lib/format.js";
+
+export function CallPanel({ id, known, close, user }) {
+  const running = known && !known.outcome;
+  const found = useGet(running ? null : `/api/logs/${encodeURIComponent(id)}`);
+  const call = running ? known : (found.data ?? known);
+  const heading = useRef();
+  useEffect(() => {
+    heading.current?.focus({ preventScroll: true });
+  }, [id]);
+  const onKeyDown = (e) => e.key === "Escape" && close();
+  return html`<aside class="panel" aria-label="Call" onKeyDown=${onKeyDown}>
+    <div class="panel-head"><div>
+      <h2 tabindex="-1" ref=${heading}>${call ? call.model_served || call.model_requested || call.path || "Call" : "Call"}</h2>
+      ${call && html`<p class="faint"><${Time} at=${call.started_at} /></p>`}</div><span class="grow" />
+        <button class="quiet icon" aria-label="Close" onClick=${close}>×</button></div>
+    ${!call && (found.error ? html`<${Problem} error=${found.error} retry=${found.reload} />` : html`<${Loading} />`)}
+    ${call && html`<${Details} call=${call} user=${user} />`}
+  </aside>`;
+}
+
+const filterLink = (name, value) => value && html`<a href=${link(["calls"], { [name]: value, range: "all" })}>${value}</a>`;
+
+function Details({ call, user }) {
+  const isStaff = user.role !== "developer";
+  const fact = (label, value) => value !== null && value !== undefined && value !== "" && html`<dt>${label}</dt><dd>${value}</dd>`;
+  return html`
+    <p><${Outcome} call=${call} /> ${call.status && html`<span class="faint">HTTP ${call.status}</span>`}${call.estimated ? html` <span class="warn" title="The provider did not report all usage; it was counted from what was delivered">usage estimated</span>` : ""}</p>
+    <h3>Caller</h3>
+    <dl class="facts">
+      ${fact("Virtual key", call.virtual_key_id && (isStaff ? html`<a href=${link(["keys", call.virtual_key_id])}>${call.virtual_key_id}</a>` : call.virtual_key_id))}
+      ${fact("User", call.user_id && filterLink("user", call.user_id))}${fact("Team", call.team_id && (isStaff ? filterLink("team", call.team_id) : call.team_id))}
+      ${fact("Customer", call.customer_id && (isStaff ? filterLink("customer", call.customer_id) : call.customer_id))}${fact("Project", call.project_id && filterLink("project", call.project_id))}
+      ${fact("Session", call.session_id && html`<span class="mono">${filterLink("session", call.session_id)}</span>`)}${fact("Sub-agent", call.agent_id && html`<span class="mono">${filterLink("agent", call.agent_id)}</span>`)}
+      ${fact("Client", call.user_agent)}
+    </dl>
+    ${call.outcome && html`<${Decision} call=${call} />`}
+    ${call.outcome && call.outcome !== "denied" && html`<${Cost} call=${call} />`}
+    ${call.outcome && html`<${Timing} call=${call} />`}
+    <${Content} call=${call} />
+    <h3>Request</h3>
+    <dl class="facts">
+      ${fact("Provider", call.provider)}${fact("Requested model", call.model_requested)}${fact("Served model", call.model_served)}${fact("Path", call.path)}${fact("Streamed", call.stream ? "yes" : "no")}
+      ${fact("Request size", call.request_bytes !== null && bytes(call.request_bytes))}${fact("Response size", call.outcome && bytes(call.response_bytes))}
+      ${fact("Policy revision", call.policy_revision && html`<span class="mono">${isStaff ? html`<a href=${link(["policy", "history", call.policy_revision])}>${call.policy_revision}</a>` : call.policy_revision}</span>`)}${fact("Call id", html`<span class="mono">${call.id}</span>`)}
+    </dl>`;
+}
+
+/** The decision: every limit that was checked, with its numbers at that moment. */
+function Decision({ call }) {
+  // A row of the list has no limits; they come with the call itself.
+  const limits = call.limits;
+  return html`<h3>Decision</h3>
+    <p>${call.outcome === "denied" ? html`<b class="warn">Refused</b>: ${reasonText(call.reason)}.` : html`<b class="good">Admitted</b>${limits?.length > 0 && " by every limit that applies"}.`}</p>
+    ${limits === null && html`<p class="note">This record is from before limits were recorded with each call.</p>`}
+    ${limits?.length === 0 && html`<p class="note">No limit applied.</p>`}
+    ${
+      limits?.length > 0 &&
+      html`<p class="note">The limits at the time of the decision${limits.some((v) => !v.admitted) && "; those after the one that refused were not checked"}:</p>
+      <ul class="rank verdicts">${limits.map((v) => html`<${Verdict} key=${v.kind + v.id + v.unit + v.window} of=${v} />`)}</ul>`
+    }`;
+}
+
+/** One limit's verdict on the call. */
+function Verdict({ of: v }) {
+  const isMoney = v.unit === "usd";
+  const [limit, used, reserved, requested] = ["limit", "used", "reserved", "asked"].map((n) => (isMoney ? nano(v[n + "_usd"]) : BigInt(v[n])));
+  const format = isMoney ? money : count,
+    formatSmall = isMoney ? shortMoney : count;
+  const unit = isMoney ? "" : { requests: " calls", concurrent: " at once" }[v.unit] || ` ${v.unit}`;
+  // As the refusal put it: the sum includes a call that is counted, or that had to fit as a whole.
+  const includesCall = v.unit === "requests" || v.unit === "concurrent" || (isMoney && v.enforcement === "hard");
+  const sum = used + reserved + (includesCall ? requested : 0n);
+  return html`<li>
+    <span class="name">${v.id} <span class="faint">${(SCOPE_NAMES[v.kind] || v.kind).toLowerCase()}</span></span>
+    <span>${format(limit)}<span class="faint">${unit}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
+    <${Bar} used=${used} reserved=${reserved} limit=${limit} label=${`${v.id}: ${format(used)} of ${format(limit)}${unit} used, ${format(reserved)} in flight`} />
+    <span class="figures"><span class="note">${v.unit !== "concurrent" && `${formatSmall(used)} used, `}${formatSmall(reserved)} in flight, ${formatSmall(requested)} requested</span>
+      ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
+    ${!v.admitted && html`<span class="why">${format(sum)} of ${format(limit)}${unit}${includesCall ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
+  </li>`;
+}
+
+const TOKEN_CLASSES = [
+  ["input_tokens", "Input", "input"],
+  ["cache_read_tokens", "Cache read", "cache_read"],
+  ["cache_write_5m_tokens", "Cache write, 5 min", "cache_write_5m"],
+  ["cache_write_1h_tokens", "Cache write, 1 h", "cache_write_1h"],
+  ["output_tokens", "Output", "output"],
+];
+
+/** The cost of tokens at dollars per million, in billionths of a nano-dollar: whole numbers, rounded once at the end. */
+const tokenCost = (tokens, rate) => BigInt(tokens || 0) * nano(rate) * 1000n;
+const UNITS_PER_NANO = 1_000_000_000n;
+
+function Cost({ call }) {
+  const model = call.model_served || call.model_requested;
+  const prompt = TOKEN_CLASSES.slice(0, 4).reduce((a, [f]) => a + (call[f] || 0), 0);
+  const prices = useGet(model ? url("/api/prices", { model, at: call.started_at, prompt_tokens: prompt }) : null);
+  const rates = prices.data?.rates;
+  /** @type {{label: string, tokens: number, rate?: string, per?: string, sum: bigint | null}[]} */
+  const lines = TOKEN_CLASSES.filter(([f]) => call[f]).map(([f, label, name]) => ({
+    label,
+    tokens: call[f],
+    rate: rates?.[name],
+    sum: rates ? tokenCost(call[f], rates[name]) : null,
+  }));
+  if (call.web_search_requests && prices.data?.web_search)
+    lines.push({
+      label: "Web searches",
+      tokens: call.web_search_requests,
+      rate: prices.data.web_search,
+      per: "1,000",
+      sum: BigInt(call.web_search_requests) * nano(prices.data.web_search) * (UNITS_PER_NANO / 1000n),
+    });
+  const isPriced = rates && lines.length > 0;
+  const sum = isPriced ? (lines.reduce((a, l) => a + (l.sum ?? 0n), 0n) + UNITS_PER_NANO / 2n) / UNITS_PER_NANO : null;
+  const recorded = nano(call.cost_usd);
+  return html`<h3>Cost</h3>
+    ${
+      lines.length === 0
+        ? html`<p class="faint">The provider charged nothing for this call.</p>`
+        : html`<table class="data plain cost"><thead><tr><th scope="col">Class</th><th scope="col" class="num">Tokens</th>
+          <th scope="col" class="num">$ per million</th><th scope="col" class="num">Dollars</th></tr></thead>
+      <tbody>${lines.map((l) => html`<tr key=${l.label}><th scope="row">${l.label}</th><td class="num">${count(l.tokens)}</td>
+        <td class="num faint">${l.rate ? exactMoney(l.rate).slice(1) + (l.per ? ` / ${l.per}` : "") : "–"}</td>
+        <td class="num">${l.sum !== null ? money(l.sum / UNITS_PER_NANO, 6).slice(1) : "–"}</td></tr>`)}</tbody>
+      <tfoot><tr><th scope="row">Charged</th><td class="num">${count(lines.reduce((a, l) => a + (l.per ? 0 : l.tokens), 0))}</td>
+        <td /><td class="num"><b>${exactMoney(call.cost_usd)}</b></td></tr></tfoot></table>
+      ${isPriced && sum !== null && sum !== recorded && html`<p class="note">At list price this is ${exactMoney(sum)}. The response named a speed, region, tier or several steps with their own prices, or prices have changed since.</p>`}
+      ${prices.data && !prices.data.known && html`<p class="note">This model has no known price, so the policy's fallback price was charged.</p>`}
+      <${Problem} error=${prices.error} />`
+    }`;
+}
+
+function Timing({ call }) {
+  const firstByte = call.ttft_ms,
+    total = call.latency_ms;
+  return html`<h3>Timing</h3>
+    ${firstByte !== null && firstByte !== undefined && total ? html`<${Bar} plain used=${firstByte} limit=${total} label=${`First byte after ${duration(firstByte)} of ${duration(total)}`} />` : ""}
+    <dl class="facts"><dt>First byte</dt><dd>${duration(firstByte)}</dd><dt>Complete</dt><dd>${duration(total)}</dd>
+      ${call.output_tokens && firstByte !== null && total > firstByte ? html`<dt>Output</dt>
+        <dd>${Math.round((call.output_tokens * 1000) / (total - firstByte))} tokens/s</dd>` : ""}</dl>`;
+}
+
+/** The texts of request and response, where the policy keeps them. */
+function Content({ call }) {
+  const content = call.content;
+  if (!content) return null;
+  return html`<h3>Content</h3>${["request", "response"].map(
+    (name) =>
+      content[name] &&
+      html`<details key=${name} open=${name === "response"}><summary>${name === "request" ? "Request" : "Response"}
+      ${content[`${name}_truncated`] ? html` <span class="warn">truncated</span>` : ""}${content[`${name}_encoding`] === "base64" ? html` <span class="faint">not text, shown as base64</span>` : ""}</summary>
+    <pre class="content" tabindex="0">${readable(content[name])}</pre></details>`,
+  )}`;
+}
+
+/** JSON indented; an event stream as the text it spells; anything else as it came. */
+function readable(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    if (!/^(event|data): /m.test(text)) return text;
+  }
+  const deltas = [];
+  for (const [, data] of text.matchAll(/^data: (.*)$/gm)) {
+    try {
+      const delta = JSON.parse(data).delta;
+      deltas.push(delta?.text ?? delta?.partial_json ?? "");
+    } catch {
+      return text;
+    }
+  }
+  return deltas.join("") || text;
+}

@@ -1,0 +1,106 @@
+// A developer's own view: remaining limits, spend, and the lines that set up a machine.
+import { html, useMemo } from "../lib/ui.js";
+import { url, useGet } from "../lib/api.js";
+import { go, link } from "../lib/router.js";
+import { useLive, useTick } from "../lib/live_calls.js";
+import { Choice, Fetched, Money, Outcome, Page, Section } from "../lib/components.js";
+import { Chart } from "../lib/chart.js";
+import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
+import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/series.js";
+import { SCOPE_NAMES, count, duration, money, percent, short } from "../lib/format.js";
+import { BudgetLine, RateLines } from "./limits.js";
+import { ClientSetup } from "./client_setup.js";
+
+export default function MyUsage({ query, user }) {
+  const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
+  const epoch = useEpoch(),
+    start = useMemo(() => startOf(range), [range, epoch]);
+  const quota = useGet("/api/governance/virtual-keys/quota", { every: 5000 });
+  const latest = useGet("/api/logs?limit=1", { every: 10_000 });
+  const isNew = latest.data && !latest.data.has_logs;
+  return html`<${Page} title="My usage" lead=${quota.data ? `Virtual key ${quota.data.virtual_key_name || user.virtual_key_id}` : ""}
+      actions=${!isNew && html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => go([], { range: r === "24h" ? null : r }, { replace: true })} />`}>
+    ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${ClientSetup} value=${user.virtual_key_id} />
+      <p class="note">If your key's value differs from its id, use the value.</p>
+      </${Section}>` : html`<${Spend} epoch=${epoch} />`}
+    <${Section} title="Your limits"><${Fetched} of=${quota}>${(q) => html`<${Remaining} q=${q} />`}</${Fetched}></${Section}>
+    ${
+      !isNew &&
+      html`<${Charts} start=${start} range=${range} />
+      <div class="columns"><${Now} /><${Section} title="Set up another machine">
+        <${ClientSetup} value=${"<your key>"} /></${Section}></div>`
+    }
+  </${Page}>`;
+}
+
+function Spend({ epoch }) {
+  const periods = useMemo(() => spendPeriods(), [epoch]);
+  return html`<dl class="stats big">
+    <${Spent} title="Today" start=${periods.today.start} />
+    <${Spent} title="This week" start=${periods.week.start} />
+    <${Spent} title="This month" start=${periods.month.start} />
+  </dl>`;
+}
+
+function Spent({ title, start }) {
+  const { data, error } = useGet(url("/api/logs/stats", { start }), { every: 10_000, keep: true });
+  return html`<div class="stat"><dt>${title}</dt><dd>${data ? money(data.total_cost) : "…"}</dd>
+    <dd class="note">${error ? error.message : data ? `${count(data.total_requests)} calls, ${short(data.total_tokens)} tokens` : " "}</dd></div>`;
+}
+
+function Remaining({ q }) {
+  const limits = [...q.budgets.map((b) => ["budget", b]), ...q.rate_limits.map((r) => ["rate", r])];
+  const allowed = q.provider_configs;
+  return html`${
+    limits.length === 0
+      ? html`<p class="faint">This key has no limits.</p>`
+      : html`<div class="limits">${limits.map(
+          ([
+            what,
+            l,
+          ]) => html`<div key=${what + l.source + l.scope_id + l.reset_duration}>
+            <p class="note">${SCOPE_NAMES[l.source] || l.source.replace("virtual_key", "Virtual key")} ${l.scope_id}</p>
+    ${what === "budget" ? html`<${BudgetLine} of=${l} />` : html`<${RateLines} of=${l} />`}</div>`,
+        )}</div>`
+  }
+    ${allowed && html`<p class="section">Allowed models: ${allowed.map((c) => `${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}`).join("; ")}.</p>`}
+    ${!q.is_active && html`<div class="notice warn">This key is disabled.</div>`}`;
+}
+
+function Charts({ start, range }) {
+  const options = { every: 10_000, keep: true };
+  const cost = useGet(url(histogram("cost", "models"), { start }), options),
+    tokens = useGet(url(histogram("tokens"), { start }), options),
+    all = useGet(url("/api/logs/stats", { start }), options);
+  const series = {
+    cost: useMemo(() => cost.data && costSeries(cost.data, "models"), [cost.data]),
+    tokens: useMemo(() => tokens.data && tokenSeries(tokens.data), [tokens.data]),
+  };
+  const times = {
+    cost: useMemo(() => cost.data?.buckets.map((b) => b.timestamp), [cost.data]),
+    tokens: useMemo(() => tokens.data?.buckets.map((b) => b.timestamp), [tokens.data]),
+  };
+  const cacheRead = (tokens.data?.buckets || []).reduce((a, b) => a + b.cache_read_tokens, 0),
+    prompt = (tokens.data?.buckets || []).reduce((a, b) => a + b.prompt_tokens, 0);
+  return html`<${Section} title=${`In ${RANGE_NAMES[range]}`} actions=${html`<a href=${link(["calls"], { range })}>My calls</a>`}>
+    <${Fetched} of=${all} lines=${2}>${(
+    s,
+  ) => html`<dl class="stats minor">
+      <div class="stat"><dt>Calls</dt><dd>${count(s.total_requests)}</dd></div><div class="stat"><dt>Completed</dt>
+        <dd>${s.total_requests ? `${s.success_rate} %` : "–"}</dd></div><div class="stat"><dt>Mean latency</dt>
+        <dd>${s.total_requests ? duration(s.average_latency) : "–"}</dd></div><div class="stat"><dt>Prompt read from cache</dt>
+        <dd>${prompt ? percent(cacheRead / prompt) : "–"}</dd></div></dl>`}</${Fetched}></${Section}>
+    <div class="section charts">
+      <div><${Fetched} of=${cost}>${(d) => html`<${Chart} title="Cost" note="by model" buckets=${times.cost} seconds=${d.bucket_size_seconds} series=${series.cost} ...${MONEY} />`}</${Fetched}></div>
+      <div><${Fetched} of=${tokens}>${(d) => html`<${Chart} title="Tokens" buckets=${times.tokens} seconds=${d.bucket_size_seconds} series=${series.tokens} ...${COUNT} />`}</${Fetched}></div></div>`;
+}
+
+function Now() {
+  const live = useLive(),
+    running = [...live.running.values()];
+  useTick(running.length > 0);
+  const shown = [...running.reverse(), ...live.ended].slice(0, 8);
+  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "not connected; reconnecting"}>${shown.length === 0 ? html`<p class="faint">No calls right now.</p>` : html`<ul class="live-list">${shown.map((c) => html`<li key=${c.id}>
+    <a class="name" href=${link(["calls", c.id])}>${c.model_requested || c.path}</a><${Outcome} call=${c} />
+    <span class="num">${c.outcome ? html`<${Money} of=${c.cost_usd} decimals=${4} />` : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</span></li>`)}</ul>`}</${Section}>`;
+}

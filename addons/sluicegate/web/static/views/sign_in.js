@@ -1,0 +1,29 @@
+// Sign in with a token or a virtual key.
+import { html, useState, useEffect, useRef } from "../lib/ui.js";
+import { signIn, useAction } from "../lib/api.js";
+import { Problem } from "../lib/components.js";
+
+export function SignIn({ onSignIn }) {
+  const [token, setToken] = useState("");
+  const input = useRef();
+  const action = useAction(() => signIn(token.trim()));
+  useEffect(() => {
+    document.title = "Sign in · sluicegate";
+    input.current?.focus();
+  }, []);
+  const submit = async (e) => {
+    e.preventDefault();
+    const user = await action.run();
+    if (user) onSignIn(user);
+  };
+  return html`<main class="signin">
+    <form onSubmit=${submit}>
+      <h1><img src="static/icon.svg" alt="" width="28" height="28" />sluicegate</h1>
+      <label for="token">Admin token, operator token or virtual key</label>
+      <input id="token" ref=${input} type="password" autocomplete="current-password" spellcheck=${false} required value=${token} onInput=${(e) => setToken(e.target.value)} />
+      <${Problem} error=${action.error} />
+      <button class="primary" disabled=${action.busy || !token.trim()}>${action.busy ? "Signing in …" : "Sign in"}</button>
+      <p class="hint">The admin token is printed by <code>sluicegate admin token</code> on the gateway's machine. With a virtual key you see your own usage and calls.</p>
+    </form>
+  </main>`;
+}
