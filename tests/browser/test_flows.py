@@ -222,7 +222,7 @@ def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, vis
             assert re.search(rf"{re.escape(dollars(verdict['used_usd']))}\d* used,", words) or float(verdict["used_usd"]) < 1
         else:
             used = "" if verdict["unit"] == "concurrent" else f"{verdict['used']:,} used, "
-            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} requested" in words
+            assert f"{used}{verdict['reserved']:,} in flight, {verdict['asked']:,} asked" in words
         assert ("admitted" in words) == verdict["admitted"]
     last = call["limits"][-1]
     assert [v["admitted"] for v in call["limits"]] == [True] * (len(texts) - 1) + [False]
@@ -247,7 +247,7 @@ def test_a_real_refusals_panel_says_what_its_client_was_told(empty, visit):
     assert f"{used} of {limit} calls with this call" in panel.inner_text()
     page = seen.go("#/calls?range=1h&outcome=completed")
     page.locator("a.to-call").first.click()
-    panel.get_by_text("13 used, 0 in flight, 1 requested").wait_for()
+    panel.get_by_text("13 used, 0 in flight, 1 asked").wait_for()
     assert "admitted" in panel.locator(".verdicts").inner_text()
 
 

@@ -154,7 +154,7 @@ function Footer({ user, onSignOut }) {
       ${[
         ["light", "Light"],
         ["dark", "Dark"],
-        ["system", "System"],
+        ["system", "Auto"],
       ].map(
         ([t, title]) => html`<button type="button" aria-pressed=${String(t === theme)} onClick=${() => choose(t)}>${title}</button>`,
       )}

@@ -80,7 +80,7 @@ function Verdict({ of: v }) {
     <span class="name">${v.id} <span class="faint">${(SCOPE_NAMES[v.kind] || v.kind).toLowerCase()}</span></span>
     <span>${format(limit)}<span class="faint">${unit}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
     <${Bar} used=${used} reserved=${reserved} limit=${limit} label=${`${v.id}: ${format(used)} of ${format(limit)}${unit} used, ${format(reserved)} in flight`} />
-    <span class="figures"><span class="note">${v.unit !== "concurrent" && `${formatSmall(used)} used, `}${formatSmall(reserved)} in flight, ${formatSmall(requested)} requested</span>
+    <span class="figures"><span class="note">${v.unit !== "concurrent" && `${formatSmall(used)} used, `}${formatSmall(reserved)} in flight, ${formatSmall(requested)} asked</span>
       ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
     ${!v.admitted && html`<span class="why">${format(sum)} of ${format(limit)}${unit}${includesCall ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
   </li>`;

@@ -100,7 +100,7 @@ function Now() {
     running = [...live.running.values()];
   useTick(running.length > 0);
   const shown = [...running.reverse(), ...live.ended].slice(0, 8);
-  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "not connected; reconnecting"}>${shown.length === 0 ? html`<p class="faint">No calls right now.</p>` : html`<ul class="live-list">${shown.map((c) => html`<li key=${c.id}>
+  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "connecting …"}>${shown.length === 0 ? html`<p class="faint">No calls right now.</p>` : html`<ul class="live-list">${shown.map((c) => html`<li key=${c.id}>
     <a class="name" href=${link(["calls", c.id])}>${c.model_requested || c.path}</a><${Outcome} call=${c} />
     <span class="num">${c.outcome ? html`<${Money} of=${c.cost_usd} decimals=${4} />` : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</span></li>`)}</ul>`}</${Section}>`;
 }

@@ -174,7 +174,7 @@ function Now() {
   const running = [...live.running.values()].slice(-8).reverse();
   useTick(running.length > 0);
   const ended = live.ended.slice(0, Math.max(3, 8 - running.length));
-  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "not connected; reconnecting"} actions=${html`<a href=${link(["calls"], { live: 1 })}>Live tail</a>`}>
+  return html`<${Section} title="Now" note=${live.connected ? `${live.running.size} running` : "connecting …"} actions=${html`<a href=${link(["calls"], { live: 1 })}>Live tail</a>`}>
     ${
       running.length + ended.length === 0
         ? html`<p class="faint">No calls right now. They appear here as they happen.</p>`

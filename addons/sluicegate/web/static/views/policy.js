@@ -235,7 +235,7 @@ function DryRun({ query, canRun }) {
     const result = await action.run();
     if (result) setReport(result);
   };
-  return html`<p class="lead">Judges the calls of the last days again, in order, ${draft ? "by your edited policy" : "by the policy in force"}: which would have been refused, and what all would have cost. Nothing is written.</p>
+  return html`<p class="lead">Judges the calls of the last days again, in order, ${draft ? "by your edited policy" : "by the policy in force"}: which would have been refused, and what they would have cost in total. Nothing is written.</p>
     <div class="filters spaced">
       <${Choice} label="Days" options=${DAYS} value=${days} onChange=${(d) => go(["policy", "dry-run"], { days: d === 7 ? null : d }, { replace: true })} />
       <button class="primary" disabled=${action.busy || !canRun} onClick=${run}>${action.busy ? "Running …" : "Run"}</button>
@@ -264,7 +264,7 @@ function Report({ report }) {
           <th scope="col">First</th><th scope="col">Last</th></tr></thead>
       <tbody>${report.refused.slice(0, 200).map((r, i) => html`<tr key=${i}><td>
         <a href=${link(["keys", r.virtual_key_id])}>${r.virtual_key_id}</a></td><td>${reasonText(r.reason)}</td>
-        <td>${r.scope.replace("/", " ").replace("virtual_key", "key")}</td><td class="num">${count(r.calls)}</td>
+        <td>${r.scope.replace("/", " ").replace("_", " ")}</td><td class="num">${count(r.calls)}</td>
         <td class="num">${money(r.cost_usd)}</td><td class="nowrap"><${Time} at=${r.first_at} /></td><td class="nowrap">
         <${Time} at=${r.last_at} /></td></tr>`)}</tbody></table></div>`
     }

@@ -42,7 +42,7 @@ function Detail({ name, found, admin }) {
       const p = providers.find((x) => x.name === name);
       if (!p) return html`<${Problem} error=${{ message: `There is no provider named '${name}'` }} />`;
       return html`<dl class="facts"><dt>State</dt><dd><${State} p=${p} /></dd><dt>Base URL</dt>
-        <dd>${p.simulate ? "a simulated provider on this machine" : p.base_url}</dd>${p.hosts.length > 0 && html`<dt>Other governed hosts</dt>
+        <dd>${p.simulate ? "simulated on this machine" : p.base_url}</dd>${p.hosts.length > 0 && html`<dt>Other governed hosts</dt>
         <dd>${p.hosts.join(", ")}</dd>`}</dl>
         <${Section} title="Provider keys" note="calls are shared by weight">
           ${
