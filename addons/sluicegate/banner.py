@@ -1,4 +1,4 @@
-"""What the gateway says when it starts."""
+"""The banner: what the gateway prints when it starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluicegate.services import Services
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a PEM certificate, in pairs of hex digits; empty where there is none yet."""
+    """Return a PEM certificate's SHA-256 in pairs of hex digits; empty if there is none yet."""
     from cryptography import x509
 
     try:
@@ -22,7 +22,10 @@ def fingerprint(path: Path) -> str:
 
 
 def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
-    """What an operator wants to see at start. The token is shown where nobody keeps a log of it, and only once."""
+    """Return what an operator needs at the start.
+
+    A new admin token is shown only with ``show_token``: on a terminal, where no log keeps it.
+    """
     policy = services.policy
     url = urls[0] if urls else "http://127.0.0.1:8080"
     lines = [

@@ -1,7 +1,7 @@
-"""The values every other module speaks in.
+"""The values that all other modules share.
 
-Units are fixed here once: time is integer milliseconds since the epoch (UTC), money is integer
-nano-dollars, durations on the wire are milliseconds. Nothing here has behaviour beyond reading itself.
+Their units: time is integer milliseconds since the epoch (UTC), money is integer nano-dollars, durations in records and
+answers are milliseconds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 
 MAX_COST_NANO = 1_000_000 * NANO
-"""What a call can cost at most, whatever an answer claims: thousands of them still fit a column."""
+"""The most a call can cost, whatever an answer claims: thousands of such calls still fit a 64-bit column."""
 
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 
 LimitCheck = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
-"""What a limit said of a call: scope kind and id, unit, window, enforcement and maximum of the limit; used, reserved by calls
-in flight, and asked for, all three as they were when it was judged, in the unit's integers; when the window resets, epoch
-milliseconds; whether the call was admitted."""
+"""What a limit decided about a call, and on which numbers.
+
+Scope kind and id, unit, window, enforcement and maximum of the limit; what was used, reserved by calls in flight, and asked
+for at that moment, in integers of the unit; when the window resets, epoch milliseconds; whether the limit admitted the call.
+"""
 
 
 class Outcome(StrEnum):
-    """How a call ended; exactly one per call."""
+    """How a call ended. Each call has exactly one outcome."""
 
     COMPLETED = "completed"
     DENIED = "denied"
@@ -36,7 +38,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was refused: the exact word in header, record and metric. ``family`` is the body's ``error.type``."""
+    """Why a call was refused: the exact word in header, record and metric. ``family`` is the ``error.type`` in the body."""
 
     BUDGET_EXCEEDED = "budget_exceeded"
     REQUEST_LIMITED = "request_limited"
@@ -58,13 +60,13 @@ class Reason(StrEnum):
 
     @property
     def family(self) -> str:
-        """The broader word the error body carries: the three limits are all ``rate_limited``."""
+        """Return the broader word for the error body: ``rate_limited`` for all three kinds of rate limit."""
         return "rate_limited" if self.value.endswith("_limited") else self.value
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling: the virtual key and what it belongs to. Levels that do not apply are None."""
+    """The caller: a virtual key and what it belongs to. Levels that do not apply are None."""
 
     virtual_key_id: str
     user_id: str | None = None
@@ -75,11 +77,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """No, and everything a person needs to understand it.
+    """A refusal, with everything a person needs to understand it.
 
-    ``message`` is one self-contained line. ``limit`` and ``used`` are in ``unit``'s own integers;
-    ``resets_at`` is epoch milliseconds, ``retry_after`` whole seconds. ``final`` says that trying again by itself is
-    pointless (``x-should-retry: false``).
+    ``message`` is one self-contained line. ``limit`` and ``used`` are integers of the limit's unit; ``resets_at`` is in
+    epoch milliseconds, ``retry_after`` in whole seconds. ``final`` tells clients not to retry by themselves
+    (``x-should-retry: false``).
     """
 
     reason: Reason
@@ -94,10 +96,10 @@ class Deny:
 
 @dataclass(slots=True)
 class Usage:
-    """What the provider reported for one call. ``input_tokens`` EXCLUDES cache reads and writes.
+    """What a call used, as the provider reported it. ``input_tokens`` excludes cache reads and writes.
 
-    ``iterations`` holds the parts of a call that was served in several steps, each with a model of its own; when
-    present they are what is billed, and the totals above are their sums. ``estimated`` marks numbers we had to infer.
+    ``iterations`` holds the parts of a call that was served in several steps, each by a model of its own; if there are
+    any, they are billed, and the totals above are their sums. ``estimated`` marks numbers that were inferred.
     """
 
     input_tokens: int = 0
@@ -115,12 +117,12 @@ class Usage:
 
     @property
     def prompt_tokens(self) -> int:
-        """Everything sent: uncached input, cache reads and cache writes."""
+        """Return all tokens sent: uncached input, cache reads and cache writes."""
         return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and output: what a token limit counts."""
+        """Return prompt and output tokens, which is what a token limit counts."""
         return self.prompt_tokens + self.output_tokens
 
 
@@ -130,24 +132,24 @@ Kind = Literal["messages", "count_tokens", "other"]
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What governance needs to know of a model call's body, read without touching the rest of it."""
+    """What governance needs from the body of a model call, read without changing it."""
 
     model: str
     stream: bool = False
     max_tokens: int | None = None
     body_bytes: int = 0
     text_bytes: int = 0
-    """Body bytes without base64 payloads: what turns into tokens by length."""
+    """Body bytes without base64 payloads: the part that turns into tokens by its length."""
     images: int = 0
     adds_input: bool = False
-    """Server tools, URL or file sources: the provider may read input that is not in the body."""
+    """Whether the provider may read input that is not in the body: server tools, URL or file sources."""
     speed: str | None = None
     inference_geo: str | None = None
     web_search: bool = False
 
 
 def usd(nano: int) -> str:
-    """Nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
+    """Return nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
     dollars, rest = divmod(abs(nano), NANO)
     text = f"{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(dollars)
     return f"-{text}" if nano < 0 else text

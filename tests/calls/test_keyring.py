@@ -14,8 +14,8 @@ def provider(*keys: ProviderKey) -> Provider:
     return Provider("anthropic", "https", "api.anthropic.com", 443, "", frozenset(), keys, False, ())
 
 
-def chosen(ring: Keyring, where: Provider, now: int, times: int = 60, who: str = "vk-a") -> set[str]:
-    return {key.name for _ in range(times) if (key := ring.choose(where, who, now))}
+def chosen(ring: Keyring, where: Provider, now: int, times: int = 60, caller: str = "vk-a") -> set[str]:
+    return {key.name for _ in range(times) if (key := ring.choose(where, caller, now))}
 
 
 def test_a_rejected_key_rests_and_is_tried_again():
@@ -66,13 +66,13 @@ def test_one_caller_cannot_have_a_key_set_aside_for_the_others():
     for at in range(20):
         ring.note_response(both, ONE, "vk-a", 401, at)
     assert chosen(ring, both, 20) == {"two"}
-    assert chosen(ring, both, 20, who="vk-b") == {"one", "two"}
+    assert chosen(ring, both, 20, caller="vk-b") == {"one", "two"}
     ring.note_response(both, ONE, "vk-b", 401, 20)
-    assert chosen(ring, both, 21, who="vk-c") == {"two"}
-    assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-c") == {"one", "two"}
-    assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"two"}
+    assert chosen(ring, both, 21, caller="vk-c") == {"two"}
+    assert chosen(ring, both, SET_ASIDE_MS + 19, caller="vk-c") == {"one", "two"}
+    assert chosen(ring, both, SET_ASIDE_MS + 19, caller="vk-b") == {"two"}
     ring.note_response(both, ONE, "vk-c", 200, SET_ASIDE_MS + 19)
-    assert chosen(ring, both, SET_ASIDE_MS + 19, who="vk-b") == {"one", "two"}
+    assert chosen(ring, both, SET_ASIDE_MS + 19, caller="vk-b") == {"one", "two"}
 
 
 def test_one_caller_of_several_does_not_have_a_key_shown_as_set_aside():

@@ -24,43 +24,44 @@ class Call:
     method: str = ""
     path: str = ""
     policy: Policy | None = None
-    """The snapshot this call is judged and settled by, whatever is reloaded meanwhile."""
+    """The policy this call is judged and settled by, whatever is loaded meanwhile."""
     principal: Principal | None = None
     identified: bool = False
-    """Identity has spoken. The last gate lets nothing pass without it."""
+    """Whether identity has named the caller; the failsafe lets nothing pass without that."""
     cleared: bool = False
-    """Every enforcing addon has spoken and the request may leave."""
+    """Whether every enforcing addon has admitted it and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
     limit_checks: list[LimitCheck] = field(default_factory=list)
-    """Every limit that was asked, in that order: all before the first that refused have admitted it."""
+    """The checks of its limits, in order: every limit before the first one that refused has admitted it."""
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None
-    """Called once, when the first usage of a stream is known, long before its end."""
+    """Called once with the first usage that a stream reports, long before its end."""
     listeners: list[Callable[[bytes], None]] = field(default_factory=list)
-    """Who else reads the answer's pieces as they pass; they get each after it has been metered, and change none."""
+    """Other readers of the answer's chunks. Each gets a chunk once it is metered, and cannot change it."""
     upstream_error: str | None = None
-    """What went wrong inside an answer that began well: an error event, or an end before its time."""
+    """What went wrong in an answer that began well: an error event, or an early end."""
     expected_usage: Usage | None = None
-    """The estimate made at admission, charged when nothing better is ever known."""
+    """The estimate made at admission, charged if nothing better becomes known."""
     expected_nano: int = 0
+    """The expected cost in nano-dollars, raised as the answer reveals more."""
     cost_nano: int = 0
     settlement: Settlement | None = None
     """What it is charged, once it has ended."""
     settled: bool = False
     recorded: bool = False
     record: dict[str, Any] | None = None
-    """What was put on record, for whoever comes behind audit."""
+    """What audit has put on record, for the addons behind it."""
     outcome: Outcome | None = None
     status: int | None = None
     first_byte_at: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0
     provider_key: ProviderKey | None = None
-    """The provider key it went out with."""
+    """The provider key it was sent with."""
     session_id: str | None = None
     agent_id: str | None = None
     user_agent: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
     client: str = "other"
-    """Which client this is (``claude-code``, ``codex``, ``other``): refusals are shaped for it."""
+    """The client (``claude-code``, ``codex``, ``other``), for which refusals are rendered."""

@@ -1,4 +1,4 @@
-"""Estimates before the call: what it will probably use, and the most it possibly can."""
+"""Estimates before the call: what it will probably use, and the most it can use."""
 
 from __future__ import annotations
 
@@ -7,50 +7,54 @@ from dataclasses import dataclass
 from sluicegate.values import RequestFacts, Usage
 
 BYTES_PER_TOKEN = 2.6
-"""Measured on code and prose for current Claude models; fewer bytes than older tokenisers need."""
+"""Measured on code and prose with current Claude models; older tokenisers need more bytes for a token."""
 
-IMAGE_TOKENS = 1600
-"""What a full-size image costs; smaller ones cost less."""
+TOKENS_PER_IMAGE = 1600
+"""Tokens of a full-size image; smaller images have fewer."""
 
-DEFAULT_OUTPUT = 600
-"""Output of a typical agent turn, until the model's own calls have taught better."""
+DEFAULT_OUTPUT_TOKENS = 600
+"""Output of a typical agent turn, assumed until the model's own calls have shown otherwise."""
 
-WEB_SEARCHES = 50
-"""Searches assumed in the worst case: no body says how many a call may cause in all."""
+MAX_WEB_SEARCHES = 50
+"""Searches assumed in the worst case: a body does not say how many a call may cause in all."""
 
-_RATE = 0.2
+MIN_SAMPLE_BYTES = 200
+"""Calls with less text than this teach nothing: their fixed part outweighs the text."""
+
+_MIN_SAMPLE_WEIGHT = 0.2
+"""How much a new call weighs against all before it, once there are more than a few."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageAverages:
-    """What a model's finished calls have taught: moving averages and how many calls they rest on."""
+    """Moving averages over a model's finished calls, and how many calls they rest on."""
 
     tokens_per_byte: float = 1 / BYTES_PER_TOKEN
-    output_tokens: float = float(DEFAULT_OUTPUT)
+    output_tokens: float = float(DEFAULT_OUTPUT_TOKENS)
     samples: int = 0
 
     def update(self, usage: Usage, text_bytes: int) -> UsageAverages:
-        """The averages with one more call in them; a single odd call moves them by a bounded step."""
-        if text_bytes < 200:
+        """Return the averages with one more call in them; a single odd call moves them by a bounded step."""
+        if text_bytes < MIN_SAMPLE_BYTES:
             return self
-        rate = max(_RATE, 1 / (self.samples + 1))
+        weight = max(_MIN_SAMPLE_WEIGHT, 1 / (self.samples + 1))
         ratio = min(1.0, max(0.05, usage.prompt_tokens / text_bytes))
         output = min(usage.output_tokens, 20 * max(self.output_tokens, 100.0))
         return UsageAverages(
-            self.tokens_per_byte + rate * (ratio - self.tokens_per_byte),
-            self.output_tokens + rate * (output - self.output_tokens),
+            self.tokens_per_byte + weight * (ratio - self.tokens_per_byte),
+            self.output_tokens + weight * (output - self.output_tokens),
             self.samples + 1,
         )
 
 
-def expected_usage(facts: RequestFacts, learned: UsageAverages | None) -> Usage:
-    """What this call will probably use: uncached input by size, output as this model's calls usually produce."""
-    lesson = learned or UsageAverages()
-    output = round(lesson.output_tokens)
+def expected_usage(facts: RequestFacts, averages: UsageAverages | None) -> Usage:
+    """Return what a call will probably use: input by size, taken as uncached, and its model's average output."""
+    averages = averages or UsageAverages()
+    output = round(averages.output_tokens)
     if facts.max_tokens is not None:
         output = min(output, facts.max_tokens)
     return Usage(
-        input_tokens=round(facts.text_bytes * lesson.tokens_per_byte) + facts.images * IMAGE_TOKENS,
+        input_tokens=round(facts.text_bytes * averages.tokens_per_byte) + facts.images * TOKENS_PER_IMAGE,
         output_tokens=output,
         speed=facts.speed,
         inference_geo=facts.inference_geo,
@@ -59,25 +63,25 @@ def expected_usage(facts: RequestFacts, learned: UsageAverages | None) -> Usage:
 
 
 def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
-    """The most this call can use, to be priced at the dearest rates: no token is shorter than a byte.
+    """Return the most a call can use, to be priced at the highest rates: no token is shorter than a byte.
 
-    All input stands in the one-hour cache-write class, the dearest there is; where the provider may read what is not
-    in the body, the input is the whole context window.
+    All input is counted as one-hour cache writes, the most expensive class. Where the provider may read input that is
+    not in the body, the input is the whole context window.
     """
-    most = context_window
+    input_tokens = context_window
     if not facts.adds_input and not facts.images:
-        # The chat template around the messages adds tokens of its own; a tool prompt some hundred.
-        most = min(context_window, facts.body_bytes + 2048)
+        # The chat template around the messages adds tokens of its own, and the prompt for tools some hundred more.
+        input_tokens = min(context_window, facts.body_bytes + 2048)
     output = max_output if facts.max_tokens is None else facts.max_tokens
     return Usage(
-        cache_write_1h_tokens=most,
+        cache_write_1h_tokens=input_tokens,
         output_tokens=output,
-        web_search_requests=WEB_SEARCHES if facts.web_search else 0,
+        web_search_requests=MAX_WEB_SEARCHES if facts.web_search else 0,
         estimated=True,
     )
 
 
 def delivered_tokens(size: int, max_tokens: int | None) -> int:
-    """Output tokens for text of this many bytes that reached the client, never above what was asked for."""
+    """Return the output tokens for this many bytes of text that reached the client, at most ``max_tokens``."""
     tokens = -(-round(size * 10) // round(BYTES_PER_TOKEN * 10))
     return tokens if max_tokens is None else min(tokens, max_tokens)

@@ -1,4 +1,4 @@
-"""The record of a call: the one shape that ``audit.jsonl``, the table ``calls`` and every export share."""
+"""The record of a call: the one form shared by ``audit.jsonl``, the table ``calls`` and every export."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ COLUMNS: dict[str, type] = {
     "web_search_requests": int,
     "limits": str,
 }
-"""Column name to type, in order; what is new goes to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
+"""Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
-``limits`` is a list of verdicts, JSON text in the table; None in records from before it was kept.
+``limits`` is a list of limit checks, JSON text in the table; None in records from before it was kept.
 """
 
 _UNUSED = Usage()
@@ -62,23 +62,22 @@ TOKEN_COLUMNS = (
 
 
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
-    """The record the call would have if the process died now: this usage at this cost, ``interrupted``."""
+    """Return the record the call would have if the process died now: this usage at this cost, ``interrupted``."""
     cost = {"cost_usd": usd(cost_nano), "cost_nano": cost_nano}
     return record_of(call, call.started_at, usage) | cost | {"outcome": Outcome.INTERRUPTED.value}
 
 
 def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
-    """The call as one flat record, complete whatever its ending; fields that do not apply are None."""
+    """Return the call as one flat record, complete whatever its ending; fields that do not apply are None."""
     usage = usage or call.usage or _UNUSED
-    who, facts = call.principal, call.facts
-    policy = call.policy
+    who, facts, policy = call.principal, call.facts, call.policy
     return {
         "id": call.id,
         "started_at": iso(call.started_at),
         "latency_ms": max(0, now - call.started_at),
         "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
         "virtual_key_id": who.virtual_key_id if who else None,
-        # A header may name a user where the key does not: it never overrides whose key it is.
+        # A header may name the user where the key has none; it never overrides the key's own.
         "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
         "team_id": who.team_id if who else None,
         "customer_id": who.customer_id if who else None,
@@ -100,7 +99,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "cost_usd": usd(call.cost_nano),
         "cost_nano": call.cost_nano,
         "estimated": int(usage.estimated),
-        "policy_revision": getattr(policy, "revision", None),
+        "policy_revision": policy.revision if policy else None,
         "request_bytes": call.request_bytes,
         "response_bytes": call.response_bytes,
         "user_agent": call.user_agent,
@@ -111,5 +110,5 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
 
 
 def total_tokens(record: Record) -> int:
-    """All tokens of a record: what its token limits were charged."""
+    """Return all tokens of a record, which is what its token limits were charged."""
     return sum(int(record.get(name) or 0) for name in TOKEN_COLUMNS)

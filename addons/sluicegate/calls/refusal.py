@@ -1,6 +1,6 @@
-"""Refusals, rendered once: the provider's envelope, the status each client takes best, and words with numbers in them.
+"""Refusals: the provider's error envelope, the status that each client handles best, and messages with their numbers.
 
-Clients show the message and little else, so it stands alone: which level, how much of how much, when it resets.
+Clients show the message and little else, so it stands alone: which scope, how much of how much, when it resets.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ STATUS: dict[Reason, int] = {
 }
 
 _BY_CLIENT: dict[tuple[str, Reason], tuple[int, str | None]] = {
-    # Claude Code turns a 403 into "Please run /login", a 404 into its own words.
+    # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404.
     ("claude-code", Reason.MODEL_BLOCKED): (400, None),
     ("claude-code", Reason.PROVIDER_BLOCKED): (400, None),
-    # Codex repeats a 402 six times, and shows a 404 model_not_found cleanly.
+    # Codex retries a 402 six times, and shows the message of a 404 model_not_found as it is.
     ("codex", Reason.BUDGET_EXCEEDED): (400, None),
     ("codex", Reason.MODEL_BLOCKED): (404, "model_not_found"),
     ("codex", Reason.PROVIDER_BLOCKED): (404, "model_not_found"),
 }
 
-_HIJACKED = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
-"""Phrases that clients replace by words of their own, hiding ours."""
+_REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
+"""Phrases at which clients show a message of their own in place of ours."""
 
 
 def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """``(status, headers, body)`` of a refusal for this provider's wire and this client."""
+    """Return ``(status, headers, body)`` of a refusal, in this provider's envelope and for this client."""
     status, family = _BY_CLIENT.get((client, deny.reason), (STATUS[deny.reason], None))
     headers = [("content-type", "application/json"), ("x-sluicegate-reason", deny.reason.value)]
     if deny.final:
@@ -59,13 +59,13 @@ def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str,
 
 
 def one_line(text: str) -> str:
-    """A message fit for a terminal: printable, one line, bounded, and without words that clients hijack."""
+    """Return a message fit for a terminal: printable, one line, bounded, and without phrases that clients replace."""
     plain = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
-    return _HIJACKED.sub("(...)", plain)[:1000]
+    return _REPLACED_PHRASES.sub("(...)", plain)[:1000]
 
 
 def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | None) -> str:
-    """Used (in flight included) against the limit; for a hard budget also the worst case that did not fit."""
+    """Return what was used, calls in flight included, against the limit; ``asked`` is the worst case under a hard budget."""
     text = f"Budget exceeded: {limit.label} budget exceeded: {_dollars(used)} > {_dollars(limit.maximum)} dollars"
     if asked is not None:
         text = (
@@ -76,7 +76,7 @@ def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | 
 
 
 def rate_message(limit: Limit, used: int, *, retry_after: int) -> str:
-    """The count with the refused call in it, the limit, and how soon it is worth trying again."""
+    """Return the count with the refused call in it, the limit, and in how many seconds a retry may pass."""
     word = {"requests": "request", "tokens": "token", "concurrent": "concurrency"}[limit.unit]
     every = f", resets every {limit.period.text}" if limit.period is not None else " in flight"
     exceeded = f"Rate limits exceeded: [{word} limit exceeded ({used}/{limit.maximum}{every})]"
@@ -84,7 +84,7 @@ def rate_message(limit: Limit, used: int, *, retry_after: int) -> str:
 
 
 def model_message(model: str, allowed: Iterable[str]) -> str:
-    """The refused model and the ones that would do."""
+    """Return the refused model and the ones that are allowed."""
     names = ", ".join(sorted(allowed)) or "none"
     return f"Model '{model}' is not allowed for this virtual key. Allowed: {names}"
 
