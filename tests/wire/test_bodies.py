@@ -61,12 +61,12 @@ def sent(gw, path, data, chunked, **headers):
 @pytest.mark.parametrize(
     ("path", "headers", "status", "says"),
     [
-        ("/v1/messages", NOBODY, 401, "no known virtual key"),
+        ("/v1/messages", NOBODY, 401, "not a known virtual key"),
         ("/v1/messages", {}, 401, "No virtual key was sent"),
         ("/api/governance/teams", {}, 413, "at most 65536 bytes are accepted; send the admin token"),
         ("/api/policy", {"authorization": "Bearer wrong"}, 413, "at most 65536 bytes are accepted"),
         ("/health", {}, 413, "at most 65536 bytes are accepted"),
-        ("/nowhere", {}, 404, "There is nothing here"),
+        ("/nowhere", {}, 404, "There is no page with that name"),
     ],
 )
 def test_bodies_of_strangers_take_no_memory_and_get_an_answer(edge, path, headers, status, says, chunked):
@@ -184,7 +184,7 @@ def test_a_strangers_body_over_http2_takes_no_memory(edge):
                         case WindowUpdated():
                             pass
     assert status == "401"
-    assert "no known virtual key" in json.loads(answer)["error"]["message"]
+    assert "not a known virtual key" in json.loads(answer)["error"]["message"]
 
 
 def test_a_tls_greeting_without_end_is_ended(edge):

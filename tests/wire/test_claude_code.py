@@ -136,7 +136,7 @@ def test_bash_and_read_turns_work(lab, claude, tmp_path):
         ("vk-tokens", "API Error: Request rejected (429) · Rate limits exceeded: [token limit exceeded (0/0, resets every 1h)]"),
         ("vk-haiku", f"API Error: 400 Model '{OPUS}' is not allowed for this virtual key. Allowed: claude-haiku-*"),
         ("vk-closed", "API Error: 400 Provider 'anthropic' is not allowed for this virtual key"),
-        ("vk-nobody", "API Error: 401 The key that was sent is no known virtual key"),
+        ("vk-nobody", "API Error: 401 The key that was sent is not a known virtual key"),
         ("vk-off", "API Error: 401 Virtual key 'vk-off' is inactive"),
         ("vk-old", "API Error: 401 Virtual key 'vk-old' has expired at 2020-01-01T00:00:00Z"),
     ],

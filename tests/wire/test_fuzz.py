@@ -83,7 +83,7 @@ def test_the_list_names_each_target_and_its_promise():
 PLANTED = {
     "a key that goes on to the provider": (
         "identity.py",
-        "not in _CREDENTIAL_HEADERS and not low.startswith(_OURS)",
+        "not in _CREDENTIAL_HEADERS and not low.startswith(_GATEWAY_PREFIXES)",
         "not in _CREDENTIAL_HEADERS - {b'x-bf-vk'} and not low.startswith(b'proxy-')",
         "a virtual key: b'POST",
     ),

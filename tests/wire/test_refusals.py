@@ -56,7 +56,7 @@ TABLE = [
     ("vk-model", {}, 403, "model_blocked", f"Model '{OPUS}' is not allowed for this virtual key. Allowed: claude-haiku-*"),
     ("vk-provider", {}, 403, "provider_blocked", "Provider 'anthropic' is not allowed for this virtual key"),
     (None, {}, 401, "virtual_key_required", "No virtual key was sent"),
-    ("vk-nobody", {}, 401, "virtual_key_not_found", "The key that was sent is no known virtual key"),
+    ("vk-nobody", {}, 401, "virtual_key_not_found", "The key that was sent is not a known virtual key"),
     ("vk-off", {}, 401, "virtual_key_blocked", "Virtual key 'vk-off' is inactive"),
     ("vk-old", {}, 401, "virtual_key_blocked", "Virtual key 'vk-old' has expired"),
     ("vk-free", {"body": b"no json"}, 400, "invalid_request", "Invalid request: the body of a model call"),
