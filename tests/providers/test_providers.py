@@ -22,10 +22,10 @@ from support.fake_provider import event, sse, usage
 ANTHROPIC = PROVIDERS["anthropic"]
 
 
-def read(pieces, provider="anthropic"):
+def read(chunks, provider="anthropic"):
     parser, reader = SseParser(), PROVIDERS[provider].usage_reader()
-    for piece in pieces:
-        for name, data in parser.feed(piece):
+    for chunk in chunks:
+        for name, data in parser.feed(chunk):
             reader.feed_event(name, data)
     for name, data in parser.flush():
         reader.feed_event(name, data)
@@ -66,20 +66,20 @@ def test_any_cut_of_a_stream_reads_the_same(cuts, newline, bom):
 def test_every_cut_of_every_text_gives_the_same_events(parts):
     text = b"".join(parts)
 
-    def events(pieces):
+    def events(chunks):
         parser = SseParser()
-        return [e for piece in pieces for e in parser.feed(piece)] + parser.flush()
+        return [e for chunk in chunks for e in parser.feed(chunk)] + parser.flush()
 
     whole = events([text])
     assert all(events([text[:i], text[i:]]) == whole for i in range(len(text) + 1))
     assert events([text[i : i + 1] for i in range(len(text))]) == whole
 
 
-def test_a_large_event_in_small_pieces_costs_its_size_not_its_square():
-    pieces = [b"data: ", *[b"x" * 1024] * 16_000, b"\n\n"]
+def test_a_large_event_in_small_chunks_costs_its_size_not_its_square():
+    chunks = [b"data: ", *[b"x" * 1024] * 16_000, b"\n\n"]
     began = time.process_time()
     parser = SseParser()
-    assert [len(data) for piece in pieces for _, data in parser.feed(piece)] == [16_384_000]
+    assert [len(data) for chunk in chunks for _, data in parser.feed(chunk)] == [16_384_000]
     assert time.process_time() - began < 1
 
 
@@ -105,10 +105,10 @@ LINES = [
 
 
 @given(st.lists(st.lists(st.sampled_from(LINES), max_size=12), max_size=4))
-def test_whole_pieces_read_as_single_bytes_do(pieces):
-    sent = ["\n".join([*lines, "", ""]).encode() for lines in pieces]
+def test_whole_chunks_read_like_single_bytes(chunks):
+    sent = ["\n".join([*lines, "", ""]).encode() for lines in chunks]
     whole, single = SseParser(), SseParser()
-    events = [e for piece in sent for e in whole.feed(piece)]
+    events = [e for chunk in sent for e in whole.feed(chunk)]
     assert events == [e for byte in b"".join(sent) for e in single.feed(bytes([byte]))]
     assert whole.flush() == single.flush()
 
@@ -122,13 +122,13 @@ def test_deep_nesting_in_an_answer_never_raises(depth):
 
 
 @given(st.lists(st.binary(max_size=60), max_size=30))
-def test_garbage_never_raises(pieces):
+def test_garbage_never_raises(chunks):
     for name in PROVIDERS:
-        reader = read(pieces, name)
-        reader.read_json(b"".join(pieces))
-        reader.feed_event("message_start", b"".join(pieces))
+        reader = read(chunks, name)
+        reader.read_json(b"".join(chunks))
+        reader.feed_event("message_start", b"".join(chunks))
         reader.feed_event("message_delta", b"[1]")
-        ContentDecoder("gzip, br, deflate").feed(b"".join(pieces))
+        ContentDecoder("gzip, br, deflate").feed(b"".join(chunks))
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 2**62, [], {}])
@@ -373,7 +373,7 @@ PACKERS = {
 
 
 @given(st.binary(max_size=3000), st.sampled_from(sorted(PACKERS)), st.integers(1, 700))
-def test_encodings_are_undone_piece_by_piece(body, encoding, size):
+def test_encodings_are_undone_chunk_by_chunk(body, encoding, size):
     decoder, packed = ContentDecoder(encoding), PACKERS[encoding](body)
     assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == body
     assert decoder.readable
@@ -396,13 +396,13 @@ def raw_deflate(data):
     ids=["raw deflate", "zlib", "two gzip members", "gzip and padding"],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_an_encoding_is_told_by_two_bytes_that_may_come_one_by_one(encoding, packed, size):
+def test_an_encoding_is_recognised_by_two_bytes_that_may_come_one_by_one(encoding, packed, size):
     decoder = ContentDecoder(encoding)
     assert b"".join(decoder.feed(packed[i : i + size]) for i in range(0, len(packed), size)) == b"hello" * 99
     assert decoder.readable
 
 
-def test_a_piece_that_unfolds_beyond_measure_is_not_read_in_part():
+def test_a_chunk_that_decodes_to_too_much_is_not_read_in_part():
     decoder = ContentDecoder("gzip")
     assert decoder.feed(gzip.compress(bytes(65 << 20), 9)) == b""
     assert not decoder.readable

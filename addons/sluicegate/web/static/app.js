@@ -21,7 +21,7 @@ const VIEWS = {
   providers: () => import("./views/providers.js"),
   policy: () => import("./views/policy.js"),
   health: () => import("./views/health.js"),
-  mine: () => import("./views/my_usage.js"),
+  usage: () => import("./views/my_usage.js"),
 };
 
 /** @type {[string | null, string[][]][]} groups of page names and their titles */
@@ -64,7 +64,7 @@ const DEVELOPER_MENU = [
   [
     null,
     [
-      ["mine", "My usage"],
+      ["usage", "My usage"],
       ["calls", "My calls"],
     ],
   ],

@@ -9,9 +9,9 @@ export function nano(value) {
   let text = typeof value === "number" ? value.toFixed(9) : String(value).trim();
   const negative = text.startsWith("-");
   if (negative) text = text.slice(1);
-  const found = /^(\d*)(?:\.(\d*))?$/.exec(text);
-  if (!found) return 0n;
-  const sum = BigInt(found[1] || "0") * NANO + BigInt((found[2] || "").slice(0, 9).padEnd(9, "0"));
+  const match = /^(\d*)(?:\.(\d*))?$/.exec(text);
+  if (!match) return 0n;
+  const sum = BigInt(match[1] || "0") * NANO + BigInt((match[2] || "").slice(0, 9).padEnd(9, "0"));
   return negative ? -sum : sum;
 }
 
@@ -132,9 +132,9 @@ const PERIOD_UNITS = { s: "second", m: "minute", h: "hour", d: "day", w: "week",
 
 /** A window in words: "1M" is "month", "30m" is "30 minutes". */
 export function period(text) {
-  const found = /^(\d+)([smhdwMY])$/.exec(text || "");
-  if (!found) return text && text !== "never" ? text : "unlimited";
-  return found[1] === "1" ? PERIOD_UNITS[found[2]] : `${found[1]} ${PERIOD_UNITS[found[2]]}s`;
+  const match = /^(\d+)([smhdwMY])$/.exec(text || "");
+  if (!match) return text && text !== "never" ? text : "unlimited";
+  return match[1] === "1" ? PERIOD_UNITS[match[2]] : `${match[1]} ${PERIOD_UNITS[match[2]]}s`;
 }
 
 /** What an amount is counted over: "per month"; "in total" for a limit that never resets. */

@@ -15,7 +15,7 @@ const PATHS = {
   providers: "M4.5 12.5a3 3 0 0 1-.3-6 4 4 0 0 1 7.7.8 2.7 2.7 0 0 1-.4 5.2z",
   policy: "M4 1.8h5.5L12.5 5v9.2H4zM6.5 7h3.5M6.5 10h3.5",
   health: "M1.5 8.5h3l2-5 3 9 2-4h3",
-  mine: "M2 13V8M6 13V3M10 13V6M14 13V9",
+  usage: "M2 13V8M6 13V3M10 13V6M14 13V9",
 };
 
 export const Icon = ({ name }) =>

@@ -197,11 +197,11 @@ const OPERATIONS = [
 function BudgetDialog({ node, row, onClose, onDone }) {
   const kind = PAGES[node.kind],
     path = `${kind === "providers" ? "/api/governance/providers" : listPath(kind)}/${encodeURIComponent(node.id)}`;
-  const found = useGet(path, { uncached: true });
+  const resource = useGet(path, { uncached: true });
   const title = `${node.name}: budget`;
-  if (!found.data)
-    return html`<${Dialog} title=${title} onClose=${onClose}><${Fetched} of=${found} lines=${3} /></${Dialog}>`;
-  return html`<${BudgetForm} ...${{ title, path, row, onClose, onDone }} name=${node.name} entity=${Object.values(found.data)[0]} />`;
+  if (!resource.data)
+    return html`<${Dialog} title=${title} onClose=${onClose}><${Fetched} of=${resource} lines=${3} /></${Dialog}>`;
+  return html`<${BudgetForm} ...${{ title, path, row, onClose, onDone }} name=${node.name} entity=${Object.values(resource.data)[0]} />`;
 }
 
 function BudgetForm({ title, path, name, row, entity, onClose, onDone }) {

@@ -7,8 +7,8 @@ import { SCOPE_NAMES, bytes, count, duration, exactMoney, money, nano, period, r
 
 export function CallPanel({ id, known, close, user }) {
   const running = known && !known.outcome;
-  const found = useGet(running ? null : `/api/logs/${encodeURIComponent(id)}`);
-  const call = running ? known : (found.data ?? known);
+  const resource = useGet(running ? null : `/api/logs/${encodeURIComponent(id)}`);
+  const call = running ? known : (resource.data ?? known);
   const heading = useRef();
   useEffect(() => {
     heading.current?.focus({ preventScroll: true });
@@ -19,7 +19,7 @@ export function CallPanel({ id, known, close, user }) {
       <h2 tabindex="-1" ref=${heading}>${call ? call.model_served || call.model_requested || call.path || "Call" : "Call"}</h2>
       ${call && html`<p class="faint"><${Time} at=${call.started_at} /></p>`}</div><span class="grow" />
         <button class="quiet icon" aria-label="Close" onClick=${close}>×</button></div>
-    ${!call && (found.error ? html`<${Problem} error=${found.error} retry=${found.reload} />` : html`<${Loading} />`)}
+    ${!call && (resource.error ? html`<${Problem} error=${resource.error} retry=${resource.reload} />` : html`<${Loading} />`)}
     ${call && html`<${Details} call=${call} user=${user} />`}
   </aside>`;
 }

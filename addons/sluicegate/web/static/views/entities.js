@@ -27,7 +27,7 @@ export default function Entities({ name, parts, query, user }) {
 
 function List({ kind, query, isAdmin }) {
   const k = KINDS[kind],
-    found = useGet(listPath(kind), { every: 10_000 }),
+    resource = useGet(listPath(kind), { every: 10_000 }),
     search = query.get("q") || "";
   const ranking = useGet(
     url("/api/logs/rankings", {
@@ -40,8 +40,8 @@ function List({ kind, query, isAdmin }) {
   const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.entity}_id`;
   const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
   const button = isAdmin && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
-  return html`<${Page} title=${k.title} actions=${found.data?.[k.list].length > 0 && button}>
-    <${Fetched} of=${found} lines=${8}>${(data) => {
+  return html`<${Page} title=${k.title} actions=${resource.data?.[k.list].length > 0 && button}>
+    <${Fetched} of=${resource} lines=${8}>${(data) => {
       const all = data[k.list],
         text = search.toLowerCase();
       const shown = all.filter(
@@ -123,13 +123,13 @@ function ModelRow({ r }) {
 
 function Detail({ kind, id, isAdmin }) {
   const k = KINDS[kind],
-    found = useGet(entityPath(kind, id), { every: 10_000 });
+    resource = useGet(entityPath(kind, id), { every: 10_000 });
   const [dialog, openDialog] = useState(null);
   useEffect(() => () => newKeyValues.delete(id), [id]);
-  const e = found.data?.[k.entity];
+  const e = resource.data?.[k.entity];
   const action = useAction((body) => api("PUT", entityPath(kind, id), body));
   const toggle = async () => {
-    if (await action.run({ is_active: !e.is_active })) found.reload();
+    if (await action.run({ is_active: !e.is_active })) resource.reload();
   };
   const actions =
     isAdmin &&
@@ -140,7 +140,7 @@ function Detail({ kind, id, isAdmin }) {
     <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>`;
   return html`<${Page} title=${e ? nameOf(e) : id} back=${{ href: link([kind]), text: k.title }} actions=${actions}>
     <${Problem} error=${action.error} />
-    <${Fetched} of=${found} lines=${6}>${() => html`
+    <${Fetched} of=${resource} lines=${6}>${() => html`
       ${kind === "keys" && newKeyValues.has(id) && html`<div class="notice good"><b>Copy the key's value now; it is not shown again:</b>
         <${Copy} text=${newKeyValues.get(id)} /></div>`}
       <${Facts} kind=${kind} e=${e} />
@@ -163,7 +163,7 @@ function Detail({ kind, id, isAdmin }) {
       dialog === "rotate" &&
       html`<${RotateDialog} id=${id} onClose=${() => openDialog(null)} onDone=${() => {
         openDialog(null);
-        found.reload();
+        resource.reload();
       }} />`
     }
     ${dialog === "delete" && html`<${DeleteDialog} kind=${kind} e=${e} onClose=${() => openDialog(null)} />`}
@@ -193,12 +193,12 @@ function Spend({ kind, id }) {
     by = kind === "keys" || kind === "users" || kind === "models" ? (kind === "models" ? "users" : "models") : "users";
   const filter = kind === "models" ? id.split("/").pop() : id;
   const glob = kind === "models" && filter.includes("*");
-  const found = useGet(glob ? null : url(histogram("cost", by), { [KINDS[kind].filter]: filter, start }), { every: 30_000 });
-  const series = useMemo(() => found.data && costSeries(found.data, by), [found.data]);
-  const buckets = useMemo(() => found.data?.buckets.map((b) => b.timestamp), [found.data]);
+  const resource = useGet(glob ? null : url(histogram("cost", by), { [KINDS[kind].filter]: filter, start }), { every: 30_000 });
+  const series = useMemo(() => resource.data && costSeries(resource.data, by), [resource.data]);
+  const buckets = useMemo(() => resource.data?.buckets.map((b) => b.timestamp), [resource.data]);
   if (glob) return null;
   return html`<${Section} title="Spend, last 30 days" actions=${html`<a href=${link(["calls"], { [KINDS[kind].filter]: filter, range: "30d" })}>Show calls</a>`}>
-    <${Fetched} of=${found}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} ...${MONEY} height=${140} />`}</${Fetched}></${Section}>`;
+    <${Fetched} of=${resource}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} ...${MONEY} height=${140} />`}</${Fetched}></${Section}>`;
 }
 
 function Members({ kind, id, isAdmin }) {
@@ -226,8 +226,8 @@ const ACTIONS = {
 };
 
 function History({ kind, id }) {
-  const found = useGet(url("/api/audit", { entity_kind: KINDS[kind].entity, entity_id: id, limit: 10 }));
-  return html`<${Section} title="Changes"><${Fetched} of=${found} lines=${2}>${({ entries }) =>
+  const resource = useGet(url("/api/audit", { entity_kind: KINDS[kind].entity, entity_id: id, limit: 10 }));
+  return html`<${Section} title="Changes"><${Fetched} of=${resource} lines=${2}>${({ entries }) =>
     entries.length === 0
       ? html`<p class="faint">None in the dashboard or the API. Edits to the file are in the <a href=${link(["policy", "history"])}>policy history</a>.</p>`
       : html`<table class="data plain"><tbody>${entries.map((x) => html`<tr key=${x.id}><td class="nowrap">

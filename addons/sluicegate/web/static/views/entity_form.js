@@ -84,8 +84,8 @@ export function Create({ kind, query }) {
 
 export function Edit({ kind, id }) {
   const k = KINDS[kind],
-    found = useGet(entityPath(kind, id), { uncached: true });
-  return html`<${Page} title=${`Edit ${id}`} back=${{ href: link([kind, id]), text: id }}><${Fetched} of=${found} lines=${8}>${(
+    resource = useGet(entityPath(kind, id), { uncached: true });
+  return html`<${Page} title=${`Edit ${id}`} back=${{ href: link([kind, id]), text: id }}><${Fetched} of=${resource} lines=${8}>${(
     d,
   ) => html`
     <${Form} kind=${kind} initial=${valuesOf(d[k.entity])} hasSeveralBudgets=${d[k.entity].budgets?.length > 0} button="Save" onDone=${() => go([kind, id], {}, { replace: true })}
@@ -136,20 +136,20 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
 
 function ParentChoice({ field, v, set, error }) {
   const [kind, label] = REFERENCES[field],
-    found = useGet(listPath(kind));
-  const options = (found.data?.[KINDS[kind].list] || []).map((e) => [e.id, nameOf(e) === e.id ? e.id : `${nameOf(e)} (${e.id})`]);
-  if (found.data && !options.length) return null;
+    resource = useGet(listPath(kind));
+  const options = (resource.data?.[KINDS[kind].list] || []).map((e) => [e.id, nameOf(e) === e.id ? e.id : `${nameOf(e)} (${e.id})`]);
+  if (resource.data && !options.length) return null;
   return html`<${Field} label=${label} name=${field} error=${error}>${(id) => html`<${Select} id=${id} value=${v[field]} options=${[["", "none"], ...options]} onInput=${(x) => set({ [field]: x })} />`}</${Field}>`;
 }
 
 function ProviderChoice({ v, set, disabled, error }) {
-  const found = useGet("/api/providers");
-  return html`<${Field} label="Provider" name="provider" error=${error}>${(id) => html`<${Select} id=${id} disabled=${disabled} value=${v.provider} options=${[["", "any"], ...(found.data?.providers || []).map((p) => [p.name, p.name])]} onInput=${(provider) => set({ provider })} />`}</${Field}>`;
+  const resource = useGet("/api/providers");
+  return html`<${Field} label="Provider" name="provider" error=${error}>${(id) => html`<${Select} id=${id} disabled=${disabled} value=${v.provider} options=${[["", "any"], ...(resource.data?.providers || []).map((p) => [p.name, p.name])]} onInput=${(provider) => set({ provider })} />`}</${Field}>`;
 }
 
 function AllowedModels({ v, set, error }) {
-  const found = useGet("/api/providers"),
-    providers = (found.data?.providers || []).map((p) => p.name);
+  const resource = useGet("/api/providers"),
+    providers = (resource.data?.providers || []).map((p) => p.name);
   const changeConfig = (i, changes) => set({ configs: v.configs.map((c, j) => (j === i ? { ...c, ...changes } : c)) });
   const unusedProviders = providers.filter((p) => !v.configs.some((c) => c.provider === p));
   return html`<fieldset><legend>Allowed models</legend>

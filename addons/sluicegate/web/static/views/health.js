@@ -6,9 +6,9 @@ import { Bar, Fetched, Page, Section, Tag, Time } from "../lib/components.js";
 import { bytes, count, duration } from "../lib/format.js";
 
 export default function Health() {
-  const found = useGet("/api/health", { every: 3000 });
+  const resource = useGet("/api/health", { every: 3000 });
   return html`<${Page} title="Health">
-    <${Fetched} of=${found} lines=${10}>${(h) => html`<${Report} h=${h} />`}</${Fetched}></${Page}>`;
+    <${Fetched} of=${resource} lines=${10}>${(h) => html`<${Report} h=${h} />`}</${Fetched}></${Page}>`;
 }
 
 function Report({ h }) {

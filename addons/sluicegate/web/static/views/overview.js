@@ -67,7 +67,7 @@ function LargestBudget() {
   const usage = useGet("/api/usage", { every: REFRESH_MS });
   const rows = (usage.data?.usage || []).filter((r) => r.unit === "usd");
   const candidates =
-    ["customer", "team", "virtual_key"].map((kind) => rows.filter((r) => r.kind === kind)).find((found) => found.length) || [];
+    ["customer", "team", "virtual_key"].map((kind) => rows.filter((r) => r.kind === kind)).find((group) => group.length) || [];
   if (candidates.length === 0) return null;
   const row = candidates.reduce((a, b) => (nano(b.limit_usd) > nano(a.limit_usd) ? b : a));
   return html`<div class="stat"><dt>${row.name || row.id}, ${perPeriod(row.window)}</dt>
@@ -216,9 +216,9 @@ function NearestToLimit() {
 const PARAMETER = { user_id: "user", team_id: "team", model: "model" };
 
 function Ranking({ title, dimension, column, start, range }) {
-  const found = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: 7 }), { every: REFRESH_MS, keep: true });
+  const resource = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: 7 }), { every: REFRESH_MS, keep: true });
   return html`<${Section} title=${title} note="by cost">
-    <${Fetched} of=${found}>${({ rankings }) => {
+    <${Fetched} of=${resource}>${({ rankings }) => {
       const highest = Math.max(1e-9, ...rankings.map((r) => r.total_cost));
       if (!rankings.length) return html`<p class="faint">No calls in this period.</p>`;
       return html`<ul class="rank">${rankings.map(

@@ -204,14 +204,14 @@ const TOKEN = /(#.*$)|("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|([A-Za-z_][\w.-]*)(?=:(
 function colourLine(line) {
   const parts = [];
   let last = 0;
-  for (const found of line.matchAll(TOKEN)) {
+  for (const match of line.matchAll(TOKEN)) {
     // A # inside a word does not begin a comment.
-    if (found[1] && found.index > 0 && !/\s/.test(line[found.index - 1])) continue;
+    if (match[1] && match.index > 0 && !/\s/.test(line[match.index - 1])) continue;
     parts.push(
-      line.slice(last, found.index),
-      html`<span class=${found[1] ? "y-comment" : found[2] ? "y-text" : "y-key"}>${found[0]}</span>`,
+      line.slice(last, match.index),
+      html`<span class=${match[1] ? "y-comment" : match[2] ? "y-text" : "y-key"}>${match[0]}</span>`,
     );
-    last = found.index + found[0].length;
+    last = match.index + match[0].length;
   }
   parts.push(line.slice(last));
   return parts;

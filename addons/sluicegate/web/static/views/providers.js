@@ -6,11 +6,11 @@ import { FormDialog, Fetched, Field, Page, Problem, Section, Tag, Time } from ".
 import { Limits } from "./limits.js";
 
 export default function Providers({ parts, user }) {
-  const found = useGet("/api/providers", { every: 10_000 }),
+  const resource = useGet("/api/providers", { every: 10_000 }),
     admin = user.role === "admin";
-  if (parts[0]) return html`<${Detail} name=${parts[0]} found=${found} admin=${admin} />`;
+  if (parts[0]) return html`<${Detail} name=${parts[0]} resource=${resource} admin=${admin} />`;
   return html`<${Page} title="Providers" lead="Calls leave the gateway with a provider key in place of the virtual key.">
-    <${Fetched} of=${found}>${({
+    <${Fetched} of=${resource}>${({
       providers,
     }) => html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Provider</th><th scope="col">Base URL</th>
       <th scope="col">Provider keys</th><th scope="col">State</th></tr></thead>
@@ -29,16 +29,16 @@ const State = ({ p }) =>
     ? html`<${Tag} kind="good">${p.simulate ? "simulated" : "ready"}</${Tag}>`
     : html`<${Tag} kind=${p.keys.length ? "bad" : "dim"}>${p.keys.length ? "no usable key" : "no key: calls are refused"}</${Tag}>`;
 
-function Detail({ name, found, admin }) {
+function Detail({ name, resource, admin }) {
   const [dialog, openDialog] = useState(null);
   const limits = useGet(`/api/governance/providers/${encodeURIComponent(name)}`, { every: 10_000 });
   const onDone = () => {
     openDialog(null);
-    found.reload();
+    resource.reload();
   };
   return html`<${Page} title=${name} back=${{ href: link(["providers"]), text: "Providers" }} actions=${admin && html`<button onClick=${() => openDialog({ what: "settings" })}>Edit</button>
     <button class="primary" onClick=${() => openDialog({ what: "key" })}>Add key</button>`}>
-    <${Fetched} of=${found}>${({ providers }) => {
+    <${Fetched} of=${resource}>${({ providers }) => {
       const p = providers.find((x) => x.name === name);
       if (!p) return html`<${Problem} error=${{ message: `There is no provider named '${name}'` }} />`;
       return html`<dl class="facts"><dt>State</dt><dd><${State} p=${p} /></dd><dt>Base URL</dt>
