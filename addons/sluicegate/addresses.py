@@ -1,4 +1,4 @@
-"""Addresses and hosts: which may be dialled for an agent, and when a pattern means a host."""
+"""Hosts and IP addresses: how they are compared, which are public, and when a pattern matches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAT64 = ip_network("64:ff9b::/96")
 
 
 def normalize_host(host: str) -> str:
-    """A host name as it is compared: lower case, no trailing dot, no brackets, addresses in their one spelling."""
+    """Return a host as it is compared: lower case, no trailing dot, no brackets, addresses in their canonical form."""
     text = host.strip().lower().rstrip(".").removeprefix("[").removesuffix("]")
     return _canonical_address(text) if len(text) <= 64 else text
 
@@ -25,7 +25,7 @@ def _canonical_address(text: str) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is given as an IP address."""
+    """Whether a host is an IP address rather than a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -34,8 +34,11 @@ def is_address(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet's: not loopback, private, link-local (cloud metadata), shared,
-    multicast, reserved or unspecified, in whatever IPv6 dress. False for what is no address."""
+    """Whether an IP address belongs to the public internet, also where it is an IPv4 address inside an IPv6 one.
+
+    Not public are loopback, private, link-local (cloud metadata), shared, multicast, reserved and unspecified addresses,
+    and whatever is not an IP address.
+    """
     try:
         return (real := _unwrapped(ip_address(address))).is_global and not real.is_multicast
     except ValueError:
@@ -43,7 +46,7 @@ def is_public(address: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is this machine's own loopback."""
+    """Whether an IP address is a loopback address."""
     return len(address) <= 64 and _loopback(address)
 
 
@@ -56,12 +59,12 @@ def _loopback(address: str) -> bool:
 
 
 def matches_any(patterns: Iterable[str], host: str) -> bool:
-    """Whether a host, normalised, is meant by one of the globs; ``*.example.com`` means the domain's children."""
+    """Whether a normalized host matches one of the globs; ``*.example.com`` matches subdomains, not the domain itself."""
     return any(fnmatchcase(host, pattern.lower()) for pattern in patterns)
 
 
 def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address inside an IPv6 one, where it is only that."""
+    """Return the IPv4 address that an IPv6 address only wraps (mapped, 6to4, NAT64); any other address as it is."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

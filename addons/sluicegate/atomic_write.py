@@ -1,4 +1,4 @@
-"""Files replaced whole or not at all, also when the power goes."""
+"""Files replaced whole or not at all, even in a power cut."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def replace_all(fresh: Mapping[Path, Path], was: Mapping[Path, bytes]) -> None:
-    """Put the new files in place, all or none of them. Raises OSError."""
+def replace_all(staged: Mapping[Path, Path], previous: Mapping[Path, bytes]) -> None:
+    """Move staged files into place, all or none of them; ``previous`` has what to put back. Raises OSError."""
     done: list[Path] = []
     try:
-        for file, ready in fresh.items():
+        for file, ready in staged.items():
             os.replace(ready, file.resolve())
             done.append(file)
     except OSError:
         for file in done:
-            os.replace(stage(file.resolve(), was[file]), file.resolve())
+            os.replace(stage(file.resolve(), previous[file]), file.resolve())
         raise
 
 
 def stage(file: Path, data: bytes) -> Path:
-    """The file's new content under another name in its folder, on disk, as readable as the file. Raises OSError."""
-    # Always the same name, for the folder is locked: what a killed process leaves is written over, not piled up.
+    """Write a file's new content under another name in its folder, on disk, with the file's owner and mode.
+
+    Returns the other name. Raises OSError.
+    """
+    # Always the same name, for the folder is locked: what a killed process has left is overwritten, not piled up.
     ready = file.with_name(f".{file.name}.new")
-    was = file.stat()
+    current = file.stat()
     fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with contextlib.suppress(PermissionError):
-            os.fchown(fd, was.st_uid, was.st_gid)
-        os.fchmod(fd, was.st_mode & 0o777)
+            os.fchown(fd, current.st_uid, current.st_gid)
+        os.fchmod(fd, current.st_mode & 0o777)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
@@ -44,11 +47,12 @@ def stage(file: Path, data: bytes) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut. Raises OSError if the folder cannot be opened."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError:
-        # Some filesystems cannot; the rename itself has happened.
+        # Some file systems cannot do this; the rename itself has happened.
         pass
     finally:
         os.close(fd)

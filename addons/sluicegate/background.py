@@ -1,4 +1,4 @@
-"""Long work in a thread beside live calls: the loop gets the interpreter within half a millisecond, not within five."""
+"""Long work in a thread while calls are live: the proxy's loop gets the interpreter within half a millisecond, not five."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from contextlib import contextmanager
 from typing import Any
 
 PAUSE_S = 0.0001
-"""Seconds that others get, now and then, while we compute."""
+"""Time that other threads get, now and then, while one computes."""
 
 ITEMS_PER_PAUSE = 400
-"""How many items are worked on between two pauses; about a millisecond's worth."""
+"""Items worked on between two pauses; about a millisecond's worth."""
 
 _lock = threading.Lock()
-_working = 0
-_usual: tuple[float, tuple[int, int, int]] = (0.005, (700, 10, 10))
+_active = 0
+_defaults: tuple[float, tuple[int, int, int]] = (0.005, (700, 10, 10))
 
 
 @contextmanager
 def low_priority() -> Iterator[None]:
-    """For work that makes a hundred thousand objects, such as reading a policy of ten thousand keys.
+    """Let other threads go first during work that makes a hundred thousand objects, such as reading a very large policy.
 
-    Python lets a thread compute for 5 ms before another one gets its turn, and a call needs some ten turns. The
-    collector would go through all that is being built again and again, each time stopping everybody for up to half a
-    second: until the work is done it looks at what is young only.
+    Python lets a thread compute for 5 ms before another one gets its turn, and a call needs some ten turns. The garbage
+    collector would traverse all that is being built again and again, each time stopping every thread for up to half a
+    second: until the work is done it looks only at young objects.
     """
-    global _working, _usual
+    global _active, _defaults
     with _lock:
-        if _working == 0:
-            _usual = sys.getswitchinterval(), gc.get_threshold()
+        if _active == 0:
+            _defaults = sys.getswitchinterval(), gc.get_threshold()
             sys.setswitchinterval(0.0005)
-            gc.set_threshold(max(10_000, _usual[1][0]), 10_000, 10_000)
-        _working += 1
+            gc.set_threshold(max(10_000, _defaults[1][0]), 10_000, 10_000)
+        _active += 1
     try:
         yield
     finally:
         with _lock:
-            _working -= 1
-            if _working == 0:
-                sys.setswitchinterval(_usual[0])
-                gc.set_threshold(*_usual[1])
+            _active -= 1
+            if _active == 0:
+                sys.setswitchinterval(_defaults[0])
+                gc.set_threshold(*_defaults[1])
 
 
 def release_gradually(items: list[Any]) -> None:
-    """Empty a list of a hundred thousand things in steps: Python frees them all without letting anybody else run."""
+    """Empty a list of a hundred thousand objects in steps: freeing them at once lets no other thread run meanwhile."""
     while items:
         del items[-500:]
 
 
 def paced[T](items: Iterable[T]) -> Iterator[T]:
-    """The items, with a short pause now and then.
+    """Yield the items, with a short pause now and then.
 
     A thread that computes keeps the interpreter for 5 ms at a time, and the proxy's loop would wait that long each time
-    it wakes up; so whoever walks through thousands of things lets go of it by itself.
+    it wakes up; so a loop over thousands of items gives it up by itself.
     """
     for i, item in enumerate(items, 1):
         yield item

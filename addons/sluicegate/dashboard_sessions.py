@@ -1,7 +1,7 @@
-"""Sessions: who is signed in to the dashboard. Kept in memory alone, so a restart signs everybody out.
+"""Dashboard sessions: who is signed in. Kept in memory only, so a restart signs everybody out.
 
-A session stands for the credential it was opened with, known by its hash: whoever loses the credential loses the session.
-The holder of the smallest key may open sessions, so what one holder can take up is bounded, and so is all of it.
+A session stands for the credential it was opened with, known by its hash: when the credential is revoked, so is the
+session. Anybody with a virtual key may open sessions, so their number is bounded for each holder and in all.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import secrets
 from dataclasses import dataclass
 
 IDLE_TIMEOUT_MS = 2 * 3_600_000
-"""Milliseconds after which a session nobody used ends."""
+"""How long a session lasts without being used."""
 
 MAX_AGE_MS = 12 * 3_600_000
-"""Milliseconds after which any session ends: a working day."""
+"""How long a session lasts at most: a working day."""
 
 MAX_PER_HOLDER = 20
+"""Sessions that one credential may have open."""
+
 MAX_SESSIONS = 5_000
 
 
@@ -26,7 +28,7 @@ class _Session:
     opened_at: int
     used_at: int
 
-    def over(self, now: int) -> bool:
+    def is_over(self, now: int) -> bool:
         return now >= self.used_at + IDLE_TIMEOUT_MS or now >= self.opened_at + MAX_AGE_MS
 
 
@@ -35,42 +37,41 @@ class Sessions:
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Session] = {}
-        """The one not used for longest first."""
+        """Least recently used first."""
         self._held: dict[bytes, list[bytes]] = {}
-        """By holder, in order of opening."""
+        """By holder, oldest first."""
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, holder: bytes, now: int, place: str = "") -> str:
-        """Begin a session for whoever has the credential with this hash; its id, known to nobody else.
+    def open(self, holder: bytes, now: int, path: str = "") -> str:
+        """Begin a session for the holder of the credential with this hash and return its id, known to nobody else.
 
-        From elsewhere than ``place`` it is no session.
-
-        Where a holder has its share, its oldest ends; where all is full, the one not used for longest.
+        The id is valid only together with ``path``, the path its pages are under. Where the holder has too many
+        sessions, the oldest of them ends; where there are too many in all, the least recently used.
         """
-        while self._open and (first := next(iter(self._open.items())))[1].over(now):
+        while self._open and (first := next(iter(self._open.items())))[1].is_over(now):
             self._forget(first[0])
         if len(self._held.get(holder, ())) >= MAX_PER_HOLDER:
             self._forget(self._held[holder][0])
         elif len(self._open) >= MAX_SESSIONS:
             self._forget(next(iter(self._open)))
         session_id = secrets.token_urlsafe(32)
-        key = _digest(session_id, place)
+        key = _digest(session_id, path)
         self._open[key] = _Session(holder, now, now)
         self._held.setdefault(holder, []).append(key)
         return session_id
 
-    def find(self, session_id: str, now: int, place: str = "", *, use: bool = True) -> bytes | None:
-        """Whose session this is, None where it is over or never was. With ``use``, note that somebody used it.
+    def find(self, session_id: str, now: int, path: str = "", *, use: bool = True) -> bytes | None:
+        """Return whose session this is, None where it is over or never existed. With ``use``, note that it was used.
 
-        Looked up by hash, so the time taken tells nothing about ids.
+        The id is looked up by its hash, so the time taken reveals nothing about valid ids.
         """
-        key = _digest(session_id, place)
+        key = _digest(session_id, path)
         found = self._open.get(key)
         if found is None:
             return None
-        if found.over(now):
+        if found.is_over(now):
             self._forget(key)
             return None
         if use:
@@ -78,9 +79,9 @@ class Sessions:
             self._open[key] = self._open.pop(key)
         return found.holder
 
-    def close(self, session_id: str, place: str = "") -> None:
+    def close(self, session_id: str, path: str = "") -> None:
         """End a session."""
-        self._forget(_digest(session_id, place))
+        self._forget(_digest(session_id, path))
 
     def _forget(self, key: bytes) -> None:
         gone = self._open.pop(key, None)
@@ -91,31 +92,32 @@ class Sessions:
                 del self._held[gone.holder]
 
 
-def _digest(session_id: str, place: str) -> bytes:
-    return hashlib.sha256(f"{place} {session_id}".encode("utf-8", "surrogateescape")).digest()
+def _digest(session_id: str, path: str) -> bytes:
+    return hashlib.sha256(f"{path} {session_id}".encode("utf-8", "surrogateescape")).digest()
 
 
 FREE_ATTEMPTS = 5
-"""Wrong attempts a source may make before it is slowed."""
+"""Wrong attempts a source may make before it has to wait."""
 
 MAX_DELAY_MS = 30_000
-"""Milliseconds a source waits at most between two attempts."""
+"""The longest wait between two attempts."""
 
 FORGET_AFTER_MS = 15 * 60_000
-"""Milliseconds without a wrong attempt after which a source begins anew."""
+"""How long after its last wrong attempt a source counts as new."""
 
 MAX_SOURCES = 10_000
+"""Sources that are remembered; beyond that the oldest is forgotten."""
 
 
 class Attempts:
-    """Wrong attempts to sign in, by where they come from: after a few each costs a longer wait."""
+    """Wrong attempts to sign in, by source address: after a few, each costs a longer wait."""
 
     def __init__(self) -> None:
         self._wrong: dict[str, tuple[int, int]] = {}
-        """By source: how many, and when the last was; oldest first."""
+        """By source: how many, and when the last one was; oldest first."""
 
     def delay_ms(self, source: str, now: int) -> int:
-        """Milliseconds this source has to wait before it may try; 0 if it may now."""
+        """Return how many milliseconds this source has to wait before its next attempt; 0 if it need not."""
         count, last = self._wrong.get(source, (0, 0))
         if count < FREE_ATTEMPTS or now - last >= FORGET_AFTER_MS:
             return 0

@@ -1,4 +1,4 @@
-"""Where things are by default, in a checkout and in an installed wheel alike."""
+"""Where files are by default, in a checkout and in an installed wheel alike."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def addons_dir() -> Path:
-    """The folder of the mitmproxy side: beside the package in a checkout, inside it in a wheel."""
+    """Return the folder of the addons: next to the package in a checkout, inside it in a wheel."""
     inside = PACKAGE / "addons"
     return inside if inside.is_dir() else PACKAGE.parent
 
 
 def policy_path(given: str | None, env: Mapping[str, str]) -> Path:
-    """The policy: as given, as SLUICEGATE_POLICY says, or the quickstart."""
+    """Return the policy's path: as given, from SLUICEGATE_POLICY, or the quickstart."""
     chosen = given or env.get("SLUICEGATE_POLICY")
     return Path(chosen).expanduser() if chosen else addons_dir().parent / "policies" / "quickstart.yaml"
 
 
 def state_dir(given: str | None, env: Mapping[str, str]) -> Path:
-    """The state folder: as given, as SLUICEGATE_STATE says, or ~/.sluicegate."""
+    """Return the state folder: as given, from SLUICEGATE_STATE, or ~/.sluicegate."""
     return Path(given or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()

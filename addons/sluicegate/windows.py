@@ -1,4 +1,4 @@
-"""Windows of time: when a limit's period began and when it resets. Pure; times are integer epoch milliseconds UTC."""
+"""Windows of time: when a limit's period began and when it resets. Pure; times are epoch milliseconds UTC, integers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MONDAY = date(2001, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A ``reset_duration`` made usable. ``text`` is as written (``1h``, ``1M``, ``never``)."""
+    """A parsed ``reset_duration``. ``text`` is as written (``1h``, ``1M``, ``never``)."""
 
     text: str
     aligned: bool = False
@@ -35,14 +35,14 @@ class Period:
 
 @lru_cache(maxsize=256)
 def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> Period:
-    """Read a duration: a number and one of s m h d w M Y, or ``never``. Raises ValueError saying what is allowed."""
+    """Parse a duration: a number and one of s m h d w M Y, or ``never``. Raises ValueError saying what is allowed."""
     found = _GRAMMAR.fullmatch(text)
     if text != "never" and found is None:
         raise ValueError(
             f"'{text}' is not a duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
         )
     if found is not None and int(found[1]) * _UNIT_MS[found[2]] > _MAX_PERIOD_MS:
-        # Its end would lie beyond the calendar, and nobody could be told when.
+        # Its end would lie beyond the calendar, so that no reset time could be shown.
         raise ValueError(f"'{text}' is longer than 100 years: write never")
     try:
         ZoneInfo(timezone)
@@ -52,31 +52,31 @@ def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> 
 
 
 def window(period: Period, anchor: int, now: int) -> tuple[int, int | None]:
-    """The window ``[start, end)`` that contains ``now``; ``end`` is None where it never resets.
+    """Return the window ``[start, end)`` that contains ``now``; ``end`` is None where it never resets.
 
-    Not aligned, windows follow each other from ``anchor`` without drift and a month is 30 days. Aligned, they are real
-    days, Monday weeks, months and years of the period's time zone, daylight saving included.
+    Windows that are not aligned follow each other from ``anchor`` without drift, and a month has 30 days. Aligned ones
+    are calendar days, weeks from Monday, months and years of the period's time zone, daylight saving included.
     """
     if period.text == "never":
         return anchor, None
     count, unit = int(period.text[:-1]), period.text[-1]
-    long = count * _UNIT_MS[unit]
+    size = count * _UNIT_MS[unit]
     if not period.aligned:
-        start = anchor + (now - anchor) // long * long
-        return start, start + long
+        start = anchor + (now - anchor) // size * size
+        return start, start + size
     zone = ZoneInfo(period.timezone)
     if unit in "smh":
-        # Local clock hours: the offset of this moment, so that "every 6 hours" means 0, 6, 12 and 18 o'clock.
+        # By the local clock, with the offset of this moment: "every 6 hours" means 0, 6, 12 and 18 o'clock.
         shift = _offset(now, zone)
-        start = (now + shift) // long * long - shift
-        return start, start + long
+        start = (now + shift) // size * size - shift
+        return start, start + size
     today = datetime.fromtimestamp(now / 1000, zone).date()
     first = _first(today, count, unit)
     return _midnight(first, zone), _midnight(_next(first, count, unit), zone)
 
 
 def period_ms(period: Period) -> int | None:
-    """How many milliseconds a period is long, a month 30 days and a year 365; None for ``never``."""
+    """Return the length of a period, with 30 days to a month and 365 to a year; None for ``never``."""
     return None if period.text == "never" else int(period.text[:-1]) * _UNIT_MS[period.text[-1]]
 
 
@@ -99,7 +99,7 @@ def _next(first: date, count: int, unit: str) -> date:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The day's first moment. Where the clocks skip midnight it is the moment they skip to."""
+    """Return the first moment of a day: where the clocks skip midnight, the moment they skip to."""
     local = datetime(day.year, day.month, day.day, tzinfo=zone)
     return round(local.astimezone(UTC).timestamp() * 1000)
 
@@ -110,7 +110,7 @@ def _offset(now: int, zone: ZoneInfo) -> int:
 
 
 def iso(ms: int) -> str:
-    """Epoch milliseconds as ``2026-11-23T21:00:00.000Z``."""
+    """Format epoch milliseconds like ``2026-11-23T21:00:00.000Z``."""
     seconds, millis = divmod(ms, 1000)
     return f"{_second(seconds)}.{millis:03d}Z"
 
@@ -121,7 +121,7 @@ def _second(seconds: int) -> str:
 
 
 def parse_iso(text: str) -> int:
-    """An ISO 8601 time, UTC where it names no zone, as epoch milliseconds. Raises ValueError."""
+    """Parse an ISO 8601 time, UTC where it names no zone, into epoch milliseconds. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

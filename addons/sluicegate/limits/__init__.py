@@ -1,1 +1,1 @@
-"""What every scope has used and reserved, and whether a call still fits."""
+"""What every scope has used and reserved, and whether a call still fits its limits."""

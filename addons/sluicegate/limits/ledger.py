@@ -224,6 +224,7 @@ class Ledger:
         if reservation is None:
             return
         left: list[Claim] = []
+        charged = False
         for claim in reservation.claims:
             if claim.unit not in amounts:
                 left.append(claim)
@@ -239,10 +240,12 @@ class Ledger:
                     counter.previous = (*counter.previous[:2], counter.previous[2] + charge)
                 self._changed_counters.add(counter.name)
                 self.charged.add(counter.name)
+                charged = True
         reservation.claims = left
         if left:
             self._changed_reservations.add(call_id)
-            self._partly_settled.add(call_id)
+            if charged:
+                self._partly_settled.add(call_id)
         else:
             self.close(call_id)
 
@@ -315,7 +318,6 @@ def _used_on_return(counter: Counter, start: int) -> int:
 
 
 _NO_WINDOW = (None, None, None)
-
 
 _COUNTED = frozenset({"requests", "concurrent"})
 """Units of which a call takes exactly one: there is no "last one that may overshoot"."""

@@ -1,4 +1,4 @@
-"""The usage table: one row per limit, with what is used, in flight and left. Live, or read from the file by others."""
+"""The usage table: one row per limit, with what is used, what is reserved, and a forecast."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Row = dict[str, Any]
 
 
 def usage_rows(policy: Policy, ledger: Ledger, now: int) -> list[Row]:
-    """One row per limit. Money columns are exact decimal text, counts integers; the others' columns are None."""
+    """Return one row per limit. Money is exact decimal text, counts are integers; columns of the other kind are None."""
     return limit_rows(policy.all_limits(), ledger, now)
 
 
 def limit_rows(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
-    """The rows of some limits."""
+    """Return the rows of some limits, in the order of their scopes."""
     return [limit_row(limit, *ledger.usage(limit, now), now) for limit in sorted(limits, key=_order)]
 
 
 def limit_row(limit: Limit, used: int, reserved: int, start: int, end: int | None, now: int) -> Row:
-    """A limit and its numbers as a row."""
+    """Return a limit and its numbers as a row."""
     money = limit.unit == "usd"
     shown: Callable[[int], Any] = usd if money else int
-    ahead = forecast(used, start, end, now) if money else None
-    full = exhausted_at(used, limit.maximum, start, end, now) if limit.period else None
+    predicted = forecast(used, start, end, now) if money else None
+    full_at = exhausted_at(used, limit.maximum, start, end, now) if limit.period else None
     return {
         "kind": limit.scope_kind,
         "id": limit.scope_id,
@@ -43,55 +43,55 @@ def limit_row(limit: Limit, used: int, reserved: int, start: int, end: int | Non
         "enforcement": "hard" if limit.hard else "soft",
         "starts_at": iso(start),
         "resets_at": iso(end) if end is not None else None,
-        "forecast_usd": usd(ahead) if ahead is not None else None,
-        "exhausted_at": iso(full) if full is not None else None,
+        "forecast_usd": usd(predicted) if predicted is not None else None,
+        "exhausted_at": iso(full_at) if full_at is not None else None,
     }
 
 
 END_OF_CALENDAR_MS = 253_402_300_800_000
-"""The year 10000, which no time names."""
+"""The year 10000: ISO times end before it."""
 
 MIN_OBSERVED_MS = 3_600_000
-"""Milliseconds after which a window without an end has a pace."""
+"""How long a window without an end must have lasted before a forecast is made."""
 
 
-def has_pace(start: int, end: int | None, now: int) -> bool:
-    """Whether enough of a window has passed to say anything: a window may begin with its first call.
+def is_long_enough(start: int, end: int | None, now: int) -> bool:
+    """Whether enough of a window has passed for a forecast: a window may begin with its first call.
 
-    In its first hundredth one call would foretell ruin.
+    In its first hundredth, one call alone would predict ruin.
     """
     return now - start >= (MIN_OBSERVED_MS if end is None else max(1, (end - start) // 100))
 
 
 def forecast(used: int, start: int, end: int | None, now: int) -> int | None:
-    """What will be used at the window's end, going on as so far; None where nothing can be said."""
-    if end is None or not has_pace(start, end, now):
+    """Return what will be used at the window's end at the present rate; None where it is too early to say."""
+    if end is None or not is_long_enough(start, end, now):
         return None
     return used * (end - start) // (now - start)
 
 
 def exhausted_at(used: int, maximum: int, start: int, end: int | None, now: int) -> int | None:
-    """When the limit is reached, going on as so far: ``now`` where it is, None where the window ends before or none can say."""
+    """Return when the limit is reached at the present rate: ``now`` if it has been, None if not in this window or unknown."""
     if used >= maximum:
         return now
-    if used <= 0 or not has_pace(start, end, now):
+    if used <= 0 or not is_long_enough(start, end, now):
         return None
-    # Rounded up: at the moment that is named it is reached.
+    # Rounded up, so that the limit has been reached at that time.
     at = start - (-maximum * (now - start) // used)
     return at if at < (END_OF_CALENDAR_MS if end is None else end) else None
 
 
 def with_names_and_parents(rows: Iterable[Row], policy: Policy) -> list[Row]:
-    """The rows with what each scope is called, and the nearest level above it that has a row as well."""
+    """Return the rows with each scope's name, and the nearest scope above it that has a row as well."""
     rows = list(rows)
-    there = {(r["kind"], r["id"]) for r in rows}
+    present = {(r["kind"], r["id"]) for r in rows}
     names = _names(policy)
-    homes = {("user", u.id): (u.team_id, u.customer_id) for u in policy.file.users}
-    homes |= {("project", p.id): (p.team_id, p.customer_id) for p in policy.file.projects}
+    parents_of = {("user", u.id): (u.team_id, u.customer_id) for u in policy.file.users}
+    parents_of |= {("project", p.id): (p.team_id, p.customer_id) for p in policy.file.projects}
     of_team = {t.id: t.customer_id for t in policy.file.teams}
 
     def above(kind: str, scope_id: str) -> Iterator[tuple[str, str | None]]:
-        team, customer = homes.get((kind, scope_id), (None, None))
+        team, customer = parents_of.get((kind, scope_id), (None, None))
         if kind == "provider_config":
             scope_id = scope_id.rpartition(":")[0]
             yield "virtual_key", scope_id
@@ -106,8 +106,8 @@ def with_names_and_parents(rows: Iterable[Row], policy: Policy) -> list[Row]:
         yield "customer", customer or of_team.get(team or "")
 
     parents: dict[tuple[str, str], dict[str, str] | None] = {}
-    for kind, scope_id in there:
-        found = next((a for a in above(kind, scope_id) if a in there), None)
+    for kind, scope_id in present:
+        found = next((a for a in above(kind, scope_id) if a in present), None)
         parents[kind, scope_id] = {"kind": found[0], "id": str(found[1])} if found is not None else None
     return [r | {"name": names.get((r["kind"], r["id"]), r["id"]), "parent": parents[r["kind"], r["id"]]} for r in rows]
 
