@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.limits.ledger import Ledger
@@ -134,7 +134,7 @@ def test_a_clock_set_back_does_not_shut_a_short_window_for_as_long():
     assert ledger.reserve("next minute", [(cap, 1)], 121_000) is None
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(-3 * HOUR, 3 * HOUR), st.integers(0, 20), st.booleans()), max_size=25))
 def test_whatever_the_clock_does_nothing_is_charged_twice_nor_left_open(jumps):
     ledger, budget, now, charged = Ledger(), limit(maximum=10**9), 100 * HOUR, 0

@@ -1,1 +1,1 @@
-"""Where money and records lie: the database, the journal, and what happens after a crash."""
+"""Where money and records are kept: the database, the journal, and recovery after a crash."""

@@ -1,4 +1,4 @@
-"""Calls on record, read from the database oldest first, a handful at a time so that no read lasts."""
+"""Calls on record, read from the database oldest first, in short reads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sluicegate.storage.errors import StoreError
 from sluicegate.windows import iso, parse_iso
 
 ROWS_PER_READ = 2_000
-"""Rows read at once: one long read would keep the database from tidying up."""
+"""Rows read at once: the write-ahead log cannot begin anew while a read lasts."""
 
 
 def count_calls(path: Path, since: int, until: int) -> int:
-    """How many calls began in ``[since, until)``, epoch milliseconds. Blocking. Raises StoreError."""
+    """Return how many calls began in ``[since, until)``, epoch milliseconds. Blocking. Raises StoreError."""
     for row in _rows(
         path, "SELECT count(*) AS count FROM calls WHERE started_at >= ? AND started_at < ?", (iso(since), iso(until))
     ):
@@ -24,7 +24,10 @@ def count_calls(path: Path, since: int, until: int) -> int:
 
 
 def start_of_newest(path: Path, until: int, number: int) -> int | None:
-    """When the oldest of the ``number`` calls before ``until`` began, None where there are fewer. Blocking; StoreError."""
+    """Return when the oldest of the newest ``number`` calls before ``until`` began; None where there are fewer.
+
+    Blocking. Raises StoreError.
+    """
     sql = "SELECT started_at FROM calls WHERE started_at < ? ORDER BY started_at DESC LIMIT 1 OFFSET ?"
     for row in _rows(path, sql, (iso(until), number - 1)):
         return parse_iso(row["started_at"])
@@ -32,7 +35,7 @@ def start_of_newest(path: Path, until: int, number: int) -> int | None:
 
 
 def read_calls(path: Path, columns: Sequence[str], since: int, until: int) -> Iterator[dict[str, Any]]:
-    """These columns of the calls that began in ``[since, until)``, oldest first. Blocking. Raises StoreError."""
+    """Yield these columns of the calls that began in ``[since, until)``, oldest first. Blocking. Raises StoreError."""
     names = ",".join(dict.fromkeys((*columns, "started_at")))
     sql = (
         f"SELECT rowid AS number, {names} FROM calls "  # noqa: S608

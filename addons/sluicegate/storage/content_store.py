@@ -1,7 +1,7 @@
-"""What calls said and were answered, where policy wants it kept: bodies alone, compressed, in a file of their own.
+"""The bodies of calls, where policy wants them kept: compressed, in a file of their own.
 
-``ContentStore`` is all that others know of where it lies. It is written by a thread; a call never waits for it, and
-where bodies come in faster than they can be written they are dropped and counted rather than gathered without end.
+``ContentStore`` is all that others know of where they are kept. A thread writes them; a call never waits for it, and
+bodies that come in faster than they can be written are dropped and counted instead of filling the memory.
 """
 
 from __future__ import annotations
@@ -28,16 +28,22 @@ logger = logging.getLogger("sluicegate")
 FILENAME = "content.db"
 
 MAX_BODY_BYTES = 8 << 20
-"""Bytes kept of one body; the rest is cut off and the body marked."""
+"""How much is kept of one body; the rest is cut off, and the body is marked as truncated."""
 
 MAX_REFUSED_BYTES = 64 << 10
-"""Bytes kept of a refused call's request. It costs its sender nothing, who may send as many as the disk has room for."""
+"""How much is kept of a refused call's request: it costs its sender nothing, who could fill the disk with them."""
 
 MAX_QUEUED_BYTES = 64 << 20
-"""Bytes that may wait to be written."""
+"""How much may wait to be written."""
+
+PAUSE_S = 0.02
+"""Pause between two transactions that delete, so that others have their turn."""
+
+CLOSE_TIMEOUT_S = 10.0
+"""How long closing waits for what is still to be written."""
 
 DELETE_BATCH, MAX_BATCHES = 20, 50
-"""Calls whose bodies are deleted in one transaction, and transactions in a row before others have their turn."""
+"""Calls whose bodies are deleted in one transaction, and how many such transactions one run makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +59,28 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Bytes of both."""
+        """Size of both bodies in bytes."""
         return len(self.request) + len(self.response)
 
 
 class ContentStore(Protocol):
-    """Somewhere bodies lie. Any thread may call it; it may raise OSError or sqlite3.Error."""
+    """A place to keep bodies. Any thread may call it; every method may raise OSError or sqlite3.Error."""
 
     def put(self, content: Content) -> None:
-        """Keep the bodies of a call, instead of what was kept of it before."""
+        """Keep the bodies of a call, replacing what was kept of it before."""
 
     def get(self, call_id: str) -> Content | None:
-        """What is kept of a call."""
+        """Return what is kept of a call."""
 
-    def delete_before(self, at: int, most: int) -> int:
-        """Delete at most so many of those that began before a time, the oldest first; how many were deleted."""
+    def delete_before(self, at: int, limit: int) -> int:
+        """Delete at most ``limit`` of the calls that began before a time, oldest first; return how many were deleted."""
 
     def close(self) -> None:
-        """Let it go."""
+        """Release what is open."""
 
 
 class ContentFile:
-    """A store in a SQLite file of its own, made when something is first kept."""
+    """A content store in a SQLite file of its own, created when something is first kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,7 +95,7 @@ class ContentFile:
             self._open().execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def get(self, call_id: str) -> Content | None:
-        """What is kept of a call."""
+        """Return what is kept of a call."""
         with self._lock:
             if self._conn is None and not self.path.exists():
                 return None
@@ -99,18 +105,18 @@ class ContentFile:
         call_id, at, request, response, *cut = row
         return Content(call_id, at, zstd.decompress(request), zstd.decompress(response), *map(bool, cut))
 
-    def delete_before(self, at: int, most: int) -> int:
-        """Delete some of the oldest, and give their space back."""
+    def delete_before(self, at: int, limit: int) -> int:
+        """Delete some of the oldest, and return their space to the file system."""
         with self._lock:
             if self._conn is None and not self.path.exists():
                 return 0
             conn = self._open()
             oldest = "SELECT call_id FROM content WHERE at < ? ORDER BY at LIMIT ?"
-            count = conn.execute(f"DELETE FROM content WHERE call_id IN ({oldest})", (at, most)).rowcount  # noqa: S608
+            count = conn.execute(f"DELETE FROM content WHERE call_id IN ({oldest})", (at, limit)).rowcount  # noqa: S608
             if count:
-                # It returns a row per page, and frees the next one when that is asked for.
+                # The pragma frees one page for each row that is fetched from it.
                 conn.execute("PRAGMA incremental_vacuum").fetchall()
-                # What was written before stands in the log beside the file until that begins anew.
+                # Otherwise deleted bodies stay readable in the write-ahead log until it begins anew.
                 conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return count
 
@@ -129,7 +135,7 @@ class ContentFile:
                 conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 conn.execute("PRAGMA journal_mode=WAL")
                 conn.execute("PRAGMA synchronous=NORMAL")
-                # What is deleted is gone, not merely unlisted.
+                # Deleted bodies are overwritten, not merely unlinked.
                 conn.execute("PRAGMA secure_delete=ON")
                 conn.execute(
                     "CREATE TABLE IF NOT EXISTS content (call_id TEXT PRIMARY KEY, at INTEGER, request BLOB, response BLOB, "
@@ -144,26 +150,27 @@ class ContentFile:
 
 
 class ContentKeeper:
-    """The way to a store: ``keep`` returns at once, a thread writes."""
+    """The way to a content store: ``keep`` returns at once, a thread writes."""
 
     def __init__(self, store: ContentStore) -> None:
         self.store = store
         self.error: str | None = None
         """Why the last bodies could not be kept, if they could not."""
         self.dropped = 0
-        self._waiting: dict[str, Content] = {}
+        """Calls whose bodies could not be kept."""
+        self._queue: dict[str, Content] = {}
         self._size = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def keep(self, content: Content) -> None:
-        """Have a call's bodies written soon."""
+        """Write a call's bodies soon."""
         with self._change:
             if self._closed or self._size + content.size > MAX_QUEUED_BYTES:
                 self._drop("too much is waiting to be written")
                 return
-            self._waiting[content.call_id] = content
+            self._queue[content.call_id] = content
             self._size += content.size
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="sluicegate-content", daemon=True)
@@ -171,37 +178,38 @@ class ContentKeeper:
             self._change.notify_all()
 
     def get(self, call_id: str) -> Content | None:
-        """What is kept of a call, written already or not. Raises OSError, sqlite3.Error."""
+        """Return what is kept of a call, written already or not. Raises OSError or sqlite3.Error."""
         with self._change:
-            found = self._waiting.get(call_id)
+            found = self._queue.get(call_id)
         return found or self.store.get(call_id)
 
     def delete_before(self, before: int, pause: Callable[[float], bool]) -> None:
-        """Delete what began before a time, in small steps; ``pause`` waits so many seconds and says whether to stop."""
+        """Delete what began before a time, in small steps; ``pause`` waits so many seconds and returns whether to stop."""
         try:
             for _ in range(MAX_BATCHES):
-                if self.store.delete_before(before, DELETE_BATCH) < DELETE_BATCH or pause(0.02):
+                if self.store.delete_before(before, DELETE_BATCH) < DELETE_BATCH or pause(PAUSE_S):
                     return
         except (sqlite3.Error, OSError) as e:
-            logger.warning("old content cannot be deleted: %s", e)
+            logger.warning("Old content cannot be deleted: %s", e)
 
     def close(self) -> None:
-        """Write what is waiting, and let the store go."""
+        """Write what is waiting, and close the store."""
         with self._change:
             self._closed = True
             self._change.notify_all()
         if self._thread is not None:
-            self._thread.join(10)
+            self._thread.join(CLOSE_TIMEOUT_S)
         self.store.close()
 
     def _write(self) -> None:
+        """Write what is waiting, in the thread."""
         while True:
             with self._change:
-                while not self._waiting:
+                while not self._queue:
                     if self._closed:
                         return
                     self._change.wait()
-                content = next(iter(self._waiting.values()))
+                content = next(iter(self._queue.values()))
             try:
                 self.store.put(content)
             except (sqlite3.Error, OSError) as e:
@@ -210,12 +218,12 @@ class ContentKeeper:
             else:
                 self.error = None
             with self._change:
-                if self._waiting.get(content.call_id) is content:
-                    del self._waiting[content.call_id]
+                if self._queue.get(content.call_id) is content:
+                    del self._queue[content.call_id]
                 self._size -= content.size
 
     def _drop(self, why: str) -> None:
         self.dropped += 1
         if self.error is None:
-            logger.warning("the content of calls cannot be kept (%s); calls go on", why)
+            logger.warning("The content of calls cannot be kept (%s); calls go on", why)
         self.error = why

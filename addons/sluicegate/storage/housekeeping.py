@@ -48,7 +48,7 @@ class Housekeeper:
                 try:
                     task()
                 except Exception:
-                    logger.exception("%s failed and will be tried again", getattr(task, "__qualname__", task))
+                    logger.exception("Housekeeping: %s failed and will be tried again", getattr(task, "__qualname__", task))
 
 
 def checkpoint(database: Path) -> None:

@@ -62,7 +62,7 @@ class Writer:
             self.journal.append(record)
         except OSError as e:
             if self.journal_error is None:
-                logger.error("%s cannot be written: %s", self.journal.path.name, e.strerror)
+                logger.error("The journal %s cannot be written: %s", self.journal.path.name, e.strerror)
             self.journal_error = e.strerror or "cannot be written"
         else:
             self.journal_error = None
@@ -126,7 +126,7 @@ class Writer:
             except OSError:
                 return False
             self.journal_error = None
-            logger.warning("%s can be written again", self.journal.path.name)
+            logger.warning("The journal %s can be written again", self.journal.path.name)
         return True
 
     def close(self) -> None:
@@ -139,7 +139,9 @@ class Writer:
             if self.journal_ready():
                 self._note_agreement()
         except (StoreError, OSError):
-            logger.exception("the last settlements could not be written to the database; %s has them", self.journal.path.name)
+            logger.exception(
+                "The last settlements could not be written to the database; the journal %s has them", self.journal.path.name
+            )
 
     def _flush_now(self) -> None:
         self._timer = None
@@ -175,12 +177,12 @@ class Writer:
             self.ledger.put_back(changes)
             if isinstance(e, StoreError):
                 if not isinstance(e, StoreBusy) and self.store_error is None:
-                    logger.error("the database cannot be written, so calls are refused: %s", e)
+                    logger.error("The database cannot be written, so calls are refused: %s", e)
                 self.store_error = str(e)
             raise
         if self.store_error is not None:
             self.store_error = None
-            logger.warning("the database can be written again")
+            logger.warning("The database can be written again")
 
     def _note_agreement(self) -> None:
         """Note up to where journal and table hold the same, right after a flush, so that no start compares them again.
