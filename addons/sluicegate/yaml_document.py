@@ -153,14 +153,7 @@ class _DocumentBuilder:
             if done.anchor is not None:
                 self.anchors[done.anchor] = done.value, self.written + self.expanded - done.size + 1
         elif isinstance(event, yaml.AliasEvent):
-            repeated = self.anchors.get(event.anchor or "")
-            location = self._add_value(repeated[0] if repeated else None, event)
-            if repeated is None:
-                self._stop(event, location, f"'*{event.anchor}' is an alias of nothing that stands before it")
-            else:
-                self.expanded += repeated[1]
-                if self.expanded > MAX_ALIASED_VALUES + 10 * self.written:
-                    self._stop(event, location, "aliases expand to too many values")
+            self._add_alias(event)
         elif isinstance(event, yaml.DocumentStartEvent) and self.written:
             self._stop(event, (), "a second document begins here; a policy must be a single document")
 
@@ -194,6 +187,15 @@ class _DocumentBuilder:
         if isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
             self.anchors[event.anchor] = value, 1
         return location
+
+    def _add_alias(self, event: yaml.AliasEvent) -> None:
+        repeated = self.anchors.get(event.anchor or "")
+        location = self._add_value(repeated[0] if repeated else None, event)
+        if repeated is None:
+            self._stop(event, location, f"'*{event.anchor}' is an alias of nothing that stands before it")
+        self.expanded += repeated[1]
+        if self.expanded > MAX_ALIASED_VALUES + 10 * self.written:
+            self._stop(event, location, "aliases expand to too many values")
 
     def _stop(self, event: yaml.Event, location: Location, message: str) -> NoReturn:
         self.doc.lines[location] = _line(event)

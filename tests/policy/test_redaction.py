@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.policy import redaction as module
-from sluicegate.policy.redaction import PLACEHOLDER, NotRedactable, redact, restore_secrets
+from sluicegate.policy.redaction import PLACEHOLDER, NotRedactableError, redact, restore_secrets
 from sluicegate.yaml_document import parse
 
 HASH = "sha256:" + "ab" * 32
@@ -120,7 +120,7 @@ def test_in_a_comment_only_what_a_comment_said_comes_back():
     ],
 )
 def test_what_looks_like_a_place_of_a_secret_is_not_shown(text):
-    with pytest.raises(NotRedactable):
+    with pytest.raises(NotRedactableError):
         redact(text)
 
 

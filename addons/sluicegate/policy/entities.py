@@ -49,12 +49,12 @@ REFERENCES: Mapping[str, str] = {f"{KINDS[name].singular}_id": name for name in 
 """Fields that refer to another entity, and the kind it is of."""
 
 
-class AmbiguousName(ValueError):
+class AmbiguousNameError(ValueError):
     """A name that several entities have; ``candidates`` are their ids."""
 
-    def __init__(self, called: str, candidates: Iterable[str]) -> None:
+    def __init__(self, name: str, candidates: Iterable[str]) -> None:
         self.candidates = sorted(candidates)
-        super().__init__(f"'{called}' may be any of {', '.join(self.candidates)}: give the id of one")
+        super().__init__(f"'{name}' may be any of {', '.join(self.candidates)}: give the id of one")
 
 
 def id_from_name(kind: Kind, name: str) -> str:
@@ -83,8 +83,8 @@ class NameIndex:
     def __init__(self, kind: Kind, names: Mapping[str, str | None]) -> None:
         self.kind, self.ids = kind, set(names)
         self._ids_by_word: dict[str, set[str]] = {}
-        for one, name in names.items():
-            self.add(one, name)
+        for entity_id, name in names.items():
+            self.add(entity_id, name)
 
     def add(self, entity_id: str, name: str | None) -> None:
         """Add an entity."""
@@ -92,16 +92,17 @@ class NameIndex:
         for word in self._words(name) if name and self.kind.prefix else ():
             self._ids_by_word.setdefault(word, set()).add(entity_id)
 
-    def find(self, called: str) -> str | None:
-        """Return the id of the entity with this id or name, None if there is none. An id always wins. Raises AmbiguousName."""
-        if called in self.ids:
-            return called
+    def find(self, id_or_name: str) -> str | None:
+        """Return the id of the entity with this id or name, None if there is none. Raises AmbiguousNameError."""
+        # An id always means the entity that has it, even where it is another one's name.
+        if id_or_name in self.ids:
+            return id_or_name
         if not self.kind.prefix:
             return None
-        words = self._words(called)
-        found = {one for word in words for one in self._ids_by_word.get(word, ())} | (words & self.ids)
+        words = self._words(id_or_name)
+        found = {entity_id for word in words for entity_id in self._ids_by_word.get(word, ())} | (words & self.ids)
         if len(found) > 1:
-            raise AmbiguousName(called, found)
+            raise AmbiguousNameError(id_or_name, found)
         return found.pop() if found else None
 
     def _words(self, name: str) -> set[str]:

@@ -12,7 +12,7 @@ import yaml
 
 from sluicegate.background import low_priority
 from sluicegate.policy.diff import compare_policies, summarize
-from sluicegate.policy.redaction import NotRedactable, redact
+from sluicegate.policy.redaction import NotRedactableError, redact
 from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
 from sluicegate.policy.watcher import ActivePolicy
 from sluicegate.windows import iso
@@ -81,7 +81,7 @@ def redacted_files(files: Mapping[Path, bytes]) -> dict[str, str]:
     for file, data in files.items():
         try:
             found[file.name] = redact(data.decode(), file.name).text
-        except (NotRedactable, yaml.YAMLError, UnicodeDecodeError):
+        except (NotRedactableError, yaml.YAMLError, UnicodeDecodeError):
             found[file.name] = UNREDACTABLE_TEXT
     return found
 

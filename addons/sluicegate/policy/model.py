@@ -286,12 +286,12 @@ class Policy:
         key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
         if key is None or key.provider_configs is None:
             return ModelAccess(True, True, ())
-        mine = [c for c in key.provider_configs if c.provider == provider]
-        if not mine:
+        configs = [c for c in key.provider_configs if c.provider == provider]
+        if not configs:
             return ModelAccess(False, False, ())
-        models = tuple(m for c in mine for m in c.allowed_models or ())
-        free = any(c.allowed_models is None for c in mine)
-        return ModelAccess(True, free or model is None or any(matches(m, model) for m in models), models)
+        models = tuple(m for c in configs for m in c.allowed_models or ())
+        is_unrestricted = any(c.allowed_models is None for c in configs)
+        return ModelAccess(True, is_unrestricted or model is None or any(matches(m, model) for m in models), models)
 
 
 def _digest(secret: str) -> bytes:

@@ -38,7 +38,7 @@ _ANCHOR_OR_TAG = re.compile(r"(?:[&!]\S*\s+)+")
 """An anchor or tag before a value."""
 
 
-class NotRedactable(Exception):
+class NotRedactableError(Exception):
     """A text whose secrets cannot be told from the rest of it for certain."""
 
 
@@ -66,58 +66,70 @@ class RedactedText:
 
 
 def redact(text: str, file: str = "") -> RedactedText:
-    """Remove the secrets from a file's text. Raises NotRedactable or yaml.YAMLError; then the text must not be shown."""
+    """Remove the secrets from a file's text. Raises NotRedactableError or yaml.YAMLError; then the text must not be shown."""
     found = list(scalars(text))
-    named = _item_names(found)
-    hidden = [s for s in found if _is_secret(s)]
+    item_names = _item_names(found)
     secrets: dict[str, str] = {}
+    names: dict[int, str] = {}
+    """The names of secrets by where they start."""
     values: dict[str, str] = {}
-    parts: list[str] = []
-    at = 0
-
-    def comment(part: str) -> str:
-        if "#" not in part:
-            return part
-        for value in multi_word:
-            part = part.replace(value, f"<secret {values[value]}>")
-        for words in _TOKEN_PATTERNS:
-            part = words.sub(lambda m: f"<secret {values[m[0]]}>" if m[0] in values else m[0], part)
-
-        def looks_secret(match: re.Match[str]) -> str:
-            name = f"comments/{file}/{len(secrets) - len(hidden)}"
-            secrets[name] = match[0]
-            return f"<secret {name}>"
-
-        return _SECRET_PATTERN.sub(looks_secret, part)
-
-    for scalar in hidden:
-        name = _secret_name(scalar, named)
+    for scalar in found:
+        if not _is_secret(scalar):
+            continue
+        name = _secret_name(scalar, item_names)
         while name in secrets:
             name += "+"
         raw = text[scalar.start : scalar.end]
         secrets[name] = json.dumps(scalar.value) if scalar.is_block or "\n" in raw else raw
+        names[scalar.start] = name
         if len(scalar.value) >= _MIN_SECRET_LENGTH:
             values[scalar.value] = name
-    # Nearly all of ten thousand secrets are single words, which are looked up; only the others are searched for.
-    multi_word = [v for v in values if not _TOKEN_PATTERNS[0].fullmatch(v)]
-    names = dict(zip((s.start for s in hidden), list(secrets), strict=True))
+    comments = _CommentRedactor(file, values, secrets)
+    parts: list[str] = []
+    at = 0
     for scalar in found:
-        parts.append(comment(text[at : scalar.start]))
+        parts.append(comments.redact(text[at : scalar.start]))
         raw = text[scalar.start : scalar.end]
         if scalar.start in names:
             quote = raw[0] if raw[0] in "'\"" and len(raw) > 1 else ""
-            parts.append(f"{quote}<secret {names[scalar.start]}>{quote}" + ("\n" if scalar.is_block else ""))
-        else:
-            parts.append(raw)
+            raw = f"{quote}<secret {names[scalar.start]}>{quote}" + ("\n" if scalar.is_block else "")
+        parts.append(raw)
         at = scalar.end
-    parts.append(comment(text[at:]))
+    parts.append(comments.redact(text[at:]))
     shown = "".join(parts)
     release_gradually(parts)
-    same = _is_equivalent(found, shown, set(names))
+    # Certain only if the result is read again: an alias, for one, would still show what its anchor hides.
+    is_equivalent = _is_equivalent(found, shown, set(names))
     release_gradually(found)
-    if not same:
-        raise NotRedactable("the secrets cannot be removed from this policy's text: write them without anchors")
+    if not is_equivalent:
+        raise NotRedactableError("the secrets cannot be removed from this policy's text: write them without anchors")
     return RedactedText(shown, secrets)
+
+
+class _CommentRedactor:
+    """Removes from comments what repeats a secret of the policy and what looks like one; adds the latter to ``secrets``."""
+
+    def __init__(self, file: str, names: Mapping[str, str], secrets: dict[str, str]) -> None:
+        self.file, self.names, self.secrets = file, names, secrets
+        self.count = 0
+        # Nearly all of ten thousand secrets are single words, which are looked up; only the others are searched for.
+        self.multi_word = [v for v in names if not _TOKEN_PATTERNS[0].fullmatch(v)]
+
+    def redact(self, part: str) -> str:
+        """Return the text between two values without secrets."""
+        if "#" not in part:
+            return part
+        for value in self.multi_word:
+            part = part.replace(value, f"<secret {self.names[value]}>")
+        for words in _TOKEN_PATTERNS:
+            part = words.sub(lambda m: f"<secret {self.names[m[0]]}>" if m[0] in self.names else m[0], part)
+        return _SECRET_PATTERN.sub(self._hide, part)
+
+    def _hide(self, match: re.Match[str]) -> str:
+        name = f"comments/{self.file}/{self.count}"
+        self.count += 1
+        self.secrets[name] = match[0]
+        return f"<secret {name}>"
 
 
 def _is_equivalent(was: Sequence[Scalar], shown: str, hidden: set[int]) -> bool:
@@ -218,9 +230,9 @@ def _item_names(found: Sequence[Scalar]) -> Mapping[Location, str]:
     """Return the id or name of each list item, by its location."""
     named: dict[Location, str] = {}
     for scalar in found:
-        item, called = scalar.location[:-1], scalar.location[-1:]
+        item, key = scalar.location[:-1], scalar.location[-1:]
         fits = not scalar.is_key and re.fullmatch(r"[\w.@:-]{1,128}", scalar.value)
-        if fits and (called == ("id",) or (called == ("name",) and item not in named)):
+        if fits and (key == ("id",) or (key == ("name",) and item not in named)):
             named[item] = scalar.value
     return named
 
@@ -236,10 +248,24 @@ def _secret_name(scalar: Scalar, named: Mapping[Location, str]) -> str:
 
 @dataclass(slots=True)
 class _OpenCollection:
+    """A list or mapping whose end has not been reached."""
+
     location: Location
     is_list: bool
     count: int = 0
     key: str | None = None
+    """The key whose value comes next."""
+
+    def advance(self, event: yaml.NodeEvent) -> tuple[Location, bool]:
+        """Return the location of the next node in it, and whether the node is a key."""
+        if self.is_list:
+            self.count += 1
+            return (*self.location, self.count - 1), False
+        if self.key is None and isinstance(event, yaml.ScalarEvent):
+            self.key = str(event.value)
+            return (*self.location, self.key), True
+        location, self.key = (*self.location, self.key or ""), None
+        return location, False
 
 
 def scalars(text: str) -> Iterator[Scalar]:
@@ -253,16 +279,7 @@ def scalars(text: str) -> Iterator[Scalar]:
             continue
         if not isinstance(event, yaml.NodeEvent):
             continue
-        top = stack[-1] if stack else None
-        is_key = top is not None and not top.is_list and top.key is None and isinstance(event, yaml.ScalarEvent)
-        location = top.location if top is not None else ()
-        if top is not None and top.is_list:
-            location, top.count = (*location, top.count), top.count + 1
-        elif top is not None and is_key:
-            top.key = str(getattr(event, "value", ""))
-            location = (*location, top.key)
-        elif top is not None:
-            location, top.key = (*location, top.key or ""), None
+        location, is_key = stack[-1].advance(event) if stack else ((), False)
         if isinstance(event, yaml.CollectionStartEvent):
             if len(stack) >= MAX_DEPTH:
                 raise yaml.YAMLError("nested too deeply")

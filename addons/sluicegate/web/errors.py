@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sluicegate.policy.audit_trail import AuditTrailError
-from sluicegate.policy.editing.draft import Conflict, EditError, NotFound
-from sluicegate.policy.editing.writer import NotWritable, PolicyLocked, RevisionMismatch
+from sluicegate.policy.editing.draft import ConflictError, EditError, NotFoundError
+from sluicegate.policy.editing.writer import PolicyLockedError, PolicyNotWritableError, RevisionMismatchError
 from sluicegate.policy.errors import describe_errors
 from sluicegate.policy.revisions import RevisionsError
 from sluicegate.storage.errors import StoreError
@@ -52,17 +52,17 @@ def api_error_of(error: Exception) -> ApiError | None:
     match error:
         case ApiError():
             return error
-        case NotFound():
+        case NotFoundError():
             return ApiError(404, "not_found", str(error), error.field, **error.details)
-        case Conflict():
+        case ConflictError():
             return ApiError(409, "conflict", str(error), error.field, **error.details)
         case EditError():
             return ApiError(400, "invalid_request", str(error), error.field)
-        case RevisionMismatch():
+        case RevisionMismatchError():
             return ApiError(412, "precondition_failed", str(error), revision=error.revision)
-        case NotWritable():
+        case PolicyNotWritableError():
             return ApiError(409 if error.lasting else 503, "policy_not_writable", str(error))
-        case PolicyLocked() | AuditTrailError() | RevisionsError():
+        case PolicyLockedError() | AuditTrailError() | RevisionsError():
             return ApiError(503, "unavailable", str(error))
         case StoreError():
             return ApiError(503, "unavailable", "The database cannot be written right now; try again in a moment")

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.policy.editing import operations
-from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound, merge_fields, validate_entity
-from sluicegate.policy.editing.yaml_patch import Change, NotPatchable, rewrite
-from sluicegate.policy.entities import KINDS, REDACTED, AmbiguousName, NameIndex, id_from_name, redacted
+from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError, merge_fields, validate_entity
+from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
+from sluicegate.policy.entities import KINDS, REDACTED, AmbiguousNameError, NameIndex, id_from_name, redacted
 from sluicegate.policy.loader import load
 from sluicegate.yaml_document import parse
 
@@ -68,7 +68,7 @@ def test_entities_are_found_by_id_slug_or_name(called, found):
 
 
 def test_what_may_be_several_is_an_error_that_names_them():
-    with pytest.raises(AmbiguousName, match="'Blue' may be any of t1, t2: give the id of one"):
+    with pytest.raises(AmbiguousNameError, match="'Blue' may be any of t1, t2: give the id of one"):
         NameIndex(TEAMS, {"t2": "Blue", "t1": "Blue Team"}).find("Blue")
     assert NameIndex(TEAMS, {"Blue": None, "t1": "Blue"}).find("Blue") == "Blue"
 
@@ -237,23 +237,23 @@ def test_top_up_adds_exactly_and_asks_which():
         "budget: {max_limit: 50.00, reset_duration: 1M}",
         "budgets: [{max_limit: 5, reset_duration: 1d}, {max_limit: 9, reset_duration: never}]",
     )
-    with pytest.raises(Conflict, match="several budgets"):
+    with pytest.raises(ConflictError, match="several budgets"):
         operations.top_up(draft(two), KEYS, "k1", amount=Decimal(1))
     after = operations.top_up(draft(two), KEYS, "k1", amount=Decimal(1), reset_duration="never").entry.after
     assert [b["max_limit"] for b in after["budgets"]] == [5, 10]
-    with pytest.raises(Conflict, match="no budget"):
+    with pytest.raises(ConflictError, match="no budget"):
         operations.top_up(draft(), KEYS, "k2", amount=Decimal(1))
 
 
 def test_deleting_what_is_still_named_says_by_what():
-    with pytest.raises(Conflict, match="Team 't1' is still referred to by virtual_key k1, virtual_key k2") as caught:
+    with pytest.raises(ConflictError, match="Team 't1' is still referred to by virtual_key k1, virtual_key k2") as caught:
         operations.delete(draft(), TEAMS, "t1")
     assert caught.value.details["referred_by"] == ["virtual_key k1", "virtual_key k2"]
     changing = draft()
     _, detached = operations.delete(changing, TEAMS, "blue", detach=True)
     assert [e.id for e in detached] == ["k1", "k2"]
     assert all("team_id" not in e.after for e in detached)
-    with pytest.raises(NotFound, match=r"there is no team 't3' \(did you mean t"):
+    with pytest.raises(NotFoundError, match=r"there is no team 't3' \(did you mean t"):
         operations.delete(draft(), TEAMS, "t3")
 
 
@@ -394,7 +394,7 @@ def test_every_layout_can_be_changed_without_touching_the_rest(layout):
 )
 def test_what_cannot_be_changed_keeping_comments_and_meaning_is_refused(text):
     doc = parse(text.encode(), "f")
-    with pytest.raises(NotPatchable, match="edit it by hand"):
+    with pytest.raises(NotPatchableError, match="edit it by hand"):
         rewrite(doc, text, [Change("teams", 0, {"id": "a", "budget": BUDGET})])
 
 

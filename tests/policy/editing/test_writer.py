@@ -11,8 +11,8 @@ import pytest
 
 from sluicegate.policy.audit_trail import AuditTrail, AuditTrailError
 from sluicegate.policy.editing import operations
-from sluicegate.policy.editing.draft import Conflict, EditError
-from sluicegate.policy.editing.writer import NotWritable, PolicyLocked, PolicyWriter, RevisionMismatch
+from sluicegate.policy.editing.draft import ConflictError, EditError
+from sluicegate.policy.editing.writer import PolicyLockedError, PolicyNotWritableError, PolicyWriter, RevisionMismatchError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
 from sluicegate.policy.watcher import PolicyWatcher
@@ -117,11 +117,11 @@ def test_what_the_whole_policy_does_not_allow_changes_nothing_and_names_the_fiel
 def test_a_revision_that_is_not_the_present_one_changes_nothing(make):
     editor = make()
     present = editor.watcher.current.revision
-    with pytest.raises(RevisionMismatch) as caught:
+    with pytest.raises(RevisionMismatchError) as caught:
         editor.change(put(KEYS, "k2"), who="dana", action="update", if_match=lambda r: r == "other")
     assert caught.value.revision == present
     editor.change(put(KEYS, "k2"), who="dana", action="update", if_match=lambda r: r == present)
-    with pytest.raises(RevisionMismatch):
+    with pytest.raises(RevisionMismatchError):
         editor.change(put(KEYS, "k3"), who="dana", action="update", if_match=lambda r: r == present)
 
 
@@ -186,7 +186,7 @@ def test_one_who_never_stops_saving_is_an_error(make):
         editor.watcher.path.write_text(editor.watcher.path.read_text() + "# again\n")
         return operations.upsert(draft, KEYS, "k2", {})
 
-    with pytest.raises(PolicyLocked, match="keep being changed"):
+    with pytest.raises(PolicyLockedError, match="keep being changed"):
         editor.change(work, who="dana", action="update")
 
 
@@ -262,11 +262,11 @@ def test_a_mistake_already_on_disk_is_not_blamed_on_the_change(make):
         ("- 1\n", "a policy must be a mapping"),
     ):
         editor.watcher.path.write_text(text)
-        with pytest.raises(Conflict, match=f"correct it first.*{says}"):
+        with pytest.raises(ConflictError, match=f"correct it first.*{says}"):
             editor.change(put(KEYS, "k2"), who="dana", action="update")
         assert editor.watcher.path.read_text() == text
     editor.watcher.path.unlink()
-    with pytest.raises(Conflict, match="cannot be read"):
+    with pytest.raises(ConflictError, match="cannot be read"):
         editor.change(put(KEYS, "k2"), who="dana", action="update")
 
 
@@ -291,11 +291,11 @@ def test_a_policy_that_cannot_be_written_is_left_alone_and_says_why(make, mounte
     (folder / "policy.yaml").write_text(TEXT)
     editor = PolicyWriter(PolicyWatcher(folder / "policy.yaml", {}, lambda: 1_000), trail, lambda: 1_000)
     (folder / "fill").write_bytes(b"x" * 60_000)
-    with pytest.raises(NotWritable, match="No space left on device; the change was not made") as caught:
+    with pytest.raises(PolicyNotWritableError, match="No space left on device; the change was not made") as caught:
         editor.change(put(KEYS, "k2", description="d" * 3000), who="dana", action="update")
     assert not caught.value.lasting
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    with pytest.raises(NotWritable, match="Read-only file system") as caught:
+    with pytest.raises(PolicyNotWritableError, match="Read-only file system") as caught:
         editor.change(put(KEYS, "k2"), who="dana", action="update")
     assert caught.value.lasting
     assert ((folder / "policy.yaml").read_text(), entries(trail)) == (TEXT, [])
@@ -304,7 +304,7 @@ def test_a_policy_that_cannot_be_written_is_left_alone_and_says_why(make, mounte
 def test_a_file_mounted_by_itself_says_what_to_do(make, mounted, trail):
     editor = make()
     mounted("--bind", editor.watcher.path, at=editor.watcher.path)
-    with pytest.raises(NotWritable, match="mount its folder instead"):
+    with pytest.raises(PolicyNotWritableError, match="mount its folder instead"):
         editor.change(put(KEYS, "k2"), who="dana", action="update")
     assert editor.watcher.path.read_text() == TEXT
     assert [a for _, a, *_ in entries(trail)] == ["create", "create not applied"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sluicegate.policy.entities import KINDS, REFERENCES, AmbiguousName, Kind, NameIndex, id_from_name, id_of
+from sluicegate.policy.entities import KINDS, REFERENCES, AmbiguousNameError, Kind, NameIndex, id_from_name, id_of
 from sluicegate.policy.errors import describe_errors, did_you_mean
 from sluicegate.yaml_document import Document, dotted
 
@@ -29,11 +29,11 @@ class EditError(Exception):
         self.field, self.details = field, details
 
 
-class NotFound(EditError):
+class NotFoundError(EditError):
     """A change of an entity that does not exist."""
 
 
-class Conflict(EditError):
+class ConflictError(EditError):
     """A change that does not fit the present policy."""
 
 
@@ -73,21 +73,21 @@ class Draft:
         if found is None:
             found = self._entries[kind.name] = {}
             for number, doc in enumerate(self.docs):
-                held = doc.value.get(kind.name) if isinstance(doc.value, dict) else None
-                if held is None:
+                section = doc.value.get(kind.name) if isinstance(doc.value, dict) else None
+                if section is None:
                     continue
-                if not isinstance(held, dict if kind.name == "providers" else list):
-                    raise Conflict(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
-                for position, value in held.items() if isinstance(held, dict) else enumerate(held):
+                if not isinstance(section, dict if kind.name == "providers" else list):
+                    raise ConflictError(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
+                for position, value in section.items() if isinstance(section, dict) else enumerate(section):
                     value = {} if value is None else value
                     if not isinstance(value, dict):
-                        raise Conflict(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
-                    name = str(position) if isinstance(held, dict) else id_of(kind, value)
+                        raise ConflictError(f"{kind.name} in {doc.file} has the wrong shape; correct it first")
+                    name = str(position) if isinstance(section, dict) else id_of(kind, value)
                     found[name] = DraftEntry(kind, name, number, position, value, value)
         return found
 
     def find(self, kind: Kind, id_or_name: str) -> DraftEntry | None:
-        """Return the entity with this id or name, None if there is none. Raises Conflict where several have it."""
+        """Return the entity with this id or name, None if there is none. Raises ConflictError where several do."""
         entry = self.entries(kind).get(id_or_name)
         if entry is not None and entry.after is not None:
             return entry
@@ -97,16 +97,16 @@ class Draft:
             names = self._names[kind.name] = NameIndex(kind, present)
         try:
             found = names.find(id_or_name)
-        except AmbiguousName as e:
-            raise Conflict(str(e), candidates=e.candidates) from e
+        except AmbiguousNameError as e:
+            raise ConflictError(str(e), candidates=e.candidates) from e
         return self.entries(kind)[found] if found is not None else None
 
     def get(self, kind: Kind, id_or_name: str) -> DraftEntry:
-        """Return the entity with this id or name. Raises NotFound or Conflict."""
+        """Return the entity with this id or name. Raises NotFoundError or ConflictError."""
         entry = self.find(kind, id_or_name)
         if entry is None:
             near = did_you_mean(id_or_name, (i for i, e in self.entries(kind).items() if e.after is not None))
-            raise NotFound(f"{kind.label} not found: there is no {kind.singular} '{id_or_name}'{near}")
+            raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{id_or_name}'{near}")
         return entry
 
     def upsert(self, kind: Kind, name: str, fields: Fields, *, create_teams: bool = False) -> DraftEntry:
@@ -129,13 +129,16 @@ class Draft:
         return entry
 
     def delete(self, entry: DraftEntry, *, detach: bool = False) -> list[DraftEntry]:
-        """Delete an entity. With ``detach``, entities that refer to it no longer do, and are returned; else they are a Conflict."""
+        """Delete an entity; with ``detach`` also all references to it. Return the entities that lost a reference.
+
+        Raises ConflictError where there are references that may not be removed.
+        """
         field = f"{entry.kind.singular}_id"
         referring = [e for e in self._all() if e.after and field in REFERENCES and e.after.get(field) == entry.id]
         if referring and not detach:
             names = [f"{e.kind.singular} {e.id}" for e in referring]
             listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise Conflict(
+            raise ConflictError(
                 f"{entry.kind.label} '{entry.id}' is still referred to by {listed}: change them first, or delete with detach=true",
                 referred_by=names,
             )
@@ -158,20 +161,20 @@ class Draft:
         """Return the same fields with references by name replaced by ids."""
         resolved = dict(fields)
         for name, target in REFERENCES.items():
-            called = fields.get(name)
-            if not isinstance(called, str):
+            reference = fields.get(name)
+            if not isinstance(reference, str):
                 continue
             kind = KINDS[target]
             try:
-                entry = self.find(kind, called)
-            except Conflict as e:
-                raise Conflict(str(e), name, **e.details) from e
+                entry = self.find(kind, reference)
+            except ConflictError as e:
+                raise ConflictError(str(e), name, **e.details) from e
             if entry is None and create_teams and kind.name == "teams":
-                entry = self.upsert(kind, called if is_valid_id(called) else make_id(kind, called, name), {})
+                entry = self.upsert(kind, reference if is_valid_id(reference) else make_id(kind, reference, name), {})
                 self.created.append(entry)
             if entry is None:
-                near = did_you_mean(called, (i for i, e in self.entries(kind).items() if e.after is not None))
-                raise EditError(f"there is no {kind.singular} '{called}'{near}", name)
+                near = did_you_mean(reference, (i for i, e in self.entries(kind).items() if e.after is not None))
+                raise EditError(f"there is no {kind.singular} '{reference}'{near}", name)
             resolved[name] = entry.id
         return resolved
 
@@ -184,9 +187,9 @@ def make_id(kind: Kind, name: str, field: str) -> str:
         raise EditError(f"{field}: {e}", field) from e
 
 
-def is_valid_id(called: str) -> bool:
+def is_valid_id(text: str) -> bool:
     """Return whether a text is a valid id as it is."""
-    return not any(field == "id" for field, _ in validation_errors(KINDS["teams"], {"id": called}))
+    return not any(field == "id" for field, _ in validation_errors(KINDS["teams"], {"id": text}))
 
 
 def _exact_numbers(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError, Fields, make_id
+from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, Fields, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
 from sluicegate.policy.secrets import ENV, is_reference, resolve
 from sluicegate.providers import PROVIDERS
@@ -45,30 +45,30 @@ def hash_value(value: str) -> str:
 def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
     """Create an entity, or change the one with this id or name. A new key without a value is given a secret one."""
     field = {"providers": "provider", "model_configs": "model_name"}.get(kind.name) or ("id" if fields.get("id") else "name")
-    called = fields.get(field)
-    if not isinstance(called, str) or not called:
+    id_or_name = fields.get(field)
+    if not isinstance(id_or_name, str) or not id_or_name:
         raise EditError(f"{field}: '{field}' is required here", field)
     if kind.name == "model_configs":
-        called = id_of(kind, fields)
+        id_or_name = id_of(kind, fields)
     if field == "name":
-        entry = draft.find(kind, called)
-        called = entry.id if entry else make_id(kind, called, field)
-    return _save(draft, kind, called, fields, generate=True)
+        entry = draft.find(kind, id_or_name)
+        id_or_name = entry.id if entry else make_id(kind, id_or_name, field)
+    return _save(draft, kind, id_or_name, fields, generate=True)
 
 
-def upsert(draft: Draft, kind: Kind, called: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
+def upsert(draft: Draft, kind: Kind, id_or_name: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
     """Change the entity with this id or name, or create it with this id. A team it refers to is created if missing.
 
     A new key without a value is a demo key, whose value is its id; where those are not allowed it is an error.
     """
-    entry = draft.find(kind, called)
+    entry = draft.find(kind, id_or_name)
     if kind.name == "model_configs" and entry is None:
-        provider, _, model = called.partition("/")
-        parts = {"model_name": model, "provider": provider} if model and provider in PROVIDERS else {"model_name": called}
+        provider, _, model = id_or_name.partition("/")
+        parts = {"model_name": model, "provider": provider} if model and provider in PROVIDERS else {"model_name": id_or_name}
         fields = {**parts, **fields}
     if kind is KEYS and entry is None and not demo_keys and fields.get("value") is None and fields.get("value_hash") is None:
         raise EditError("value: a gateway that listens beyond its machine needs keys with a value: POST creates one", "value")
-    return _save(draft, kind, entry.id if entry else called, fields, generate=False, create_teams=True)
+    return _save(draft, kind, entry.id if entry else id_or_name, fields, generate=False, create_teams=True)
 
 
 def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool, create_teams: bool = False) -> Saved:
@@ -113,9 +113,9 @@ def _require_sendable(value: str) -> str:
     return value
 
 
-def rotate(draft: Draft, called: str, *, grace: str | None, value: str | None, now: int, env: Mapping[str, str]) -> Saved:
+def rotate(draft: Draft, id_or_name: str, *, grace: str | None, value: str | None, now: int, env: Mapping[str, str]) -> Saved:
     """Give a key a new value; the previous one is accepted for ``grace``, a duration, or no longer at all."""
-    entry = draft.get(KEYS, called)
+    entry = draft.get(KEYS, id_or_name)
     present = entry.after or {}
     fields: dict[str, Any] = {"value": value}
     secret = _normalize_value(fields, generate=True)
@@ -144,24 +144,24 @@ def current_value_hash(name: str, present: Fields, env: Mapping[str, str]) -> st
     return hash_value(value) if value is not None else None
 
 
-def expire(draft: Draft, called: str, *, expires_at: str | None, now: int) -> Saved:
+def expire(draft: Draft, id_or_name: str, *, expires_at: str | None, now: int) -> Saved:
     """Let a key expire at a time, or now."""
-    entry = draft.get(KEYS, called)
+    entry = draft.get(KEYS, id_or_name)
     return Saved(draft.upsert(KEYS, entry.id, {"expires_at": expires_at or iso(now)}))
 
 
-def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_duration: str | None = None) -> Saved:
+def top_up(draft: Draft, kind: Kind, id_or_name: str, *, amount: Decimal, reset_duration: str | None = None) -> Saved:
     """Raise a budget by an amount in dollars. Where there are several, ``reset_duration`` chooses one."""
-    entry = draft.get(kind, called)
+    entry = draft.get(kind, id_or_name)
     present = entry.after or {}
     budgets = [b for b in (present.get("budget"), *(present.get("budgets") or ())) if b]
     fitting = [b for b in budgets if reset_duration in (None, b.get("reset_duration"))]
     if not fitting:
-        raise Conflict(
+        raise ConflictError(
             f"{kind.singular} '{entry.id}' has no budget{f' that resets every {reset_duration}' if reset_duration else ''}"
         )
     if len(fitting) > 1:
-        raise Conflict(
+        raise ConflictError(
             f"{kind.singular} '{entry.id}' has several budgets: choose one by its reset_duration",
             "reset_duration",
             candidates=[b.get("reset_duration") for b in fitting],
@@ -172,7 +172,7 @@ def top_up(draft: Draft, kind: Kind, called: str, *, amount: Decimal, reset_dura
     return Saved(draft.upsert(kind, entry.id, {"budgets": [raised if b is fitting[0] else b for b in present["budgets"]]}))
 
 
-def delete(draft: Draft, kind: Kind, called: str, *, detach: bool = False) -> tuple[DraftEntry, list[DraftEntry]]:
+def delete(draft: Draft, kind: Kind, id_or_name: str, *, detach: bool = False) -> tuple[DraftEntry, list[DraftEntry]]:
     """Delete an entity; return it and those that referred to it, which are changed only with ``detach``."""
-    entry = draft.get(kind, called)
+    entry = draft.get(kind, id_or_name)
     return entry, draft.delete(entry, detach=detach)

@@ -22,8 +22,8 @@ from sluicegate import atomic_write
 from sluicegate.background import low_priority
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
 from sluicegate.policy.diff import compare_policies
-from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError
-from sluicegate.policy.editing.yaml_patch import Change, NotPatchable, rewrite
+from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError
+from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
 from sluicegate.policy.loader import PolicyError, build_policy, policy_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.watcher import ActivePolicy, Fingerprint, PolicyWatcher, file_fingerprint
@@ -42,7 +42,7 @@ _OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.\w+)\.?")
 """The part of a problem's path that names the entity."""
 
 
-class RevisionMismatch(Exception):
+class RevisionMismatchError(Exception):
     """A change made for another revision of the policy; ``revision`` is the present one."""
 
     def __init__(self, revision: str) -> None:
@@ -50,11 +50,11 @@ class RevisionMismatch(Exception):
         self.revision = revision
 
 
-class PolicyLocked(Exception):
+class PolicyLockedError(Exception):
     """A change kept waiting by other changes of the policy."""
 
 
-class NotWritable(Exception):
+class PolicyNotWritableError(Exception):
     """A policy that cannot be written; ``lasting`` if trying again will not help."""
 
     def __init__(self, message: str, *, lasting: bool) -> None:
@@ -62,7 +62,7 @@ class NotWritable(Exception):
         self.lasting = lasting
 
 
-class _FilesChanged(Exception):
+class _FilesChangedError(Exception):
     """The files were changed by somebody else while the change was made."""
 
 
@@ -94,7 +94,7 @@ class PolicyWriter:
         """Let ``work`` change a draft, put it in force, and return the result of ``work`` with the changed policy.
 
         ``if_match`` decides whether the present revision is the one the change is for; without ``write`` everything is
-        checked and nothing changed. Raises EditError, RevisionMismatch, NotWritable, PolicyLocked or
+        checked and nothing changed. Raises EditError, RevisionMismatchError, PolicyNotWritableError, PolicyLockedError or
         AuditTrailError, and then nothing was changed.
         """
         with self._exclusive(), low_priority():
@@ -113,10 +113,10 @@ class PolicyWriter:
                 try:
                     entries = [_entry(action, c.kind.singular, c.id, c.before, c.after) for c in changes]
                     self._replace(files, texts, policy, entries, who, entries[0].action if len(entries) == 1 else action)
-                except _FilesChanged:
+                except _FilesChangedError:
                     continue
                 return result, policy
-            raise PolicyLocked(RETRIES_EXHAUSTED)
+            raise PolicyLockedError(RETRIES_EXHAUSTED)
 
     def replace_files(
         self,
@@ -146,10 +146,10 @@ class PolicyWriter:
                 entries = [_entry(action, *d) for d in found] or [AuditEntry(action, "policy", "text", None, None)]
                 try:
                     self._replace(files, texts, policy, entries, who, action)
-                except _FilesChanged:
+                except _FilesChangedError:
                     continue
                 return policy
-            raise PolicyLocked(RETRIES_EXHAUSTED)
+            raise PolicyLockedError(RETRIES_EXHAUSTED)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -159,7 +159,7 @@ class PolicyWriter:
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as e:
-            raise NotWritable(f"{folder}: {e.strerror}", lasting=True) from e
+            raise PolicyNotWritableError(f"{folder}: {e.strerror}", lasting=True) from e
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         try:
             while True:
@@ -168,7 +168,7 @@ class PolicyWriter:
                     break
                 except BlockingIOError as e:
                     if time.monotonic() > deadline:
-                        raise PolicyLocked("another change of the policy is being written; try again") from e
+                        raise PolicyLockedError("another change of the policy is being written; try again") from e
                     time.sleep(0.01)
             yield
         finally:
@@ -182,9 +182,9 @@ class PolicyWriter:
                 fingerprints[file] = file_fingerprint(file.name, file.stat())
                 data[file] = file.read_bytes()
         except OSError as e:
-            raise Conflict(f"the policy cannot be read: {e.strerror}") from e
+            raise ConflictError(f"the policy cannot be read: {e.strerror}") from e
         if not if_match(revision := revision_of(data)):
-            raise RevisionMismatch(revision)
+            raise RevisionMismatchError(revision)
         return _Files(data, fingerprints, [parse(content, str(file)) for file, content in data.items()], revision)
 
     def _policy_from(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
@@ -193,7 +193,7 @@ class PolicyWriter:
         return build_policy(self.watcher.path, docs, revision, env=self.watcher.env, now=self.clock())
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
-        """Return the policy the changed files make. Raises EditError naming the field, or Conflict for an old mistake."""
+        """Return the policy the changed files make. Raises EditError naming the field, ConflictError for an old mistake."""
         try:
             return self._policy_from(files, docs, texts)
         except PolicyError as e:
@@ -204,7 +204,7 @@ class PolicyWriter:
         try:
             build_policy(self.watcher.path, files.docs, files.revision, env=self.watcher.env, now=self.clock())
         except PolicyError as before:
-            return Conflict(f"the policy on disk has a mistake; correct it first: {before.problems[0]}")
+            return ConflictError(f"the policy on disk has a mistake; correct it first: {before.problems[0]}")
         first = error.problems[0]
         field = _OF_ENTITY.sub("", first.path)
         return EditError(f"{field}: {first.message}" if field else first.message, field or None)
@@ -218,7 +218,7 @@ class PolicyWriter:
         who: str,
         action: str,
     ) -> None:
-        """Stage the new files, compare, record, replace. Raises _FilesChanged, NotWritable or AuditTrailError."""
+        """Stage the new files, compare, record, replace. Raises _FilesChangedError, PolicyNotWritableError or AuditTrailError."""
         before, after, at = files.revision, policy.revision, iso(self.clock())
         fresh: dict[Path, Path] = {}
         try:
@@ -234,13 +234,13 @@ class PolicyWriter:
                 try:
                     _require_unchanged(self.watcher.path, files)
                     atomic_write.replace_all(fresh, files.data)
-                except (_FilesChanged, OSError):
+                except (_FilesChangedError, OSError):
                     if self.audit_trail is not None:
                         undone = [AuditEntry(f"{e.action} not applied", e.entity_kind, e.entity_id, None, None) for e in entries]
                         self.audit_trail.write(undone, at=at, who=who, before=before, after=before)
                     raise
-                fresh_files = {f: texts.get(f, data) for f, data in files.data.items()}
-                self.watcher.activate(ActivePolicy(policy, fresh_files, self.clock(), who, action), _fingerprint(fingerprints))
+                new_files = {f: texts.get(f, data) for f, data in files.data.items()}
+                self.watcher.activate(ActivePolicy(policy, new_files, self.clock(), who, action), _fingerprint(fingerprints))
         except OSError as e:
             raise _not_writable(e, next(iter(texts))) from e
         finally:
@@ -251,11 +251,11 @@ class PolicyWriter:
 
 
 def _require_valid(docs: Sequence[Document]) -> None:
-    """Refuse files with a mistake, which cannot be changed in part. Raises Conflict."""
+    """Refuse files with a mistake, which cannot be changed in part. Raises ConflictError."""
     for doc in docs:
         if doc.problems or not isinstance(doc.value, dict):
             why = doc.problems[0] if doc.problems else f"{doc.file}: a policy must be a mapping"
-            raise Conflict(f"the policy on disk has a mistake; correct it first: {why}")
+            raise ConflictError(f"the policy on disk has a mistake; correct it first: {why}")
 
 
 def _fingerprint(fingerprints: Mapping[Path, tuple[Any, ...]]) -> Fingerprint:
@@ -263,17 +263,17 @@ def _fingerprint(fingerprints: Mapping[Path, tuple[Any, ...]]) -> Fingerprint:
 
 
 def _require_unchanged(path: Path, files: _Files) -> None:
-    """Refuse files that are not what was read. Raises _FilesChanged."""
+    """Refuse files that are not what was read. Raises _FilesChangedError."""
     if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
-        raise _FilesChanged
+        raise _FilesChangedError
 
 
-def _not_writable(error: OSError, file: Path) -> NotWritable:
+def _not_writable(error: OSError, file: Path) -> PolicyNotWritableError:
     if error.errno in (errno.EBUSY, errno.EXDEV):
-        return NotWritable(f"{file} is a mount point and cannot be replaced: mount its folder instead", lasting=True)
+        return PolicyNotWritableError(f"{file} is a mount point and cannot be replaced: mount its folder instead", lasting=True)
     lasting = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
     why = error.strerror or type(error).__name__
-    return NotWritable(f"the policy {file} cannot be written: {why}; the change was not made", lasting=lasting)
+    return PolicyNotWritableError(f"the policy {file} cannot be written: {why}; the change was not made", lasting=lasting)
 
 
 def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path, bytes], list[Document]]:
@@ -292,8 +292,8 @@ def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path,
     for number, wanted in by_file.items():
         try:
             text, docs[number] = rewrite(files.docs[number], files.data[paths[number]].decode(), wanted)
-        except NotPatchable as e:
-            raise Conflict(str(e)) from e
+        except NotPatchableError as e:
+            raise ConflictError(str(e)) from e
         texts[paths[number]] = text.encode()
     return texts, docs
 

@@ -26,7 +26,7 @@ Edit = tuple[int, int, list[str]]
 """Lines ``[start, end)`` of a text and what replaces them."""
 
 
-class NotPatchable(Exception):
+class NotPatchableError(Exception):
     """A text whose layout cannot be changed without changing what it says, or losing a comment."""
 
 
@@ -42,7 +42,7 @@ class Change:
 
 
 def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, Document]:
-    """Return the file's text with the changes made, and the document it parses to. Raises NotPatchable."""
+    """Return the file's text with the changes made, and the document it parses to. Raises NotPatchableError."""
     from ruamel.yaml.error import YAMLError
 
     has_crlf = "\r\n" in text and "\n" not in text.replace("\r\n", "")
@@ -57,13 +57,13 @@ def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, D
     for strategy in strategies:
         try:
             fresh = strategy()
-        except (YAMLError, NotPatchable, ValueError):
+        except (YAMLError, NotPatchableError, ValueError):
             continue
         fresh = fresh.replace("\n", "\r\n") if has_crlf else fresh
         parsed = parse(fresh.encode(), doc.file)
         if not parsed.problems and parsed.value == expected:
             return fresh, parsed
-    raise NotPatchable(
+    raise NotPatchableError(
         f"{doc.file} cannot be changed by a program without losing a comment or changing its meaning: edit it by hand"
     )
 
@@ -206,7 +206,7 @@ def _patch_section(name: str, held: Any, lines: list[str], changes: Sequence[Cha
     yaml = round_trip_yaml(lines)
     node = yaml.load("\n".join(lines) + "\n")
     if not isinstance(node, dict) or list(node) != [name]:
-        raise NotPatchable
+        raise NotPatchableError
     update_node(node, {name: held}, expected)
     fresh = dump(yaml, node).rstrip("\n").split("\n")
     _require_comments(lines, fresh)
@@ -217,7 +217,7 @@ def _emptied_section(lines: list[str], empty: str) -> list[str]:
     """Return a section without its last entities, keeping the comments on lines of their own."""
     key = re.match(r"[\w'\"]+ *:", lines[0])
     if key is None:
-        raise NotPatchable
+        raise NotPatchableError
     return [" ".join([key[0], empty, *_comments(lines[:1])]), *(x for x in lines[1:] if x.lstrip().startswith("#"))]
 
 
@@ -235,7 +235,7 @@ def _comments(lines: Iterable[str]) -> list[str]:
 def _require_comments(lines: Sequence[str], fresh: Sequence[str]) -> None:
     """Refuse a result that lost a comment: ruamel has no room for one inside a list that it writes on one line."""
     if Counter(_comments(lines)) - Counter(_comments(fresh)):
-        raise NotPatchable
+        raise NotPatchableError
 
 
 def _new_section(name: str, changes: Sequence[Change]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.editing import operations
-from sluicegate.policy.editing.draft import Conflict, Draft, DraftEntry, EditError, NotFound
+from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, NotFoundError
 from sluicegate.policy.entities import KINDS, REFERENCES, Kind, NameIndex
 from sluicegate.policy.errors import closest_match, did_you_mean
 from sluicegate.policy.model import Limit, Policy
@@ -87,14 +87,14 @@ def shown_one(services: Services, policy: Policy, kind: Kind, name: str) -> view
 
 
 def called(policy: Policy, kind: Kind, name: str) -> str:
-    """The id of what is called so. Raises NotFound or Conflict."""
+    """The id of what is called so. Raises NotFoundError or ConflictError."""
     known = _names(policy, kind)
     try:
         found = NameIndex(kind, known).find(name) if name not in known else name
     except ValueError as e:
-        raise Conflict(str(e)) from e
+        raise ConflictError(str(e)) from e
     if found is None:
-        raise NotFound(f"{kind.label} not found: there is no {kind.singular} '{name}'{did_you_mean(name, known)}")
+        raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{name}'{did_you_mean(name, known)}")
     return found
 
 
@@ -196,7 +196,7 @@ def _delete(kind: Kind) -> Handler:
             def clear(draft: Draft) -> Any:
                 entry = draft.find(kind, request.path["id"])
                 if entry is None:
-                    raise NotFound(f"Provider governance not found: '{request.path['id']}' has no limits")
+                    raise NotFoundError(f"Provider governance not found: '{request.path['id']}' has no limits")
                 return draft.upsert(kind, entry.id, cleared)
 
             _, policy = await request.edit_policy(clear)
@@ -300,7 +300,7 @@ def _reset(kind: Kind) -> Handler:
         units |= {"requests", "tokens"} if request.body.get("rate_limit", True) else set()
         limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
         if not limits:
-            raise Conflict(f"{kind.singular} '{name}' has no such limit whose usage could be reset")
+            raise ConflictError(f"{kind.singular} '{name}' has no such limit whose usage could be reset")
         now = services.clock()
         before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
         entry = AuditEntry("reset_usage", kind.singular, name, before, dict.fromkeys(before, 0))

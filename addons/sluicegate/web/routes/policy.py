@@ -19,7 +19,7 @@ from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import redacted_files
 from sluicegate.policy.loader import PolicyError, policy_from_files, read_files, revision_of
 from sluicegate.policy.model import Policy
-from sluicegate.policy.redaction import NotRedactable, redact, restore_secrets
+from sluicegate.policy.redaction import NotRedactableError, redact, restore_secrets
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
@@ -206,7 +206,7 @@ def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Map
     for file, content in services.policy_watcher.active.files.items():
         try:
             secrets |= redact(content.decode(), file.name).secrets
-        except (NotRedactable, yaml.YAMLError, UnicodeDecodeError):
+        except (NotRedactableError, yaml.YAMLError, UnicodeDecodeError):
             # Nothing of it was shown either.
             continue
     fresh: dict[Path, bytes] = {}

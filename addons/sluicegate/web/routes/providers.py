@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sluicegate.policy.editing.draft import Conflict, Draft, EditError, NotFound
+from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError
 from sluicegate.policy.editing.operations import upsert
 from sluicegate.policy.entities import KINDS, REDACTED
 from sluicegate.policy.errors import did_you_mean
@@ -50,7 +50,7 @@ def endpoints() -> list[Endpoint]:
 def _known(services: Services, name: str) -> str:
     if name not in services.policy.providers:
         known = services.policy.providers
-        raise NotFound(
+        raise NotFoundError(
             f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{did_you_mean(name, known)}"
         )
     return name
@@ -118,7 +118,7 @@ async def _delete(request: ApiRequest) -> ApiResponse:
     def work(draft: Draft) -> None:
         entry = draft.find(PROVIDERS, name)
         if entry is None:
-            raise NotFound(f"Provider not found: nothing is configured for '{name}'")
+            raise NotFoundError(f"Provider not found: nothing is configured for '{name}'")
         draft.delete(entry)
 
     policy = await _removed(request, work)
@@ -134,7 +134,7 @@ async def _keys(request: ApiRequest) -> ApiResponse:
 def _key_of(services: Services, policy: Policy, provider: str, name: str) -> views.View:
     keys = {k["name"]: k for k in _shown(services, policy, provider)["keys"]}
     if name not in keys:
-        raise NotFound(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, keys)}")
+        raise NotFoundError(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, keys)}")
     return keys[name]
 
 
@@ -171,7 +171,7 @@ async def _delete_key(request: ApiRequest) -> ApiResponse:
         keys = ((entry.after or {}).get("keys") or []) if entry else []
         left = [k for k in keys if k.get("name") != name]
         if len(left) == len(keys):
-            raise NotFound(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, (k['name'] for k in keys))}")
+            raise NotFoundError(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, (k['name'] for k in keys))}")
         draft.upsert(PROVIDERS, provider, {"keys": None})
         if left:
             draft.upsert(PROVIDERS, provider, {"keys": left})
@@ -238,5 +238,5 @@ def _sourced(folder: Path, provider: str, key: dict[str, Any], present: str | No
             file.flush()
             os.fsync(file.fileno())
     except OSError as e:
-        raise Conflict(f"the key cannot be kept: {folder}: {e.strerror}") from e
+        raise ConflictError(f"the key cannot be kept: {folder}: {e.strerror}") from e
     return key | {"value": f"{FILE}{path}"}

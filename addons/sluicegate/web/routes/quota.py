@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sluicegate.policy.editing.draft import NotFound
+from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.fields import Id
 from sluicegate.web import views
@@ -100,7 +100,7 @@ async def _quota(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
     key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
     if key is None:
-        raise NotFound("Virtual key not found: it has just been deleted")
+        raise NotFoundError("Virtual key not found: it has just been deleted")
     now = services.clock()
 
     def work() -> dict[str, Any]:

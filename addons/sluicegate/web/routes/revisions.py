@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sluicegate.background import low_priority
 from sluicegate.policy.diff import unified_diff
-from sluicegate.policy.editing.draft import Conflict, NotFound
+from sluicegate.policy.editing.draft import ConflictError, NotFoundError
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
@@ -125,10 +125,10 @@ async def _diff(request: ApiRequest) -> ApiResponse:
 async def _restore(request: ApiRequest) -> ApiResponse:
     found = await request.run_in_thread(lambda: _known(request.services, request.path["revision"]))
     if UNREDACTABLE_TEXT in found.files.values():
-        raise Conflict(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
+        raise ConflictError(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
     present = {f.name for f in request.services.policy_watcher.active.files}
     if present != set(found.files):
-        raise Conflict(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
+        raise ConflictError(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
     return await put_in_force(request, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
 
 
@@ -139,5 +139,5 @@ def _listed(names: Any) -> str:
 def _known(services: Services, revision: str) -> Revision:
     found = services.revisions.get(revision)
     if found is None:
-        raise NotFound(f"there is no revision '{revision[:80]}' in the history")
+        raise NotFoundError(f"there is no revision '{revision[:80]}' in the history")
     return found
