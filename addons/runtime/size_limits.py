@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from mitmproxy import flow, http
+from mitmproxy import http
 
 from flow import call_of, deny
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
@@ -35,7 +35,7 @@ LARGE_BODY_BYTES = 1 << 20
 MAX_HELD_BYTES = 512 << 20
 """Bytes of large bodies that are held at one moment, all callers' together."""
 
-held: WeakKeyDictionary[flow.Flow, int] = WeakKeyDictionary()
+held: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
 
 

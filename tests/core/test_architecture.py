@@ -185,3 +185,139 @@ def test_gateway_holds_the_two_lists_and_nothing_else():
     assigned = [node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)]
     assert assigned == ["RUNTIME", "GOVERNANCE", "addons"]
     assert all(isinstance(node, ast.Assign | ast.ImportFrom | ast.Expr) for node in tree.body)
+
+
+# -- mitmproxy's own machinery -----------------------------------------------------------------------------------------
+
+PATCHES = ADDONS / "runtime" / "patches.py"
+ADAPTERS = sorted(p for p in ADDONS.rglob("*.py") if not p.is_relative_to(CORE))
+
+
+def names_from_mitmproxy(tree: ast.AST) -> set[str]:
+    """The names in a file that stand for a module, class or function of mitmproxy's, wherever they are imported."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {(a.asname or a.name).split(".")[0] for a in node.names if a.name.split(".")[0] == "mitmproxy"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mitmproxy":
+            found |= {a.asname or a.name for a in node.names}
+    return found
+
+
+def root_of(node: ast.expr) -> str | None:
+    """The name with which a chain of attributes, items and calls begins."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def assignments(tree: ast.AST) -> list[ast.expr]:
+    """Whatever is assigned to or deleted."""
+    found: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.Delete):
+            found += node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor | ast.NamedExpr):
+            found.append(node.target)
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            found.append(node.optional_vars)
+    return [part for target in found for part in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])]
+
+
+def assigns_to_mitmproxy(source: str) -> list[int]:
+    """The lines that assign to an attribute of mitmproxy's, or that could without its being seen."""
+    tree = ast.parse(source)
+    theirs = names_from_mitmproxy(tree)
+    lines: list[int] = []
+    for target in assignments(tree):
+        past_attributes = any(isinstance(node, ast.Attribute) and node.attr == "__dict__" for node in ast.walk(target))
+        if isinstance(target, ast.Attribute | ast.Subscript) and (past_attributes or root_of(target) in theirs):
+            lines.append(target.lineno)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            on = root_of(node.args[0]) if node.args else None
+            if called in ("setattr", "delattr", "__setattr__", "__delattr__") and on not in ("self", "cls"):
+                lines.append(node.lineno)
+    return lines
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def uses_private_names_of_mitmproxy(source: str) -> list[int]:
+    """The lines that import or look up a name that mitmproxy begins with an underscore."""
+    tree = ast.parse(source)
+    theirs = names_from_mitmproxy(tree)
+    lines: list[int] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            lines += [node.lineno for a in node.names if a.name.startswith("mitmproxy.") and any(map(private, a.name.split(".")))]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mitmproxy":
+            words = [*(node.module or "").split("."), *(a.name for a in node.names)]
+            lines += [node.lineno] * any(map(private, words))
+        elif isinstance(node, ast.Attribute) and private(node.attr):
+            lines += [node.lineno] * (root_of(node) in theirs)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("getattr", "hasattr") and len(node.args) > 1:
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str) and private(name.value):
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda p: str(p.relative_to(ADDONS)))
+def test_only_the_table_of_patches_assigns_to_mitmproxy(path):
+    if path != PATCHES:
+        assert assigns_to_mitmproxy(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda p: str(p.relative_to(ADDONS)))
+def test_only_runtime_uses_private_names_of_mitmproxy(path):
+    if path.parent.name != "runtime":
+        assert uses_private_names_of_mitmproxy(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mitmproxy import http\nhttp.Headers.get = None",
+        "from mitmproxy.net.http import http1 as parser\nparser.read_request_head = None",
+        "def f():\n    import mitmproxy.http\n    mitmproxy.http.Headers.get = None",
+        "from mitmproxy import ctx\nctx.master.addons.chain[0] = None",
+        "from mitmproxy import ctx\none, ctx.master.addons = 1, 2",
+        "from mitmproxy import ctx\ndel ctx.master.addons.trigger",
+        "from mitmproxy import ctx\nctx.master.count += 1",
+        "setattr(thing, name, value)",
+        "object.__setattr__(thing, name, value)",
+        "thing.__dict__[name] = value",
+    ],
+)
+def test_an_assignment_to_mitmproxy_is_seen(source):
+    assert assigns_to_mitmproxy(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mitmproxy.proxy.layers.http import _http1",
+        "from mitmproxy.proxy.layers.http._http1 import Http1Server",
+        "import mitmproxy.proxy.layers.http._http1",
+        "from mitmproxy import ctx\nctx.master._legacy_log_events",
+        "getattr(master, '_legacy_log_events', None)",
+    ],
+)
+def test_a_private_name_of_mitmproxy_is_seen(source):
+    assert uses_private_names_of_mitmproxy(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from mitmproxy import http\ndef hook(flow: http.HTTPFlow) -> None:\n    flow.response = http.Response.make(503)",
+        "from mitmproxy import ctx\nself._count = ctx.options.count",
+        "from __future__ import annotations\nself.__class__.__name__",
+    ],
+)
+def test_what_mitmproxy_publishes_may_be_used(source):
+    assert assigns_to_mitmproxy(source) == uses_private_names_of_mitmproxy(source) == []
