@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "body_size_limit": "64m",
     "listen_host": "127.0.0.1",
 }
-"""Set where the user has not: nothing is dialled before it is judged, nobody but this machine is listened to."""
+"""Defaults set where the user has set nothing: nothing is dialled before it is judged, and we listen on this machine alone."""
 
 FORBIDDEN: dict[str, str] = {
     "stream_large_bodies": "it sends large requests upstream before any check",
@@ -39,7 +39,7 @@ FORBIDDEN: dict[str, str] = {
     "modify_headers": "it changes what clients and providers send",
     "modify_body": "it changes what clients and providers send",
     "server_replay": "it answers requests in a provider's name",
-    "client_replay": "it repeats requests nobody made",
+    "client_replay": "it repeats requests that no client has made",
     "stickycookie": "it carries one client's cookies to another",
     "stickyauth": "it carries one client's credentials to another",
     "upstream_auth": "it adds a credential to requests",
@@ -49,13 +49,13 @@ FORBIDDEN: dict[str, str] = {
 """Options that must keep their default, and why."""
 
 HOST_OPTIONS = ("ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts")
+"""Options that keep hosts from being read; none may cover a governed host."""
 
-
-WATCHED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
+CHECKED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
 
 
 def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | None:
-    """Why an option may not have this value, None if it may."""
+    """Return why an option may not have this value; None if it may."""
     if name == "mode":
         others = [m for m in value if m.partition("@")[0] != "regular"]
         return f"mode {others[0]} is not supported: only regular is proven to let nothing by" if others else None
@@ -70,15 +70,19 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
             return "allow_hosts is not supported: it lets every other host, providers included, by unread"
         for pattern in value:
             try:
-                hit = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
+                covered = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
             except re.error:
                 continue
-            if hit is not None:
-                return f"{name}={pattern} covers {hit}, which is governed"
+            if covered is not None:
+                return f"{name}={pattern} covers {covered}, which is governed"
         return None
     if name in FORBIDDEN and value not in (default, None, False, []):
         return f"{name} is not supported: {FORBIDDEN[name]}"
     return None
+
+
+REBIND_INTERVAL_S, REBIND_ATTEMPTS = 0.01, 200
+"""How often, and how many times, we look whether mitmproxy listens where it was told to."""
 
 
 class Options(Addon):
@@ -91,16 +95,16 @@ class Options(Addon):
         self.announcement: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
-        """mitmproxy: declare options; give those that are still at mitmproxy's defaults our own."""
+        """Declare our options; give those of mitmproxy's that are at its defaults our own."""
         super().load(loader)
         ctx.options.update_known(
             **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
         )
 
     def configure(self, updated: set[str]) -> None:
-        """mitmproxy: options have changed. At start a bad one ends the process, later it is rolled back.
+        """Refuse an unsafe option: at the start it ends the process, later it is rolled back.
 
-        mitmproxy would print a traceback for the error of a script and go on listening; the operator wants one line.
+        mitmproxy would print a traceback for an error in a script and go on listening; the operator wants one line.
         """
         try:
             self.check(updated)
@@ -110,11 +114,11 @@ class Options(Addon):
             exit_with_error(str(e))
 
     def check(self, updated: set[str]) -> None:
-        """Raises OptionsError for any option that would break a promise."""
+        """Raise OptionsError for any option that would let a call slip by."""
         governed = {h for p in PROVIDERS.values() for h in p.hosts}
         if self.started:
             governed |= {h for p in services().policy.providers.values() for h in p.hosts}
-        for name in sorted(updated & WATCHED):
+        for name in sorted(updated & CHECKED):
             if name in ctx.options and (why := refusal(name, getattr(ctx.options, name), ctx.options.default(name), governed)):
                 if self.started:
                     services().options_refused[name] = why
@@ -123,9 +127,11 @@ class Options(Addon):
             self.check_listening(services().policy)
 
     def check_listening(self, policy: Policy) -> None:
-        """Beyond loopback, plaintext and demo keys are for those who ask for them. Raises OptionsError."""
-        own = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
-        beyond = [h for h in (o or ctx.options.listen_host for o in own) if not is_loopback(normalize_host(h)) and h != "localhost"]
+        """Raise OptionsError where we listen beyond loopback with plaintext or demo keys that policy does not allow."""
+        hosts = [m.partition("@")[2].rpartition(":")[0] for m in ctx.options.mode]
+        beyond = [
+            h for h in (own or ctx.options.listen_host for own in hosts) if not is_loopback(normalize_host(h)) and h != "localhost"
+        ]
         services().is_exposed = bool(beyond)
         if not beyond:
             return
@@ -143,11 +149,11 @@ class Options(Addon):
             )
 
     def running(self) -> None:
-        """mitmproxy: the proxy is up."""
+        """Check every option again, now with the policy, and add the permanent addons."""
         try:
             services()
             self.started = True
-            self.check(WATCHED)
+            self.check(CHECKED)
         except exceptions.OptionsError as e:
             exit_with_error(str(e))
         if self.permanent and ctx.master.addons.get(self.permanent[0].name) is None:
@@ -155,48 +161,51 @@ class Options(Addon):
             self.announcement = asyncio.get_running_loop().create_task(self.listen_and_announce())
 
     async def listen_and_announce(self) -> None:
-        """Listen only where we are meant to, then say so.
+        """Listen only where we are meant to, then announce it.
 
         mitmproxy loads scripts after it has begun to bind, by default every interface. So the listener is moved to
-        loopback here, and until it has moved ``client_connected`` turns everybody else away.
+        loopback here, and until it has moved ``client_connected`` turns clients of other machines away.
         """
         proxyserver = ctx.master.addons.get("proxyserver")
         bound = proxyserver.listen_addrs()
         if ctx.options.listen_host == "127.0.0.1" and any(not is_loopback(a[0]) for a in bound):
             ctx.options.update(mode=[f"regular@127.0.0.1:{bound[0][1]}"])
-            for _ in range(200):
-                await asyncio.sleep(0.01)
+            for _ in range(REBIND_ATTEMPTS):
+                await asyncio.sleep(REBIND_INTERVAL_S)
                 now = proxyserver.listen_addrs()
                 if now and all(is_loopback(a[0]) for a in now):
                     break
             else:
                 exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
-        print(banner(services(), addresses(), ca, show_token=sys.stdout.isatty()), flush=True)
+        print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
 
     def client_connected(self, client: connection.Client) -> None:
-        """mitmproxy: somebody has connected; only this machine may where we listen on loopback."""
+        """Turn away a client of another machine where we are meant to listen on loopback."""
         if ctx.options.listen_host == "127.0.0.1" and not is_loopback(client.peername[0]):
             client.error = "this gateway listens on loopback"
 
     def done(self) -> None:
-        """mitmproxy: we are being unloaded, perhaps only to be loaded again; live streams may still end after this."""
+        """Write what is pending. The chain may be loaded again, and live streams may still end after this."""
         try:
             services().writer.flush()
         except (StoreError, exceptions.OptionsError):
-            logger.exception("pending settlements could not be written; they are in audit.jsonl")
+            logger.exception("Pending settlements could not be written to the database; audit.jsonl has them")
 
 
 def exit_with_error(why: str) -> NoReturn:
-    """End the process with the reason, before it has served anybody."""
+    """End the process with exit code 1 and the reason on stderr, before it has served a client.
+
+    Neither an exception nor sys.exit would do: mitmproxy logs what a script raises and goes on.
+    """
     for line in why.splitlines():
         print(f"sluicegate: {line}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
 
 
-def addresses() -> list[str]:
-    """The URLs we listen on."""
+def listening_urls() -> list[str]:
+    """Return the URLs we listen on."""
     proxyserver = ctx.master.addons.get("proxyserver")
     found = []
     for host, port, *_ in proxyserver.listen_addrs() if proxyserver else ():
