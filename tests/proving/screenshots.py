@@ -1,4 +1,4 @@
-"""The pictures of the documentation: the dashboard's pages, in both themes, of a company at half past four."""
+"""Take the documentation's screenshots: the dashboard's pages, in both themes, of a simulated company in mid-afternoon."""
 
 from __future__ import annotations
 
@@ -32,49 +32,50 @@ PAGES = {
 
 
 def main() -> int:
-    """Make them all; 0 when done."""
+    """Take all screenshots and return 0."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/img"
     target.mkdir(parents=True, exist_ok=True)
-    # Zones such as Etc/GMT-5, which is five hours ahead, where it is between four and five now.
+    # A zone such as Etc/GMT-5, which is five hours ahead, in which it is between four and five in the afternoon now.
     ahead = (16 - datetime.datetime.now(datetime.UTC).hour + 11) % 24 - 11
     with tempfile.TemporaryDirectory(prefix="sluicegate-screenshots-") as name:
         folder = Path(name)
         (folder / "policy.yaml").write_text(company.POLICY)
         company.play(folder / "policy.yaml", folder / "state", offset=ahead * company.HOUR)
-        gateway, over = Gateway(folder, 0, company.POLICY), threading.Event()
+        gateway, stopping = Gateway(folder, 0, company.POLICY), threading.Event()
         try:
             gateway.wait()
-            threading.Thread(target=chatter, args=(gateway, over), daemon=True).start()
+            threading.Thread(target=chatter, args=(gateway, stopping), daemon=True).start()
             time.sleep(12)
             take(gateway, target, f"Etc/GMT{-ahead:+d}")
         finally:
-            over.set()
+            stopping.set()
             gateway.stop()
     return 0
 
 
 def take(gateway: Gateway, target: Path, zone: str) -> None:
-    """The pictures, a file for each page and theme."""
+    """Write the screenshots, a file for each page and theme."""
     url, token = f"http://127.0.0.1:{gateway.port}", (gateway.folder / "state/admin-token").read_text().strip()
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{url}/api/logs?limit=1&outcome=completed&min_cost=0.02&user=alice", headers={"authorization": f"Bearer {token}"}
     )
-    call = json.loads(urllib.request.urlopen(asked).read())["logs"][0]["id"]
+    call = json.loads(urllib.request.urlopen(request).read())["logs"][0]["id"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS.split())
         for theme in ("light", "dark"):
             context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
-            said = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
+            login = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})
             context.add_init_script(
-                f"try {{ localStorage.setItem('sluicegate-session-path', '{said.json()['place']}') }} catch {{}}"
+                f"try {{ localStorage.setItem('sluicegate-session-path', '{login.json()['place']}') }} catch {{}}"
             )
             page = context.new_page()
             page.goto(f"{url}/#/")
             page.wait_for_timeout(4000)
             for name, where in PAGES.items():
                 page.goto(f"{url}/{where.format(call=call)}")
+                page.locator(".loading").first.wait_for(state="detached")
                 page.wait_for_timeout(1500)
-                # Where this machine keeps its temporary files is nobody's business.
+                # Hide where this machine keeps its temporary files.
                 page.evaluate(
                     "folder => { for (const e of document.querySelectorAll('dd.mono'))"
                     " if (e.textContent.includes(folder)) e.textContent = e.textContent.replace(folder, '/etc/sluicegate'); }",
