@@ -69,17 +69,16 @@ def request(
 ) -> Response:
     """Send one request and return the answer, whatever its status.
 
-    ``timeout_s`` bounds the connection, each wait for bytes, and the body as a whole.
+    ``timeout_s`` bounds the time to connect, each wait for bytes, and the whole body once its headers are there.
 
     Raises UnreachableError.
     """
-    end = time.monotonic() + timeout_s
     try:
         with (
             httpx.Client(verify=_ssl_context(url), trust_env=False, timeout=timeout_s) as client,
             client.stream(method, url, headers=_HEADERS | dict(headers or {}), content=body) as answer,
         ):
-            received = bytearray()
+            received, end = bytearray(), time.monotonic() + timeout_s
             for chunk in answer.iter_bytes():
                 received += chunk
                 if len(received) > MAX_RESPONSE_BYTES or time.monotonic() > end:

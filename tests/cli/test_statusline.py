@@ -6,7 +6,7 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from sluicegate.cli.statusline_text import RED, YELLOW, line, whom_to_ask
+from sluicegate.cli.statusline_text import RED, YELLOW, format_line, gateway_and_key
 from sluicegate.windows import parse_iso
 
 NOW = parse_iso("2026-11-24T10:00:00Z")
@@ -68,16 +68,16 @@ def rate(what, left, most, source="virtual_key", scope="vk-dev-alice", resets="2
     ],
 )
 def test_the_tightest_comes_first(budgets, rates, shown):
-    assert line({"budgets": budgets, "rate_limits": rates}, NOW, BERLIN, colour=False) == shown
+    assert format_line({"budgets": budgets, "rate_limits": rates}, NOW, BERLIN, colour=False) == shown
 
 
 def test_what_is_nearly_used_up_is_coloured_and_the_rest_is_not():
-    coloured = line({"budgets": [budget(45)], "rate_limits": [rate("request", 0, 100)]}, NOW, BERLIN)
+    coloured = format_line({"budgets": [budget(45)], "rate_limits": [rate("request", 0, 100)]}, NOW, BERLIN)
     assert f"{YELLOW}$5.00" in coloured
     assert f"{RED}0 of 100 calls" in coloured
     assert "\n" not in coloured
-    calm = line({"budgets": [budget(1)], "rate_limits": []}, NOW, BERLIN)
-    assert " $49.00 of $50.00 left" in calm
+    plain = format_line({"budgets": [budget(1)], "rate_limits": []}, NOW, BERLIN)
+    assert " $49.00 of $50.00 left" in plain
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_what_is_nearly_used_up_is_coloured_and_the_rest_is_not():
     ],
 )
 def test_gateway_and_key_are_those_the_agent_runs_with(env, found):
-    assert whom_to_ask(env) == found
+    assert gateway_and_key(env) == found

@@ -96,7 +96,7 @@ def test_a_company_is_set_up_on_the_file_without_a_gateway(offline):
     assert "is still referred to by user bob" in offline("team", "delete", "team-data-science", code=1)
     said = offline("team", "delete", "team-data-science", "--detach")
     assert "Team deleted successfully" in said
-    assert "user bob names none now" in said
+    assert "detached user bob" in said
     assert "top-up" not in offline("key", "top-up", "vk-bob", "--amount", "$2.50")
     assert json.loads(offline("key", "show", "vk-bob", "--json"))["budget"]["max_limit"] == 7.5
 
@@ -115,12 +115,12 @@ def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
     for code, words, says in (
         (2, ("key", "create"), "give the key an id, a --name, or whose it is"),
         (2, ("key", "create", "x", "--budget", "50"), "--budget 50: write a number, a slash and a period, such as 50/1M"),
-        (2, ("key", "create", "x", "--budget", "many/1M"), "'many' is no number"),
-        (2, ("key", "create", "x", "--rate", "1.5/1h"), "'1.5' is no whole number"),
+        (2, ("key", "create", "x", "--budget", "many/1M"), "'many' is not a number"),
+        (2, ("key", "create", "x", "--rate", "1.5/1h"), "'1.5' is not a whole number"),
         (2, ("key", "reset", VK, "--only", "bugdet"), "is not one of all, budget, rate_limit"),
         (1, ("key", "create", "x", "--budget", "50/1mo"), "budget.reset_duration: '1mo' is not a duration"),
         (1, ("key", "create", "x", "--team", "enginering"), "did you mean team-engineering?"),
-        (1, ("key", "create", VK), f"already there: {VK}; change it with: sluicegate key set {VK}"),
+        (1, ("key", "create", VK), f"{VK} already exists; change it with: sluicegate key set {VK}"),
         (1, ("key", "set", "vk-dev-alcie", "--budget", "1/1d"), f"did you mean {VK}?"),
         (1, ("key", "rotate", VK, "--grace", "never"), "accepted forever"),
         (1, ("user", "top-up", "alice", "--amount", "5"), "has no budget"),
@@ -159,9 +159,9 @@ def test_a_whole_team_from_a_file(offline, tmp_path):
     before = offline.file.read_text()
     assert "File exists; nothing was created" in offline(*common, "--output", output, code=2)
     for text, says in (
-        ("name,bugdet\nx,1/1d\n", "'bugdet' is no column that is known here (did you mean budget?)"),
-        ("name\na,b\n", "row 2 has 2 cells, the first row 1 names"),
-        ("name\n", "there is no row in it"),
+        ("name,bugdet\nx,1/1d\n", "'bugdet' is not a column (did you mean budget?)"),
+        ("name\na,b\n", "row 2 has 2 cells, but the first row names 1 columns"),
+        ("name\n", "there are no rows"),
     ):
         rows.write_text(text)
         assert says in offline(*common, code=2)

@@ -63,9 +63,9 @@ def test_whatever_answers_it_is_one_line_and_never_a_failure(answer):
         thread = threading.Thread(target=answering, args=(server, answer))
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert statusline("--gateway", url, "--key", VK) == "sluicegate: what answers is no sluicegate gateway\n"
+        assert statusline("--gateway", url, "--key", VK) == "sluicegate: what answers is not a sluicegate gateway\n"
         thread.join()
-    assert statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: what answers is no sluicegate gateway\n"
+    assert statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: what answers is not a sluicegate gateway\n"
 
 
 def answering(server: socket.socket, answer: bytes) -> None:
@@ -139,16 +139,16 @@ def test_env_prints_the_settings_that_show_it(gateway, tmp_path):
 
 
 def test_settings_of_ones_own_are_left_alone(tmp_path):
-    from sluicegate.cli.statusline import shown_by
+    from sluicegate.cli.statusline import with_statusline
 
     home = {"HOME": str(tmp_path)}
-    given = shown_by(["claude", "-p", "hi"], home)
+    given = with_statusline(["claude", "-p", "hi"], home)
     assert (given[0], given[1], given[3:]) == ("claude", "--settings", ["-p", "hi"])
     assert json.loads(given[2])["statusLine"]["command"].endswith("sluicegate statusline")
-    assert shown_by(["claude", "--settings", "x"], home) == ["claude", "--settings", "x"]
-    assert shown_by(["codex"], home) == ["codex"]
+    assert with_statusline(["claude", "--settings", "x"], home) == ["claude", "--settings", "x"]
+    assert with_statusline(["codex"], home) == ["codex"]
     (tmp_path / ".claude").mkdir()
     (tmp_path / ".claude/settings.json").write_text('{"statusLine": {"type": "command", "command": "mine"}}')
-    assert shown_by(["claude"], home) == ["claude"]
+    assert with_statusline(["claude"], home) == ["claude"]
     (tmp_path / ".claude/settings.json").write_text("not json")
-    assert shown_by(["claude"], home) != ["claude"]
+    assert with_statusline(["claude"], home) != ["claude"]

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: what operators and developers do besides editing the policy."""

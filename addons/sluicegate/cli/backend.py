@@ -1,4 +1,4 @@
-"""Where commands do their work: the API of a running gateway, or the same API in this process, on the policy file."""
+"""Where commands do their work: the API of a running gateway, or the same API in this process on the policy file."""
 
 from __future__ import annotations
 
@@ -8,79 +8,80 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import ProxyHandler, Request, build_opener
 
-from sluicegate import paths
+from sluicegate.cli.options import Settings
 from sluicegate.cli.output import fail
 
 Answer = tuple[int, Any]
+"""An HTTP status and the answer's JSON."""
+
+GATEWAY_TIMEOUT_S = 120
+"""Time a running gateway may take for an answer; a thousand keys are created in one request."""
 
 
-class Desk(Protocol):
-    """Takes requests of the API; never raises for an answer that says no."""
+class Backend(Protocol):
+    """Whatever answers requests of the governance API."""
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
-        """The status and the JSON of the answer."""
+        """Return the answer, also one that refuses; exit if there is none."""
 
 
-def desk(gateway: str | None, policy: str | None, state_dir: str | None) -> Desk:
-    """The running gateway if one is named, else the policy file."""
-    return Remote(gateway, state_dir) if gateway else Offline(policy, state_dir)
+def open_backend(settings: Settings) -> Backend:
+    """Return the running gateway if one is named, else the policy file."""
+    return GatewayBackend(settings) if settings.gateway else FileBackend(settings)
 
 
-def ask(at: Desk, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-    """The answer to a request of the governance API; exits with the message of one that says no."""
+def call_api(backend: Backend, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
+    """Return the JSON answer to a governance request; exit with the message of a refusal."""
     given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
-    status, said = at.send(method, f"/api/governance/{path}" + (f"?{urlencode(given)}" if given else ""), body)
+    status, answer = backend.send(method, f"/api/governance/{path}" + (f"?{urlencode(given)}" if given else ""), body)
     if status != 200:
-        fail(said["error"]["message"] if isinstance(said, dict) and "error" in said else f"the gateway answers {status}: {said}")
-    return said
+        is_error = isinstance(answer, dict) and "error" in answer
+        fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
+    return answer
 
 
-def place(*parts: str) -> str:
-    """A path of names, each fit to stand in a URL."""
+def api_path(*parts: str) -> str:
+    """Return a path of names, each quoted for a URL."""
     return "/".join(quote(part, safe="*") for part in parts)
 
 
-class Remote:
+class GatewayBackend:
     """A running gateway."""
 
-    def __init__(self, url: str, state_dir: str | None) -> None:
-        self.url, self.state_dir = url.rstrip("/"), state_dir
+    def __init__(self, settings: Settings) -> None:
+        self.url, self._settings = (settings.gateway or "").rstrip("/"), settings
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
-        """Over HTTP, through no proxy: the variables of this shell may lead to the gateway itself."""
-        headers = {"authorization": f"Bearer {token(self.state_dir)}", "content-type": "application/json"}
+        """Send the request over HTTP with the admin token."""
+        from sluicegate.http_client import UnreachableError, request
+
+        headers = {"authorization": f"Bearer {admin_token(self._settings)}", "content-type": "application/json"}
         data = json.dumps(body, default=str).encode() if body is not None else None
         try:
-            request = Request(self.url + path, data, headers, method=method)  # noqa: S310
-            with build_opener(ProxyHandler({})).open(request, timeout=120) as answer:
-                return answer.status, json.load(answer)
-        except HTTPError as e:
-            text = e.read().decode("utf-8", "replace")
-            try:
-                return e.code, json.loads(text)
-            except ValueError:
-                return e.code, text[:200]
-        except (URLError, HTTPException, OSError, ValueError) as e:
-            fail(f"the gateway at {self.url} does not answer: {getattr(e, 'reason', e)}")
+            answer = request(method, self.url + path, headers=headers, body=data, timeout_s=GATEWAY_TIMEOUT_S)
+        except UnreachableError as e:
+            fail(f"the gateway at {self.url} does not answer: {e}")
+        try:
+            return answer.status, answer.json()
+        except ValueError:
+            if answer.status == 200:
+                fail(f"what answers at {self.url} is not a sluicegate gateway")
+            return answer.status, answer.body.decode("utf-8", "replace")[:200]
 
 
-class Offline:
-    """The policy file, with the usage that is in the state folder, whether a gateway runs or not."""
+class FileBackend:
+    """The policy file, with the usage in the state folder, whether a gateway runs or not."""
 
-    def __init__(self, policy: str | None, state_dir: str | None) -> None:
-        self.policy = paths.policy_path(policy, os.environ)
-        self.state_dir = paths.state_dir(state_dir, os.environ)
-        self._files: _Files | None = None
+    def __init__(self, settings: Settings) -> None:
+        self.policy, self.state_dir = settings.policy_path(), settings.state_path()
+        self._files: _FileServices | None = None
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
-        """Through the API's own table, in the name of whoever is logged in."""
+        """Answer the request from the API's own routes, in the name of the user who is logged in."""
         import anyio
         from starlette.applications import Starlette
 
@@ -93,30 +94,34 @@ class Offline:
         from sluicegate.web.routing import build_routes
 
         try:
-            services = self._open_services(counting=path.partition("?")[0].endswith("/reset-usage"))
+            services = self._open_services(sets_counters=path.partition("?")[0].endswith("/reset-usage"))
         except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
         app = Starlette(routes=build_routes(governance.endpoints(), services))
-        who = {"caller": Caller("admin", f"{_user()} (command line)")}
+        state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
-        answer = anyio.run(asgi.call, app, method, path, (), raw, "", who)
+        answer = anyio.run(asgi.call, app, method, path, (), raw, "", state)
         if close := getattr(services, "close", None):
             close()
         return answer.status, json.loads(answer.body)
 
-    def _open_services(self, counting: bool) -> Any:
-        if counting:
+    def _open_services(self, sets_counters: bool) -> Any:
+        if sets_counters:
             from sluicegate.services import Services
 
-            # Counters are the gateway's own: to set them the state folder must be ours, so no gateway may be running.
+            # A running gateway holds the counters in memory and would overwrite ours. Services locks the state folder,
+            # so this fails while one runs.
             return Services(self.policy, self.state_dir, os.environ)
         if self._files is None:
-            self._files = _Files(self.policy, self.state_dir)
+            self._files = _FileServices(self.policy, self.state_dir)
         return self._files
 
 
-class _Files:
-    """What the API needs of a gateway, read from its files. Nothing of the state folder is written but the trail."""
+class _FileServices:
+    """The parts of the gateway's services that the API needs, read from files.
+
+    Of the state folder, only the audit trail is written.
+    """
 
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
@@ -127,28 +132,28 @@ class _Files:
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
-        self.audit_trail = _trail(state_dir / FILENAME)
+        self.audit_trail = _open_audit_trail(state_dir / FILENAME)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
 
     @property
     def policy(self) -> Any:
-        """The policy as it is now."""
+        """The current policy."""
         return self.policy_watcher.current
 
     def clock(self) -> int:
-        """Epoch milliseconds."""
+        """Return the time in epoch milliseconds."""
         return time.time_ns() // 1_000_000
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
 
 
-def _trail(database: Path) -> Any:
-    """The trail of administration of the gateway this policy belongs to; None where none has run yet."""
+def _open_audit_trail(database: Path) -> Any:
+    """Return the audit trail of the gateway that uses this state folder; None where none has run yet."""
     from sluicegate.database import connection
     from sluicegate.policy.audit_trail import AuditTrail
     from sluicegate.storage.migrations import MIGRATIONS, version_of
@@ -159,16 +164,17 @@ def _trail(database: Path) -> Any:
     with connection(database, "ro") as conn:
         version = version_of(conn)
     if version < len(MIGRATIONS):
+        # Opening the store brings a database of an older version up to date.
         Store(database).close()
     return AuditTrail(database)
 
 
-def token(state_dir: str | None) -> str:
-    """The admin token, of the environment or the state folder."""
+def admin_token(settings: Settings) -> str:
+    """Return the admin token of the environment, else of the state folder; exit if there is none."""
     if given := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
         return given
-    path = paths.state_dir(state_dir, os.environ) / "admin-token"
+    path = settings.state_path() / "admin-token"
     try:
         return path.read_text().strip()
     except OSError as e:
-        fail(f"{path}: {e.strerror}; a gateway makes it at its first start, or set SLUICEGATE_ADMIN_TOKEN")
+        fail(f"{path}: {e.strerror}; a gateway creates it at its first start, or set SLUICEGATE_ADMIN_TOKEN")

@@ -1,4 +1,4 @@
-"""What each client and shell tool needs to be told so that its traffic passes the gateway. Pure: names and values."""
+"""The variables that send the traffic of clients and shell tools through the gateway, in the forms of their settings."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from urllib.parse import urlsplit
 
 LOOPBACK = "localhost,127.0.0.1,::1"
 
-BUNDLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "CODEX_CA_CERTIFICATE")
-"""Variables whose certificate file replaces the system's, so it must hold the system's authorities too."""
+BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "CODEX_CA_CERTIFICATE")
+"""Variables whose certificate file replaces the system's, so that it must contain the system's authorities too."""
 
 
 def proxy_url(gateway: str, key: str | None) -> str:
-    """The gateway as a proxy URL that names the caller on every connection."""
+    """Return the gateway's URL as a proxy, with the virtual key as its user name if there is one."""
     parts = urlsplit(gateway)
     return f"{parts.scheme}://{key}:@{parts.netloc}" if key else gateway
 
 
 def variables(gateway: str, key: str | None, ca: str, bundle: str) -> dict[str, str]:
-    """Environment variables for Claude Code, Codex, Gemini CLI, Qwen Code and the tools an agent's shell runs.
+    """Return environment variables for Claude Code, Codex, Gemini CLI, Qwen Code and the tools an agent's shell runs.
 
     ``ca`` is the gateway's certificate alone, ``bundle`` the system's authorities with it. curl reads only the
-    lower-case http_proxy, others only the upper-case one, so both are there.
+    lower-case http_proxy, others only the upper-case one, so both are set.
     """
     proxy = proxy_url(gateway, key)
-    found = {name: proxy for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
-    found |= {"NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK, "NODE_EXTRA_CA_CERTS": ca, "NODE_USE_ENV_PROXY": "1"}
-    found |= {name: bundle for name in BUNDLES}
+    values = {name: proxy for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+    values |= {"NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK, "NODE_EXTRA_CA_CERTS": ca, "NODE_USE_ENV_PROXY": "1"}
+    values |= {name: bundle for name in BUNDLE_VARIABLES}
     if key:
-        found |= {name: key for name in ("ANTHROPIC_API_KEY", "CODEX_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")}
-    return found
+        values |= {name: key for name in ("ANTHROPIC_API_KEY", "CODEX_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY")}
+    return values
 
 
 def shell(values: Mapping[str, str]) -> str:
-    """As export lines for sh, bash and zsh."""
+    """Return export lines for sh, bash and zsh."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def powershell(values: Mapping[str, str]) -> str:
-    """As assignments for PowerShell."""
+    """Return assignments for PowerShell."""
     return "".join("$env:{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in values.items())
 
 
 def claude_settings(values: Mapping[str, str], more: Mapping[str, Any] | None = None) -> str:
-    """As the ``env`` block of Claude Code's settings.json, with more settings beside it."""
+    """Return a settings.json of Claude Code with the variables as its ``env``, and more settings."""
     return json.dumps({"env": dict(values), **(more or {})}, indent=2) + "\n"
 
 

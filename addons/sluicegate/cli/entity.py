@@ -6,199 +6,160 @@ from typing import Annotated, Any
 
 import typer
 
-from sluicegate.cli import options as o
-from sluicegate.cli.backend import ask, desk, place
-from sluicegate.cli.output import as_json, budget_cell, rate_cell, table
+from sluicegate.cli import options
+from sluicegate.cli.backend import Backend, api_path, call_api, open_backend
+from sluicegate.cli.options import READ, WRITE, Settings, command_class, limit_fields, reference_fields
+from sluicegate.cli.output import budget_cell, print_json, print_table, rate_cell
 
-_NAMES = {"customer": "Acme Corp", "team": "Data Science", "user": "Alice", "project": "Apollo"}
-_REFERS = {"customer": (), "team": ("customer",), "user": ("team", "customer"), "project": ("team", "customer")}
+_EXAMPLE_NAMES = {"customer": "Acme Corp", "team": "Data Science", "user": "Alice", "project": "Apollo"}
+
+_REFERENCES = {"customer": (), "team": ("customer",), "user": ("team", "customer"), "project": ("team", "customer")}
+"""Entities that an entity of a kind may name."""
+
+_EXAMPLE_IDS = {"key": "vk-dev-alice", "customer": "acme", "team": "engineering", "user": "alice", "project": "apollo"}
 
 
-def group(kind: str) -> typer.Typer:
-    """The commands of one kind."""
-    path = f"{kind}s"
+def build_app(kind: str) -> typer.Typer:
+    """Return the commands of one kind."""
+    path, quoted = f"{kind}s", f'"{_EXAMPLE_NAMES[kind]}"'
     app = typer.Typer(help=f"Show and change {path}.", no_args_is_help=True, rich_markup_mode=None)
+    with_references = command_class(*WRITE, without={"team", "customer"} - set(_REFERENCES[kind]))
 
+    @app.command(
+        "create",
+        cls=with_references,
+        help=f"Create a {kind}, or change the existing one.\n\nExample: sluicegate {kind} create {quoted} --budget 500/1M",
+    )
     def create(
-        name: Annotated[str, typer.Argument(help="Its name; its id is made of it.")],
-        given_id: Annotated[str | None, typer.Option("--id", help="Its id, instead of one made of its name.")] = None,
-        team: o.Team = None,
-        customer: o.Customer = None,
-        budget: o.Budget = None,
-        hard: o.Hard = False,
-        rate: o.Rate = None,
-        tokens: o.Tokens = None,
-        concurrent: o.Concurrent = None,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        dry_run: o.DryRun = False,
-        json_: o.Json = False,
+        ctx: typer.Context,
+        name: Annotated[str, typer.Argument(help="Its name, from which the id is made.")],
+        given_id: Annotated[str | None, typer.Option("--id", help="Its id, instead of one made from its name.")] = None,
+        team: options.Team = None,
+        customer: options.Customer = None,
+        budget: options.Budget = None,
+        hard: options.Hard = False,
+        rate: options.Rate = None,
+        tokens: options.Tokens = None,
+        concurrent: options.Concurrent = None,
     ) -> None:
         fields = {"name": name} | ({"id": given_id} if given_id else {})
-        fields |= o.belonging(team=team, customer=customer) | o.limits(budget, hard, rate, tokens, concurrent)
-        said = ask(desk(gateway, policy, state_dir), "POST", path, fields, dry_run=dry_run)
-        done(kind, said, json_, dry_run)
+        fields |= reference_fields(team=team, customer=customer) | limit_fields(budget, hard, rate, tokens, concurrent)
+        answer = call_api(open_backend(ctx.obj), "POST", path, fields, dry_run=ctx.obj.dry_run)
+        print_change(kind, answer, ctx.obj)
 
+    @app.command(
+        "set",
+        cls=with_references,
+        help=f"Change a {kind}; what is not given stays.\n\nExample: sluicegate {kind} set {quoted} --budget 600/1M",
+    )
     def change(
-        called: o.Called,
-        name: o.Name = None,
-        team: o.Team = None,
-        customer: o.Customer = None,
-        budget: o.Budget = None,
-        hard: o.Hard = False,
-        rate: o.Rate = None,
-        tokens: o.Tokens = None,
-        concurrent: o.Concurrent = None,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        dry_run: o.DryRun = False,
-        json_: o.Json = False,
+        ctx: typer.Context,
+        id_or_name: options.IdOrName,
+        name: options.Name = None,
+        team: options.Team = None,
+        customer: options.Customer = None,
+        budget: options.Budget = None,
+        hard: options.Hard = False,
+        rate: options.Rate = None,
+        tokens: options.Tokens = None,
+        concurrent: options.Concurrent = None,
     ) -> None:
-        fields = ({"name": name} if name else {}) | o.belonging(team=team, customer=customer)
-        fields |= o.limits(budget, hard, rate, tokens, concurrent)
-        at = desk(gateway, policy, state_dir)
-        known = ask(at, "GET", place(path, called))[kind]["id"]
-        done(kind, ask(at, "PUT", place(path, known), fields, dry_run=dry_run), json_, dry_run)
+        fields = ({"name": name} if name else {}) | reference_fields(team=team, customer=customer)
+        fields |= limit_fields(budget, hard, rate, tokens, concurrent)
+        backend = open_backend(ctx.obj)
+        known_id = call_api(backend, "GET", api_path(path, id_or_name))[kind]["id"]
+        print_change(kind, call_api(backend, "PUT", api_path(path, known_id), fields, dry_run=ctx.obj.dry_run), ctx.obj)
 
-    verbs = {
-        "create": (create, f"Create a {kind}, or change the one called so.", f'{kind} create "{_NAMES[kind]}" --budget 500/1M'),
-        "set": (change, f"Change a {kind}; what is not given stays.", f'{kind} set "{_NAMES[kind]}" --budget 600/1M'),
-    }
-    for verb, (function, words, example) in verbs.items():
-        function.__doc__ = f"{words}\n\nExample: sluicegate {example}"
-        unused = [n for n in ("team", "customer") if n not in _REFERS[kind]]
-        app.command(verb)(_without(function, unused))
-    listing(app, kind, path)
-    common(app, kind, path)
+    _register_list(app, kind, path)
+    register_common(app, kind, path)
     return app
 
 
-def _without(function: Any, names: list[str]) -> Any:
-    """The command without options its kind has no field for."""
-    import functools
-    import inspect
-
-    signature = inspect.signature(function, eval_str=True)
-
-    @functools.wraps(function)
-    def command(*args: Any, **given: Any) -> None:
-        function(*args, **given)
-
-    kept = [p for p in signature.parameters.values() if p.name not in names]
-    command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    return command
-
-
-def listing(app: typer.Typer, kind: str, path: str) -> None:
-    """The command that lists."""
-
-    @app.command("list", help=f"{kind.capitalize()}s with what they have used.\n\nExample: sluicegate {kind} list --search eng")
-    def listed(
-        search: o.Search = None,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        json_: o.Json = False,
-    ) -> None:
-        rows(desk(gateway, policy, state_dir), path, json_, search=search)
-
-
-def common(app: typer.Typer, kind: str, path: str) -> None:
-    """The commands that every kind has; ``key`` has them as well."""
-
-    @app.command("show", help=f"Everything of one {kind}, live.\n\nExample: sluicegate {_example(kind)[0]}")
-    def show(
-        called: o.Called,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        json_: o.Json = False,
-    ) -> None:
-        one = ask(desk(gateway, policy, state_dir), "GET", place(path, called))[_one(path)]
-        _shown(one, json_)
-
-    @app.command("top-up", help=f"Raise a {kind}'s budget by an amount.\n\nExample: sluicegate {_example(kind)[1]}")
-    def top_up(
-        called: o.Called,
-        amount: Annotated[str, typer.Option("--amount", help="Dollars to add.")],
-        period: Annotated[str | None, typer.Option("--period", help="Which budget, where there are several: its period.")] = None,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        dry_run: o.DryRun = False,
-        json_: o.Json = False,
-    ) -> None:
-        body = {"amount": o.amount(amount)} | ({"reset_duration": period} if period else {})
-        said = ask(desk(gateway, policy, state_dir), "POST", place(path, called, "top-up"), body, dry_run=dry_run)
-        done(_one(path), said, json_, dry_run)
-
-    @app.command("reset", help=f"Count a {kind}'s usage from zero again.\n\nExample: sluicegate {_example(kind)[2]}")
-    def reset(
-        called: o.Called,
-        what: Annotated[str, typer.Option("--only", help="budget or rate_limit; all by default.")] = "all",
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        dry_run: o.DryRun = False,
-        json_: o.Json = False,
-    ) -> None:
-        if what not in ("all", "budget", "rate_limit"):
-            raise typer.BadParameter(f"'{what}' is not one of all, budget, rate_limit", param_hint="--only")
-        body = {"budget": what != "rate_limit", "rate_limit": what != "budget"}
-        said = ask(desk(gateway, policy, state_dir), "POST", place(path, called, "reset-usage"), body, dry_run=dry_run)
-        done(_one(path), said, json_, dry_run)
-
-    @app.command("delete", help=f"Delete a {kind}.\n\nExample: sluicegate {_example(kind)[3]}")
-    def delete(
-        called: o.Called,
-        detach: o.Detach = False,
-        gateway: o.Gateway = None,
-        policy: o.Policy = None,
-        state_dir: o.State = None,
-        dry_run: o.DryRun = False,
-        json_: o.Json = False,
-    ) -> None:
-        at = desk(gateway, policy, state_dir)
-        said = ask(at, "DELETE", place(path, called), dry_run=dry_run, detach=detach)
-        if json_:
-            as_json(said)
-            return
-        print(_message(said, dry_run))
-        for name in said["detached"]:
-            print(f"{name} names none now")
-
-
-def _example(kind: str) -> tuple[str, str, str, str]:
-    name = {"key": "vk-dev-alice", "customer": "acme", "team": "engineering", "user": "alice", "project": "apollo"}[kind]
-    return (
-        f"{kind} show {name}",
-        f"{kind} top-up {name} --amount 10",
-        f"{kind} reset {name} --only budget",
-        f"{kind} delete {name} --dry-run",
+def _register_list(app: typer.Typer, kind: str, path: str) -> None:
+    @app.command(
+        "list",
+        cls=command_class(*READ),
+        help=f"{kind.capitalize()}s with what they have used.\n\nExample: sluicegate {kind} list --search eng",
     )
+    def list_entities(ctx: typer.Context, search: options.Search = None) -> None:
+        print_list(open_backend(ctx.obj), path, ctx.obj, search=search)
 
 
-def _one(path: str) -> str:
-    return path.removesuffix("s").replace("-", "_")
+def register_common(app: typer.Typer, kind: str, path: str) -> None:
+    """Add the commands that every kind has; ``key`` has them as well."""
+    name, field = _EXAMPLE_IDS[kind], path.removesuffix("s").replace("-", "_")
+
+    @app.command(
+        "show", cls=command_class(*READ), help=f"Everything about one {kind}, live.\n\nExample: sluicegate {kind} show {name}"
+    )
+    def show(ctx: typer.Context, id_or_name: options.IdOrName) -> None:
+        _print_entity(call_api(open_backend(ctx.obj), "GET", api_path(path, id_or_name))[field], ctx.obj)
+
+    @app.command(
+        "top-up",
+        cls=command_class(*WRITE),
+        help=f"Raise a {kind}'s budget by an amount.\n\nExample: sluicegate {kind} top-up {name} --amount 10",
+    )
+    def top_up(
+        ctx: typer.Context,
+        id_or_name: options.IdOrName,
+        amount: Annotated[str, typer.Option("--amount", help="Dollars to add.")],
+        period: Annotated[
+            str | None, typer.Option("--period", help="The period of the budget to raise, if there are several.")
+        ] = None,
+    ) -> None:
+        body = {"amount": options.parse_dollars(amount)} | ({"reset_duration": period} if period else {})
+        target = api_path(path, id_or_name, "top-up")
+        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+
+    @app.command(
+        "reset",
+        cls=command_class(*WRITE),
+        help=f"Set a {kind}'s usage back to zero.\n\nExample: sluicegate {kind} reset {name} --only budget",
+    )
+    def reset(
+        ctx: typer.Context,
+        id_or_name: options.IdOrName,
+        only: Annotated[str, typer.Option("--only", help="budget or rate_limit; all by default.")] = "all",
+    ) -> None:
+        if only not in ("all", "budget", "rate_limit"):
+            raise typer.BadParameter(f"'{only}' is not one of all, budget, rate_limit", param_hint="--only")
+        body = {"budget": only != "rate_limit", "rate_limit": only != "budget"}
+        target = api_path(path, id_or_name, "reset-usage")
+        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+
+    @app.command(
+        "delete", cls=command_class(*WRITE), help=f"Delete a {kind}.\n\nExample: sluicegate {kind} delete {name} --dry-run"
+    )
+    def delete(ctx: typer.Context, id_or_name: options.IdOrName, detach: options.Detach = False) -> None:
+        settings: Settings = ctx.obj
+        target = api_path(path, id_or_name)
+        answer = call_api(open_backend(settings), "DELETE", target, dry_run=settings.dry_run, detach=detach)
+        if settings.as_json:
+            print_json(answer)
+            return
+        print(_message(answer, settings))
+        for detached in answer["detached"]:
+            print(f"detached {detached}")
 
 
-def rows(at: Any, path: str, json_: bool, **query: Any) -> None:
-    """Print a list."""
-    said = ask(at, "GET", path, **query)
-    found = said[path.replace("-", "_")]
-    if json_:
-        as_json(said)
+def print_list(backend: Backend, path: str, settings: Settings, **query: Any) -> None:
+    """Print the entities of a list, with the columns that any of them fills."""
+    answer = call_api(backend, "GET", path, **query)
+    if settings.as_json:
+        print_json(answer)
         return
     columns = {"id": "id", "name": "name", "team_id": "team", "customer_id": "customer", "user_id": "user", "state": "state"}
-    flat = [{**e, "state": state(e), "budget": budget_cell(e["budget"]), "rate": rate_cell(e["rate_limit"])} for e in found]
-    used = {k: t for k, t in columns.items() if any(row.get(k) for row in flat) or k == "id"}
-    table(flat, used | {"budget": "budget", "rate": "rate limit"})
+    rows = [
+        {**e, "state": _key_state(e), "budget": budget_cell(e["budget"]), "rate": rate_cell(e["rate_limit"])}
+        for e in answer[path.replace("-", "_")]
+    ]
+    used = {field: title for field, title in columns.items() if any(row.get(field) for row in rows) or field == "id"}
+    print_table(rows, used | {"budget": "budget", "rate": "rate limit"})
 
 
-def state(entity: dict[str, Any]) -> str | None:
-    """Whether a key may be used; None for what is no key."""
+def _key_state(entity: dict[str, Any]) -> str | None:
+    """Return whether a key may be used; None for an entity that is not a key."""
     import time
 
     from sluicegate.windows import parse_iso
@@ -207,16 +168,16 @@ def state(entity: dict[str, Any]) -> str | None:
         return None
     if not entity["is_active"]:
         return "inactive"
-    ends = entity["expires_at"]
-    return "expired" if ends and parse_iso(ends) <= time.time() * 1000 else "active"
+    expires_at = entity["expires_at"]
+    return "expired" if expires_at and parse_iso(expires_at) <= time.time() * 1000 else "active"
 
 
-def _shown(one: dict[str, Any], json_: bool) -> None:
-    if json_:
-        as_json(one)
+def _print_entity(entity: dict[str, Any], settings: Settings) -> None:
+    if settings.as_json:
+        print_json(entity)
         return
-    flat: list[dict[str, Any]] = []
-    for name, value in one.items():
+    rows: list[dict[str, Any]] = []
+    for name, value in entity.items():
         if value in (None, [], False) or name in ("team", "customer"):
             continue
         if name == "budget":
@@ -227,21 +188,22 @@ def _shown(one: dict[str, Any], json_: bool) -> None:
             value = rate_cell(value)
         elif name == "provider_configs":
             value = "; ".join(f"{c['provider']}: {', '.join(c['allowed_models'] or ['all models'])}" for c in value)
-        flat.append({"field": name, "value": value})
-    if one.get("budget") and one["budget"]["resets_at"]:
-        flat.append({"field": "budget resets", "value": one["budget"]["resets_at"][:16]})
-    table(flat, {"field": "field", "value": ""})
+        rows.append({"field": name, "value": value})
+    if entity.get("budget") and entity["budget"]["resets_at"]:
+        rows.append({"field": "budget resets", "value": entity["budget"]["resets_at"][:16]})
+    print_table(rows, {"field": "field", "value": ""})
 
 
-def _message(said: dict[str, Any], dry_run: bool) -> str:
-    return ("Would be: " if dry_run else "") + str(said["message"])
+def _message(answer: dict[str, Any], settings: Settings) -> str:
+    return ("Would be: " if settings.dry_run else "") + str(answer["message"])
 
 
-def done(kind: str, said: dict[str, Any], json_: bool, dry_run: bool) -> None:
-    if json_:
-        as_json(said)
+def print_change(kind: str, answer: dict[str, Any], settings: Settings) -> None:
+    """Print what a change did, and which entities it created because they were named."""
+    if settings.as_json:
+        print_json(answer)
         return
-    print(f"{_message(said, dry_run)}: {said[kind]['id']}")
-    for made in said.get("created", ()):
-        near = f" ({made['similar']} is there too: was it meant?)" if made["similar"] else ""
-        print(f"created {made['kind']} {made['id']}{near}")
+    print(f"{_message(answer, settings)}: {answer[kind]['id']}")
+    for made in answer.get("created", ()):
+        similar = f" (did you mean {made['similar']}, which exists?)" if made["similar"] else ""
+        print(f"created {made['kind']} {made['id']}{similar}")

@@ -1,21 +1,85 @@
-"""Options that several commands share, and the short words for limits: ``50/1M`` dollars, ``100/1h`` calls."""
+"""Options that several commands share, and the short forms of limits: ``50/1M`` dollars, ``100/1h`` calls.
+
+The options that say where a command works and how it prints are the fields of ``Settings``. A command names those it
+takes, and finds them in ``ctx.obj``; no function lists them again.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.main
+from typer.core import TyperCommand
 
+from sluicegate import paths
 from sluicegate.cli.output import fail
 
-Gateway = Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")]
-Key = Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")]
-Policy = Annotated[str | None, typer.Option("--policy", help="Policy file or folder (env SLUICEGATE_POLICY).")]
-State = Annotated[str | None, typer.Option("--state-dir", help="State folder (env SLUICEGATE_STATE, else ~/.sluicegate).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")]
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a command works and how it prints; None or False for an option that was not given."""
+
+    gateway: Annotated[str | None, typer.Option("--gateway", help="A running gateway, such as http://127.0.0.1:8080.")] = None
+    key: Annotated[str | None, typer.Option("--key", help="The virtual key to call with.")] = None
+    policy: Annotated[str | None, typer.Option("--policy", help="Policy file or folder (env SLUICEGATE_POLICY).")] = None
+    state_dir: Annotated[
+        str | None, typer.Option("--state-dir", help="State folder (env SLUICEGATE_STATE, else ~/.sluicegate).")
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+
+    def policy_path(self) -> Path:
+        """Return the policy's path: the option, else the environment's, else the quickstart's."""
+        return paths.policy_path(self.policy, os.environ)
+
+    def state_path(self) -> Path:
+        """Return the state folder: the option, else the environment's, else the one in the home folder."""
+        return paths.state_dir(self.state_dir, os.environ)
+
+
+READ = ("gateway", "policy", "state_dir", "as_json")
+"""Settings of a command that reads through the API."""
+
+WRITE = ("gateway", "policy", "state_dir", "dry_run", "as_json")
+"""Settings of a command that changes something through the API."""
+
+
+@functools.cache
+def _settings_options() -> dict[str, Any]:
+    """Return the options of Settings by field, as typer builds them from the class's own signature."""
+    template = typer.Typer(add_completion=False)
+    template.command()(Settings)
+    return {option.name: option for option in typer.main.get_command(template).params if option.name}
+
+
+def command_class(*settings: str, without: Collection[str] = ()) -> type[TyperCommand]:
+    """Return the class of a command that takes these fields of Settings as options and finds them in ``ctx.obj``.
+
+    ``without`` names options of the command's function that it does not offer; the function gets their defaults.
+    """
+
+    class CommandWithSettings(TyperCommand):
+        """A command whose settings stand after its own options."""
+
+        def __init__(self, *args: Any, params: Sequence[Any] = (), **kwargs: Any) -> None:
+            own = [option for option in params if option.name not in without]
+            super().__init__(*args, params=[*own, *(_settings_options()[name] for name in settings)], **kwargs)
+
+        def invoke(self, ctx: Any) -> Any:
+            """Move the settings from the function's arguments to ``ctx.obj``, and run the command."""
+            ctx.obj = Settings(**{name: ctx.params.pop(name) for name in settings})
+            return super().invoke(ctx)
+
+    return CommandWithSettings
+
+
 Name = Annotated[str | None, typer.Option("--name", help="The name people use.")]
 Budget = Annotated[str | None, typer.Option("--budget", help="Dollars per period, such as 50/1M or 20/never; none removes it.")]
 Hard = Annotated[bool, typer.Option("--hard", help="Refuse a call whose worst case does not fit the budget.")]
@@ -28,49 +92,49 @@ User = Annotated[str | None, typer.Option("--user", help="The user, by id or nam
 Project = Annotated[str | None, typer.Option("--project", help="The project, by id or name; none detaches.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model or glob that is allowed; repeatable; all allows all.")]
 Search = Annotated[str | None, typer.Option("--search", help="Part of an id or name.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Let those that name it name nothing, instead of refusing.")]
-Called = Annotated[str, typer.Argument(help="Its id or name.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Remove references to it from others, instead of refusing.")]
+IdOrName = Annotated[str, typer.Argument(help="Its id or name.")]
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
-def limits(
+def limit_fields(
     budget: str | None = None,
     hard: bool = False,
     rate: str | None = None,
     tokens: str | None = None,
     concurrent: str | None = None,
 ) -> dict[str, Any]:
-    """The fields of a change that these options mean."""
+    """Return the limit options as fields of an API request."""
     fields: dict[str, Any] = {}
     if budget == "none":
         fields["budget"] = None
     elif budget is not None:
-        amount, period = _per("--budget", budget, "50/1M")
-        fields["budget"] = {"max_limit": _number("--budget", amount), "reset_duration": period}
+        amount, period = _split_period("--budget", budget, "50/1M")
+        fields["budget"] = {"max_limit": _parse_number("--budget", amount), "reset_duration": period}
     if hard:
         fields.setdefault("budget", {})
         if fields["budget"] is not None:
             fields["budget"]["enforcement"] = "hard"
-    speed: dict[str, Any] = {}
-    for option, what, given in (("--rate", "request", rate), ("--tokens", "token", tokens)):
-        if given == "none":
-            speed |= {f"{what}_max_limit": None, f"{what}_reset_duration": None}
-        elif given is not None:
-            count, period = _per(option, given, "100/1h")
-            speed |= {f"{what}_max_limit": _whole(option, count), f"{what}_reset_duration": period}
+    rate_limit: dict[str, Any] = {}
+    for option, unit, value in (("--rate", "request", rate), ("--tokens", "token", tokens)):
+        if value == "none":
+            rate_limit |= {f"{unit}_max_limit": None, f"{unit}_reset_duration": None}
+        elif value is not None:
+            count, period = _split_period(option, value, "100/1h")
+            rate_limit |= {f"{unit}_max_limit": _parse_whole_number(option, count), f"{unit}_reset_duration": period}
     if concurrent is not None:
-        speed["max_concurrent"] = None if concurrent == "none" else _whole("--concurrent", concurrent)
-    return fields | ({"rate_limit": speed} if speed else {})
+        rate_limit["max_concurrent"] = None if concurrent == "none" else _parse_whole_number("--concurrent", concurrent)
+    return fields | ({"rate_limit": rate_limit} if rate_limit else {})
 
 
-def belonging(**given: str | None) -> dict[str, Any]:
-    """References by field; ``none`` detaches."""
-    return {f"{name}_id": None if value == "none" else value for name, value in given.items() if value is not None}
+def reference_fields(**references: str | None) -> dict[str, Any]:
+    """Return references to other entities as fields of an API request; ``none`` detaches."""
+    return {f"{kind}_id": None if value == "none" else value for kind, value in references.items() if value is not None}
 
 
-def models(allowed: Sequence[str] | None) -> dict[str, Any]:
-    """The provider configs that ``--model`` means: a model's provider stands before a slash, else it is anthropic."""
+def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
+    """Return ``--model`` as provider configs; a provider stands before a slash, and is anthropic without one."""
     if not allowed:
         return {}
     if list(allowed) == ["all"]:
@@ -84,25 +148,25 @@ def models(allowed: Sequence[str] | None) -> dict[str, Any]:
     return {"provider_configs": [{"provider": p, "allowed_models": m} for p, m in by_provider.items()]}
 
 
-def _per(option: str, given: str, example: str) -> tuple[str, str]:
-    amount, slash, period = given.partition("/")
+def parse_dollars(text: str) -> float:
+    """Return ``--amount`` in dollars, with or without a dollar sign."""
+    return _parse_number("--amount", text.removeprefix("$"))
+
+
+def _split_period(option: str, text: str, example: str) -> tuple[str, str]:
+    amount, slash, period = text.partition("/")
     if not slash or not amount or not period:
-        fail(f"{option} {given}: write a number, a slash and a period, such as {example}", 2)
+        fail(f"{option} {text}: write a number, a slash and a period, such as {example}", 2)
     return amount, period
 
 
-def _number(option: str, given: str) -> float:
-    if not _NUMBER.fullmatch(given):
-        fail(f"{option} {given}: '{given}' is no number", 2)
-    return float(given) if "." in given else int(given)
+def _parse_number(option: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        fail(f"{option} {text}: '{text}' is not a number", 2)
+    return float(text) if "." in text else int(text)
 
 
-def _whole(option: str, given: str) -> int:
-    if not given.isdecimal():
-        fail(f"{option} {given}: '{given}' is no whole number", 2)
-    return int(given)
-
-
-def amount(given: str) -> float:
-    """An amount in dollars."""
-    return _number("--amount", given.removeprefix("$"))
+def _parse_whole_number(option: str, text: str) -> int:
+    if not text.isdecimal():
+        fail(f"{option} {text}: '{text}' is not a whole number", 2)
+    return int(text)

@@ -1,53 +1,57 @@
-"""What commands print: tables for people, JSON for programs, mistakes on stderr with the exit status."""
+"""What commands print: tables for people, JSON for programs, errors on stderr with the exit status."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
 
+_BUDGET_SHARE = re.compile(r"\$.* (\d+)%")
+"""A budget as ``budget_cell`` writes it, and the share that is used."""
+
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Say on stderr what is wrong, a line each, and exit."""
+    """Print what is wrong to stderr and exit with ``code``."""
     for line in message.splitlines():
         print(line, file=sys.stderr)
     raise typer.Exit(code)
 
 
-def as_json(value: Any) -> None:
-    """Print a value for programs."""
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print rows; ``columns`` maps a row's key to the column's title. Colours only where somebody looks."""
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Print rows; ``columns`` maps a row's key to the column's title. In colour only on a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for title in columns.values():
-        shown.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold")
     for row in rows:
-        shown.add_row(*(_cell(Text, row.get(name)) for name in columns))
-    Console(width=None if sys.stdout.isatty() else 250).print(shown)
+        table.add_row(*(_cell(Text, row.get(name)) for name in columns))
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
 def _cell(text: Any, value: Any) -> Any:
-    """A cell. Names come from people and are never read as markup."""
-    words = "" if value is None else str(value)
-    style = {"inactive": "red", "expired": "red", "active": "green"}.get(words, "")
-    if words.endswith("%"):
-        share = int(words.rpartition(" ")[2][:-1])
+    """Return a cell. Names are written by people, so they are never read as markup."""
+    shown = "" if value is None else str(value)
+    style = {"inactive": "red", "expired": "red", "active": "green"}.get(shown, "")
+    if budget := _BUDGET_SHARE.fullmatch(shown):
+        share = int(budget[1])
         style = "red" if share >= 100 else "yellow" if share >= 80 else ""
-    return text(words, style=style)
+    return text(shown, style=style)
 
 
 def budget_cell(budget: Mapping[str, Any] | None) -> str:
-    """A budget in a few words: ``12.40/50.00 per 1M 25%``."""
+    """Return a budget in short: ``$12.40/50.00 per 1M 25%``."""
     if budget is None:
         return ""
     used, limit = budget["current_usage"] + budget["reserved"], budget["max_limit"]
@@ -57,7 +61,7 @@ def budget_cell(budget: Mapping[str, Any] | None) -> str:
 
 
 def rate_cell(rate: Mapping[str, Any] | None) -> str:
-    """Rate limits in a few words: ``3/100 calls per 1h``."""
+    """Return rate limits in short: ``3/100 calls per 1h``."""
     if rate is None:
         return ""
     parts = [

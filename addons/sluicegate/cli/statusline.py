@@ -1,4 +1,7 @@
-"""``sluicegate statusline``: what is left and when it resets, for Claude Code's status line."""
+"""``sluicegate statusline``: what is left and when it resets, for Claude Code's status line.
+
+``statusline_text.py`` turns the gateway's answer into the line; here it is fetched, and Claude Code is told to show it.
+"""
 
 from __future__ import annotations
 
@@ -16,76 +19,82 @@ from typing import Annotated, Any
 
 import typer
 
-from sluicegate.cli import options as o
-from sluicegate.cli import statusline_text as status
+from sluicegate.cli.options import Settings, command_class
 
-PATIENCE = 1.5
-"""Seconds to wait for the gateway: the line is drawn again and again while somebody works."""
+TIMEOUT_S = 1.5
+"""Time to wait for the gateway; short, because the line is drawn again and again while somebody works."""
+
+NOT_A_GATEWAY = "what answers is not a sluicegate gateway"
 
 
-STRANGER = "what answers is no sluicegate gateway"
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("statusline", cls=command_class("gateway", "key", "as_json"))(statusline)
 
 
 def statusline(
-    gateway: o.Gateway = None,
-    key: o.Key = None,
+    ctx: typer.Context,
     colour: Annotated[bool, typer.Option("--colour/--no-colour", help="Colour what is nearly used up.")] = True,
-    as_json: o.Json = False,
 ) -> None:
     """Print one line: what is left of the limits the virtual key falls under, and when they reset.
 
-    Gateway and key are taken from HTTPS_PROXY or ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. It prints a line and exits
-    with 0 whatever happens, for it is drawn below somebody's work.
+    Gateway and key are taken from HTTPS_PROXY or ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. It always prints a line and
+    exits with 0, because it is drawn below somebody's work.
 
     Example: sluicegate statusline --gateway http://127.0.0.1:8080 --key vk-dev-alice
     """
-    found, named = status.whom_to_ask(os.environ)
-    gateway, key = gateway or found, key or named
+    from sluicegate.cli import statusline_text
+
+    settings: Settings = ctx.obj
+    gateway, key = statusline_text.gateway_and_key(os.environ)
+    gateway, key = settings.gateway or gateway, settings.key or key
     if not gateway or not key:
         print("sluicegate: no gateway and virtual key in the environment")
         return
-    quota, why = _quota(gateway, key)
-    if as_json:
-        print(json.dumps(quota if quota is not None else {"error": why}))
+    quota, error = _fetch_quota(gateway, key)
+    if settings.as_json:
+        print(json.dumps(quota if quota is not None else {"error": error}))
     elif quota is None:
-        print(f"sluicegate: {why}")
+        print(f"sluicegate: {error}")
     else:
         zone = datetime.now().astimezone().tzinfo
         assert zone is not None
         try:
-            print(status.line(quota, int(time.time() * 1000), zone, colour=colour))
+            print(statusline_text.format_line(quota, int(time.time() * 1000), zone, colour=colour))
         except (KeyError, TypeError, ValueError, AttributeError):
-            print(f"sluicegate: {STRANGER}")
+            print(f"sluicegate: {NOT_A_GATEWAY}")
 
 
-def _quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
-    """What the gateway says is left, or why it could not be asked."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import ProxyHandler, Request, build_opener
+def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the key's quota, or None and the reason why there is none."""
+    from sluicegate.http_client import InvalidAnswerError, UnreachableError, request
 
+    url = f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota"
     try:
-        request = Request(f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota", headers={"x-bf-vk": key})  # noqa: S310
-        with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
-            return json.load(answer), ""
-    except HTTPError as e:
-        unknown = e.code == HTTPStatus.UNAUTHORIZED
-        return None, "the virtual key is unknown, inactive or expired" if unknown else f"the gateway answered {e.code}"
-    except HTTPException:
-        return None, STRANGER
-    except (OSError, ValueError):
+        answer = request("GET", url, headers={"x-bf-vk": key}, timeout_s=TIMEOUT_S)
+    except InvalidAnswerError:
+        return None, NOT_A_GATEWAY
+    except UnreachableError:
         return None, "the gateway does not answer"
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        return None, "the virtual key is unknown, inactive or expired"
+    if answer.status != HTTPStatus.OK:
+        return None, f"the gateway answered {answer.status}"
+    try:
+        return answer.json(), ""
+    except ValueError:
+        return None, NOT_A_GATEWAY
 
 
 def settings() -> dict[str, Any]:
-    """Claude Code's settings that show the line."""
+    """Return Claude Code's settings that show the line."""
     script = shutil.which("sluicegate") or str(Path(sys.executable).with_name("sluicegate"))
     command = [script] if Path(script).exists() else [sys.executable, "-m", "sluicegate.cli"]
     return {"statusLine": {"type": "command", "command": shlex.join([*command, "statusline"])}}
 
 
-def shown_by(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """The command, with the line if it starts Claude Code and nobody has settings of their own for that."""
+def with_statusline(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """Return the command, with settings for the line if it starts Claude Code and the user has no status line already."""
     if not command or Path(command[0]).name != "claude" or any(x.split("=")[0] == "--settings" for x in command):
         return list(command)
     folder = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")

@@ -1,0 +1,139 @@
+"""``sluicegate serve`` and ``sluicegate run``: the gateway itself, and a command whose traffic passes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sluicegate import paths
+from sluicegate.cli import client_setup, statusline
+from sluicegate.cli.environment import fetch_certificates
+from sluicegate.cli.options import Settings, command_class
+from sluicegate.cli.output import fail
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands whose further arguments are somebody else's."""
+
+SHUTDOWN_TIMEOUT_S = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("serve", cls=command_class("policy", "state_dir"), context_settings=PASS_ON)(serve)
+    settings = ("gateway", "key", "policy", "state_dir", "as_json")
+    app.command("run", cls=command_class(*settings), context_settings=PASS_ON)(run)
+
+
+def serve(ctx: typer.Context) -> None:
+    """Run the gateway. Further options are mitmdump's, such as --listen-port 9090.
+
+    Example: sluicegate serve --policy /etc/sluicegate/policy.yaml --listen-port 9090
+    """
+    settings: Settings = ctx.obj
+    arguments = list(ctx.args)
+    if settings.policy:
+        arguments += ["--set", f"policy={settings.policy}"]
+    if settings.state_dir:
+        arguments += ["--set", f"state_dir={settings.state_dir}"]
+    sys.path.insert(0, str(paths.addons_dir()))
+    # Only this command imports mitmproxy, which takes longer than all that the others do.
+    from mitmproxy.tools import cmdline, dump, main
+
+    import gateway
+
+    class GatewayMaster(dump.DumpMaster):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.addons.add(*gateway.addons)  # type: ignore[no-untyped-call]
+
+    main.run(GatewayMaster, cmdline.mitmdump, arguments, None)
+
+
+def run(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the variables instead.")] = False,
+) -> None:
+    """Run a command with its traffic through the gateway; one is started for it if none is given.
+
+    Example: sluicegate run --key vk-dev-alice -- claude -p "say hi"
+    """
+    settings: Settings = ctx.obj
+    command = list(ctx.args)
+    if not command and not dry_run:
+        fail("give the command to run after --, such as: sluicegate run -- claude", 2)
+    gateway, started = settings.gateway, None
+    try:
+        if gateway is None:
+            started, gateway = _start_gateway(settings)
+        with tempfile.TemporaryDirectory(prefix="sluicegate-") as folder:
+            ca, bundle = fetch_certificates(gateway, Path(folder))
+            values = client_setup.variables(gateway, settings.key, str(ca), str(bundle))
+            if dry_run:
+                print(json.dumps(values, indent=2) if settings.as_json else client_setup.shell(values).rstrip())
+                return
+            command = statusline.with_statusline(command, os.environ)
+            # A gateway that was running before has its secrets in another environment than this one.
+            hidden = _secret_variables(settings) if started else {"SLUICEGATE_ADMIN_TOKEN"}
+            raise typer.Exit(_run_child(command, values, hidden))
+    finally:
+        if started is not None:
+            started.terminate()
+            started.wait(SHUTDOWN_TIMEOUT_S)
+
+
+def _start_gateway(settings: Settings) -> tuple[subprocess.Popen[str], str]:
+    """Start a gateway on a free port; return it and its URL."""
+    command = [sys.executable, "-m", "sluicegate.cli", "serve", "--listen-port", "0", "-q"]
+    for name, value in (("--policy", settings.policy), ("--state-dir", settings.state_dir)):
+        command += [name, value] if value else []
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if found := re.match(r"sluicegate listens on (http://[\d.]+:\d+)", line):
+            # Its output is of no more use, but a full pipe would block it.
+            for stream in (process.stdout, process.stderr):
+                threading.Thread(target=_discard, args=(stream,), daemon=True).start()
+            return process, found[1]
+    fail(process.stderr.read() or "the gateway did not start")
+
+
+def _discard(lines: Iterable[str]) -> None:
+    for _ in lines:
+        pass
+
+
+def _secret_variables(settings: Settings) -> set[str]:
+    """Return the variables that hold the gateway's secrets: an agent that inherits them would have the provider keys."""
+    from sluicegate.policy.loader import load
+    from sluicegate.policy.secrets import variable_of
+
+    loaded = load(settings.policy_path(), env=os.environ, now=0)
+    variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
+    return {"SLUICEGATE_ADMIN_TOKEN", *filter(None, variables), *loaded.alerts.variables}
+
+
+def _run_child(command: list[str], values: dict[str, str], hidden: set[str]) -> int:
+    """Run the command with our terminal and our signals; return its exit status as a shell would."""
+    inherited = {name: value for name, value in os.environ.items() if name not in hidden}
+    try:
+        child = subprocess.Popen(command, env=inherited | values)
+    except OSError as e:
+        fail(f"{command[0]}: {e.strerror}", 127)
+    # Ctrl-C reaches the child from the terminal itself; we only have to outlive it.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    code = child.wait()
+    return 128 - code if code < 0 else code
