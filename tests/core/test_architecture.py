@@ -92,6 +92,24 @@ def test_every_module_of_the_core_has_a_tier():
     assert names == set().union(*TIERS)
 
 
+HTTP_LIBRARIES = {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "http.client", "urllib.request"}
+
+
+def test_one_module_uses_an_http_library():
+    """Imports inside functions count too: no redirect, no proxy and no logged URL is decided in one place."""
+    users = set()
+    for path in sorted(ADDONS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: set[str] = set()
+            if isinstance(node, ast.Import):
+                names = {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+            if any(name == library or name.startswith(f"{library}.") for name in names for library in HTTP_LIBRARIES):
+                users.add(str(path.relative_to(ADDONS)))
+    assert users == {"sluicegate/http_client.py"}
+
+
 def test_values_imports_nothing_of_ours():
     assert not [name for name in imports(CORE / "values.py") if name.startswith("sluicegate")]
 

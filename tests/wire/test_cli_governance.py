@@ -113,7 +113,7 @@ def test_tables_say_what_is_used_without_colours_where_nobody_looks(offline):
 
 def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
     for code, words, says in (
-        (2, ("key", "create"), "give the key an id, a --name, or whose it is"),
+        (2, ("key", "create"), "give the key an id, a --name or an owner"),
         (2, ("key", "create", "x", "--budget", "50"), "--budget 50: write a number, a slash and a period, such as 50/1M"),
         (2, ("key", "create", "x", "--budget", "many/1M"), "'many' is not a number"),
         (2, ("key", "create", "x", "--rate", "1.5/1h"), "'1.5' is not a whole number"),
@@ -160,7 +160,7 @@ def test_a_whole_team_from_a_file(offline, tmp_path):
     assert "File exists; nothing was created" in offline(*common, "--output", output, code=2)
     for text, says in (
         ("name,bugdet\nx,1/1d\n", "'bugdet' is not a column (did you mean budget?)"),
-        ("name\na,b\n", "row 2 has 2 cells, but the first row names 1 columns"),
+        ("name\na,b\n", "row 2 has 2 cells, but the first row has 1"),
         ("name\n", "there are no rows"),
     ):
         rows.write_text(text)

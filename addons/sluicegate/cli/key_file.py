@@ -45,7 +45,7 @@ def read_rows(source: Path, given: Row) -> list[Row]:
         fail(f"{source}: there are no rows below the first, which names the columns", 2)
     for number, row in enumerate(rows, 2):
         if len(row) != len(names):
-            fail(f"{source}: row {number} has {len(row)} cells, but the first row names {len(names)} columns", 2)
+            fail(f"{source}: row {number} has {len(row)} cells, but the first row has {len(names)}", 2)
     return [given | {n: v for n, v in zip(names, row, strict=True) if v} for row in rows]
 
 

@@ -1,0 +1,80 @@
+"""Options: shared ones are taken by the commands that have them, and end up in the settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sluicegate.cli.main import app
+from sluicegate.cli.options import Settings, command_class, limit_fields, model_fields, parse_dollars, reference_fields
+from sluicegate.cli.output import print_table
+from support.harness import ROOT
+
+
+def test_settings_are_in_the_context_and_not_among_the_arguments():
+    seen = []
+    group = typer.Typer()
+
+    @group.command("one", cls=command_class("policy", "dry_run"))
+    def one(ctx: typer.Context, name: str, size: int = 3) -> None:
+        seen.append((ctx.obj, name, size))
+
+    @group.command("two", cls=command_class("as_json", without={"size"}))
+    def two(ctx: typer.Context, size: int = 3) -> None:
+        seen.append((ctx.obj, size))
+
+    run = CliRunner().invoke
+    assert run(group, ["one", "--policy", "p", "x", "--size", "4", "--dry-run"]).exit_code == 0
+    assert run(group, ["two", "--json"]).exit_code == 0
+    assert run(group, ["one", "x"]).exit_code == 0
+    assert seen == [(Settings(policy="p", dry_run=True), "x", 4), (Settings(as_json=True), 3), (Settings(), "x", 3)]
+    for wrong in (["one", "x", "--json"], ["two", "--size", "4"]):
+        assert run(group, wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "has", "lacks"),
+    [("customer", (), ("--team", "--customer")), ("team", ("--customer",), ("--team",)), ("user", ("--team", "--customer"), ())],
+)
+def test_a_kind_offers_only_the_references_it_can_have(kind, has, lacks):
+    for verb in ("create", "set"):
+        page = CliRunner().invoke(app, [kind, verb, "--help"]).output
+        assert all(f"  {option} " in page for option in has)
+        assert not [option for option in lacks if f"  {option} " in page]
+
+
+def test_short_forms_of_limits():
+    assert limit_fields("50/1M", True, "100/1h", "none", "8") == {
+        "budget": {"max_limit": 50, "reset_duration": "1M", "enforcement": "hard"},
+        "rate_limit": {
+            "request_max_limit": 100,
+            "request_reset_duration": "1h",
+            "token_max_limit": None,
+            "token_reset_duration": None,
+            "max_concurrent": 8,
+        },
+    }
+    assert limit_fields("none", True) == {"budget": None}
+    assert limit_fields() == {}
+    assert reference_fields(team="none", user="alice", project=None) == {"team_id": None, "user_id": "alice"}
+    assert model_fields(["all"]) == {"provider_configs": None}
+    assert (parse_dollars("$2.50"), parse_dollars("10")) == (2.5, 10)
+
+
+def test_a_name_that_ends_in_a_percent_sign_is_printed(capsys):
+    print_table([{"name": "up to 100 %"}, {"name": "50%"}], {"name": "name"})
+    assert capsys.readouterr().out.split() == ["name", "up", "to", "100", "%", "50%"]
+
+
+def test_the_shell_completes_commands():
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "addons"), "COMP_WORDS": "sluicegate us", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'sluicegate'; from sluicegate.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env | {"_SLUICEGATE_COMPLETE": "complete_bash"}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["usage", "user"], done
