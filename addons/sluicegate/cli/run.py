@@ -55,7 +55,8 @@ def serve(ctx: typer.Context) -> None:
     class GatewayMaster(dump.DumpMaster):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.addons.add(*gateway.addons)  # type: ignore[no-untyped-call]
+            manager: Any = self.addons
+            manager.add(*gateway.addons)
 
     main.run(GatewayMaster, cmdline.mitmdump, arguments, None)
 
