@@ -1,4 +1,4 @@
-"""Calls as they happen, as server-sent events: who looks hears of every call that begins and ends, or of those of one key."""
+"""Calls as they happen, as server-sent events: every call that begins and ends, or those of one virtual key."""
 
 from __future__ import annotations
 
@@ -20,86 +20,86 @@ from sluicegate.web.rendering import to_json
 from sluicegate.web.responses import ResponseModel
 
 MAX_STREAMS_PER_CALLER = 20
-"""Streams one caller may have open; each costs every call a moment."""
+"""Each open stream costs every call a moment."""
 
-MOST = 200
+MAX_STREAMS = 200
+"""Of all callers together."""
 
-PULSE = 3.0
-"""Seconds of silence after which a sign of life is sent, and the caller's right to look is looked at again."""
+HEARTBEAT_S = 3.0
+"""Silence after which a comment is sent, and the caller's credential is checked again."""
 
-CHECKED = 1_000
-"""Milliseconds between two looks at whether the caller may still see this."""
+RECHECK_INTERVAL_MS = 1_000
+"""Time between two checks of whether the caller may still see this."""
 
-MEDIA = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 
 
 class Event(ResponseModel):
-    """One event. A stream is many of them, and comments as signs of life."""
+    """One event. A stream is many of them, with comments as heartbeats."""
 
     event: Literal["began", "ended", "missed"]
     data: dict[str, Any] = Field(
-        description="The call's record, with the columns of `calls` but `limits`: without outcome, latency and cost when it began. "
-        'For missed {"calls": n}: so many happenings could not be told, because they were not read in time.'
+        description="The call's record with the columns of `calls` except `limits`; without outcome, latency and "
+        'cost when it began. For missed {"calls": n}: that many events were dropped, because the client read too slowly.'
     )
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
-    looking: Counter[str] = Counter()
+    """Declare ``/api/events``."""
+    open_streams: Counter[str] = Counter()
 
     async def events(request: ApiRequest) -> Response:
         services, caller = request.services, request.caller
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         if request.http.method == "HEAD":
-            return Response(headers=headers, media_type=MEDIA)
+            return Response(headers=headers, media_type=EVENT_STREAM)
         if services.draining:
             raise ApiError(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
-        if looking[caller.name] >= MAX_STREAMS_PER_CALLER or services.live_calls.watchers >= MOST:
-            raise ApiError(
-                429, "too_many_streams", f"{MAX_STREAMS_PER_CALLER} streams may be open, {MOST} of all callers", retry_after=30
-            )
-        # Counted here, where it was compared: streams asked for at the same moment must see each other.
-        looking[caller.name] += 1
+        if open_streams[caller.name] >= MAX_STREAMS_PER_CALLER or services.live_calls.watchers >= MAX_STREAMS:
+            message = f"Too many streams are open: at most {MAX_STREAMS_PER_CALLER} per caller, {MAX_STREAMS} in all; close one"
+            raise ApiError(429, "too_many_streams", message, retry_after=30)
+        # Counted here, with no await since the comparison: streams opened at the same moment must count each other.
+        open_streams[caller.name] += 1
 
-        def over() -> None:
-            looking[caller.name] -= 1
-            if not looking[caller.name]:
-                del looking[caller.name]
+        def on_close() -> None:
+            open_streams[caller.name] -= 1
+            if not open_streams[caller.name]:
+                del open_streams[caller.name]
 
-        return _Stream(_told(services, caller, request.http), over, headers=headers, media_type=MEDIA)
+        return _Stream(_events(services, caller, request.http), on_close, headers=headers, media_type=EVENT_STREAM)
 
-    words = "Calls as they begin and end, as server-sent events; for a virtual key its own"
-    return [read_endpoint("/api/events", events, words, Event, roles=ALL_ROLES, errors=(429, 503), media_types=(MEDIA,))]
+    summary = "Calls as they begin and end, as server-sent events; for a virtual key its own"
+    return [read_endpoint("/api/events", events, summary, Event, roles=ALL_ROLES, errors=(429, 503), media_types=(EVENT_STREAM,))]
 
 
-async def _told(services: Services, caller: Caller, request: Request) -> AsyncGenerator[bytes]:
-    # Right away, so that whoever asked knows that they hear.
+async def _events(services: Services, caller: Caller, request: Request) -> AsyncGenerator[bytes]:
+    # Sent right away, so that the client knows the stream is open.
     yield b"retry: 2000\n\n"
-    checked = services.clock()
-    async with aclosing(services.live_calls.watch(caller.virtual_key_id, PULSE)) as happenings:
-        async for happening in happenings:
-            if not 0 <= services.clock() - checked < CHECKED:
-                checked = services.clock()
+    checked_at = services.clock()
+    async with aclosing(services.live_calls.watch(caller.virtual_key_id, HEARTBEAT_S)) as live_events:
+        async for live_event in live_events:
+            if not 0 <= services.clock() - checked_at < RECHECK_INTERVAL_MS:
+                checked_at = services.clock()
                 if caller_of(request, services, is_recheck=True) != caller:
                     return
-            if happening is None:
+            if live_event is None:
                 yield b":\n\n"
             else:
-                # As in a list: verdicts are half of a record, and whoever wants them asks for the call.
-                told = {name: value for name, value in happening.record.items() if name != "limits"}
-                yield b"event: %b\ndata: %b\n\n" % (happening.kind.encode(), to_json(told))
+                # As in a list: limits are half of a record, and a client that wants them reads the call.
+                record = {name: value for name, value in live_event.record.items() if name != "limits"}
+                yield b"event: %b\ndata: %b\n\n" % (live_event.kind.encode(), to_json(record))
 
 
 class _Stream(StreamingResponse):
-    """A stream whose looker goes when its reader does."""
+    """A streaming response that stops watching calls when its reader leaves."""
 
-    def __init__(self, content: AsyncGenerator[bytes], over: Callable[[], None], **more: Any) -> None:
+    def __init__(self, content: AsyncGenerator[bytes], on_close: Callable[[], None], **more: Any) -> None:
         super().__init__(content, **more)
-        self.content, self.over = content, over
+        self.content, self.on_close = content, on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with aclosing(self.content):
                 await super().__call__(scope, receive, send)
         finally:
-            self.over()
+            self.on_close()

@@ -1,4 +1,4 @@
-"""The policy as text: shown without its secrets, checked as one types, saved whole."""
+"""The policy as text: shown without its secrets, validated while it is being edited, saved whole."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from sluicegate.yaml_document import Problem
 BASE = "/api/policy"
 
 MAX_BODY_BYTES = 32 << 20
-"""The largest policy that is taken."""
+"""The largest policy that is accepted."""
 
-MOST_SAID = 200
-"""Problems and warnings that are told of one policy."""
+MAX_PROBLEMS = 200
+"""Problems and warnings reported of one policy, at most."""
 
-_at_once = anyio.CapacityLimiter(2)
-"""Policies that are read at the same time; a large one takes seconds."""
+_policy_reads = anyio.CapacityLimiter(2)
+"""Policies parsed at the same time; a large one takes seconds."""
 
 
 class PolicyText(Model):
     """One file of the policy."""
 
     name: str = Field(min_length=1, max_length=255)
-    text: str = Field(description="Secrets stand as <secret PLACE>, which means the one that is at that place now.")
+    text: str = Field(description="A secret is written <secret PLACE>, which stands for the one that is at that place now.")
 
 
 class PolicyFiles(Model):
-    """The files that are to change; there must be such files already."""
+    """The files to change; each must exist already."""
 
     files: tuple[PolicyText, ...] = Field(min_length=1, max_length=100)
 
@@ -61,18 +61,18 @@ class FileState(ResponseModel):
 
 
 class PolicyTexts(ResponseModel):
-    """The policy in force. The ETag is what is on disk: it differs where that has a mistake."""
+    """The policy in force. The ETag is the revision on disk, which differs if that has an error."""
 
     revision: str
     on_disk: str
     loaded_at: Instant
     writable: bool
-    error: dict[str, Any] | None = Field(description="What is wrong with what is on disk; null: it is in force.")
+    error: dict[str, Any] | None = Field(description="What is wrong with the files on disk; null: they are in force.")
     files: list[FileState]
 
 
 class ProblemState(ResponseModel):
-    """One thing that is wrong in one place."""
+    """One problem at one place in a file."""
 
     file: str
     line: int
@@ -80,8 +80,8 @@ class ProblemState(ResponseModel):
     message: str
 
 
-class Verdict(ResponseModel):
-    """What would become of a policy."""
+class ValidationResult(ResponseModel):
+    """Whether a policy is valid, and what is wrong with it if not."""
 
     ok: bool
     revision: str | None
@@ -98,17 +98,17 @@ class Saved(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
-    validate, save = "What is wrong with a policy, and nothing else", "Put a policy in force"
+    """Declare ``/api/policy`` and ``/api/policy/validate``."""
+    validate, save = "Validate a policy without saving it", "Put a policy in force"
     more: dict[str, Any] = {"max_body_bytes": MAX_BODY_BYTES}
     return [
-        read_endpoint(BASE, _shown, "The policy in force as text, without secrets", PolicyTexts),
+        read_endpoint(BASE, _read, "The policy in force as text, without secrets", PolicyTexts),
         write_endpoint("PUT", BASE, _save, save, Saved, PolicyFiles, **more),
-        Endpoint("POST", f"{BASE}/validate", _validate, validate, Verdict, PolicyFiles, roles=ADMINS, **more),
+        Endpoint("POST", f"{BASE}/validate", _validate, validate, ValidationResult, PolicyFiles, roles=ADMINS, **more),
     ]
 
 
-async def _shown(request: ApiRequest) -> ApiResponse:
+async def _read(request: ApiRequest) -> ApiResponse:
     services = request.services
 
     def work() -> tuple[dict[str, Any], str]:
@@ -120,11 +120,11 @@ async def _shown(request: ApiRequest) -> ApiResponse:
             "loaded_at": iso(in_force.policy.loaded_at),
             "writable": all(os.access(f.resolve().parent, os.W_OK) for f in in_force.files),
             "error": services.policy_watcher.error,
-            "files": [{"name": n, "text": t} for n, t in texts_in_force(services).items()],
+            "files": [{"name": n, "text": t} for n, t in redacted_texts(services).items()],
         }
         return body, on_disk
 
-    body, on_disk = await anyio.to_thread.run_sync(work, limiter=_at_once)
+    body, on_disk = await anyio.to_thread.run_sync(work, limiter=_policy_reads)
     return ApiResponse(body, revision=on_disk)
 
 
@@ -135,19 +135,19 @@ def _on_disk(services: Services) -> str:
         return services.policy.revision
 
 
-_last: dict[str, Mapping[str, str]] = {}
-"""The texts of the policy that was shown last, by its revision."""
+_last_redacted: dict[str, Mapping[str, str]] = {}
+"""The redacted files of the policy that was shown last, by its revision."""
 
 
-def texts_in_force(services: Services) -> Mapping[str, str]:
-    """The files of the policy in force without secrets, by name. Blocking."""
+def redacted_texts(services: Services) -> Mapping[str, str]:
+    """Return the files of the policy in force without secrets, by name. Blocking."""
     in_force = services.policy_watcher.active
-    found = _last.get(in_force.policy.revision)
+    found = _last_redacted.get(in_force.policy.revision)
     if found is None:
         with low_priority():
             found = redacted_files(in_force.files)
-        _last.clear()
-        _last[in_force.policy.revision] = found
+        _last_redacted.clear()
+        _last_redacted[in_force.policy.revision] = found
     return found
 
 
@@ -156,12 +156,12 @@ async def _validate(request: ApiRequest) -> ApiResponse:
 
     def work() -> dict[str, Any]:
         try:
-            policy = policy_of(services, given)
+            policy = policy_with(services, given)
         except PolicyError as e:
-            return {"ok": False, "revision": None, "problems": said(e.problems), "warnings": []}
-        return {"ok": True, "revision": policy.revision, "problems": [], "warnings": list(policy.warnings[:MOST_SAID])}
+            return {"ok": False, "revision": None, "problems": problem_rows(e.problems), "warnings": []}
+        return {"ok": True, "revision": policy.revision, "problems": [], "warnings": list(policy.warnings[:MAX_PROBLEMS])}
 
-    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_at_once))
+    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_policy_reads))
 
 
 async def _save(request: ApiRequest) -> ApiResponse:
@@ -169,14 +169,16 @@ async def _save(request: ApiRequest) -> ApiResponse:
 
 
 async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], action: str) -> ApiResponse:
-    """Save these files in the caller's name, for the policy that If-Match names."""
+    """Save files in the caller's name, provided that the policy is still the one If-Match names. Raises ApiError."""
     services = request.services
     if "if-match" not in request.http.headers:
-        raise ApiError(400, "invalid_request", "If-Match: say which policy these files are made of, by its ETag", "If-Match")
+        raise ApiError(
+            400, "invalid_request", "If-Match: is required; send the ETag of the policy these files were made from", "If-Match"
+        )
 
     def work() -> Policy:
         return services.policy_writer.replace_files(
-            lambda data: revealed(services, data, given),
+            lambda data: with_secrets(services, data, given),
             who=request.caller.name,
             action=action,
             if_match=request.if_match,
@@ -184,48 +186,48 @@ async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], 
         )
 
     try:
-        policy = await anyio.to_thread.run_sync(work, limiter=_at_once)
+        policy = await anyio.to_thread.run_sync(work, limiter=_policy_reads)
     except PolicyError as e:
-        raise invalid(e) from e
-    body = {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": list(policy.warnings[:MOST_SAID])}
+        raise invalid_policy(e) from e
+    body = {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": list(policy.warnings[:MAX_PROBLEMS])}
     return ApiResponse(body, revision=policy.revision)
 
 
-def policy_of(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
-    """The policy that these files would make, the others being as they are. Raises PolicyError or EditError. Blocking."""
+def policy_with(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
+    """Return the policy with these files in place of its own. Raises PolicyError or EditError. Blocking."""
     with low_priority():
         data = read_files(services.policy_watcher.path)
-        fresh = {**data, **revealed(services, data, given)}
+        fresh = {**data, **with_secrets(services, data, given)}
         return policy_from_files(services.policy_watcher.path, fresh, env=services.env, now=services.clock())
 
 
-def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
-    """What is to be in the files, secrets put back. Raises PolicyError where they cannot be, EditError for unknown files."""
+def with_secrets(services: Services, data: Mapping[Path, bytes], given: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
+    """Return the content of the given files with secrets restored.
+
+    Raises PolicyError where a secret cannot be restored, EditError for unknown files.
+    """
     by_name = {file.name: file for file in data}
     secrets: dict[str, str] = {}
     for file, content in services.policy_watcher.active.files.items():
         try:
             secrets |= redact(content.decode(), file.name).secrets
         except (NotRedactableError, yaml.YAMLError, UnicodeDecodeError):
-            # Nothing of it was shown either.
+            # Such a file was not shown either, so nothing in it has to be restored.
             continue
     fresh: dict[Path, bytes] = {}
     problems: list[Problem] = []
     for i, one in enumerate(given):
         name, text = one["name"], one["text"]
         if name not in by_name or by_name[name] in fresh:
-            why = (
-                "is given twice"
-                if name in by_name
-                else f"there is no file '{name[:80]}' in the policy{did_you_mean(name, by_name)}"
-            )
-            raise EditError(f"files[{i}].name: {why}", f"files[{i}].name")
+            missing = f"there is no file '{name[:80]}' in the policy{did_you_mean(name, by_name)}"
+            message = "is given twice; send it once" if name in by_name else missing
+            raise EditError(f"files[{i}].name: {message}", f"files[{i}].name")
         file = by_name[name]
         try:
-            text, wrong = restore_secrets(text, secrets, str(file))
-            problems += wrong
+            text, misplaced = restore_secrets(text, secrets, str(file))
+            problems += misplaced
         except yaml.YAMLError:
-            # Whoever reads it next says what is wrong with it.
+            # Loading the policy, which comes next, reports this with its line.
             pass
         if b"\r\n" in data[file] and "\r" not in text:
             text = text.replace("\n", "\r\n")
@@ -235,13 +237,13 @@ def revealed(services: Services, data: Mapping[Path, bytes], given: Sequence[Map
     return fresh
 
 
-def said(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """Problems as they are answered."""
-    return [{"file": Path(p.file).name, "line": p.line, "path": p.path, "message": p.message} for p in problems[:MOST_SAID]]
+def problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Return problems as rows of a response."""
+    return [{"file": Path(p.file).name, "line": p.line, "path": p.path, "message": p.message} for p in problems[:MAX_PROBLEMS]]
 
 
-def invalid(error: PolicyError) -> ApiError:
-    """The refusal of a policy that is none."""
+def invalid_policy(error: PolicyError) -> ApiError:
+    """Return the error response to an invalid policy: the first problem in its message, all in ``problems``."""
     first, more = error.problems[0], len(error.problems) - 1
-    words = f"{Path(first.file).name}:{first.line}: {first.path}: {first.message}" + (f" (and {more} more)" if more else "")
-    return ApiError(400, "invalid_policy", words, first.path or None, problems=said(error.problems))
+    message = f"{Path(first.file).name}:{first.line}: {first.path}: {first.message}" + (f" (and {more} more)" if more else "")
+    return ApiError(400, "invalid_policy", message, first.path or None, problems=problem_rows(error.problems))

@@ -1,4 +1,4 @@
-"""Rehearsing a policy on the calls of the last days: who would have been refused, and what it would have cost."""
+"""Dry run of a policy: a replay of the last days' calls under it, who would have been refused and what it would have cost."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
-from sluicegate.web.routes.policy import BASE, MAX_BODY_BYTES, PolicyText, invalid, policy_of
+from sluicegate.web.routes.policy import BASE, MAX_BODY_BYTES, PolicyText, invalid_policy, policy_with
 from sluicegate.windows import DAY_MS, iso
 
-MOST_CALLS = 1_000_000
-"""Calls of one rehearsal, with those that only fill windows."""
+MAX_CALLS = 1_000_000
+"""Calls of one replay, including those that only fill the windows."""
 
-MOST_SECONDS = 180
+REPLAY_TIMEOUT_S = 180
 
-MOST_REFUSED = 500
+MAX_REFUSED_ROWS = 500
+"""Rows of refused calls in one answer."""
 
 
-class Rehearse(Model):
-    """What is rehearsed."""
+class ReplayRequest(Model):
+    """Which policy to replay which calls under."""
 
     files: tuple[PolicyText, ...] | None = Field(None, min_length=1, max_length=100, description="Null: the policy in force.")
-    days: int = Field(7, ge=1, le=31, strict=True, description="Calls of how many days, up to now.")
+    days: int = Field(7, ge=1, le=31, strict=True, description="Days of calls, up to now.")
 
 
-class RefusedState(ResponseModel):
+class RefusedCallsState(ResponseModel):
     """Calls one key would have lost for one reason at one scope."""
 
     virtual_key_id: str
@@ -57,43 +58,43 @@ class RehearsalState(ResponseModel):
 
     revision: str
     since: Instant
-    windows_since: Instant = Field(description="Calls from then on were counted, so that windows were as full as they were.")
+    windows_since: Instant = Field(description="Calls since then were counted, so that the windows were as full as in reality.")
     calls: int
     admitted: int
     newly_refused: int
     newly_admitted: int
     cost_usd: str
     recorded_cost_usd: str
-    refused: list[RefusedState] = Field(description=f"Most calls first, the first {MOST_REFUSED}.")
+    refused: list[RefusedCallsState] = Field(description=f"Most calls first, the first {MAX_REFUSED_ROWS}.")
     refused_count: int
     seconds: float
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
+    """Declare ``/api/policy/rehearse``."""
     one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def run(request: ApiRequest) -> ApiResponse:
+    async def rehearse(request: ApiRequest) -> ApiResponse:
         services = request.services
         if one_at_a_time.borrowed_tokens:
-            raise ApiError(429, "busy", "Another rehearsal is running; try again when it is done", retry_after=5)
+            raise ApiError(429, "busy", "Another replay is running; try again when it has finished", retry_after=5)
         with contextlib.suppress(StoreError):
-            # Calls that have just ended wait some milliseconds for company.
+            # Calls that have just ended wait some milliseconds to be written together.
             services.writer.flush()
         try:
-            body = await anyio.to_thread.run_sync(_rehearsed, services, request.body, limiter=one_at_a_time)
+            body = await anyio.to_thread.run_sync(_replay, services, request.body, limiter=one_at_a_time)
         except PolicyError as e:
-            raise invalid(e) from e
+            raise invalid_policy(e) from e
         return ApiResponse(body)
 
-    words = "How the calls of the last days would have gone under a policy; nothing is changed"
+    summary = "How the calls of the last days would have gone under a policy; nothing is changed"
     row = Endpoint(
         "POST",
         f"{BASE}/rehearse",
-        run,
-        words,
+        rehearse,
+        summary,
         RehearsalState,
-        Rehearse,
+        ReplayRequest,
         roles=ADMINS,
         errors=(429, 503),
         max_body_bytes=MAX_BODY_BYTES,
@@ -101,38 +102,46 @@ def endpoints() -> list[Endpoint]:
     return [row]
 
 
-def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
-    began, now = time.monotonic(), services.clock()
-    given = asked.get("files")
-    policy = policy_of(services, given) if given is not None else services.policy
-    since = now - asked.get("days", 7) * DAY_MS
+def _replay(services: Services, body: dict[str, Any]) -> dict[str, Any]:
+    started_at, now = time.monotonic(), services.clock()
+    given = body.get("files")
+    policy = policy_with(services, given) if given is not None else services.policy
+    since = now - body.get("days", 7) * DAY_MS
     anchors = {name: counter.anchor for name, counter in list(services.ledger.counters.items())}
     path = services.store.path
-    if (many := count_calls(path, since, now)) > MOST_CALLS:
+    if (count := count_calls(path, since, now)) > MAX_CALLS:
         raise ApiError(
-            400, "invalid_request", f"days: there are {many} calls in this time and {MOST_CALLS} can be rehearsed", "days"
+            400,
+            "invalid_request",
+            f"days: {count} calls in this time are too many; at most {MAX_CALLS} can be replayed, so choose fewer days",
+            "days",
         )
-    oldest = start_of_newest(path, since, MOST_CALLS - many) if many < MOST_CALLS else since
+    oldest = start_of_newest(path, since, MAX_CALLS - count) if count < MAX_CALLS else since
     start = max(earliest_window_start(policy, since, anchors), oldest or 0)
 
-    def watched() -> Iterator[dict[str, Any]]:
+    def with_time_limit() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(read_calls(path, REQUIRED_COLUMNS, start, now)):
-            if not number % 1_000 and (services.draining or time.monotonic() - began > MOST_SECONDS):
-                raise ApiError(503, "unavailable", "The rehearsal took too long: choose fewer days", "days")
+            if number % 1_000:
+                yield row
+                continue
+            if services.draining:
+                raise ApiError(503, "unavailable", "The gateway is shutting down; try again in a moment")
+            if time.monotonic() - started_at > REPLAY_TIMEOUT_S:
+                raise ApiError(503, "unavailable", f"The replay took longer than {REPLAY_TIMEOUT_S} s; choose fewer days", "days")
             yield row
 
     with low_priority():
-        found = replay(policy, paced(watched()), since, anchors)
+        result = replay(policy, paced(with_time_limit()), since, anchors)
     return {
         "revision": policy.revision,
         "since": iso(since),
         "windows_since": iso(start),
-        "calls": found.calls,
-        "admitted": found.admitted,
-        "newly_refused": found.newly_refused,
-        "newly_admitted": found.newly_admitted,
-        "cost_usd": usd(found.cost_nano),
-        "recorded_cost_usd": usd(found.recorded_cost_nano),
+        "calls": result.calls,
+        "admitted": result.admitted,
+        "newly_refused": result.newly_refused,
+        "newly_admitted": result.newly_admitted,
+        "cost_usd": usd(result.cost_nano),
+        "recorded_cost_usd": usd(result.recorded_cost_nano),
         "refused": [
             {
                 "virtual_key_id": r.virtual_key_id,
@@ -143,8 +152,8 @@ def _rehearsed(services: Services, asked: dict[str, Any]) -> dict[str, Any]:
                 "first_at": iso(r.first_at),
                 "last_at": iso(r.last_at),
             }
-            for r in found.refused[:MOST_REFUSED]
+            for r in result.refused[:MAX_REFUSED_ROWS]
         ],
-        "refused_count": len(found.refused),
-        "seconds": round(time.monotonic() - began, 3),
+        "refused_count": len(result.refused),
+        "seconds": round(time.monotonic() - started_at, 3),
     }

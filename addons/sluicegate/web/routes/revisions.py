@@ -1,4 +1,4 @@
-"""The policy's history: what was in force when, what changed, and the way back."""
+"""The policy's history: which revision was in force when, what changed with it, and how to restore one."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ from sluicegate.web.routes.policy import FileState, Saved, put_in_force
 
 BASE = "/api/policy/revisions"
 
-_at_once = anyio.CapacityLimiter(2)
+_diffs = anyio.CapacityLimiter(2)
+"""Diffs made at the same time; those of large policies take seconds."""
 
 
 class RevisionPage(Query):
-    """Which part of the history, newest first."""
+    """A part of the history, newest first."""
 
     limit: int = Field(50, ge=1, le=500)
-    before: int | None = Field(None, ge=1, le=1 << 53, description="Only those with a lower id: next_before of the page before.")
+    before: int | None = Field(
+        None, ge=1, le=1 << 53, description="Only revisions with a lower id: next_before of the previous page."
+    )
 
 
-class Against(Query):
-    """What a revision is compared with."""
+class DiffQuery(Query):
+    """The revision to compare with."""
 
     against: str | None = Field(None, min_length=1, max_length=64, description="A revision; absent: the one before it.")
 
 
 class RevisionState(ResponseModel):
-    """A policy that came in force."""
+    """A revision of the policy that came into force."""
 
     id: int
     revision: str
     at: Instant
-    who: str | None = Field(description="Null: whoever saved the files.")
+    who: str | None = Field(description="Null: the files were edited on disk.")
     action: str
     summary: str
 
@@ -53,11 +56,11 @@ class RevisionList(ResponseModel):
     """A page of the history."""
 
     revisions: list[RevisionState]
-    next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
+    next_before: int | None = Field(description="Send it as before for the next page; null: this was the last.")
 
 
 class RevisionTexts(ResponseModel):
-    """A policy as it was, without its secrets."""
+    """The files of a revision, without secrets."""
 
     revision: str
     at: Instant
@@ -80,14 +83,14 @@ class Diff(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
+    """Declare everything under ``/api/policy/revisions``."""
     one = f"{BASE}/{{revision}}"
-    diff = "What changed with it, as unified diffs"
-    restore = "Put it in force again, with the secrets of the present policy"
+    diff = "What changed with a revision, as unified diffs"
+    restore = "Put a revision in force again, with the secrets of the present policy"
     return [
         read_endpoint(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
         read_endpoint(one, _texts, "A policy as it was, without secrets", RevisionTexts, errors=(404, 503)),
-        read_endpoint(f"{one}/diff", _diff, diff, Diff, query=Against, errors=(404, 503)),
+        read_endpoint(f"{one}/diff", _diff, diff, Diff, query=DiffQuery, errors=(404, 503)),
         write_endpoint("POST", f"{one}/restore", _restore, restore, Saved),
     ]
 
@@ -99,7 +102,7 @@ async def _page(request: ApiRequest) -> ApiResponse:
 
 
 async def _texts(request: ApiRequest) -> ApiResponse:
-    found = await request.run_in_thread(lambda: _known(request.services, request.path["revision"]))
+    found = await request.run_in_thread(lambda: _revision(request.services, request.path["revision"]))
     files = [{"name": n, "text": t} for n, t in found.files.items()]
     return ApiResponse({"revision": found.revision, "at": found.at, "files": files})
 
@@ -108,8 +111,8 @@ async def _diff(request: ApiRequest) -> ApiResponse:
     services, against = request.services, request.query.against
 
     def work() -> dict[str, Any]:
-        found = _known(services, request.path["revision"])
-        other = _known(services, against) if against is not None else services.revisions.before(found.revision)
+        found = _revision(services, request.path["revision"])
+        other = _revision(services, against) if against is not None else services.revisions.before(found.revision)
         was = other.files if other is not None else {}
         with low_priority():
             files = [
@@ -119,24 +122,24 @@ async def _diff(request: ApiRequest) -> ApiResponse:
             ]
         return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
 
-    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_at_once))
+    return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_diffs))
 
 
 async def _restore(request: ApiRequest) -> ApiResponse:
-    found = await request.run_in_thread(lambda: _known(request.services, request.path["revision"]))
+    found = await request.run_in_thread(lambda: _revision(request.services, request.path["revision"]))
     if UNREDACTABLE_TEXT in found.files.values():
-        raise ConflictError(f"revision {found.revision} was written so that its secrets could not be taken out: it was not kept")
+        raise ConflictError(f"revision {found.revision} cannot be restored: its secrets could not be redacted, so its text was not kept")
     present = {f.name for f in request.services.policy_watcher.active.files}
     if present != set(found.files):
-        raise ConflictError(f"revision {found.revision} consists of {_listed(found.files)}, the policy now of {_listed(present)}")
+        raise ConflictError(f"revision {found.revision} has the files {_join(found.files)}, the policy now has {_join(present)}")
     return await put_in_force(request, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
 
 
-def _listed(names: Any) -> str:
+def _join(names: Any) -> str:
     return ", ".join(sorted(names))
 
 
-def _known(services: Services, revision: str) -> Revision:
+def _revision(services: Services, revision: str) -> Revision:
     found = services.revisions.get(revision)
     if found is None:
         raise NotFoundError(f"there is no revision '{revision[:80]}' in the history")
