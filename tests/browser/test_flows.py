@@ -23,7 +23,7 @@ def test_signing_in_and_out(site, visit):
     box = page.get_by_label("Admin token, operator token or virtual key")
     box.fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    assert "no admin token" in page.get_by_role("alert").text_content()
+    assert "not the admin token" in page.get_by_role("alert").text_content()
     box.fill(site.token)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Budgets", level=1).wait_for()

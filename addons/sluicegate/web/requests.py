@@ -1,4 +1,4 @@
-"""What the API is sent: the policy's own shapes, every field optional, for what is absent stays and null removes."""
+"""Bodies and parameters the API accepts: the policy's own models with every field optional; absent keeps, null removes."""
 
 from __future__ import annotations
 
@@ -14,61 +14,63 @@ from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, Text
 from sluicegate.policy.schema import Model
 from sluicegate.web.query import Query, WriteQuery
 
-_NESTED: dict[str, Any] = {}
-"""What stands in a change for a field that is itself changed field by field."""
+_NESTED_CHANGES: dict[str, Any] = {}
+"""The models of fields that are themselves changed field by field."""
 
 
-def partial(model: type[BaseModel], name: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
-    """The same fields, each optional and nullable; limits likewise, lists as they are, other entities by any name."""
+def partial_model(model: type[BaseModel], name: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
+    """Return a model of the same fields, each optional and nullable; limits likewise, lists whole, other entities by any name."""
     fields: dict[str, Any] = {}
     for field, info in model.model_fields.items():
         if field in without:
             continue
-        kind: Any = _NESTED.get(field, Text if field in REFERENCES else info.annotation)
+        kind: Any = _NESTED_CHANGES.get(field, Text if field in REFERENCES else info.annotation)
         if kind is info.annotation and info.metadata:
             kind = Annotated[kind, *info.metadata]
         fields[field] = (kind | None, FieldInfo(default=None, description=info.description))
-    made = create_model(name, __config__=ConfigDict(extra="forbid", defer_build=True), **fields, **more)
-    made.__doc__ = model.__doc__
-    return made
+    model_change = create_model(name, __config__=ConfigDict(extra="forbid", defer_build=True), **fields, **more)
+    model_change.__doc__ = model.__doc__
+    return model_change
 
 
 class ProviderKeyChange(Model):
-    """A provider's key; one with this name is changed, otherwise it is added."""
+    """A provider's key; a key with this name is changed, otherwise one is added."""
 
     name: Id
-    value: Prose | None = Field(None, description="env.NAME, or the key itself, which is kept in a file of its own.", repr=False)
+    value: Prose | None = Field(
+        None, description="env.NAME, or the key itself, which is then kept in a file of its own.", repr=False
+    )
     weight: schema.Weight | None = None
 
 
-KeyChange = partial(ProviderKeyChange, "KeyChange")
+KeyChange = partial_model(ProviderKeyChange, "KeyChange")
 
-_NESTED["budget"] = partial(schema.Budget, "BudgetChange")
-_NESTED["rate_limit"] = partial(schema.RateLimit, "RateLimitChange")
-_NESTED["keys"] = tuple[ProviderKeyChange, ...]
+_NESTED_CHANGES["budget"] = partial_model(schema.Budget, "BudgetChange")
+_NESTED_CHANGES["rate_limit"] = partial_model(schema.RateLimit, "RateLimitChange")
+_NESTED_CHANGES["keys"] = tuple[ProviderKeyChange, ...]
 
-VirtualKeyChange: Any = partial(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
+VirtualKeyChange: Any = partial_model(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
 
-UserChange: Any = partial(schema.User, "UserChange")
+UserChange: Any = partial_model(schema.User, "UserChange")
 
-CHANGES: dict[str, type[BaseModel]] = {
-    "customers": partial(schema.Customer, "CustomerChange"),
-    "teams": partial(schema.Team, "TeamChange"),
+CHANGE_MODELS: dict[str, type[BaseModel]] = {
+    "customers": partial_model(schema.Customer, "CustomerChange"),
+    "teams": partial_model(schema.Team, "TeamChange"),
     "users": UserChange,
-    "projects": partial(schema.Project, "ProjectChange"),
+    "projects": partial_model(schema.Project, "ProjectChange"),
     "virtual_keys": VirtualKeyChange,
-    "model_configs": partial(schema.ModelConfig, "ModelConfigChange"),
-    "providers": partial(schema.Limited, "LimitsChange"),
+    "model_configs": partial_model(schema.ModelConfig, "ModelConfigChange"),
+    "providers": partial_model(schema.Limited, "LimitsChange"),
 }
-"""By kind, what may be sent to create or change one."""
+"""By kind, the body that creates or changes an entity."""
 
-ProviderChange = partial(schema.Provider, "ProviderChange", provider=(schema.ProviderName | None, None))
+ProviderChange = partial_model(schema.Provider, "ProviderChange", provider=(schema.ProviderName | None, None))
 
 
 KeysBulk = create_model(
     "KeysBulk",
     __config__=ConfigDict(extra="forbid", defer_build=True),
-    __doc__="Many virtual keys and their users, all of them made or none.",
+    __doc__="Many virtual keys and their users; either all are created or none.",
     users=(tuple[UserChange, ...] | None, Field(None, max_length=1000)),
     virtual_keys=(tuple[VirtualKeyChange, ...], Field(min_length=1, max_length=1000)),
 )
@@ -77,19 +79,19 @@ KeysBulk = create_model(
 class Rotate(Model):
     """A new value for a key."""
 
-    grace: Duration | None = Field(None, description="How long the value before stays good; absent: it ends at once.")
-    value: Prose | None = Field(None, description="The new value; absent: one is made and shown once.", repr=False)
+    grace: Duration | None = Field(None, description="How long the old value is still accepted; absent: not at all.")
+    value: Prose | None = Field(None, description="The new value; absent: one is generated and shown once.", repr=False)
 
 
 class Expire(Model):
-    """When a key ends."""
+    """When a key expires."""
 
     expires_at: Instant | None = Field(None, description="Absent: now.")
 
 
 def _positive(value: Decimal) -> Decimal:
     if value <= 0:
-        raise ValueError("an amount to add is greater than 0")
+        raise ValueError("must be greater than 0")
     return value
 
 
@@ -106,16 +108,16 @@ class TopUp(Model):
 
 
 class ResetUsage(Model):
-    """What is to be counted from zero again; absent: everything."""
+    """Which usage to reset; absent: all."""
 
     budget: bool = Field(True, description="Budgets.", strict=True)
     rate_limit: bool = Field(True, description="Request and token limits.", strict=True)
 
 
-class Page(Query):
-    """Which part of a list."""
+class ListQuery(Query):
+    """A part of a list of entities."""
 
-    limit: int | None = Field(None, ge=1, le=1000, description="At most so many; absent: all.")
+    limit: int | None = Field(None, ge=1, le=1000, description="At most this many; absent: all.")
     offset: int = Field(0, ge=0, le=1 << 40)
     search: str | None = Field(None, max_length=200, description="Part of an id or name.")
     sort_by: Literal["id", "name"] | None = Field(None, description="Absent: in the policy's order.")
@@ -123,31 +125,31 @@ class Page(Query):
     from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
 
 
-class TeamPage(Page):
-    """Which part of a list of what may belong to a customer."""
+class TeamListQuery(ListQuery):
+    """A part of a list of entities that may belong to a customer."""
 
     customer_id: str | None = Field(None, min_length=1, description="Only those of this customer, by id, slug or name.")
 
 
-class MemberPage(TeamPage):
-    """Which part of a list of what may belong to a team."""
+class MemberListQuery(TeamListQuery):
+    """A part of a list of entities that may belong to a team."""
 
     team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
-class Detach(WriteQuery):
-    """How to delete what others name."""
+class DeleteQuery(WriteQuery):
+    """How to delete an entity that others refer to."""
 
-    detach: bool = Field(False, description="Let those that name it name nothing instead of refusing.")
+    detach: bool = Field(False, description="Remove references to it instead of refusing.")
 
 
-PAGES: dict[str, type[Page]] = {
-    "customers": Page,
-    "teams": TeamPage,
-    "users": MemberPage,
-    "projects": MemberPage,
-    "virtual_keys": MemberPage,
-    "model_configs": Page,
-    "providers": Page,
+LIST_QUERIES: dict[str, type[ListQuery]] = {
+    "customers": ListQuery,
+    "teams": TeamListQuery,
+    "users": MemberListQuery,
+    "projects": MemberListQuery,
+    "virtual_keys": MemberListQuery,
+    "model_configs": ListQuery,
+    "providers": ListQuery,
 }
-"""By kind, how a list of them is asked for."""
+"""By kind, the parameters of its list."""

@@ -1,4 +1,4 @@
-"""What the API answers: the policy's own shapes, with what is live beside them and without secrets."""
+"""Responses of the API: the policy's own models with live usage added and secrets removed."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from sluicegate.policy.fields import Count, Id, Instant, Text
 
 
 class ResponseModel(BaseModel):
-    """The base of every answer: exactly what it declares."""
+    """The base of every response: exactly the fields it declares."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class BudgetState(ResponseModel):
-    """A budget and what is left of it, dollars."""
+    """A budget and what is left of it, in dollars."""
 
     max_limit: float
     reset_duration: str
     enforcement: Literal["soft", "hard"]
     calendar_aligned: bool
     timezone: str
-    thresholds: list[int] | None = Field(description="Percents at which an alert is sent; null: those of the policy.")
+    thresholds: list[int] | None = Field(description="Percentages at which an alert is sent; null: those of the policy.")
     current_usage: float = Field(description="Charged in the present window.")
-    reserved: float = Field(description="Held by calls in flight.")
+    reserved: float = Field(description="Reserved by calls in flight.")
     remaining: float
     last_reset: Instant = Field(description="When the present window began.")
     resets_at: Instant | None = Field(description="When it ends; null: never.")
 
 
 class RateLimitState(ResponseModel):
-    """Rate limits and how much of them is used."""
+    """Rate limits and their usage."""
 
     request_max_limit: Count | None
     request_reset_duration: str | None
@@ -88,15 +88,15 @@ class ProjectState(TeamState):
     team_id: Id | None
 
 
-class Named(ResponseModel):
-    """Another entity."""
+class EntityReference(ResponseModel):
+    """A reference to another entity."""
 
     id: Id
     name: Text | None
 
 
 class ProviderConfigState(LimitsState):
-    """What a key may use of a provider."""
+    """Which models of a provider a key may use."""
 
     provider: str
     allowed_models: list[str] | None
@@ -104,7 +104,7 @@ class ProviderConfigState(LimitsState):
 
 
 class VirtualKeyState(LimitsState):
-    """A virtual key. Its value is shown once, when it is made."""
+    """A virtual key. Its value is shown once, when it is created."""
 
     id: Id
     name: Text | None
@@ -113,19 +113,19 @@ class VirtualKeyState(LimitsState):
     is_demo: bool = Field(description="Its value is its id.")
     is_active: bool
     expires_at: str | None
-    previous_expires_at: str | None = Field(description="Until then the value before a rotation is good as well.")
+    previous_expires_at: str | None = Field(description="Until then the value from before a rotation is accepted as well.")
     team_id: Id | None
     customer_id: Id | None
     user_id: Id | None
     project_id: Id | None
-    team: Named | None
-    customer: Named | None = Field(description="Its own, or its team's.")
+    team: EntityReference | None
+    customer: EntityReference | None = Field(description="Its own, or its team's.")
     provider_configs: list[ProviderConfigState] | None
     trust_user_header: bool
 
 
 class ModelConfigState(LimitsState):
-    """Limits for a model, whoever calls it."""
+    """Limits for a model across all callers."""
 
     id: str
     model_name: str
@@ -149,7 +149,7 @@ class ProviderKeyState(ResponseModel):
 
 
 class ProviderState(ResponseModel):
-    """Where a provider's calls go, and its keys."""
+    """A provider: where its calls go, and its keys."""
 
     name: str
     base_url: str
@@ -173,28 +173,28 @@ class ProviderKeyList(ResponseModel):
     total: int
 
 
-class Made(ResponseModel):
-    """Something that was created because it was named."""
+class CreatedEntity(ResponseModel):
+    """An entity that was created because another referred to it."""
 
     kind: str
     id: Id
-    similar: str | None = Field(description="What was there and is called almost the same: was it meant?")
+    similar: str | None = Field(description="An existing entity with almost the same name, in case that was meant.")
 
 
-class Done(ResponseModel):
-    """It was done."""
+class Confirmation(ResponseModel):
+    """A message that says what was done."""
 
     message: str
 
 
-class Deleted(Done):
-    """It is gone."""
+class Deleted(Confirmation):
+    """What was deleted."""
 
-    detached: list[str] = Field(description="What named it and now names nothing.")
+    detached: list[str] = Field(description="The entities whose reference to it was removed.")
 
 
-class Reset(ResponseModel):
-    """One counter that was set to zero."""
+class ResetCounter(ResponseModel):
+    """A counter that was reset, and its value before."""
 
     scope_kind: str
     scope_id: str
@@ -203,7 +203,7 @@ class Reset(ResponseModel):
     was: float
 
 
-STATES: dict[str, type[LimitsState]] = {
+ENTITY_MODELS: dict[str, type[LimitsState]] = {
     "customers": CustomerState,
     "teams": TeamState,
     "users": UserState,
@@ -212,28 +212,28 @@ STATES: dict[str, type[LimitsState]] = {
     "model_configs": ModelConfigState,
     "providers": ProviderLimits,
 }
-"""By kind, what is answered of one."""
+"""By kind, the model of an entity in responses."""
 
 
 def _envelope(kind: Kind, what: str, base: type[BaseModel], **fields: Any) -> type[BaseModel]:
-    made: Any = create_model  # Its overloads do not know of fields named at run time.
-    envelope: type[BaseModel] = made(STATES[kind.name].__name__.removesuffix("State") + what, __base__=base, **fields)
+    made: Any = create_model  # Its overloads do not cover fields named at run time.
+    envelope: type[BaseModel] = made(ENTITY_MODELS[kind.name].__name__.removesuffix("State") + what, __base__=base, **fields)
     return envelope
 
 
-def _own(kind: Kind) -> dict[str, Any]:
-    # pydantic keeps the name model_config to itself.
-    return {f"{kind.singular}_state": (STATES[kind.name], Field(alias=kind.singular))}
+def _entity_field(kind: Kind) -> dict[str, Any]:
+    # pydantic reserves the name model_config.
+    return {f"{kind.singular}_state": (ENTITY_MODELS[kind.name], Field(alias=kind.singular))}
 
 
-def one(kind: Kind) -> type[BaseModel]:
-    """The envelope of one entity."""
-    return _envelope(kind, "Answer", ResponseModel, **_own(kind))
+def entity_response(kind: Kind) -> type[BaseModel]:
+    """Return the envelope of one entity."""
+    return _envelope(kind, "Answer", ResponseModel, **_entity_field(kind))
 
 
-def many(kind: Kind) -> type[BaseModel]:
-    """The envelope of a page of entities."""
-    state: Any = STATES[kind.name]
+def list_response(kind: Kind) -> type[BaseModel]:
+    """Return the envelope of a page of entities."""
+    state: Any = ENTITY_MODELS[kind.name]
     fields: dict[str, Any] = {
         kind.name: (list[state], ...),
         "count": (int, Field(description="On this page.")),
@@ -244,43 +244,43 @@ def many(kind: Kind) -> type[BaseModel]:
     return _envelope(kind, "List", ResponseModel, **fields)
 
 
-def written(kind: Kind) -> type[BaseModel]:
-    """The answer to a change."""
-    created = (list[Made], Field(description="What was made because this named it."))
-    return _envelope(kind, "Written", Done, **_own(kind), created=created, warnings=(list[str], ...))
+def write_response(kind: Kind) -> type[BaseModel]:
+    """Return the envelope of a write."""
+    created = (list[CreatedEntity], Field(description="Entities created because this one referred to them."))
+    return _envelope(kind, "Written", Confirmation, **_entity_field(kind), created=created, warnings=(list[str], ...))
 
 
-def reset(kind: Kind) -> type[BaseModel]:
-    """The answer to a reset of usage."""
-    return _envelope(kind, "Reset", Done, **_own(kind), reset=(list[Reset], ...))
+def reset_response(kind: Kind) -> type[BaseModel]:
+    """Return the envelope of a reset of usage."""
+    return _envelope(kind, "Reset", Confirmation, **_entity_field(kind), reset=(list[ResetCounter], ...))
 
 
-class KeysWritten(Done):
-    """The keys that were made, with their values, which are shown this once."""
+class KeysWritten(Confirmation):
+    """The keys that were created, with their values, which are shown only this once."""
 
     virtual_keys: list[VirtualKeyState]
-    created: list[Made]
+    created: list[CreatedEntity]
     warnings: list[str]
 
 
 class Problem(ResponseModel):
-    """One thing that is wrong with what was sent."""
+    """One problem of a request."""
 
     field: str
     message: str
 
 
 class ErrorBody(BaseModel):
-    """Why not."""
+    """Why a request failed."""
 
     type: str
     message: str
-    field: str | None = Field(None, description="Where in the request the reason lies.")
-    problems: list[Problem] | None = Field(None, description="Everything that is wrong, where it is more than one thing.")
+    field: str | None = Field(None, description="The field of the request that is wrong.")
+    problems: list[Problem] | None = Field(None, description="Every problem, if there are several.")
 
 
 class Error(ResponseModel):
-    """An answer that says no."""
+    """An error response."""
 
     type: Literal["error"]
     error: ErrorBody

@@ -1,4 +1,4 @@
-"""Entities as they are shown: what the policy says of them with what the ledger knows, and no secret."""
+"""Entities as responses show them: the policy's fields with live usage from the ledger, without secrets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ View = dict[str, Any]
 _LIMITS = ("budget", "budgets", "rate_limit")
 
 
-def entities(policy: Policy, kind: Kind) -> Mapping[str, schema.Limited]:
-    """Every entity of a kind as it is written in the policy, by id, in its order."""
+def written_entities(policy: Policy, kind: Kind) -> Mapping[str, schema.Limited]:
+    """Return every entity of a kind as it is written in the policy, by id, in the policy's order."""
     if kind.name == "providers":
         return policy.file.providers
     if kind.name == "model_configs":
@@ -31,26 +31,26 @@ def entities(policy: Policy, kind: Kind) -> Mapping[str, schema.Limited]:
     return {e.id: e for e in getattr(policy.file, kind.name)}
 
 
-def entity(policy: Policy, kind: Kind, name: str, written: schema.Limited, ledger: Ledger, now: int) -> View:
-    """One entity with its live usage."""
+def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, ledger: Ledger, now: int) -> View:
+    """Return one entity with its live usage."""
     own = {n: _plain(getattr(written, n)) for n in type(written).model_fields if n not in _LIMITS}
     if isinstance(written, schema.VirtualKey):
-        own = _key(policy, policy.virtual_keys[name], own)
+        own = _virtual_key_fields(policy, policy.virtual_keys[name], own)
         own["provider_configs"] = (
             None
             if written.provider_configs is None
             else [
                 {"provider": c.provider, "allowed_models": _plain(c.allowed_models), "weight": c.weight}
-                | limits(c, "provider_config", f"{name}:{c.provider}", ledger, now)
+                | limits_view(c, "provider_config", f"{name}:{c.provider}", ledger, now)
                 for c in written.provider_configs
             ]
         )
     elif kind.name == "model_configs":
         own = {"id": name} | own
-    return own | limits(written, kind.scope, name, ledger, now)
+    return own | limits_view(written, kind.scope, name, ledger, now)
 
 
-def _key(policy: Policy, key: VirtualKey, own: View) -> View:
+def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View) -> View:
     own = {n: v for n, v in own.items() if n not in ("value_hash", "previous_value_hash")}
     if key.is_demo:
         own["value"] = key.id
@@ -58,17 +58,17 @@ def _key(policy: Policy, key: VirtualKey, own: View) -> View:
         own["value"] = REDACTED
     return own | {
         "is_demo": key.is_demo,
-        "team": _named(policy.file.teams, key.team_id),
-        "customer": _named(policy.file.customers, key.customer_id),
+        "team": _reference(policy.file.teams, key.team_id),
+        "customer": _reference(policy.file.customers, key.customer_id),
     }
 
 
-def _named(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], name: str | None) -> View | None:
+def _reference(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], name: str | None) -> View | None:
     return next(({"id": e.id, "name": e.name} for e in among if e.id == name), None) if name is not None else None
 
 
-def provider(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
-    """A provider: where its calls go, and its keys without their values."""
+def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
+    """Return a provider: where its calls go, and its keys without their values."""
     live = policy.providers[name]
     written = policy.file.providers.get(name)
     keys = []
@@ -93,24 +93,24 @@ def provider(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
     }
 
 
-def limits(written: schema.Limited, scope: str, name: str, ledger: Ledger, now: int) -> View:
-    """The limits of an entity with their live usage."""
+def limits_view(written: schema.Limited, scope: str, name: str, ledger: Ledger, now: int) -> View:
+    """Return the limits of an entity with their live usage."""
 
     def of(**one: Any) -> Iterator[Limit]:
         yield from limits_of(schema.Limited(**one), scope, name, "")
 
     def money(budget: schema.Budget) -> View:
-        return _money(budget, next(of(budget=budget)), ledger, now)
+        return _budget_view(budget, next(of(budget=budget)), ledger, now)
 
     rate = written.rate_limit
     return {
         "budget": money(written.budget) if written.budget else None,
         "budgets": [money(b) for b in written.budgets],
-        "rate_limit": _rate(rate, {x.unit: x for x in of(rate_limit=rate)}, ledger, now) if rate else None,
+        "rate_limit": _rate_limit_view(rate, {x.unit: x for x in of(rate_limit=rate)}, ledger, now) if rate else None,
     }
 
 
-def _money(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) -> View:
+def _budget_view(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) -> View:
     used, reserved, start, end = ledger.usage(limit, now)
     return {
         **{n: _plain(getattr(budget, n)) for n in type(budget).model_fields},
@@ -122,7 +122,7 @@ def _money(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) -> Vie
     }
 
 
-def _rate(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledger: Ledger, now: int) -> View:
+def _rate_limit_view(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledger: Ledger, now: int) -> View:
     view: View = {n: _plain(getattr(rate, n)) for n in type(rate).model_fields}
     for what in ("request", "token"):
         limit = by_unit.get(f"{what}s")
@@ -137,19 +137,19 @@ def _rate(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledger: Ledger, 
     return view | {"concurrent_current_usage": ledger.usage(flying, now)[1] if flying else None}
 
 
-def every_limit(policy: Policy, ledger: Ledger, now: int) -> Iterator[tuple[str, str, View]]:
-    """Every entity that has limits: scope kind, scope id and its limits with their usage."""
+def all_limits(policy: Policy, ledger: Ledger, now: int) -> Iterator[tuple[str, str, View]]:
+    """Yield scope kind, scope id and limits with live usage of every entity that may have limits."""
     for kind in KINDS.values():
-        for name, written in entities(policy, kind).items():
-            yield kind.scope, name, limits(written, kind.scope, name, ledger, now)
+        for name, written in written_entities(policy, kind).items():
+            yield kind.scope, name, limits_view(written, kind.scope, name, ledger, now)
             for config in (written.provider_configs or ()) if isinstance(written, schema.VirtualKey) else ():
                 scope = f"{name}:{config.provider}"
-                yield "provider_config", scope, limits(config, "provider_config", scope, ledger, now)
+                yield "provider_config", scope, limits_view(config, "provider_config", scope, ledger, now)
 
 
-def counted(policy: Policy, kind: Kind, name: str) -> tuple[Limit, ...]:
-    """Every limit that is an entity's own, those of a key's providers included."""
-    written = entities(policy, kind)[name]
+def own_limits(policy: Policy, kind: Kind, name: str) -> tuple[Limit, ...]:
+    """Return an entity's own limits, including those of a key's provider configs."""
+    written = written_entities(policy, kind)[name]
     found = [*limits_of(written, kind.scope, name, kind.label)]
     for config in (written.provider_configs or ()) if isinstance(written, schema.VirtualKey) else ():
         found += limits_of(config, "provider_config", f"{name}:{config.provider}", config.provider)

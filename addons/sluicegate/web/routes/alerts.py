@@ -1,4 +1,4 @@
-"""What webhooks have been told, and whether they took it."""
+"""Alerts that were sent to webhooks, and whether they were delivered."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sluicegate.web.responses import ResponseModel
 
 
 class AlertPage(Query):
-    """How many of the newest messages."""
+    """How many of the newest alerts."""
 
     limit: int = Field(100, ge=1, le=1000)
 
 
 class AlertList(ResponseModel):
-    """Messages, newest first: what was sent, to which webhook, and what became of it."""
+    """Alerts, newest first: what was sent, to which webhook, and whether it was delivered."""
 
     alerts: list[dict[str, Any]]
     count: int
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
-    return [read_endpoint("/api/alerts", _alerts, "What webhooks have been told, newest first", AlertList, query=AlertPage)]
+    """Declare ``/api/alerts``."""
+    return [read_endpoint("/api/alerts", _alerts, "Alerts sent to webhooks, newest first", AlertList, query=AlertPage)]
 
 
 async def _alerts(request: ApiRequest) -> ApiResponse:

@@ -1,4 +1,4 @@
-"""The trail of administration, and what is in force, over REST."""
+"""The audit trail of administration, the configuration in force and the usage of every limit, over REST."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from sluicegate.windows import iso
 
 
 class AuditPage(Query):
-    """Which part of the trail of administration, newest first."""
+    """A part of the audit trail, newest first."""
 
     limit: int = Field(100, ge=1, le=1000)
-    before: int | None = Field(None, ge=1, le=1 << 53, description="Only entries with a lower id: the last id of the page before.")
+    before: int | None = Field(
+        None, ge=1, le=1 << 53, description="Only entries with a lower id: next_before of the previous page."
+    )
     who: str | None = Field(None, max_length=200)
     action: str | None = Field(None, max_length=200)
     entity_kind: str | None = Field(None, max_length=200)
@@ -28,7 +30,7 @@ class AuditPage(Query):
 
 
 class AuditEntry(ResponseModel):
-    """One thing that was done to one entity; secrets are not in it."""
+    """One change to one entity, without secrets."""
 
     id: int
     at: Instant
@@ -43,12 +45,12 @@ class AuditEntry(ResponseModel):
 
 
 class AuditList(ResponseModel):
-    """A page of the trail."""
+    """A page of the audit trail."""
 
     entries: list[AuditEntry]
     count: int
     total_count: int
-    next_before: int | None = Field(description="Give it as before for the next page; null: this was the last.")
+    next_before: int | None = Field(description="Send it as before for the next page; null: this was the last.")
 
 
 class PolicyState(ResponseModel):
@@ -62,14 +64,14 @@ class PolicyState(ResponseModel):
 
 
 class OperatorState(ResponseModel):
-    """Somebody who may use the administration."""
+    """An operator of the gateway."""
 
     id: str
     role: Literal["admin", "viewer"]
 
 
 class ConfigState(ResponseModel):
-    """What is in force, without secrets."""
+    """The configuration in force, without secrets."""
 
     version: str
     policy: PolicyState
@@ -90,7 +92,7 @@ class Scope(ResponseModel):
 
 
 class UsageRow(ResponseModel):
-    """A limit and what is used of it; money as exact decimal text."""
+    """A limit and its usage; money as exact decimal text."""
 
     kind: str
     id: str
@@ -105,10 +107,10 @@ class UsageRow(ResponseModel):
     enforcement: str
     starts_at: Instant
     resets_at: Instant | None
-    forecast_usd: str | None = Field(description="Spent at the window's end at its pace so far; null: nothing can be said.")
+    forecast_usd: str | None = Field(description="Spent by the end of the window at the present pace; null: too early to say.")
     exhausted_at: Instant | None = Field(description="When the limit is reached at that pace; null: not in this window.")
     name: str
-    parent: Scope | None = Field(description="The nearest level above that has a limit as well.")
+    parent: Scope | None = Field(description="The nearest level above that has a limit too.")
 
 
 class UsageList(ResponseModel):
@@ -118,12 +120,12 @@ class UsageList(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
-    trail = "What administrators did, newest first"
+    """Declare ``/api/audit``, ``/api/config`` and ``/api/usage``."""
+    trail = "What administrators changed, newest first"
     usage = "Every limit with its live usage; for a virtual key its own"
     return [
         read_endpoint("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMINS, errors=(503,)),
-        read_endpoint("/api/config", _config, "What is in force, without secrets", ConfigState),
+        read_endpoint("/api/config", _config, "The configuration in force, without secrets", ConfigState),
         read_endpoint("/api/usage", _usage, usage, UsageList, roles=ALL_ROLES),
     ]
 

@@ -1,7 +1,7 @@
-"""Customers, teams, users, projects, virtual keys, model configs and providers' limits over REST, live and for good.
+"""Customers, teams, users, projects, virtual keys, model configs and providers' limits over REST.
 
-Paths, bodies and envelopes are Bifrost's. What is written is in the policy file and in force when the answer is sent;
-what is answered has what is used and left of every limit.
+Paths, bodies and envelopes are Bifrost's. A change is in the policy file and in force before it is answered; every
+entity is shown with the live usage of its limits.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from sluicegate.policy.model import Limit, Policy
 from sluicegate.policy.schema import Limited
 from sluicegate.services import Services
 from sluicegate.values import NANO
-from sluicegate.web import requests as models
-from sluicegate.web import responses as states
-from sluicegate.web import views
+from sluicegate.web import requests, responses, views
 from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import WriteQuery
@@ -31,63 +29,73 @@ KEYS = KINDS["virtual_keys"]
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module."""
+    """Declare everything under ``/api/governance`` that the policy's entities have."""
     bulk = f"{BASE}/virtual-keys/bulk"
     return [
-        write_endpoint("POST", bulk, _bulk, "Create many virtual keys in one step", states.KeysWritten, models.KeysBulk),
-        *(row for kind in KINDS.values() for row in _of(kind)),
+        write_endpoint("POST", bulk, _bulk, "Create many virtual keys in one step", responses.KeysWritten, requests.KeysBulk),
+        *(row for kind in KINDS.values() for row in _endpoints_of(kind)),
     ]
 
 
-def _of(kind: Kind) -> list[Endpoint]:
-    """The rows every kind has."""
+def _endpoints_of(kind: Kind) -> list[Endpoint]:
+    """Declare the endpoints of one kind of entity."""
     every = f"{BASE}/{kind.path}"
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
-    label, written, body = kind.label.lower(), states.written(kind), models.CHANGES[kind.name]
+    label, written, body = kind.label.lower(), responses.write_response(kind), requests.CHANGE_MODELS[kind.name]
     roles = ALL_ROLES if kind is KEYS else STAFF
-    delete = models.Detach if kind.name in REFERENCES.values() else WriteQuery
+    delete = requests.DeleteQuery if kind.name in REFERENCES.values() else WriteQuery
     rows = [
-        write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, models.TopUp),
+        write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, requests.TopUp),
         write_endpoint(
             "POST",
             one + "/reset-usage",
             _reset(kind),
-            f"Count a {label}'s usage from zero again",
-            states.reset(kind),
-            models.ResetUsage,
+            f"Reset a {label}'s usage to zero",
+            responses.reset_response(kind),
+            requests.ResetUsage,
         ),
-        read_endpoint(every, _list(kind), f"{kind.label}s with their live usage", states.many(kind), query=models.PAGES[kind.name]),
-        read_endpoint(one, _get(kind), f"One {label} with its live usage", states.one(kind), roles=roles, errors=(404, 409)),
-        write_endpoint("PUT", one, _put(kind), f"WriteQuery a {label}, or create it", written, body),
-        write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", states.Deleted, query=delete),
+        read_endpoint(
+            every,
+            _list(kind),
+            f"{kind.label}s with their live usage",
+            responses.list_response(kind),
+            query=requests.LIST_QUERIES[kind.name],
+        ),
+        read_endpoint(
+            one, _get(kind), f"One {label} with its live usage", responses.entity_response(kind), roles=roles, errors=(404, 409)
+        ),
+        write_endpoint("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", responses.Deleted, query=delete),
     ]
     if kind.name != "providers":
-        rows.append(write_endpoint("POST", every, _post(kind), f"Create a {label}, or change the one called so", written, body))
+        rows.append(
+            write_endpoint("POST", every, _post(kind), f"Create a {label}, or change the one of this id or name", written, body)
+        )
     if kind is KEYS:
-        rows.append(write_endpoint("POST", one + "/rotate", _rotate, "Give a key a new value", written, models.Rotate))
-        rows.append(write_endpoint("POST", one + "/expire", _expire, "End a key now or at a time", written, models.Expire))
+        rows.append(write_endpoint("POST", one + "/rotate", _rotate, "Give a key a new value", written, requests.Rotate))
+        rows.append(write_endpoint("POST", one + "/expire", _expire, "Expire a key now or at a time", written, requests.Expire))
     return rows
 
 
-# -- showing ----------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def shown(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
-    """Entities as they are answered."""
-    written, ledger, now = views.entities(policy, kind), services.ledger, services.clock()
+def views_of(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
+    """Return entities as responses show them."""
+    written, ledger, now = views.written_entities(policy, kind), services.ledger, services.clock()
     if kind.name == "providers":
         none = Limited()
-        return [{"provider": n} | views.limits(written.get(n, none), kind.scope, n, ledger, now) for n in names]
-    return [views.entity(policy, kind, name, written[name], ledger, now) for name in names]
+        return [{"provider": n} | views.limits_view(written.get(n, none), kind.scope, n, ledger, now) for n in names]
+    return [views.entity_view(policy, kind, name, written[name], ledger, now) for name in names]
 
 
-def shown_one(services: Services, policy: Policy, kind: Kind, name: str) -> views.View:
-    """One entity as it is answered."""
-    return shown(services, policy, kind, [name])[0]
+def view_of(services: Services, policy: Policy, kind: Kind, name: str) -> views.View:
+    """Return one entity as responses show it."""
+    return views_of(services, policy, kind, [name])[0]
 
 
-def called(policy: Policy, kind: Kind, name: str) -> str:
-    """The id of what is called so. Raises NotFoundError or ConflictError."""
+def resolve(policy: Policy, kind: Kind, name: str) -> str:
+    """Return the id of the entity with this id, slug or name. Raises NotFoundError, or ConflictError if there are several."""
     known = _names(policy, kind)
     try:
         found = NameIndex(kind, known).find(name) if name not in known else name
@@ -101,7 +109,7 @@ def called(policy: Policy, kind: Kind, name: str) -> str:
 def _names(policy: Policy, kind: Kind) -> dict[str, str | None]:
     if kind.name == "providers":
         return dict.fromkeys(policy.providers)
-    return {i: getattr(e, "name", None) for i, e in views.entities(policy, kind).items()}
+    return {i: getattr(e, "name", None) for i, e in views.written_entities(policy, kind).items()}
 
 
 def _get(kind: Kind) -> Handler:
@@ -110,8 +118,8 @@ def _get(kind: Kind) -> Handler:
 
         def work() -> views.View:
             if request.caller.role == "developer" and request.path["id"] != request.caller.virtual_key_id:
-                raise ApiError(403, "forbidden", "A virtual key may look at itself only")
-            return shown_one(request.services, policy, kind, called(policy, kind, request.path["id"]))
+                raise ApiError(403, "forbidden", "A virtual key may read only its own entry")
+            return view_of(request.services, policy, kind, resolve(policy, kind, request.path["id"]))
 
         return ApiResponse({kind.singular: await request.run_in_thread(work)}, revision=policy.revision)
 
@@ -123,10 +131,10 @@ def _list(kind: Kind) -> Handler:
         policy, page = request.services.policy, request.query
 
         def work() -> dict[str, Any]:
-            names = [*_chosen(policy, kind, page)]
+            names = [*_matching_ids(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
             return {
-                kind.name: shown(request.services, policy, kind, part),
+                kind.name: views_of(request.services, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
                 "limit": page.limit,
@@ -138,17 +146,17 @@ def _list(kind: Kind) -> Handler:
     return run
 
 
-def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
-    """The ids a list's parameters choose, in their order."""
+def _matching_ids(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
+    """Return the ids that match a list's parameters, in the order asked for."""
     known = _names(policy, kind)
     for field, target in REFERENCES.items():
         wanted = getattr(page, field, None)
         if wanted is not None:
             try:
-                wanted = called(policy, KINDS[target], wanted)
+                wanted = resolve(policy, KINDS[target], wanted)
             except EditError as e:
                 raise ApiError(400, "invalid_request", f"{field}: {e}", field) from e
-            known = {i: n for i, n in known.items() if _belongs(policy, kind, i, field) == wanted}
+            known = {i: n for i, n in known.items() if _reference(policy, kind, i, field) == wanted}
     if page.search:
         part = page.search.casefold()
         known = {i: n for i, n in known.items() if part in i.casefold() or part in (n or "").casefold()}
@@ -158,8 +166,8 @@ def _chosen(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
     return reversed(names) if page.order == "desc" else names
 
 
-def _belongs(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
-    found: object = policy.virtual_keys[name] if kind is KEYS else views.entities(policy, kind)[name]
+def _reference(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
+    found: object = policy.virtual_keys[name] if kind is KEYS else views.written_entities(policy, kind)[name]
     value = getattr(found, field, None)
     return value if isinstance(value, str) else None
 
@@ -259,7 +267,7 @@ async def _bulk(request: ApiRequest) -> ApiResponse:
 
     made, policy = await request.edit_policy(work)
     saved = [s for s in made if s.entry.kind is KEYS]
-    found = await request.run_in_thread(lambda: shown(request.services, policy, KEYS, [s.entry.id for s in saved]))
+    found = await request.run_in_thread(lambda: views_of(request.services, policy, KEYS, [s.entry.id for s in saved]))
     keys = [_with_secret(request, view, s) for view, s in zip(found, saved, strict=True)]
     users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
     message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
@@ -277,16 +285,16 @@ async def _written(request: ApiRequest, kind: Kind, saved: operations.Saved, pol
     def work() -> dict[str, Any]:
         return {
             "message": f"{kind.label} {word} successfully",
-            kind.singular: _with_secret(request, shown_one(request.services, policy, kind, name), saved),
-            "created": [_made(policy, e) for e in saved.created],
+            kind.singular: _with_secret(request, view_of(request.services, policy, kind, name), saved),
+            "created": [_created(policy, e) for e in saved.created],
             "warnings": [w for w in policy.warnings if w.startswith(mine)],
         }
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
 
-def _made(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
-    others = [i for i in views.entities(policy, entry.kind) if i != entry.id]
+def _created(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
+    others = [i for i in views.written_entities(policy, entry.kind) if i != entry.id]
     return {"kind": entry.kind.singular, "id": entry.id, "similar": closest_match(entry.id, others)}
 
 
@@ -294,13 +302,18 @@ def _reset(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
         services, policy = request.services, request.services.policy
         if not request.if_match(policy.revision):
-            raise ApiError(412, "precondition_failed", f"the policy is revision {policy.revision} now", revision=policy.revision)
-        name = await request.run_in_thread(lambda: called(policy, kind, request.path["id"]))
+            raise ApiError(
+                412,
+                "precondition_failed",
+                f"the policy has changed: it is revision {policy.revision} now; read it again and retry",
+                revision=policy.revision,
+            )
+        name = await request.run_in_thread(lambda: resolve(policy, kind, request.path["id"]))
         units = {"usd"} if request.body.get("budget", True) else set()
         units |= {"requests", "tokens"} if request.body.get("rate_limit", True) else set()
-        limits = [x for x in views.counted(policy, kind, name) if x.unit in units]
+        limits = [x for x in views.own_limits(policy, kind, name) if x.unit in units]
         if not limits:
-            raise ConflictError(f"{kind.singular} '{name}' has no such limit whose usage could be reset")
+            raise ConflictError(f"{kind.singular} '{name}' has no such limit, so there is no usage to reset")
         now = services.clock()
         before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
         entry = AuditEntry("reset_usage", kind.singular, name, before, dict.fromkeys(before, 0))
@@ -325,13 +338,13 @@ def _reset(kind: Kind) -> Handler:
             }
             for x, used in was
         ]
-        now_is = await request.run_in_thread(lambda: shown_one(services, policy, kind, name))
-        body = {"message": f"{kind.label} usage reset successfully", kind.singular: now_is, "reset": rows}
+        view = await request.run_in_thread(lambda: view_of(services, policy, kind, name))
+        body = {"message": f"{kind.label} usage reset successfully", kind.singular: view, "reset": rows}
         return ApiResponse(body, revision=revision)
 
     return run
 
 
 def _amount(limit: Limit, used: int) -> float:
-    """Dollars, or the count."""
+    """Return usage in dollars, or as a count."""
     return used / NANO if limit.unit == "usd" else used

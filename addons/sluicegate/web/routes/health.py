@@ -1,4 +1,4 @@
-"""How the gateway is: for load balancers, for whoever asks, and in full for those who look after it."""
+"""The gateway's health: for load balancers, for everyone, and in full for its operators."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso, parse_iso
 
-MOST_WARNINGS = 100
+MAX_WARNINGS = 100
 
 
 class HookTime(ResponseModel):
-    """One hook of an addon: how often it ran and how long that took in all."""
+    """One hook of an addon: how often it ran and how long that took in total."""
 
     hook: str
     calls: int
@@ -30,15 +30,15 @@ class HookTime(ResponseModel):
 
 
 class AddonTime(ResponseModel):
-    """One addon of the chain."""
+    """The time one addon of the chain has taken."""
 
     addon: str
     hooks: list[HookTime]
-    us_per_call: float | None = Field(description="Microseconds, all its hooks together, per request that came; null: none came.")
+    us_per_call: float | None = Field(description="Microseconds per request, all hooks together; null: no request yet.")
 
 
 class LedgerHealth(ResponseModel):
-    """The books."""
+    """The ledger and its database."""
 
     error: str | None
     reservations: int = Field(description="Calls in flight that hold money or a slot.")
@@ -48,12 +48,12 @@ class LedgerHealth(ResponseModel):
 
 
 class AuditHealth(ResponseModel):
-    """The records."""
+    """The records of calls."""
 
     mode: Literal["required", "best_effort"]
     error: str | None
-    lag_ms: int = Field(description="Age of the oldest record that is not in the database yet; its line is in audit.jsonl.")
-    backlog: int = Field(description="Records that are not in the database, or not in audit.jsonl, yet.")
+    lag_ms: int = Field(description="Age of the oldest record that is not yet in the database; its line is in audit.jsonl.")
+    backlog: int = Field(description="Records that are not yet in the database or not yet in audit.jsonl.")
 
 
 class PolicyHealth(ResponseModel):
@@ -62,14 +62,14 @@ class PolicyHealth(ResponseModel):
     revision: str
     loaded_at: Instant
     source: str
-    error: dict[str, Any] | None = Field(description="What is wrong with the last edit; null: what is on disk is in force.")
+    error: dict[str, Any] | None = Field(description="What is wrong with the last edit; null: the files on disk are in force.")
     reload_errors: int
-    warnings: list[str] = Field(description=f"The first {MOST_WARNINGS}.")
+    warnings: list[str] = Field(description=f"The first {MAX_WARNINGS}.")
     warning_count: int
 
 
 class ProviderKeyHealth(ResponseModel):
-    """A provider's key."""
+    """A provider's key and whether it can be used."""
 
     name: str
     source: str
@@ -78,14 +78,14 @@ class ProviderKeyHealth(ResponseModel):
 
 
 class ProviderHealth(ResponseModel):
-    """A provider."""
+    """A provider and its keys."""
 
     simulate: bool
     keys: list[ProviderKeyHealth]
 
 
 class OptionRefused(ResponseModel):
-    """An option of mitmproxy's that somebody tried to set."""
+    """An option of mitmproxy that was refused while the gateway ran."""
 
     option: str
     why: str
@@ -115,14 +115,14 @@ class Ready(ResponseModel):
 
 
 class Health(ResponseModel):
-    """How the gateway is."""
+    """The gateway's health in full."""
 
     status: Literal["ok", "degraded"]
     version: str
     uptime_s: int
     draining: bool
     lookers: int = Field(description="Open streams of /api/events.")
-    recovered: dict[str, int] = Field(description="What the last unclean end had left to do.")
+    recovered: dict[str, int] = Field(description="What the start after the last crash had to recover.")
     ledger: LedgerHealth
     audit: AuditHealth
     policy: PolicyHealth
@@ -173,14 +173,14 @@ async def _ready(request: ApiRequest) -> ApiResponse:
 
 
 def status(services: Services) -> str:
-    """``ok``, or ``degraded`` where something cannot be read or written."""
+    """Return ``ok``, or ``degraded`` if something cannot be read or written."""
     return "degraded" if services.policy_watcher.error or services.writer.store_error or services.writer.journal_error else "ok"
 
 
 def provider_health(services: Services, provider: Provider) -> dict[str, object]:
-    """A provider's keys, without their values."""
+    """Return a provider's keys, without their values."""
     now, callers = services.clock(), len(services.policy.virtual_keys)
-    resting = {k.name: services.keyring.set_aside_until(provider, k, callers, now) for k in provider.keys}
+    set_aside_until = {k.name: services.keyring.set_aside_until(provider, k, callers, now) for k in provider.keys}
     return {
         "simulate": provider.simulate,
         "keys": [
@@ -188,7 +188,7 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
                 "name": k.name,
                 "source": k.source,
                 "usable": bool(k.value),
-                "set_aside_until": iso(until) if (until := resting[k.name]) else None,
+                "set_aside_until": iso(until) if (until := set_aside_until[k.name]) else None,
             }
             for k in provider.keys
         ],
@@ -197,7 +197,7 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
 
 async def _health_in_full(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
-    waiting: list[Record] = services.writer.rows.calls[:1]
+    unwritten: list[Record] = services.writer.rows.calls[:1]
 
     def work() -> dict[str, Any]:
         return {
@@ -217,10 +217,10 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
             "audit": {
                 "mode": policy.audit,
                 "error": services.writer.journal_error,
-                "lag_ms": max(0, services.clock() - _ended_at(waiting[0])) if waiting else 0,
+                "lag_ms": max(0, services.clock() - _ended_at(unwritten[0])) if unwritten else 0,
                 "backlog": len(services.writer.rows.calls) + len(services.journal.backlog),
             },
-            "policy": _policy(services, policy),
+            "policy": _policy_health(services, policy),
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],
@@ -230,14 +230,14 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
 
 
-def _policy(services: Services, policy: Policy) -> dict[str, Any]:
+def _policy_health(services: Services, policy: Policy) -> dict[str, Any]:
     return {
         "revision": policy.revision,
         "loaded_at": iso(policy.loaded_at),
         "source": policy.source,
         "error": services.policy_watcher.error,
         "reload_errors": services.policy_watcher.reload_errors,
-        "warnings": policy.warnings[:MOST_WARNINGS],
+        "warnings": policy.warnings[:MAX_WARNINGS],
         "warning_count": len(policy.warnings),
     }
 
@@ -254,19 +254,19 @@ def _size(services: Services, name: str) -> int:
 
 
 def chain(services: Services) -> list[dict[str, Any]]:
-    """The addons in their order, with the time each has taken."""
+    """Return the addons in their order, with the time each has taken."""
     spent: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in services.chain()}
     for (addon, hook), (nanoseconds, count) in list(services.hook_time.items()):
         spent.setdefault(addon, {})[hook] = nanoseconds, count
-    came = max((hooks["request"][1] for hooks in spent.values() if "request" in hooks), default=0)
+    calls = max((hooks["request"][1] for hooks in spent.values() if "request" in hooks), default=0)
     return [
         {
             "addon": addon,
             "hooks": [{"hook": h, "calls": count, "seconds": ns / 1e9} for h, (ns, count) in hooks.items()],
-            "us_per_call": round(sum(hooks[h][0] for h in hooks if h in _OF_CALLS) / came / 1000, 1) if came else None,
+            "us_per_call": round(sum(hooks[h][0] for h in hooks if h in _CALL_HOOKS) / calls / 1000, 1) if calls else None,
         }
         for addon, hooks in spent.items()
     ]
 
 
-_OF_CALLS = frozenset({"http_connect", "requestheaders", "request", "commit", "responseheaders", "response", "error"})
+_CALL_HOOKS = frozenset({"http_connect", "requestheaders", "request", "commit", "responseheaders", "response", "error"})

@@ -1,4 +1,4 @@
-"""What a model costs, so that a call's cost can be followed line by line."""
+"""Model prices, so that a call's cost can be checked line by line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluicegate.windows import parse_iso
 
 
 class PriceQuery(Query):
-    """Of which model, when, and for how large a prompt."""
+    """The model, the time and the size of the prompt."""
 
     model: Prose
     at: Instant | None = Field(None, description="When the call was made; absent: now.")
-    prompt_tokens: int = Field(0, ge=0, le=1 << 40, description="Large prompts may cost more per token.")
+    prompt_tokens: int = Field(0, ge=0, le=1 << 40, description="Tokens of the prompt; large prompts may cost more per token.")
 
 
 class RatesState(ResponseModel):
@@ -36,25 +36,25 @@ class PriceState(ResponseModel):
     """A model's list price."""
 
     model: str
-    known: bool = Field(description="Whether anybody has a price for it.")
+    known: bool = Field(description="Whether there is a price for it.")
     rates: RatesState | None
     web_search: str | None = Field(description="Dollars per thousand searches.")
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoint of this module."""
+    """Declare ``/api/prices``."""
     return [read_endpoint("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=ALL_ROLES)]
 
 
 async def _price(request: ApiRequest) -> ApiResponse:
-    asked, prices = request.query, request.services.prices
-    at = parse_iso(asked.at) if asked.at is not None else request.services.clock()
-    price = await request.run_in_thread(lambda: prices.price(asked.model))
+    query, prices = request.query, request.services.prices
+    at = parse_iso(query.at) if query.at is not None else request.services.clock()
+    price = await request.run_in_thread(lambda: prices.price(query.model))
     if price is None:
-        return ApiResponse({"model": asked.model, "known": False, "rates": None, "web_search": None})
-    rates = price.rates_at(at, asked.prompt_tokens)
-    shown = {name: _text(getattr(rates, name)) for name in TOKEN_CLASSES}
-    return ApiResponse({"model": asked.model, "known": True, "rates": shown, "web_search": _text(price.web_search)})
+        return ApiResponse({"model": query.model, "known": False, "rates": None, "web_search": None})
+    rates = price.rates_at(at, query.prompt_tokens)
+    rates_by_class = {name: _text(getattr(rates, name)) for name in TOKEN_CLASSES}
+    return ApiResponse({"model": query.model, "known": True, "rates": rates_by_class, "web_search": _text(price.web_search)})
 
 
 def _text(value: Decimal) -> str:

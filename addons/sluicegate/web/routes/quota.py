@@ -1,4 +1,4 @@
-"""What is left: every budget and rate limit with its live usage, and for a virtual key those it falls under."""
+"""Quotas: every budget and rate limit with its live usage, and for a virtual key those that apply to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = KINDS["virtual_keys"]
 
 
 class LimitPage(Query):
-    """Which part of a list of limits."""
+    """A part of a list of limits."""
 
     limit: int | None = Field(None, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=1 << 40)
@@ -28,7 +28,7 @@ class LimitPage(Query):
 
 
 class LimitRow(ResponseModel):
-    """Whose a limit is."""
+    """The scope of a limit."""
 
     id: str
     scope_kind: str
@@ -36,11 +36,11 @@ class LimitRow(ResponseModel):
 
 
 class BudgetRow(BudgetState, LimitRow):
-    """A budget and whose it is."""
+    """A budget and its scope."""
 
 
 class RateLimitRow(RateLimitState, LimitRow):
-    """A rate limit and whose it is."""
+    """A rate limit and its scope."""
 
 
 class BudgetList(ResponseModel):
@@ -60,14 +60,14 @@ class RateLimitList(ResponseModel):
 
 
 class SourcedBudget(BudgetState):
-    """A budget a key falls under, and at which level."""
+    """A budget that applies to a key, and its level."""
 
     source: str
     scope_id: str
 
 
 class SourcedRateLimit(RateLimitState):
-    """A rate limit a key falls under, and at which level."""
+    """A rate limit that applies to a key, and its level."""
 
     source: str
     scope_id: str
@@ -87,8 +87,8 @@ class Quota(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the endpoints of this module. The quota comes before what would take its name for a key's id."""
-    quota = "What the virtual key that asks may still do"
+    """Declare the quota and the lists of limits. The quota must come before the route that would take its name for a key's id."""
+    quota = "What the calling virtual key may still do"
     return [
         read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),
         read_endpoint(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
@@ -104,19 +104,19 @@ async def _quota(request: ApiRequest) -> ApiResponse:
     now = services.clock()
 
     def work() -> dict[str, Any]:
-        written_key = views.entities(policy, KEYS)[key.id]
-        own = views.entity(policy, KEYS, key.id, written_key, services.ledger, now)
+        written_key = views.written_entities(policy, KEYS)[key.id]
+        own = views.entity_view(policy, KEYS, key.id, written_key, services.ledger, now)
         budgets: list[dict[str, Any]] = []
         rates: list[dict[str, Any]] = []
         for kind in KINDS.values():
             name: str | None = key.id if kind is KEYS else getattr(key, f"{kind.singular}_id", None)
-            written = views.entities(policy, kind).get(name) if name is not None else None
+            written = views.written_entities(policy, kind).get(name) if name is not None else None
             if name is None or written is None:
                 continue
-            limits = views.limits(written, kind.scope, name, services.ledger, now)
-            whose = {"source": kind.singular, "scope_id": name}
-            budgets += [whose | b for b in (limits["budget"], *limits["budgets"]) if b]
-            rates += [whose | limits["rate_limit"]] if limits["rate_limit"] else []
+            limits = views.limits_view(written, kind.scope, name, services.ledger, now)
+            scope = {"source": kind.singular, "scope_id": name}
+            budgets += [scope | b for b in (limits["budget"], *limits["budgets"]) if b]
+            rates += [scope | limits["rate_limit"]] if limits["rate_limit"] else []
         return {
             "virtual_key_id": key.id,
             "virtual_key_name": key.name,
@@ -145,7 +145,7 @@ async def _limits(request: ApiRequest, name: str, of: Callable[[views.View], lis
     def work() -> dict[str, Any]:
         rows = [
             {"id": f"{kind}/{scope}/{row.get('reset_duration', 'rate_limit')}", "scope_kind": kind, "scope_id": scope} | row
-            for kind, scope, limits in views.every_limit(policy, services.ledger, services.clock())
+            for kind, scope, limits in views.all_limits(policy, services.ledger, services.clock())
             for row in of(limits)
         ]
         part = rows[page.offset : page.offset + page.limit if page.limit is not None else None]

@@ -128,7 +128,9 @@ async def _diff(request: ApiRequest) -> ApiResponse:
 async def _restore(request: ApiRequest) -> ApiResponse:
     found = await request.run_in_thread(lambda: _revision(request.services, request.path["revision"]))
     if UNREDACTABLE_TEXT in found.files.values():
-        raise ConflictError(f"revision {found.revision} cannot be restored: its secrets could not be redacted, so its text was not kept")
+        raise ConflictError(
+            f"revision {found.revision} cannot be restored: its secrets could not be redacted, so its text was not kept"
+        )
     present = {f.name for f in request.services.policy_watcher.active.files}
     if present != set(found.files):
         raise ConflictError(f"revision {found.revision} has the files {_join(found.files)}, the policy now has {_join(present)}")
