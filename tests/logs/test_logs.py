@@ -21,7 +21,7 @@ from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
 from sluicegate.logs.filters import Filters, NotPermitted
-from sluicegate.logs.index import LATENCY_EDGES, IndexNotReady
+from sluicegate.logs.index import LATENCY_EDGES_MS, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
 from sluicegate.storage.store import FILENAME, Rows, Store
@@ -98,8 +98,8 @@ def ids(answer):
         ([("vk", "")], "vk", "'vk' is empty: give a value or leave it out"),
         ([("vk", "a,,b")], "vk", "is empty"),
         ([("vk", "a"), ("virtual_key_ids", "b")], "virtual_key_ids", "'vk' and 'virtual_key_ids' are the same parameter"),
-        ([("start", "2026-02-01"), ("start", "2026-02-02")], "start", "'start' is here twice"),
-        ([("start", "yesterday")], "start", "is a day such as 2026-02-28"),
+        ([("start", "2026-02-01"), ("start", "2026-02-02")], "start", "'start' is given twice"),
+        ([("start", "yesterday")], "start", "must be a day such as 2026-02-28"),
         ([("end", "2026-02-30")], "end", "not '2026-02-30'"),
         ([("end", "9999-12-31")], "end", "between 2000 and 2100"),
         ([("start", "0001-01-01T00:00:00+14:00")], "start", "between 2000 and 2100"),
@@ -109,16 +109,16 @@ def ids(answer):
         ([("outcome", "deny")], "outcome", "did you mean denied?"),
         ([("reason", "budget")], "reason", "did you mean budget_exceeded?"),
         ([("provider", "antropic")], "provider", "did you mean anthropic?"),
-        ([("min_latency", "-1")], "min_latency", "is a whole number from 0"),
-        ([("max_cost", "much")], "max_cost", "is an amount in dollars"),
-        ([("max_cost", "NaN")], "max_cost", "is an amount in dollars"),
+        ([("min_latency", "-1")], "min_latency", "must be a whole number from 0"),
+        ([("max_cost", "much")], "max_cost", "must be an amount in dollars"),
+        ([("max_cost", "NaN")], "max_cost", "must be an amount in dollars"),
         ([("min_cost", "2"), ("max_cost", "1")], "min_cost", "is above 'max_cost'"),
         ([("limit", "0")], "limit", "from 1 to 1000, not '0'"),
         ([("limit", "1001")], "limit", "from 1 to 1000"),
-        ([("offset", "1e3")], "offset", "is a whole number"),
-        ([("sort_by", "price")], "sort_by", "is one of timestamp, latency, tokens, cost"),
+        ([("offset", "1e3")], "offset", "must be a whole number"),
+        ([("sort_by", "price")], "sort_by", "must be one of timestamp, latency, tokens, cost"),
         ([("order", "DESC")], "order", "did you mean desc?"),
-        ([("stream", "1")], "stream", "is one of true, false"),
+        ([("stream", "1")], "stream", "must be one of true, false"),
         ([("vk", "x" * 300)], "vk", "at most 256"),
         ([("vk", ",".join(map(str, range(101))))], "vk", "at most 100 values"),
     ],
@@ -178,7 +178,7 @@ calls = st.fixed_dictionaries(
     | {name: st.sampled_from([None, 0, 1, 50, 9000]) for name in TOKEN_COLUMNS}
     | {
         "at": st.one_of(st.integers(T0, NOW), st.sampled_from([T0, T0 + DAY_MS - 1, T0 + DAY_MS, T0 + 3_600_000])),
-        "latency_ms": st.one_of(st.none(), st.sampled_from([0, LATENCY_EDGES[3], 1_500_000]), st.integers(0, 100_000)),
+        "latency_ms": st.one_of(st.none(), st.sampled_from([0, LATENCY_EDGES_MS[3], 1_500_000]), st.integers(0, 100_000)),
         "cost_nano": st.sampled_from([None, 0, 5, 1_000_000, NANO]),
         "status": st.sampled_from([None, 200, 429]),
         "stream": st.integers(0, 1),
@@ -351,9 +351,9 @@ def check_histograms(books, found, filters):
         assert times == list(range(times[0], times[-1] + 1, size)) if times else not found
         assert set(by) <= set(times)
         if kind == "latency":
-            bins = Counter(bisect(LATENCY_EDGES, r["latency_ms"]) for r in found if r["latency_ms"] is not None)
-            assert [d["calls"] for d in answer["distribution"]] == [bins[i] for i in range(len(LATENCY_EDGES) + 1)]
-            assert [d["under_ms"] for d in answer["distribution"]] == [*LATENCY_EDGES, None]
+            bins = Counter(bisect(LATENCY_EDGES_MS, r["latency_ms"]) for r in found if r["latency_ms"] is not None)
+            assert [d["calls"] for d in answer["distribution"]] == [bins[i] for i in range(len(LATENCY_EDGES_MS) + 1)]
+            assert [d["under_ms"] for d in answer["distribution"]] == [*LATENCY_EDGES_MS, None]
         for bucket in answer["buckets"]:
             rows = by.get(parse_iso(bucket["timestamp"]), [])
             if kind == "requests":
@@ -379,7 +379,7 @@ def near(told, timed, share):
         assert told == 0
         return
     real = timed[max(0, -(-len(timed) * int(share * 100) // 100) - 1)]
-    edges = [0, *LATENCY_EDGES, 2 * LATENCY_EDGES[-1]]
+    edges = [0, *LATENCY_EDGES_MS, 2 * LATENCY_EDGES_MS[-1]]
     low = max(e for e in edges[:-1] if e <= real)
     assert low <= told <= edges[edges.index(low) + 1]
 
@@ -505,9 +505,9 @@ def test_no_more_names_than_can_be_shown_are_told_apart(books):
 def test_percentiles_lie_between_the_edges_of_their_bin():
     assert totals.percentile({}, 0.5) == 0
     assert totals.percentile({-1: 9}, 0.5) == 0
-    assert totals.percentile({0: 10}, 0.5) == LATENCY_EDGES[0] / 2
-    assert totals.percentile({0: 90, 5: 10}, 0.95) == (LATENCY_EDGES[4] + LATENCY_EDGES[5]) / 2
-    assert totals.percentile({len(LATENCY_EDGES): 1}, 0.99) > LATENCY_EDGES[-1]
+    assert totals.percentile({0: 10}, 0.5) == LATENCY_EDGES_MS[0] / 2
+    assert totals.percentile({0: 90, 5: 10}, 0.95) == (LATENCY_EDGES_MS[4] + LATENCY_EDGES_MS[5]) / 2
+    assert totals.percentile({len(LATENCY_EDGES_MS): 1}, 0.99) > LATENCY_EDGES_MS[-1]
 
 
 # -- the index --------------------------------------------------------------------------------------------------------

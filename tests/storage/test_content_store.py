@@ -230,7 +230,7 @@ def test_bodies_go_when_their_time_is_over_by_the_gateways_clock(tmp_path):
         services.forget_content()
         assert services.content.get("call_1") is not None
         now[0] += 1800_001
-        while services.content._waiting:
+        while services.content._queue:
             pass
         services.forget_content()
         assert services.content.get("call_1") is None

@@ -96,10 +96,10 @@ def test_the_documents_commands_and_paths(seen):
 def test_what_is_not_known_is_refused_naming_it(seen):
     for path, parameter, says in (
         ("/api/logs?vks=a", "vks", "did you mean vk?"),
-        ("/api/logs?end=2026-02-31", "end", "is a day such as"),
+        ("/api/logs?end=2026-02-31", "end", "must be a day such as"),
         ("/api/logs?cursor=xyz", "cursor", "next_cursor of an earlier answer"),
         ("/api/logs/stats?limit=5", "limit", "is not a parameter here"),
-        ("/api/logs/export?format=xlsx", "format", "is one of csv, jsonl"),
+        ("/api/logs/export?format=xlsx", "format", "must be one of csv, jsonl"),
         ("/api/logs/filterdata?team=a", "team", "is not a parameter here"),
         ("/api/logs/some-id?team=a", "team", "is not a parameter here"),
         ("/api/logs/rankings?dimension=user", "dimension", "did you mean users?"),

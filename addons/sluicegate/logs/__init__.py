@@ -1,4 +1,4 @@
-"""The logs: questions to the table ``calls``, answered on connections of their own, never the one that calls wait for."""
+"""The logs: queries on the table ``calls``, run on connections of their own, never the one that calls wait for."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sluicegate.logs.reading import Readers
 
 logger = logging.getLogger("sluicegate")
 
-CATCH_UP_S = 5.0
-"""Seconds the housekeeping thread may spend on the index at a time."""
+CATCH_UP_TIMEOUT_S = 5.0
+"""How long the housekeeping thread may spend on the index at a time."""
 
 
 class Logs:
-    """The questions there are. All read the disk: ask from a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
+    """The queries there are. All read the disk: call them in a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
 
     def __init__(self, calls: Path, clock: Callable[[], int]) -> None:
         self.index = Index(calls, calls.with_name(FILENAME))
@@ -31,62 +31,62 @@ class Logs:
         self._error: str | None = None
 
     def page(self, filters: Filters, wanted: Page, own: str | None = None) -> dict[str, Any]:
-        """Calls, how to get the ones after, and the statistics of all that match. Raises BadParameter.
+        """Return a page of calls, how to get the next one, and the statistics of all that match. Raises BadParameter.
 
-        ``has_logs`` says whether there is anything at all that the caller may see: ``own`` is the key of one who may
-        see one key's calls alone.
+        ``has_logs`` says whether there are any calls at all that the caller may see: ``own`` is the key of a caller who
+        may see only that key's calls.
         """
         with self.readers.reading() as conn:
             rows, following = listing.page(conn, filters, wanted)
             stats = answers.stats(conn, filters)
-            anything = bool(rows) or listing.has_calls(conn, own)
+            has_logs = bool(rows) or listing.has_calls(conn, own)
         where = {"limit": wanted.limit, "offset": wanted.offset, "sort_by": wanted.sort_by, "order": wanted.order}
         where |= {"total_count": stats["total_requests"], "next_cursor": following}
-        return {"logs": rows, "pagination": where, "stats": stats, "has_logs": anything}
+        return {"logs": rows, "pagination": where, "stats": stats, "has_logs": has_logs}
 
     def one(self, call_id: str) -> Record | None:
-        """A call by its id."""
+        """Return a call by its id, None where it is not on record."""
         with self.readers.reading() as conn:
             return listing.one(conn, call_id)
 
     def stats(self, filters: Filters) -> dict[str, Any]:
-        """See ``answers.stats``."""
+        """Return what ``answers.stats`` does."""
         with self.readers.reading() as conn:
             return answers.stats(conn, filters)
 
     def histogram(self, filters: Filters, kind: str, by: str | None) -> dict[str, Any]:
-        """See ``histograms.histogram``."""
+        """Return what ``histograms.histogram`` does."""
         with self.readers.reading() as conn:
             return histograms.histogram(conn, filters, kind, by, self.clock())
 
     def rankings(self, filters: Filters, dimension: str, rank_by: str, limit: int) -> dict[str, Any]:
-        """See ``answers.rankings``."""
+        """Return what ``answers.rankings`` does."""
         with self.readers.reading() as conn:
             return answers.rankings(conn, filters, dimension, rank_by, limit, self.clock())
 
     def facets(self, filters: Filters) -> dict[str, Any]:
-        """See ``answers.facets``."""
+        """Return what ``answers.facets`` does."""
         with self.readers.reading() as conn:
             return answers.facets(conn, filters)
 
     def export(self, filters: Filters, order: str) -> Iterator[list[Record]]:
-        """See ``listing.export``."""
+        """Yield what ``listing.export`` does."""
         return listing.export(self.readers, filters, order)
 
     def catch_up(self) -> None:
-        """Index what has been recorded, for some seconds at most: whoever asks next then waits for nothing."""
+        """Index what has been recorded, for some seconds at most, so that the next query need not wait for it."""
         try:
-            self.index.catch_up(CATCH_UP_S)
+            self.index.catch_up(CATCH_UP_TIMEOUT_S)
         except IndexNotReady:
             return
         except (sqlite3.Error, OSError) as e:
             if self._error is None:
-                logger.warning("the logs cannot be indexed, so questions to them fail; calls go on: %s", e)
+                logger.warning("The logs cannot be indexed, so queries on them fail; calls go on: %s", e)
             self._error = str(e)
         else:
             self._error = None
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close every connection."""
         self.readers.close()
         self.index.close()

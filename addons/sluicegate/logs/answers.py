@@ -1,7 +1,7 @@
-"""The answers about many calls, in the shapes Bifrost gives them: statistics, histograms, rankings, what to filter by.
+"""Answers about many calls, in the shapes Bifrost gives them: statistics, rankings, and what there is to filter by.
 
-Money is dollars, latency milliseconds, rates and trends percent. Calls without a user, team and so on stand under the
-empty name in histograms and under null in rankings.
+Money is in dollars, latency in milliseconds, rates and trends in percent. Calls without a user, team and so on are
+listed under the empty name in histograms and under null in rankings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STATISTICS = ("calls", "completed", "tokens", "cost_nano", "latency_ms", "timed"
 
 
 def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
-    """How many calls, how many of them completed, how long they took, what they used and cost."""
+    """Return how many calls there were, how many completed, how long they took, and what they used and cost."""
     calls, completed, tokens, nano, latency, timed = sums(conn, filters, STATISTICS).get((), [0] * len(STATISTICS))
     return {
         "total_requests": calls,
@@ -38,7 +38,10 @@ RANKED_BY = {"requests": "total_requests", "tokens": "total_tokens", "cost": "to
 
 
 def rankings(conn: sqlite3.Connection, filters: Filters, dimension: str, rank_by: str, limit: int, now: int) -> Answer:
-    """The models, users, teams and so on with the most, and how that compares with an equally long time before."""
+    """Return the models, users, teams and so on with the most calls, cost or tokens, and the trend.
+
+    The trend compares them with the equally long time before.
+    """
     columns = ("model", "provider") if dimension == "models" else (DIMENSIONS[dimension],)
     before: dict[tuple[Any, ...], list[int]] = {}
     if filters.start is not None:
@@ -71,27 +74,30 @@ def _trend(before: list[int] | None, numbers: list[int]) -> Answer:
 
 
 def facets(conn: sqlite3.Connection, filters: Filters) -> Answer:
-    """What there is to filter by: every name that has occurred. Refused calls' models are what clients made up: left out."""
+    """Return what there is to filter by: every name that has occurred, without the models of refused calls.
+
+    Those are whatever clients made up.
+    """
     where, values = filters.names()
     seen = conn.execute(f"SELECT {', '.join(FACET)} FROM facets WHERE {where} LIMIT {MAX_FACETS}", values).fetchall()
     found: Answer = {}
     for name, column in DIMENSIONS.items():
-        place, outcome = FACET.index(column), FACET.index("outcome")
-        made_up = Outcome.DENIED.value if column == "model" else None
-        found[name] = sorted({f[place] for f in seen if f[place] and f[outcome] != made_up})
+        position, outcome = FACET.index(column), FACET.index("outcome")
+        excluded = Outcome.DENIED.value if column == "model" else None
+        found[name] = sorted({f[position] for f in seen if f[position] and f[outcome] != excluded})
     return found | {"outcomes": [o.value for o in Outcome], "reasons": [r.value for r in Reason]}
 
 
 def percent(part: int, whole: int) -> float:
-    """A share in percent; 0 of nothing."""
+    """Return a share in percent, 0 where there is no whole."""
     return round(100 * part / whole, 2) if whole else 0.0
 
 
 def average(total: int, count: int) -> float:
-    """A mean; 0 of nothing."""
+    """Return a mean, 0 where there is nothing to average."""
     return round(total / count, 2) if count else 0.0
 
 
 def change(before: float, now: float) -> float:
-    """By how many percent something has changed; 0 if there was nothing before."""
+    """Return by how many percent something has changed, 0 if there was nothing before."""
     return round(100 * (now - before) / before, 2) if before else 0.0

@@ -1,4 +1,4 @@
-"""Which calls a question is about: read from query parameters, said in SQL."""
+"""Which calls a query is about: read from query parameters, turned into SQL conditions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sluicegate.logs.index import FACET
 from sluicegate.logs.parameters import FILTERS, STATUS, BadParameter, Parameter, read
 
 RANGES = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
-"""What ``min_`` and ``max_`` may stand before, and the column of an entry it is."""
+"""What ``min_`` and ``max_`` may be prefixed to, and the column of an entry that is compared."""
 
 Where = tuple[str, list[Any]]
 """An SQL condition and its values."""
 
 
 class NotPermitted(Exception):
-    """A developer has asked for somebody else's calls."""
+    """A developer has asked for the calls of another key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Filters:
 
     @classmethod
     def read(cls, pairs: Sequence[tuple[str, str]], more: Mapping[str, Parameter] | None = None) -> tuple[Filters, dict[str, Any]]:
-        """The filters among the parameters that were sent, and the values of the others in ``more``. Raises BadParameter."""
+        """Return the filters among the parameters that were sent, and the values of those in ``more``. Raises BadParameter."""
         found = read(pairs, FILTERS | dict(more or {}))
         values = {n: v if isinstance(v, tuple) else (v,) for n, v in found.items() if n in FILTERS and n not in _NOT_COLUMNS}
         values |= _status(found.get("status", ()), values.get("outcome"))
@@ -50,38 +50,38 @@ class Filters:
         return asked, {n: v for n, v in found.items() if more and n in more}
 
     def of_key(self, key_id: str) -> Filters:
-        """The same, seen by somebody who may see one virtual key's calls alone. Raises NotPermitted."""
+        """Return the same filters limited to one virtual key's calls. Raises NotPermitted if they name another key."""
         if set(self.values.get("virtual_key_id", (key_id,))) != {key_id}:
             raise NotPermitted
         return replace(self, values={**self.values, "virtual_key_id": (key_id,)})
 
     def between(self, start: int | None, end: int | None) -> Filters:
-        """The same in another range of time."""
+        """Return the same filters for another range of time."""
         return replace(self, start=start, end=end)
 
     @property
-    def summed(self) -> bool:
-        """Whether sums alone can answer: nothing is asked that a facet does not say."""
+    def is_summable(self) -> bool:
+        """Whether sums alone can answer: only names of a facet are filtered by."""
         return not self.ranges and self.values.keys() <= set(FACET)
 
     @property
-    def faceted(self) -> bool:
-        """Whether some facets are asked for rather than all."""
+    def has_facets(self) -> bool:
+        """Whether only some facets match, rather than all."""
         return not self.values.keys().isdisjoint(FACET)
 
     def names(self) -> Where:
-        """The condition on whatever has a facet's names for columns."""
-        return _all([_among(name, values) for name, values in self.values.items() if name in FACET])
+        """Return the condition on a table whose columns are a facet's names."""
+        return _all([_one_of(name, values) for name, values in self.values.items() if name in FACET])
 
     def facets(self) -> Where:
-        """The condition on whatever has the number of a facet."""
+        """Return the condition on a table with a facet's number."""
         where, values = self.names()
-        return (f"facet IN (SELECT id FROM facets WHERE {where})", values) if self.faceted else ("true", [])
+        return (f"facet IN (SELECT id FROM facets WHERE {where})", values) if self.has_facets else ("true", [])
 
     def entries(self) -> Where:
-        """The condition on an entry, time included."""
-        parts = [self.facets()] if self.faceted else []
-        parts += [_among(name, values) for name, values in self.values.items() if name not in FACET]
+        """Return the condition on an entry, time included."""
+        parts = [self.facets()] if self.has_facets else []
+        parts += [_one_of(name, values) for name, values in self.values.items() if name not in FACET]
         parts += [(f"{column} {sign} ?", [bound]) for column, sign, bound in self.ranges]
         if any(column == "latency_ms" for column, _, _ in self.ranges):
             parts.append(("latency_ms >= 0", []))
@@ -94,7 +94,7 @@ _NOT_COLUMNS = frozenset({"status", "start", "end", *(f"{m}_{r}" for m in ("min"
 
 
 def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> dict[str, tuple[Any, ...]]:
-    """What ``status`` says: HTTP statuses, or words for outcomes, which narrow those that are asked for already."""
+    """Return the filter that ``status`` stands for: HTTP statuses, or outcomes, which narrow those asked for already."""
     words = [s for s in status if isinstance(s, str)]
     if not words:
         return {"status": status} if status else {}
@@ -104,7 +104,7 @@ def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> 
     return {"outcome": tuple(o for o in meant if outcomes is None or o in outcomes)}
 
 
-def _among(column: str, values: tuple[Any, ...]) -> Where:
+def _one_of(column: str, values: tuple[Any, ...]) -> Where:
     return f"{column} IN ({', '.join('?' * len(values))})", list(values)
 
 

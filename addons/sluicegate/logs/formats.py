@@ -1,4 +1,4 @@
-"""Records as CSV and as JSON lines, piece by piece."""
+"""Records as CSV and as JSON lines, some rows at a time."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sluicegate.calls.limit_checks import to_row
 from sluicegate.calls.record import COLUMNS, Record
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula: a client may put one into its model, session or user agent."""
+"""What a spreadsheet takes for the start of a formula: a client may put one into its model, session or user agent."""
 
 
 def csv_header() -> bytes:
-    """The first line."""
+    """Return the header line."""
     return _csv([list(COLUMNS)])
 
 
 def csv_rows(rows: Iterable[Record]) -> bytes:
-    """A line to a record, quoted where need be; what would be a formula has an apostrophe before it and stays a text."""
+    """Return one line per record. A value that would be a formula gets an apostrophe before it, so that it stays text."""
     return _csv([list(map(_harmless, to_row(row))) for row in rows])
 
 
 def jsonl_rows(rows: Iterable[Record]) -> bytes:
-    """A line to a record, as in ``audit.jsonl``."""
+    """Return one line per record, as in ``audit.jsonl``."""
     return b"".join(orjson.dumps(row) + b"\n" for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Histograms: what happened when, in buckets of time without gaps, whole or told apart by model, user, team and so on."""
+"""Histograms: what happened when, in buckets of time without gaps, in all or by model, user, team and so on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.logs.answers import average
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR_MS, LATENCY_EDGES
+from sluicegate.logs.index import HOUR_MS, LATENCY_EDGES_MS
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import percentile, sums
 from sluicegate.values import NANO
 from sluicegate.windows import DAY_MS, iso
 
 MAX_SERIES = 50
-"""Names a histogram tells apart, those with the largest sums; its totals are of all."""
+"""How many names a histogram shows, those with the largest sums; its totals include all."""
 
 BUCKETS = (
     (2 * HOUR_MS, 60),
@@ -28,12 +28,12 @@ BUCKETS = (
     (30 * DAY_MS, 86_400),
     (90 * DAY_MS, 3 * 86_400),
 )
-"""``(milliseconds, seconds)``: a range shorter than the first has buckets of the second."""
+"""``(range in milliseconds, bucket in seconds)``: a range shorter than the first gets buckets of the second."""
 
-LONG_BUCKET, LONGEST_BUCKET = 7 * 86_400, 30 * 86_400
-"""Seconds of a bucket for ranges up to a year, and beyond."""
+LONG_BUCKET_S, LONGEST_BUCKET_S = 7 * 86_400, 30 * 86_400
+"""Buckets, in seconds, for ranges up to a year and for longer ones."""
 
-SHARES = {"p90_latency": 0.90, "p95_latency": 0.95, "p99_latency": 0.99}
+PERCENTILES = {"p90_latency": 0.90, "p95_latency": 0.95, "p99_latency": 0.99}
 
 _TOKENS = ("calls", *TOKEN_COLUMNS)
 
@@ -44,81 +44,81 @@ MEASURES: dict[str, Sequence[str]] = {
     "models": ("calls", "completed"),
     "latency": ("latency_ms", "timed"),
 }
-"""The kinds of histogram, and what each adds up."""
+"""The kinds of histogram, and the measures each adds up."""
 
 HISTOGRAM_DIMENSIONS: dict[str, tuple[str, ...]] = {
     "tokens": tuple(DIMENSIONS),
     "cost": tuple(DIMENSIONS),
     "latency": ("models", "providers"),
 }
-"""What a kind can be told apart by."""
+"""The dimensions by which a kind can be split."""
 
 
 @dataclass(slots=True)
 class Part:
-    """What one name has in one bucket: the kind's measures, and for latency how many calls are in which bin."""
+    """The measures of one name in one bucket, and for latency how many calls are in each bin."""
 
     numbers: list[int]
     bins: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: Part) -> None:
-        """Add more of the same kind."""
+        """Add the measures of another part of the same kind."""
         self.numbers = [a + b for a, b in zip(self.numbers, other.numbers, strict=True)]
         for b, count in other.bins.items():
             self.bins[b] = self.bins.get(b, 0) + count
 
 
 def histogram(conn: sqlite3.Connection, filters: Filters, kind: str, by: str | None, now: int) -> dict[str, Any]:
-    """The buckets of a range of time; ``kind`` is a key of MEASURES, ``by`` one of DIMENSIONS or None."""
+    """Return the buckets of a range of time; ``kind`` is a key of MEASURES, ``by`` one of DIMENSIONS or None."""
     filters, size = span(conn, filters, now)
-    apart = by or {"cost": "models", "models": "models"}.get(kind)
-    parts = _parts(conn, filters, kind, DIMENSIONS[apart] if apart else None, size)
-    shown = _largest(parts, kind) if apart else []
-    nothing = [0] * len(MEASURES[kind])
+    split_by = by or {"cost": "models", "models": "models"}.get(kind)
+    parts = _parts(conn, filters, kind, DIMENSIONS[split_by] if split_by else None, size)
+    shown = _largest(parts, kind) if split_by else []
+    zeros = [0] * len(MEASURES[kind])
     buckets = []
     assert filters.start is not None
     assert filters.end is not None
     for number in range(filters.start // (size * 1000), -(-filters.end // (size * 1000))):
         names = parts.get(number, {})
-        whole = Part(nothing)
+        total = Part(zeros)
         for part in names.values():
-            whole.add(part)
+            total.add(part)
         bucket: dict[str, Any] = {"timestamp": iso(number * size * 1000)}
         if kind != "models":
-            bucket |= _values(kind, whole)
-        if apart:
-            one_by_one = {name: _values(kind, names[name]) for name in shown if name in names}
+            bucket |= _values(kind, total)
+        if split_by:
+            by_name = {name: _values(kind, names[name]) for name in shown if name in names}
             if kind == "cost":
-                bucket[f"by_{apart.removesuffix('s')}"] = {n: told["total_cost"] for n, told in one_by_one.items()}
+                bucket[f"by_{split_by.removesuffix('s')}"] = {n: v["total_cost"] for n, v in by_name.items()}
             else:
-                bucket[f"by_{apart.removesuffix('s')}"] = one_by_one
+                bucket[f"by_{split_by.removesuffix('s')}"] = by_name
         buckets.append(bucket)
-    answer = {"buckets": buckets, "bucket_size_seconds": size, **({apart: shown} if apart else {})}
+    answer = {"buckets": buckets, "bucket_size_seconds": size, **({split_by: shown} if split_by else {})}
     return answer | {"distribution": _distribution(parts)} if kind == "latency" else answer
 
 
 def _distribution(parts: dict[int, dict[str, Part]]) -> list[dict[str, Any]]:
-    """How many calls of the whole range took less than so many milliseconds and no less than the entry before; null: longer."""
+    """Return how many calls of the whole range took less than each edge, but not less than the one before; null: longer."""
     bins: Counter[int] = Counter()
     for names in parts.values():
         for part in names.values():
             bins.update(part.bins)
-    return [{"under_ms": edge, "calls": bins[i]} for i, edge in enumerate((*LATENCY_EDGES, None))]
+    return [{"under_ms": edge, "calls": bins[i]} for i, edge in enumerate((*LATENCY_EDGES_MS, None))]
 
 
 def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:
-    """The filters with both ends of time, those of the records where none is given, and the seconds of a bucket."""
+    """Return the filters with both ends of time, taken from the records where none is given, and a bucket's seconds."""
     first, last = conn.execute("SELECT (SELECT min(at) FROM hours), (SELECT max(at) FROM hours)").fetchone()
     end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR_MS if last else 0)
     start = filters.start if filters.start is not None else first * HOUR_MS if first else now
     start = min(start, end)
-    longest = LONG_BUCKET if end - start < 365 * DAY_MS else LONGEST_BUCKET
+    longest = LONG_BUCKET_S if end - start < 365 * DAY_MS else LONGEST_BUCKET_S
     size = next((seconds for limit, seconds in BUCKETS if end - start < limit), longest)
     return filters.between(start, end), size
 
 
 def _parts(conn: sqlite3.Connection, filters: Filters, kind: str, dimension: str | None, size: int) -> dict[int, dict[str, Part]]:
-    """By bucket and name. The name is empty where nothing is told apart."""
+    """Return the parts by bucket and name; the name is empty where nothing is split."""
     by = (dimension,) if dimension else ()
     measures = MEASURES[kind]
     parts: dict[int, dict[str, Part]] = defaultdict(dict)
@@ -131,23 +131,23 @@ def _parts(conn: sqlite3.Connection, filters: Filters, kind: str, dimension: str
 
 
 def _values(kind: str, part: Part) -> dict[str, Any]:
-    """What is said of one bucket, or of one name in it."""
+    """Return the values shown for one bucket, or for one name in it."""
     numbers = part.numbers
     if kind in ("requests", "models"):
         return {"count" if kind == "requests" else "total": numbers[0], "success": numbers[1], "error": numbers[0] - numbers[1]}
     if kind == "cost":
         return {"total_cost": numbers[0] / NANO}
     if kind == "latency":
-        shares = {name: percentile(part.bins, share) for name, share in SHARES.items()}
+        shares = {name: percentile(part.bins, share) for name, share in PERCENTILES.items()}
         return {"avg_latency": average(*numbers), **shares, "total_requests": numbers[1]}
     tokens = dict(zip(TOKEN_COLUMNS, numbers[1:], strict=True))
     total, output = sum(tokens.values()), tokens["output_tokens"]
-    told = {"prompt_tokens": total - output, "completion_tokens": output, "total_tokens": total}
-    return told | {"cached_read_tokens": tokens["cache_read_tokens"]} | tokens
+    values = {"prompt_tokens": total - output, "completion_tokens": output, "total_tokens": total}
+    return values | {"cached_read_tokens": tokens["cache_read_tokens"]} | tokens
 
 
 def _largest(parts: dict[int, dict[str, Part]], kind: str) -> list[str]:
-    """The names with the largest sums, in alphabetical order."""
+    """Return the names with the largest sums, in alphabetical order."""
     totals: Counter[str] = Counter()
     for names in parts.values():
         for name, part in names.items():

@@ -1,12 +1,12 @@
-"""The index of the logs: what questions compare and add up, in a database of its own that follows the table ``calls``.
+"""The index of the logs: what queries compare and add up, in a database of its own that follows the table ``calls``.
 
-Indexes and sums for every question would make each call pay for them while somebody waits for it. So a thread copies
-what questions need into ``logs.db``, many calls in one transaction, and whoever asks has it brought up to date first:
-an answer knows every call on record. The file is derived; when it is missing, damaged, of another version or of another
-database, it is made anew.
+Indexes and sums for every query would make each call pay for them while its client waits. So a thread copies what
+queries need into ``logs.db``, many calls in one transaction, and each query has it brought up to date first: an answer
+covers every call on record. The file is derived; when it is missing, damaged, of another version or of another
+database, it is made again.
 
-A *facet* is a combination of everything calls are told apart by; its number stands in for the nine names. Of an absent
-name, and of an absent number of tokens, ``''`` and 0 are kept; an absent latency is -1.
+A *facet* is one combination of the nine names that calls are grouped by; its number stands in for them. An absent name
+is kept as ``''``, an absent number of tokens as 0, and an absent latency as -1.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ logger = logging.getLogger("sluicegate")
 FILENAME = "logs.db"
 
 VERSION = 1
-"""Of the tables below: another one's file is made anew."""
+"""Version of the tables below: a file of another version is made again."""
 
 HOUR_MS = DAY_MS // 24
 
 IDS = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id")
 KINDS = ("provider", "model", "outcome")
 FACET = (*IDS, *KINDS, "reason")
-"""The names a facet is a combination of; ``model`` is what served the call, else what was asked for."""
+"""The names a facet combines; ``model`` is the one that served the call, else the one that was asked for."""
 
-OTHERS = dict.fromkeys(("session_id", "agent_id", "model_requested", "model_served"), "''") | dict.fromkeys(
+FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "model_served"), "''") | dict.fromkeys(
     ("status", "stream", "estimated"), "0"
 )
-"""Columns that can be asked for but are in no sum, and what stands for an absent value."""
+"""Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 
 COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
 
@@ -54,32 +54,32 @@ MEASURES = {
     "latency_ms": "max(latency_ms, 0)",
     "timed": "latency_ms >= 0",
 }
-"""What is summed, as expressions over entries: ``timed`` counts the calls whose ``latency_ms`` is known."""
+"""What is summed, as SQL expressions over entries; ``timed`` counts the calls whose ``latency_ms`` is known."""
 
-LATENCY_EDGES = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
-"""Milliseconds at which a bin of latency ends and the next begins, two to each doubling: an eighth of a second to 24 minutes."""
+LATENCY_EDGES_MS = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
+"""Where one bin of latency ends and the next begins, two to each doubling: from an eighth of a second to 24 minutes."""
 
 BUSY_TIMEOUT_MS = 2_000
-"""How long somebody who asks waits for another process's lock."""
+"""How long a query waits for another connection's lock."""
 
 COPY_BATCH = 4000
 """Calls copied in one transaction."""
 
 
 def _bin(first: int, end: int) -> str:
-    """Which of the bins from ``first`` to before ``end`` a latency is in."""
+    """Return the SQL for which of the bins from ``first`` to before ``end`` a latency is in."""
     if end - first == 1:
         return str(first)
     middle = (first + end) // 2
-    return f"CASE WHEN latency_ms < {LATENCY_EDGES[middle - 1]} THEN {_bin(first, middle)} ELSE {_bin(middle, end)} END"
+    return f"CASE WHEN latency_ms < {LATENCY_EDGES_MS[middle - 1]} THEN {_bin(first, middle)} ELSE {_bin(middle, end)} END"
 
 
-LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES) + 1)} END"
-"""The bin an entry's latency is in, as an expression, found by halving."""
+LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES_MS) + 1)} END"
+"""The bin an entry's latency is in, as an SQL expression that searches by halving."""
 
 
 class IndexNotReady(Exception):
-    """The index is still being made; ``share`` of it is there."""
+    """The index is still being made; ``share`` of it is done."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -87,7 +87,7 @@ class IndexNotReady(Exception):
 
 
 class Index:
-    """The one writer of ``logs.db``. Any thread may call it."""
+    """The only writer of ``logs.db``. Any thread may call it."""
 
     def __init__(self, calls: Path, path: Path) -> None:
         self.calls, self.path = calls, path
@@ -97,7 +97,7 @@ class Index:
         self._closed = False
         self._indexed = False
         self.edition = 0
-        """Which file it is: one that has been made anew is another."""
+        """How often the file has been made again: connections to an earlier one are of no use."""
 
     def catch_up(self, within: float | None = None) -> None:
         """Copy every call that has been recorded. Raises IndexNotReady if that takes longer than so many seconds, sqlite3.Error."""
@@ -112,7 +112,7 @@ class Index:
                         return
                 except sqlite3.Error as e:
                     self._close_connection()
-                    if not damaged(e) or not whole:
+                    if not is_damaged(e) or not whole:
                         raise
                     whole = False
                     self._discard()
@@ -122,18 +122,18 @@ class Index:
             self._lock.release()
 
     def discard(self) -> None:
-        """Throw the file away; it is made anew when somebody next asks."""
+        """Delete the file; it is made again for the next query."""
         with self._lock:
             self._discard()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._closed = True
         with self._lock:
             self._close_connection()
 
     def _step(self) -> bool:
-        """Copy some calls; whether there is more to do."""
+        """Copy some calls; return whether there is more to do."""
         if self._conn is None:
             self._conn = self._open()
         return self._copy(self._conn)
@@ -168,7 +168,7 @@ class Index:
             self._conn = None
 
     def _discard(self) -> None:
-        logger.warning("%s cannot be used and is made anew from the records", self.path)
+        logger.warning("%s cannot be used and is made again from the records", self.path)
         self._close_connection()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -183,7 +183,7 @@ class Index:
                 for statement in _COPY:
                     conn.execute(statement, {"after": self._done, "until": until})
             elif not self._indexed:
-                # Only now: a million calls are sorted into an index in a tenth of the time that adding them takes.
+                # Only now, because sorting a million calls into an index takes a tenth of the time that adding them does.
                 for statement in _INDEXES:
                     conn.execute(statement)
                 self._indexed = True
@@ -203,13 +203,13 @@ def open_index(path: Path, calls: Path, mode: Mode) -> sqlite3.Connection:
     return conn
 
 
-def damaged(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file is no sound database."""
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file is damaged or not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _matches_records(conn: sqlite3.Connection) -> bool:
-    """Whether the index is of these records: the last call it knows is still the same one."""
+    """Whether the index belongs to these records: the last call it knows is still the same one."""
     row, known = conn.execute("SELECT row, id FROM progress").fetchone()
     return conn.execute("SELECT id FROM source.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
 
@@ -219,7 +219,7 @@ def _tables() -> Iterable[str]:
     sums = ", ".join(f"{name} INTEGER" for name in MEASURES)
     kinds = ", ".join(f"{name} TEXT" for name in KINDS)
     tokens = ", ".join(f"{name} INTEGER" for name in TOKEN_COLUMNS)
-    others = ", ".join(f"{name} {'INTEGER' if absent == '0' else 'TEXT'}" for name, absent in OTHERS.items())
+    others = ", ".join(f"{name} {'INTEGER' if absent == '0' else 'TEXT'}" for name, absent in FILTER_ONLY.items())
     yield f"CREATE TABLE facets (id INTEGER PRIMARY KEY, {names}, UNIQUE ({', '.join(FACET)}))"
     yield (
         "CREATE TABLE entries (row INTEGER PRIMARY KEY, at INTEGER, facet INTEGER, latency_ms INTEGER, tokens INTEGER, "
@@ -240,7 +240,7 @@ def _tables() -> Iterable[str]:
 
 
 _INDEXES = (
-    # What a question compares and adds up is in the index it goes along, so that no other row is touched.
+    # Each index contains what queries along it compare and add up, so that they never read the table itself.
     "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano)",
     "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano)",
     "CREATE INDEX by_session ON entries (session_id, at) WHERE session_id <> ''",
@@ -249,17 +249,17 @@ _INDEXES = (
 
 
 def _copying() -> Iterable[str]:
-    """The statements that take the calls after one row, up to another, into every table."""
+    """Yield the statements that copy the calls after one row, up to another, into every table."""
     facet = {name: f"coalesce(c.{name}, '')" for name in FACET} | {"model": "coalesce(c.model_served, c.model_requested, '')"}
     fresh = "c.rowid > :after AND c.rowid <= :until"
     yield (
         f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
         f"SELECT DISTINCT {', '.join(facet.values())} FROM source.calls AS c WHERE {fresh}"
     )
-    # Every record's time is written by one function in one form; its seconds are exact, its milliseconds stand apart.
+    # strftime yields whole seconds; the milliseconds are read from their place, for all times are written in one form.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
     tokens = [f"coalesce(c.{name}, 0)" for name in TOKEN_COLUMNS]
-    others = [f"coalesce(c.{name}, {absent})" for name, absent in OTHERS.items()]
+    others = [f"coalesce(c.{name}, {absent})" for name, absent in FILTER_ONLY.items()]
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
     yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM source.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")

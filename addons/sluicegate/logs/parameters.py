@@ -1,7 +1,7 @@
-"""What may be asked of the logs: every query parameter, its other names, and how its value is read.
+"""The query parameters of the logs: their names, and how their values are read.
 
-An unknown name or a bad value is an error that names the parameter and the nearest valid one: a filter that is
-ignored shows people what is not theirs to see.
+An unknown name or a bad value is an error that names the parameter and the nearest valid one: a filter that is ignored
+would show people calls they did not ask for.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_VALUES = 100
 MAX_ROWS = 1000
 MAX_OFFSET = 100_000
 EARLIEST, LATEST = parse_iso("2000-01-01"), parse_iso("2100-01-01")
-"""Times that may be asked about: a histogram has a bucket for every month, whether there are calls in it or not."""
+"""The range of times that may be asked for: a histogram has a bucket for every month, even without calls."""
 
 STATUS = {
     "success": (Outcome.COMPLETED.value,),
     "error": tuple(o.value for o in Outcome if o is not Outcome.COMPLETED),
     "processing": (),
 }
-"""Bifrost's words for how a call went, in ours. A call in progress has no record yet, so ``processing`` finds none."""
+"""Bifrost's words for outcomes, and ours. A call in progress has no record yet, so ``processing`` finds none."""
 
 
 class BadParameter(ValueError):
@@ -40,14 +40,14 @@ class BadParameter(ValueError):
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """The hint at the nearest valid word, or nothing."""
+    """Return a hint at the nearest valid word, or nothing."""
     close = difflib.get_close_matches(word.lower(), list(options), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter: its names, the first being the one to use, how its text is read, and whether it takes a list."""
+    """One parameter: its names, the preferred one first, how its text is read, and whether it takes a list."""
 
     names: tuple[str, ...]
     help: str
@@ -57,7 +57,7 @@ class Parameter:
 
 def _text(value: str) -> str:
     if len(value) > 256 or not value.isprintable():
-        raise ValueError("is at most 256 printable characters")
+        raise ValueError("must be at most 256 printable characters")
     return value
 
 
@@ -66,7 +66,7 @@ def _word(options: Iterable[str]) -> Callable[[str], str]:
 
     def read(value: str) -> str:
         if value not in known:
-            raise ValueError(f"is one of {', '.join(known)}{nearest(value, known)}")
+            raise ValueError(f"must be one of {', '.join(known)}{nearest(value, known)}")
         return value
 
     return read
@@ -78,7 +78,7 @@ def _status(value: str) -> str | int:
     return _word(STATUS)(value)
 
 
-def _truth(value: str) -> int:
+def _boolean(value: str) -> int:
     return _word(("true", "false"))(value) == "true"
 
 
@@ -86,8 +86,8 @@ def _instant(value: str, *, last: bool) -> int:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
         return _iso(value) + (DAY_MS - 1 if last else 0)
     if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
-        raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z")
-    # An offset's plus sign is a space to whoever decodes a query.
+        raise ValueError("must be a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z")
+    # The plus sign of an offset arrives as a space where the client did not escape it.
     return _iso(re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if value.count(":") > 1 else value)
 
 
@@ -95,9 +95,9 @@ def _iso(value: str) -> int:
     try:
         moment = parse_iso(value)
     except (ValueError, OverflowError):
-        raise ValueError("is a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
+        raise ValueError("must be a day such as 2026-02-28 or a time such as 2026-02-28T12:00:00Z") from None
     if not EARLIEST <= moment < LATEST:
-        raise ValueError("is a day or a time between 2000 and 2100")
+        raise ValueError("must be a day or a time between 2000 and 2100")
     return moment
 
 
@@ -109,10 +109,10 @@ def _end(value: str) -> int:
     return _instant(value, last=True)
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
+def _integer(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
         if not re.fullmatch(r"\d{1,15}", value) or not low <= int(value) <= high:
-            raise ValueError(f"is a whole number from {low} to {high}")
+            raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
     return read
@@ -122,13 +122,13 @@ def _dollars(value: str) -> int:
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        raise ValueError("is an amount in dollars, such as 0.25") from None
+        raise ValueError("must be an amount in dollars, such as 0.25") from None
     if not amount.is_finite() or not 0 <= amount <= 1_000_000_000:
-        raise ValueError("is an amount in dollars, such as 0.25")
+        raise ValueError("must be an amount in dollars, such as 0.25")
     return int(amount * NANO)
 
 
-_COUNT = _whole(0, 1 << 49)
+_COUNT = _integer(0, 1 << 49)
 
 
 def _id(kind: str, what: str) -> Parameter:
@@ -150,8 +150,8 @@ FILTERS: dict[str, Parameter] = {
     "outcome": Parameter(("outcome", "outcomes"), "calls that ended so", _word(o.value for o in Outcome), many=True),
     "reason": Parameter(("reason", "reasons"), "calls refused for these reasons", _word(r.value for r in Reason), many=True),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
-    "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _truth),
-    "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _truth),
+    "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
+    "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),
     "start": Parameter(("start", "start_time"), "calls that began then or later: a day or a time", _start),
     "end": Parameter(("end", "end_time"), "calls that began then or earlier; a day is included whole", _end),
     "min_latency": Parameter(("min_latency", "min_latency_ms"), "calls that took at least so many milliseconds", _COUNT),
@@ -161,7 +161,7 @@ FILTERS: dict[str, Parameter] = {
     "min_cost": Parameter(("min_cost", "min_cost_usd"), "calls that cost at least so many dollars", _dollars),
     "max_cost": Parameter(("max_cost", "max_cost_usd"), "calls that cost at most so many dollars", _dollars),
 }
-"""Which calls: these go with every question but the one for a single call and the one for what there is to filter by."""
+"""Which calls: these apply to every query except those for a single call and for the values to filter by."""
 
 SORTS = ("timestamp", "latency", "tokens", "cost")
 ORDERS = ("desc", "asc")
@@ -169,9 +169,9 @@ ORDERS = ("desc", "asc")
 PAGING: dict[str, Parameter] = {
     "sort_by": Parameter(("sort_by",), "`timestamp` (default), `latency`, `tokens` or `cost`", _word(SORTS)),
     "order": Parameter(("order",), "`desc` (default) or `asc`", _word(ORDERS)),
-    "limit": Parameter(("limit",), f"rows on a page, 1 to {MAX_ROWS}; default 50", _whole(1, MAX_ROWS)),
+    "limit": Parameter(("limit",), f"rows on a page, 1 to {MAX_ROWS}; default 50", _integer(1, MAX_ROWS)),
     "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
-    "offset": Parameter(("offset",), f"rows to pass over, at most {MAX_OFFSET}; a cursor is faster", _whole(0, MAX_OFFSET)),
+    "offset": Parameter(("offset",), f"rows to pass over, at most {MAX_OFFSET}; a cursor is faster", _integer(0, MAX_OFFSET)),
 }
 
 EXPORT: dict[str, Parameter] = {
@@ -188,7 +188,7 @@ DIMENSIONS = {
     "customers": "customer_id",
     "projects": "project_id",
 }
-"""What calls can be told apart by, as rankings and histograms name it, and the column it is."""
+"""What calls can be grouped by, as rankings and histograms name it, and its column."""
 
 RANKING: dict[str, Parameter] = {
     "dimension": Parameter(
@@ -197,12 +197,12 @@ RANKING: dict[str, Parameter] = {
     "rank_by": Parameter(
         ("rank_by",), "`requests` (default), `cost`, `tokens` or `latency`", _word(("requests", "cost", "tokens", "latency"))
     ),
-    "limit": Parameter(("limit",), f"entries, 1 to {MAX_ROWS}; default 50", _whole(1, MAX_ROWS)),
+    "limit": Parameter(("limit",), f"entries, 1 to {MAX_ROWS}; default 50", _integer(1, MAX_ROWS)),
 }
 
 
 def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The values of the parameters that were sent, by their key in ``known``; lists as tuples. Raises BadParameter."""
+    """Return the values of the parameters that were sent, by their key in ``known``; lists as tuples. Raises BadParameter."""
     names = {name: key for key, parameter in known.items() for name in parameter.names}
     found: dict[str, Any] = {}
     sent: dict[str, str] = {}
@@ -215,7 +215,7 @@ def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> di
             other = (
                 f"'{sent[key]}' and '{name}' are the same parameter: send one of them"
                 if sent[key] != name
-                else f"'{name}' is here twice"
+                else f"'{name}' is given twice"
             )
             raise BadParameter(name, other)
         sent[key] = name

@@ -1,4 +1,4 @@
-"""How the index of the logs is read: connections that can only read, and the way a question takes through it."""
+"""How the index of the logs is read: read-only connections, and which of its indexes a query goes along."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR_MS, Index, damaged, open_index
+from sluicegate.logs.index import HOUR_MS, Index, is_damaged, open_index
 from sluicegate.windows import DAY_MS
 
 MAX_IDLE_CONNECTIONS = 3
-"""Idle connections kept open, with what they have cached."""
+"""Idle connections that are kept open with their caches."""
 
 INDEX_TIMEOUT_S = 2.0
-"""Seconds a question waits for the index to know every call; normally it is a matter of milliseconds."""
+"""How long a query waits for the index to include every call; normally it takes milliseconds."""
 
 MAX_SCANNED = 100_000
-"""Entries that are looked through and sorted; where more match, the first in order are soon met in the order's own index."""
+"""The most entries that are read and sorted; where more match, the first are soon met along the order's own index."""
 
 RARE_RATIO = 20
-"""Where fewer than one call in so many matches, they are looked up rather than met while going back in time."""
+"""Where fewer than one call in so many matches, they are looked up by facet instead of met while going back in time."""
 
 
 class Readers:
-    """Read-only connections to an index, one to a thread at a time. Each use sees one moment, with all calls until now."""
+    """Read-only connections to an index, each for one thread at a time. Each use sees one moment, with all calls until now."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -38,7 +38,7 @@ class Readers:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside a read transaction. Raises IndexNotReady, sqlite3.Error."""
+        """Provide a connection inside a read transaction. Raises IndexNotReady, sqlite3.Error."""
         self.index.catch_up(INDEX_TIMEOUT_S)
         edition = self.index.edition
         if edition != self._edition:
@@ -55,7 +55,7 @@ class Readers:
             conn.execute("COMMIT")
         except BaseException as e:
             conn.close()
-            if isinstance(e, sqlite3.Error) and damaged(e):
+            if isinstance(e, sqlite3.Error) and is_damaged(e):
                 self.index.discard()
             raise
         with self._lock:
@@ -71,14 +71,14 @@ class Readers:
             conn.close()
 
     def close(self) -> None:
-        """Close what is idle; what is in use closes when it is done."""
+        """Close idle connections; those in use close when they are done."""
         self._closed = True
         self._close_connections()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An index of entries to go along, and the condition each must meet."""
+    """An index of entries to go along, and the condition each entry must meet."""
 
     index: str
     where: str
@@ -86,36 +86,36 @@ class Route:
 
     @property
     def source(self) -> str:
-        """What stands behind FROM."""
+        """Return what follows FROM."""
         return f"entries INDEXED BY {self.index}"
 
 
 def route(conn: sqlite3.Connection, filters: Filters, column: str | None = None, *, by_facet: bool = False) -> Route:
-    """How to reach all entries that match, ``by_facet`` in the order of facets; or, with a column, the first in its order."""
+    """Return how to reach all entries that match, ``by_facet`` in facet order; or, with a column, the first in its order."""
     where, values = filters.entries()
     if "session_id" in filters.values:
         return Route("by_session", f"session_id <> '' AND {where}", values)
-    matching, among = outline(conn, filters)
+    matching, in_range = count_estimate(conn, filters)
     if column == "at":
-        few = matching * RARE_RATIO < among
+        few = matching * RARE_RATIO < in_range
     elif column is None:
-        few = matching * 2 < among
+        few = matching * 2 < in_range
     else:
         few = matching <= MAX_SCANNED
-    if by_facet or (few and filters.faceted):
-        every = "" if filters.faceted else "facet IN (SELECT id FROM facets) AND "
-        return Route("by_facet", every + where, values)
+    if by_facet or (few and filters.has_facets):
+        all_facets = "" if filters.has_facets else "facet IN (SELECT id FROM facets) AND "
+        return Route("by_facet", all_facets + where, values)
     return Route("by_at" if few or column in (None, "at") else f"by_{column}", where, values)
 
 
-def outline(conn: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
-    """How many calls match at most, and how many there are of everybody's in that range of time; whole days and hours."""
-    (among,) = conn.execute(f"SELECT coalesce(sum(calls), 0) FROM hours WHERE {_span(filters, HOUR_MS)}").fetchone()
-    if not filters.faceted:
-        return among, among
+def count_estimate(conn: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
+    """Return how many calls match at most, and how many there are in that range of time; by whole days and hours."""
+    (in_range,) = conn.execute(f"SELECT coalesce(sum(calls), 0) FROM hours WHERE {_span(filters, HOUR_MS)}").fetchone()
+    if not filters.has_facets:
+        return in_range, in_range
     where, values = filters.facets()
     sql = f"SELECT coalesce(sum(calls), 0) FROM days WHERE {where} AND {_span(filters, DAY_MS)}"
-    return conn.execute(sql, values).fetchone()[0], among
+    return conn.execute(sql, values).fetchone()[0], in_range
 
 
 def _span(filters: Filters, unit: int) -> str:
