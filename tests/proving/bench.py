@@ -23,8 +23,8 @@ import typer
 
 from proving import history, load, peers
 from proving.figures import Figure, console, middle, percentile, show
-from proving.load import Road, Seen
-from proving.subjects import GOVERNED, STREAMING, Field, seconds_to_start
+from proving.load import Route, Seen
+from proving.proxies import GOVERNED, STREAMING, Proxies, seconds_to_start
 
 KB = 1000
 
@@ -50,8 +50,8 @@ QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, True)
 class Run:
     """One run of the bench: the subjects, and what has been found out."""
 
-    def __init__(self, field_: Field, size: Size, progress: Callable[[str], None]) -> None:
-        self.field, self.size, self.progress = field_, size, progress
+    def __init__(self, proxies: Proxies, size: Size, progress: Callable[[str], None]) -> None:
+        self.proxies, self.size, self.progress = proxies, size, progress
         self.figures: list[Figure] = []
 
     def add(self, *figures: Figure) -> None:
@@ -59,17 +59,17 @@ class Run:
 
     # -- throughput ---------------------------------------------------------------------------------------------------
 
-    def turns(self, names: Iterable[str], road: str, sent: bytes, connections: int) -> dict[str, list[tuple[float, float]]]:
+    def turns(self, names: Iterable[str], route: str, sent: bytes, connections: int) -> dict[str, list[tuple[float, float]]]:
         """Per subject and round: calls a second, and CPU seconds a call. Order alternates; the first round warms up."""
-        subjects = [self.field.subject(n, road) for n in names]
-        found: dict[str, list[tuple[float, float]]] = {s.name: [] for s in subjects}
+        proxies = [self.proxies.proxy(n, route) for n in names]
+        found: dict[str, list[tuple[float, float]]] = {s.name: [] for s in proxies}
         for number in range(self.size.rounds + 1):
-            for subject in subjects if number % 2 else reversed(subjects):
-                before = subject.cpu()
-                seen = asyncio.run(load.drive(subject.roads[road], sent, connections, self.size.seconds))
-                checked(seen, subject.name)
+            for proxy in proxies if number % 2 else reversed(proxies):
+                before = proxy.cpu()
+                seen = asyncio.run(load.drive(proxy.routes[route], sent, connections, self.size.seconds))
+                require_no_errors(seen, proxy.name)
                 if number:
-                    found[subject.name].append((seen.rate, (subject.cpu() - before) / seen.calls))
+                    found[proxy.name].append((seen.rate, (proxy.cpu() - before) / seen.calls))
         return found
 
     def throughput(self) -> None:
@@ -85,13 +85,13 @@ class Run:
             ("base", 1000 * KB, False, 16, None),
             ("proxy", 150 * KB, True, 16, None),
         ]
-        for road, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
-            where = "base URL" if road == "base" else "HTTPS_PROXY with TLS"
+        for route, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
+            where = "base URL" if route == "base" else "HTTPS_PROXY with TLS"
             what = f"{size // KB} KB, {'streamed' if stream else 'plain'}, {connections} connections, {where}"
             stock = STREAMING if stream else "stock"
-            names = [stock, "mitmdump -s", *(["serve"] if road == "base" and not self.size.quick else [])]
+            names = [stock, "mitmdump -s", *(["serve"] if route == "base" and not self.size.quick else [])]
             self.progress(f"throughput: {what}")
-            found = self.turns(names, road, load.request(load.body(size, stream)), connections)
+            found = self.turns(names, route, load.request(load.body(size, stream)), connections)
             for name in names[1:]:
                 rates = [g[0] / s[0] for g, s in zip(found[name], found[stock], strict=True)]
                 cpu = [g[1] / s[1] for g, s in zip(found[name], found[stock], strict=True)]
@@ -103,23 +103,23 @@ class Run:
                 median, spread = middle(rates)
                 self.add(Figure("throughput", f"{name} / {stock}: {what}", median, "x", spread, reach, True, detail))
         sent = load.request(load.body(20 * KB))
-        own = checked(asyncio.run(load.drive(Road(self.field.plain_port), sent, 16, 1.0)), "upstream")
+        own = require_no_errors(asyncio.run(load.drive(Route(self.proxies.plain_port), sent, 16, 1.0)), "upstream")
         self.add(Figure("throughput", "the fake upstream itself, 20 KB, 16 connections", round(own.rate), "calls/s"))
 
     # -- our own code -------------------------------------------------------------------------------------------------
 
     def hooks(self) -> None:
         """CPU time inside our hooks, per call and addon, without the clock's own."""
-        subject = self.field.governed("hooks", "base", Path(__file__).with_name("cputime.py"))
+        proxy = self.proxies.governed("hooks", "base", Path(__file__).with_name("cputime.py"))
         for size, reach in ((20 * KB, 150), (150 * KB, 350), (1000 * KB, 1200)):
             self.progress(f"hooks: {size // KB} KB")
             sent = load.request(load.body(size))
             calls = max(100, self.size.hook_calls // (1 + size // (200 * KB))) // self.size.rounds
             per: dict[str, list[float]] = {}
             for number in range(self.size.rounds + 1):
-                before = subject.hooks()
-                seen = checked(asyncio.run(load.drive(subject.roads["base"], sent, 16, 60, most=calls)), subject.name)
-                for addon, (s, _) in subject.hooks().items() if number else ():
+                before = proxy.hooks()
+                seen = require_no_errors(asyncio.run(load.drive(proxy.routes["base"], sent, 16, 60, most=calls)), proxy.name)
+                for addon, (s, _) in proxy.hooks().items() if number else ():
                     per.setdefault(addon, []).append((s - before.get(addon, (0.0, 0.0))[0]) / seen.calls * 1e6)
             median, spread = middle([sum(one) for one in zip(*per.values(), strict=True)], digits=0)
             addons = {a: round(statistics.median(us), 1) for a, us in per.items()}
@@ -135,8 +135,8 @@ class Run:
         waits: dict[str, list[float]] = {STREAMING: [], "mitmdump -s": []}
         for number in range(self.size.rounds * 2):
             for name in waits if number % 2 else reversed(list(waits)):
-                road = self.field.subject(name).roads["base"]
-                seen = checked(asyncio.run(load.drive(road, sent, 1, 30, most=30 if self.size.quick else 60)), name)
+                route = self.proxies.proxy(name).routes["base"]
+                seen = require_no_errors(asyncio.run(load.drive(route, sent, 1, 30, most=30 if self.size.quick else 60)), name)
                 waits[name] += seen.first[5:]
         for q, reach in ((50, 1.0), (99, 5.0)):
             stock, ours = (percentile(waits[n], q) * 1000 for n in waits)
@@ -153,7 +153,9 @@ class Run:
             order = [STREAMING, "mitmdump -s"]
             for name in order if number % 2 else reversed(order):
                 self.progress(f"{count} live streams, round {number} of {self.size.stream_rounds}: {name}")
-                seen = checked(asyncio.run(load.streams(self.field.subject(name).roads["base"], count, events, 50, beside)), name)
+                seen = require_no_errors(
+                    asyncio.run(load.streams(self.proxies.proxy(name).routes["base"], count, events, 50, beside)), name
+                )
                 last[name] = {"first byte": percentile(seen.first, 99), "chunk gap": percentile(seen.gaps, 99)}
             if number:
                 for what, values in ratios.items():
@@ -169,11 +171,11 @@ class Run:
         """How many live streams one process carries before chunks come late."""
         if self.size.quick:
             return
-        road = self.field.subject("mitmdump -s").roads["base"]
+        route = self.proxies.proxy("mitmdump -s").routes["base"]
         carried, gaps = 0, {}
         for count in (100, 150, 200, 250, 300, 350, 400):
             self.progress(f"capacity: {count} live streams")
-            seen = asyncio.run(load.streams(road, count, 60, 50))
+            seen = asyncio.run(load.streams(route, count, 60, 50))
             late = percentile(seen.gaps, 99) * 1000
             gaps[f"{count} streams, gap p99 ms"] = round(late, 1)
             if seen.errors or late > 100:
@@ -188,37 +190,37 @@ class Run:
     def memory(self) -> None:
         """Resident memory after many calls, and on one long HTTP/2 connection."""
         few, many = self.size.memory
-        subject = self.field.governed("memory", "base")
+        proxy = self.proxies.governed("memory", "base")
         sent = load.request(load.body(20 * KB))
-        sizes = {"start": round(subject.memory(), 1)}
+        sizes = {"start": round(proxy.memory(), 1)}
         done = 0
         while done < many:
             most = (few if done < few else many) - done
             self.progress(f"memory: {done} of {many} calls")
-            done += checked(asyncio.run(load.drive(subject.roads["base"], sent, 16, 20, most=most)), "memory").calls
+            done += require_no_errors(asyncio.run(load.drive(proxy.routes["base"], sent, 16, 20, most=most)), "memory").calls
             if done >= few and "few" not in sizes:
-                sizes["few"] = round(subject.memory(), 1)
-        grown = subject.memory() / sizes["few"] * 100 - 100
-        detail = {"MB at start": sizes["start"], f"MB after {few}": sizes["few"], f"MB after {many}": round(subject.memory(), 1)}
+                sizes["few"] = round(proxy.memory(), 1)
+        grown = proxy.memory() / sizes["few"] * 100 - 100
+        detail = {"MB at start": sizes["start"], f"MB after {few}": sizes["few"], f"MB after {many}": round(proxy.memory(), 1)}
         self.add(Figure("memory", f"growth from call {few} to {many}", round(grown, 1), "%", "", 5.0, detail=detail))
         few, many = self.size.h2_memory
         for name in ("stock", "mitmdump -s"):
             self.http2_memory(name, few, many)
 
     def http2_memory(self, name: str, few: int, many: int) -> None:
-        subject = self.field.subject(name, "proxy")
-        road = subject.roads["proxy"]
-        assert road.tls is not None
-        road.tls.set_alpn_protocols(["h2"])
+        proxy = self.proxies.proxy(name, "proxy")
+        route = proxy.routes["proxy"]
+        assert route.tls is not None
+        route.tls.set_alpn_protocols(["h2"])
         found: dict[str, Any] = {}
 
         async def run() -> None:
             began = time.perf_counter()
-            async for done in load.over_http2(road, load.body(2 * KB), many):
+            async for done in load.over_http2(route, load.body(2 * KB), many):
                 if done % 500 == 0:
                     self.progress(f"memory: {done} of {many} calls on one HTTP/2 connection, {name}")
                 if done in (few, many):
-                    found[f"MB after {done}"] = round(subject.memory(), 1)
+                    found[f"MB after {done}"] = round(proxy.memory(), 1)
                     found[f"calls/s until {done}"] = round((done - (0 if done == few else few)) / (time.perf_counter() - began))
                     began = time.perf_counter()
 
@@ -230,13 +232,13 @@ class Run:
     def start(self) -> None:
         """From the command to listening."""
         self.progress("start-up")
-        times = [seconds_to_start(self.field.folder / f"start-{i}") for i in range(2 if self.size.quick else 5)]
+        times = [seconds_to_start(self.proxies.folder / f"start-{i}") for i in range(2 if self.size.quick else 5)]
         self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
 
     def queries(self) -> None:
         """What people ask of a full database."""
         self.progress(f"queries: writing {self.size.rows:,} calls")
-        for what, ms, detail in history.timed(self.field.folder / "history", self.size.rows):
+        for what, ms, detail in history.time_questions(self.proxies.folder / "history", self.size.rows):
             self.progress(f"queries: {what}")
             reach = None if "once" in what else 100.0
             self.add(Figure("queries", f"p95 of {what}, {self.size.rows:,} calls", round(ms, 2), "ms", "", reach, detail=detail))
@@ -245,14 +247,16 @@ class Run:
         """Other gateways at their fastest settings, on the same load."""
         for name in names:
             self.progress(f"{name}: starting")
-            with peers.running(name, self.field.plain_port, self.field.folder) as peer:
+            with peers.running(name, self.proxies.plain_port, self.proxies.folder) as peer:
                 rates: list[float] = []
                 for number in range(self.size.rounds + 1):
                     self.progress(f"{name}: round {number} of {self.size.rounds}")
-                    own = self.field.subject("mitmdump -s")
+                    own = self.proxies.proxy("mitmdump -s")
                     sent = load.request(load.body(20 * KB))
-                    mine = checked(asyncio.run(load.drive(own.roads["base"], sent, 16, self.size.seconds)), own.name)
-                    theirs = checked(asyncio.run(load.drive(Road(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name)
+                    mine = require_no_errors(asyncio.run(load.drive(own.routes["base"], sent, 16, self.size.seconds)), own.name)
+                    theirs = require_no_errors(
+                        asyncio.run(load.drive(Route(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name
+                    )
                     if number:
                         rates.append(mine.rate / theirs.rate)
                 median, spread = middle(rates)
@@ -261,7 +265,7 @@ class Run:
                 self.add(Figure("peers", what, median, "x", spread, peers.REACH[name], True, detail))
 
 
-def checked(seen: Seen, who: str) -> Seen:
+def require_no_errors(seen: Seen, who: str) -> Seen:
     """The load, if all of it went well: a fast refusal must not pass for speed. Raises RuntimeError."""
     if seen.errors or not (seen.calls or seen.first):
         raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
@@ -309,7 +313,7 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-bench-")))
         status = stack.enter_context(console.status("starting")) if console.is_terminal else None
         told = status.update if status else lambda text: print(text, flush=True)
-        run = Run(Field(folder, stack), size, told)
+        run = Run(Proxies(folder, stack), size, told)
         for part in only or (PARTS if not peer else ()):
             getattr(run, part)()
         run.against(peer or [])

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers.anthropic import read_usage
@@ -21,7 +22,7 @@ class Entry:
     """One request as the provider took it."""
 
     session: str
-    usage: dict[str, int]
+    usage: dict[str, Any]
     streamed: bool
     status: int = 200
     whole: bool = False
@@ -44,13 +45,13 @@ Answer = Callable[[Peer, Entry], None]
 """How a request is answered: raises ConnectionError where the answer is not sent to its end."""
 
 
-def counted(session: str) -> dict[str, int]:
+def counted(session: str) -> dict[str, Any]:
     """A usage that differs from call to call, so that one charged for another shows."""
     seed = int.from_bytes(hashlib.sha256(session.encode()).digest()[:4], "big")
     return usage(input_tokens=100 + seed % 4001, output_tokens=10 + seed % 307, cache_read_input_tokens=seed % 997)
 
 
-def pieces(entry: Entry, text: str = "an answer") -> list[bytes]:
+def chunks(entry: Entry, text: str = "an answer") -> list[bytes]:
     """The events of a streamed answer with this bill."""
     return sse(text, first=entry.usage | {"output_tokens": 1}, last=entry.usage)
 
@@ -63,7 +64,7 @@ def normal(peer: Peer, entry: Entry) -> None:
         peer.send(content)
         return
     peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
-    for piece in pieces(entry):
+    for piece in chunks(entry):
         peer.chunk(piece)
     peer.end()
 
@@ -73,7 +74,7 @@ def paced(seconds: float) -> Answer:
 
     def answer(peer: Peer, entry: Entry) -> None:
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
-        parts = pieces(entry)
+        parts = chunks(entry)
         for piece in [*parts[:2], *[event("ping")] * 10, *parts[2:]]:
             peer.chunk(piece)
             time.sleep(seconds / 16)
@@ -95,7 +96,7 @@ def refusing(status: int, kind: str = "overloaded_error") -> Answer:
 
 
 @dataclass
-class Biller(FakeProvider):
+class BillingProvider(FakeProvider):
     """The provider. ``answer`` may be changed at any moment; ``bill`` is by session."""
 
     answer: Answer = normal

@@ -64,11 +64,11 @@ def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
     found += [f"{i} is in audit.jsonl but not in the table" for i in by_id.keys() - in_table]
     found += [f"{i} is in the table but not in audit.jsonl" for i in in_table - by_id.keys()]
     for row in rows:
-        line = by_id.get(row["id"], row)
+        written = by_id.get(row["id"], row)
         found += [
-            f"{row['id']}: {name} is {line.get(name)!r} in audit.jsonl, {row[name]!r} in the table"
+            f"{row['id']}: {name} is {written.get(name)!r} in audit.jsonl, {row[name]!r} in the table"
             for name in COLUMNS
-            if line.get(name) != row[name]
+            if written.get(name) != row[name]
         ]
     return found
 
@@ -88,7 +88,7 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
             mine = [r for r in mine if r["started_at"] >= iso(counter["window_start"])]
         if counter["window_end"] is not None:
             mine = [r for r in mine if r["started_at"] < iso(counter["window_end"])]
-        total = sum(TAKEN[limit.unit](r) for r in mine)
+        total = sum(CONSUMED[limit.unit](r) for r in mine)
         if total != counter["used"]:
             scope = f"{limit.scope_kind} {limit.scope_id}"
             found.append(f"{scope} has used {counter['used']} {limit.unit} by its counter, {total} by its calls")
@@ -111,7 +111,7 @@ def falls_under(row: dict[str, Any], limit: Limit) -> bool:
             return bool(row[f"{kind}_id"] == limit.scope_id)
 
 
-def left(row: dict[str, Any]) -> bool:
+def reached_provider(row: dict[str, Any]) -> bool:
     """Whether the call left for the provider, which is what takes a request.
 
     What was refused did not, nor did a call that nobody answered and that was charged nothing: no connection was had.
@@ -119,9 +119,9 @@ def left(row: dict[str, Any]) -> bool:
     return row["outcome"] != "denied" and (row["status"] is not None or total_tokens(row) > 0)
 
 
-TAKEN: dict[Unit, Callable[[dict[str, Any]], int]] = {
+CONSUMED: dict[Unit, Callable[[dict[str, Any]], int]] = {
     "usd": lambda row: int(row["cost_nano"]),
-    "requests": left,
+    "requests": reached_provider,
     "tokens": total_tokens,
     "concurrent": lambda _: 0,
 }
@@ -140,22 +140,22 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
             found.append(f"{session}: the provider saw {len(entries)} requests, the books have {len(mine)} records")
             continue
         row, entry = mine[0], entries[0]
-        told = f"{row['id']} ({row['outcome']}, {row['status']})"
+        label = f"{row['id']} ({row['outcome']}, {row['status']})"
         if row["outcome"] == "denied":
-            found.append(f"{told} was refused and yet reached the provider")
-        elif not left(row):
-            found.append(f"{told} reached the provider, and its records say that it never left")
+            found.append(f"{label} was refused and yet reached the provider")
+        elif not reached_provider(row):
+            found.append(f"{label} reached the provider, and its records say that it never left")
         elif entry.status >= 400:
             # A crash leaves a call whose answer nobody could read: it is charged its reservation.
             if row["cost_nano"] and row["outcome"] != "interrupted":
-                found.append(f"{told} is charged {row['cost_nano']} for an error of the provider's")
+                found.append(f"{label} is charged {row['cost_nano']} for an error of the provider's")
         elif row["outcome"] == "completed" and not row["estimated"]:
             if row["cost_nano"] != entry.cost_nano:
-                found.append(f"{told} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
+                found.append(f"{label} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
             elif total_tokens(row) != entry.tokens:
-                found.append(f"{told} took {total_tokens(row)} tokens, the provider bills {entry.tokens}")
+                found.append(f"{label} took {total_tokens(row)} tokens, the provider bills {entry.tokens}")
         elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
-            found.append(f"{told} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
+            found.append(f"{label} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
     for row in rows:
         if row["outcome"] == "denied" and row["cost_nano"]:
             found.append(f"{row['id']} was refused and is charged {row['cost_nano']}")
@@ -171,10 +171,10 @@ def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[st
         for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
             if secret.encode() in file.read_bytes():
                 found.append(f"{file.name} holds the secret {secret[:6]}...")
-    return found + printed(secrets, output)
+    return found + alarming_output(secrets, output)
 
 
-def printed(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
+def alarming_output(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
     """What lines of output should not say: a secret, or that something broke."""
     lines = list(output)
     found = []

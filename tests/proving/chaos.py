@@ -36,7 +36,7 @@ class Line:
     seconds: float
 
 
-def staged(fault: Fault, rounds: int, quick: bool, seed: int, show: bool) -> Line:
+def run_fault(fault: Fault, rounds: int, quick: bool, seed: int, show: bool) -> Line:
     """Play one fault."""
     began = time.monotonic()
     title = f"{fault.family}: {fault.name}"
@@ -49,8 +49,8 @@ def staged(fault: Fault, rounds: int, quick: bool, seed: int, show: bool) -> Lin
 
         verdict, saw, lost = "kept", "", ""
         try:
-            told = fault.act(Scene(stack, rounds, quick, seed, progress))
-            saw, lost = told.saw, told.lost
+            observation = fault.act(Scene(stack, rounds, quick, seed, progress))
+            saw, lost = observation.saw, observation.lost
         except Broken as e:
             verdict, lost = "BROKEN", str(e)
         except Skipped as e:
@@ -115,7 +115,7 @@ def main(
         return
     number = secrets.randbelow(1_000_000) if seed is None else seed
     began = time.monotonic()
-    lines = [staged(f, rounds or (5 if quick else 50), quick, number, not as_markdown) for f in chosen]
+    lines = [run_fault(f, rounds or (5 if quick else 50), quick, number, not as_markdown) for f in chosen]
     if as_markdown:
         print(markdown(lines))
     else:

@@ -237,7 +237,7 @@ def main() -> int:
         if not play(folder / "story", console):
             return 1
         if not options.once:
-            stay(folder / "company", options.port, console)
+            keep_running(folder / "company", options.port, console)
         return 0
     except (RuntimeError, OSError) as e:
         console.print(f"[bold red]{escape(str(e))}[/]")
@@ -266,7 +266,7 @@ def play(folder: Path, console: Console) -> bool:
         gateway.stop()
 
 
-def stay(folder: Path, port: int, console: Console) -> None:
+def keep_running(folder: Path, port: int, console: Console) -> None:
     """Keep a gateway up that a small company has used for weeks and goes on using, until Ctrl-C; say how to look at it."""
     folder.mkdir()
     console.print("[dim]putting a small company's last weeks on the books …[/]")
@@ -276,7 +276,7 @@ def stay(folder: Path, port: int, console: Console) -> None:
     gateway, over = Gateway(folder, port, company.POLICY), threading.Event()
     try:
         gateway.wait()
-        threading.Thread(target=chatter, args=(gateway, over), daemon=True).start()
+        threading.Thread(target=keep_calling, args=(gateway, over), daemon=True).start()
         token = (folder / "state/admin-token").read_text().strip()
         console.print(
             f"""
@@ -305,7 +305,7 @@ def stay(folder: Path, port: int, console: Console) -> None:
         gateway.stop()
 
 
-def chatter(gateway: Gateway, over: threading.Event) -> None:
+def keep_calling(gateway: Gateway, over: threading.Event) -> None:
     """The company's agents at work: calls at odd intervals, several at a time."""
     chance = random.Random()
     while not over.wait(chance.expovariate(1 / 2.0)):

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import proving.fuzzing  # noqa: F401  enters the targets
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import TARGETS, Line, Target, played
+from proving.fuzzing.environment import Environment
+from proving.fuzzing.target import TARGETS, Line, Target, run_target
 
 console = Console(width=None if os.isatty(1) else 160)
 COLOURS = {"kept": "green", "BROKEN": "red"}
@@ -46,7 +46,7 @@ def markdown(lines: list[Line]) -> str:
     return "\n".join(["| target | promise | inputs | seconds | |", "|---|---|---|---|---|", *rows])
 
 
-def told(line: Line) -> str:
+def explanation(line: Line) -> str:
     """A broken promise: how, by which input, and how to see it again."""
     cut = line.minimal if len(line.minimal) <= SHOWN else f"{line.minimal[:SHOWN]}... ({len(line.minimal)} characters)"
     again = f"scripts/fuzz --only '{line.target}' --replay {line.blob}" if line.blob else "the same seed"
@@ -94,12 +94,12 @@ def main(
     number = seed if seed is not None else 0 if quick else time.time_ns() % 1_000_000
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stage = Stage(stack)
+        environment = Environment(stack)
         lines = []
         for target in chosen:
             count = examples or (target.quick if quick else None)
             try:
-                lines.append(staged(target, stage, number, count, seconds, replay, not as_markdown))
+                lines.append(run_and_show(target, environment, number, count, seconds, replay, not as_markdown))
             except ValueError as e:
                 raise typer.BadParameter(str(e), param_hint="--replay") from e
     if as_markdown:
@@ -108,7 +108,7 @@ def main(
         console.print(table(lines))
     broken = [x for x in lines if x.verdict == "BROKEN"]
     for line in broken:
-        console.print(escape(told(line)), highlight=False, soft_wrap=True)
+        console.print(escape(explanation(line)), highlight=False, soft_wrap=True)
     if as_json is not None:
         as_json.write_text(json.dumps({"seed": number, "lines": [asdict(x) for x in lines]}, indent=1) + "\n")
     if not as_markdown:
@@ -118,7 +118,9 @@ def main(
     raise typer.Exit(1 if broken else 0)
 
 
-def staged(target: Target, stage: Stage, seed: int, examples: int | None, seconds: float, replay: str | None, show: bool) -> Line:
+def run_and_show(
+    target: Target, environment: Environment, seed: int, examples: int | None, seconds: float, replay: str | None, show: bool
+) -> Line:
     """Play one target and show how it goes."""
     with console.status(target.name) if show and console.is_terminal else contextlib.nullcontext() as status:
 
@@ -126,10 +128,10 @@ def staged(target: Target, stage: Stage, seed: int, examples: int | None, second
             if status is not None:
                 status.update(f"{target.name}: {text}")
 
-        line = played(target, stage, seed, examples, seconds, replay, progress)
+        line = run_target(target, environment, seed, examples, seconds, replay, progress)
     if line.verdict == "BROKEN":
         # What it leaves behind is nobody else's.
-        stage.clear()
+        environment.clear()
     if show:
         console.print(
             f"[{COLOURS[line.verdict]}]{line.verdict:6}[/] {line.target} [dim]({line.inputs:,} inputs, {line.seconds} s)[/]",

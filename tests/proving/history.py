@@ -31,7 +31,7 @@ MODELS = {"claude-opus-5-5": 50, "claude-sonnet-5": 30, "claude-haiku-5-5": 19, 
 OUTCOMES = {"completed": 94, "denied": 3, "failed": 2, "cancelled": 1}
 
 
-class Asked(NamedTuple):
+class TimedQuestion(NamedTuple):
     """A question, its 95th percentile in milliseconds, and the same by what it was asked about."""
 
     what: str
@@ -61,7 +61,7 @@ def rows(count: int, now: int) -> Iterator[tuple[Any, ...]]:
         yield tuple(call.get(name) for name in COLUMNS)
 
 
-def timed(folder: Path, count: int) -> Iterator[Asked]:
+def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
     """How long each question takes: to the ledger, and to the logs about everything, a month, a key, a team."""
     folder.mkdir()
     policy_file = folder / "policy.yaml"
@@ -86,20 +86,20 @@ def timed(folder: Path, count: int) -> Iterator[Asked]:
         store.load(fresh)
         usage_rows(policy, fresh, now)
 
-    yield Asked("usage of every scope", p95(usage), {})
+    yield TimedQuestion("usage of every scope", p95(usage), {})
     logs = Logs(folder / FILENAME, lambda: now)
     began = time.perf_counter()
     logs.index.catch_up()
     took = (time.perf_counter() - began) * 1000
     for what, ask in questions(logs).items():
-        detail = {about: round(p95(lambda a=ask, f=filters: a(f)), 1) for about, filters in subjects(now).items()}  # type: ignore[misc]
-        yield Asked(f"logs: {what}", max(detail.values()), detail)
-    yield Asked("logs: making the index of all of them, once", round(took), {})
+        detail = {about: round(p95(lambda a=ask, f=filters: a(f)), 1) for about, filters in filters_asked(now).items()}  # type: ignore[misc]
+        yield TimedQuestion(f"logs: {what}", max(detail.values()), detail)
+    yield TimedQuestion("logs: making the index of all of them, once", round(took), {})
     logs.close()
     store.close()
 
 
-def subjects(now: int) -> dict[str, Filters]:
+def filters_asked(now: int) -> dict[str, Filters]:
     """What questions are about."""
     start, end = iso(now - 45 * DAY)[:10], iso(now - 15 * DAY)[:10]
     month = [("start", start), ("end", end)]

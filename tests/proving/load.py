@@ -17,7 +17,7 @@ KEY = "vk-bench"
 
 
 @dataclass(frozen=True)
-class Road:
+class Route:
     """How a client reaches the provider: straight to a port, or by CONNECT and TLS through it."""
 
     port: int
@@ -71,15 +71,16 @@ def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1")
     return "\r\n".join([*head, "", ""]).encode() + content
 
 
-async def connect(road: Road) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection ready for requests."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", road.port, limit=1 << 20)
-    if road.authority is not None:
-        writer.write(f"CONNECT {road.authority} HTTP/1.1\r\nhost: {road.authority}\r\n\r\n".encode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", route.port, limit=1 << 20)
+    if route.authority is not None:
+        writer.write(f"CONNECT {route.authority} HTTP/1.1\r\nhost: {route.authority}\r\n\r\n".encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in answer.split(b"\r\n", 1)[0]:
             raise ConnectionError(answer[:200].decode("latin-1"))
-        await writer.start_tls(road.tls, server_hostname=road.authority.partition(":")[0])
+        assert route.tls is not None
+        await writer.start_tls(route.tls, server_hostname=route.authority.partition(":")[0])
     return reader, writer
 
 
@@ -119,10 +120,10 @@ async def exchange(
     seen.calls += 1
 
 
-async def drive(road: Road, sent: bytes, connections: int, seconds: float, most: int = 1_000_000) -> Seen:
+async def drive(route: Route, sent: bytes, connections: int, seconds: float, most: int = 1_000_000) -> Seen:
     """Calls back to back on ``connections`` for a time, or until ``most`` have been made."""
     seen = Seen()
-    pairs = [await connect(road) for _ in range(connections)]
+    pairs = [await connect(route) for _ in range(connections)]
     began = time.perf_counter()
 
     async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,12 +138,12 @@ async def drive(road: Road, sent: bytes, connections: int, seconds: float, most:
     return seen
 
 
-async def streams(road: Road, count: int, events: int, pause_ms: int, beside: bytes | None = None) -> Seen:
+async def streams(route: Route, count: int, events: int, pause_ms: int, beside: bytes | None = None) -> Seen:
     """``count`` live streams at a pace; ``beside`` is a large request sent now and then while they run."""
     seen, other = Seen(), Seen()
     sent = request(body(2_000, stream=True), f"/v1/messages?events={events}&pause_ms={pause_ms}")
-    pairs = [await connect(road) for _ in range(count)]
-    extra = await connect(road)
+    pairs = [await connect(route) for _ in range(count)]
+    extra = await connect(route)
     began = time.perf_counter()
 
     async def one(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,9 +167,9 @@ async def streams(road: Road, count: int, events: int, pause_ms: int, beside: by
     return seen
 
 
-async def over_http2(road: Road, content: bytes, calls: int) -> AsyncIterator[int]:
+async def over_http2(route: Route, content: bytes, calls: int) -> AsyncIterator[int]:
     """Calls one after another on ONE HTTP/2 connection; yields how many are done after each."""
-    reader, writer = await connect(road)
+    reader, writer = await connect(route)
     conn = H2Connection(H2Configuration(client_side=True))
     conn.initiate_connection()
     head = [(":method", "POST"), (":scheme", "https"), (":authority", "api.anthropic.com"), (":path", "/v1/messages")]

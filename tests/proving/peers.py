@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proving import load
-from proving.subjects import free_port, listening
+from proving.proxies import free_port, listening
 from support.harness import eventually
 
 REACH = {"litellm": 10.0, "portkey": 1.2}

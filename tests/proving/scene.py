@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from proving import books
-from proving.billing import Biller
+from proving.billing import BillingProvider
 from proving.traffic import KEY, KEY_VALUE
 from support.harness import OPUS, PROVIDER_KEY, Gateway, eventually, policy_text
 
@@ -26,14 +26,14 @@ class Skipped(Exception):
 
 
 @dataclass(frozen=True)
-class Told:
+class Observation:
     """What a fault did to people."""
 
     saw: str
     lost: str = "nothing"
 
 
-Act = Callable[["Scene"], Told]
+Act = Callable[["Scene"], Observation]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Scene:
         self.stack, self.rounds, self.quick, self.progress = stack, rounds, quick, progress
         self.chance = random.Random(seed)
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-chaos-")))
-        self.provider = stack.enter_context(Biller())
+        self.provider = stack.enter_context(BillingProvider())
         self.gateways: list[Gateway] = []
 
     def policy(self, **changes: Any) -> str:
@@ -112,7 +112,7 @@ class Scene:
             raise Broken("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""))
 
 
-def at_rest(gateway: Gateway, patience: float = 5) -> None:
+def at_rest(gateway: Gateway, timeout_s: float = 5) -> None:
     """Wait until nothing is reserved under any limit, at most ``patience`` seconds. Raises Broken if that does not come about."""
 
     def held() -> list[str]:
@@ -122,7 +122,7 @@ def at_rest(gateway: Gateway, patience: float = 5) -> None:
         return bool(float(row["reserved_usd"] or row["reserved"] or 0)) or (row["unit"] == "concurrent" and row["used"] != 0)
 
     with contextlib.suppress(AssertionError):
-        eventually(lambda: not held(), patience)
+        eventually(lambda: not held(), timeout_s)
     expect(not (still := held()), f"nothing is in flight, but reserved are {', '.join(still[:3])}")
 
 

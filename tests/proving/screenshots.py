@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from proving import company
-from proving.demo import ROOT, Gateway, chatter
+from proving.demo import ROOT, Gateway, keep_calling
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
@@ -44,7 +44,7 @@ def main() -> int:
         gateway, stopping = Gateway(folder, 0, company.POLICY), threading.Event()
         try:
             gateway.wait()
-            threading.Thread(target=chatter, args=(gateway, stopping), daemon=True).start()
+            threading.Thread(target=keep_calling, args=(gateway, stopping), daemon=True).start()
             time.sleep(12)
             take(gateway, target, f"Etc/GMT{-ahead:+d}")
         finally:

@@ -46,14 +46,14 @@ class Traffic:
 
     def __init__(self, gateway: Gateway, threads: int = 5, *, proxied: bool = False) -> None:
         self.gateway, self.proxied = gateway, proxied
-        self.tally: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
 
     def _run(self, number: int) -> None:
         while not self._stop.is_set():
             saw = call(self.gateway, stream=bool(number % 2), proxied=self.proxied)
-            self.tally[saw] += 1
+            self.outcomes[saw] += 1
             if not saw.startswith("200"):
                 time.sleep(0.01)
 
@@ -68,6 +68,6 @@ class Traffic:
             thread.join(30)
 
 
-def told(tally: Counter[str]) -> str:
+def summary(outcomes: Counter[str]) -> str:
     """A tally in a line: the commonest first."""
-    return ", ".join(f"{count}x {what}" for what, count in tally.most_common(6)) or "nothing"
+    return ", ".join(f"{count}x {what}" for what, count in outcomes.most_common(6)) or "nothing"

@@ -28,7 +28,7 @@ def delta(number: int) -> bytes:
     return event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"piece {number} of an answer " * 3})
 
 
-_MESSAGE = {
+_MESSAGE: dict[str, object] = {
     "id": "msg_proving",
     "type": "message",
     "role": "assistant",
@@ -55,7 +55,10 @@ PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
+    transport: asyncio.Transport
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.head = bytearray()
         self.target = b""

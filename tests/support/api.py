@@ -1,9 +1,10 @@
-"""Asking a gateway's API, and a policy to ask it about."""
+"""A client of a gateway's API, and a policy to ask it about."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from support.harness import VK, Gateway, Reply
 
@@ -11,7 +12,8 @@ GOVERNANCE = "/api/governance"
 DANA, VERA = "dana-s-own-token", "vera-s-own-token"
 
 
-def token_hash(token):
+def token_hash(token: str) -> str:
+    """Return a token's hash as policy has it."""
     return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -48,7 +50,7 @@ class Api:
     def __init__(self, gw: Gateway) -> None:
         self.gw = gw
 
-    def __call__(self, method: str, path: str, body=None, token=None, **headers: str) -> Reply:
+    def __call__(self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str) -> Reply:
         if not path.startswith("/api"):
             path = f"{GOVERNANCE}/{path}"
         sent = {"authorization": f"Bearer {token or self.gw.token}"} | {k.replace("_", "-"): v for k, v in headers.items()}
@@ -60,12 +62,13 @@ class Api:
             raw, sent["content-type"] = b"", "application/json"
         return self.gw.request(method, path, raw, sent)
 
-    def ok(self, *args, **more):
-        reply = self(*args, **more)
+    def ok(self, method: str, path: str, *args: Any, **more: Any) -> Any:
+        """Return the JSON of an answer that must be 200."""
+        reply = self(method, path, *args, **more)
         assert reply.status == 200, reply.body
         return reply.json
 
 
-def error(reply):
-    """What an answer that says no says."""
+def error(reply: Reply) -> Any:
+    """Return the error object of a refusal."""
     return reply.json["error"]

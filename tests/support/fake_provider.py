@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -171,21 +171,21 @@ class FakeProvider:
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
-        self._door = threading.Thread(target=self._accept, daemon=True)
-        self._door.start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
-        # Whoever waits at the door is sent away first: he would wait on at the next provider's, which gets the same number.
+        # Reset connections that wait to be accepted: the next provider may get the same port and would inherit them.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._door.join(5)
+        self._acceptor.join(5)
         self._listener.close()
 
-    def __enter__(self) -> FakeProvider:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -45,7 +45,8 @@ def post(
         body = ask() if body is None else body
         h2.send_headers(1, [*request_headers(path, host, key), *headers])
         h2.send_data(1, body[: h2.max_outbound_frame_size], end_stream=len(body) <= h2.max_outbound_frame_size)
-        status, fields, answer = 0, {}, b""
+        status, answer = 0, b""
+        fields: dict[str, str] = {}
         while True:
             tls.sendall(h2.data_to_send())
             received = tls.recv(65536)
@@ -54,7 +55,7 @@ def post(
             for event in h2.receive_data(received):
                 match event:
                     case ResponseReceived():
-                        fields = dict(event.headers)
+                        fields = decoded(event)
                         status = int(fields.pop(":status"))
                     case DataReceived():
                         answer += event.data
@@ -64,8 +65,13 @@ def post(
                         raise AssertionError(f"the stream was reset: {event.error_code}")
 
 
+def decoded(event: ResponseReceived) -> dict[str, str]:
+    """Return an answer's headers as text, which h2 makes of them though its annotations say bytes."""
+    return {str(name): str(value) for name, value in event.headers}
+
+
 def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
-    """How many calls ended with which status; each fifth stream is left while its answer comes."""
+    """Count how calls ended, by status; each fifth stream is reset while its answer comes."""
     tls, h2 = connect(gw)
     ended: Counter[str] = Counter()
     status: dict[int, str] = {}
@@ -82,7 +88,7 @@ def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
         for event in h2.receive_data(tls.recv(65536)):
             match event:
                 case ResponseReceived():
-                    status[event.stream_id] = dict(event.headers)[":status"]
+                    status[event.stream_id] = decoded(event)[":status"]
                     if event.stream_id % 10 == 1 and event.stream_id in live:
                         h2.reset_stream(event.stream_id)
                         live.discard(event.stream_id)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from proving import fuzz
-from proving.fuzzing import bodies, credentials, ground
+from proving.fuzzing import bodies, credentials, testbed
 from proving.fuzzing.target import TARGETS, Target
 from support.harness import ADDONS, ROOT, ask
 
@@ -124,18 +124,18 @@ PLANTED = {
 def test_a_defect_in_a_running_gateway_is_found(tmp_path, monkeypatch, what):
     """Each is planted in a copy of the chain; the same inputs break no promise of the real one in the short form."""
     file, good, bad, found = PLANTED[what]
-    services = tmp_path / "services" / "addons"
-    shutil.copytree(ADDONS, services, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (services / file).read_text()
+    copy = tmp_path / "addons"
+    shutil.copytree(ADDONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / file).read_text()
     assert good in text
-    (services / file).write_text(text.replace(good, bad))
-    monkeypatch.setattr(ground, "PATIENCE", 1.0)
-    (tmp_path / "ground").mkdir()
-    place = ground.Ground(tmp_path / "ground", services / "gateway.py")
-    claim = credentials.Claim((credentials.Credential("x-bf-vk", "vk-soft", ground.KEY.encode()),), None)
+    (copy / file).write_text(text.replace(good, bad))
+    monkeypatch.setattr(testbed, "SETTLE_TIMEOUT_S", 1.0)
+    (tmp_path / "testbed").mkdir()
+    running = testbed.Testbed(tmp_path / "testbed", copy / "gateway.py")
+    claim = credentials.Claim((credentials.Credential("x-bf-vk", "vk-soft", testbed.KEY.encode()),), None)
     call = bodies.Call(ask("9" * 9, stream=True))
     try:
         with pytest.raises(AssertionError, match=re.escape(found)):
-            place.play([lambda name: credentials.sent(place, claim, name), lambda name: bodies.sent(place, call, name)])
+            running.play([lambda name: credentials.sent(running, claim, name), lambda name: bodies.sent(running, call, name)])
     finally:
-        place.close()
+        running.close()

@@ -34,7 +34,7 @@ def test_every_promise_is_kept(tmp_path):
 
 
 def test_a_promise_that_is_not_kept_ends_with_1_and_its_reason(monkeypatch):
-    def planted(_: scene.Scene) -> scene.Told:
+    def planted(_: scene.Scene) -> scene.Observation:
         raise scene.Broken("a call stands twice in the table")
 
     monkeypatch.setattr(chaos, "FAULTS", [scene.Fault("process", "planted", "nothing", planted)])
@@ -110,7 +110,7 @@ def test_what_is_held_at_rest_is_noticed(gateway, provider):
     ],
 )
 def test_which_records_took_a_request(row, counts):
-    assert books.left(row) is counts
+    assert books.reached_provider(row) is counts
 
 
 def test_a_secret_in_a_file_or_line_is_noticed(tmp_path):

@@ -8,10 +8,11 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from proving import billing
-from proving.scene import Scene, Told, expect, fault
-from proving.traffic import KEY_VALUE, Traffic, call, session, told
+from proving.scene import Observation, Scene, expect, fault
+from proving.traffic import KEY_VALUE, Traffic, call, session, summary
 from support.harness import PROVIDER, Gateway, eventually, receive
 
 
@@ -31,7 +32,7 @@ def many_files() -> None:
 
 
 @fault("clients", "leave at every phase", "nothing stays open; what reached the provider is charged, the rest is not")
-def leave(scene: Scene) -> Told:
+def leave(scene: Scene) -> Observation:
     scene.provider.answer = billing.paced(0.5)
     gateway = scene.gateway()
     whole = request()
@@ -65,11 +66,11 @@ def leave(scene: Scene) -> Told:
     eventually(lambda: not gateway.rows("SELECT * FROM reservations"), 10)
     outcomes = Counter(r["outcome"] for r in gateway.rows())
     scene.balance(gateway)
-    return Told(f"{len(phases) * times} left before a call, {4 * times} within one; records: {told(outcomes)}")
+    return Observation(f"{len(phases) * times} left before a call, {4 * times} within one; records: {summary(outcomes)}")
 
 
 @contextlib.contextmanager
-def dripping(gateway: Gateway, count: int) -> object:
+def dripping(gateway: Gateway, count: int) -> Iterator[None]:
     """Clients that send a byte of a head now and then and never finish."""
     conns = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(count)]
     over = threading.Event()
@@ -92,18 +93,18 @@ def dripping(gateway: Gateway, count: int) -> object:
 
 
 @fault("clients", "200 slow-loris connections", "others are served")
-def loris(scene: Scene) -> Told:
+def loris(scene: Scene) -> Observation:
     gateway = scene.gateway()
-    with dripping(gateway, 200), Traffic(gateway, 2) as traffic:  # type: ignore[attr-defined]
+    with dripping(gateway, 200), Traffic(gateway, 2) as traffic:
         time.sleep(1.0 if scene.quick else 4.0)
-    expect(set(traffic.tally) == {"200"}, f"others saw {told(traffic.tally)}")
-    expect(traffic.tally["200"] > 20, f"others got {traffic.tally['200']} answers only")
+    expect(set(traffic.outcomes) == {"200"}, f"others saw {summary(traffic.outcomes)}")
+    expect(traffic.outcomes["200"] > 20, f"others got {traffic.outcomes['200']} answers only")
     scene.balance(gateway)
-    return Told(f"others: {told(traffic.tally)}")
+    return Observation(f"others: {summary(traffic.outcomes)}")
 
 
 @fault("clients", "1,000 idle connections", "others are served")
-def idle(scene: Scene) -> Told:
+def idle(scene: Scene) -> Observation:
     many_files()
     gateway = scene.gateway()
     conns = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(1000)]
@@ -111,14 +112,14 @@ def idle(scene: Scene) -> Told:
         time.sleep(1.0 if scene.quick else 3.0)
     for conn in conns:
         conn.close()
-    expect(set(traffic.tally) == {"200"}, f"others saw {told(traffic.tally)}")
-    expect(traffic.tally["200"] > 20, f"others got {traffic.tally['200']} answers only")
+    expect(set(traffic.outcomes) == {"200"}, f"others saw {summary(traffic.outcomes)}")
+    expect(traffic.outcomes["200"] > 20, f"others got {traffic.outcomes['200']} answers only")
     scene.balance(gateway)
-    return Told(f"others: {told(traffic.tally)}")
+    return Observation(f"others: {summary(traffic.outcomes)}")
 
 
 @fault("clients", "200 live streams while a 20 MB body arrives", "every stream ends whole, none waits seconds for a piece")
-def crowd(scene: Scene) -> Told:
+def crowd(scene: Scene) -> Observation:
     many_files()
     count = 60 if scene.quick else 200
     scene.provider.answer = billing.paced(4.0)
@@ -153,9 +154,11 @@ def crowd(scene: Scene) -> Told:
     )
     for thread in threads:
         thread.join(40)
-    expect(saw["200"] == count, f"streams ended with {told(saw)}")
+    expect(saw["200"] == count, f"streams ended with {summary(saw)}")
     expect(large == "200", f"the large body got {large}")
     worst = max(gaps)
     expect(worst < 3, f"a stream waited {worst:.1f} s for its next piece")
     scene.balance(gateway)
-    return Told(f"{count} whole streams, the longest wait {worst * 1000:.0f} ms (a piece each 250 ms); the large body {large}")
+    return Observation(
+        f"{count} whole streams, the longest wait {worst * 1000:.0f} ms (a piece each 250 ms); the large body {large}"
+    )

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proving.billing import normal, paced
-from proving.scene import Scene, Skipped, Told, expect, fault
-from proving.traffic import KEY_VALUE, Traffic, call, told
+from proving.scene import Observation, Scene, Skipped, expect, fault
+from proving.traffic import KEY_VALUE, Traffic, call, summary
 from support.harness import ADDONS, Gateway, eventually
 
 CLOCK = Path(__file__).parent.parent / "clock.py"
@@ -34,7 +34,7 @@ def disk(scene: Scene, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def housed(scene: Scene, state: Path, *options: str) -> Gateway:
+def gateway_with_state(scene: Scene, state: Path, *options: str) -> Gateway:
     """A gateway whose state lies there."""
     gateway = scene.gateway(None, "--set", f"state_dir={state}", *options, start=False)
     gateway.state = state
@@ -44,30 +44,30 @@ def housed(scene: Scene, state: Path, *options: str) -> Gateway:
 @fault(
     "machine", "disk full", "calls are refused with 503 and reach no provider; with room again they pass, and no record is missing"
 )
-def full(scene: Scene) -> Told:
+def full(scene: Scene) -> Observation:
     with disk(scene, "16m") as place:
-        gateway = housed(scene, place / "state")
+        gateway = gateway_with_state(scene, place / "state")
         with Traffic(gateway, 3) as traffic:
             time.sleep(0.5)
             filler = place / "filler"
             with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(b"x" * 4096)
-            eventually(lambda: traffic.tally["503 gateway_error"] > 20, 15)
+            eventually(lambda: traffic.outcomes["503 gateway_error"] > 20, 15)
             seen = len(scene.provider.bill)
             time.sleep(0.3)
             expect(len(scene.provider.bill) <= seen + 3, "calls reached the provider while nothing could be written")
             filler.unlink()
-            good = traffic.tally["200"]
-            eventually(lambda: traffic.tally["200"] > good + 5, 10)
+            good = traffic.outcomes["200"]
+            eventually(lambda: traffic.outcomes["200"] > good + 5, 10)
         scene.balance(gateway)
-        return Told(told(traffic.tally))
+        return Observation(summary(traffic.outcomes))
 
 
 @fault("machine", "started on a read-only state folder", "it exits 1 and says why")
-def started_read_only(scene: Scene) -> Told:
+def started_read_only(scene: Scene) -> Observation:
     with disk(scene, "32m") as place:
-        gateway = housed(scene, place / "state")
+        gateway = gateway_with_state(scene, place / "state")
         expect(call(gateway) == "200", "the first call failed")
         gateway.stop()
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
@@ -78,7 +78,7 @@ def started_read_only(scene: Scene) -> Told:
         expect(code == 1 and "Traceback" not in "\n".join(gateway.output), f"exit {code}: {gateway.output[-3:]}")
         gateway.start()
         scene.balance(gateway)
-        return Told(f"exit 1: {said.replace(str(place), 'DISK')}")
+        return Observation(f"exit 1: {said.replace(str(place), 'DISK')}")
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def unwritable(folder: Path) -> Iterator[None]:
     "state folder unwritable for a while",
     "calls are refused with 503 and reach no provider, live streams end whole; afterwards all is booked and calls pass",
 )
-def turned_read_only(scene: Scene) -> Told:
+def turned_read_only(scene: Scene) -> Observation:
     gateway = scene.gateway()
     scene.provider.answer = paced(1.5)
     streams: list[str] = []
@@ -123,9 +123,9 @@ def turned_read_only(scene: Scene) -> Told:
     eventually(lambda: len(scene.provider.bill) == 6)
     scene.provider.answer = normal
     with Traffic(gateway, 3) as traffic:
-        eventually(lambda: traffic.tally["200"] > 10)
+        eventually(lambda: traffic.outcomes["200"] > 10)
         with unwritable(gateway.state):
-            eventually(lambda: traffic.tally["503 gateway_error"] > 20)
+            eventually(lambda: traffic.outcomes["503 gateway_error"] > 20)
             seen = len(scene.provider.bill)
             # The housekeeping, which runs every two seconds, meets it as well.
             time.sleep(2.5)
@@ -135,19 +135,19 @@ def turned_read_only(scene: Scene) -> Told:
             expect(gateway.request("GET", "/health").json["status"] == "degraded", "/health calls it well")
             refused = gateway.post(key=KEY_VALUE)
             expect("cannot" in refused.message, f"refused with: {refused.message}")
-        good = traffic.tally["200"]
-        eventually(lambda: traffic.tally["200"] > good + 5, 10)
+        good = traffic.outcomes["200"]
+        eventually(lambda: traffic.outcomes["200"] > good + 5, 10)
         expect(gateway.request("GET", "/health").json["status"] == "ok", "/health still calls it degraded")
     expect(streams == ["200"] * 6, f"live streams ended as {streams}")
     scene.balance(gateway)
-    return Told(f"6 live streams whole; {told(traffic.tally)}")
+    return Observation(f"6 live streams whole; {summary(traffic.outcomes)}")
 
 
 @fault("machine", "database locked by another process", "calls get 503 within a moment, the loop goes on, afterwards they pass")
-def locked(scene: Scene) -> Told:
+def locked(scene: Scene) -> Observation:
     gateway = scene.gateway()
     with Traffic(gateway, 3) as traffic:
-        eventually(lambda: traffic.tally["200"] > 10)
+        eventually(lambda: traffic.outcomes["200"] > 10)
         other = sqlite3.connect(gateway.state / "sluicegate.db", isolation_level=None, timeout=5)
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
@@ -159,16 +159,16 @@ def locked(scene: Scene) -> Told:
             time.sleep(0.02)
         other.execute("ROLLBACK")
         other.close()
-        good = traffic.tally["200"]
-        eventually(lambda: traffic.tally["200"] > good + 5)
-    expect(traffic.tally["503 gateway_error"] > 0, "no call was refused while the lock was held")
+        good = traffic.outcomes["200"]
+        eventually(lambda: traffic.outcomes["200"] > good + 5)
+    expect(traffic.outcomes["503 gateway_error"] > 0, "no call was refused while the lock was held")
     expect(slowest < 1, f"/health took {slowest:.2f} s")
     scene.balance(gateway)
-    return Told(f"{told(traffic.tally)}; /health within {slowest * 1000:.0f} ms")
+    return Observation(f"{summary(traffic.outcomes)}; /health within {slowest * 1000:.0f} ms")
 
 
 @fault("machine", "last line of audit.jsonl half written", "the torn line is cut and the call written again from the database")
-def torn(scene: Scene) -> Told:
+def torn(scene: Scene) -> Observation:
     gateway = scene.gateway()
     with Traffic(gateway, 3):
         eventually(lambda: len(scene.provider.bill) > 20)
@@ -181,7 +181,7 @@ def torn(scene: Scene) -> Told:
     conn.close()
     gateway.start()
     scene.balance(gateway)
-    return Told("nothing")
+    return Observation("nothing")
 
 
 def clocked(scene: Scene, start: datetime, budgets: dict[str, object]) -> tuple[Gateway, Path]:
@@ -209,7 +209,7 @@ def used(gateway: Gateway) -> float:
 @fault(
     "machine", "clock runs an hour ahead and is corrected", "what was spent meanwhile counts; nothing is given back or locked up"
 )
-def hour(scene: Scene) -> Told:
+def hour(scene: Scene) -> Observation:
     gateway, offset = clocked(scene, datetime(2026, 11, 10, 12, 30, tzinfo=UTC), {"max_limit": 500, "reset_duration": "1h"})
     seen = [call(gateway) for _ in range(3)]
     first = used(gateway)
@@ -222,7 +222,7 @@ def hour(scene: Scene) -> Told:
     seen += [call(gateway) for _ in range(3)]
     expect(set(seen) == {"200"}, f"clients saw {seen}")
     gateway.stop()
-    return Told("9x 200")
+    return Observation("9x 200")
 
 
 @fault(
@@ -230,7 +230,7 @@ def hour(scene: Scene) -> Told:
     "clock jumps over a month's end, and back",
     "a new month begins at its first moment; coming back, the old month's spending is there",
 )
-def month(scene: Scene) -> Told:
+def month(scene: Scene) -> Observation:
     budget = {"max_limit": 500, "reset_duration": "1M", "calendar_aligned": True, "timezone": "Europe/Berlin"}
     gateway, offset = clocked(scene, datetime(2026, 11, 30, 22, 40, tzinfo=UTC), budget)
     seen = [call(gateway) for _ in range(3)]
@@ -246,7 +246,7 @@ def month(scene: Scene) -> Told:
     expect(abs(used(gateway) - november - december) < 1e-9, "November's spending is lost in a restart")
     expect({*seen, call(gateway)} == {"200"}, f"clients saw {seen}")
     gateway.stop()
-    return Told("6x 200")
+    return Observation("6x 200")
 
 
 @fault(
@@ -254,7 +254,7 @@ def month(scene: Scene) -> Told:
     "clock passes a change to and from summer time",
     "a calendar day ends at local midnight, 23 or 25 hours after it began",
 )
-def summer_time(scene: Scene) -> Told:
+def summer_time(scene: Scene) -> Observation:
     budget = {"max_limit": 500, "reset_duration": "1d", "calendar_aligned": True, "timezone": "Europe/Berlin"}
     # 25 October 2026 has 25 hours in Berlin: 24 October 22:00 UTC to 25 October 23:00 UTC.
     gateway, offset = clocked(scene, datetime(2026, 10, 24, 22, 5, tzinfo=UTC), budget)
@@ -267,4 +267,4 @@ def summer_time(scene: Scene) -> Told:
     seen.append(call(gateway))
     expect(set(seen) == {"200"}, f"clients saw {seen}")
     gateway.stop()
-    return Told("2x 200")
+    return Observation("2x 200")

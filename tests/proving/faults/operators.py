@@ -8,8 +8,8 @@ import threading
 import time
 
 from proving import billing
-from proving.scene import Scene, Told, expect, fault
-from proving.traffic import KEY, KEY_VALUE, Traffic, call, told
+from proving.scene import Observation, Scene, expect, fault
+from proving.traffic import KEY, KEY_VALUE, Traffic, call, summary
 from support.harness import Gateway, eventually
 
 
@@ -23,7 +23,7 @@ def revision(gateway: Gateway) -> str:
     "a storm of edits, a third of them broken",
     "no call is refused for it; after a broken edit the last good policy serves",
 )
-def edits(scene: Scene) -> Told:
+def edits(scene: Scene) -> Observation:
     gateway = scene.gateway()
     good = gateway.policy.read_text()
     first = revision(gateway)
@@ -49,13 +49,13 @@ def edits(scene: Scene) -> Told:
         gateway.policy.write_text(good + "\n# the last\n")
         eventually(lambda: gateway.request("GET", "/health").json["status"] == "ok", 10)
         eventually(lambda: revision(gateway) != first, 10)
-    expect(set(traffic.tally) == {"200"}, f"clients saw {told(traffic.tally)}")
+    expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
     scene.balance(gateway)
-    return Told(f"{told(traffic.tally)} during {count} edits")
+    return Observation(f"{summary(traffic.outcomes)} during {count} edits")
 
 
 @fault("operators", "10,000 virtual keys reloaded", "in force within a second of the file's being there, without a refused call")
-def many_keys(scene: Scene) -> Told:
+def many_keys(scene: Scene) -> Observation:
     gateway = scene.gateway()
     policy = json.loads(gateway.policy.read_text())
     policy["virtual_keys"] += [
@@ -77,15 +77,15 @@ def many_keys(scene: Scene) -> Told:
         eventually(lambda: revision(gateway) != before, 30)
         took = time.monotonic() - began
         time.sleep(0.2)
-    expect(set(traffic.tally) == {"200"}, f"clients saw {told(traffic.tally)}")
+    expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
     limit = 5.0 if scene.quick else 1.1
     expect(took < limit, f"it took {took:.2f} s, of which at most 0.1 s until it was noticed")
     scene.balance(gateway)
-    return Told(f"{told(traffic.tally)}; in force after {took:.2f} s")
+    return Observation(f"{summary(traffic.outcomes)}; in force after {took:.2f} s")
 
 
 @fault("operators", "symlinks swapped as Kubernetes does", "each swap is in force within a second, without a refused call")
-def symlinks(scene: Scene) -> Told:
+def symlinks(scene: Scene) -> Observation:
     place = scene.folder / "config"
     place.mkdir()
     text = scene.policy()
@@ -108,14 +108,14 @@ def symlinks(scene: Scene) -> Told:
             publish(number)
             eventually(lambda before=before: revision(gateway) != before, 10)
             slowest = max(slowest, time.monotonic() - began)
-    expect(set(traffic.tally) == {"200"}, f"clients saw {told(traffic.tally)}")
+    expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
     expect(slowest < (3 if scene.quick else 1), f"a swap took {slowest:.2f} s")
     scene.balance(gateway)
-    return Told(f"{told(traffic.tally)}; in force within {slowest:.2f} s")
+    return Observation(f"{summary(traffic.outcomes)}; in force within {slowest:.2f} s")
 
 
 @fault("operators", "a key is revoked while its stream runs", "the stream ends whole, the next call gets 401")
-def revoked(scene: Scene) -> Told:
+def revoked(scene: Scene) -> Observation:
     scene.provider.answer = billing.paced(1.0)
     gateway = scene.gateway()
     good = json.loads(gateway.policy.read_text())
@@ -132,4 +132,4 @@ def revoked(scene: Scene) -> Told:
     expect(saw == ["200"], f"the stream ended with {saw}")
     expect(refused == "401 virtual_key_blocked", f"the next call got {refused}")
     gateway.stop()
-    return Told(f"1x 200, 1x {refused}")
+    return Observation(f"1x 200, 1x {refused}")

@@ -7,35 +7,36 @@ import signal
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from proving import billing, books
-from proving.scene import Broken, Scene, Told, expect, fault
-from proving.traffic import Traffic, call, session, told
+from proving.scene import Broken, Observation, Scene, expect, fault
+from proving.traffic import Traffic, call, session, summary
 from support.harness import Gateway, eventually
 
 
 @fault(
     "process", "kill -9 at random moments", "every call the provider saw is on record once, its money exact or marked as estimated"
 )
-def kill(scene: Scene) -> Told:
+def kill(scene: Scene) -> Observation:
     gateway = scene.gateway()
-    tally: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for number in range(scene.rounds):
         scene.progress(f"round {number + 1} of {scene.rounds}")
         with Traffic(gateway, 6) as traffic:
             time.sleep(scene.chance.uniform(0.05, 0.5))
             gateway.process.kill()
             gateway.process.wait()
-        tally += traffic.tally
+        outcomes += traffic.outcomes
         gateway.start()
     interrupted = gateway.rows("SELECT count(*) AS n, sum(cost_nano) AS nano FROM calls WHERE outcome = 'interrupted'")[0]
     scene.balance(gateway)
-    return Told(
-        told(tally), f"no call; {interrupted['n']} cut ones are charged {(interrupted['nano'] or 0) / 1e9:.4f} $ by estimate"
+    return Observation(
+        summary(outcomes), f"no call; {interrupted['n']} cut ones are charged {(interrupted['nano'] or 0) / 1e9:.4f} $ by estimate"
     )
 
 
-def drained(scene: Scene, how: signal.Signals) -> Told:
+def drained(scene: Scene, how: signal.Signals) -> Observation:
     scene.provider.answer = billing.paced(2.0)
     gateway = scene.gateway()
     streams: list[str] = []
@@ -50,24 +51,24 @@ def drained(scene: Scene, how: signal.Signals) -> Told:
         thread.join(20)
     code = gateway.exit_code()
     expect(streams == ["200"] * 12, f"streams ended with {Counter(streams)}")
-    expect(set(new) == {"503 shutting_down"}, f"new calls got {told(new)}")
+    expect(set(new) == {"503 shutting_down"}, f"new calls got {summary(new)}")
     expect(code == 0, f"it exited with {code}")
     scene.balance(gateway)
-    return Told(f"12 streams whole; new calls {told(new)}")
+    return Observation(f"12 streams whole; new calls {summary(new)}")
 
 
 @fault("process", "SIGTERM with live streams", "streams end whole, new calls get 503 and come again, nothing stays unsettled")
-def terminated(scene: Scene) -> Told:
+def terminated(scene: Scene) -> Observation:
     return drained(scene, signal.SIGTERM)
 
 
 @fault("process", "SIGINT with live streams", "streams end whole, new calls get 503 and come again, nothing stays unsettled")
-def interrupted(scene: Scene) -> Told:
+def interrupted(scene: Scene) -> Observation:
     return drained(scene, signal.SIGINT)
 
 
 @fault("process", "streams longer than the grace period", "they are cut when it is over and charged for what was delivered")
-def impatient(scene: Scene) -> Told:
+def impatient(scene: Scene) -> Observation:
     scene.provider.answer = billing.paced(30.0)
     gateway = scene.gateway(None, "--set", "grace_period=1")
     streams: list[str] = []
@@ -83,13 +84,13 @@ def impatient(scene: Scene) -> Told:
         thread.join(10)
     expect(took < 8, f"it took {took:.1f} s to stop")
     scene.balance(gateway)
-    return Told(f"{told(Counter(streams))} after {took:.1f} s", "the rest of the streams")
+    return Observation(f"{summary(Counter(streams))} after {took:.1f} s", "the rest of the streams")
 
 
 @fault("process", "a copy of the state folder taken mid-write", "a gateway on the copy opens it, and its books balance")
-def copied(scene: Scene) -> Told:
+def copied(scene: Scene) -> Observation:
     gateway = scene.gateway()
-    copies = []
+    copies: list[Path] = []
     with Traffic(gateway, 6) as traffic:
         for _ in range(3 if scene.quick else 12):
             time.sleep(scene.chance.uniform(0.2, 0.6))
@@ -108,11 +109,11 @@ def copied(scene: Scene) -> Told:
         other.stop()
         if wrong := books.check(place, other.policy, None, (), other.output):
             raise Broken(f"{place.name}: {wrong[0]}")
-    return Told(told(traffic.tally), f"nothing; {len(copies)} copies opened")
+    return Observation(summary(traffic.outcomes), f"nothing; {len(copies)} copies opened")
 
 
 @fault("process", "a second gateway on the same state folder", "it exits 1 with a line; the first is not disturbed")
-def doubled(scene: Scene) -> Told:
+def doubled(scene: Scene) -> Observation:
     first = scene.gateway()
     with Traffic(first, 3) as traffic:
         second = Gateway(scene.folder, first.policy, "--set", f"state_dir={first.state}")
@@ -121,7 +122,7 @@ def doubled(scene: Scene) -> Told:
         time.sleep(0.2)
     said = [x for x in second.output if "another gateway is using the state folder" in x]
     expect(code == 1 and bool(said), f"exit {code}: {second.output[-3:]}")
-    expect(set(traffic.tally) == {"200"}, f"clients of the first saw {told(traffic.tally)}")
+    expect(set(traffic.outcomes) == {"200"}, f"clients of the first saw {summary(traffic.outcomes)}")
     expect(call(first, name=session()) == "200", "the first no longer answers")
     scene.balance(first)
-    return Told(told(traffic.tally))
+    return Observation(summary(traffic.outcomes))

@@ -8,46 +8,46 @@ import time
 from collections import Counter
 
 from proving import billing
-from proving.billing import Answer, Entry, pieces
-from proving.scene import Scene, Told, expect, fault
-from proving.traffic import KEY_VALUE, Traffic, call, told
-from support.fake_provider import Peer, event
+from proving.billing import Answer, Entry, chunks
+from proving.scene import Observation, Scene, expect, fault
+from proving.traffic import KEY_VALUE, Traffic, call, summary
+from support.fake_provider import Peer, Seen, event
 from support.harness import eventually, receive
 
 HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def several(scene: Scene, answers: list[Answer], times: int = 4) -> Counter[str]:
+def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counter[str]:
     """A few calls, plain and streamed, for each way of answering; then one that must work; then the books."""
     gateway = scene.gateway()
-    tally: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for answer in answers:
         scene.provider.answer = answer
-        tally += Counter(call(gateway, stream=bool(i % 2), proxied=i % 4 > 1) for i in range(times))
+        outcomes += Counter(call(gateway, stream=bool(i % 2), proxied=i % 4 > 1) for i in range(times))
     scene.provider.answer = billing.normal
     expect(call(gateway) == "200", "afterwards a normal call failed")
     scene.balance(gateway)
-    return tally
+    return outcomes
 
 
 @fault("upstream", "refuses connections", "502 as JSON in the provider's form, nothing charged")
-def refuses(scene: Scene) -> Told:
+def refuses(scene: Scene) -> Observation:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = probe.getsockname()[1]
     gateway = scene.gateway(scene.policy().replace(scene.provider.url, f"http://127.0.0.1:{nobody}"))
-    tally = Counter(call(gateway, proxied=bool(i % 2)) for i in range(6))
-    expect(all(x.startswith("502") for x in tally), f"clients saw {told(tally)}")
+    outcomes = Counter(call(gateway, proxied=bool(i % 2)) for i in range(6))
+    expect(all(x.startswith("502") for x in outcomes), f"clients saw {summary(outcomes)}")
     spent = gateway.used(f"virtual_key/{'vk-chaos'}")
     expect(spent == 0, f"{spent} $ were charged")
     scene.balance(gateway)
-    return Told(told(tally))
+    return Observation(summary(outcomes))
 
 
 @fault("upstream", "resets before, within and after the head", "calls fail and are charged by the rule for cut answers")
-def resets(scene: Scene) -> Told:
+def resets(scene: Scene) -> Observation:
     def at(place: int) -> Answer:
         def answer(peer: Peer, entry: Entry) -> None:
-            whole = HEAD.encode() + b"".join(f"{len(p):x}\r\n".encode() + p + b"\r\n" for p in pieces(entry))
+            whole = HEAD.encode() + b"".join(f"{len(p):x}\r\n".encode() + p + b"\r\n" for p in chunks(entry))
             peer.send(whole[:place])
             time.sleep(0.01)
             peer.reset()
@@ -55,16 +55,18 @@ def resets(scene: Scene) -> Told:
 
         return answer
 
-    return Told(told(several(scene, [at(n) for n in (0, 9, 40, len(HEAD), len(HEAD) + 60, 700)])), "the rest of the answers")
+    return Observation(
+        summary(call_each_way(scene, [at(n) for n in (0, 9, 40, len(HEAD), len(HEAD) + 60, 700)])), "the rest of the answers"
+    )
 
 
 @fault("upstream", "stalls until the client leaves", "the call is cancelled, its slot freed, its input charged")
-def stalls(scene: Scene) -> Told:
+def stalls(scene: Scene) -> Observation:
     over = threading.Event()
 
     def answer(peer: Peer, entry: Entry) -> None:
         peer.send(HEAD.encode())
-        peer.chunk(pieces(entry)[0])
+        peer.chunk(chunks(entry)[0])
         over.wait(20)
         raise ConnectionResetError
 
@@ -80,7 +82,7 @@ def stalls(scene: Scene) -> Told:
     scene.provider.answer = billing.normal
     expect(call(gateway) == "200", "afterwards a normal call failed")
     scene.balance(gateway)
-    return Told("5 left by themselves, 1x 200")
+    return Observation("5 left by themselves, 1x 200")
 
 
 def _request(body: bytes, name: str) -> bytes:
@@ -89,7 +91,7 @@ def _request(body: bytes, name: str) -> bytes:
 
 
 @fault("upstream", "answers with garbage", "clients get it or a 502; what cannot be read is charged its estimate")
-def garbage(scene: Scene) -> Told:
+def garbage(scene: Scene) -> Observation:
     def sends(data: bytes) -> Answer:
         def answer(peer: Peer, entry: Entry) -> None:
             peer.send(data)
@@ -112,7 +114,7 @@ def garbage(scene: Scene) -> Told:
         body("application/json", b"this is no gzip", "content-encoding: gzip"),
         body("application/json", b"", "content-encoding: br"),
     ]
-    return Told(told(several(scene, [sends(k) for k in kinds], times=2)))
+    return Observation(summary(call_each_way(scene, [sends(k) for k in kinds], times=2)))
 
 
 @fault(
@@ -120,51 +122,51 @@ def garbage(scene: Scene) -> Told:
     "cuts streams at every event boundary",
     "the delivered part reaches the client; input and output delivered are charged",
 )
-def cuts(scene: Scene) -> Told:
+def cuts(scene: Scene) -> Observation:
     def after(count: int) -> Answer:
         def answer(peer: Peer, entry: Entry) -> None:
             peer.send(HEAD.encode())
-            for piece in pieces(entry)[:count]:
+            for piece in chunks(entry)[:count]:
                 peer.chunk(piece)
             time.sleep(0.01)
             raise ConnectionResetError
 
         return answer
 
-    return Told(told(several(scene, [after(n) for n in range(6)])), "what the provider never sent")
+    return Observation(summary(call_each_way(scene, [after(n) for n in range(6)])), "what the provider never sent")
 
 
 @fault("upstream", "sends one byte per chunk", "bytes as they came, usage exact")
-def bytewise(scene: Scene) -> Told:
+def bytewise(scene: Scene) -> Observation:
     def answer(peer: Peer, entry: Entry) -> None:
         entry.streamed = True
         peer.send(HEAD.encode())
-        for byte in b"".join(pieces(entry)):
+        for byte in b"".join(chunks(entry)):
             peer.chunk(bytes([byte]))
         peer.end()
 
-    tally = several(scene, [answer], times=4)
-    expect(set(tally) <= {"200"}, f"clients saw {told(tally)}")
-    return Told(told(tally))
+    outcomes = call_each_way(scene, [answer], times=4)
+    expect(set(outcomes) <= {"200"}, f"clients saw {summary(outcomes)}")
+    return Observation(summary(outcomes))
 
 
 @fault("upstream", "sends events of 16 MB", "they pass, usage is exact, memory comes back")
-def huge(scene: Scene) -> Told:
+def huge(scene: Scene) -> Observation:
     def answer(peer: Peer, entry: Entry) -> None:
-        parts = pieces(entry)
+        parts = chunks(entry)
         big = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * (16 << 20)})
         peer.send(HEAD.encode())
         for piece in [*parts[:3], big, *parts[3:]]:
             peer.chunk(piece)
         peer.end()
 
-    tally = several(scene, [answer], times=2)
-    expect(set(tally) == {"200"}, f"clients saw {told(tally)}")
-    return Told(told(tally))
+    outcomes = call_each_way(scene, [answer], times=2)
+    expect(set(outcomes) == {"200"}, f"clients saw {summary(outcomes)}")
+    return Observation(summary(outcomes))
 
 
 @fault("upstream", "storms of 429, 500, 529", "they reach the client as they are and cost nothing")
-def storms(scene: Scene) -> Told:
+def storms(scene: Scene) -> Observation:
     gateway = scene.gateway()
     storm = [429, 500, 503, 529]
 
@@ -175,34 +177,34 @@ def storms(scene: Scene) -> Told:
     with Traffic(gateway, 4) as traffic:
         time.sleep(0.6 if scene.quick else 2)
     spent = gateway.used("virtual_key/vk-chaos")
-    expect(set(traffic.tally) <= {str(s) for s in storm}, f"clients saw {told(traffic.tally)}")
+    expect(set(traffic.outcomes) <= {str(s) for s in storm}, f"clients saw {summary(traffic.outcomes)}")
     expect(spent == 0, f"{spent} $ were charged for errors")
     scene.provider.answer = billing.normal
     expect(call(gateway) == "200", "afterwards a normal call failed")
     scene.balance(gateway)
-    return Told(told(traffic.tally))
+    return Observation(summary(traffic.outcomes))
 
 
 @fault("upstream", "a provider key is revoked mid-run", "the key is set aside, the next one used; few calls see the 401")
-def revoked(scene: Scene) -> Told:
+def revoked(scene: Scene) -> Observation:
     keys = [{"name": n, "value": f"env.{n.upper()}"} for n in ("first", "second")]
     policy = scene.policy(providers={"anthropic": {"base_url": scene.provider.url, "keys": keys}})
     gateway = scene.gateway(policy, env={"FIRST": "sk-ant-first", "SECOND": "sk-ant-second"})
     dead: set[str] = set()
     plain_take = scene.provider.take
 
-    def take(peer: Peer, seen: object) -> None:
+    def take(peer: Peer, seen: Seen) -> None:
         scene.provider.answer = (
-            billing.refusing(401, "authentication_error") if seen.header("x-api-key") in dead else billing.normal  # type: ignore[attr-defined]
+            billing.refusing(401, "authentication_error") if seen.header("x-api-key") in dead else billing.normal
         )
-        plain_take(peer, seen)  # type: ignore[arg-type]
+        plain_take(peer, seen)
 
-    scene.provider.script = take  # type: ignore[assignment]
+    scene.provider.script = take
     # One client: two answering at once would share what the next answer is to be.
     before = Counter(call(gateway) for _ in range(20))
     dead.add("sk-ant-first")
     after = Counter(call(gateway) for _ in range(40))
-    expect(set(before) == {"200"}, f"before, clients saw {told(before)}")
-    expect(after["401"] <= 1 and after["200"] >= 39, f"after, clients saw {told(after)}")
+    expect(set(before) == {"200"}, f"before, clients saw {summary(before)}")
+    expect(after["401"] <= 1 and after["200"] >= 39, f"after, clients saw {summary(after)}")
     scene.balance(gateway)
-    return Told(told(before + after))
+    return Observation(summary(before + after))

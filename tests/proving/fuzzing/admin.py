@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hypothesis import strategies as st
 
 from proving.fuzzing import wire
-from proving.fuzzing.ground import HEAD, KEYS, Ground
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.jsontext import ODD
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import HEAD, KEYS, Testbed
 from sluicegate.web.app import endpoints, own_paths
 from sluicegate.web.endpoint import OPEN
 
@@ -118,21 +119,21 @@ questions = st.builds(
 )
 
 
-def places(ground: Ground) -> list[str]:
+def places(testbed: Testbed) -> list[str]:
     """What the gateway serves: as its own description of itself says, if it has one."""
-    told = ground.gateway.admin("/api/openapi.json")
+    told = testbed.gateway.admin("/api/openapi.json")
     described = sorted(told.json["paths"]) if told.status == 200 else []
     return [*sorted(own_paths()[0]), *described]
 
 
-def sent(ground: Ground, question: Question, served: list[str], session: str) -> bytes:
+def sent(testbed: Testbed, question: Question, served: list[str], session: str) -> bytes:
     """Ask; all that comes back."""
     parts = iter(question.parts)
     place = served[question.place % len(served)]
     path = re.sub(rb"\{[^}]*\}", lambda _: next(parts, b"x"), place.encode())
     path = b"/".join([path.rstrip(b"/") or b"", *parts]) or b"/"
     query = b"&".join(n + b"=" + v for n, v in question.query)
-    token = ground.gateway.token
+    token = testbed.gateway.token
     credential = {
         "admin": f"Authorization: Bearer {token}",
         "nobody": "X-Nobody: 1",
@@ -141,22 +142,22 @@ def sent(ground: Ground, question: Question, served: list[str], session: str) ->
     }.get(question.who) or f"x-api-key: {KEYS[question.who]}"
     lines = [
         question.method + b" " + path + (b"?" + query if query else b"") + b" HTTP/1.1",
-        b"Host: " + question.host.replace(b"{own}", b"%d" % ground.gateway.port),
+        b"Host: " + question.host.replace(b"{own}", b"%d" % testbed.gateway.port),
         b"x-claude-code-session-id: " + session.encode(),
         credential.encode("latin-1"),
         b"connection: close",
         b"content-type: " + question.kind,
         b"content-length: %d" % len(question.body),
     ]
-    return wire.plain(ground, b"\r\n".join(lines) + b"\r\n" + question.more + b"\r\n" + question.body)
+    return wire.send_plain(testbed, b"\r\n".join(lines) + b"\r\n" + question.more + b"\r\n" + question.body)
 
 
-@target("own port", "no 5xx, no secret; what is not open needs the token", handful(questions), quick=40)
-def own_port(stage: Stage, example: list[Question]) -> int:
-    ground = stage.ground
-    served = places(ground)
+@target("own port", "no 5xx, no secret; what is not open needs the token", batches(questions), quick=40)
+def own_port(environment: Environment, example: list[Question]) -> int:
+    testbed = environment.testbed
+    served = places(testbed)
     open_paths = {endpoint.path for endpoint in endpoints(Path()) if endpoint.roles == OPEN}
-    answers, _ = ground.play([lambda name, q=question: sent(ground, q, served, name) for question in example])
+    answers, _ = testbed.play([partial(sent, testbed, question, served) for question in example])
     for question, answer in zip(example, answers, strict=True):
         found = HEAD.match(answer)
         assert found, f"{question} got no answer: {answer[:200]!r}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 
 from proving.fuzzing import jsontext, wire
-from proving.fuzzing.ground import HEAD, KEYS, Ground
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.jsontext import Pairs, Spelling
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import HEAD, KEYS, Testbed
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import RequestFacts
 from support.harness import OPUS, ask
@@ -28,7 +30,7 @@ GEMINI = "/v1beta/models/gemini-2.5-flash:generateContent"
     st.tuples(jsontext.calls(), jsontext.spellings),
     quick=400,
 )
-def spelt(_: Stage, example: tuple[Pairs, Spelling]) -> int:
+def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
     made, way = example
     for provider, path in (("anthropic", "/v1/messages"), ("openai", "/v1/responses"), ("gemini", GEMINI)):
         began = time.process_time()
@@ -66,7 +68,7 @@ class Call:
     kind: str = "application/json"
 
 
-def sent(ground: Ground, call: Call, session: str) -> bytes:
+def sent(testbed: Testbed, call: Call, session: str) -> bytes:
     """Send it; all that comes back."""
     lines = [
         f"POST {call.path} HTTP/1.1",
@@ -83,7 +85,7 @@ def sent(ground: Ground, call: Call, session: str) -> bytes:
         lines.append(f"content-length: {len(call.data)}")
         data = call.data
     whole = "\r\n".join([*lines, "", ""]).encode() + data
-    return wire.plain(ground, whole) if call.way == "base URL" else wire.tunnelled(ground, whole)
+    return wire.send_plain(testbed, whole) if call.way == "base URL" else wire.send_tunnelled(testbed, whole)
 
 
 def answered(call: Call, answer: bytes, row: dict[str, Any] | None) -> None:
@@ -97,7 +99,8 @@ def answered(call: Call, answer: bytes, row: dict[str, Any] | None) -> None:
 
 def packed(data: bytes, how: str) -> bytes:
     """A body in a content encoding."""
-    return {"gzip": gzip.compress, "deflate": zlib.compress}.get(how, bytes)(data)
+    compressors: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+    return compressors.get(how, bytes)(data)
 
 
 PATHS = ["/v1/messages"] * 6 + [
@@ -156,8 +159,10 @@ def bodies(draw: st.DrawFn) -> bytes:
 def ways(draw: st.DrawFn) -> Call:
     """A body and its way."""
     data = draw(bodies())
-    codings = tuple(draw(st.lists(st.sampled_from(CODINGS), max_size=2))) if not draw(st.integers(0, 3)) else ()
-    if codings and draw(st.booleans()):
+    codings: tuple[str, ...] = ()
+    if not draw(st.integers(0, 3)):
+        codings = tuple(draw(st.lists(st.sampled_from(CODINGS), max_size=2)))
+    if codings and bool(draw(st.booleans())):
         data = packed(data, codings[0])
     return Call(
         data,
@@ -170,16 +175,16 @@ def ways(draw: st.DrawFn) -> Call:
     )
 
 
-@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", handful(ways()), quick=40)
-def sent_bodies(stage: Stage, example: list[Call]) -> int:
-    ground = stage.ground
-    answers, rows = ground.play([lambda name, c=call: sent(ground, c, name) for call in example])
+@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", batches(ways()), quick=40)
+def sent_bodies(environment: Environment, example: list[Call]) -> int:
+    testbed = environment.testbed
+    answers, rows = testbed.play([partial(sent, testbed, call) for call in example])
     for call, answer, row in zip(example, answers, rows, strict=True):
         answered(call, answer, row)
     return len(example)
 
 
-LARGE = {
+LARGE: dict[str, Callable[[int], bytes]] = {
     "a long text": lambda n: ask("w" * n, stream=True),
     "spaces": lambda n: ask() + b" " * n,
     "one number": lambda n: b'{"model":"%s","messages":[],"x":%s}' % (OPUS.encode(), b"9" * n),
@@ -201,22 +206,22 @@ MEGABYTE = 1 << 20
     st.tuples(st.sampled_from(list(LARGE)), st.sampled_from([50, 1, 66])),
     quick=2,
 )
-def large(stage: Stage, example: tuple[str, int]) -> int:
+def large(environment: Environment, example: tuple[str, int]) -> int:
     kind, megabytes = example
-    ground = stage.ground
+    testbed = environment.testbed
     data = LARGE[kind](megabytes * MEGABYTE)
     slowest = 0.0
 
     def others(_: str) -> bytes:
         nonlocal slowest
-        for _ in range(10):
+        for _turn in range(10):
             began = time.monotonic()
-            assert ground.gateway.request("GET", "/health").status == 200
+            assert testbed.gateway.request("GET", "/health").status == 200
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.02)
         return b""
 
-    answers, _ = ground.play([lambda name: sent(ground, Call(data), name), others])
+    answers, _ = testbed.play([lambda name: sent(testbed, Call(data), name), others])
     status = HEAD.match(answers[0])
     assert status or megabytes > 64, f"no answer: {answers[0][:200]!r}"
     assert slowest < 8, f"/health took {slowest:.1f} s meanwhile"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import strategies as st
 
 from proving.fuzzing import wire
-from proving.fuzzing.ground import HEAD, KEYS, Ground
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
+from proving.fuzzing.environment import Environment
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import HEAD, KEYS, Testbed
 from support.harness import ask
 
 ORDER = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
@@ -94,7 +95,7 @@ def caller(claim: Claim) -> tuple[str | None, bool]:
     return None, any(c.key for c in claim.given)
 
 
-def sent(ground: Ground, claim: Claim, session: str) -> bytes:
+def sent(testbed: Testbed, claim: Claim, session: str) -> bytes:
     """Make the call; all that comes back."""
     body = ask()
     lines = [b"POST /v1/messages HTTP/1.1", b"Host: localhost", b"x-claude-code-session-id: " + session.encode()]
@@ -102,10 +103,10 @@ def sent(ground: Ground, claim: Claim, session: str) -> bytes:
     lines += [b"connection: close", b"content-length: %d" % len(body), b"", body]
     whole = b"\r\n".join(lines)
     if claim.tunnel is None:
-        return wire.plain(ground, whole)
+        return wire.send_plain(testbed, whole)
     secret = KEYS.get(claim.tunnel, claim.tunnel)
     proxy = f"Proxy-Authorization: Basic {base64.b64encode(f'{secret}:'.encode()).decode()}\r\n" if secret else ""
-    return wire.tunnelled(ground, whole, more=proxy)
+    return wire.send_tunnelled(testbed, whole, more=proxy)
 
 
 WANTED = {
@@ -120,12 +121,12 @@ WANTED = {
 @target(
     "credentials",
     "the first known key in the documented order names the caller; no credential goes on",
-    handful(claims),
+    batches(claims),
     quick=40,
 )
-def conflicting(stage: Stage, example: list[Claim]) -> int:
-    ground = stage.ground
-    answers, rows = ground.play([lambda name, c=claim: sent(ground, c, name) for claim in example])
+def conflicting(environment: Environment, example: list[Claim]) -> int:
+    testbed = environment.testbed
+    answers, rows = testbed.play([partial(sent, testbed, claim) for claim in example])
     for claim, answer, row in zip(example, answers, rows, strict=True):
         who, given = caller(claim)
         found = HEAD.match(answer)

@@ -13,7 +13,7 @@ import brotli
 import orjson
 from hypothesis import strategies as st
 
-from proving.fuzzing.stage import Stage
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.target import target
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
@@ -173,7 +173,7 @@ def parsed(pieces: Iterable[bytes]) -> list[tuple[str, bytes]]:
     st.tuples(bodies, cuts),
     quick=250,
 )
-def every_cut(_: Stage, example: tuple[bytes, list[int]]) -> int:
+def every_cut(_: Environment, example: tuple[bytes, list[int]]) -> int:
     data, at = example
     whole = parsed([data])
     assert parsed(cut(data, at)) == whole, f"cut at {at} it reads otherwise"
@@ -236,7 +236,7 @@ PACKERS: dict[str, list[Any]] = {
     st.tuples(bodies, cuts, st.sampled_from(sorted(PACKERS)), st.integers(0, 1), st.booleans()),
     quick=150,
 )
-def encodings(_: Stage, example: tuple[bytes, list[int], str, int, bool]) -> int:
+def encodings(_: Environment, example: tuple[bytes, list[int], str, int, bool]) -> int:
     data, at, encoding, which, hurt = example
     packers = PACKERS[encoding]
     packed: bytes = packers[which % len(packers)](data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import h2.config
@@ -13,9 +14,9 @@ import h2.exceptions
 from hypothesis import strategies as st
 
 from proving.fuzzing import requesttext, wire
-from proving.fuzzing.ground import KEYS, Ground
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
+from proving.fuzzing.environment import Environment
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import KEYS, Testbed
 from support.harness import PROVIDER, ask
 
 Field = tuple[bytes, bytes]
@@ -87,18 +88,18 @@ def streams(draw: st.DrawFn) -> Stream:
     return Stream(tuple(pseudo), tuple(fields), late, draw(st.sampled_from(["vk-soft", "vk-soft", "vk-hard", ""])), trailers, reset)
 
 
-def sent(ground: Ground, played: list[Stream]) -> bytes:
+def sent(testbed: Testbed, streams: list[Stream], _: str) -> bytes:
     """Send streams over one connection; their answers, written as HTTP/1 would."""
-    with wire.opened(ground, f"{PROVIDER}:443") as conn:
-        trust = ssl.create_default_context(cafile=str(ground.gateway.ca))
+    with wire.open_tunnel(testbed, f"{PROVIDER}:443") as conn:
+        trust = ssl.create_default_context(cafile=str(testbed.gateway.ca))
         trust.set_alpn_protocols(["h2"])
         with trust.wrap_socket(conn, server_hostname=PROVIDER) as tls:
             assert tls.selected_alpn_protocol() == "h2"
-            tls.settimeout(wire.STALL)
-            return exchanged(ground, tls, played)
+            tls.settimeout(wire.SILENCE_TIMEOUT_S)
+            return exchanged(testbed, tls, streams)
 
 
-def exchanged(ground: Ground, tls: ssl.SSLSocket, played: list[Stream]) -> bytes:
+def exchanged(testbed: Testbed, tls: ssl.SSLSocket, streams: list[Stream]) -> bytes:
     """Everything said on a connection until all streams are over, or nobody says anything."""
     config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
     client = h2.connection.H2Connection(config)
@@ -106,15 +107,15 @@ def exchanged(ground: Ground, tls: ssl.SSLSocket, played: list[Stream]) -> bytes
     answers: dict[int, bytes] = {}
     open_ = 0
     try:
-        for stream in played:
+        for stream in streams:
             body = ask()
             filled = {
                 b"{key}": KEYS.get(stream.key, "").encode(),
-                b"{trap}": b"%d" % ground.trap.port,
-                b"{port}": b"%d" % ground.provider.port,
+                b"{trap}": b"%d" % testbed.trap.port,
+                b"{port}": b"%d" % testbed.provider.port,
             }
-            filled[b"{own}"] = b"%d" % ground.gateway.port
-            own = [(b"x-claude-code-session-id", ground.session().encode())] + (
+            filled[b"{own}"] = b"%d" % testbed.gateway.port
+            own = [(b"x-claude-code-session-id", testbed.session().encode())] + (
                 [(b"x-api-key", filled[b"{key}"])] if stream.key else []
             )
             fields = [(full(n, filled), full(v, filled)) for n, v in stream.fields]
@@ -163,10 +164,10 @@ def full(text: bytes, words: dict[bytes, bytes]) -> bytes:
 @target(
     "HTTP/2",
     "refused, or forwarded as one request every provider reads alike",
-    handful(st.lists(streams(), min_size=1, max_size=3)),
+    batches(st.lists(streams(), min_size=1, max_size=3)),
     quick=40,
 )
-def odd_streams(stage: Stage, example: list[list[Stream]]) -> int:
-    ground = stage.ground
-    ground.play([lambda _, c=connection: sent(ground, c) for connection in example])
+def odd_streams(environment: Environment, example: list[list[Stream]]) -> int:
+    testbed = environment.testbed
+    testbed.play([partial(sent, testbed, connection) for connection in example])
     return sum(len(connection) for connection in example)

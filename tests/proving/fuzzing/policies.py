@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.policyreader import Files
-from proving.fuzzing.stage import Stage
 from proving.fuzzing.target import target
 from proving.fuzzing.yamltext import SECRETS, bombs, mutants, noise, price_list
 from support.harness import eventually
@@ -16,9 +16,9 @@ from support.harness import eventually
 files = st.one_of(mutants(), mutants(), mutants(), noise, bombs)
 
 
-def verdict(stage: Stage, policy: Files) -> dict[str, Any]:
+def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
     """What becomes of a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with places."""
-    said = stage.reader.read(policy)
+    said = environment.reader.read(policy)
     assert "raised" not in said, said["raised"]
     lines = {n: len(re.split(rb"\r\n|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9]", data)) for n, data in policy.items()}
     for problem in said.get("problems", ()):
@@ -36,22 +36,23 @@ def verdict(stage: Stage, policy: Files) -> dict[str, Any]:
 
 
 @target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=500)
-def policy_files(stage: Stage, example: Files) -> int:
-    verdict(stage, example)
+def policy_files(environment: Environment, example: Files) -> int:
+    verdict(environment, example)
     return 1
 
 
 @target("policy reload", "a good edit is in force, after a bad one the last good policy serves and /health says so", files, quick=4)
-def policy_reload(stage: Stage, example: Files) -> int:
+def policy_reload(environment: Environment, example: Files) -> int:
     policy = b"".join(example.values())
-    said = verdict(stage, {"policy.yaml": policy})
-    ground = stage.ground
-    gateway = ground.gateway
+    said = verdict(environment, {"policy.yaml": policy})
+    testbed = environment.testbed
+    gateway = testbed.gateway
     good = gateway.policy.read_text()
 
     def health() -> dict[str, Any]:
         found: dict[str, Any] = gateway.admin("/health").json
-        return found | found["policy"]
+        policy_state: dict[str, Any] = found["policy"]
+        return found | policy_state
 
     before = health()["revision"]
     try:
@@ -63,11 +64,11 @@ def policy_reload(stage: Stage, example: Files) -> int:
             eventually(lambda: health()["status"] == "degraded", 10)
             assert health()["revision"] == before, "a bad policy is in force"
             assert health()["error"]["line"] >= 1
-            ground.play([])
+            testbed.play([])
     finally:
         gateway.policy.write_text(good)
         eventually(lambda: (h := health())["status"] == "ok" and h["revision"] == before, 10)
-    ground.play([])
+    testbed.play([])
     return 1
 
 
@@ -78,8 +79,8 @@ def policy_reload(stage: Stage, example: Files) -> int:
     | noise.map(lambda parts: {"prices.yaml": parts["a.yaml"]}),
     quick=100,
 )
-def price_files(stage: Stage, example: Files) -> int:
-    said = stage.reader.read(example)
+def price_files(environment: Environment, example: Files) -> int:
+    said = environment.reader.read(example)
     assert "raised" not in said, said["raised"]
     assert all(re.match(r"prices\.yaml:\d+: ", problem) for problem in said.get("problems", ())), said
     return 1

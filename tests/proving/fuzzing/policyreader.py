@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 Files = dict[str, bytes]
 """A policy as it lies on disk, by file name; one file, or several as a folder."""
@@ -64,14 +64,14 @@ class PolicyReader:
             self._process.wait()
 
 
-def put(pipe: BinaryIO, what: object) -> None:
+def put(pipe: IO[bytes], what: object) -> None:
     """Send a value."""
     data = pickle.dumps(what)
     pipe.write(struct.pack("!Q", len(data)) + data)
     pipe.flush()
 
 
-def get(pipe: BinaryIO) -> Any:
+def get(pipe: IO[bytes]) -> Any:
     """Receive a value. Raises EOFError."""
     head = pipe.read(8)
     if len(head) < 8:
@@ -111,8 +111,10 @@ def priced(data: bytes) -> dict[str, Any]:
         return {"problems": str(e).splitlines()}
     except BaseException:
         return {"raised": traceback.format_exc()}
+    many = 1 << 39
+    large = Usage(many, many, many, many, many, many, speed="fast", service_tier="batch", inference_geo="us")
     try:
-        for usage in (Usage(1, 1, 1, 1, 1, 1), Usage(*[1 << 39] * 6, speed="fast", service_tier="batch", inference_geo="us")):
+        for usage in (Usage(1, 1, 1, 1, 1, 1), large):
             for at in (0, NOW):
                 for cost in (prices.cost(usage, "claude-a", at), prices.max_cost(usage, "claude-a", at)):
                     assert cost is None or 0 <= cost <= max(MAX_COST_NANO, cost)

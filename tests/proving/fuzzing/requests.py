@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import strategies as st
 
 from proving.fuzzing import wire
-from proving.fuzzing.ground import KEYS, Ground
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.requesttext import CHUNKS, ENDS, FIELDS, FRAMING, HOSTS, METHODS, ORIGINS, PATHS, VERSIONS
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import KEYS, Testbed
 from support.harness import ask
 
 
@@ -60,10 +61,10 @@ requests = st.builds(
 )
 
 
-def written(request: Request, ground: Ground, session: str) -> bytes:
+def written(request: Request, testbed: Testbed, session: str) -> bytes:
     """The bytes of a request."""
     body = ask(session)
-    filled = {b"port": ground.provider.port, b"trap": ground.trap.port, b"own": ground.gateway.port, b"n": len(body)}
+    filled = {b"port": testbed.provider.port, b"trap": testbed.trap.port, b"own": testbed.gateway.port, b"n": len(body)}
     words = {b"{%s}" % k: b"%d" % v for k, v in filled.items()}
     words |= {b"{key}": KEYS.get(request.key, "").encode(), b"{n:x}": b"%x" % len(body), b"{body}": body}
 
@@ -82,26 +83,26 @@ def written(request: Request, ground: Ground, session: str) -> bytes:
     return head + b"\r\n" + (full(request.chunks) if chunked else body if request.framing else b"") + full(request.tail)
 
 
-def sent(ground: Ground, request: Request, session: str) -> bytes:
+def sent(testbed: Testbed, request: Request, session: str) -> bytes:
     """Send it its way; all that comes back."""
-    data = written(request, ground, session)
+    data = written(request, testbed, session)
     match request.way:
         case "TLS":
-            return wire.tunnelled(ground, data, whole=False)
+            return wire.send_tunnelled(testbed, data, whole=False)
         case "cleartext in a tunnel":
-            return wire.tunnelled(ground, data, whole=False, tls=False)
+            return wire.send_tunnelled(testbed, data, whole=False, tls=False)
         case "bare":
-            return wire.tunnelled(ground, data, whole=False, target="example.invalid:80", tls=False)
-    return wire.plain(ground, data, whole=False)
+            return wire.send_tunnelled(testbed, data, whole=False, target="example.invalid:80", tls=False)
+    return wire.send_plain(testbed, data, whole=False)
 
 
 @target(
     "requests",
     "refused, or forwarded as every provider would read them; nothing else is dialled",
-    handful(requests),
+    batches(requests),
     quick=60,
 )
-def odd_requests(stage: Stage, example: list[Request]) -> int:
-    ground = stage.ground
-    ground.play([lambda name, r=request: sent(ground, r, name) for request in example])
+def odd_requests(environment: Environment, example: list[Request]) -> int:
+    testbed = environment.testbed
+    testbed.play([partial(sent, testbed, request) for request in example])
     return len(example)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
 
 from proving.billing import Entry
+from proving.fuzzing.environment import Environment
 from proving.fuzzing.events import PACKERS, bodies, cut, cuts, parsed, prices, usages
-from proving.fuzzing.ground import KEY, Ground
-from proving.fuzzing.stage import Stage
-from proving.fuzzing.target import handful, target
-from proving.fuzzing.witness import Sighting
+from proving.fuzzing.recording_provider import ReceivedRequest
+from proving.fuzzing.target import batches, target
+from proving.fuzzing.testbed import KEY, Testbed
 from sluicegate.providers import PROVIDERS
 from support.fake_provider import Peer, message
 from support.harness import OPUS, ask
@@ -50,7 +51,7 @@ def said(answer: Answer) -> bytes:
 
 def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
     """Answer so."""
-    assert isinstance(entry, Sighting)
+    assert isinstance(entry, ReceivedRequest)
     entry.billed = False
     body = said(answer)
     length = {"chunked": "transfer-encoding: chunked", "length": f"content-length: {len(body)}", "close": "connection: close"}
@@ -67,35 +68,35 @@ def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
         raise ConnectionError
 
 
-@target("streams", "clients get every byte as it came; the usage on record is what the answer says", handful(answers), quick=40)
-def wire_streams(stage: Stage, example: list[Answer]) -> int:
-    ground = stage.ground
+@target("streams", "clients get every byte as it came; the usage on record is what the answer says", batches(answers), quick=40)
+def wire_streams(environment: Environment, example: list[Answer]) -> int:
+    testbed = environment.testbed
     plan: dict[str, Answer] = {}
-    usual = ground.provider.answer
+    usual = testbed.provider.answer
 
     def respond(peer: Peer, entry: Entry) -> None:
         found = plan.get(entry.session)
         speak(found, peer, entry) if found else usual(peer, entry)
 
-    def call(name: str, answer: Answer) -> bytes:
+    def call(answer: Answer, name: str) -> bytes:
         plan[name] = answer
-        reply = ground.gateway.post(ask(stream=True), KEY, x_claude_code_session_id=name)
+        reply = testbed.gateway.post(ask(stream=True), KEY, x_claude_code_session_id=name)
         assert reply.status == answer.status, f"{answer} came as {reply.status}"
         assert reply.body == said(answer), f"{answer} came as {reply.body[:300]!r}"
         return reply.body
 
-    ground.provider.answer = respond
+    testbed.provider.answer = respond
     try:
-        _, rows = ground.play([lambda name, a=answer: call(name, a) for answer in example])
+        _, rows = testbed.play([partial(call, answer) for answer in example])
     finally:
-        ground.provider.answer = usual
+        testbed.provider.answer = usual
     for answer, row in zip(example, rows, strict=True):
         assert row is not None, f"{answer} is not on record"
-        compare(ground, answer, row)
+        compare(testbed, answer, row)
     return len(example)
 
 
-def compare(ground: Ground, answer: Answer, row: dict[str, Any]) -> None:
+def compare(testbed: Testbed, answer: Answer, row: dict[str, Any]) -> None:
     """The record of a call against what its answer says when it is read in one piece. Raises AssertionError."""
     assert row["response_bytes"] == len(said(answer)), f"{row['response_bytes']} bytes on record of {len(said(answer))}"
     reader = PROVIDERS["anthropic"].usage_reader()

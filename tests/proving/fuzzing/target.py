@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import DidNotReproduce, HypothesisWarning, InvalidArgument
 
-from proving.fuzzing.stage import Stage
+from proving.fuzzing.environment import Environment
 
-Check = Callable[[Stage, Any], int]
+Check = Callable[[Environment, Any], int]
 """Plays one example, of one or several inputs, and returns how many they were. Raises where the promise is broken."""
 
 
@@ -44,7 +44,7 @@ def target(name: str, promise: str, examples: st.SearchStrategy[Any], quick: int
     return enter
 
 
-def handful(inputs: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+def batches(inputs: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     """Up to eight inputs that are played side by side. One that has nothing to do with a failure shrinks to none."""
     return st.lists(st.one_of(st.none(), inputs, inputs, inputs), max_size=8).map(lambda found: [x for x in found if x is not None])
 
@@ -66,9 +66,9 @@ class Line:
     """What ``--replay`` takes to play that input again."""
 
 
-def played(
+def run_target(
     target: Target,
-    stage: Stage,
+    environment: Environment,
     seed: int,
     examples: int | None = None,
     seconds: float = 0,
@@ -85,11 +85,11 @@ def played(
 
     def holds(example: Any) -> None:
         try:
-            line.inputs += target.check(stage, example)
+            line.inputs += target.check(environment, example)
         except Exception:
             # hypothesis ends with the smallest failing example, so the last to fail is the one to show.
             last[:] = [example]
-            stage.recover()
+            environment.recover()
             raise
         progress(f"{line.inputs} inputs")
 
@@ -113,7 +113,7 @@ def played(
             seed += 1
             if examples is not None or replay is not None or time.monotonic() - began >= seconds:
                 break
-        stage.balance()
+        environment.balance()
     except DidNotReproduce:
         # The example that was to be played again keeps the promise by now.
         pass

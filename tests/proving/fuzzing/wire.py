@@ -5,26 +5,26 @@ from __future__ import annotations
 import select
 import socket
 
-from proving.fuzzing.ground import Ground
+from proving.fuzzing.testbed import Testbed
 from support.harness import PROVIDER, receive
 
-PIECE = 1 << 18
+CHUNK_BYTES = 1 << 18
 """Bytes that are sent without a look at what has come back."""
 
-STALL = 0.4
+SILENCE_TIMEOUT_S = 0.4
 """Seconds of silence after which an input that may be half a request is given up."""
 
 
-def spoken(conn: socket.socket, data: bytes, whole: bool) -> bytes:
+def exchange(conn: socket.socket, data: bytes, whole: bool) -> bytes:
     """Send, and return what comes until the other side closes; after a silence if the input may be no whole request."""
-    conn.settimeout(20 if whole else STALL)
+    conn.settimeout(20 if whole else SILENCE_TIMEOUT_S)
     got = b""
     try:
-        for at in range(0, len(data), PIECE):
+        for at in range(0, len(data), CHUNK_BYTES):
             if at and select.select([conn], [], [], 0)[0]:
                 # The answer has come before the question was asked in full: nobody reads the rest.
                 break
-            conn.sendall(data[at : at + PIECE])
+            conn.sendall(data[at : at + CHUNK_BYTES])
         while piece := conn.recv(65536):
             got += piece
     except OSError:
@@ -33,27 +33,27 @@ def spoken(conn: socket.socket, data: bytes, whole: bool) -> bytes:
     return got
 
 
-def plain(ground: Ground, data: bytes, whole: bool = True) -> bytes:
+def send_plain(testbed: Testbed, data: bytes, whole: bool = True) -> bytes:
     """To the port itself."""
-    with socket.create_connection(("127.0.0.1", ground.gateway.port), timeout=20) as conn:
-        return spoken(conn, data, whole)
+    with socket.create_connection(("127.0.0.1", testbed.gateway.port), timeout=20) as conn:
+        return exchange(conn, data, whole)
 
 
-def tunnelled(
-    ground: Ground, data: bytes, whole: bool = True, target: str = f"{PROVIDER}:443", tls: bool = True, more: str = ""
+def send_tunnelled(
+    testbed: Testbed, data: bytes, whole: bool = True, target: str = f"{PROVIDER}:443", tls: bool = True, more: str = ""
 ) -> bytes:
     """Through CONNECT, with or without TLS inside; ``more`` are headers of the CONNECT."""
     try:
-        with opened(ground, target, more) as conn:
+        with open_tunnel(testbed, target, more) as conn:
             if not tls:
-                return spoken(conn, data, whole)
-            with ground.tls.wrap_socket(conn, server_hostname=target.rpartition(":")[0]) as secure:
-                return spoken(secure, data, whole)
-    except Shut as e:
+                return exchange(conn, data, whole)
+            with testbed.tls.wrap_socket(conn, server_hostname=target.rpartition(":")[0]) as secure:
+                return exchange(secure, data, whole)
+    except TunnelRefused as e:
         return e.answer
 
 
-class Shut(Exception):
+class TunnelRefused(Exception):
     """A CONNECT that was not answered with 200, but with ``answer``."""
 
     def __init__(self, answer: bytes) -> None:
@@ -61,12 +61,12 @@ class Shut(Exception):
         self.answer = answer
 
 
-def opened(ground: Ground, target: str, more: str = "") -> socket.socket:
+def open_tunnel(testbed: Testbed, target: str, more: str = "") -> socket.socket:
     """A tunnel. Raises Shut."""
-    conn = socket.create_connection(("127.0.0.1", ground.gateway.port), timeout=20)
+    conn = socket.create_connection(("127.0.0.1", testbed.gateway.port), timeout=20)
     conn.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{more}\r\n".encode())
     answer = receive(conn, b"\r\n\r\n")
     if not answer.startswith(b"HTTP/1.1 200"):
         conn.close()
-        raise Shut(answer)
+        raise TunnelRefused(answer)
     return conn

@@ -29,15 +29,15 @@ def budget() -> Pairs:
 
 def rate() -> Pairs:
     """A rate limit with all it can have."""
-    calls = [("request_max_limit", Raw("5")), ("request_reset_duration", "1h"), ("max_concurrent", Raw("3"))]
+    calls: Pairs = [("request_max_limit", Raw("5")), ("request_reset_duration", "1h"), ("max_concurrent", Raw("3"))]
     return [*calls, ("token_max_limit", Raw("500")), ("token_reset_duration", "1d"), ("calendar_aligned", Raw("true"))]
 
 
 def whole() -> Pairs:
     """A policy with something at every place."""
-    key = [("id", "vk-a"), ("name", "A"), ("value", SECRETS[1]), ("team_id", "t"), ("user_id", "u"), ("project_id", "p")]
+    key: Pairs = [("id", "vk-a"), ("name", "A"), ("value", SECRETS[1]), ("team_id", "t"), ("user_id", "u"), ("project_id", "p")]
     key += [("is_active", Raw("true")), ("expires_at", "2030-01-01T00:00:00Z"), ("budget", budget()), ("rate_limit", rate())]
-    config = [("provider", "anthropic"), ("allowed_models", ["claude-*"]), ("weight", Raw("1.0")), ("budgets", [budget()])]
+    config: Pairs = [("provider", "anthropic"), ("allowed_models", ["claude-*"]), ("weight", Raw("1.0")), ("budgets", [budget()])]
     provider = [
         ("base_url", "https://api.anthropic.com/prefix"),
         ("hosts", ["claude.example.com"]),
@@ -336,7 +336,7 @@ bombs = st.builds(bomb, st.sampled_from(BOMBS), st.sampled_from([3, 12, 39, 200,
 
 def price_list() -> Pairs:
     """A price file with something at every place."""
-    rates = [("input", Raw("5")), ("cache_write_5m", Raw("6.25")), ("cache_write_1h", Raw("10")), ("cache_read", Raw("0.5"))]
+    rates: Pairs = [("input", Raw("5")), ("cache_write_5m", Raw("6.25")), ("cache_write_1h", Raw("10")), ("cache_read", Raw("0.5"))]
     rates += [("output", Raw("25")), ("from", "2026-01-01"), ("until", "2027-01-01T00:00:00Z"), ("above", Raw("200000"))]
     model = [("model", "claude-*"), ("prices", [rates, rates[:5]]), ("fast", rates[:5]), ("us_multiplier", Raw("1.1"))]
     return [("web_search", Raw("10")), ("models", [[*model, ("context_window", Raw("200000")), ("max_output", Raw("64000"))]])]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proving import books
-from proving.fuzzing.witness import Sighting, Witness
+from proving.fuzzing.recording_provider import ReceivedRequest, RecordingProvider
 from support.harness import ADDONS, PROVIDER_KEY, Gateway, ask, eventually, policy_text
 
 KEYS = {
@@ -31,7 +31,7 @@ KEYS = {
 
 KEY = KEYS["vk-soft"]
 
-PATIENCE = 10.0
+SETTLE_TIMEOUT_S = 10.0
 """Seconds for what should take a moment: the machine may be busy."""
 
 HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
@@ -103,13 +103,15 @@ class Trap:
         self._listener.close()
 
 
-class Ground:
+class Testbed:
     """A gateway, the provider behind it, and a trap beside it."""
 
     def __init__(self, folder: Path, chain: Path = ADDONS / "gateway.py") -> None:
-        self.provider = Witness(secrets=tuple(KEYS.values()))
+        self.provider = RecordingProvider(secrets=tuple(KEYS.values()))
         # A provider is known by its address, so three of them need two ports.
-        self.other = Witness(secrets=tuple(KEYS.values()), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False)
+        self.other = RecordingProvider(
+            secrets=tuple(KEYS.values()), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False
+        )
         self.trap = Trap()
         self.gateway = Gateway(folder, policy(self.provider.port, self.other.port), scripts=[chain]).start()
         self.tls = ssl.create_default_context(cafile=str(self.gateway.ca))
@@ -129,10 +131,10 @@ class Ground:
         names = [self.session() for _ in sends]
         answers = list(self._pool.map(lambda send, name: send(name), sends, names))
         for answer in answers:
-            self.judge(answer)
-        status = self.normal(self.session())
+            self.check_answer(answer)
+        status = self.make_call(self.session())
         assert status == 200, f"afterwards a normal call got {status}"
-        by_name = {r["session_id"]: r for r in self.settle()}
+        by_name = {r["session_id"]: r for r in self.check_records()}
         return answers, [by_name.get(n) for n in names]
 
     def session(self) -> str:
@@ -141,33 +143,33 @@ class Ground:
         self.sent.add(name)
         return name
 
-    def normal(self, name: str) -> int:
+    def make_call(self, name: str) -> int:
         """What a call gets that is as it should be."""
         return self.gateway.post(ask(), KEY, x_claude_code_session_id=name).status
 
-    def idle(self, patience: float) -> None:
+    def wait_until_idle(self, timeout_s: float) -> None:
         """Wait until nothing is in flight. Raises AssertionError."""
-        eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, patience)
+        eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, timeout_s)
 
-    def judge(self, answer: bytes) -> None:
+    def check_answer(self, answer: bytes) -> None:
         """What came back to a client holds no secret, and no 5xx that is ours by mistake. Raises AssertionError."""
         for secret in (PROVIDER_KEY, self.gateway.token):
             assert secret.encode() not in answer, f"a client was sent the secret {secret[:6]}...: {answer[:300]!r}"
         for found in HEAD.finditer(answer):
             if int(found[1]) >= 500:
-                told = re.search(rb"(?m)^x-sluicegate-reason: (\w+)", found[2])
-                assert (int(found[1]), told and told[1]) in UNREACHED, f"a client got {answer[:400]!r}"
+                reason = re.search(rb"(?m)^x-sluicegate-reason: (\w+)", found[2])
+                assert (int(found[1]), reason and reason[1]) in UNREACHED, f"a client got {answer[:400]!r}"
 
-    def settle(self) -> list[Row]:
+    def check_records(self) -> list[Row]:
         """Wait until nothing is in flight, then compare what the provider saw with what is on record.
 
         Returns the records that are new. Raises AssertionError.
         """
-        self.idle(PATIENCE)
-        deadline = time.monotonic() + PATIENCE
+        self.wait_until_idle(SETTLE_TIMEOUT_S)
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
             # In this order: what is on record as answered has been seen before.
-            rows = self.fresh()
+            rows = self.new_rows()
             with self.provider.lock:
                 seen = {s: list(e) for s, e in self.provider.bill.items() if s and s not in self.checked}
                 nameless = len(self.provider.bill.get("", ()))
@@ -175,49 +177,54 @@ class Ground:
                 break
             time.sleep(0.01)
         wrong = [f"the provider saw {s}, which nobody sent" for s in seen.keys() - self.sent]
-        wrong += against(seen, [r for r in rows if r["session_id"] not in self.checked])
+        wrong += compare_bill(seen, [r for r in rows if r["session_id"] not in self.checked])
         wrong += [f"{r['id']} is nobody's" for r in rows if r["virtual_key_id"] is None]
-        wrong += [w for r in rows for e in seen.get(r["session_id"], ()) if isinstance(e, Sighting) and (w := misread(r, e))]
+        wrong += [
+            w
+            for r in rows
+            for e in seen.get(r["session_id"], ())
+            if isinstance(e, ReceivedRequest) and (w := misread_by_gateway(r, e))
+        ]
         # An input may be such that its session is lost on the way: at least it must be on record as often as it was seen.
         recorded = self.nameless + sum(r["session_id"] is None and r["outcome"] != "denied" for r in rows)
         wrong += [f"the provider saw {nameless} requests without a session, {recorded} are on record"] * (nameless > recorded)
-        wrong += self.provider.told()
+        wrong += self.provider.take_reports()
         wrong += ["an address was dialled that is no provider's"] * self.trap.caught
-        wrong += self.printed()
+        wrong += self.alarming_output()
         assert not wrong, "; ".join(wrong[:3])
         self.checked |= seen.keys()
         self.nameless = recorded
         self.last_row = max((r["rowid"] for r in rows), default=self.last_row)
         return rows
 
-    def fresh(self) -> list[Row]:
+    def new_rows(self) -> list[Row]:
         """The records that have not been looked at."""
         return self.gateway.rows(f"SELECT rowid, * FROM calls WHERE rowid > {self.last_row}")
 
-    def printed(self) -> list[str]:
+    def alarming_output(self) -> list[str]:
         """What the gateway has printed since it was last asked, and should not have."""
         # Its lines are in the pipe by now; their reader needs a moment.
         time.sleep(0.01)
         lines = self.gateway.output[self.lines :]
         self.lines += len(lines)
-        return books.printed(self.secrets, lines)
+        return books.alarming_output(self.secrets, lines)
 
-    def fit(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether more can be played here after a promise was broken; what it left behind is passed over."""
         name = self.session()
         try:
-            good = self.normal(name) == 200
-            self.idle(2)
-            eventually(lambda: name in {r["session_id"] for r in self.fresh()}, 2)
-            rows = self.fresh()
+            good = self.make_call(name) == 200
+            self.wait_until_idle(2)
+            eventually(lambda: name in {r["session_id"] for r in self.new_rows()}, 2)
+            rows = self.new_rows()
         except Exception:
             return False
         with self.provider.lock:
             self.checked |= self.provider.bill.keys()
             self.nameless = len(self.provider.bill.get("", ()))
         self.last_row = max((r["rowid"] for r in rows), default=self.last_row)
-        self.provider.told()
-        self.printed()
+        self.provider.take_reports()
+        self.alarming_output()
         self.trap.caught = 0
         return good
 
@@ -227,7 +234,7 @@ class Ground:
         with self.provider.lock:
             bill = {s: list(e) for s, e in self.provider.bill.items() if s}
         wrong = books.check(gateway.state, gateway.policy, None, self.secrets, list(gateway.output))
-        wrong += against(bill, gateway.rows())
+        wrong += compare_bill(bill, gateway.rows())
         assert not wrong, "in the end: " + "; ".join(wrong[:3])
 
     def close(self) -> None:
@@ -239,7 +246,7 @@ class Ground:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def against(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
+def compare_bill(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
     """What is wrong with records, compared with the provider's bill."""
     own = {s for s, entries in bill.items() if not all(getattr(e, "billed", True) for e in entries)}
     billed = {s: entries for s, entries in bill.items() if s not in own}
@@ -248,7 +255,7 @@ def against(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
     return wrong + [f"{s} was seen {len(bill[s])} times and is {count[s]} times on record" for s in own if count[s] != len(bill[s])]
 
 
-def misread(row: Row, seen: Sighting) -> str | None:
+def misread_by_gateway(row: Row, seen: ReceivedRequest) -> str | None:
     """How the gateway read a model call otherwise than the provider did."""
     mine, theirs = (row["model_requested"], bool(row["stream"])), (seen.body.get("model"), seen.body.get("stream") is True)
     if not seen.call or not seen.body or mine == theirs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from proving.billing import Biller, Entry, counted
+from proving.billing import BillingProvider, Entry, counted
 from support.fake_provider import Peer, Seen, usage
 from support.harness import PROVIDER_KEY
 
@@ -20,7 +20,7 @@ SESSION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
 GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container")
 
 
-def lax(path: str) -> str:
+def lenient_path(path: str) -> str:
     """A path as the most forgiving server might read it."""
     text = path.partition("?")[0].partition("#")[0]
     for _ in range(3):
@@ -35,7 +35,7 @@ def lax(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-def readings(body: bytes) -> tuple[Any, Any]:
+def parse_both_ways(body: bytes) -> tuple[Any, Any]:
     """A JSON body as read by parsers that take the last and the first of two equal keys; None where it is none."""
 
     def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def governed(body: dict[str, Any]) -> list[Any]:
 
 
 @dataclass
-class Sighting(Entry):
+class ReceivedRequest(Entry):
     """One request as it arrived."""
 
     call: bool = False
@@ -67,7 +67,7 @@ class Sighting(Entry):
 
 
 @dataclass
-class Witness(Biller):
+class RecordingProvider(BillingProvider):
     """Bills whatever might be a model call. ``wrong`` is what a provider should never have been sent."""
 
     secrets: Iterable[str] = ()
@@ -82,21 +82,21 @@ class Witness(Biller):
         session = seen.header("x-claude-code-session-id") or ""
         if named.count("x-claude-code-session-id") != 1 or not SESSION.fullmatch(session):
             session = ""
-        entry = Sighting(session, usage(), False)
+        entry = ReceivedRequest(session, usage(), False)
         method, _, target = seen.lines[0].decode("latin-1").rpartition(" ")[0].partition(" ")
-        path = lax(target)
+        path = lenient_path(target)
         mine = self.anthropic and not (seen.header("host") or "").startswith("localhost")
         entry.call = mine and path.endswith("/v1/messages") and method not in ("HEAD", "GET")
-        one, other = readings(seen.body)
+        one, other = parse_both_ways(seen.body)
         if entry.call:
             entry.usage = counted(session)
             if not isinstance(one, dict) or governed(one) != governed(other):
-                self.complain(f"a model call whose body reads in two ways: {seen.body[:200]!r}")
+                self.report(f"a model call whose body reads in two ways: {seen.body[:200]!r}")
             else:
                 entry.body = one
                 entry.streamed = one.get("stream") is True
         for what in suspicious(seen, self.port, self.secrets):
-            self.complain(f"{what}: {seen.head[:600]!r}")
+            self.report(f"{what}: {seen.head[:600]!r}")
         with self.lock:
             self.bill.setdefault(session, []).append(entry)
         self.seen.clear()
@@ -108,17 +108,17 @@ class Witness(Biller):
             peer.send(empty)
         entry.whole = True
 
-    def complain(self, what: str) -> None:
+    def report(self, what: str) -> None:
         """Remember what a provider should not have been sent."""
         with self.lock:
             self.wrong.append(what)
 
-    def told(self) -> list[str]:
+    def take_reports(self) -> list[str]:
         """What it has to complain of since it was last asked."""
         with self.lock:
-            said = list(self.wrong)
+            reports = list(self.wrong)
             self.wrong.clear()
-        return said
+        return reports
 
 
 def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:

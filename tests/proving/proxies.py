@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proving.load import KEY, Road
+from proving.load import KEY, Route
 from support.harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
 
 BIN = Path(sys.executable).parent
@@ -32,12 +32,12 @@ GOVERNED = ("mitmdump -s", "serve")
 
 
 @dataclass
-class Subject:
+class ProxyProcess:
     """One process under load, and the roads through it: ``base`` for base-URL clients, ``proxy`` for HTTPS_PROXY."""
 
     name: str
     pid: int
-    roads: dict[str, Road]
+    routes: dict[str, Route]
     gateway: Gateway | None = None
 
     def cpu(self) -> float:
@@ -124,7 +124,7 @@ def upstream(*arguments: str) -> Iterator[int]:
         process.wait()
 
 
-class Field:
+class Proxies:
     """All subjects of one run, started once and measured in turns. Each road has a process of its own where it must."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -132,34 +132,34 @@ class Field:
         self.ca, both = certificate(folder)
         self.plain_port = stack.enter_context(upstream())
         self.tls_port = stack.enter_context(upstream(str(both)))
-        self.started: dict[str, Subject] = {}
+        self.started: dict[str, ProxyProcess] = {}
 
-    def subject(self, name: str, road: str = "base") -> Subject:
+    def proxy(self, name: str, route: str = "base") -> ProxyProcess:
         """A running subject, started now if this is the first to ask for it."""
-        place = f"{name} {road}"
+        place = f"{name} {route}"
         if place not in self.started:
-            self.started[place] = self.stock(name, road) if name in STOCK else self.governed(name, road)
+            self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
 
-    def governed(self, name: str, road: str, *scripts: Path) -> Subject:
+    def governed(self, name: str, route: str, *scripts: Path) -> ProxyProcess:
         """A gateway with everything on, and with these scripts behind it."""
-        folder = self.folder / f"{name}-{road}".replace(" ", "")
+        folder = self.folder / f"{name}-{route}".replace(" ", "")
         folder.mkdir()
-        url = f"http://127.0.0.1:{self.plain_port}" if road == "base" else f"https://localhost:{self.tls_port}"
-        options = ["-q"] if road == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
+        url = f"http://127.0.0.1:{self.plain_port}" if route == "base" else f"https://localhost:{self.tls_port}"
+        options = ["-q"] if route == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
         gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=(ADDONS / "gateway.py", *scripts)).start()
         self.stack.callback(gateway.stop)
-        return Subject(name, gateway.process.pid, {road: self.road(road, gateway.port, PROVIDER, gateway.ca)}, gateway)
+        return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
-    def stock(self, name: str, road: str) -> Subject:
+    def stock(self, name: str, route: str) -> ProxyProcess:
         """mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
-        folder = self.folder / f"{name}-{road}".replace(" ", "-")
+        folder = self.folder / f"{name}-{route}".replace(" ", "-")
         folder.mkdir()
         port = free_port()
         command = [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
         command += ["--set", f"confdir={folder}", "--set", "connection_strategy=lazy"]
-        if road == "base":
+        if route == "base":
             command += ["--mode", f"reverse:http://127.0.0.1:{self.plain_port}"]
         else:
             command += ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
@@ -170,13 +170,13 @@ class Field:
         self.stack.callback(process.terminate)
         ca = folder / "mitmproxy-ca-cert.pem"
         eventually(lambda: listening(port) and ca.exists(), 30)
-        return Subject(name, process.pid, {road: self.road(road, port, "localhost", ca, self.tls_port)})
+        return ProxyProcess(name, process.pid, {route: self.route(route, port, "localhost", ca, self.tls_port)})
 
-    def road(self, road: str, port: int, host: str, ca: Path, host_port: int = 443) -> Road:
+    def route(self, route: str, port: int, host: str, ca: Path, host_port: int = 443) -> Route:
         """The way in for a client."""
-        if road == "base":
-            return Road(port)
-        return Road(port, f"{host}:{host_port}", ssl.create_default_context(cafile=str(ca)))
+        if route == "base":
+            return Route(port)
+        return Route(port, f"{host}:{host_port}", ssl.create_default_context(cafile=str(ca)))
 
 
 def listening(port: int) -> bool:

@@ -6,29 +6,29 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from proving.fuzzing.ground import Ground
 from proving.fuzzing.policyreader import PolicyReader
+from proving.fuzzing.testbed import Testbed
 
 
-class Stage:
+class Environment:
     """Everything it starts ends with it."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-fuzz-")))
-        self._ground: Ground | None = None
+        self._testbed: Testbed | None = None
         self._reader: PolicyReader | None = None
-        self._grounds = 0
+        self._testbeds = 0
         stack.callback(self.clear)
 
     @property
-    def ground(self) -> Ground:
+    def testbed(self) -> Testbed:
         """The running gateway with all that is around it."""
-        if self._ground is None:
-            folder = self.folder / f"gateway-{self._grounds}"
+        if self._testbed is None:
+            folder = self.folder / f"gateway-{self._testbeds}"
             folder.mkdir()
-            self._grounds += 1
-            self._ground = Ground(folder)
-        return self._ground
+            self._testbeds += 1
+            self._testbed = Testbed(folder)
+        return self._testbed
 
     @property
     def reader(self) -> PolicyReader:
@@ -39,18 +39,18 @@ class Stage:
 
     def recover(self) -> None:
         """After a broken promise: a gateway that still works is kept, for hypothesis will look for a smaller input."""
-        if self._ground is not None and not self._ground.fit():
+        if self._testbed is not None and not self._testbed.is_usable():
             self.clear()
 
     def balance(self) -> None:
         """Look at the books of all that was played so far. Raises AssertionError."""
-        if self._ground is not None:
-            self._ground.balance()
+        if self._testbed is not None:
+            self._testbed.balance()
 
     def clear(self) -> None:
         """End what runs."""
-        if self._ground is not None:
-            self._ground.close()
+        if self._testbed is not None:
+            self._testbed.close()
         if self._reader is not None:
             self._reader.close()
-        self._ground = self._reader = None
+        self._testbed = self._reader = None
