@@ -31,6 +31,7 @@ def _zone(value: str) -> str:
 
 
 def _money(value: Any) -> Any:
+    # A bool is an int in Python, and `max_limit: true` is no amount.
     if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
         raise ValueError("write an amount in dollars, such as 50.00, without quotes")
     try:
@@ -47,6 +48,7 @@ def _money(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
+    # 100.0 is a whole number too; beyond 2^53 JavaScript and JSON readers could not tell neighbours apart.
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value() and value < 1 << 53:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):

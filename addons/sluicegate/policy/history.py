@@ -50,6 +50,7 @@ class History:
     def _run(self) -> None:
         self._safely(self._begin)
         while (fresh := self._pending.get()) is not None:
+            # A summary compares two whole policies, which takes a second for ten thousand keys.
             with low_priority():
                 self._safely(lambda: self._add(fresh, summarize(compare_policies(self._last.policy.file, fresh.policy.file))))
             self._last = fresh

@@ -120,6 +120,7 @@ class Draft:
             present = {} if kind.name in ("providers", "model_configs") else {"id": name}
         after = merge_fields(present, fields)
         validate_entity(kind, after)
+        # A new name is added to the index; a changed one needs it built again, or the old name would still be found.
         if kind.name in self._names:
             if present.get("name") != after.get("name") and entry.before is not None:
                 del self._names[kind.name]
@@ -198,6 +199,7 @@ def _exact_numbers(value: Any) -> Any:
         return {k: _exact_numbers(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_exact_numbers(v) for v in value]
+    # By its repr: 0.1 is meant as a tenth, not as the binary fraction nearest to it.
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 

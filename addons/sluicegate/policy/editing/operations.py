@@ -96,6 +96,7 @@ def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
     secret = None
     if generate and value is None and fields.get("value_hash") is None:
         value = secret = generate_value()
+    # Only a hash is kept: the policy file is read by more people and tools than may know its keys.
     if isinstance(value, str) and not is_reference(value, (ENV,)):
         fields["value_hash"] = hash_value(_require_sendable(value))
         fields["value"] = None

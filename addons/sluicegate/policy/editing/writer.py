@@ -26,7 +26,7 @@ from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, Ed
 from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
 from sluicegate.policy.loader import PolicyError, build_policy, policy_files, revision_of
 from sluicegate.policy.model import Policy
-from sluicegate.policy.watcher import ActivePolicy, Fingerprint, PolicyWatcher, file_fingerprint
+from sluicegate.policy.watcher import ActivePolicy, PolicyWatcher, file_fingerprint
 from sluicegate.windows import iso
 from sluicegate.yaml_document import Document, parse
 
@@ -120,7 +120,7 @@ class PolicyWriter:
 
     def replace_files(
         self,
-        fresh: Callable[[Mapping[Path, bytes]], Mapping[Path, bytes]],
+        contents: Callable[[Mapping[Path, bytes]], Mapping[Path, bytes]],
         *,
         who: str,
         action: str,
@@ -129,15 +129,16 @@ class PolicyWriter:
     ) -> Policy:
         """Replace whole files, even those that have a mistake, and return the policy they make.
 
-        ``fresh`` takes the content of each file and returns the new content of those that change. Raises PolicyError with all
+        ``contents`` takes the content of each file and returns the new content of those that change. Raises PolicyError with all
         that is wrong with that, and otherwise what ``change`` raises; then nothing was changed.
         """
         with self._exclusive(), low_priority():
             for _ in range(MAX_ATTEMPTS):
                 files = self._read(if_match)
+                # An edit by hand that the watcher has not seen yet is put in force first, for the history to have it.
                 if self.watcher.has_changed():
                     self.watcher.reload()
-                texts = {f: data for f, data in fresh(files.data).items() if data != files.data[f]}
+                texts = {f: data for f, data in contents(files.data).items() if data != files.data[f]}
                 docs = [parse(texts[Path(d.file)], d.file) if Path(d.file) in texts else d for d in files.docs]
                 policy = self._policy_from(files, docs, texts)
                 if not texts or not write:
@@ -179,6 +180,7 @@ class PolicyWriter:
         fingerprints = {}
         try:
             for file in policy_files(self.watcher.path):
+                # Before reading: an edit made in between is then seen as a change.
                 fingerprints[file] = file_fingerprint(file.name, file.stat())
                 data[file] = file.read_bytes()
         except OSError as e:
@@ -220,32 +222,35 @@ class PolicyWriter:
     ) -> None:
         """Stage the new files, compare, record, replace. Raises _FilesChangedError, PolicyNotWritableError or AuditTrailError."""
         before, after, at = files.revision, policy.revision, iso(self.clock())
-        fresh: dict[Path, Path] = {}
+        staged: dict[Path, Path] = {}
         try:
             for file, data in texts.items():
-                fresh[file] = atomic_write.stage(file.resolve(), data)
-            fingerprints = {
-                f: file_fingerprint(f.name, fresh[f].stat()) if f in fresh else seen for f, seen in files.fingerprints.items()
-            }
+                staged[file] = atomic_write.stage(file.resolve(), data)
+            # What the files will look like once replaced, so that the watcher does not read them again.
+            fingerprint = tuple(
+                file_fingerprint(f.name, staged[f].stat()) if f in staged else present for f, present in files.fingerprints.items()
+            )
             _require_unchanged(self.watcher.path, files)
+            # On record before the change: one that is not on record must not be made.
             if self.audit_trail is not None:
                 self.audit_trail.write(entries, at=at, who=who, before=before, after=after)
             with self.watcher.lock:
                 try:
+                    # Compared again, because recording took time in which an editor may have saved.
                     _require_unchanged(self.watcher.path, files)
-                    atomic_write.replace_all(fresh, files.data)
+                    atomic_write.replace_all(staged, files.data)
                 except (_FilesChangedError, OSError):
                     if self.audit_trail is not None:
                         undone = [AuditEntry(f"{e.action} not applied", e.entity_kind, e.entity_id, None, None) for e in entries]
                         self.audit_trail.write(undone, at=at, who=who, before=before, after=before)
                     raise
                 new_files = {f: texts.get(f, data) for f, data in files.data.items()}
-                self.watcher.activate(ActivePolicy(policy, new_files, self.clock(), who, action), _fingerprint(fingerprints))
+                self.watcher.activate(ActivePolicy(policy, new_files, self.clock(), who, action), fingerprint)
         except OSError as e:
             raise _not_writable(e, next(iter(texts))) from e
         finally:
-            for ready in fresh.values():
-                ready.unlink(missing_ok=True)
+            for leftover in staged.values():
+                leftover.unlink(missing_ok=True)
         for folder in {f.resolve().parent for f in texts}:
             atomic_write.sync_folder(folder)
 
@@ -258,10 +263,6 @@ def _require_valid(docs: Sequence[Document]) -> None:
             raise ConflictError(f"the policy on disk has a mistake; correct it first: {why}")
 
 
-def _fingerprint(fingerprints: Mapping[Path, tuple[Any, ...]]) -> Fingerprint:
-    return tuple(fingerprints.values())
-
-
 def _require_unchanged(path: Path, files: _Files) -> None:
     """Refuse files that are not what was read. Raises _FilesChangedError."""
     if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
@@ -269,6 +270,7 @@ def _require_unchanged(path: Path, files: _Files) -> None:
 
 
 def _not_writable(error: OSError, file: Path) -> PolicyNotWritableError:
+    # A single file mounted into a container cannot be renamed over.
     if error.errno in (errno.EBUSY, errno.EXDEV):
         return PolicyNotWritableError(f"{file} is a mount point and cannot be replaced: mount its folder instead", lasting=True)
     lasting = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)

@@ -121,6 +121,7 @@ def _patch_items(doc: Document, text: str, changes: Sequence[Change]) -> str:
             edits.append((start, end, _patch_section(name, held, lines[start:end], mine)))
         else:
             edits += _item_edits(lines, items, held, mine)
+    # From the end up, so that the line numbers of those still to come stay right.
     for start, end, fresh in sorted(edits, key=lambda c: c[:2], reverse=True):
         lines[start:end] = fresh
     end = len(lines) - (lines[-1:] == ["..."])
