@@ -27,6 +27,9 @@ TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "out
 MAX_AMOUNT = 1_000_000_000
 """Largest number in a price file, whether dollars per million tokens or tokens."""
 
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in a price file: keys and list indexes."""
+
 DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1_000_000, 128_000
 """Assumed for models without figures: large, since they bound what a call can cost."""
 
@@ -192,66 +195,85 @@ def _to_nano(units: int) -> int:
 
 def read_prices(data: bytes, file: str) -> tuple[Price, ...]:
     """Read a price file's entries. Raises PriceError."""
-    doc = parse(data, file)
-    problems = list(doc.problems)
-    found: list[Price] = []
+    reader = _PriceReader(data, file)
+    prices = reader.read()
+    if reader.problems:
+        raise PriceError("\n".join(map(str, reader.problems)))
+    return prices
 
-    def amount(value: Any, path: tuple[str | int, ...], default: Decimal | None = None) -> Decimal:
+
+class _PriceReader:
+    """Reads one price file and collects its problems, so that all of them are reported at once."""
+
+    def __init__(self, data: bytes, file: str) -> None:
+        self.file = file
+        self.document = parse(data, file)
+        self.problems = list(self.document.problems)
+
+    def read(self) -> tuple[Price, ...]:
+        """Return the entries that can be used."""
+        top = self.document.value if isinstance(self.document.value, dict) else {}
+        models = top.get("models")
+        if not isinstance(models, list):
+            self.problems.append(Problem(self.file, 1, "models", "a price file needs a list of models"))
+            models = []
+        web_search = self.amount(top.get("web_search"), ("web_search",), Decimal(10))
+        entries = (self.entry(raw, ("models", i), web_search) for i, raw in enumerate(models))
+        return tuple(entry for entry in entries if entry is not None)
+
+    def entry(self, raw: Any, path: KeyPath, web_search: Decimal) -> Price | None:
+        """Return one model's price; None if the entry has no model or no prices."""
+        raw = raw if isinstance(raw, dict) else {}
+        model, prices = raw.get("model"), raw.get("prices")
+        if not isinstance(model, str) or not isinstance(prices, list) or not prices:
+            line = self.document.line(path)
+            self.problems.append(Problem(self.file, line, f"models[{path[1]}]", "an entry needs a model and a list of prices"))
+            return None
+        return Price(
+            model=model,
+            rates=tuple(self.rates(r, (*path, "prices", i)) for i, r in enumerate(prices)),
+            fast=self.rates(raw["fast"], (*path, "fast")) if "fast" in raw else None,
+            us_multiplier=self.amount(raw.get("us_multiplier"), (*path, "us_multiplier"), Decimal(1)),
+            context_window=int(self.amount(raw.get("context_window"), (*path, "context_window"), Decimal(DEFAULT_CONTEXT_TOKENS))),
+            max_output=int(self.amount(raw.get("max_output"), (*path, "max_output"), Decimal(DEFAULT_OUTPUT_TOKENS))),
+            web_search=web_search,
+        )
+
+    def rates(self, raw: Any, path: KeyPath) -> Rates:
+        """Return the rates of one span of time."""
+        raw = raw if isinstance(raw, dict) else {}
+        for name in raw:
+            if name not in (*TOKEN_CLASSES, "from", "until", "above"):
+                self.problems.append(Problem(self.file, self.document.line((*path, name)), name, f"unknown key '{name}'"))
+        values = {c: self.amount(raw.get(c), (*path, c)) for c in TOKEN_CLASSES}
+        return Rates(
+            **values,
+            since=self.date(raw.get("from"), path) or 0,
+            until=self.date(raw.get("until"), path),
+            above=int(self.amount(raw.get("above"), (*path, "above"), Decimal(0))),
+        )
+
+    def amount(self, value: Any, path: KeyPath, default: Decimal | None = None) -> Decimal:
+        """Return a number of dollars or tokens; without a default it must be there."""
         if value is None and default is not None:
             return default
         number = value if isinstance(value, int | Decimal) and not isinstance(value, bool) else Decimal("NaN")
         if not Decimal(number).is_finite() or not 0 <= number <= MAX_AMOUNT:
-            problems.append(Problem(file, doc.line(path), ".".join(map(str, path)), f"'{value}' is not a price in dollars"))
+            problem = f"'{value}' is not a price in dollars"
+            self.problems.append(Problem(self.file, self.document.line(path), ".".join(map(str, path)), problem))
             return Decimal(0)
         return Decimal(number)
 
-    def rates(raw: Any, path: tuple[str | int, ...]) -> Rates:
-        raw = raw if isinstance(raw, dict) else {}
-        for name in raw:
-            if name not in (*TOKEN_CLASSES, "from", "until", "above"):
-                problems.append(Problem(file, doc.line((*path, name)), name, f"unknown key '{name}'"))
-        since, until = (_date(raw.get(n), file, doc.line(path), problems) for n in ("from", "until"))
-        values = {c: amount(raw.get(c), (*path, c)) for c in TOKEN_CLASSES}
-        return Rates(**values, since=since or 0, until=until, above=int(amount(raw.get("above"), (*path, "above"), Decimal(0))))
-
-    top = doc.value if isinstance(doc.value, dict) else {}
-    if not isinstance(top.get("models"), list):
-        problems.append(Problem(file, 1, "models", "a price file needs a list of models"))
-    search = amount(top.get("web_search"), ("web_search",), Decimal(10))
-    for i, raw in enumerate(top["models"] if isinstance(top.get("models"), list) else ()):
-        path = ("models", i)
-        if (
-            not isinstance(raw, dict)
-            or not isinstance(raw.get("model"), str)
-            or not isinstance(raw.get("prices"), list)
-            or not raw["prices"]
-        ):
-            problems.append(Problem(file, doc.line(path), f"models[{i}]", "an entry needs a model and a list of prices"))
-            continue
-        found.append(
-            Price(
-                model=raw["model"],
-                rates=tuple(rates(r, (*path, "prices", j)) for j, r in enumerate(raw["prices"])),
-                fast=rates(raw["fast"], (*path, "fast")) if "fast" in raw else None,
-                us_multiplier=amount(raw.get("us_multiplier"), (*path, "us_multiplier"), Decimal(1)),
-                context_window=int(amount(raw.get("context_window"), (*path, "context_window"), Decimal(DEFAULT_CONTEXT_TOKENS))),
-                max_output=int(amount(raw.get("max_output"), (*path, "max_output"), Decimal(DEFAULT_OUTPUT_TOKENS))),
-                web_search=search,
-            )
-        )
-    if problems:
-        raise PriceError("\n".join(map(str, problems)))
-    return tuple(found)
-
-
-def _date(value: Any, file: str, line: int, problems: list[Problem]) -> int | None:
-    if value is None:
-        return None
-    try:
-        return parse_iso(str(value))
-    except ValueError:
-        problems.append(Problem(file, line, "from", f"'{value}' is not a date such as 2026-10-07"))
-        return None
+    def date(self, value: Any, path: KeyPath) -> int | None:
+        """Return a date as epoch milliseconds; None if there is none."""
+        if value is None:
+            return None
+        try:
+            return parse_iso(str(value))
+        except ValueError:
+            problem = f"'{value}' is not a date such as 2026-10-07"
+            self.problems.append(Problem(self.file, self.document.line(path), "from", problem))
+            return None
 
 
 def _bundled(model: str) -> Price | None:

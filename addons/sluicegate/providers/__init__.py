@@ -30,11 +30,13 @@ def provider_for_path(path: str) -> tuple[str, str] | None:
     None if the path is not a provider's.
     """
     for prefix, provider in _PREFIXES:
+        # "/openai2" is not under "/openai": the prefix must be the whole first segment.
         if path == prefix or path.startswith((prefix + "/", prefix + "?")):
             rest = path[len(prefix) :]
             return provider, rest if rest.startswith("/") else "/" + rest
     if any(path.startswith(p) and path[len(p) : len(p) + 1] in ("", "/", "?") for p in _OPENAI_PATHS):
         return "openai", path
+    # OpenAI's own paths are taken above, so what else begins with /v1/ is Anthropic's.
     if path.startswith(("/v1/", *_CLAUDE_CODE_PATHS)):
         return "anthropic", path
     return None

@@ -68,6 +68,7 @@ class ContentSources:
             if isinstance(source, _Source):
                 if source.type == "base64":
                     self.images += 1
+                    # The raw value includes its two quotes.
                     self.payload_bytes += max(0, len(bytes(source.data)) - 2)
                 elif source.type not in ("text", "content"):
                     self.has_external = True
@@ -105,6 +106,7 @@ class MessagesUsage(UsageReader):
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one server-sent event; content deltas are only measured."""
+        # Nearly all events are deltas. Their text is measured without parsing, which keeps the stream cheap.
         if event == "content_block_delta" or (not event and data.startswith(b'{"type":"content_block_delta"')):
             self.delivered_bytes += _delta_bytes(data)
             return
@@ -127,6 +129,7 @@ class MessagesUsage(UsageReader):
             error = value.get("error")
             self.error = str(error.get("type", "error"))[:64] if isinstance(error, dict) else "error"
         elif kind == "content_block_start":
+            # About one token for the block itself.
             self.delivered_bytes += 4
 
     def read_json(self, body: bytes) -> None:
@@ -217,6 +220,7 @@ def _json_object(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
+        # orjson stops at 1,024 levels of nesting; what a client would read must not escape us for being deep.
         try:
             value = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -229,6 +233,7 @@ def _delta_bytes(data: bytes) -> int:
     for field in (b'"text":"', b'"thinking":"', b'"partial_json":"'):
         at = data.rfind(field)
         if at >= 0:
+            # Three bytes close the string, the delta and the event.
             return max(0, len(data) - at - len(field) - 3)
     return 0
 

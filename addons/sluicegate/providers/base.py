@@ -74,6 +74,7 @@ def clean_path(path: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _normalized(text: str) -> str:
+    # Doubly and triply encoded paths exist in the wild; deeper ones are only ever attempts to confuse.
     for _ in range(3):
         decoded = unquote(text)
         if decoded == text:
@@ -81,6 +82,7 @@ def _normalized(text: str) -> str:
         text = decoded
     parts: list[str] = []
     for part in re.split(r"[/\\]", text.lower()):
+        # Some servers cut path parameters ("/v1/files;x=1") before they route.
         part = part.partition(";")[0].strip()
         if part == "..":
             parts = parts[:-1]
@@ -179,6 +181,7 @@ class RequestBody:
         value = self.value(name)
         if value is None:
             return None
+        # Serialisers of loosely typed languages write 4096 as 4096.0.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
@@ -211,6 +214,7 @@ def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
         name, value = next(kept, (None, b""))
         if written != name or not raw.startswith(bytes(value), found.end()):
             return written
+        # Step over the value by its length instead of parsing it again.
         comma = _COMMA.match(raw, found.end() + len(value))
         at = comma.end() if comma else len(raw)
     return None
@@ -218,6 +222,7 @@ def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
 
 def parse_count(value: Any) -> int | None:
     """Return a count that a provider reported; None if the value is not a valid count."""
+    # True is an int in Python, but not a count.
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
         return value
     return None
@@ -238,6 +243,7 @@ _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')
 
 def find_base64(body: bytes) -> tuple[int, int]:
     """Return ``(items, bytes)`` of the base64 payloads in a body: their length says nothing about their tokens."""
+    # Looking for plain words first spares the regular expression on bodies without media, which are nearly all.
     if b'"base64"' not in body and b"base64," not in body and b'"inlineData"' not in body and b'"inline_data"' not in body:
         return 0, 0
     found = [len(m.group(1)) for m in _BASE64.finditer(body)]

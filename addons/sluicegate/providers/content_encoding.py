@@ -51,6 +51,7 @@ class _Zlib:
             wbits = zlib.MAX_WBITS | 16
         else:
             self._only_padding_left = self._ended
+            # RFC 1950: the wrapper's two bytes name the method and window size and are a multiple of 31.
             wrapped = first & 0x0F == 8 and first >> 4 <= 7 and (first << 8 | second) % 31 == 0
             wbits = zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS
         if not self._only_padding_left:
@@ -74,6 +75,7 @@ class ContentDecoder:
         self.readable = True
         self._steps: list[_Step] = []
         self._produced = 0
+        # The header lists encodings in the order they were applied, so they are undone from the last to the first.
         for name in reversed([x.strip().lower() for x in content_encoding.split(",")] if content_encoding else ()):
             if name in ("", "identity"):
                 continue
@@ -93,6 +95,7 @@ class ContentDecoder:
         """Return the decoded bytes this chunk yields; ``b""`` once the answer is not readable."""
         if not self.readable:
             return b""
+        # The usual case: we ask upstream for no encoding, so the bytes pass as they are.
         if not self._steps:
             return data
         try:

@@ -25,18 +25,13 @@ class SseParser:
         """Return the events that end in this chunk."""
         if self._gave_up or not chunk:
             return []
-        if not self._started:
-            chunk = bytes(self._line_start) + chunk
-            self._line_start.clear()
-            if _BOM.startswith(chunk[:3]) and len(chunk) < 3:
-                self._line_start += chunk
-                return []
-            chunk = chunk.removeprefix(_BOM)
-            self._started = True
+        if not self._started and not (chunk := self._without_bom(chunk)):
+            return []
         if self._ended_with_cr:
             # The carriage return has already ended its line; a line feed may be its other half.
             chunk = chunk.removeprefix(b"\n")
         self._ended_with_cr = chunk.endswith(b"\r")
+        # All three line ends are allowed, even mixed; nearly every stream uses plain line feeds, so look before replacing.
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = chunk.split(b"\n")
@@ -62,6 +57,16 @@ class SseParser:
         self._line_start.clear()
         return events
 
+    def _without_bom(self, chunk: bytes) -> bytes:
+        """Return the stream's beginning without a byte order mark; nothing while it may still become one."""
+        chunk = bytes(self._line_start) + chunk
+        self._line_start.clear()
+        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            self._line_start += chunk
+            return b""
+        self._started = True
+        return chunk.removeprefix(_BOM)
+
     def _give_up(self) -> None:
         self._gave_up = True
         self._line_start.clear()
@@ -69,10 +74,12 @@ class SseParser:
 
     def _read_line(self, line: bytes, events: list[Event]) -> None:
         if not line:
+            # A blank line ends the event. One without data is dropped, as the specification says.
             if self._data:
                 events.append((self._name, b"\n".join(self._data)))
             self._name, self._data, self._size = "", [], 0
         elif line.startswith(b"data:"):
+            # One space after the colon belongs to the format, further ones to the data.
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
             self._size += len(value)

@@ -60,9 +60,9 @@ function List({ kind, query, isAdmin }) {
 }
 
 function Rows({ kind, shown, costs }) {
-  const belongs = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].parents.slice(0, 1);
+  const parents = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].parents.slice(0, 1);
   return html`<div class="scroll"><table class="data rows"><thead><tr>
-    <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${belongs.map((b) => html`<th scope="col">${REFERENCES[b][1]}</th>`)}
+    <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${parents.map((p) => html`<th scope="col">${REFERENCES[p][1]}</th>`)}
       <th scope="col">Budget</th>${costs && html`<th scope="col" class="num">Last 30 days</th>
         <th scope="col" class="num">Calls</th>`}${kind === "keys" && html`<th scope="col">State</th>`}</tr></thead>
     <tbody>${shown.map(
@@ -70,7 +70,7 @@ function Rows({ kind, shown, costs }) {
         e,
       ) => html`<tr key=${e.id}><td>
         <a href=${link([kind, e.id])}>${nameOf(e)}</a>${e.name && e.name !== e.id ? html` <span class="faint id">${e.id}</span>` : ""}</td>
-      ${belongs.map((b) => html`<td>${e[b] ? html`<a class="cut" title=${e[b]} href=${link([REFERENCES[b][0], e[b]])}>${e[b]}</a>` : html`<span class="faint">–</span>`}</td>`)}
+      ${parents.map((p) => html`<td>${e[p] ? html`<a class="cut" title=${e[p]} href=${link([REFERENCES[p][0], e[p]])}>${e[p]}</a>` : html`<span class="faint">–</span>`}</td>`)}
       <td class="budget-cell">
         <${BudgetSummary} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td>
         <td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>`}
@@ -282,5 +282,5 @@ function DeleteDialog({ kind, e, onClose }) {
       set,
       error,
     }) => html`<p>${kind === "keys" ? "Calls with it are refused from now on." : "Its limits are deleted with it."} Call records stay.</p>
-      ${canDetach && html`<${Field} label="Detach the keys and others that belong to it" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise it cannot be deleted while anything belongs to it." />`}`}</${FormDialog}>`;
+      ${canDetach && html`<${Field} label="Detach the keys and others that belong to it" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise it cannot be deleted while anything parents to it." />`}`}</${FormDialog}>`;
 }
