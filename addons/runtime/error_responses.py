@@ -41,4 +41,5 @@ def error_bytes(status_code: int, message: str = "", provider: str = "anthropic"
     """Return such an answer as HTTP/1.1, after which the connection is closed."""
     response = error_response(status_code, message, provider)
     response.headers["connection"] = "close"
-    return assemble_response(response)
+    raw: bytes = assemble_response(response)
+    return raw

@@ -128,7 +128,8 @@ class GatewayHttpStream(HttpStream):
         names_target = bool(request.authority or request.data.host)
         # HTTP/2 is known by what was negotiated: a version is only what somebody wrote.
         request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
-        return super().state_wait_for_request_headers(event)
+        stock: Commands = super().state_wait_for_request_headers(event)
+        return stock
 
     def state_consume_request_body(self, event: events.Event) -> Commands:
         """Keep a body that will be read; discard one whose request was answered at its headers, or that is too large.
@@ -136,12 +137,13 @@ class GatewayHttpStream(HttpStream):
         The client may send it to its end all the same, and gets its answer then: one that is cut off while it sends often
         never sees why.
         """
+        stock: Commands = super().state_consume_request_body(event)
         if not isinstance(event, RequestData):
-            return super().state_consume_request_body(event)
+            return stock
         if self.flow.response is None:
             refuse = size_limits.refusal_of_body(self.flow, len(self.request_body_buf) + len(event.data))
             if refuse is None:
-                return super().state_consume_request_body(event)
+                return stock
             self.request_body_buf.clear()
             refuse(self.flow)
         return self.discard(event.data)
@@ -182,7 +184,8 @@ class GatewayHttpLayer(HttpLayer):
         self.connections[self.context.client] = server(self.context.fork())
         # All later events go straight to mitmproxy's method: a frame of ours for each would be a cost per chunk.
         self._handle_event = super()._handle_event  # type: ignore[method-assign]
-        return self._handle_event(event)
+        first: Commands = self._handle_event(event)
+        return first
 
     def make_stream(self, stream_id: int) -> Commands:
         """Make a stream of ours for a request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.patches import PATCHES
-from support.harness import ADDONS, policy_text
+from support.harness import ADDONS, PROVIDER, VK, ask, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -110,3 +110,28 @@ def test_nothing_of_mitmproxy_is_replaced_but_what_the_table_says(gateway, provi
     assigned = set(gw.wait_for(r"assigned: (.*)")[1].split())
     rows = {f"{row.owner}.{name}" for row in PATCHES if row.name != "dispatch" for name in row.known if row.known[name] is not None}
     assert assigned == rows
+
+
+THEIR_LAYERS = """
+from mitmproxy.proxy.layers import HttpLayer
+from mitmproxy.proxy.layers.http import HTTPMode
+
+class Theirs(HttpLayer):
+    pass
+
+class Chooses:
+    def next_layer(self, nextlayer):
+        nextlayer.layer = nextlayer.layer or Theirs(nextlayer.context, HTTPMode.regular)
+
+addons = [Chooses()]
+"""
+
+
+def test_a_request_that_other_layers_have_read_is_refused(gateway, provider, script):
+    """How it was addressed is not known: one for us would be taken for one to the host it names."""
+    gw = gateway(policy_text(provider.url), scripts=[ADDONS / "gateway.py", script(THEIR_LAYERS)])
+    reply = gw.request("POST", "/v1/messages", ask(), {"host": PROVIDER, "x-api-key": VK, "content-type": "application/json"})
+    assert (reply.status, reply.reason) == (503, "gateway_error")
+    assert gw.post().status >= 400
+    assert provider.connections == 0
+    assert gw.rows("SELECT * FROM reservations") == []
