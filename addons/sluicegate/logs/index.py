@@ -193,7 +193,7 @@ class Index:
     def _share(self) -> float:
         with connection(self.calls, "ro") as conn:
             (last,) = conn.execute("SELECT coalesce(max(rowid), 1) FROM calls").fetchone()
-        return min(1.0, self._done / last)
+        return min(1.0, self._done / int(last))
 
 
 def open_index(path: Path, calls: Path, mode: Mode) -> sqlite3.Connection:

@@ -116,7 +116,7 @@ class ContentFile:
             if count:
                 # The pragma frees one page for each row that is fetched from it.
                 conn.execute("PRAGMA incremental_vacuum").fetchall()
-                # Otherwise deleted bodies stay readable in the write-ahead log until it begins anew.
+                # Otherwise deleted bodies stay readable in the write-ahead log until it starts over.
                 conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return count
 

@@ -2,7 +2,7 @@
 
 
 class StoreError(Exception):
-    """The database cannot be used: unreadable, full, locked by somebody who does not let go, or of a newer version."""
+    """The database cannot be used: unreadable, full, locked for too long, or of a newer version."""
 
 
 class StoreBusy(StoreError):

@@ -52,13 +52,13 @@ class Housekeeper:
 
 
 def checkpoint(database: Path) -> None:
-    """Copy the write-ahead log into the database where it has grown large, so that it begins anew."""
+    """Copy the write-ahead log into the database where it has grown large, so that it can start over."""
     wal = database.with_name(f"{database.name}-wal")
     try:
         if wal.stat().st_size <= WAL_BYTES:
             return
         with connection(database, "rw", busy_timeout_ms=CHECKPOINT_BUSY_TIMEOUT_MS) as conn:
-            # The log begins anew only if all of it has been copied when the next call is written. Under load there is
+            # The log starts over only if all of it has been copied when the next call is written. Under load there is
             # always another: each time round less is left to copy, until it fits between two of them.
             copied = 0
             for _ in range(CHECKPOINT_ROUNDS):

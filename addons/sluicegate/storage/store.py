@@ -35,7 +35,7 @@ class Rows:
 
     calls: list[Record] = field(default_factory=list)
     refusals: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """How many requests of nobody known were refused, by minute, source address and reason."""
+    """How many requests without a known key were refused, by minute, source address and reason."""
     connections: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table ``connections``."""
     learned: dict[str, UsageAverages] = field(default_factory=dict)

@@ -68,7 +68,7 @@ class Writer:
             self.journal_error = None
 
     def count_refusal(self, at: int, source: str, reason: str) -> None:
-        """Count a refused request of nobody known, by minute: a record of each would let strangers fill the disk."""
+        """Count a refused request without a known key, by minute: a record of each would let strangers fill the disk."""
         key = (iso(at // MINUTE_MS * MINUTE_MS)[:16] + "Z", source, reason)
         self.rows.refusals[key] = self.rows.refusals.get(key, 0) + 1
 

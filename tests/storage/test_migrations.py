@@ -1,0 +1,77 @@
+"""Files of older and newer gateways."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+
+from sluicegate.calls.record import COLUMNS
+from sluicegate.limits.ledger import Ledger
+from sluicegate.storage import migrations
+from sluicegate.storage.errors import StoreError
+from sluicegate.storage.migrations import MIGRATIONS
+from sluicegate.storage.recovery import recover
+from sluicegate.storage.store import Rows, Store
+from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
+
+
+def test_a_newer_database_is_refused(tmp_path):
+    conn = sqlite3.connect(tmp_path / "sluicegate.db")
+    conn.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    conn.close()
+    with pytest.raises(StoreError, match="run the newer sluicegate"):
+        Store(tmp_path / "sluicegate.db")
+
+
+def test_calls_in_flight_in_an_older_file_are_settled_by_the_new_gateway(tmp_path, monkeypatch, files):
+    """Reservations had no numbers, and their drafts were objects."""
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._number_reservations)])
+        Store(tmp_path / "sluicegate.db").close()
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        conn.execute("INSERT INTO counters VALUES (?, 1000, 1000, NULL, 5, NULL, NULL, NULL)", (BUDGET.counter,))
+        claims = json.dumps([[BUDGET.counter, "usd", 1000, 40]])
+        draft = json.dumps({"cost_nano": 40, "id": "call_old", "outcome": "interrupted"})
+        conn.execute("INSERT INTO reservations VALUES ('call_old', 1000, ?, ?)", (claims, draft))
+    conn.close()
+    store, journal, ledger = files()
+    assert recover(store, journal, ledger)["interrupted"] == 1
+    assert ledger.usage(BUDGET, 2000)[:2] == (45, 0)
+    assert [(r["id"], r["cost_nano"]) for r in journal.since(0)] == [("call_old", 40)]
+
+
+def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._create_alerts)])
+        store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+        reserve(store, ledger, "a")
+        store.close()
+    store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+    store.load(ledger)
+    assert ledger.usage(BUDGET, 2000)[:2] == (0, 10)
+    assert store._conn.execute("SELECT count(*) FROM alerts, alerts_passed").fetchone() == (0,)
+    store.close()
+
+
+def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monkeypatch):
+    """An older file with a row, a line that is not in it, and a call in flight with its draft."""
+    older = {name: kind for name, kind in COLUMNS.items() if name != "limits"}
+    with monkeypatch.context() as then:
+        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._add_verdicts)])
+        then.setattr(migrations, "COLUMNS", older)
+        Store(tmp_path / "sluicegate.db").close()
+    lines = {i: {name: record(i)[name] for name in older} for i in ("row", "line", "draft")}
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        conn.execute(f"INSERT INTO calls VALUES ({','.join('?' * len(older))})", tuple(lines["row"].values()))
+        draft = json.dumps(list(lines["draft"].values()))
+        conn.execute("INSERT INTO reservations VALUES (1, 'draft', 1000, '[]', ?)", (draft,))
+    conn.close()
+    (tmp_path / "audit.jsonl").write_text("".join(json.dumps(lines[i]) + "\n" for i in ("row", "line")))
+    store, journal, ledger = files()
+    assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 1, "interrupted": 1, "rewritten": 0}
+    assert {r["id"]: (r["limits"], r["cost_nano"]) for r in store.rows_since(0)} == dict.fromkeys(lines, (None, 5))
+    assert [(r["id"], r.get("limits")) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
+    store.write(ledger.take_changes(), Rows([record("new", limits=LIMIT_CHECKS)]))
+    assert store.rows_since(0)[-1]["limits"] == LIMIT_CHECKS

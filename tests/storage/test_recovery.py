@@ -1,0 +1,126 @@
+"""Recovery: what a crash left half-done is completed, once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sluicegate.policy.model import Limit
+from sluicegate.services import Services
+from sluicegate.storage.recovery import recover
+from sluicegate.storage.store import Rows
+from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES
+from sluicegate.windows import parse_period
+from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
+
+
+def test_a_line_the_database_missed_is_booked_once(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "a")
+    journal.append(record("a", 7))
+    store2, journal2, ledger2 = files()
+    assert recover(store2, journal2, ledger2) == {"torn_bytes": 0, "replayed": 1, "interrupted": 0, "rewritten": 0}
+    assert ledger2.usage(BUDGET, 2000)[:2] == (7, 0)
+    store3, journal3, ledger3 = files()
+    assert recover(store3, journal3, ledger3)["replayed"] == 0
+    assert ledger3.usage(BUDGET, 2000)[:2] == (7, 0)
+
+
+def test_a_call_cut_off_is_charged_its_draft_and_marked(files):
+    store, _, ledger = files()
+    reserve(store, ledger, "a", 10)
+    store2, journal2, ledger2 = files()
+    assert recover(store2, journal2, ledger2)["interrupted"] == 1
+    assert ledger2.usage(BUDGET, 2000)[:2] == (10, 0)
+    (row,) = store2.rows_since(0)
+    assert (row["outcome"], row["estimated"], row["cost_nano"]) == ("interrupted", 1, 10)
+    assert [r["id"] for r in journal2.since(0)] == ["a"]
+
+
+def test_a_refused_call_replayed_gives_its_slots_back(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "a")
+    journal.append(record("a", 0, outcome="denied"))
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert ledger2.usage(BUDGET, 2000)[:2] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "requests"),
+    [
+        ({"outcome": "failed", "status": None, "input_tokens": 0, "output_tokens": 0}, 0),
+        ({"outcome": "cancelled", "status": None, "input_tokens": 0, "output_tokens": 0}, 0),
+        ({"outcome": "cancelled", "status": None}, 1),
+        ({"outcome": "failed", "status": 529, "input_tokens": 0, "output_tokens": 0}, 1),
+        ({"outcome": "completed", "status": 200}, 1),
+    ],
+)
+def test_a_line_the_database_missed_takes_a_request_if_its_call_left_for_the_provider(files, ending, requests):
+    store, journal, ledger = files()
+    limit = Limit("virtual_key", "vk", "VK", "requests", 9, parse_period("1M"), False, "virtual_key/vk/requests/1M")
+    ledger.reserve("a", [(limit, 1)], 1000)
+    store.write(ledger.take_changes())
+    journal.append(record("a", 0, **ending))
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert ledger2.usage(limit, 2000)[:2] == (requests, 0)
+
+
+def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
+    store, _, ledger = files()
+    reserve(store, ledger, "a")
+    ledger.settle("a", {"usd": 7})
+    store.write(ledger.take_changes(), Rows([record("a", 7)]))
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(b'{"id":"a","cos')
+    store2, journal2, ledger2 = files()
+    done = recover(store2, journal2, ledger2)
+    assert (done["torn_bytes"], done["rewritten"], done["replayed"]) == (14, 1, 0)
+    assert [r["cost_nano"] for r in journal2.since(0)] == [7]
+
+
+def test_verdicts_survive_a_crash_wherever_it_comes(files):
+    store, journal, ledger = files()
+    reserve(store, ledger, "drafted")
+    ledger.hold_open("drafted", 1000, record("drafted", limits=[tuple(v) for v in LIMIT_CHECKS]))
+    store.write(ledger.take_reservations())
+    journal.append(record("missed", limits=LIMIT_CHECKS))
+    store.write(ledger.take_changes(), Rows([record("unwritten", limits=LIMIT_CHECKS)]))
+    store2, journal2, ledger2 = files()
+    recover(store2, journal2, ledger2)
+    assert {r["id"]: r["limits"] for r in store2.rows_since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), LIMIT_CHECKS)
+    assert {r["id"]: r["limits"] for r in journal2.since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), LIMIT_CHECKS)
+
+
+def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(tmp_path, monkeypatch):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    services = Services(policy, tmp_path / "state", {})
+    for i in range(3000):
+        services.writer.record(record(f"call_{i}"))
+        if i % 50 == 0:
+            services.writer.flush()
+    size, marked = services.journal.size, services.store.read_meta("journal_offset")
+    assert size > AGREEMENT_INTERVAL_BYTES
+    assert marked > 0
+    assert size - marked < AGREEMENT_INTERVAL_BYTES + (AGREEMENT_INTERVAL_BYTES >> 3)
+    lines = (tmp_path / "state" / "audit.jsonl").read_bytes()
+    assert len(lines[:marked].splitlines()) == services.store.read_meta("calls_rowid")
+
+    # A line that could not be written has only its row: the mark waits for it.
+    monkeypatch.setattr(services.journal, "catch_up", full_disk)
+    for i in range(3000, 6000):
+        services.writer.record(record(f"call_{i}"))
+    services.writer.flush()
+    assert services.store.read_meta("journal_offset") == marked
+    services.state_folder.close()
+    again = Services(policy, tmp_path / "state", {})
+    assert again.recovered == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 3000}
+    assert len({json.loads(x)["id"] for x in (tmp_path / "state" / "audit.jsonl").read_bytes().splitlines()}) == 6000
+    again.close()
+
+
+def full_disk():
+    raise OSError(28, "No space left on device")

@@ -1,0 +1,34 @@
+"""The state folder: one gateway at a time, and its owner's alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluicegate.storage.state_folder import TOKEN_VARIABLE, StateError, StateFolder
+
+
+def test_a_folder_is_one_gateways_until_it_is_closed(tmp_path: Path) -> None:
+    first = StateFolder(tmp_path / "state")
+    with pytest.raises(StateError, match="another gateway is using"):
+        StateFolder(tmp_path / "state")
+    first.close()
+    StateFolder(tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="file/state cannot be used"):
+        StateFolder(tmp_path / "file" / "state")
+
+
+def test_the_admin_token_is_made_once_and_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    token, is_new = folder.admin_token({})
+    assert (len(token) >= 40, is_new) == (True, True)
+    assert folder.admin_token({}) == (token, False)
+    assert folder.admin_token({TOKEN_VARIABLE: "given"}) == ("given", False)
+    assert (tmp_path / "admin-token").stat().st_mode & 0o777 == 0o600
+    folder.close()
