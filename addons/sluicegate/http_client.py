@@ -1,7 +1,7 @@
 """The only HTTP client of the running product: webhooks, and the command line's requests to a gateway.
 
 Both follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
-``.netrc`` would add credentials nobody asked for.
+``.netrc`` would add credentials that were never configured here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import httpx  # noqa: E402
 if _blocked:
     del _modules["httpx._main"]
 
-# httpx logs the URL of every request at INFO, and a webhook's URL is a secret: whoever has it can post there.
+# httpx logs the URL of every request at INFO, and a webhook's URL is a secret: anyone who has it can post there.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 

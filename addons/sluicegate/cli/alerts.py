@@ -65,7 +65,7 @@ def _send(target: Any, now: int, dry_run: bool) -> dict[str, Any]:
 
     fields = trial_fields(target.name, now)
     body = encode_body(fields, target.format)
-    # The host alone: whoever has the rest of a webhook's URL can post to it.
+    # The host alone: anyone who has the rest of a webhook's URL can post to it.
     result: dict[str, Any] = {"webhook": target.name, "host": urlsplit(target.url).hostname, "format": target.format}
     if dry_run:
         return result | {"signed": target.secret is not None, "body": body.decode()}

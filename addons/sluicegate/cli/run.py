@@ -23,7 +23,7 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""For commands whose further arguments are somebody else's."""
+"""For commands that hand unknown arguments on: to mitmdump, or to the command they run."""
 
 SHUTDOWN_TIMEOUT_S = 10
 

@@ -1,6 +1,6 @@
 """``sluicegate statusline``: what is left and when it resets, for Claude Code's status line.
 
-``statusline_text.py`` turns the gateway's answer into the line; here it is fetched, and Claude Code is told to show it.
+``statusline_text.py`` turns the gateway's answer into the line; here it is fetched, and set up in Claude Code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import typer
 from sluicegate.cli.options import Settings, command_class
 
 TIMEOUT_S = 1.5
-"""Time to wait for the gateway; short, because the line is drawn again and again while somebody works."""
+"""Time to wait for the gateway; short, because the line is drawn at every prompt."""
 
 NOT_A_GATEWAY = "what answers is not a sluicegate gateway"
 
@@ -39,7 +39,7 @@ def statusline(
     """Print one line: what is left of the limits the virtual key falls under, and when they reset.
 
     Gateway and key are taken from HTTPS_PROXY or ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. It always prints a line and
-    exits with 0, because it is drawn below somebody's work.
+    exits with 0, because it is drawn below the user's prompt.
 
     Example: sluicegate statusline --gateway http://127.0.0.1:8080 --key vk-dev-alice
     """

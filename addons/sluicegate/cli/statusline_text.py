@@ -20,7 +20,7 @@ PROVIDER_HOST = "api.anthropic.com"
 """The host of a base URL that leads to the provider itself, not to a gateway."""
 
 RATE_LIMIT_SHARE = 0.5
-"""Used share from which a rate limit is shown beside a budget; it resets by itself, and soon."""
+"""Used share from which a rate limit is shown together with a budget; it resets by itself, and soon."""
 
 LEVELS_NARROWEST_FIRST = ("virtual_key", "user", "project", "team", "customer")
 
@@ -109,6 +109,6 @@ def gateway_and_key(env: Mapping[str, str]) -> tuple[str | None, str | None]:
     base = urlsplit(env.get("ANTHROPIC_BASE_URL") or "")
     key = env.get("ANTHROPIC_API_KEY") or env.get("ANTHROPIC_AUTH_TOKEN") or (unquote(proxy.username) if proxy.username else None)
     if base.hostname and base.hostname != PROVIDER_HOST:
-        # A base URL names the gateway on purpose. The proxy may belong to somebody else, who must not see the key.
+        # A base URL names the gateway on purpose. The proxy may belong to another company, which must not see the key.
         return f"{base.scheme}://{base.netloc.rpartition('@')[2]}", key
     return (f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}" if proxy.hostname else None), key
