@@ -1,6 +1,7 @@
-"""Egress: hosts that are no provider's. Tunnelled without being read, refused where policy says, always on record.
+"""Egress: hosts of no provider. They are tunnelled unread or refused as policy says, and always recorded.
 
-What may be dialled is decided on the resolved address at the moment of dialling, and that very address is dialled.
+Whether an address may be dialled is decided on the resolved address at the moment of dialling, and that very address is
+dialled: a name that resolves differently the second time gains nothing.
 """
 
 from __future__ import annotations
@@ -27,32 +28,35 @@ from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate")
 
-CHALLENGE = 'Basic realm="sluicegate"'
+PROXY_CHALLENGE = 'Basic realm="sluicegate"'
+
+MAX_HEAD_BYTES = 8192
+"""How much of a tunnel's first bytes is searched for a Host line."""
 
 
 class Traffic:
-    """Bytes of one tunnelled connection, and when it began."""
+    """The bytes of one connection to another host, and when it began."""
 
     def __init__(self, started_at: int) -> None:
         self.started_at = started_at
         self.sent = 0
         self.received = 0
 
-    def receive(self, piece: bytes) -> bytes:
-        """Count a piece on its way to the client."""
-        self.received += len(piece)
-        return piece
+    def receive(self, chunk: bytes) -> bytes:
+        """Count a chunk on its way to the client."""
+        self.received += len(chunk)
+        return chunk
 
 
 class Tunnel(layers.TCPLayer):
-    """Relays bytes without keeping or showing any, and counts them."""
+    """Relays bytes without storing or showing any, and counts them."""
 
     def __init__(self, ctx: context.Context, traffic: Traffic) -> None:
         super().__init__(ctx, ignore=True)
         self.traffic = traffic
 
     def handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
-        """mitmproxy: something happened on either side."""
+        """Count the bytes of either side and relay them."""
         if isinstance(event, events.DataReceived):
             if event.connection is self.context.client:
                 self.traffic.sent += len(event.data)
@@ -62,26 +66,28 @@ class Tunnel(layers.TCPLayer):
 
 
 class Egress(Addon):
-    """Lets through what policy lets through, to addresses nobody can talk it into."""
+    """Lets agents reach the hosts that policy admits, at public or listed addresses only."""
 
-    traffic: ClassVar[WeakKeyDictionary[Client, Traffic]] = WeakKeyDictionary()
+    # Attributes of the class: a reload of the chain makes another of us while connections are open.
+    tunnels: ClassVar[WeakKeyDictionary[Client, Traffic]] = WeakKeyDictionary()
+    """Tunnelled connections."""
     plain: ClassVar[WeakKeyDictionary[http.HTTPFlow, Traffic]] = WeakKeyDictionary()
-    """Both the class's own: a reload of the chain makes another of us while tunnels are open."""
+    """Plain requests to other hosts, which name them in full."""
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a CONNECT that identity has looked at; a provider's is left to the chain inside it."""
+        """Judge a CONNECT whose target identity has noted; calls inside one to a provider are judged by the chain."""
         connection = connection_of(flow.client_conn)
         if connection.target is None:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway has not seen where this tunnel goes"))
-        elif connection.provider is None and self.admitted(flow, connection, *connection.target):
+        elif connection.provider is None and self.admit(flow, connection, *connection.target):
             connection.is_tunnel = True
             connection.approved.add(connection.target)
-            self.traffic[flow.client_conn] = Traffic(services().clock())
+            self.tunnels[flow.client_conn] = Traffic(services().clock())
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a plain request to another host, named in full."""
+        """Judge a plain request that names another host in full."""
         connection = connection_of(flow.client_conn)
         request = flow.request
         if flow.metadata.get("sluicegate") is not None or origin_form(request) or connection.target is not None:
@@ -89,83 +95,68 @@ class Egress(Addon):
         host = normalize_host(request.host)
         if services().policy.provider_of_host(host, request.port) is not None:
             return
-        if self.admitted(flow, connection, host, request.port):
+        if self.admit(flow, connection, host, request.port):
             flow.metadata["sluicegate"] = "egress"
             connection.approved.add((host, request.port))
             self.plain[flow] = Traffic(services().clock())
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: another host answers; it streams by."""
+        """Stream another host's answer."""
         traffic = self.plain.get(flow)
         if traffic is not None and flow.response is not None:
             flow.response.stream = traffic.receive
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a plain request to another host is over."""
-        self.finish(flow, "completed")
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """mitmproxy: a plain request to another host broke off."""
-        self.finish(flow, "failed")
-
-    def finish(self, flow: http.HTTPFlow, outcome: str) -> None:
-        """Put a plain request on record as the connection it was."""
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Record a plain request to another host as the connection it was."""
         traffic = self.plain.pop(flow, None)
         if traffic is not None:
             traffic.sent = len(flow.request.raw_content or b"")
             request = flow.request
-            self.note(
+            self.record_connection(
                 flow.client_conn,
                 connection_of(flow.client_conn),
                 normalize_host(request.host),
                 request.port,
-                outcome,
+                "failed" if flow.error else "completed",
                 None,
                 traffic,
             )
 
-    def admitted(self, flow: http.HTTPFlow, connection: ClientConnection, host: str, port: int) -> bool:
-        """Whether this host may be reached by this caller; answers the flow if not."""
+    def admit(self, flow: http.HTTPFlow, connection: ClientConnection, host: str, port: int) -> bool:
+        """Return whether this caller may reach this host; refuse the flow if not."""
         egress = services().policy.egress
         source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
-        shut = egress.default == "deny" or (is_address(host) and not is_public(host))
-        if matches_any(egress.deny, host) or (shut and not matches_any(egress.allow, host)):
+        needs_listing = egress.default == "deny" or (is_address(host) and not is_public(host))
+        if matches_any(egress.deny, host) or (needs_listing and not matches_any(egress.allow, host)):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, f"Policy does not let agents reach {host[:100]}"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 403, "Forbidden"
-            self.note(flow.client_conn, connection, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
+            self.record_connection(flow.client_conn, connection, host, port, "denied", Reason.BLOCKED_BY_POLICY.value)
             return False
         blocked = connection.key.refusal(services().clock()) if connection.key else None
         if blocked is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, blocked))
             return False
         if connection.key is None and not is_loopback(source):
-            deny(
-                flow,
-                Deny(
-                    Reason.VIRTUAL_KEY_REQUIRED,
-                    "This proxy asks for a virtual key: put it into the proxy URL as the user",
-                ),
-            )
+            message = "This proxy asks for a virtual key: put it into the proxy URL as the user"
+            deny(flow, Deny(Reason.VIRTUAL_KEY_REQUIRED, message))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 407, "Proxy Authentication Required"
-                flow.response.headers["proxy-authenticate"] = CHALLENGE
+                flow.response.headers["proxy-authenticate"] = PROXY_CHALLENGE
             return False
         return True
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """mitmproxy: what speaks inside a CONNECT. A tunnel is relayed unread; a provider's can only be HTTP."""
+        """Choose what is spoken inside a CONNECT: a tunnel is relayed unread, to a provider only HTTP is spoken."""
         try:
             self.choose_layer(nextlayer)
         except Exception:
-            logger.exception("next_layer failed; the connection can only be HTTP")
+            logger.exception("next_layer failed; the connection is read as HTTP")
             nextlayer.layer = layers.HttpLayer(nextlayer.context, HTTPMode.transparent)
 
     def choose_layer(self, nextlayer: layer.NextLayer) -> None:
-        """Set the layer, or leave it to mitmproxy where a provider's client begins TLS."""
+        """Set the layer, or leave the choice to mitmproxy where a provider's client begins TLS."""
         ctx = nextlayer.context
         connection = connection_of(ctx.client)
         if connection.target is None or len(ctx.layers) < 2:
@@ -173,16 +164,16 @@ class Egress(Addon):
         data = nextlayer.data_client()
         if connection.is_tunnel:
             if self.claims_provider(data):
-                # Decrypted after all, so that the request inside can be told why it is refused.
+                # Decrypted after all, so that the request inside can be answered with the reason for its refusal.
                 connection.is_tunnel = False
             else:
-                nextlayer.layer = Tunnel(ctx, self.traffic.setdefault(ctx.client, Traffic(services().clock())))
+                nextlayer.layer = Tunnel(ctx, self.tunnels.setdefault(ctx.client, Traffic(services().clock())))
         elif not starts_like_tls_record(data):
-            # Whatever is not HTTP fails to parse as it; raw bytes never reach a provider.
+            # What is not HTTP fails to parse as HTTP, so raw bytes never reach a provider.
             nextlayer.layer = layers.HttpLayer(ctx, HTTPMode.transparent)
 
     def claims_provider(self, data: bytes) -> bool:
-        """Whether a ClientHello or a Host line inside a tunnel names a provider."""
+        """Return whether a ClientHello or a Host line inside a tunnel names a provider."""
         policy = services().policy
         if starts_like_tls_record(data):
             try:
@@ -190,20 +181,20 @@ class Egress(Addon):
             except ValueError:
                 return False
             return bool(hello and hello.sni and policy.provider_of_host(normalize_host(hello.sni)))
-        head = data[:8192].lower()
+        head = data[:MAX_HEAD_BYTES].lower()
         return any(f"\nhost: {h}".encode() in head for p in policy.providers.values() for h in p.hosts)
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """mitmproxy: about to dial. A call's connection goes to a provider, any other to an approved, public address."""
+        """Check an address before it is dialled: a call's is a provider's, any other is approved, and public or listed."""
         server = data.server
         try:
-            server.error = await self.judge(data)
+            server.error = await self.check_address(data)
         except Exception:
             logger.exception("server_connect failed; the address is not dialled")
             server.error = "the gateway could not judge this address"
 
-    async def judge(self, data: server_hooks.ServerConnectionHookData) -> str | None:
-        """Why an address may not be dialled; pins the one that was checked."""
+    async def check_address(self, data: server_hooks.ServerConnectionHookData) -> str | None:
+        """Return why an address may not be dialled; None if it may, and then the resolved address is the one dialled."""
         shared, connection, server = services(), connection_of(data.client), data.server
         if server.address is None:
             return "no address"
@@ -213,7 +204,7 @@ class Egress(Addon):
         if (host, port) == connection.web_address:
             return None
         if (host, port) not in connection.approved:
-            return "blocked by policy: this address is no provider's"
+            return "blocked by policy: this address belongs to no provider"
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
@@ -225,12 +216,12 @@ class Egress(Addon):
             ):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
-                return "blocked by policy: that is the gateway itself"
+                return "blocked by policy: this is an address of the gateway itself"
         server.address = (str(found[0][4][0]), port)
         return None
 
     def own_addresses(self) -> set[tuple[str, int]]:
-        """Where we listen ourselves."""
+        """Return the addresses the gateway itself listens on."""
         from mitmproxy import ctx
 
         proxyserver = ctx.master.addons.get("proxyserver")
@@ -238,12 +229,12 @@ class Egress(Addon):
         return found | ({web} if (web := services().web_address) else set())
 
     def client_disconnected(self, client: Client) -> None:
-        """mitmproxy: a client connection is over; a tunnel becomes one row."""
-        traffic, connection = self.traffic.pop(client, None), connection_of(client)
+        """Record a tunnel whose client has left."""
+        traffic, connection = self.tunnels.pop(client, None), connection_of(client)
         if traffic is not None:
-            self.note(client, connection, *(connection.target or ("", 0)), "completed", None, traffic)
+            self.record_connection(client, connection, *(connection.target or ("", 0)), "completed", None, traffic)
 
-    def note(
+    def record_connection(
         self,
         client: Client,
         connection: ClientConnection,
@@ -253,7 +244,7 @@ class Egress(Addon):
         reason: str | None,
         traffic: Traffic | None = None,
     ) -> None:
-        """Put a connection on record."""
+        """Record a connection to another host."""
         shared = services()
         now = shared.clock()
         began = traffic.started_at if traffic else now
