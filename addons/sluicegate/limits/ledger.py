@@ -198,7 +198,7 @@ class Ledger:
             taken = counter.used + counter.reserved
             full = taken + amount > limit.maximum if limit.hard or limit.unit in _COUNTED else taken >= limit.maximum
             if noted is not None:
-                noted.append((*limit.verdict_prefix, counter.used, counter.reserved, amount, counter.end, not full))
+                noted.append((*limit.check_prefix, counter.used, counter.reserved, amount, counter.end, not full))
             if full:
                 return Exhausted(limit, taken, amount, counter.end)
             held.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))

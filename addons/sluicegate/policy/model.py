@@ -31,13 +31,13 @@ class Limit:
     counter: str
     thresholds: tuple[int, ...] | None = None
     """Percentages at which an alert is sent; None for those of the policy."""
-    verdict_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
-    """The constant fields of this limit's verdicts, built once instead of at each call."""
+    check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
+    """The constant fields of this limit's checks, built once instead of at each call."""
 
     def __post_init__(self) -> None:
         window = self.period.text if self.period is not None else None
-        verdict_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
-        object.__setattr__(self, "verdict_prefix", verdict_prefix)
+        check_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
+        object.__setattr__(self, "check_prefix", check_prefix)
 
 
 @dataclass(frozen=True, slots=True)

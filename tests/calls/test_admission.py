@@ -1,0 +1,276 @@
+"""Admission: who refuses first, with which numbers, and what is held; the addons decide as ``admit`` does."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mitmproxy.test import tflow
+
+import flow as flow_module
+from access import Access
+from budget import Budget
+from ratelimit import RateLimit
+from sluicegate.calls import estimate
+from sluicegate.calls.admission import (
+    Admission,
+    Demand,
+    admit,
+    check_access,
+    deny_exhausted,
+    expected_demand,
+    raise_reservation,
+    reserve_budgets,
+    reserve_rates,
+)
+from sluicegate.calls.call import Call
+from sluicegate.calls.settlement import settle
+from sluicegate.limits.ledger import Exhausted, Ledger
+from sluicegate.policy.loader import load
+from sluicegate.policy.model import Limit
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import NANO, Deny, Principal, Reason, RequestFacts, Usage
+from sluicegate.windows import parse_period
+from support.harness import policy_text
+
+HOUR, NOW = 3_600_000, 1_790_000_000_000
+OPUS, HAIKU, UNKNOWN = "claude-opus-5-5", "claude-haiku-5-5", "model-without-a-price"
+PRICES = Prices.load()
+
+
+def limit(unit="usd", maximum=100, *, hard=False, period="1h"):
+    window = parse_period(period) if period else None
+    return Limit("virtual_key", "vk", "VK", unit, maximum, window, hard, f"virtual_key/vk/{unit}/{period or '-'}")
+
+
+@pytest.fixture
+def policy(tmp_path):
+    def make(**changes):
+        file = tmp_path / "policy.yaml"
+        file.write_text(policy_text(None, **changes))
+        return load(file, env={}, now=0)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("exhausted", "reason", "used", "retry_after", "final"),
+    [
+        (Exhausted(limit("requests", 100), 100, 1, NOW + 1500), Reason.REQUEST_LIMITED, 101, 2, False),
+        (Exhausted(limit("requests", 100), 100, 1, NOW + HOUR), Reason.REQUEST_LIMITED, 101, 3600, True),
+        (Exhausted(limit("tokens", 100), 130, 50, NOW + 60_000), Reason.TOKEN_LIMITED, 130, 60, False),
+        (Exhausted(limit("tokens", 100), 130, 50, NOW), Reason.TOKEN_LIMITED, 130, 1, False),
+        (Exhausted(limit("concurrent", 8, period=None), 8, 1, None), Reason.CONCURRENCY_LIMITED, 9, 2, False),
+        (Exhausted(limit("usd", 5 * NANO), 6 * NANO, NANO, NOW + 1), Reason.BUDGET_EXCEEDED, 6 * NANO, 1, True),
+        (Exhausted(limit("usd", 5 * NANO, hard=True), 4 * NANO, 2 * NANO, NOW + 1), Reason.BUDGET_EXCEEDED, 6 * NANO, 1, True),
+        (Exhausted(limit("usd", 5 * NANO, period=None), 5 * NANO, NANO, None), Reason.BUDGET_EXCEEDED, 5 * NANO, None, True),
+    ],
+)
+def test_a_refusal_has_the_numbers_of_its_limit(exhausted, reason, used, retry_after, final):
+    deny = deny_exhausted(exhausted, NOW)
+    assert (deny.reason, deny.used, deny.retry_after, deny.final) == (reason, used, retry_after, final)
+    assert (deny.limit, deny.scope) == (exhausted.limit.maximum, "virtual_key/vk")
+    assert deny.resets_at == exhausted.resets_at
+
+
+@pytest.mark.parametrize(
+    ("configs", "model", "reason"),
+    [
+        (None, OPUS, None),
+        ([{"provider": "anthropic"}], OPUS, None),
+        ([{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}], HAIKU, None),
+        ([{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}], OPUS, Reason.MODEL_BLOCKED),
+        ([{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}], None, None),
+        ([{"provider": "openai"}], OPUS, Reason.PROVIDER_BLOCKED),
+        ([{"provider": "openai"}], None, Reason.PROVIDER_BLOCKED),
+    ],
+)
+def test_access_is_what_the_key_lists(policy, configs, model, reason):
+    key = {"id": "vk", **({} if configs is None else {"provider_configs": configs})}
+    deny = check_access(policy(virtual_keys=[key]), Principal("vk"), "anthropic", model)
+    assert (deny.reason if deny else None, deny.scope if deny else "vk") == (reason, "vk")
+
+
+def test_a_call_that_no_rate_limit_concerns_takes_no_slot():
+    ledger = Ledger()
+    assert reserve_rates(ledger, "a", [limit("usd")], 10, NOW) is None
+    assert not ledger.open
+
+
+@pytest.mark.parametrize(
+    ("budgets", "demand", "outcome"),
+    [
+        ([limit(maximum=10)], Demand(1, 99, 500), 99),
+        ([limit(maximum=10, hard=True)], Demand(1, 5, 10), 5),
+        ([limit(maximum=10, hard=True)], Demand(1, 5, 11), Reason.BUDGET_EXCEEDED),
+        ([limit(maximum=10, hard=True)], Demand(1, 5, None), Reason.BUDGET_EXCEEDED),
+        ([limit(maximum=10)], Demand(1, 5, None), 5),
+        ([limit(maximum=0)], Demand(1, 0, 0), Reason.BUDGET_EXCEEDED),
+        ([limit(maximum=10)], Demand(1, None, None), Reason.MODEL_UNPRICED),
+        ([], Demand(1, None, None), 0),
+        ([limit("requests", 0)], Demand(1, 7, 7), 7),
+    ],
+)
+def test_money_is_held_or_refused(budgets, demand, outcome):
+    ledger = Ledger()
+    found = reserve_budgets(ledger, "a", budgets, demand, OPUS, NOW)
+    assert (found.reason if isinstance(found, Deny) else found.cost_nano) == outcome
+    assert ("a" in ledger.open) == isinstance(found, Admission)
+
+
+def test_a_call_that_its_budget_refuses_gives_its_slots_back(policy):
+    rates = {"request_max_limit": 5, "request_reset_duration": "1h", "max_concurrent": 2}
+    tight = policy(virtual_keys=[{"id": "vk", "rate_limit": rates, "budget": {"max_limit": 0, "reset_duration": "1d"}}])
+    ledger, checks = Ledger(), []
+    found = admit(tight, ledger, "a", Principal("vk"), "anthropic", OPUS, Demand(10, 5, 5), NOW, checks)
+    assert isinstance(found, Deny)
+    assert found.reason is Reason.BUDGET_EXCEEDED
+    assert [(c[2], c[-1]) for c in checks] == [("requests", True), ("concurrent", True), ("usd", False)]
+    assert all(ledger.usage(x, NOW)[:2] == (0, 0) for x in tight.all_limits())
+
+
+def test_the_worst_case_is_asked_for_only_where_a_budget_is_hard(policy):
+    facts = RequestFacts(OPUS, max_tokens=1000, body_bytes=3000, text_bytes=3000)
+    expected = estimate.expected_usage(facts, None)
+    soft = expected_demand(policy(), PRICES, [limit()], facts, expected, NOW)
+    hard = expected_demand(policy(), PRICES, [limit(hard=True)], facts, expected, NOW)
+    assert soft.cost_nano == soft.worst_case_nano == hard.cost_nano
+    assert hard.worst_case_nano > hard.cost_nano
+    assert soft.tokens == expected.total_tokens
+
+
+def test_what_the_stream_reveals_raises_claims_and_never_lowers_them(policy):
+    facts, expected = RequestFacts(OPUS), Usage(input_tokens=100, output_tokens=50)
+    ledger, budget, tokens = Ledger(), limit(maximum=10**15), limit("tokens", 10**6)
+    ledger.reserve("a", [(budget, 10**9), (tokens, 150)], NOW)
+    likely, cost = raise_reservation(policy(), PRICES, ledger, "a", facts, expected, Usage(900, 1, model=OPUS), NOW)
+    assert (likely.input_tokens, likely.output_tokens, likely.estimated) == (900, 50, True)
+    assert cost == PRICES.cost(likely, OPUS, NOW)
+    assert (ledger.usage(budget, NOW)[1], ledger.usage(tokens, NOW)[1]) == (max(cost, 10**9), 950)
+    unpriced = RequestFacts(UNKNOWN)
+    assert raise_reservation(policy(), PRICES, ledger, "a", unpriced, expected, Usage(900, 1), NOW) is None
+
+
+# -- the addons and the one function ----------------------------------------------------------------------------------
+
+
+class Chain:
+    """The three addons, one behind the other, on services that are nothing but values."""
+
+    def __init__(self, policy):
+        self.ledger, self.now, self.policy = Ledger(), NOW, policy
+        writer = SimpleNamespace(learned={}, learn=lambda model, averages: None, flush_soon=lambda: None, commit=self.commit)
+        self.services = SimpleNamespace(ledger=self.ledger, prices=PRICES, writer=writer, clock=lambda: self.now, policy=policy)
+        self.addons = Access(), RateLimit(), Budget()
+
+    async def commit(self):
+        pass
+
+    def begin(self, call):
+        flow = tflow.tflow()
+        flow.sluicegate_call = call
+        access, ratelimit, budget = self.addons
+        access.request(flow)
+        ratelimit.request(flow)
+        asyncio.run(budget.request(flow))
+        return flow
+
+    def end(self, flow, sent, status, usage):
+        if not sent:
+            flow.server_conn.timestamp_tcp_setup = flow.server_conn.timestamp_tls_setup = None
+        if status is not None:
+            flow.response = tflow.tresp(status_code=status)
+        flow.sluicegate_call.usage = usage
+        for addon in self.addons[1:]:
+            addon.response(flow)
+
+
+def call_of(number, model, size, policy):
+    call = Call(f"call-{number}", NOW + number, "anthropic", "messages", policy=policy, principal=Principal("vk", team_id="team-a"))
+    call.facts = RequestFacts(model, max_tokens=1000, body_bytes=size, text_bytes=size)
+    return call
+
+
+POLICY = {
+    "customers": [],
+    "users": [],
+    "teams": [
+        {
+            "id": "team-a",
+            "budget": {"max_limit": 0.30, "reset_duration": "1h", "enforcement": "hard"},
+            "rate_limit": {"token_max_limit": 30_000, "token_reset_duration": "1h"},
+        }
+    ],
+    "virtual_keys": [
+        {
+            "id": "vk",
+            "team_id": "team-a",
+            "provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-*", "model-*"]}],
+            "budget": {"max_limit": 0.20, "reset_duration": "1h"},
+            "rate_limit": {"request_max_limit": 6, "request_reset_duration": "1h", "max_concurrent": 2},
+        }
+    ],
+}
+
+ENDINGS = st.sampled_from(
+    [(False, None, None), (True, None, None), (True, 200, None), (True, 500, None), (True, 200, "small"), (True, 200, "large")]
+)
+USAGES = {None: None, "small": Usage(200, 20, model=OPUS), "large": Usage(9_000, 900, model=UNKNOWN)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([OPUS, HAIKU, UNKNOWN, "gpt-6"]), st.integers(100, 20_000), st.integers(0, HOUR), ENDINGS),
+        max_size=12,
+    )
+)
+def test_the_addons_decide_and_charge_as_the_pure_functions_do(tmp_path_factory, calls):
+    file = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    file.write_text(policy_text(None, **POLICY))
+    policy = load(file, env={}, now=0)
+    chain, ledger, running = Chain(policy), Ledger(), []
+    before, flow_module._services = flow_module._services, chain.services
+    try:
+        for number, (model, size, pause, ending) in enumerate(calls):
+            chain.now += pause
+            while len(running) > number % 3:
+                end(chain, ledger, policy, *running.pop(0))
+            call = call_of(number, model, size, policy)
+            flow = chain.begin(call)
+            expected = estimate.expected_usage(call.facts, None)
+            demand = expected_demand(
+                policy, PRICES, policy.limits(call.principal, "anthropic", model), call.facts, expected, call.started_at
+            )
+            checks = []
+            found = admit(policy, ledger, call.id, call.principal, "anthropic", model, demand, chain.now, checks)
+            assert call.deny == (found if isinstance(found, Deny) else None)
+            assert call.limit_checks == checks
+            assert numbers(chain.ledger) == numbers(ledger)
+            if isinstance(found, Admission):
+                assert call.expected_nano == found.cost_nano
+                running.append((flow, ending))
+        for each in running:
+            end(chain, ledger, policy, *each)
+        assert not chain.ledger.open
+        assert not ledger.open
+    finally:
+        flow_module._services = before
+
+
+def end(chain, ledger, policy, flow, ending):
+    sent, status, kind = ending
+    call = flow.sluicegate_call
+    call.usage = USAGES[kind]
+    settlement = settle(call, policy, PRICES, was_sent=sent, status=status)
+    ledger.settle(call.id, {"usd": settlement.cost_nano, **settlement.rate_amounts})
+    chain.end(flow, sent, status, USAGES[kind])
+    assert (call.usage, call.cost_nano) == (settlement.usage, settlement.cost_nano)
+    assert numbers(chain.ledger) == numbers(ledger)
+
+
+def numbers(ledger):
+    return {name: (c.used, c.reserved, c.start) for name, c in ledger.counters.items()}

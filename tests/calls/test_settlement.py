@@ -1,0 +1,125 @@
+"""Settlement: what a call is charged, by how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluicegate.calls.call import Call
+from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.record import record_of
+from sluicegate.calls.settlement import learn, price_usage, recorded_amounts, settle, used
+from sluicegate.policy.loader import load
+from sluicegate.policy.model import FallbackPrice
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import Outcome, Principal, RequestFacts, Usage
+from support.harness import policy_text
+
+NOW = 1_790_000_000_000
+OPUS, UNKNOWN = "claude-opus-5-5", "model-without-a-price"
+PRICES = Prices.load()
+EXPECTED = Usage(input_tokens=1000, output_tokens=600, estimated=True)
+REPORTED = Usage(input_tokens=700, output_tokens=90, cache_read_tokens=10, model=OPUS)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    file = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    file.write_text(policy_text(None))
+    return load(file, env={}, now=0)
+
+
+def call(usage=None, expected=EXPECTED, model=OPUS, expected_nano=12_345):
+    made = Call("call-1", NOW, "anthropic", "messages", principal=Principal("vk"))
+    made.facts, made.expected_usage, made.usage, made.expected_nano = RequestFacts(model), expected, usage, expected_nano
+    return made
+
+
+@pytest.mark.parametrize(
+    ("usage", "was_sent", "status", "charged"),
+    [
+        (None, False, None, None),  # refused, or the client left before a connection was made
+        (None, False, 402, None),  # our own refusal
+        (REPORTED, True, 200, REPORTED),
+        (replace(REPORTED, estimated=True), True, 200, replace(REPORTED, estimated=True)),  # a stream that was cut
+        (None, True, 200, EXPECTED),  # an answer that cannot be read
+        (None, True, None, replace(EXPECTED, output_tokens=0)),  # no answer at all
+        (None, True, 400, None),
+        (None, True, 529, None),
+    ],
+)
+def test_the_charge_follows_the_ending(policy, usage, was_sent, status, charged):
+    found = settle(call(usage), policy, PRICES, was_sent=was_sent, status=status)
+    assert found.usage == charged
+    assert found.cost_nano == (PRICES.cost(charged, OPUS, NOW) if charged else 0)
+    tokens = charged.total_tokens if charged else 0
+    assert found.rate_amounts == {"requests": int(was_sent), "tokens": tokens, "concurrent": 0}
+
+
+def test_an_unpriced_model_that_was_served_is_charged_the_one_that_was_asked_for(policy):
+    other = replace(REPORTED, model=UNKNOWN)
+    found = settle(call(other), policy, PRICES, was_sent=True, status=200)
+    assert found.cost_nano == PRICES.cost(replace(REPORTED, model=None), OPUS, NOW)
+    unpriced = settle(call(other, model=UNKNOWN), policy, PRICES, was_sent=True, status=200)
+    assert (unpriced.cost_nano, unpriced.usage) == (12_345, replace(other, estimated=True))
+    assert not other.estimated
+
+
+def test_the_fallback_price_is_for_models_without_a_price(policy):
+    lenient = replace(policy, unpriced="fallback", fallback_price=FallbackPrice(10, 20))
+    assert price_usage(policy, PRICES, Usage(3, 4), UNKNOWN, NOW) is None
+    assert price_usage(lenient, PRICES, Usage(3, 4), UNKNOWN, NOW) == 3 * 10 + 4 * 20
+    assert price_usage(lenient, PRICES, Usage(3, 4), OPUS, NOW) == PRICES.cost(Usage(3, 4), OPUS, NOW)
+
+
+def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):
+    assert used(REPORTED, None, 200) is None
+    assert settle(call(None, expected=None), policy, PRICES, was_sent=True, status=None).cost_nano == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "reported"),
+    [
+        (RequestFacts(OPUS, text_bytes=5000), None),
+        (RequestFacts(OPUS, text_bytes=5000), replace(REPORTED, estimated=True)),
+        (RequestFacts(OPUS, text_bytes=5000, images=1), REPORTED),
+        (RequestFacts(OPUS, text_bytes=5000, adds_input=True), REPORTED),
+        (RequestFacts(OPUS), REPORTED),
+    ],
+)
+def test_what_teaches_nothing_changes_no_average(facts, reported):
+    assert learn(UsageAverages(), facts, reported) is None
+
+
+def test_a_reported_usage_moves_the_averages():
+    averages = learn(None, RequestFacts(OPUS, text_bytes=5000), REPORTED)
+    assert averages == UsageAverages().update(REPORTED, 5000)
+    assert averages.samples == 1
+
+
+@given(
+    st.sampled_from([None, REPORTED, Usage(estimated=True)]),
+    st.booleans(),
+    st.sampled_from([None, 200, 400, 529]),
+    st.integers(0, 5_000),
+)
+def test_a_record_settles_as_the_call_did(policy, usage, was_sent, status, size):
+    """Recovery after a crash and the dry run know the record alone, and must book what the running gateway has booked."""
+    ended = call(usage if was_sent and status == 200 else None, replace(EXPECTED, input_tokens=size))
+    settlement = settle(ended, policy, PRICES, was_sent=was_sent, status=status)
+    ended.usage, ended.cost_nano, ended.status = settlement.usage, settlement.cost_nano, status if was_sent else None
+    ended.outcome = Outcome.COMPLETED if status == 200 else Outcome.FAILED
+    amounts = recorded_amounts(record_of(ended, NOW + 1))
+    assert amounts.pop("usd") == settlement.cost_nano
+    if was_sent and status is None and not size:
+        # The one case a record cannot tell: sent, without an answer and without any input.
+        settlement.rate_amounts["requests"] = 0
+    assert amounts == settlement.rate_amounts
+
+
+def test_a_refused_call_on_record_gives_everything_back():
+    record = {"id": "a", "outcome": "denied", "status": 402, "cost_nano": 5, "input_tokens": 7}
+    assert recorded_amounts(record) == {"usd": 0, "requests": 0, "tokens": 0, "concurrent": 0}
