@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sluicegate.calls.admission import Demand, admit
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
-from sluicegate.calls.refusal import budget_message, model_message, rate_message
-from sluicegate.limits.ledger import Exhausted
 from sluicegate.services import Services
-from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
+from sluicegate.values import Deny, Outcome, RequestFacts, Usage
 
 OPUS, SONNET, HAIKU = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -188,29 +187,12 @@ def begun(services: Services, turn: Turn, number: int) -> Call:
     call.principal = policy.principal_of(policy.virtual_keys[turn.key], None)
     call.facts = RequestFacts(turn.model, stream=True, body_bytes=body)
     call.session_id, call.agent_id, call.user_agent, call.request_bytes = turn.session_id, turn.agent_id, CLIENT, body
-    allowed = policy.model_access(call.principal, call.provider, turn.model)
-    if not allowed.model_allowed:
-        call.deny = Deny(Reason.MODEL_BLOCKED, model_message(turn.model, allowed.allowed_models), scope=turn.key)
-        return call
     cost = services.prices.cost(turn.usage, turn.model, turn.at) or 0
-    amounts = {"usd": cost, "tokens": turn.usage.total_tokens, "requests": 1, "concurrent": 1}
-    asks = [(x, amounts[x.unit]) for x in policy.limits(call.principal, call.provider, turn.model)]
-    full = services.ledger.reserve(call.id, asks, turn.at, call.limit_checks)
-    call.deny = refusal(full) if full is not None else None
+    demand = Demand(turn.usage.total_tokens, cost, cost)
+    found = admit(policy, services.ledger, call.id, call.principal, call.provider, turn.model, demand, turn.at, call.limit_checks)
+    call.deny = found if isinstance(found, Deny) else None
     call.expected_nano = cost
     return call
-
-
-def refusal(full: Exhausted) -> Deny:
-    """The exhausted limit as a refusal."""
-    limit = full.limit
-    scope = f"{limit.scope_kind}/{limit.scope_id}"
-    if limit.unit == "usd":
-        return Deny(Reason.BUDGET_EXCEEDED, budget_message(limit, full.used, None, full.resets_at), scope=scope)
-    reason = {"requests": Reason.REQUEST_LIMITED, "tokens": Reason.TOKEN_LIMITED, "concurrent": Reason.CONCURRENCY_LIMITED}[
-        limit.unit
-    ]
-    return Deny(reason, rate_message(limit, full.used + 1, retry_after=60), scope=scope)
 
 
 def ended(services: Services, call: Call, turn: Turn) -> None:
