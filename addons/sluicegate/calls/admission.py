@@ -122,11 +122,11 @@ def reserve_budgets(
                 f"Model '{model}' has no known price, so it cannot be charged to a budget; add it to prices.yaml",
             )
         cost = 0
-    asks: list[tuple[Limit, int]] = []
-    for budget in budgets:
-        if budget.hard and worst is None:
+    if worst is None:
+        if any(x.hard for x in budgets):
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget")
-        asks.append((budget, worst if budget.hard and worst is not None else cost))
+        worst = cost
+    asks = [(x, worst if x.hard else cost) for x in budgets]
     exhausted = ledger.reserve(call_id, asks, now, checks)
     return Admission(cost) if exhausted is None else deny_exhausted(exhausted, now)
 
