@@ -1,1 +1,1 @@
-"""Changing a policy: what the change is, how it is written back into the YAML text, and who may."""
+"""Changing a policy: the draft and the operations on it, and writing the result back into the YAML text."""
