@@ -6,7 +6,7 @@ import pytest
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
-from sluicegate.storage import call_reader as module
+from sluicegate.storage import call_reader
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Rows, Store
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 3, 100])
 def test_every_call_of_the_time_once_and_in_order(path, monkeypatch, at_a_time):
-    monkeypatch.setattr(module, "ROWS_PER_READ", at_a_time)
+    monkeypatch.setattr(call_reader, "ROWS_PER_READ", at_a_time)
     assert [r["id"] for r in read_calls(path, ("id",), 1_000, 1_003)] == ["c0", "c1", "c2", "c5", "c3", "c4", "c6", "c7", "c8"]
     assert sorted(r["id"] for r in read_calls(path, ("id", "started_at"), 1_001, 1_002)) == ["c3", "c4", "c5"]
     assert list(read_calls(path, ("id",), 2_000, 3_000)) == []

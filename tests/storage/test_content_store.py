@@ -11,7 +11,7 @@ import pytest
 
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.services import Services
-from sluicegate.storage import content_store as content
+from sluicegate.storage import content_store
 from sluicegate.storage.content_store import Content, ContentFile, ContentKeeper
 from sluicegate.values import Principal
 
@@ -118,7 +118,7 @@ def test_keeping_waits_for_nothing_and_what_waits_can_be_read():
 
 
 def test_too_much_at_once_is_dropped_and_counted(monkeypatch, caplog):
-    monkeypatch.setattr(content, "MAX_QUEUED_BYTES", 5000)
+    monkeypatch.setattr(content_store, "MAX_QUEUED_BYTES", 5000)
     store = Slow()
     keeper = ContentKeeper(store)
     for i in range(10):
@@ -145,8 +145,8 @@ def test_what_cannot_be_written_is_told_once_and_stops_nothing(fails, caplog):
 
 
 def test_tidying_goes_in_steps_and_stops_when_told(monkeypatch):
-    monkeypatch.setattr(content, "DELETE_BATCH", 10)
-    monkeypatch.setattr(content, "MAX_BATCHES", 5)
+    monkeypatch.setattr(content_store, "DELETE_BATCH", 10)
+    monkeypatch.setattr(content_store, "MAX_BATCHES", 5)
     store = Slow()
     store.kept = {f"call_{i}": bodies(i, at=i) for i in range(95)}
     keeper = ContentKeeper(store)

@@ -32,3 +32,17 @@ def test_what_can_wait_makes_nothing_else_wait(tmp_path):
         assert asyncio.run(written()) < 5
     finally:
         services.close()
+
+
+def test_refusals_are_counted_by_minute_and_added_to_what_is_on_file(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    services = Services(policy, tmp_path / "state", {})
+    for at in (0, 59_999, 60_000):
+        services.writer.count_refusal(at, "127.0.0.1", "unauthorized")
+    services.writer.flush()
+    services.writer.count_refusal(1, "127.0.0.1", "unauthorized")
+    services.writer.flush()
+    rows = services.store._conn.execute("SELECT minute, count FROM refusals ORDER BY minute").fetchall()
+    assert rows == [("1970-01-01T00:00Z", 3), ("1970-01-01T00:01Z", 1)]
+    services.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from sluicegate.values import Unit
@@ -26,14 +26,14 @@ class ReservationRow(NamedTuple):
 class Changes(NamedTuple):
     """Everything that has changed since changes were last taken. Belongs on file in one transaction."""
 
-    counters: list[CounterRow]
-    reservations: list[ReservationRow]
+    counters: Sequence[CounterRow]
+    reservations: Sequence[ReservationRow]
     """Those opened or altered, and still open."""
-    closed: set[int]
+    closed: Set[int]
     """Numbers of the reservations that are over."""
-    new_windows: set[str]
+    new_windows: Set[str]
     """Those of ``counters`` whose present window is not on file yet."""
-    partly_settled: set[str]
+    partly_settled: Set[str]
     """Calls among ``reservations`` that have been charged for some of their claims, but not on file yet."""
 
     def __bool__(self) -> bool:

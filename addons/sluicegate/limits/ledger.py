@@ -110,7 +110,7 @@ class Ledger:
 
     def take_reservations(self) -> Changes:
         """Hand over the open reservations alone, for a quick write. Only where ``needs_full_write`` is false."""
-        return Changes([], self._take_reservations(), set(), set(), set())
+        return Changes((), self._take_reservations(), _NONE, _NONE, _NONE)
 
     def _take_reservations(self) -> list[ReservationRow]:
         taken = [
@@ -318,6 +318,7 @@ def _used_on_return(counter: Counter, start: int) -> int:
 
 
 _NO_WINDOW = (None, None, None)
+_NONE: frozenset[Any] = frozenset()
 
 _COUNTED = frozenset({"requests", "concurrent"})
 """Units of which a call takes exactly one: there is no "last one that may overshoot"."""

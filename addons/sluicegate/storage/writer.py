@@ -157,8 +157,10 @@ class Writer:
         """
         if self.ledger.needs_full_write:
             self._write_all()
-        elif changes := self.ledger.take_reservations():
-            self._write(changes, NO_ROWS)
+        else:
+            changes = self.ledger.take_reservations()
+            if changes.reservations:
+                self._write(changes, NO_ROWS)
 
     def _write_all(self) -> None:
         rows, self.rows = self.rows, Rows()
