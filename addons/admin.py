@@ -182,7 +182,8 @@ def has_json_body(request: http.Request) -> bool:
     length = request.headers.get("content-length", "0")
     if request.method == "DELETE" and length == "0" and "transfer-encoding" not in request.headers:
         return True
-    return request.headers.get("content-type", "").startswith("application/json")
+    content_type: str = request.headers.get("content-type", "")
+    return content_type.startswith("application/json")
 
 
 addons = [Admin()]

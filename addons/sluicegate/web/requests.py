@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, Text
+from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, ProviderName, Text, Weight
 from sluicegate.policy.schema import Model
 from sluicegate.web.query import Query, WriteQuery
 
@@ -40,7 +40,7 @@ class ProviderKeyChange(Model):
     value: Prose | None = Field(
         None, description="env.NAME, or the key itself, which is then kept in a file of its own.", repr=False
     )
-    weight: schema.Weight | None = None
+    weight: Weight | None = None
 
 
 KeyChange = partial_model(ProviderKeyChange, "KeyChange")
@@ -64,7 +64,7 @@ CHANGE_MODELS: dict[str, type[BaseModel]] = {
 }
 """By kind, the body that creates or changes an entity."""
 
-ProviderChange = partial_model(schema.Provider, "ProviderChange", provider=(schema.ProviderName | None, None))
+ProviderChange = partial_model(schema.Provider, "ProviderChange", provider=(ProviderName | None, None))
 
 
 KeysBulk = create_model(

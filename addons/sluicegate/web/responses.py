@@ -216,8 +216,9 @@ ENTITY_MODELS: dict[str, type[LimitsState]] = {
 
 
 def _envelope(kind: Kind, what: str, base: type[BaseModel], **fields: Any) -> type[BaseModel]:
-    made: Any = create_model  # Its overloads do not cover fields named at run time.
-    envelope: type[BaseModel] = made(ENTITY_MODELS[kind.name].__name__.removesuffix("State") + what, __base__=base, **fields)
+    # As Any, because its overloads do not cover fields that are named at run time.
+    create: Any = create_model
+    envelope: type[BaseModel] = create(ENTITY_MODELS[kind.name].__name__.removesuffix("State") + what, __base__=base, **fields)
     return envelope
 
 

@@ -38,7 +38,7 @@ def build_routes(endpoints: Iterable[Endpoint], services: Services) -> list[ApiR
 
 
 def unknown_path(services: Services) -> ApiRoute:
-    """Return the route that takes every path no endpoint has; it tells staff alone that there is none."""
+    """Return the route that takes every path no endpoint has; only staff learn that there is none."""
     return ApiRoute("/{path:path}", (), services)
 
 
@@ -90,6 +90,6 @@ class _Dispatcher:
         caller = caller_of(request, self.services)
         if endpoint is not None and endpoint.roles == OPEN:
             return caller or ANONYMOUS
-        # A wrong method or path is told to those alone who may use what is there.
+        # Whether a path exists is told only to callers who may use it.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
         return authorize(caller, roles, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -10,10 +10,13 @@ from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy import schema
 from sluicegate.policy.builder import limits_of
-from sluicegate.policy.entities import KINDS, REDACTED, Kind
+from sluicegate.policy.editing.draft import ConflictError, NotFoundError
+from sluicegate.policy.entities import KINDS, REDACTED, Kind, NameIndex
+from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.model import Limit, Policy, VirtualKey
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers import PROVIDERS
+from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.windows import iso
 
@@ -48,6 +51,39 @@ def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, 
     elif kind.name == "model_configs":
         own = {"id": name} | own
     return own | limits_view(written, kind.scope, name, ledger, now)
+
+
+def entity_views(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[View]:
+    """Return entities as responses show them."""
+    written, ledger, now = written_entities(policy, kind), services.ledger, services.clock()
+    if kind.name == "providers":
+        none = schema.Limited()
+        return [{"provider": n} | limits_view(written.get(n, none), kind.scope, n, ledger, now) for n in names]
+    return [entity_view(policy, kind, name, written[name], ledger, now) for name in names]
+
+
+def one_entity_view(services: Services, policy: Policy, kind: Kind, name: str) -> View:
+    """Return one entity as responses show it."""
+    return entity_views(services, policy, kind, [name])[0]
+
+
+def resolve_id(policy: Policy, kind: Kind, name: str) -> str:
+    """Return the id of the entity with this id, slug or name. Raises NotFoundError, or ConflictError if there are several."""
+    known = entity_names(policy, kind)
+    try:
+        found = NameIndex(kind, known).find(name) if name not in known else name
+    except ValueError as e:
+        raise ConflictError(str(e)) from e
+    if found is None:
+        raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{name}'{did_you_mean(name, known)}")
+    return found
+
+
+def entity_names(policy: Policy, kind: Kind) -> dict[str, str | None]:
+    """Return the ids of a kind's entities with their names."""
+    if kind.name == "providers":
+        return dict.fromkeys(policy.providers)
+    return {i: getattr(e, "name", None) for i, e in written_entities(policy, kind).items()}
 
 
 def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View) -> View:

@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.editing import operations
-from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, NotFoundError
-from sluicegate.policy.entities import KINDS, REFERENCES, Kind, NameIndex
-from sluicegate.policy.errors import closest_match, did_you_mean
-from sluicegate.policy.model import Limit, Policy
-from sluicegate.policy.schema import Limited
-from sluicegate.services import Services
-from sluicegate.values import NANO
+from sluicegate.policy.editing.draft import Draft, DraftEntry, EditError, NotFoundError
+from sluicegate.policy.entities import KINDS, REFERENCES, Kind
+from sluicegate.policy.errors import closest_match
+from sluicegate.policy.model import Policy
 from sluicegate.web import requests, responses, views
 from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import WriteQuery
-from sluicegate.windows import iso
+from sluicegate.web.routes.usage_reset import reset_usage
 
 BASE = "/api/governance"
 KEYS = KINDS["virtual_keys"]
@@ -49,7 +45,7 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
         write_endpoint(
             "POST",
             one + "/reset-usage",
-            _reset(kind),
+            reset_usage(kind),
             f"Reset a {label}'s usage to zero",
             responses.reset_response(kind),
             requests.ResetUsage,
@@ -80,38 +76,6 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def views_of(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[views.View]:
-    """Return entities as responses show them."""
-    written, ledger, now = views.written_entities(policy, kind), services.ledger, services.clock()
-    if kind.name == "providers":
-        none = Limited()
-        return [{"provider": n} | views.limits_view(written.get(n, none), kind.scope, n, ledger, now) for n in names]
-    return [views.entity_view(policy, kind, name, written[name], ledger, now) for name in names]
-
-
-def view_of(services: Services, policy: Policy, kind: Kind, name: str) -> views.View:
-    """Return one entity as responses show it."""
-    return views_of(services, policy, kind, [name])[0]
-
-
-def resolve(policy: Policy, kind: Kind, name: str) -> str:
-    """Return the id of the entity with this id, slug or name. Raises NotFoundError, or ConflictError if there are several."""
-    known = _names(policy, kind)
-    try:
-        found = NameIndex(kind, known).find(name) if name not in known else name
-    except ValueError as e:
-        raise ConflictError(str(e)) from e
-    if found is None:
-        raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{name}'{did_you_mean(name, known)}")
-    return found
-
-
-def _names(policy: Policy, kind: Kind) -> dict[str, str | None]:
-    if kind.name == "providers":
-        return dict.fromkeys(policy.providers)
-    return {i: getattr(e, "name", None) for i, e in views.written_entities(policy, kind).items()}
-
-
 def _get(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
         policy = request.services.policy
@@ -119,7 +83,7 @@ def _get(kind: Kind) -> Handler:
         def work() -> views.View:
             if request.caller.role == "developer" and request.path["id"] != request.caller.virtual_key_id:
                 raise ApiError(403, "forbidden", "A virtual key may read only its own entry")
-            return view_of(request.services, policy, kind, resolve(policy, kind, request.path["id"]))
+            return views.one_entity_view(request.services, policy, kind, views.resolve_id(policy, kind, request.path["id"]))
 
         return ApiResponse({kind.singular: await request.run_in_thread(work)}, revision=policy.revision)
 
@@ -134,7 +98,7 @@ def _list(kind: Kind) -> Handler:
             names = [*_matching_ids(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
             return {
-                kind.name: views_of(request.services, policy, kind, part),
+                kind.name: views.entity_views(request.services, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
                 "limit": page.limit,
@@ -148,12 +112,12 @@ def _list(kind: Kind) -> Handler:
 
 def _matching_ids(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
     """Return the ids that match a list's parameters, in the order asked for."""
-    known = _names(policy, kind)
+    known = views.entity_names(policy, kind)
     for field, target in REFERENCES.items():
         wanted = getattr(page, field, None)
         if wanted is not None:
             try:
-                wanted = resolve(policy, KINDS[target], wanted)
+                wanted = views.resolve_id(policy, KINDS[target], wanted)
             except EditError as e:
                 raise ApiError(400, "invalid_request", f"{field}: {e}", field) from e
             known = {i: n for i, n in known.items() if _reference(policy, kind, i, field) == wanted}
@@ -255,21 +219,21 @@ def _top_up(kind: Kind) -> Handler:
 
 async def _bulk(request: ApiRequest) -> ApiResponse:
     def work(draft: Draft) -> list[operations.Saved]:
-        made = []
+        saved_entries = []
         for name in ("users", "virtual_keys"):
             for i, fields in enumerate(request.body.get(name) or ()):
                 try:
-                    made.append(operations.create(draft, KINDS[name], fields))
+                    saved_entries.append(operations.create(draft, KINDS[name], fields))
                 except EditError as e:
                     where = f"{name}[{i}]"
                     raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e
-        return made
+        return saved_entries
 
-    made, policy = await request.edit_policy(work)
-    saved = [s for s in made if s.entry.kind is KEYS]
-    found = await request.run_in_thread(lambda: views_of(request.services, policy, KEYS, [s.entry.id for s in saved]))
+    saved_entries, policy = await request.edit_policy(work)
+    saved = [s for s in saved_entries if s.entry.kind is KEYS]
+    found = await request.run_in_thread(lambda: views.entity_views(request.services, policy, KEYS, [s.entry.id for s in saved]))
     keys = [_with_secret(request, view, s) for view, s in zip(found, saved, strict=True)]
-    users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in made if s.entry.kind is not KEYS and s.is_new]
+    users = [{"kind": "user", "id": s.entry.id, "similar": None} for s in saved_entries if s.entry.kind is not KEYS and s.is_new]
     message = f"{sum(s.is_new for s in saved)} virtual keys created successfully"
     return ApiResponse({"message": message, "virtual_keys": keys, "created": users, "warnings": []}, revision=policy.revision)
 
@@ -280,14 +244,14 @@ def _with_secret(request: ApiRequest, view: views.View, saved: operations.Saved)
 
 async def _written(request: ApiRequest, kind: Kind, saved: operations.Saved, policy: Policy, word: str) -> ApiResponse:
     name = saved.entry.id
-    mine = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
+    own_prefixes = tuple(f"{e.id}{end}" for e in (saved.entry, *saved.created) for end in (" ", ":"))
 
     def work() -> dict[str, Any]:
         return {
             "message": f"{kind.label} {word} successfully",
-            kind.singular: _with_secret(request, view_of(request.services, policy, kind, name), saved),
+            kind.singular: _with_secret(request, views.one_entity_view(request.services, policy, kind, name), saved),
             "created": [_created(policy, e) for e in saved.created],
-            "warnings": [w for w in policy.warnings if w.startswith(mine)],
+            "warnings": [w for w in policy.warnings if w.startswith(own_prefixes)],
         }
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
@@ -296,55 +260,3 @@ async def _written(request: ApiRequest, kind: Kind, saved: operations.Saved, pol
 def _created(policy: Policy, entry: DraftEntry) -> dict[str, Any]:
     others = [i for i in views.written_entities(policy, entry.kind) if i != entry.id]
     return {"kind": entry.kind.singular, "id": entry.id, "similar": closest_match(entry.id, others)}
-
-
-def _reset(kind: Kind) -> Handler:
-    async def run(request: ApiRequest) -> ApiResponse:
-        services, policy = request.services, request.services.policy
-        if not request.if_match(policy.revision):
-            raise ApiError(
-                412,
-                "precondition_failed",
-                f"the policy has changed: it is revision {policy.revision} now; read it again and retry",
-                revision=policy.revision,
-            )
-        name = await request.run_in_thread(lambda: resolve(policy, kind, request.path["id"]))
-        units = {"usd"} if request.body.get("budget", True) else set()
-        units |= {"requests", "tokens"} if request.body.get("rate_limit", True) else set()
-        limits = [x for x in views.own_limits(policy, kind, name) if x.unit in units]
-        if not limits:
-            raise ConflictError(f"{kind.singular} '{name}' has no such limit, so there is no usage to reset")
-        now = services.clock()
-        before = {x.counter: _amount(x, services.ledger.usage(x, now)[0]) for x in limits}
-        entry = AuditEntry("reset_usage", kind.singular, name, before, dict.fromkeys(before, 0))
-        revision = policy.revision
-        if not request.dry_run:
-            who = request.caller.name
-            await request.run_in_thread(
-                lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
-            )
-        was = [
-            (x, before[x.counter] if request.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits
-        ]
-        if not request.dry_run:
-            await services.writer.commit_all()
-        rows = [
-            {
-                "scope_kind": x.scope_kind,
-                "scope_id": x.scope_id,
-                "unit": x.unit,
-                "window": x.period.text if x.period else "",
-                "was": used,
-            }
-            for x, used in was
-        ]
-        view = await request.run_in_thread(lambda: view_of(services, policy, kind, name))
-        body = {"message": f"{kind.label} usage reset successfully", kind.singular: view, "reset": rows}
-        return ApiResponse(body, revision=revision)
-
-    return run
-
-
-def _amount(limit: Limit, used: int) -> float:
-    """Return usage in dollars, or as a count."""
-    return used / NANO if limit.unit == "usd" else used

@@ -44,9 +44,9 @@ def bad_parameter(error: BadParameter) -> ApiError:
 
 
 def _description(parameter: Parameter) -> str:
-    words = f"{parameter.help}, a list" if parameter.many else parameter.help
+    described = f"{parameter.help}, a list" if parameter.many else parameter.help
     others = ", ".join(parameter.names[1:])
-    return f"{words}; also named {others}" if others else words
+    return f"{described}; also named {others}" if others else described
 
 
 class LogStatistics(ResponseModel):
@@ -105,7 +105,7 @@ class LogPage(ResponseModel):
 
 
 class LogHistogram(BaseModel):
-    """Buckets of time without gaps; which fields they have depends on what is counted and by what it is told apart."""
+    """Buckets of time without gaps; which fields they have depends on what is counted and how calls are grouped."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -114,7 +114,7 @@ class LogHistogram(BaseModel):
 
 
 class LogRankings(ResponseModel):
-    """The models, users, teams and so on with the most, and how that compares with the time before."""
+    """The models, users, teams and so on with the highest figures, and their trend since the period before."""
 
     rankings: list[dict[str, Any]]
     dimension: str

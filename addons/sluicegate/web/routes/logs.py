@@ -66,7 +66,9 @@ def endpoints() -> list[Endpoint]:
             _read(f"/histogram{path}", logs.histogram(kind, by), _histogram_summary(kind, by), LogHistogram, query=filters)
             for path, kind, by in histograms
         ),
-        _read("/rankings", logs.rankings, "The models, users and so on with the most", LogRankings, query=LogQuery(RANKING)),
+        _read(
+            "/rankings", logs.rankings, "The models, users and so on with the highest figures", LogRankings, query=LogQuery(RANKING)
+        ),
         _read("/filterdata", logs.filter_data, "What calls can be filtered by", LogFilterData, query=bare),
         _read("/export", logs.export, "Calls as CSV or JSON lines, streamed", None, **export),
         _read("/{call_id}", logs.one, "One call, with its limits and bodies", LoggedCallInFull, query=bare, errors=(404, 503)),
@@ -109,7 +111,7 @@ class _Logs:
         return handler
 
     async def rankings(self, request: ApiRequest) -> Response:
-        """Answer with those that have the most."""
+        """Answer with the models, users and so on with the highest figures."""
         filters, more = _query(request)
         dimension, rank_by, limit = more.get("dimension", "models"), more.get("rank_by", "requests"), more.get("limit", 50)
         return await self._answer(request, lambda: request.services.logs.rankings(filters, dimension, rank_by, limit))

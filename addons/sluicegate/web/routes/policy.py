@@ -20,10 +20,10 @@ from sluicegate.policy.history import redacted_files
 from sluicegate.policy.loader import PolicyError, policy_from_files, read_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactableError, redact, restore_secrets
+from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
-from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 from sluicegate.yaml_document import Problem

@@ -77,8 +77,8 @@ async def _post(request: ApiRequest) -> ApiResponse:
         raise ApiError(400, "invalid_request", "provider: is required", "provider")
     if name not in request.services.policy.providers:
         known = request.services.policy.providers
-        words = f"provider: '{name}' is not a provider; known are {', '.join(known)}{did_you_mean(name, known)}"
-        raise ApiError(400, "invalid_request", words, "provider")
+        message = f"provider: '{name}' is not a provider; known are {', '.join(known)}{did_you_mean(name, known)}"
+        raise ApiError(400, "invalid_request", message, "provider")
     return await _saved(request, name)
 
 
@@ -133,7 +133,8 @@ def _key_view(services: Services, policy: Policy, provider: str, name: str) -> v
     keys = {k["name"]: k for k in _view(services, policy, provider)["keys"]}
     if name not in keys:
         raise NotFoundError(f"Key not found: {provider} has no key '{name}'{did_you_mean(name, keys)}")
-    return keys[name]
+    key: views.View = keys[name]
+    return key
 
 
 async def _get_key(request: ApiRequest) -> ApiResponse:

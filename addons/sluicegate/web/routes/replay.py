@@ -14,13 +14,13 @@ from sluicegate.background import low_priority, paced
 from sluicegate.calls.replay import REQUIRED_COLUMNS, earliest_window_start, replay
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.loader import PolicyError
+from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.errors import StoreError
 from sluicegate.values import usd
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint
 from sluicegate.web.errors import ApiError
-from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.routes.policy import BASE, MAX_BODY_BYTES, PolicyText, invalid_policy, policy_with
 from sluicegate.windows import DAY_MS, iso
@@ -88,7 +88,7 @@ def endpoints() -> list[Endpoint]:
         return ApiResponse(body)
 
     summary = "How the calls of the last days would have gone under a policy; nothing is changed"
-    row = Endpoint(
+    endpoint = Endpoint(
         "POST",
         f"{BASE}/rehearse",
         rehearse,
@@ -99,7 +99,7 @@ def endpoints() -> list[Endpoint]:
         errors=(429, 503),
         max_body_bytes=MAX_BODY_BYTES,
     )
-    return [row]
+    return [endpoint]
 
 
 def _replay(services: Services, body: dict[str, Any]) -> dict[str, Any]:

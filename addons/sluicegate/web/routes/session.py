@@ -6,10 +6,10 @@ import logging
 
 from pydantic import Field
 
+from sluicegate.policy.schema import Model
 from sluicegate.web.auth import COOKIE, Caller, Role, caller_with, digest_of, is_local, session_id_of, session_path_of
 from sluicegate.web.endpoint import ALL_ROLES, OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
-from sluicegate.web.requests import Model
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.session_path import new_session_path
 
@@ -62,7 +62,7 @@ async def _login(request: ApiRequest) -> ApiResponse:
     source = request.http.client.host if request.http.client else ""
     digest = digest_of(request.body["token"])
     caller = caller_with(services, digest, is_local(request.http))
-    # A right token is accepted at once even so: somebody else on the same machine may be guessing.
+    # A right token is accepted without delay: the wrong ones may be those of others on the same machine.
     if caller is None and (delay_ms := services.attempts.delay_ms(source, now)):
         seconds = -(-delay_ms // 1000)
         raise ApiError(
