@@ -54,6 +54,20 @@ HOST_OPTIONS = ("ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts")
 CHECKED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
 
 
+def refusal_of_hosts(name: str, patterns: list[str], governed: set[str]) -> str | None:
+    """Return why an option may not keep these hosts from being read; None if it may."""
+    if name == "allow_hosts":
+        return "allow_hosts is not supported: it lets every other host, providers included, by unread"
+    for pattern in patterns:
+        try:
+            covered = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
+        except re.error:
+            continue
+        if covered is not None:
+            return f"{name}={pattern} covers {covered}, which is governed"
+    return None
+
+
 def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | None:
     """Return why an option may not have this value; None if it may."""
     if name == "mode":
@@ -66,16 +80,7 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
     if name == "keep_host_header" and value:
         return "keep_host_header is not supported: providers must see their own name"
     if name in HOST_OPTIONS and value:
-        if name == "allow_hosts":
-            return "allow_hosts is not supported: it lets every other host, providers included, by unread"
-        for pattern in value:
-            try:
-                covered = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
-            except re.error:
-                continue
-            if covered is not None:
-                return f"{name}={pattern} covers {covered}, which is governed"
-        return None
+        return refusal_of_hosts(name, value, governed)
     if name in FORBIDDEN and value not in (default, None, False, []):
         return f"{name} is not supported: {FORBIDDEN[name]}"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.patches import PATCHES
-from support.harness import ADDONS, PROVIDER, VK, ask, policy_text
+from support.harness import ADDONS, PROVIDER, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -134,4 +134,4 @@ def test_a_request_that_other_layers_have_read_is_refused(gateway, provider, scr
     assert (reply.status, reply.reason) == (503, "gateway_error")
     assert gw.post().status >= 400
     assert provider.connections == 0
-    assert gw.rows("SELECT * FROM reservations") == []
+    eventually(lambda: gw.rows("SELECT * FROM reservations") == [])
