@@ -195,21 +195,26 @@ class Identity(Addon):
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return
+        if not self.refuse_malformed(flow, values, missing):
+            call.identified = True
+            self.direct_to_provider(flow, call, policy)
+
+    def refuse_malformed(self, flow: http.HTTPFlow, values: HeaderValues, missing: list[str]) -> bool:
+        """Refuse a request that lacks required headers, is ambiguous or asks to leave HTTP; return whether it did."""
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
-            return
+            return True
         if not is_unambiguous(flow, values):
             message = "Invalid request: its method, path, version or a header is not what HTTP allows"
             deny(flow, Deny(Reason.INVALID_REQUEST, message))
-            return
+            return True
         # An offer of cleartext HTTP/2 may be ignored, as mitmproxy does; any other upgrade would leave HTTP.
         if any(v.lower() != "h2c" for v in values.get("upgrade", ())):
             deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 426, "Upgrade Required"
-            return
-        call.identified = True
-        self.direct_to_provider(flow, call, policy)
+            return True
+        return False
 
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
