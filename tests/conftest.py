@@ -12,6 +12,33 @@ from sluicegate.policy.loader import revision_of
 from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
 from support.harness import Gateway, eventually, policy_text
+from support.hypothesis_profiles import load_profile
+from support.scheduling import Scheduling, rank
+
+load_profile()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the long forms of chaos and fuzz."""
+    parser.addoption("--long", action="store_true", help="run chaos and fuzz in their long forms, which take most of an hour")
+
+
+@pytest.fixture
+def form(request: pytest.FixtureRequest) -> list[str]:
+    """The options of chaos and fuzz for the form that is asked for."""
+    return [] if request.config.getoption("--long") else ["--quick"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first."""
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Give out tests by file, in the order they are in."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture

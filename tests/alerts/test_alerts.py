@@ -33,6 +33,7 @@ from sluicegate.policy.loader import PolicyError, load
 from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.windows import iso
+from support.hypothesis_profiles import examples
 from support.receiver import Receiver, signed
 
 NOW = 1_770_000_000_000
@@ -460,7 +461,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(moves)
 def test_whatever_happens_no_threshold_of_a_window_is_told_twice_or_left_out(tmp_path_factory, moves):
     told, up = [], True

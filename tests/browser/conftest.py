@@ -33,16 +33,9 @@ POLICY = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browsers last: what drives one keeps a loop running in this thread, in which nobody else's could begin.
-
-    Of those, the ones that can do without the company's books come first, while the books are being filled.
-    """
-    items.sort(key=lambda item: "browser" in item.path.parts and 1 + ("site" in getattr(item, "fixturenames", ())))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Chromium. It ends with the last test in this folder: Playwright keeps a loop running in this thread, where no other can start."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
@@ -54,7 +47,7 @@ def fill(policy: Path, state: Path) -> None:
     assert company.play(policy, state, busy=BUSY) > 100_000
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Any] | None]:
     """A gateway that has not been started, and the process that fills its books; None if nobody asks for it."""
     if not any("site" in getattr(item, "fixturenames", ()) for item in request.session.items):
@@ -67,7 +60,7 @@ def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     filling.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(books: tuple[Gateway, Any]) -> Iterator[Gateway]:
     """A gateway with a history of a hundred thousand calls."""
     gateway, filling = books
@@ -126,7 +119,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
         seen.assert_quiet()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def walking(browser: Browser, site: Gateway) -> Iterator[Watched]:
     """One page for many places."""
     with browser.new_context(**SCREEN) as context:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit
 from sluicegate.windows import parse_period
+from support.hypothesis_profiles import examples
 
 HOUR = 3_600_000
 
@@ -134,7 +135,7 @@ def test_a_clock_set_back_does_not_shut_a_short_window_for_as_long():
     assert ledger.reserve("next minute", [(cap, 1)], 121_000) is None
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(-3 * HOUR, 3 * HOUR), st.integers(0, 20), st.booleans()), max_size=25))
 def test_whatever_the_clock_does_nothing_is_charged_twice_nor_left_open(jumps):
     ledger, budget, now, charged = Ledger(), limit(maximum=10**9), 100 * HOUR, 0
@@ -180,7 +181,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(EVENTS, st.booleans())
 def test_any_interleaving_balances_and_hard_never_ends_above_its_limit(events, hard):
     """Reserved is the sum of what is open, used the sum of what was settled, and a hard limit holds at every level."""
@@ -245,7 +246,7 @@ def test_what_each_limit_said_is_noted_up_to_the_one_that_refuses(asked, noted):
     assert (full is None) == all(verdict[-1] for verdict in noted)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     st.lists(
         st.tuples(st.sampled_from(["ask", "settle", "release"]), st.integers(0, 40), st.integers(0, HOUR), st.booleans()),

@@ -27,6 +27,7 @@ from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadPar
 from sluicegate.storage.store import FILENAME, Rows, Store
 from sluicegate.values import NANO
 from sluicegate.windows import DAY_MS, iso, parse_iso
+from support.hypothesis_profiles import examples
 
 T0 = parse_iso("2026-02-01")
 NOW = T0 + 40 * DAY_MS
@@ -280,7 +281,7 @@ def folder(tmp_path_factory):
     scanned=st.sampled_from([0, 100_000]),
     rare=st.sampled_from([1, 10**9]),
 )
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
 def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(folder, drawn, asks, sort_by, order, limit, scanned, rare):
     books = folder()
     reading_was = reading.MAX_SCANNED, reading.RARE_RATIO

@@ -21,6 +21,7 @@ from sluicegate.metrics.exposition import Labels
 from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.web.app import build
+from support.hypothesis_profiles import examples
 
 MONTH = {"max_limit": 50, "reset_duration": "1M"}
 POLICY = {
@@ -127,7 +128,7 @@ records = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(records, max_size=25))
 def test_whatever_happens_the_names_agree_with_each_other_and_with_the_records(services, rows):
     counted = Counted(services)

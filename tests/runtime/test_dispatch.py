@@ -14,6 +14,7 @@ from mitmproxy.proxy import server_hooks
 from mitmproxy.test import tflow
 
 from runtime import dispatch
+from support.hypothesis_profiles import examples
 
 DOES = st.sampled_from(["passes", "raises", "halts", "awaits", "refuses options", "has no hook", "has a word for it", "has none"])
 
@@ -78,7 +79,7 @@ async def calls(plan: list[tuple[str, list[str]]], cached: bool) -> tuple[list[s
 REQUESTHEADERS = hooks.all_hooks["requestheaders"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(st.tuples(DOES, st.lists(DOES, max_size=3)), max_size=5))
 def test_the_same_addons_are_called_in_the_same_order(plan):
     assert asyncio.run(calls(plan, True)) == asyncio.run(calls(plan, False))

@@ -28,6 +28,9 @@ ADDONS = ROOT / "addons"
 PROVIDER = "api.anthropic.com"
 PROVIDER_KEY = "sk-ant-api03-the-real-provider-key"
 VK = "vk-dev-alice"
+
+START_TIMEOUT_S = 120.0
+"""Seconds a gateway may take to listen: two when the machine is idle, and no test measures it here."""
 OPUS = "claude-opus-5-5"
 
 
@@ -100,6 +103,7 @@ class Gateway:
             "HOME": str(folder),
             "PYTHONUNBUFFERED": "1",
             "PROVIDER_KEY": PROVIDER_KEY,
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         } | (env or {})
         self.port = 0
         self.output: list[str] = []
@@ -129,7 +133,8 @@ class Gateway:
         self._reader.start()
         if wait:
             whole = "gateway.py" in str(self.scripts) or self.command
-            line = self.wait_for(r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)")
+            pattern = r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
+            line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
         return self
 

@@ -18,6 +18,7 @@ from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewr
 from sluicegate.policy.entities import KINDS, REDACTED, AmbiguousNameError, NameIndex, id_from_name, redacted
 from sluicegate.policy.loader import load
 from sluicegate.yaml_document import parse
+from support.hypothesis_profiles import examples
 
 ROOT = Path(__file__).resolve().parents[3]
 TEAMS, USERS, KEYS, CUSTOMERS = KINDS["teams"], KINDS["users"], KINDS["virtual_keys"], KINDS["customers"]
@@ -426,7 +427,7 @@ IDS = st.sampled_from(["vk-eng-team", "vk-ds-team", "vk-dev-alice", "vk-new-1", 
 EDITS = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "delete"]), IDS, KEY_FIELDS), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(EDITS, st.sampled_from(["block", "json", "no indentation"]))
 @example([("delete", i, {}) for i in ("vk-eng-team", "vk-ds-team", "vk-dev-alice")] + [("put", "vk-eng-team", {})], "block")
 def test_any_sequence_of_changes_keeps_the_policy_loadable_its_meaning_and_its_comments(tmp_path, edits, layout):

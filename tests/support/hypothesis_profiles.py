@@ -1,0 +1,35 @@
+"""Hypothesis profiles: HYPOTHESIS_PROFILE chooses one, else CI=true means ``ci`` and anything else ``dev``.
+
+    ci         the same examples at every run
+    dev        other examples at every run
+    thorough   twenty times as many
+
+No profile looks at the time an example takes: hypothesis would take a busy machine for a fault.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+THOROUGH_FACTOR = 20
+
+
+def load_profile() -> None:
+    """Choose the profile. Raises InvalidArgument for a name that is none."""
+    shared = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("ci", shared, derandomize=True, database=None)
+    settings.register_profile("dev", shared)
+    settings.register_profile("thorough", shared, max_examples=examples(100))
+    settings.load_profile(chosen())
+
+
+def chosen() -> str:
+    """Return the profile's name."""
+    return os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+
+
+def examples(count: int) -> int:
+    """Return how many examples a property is tried on that has ``count`` of them in every short profile."""
+    return count * THOROUGH_FACTOR if chosen() == "thorough" else count

@@ -1,0 +1,33 @@
+"""Which tests a worker of pytest-xdist takes together, and in which order they are given out."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+LONGEST_FIRST = (
+    "tests/browser/",
+    "tests/wire/test_proving.py",
+    "tests/wire/test_fuzz.py",
+    "tests/wire/test_claude_code.py",
+    "tests/wire/test_security.py",
+    "tests/wire/test_faults.py",
+    "tests/wire/test_governance.py",
+    "tests/wire/test_dashboard_api.py",
+    "tests/wire/",
+    "tests/logs/",
+)
+"""What takes longest is begun first, so that no worker is left alone with it in the end."""
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """A file's tests run in one worker, in their order; all browser tests in one, for they share a company's calls."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/browser/" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
+
+
+def rank(item: pytest.Item) -> tuple[int, bool]:
+    """Return where a test stands in the order; those that can do without the company's calls come before the others."""
+    place = next((i for i, prefix in enumerate(LONGEST_FIRST) if item.nodeid.startswith(prefix)), len(LONGEST_FIRST))
+    return place, "site" in getattr(item, "fixturenames", ())
