@@ -143,14 +143,16 @@ def test_bash_and_read_turns_work(lab, claude, tmp_path):
 )
 def test_a_refusal_is_shown_at_once_in_our_words(lab, claude, key, shown):
     """Through the proxy one try is made. A base URL makes the client drop its beta features one by one on a 400 first."""
-    since = iso(time.time_ns() // 1_000_000)
+    since, began = iso(time.time_ns() // 1_000_000), time.monotonic()
     done = claude("say hi", **proxied(lab, key))
+    one_try = time.monotonic() - began
     assert (done.returncode, shown in done.stdout) == (1, True), done
     assert len([r for r in lab.rows() if r["path"] == "/v1/messages" and r["started_at"] >= since]) <= 1
     began = time.monotonic()
     done = claude("say hi", ANTHROPIC_BASE_URL=lab.url, ANTHROPIC_API_KEY=key)
     assert (done.returncode, shown in done.stdout) == (1, True), done
-    assert time.monotonic() - began < 6, "the client kept trying"
+    # Starting the client takes a busy machine longer than that, with one try as with more.
+    assert time.monotonic() - began < max(6, 3 * one_try), "the client kept trying"
 
 
 def test_an_unpriced_model_is_refused_in_our_words(lab, claude):
