@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def form(request: pytest.FixtureRequest) -> list[str]:
-    """The options of chaos and fuzz for the form that is asked for."""
+    """Return the options of chaos and fuzz for the form that is asked for."""
     return [] if request.config.getoption("--long") else ["--quick"]
 
 
@@ -49,7 +49,7 @@ def provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
-    """Makes and starts gateways; ends them after the test."""
+    """Make and start gateways; end them after the test."""
     running: list[Gateway] = []
 
     def make(policy: str | Path | None = None, *options: str, start: bool = True, **more: Any) -> Gateway:
@@ -66,14 +66,14 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API of one gateway for all tests of a module; what it has counted and noted stays from one to the next."""
+    """Yield the API of one gateway for all tests of a module; what it has counted and recorded stays from one to the next."""
     with Gateway(tmp_path_factory.mktemp("company"), POLICY) as gw:
         yield Api(gw)
 
 
 @pytest.fixture
 def api(company: Api) -> Api:
-    """That API with the policy as it was at first."""
+    """Return that API with the policy as it was at first."""
     file = company.gw.policy
     if file.read_text() != POLICY:
         file.write_text(POLICY)

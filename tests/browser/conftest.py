@@ -49,7 +49,7 @@ def fill(policy: Path, state: Path) -> None:
 
 @pytest.fixture(scope="package", autouse=True)
 def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Any] | None]:
-    """A gateway that has not been started, and the process that fills its books; None if nobody asks for it."""
+    """Yield a gateway that has not been started and the process that fills its books, None if no test asks for it."""
     if not any("site" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield None
         return
@@ -62,7 +62,7 @@ def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="package")
 def site(books: tuple[Gateway, Any]) -> Iterator[Gateway]:
-    """A gateway with a history of a hundred thousand calls."""
+    """Yield a gateway with a history of a hundred thousand calls."""
     gateway, filling = books
     filling.join()
     assert filling.exitcode == 0
@@ -76,13 +76,13 @@ def site(books: tuple[Gateway, Any]) -> Iterator[Gateway]:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway nobody has used yet."""
+    """Yield a gateway nobody has used yet."""
     with Gateway(tmp_path, company.POLICY) as gateway:
         yield gateway
 
 
 def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watched:
-    """A page of a browser, signed in unless ``token`` is None; what goes wrong on it is noted."""
+    """Return a page of a browser, signed in unless ``token`` is None; what goes wrong on it is noted."""
     context.set_default_timeout(15_000)
     if token is not None:
         said = context.request.post(
@@ -105,7 +105,7 @@ def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watch
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
-    """Opens a browser of one's own on a gateway, signed in unless ``token`` is None. After the test: no error, no stranger."""
+    """Open a browser of its own on a gateway, signed in unless ``token`` is None; assert after the test that it met no error and asked nobody else."""
     watched = []
 
     def open_page(gateway: Gateway, token: str | None = "", **options: Any) -> Watched:
@@ -128,7 +128,7 @@ def walking(browser: Browser, site: Gateway) -> Iterator[Watched]:
 
 @pytest.fixture
 def walk(walking: Watched) -> Iterator[Callable[[str], Page]]:
-    """Opens a place as if it were the first that is ever opened: in the light, on a wide screen, nothing kept from before."""
+    """Open a page as if it were the first that is ever opened: in the light theme, on a wide screen, nothing kept from before."""
     devtools = walking.page.context.new_cdp_session(walking.page)
 
     def go(where: str) -> Page:

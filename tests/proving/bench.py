@@ -73,7 +73,7 @@ class Run:
         return found
 
     def throughput(self) -> None:
-        """Calls a second, governed against stock."""
+        """Measure calls a second, governed against stock."""
         cells = [
             ("base", 20 * KB, False, 16, 1.4),
             ("proxy", 20 * KB, False, 16, 1.25),
@@ -129,7 +129,7 @@ class Run:
     # -- streams ------------------------------------------------------------------------------------------------------
 
     def first_byte(self) -> None:
-        """What one stream at a time waits longer for its first byte."""
+        """Measure how much longer one stream at a time waits for its first byte."""
         self.progress("first byte, one stream at a time")
         sent = load.request(load.body(20 * KB, stream=True))
         waits: dict[str, list[float]] = {STREAMING: [], "mitmdump -s": []}
@@ -236,7 +236,7 @@ class Run:
         self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
 
     def queries(self) -> None:
-        """What people ask of a full database."""
+        """Measure what people ask of a full database."""
         self.progress(f"queries: writing {self.size.rows:,} calls")
         for what, ms, detail in history.time_questions(self.proxies.folder / "history", self.size.rows):
             self.progress(f"queries: {what}")
@@ -266,7 +266,7 @@ class Run:
 
 
 def require_no_errors(seen: Seen, who: str) -> Seen:
-    """The load, if all of it went well: a fast refusal must not pass for speed. Raises RuntimeError."""
+    """Return the load if all of it went well, for a fast refusal must not pass for speed. Raises RuntimeError."""
     if seen.errors or not (seen.calls or seen.first):
         raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
     return seen

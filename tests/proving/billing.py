@@ -46,18 +46,18 @@ Answer = Callable[[Peer, Entry], None]
 
 
 def counted(session: str) -> dict[str, Any]:
-    """A usage that differs from call to call, so that one charged for another shows."""
+    """Return a usage that differs from call to call, so that one charged for another shows."""
     seed = int.from_bytes(hashlib.sha256(session.encode()).digest()[:4], "big")
     return usage(input_tokens=100 + seed % 4001, output_tokens=10 + seed % 307, cache_read_input_tokens=seed % 997)
 
 
 def chunks(entry: Entry, text: str = "an answer") -> list[bytes]:
-    """The events of a streamed answer with this bill."""
+    """Return the events of a streamed answer with this bill."""
     return sse(text, first=entry.usage | {"output_tokens": 1}, last=entry.usage)
 
 
 def normal(peer: Peer, entry: Entry) -> None:
-    """The whole answer, plain or streamed, as asked."""
+    """Send the whole answer, plain or streamed, as asked."""
     if not entry.streamed:
         content = message(**entry.usage)
         peer.head(200, "content-type: application/json", f"content-length: {len(content)}")
@@ -70,7 +70,7 @@ def normal(peer: Peer, entry: Entry) -> None:
 
 
 def paced(seconds: float) -> Answer:
-    """A stream that takes this long."""
+    """Return a stream that takes this long."""
 
     def answer(peer: Peer, entry: Entry) -> None:
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
@@ -84,7 +84,7 @@ def paced(seconds: float) -> Answer:
 
 
 def refusing(status: int, kind: str = "overloaded_error") -> Answer:
-    """An error, which costs nothing."""
+    """Return an error, which costs nothing."""
     body = b'{"type":"error","error":{"type":"%s","message":"from the provider"}}' % kind.encode()
 
     def answer(peer: Peer, entry: Entry) -> None:

@@ -74,7 +74,7 @@ def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
 
 
 def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file: Path) -> list[str]:
-    """What each limit has used is what its calls took: nano-dollars, tokens, requests, and nothing of calls in flight."""
+    """Compare what each limit has used with what its calls took: nano-dollars, tokens, requests, and nothing of calls in flight."""
     policy = load(policy_file, env={}, now=time.time_ns() // 1_000_000)
     by_name = {c["name"]: c for c in counters}
     found = []
@@ -175,7 +175,7 @@ def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[st
 
 
 def alarming_output(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
-    """What lines of output should not say: a secret, or that something broke."""
+    """Return what lines of output should not say: a secret, or that something broke."""
     lines = list(output)
     found = []
     for secret in secrets:

@@ -65,7 +65,7 @@ def run_fault(fault: Fault, rounds: int, quick: bool, seed: int, show: bool) -> 
 
 
 def table(lines: list[Line]) -> Table:
-    """The result for people."""
+    """Return the result for people."""
     made = Table(title="sluicegate chaos", title_justify="left", show_lines=True)
     for name in ("fault", "clients saw", "lost", ""):
         made.add_column(name, overflow="fold")
@@ -79,7 +79,7 @@ def table(lines: list[Line]) -> Table:
 
 
 def markdown(lines: list[Line]) -> str:
-    """The result for a document."""
+    """Return the result for a document."""
     rows = [f"| {x.fault} | {x.promise} | {x.saw} | {x.lost} | {x.verdict} |" for x in lines]
     return "\n".join(["| fault | promise | clients saw | lost | |", "|---|---|---|---|---|", *rows])
 

@@ -106,7 +106,7 @@ class Turn:
 
 
 def turns(now: int, days: int, chance: random.Random, busy: float, offset: int) -> Iterator[Turn]:
-    """What everybody does from ``days`` before ``now`` until now, in no order. Weekends are quiet.
+    """Return what everybody does from ``days`` before ``now`` until now, in no order. Weekends are quiet.
 
     ``offset`` is how far the company's clocks are ahead of UTC, in milliseconds.
     """
@@ -181,7 +181,7 @@ def play(policy: Path, state_dir: Path, *, days: int = 25, busy: float = 1.0, of
 
 
 def begun(services: Services, turn: Turn, number: int) -> Call:
-    """A call as the chain judges it: access, rate limits, budgets."""
+    """Judge a call as the chain does: access, rate limits, budgets."""
     policy, body = services.policy, turn.usage.prompt_tokens * 3
     call = Call(f"call_{turn.at:012x}{number:016x}", turn.at, "anthropic", "messages", "POST", "/v1/messages", policy)
     call.principal = policy.principal_of(policy.virtual_keys[turn.key], None)
@@ -196,7 +196,7 @@ def begun(services: Services, turn: Turn, number: int) -> Call:
 
 
 def ended(services: Services, call: Call, turn: Turn) -> None:
-    """The same call's end: charged what it used, as far as it came."""
+    """End the same call: it is charged what it used, as far as it came."""
     if call.deny is not None:
         services.ledger.release(call.id)
         call.outcome, call.status = Outcome.DENIED, {"budget_exceeded": 402, "model_blocked": 400}.get(call.deny.reason, 429)
@@ -218,7 +218,7 @@ def ended(services: Services, call: Call, turn: Turn) -> None:
 
 
 def asking(chance: random.Random) -> tuple[str, str, dict[str, str]]:
-    """A call that somebody makes now, of a simulated provider: the key, the body and the headers that go with it."""
+    """Return a call that somebody makes now, of a simulated provider: the key, the body and the headers that go with it."""
     person = chance.choice(PEOPLE)
     turn = next(session(person, 0, chance))
     usage, seconds = turn.usage, min(9.0, turn.latency_ms / 1000)

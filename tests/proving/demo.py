@@ -120,7 +120,7 @@ class Gateway:
         return Answer(status, headers, json.loads(raw))
 
     def usage(self) -> dict[str, dict[str, Any]]:
-        """The gateway's own usage table, by scope id."""
+        """Return the gateway's own usage table, by scope id."""
         token = (self.folder / "state/admin-token").read_text().strip()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", "/api/usage", headers={"authorization": f"Bearer {token}"})
@@ -144,7 +144,7 @@ class Story:
         self.gateway, self.console, self.failed = gateway, console, 0
 
     def title(self, text: str) -> None:
-        """A new chapter."""
+        """Begin a new chapter."""
         self.console.print(f"\n[bold cyan]{escape(text)}[/]")
 
     def expect(self, held: bool, what: str) -> None:
@@ -161,7 +161,7 @@ class Story:
         return answer
 
     def play(self) -> None:
-        """The whole story."""
+        """Play the whole story."""
         ask, usage = self.gateway.ask, self.gateway.usage
         self.title("1  A month at Acme so far")
         ask("vk-dev-alice", "[simulate cost=48.00]")
@@ -306,14 +306,14 @@ def keep_running(folder: Path, port: int, console: Console) -> None:
 
 
 def keep_calling(gateway: Gateway, over: threading.Event) -> None:
-    """The company's agents at work: calls at odd intervals, several at a time."""
+    """Make calls as the company's agents would: at odd intervals, several at a time."""
     chance = random.Random()
     while not over.wait(chance.expovariate(1 / 2.0)):
         threading.Thread(target=one_call, args=(gateway, *company.asking(chance)), daemon=True).start()
 
 
 def one_call(gateway: Gateway, key: str, body: str, headers: dict[str, str]) -> None:
-    """A call whose answer nobody reads; what becomes of it is on the dashboard."""
+    """Make a call whose answer nobody reads; what becomes of it is on the dashboard."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         gateway.post(key, body, headers)
 

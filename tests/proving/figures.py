@@ -35,7 +35,7 @@ class Figure:
 
 
 def percentile(values: list[float], q: int) -> float:
-    """The q-th percentile."""
+    """Return the q-th percentile."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * q // 100)]
 
@@ -50,7 +50,7 @@ def middle(values: list[float], digits: int = 2) -> tuple[float, str]:
 
 
 def show(figures: list[Figure], markdown: bool) -> None:
-    """The table, for people or for a document."""
+    """Print the table, for people or for a document."""
     if markdown:
         print("| figure | value | quartiles | reach | |\n|---|---|---|---|---|")
         for f in figures:

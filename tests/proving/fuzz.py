@@ -26,7 +26,7 @@ SHOWN = 1500
 
 
 def table(lines: list[Line]) -> Table:
-    """The result for people."""
+    """Return the result for people."""
     made = Table(title="sluicegate fuzz", title_justify="left", show_lines=True)
     made.add_column("target", overflow="fold")
     made.add_column("promise", overflow="fold")
@@ -41,13 +41,13 @@ def table(lines: list[Line]) -> Table:
 
 
 def markdown(lines: list[Line]) -> str:
-    """The result for a document."""
+    """Return the result for a document."""
     rows = [f"| {x.target} | {x.promise} | {x.inputs:,} | {x.seconds:.1f} | {x.verdict} |" for x in lines]
     return "\n".join(["| target | promise | inputs | seconds | |", "|---|---|---|---|---|", *rows])
 
 
 def explanation(line: Line) -> str:
-    """A broken promise: how, by which input, and how to see it again."""
+    """Explain how a promise was broken, by which input, and how to see it again."""
     cut = line.minimal if len(line.minimal) <= SHOWN else f"{line.minimal[:SHOWN]}... ({len(line.minimal)} characters)"
     again = f"scripts/fuzz --only '{line.target}' --replay {line.blob}" if line.blob else "the same seed"
     return f"{line.target}: {line.broken[:SHOWN]}\n  smallest input: {cut or 'none alone'}\n  again: {again}"

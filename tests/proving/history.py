@@ -40,7 +40,7 @@ class TimedQuestion(NamedTuple):
 
 
 def rows(count: int, now: int) -> Iterator[tuple[Any, ...]]:
-    """Calls of a company of 200 keys, one of them with a fifth of all calls, over the last 90 days, in order of time."""
+    """Return calls of a company of 200 keys, one of them with a fifth of all calls, over the last 90 days, in order of time."""
     chance = random.Random(7)
     for number in range(count):
         at = now - DAYS * DAY + number * DAYS * DAY // count
@@ -100,7 +100,7 @@ def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
 
 
 def filters_asked(now: int) -> dict[str, Filters]:
-    """What questions are about."""
+    """Return what questions are about."""
     start, end = iso(now - 45 * DAY)[:10], iso(now - 15 * DAY)[:10]
     month = [("start", start), ("end", end)]
     asked = {
@@ -117,7 +117,7 @@ def filters_asked(now: int) -> dict[str, Filters]:
 
 
 def questions(logs: Logs) -> dict[str, Callable[[Filters], object]]:
-    """The questions of the logs API."""
+    """Return the questions of the logs API."""
 
     def second(sort_by: str) -> Callable[[Filters], object]:
         def ask(filters: Filters) -> object:

@@ -44,7 +44,7 @@ class Seen:
 
 
 def body(size: int, stream: bool = False) -> bytes:
-    """A model call of about ``size`` bytes, as many text blocks, as agents send them."""
+    """Return a model call of about ``size`` bytes, as many text blocks, as agents send them."""
     head = '{"model":"claude-opus-5-5","max_tokens":2048,"stream":' + ("true" if stream else "false") + ',"messages":['
     text = "def handle(request): return settle(reserve(request))  # and so on, " * 12
     blocks: list[str] = []
@@ -58,7 +58,7 @@ def body(size: int, stream: bool = False) -> bytes:
 
 
 def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1") -> bytes:
-    """The bytes of one call."""
+    """Return the bytes of one call."""
     head = [
         f"POST {path} HTTP/1.1",
         f"host: {host}",
@@ -72,7 +72,7 @@ def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1")
 
 
 async def connect(route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection ready for requests."""
+    """Open a connection ready for requests."""
     reader, writer = await asyncio.open_connection("127.0.0.1", route.port, limit=1 << 20)
     if route.authority is not None:
         writer.write(f"CONNECT {route.authority} HTTP/1.1\r\nhost: {route.authority}\r\n\r\n".encode())
@@ -121,7 +121,7 @@ async def exchange(
 
 
 async def drive(route: Route, sent: bytes, connections: int, seconds: float, most: int = 1_000_000) -> Seen:
-    """Calls back to back on ``connections`` for a time, or until ``most`` have been made."""
+    """Make calls back to back on ``connections`` for a time, or until ``most`` have been made."""
     seen = Seen()
     pairs = [await connect(route) for _ in range(connections)]
     began = time.perf_counter()
@@ -168,7 +168,7 @@ async def streams(route: Route, count: int, events: int, pause_ms: int, beside: 
 
 
 async def over_http2(route: Route, content: bytes, calls: int) -> AsyncIterator[int]:
-    """Calls one after another on ONE HTTP/2 connection; yields how many are done after each."""
+    """Make calls one after another on ONE HTTP/2 connection; yield how many are done after each."""
     reader, writer = await connect(route)
     conn = H2Connection(H2Configuration(client_side=True))
     conn.initiate_connection()

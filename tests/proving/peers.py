@@ -32,7 +32,7 @@ class Peer:
     headers: tuple[str, ...] = ()
 
     def request(self, size: int) -> bytes:
-        """A call in its own way."""
+        """Return a call in its own way."""
         raw = load.request(load.body(size))
         head, _, content = raw.partition(b"\r\n\r\n")
         return b"\r\n".join([head, *(h.encode() for h in self.headers)]) + b"\r\n\r\n" + content
@@ -40,7 +40,7 @@ class Peer:
 
 @contextlib.contextmanager
 def running(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
-    """The peer with the fake provider behind it. Raises CalledProcessError where it cannot be installed."""
+    """Run the peer with the fake provider behind it. Raises CalledProcessError where it cannot be installed."""
     port = free_port()
     command, peer, env = (litellm if name == "litellm" else portkey)(port, upstream, folder)
     with (folder / f"{name}.log").open("wb") as log:

@@ -82,7 +82,7 @@ def bench_policy(url: str) -> str:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that vouches for itself, and the same with its key behind it."""
+    """Return a certificate for localhost that vouches for itself, and the same with its key behind it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -106,7 +106,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def free_port() -> int:
-    """A port nobody listens on at this moment."""
+    """Return a port nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -114,7 +114,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def upstream(*arguments: str) -> Iterator[int]:
-    """The fast provider as a process; its port."""
+    """Run the fast provider as a process; yield its port."""
     process = subprocess.Popen([sys.executable, "-m", "proving.upstream", *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -135,14 +135,14 @@ class Proxies:
         self.started: dict[str, ProxyProcess] = {}
 
     def proxy(self, name: str, route: str = "base") -> ProxyProcess:
-        """A running subject, started now if this is the first to ask for it."""
+        """Return a running proxy, started now if this is the first to ask for it."""
         place = f"{name} {route}"
         if place not in self.started:
             self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
 
     def governed(self, name: str, route: str, *scripts: Path) -> ProxyProcess:
-        """A gateway with everything on, and with these scripts behind it."""
+        """Start a gateway with everything on, and with these scripts behind it."""
         folder = self.folder / f"{name}-{route}".replace(" ", "")
         folder.mkdir()
         url = f"http://127.0.0.1:{self.plain_port}" if route == "base" else f"https://localhost:{self.tls_port}"
@@ -173,7 +173,7 @@ class Proxies:
         return ProxyProcess(name, process.pid, {route: self.route(route, port, "localhost", ca, self.tls_port)})
 
     def route(self, route: str, port: int, host: str, ca: Path, host_port: int = 443) -> Route:
-        """The way in for a client."""
+        """Return the way in for a client."""
         if route == "base":
             return Route(port)
         return Route(port, f"{host}:{host_port}", ssl.create_default_context(cafile=str(ca)))

@@ -91,7 +91,7 @@ class Scene:
         return policy_text(self.provider.url, **(levels | changes))
 
     def gateway(self, policy: str | None = None, *options: str, start: bool = True, **more: Any) -> Gateway:
-        """A gateway with a folder of its own."""
+        """Make a gateway with a folder of its own."""
         folder = self.folder / f"gateway-{len(self.gateways)}"
         folder.mkdir()
         made = Gateway(folder, self.policy() if policy is None else policy, *options, **more)

@@ -14,7 +14,7 @@ KEY, KEY_VALUE = "vk-chaos", "sk-vk-7c1b0f3a-the-secret-of-the-virtual-key"
 
 
 def session() -> str:
-    """A name for one call, which the gateway records and the provider sees."""
+    """Return a name for one call, which the gateway records and the provider sees."""
     return f"chaos-{uuid.uuid4().hex}"
 
 
@@ -69,5 +69,5 @@ class Traffic:
 
 
 def summary(outcomes: Counter[str]) -> str:
-    """A tally in a line: the commonest first."""
+    """Return outcomes in a line, the commonest first."""
     return ", ".join(f"{count}x {what}" for what, count in outcomes.most_common(6)) or "nothing"

@@ -24,7 +24,7 @@ def event(kind: str, **fields: object) -> bytes:
 
 
 def delta(number: int) -> bytes:
-    """A piece of text; its first characters tell when it was sent, see ``load.py``."""
+    """Return a piece of text; its first characters tell when it was sent, see ``load.py``."""
     return event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"piece {number} of an answer " * 3})
 
 

@@ -69,7 +69,7 @@ class Watched:
         return self.settled()
 
     def settled(self) -> Page:
-        """The page, once nothing on it is still being fetched for the first time."""
+        """Return the page, once nothing on it is still being fetched for the first time."""
         self.page.wait_for_selector("h1")
         until(
             self.page,

@@ -66,7 +66,7 @@ class Peer:
 
 
 def usage(**fields: Any) -> dict[str, Any]:
-    """An Anthropic usage object; all zero but what is given."""
+    """Return an Anthropic usage object; all zero but what is given."""
     base = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
     return base | fields
 
@@ -82,7 +82,7 @@ def sse(
     first: dict[str, Any] | None = None,
     last: dict[str, Any] | None = None,
 ) -> list[bytes]:
-    """The events of a streamed answer, one piece each."""
+    """Return the events of a streamed answer, one piece each."""
     first = first or usage(input_tokens=100, output_tokens=1)
     last = last or usage(input_tokens=100, output_tokens=50)
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "usage": first}
@@ -97,7 +97,7 @@ def sse(
 
 
 def message(model: str = "claude-opus-5-5", **fields: Any) -> bytes:
-    """A plain answer with this usage."""
+    """Return a plain answer with this usage."""
     return orjson.dumps(
         {
             "id": "msg_1",
@@ -112,7 +112,7 @@ def message(model: str = "claude-opus-5-5", **fields: Any) -> bytes:
 
 
 def plain(body: bytes | None = None, status: int = 200, *headers: str) -> Script:
-    """A whole answer with a length."""
+    """Return a whole answer with a length."""
 
     def run(peer: Peer, _: Seen) -> None:
         content = message() if body is None else body
@@ -123,7 +123,7 @@ def plain(body: bytes | None = None, status: int = 200, *headers: str) -> Script
 
 
 def streamed(pieces: list[bytes] | None = None, *headers: str, pause: float = 0) -> Script:
-    """A chunked event stream, one chunk a piece."""
+    """Return a chunked event stream, one chunk a piece."""
 
     def run(peer: Peer, _: Seen) -> None:
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked", *headers)
@@ -137,7 +137,7 @@ def streamed(pieces: list[bytes] | None = None, *headers: str, pause: float = 0)
 
 
 def unchunked(conn: socket.socket, data: bytes) -> tuple[bytes, bytes]:
-    """A chunked body, of which ``data`` has come already, and what came after it."""
+    """Return a chunked body, of which ``data`` has come already, and what came after it."""
     body = b""
     while True:
         while b"\r\n" not in data:
@@ -230,7 +230,7 @@ class FakeProvider:
 
 
 def held(go: threading.Event) -> Script:
-    """A stream that begins, and ends when it may."""
+    """Return a stream that begins, and ends when it may."""
 
     def run(peer: Peer, _: Seen) -> None:
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")

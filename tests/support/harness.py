@@ -35,7 +35,7 @@ OPUS = "claude-opus-5-5"
 
 
 def policy_text(base_url: str | None = None, **changes: Any) -> str:
-    """A small policy as YAML (JSON is YAML): one provider at ``base_url`` or simulated, one key, budgets at four levels."""
+    """Return a small policy as YAML (JSON is YAML): one provider at ``base_url`` or simulated, one key, budgets at four levels."""
     provider: dict[str, Any] = {"simulate": True}
     if base_url is not None:
         provider = {"base_url": base_url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}
@@ -73,7 +73,7 @@ class Reply:
 
 
 def ask(words: str = "hi", model: str = OPUS, **fields: Any) -> bytes:
-    """The body of a model call."""
+    """Return the body of a model call."""
     return json.dumps({"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}).encode()
 
 
@@ -158,7 +158,7 @@ class Gateway:
         raise AssertionError(f"no line matched {pattern!r}:\n" + "\n".join(self.output[-60:]))
 
     def exit_code(self, timeout: float = 30) -> int:
-        """The code it exits with by itself."""
+        """Return the code it exits with by itself."""
         code = self.process.wait(timeout)
         self._reader.join(2)
         return code
@@ -195,7 +195,7 @@ class Gateway:
         return (self.state / "admin-token").read_text().strip()
 
     def post(self, body: bytes | None = None, key: str | None = VK, path: str = "/v1/messages", **headers: str) -> Reply:
-        """A model call to the base URL."""
+        """Make a model call to the base URL."""
         sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})
         return self.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
 
@@ -209,7 +209,7 @@ class Gateway:
             connection.close()
 
     def admin(self, path: str) -> Reply:
-        """A GET with the admin token."""
+        """Make a GET with the admin token."""
         return self.request("GET", path, headers={"authorization": f"Bearer {self.token}"})
 
     def proxied(
@@ -221,7 +221,7 @@ class Gateway:
         user: str | None = None,
         **headers: str,
     ) -> Reply:
-        """A model call through CONNECT and TLS, as with HTTPS_PROXY."""
+        """Make a model call through CONNECT and TLS, as with HTTPS_PROXY."""
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=20, context=ssl.create_default_context(cafile=str(self.ca))
         )
@@ -239,12 +239,12 @@ class Gateway:
 
     @contextlib.contextmanager
     def raw(self) -> Iterator[socket.socket]:
-        """A bare connection."""
+        """Open a bare connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as conn:
             yield conn
 
     def send_raw(self, data: bytes, until: bytes | None = None) -> bytes:
-        """What comes back for these bytes, until the other side closes or ``until`` is seen."""
+        """Return what comes back for these bytes, until the other side closes or ``until`` is seen."""
         with self.raw() as conn:
             conn.sendall(data)
             return receive(conn, until)
@@ -262,7 +262,7 @@ class Gateway:
             conn.close()
 
     def calls(self, count: int, timeout: float = 10) -> list[dict[str, Any]]:
-        """The calls on record, once there are ``count`` of them."""
+        """Return the calls on record, once there are ``count`` of them."""
         deadline = time.monotonic() + timeout
         rows = self.rows()
         while len(rows) < count and time.monotonic() < deadline:
@@ -272,11 +272,11 @@ class Gateway:
         return rows
 
     def journal(self) -> list[dict[str, Any]]:
-        """The lines of audit.jsonl."""
+        """Return the lines of audit.jsonl."""
         return [orjson.loads(x) for x in (self.state / "audit.jsonl").read_bytes().splitlines()]
 
     def usage(self) -> dict[str, dict[str, Any]]:
-        """The live usage table, by ``kind/id/unit``."""
+        """Return the live usage table, by ``kind/id/unit``."""
         return {f"{r['kind']}/{r['id']}/{r['unit']}": r for r in self.admin("/api/usage").json["usage"]}
 
     def used(self, scope: str = f"virtual_key/{VK}") -> float:
@@ -307,7 +307,7 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
 
 
 def eventually(check: Any, timeout: float = 5) -> Any:
-    """The first true value of ``check()``; fails if there is none in time."""
+    """Return the first true value of ``check()``. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if value := check():

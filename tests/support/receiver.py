@@ -50,7 +50,7 @@ class Receiver:
         return f"{self.scheme}://{self.host}:{self.server.server_port}"
 
     def json(self) -> list[dict[str, Any]]:
-        """The bodies."""
+        """Return the bodies."""
         return [orjson.loads(body) for _, _, body in self.got]
 
 

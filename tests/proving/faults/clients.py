@@ -17,7 +17,7 @@ from support.harness import PROVIDER, Gateway, eventually, receive
 
 
 def request(size: int = 200, name: str | None = None) -> bytes:
-    """The bytes of a streamed call."""
+    """Return the bytes of a streamed call."""
     body = (
         b'{"model":"claude-opus-5-5","max_tokens":64,"stream": true,"messages":[{"role":"user","content":"' + b"x" * size + b'"}]}'
     )

@@ -22,7 +22,7 @@ CLOCK = Path(__file__).parent.parent / "clock.py"
 
 @contextlib.contextmanager
 def disk(scene: Scene, size: str) -> Iterator[Path]:
-    """A disk of its own. Raises Skipped without the rights to make one."""
+    """Mount a disk of its own. Raises Skipped without the rights to do so."""
     place = scene.folder / "disk"
     place.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
@@ -35,7 +35,7 @@ def disk(scene: Scene, size: str) -> Iterator[Path]:
 
 
 def gateway_with_state(scene: Scene, state: Path, *options: str) -> Gateway:
-    """A gateway whose state lies there."""
+    """Start a gateway whose state lies there."""
     gateway = scene.gateway(None, "--set", f"state_dir={state}", *options, start=False)
     gateway.state = state
     return gateway.start()
@@ -185,7 +185,7 @@ def torn(scene: Scene) -> Observation:
 
 
 def clocked(scene: Scene, start: datetime, budgets: dict[str, object]) -> tuple[Gateway, Path]:
-    """A gateway whose clock shows ``start`` plus what a file says, and that file."""
+    """Return a gateway whose clock shows ``start`` plus what a file says, and that file."""
     offset = scene.folder / "offset"
     offset.write_text(str(int(start.timestamp() * 1000) - time.time_ns() // 1_000_000))
     key = {"id": "vk-chaos", "value": "sk-vk-7c1b0f3a-the-secret-of-the-virtual-key", "budget": budgets}

@@ -14,7 +14,7 @@ from support.harness import Gateway, eventually
 
 
 def revision(gateway: Gateway) -> str:
-    """The policy in force."""
+    """Return the policy in force."""
     return str(gateway.admin("/health").json["policy"]["revision"])
 
 

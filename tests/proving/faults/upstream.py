@@ -18,7 +18,7 @@ HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding:
 
 
 def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counter[str]:
-    """A few calls, plain and streamed, for each way of answering; then one that must work; then the books."""
+    """Make a few calls, plain and streamed, for each way of answering, then one that must work; then check the books."""
     gateway = scene.gateway()
     outcomes: Counter[str] = Counter()
     for answer in answers:

@@ -120,7 +120,7 @@ questions = st.builds(
 
 
 def places(testbed: Testbed) -> list[str]:
-    """What the gateway serves: as its own description of itself says, if it has one."""
+    """Return what the gateway serves: as its own description of itself says, if it has one."""
     told = testbed.gateway.admin("/api/openapi.json")
     described = sorted(told.json["paths"]) if told.status == 200 else []
     return [*sorted(own_paths()[0]), *described]

@@ -45,7 +45,7 @@ def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
 
 
 def judged(provider: str, path: str, text: str) -> RequestFacts | None:
-    """What decides of a body, as far as its spelling may not matter; None if it is refused."""
+    """Return what decides of a body, as far as its spelling may not matter; None if it is refused."""
     facts = PROVIDERS[provider].read_request(text.encode("utf-8", "surrogatepass"), path)
     if isinstance(facts, RequestFacts):
         return replace(facts, body_bytes=0, text_bytes=0, images=0)
@@ -98,7 +98,7 @@ def answered(call: Call, answer: bytes, row: dict[str, Any] | None) -> None:
 
 
 def packed(data: bytes, how: str) -> bytes:
-    """A body in a content encoding."""
+    """Return a body in a content encoding."""
     compressors: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
     return compressors.get(how, bytes)(data)
 
@@ -132,7 +132,7 @@ texts = st.builds(jsontext.written, jsontext.calls(), jsontext.spellings).map(la
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A body, whole or hurt."""
+    """Return a body, whole or hurt."""
     data: bytes = draw(st.one_of(texts, texts, texts, st.binary(max_size=60)))
     match draw(st.sampled_from(["none", "none", "none", "none", "bom", "cut", "insert", "twice", "utf-16", "tail"])):
         case "bom":
@@ -157,7 +157,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def ways(draw: st.DrawFn) -> Call:
-    """A body and its way."""
+    """Return a body and its way."""
     data = draw(bodies())
     codings: tuple[str, ...] = ()
     if not draw(st.integers(0, 3)):

@@ -51,7 +51,7 @@ class Credential:
 
 @st.composite
 def headers(draw: st.DrawFn) -> Credential:
-    """A credential in some form at some place, or what only looks like one."""
+    """Return a credential in some form at some place, or what only looks like one."""
     place = draw(st.sampled_from(ORDER))
     name = draw(st.sampled_from([*KEYS, "unknown", ""]))
     spelt = draw(st.sampled_from([place, place.title(), place.upper()]))

@@ -103,7 +103,7 @@ FRAGMENTS = [
 
 @st.composite
 def usages(draw: st.DrawFn) -> bytes:
-    """A usage object that may be absurd."""
+    """Return a usage object that may be absurd."""
     fields = draw(st.lists(st.tuples(st.sampled_from(COUNTS), st.sampled_from(NUMBERS)), max_size=4))
     inner = b",".join(b'"%s":%s' % f for f in fields)
     extra = draw(
@@ -123,7 +123,7 @@ def usages(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def events(draw: st.DrawFn) -> bytes:
-    """A line, or an event, or something like one."""
+    """Return a line, or an event, or something like one."""
     match draw(st.sampled_from(["fragment", "fragment", "event", "usage", "binary"])):
         case "event":
             return draw(
@@ -155,13 +155,13 @@ cuts = st.lists(st.integers(0, 1 << 16), max_size=12)
 
 
 def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
-    """Data in pieces; a cut beyond its end falls back into it."""
+    """Return data in pieces; a cut beyond its end falls back into it."""
     edges = sorted({0, len(data), *(a % (len(data) + 1) for a in at)})
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def parsed(pieces: Iterable[bytes]) -> list[tuple[str, bytes]]:
-    """The events of a stream."""
+    """Return the events of a stream."""
     parser = SseParser()
     found = [e for piece in pieces for e in parser.feed(piece)]
     return found + parser.flush()
@@ -194,7 +194,7 @@ def every_cut(_: Environment, example: tuple[bytes, list[int]]) -> int:
 
 @cache
 def prices() -> Prices:
-    """What calls cost."""
+    """Return what calls cost."""
     return Prices.load()
 
 

@@ -71,7 +71,7 @@ class Stream:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    """A request, right or wrong."""
+    """Return a request, right or wrong."""
     pseudo = [(name, draw(st.sampled_from(values))) for name, values in PSEUDO.items()]
     match draw(st.sampled_from(["whole"] * 7 + ["less", "more", "order"])):
         case "less":
@@ -155,7 +155,7 @@ def took(client: h2.connection.H2Connection, event: Any, answers: dict[int, byte
 
 
 def full(text: bytes, words: dict[bytes, bytes]) -> bytes:
-    """A text with its words filled in."""
+    """Return a text with its words filled in."""
     for word, value in words.items():
         text = text.replace(word, value)
     return text

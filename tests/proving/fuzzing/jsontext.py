@@ -28,7 +28,7 @@ class Spelling:
 
 
 def body() -> Pairs:
-    """A model call with something in every field that somebody reads."""
+    """Return a model call with something in every field that somebody reads."""
     text = [("type", "text"), ("text", "hi"), ("cache_control", [("type", "ephemeral"), ("ttl", "1h")])]
     image = [("type", "image"), ("source", [("type", "base64"), ("media_type", "image/png"), ("data", "A" * 300)])]
     return [
@@ -151,7 +151,7 @@ spellings = st.builds(Spelling, st.sampled_from(["", "", " ", "\n\t", " \r\n "])
 
 
 def written(value: Any, how: Spelling) -> str:
-    """A value as JSON, or nearly so."""
+    """Return a value as JSON, or nearly so."""
     if isinstance(value, Raw):
         return str(value)
     if isinstance(value, str):
@@ -166,7 +166,7 @@ def written(value: Any, how: Spelling) -> str:
 
 @st.composite
 def calls(draw: st.DrawFn) -> Pairs:
-    """A model call after a few strokes of bad luck."""
+    """Return a model call after a few strokes of bad luck."""
     made = [p for p in body() if draw(st.integers(0, 9))]
     for _ in range(draw(st.integers(0, 3))):
         match draw(st.sampled_from(["odd", "odd", "odd", "extra", "twice", "inner"])):

@@ -17,7 +17,7 @@ files = st.one_of(mutants(), mutants(), mutants(), noise, bombs)
 
 
 def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
-    """What becomes of a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with places."""
+    """Read a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with places."""
     said = environment.reader.read(policy)
     assert "raised" not in said, said["raised"]
     lines = {n: len(re.split(rb"\r\n|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9]", data)) for n, data in policy.items()}

@@ -21,7 +21,7 @@ GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container"
 
 
 def lenient_path(path: str) -> str:
-    """A path as the most forgiving server might read it."""
+    """Return a path as the most forgiving server might read it."""
     text = path.partition("?")[0].partition("#")[0]
     for _ in range(3):
         text = unquote(text)
@@ -36,7 +36,7 @@ def lenient_path(path: str) -> str:
 
 
 def parse_both_ways(body: bytes) -> tuple[Any, Any]:
-    """A JSON body as read by parsers that take the last and the first of two equal keys; None where it is none."""
+    """Return a JSON body as read by parsers that take the last and the first of two equal keys; None where it is none."""
 
     def first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return dict(reversed(pairs))
@@ -49,7 +49,7 @@ def parse_both_ways(body: bytes) -> tuple[Any, Any]:
 
 
 def governed(body: dict[str, Any]) -> list[Any]:
-    """What decides of a call's cost: some fields, and where each tool runs."""
+    """Return what decides of a call's cost: some fields, and where each tool runs."""
     tools = body.get("tools")
     kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
     return [*(body.get(n) for n in GOVERNED[:4]), *(bool(body.get(n)) for n in GOVERNED[4:]), *kinds]
@@ -114,7 +114,7 @@ class RecordingProvider(BillingProvider):
             self.wrong.append(what)
 
     def take_reports(self) -> list[str]:
-        """What it has to complain of since it was last asked."""
+        """Return and forget what has been reported since the last time."""
         with self.lock:
             reports = list(self.wrong)
             self.wrong.clear()
@@ -122,7 +122,7 @@ class RecordingProvider(BillingProvider):
 
 
 def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
-    """What about a request's head no provider should ever see."""
+    """Return what about a request's head no provider should ever see."""
     lines = seen.lines[1:]
     hosts = ([f"127.0.0.1:{port}"], [f"localhost:{port}"])
     named = [n.lower() for n, _ in seen.headers]

@@ -62,7 +62,7 @@ requests = st.builds(
 
 
 def written(request: Request, testbed: Testbed, session: str) -> bytes:
-    """The bytes of a request."""
+    """Return the bytes of a request."""
     body = ask(session)
     filled = {b"port": testbed.provider.port, b"trap": testbed.trap.port, b"own": testbed.gateway.port, b"n": len(body)}
     words = {b"{%s}" % k: b"%d" % v for k, v in filled.items()}

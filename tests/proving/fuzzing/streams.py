@@ -44,7 +44,7 @@ answers = st.builds(
 
 
 def said(answer: Answer) -> bytes:
-    """The body as it is sent."""
+    """Return the body as it is sent."""
     packed: bytes = PACKERS[answer.encoding][0](answer.data)
     return packed
 
@@ -97,7 +97,7 @@ def wire_streams(environment: Environment, example: list[Answer]) -> int:
 
 
 def compare(testbed: Testbed, answer: Answer, row: dict[str, Any]) -> None:
-    """The record of a call against what its answer says when it is read in one piece. Raises AssertionError."""
+    """Compare the record of a call with what its answer says when it is read in one piece. Raises AssertionError."""
     assert row["response_bytes"] == len(said(answer)), f"{row['response_bytes']} bytes on record of {len(said(answer))}"
     reader = PROVIDERS["anthropic"].usage_reader()
     if answer.status >= 400:

@@ -130,13 +130,13 @@ def run_target(
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a line or a few."""
+    """Return what went wrong, in a line or a few."""
     inner = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
     return f"{inner}" if isinstance(inner, AssertionError) else f"{type(inner).__name__}: {inner}"
 
 
 def blob_of(error: Exception) -> str:
-    """What hypothesis offers to play the failing example again."""
+    """Return what hypothesis offers to play the failing example again."""
     notes = "\n".join(getattr(error, "__notes__", ()))
     found = re.search(r"@reproduce_failure\('[^']*', b'([^']+)'\)", notes)
     return found[1] if found else ""

@@ -138,13 +138,13 @@ class Testbed:
         return answers, [by_name.get(n) for n in names]
 
     def session(self) -> str:
-        """A name for one input, which the gateway records and the provider sees."""
+        """Return a name for one input, which the gateway records and the provider sees."""
         name = f"fuzz-{uuid.uuid4().hex}"
         self.sent.add(name)
         return name
 
     def make_call(self, name: str) -> int:
-        """What a call gets that is as it should be."""
+        """Make a call that is as it should be; return its status."""
         return self.gateway.post(ask(), KEY, x_claude_code_session_id=name).status
 
     def wait_until_idle(self, timeout_s: float) -> None:
@@ -152,7 +152,7 @@ class Testbed:
         eventually(lambda: self.gateway.admin("/health").json["ledger"]["reservations"] == 0, timeout_s)
 
     def check_answer(self, answer: bytes) -> None:
-        """What came back to a client holds no secret, and no 5xx that is ours by mistake. Raises AssertionError."""
+        """Check that what came back to a client holds no secret, and no 5xx that is ours by mistake. Raises AssertionError."""
         for secret in (PROVIDER_KEY, self.gateway.token):
             assert secret.encode() not in answer, f"a client was sent the secret {secret[:6]}...: {answer[:300]!r}"
         for found in HEAD.finditer(answer):
@@ -198,11 +198,11 @@ class Testbed:
         return rows
 
     def new_rows(self) -> list[Row]:
-        """The records that have not been looked at."""
+        """Return the records that have not been looked at."""
         return self.gateway.rows(f"SELECT rowid, * FROM calls WHERE rowid > {self.last_row}")
 
     def alarming_output(self) -> list[str]:
-        """What the gateway has printed since it was last asked, and should not have."""
+        """Return what the gateway has printed since it was last asked, and should not have."""
         # Its lines are in the pipe by now; their reader needs a moment.
         time.sleep(0.01)
         lines = self.gateway.output[self.lines :]
@@ -229,7 +229,7 @@ class Testbed:
         return good
 
     def balance(self) -> None:
-        """The books as a whole, files included. Raises AssertionError."""
+        """Check the books as a whole, files included. Raises AssertionError."""
         gateway = self.gateway
         with self.provider.lock:
             bill = {s: list(e) for s, e in self.provider.bill.items() if s}
@@ -247,7 +247,7 @@ class Testbed:
 
 
 def compare_bill(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
-    """What is wrong with records, compared with the provider's bill."""
+    """Return what is wrong with records, compared with the provider's bill."""
     own = {s for s, entries in bill.items() if not all(getattr(e, "billed", True) for e in entries)}
     billed = {s: entries for s, entries in bill.items() if s not in own}
     wrong = books.against_bill([r for r in rows if r["session_id"] and r["session_id"] not in own], billed)

@@ -62,7 +62,7 @@ class TunnelRefused(Exception):
 
 
 def open_tunnel(testbed: Testbed, target: str, more: str = "") -> socket.socket:
-    """A tunnel. Raises Shut."""
+    """Open a tunnel. Raises TunnelRefused."""
     conn = socket.create_connection(("127.0.0.1", testbed.gateway.port), timeout=20)
     conn.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{more}\r\n".encode())
     answer = receive(conn, b"\r\n\r\n")

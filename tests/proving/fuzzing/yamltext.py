@@ -22,19 +22,19 @@ class Raw(str):
 
 
 def budget() -> Pairs:
-    """A budget with all it can have."""
+    """Return a budget with all it can have."""
     when = [("calendar_aligned", Raw("true")), ("timezone", "Europe/Berlin")]
     return [("max_limit", Raw("50.5")), ("reset_duration", "1M"), ("enforcement", "hard"), *when]
 
 
 def rate() -> Pairs:
-    """A rate limit with all it can have."""
+    """Return a rate limit with all it can have."""
     calls: Pairs = [("request_max_limit", Raw("5")), ("request_reset_duration", "1h"), ("max_concurrent", Raw("3"))]
     return [*calls, ("token_max_limit", Raw("500")), ("token_reset_duration", "1d"), ("calendar_aligned", Raw("true"))]
 
 
 def whole() -> Pairs:
-    """A policy with something at every place."""
+    """Return a policy with something at every place."""
     key: Pairs = [("id", "vk-a"), ("name", "A"), ("value", SECRETS[1]), ("team_id", "t"), ("user_id", "u"), ("project_id", "p")]
     key += [("is_active", Raw("true")), ("expires_at", "2030-01-01T00:00:00Z"), ("budget", budget()), ("rate_limit", rate())]
     config: Pairs = [("provider", "anthropic"), ("allowed_models", ["claude-*"]), ("weight", Raw("1.0")), ("budgets", [budget()])]
@@ -202,7 +202,7 @@ ODD = [
 
 
 def written(value: Any, flow: bool, indent: int = 0) -> str:
-    """A value as YAML, in one line or indented."""
+    """Return a value as YAML, in one line or indented."""
     pad = "\n" + "  " * indent
     if isinstance(value, Raw):
         return str(value)
@@ -229,7 +229,7 @@ def places(value: Any) -> Iterator[tuple[list[Any], int]]:
 
 @st.composite
 def mutants(draw: st.DrawFn, valid: Callable[[], Pairs] = whole) -> Files:
-    """A valid file after a few strokes of bad luck, or two that make one."""
+    """Return a valid file after a few strokes of bad luck, or two that make one."""
     policy: Any = valid()
     strokes = ["fitting"] if draw(st.booleans()) else ["fitting", "odd", "odd", "delete", "twice", "rename", "wrap", "move"]
     for _ in range(draw(st.integers(1, 4))):
@@ -335,7 +335,7 @@ bombs = st.builds(bomb, st.sampled_from(BOMBS), st.sampled_from([3, 12, 39, 200,
 
 
 def price_list() -> Pairs:
-    """A price file with something at every place."""
+    """Return a price file with something at every place."""
     rates: Pairs = [("input", Raw("5")), ("cache_write_5m", Raw("6.25")), ("cache_write_1h", Raw("10")), ("cache_read", Raw("0.5"))]
     rates += [("output", Raw("25")), ("from", "2026-01-01"), ("until", "2027-01-01T00:00:00Z"), ("above", Raw("200000"))]
     model = [("model", "claude-*"), ("prices", [rates, rates[:5]]), ("fast", rates[:5]), ("us_multiplier", Raw("1.1"))]
