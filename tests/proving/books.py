@@ -139,29 +139,34 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
         if len(entries) != 1 or len(mine) != 1:
             found.append(f"{session}: the provider saw {len(entries)} requests, the books have {len(mine)} records")
             continue
-        row, entry = mine[0], entries[0]
-        label = f"{row['id']} ({row['outcome']}, {row['status']})"
-        if row["outcome"] == "denied":
-            found.append(f"{label} was refused and yet reached the provider")
-        elif not reached_provider(row):
-            found.append(f"{label} reached the provider, and its records say that it never left")
-        elif entry.status >= 400:
-            # A crash leaves a call whose answer nobody could read: it is charged its reservation.
-            if row["cost_nano"] and row["outcome"] != "interrupted":
-                found.append(f"{label} is charged {row['cost_nano']} for an error of the provider's")
-        elif row["outcome"] == "completed" and not row["estimated"]:
-            if row["cost_nano"] != entry.cost_nano:
-                found.append(f"{label} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}")
-            elif total_tokens(row) != entry.tokens:
-                found.append(f"{label} took {total_tokens(row)} tokens, the provider bills {entry.tokens}")
-        elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
-            found.append(f"{label} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}")
+        found += [wrong] if (wrong := compare(mine[0], entries[0])) else []
     for row in rows:
         if row["outcome"] == "denied" and row["cost_nano"]:
             found.append(f"{row['id']} was refused and is charged {row['cost_nano']}")
         if row["outcome"] == "completed" and row["status"] == 200 and row["session_id"] not in bill:
             found.append(f"{row['id']} is completed, but the provider never saw it")
     return found
+
+
+def compare(row: dict[str, Any], entry: Entry) -> str | None:
+    """Return what is wrong with the record of a call that reached the provider, which billed it so."""
+    label = f"{row['id']} ({row['outcome']}, {row['status']})"
+    if row["outcome"] == "denied":
+        return f"{label} was refused and yet reached the provider"
+    if not reached_provider(row):
+        return f"{label} reached the provider, and its records say that it never left"
+    if entry.status >= 400:
+        # A crash leaves a call whose answer nobody could read: it is charged its reservation.
+        charged_for_error = row["cost_nano"] and row["outcome"] != "interrupted"
+        return f"{label} is charged {row['cost_nano']} for an error of the provider's" if charged_for_error else None
+    if row["outcome"] == "completed" and not row["estimated"]:
+        if row["cost_nano"] != entry.cost_nano:
+            return f"{label} is charged {row['cost_nano']}, the provider bills {entry.cost_nano}"
+        if total_tokens(row) != entry.tokens:
+            return f"{label} took {total_tokens(row)} tokens, the provider bills {entry.tokens}"
+    elif row["cost_nano"] != entry.cost_nano and (not row["estimated"] or row["cost_nano"] <= 0):
+        return f"{label} was cut and is charged {row['cost_nano']}, estimated {row['estimated']}"
+    return None
 
 
 def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[str]:

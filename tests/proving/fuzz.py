@@ -53,10 +53,20 @@ def explanation(line: Line) -> str:
     return f"{line.target}: {line.broken[:SHOWN]}\n  smallest input: {cut or 'none alone'}\n  again: {again}"
 
 
-def meant(name: str, asked: str) -> bool:
-    """Whether ``--only`` means a target: by its name if any has that name, else by its beginning, in capitals or not."""
+def is_meant(name: str, asked: str) -> bool:
+    """Return whether ``--only`` means a target: by its name if any has that name, else by its beginning, in capitals or not."""
     asked, name = asked.lower(), name.lower()
     return name == asked if asked in {t.name.lower() for t in TARGETS} else name.startswith(asked)
+
+
+def choose(only: list[str] | None, replay: str | None) -> list[Target]:
+    """Return the targets that ``--only`` means, exactly one for a replay. Raises BadParameter."""
+    chosen = [t for t in TARGETS if not only or any(is_meant(t.name, o) for o in only)]
+    if not chosen:
+        raise typer.BadParameter("no target's name begins so; see --list", param_hint="--only")
+    if replay is not None and len(chosen) != 1:
+        raise typer.BadParameter("say with --only which one target to replay", param_hint="--replay")
+    return chosen
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -82,11 +92,7 @@ def main(
 
     Exit status: 0 every promise kept, 1 one broken, 2 wrong usage.
     """
-    chosen = [t for t in TARGETS if not only or any(meant(t.name, o) for o in only)]
-    if not chosen:
-        raise typer.BadParameter("no target's name begins so; see --list", param_hint="--only")
-    if replay is not None and len(chosen) != 1:
-        raise typer.BadParameter("say with --only which one target to replay", param_hint="--replay")
+    chosen = choose(only, replay)
     if listed:
         for target in chosen:
             print(f"{target.name}: {target.promise}")

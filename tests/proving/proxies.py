@@ -153,7 +153,7 @@ class Proxies:
         return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
     def stock(self, name: str, route: str) -> ProxyProcess:
-        """mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
+        """Start mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
         folder = self.folder / f"{name}-{route}".replace(" ", "-")
         folder.mkdir()
         port = free_port()

@@ -1,5 +1,7 @@
-"""A real Prometheus scrapes a real run: the article's rules fire unedited, its queries say what the books say, and every
-name in our own rules and dashboard exists."""
+"""A real Prometheus scrapes a real run.
+
+The article's rules fire unedited, its queries say what the books say, and every name in our own rules and dashboard exists.
+"""
 
 from __future__ import annotations
 
