@@ -11,7 +11,7 @@ from sluicegate.storage.store import Store
 
 @pytest.fixture
 def files(tmp_path):
-    """Opens store, journal and ledger on the same folder, as a start does."""
+    """Open store, journal and ledger on the same folder, as a start does."""
     opened = []
 
     def start():
