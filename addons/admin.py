@@ -121,18 +121,8 @@ class Admin(Addon):
             for name, value in SECURITY_HEADERS.items():
                 flow.response.headers.setdefault(name, value)
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """Remove the cookie from what may still be printed and saved of the flow."""
-        self.forget(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """Forget a request that broke off."""
-        self.forget(flow)
-
-    def forget(self, flow: http.HTTPFlow) -> None:
-        """Drop everything kept for a request, its ticket included."""
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Drop what was kept for a request, and the cookie from what may still be printed or saved of the flow."""
         self.credentials.pop(flow.id, None)
         self.session_paths.pop(flow.id, None)
         ticket = self.tickets.pop(flow.id, None)

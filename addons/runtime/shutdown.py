@@ -15,7 +15,7 @@ from weakref import WeakSet
 from mitmproxy import connection, ctx, http
 from mitmproxy.addonmanager import Loader
 
-from flow import Addon, call_of, deny, enforcing, observing, services
+from flow import Addon, call_of, deny, enforcing, services
 from runtime.connections import client_writer, connection_handlers, in_flight
 from sluicegate.values import Deny, Reason
 
@@ -88,17 +88,7 @@ class Shutdown(Addon):
             # Not waited for: a client that asks for an export and does not read it would hold up the stop.
             self.administration.add(flow)
 
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """Forget a call that has ended."""
-        self.forget(flow)
-
-    @observing
-    def error(self, flow: http.HTTPFlow) -> None:
-        """Forget a call that broke off."""
-        self.forget(flow)
-
-    def forget(self, flow: http.HTTPFlow) -> None:
+    def call_ended(self, flow: http.HTTPFlow) -> None:
         """Take a call off those in flight, and its connection with the last one."""
         others = in_flight.get(flow.client_conn.id)
         if others is not None:
