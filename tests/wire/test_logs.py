@@ -236,7 +236,7 @@ def test_logs_that_cannot_be_read_say_so_and_stop_no_call(tmp_path):
             reply = gw.admin(path)
             assert (reply.status, reply.headers["retry-after"]) == (503, "5")
             assert reply.message == "The logs cannot be read: Is a directory"
-        gw.wait_for("the logs cannot be indexed, so questions to them fail; calls go on")
+        gw.wait_for("The logs cannot be indexed, so queries on them fail; calls go on")
         assert gw.post().status == 200
 
 
