@@ -94,7 +94,7 @@ def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
     for what, ask in questions(logs).items():
         detail = {about: round(p95(lambda a=ask, f=filters: a(f)), 1) for about, filters in filters_asked(now).items()}  # type: ignore[misc]
         yield TimedQuestion(f"logs: {what}", max(detail.values()), detail)
-    yield TimedQuestion("logs: making the index of all of them, once", round(took), {})
+    yield TimedQuestion("logs: building the index, once", round(took), {})
     logs.close()
     store.close()
 
