@@ -147,3 +147,13 @@ def test_nothing_tracked_names_a_machine_or_an_index():
         for file in (ROOT / folder).rglob("*"):
             if file.is_file() and file.suffix in (".py", ".yaml", ".yml", ".md", ".json", "") and "__pycache__" not in str(file):
                 assert not bad.search(file.read_text()), file
+
+
+def test_the_glossary_has_one_line_per_module_and_no_other():
+    text = (ROOT / "docs/glossary.md").read_text()
+    listed = re.findall(r"^\| `((?:\w+/)*\w+\.py)` \| \S", text, re.MULTILINE)
+    tree = [str(p.relative_to(ROOT / "addons")) for p in (ROOT / "addons").rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(listed) == sorted(tree)
+    terms = re.findall(r"^\| ([a-z][^|`]*) \| \S", text, re.MULTILINE)
+    assert terms == sorted(terms, key=str.lower)
+    assert {"virtual key", "scope", "window", "reservation", "settlement", "journal"} <= set(terms)
