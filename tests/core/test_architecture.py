@@ -31,7 +31,7 @@ TIERS: list[set[str]] = [
     {"pricing"},
     {"providers"},
     {"policy"},
-    {"limits", "guarantees"},
+    {"limits"},
     {"calls"},
     {"storage"},
     {"metrics"},

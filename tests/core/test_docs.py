@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from decimal import Decimal
@@ -58,7 +59,7 @@ def test_pages_for_contributors_name_only_modules_that_exist(page):
     tree = {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.py") if ".venv" not in p.parts}
     names = re.findall(r"(?<![\w*])(?:[\w./]+/)?\w+\.py\b", (ROOT / page).read_text())
     assert len(names) > 5
-    for name in names:
+    for name in set(names) - {"addons/sluicegate/providers/NAME.py"}:
         assert any(path == name or path.endswith(f"/{name}") for path in tree), name
 
 
@@ -149,11 +150,16 @@ def test_nothing_tracked_names_a_machine_or_an_index():
                 assert not bad.search(file.read_text()), file
 
 
-def test_the_glossary_has_one_line_per_module_and_no_other():
+def test_the_glossary_has_each_module_in_the_words_of_its_docstring_and_no_other():
     text = (ROOT / "docs/glossary.md").read_text()
-    listed = re.findall(r"^\| `((?:\w+/)*\w+\.py)` \| \S", text, re.MULTILINE)
-    tree = [str(p.relative_to(ROOT / "addons")) for p in (ROOT / "addons").rglob("*.py") if p.name != "__init__.py"]
-    assert sorted(listed) == sorted(tree)
-    terms = re.findall(r"^\| ([a-z][^|`]*) \| \S", text, re.MULTILINE)
+    listed = dict(re.findall(r"^\| `((?:\w+/)*\w+\.py)` \| (.+) \|$", text, re.MULTILINE))
+    addons = ROOT / "addons"
+    first = {
+        str(p.relative_to(addons)): " ".join((ast.get_docstring(ast.parse(p.read_text())) or "").split("\n\n")[0].split())
+        for p in addons.rglob("*.py")
+        if p.name != "__init__.py"
+    }
+    assert listed == {path: words.replace("``", "`") for path, words in first.items()}
+    terms = re.findall(r"^\| ([a-z][^|`]*) \| \S", text.partition("## Modules")[0], re.MULTILINE)[1:]
     assert terms == sorted(terms, key=str.lower)
     assert {"virtual key", "scope", "window", "reservation", "settlement", "journal"} <= set(terms)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sluicegate import __version__
 from sluicegate.calls.record import Record
-from sluicegate.guarantees import guarantees
 from sluicegate.policy.fields import Instant
+from sluicegate.policy.guarantees import guarantees
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.services import Services
 from sluicegate.storage.store import FILENAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.guarantees import guarantees
+from sluicegate.policy.guarantees import guarantees
 from sluicegate.policy.loader import load
 
 HASHED = "{id: vk, value_hash: 'sha256:" + "0" * 64 + "'}"
