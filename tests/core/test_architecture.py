@@ -339,3 +339,18 @@ def test_a_private_name_of_mitmproxy_is_seen(source):
 )
 def test_what_mitmproxy_publishes_may_be_used(source):
     assert assigns_to_mitmproxy(source) == uses_private_names_of_mitmproxy(source) == []
+
+
+MAX_FILE_LINES, MAX_CLASS_LINES, MAX_FUNCTION_LINES = 350, 250, 60
+
+SIZED = sorted(ADDONS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SIZED, ids=lambda p: str(p.relative_to(ADDONS)))
+def test_no_file_class_or_function_is_too_long(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            most = MAX_CLASS_LINES if isinstance(node, ast.ClassDef) else MAX_FUNCTION_LINES
+            assert node.end_lineno - node.lineno + 1 <= most, node.name

@@ -233,7 +233,7 @@ _ESCAPED_LETTER = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0
 
 
 def has_escaped_letters(body: bytes) -> bool:
-    """Return whether a word may be spelt so that a search for it fails: ``"\\u0075rl"`` is ``"url"``."""
+    r"""Return whether a word may be spelt so that a search for it fails: ``"\u0075rl"`` is ``"url"``."""
     # Source code in a conversation is full of escapes whose backslash is itself escaped: those are text.
     return b"\\u00" in body and _ESCAPED_LETTER.search(body.replace(rb"\\", b"")) is not None
 
