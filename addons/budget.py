@@ -6,9 +6,9 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, expected_of, model_call, services, settlement_of
 from sluicegate.calls.admission import expected_demand, raise_reservation, reserve_budgets
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.record import draft_of
-from sluicegate.calls.settlement import Settlement, learn
+from sluicegate.calls.settlement import learn
 from sluicegate.policy.model import Policy
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError

@@ -23,9 +23,9 @@ from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
 from sluicegate.calls import estimate
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.refusal import render
-from sluicegate.calls.settlement import Settlement, settle
+from sluicegate.calls.settlement import settle
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS

@@ -57,8 +57,9 @@ def is_ours(addon: object) -> bool:
 
 
 def addon_name(addon: object) -> str:
-    """Return the name an addon's time is measured under."""
-    return type(addon).__name__.lower()
+    """Return the name an addon's time is measured under: its class's ``name``, as for mitmproxy, else the class in lower case."""
+    kind = type(addon)
+    return getattr(kind, "name", None) or kind.__name__.lower()
 
 
 def cached_dispatch(manager: Any) -> dict[str, Any]:

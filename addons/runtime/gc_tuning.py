@@ -14,6 +14,8 @@ SECOND_FREEZE_DELAY_S = 10
 class GcTuning(Addon):
     """Tunes the collector once, when everything is loaded."""
 
+    name = "gc_tuning"
+
     def running(self) -> None:
         """Set aside what start-up has built."""
         super().running()

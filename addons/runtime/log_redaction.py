@@ -27,6 +27,8 @@ def without_bytes(message: str) -> str:
 class LogRedaction(Addon):
     """Redacts before any handler of mitmproxy's log, and before any later addon sees a flow's error."""
 
+    name = "log_redaction"
+
     def load(self, loader: Loader) -> None:
         """Filter the log before the first connection; a reload finds the same filter in place."""
         super().load(loader)

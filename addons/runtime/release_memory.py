@@ -28,6 +28,8 @@ http_layers: dict[str, list[HttpLayer]] = {}
 class ReleaseMemory(Addon):
     """Cleans up behind mitmproxy's HTTP layers whenever an upstream connection ends."""
 
+    name = "release_memory"
+
     enabled = True
     ended: ClassVar[dict[str, set[connection.Connection]]] = {}
     """By client: upstream connections that have ended and that a layer still keeps. The class's own, like ``http_layers``."""

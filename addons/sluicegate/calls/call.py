@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Usage
+from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
-    from sluicegate.calls.settlement import Settlement
     from sluicegate.policy.model import Policy, ProviderKey
+
+
+class Settlement(NamedTuple):
+    """What a call is charged: nano-dollars, and the amounts for its claims under rate limits, by unit."""
+
+    usage: Usage | None
+    """What the provider reported, else our estimate; None where nothing was used."""
+    cost_nano: int
+    rate_amounts: Mapping[Unit, int]
 
 
 @dataclass(slots=True)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
@@ -17,15 +16,6 @@ from sluicegate.pricing.prices import Prices
 from sluicegate.values import Outcome, RequestFacts, Unit, Usage
 
 _GIVEN_BACK: Mapping[Unit, int] = {"requests": 0, "tokens": 0, "concurrent": 0}
-
-
-class Settlement(NamedTuple):
-    """What a call is charged: nano-dollars, and the amounts for its claims under rate limits, by unit."""
-
-    usage: Usage | None
-    """What the provider reported, else our estimate; None where nothing was used."""
-    cost_nano: int
-    rate_amounts: Mapping[Unit, int]
 
 
 def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:
