@@ -203,20 +203,20 @@ class Measured:
 
     def __await__(self) -> Generator[Any, Any, None]:
         steps: Any = self.hook.__await__()
-        step, given = steps.send, None
+        step, argument = steps.send, None
         self.time_spent[1] += 1
         while True:
             began = clock_ns()
             try:
-                wanted = step(given)
+                awaited = step(argument)
             except StopIteration:
                 return
             finally:
                 self.time_spent[0] += clock_ns() - began
             try:
-                step, given = steps.send, (yield wanted)
+                step, argument = steps.send, (yield awaited)
             except BaseException as thrown:
-                step, given = steps.throw, thrown
+                step, argument = steps.throw, thrown
 
 
 def raise_not_callable(why: str, *_: object) -> NoReturn:

@@ -35,7 +35,7 @@ LARGE_BODY_BYTES = 1 << 20
 MAX_HELD_BYTES = 512 << 20
 """Bytes of large bodies that are held at one moment, all callers' together."""
 
-held: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
+large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
 
 
@@ -46,9 +46,9 @@ def refusal_of_body(flow: http.HTTPFlow, size_bytes: int) -> Callable[[http.HTTP
     if max_bytes is not None and size_bytes > max_bytes:
         return refuse
     if size_bytes > LARGE_BODY_BYTES:
-        held[flow] = size_bytes
-        if sum(held.values()) > MAX_HELD_BYTES:
-            del held[flow]
+        large_bodies[flow] = size_bytes
+        if sum(large_bodies.values()) > MAX_HELD_BYTES:
+            del large_bodies[flow]
             return refuse_for_now
     return None
 

@@ -38,7 +38,7 @@ class Sessions:
     def __init__(self) -> None:
         self._open: dict[bytes, _Session] = {}
         """Least recently used first."""
-        self._held: dict[bytes, list[bytes]] = {}
+        self._by_holder: dict[bytes, list[bytes]] = {}
         """By holder, oldest first."""
 
     def __len__(self) -> int:
@@ -52,14 +52,14 @@ class Sessions:
         """
         while self._open and (first := next(iter(self._open.items())))[1].is_over(now):
             self._forget(first[0])
-        if len(self._held.get(holder, ())) >= MAX_PER_HOLDER:
-            self._forget(self._held[holder][0])
+        if len(self._by_holder.get(holder, ())) >= MAX_PER_HOLDER:
+            self._forget(self._by_holder[holder][0])
         elif len(self._open) >= MAX_SESSIONS:
             self._forget(next(iter(self._open)))
         session_id = secrets.token_urlsafe(32)
         key = _digest(session_id, path)
         self._open[key] = _Session(holder, now, now)
-        self._held.setdefault(holder, []).append(key)
+        self._by_holder.setdefault(holder, []).append(key)
         return session_id
 
     def find(self, session_id: str, now: int, path: str = "", *, use: bool = True) -> bytes | None:
@@ -86,10 +86,10 @@ class Sessions:
     def _forget(self, key: bytes) -> None:
         gone = self._open.pop(key, None)
         if gone is not None:
-            held = self._held[gone.holder]
-            held.remove(key)
-            if not held:
-                del self._held[gone.holder]
+            sessions = self._by_holder[gone.holder]
+            sessions.remove(key)
+            if not sessions:
+                del self._by_holder[gone.holder]
 
 
 def _digest(session_id: str, path: str) -> bytes:

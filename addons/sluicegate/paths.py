@@ -14,12 +14,12 @@ def addons_dir() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent
 
 
-def policy_path(given: str | None, env: Mapping[str, str]) -> Path:
-    """Return the policy's path: as given, from SLUICEGATE_POLICY, or the quickstart."""
-    chosen = given or env.get("SLUICEGATE_POLICY")
+def policy_path(option: str | None, env: Mapping[str, str]) -> Path:
+    """Return the policy's path: the option, else SLUICEGATE_POLICY, else the quickstart."""
+    chosen = option or env.get("SLUICEGATE_POLICY")
     return Path(chosen).expanduser() if chosen else addons_dir().parent / "policies" / "quickstart.yaml"
 
 
-def state_dir(given: str | None, env: Mapping[str, str]) -> Path:
-    """Return the state folder: as given, from SLUICEGATE_STATE, or ~/.sluicegate."""
-    return Path(given or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()
+def state_dir(option: str | None, env: Mapping[str, str]) -> Path:
+    """Return the state folder: the option, else SLUICEGATE_STATE, else ~/.sluicegate."""
+    return Path(option or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()

@@ -86,7 +86,7 @@ def test_there_are_never_more_than_may_be_and_ids_never_change_hands(steps):
             if what == "close":
                 table.close(mine)
             assert table.find(mine, now) in ((None,) if what == "close" else (None, holder))
-        assert sum(len(v) for v in table._held.values()) == len(table) <= len(ids)
+        assert sum(len(v) for v in table._by_holder.values()) == len(table) <= len(ids)
 
 
 def test_wrong_attempts_cost_ever_longer_waits_at_their_source_alone():

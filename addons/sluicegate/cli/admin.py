@@ -61,7 +61,7 @@ def _lines(path: Path) -> list[str]:
 
 def _write_private(path: Path, lines: list[str]) -> None:
     """Replace a file, readable by its owner alone from its first moment."""
-    fresh = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    temporary = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write("\n".join(lines) + "\n")
-    fresh.replace(path)
+    temporary.replace(path)

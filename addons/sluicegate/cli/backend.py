@@ -36,8 +36,8 @@ def open_backend(settings: Settings) -> Backend:
 
 def call_api(backend: Backend, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
     """Return the JSON answer to a governance request; exit with the message of a refusal."""
-    given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
-    status, answer = backend.send(method, f"/api/governance/{path}" + (f"?{urlencode(given)}" if given else ""), body)
+    parameters = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
+    status, answer = backend.send(method, f"/api/governance/{path}" + (f"?{urlencode(parameters)}" if parameters else ""), body)
     if status != 200:
         is_error = isinstance(answer, dict) and "error" in answer
         fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
@@ -171,8 +171,8 @@ def _open_audit_trail(database: Path) -> Any:
 
 def admin_token(settings: Settings) -> str:
     """Return the admin token of the environment, else of the state folder; exit if there is none."""
-    if given := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
-        return given
+    if token := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
+        return token
     path = settings.state_path() / "admin-token"
     try:
         return path.read_text().strip()

@@ -33,7 +33,7 @@ def build_app(kind: str) -> typer.Typer:
     def create(
         ctx: typer.Context,
         name: Annotated[str, typer.Argument(help="Its name, from which the id is made.")],
-        given_id: Annotated[str | None, typer.Option("--id", help="Its id, instead of one made from its name.")] = None,
+        entity_id: Annotated[str | None, typer.Option("--id", help="Its id, instead of one made from its name.")] = None,
         team: options.Team = None,
         customer: options.Customer = None,
         budget: options.Budget = None,
@@ -42,7 +42,7 @@ def build_app(kind: str) -> typer.Typer:
         tokens: options.Tokens = None,
         concurrent: options.Concurrent = None,
     ) -> None:
-        fields = {"name": name} | ({"id": given_id} if given_id else {})
+        fields = {"name": name} | ({"id": entity_id} if entity_id else {})
         fields |= reference_fields(team=team, customer=customer) | limit_fields(budget, hard, rate, tokens, concurrent)
         answer = call_api(open_backend(ctx.obj), "POST", path, fields, dry_run=ctx.obj.dry_run)
         print_change(kind, answer, ctx.obj)
@@ -204,6 +204,6 @@ def print_change(kind: str, answer: dict[str, Any], settings: Settings) -> None:
         print_json(answer)
         return
     print(f"{_message(answer, settings)}: {answer[kind]['id']}")
-    for made in answer.get("created", ()):
-        similar = f" (did you mean {made['similar']}, which exists?)" if made["similar"] else ""
-        print(f"created {made['kind']} {made['id']}{similar}")
+    for created in answer.get("created", ()):
+        similar = f" (did you mean {created['similar']}, which exists?)" if created["similar"] else ""
+        print(f"created {created['kind']} {created['id']}{similar}")

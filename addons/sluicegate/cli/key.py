@@ -92,12 +92,12 @@ def create(
 
     Example: sluicegate key create --team engineering --budget 50/1M
     """
-    given: key_file.Row = {"id": key_id, "name": name, "description": description}
-    given |= {"user": user, "team": team, "customer": customer, "project": project}
-    given |= {"budget": budget, "rate": rate, "tokens": tokens, "concurrent": concurrent, "expires": expires}
+    defaults: key_file.Row = {"id": key_id, "name": name, "description": description}
+    defaults |= {"user": user, "team": team, "customer": customer, "project": project}
+    defaults |= {"budget": budget, "rate": rate, "tokens": tokens, "concurrent": concurrent, "expires": expires}
     settings: Settings = ctx.obj
     backend = open_backend(settings)
-    rows = key_file.read_rows(source, given) if source else [given]
+    rows = key_file.read_rows(source, defaults) if source else [defaults]
     taken = _check_ids(backend, rows, source)
     bodies = [key_file.request_body(row, hard, model, taken) for row in rows]
     users = _missing_users(backend, bodies) if source else []

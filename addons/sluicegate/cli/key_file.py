@@ -26,8 +26,8 @@ WriteKeys = Callable[[list[dict[str, Any]]], None]
 _HEADER = "id,name,user,team,value\n"
 
 
-def read_rows(source: Path, given: Row) -> list[Row]:
-    """Return the rows of a CSV file, filled up with the options given; exit if the file is not one of keys."""
+def read_rows(source: Path, defaults: Row) -> list[Row]:
+    """Return the rows of a CSV file, completed with ``defaults``; exit if the file is not one of keys."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             names, *rows = [[cell.strip() for cell in row] for row in csv.reader(file, strict=True) if any(row)] or [[]]
@@ -39,14 +39,14 @@ def read_rows(source: Path, given: Row) -> list[Row]:
             from sluicegate.policy.errors import did_you_mean
 
             fail(f"{source}: '{name}' is not a column{did_you_mean(name, COLUMNS)}; columns are {', '.join(COLUMNS)}", 2)
-    if given["id"] is not None:
+    if defaults["id"] is not None:
         fail("with --from the rows name the keys: leave out the id", 2)
     if not rows:
         fail(f"{source}: there are no rows below the first, which names the columns", 2)
     for number, row in enumerate(rows, 2):
         if len(row) != len(names):
             fail(f"{source}: row {number} has {len(row)} cells, but the first row has {len(names)}", 2)
-    return [given | {n: v for n, v in zip(names, row, strict=True) if v} for row in rows]
+    return [defaults | {n: v for n, v in zip(names, row, strict=True) if v} for row in rows]
 
 
 def request_body(row: Row, hard: bool, models: list[str] | None, taken: set[str]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """The ledger: what every scope has used, what calls in flight have reserved, and whether a call still fits.
 
 Every limit, be it money, requests, tokens or concurrent calls, is a *counter*; a call holds a *claim* on each counter
-it falls under. ``reserve`` admits a call or names the first exhausted limit, ``settle`` books what the call really used,
+it falls under. ``reserve`` admits a call or names the first exhausted limit, ``settle`` charges what the call really used,
 ``release`` gives everything back. One call's claims are opened, raised and closed here and nowhere else, which is what
-makes "settled exactly once" a property of this file instead of a hope about its callers.
+makes "settled exactly once" a property of this file and not something every caller must get right.
 
 Decisions are taken on numbers in memory (one gateway owns a state folder). ``take_changes`` hands over what has changed
-since the last time, as a value that a store writes in one transaction; ``put_back`` takes it again if that failed.
-The arithmetic knows no file, no clock and no HTTP.
+since the last time, as a value that a store writes in one transaction; ``put_back`` takes it back if that failed.
+The arithmetic knows nothing of files, clocks or HTTP.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Ledger:
         self.open: dict[str, Reservation] = {}
         """By call id."""
         self.charged: set[str] = set()
-        """Counters that have grown since the alerts last emptied this set."""
+        """Counters that have grown since the notifier last emptied this set."""
         self._changed_counters: set[str] = set()
         self._changed_reservations: set[str] = set()
         self._closed: set[int] = set()
@@ -94,7 +94,7 @@ class Ledger:
 
     @property
     def needs_full_write(self) -> bool:
-        """Whether open reservations may only be written together with everything else that has changed.
+        """Whether open reservations may be written only in one transaction with all other changes.
 
         A reservation found after a crash must find its counter and its window; and one that has been charged for some of
         its claims must not be on file without the charge.
@@ -121,9 +121,9 @@ class Ledger:
         return taken
 
     def put_back(self, changes: Changes) -> None:
-        """Take changes again that could not be written. What has changed meanwhile keeps its newer value.
+        """Take back changes that could not be written. What has changed since keeps its newer value.
 
-        Only names are noted: the next ``take_changes`` hands over what they stand for then.
+        Only names are kept: the next ``take_changes`` hands over what they stand for then.
         """
         self._changed_counters.update(row[0] for row in changes.counters)
         self._new_windows |= changes.new_windows
@@ -136,7 +136,7 @@ class Ledger:
                     self._partly_settled.add(row.call_id)
 
     def forget_changes(self) -> None:
-        """Drop the note of what has changed: for a ledger that is never written, so that it does not grow."""
+        """Forget what has changed, so that a ledger that is never written does not grow."""
         self._changed_counters.clear()
         self._changed_reservations.clear()
         self._closed.clear()
@@ -184,26 +184,26 @@ class Ledger:
         self._enter_window(counter, start, end, used)
 
     def reserve(
-        self, call_id: str, asks: Iterable[tuple[Limit, int]], now: int, noted: list[LimitCheck] | None = None
+        self, call_id: str, requested: Iterable[tuple[Limit, int]], now: int, checks: list[LimitCheck] | None = None
     ) -> Exhausted | None:
         """Admit the call under every limit and hold its amounts, or hold nothing and return the first exhausted limit.
 
         A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
-        The verdict of each limit is added to ``noted``; after one that refuses, no other is asked.
+        The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
         """
-        held: list[tuple[Counter, Claim]] = []
-        for limit, amount in asks:
+        claims: list[tuple[Counter, Claim]] = []
+        for limit, amount in requested:
             counter = self.counter(limit, now)
             taken = counter.used + counter.reserved
             full = taken + amount > limit.maximum if limit.hard or limit.unit in _COUNTED else taken >= limit.maximum
-            if noted is not None:
-                noted.append((*limit.check_prefix, counter.used, counter.reserved, amount, counter.end, not full))
+            if checks is not None:
+                checks.append((*limit.check_prefix, counter.used, counter.reserved, amount, counter.end, not full))
             if full:
                 return Exhausted(limit, taken, amount, counter.end)
-            held.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
+            claims.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
         reservation = self.hold_open(call_id, now)
-        for counter, claim in held:
+        for counter, claim in claims:
             counter.reserved += claim.amount
             reservation.claims.append(claim)
         return None
@@ -263,7 +263,7 @@ class Ledger:
             self._closed.add(reservation.number)
 
     def hold_open(self, call_id: str, now: int, draft: Mapping[str, Any] | None = None) -> Reservation:
-        """Keep a call on file while it is in flight, even if no limit applies to it, with the record to write if we die."""
+        """Keep a call on file while it is in flight, even without a limit; ``draft`` is its record should the process die."""
         found = self.open.get(call_id)
         if found is None:
             self._last_number += 1
@@ -284,7 +284,7 @@ class Ledger:
         return used
 
     def restore(self, reservation: Reservation) -> None:
-        """Take in a reservation as it was on file."""
+        """Add a reservation that was read from the database."""
         self.open[reservation.call_id] = reservation
         self._last_number = max(self._last_number, reservation.number)
         for claim in reservation.claims:

@@ -251,10 +251,10 @@ _INDEXES = (
 def _copying() -> Iterable[str]:
     """Yield the statements that copy the calls after one row, up to another, into every table."""
     facet = {name: f"coalesce(c.{name}, '')" for name in FACET} | {"model": "coalesce(c.model_served, c.model_requested, '')"}
-    fresh = "c.rowid > :after AND c.rowid <= :until"
+    not_copied = "c.rowid > :after AND c.rowid <= :until"
     yield (
         f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
-        f"SELECT DISTINCT {', '.join(facet.values())} FROM source.calls AS c WHERE {fresh}"
+        f"SELECT DISTINCT {', '.join(facet.values())} FROM source.calls AS c WHERE {not_copied}"
     )
     # strftime yields whole seconds; the milliseconds are read from their place, for all times are written in one form.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
@@ -262,7 +262,9 @@ def _copying() -> Iterable[str]:
     others = [f"coalesce(c.{name}, {absent})" for name, absent in FILTER_ONLY.items()]
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
-    yield (f"INSERT INTO entries SELECT {', '.join(values)} FROM source.calls AS c CROSS JOIN facets AS f ON {same} WHERE {fresh}")
+    yield (
+        f"INSERT INTO entries SELECT {', '.join(values)} FROM source.calls AS c CROSS JOIN facets AS f ON {same} WHERE {not_copied}"
+    )
     kinds = [f"f.{name}" for name in KINDS]
     facets = "entries WHERE row > :after AND row <= :until"
     named = "entries JOIN facets AS f ON f.id = facet WHERE row > :after AND row <= :until"

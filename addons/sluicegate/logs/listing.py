@@ -51,13 +51,13 @@ class Page:
         if self.offset:
             raise BadParameter("offset", "'offset' and 'cursor' exclude each other: send one of them")
         try:
-            value, row, asked = orjson.loads(base64.urlsafe_b64decode(self.cursor.encode() + b"=="))
-            good = all(type(part) is int and -MAX_INTEGER <= part <= MAX_INTEGER for part in (value, row))
+            value, row, fingerprint = orjson.loads(base64.urlsafe_b64decode(self.cursor.encode() + b"=="))
+            is_valid = all(type(part) is int and -MAX_INTEGER <= part <= MAX_INTEGER for part in (value, row))
         except (ValueError, TypeError, binascii.Error):
-            good, asked = False, None
-        if not good:
+            is_valid, fingerprint = False, None
+        if not is_valid:
             raise BadParameter("cursor", "'cursor' is not the next_cursor of an earlier answer: send it unchanged")
-        if asked != self._fingerprint(filters):
+        if fingerprint != self._fingerprint(filters):
             raise BadParameter("cursor", "'cursor' comes from other filters or another order: start without a cursor")
         return value, row
 
@@ -75,24 +75,26 @@ class Page:
 def page(conn: sqlite3.Connection, filters: Filters, wanted: Page) -> tuple[list[Record], str | None]:
     """Return the rows of a page and the cursor of the next one, None if this is the last. Raises BadParameter."""
     after = wanted.after(filters)
-    way = route(conn, filters, SORTED_BY[wanted.sort_by])
-    found = positions(conn, way, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
+    access_path = route(conn, filters, SORTED_BY[wanted.sort_by])
+    found = positions(conn, access_path, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
     more = len(found) > wanted.limit
     found = found[: wanted.limit]
     return rows_at(conn, found, LISTED_COLUMNS), wanted.cursor_after(filters, found[-1]) if more else None
 
 
 def positions(
-    conn: sqlite3.Connection, way: Route, sort_by: str, order: str, after: Position | None, limit: int, offset: int = 0
+    conn: sqlite3.Connection, access_path: Route, sort_by: str, order: str, after: Position | None, limit: int, offset: int = 0
 ) -> list[Position]:
     """Return the next positions in order."""
     column, sign = SORTED_BY[sort_by], "<" if order == "desc" else ">"
-    where, values = way.where, list(way.values)
+    where, values = access_path.where, list(access_path.values)
     if after is not None:
         where += f" AND {column} {sign}= ? AND ({column} {sign} ? OR row {sign} ?)"
         values += [after[0], after[0], after[1]]
     ordered = f"ORDER BY {column} {order}, row {order} LIMIT ? OFFSET ?"
-    return conn.execute(f"SELECT {column}, row FROM {way.source} WHERE {where} {ordered}", [*values, limit, offset]).fetchall()
+    return conn.execute(
+        f"SELECT {column}, row FROM {access_path.source} WHERE {where} {ordered}", [*values, limit, offset]
+    ).fetchall()
 
 
 def rows_at(conn: sqlite3.Connection, found: list[Position], columns: Sequence[str]) -> list[Record]:
@@ -118,13 +120,13 @@ def has_calls(conn: sqlite3.Connection, own: str | None) -> bool:
 def export(readers: Readers, filters: Filters, order: str) -> Iterator[list[Record]]:
     """Yield all calls recorded until now in order of time, some hundreds at a time, each batch read when it is needed."""
     with readers.reading() as conn:
-        way = route(conn, filters, "at")
+        access_path = route(conn, filters, "at")
         (last,) = conn.execute("SELECT row FROM progress").fetchone()
-    way = Route(way.index, f"{way.where} AND row <= ?", [*way.values, last])
+    access_path = Route(access_path.index, f"{access_path.where} AND row <= ?", [*access_path.values, last])
     after: Position | None = None
     while True:
         with readers.reading() as conn:
-            found = positions(conn, way, "timestamp", order, after, EXPORT_BATCH)
+            found = positions(conn, access_path, "timestamp", order, after, EXPORT_BATCH)
             rows = rows_at(conn, found, tuple(COLUMNS))
         if rows:
             yield [from_row(row.values()) for row in rows]

@@ -92,11 +92,11 @@ def _of_sums(
 
 def _of_entries(conn: sqlite3.Connection, filters: Filters, measures: Sequence[str], by: Sequence[str], bucket: int) -> Query:
     named = any(name in FACET for name in by)
-    way = route(conn, filters, by_facet=named)
+    access_path = route(conn, filters, by_facet=named)
     expressions = [MEASURES[m] for m in measures]
     times = [f"at / {bucket}"] if bucket else []
     columns = {n: LATENCY_BIN if n == "latency_bin" else n for n in by}
-    return _grouped(way.source, way.where, times, columns, expressions, named), way.values
+    return _grouped(access_path.source, access_path.where, times, columns, expressions, named), access_path.values
 
 
 def _grouped(source: str, where: str, times: Sequence[str], by: Mapping[str, str], measures: Sequence[str], by_facet: bool) -> str:

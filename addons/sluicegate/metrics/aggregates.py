@@ -43,9 +43,9 @@ class CallTotals:
 
     def add(self, other: CallTotals) -> None:
         """Add the other totals to these."""
-        for mine, more in ((self.outcomes, other.outcomes), (self.errors, other.errors), (self.tokens, other.tokens)):
+        for counts, more in ((self.outcomes, other.outcomes), (self.errors, other.errors), (self.tokens, other.tokens)):
             for name, count in list(more.items()):
-                mine[name] = mine.get(name, 0) + count
+                counts[name] = counts.get(name, 0) + count
         self.cost_nano += other.cost_nano
 
 

@@ -54,17 +54,17 @@ MAX_LINE_PAIRS = 25_000_000
 
 def unified_diff(before: str, after: str) -> str:
     """Return two texts' differences in the unified format without a header; empty if there are none."""
-    was, now = before.splitlines(), after.splitlines()
-    head = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
-    rest = min(len(was), len(now)) - head
-    tail = next((i for i in range(rest) if was[-1 - i] != now[-1 - i]), rest)
+    old, new = before.splitlines(), after.splitlines()
+    head = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    rest = min(len(old), len(new)) - head
+    tail = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
     # difflib takes quadratic time: of a policy of ten thousand keys only the part that differs is compared.
     skipped, left = max(0, head - CONTEXT_LINES), max(0, tail - CONTEXT_LINES)
-    was, now = was[skipped : len(was) - left], now[skipped : len(now) - left]
-    if len(was) * len(now) > MAX_LINE_PAIRS:
-        lines = [f"@@ -1,{len(was)} +1,{len(now)} @@", *(f"-{x}" for x in was), *(f"+{x}" for x in now)]
+    old, new = old[skipped : len(old) - left], new[skipped : len(new) - left]
+    if len(old) * len(new) > MAX_LINE_PAIRS:
+        lines = [f"@@ -1,{len(old)} +1,{len(new)} @@", *(f"-{x}" for x in old), *(f"+{x}" for x in new)]
     else:
-        lines = list(difflib.unified_diff(was, now, n=CONTEXT_LINES, lineterm=""))[2:]
+        lines = list(difflib.unified_diff(old, new, n=CONTEXT_LINES, lineterm=""))[2:]
     return "".join(_shifted(line, skipped) + "\n" for line in lines)
 
 
@@ -74,19 +74,19 @@ def _shifted(line: str, by: int) -> str:
 
 def _entity_differences(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:
     for kind in KINDS.values():
-        was, now = _by_id(before, kind), _by_id(after, kind)
-        for name in {**was, **now}:
-            if was.get(name) != now.get(name):
-                yield Difference(kind.singular, name, _written(was.get(name)), _written(now.get(name)))
+        old, new = _by_id(before, kind), _by_id(after, kind)
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                yield Difference(kind.singular, name, _written(old.get(name)), _written(new.get(name)))
 
 
 def _by_id(file: PolicyFile, kind: Kind) -> Mapping[str, BaseModel]:
-    held = getattr(file, kind.name)
-    if isinstance(held, dict):
-        return held
+    entities = getattr(file, kind.name)
+    if isinstance(entities, dict):
+        return entities
     if kind.name == "model_configs":
-        return {id_of(kind, m.model_dump(include={"model_name", "provider"})): m for m in held}
-    return {e.id: e for e in held}
+        return {id_of(kind, m.model_dump(include={"model_name", "provider"})): m for m in entities}
+    return {e.id: e for e in entities}
 
 
 def _section_differences(before: PolicyFile, after: PolicyFile) -> Iterator[Difference]:

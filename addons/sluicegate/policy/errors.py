@@ -36,18 +36,18 @@ def closest_match(word: str, options: Iterable[str]) -> str | None:
 
 
 def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
-    kind, given = item["type"], item.get("input")
-    this = display_value(given, location)
+    kind, value = item["type"], item.get("input")
+    this = display_value(value, location)
     if kind == "extra_forbidden":
         return f"'{location[-1]}' is not a known key here{did_you_mean(str(location[-1]), _fields_at(root, location[:-1]))}"
     if kind == "missing":
         return f"'{location[-1]}' is required here"
     if kind == "literal_error":
         options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
-        return f"{this} is not one of {', '.join(options)}{did_you_mean(str(given), options)}"
+        return f"{this} is not one of {', '.join(options)}{did_you_mean(str(value), options)}"
     if kind == "value_error":
         message = str(item["ctx"]["error"])
-        return message if "'" in message or isinstance(given, dict | BaseModel) else f"{this}: {message}"
+        return message if "'" in message or isinstance(value, dict | BaseModel) else f"{this}: {message}"
     expected = {
         "string_type": "text (put it in quotes)",
         "bool_type": "true or false",
@@ -60,18 +60,18 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
     return f"{this} is not {expected}" if expected else f"{this}: {item['msg'].lower()}"
 
 
-def display_value(given: Any, location: Location) -> str:
+def display_value(value: Any, location: Location) -> str:
     """Return a wrong value as a message may show it: no secret, and never long."""
     named = [part for part in location if isinstance(part, str)]
     if named and named[-1] in SECRET_FIELDS:
         return "this value"
-    if isinstance(given, dict | BaseModel):
+    if isinstance(value, dict | BaseModel):
         return "a mapping"
-    if isinstance(given, list | tuple):
+    if isinstance(value, list | tuple):
         return "a list"
-    if given is None:
+    if value is None:
         return "nothing"
-    text = str(given).lower() if isinstance(given, bool) else str(given)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"'{text[:80]}'"
 
 

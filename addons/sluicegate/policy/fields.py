@@ -144,10 +144,10 @@ def check_webhook_url(value: str) -> None:
     """Refuse what is not a webhook's URL. Raises ValueError without naming the URL: anyone who knows it can post to it."""
     try:
         parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.username is None
     except ValueError:
-        good = False
-    if not good or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
+        is_valid = False
+    if not is_valid or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("write env.NAME, file:PATH or a URL such as https://hooks.example.com/..., without user or fragment")
 
 

@@ -37,9 +37,9 @@ class History:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def record(self, fresh: ActivePolicy) -> None:
+    def record(self, active: ActivePolicy) -> None:
         """Queue a policy that has come in force."""
-        self._pending.put(fresh)
+        self._pending.put(active)
 
     def stop(self) -> None:
         """Record what is queued, then end."""
@@ -49,11 +49,11 @@ class History:
 
     def _run(self) -> None:
         self._safely(self._begin)
-        while (fresh := self._pending.get()) is not None:
+        while (active := self._pending.get()) is not None:
             # A summary compares two whole policies, which takes a second for ten thousand keys.
             with low_priority():
-                self._safely(lambda: self._add(fresh, summarize(compare_policies(self._last.policy.file, fresh.policy.file))))
-            self._last = fresh
+                self._safely(lambda: self._add(active, summarize(compare_policies(self._last.policy.file, active.policy.file))))
+            self._last = active
 
     def _begin(self) -> None:
         newest = self.revisions.newest()

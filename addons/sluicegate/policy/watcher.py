@@ -73,20 +73,20 @@ class PolicyWatcher:
         with self.lock, low_priority():
             return self._reload()
 
-    def activate(self, fresh: ActivePolicy, fingerprint: Fingerprint) -> None:
+    def activate(self, active: ActivePolicy, fingerprint: Fingerprint) -> None:
         """Put a policy in force that was read from files with this fingerprint. The caller holds ``lock``."""
         self._fingerprint, self.problems = fingerprint, ()
-        old, self.current, self.active = self.current.revision, fresh.policy, fresh
-        if old != fresh.policy.revision:
-            logger.warning("Policy revision %s is in force and replaces %s", fresh.policy.revision, old)
-            self.on_change(fresh)
+        old, self.current, self.active = self.current.revision, active.policy, active
+        if old != active.policy.revision:
+            logger.warning("Policy revision %s is in force and replaces %s", active.policy.revision, old)
+            self.on_change(active)
 
     def _reload(self) -> bool:
         # Taken before reading: an edit made meanwhile is noticed at the next check.
         fingerprint = files_fingerprint(self.path)
         try:
             files = read_files(self.path)
-            fresh = policy_from_files(self.path, files, env=self.env, now=self.clock())
+            policy = policy_from_files(self.path, files, env=self.env, now=self.clock())
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems
@@ -94,7 +94,7 @@ class PolicyWatcher:
             return False
         finally:
             self._fingerprint = fingerprint
-        self.activate(ActivePolicy(fresh, files, self.clock()), fingerprint)
+        self.activate(ActivePolicy(policy, files, self.clock()), fingerprint)
         return True
 
     def start(self) -> None:

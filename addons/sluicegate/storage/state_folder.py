@@ -37,8 +37,8 @@ class StateFolder:
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
         """Return the admin token, of the environment, the folder or new, and whether it is new."""
-        if given := env.get(TOKEN_VARIABLE):
-            return given, False
+        if token := env.get(TOKEN_VARIABLE):
+            return token, False
         path = self.path / "admin-token"
         try:
             kept = path.read_text().strip()

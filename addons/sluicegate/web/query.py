@@ -32,17 +32,17 @@ class Query(BaseModel):
     @classmethod
     def parse(cls, pairs: Pairs) -> Self:
         """Return the parameters; each may be given once, and unknown ones are refused. Raises ApiError."""
-        given: dict[str, str] = {}
+        sent: dict[str, str] = {}
         for name, value in pairs:
-            if name in given:
+            if name in sent:
                 raise ApiError(400, "invalid_request", f"{name}: is given twice; send it once", name)
             if name not in cls.model_fields:
                 known = ", ".join(cls.model_fields) or "none"
                 message = f"'{name}' is not a parameter of this endpoint{did_you_mean(name, cls.model_fields)}; known are: {known}"
                 raise ApiError(400, "invalid_request", message, name)
-            given[name] = value
+            sent[name] = value
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(sent)
         except ValidationError as e:
             raise validation_error(e, cls) from e
 

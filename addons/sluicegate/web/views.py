@@ -169,8 +169,8 @@ def _rate_limit_view(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledge
             numbers = (used, reserved, left, iso(start), iso(end) if end is not None else None)
         names = ("current_usage", "reserved", "remaining", "last_reset", "resets_at")
         view |= {f"{what}_{name}": number for name, number in zip(names, numbers, strict=True)}
-    flying = by_unit.get("concurrent")
-    return view | {"concurrent_current_usage": ledger.usage(flying, now)[1] if flying else None}
+    in_flight = by_unit.get("concurrent")
+    return view | {"concurrent_current_usage": ledger.usage(in_flight, now)[1] if in_flight else None}
 
 
 def all_limits(policy: Policy, ledger: Ledger, now: int) -> Iterator[tuple[str, str, View]]:

@@ -105,8 +105,8 @@ class Draft:
         """Return the entity with this id or name. Raises NotFoundError or ConflictError."""
         entry = self.find(kind, id_or_name)
         if entry is None:
-            near = did_you_mean(id_or_name, (i for i, e in self.entries(kind).items() if e.after is not None))
-            raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{id_or_name}'{near}")
+            hint = did_you_mean(id_or_name, (i for i, e in self.entries(kind).items() if e.after is not None))
+            raise NotFoundError(f"{kind.label} not found: there is no {kind.singular} '{id_or_name}'{hint}")
         return entry
 
     def upsert(self, kind: Kind, name: str, fields: Fields, *, create_teams: bool = False) -> DraftEntry:
@@ -174,8 +174,8 @@ class Draft:
                 entry = self.upsert(kind, reference if is_valid_id(reference) else make_id(kind, reference, name), {})
                 self.created.append(entry)
             if entry is None:
-                near = did_you_mean(reference, (i for i, e in self.entries(kind).items() if e.after is not None))
-                raise EditError(f"there is no {kind.singular} '{reference}'{near}", name)
+                hint = did_you_mean(reference, (i for i, e in self.entries(kind).items() if e.after is not None))
+                raise EditError(f"there is no {kind.singular} '{reference}'{hint}", name)
             resolved[name] = entry.id
         return resolved
 
@@ -236,9 +236,9 @@ def _merge_limits(present: Fields, fields: Fields) -> Value:
     return {} if removed and not any(n.endswith("max_limit") or n == "max_concurrent" for n in part) else part
 
 
-def _merge_keys(present: Sequence[Fields], given: Sequence[Any]) -> list[Any]:
+def _merge_keys(present: Sequence[Fields], changes: Sequence[Any]) -> list[Any]:
     keys: list[Any] = [dict(k) for k in present]
-    for new in given:
+    for new in changes:
         same = next((k for k in keys if isinstance(new, dict) and k.get("name") == new.get("name")), None)
         if same is None:
             keys.append(new)

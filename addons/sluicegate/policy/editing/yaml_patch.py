@@ -56,13 +56,13 @@ def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, D
         strategies.insert(0, lambda: _rewrite_json(plain, expected))
     for strategy in strategies:
         try:
-            fresh = strategy()
+            rewritten = strategy()
         except (YAMLError, NotPatchableError, ValueError):
             continue
-        fresh = fresh.replace("\n", "\r\n") if has_crlf else fresh
-        parsed = parse(fresh.encode(), doc.file)
+        rewritten = rewritten.replace("\n", "\r\n") if has_crlf else rewritten
+        parsed = parse(rewritten.encode(), doc.file)
         if not parsed.problems and parsed.value == expected:
-            return fresh, parsed
+            return rewritten, parsed
     raise NotPatchableError(
         f"{doc.file} cannot be changed by a program without losing a comment or changing its meaning: edit it by hand"
     )
@@ -73,23 +73,23 @@ def _expected_value(value: dict[str, Any], changes: Iterable[Change]) -> dict[st
     expected = dict(value)
     deleted: dict[str, set[int]] = {}
     for change in changes:
-        held = expected.get(change.section)
-        if isinstance(held, dict) or (held is None and change.name):
-            held = expected[change.section] = dict(held or {})
+        section = expected.get(change.section)
+        if isinstance(section, dict) or (section is None and change.name):
+            section = expected[change.section] = dict(section or {})
             key = change.name if change.position is None else str(change.position)
-            held[key] = change.value
+            section[key] = change.value
             if change.value is None:
-                del held[key]
+                del section[key]
             continue
-        items = expected[change.section] = list(held or ())
+        items = expected[change.section] = list(section or ())
         if change.position is None:
             items.append(change.value)
         elif change.value is None:
             deleted.setdefault(change.section, set()).add(int(change.position))
         else:
             items[int(change.position)] = change.value
-    for section, positions in deleted.items():
-        expected[section] = [x for i, x in enumerate(expected[section]) if i not in positions]
+    for name, positions in deleted.items():
+        expected[name] = [x for i, x in enumerate(expected[name]) if i not in positions]
     return expected
 
 
@@ -107,23 +107,23 @@ def _patch_items(doc: Document, text: str, changes: Sequence[Change]) -> str:
         by_section.setdefault(change.section, []).append(change)
     starts = sorted(doc.lines[(name,)] - 1 for name in doc.value)
     edits: list[Edit] = []
-    for name, mine in by_section.items():
+    for name, section_changes in by_section.items():
         if name not in doc.value:
-            tail += ["", *_new_section(name, mine)]
+            tail += ["", *_new_section(name, section_changes)]
             continue
         start = doc.lines[(name,)] - 1
         end = next((s for s in starts if s > start), len(lines))
         end = _trim_end(lines, start, end, 1)
         items = _items(doc, lines, name, start, end)
-        held = doc.value[name]
-        left = len(held or ()) - sum(c.value is None for c in mine)
+        present = doc.value[name]
+        left = len(present or ()) - sum(c.value is None for c in section_changes)
         if items is None or not left:
-            edits.append((start, end, _patch_section(name, held, lines[start:end], mine)))
+            edits.append((start, end, _patch_section(name, present, lines[start:end], section_changes)))
         else:
-            edits += _item_edits(lines, items, held, mine)
+            edits += _item_edits(lines, items, present, section_changes)
     # From the end up, so that the line numbers of those still to come stay right.
-    for start, end, fresh in sorted(edits, key=lambda c: c[:2], reverse=True):
-        lines[start:end] = fresh
+    for start, end, replacement in sorted(edits, key=lambda c: c[:2], reverse=True):
+        lines[start:end] = replacement
     end = len(lines) - (lines[-1:] == ["..."])
     lines[end:end] = tail
     return "\n".join(lines) + "\n"
@@ -131,10 +131,10 @@ def _patch_items(doc: Document, text: str, changes: Sequence[Change]) -> str:
 
 def _items(doc: Document, lines: list[str], name: str, start: int, end: int) -> list[tuple[int, int]] | None:
     """Return the lines ``[start, end)`` of each item of a list, None if the list is not in block style."""
-    held = doc.value[name]
-    if not isinstance(held, list) or not held:
+    present = doc.value[name]
+    if not isinstance(present, list) or not present:
         return None
-    firsts = [doc.lines[(name, i)] - 1 for i in range(len(held))]
+    firsts = [doc.lines[(name, i)] - 1 for i in range(len(present))]
     marks = [_ITEM.match(lines[f]) for f in firsts]
     columns = {len(m[1]) if m else -1 for m in marks}
     if firsts[0] <= start or len(set(firsts)) < len(firsts) or len(columns) > 1 or -1 in columns:
@@ -154,25 +154,25 @@ def _trim_end(lines: list[str], start: int, end: int, column: int) -> int:
     return end
 
 
-def _item_edits(lines: list[str], items: list[tuple[int, int]], held: list[Any], changes: Sequence[Change]) -> list[Edit]:
+def _item_edits(lines: list[str], items: list[tuple[int, int]], present: list[Any], changes: Sequence[Change]) -> list[Edit]:
     edits: list[Edit] = []
-    fresh: list[str] = []
+    new_items: list[str] = []
     last = items[-1]
     mark = _ITEM.match(lines[last[0]])
     assert mark is not None
     flow = lines[last[0]][mark.end() :].startswith("{")
     for change in changes:
         if change.position is None:
-            fresh += _as_list_item(_new_text(change.value, flow), mark)
+            new_items += _as_list_item(_new_text(change.value, flow), mark)
         elif change.value is None:
             start, end = items[int(change.position)]
             alone = not lines[start - 1].strip() and not "".join(lines[end : end + 1]).strip()
             edits.append((start - alone, end, []))
         else:
             start, end = items[int(change.position)]
-            edits.append((start, end, _patch_item(lines[start:end], held[int(change.position)], change.value)))
-    if fresh:
-        edits.append((last[1], last[1], fresh))
+            edits.append((start, end, _patch_item(lines[start:end], present[int(change.position)], change.value)))
+    if new_items:
+        edits.append((last[1], last[1], new_items))
     return edits
 
 
@@ -197,21 +197,21 @@ def _as_list_item(text: str, mark: re.Match[str]) -> list[str]:
     return [mark[0] + lines[0][mark.end() :], *lines[1:]]
 
 
-def _patch_section(name: str, held: Any, lines: list[str], changes: Sequence[Change]) -> list[str]:
+def _patch_section(name: str, present: Any, lines: list[str], changes: Sequence[Change]) -> list[str]:
     """Change a whole section: one that is empty, becomes empty, or is not a list in block style."""
-    expected = _expected_value({name: held}, changes)
+    expected = _expected_value({name: present}, changes)
     if not expected[name]:
         return _emptied_section(lines, "{}" if isinstance(expected[name], dict) else "[]")
-    if not held:
+    if not present:
         return _filled_section(name, lines, changes)
     yaml = round_trip_yaml(lines)
     node = yaml.load("\n".join(lines) + "\n")
     if not isinstance(node, dict) or list(node) != [name]:
         raise NotPatchableError
-    update_node(node, {name: held}, expected)
-    fresh = dump(yaml, node).rstrip("\n").split("\n")
-    _require_comments(lines, fresh)
-    return fresh
+    update_node(node, {name: present}, expected)
+    rewritten = dump(yaml, node).rstrip("\n").split("\n")
+    _require_comments(lines, rewritten)
+    return rewritten
 
 
 def _emptied_section(lines: list[str], empty: str) -> list[str]:
@@ -233,9 +233,9 @@ def _comments(lines: Iterable[str]) -> list[str]:
     return [found[0].strip() for x in lines if (found := re.search(r"(^|\s)#.*", x))]
 
 
-def _require_comments(lines: Sequence[str], fresh: Sequence[str]) -> None:
+def _require_comments(lines: Sequence[str], rewritten: Sequence[str]) -> None:
     """Refuse a result that lost a comment: ruamel has no room for one inside a list that it writes on one line."""
-    if Counter(_comments(lines)) - Counter(_comments(fresh)):
+    if Counter(_comments(lines)) - Counter(_comments(rewritten)):
         raise NotPatchableError
 
 
@@ -273,6 +273,6 @@ def _rewrite_file(text: str, present: dict[str, Any], expected: dict[str, Any]) 
     yaml = round_trip_yaml(text.split("\n"))
     node = yaml.load(text)
     update_node(node, present, expected)
-    fresh = dump(yaml, node)
-    _require_comments(text.split("\n"), fresh.split("\n"))
-    return fresh
+    rewritten = dump(yaml, node)
+    _require_comments(text.split("\n"), rewritten.split("\n"))
+    return rewritten

@@ -152,11 +152,11 @@ def redacted_texts(services: Services) -> Mapping[str, str]:
 
 
 async def _validate(request: ApiRequest) -> ApiResponse:
-    services, given = request.services, request.body["files"]
+    services, files = request.services, request.body["files"]
 
     def work() -> dict[str, Any]:
         try:
-            policy = policy_with(services, given)
+            policy = policy_with(services, files)
         except PolicyError as e:
             return {"ok": False, "revision": None, "problems": problem_rows(e.problems), "warnings": []}
         return {"ok": True, "revision": policy.revision, "problems": [], "warnings": list(policy.warnings[:MAX_PROBLEMS])}
@@ -168,7 +168,7 @@ async def _save(request: ApiRequest) -> ApiResponse:
     return await put_in_force(request, request.body["files"], "update")
 
 
-async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], action: str) -> ApiResponse:
+async def put_in_force(request: ApiRequest, files: Sequence[Mapping[str, str]], action: str) -> ApiResponse:
     """Save files in the caller's name, provided that the policy is still the one If-Match names. Raises ApiError."""
     services = request.services
     if "if-match" not in request.http.headers:
@@ -178,7 +178,7 @@ async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], 
 
     def work() -> Policy:
         return services.policy_writer.replace_files(
-            lambda data: with_secrets(services, data, given),
+            lambda data: with_secrets(services, data, files),
             who=request.caller.name,
             action=action,
             if_match=request.if_match,
@@ -193,16 +193,16 @@ async def put_in_force(request: ApiRequest, given: Sequence[Mapping[str, str]], 
     return ApiResponse(body, revision=policy.revision)
 
 
-def policy_with(services: Services, given: Sequence[Mapping[str, str]]) -> Policy:
+def policy_with(services: Services, files: Sequence[Mapping[str, str]]) -> Policy:
     """Return the policy with these files in place of its own. Raises PolicyError or EditError. Blocking."""
     with low_priority():
         data = read_files(services.policy_watcher.path)
-        fresh = {**data, **with_secrets(services, data, given)}
-        return policy_from_files(services.policy_watcher.path, fresh, env=services.env, now=services.clock())
+        contents = {**data, **with_secrets(services, data, files)}
+        return policy_from_files(services.policy_watcher.path, contents, env=services.env, now=services.clock())
 
 
-def with_secrets(services: Services, data: Mapping[Path, bytes], given: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
-    """Return the content of the given files with secrets restored.
+def with_secrets(services: Services, data: Mapping[Path, bytes], files: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:
+    """Return the content of these files with secrets restored.
 
     Raises PolicyError where a secret cannot be restored, EditError for unknown files.
     """
@@ -214,11 +214,11 @@ def with_secrets(services: Services, data: Mapping[Path, bytes], given: Sequence
         except (NotRedactableError, yaml.YAMLError, UnicodeDecodeError):
             # Such a file was not shown either, so nothing in it has to be restored.
             continue
-    fresh: dict[Path, bytes] = {}
+    changed: dict[Path, bytes] = {}
     problems: list[Problem] = []
-    for i, one in enumerate(given):
+    for i, one in enumerate(files):
         name, text = one["name"], one["text"]
-        if name not in by_name or by_name[name] in fresh:
+        if name not in by_name or by_name[name] in changed:
             missing = f"there is no file '{name[:80]}' in the policy{did_you_mean(name, by_name)}"
             message = "is given twice; send it once" if name in by_name else missing
             raise EditError(f"files[{i}].name: {message}", f"files[{i}].name")
@@ -231,10 +231,10 @@ def with_secrets(services: Services, data: Mapping[Path, bytes], given: Sequence
             pass
         if b"\r\n" in data[file] and "\r" not in text:
             text = text.replace("\n", "\r\n")
-        fresh[file] = text.encode()
+        changed[file] = text.encode()
     if problems:
         raise PolicyError(problems)
-    return fresh
+    return changed
 
 
 def problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:

@@ -104,8 +104,8 @@ def endpoints() -> list[Endpoint]:
 
 def _replay(services: Services, body: dict[str, Any]) -> dict[str, Any]:
     started_at, now = time.monotonic(), services.clock()
-    given = body.get("files")
-    policy = policy_with(services, given) if given is not None else services.policy
+    files = body.get("files")
+    policy = policy_with(services, files) if files is not None else services.policy
     since = now - body.get("days", 7) * DAY_MS
     anchors = {name: counter.anchor for name, counter in list(services.ledger.counters.items())}
     path = services.store.path

@@ -89,7 +89,7 @@ def endpoints() -> list[Endpoint]:
     restore = "Put a revision in force again, with the secrets of the present policy"
     return [
         read_endpoint(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
-        read_endpoint(one, _texts, "A policy as it was, without secrets", RevisionTexts, errors=(404, 503)),
+        read_endpoint(one, _texts, "One revision of the policy, without secrets", RevisionTexts, errors=(404, 503)),
         read_endpoint(f"{one}/diff", _diff, diff, Diff, query=DiffQuery, errors=(404, 503)),
         write_endpoint("POST", f"{one}/restore", _restore, restore, Saved),
     ]
@@ -113,12 +113,12 @@ async def _diff(request: ApiRequest) -> ApiResponse:
     def work() -> dict[str, Any]:
         found = _revision(services, request.path["revision"])
         other = _revision(services, against) if against is not None else services.revisions.before(found.revision)
-        was = other.files if other is not None else {}
+        old_files = other.files if other is not None else {}
         with low_priority():
             files = [
                 {"name": name, "diff": diff}
-                for name in {**was, **found.files}
-                if (diff := unified_diff(was.get(name, ""), found.files.get(name, "")))
+                for name in {**old_files, **found.files}
+                if (diff := unified_diff(old_files.get(name, ""), found.files.get(name, "")))
             ]
         return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
 

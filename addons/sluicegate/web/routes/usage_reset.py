@@ -40,7 +40,7 @@ def reset_usage(kind: Kind) -> Handler:
             await request.run_in_thread(
                 lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
             )
-        was = [
+        resets = [
             (x, before[x.counter] if request.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits
         ]
         if not request.dry_run:
@@ -53,7 +53,7 @@ def reset_usage(kind: Kind) -> Handler:
                 "window": x.period.text if x.period else "",
                 "was": used,
             }
-            for x, used in was
+            for x, used in resets
         ]
         view = await request.run_in_thread(lambda: views.one_entity_view(services, policy, kind, name))
         body = {"message": f"{kind.label} usage reset successfully", kind.singular: view, "reset": rows}
