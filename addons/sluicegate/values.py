@@ -6,9 +6,11 @@ answers are milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, get_args
 
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -18,6 +20,9 @@ MAX_COST_NANO = 1_000_000 * NANO
 
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
+
+ZERO_AMOUNTS: Mapping[Unit, int] = MappingProxyType(dict.fromkeys(get_args(Unit), 0))
+"""Nothing of every unit. A claim is only freed by an amount of its unit, so whoever frees all of them starts from these."""
 
 LimitCheck = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
 """What a limit decided about a call, and on which numbers.

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluicegate.model_names import canonical
 from sluicegate.providers import PROVIDERS, provider_for_path
 from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
@@ -415,3 +416,8 @@ def test_raw_deflate_unknown_encodings_and_bombs():
     broken = ContentDecoder("gzip")
     assert broken.feed(b"no gzip at all") == b""
     assert not broken.readable
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_providers_name_before_a_model_is_no_part_of_the_models_name(name):
+    assert canonical(f"{name}/some-model") == "some-model"

@@ -16,7 +16,7 @@ from sluicegate.calls.record import TOKEN_COLUMNS, Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Counter, Ledger
 from sluicegate.policy.model import Limit, Policy
-from sluicegate.values import Deny, Reason, Unit
+from sluicegate.values import ZERO_AMOUNTS, Deny, Reason, Unit
 from sluicegate.windows import parse_iso, window
 
 REQUIRED_COLUMNS = (
@@ -131,7 +131,7 @@ class _Replay:
         model = row["model_requested"]
         if was_refused:
             cost, tokens = self.means.of(model)
-            return {"usd": cost, "tokens": tokens, "requests": 1, "concurrent": 0}
+            return {**ZERO_AMOUNTS, "usd": cost, "tokens": tokens, "requests": 1}
         amounts = recorded_amounts(row)
         self.means.add(model, amounts["usd"], amounts["tokens"])
         return amounts

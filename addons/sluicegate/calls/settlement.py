@@ -13,9 +13,9 @@ from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
-from sluicegate.values import Outcome, RequestFacts, Unit, Usage
+from sluicegate.values import ZERO_AMOUNTS, Outcome, RequestFacts, Unit, Usage
 
-_GIVEN_BACK: Mapping[Unit, int] = {"requests": 0, "tokens": 0, "concurrent": 0}
+_GIVEN_BACK: Mapping[Unit, int] = {unit: 0 for unit in ZERO_AMOUNTS if unit != "usd"}
 
 
 def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:
@@ -72,7 +72,7 @@ def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage |
 def recorded_amounts(record: Record) -> dict[Unit, int]:
     """Return what the claims of a call on record are settled with, by unit; a refused call gives everything back."""
     if record.get("outcome") == Outcome.DENIED.value:
-        return {"usd": 0, **_GIVEN_BACK}
+        return dict(ZERO_AMOUNTS)
     tokens = total_tokens(record)
     # Neither an answer nor any usage: the call ended before it had a connection, and its request was given back.
     was_sent = tokens > 0 or record.get("status") is not None
@@ -80,4 +80,4 @@ def recorded_amounts(record: Record) -> dict[Unit, int]:
 
 
 def _rate_amounts(tokens: int, requests: int) -> dict[Unit, int]:
-    return {"requests": requests, "tokens": tokens, "concurrent": 0}
+    return {**_GIVEN_BACK, "requests": requests, "tokens": tokens}

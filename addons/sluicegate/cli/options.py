@@ -139,11 +139,14 @@ def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
         return {}
     if list(allowed) == ["all"]:
         return {"provider_configs": None}
+    # Imported here alone: most commands start without the readers of the providers' formats.
+    from sluicegate.providers import PROVIDERS
+
     by_provider: dict[str, list[str]] = {}
     for word in allowed:
-        provider, _, model = (
-            word.partition("/") if word.startswith(("openai/", "gemini/", "anthropic/")) else ("anthropic", "", word)
-        )
+        provider, slash, model = word.partition("/")
+        if not slash or provider not in PROVIDERS:
+            provider, model = "anthropic", word
         by_provider.setdefault(provider, []).append(model)
     return {"provider_configs": [{"provider": p, "allowed_models": m} for p, m in by_provider.items()]}
 

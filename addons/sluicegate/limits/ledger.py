@@ -18,7 +18,7 @@ from typing import Any
 
 from sluicegate.limits.changes import Changes, CounterRow, ReservationRow
 from sluicegate.policy.model import Limit
-from sluicegate.values import LimitCheck, Unit
+from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
 from sluicegate.windows import window
 
 
@@ -196,7 +196,7 @@ class Ledger:
         for limit, amount in requested:
             counter = self.counter(limit, now)
             taken = counter.used + counter.reserved
-            full = taken + amount > limit.maximum if limit.hard or limit.unit in _COUNTED else taken >= limit.maximum
+            full = taken + amount > limit.maximum if limit.hard or limit.unit in _ONE_PER_CALL else taken >= limit.maximum
             if checks is not None:
                 checks.append((*limit.check_prefix, counter.used, counter.reserved, amount, counter.end, not full))
             if full:
@@ -251,7 +251,7 @@ class Ledger:
 
     def release(self, call_id: str) -> None:
         """Give back everything the call holds: it never reached the provider."""
-        self.settle(call_id, _NOTHING)
+        self.settle(call_id, ZERO_AMOUNTS)
         self.close(call_id)
 
     def close(self, call_id: str) -> None:
@@ -320,7 +320,5 @@ def _used_on_return(counter: Counter, start: int) -> int:
 _NO_WINDOW = (None, None, None)
 _NONE: frozenset[Any] = frozenset()
 
-_COUNTED = frozenset({"requests", "concurrent"})
+_ONE_PER_CALL = frozenset({"requests", "concurrent"})
 """Units of which a call takes exactly one: there is no "last one that may overshoot"."""
-
-_NOTHING: Mapping[Unit, int] = {"usd": 0, "requests": 0, "tokens": 0, "concurrent": 0}

@@ -94,7 +94,7 @@ def _create_policy_revisions(db: sqlite_utils.Database) -> None:
     revisions.create_index(["revision"])
 
 
-def _add_verdicts(db: sqlite_utils.Database) -> None:
+def _add_limit_checks(db: sqlite_utils.Database) -> None:
     calls: Any = db["calls"]
     if "limits" not in calls.columns_dict:
         # The first step has made it already, unless the file is from an older gateway.
@@ -108,7 +108,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_alerts,
     _create_audit_trail,
     _create_policy_revisions,
-    _add_verdicts,
+    _add_limit_checks,
 )
 """Steps forward; the file's ``user_version`` counts how many it has taken."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.fields import Count, Id, Instant, Text
+from sluicegate.policy.fields import Content, Count, Id, Instant, Text
 
 
 class ResponseModel(BaseModel):
@@ -68,6 +68,7 @@ class CustomerState(LimitsState):
 
     id: Id
     name: Text | None
+    content: Content
 
 
 class TeamState(CustomerState):
@@ -76,16 +77,19 @@ class TeamState(CustomerState):
     customer_id: Id | None
 
 
-class UserState(TeamState):
+class MemberState(CustomerState):
+    """What belongs to a team or directly to a customer."""
+
+    team_id: Id | None
+    customer_id: Id | None
+
+
+class UserState(MemberState):
     """A user."""
 
-    team_id: Id | None
 
-
-class ProjectState(TeamState):
+class ProjectState(MemberState):
     """A project."""
-
-    team_id: Id | None
 
 
 class EntityReference(ResponseModel):
@@ -122,6 +126,7 @@ class VirtualKeyState(LimitsState):
     customer: EntityReference | None = Field(description="Its own, or its team's.")
     provider_configs: list[ProviderConfigState] | None
     trust_user_header: bool
+    content: Content
 
 
 class ModelConfigState(LimitsState):
