@@ -110,6 +110,13 @@ def test_a_terminal_is_told_where_to_look(shared):
     assert shared.request("POST", "/static/app.js", b"{}", JSON).status in (401, 405)
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/setup", "/ca.pem", "/metrics", "/static/app.js"])
+def test_a_wrong_method_on_an_open_path_is_not_a_matter_of_credentials(shared, path):
+    reply = shared.request("OPTIONS", path)
+    assert (reply.status, reply.json["error"]["type"], reply.headers["allow"]) == (405, "method_not_allowed", "GET")
+    assert shared.request("OPTIONS", "/api/usage").status == 401
+
+
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 

@@ -88,8 +88,9 @@ class _Dispatcher:
 
     def _authorize(self, request: Request, endpoint: Endpoint | None) -> Caller:
         caller = caller_of(request, self.services)
-        if endpoint is not None and endpoint.roles == OPEN:
+        candidates = self.endpoints if endpoint is None else (endpoint,)
+        if any(candidate.roles == OPEN for candidate in candidates):
             return caller or ANONYMOUS
-        # Whether a path exists is told only to callers who may use it.
+        # Whether a path exists is told only to callers who may use it; an open path is no secret.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
         return authorize(caller, roles, request)
