@@ -64,7 +64,9 @@ class GatewayHttp1Server(Http1Server):
     def send_error(self, event: ResponseProtocolError) -> Commands:
         """Send an error as JSON where no answer has begun; mitmproxy closes the connection after it."""
         status = event.code.http_status_code()
-        if status is None or self.response or not self.conn.state & ConnectionState.CAN_WRITE:
+        # A "100 Continue" invites the body and begins no answer, though mitmproxy takes it for one.
+        has_begun = self.response is not None and self.response.status_code != 100
+        if status is None or has_begun or not self.conn.state & ConnectionState.CAN_WRITE:
             yield from super().send(event)
             return
         yield commands.SendData(self.conn, error_bytes(status, event.message, provider_of(self.context, event.stream_id)))

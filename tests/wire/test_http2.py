@@ -8,7 +8,7 @@ import pytest
 
 from support import http2_client
 from support.fake_provider import Peer, Seen, message, plain, streamed
-from support.harness import PROVIDER, Gateway, ask, eventually, policy_text
+from support.harness import PROVIDER, VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -61,6 +61,19 @@ def test_a_provider_that_cannot_be_reached_is_told_as_json(dead, over, host, pat
     assert reply.headers["x-should-retry"] == "false"
     assert set(reply.json) == top
     assert reply.message.startswith("The provider cannot be reached: ")
+
+
+def test_an_invited_body_does_not_cost_the_client_the_answer(dead):
+    """The "100 Continue" was taken for the answer, and the connection was closed without a word."""
+    body = ask()
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {VK}\r\nexpect: 100-continue\r\n"
+    with dead.raw() as conn:
+        conn.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+        assert receive(conn, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        conn.sendall(body)
+        answer = receive(conn)
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"\r\nx-sluicegate-reason: provider_unreachable\r\n" in answer
 
 
 @pytest.mark.parametrize("over", ["HTTP/1.1", "HTTP/2"])
