@@ -81,6 +81,14 @@ class GatewayHttp1Server(Http1Server):
             yield commands.SendData(self.conn, error_bytes(431, message))
             yield commands.CloseConnection(self.conn)
 
+    def read_body(self, event: events.Event) -> Commands:
+        """Read a request's body; where what frames its chunks has no end, its call ends as if the client had left."""
+        yield from super().read_body(event)
+        # The body's bytes have been passed on by now: what is left is the size line of a chunk, or trailers.
+        if self.state == self.read_body and len(self.buf) > size_limits.MAX_HEAD_BYTES:
+            self.state = self.done
+            yield from super().read_body(events.ConnectionClosed(self.conn))
+
     def wait(self, event: events.Event) -> Commands:
         """Buffer what a client sends before it has its answer, at most so much; beyond it, its call ends as if it had left."""
         if len(self.buf) > size_limits.MAX_READ_AHEAD_BYTES:

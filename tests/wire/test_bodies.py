@@ -109,6 +109,18 @@ def test_a_body_without_end_is_ended_and_its_connection_closed(edge, key):
     assert edge.post().status == 200
 
 
+@pytest.mark.parametrize("key", ["sk-nobody", VK])
+@pytest.mark.parametrize("framing", [b"1" * 20 + b";", b"1;", b"0\r\nx-a: "], ids=["size", "extension", "trailer"])
+def test_framing_of_a_body_without_end_is_ended_and_takes_no_memory(edge, framing, key):
+    """Not a byte of it is a byte of the body, so no limit of bodies held."""
+    before = resident(edge)
+    with opened(edge, "/v1/messages", {"x-api-key": key}, None) as conn:
+        conn.sendall(framing)
+        assert pour(conn, b"1" * (1 << 16), 1000) < 400
+    assert resident(edge) < before + 20
+    assert edge.post().status == 200
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 def test_who_is_known_may_send_what_they_need(edge, chunked):
     def answer(path, size, token):
