@@ -203,6 +203,10 @@ class GatewayHttpLayer(HttpLayer):
         yield from self.event_to_child(stream, events.Start())
 
 
+UNPARSABLE = "Cannot parse ClientHello"
+"""How mitmproxy's error about a ClientHello begins; all of its bytes follow, in hex."""
+
+
 class GatewayClientTLSLayer(ClientTLSLayer):
     """TLS on a client connection."""
 
@@ -211,6 +215,12 @@ class GatewayClientTLSLayer(ClientTLSLayer):
         if not self.client_hello_parsed and len(self.recv_buffer) + len(data) > size_limits.MAX_CLIENT_HELLO_BYTES:
             return False, f"a ClientHello may have {size_limits.MAX_CLIENT_HELLO_BYTES} bytes"
         return (yield from super().receive_handshake_data(data))
+
+    def on_handshake_error(self, err: str) -> Commands:
+        """End the connection, log none of the bytes that could not be parsed, and drop what else the client sends."""
+        yield from super().on_handshake_error(UNPARSABLE if err.startswith(UNPARSABLE) else err)
+        # mitmproxy would decrypt it, and raises where TLS has not begun.
+        self.receive_data = release_memory.ignore  # type: ignore[method-assign, assignment]
 
 
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
@@ -223,7 +233,7 @@ RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
     GatewayHttp2Server: ("is_open_for_us",),
     GatewayHttpStream: ("state_errored",),
     GatewayHttpLayer: ("event_to_child",),
-    GatewayClientTLSLayer: ("client_hello_parsed",),
+    GatewayClientTLSLayer: ("client_hello_parsed", "receive_data"),
 }
 """What else our layers use of mitmproxy's; attributes that only exist on an instance cannot be checked beforehand."""
 

@@ -213,6 +213,19 @@ def test_a_tls_greeting_without_end_is_ended(edge):
     assert edge.proxied().status == 200
 
 
+def test_a_tls_greeting_that_cannot_be_parsed_is_ended_and_not_quoted(edge):
+    """Its bytes went into the log, and those after it made mitmproxy crash."""
+    before = len(edge.output)
+    with edge.raw() as conn:
+        conn.settimeout(5)
+        pour(conn, b"\x16\x03\x01\x00\x04\x01\x00\xff\xff" + b"a" * 16380, 60)
+        port = conn.getsockname()[1]
+    eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))
+    assert [x for x in edge.output[before:] if "Cannot parse ClientHello" in x]
+    assert not [x for x in edge.output[before:] if "6161" in x or "has crashed" in x]
+    assert edge.proxied().status == 200
+
+
 ROOM_FOR_LITTLE = "from runtime import size_limits\nsize_limits.MAX_HELD_BYTES = 8 << 20\n"
 
 
