@@ -19,13 +19,13 @@ from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
 from sluicegate.web.session_path import split_session_path
 
 SECRET_HEADERS = (*CREDENTIAL_HEADERS, "cookie")
-"""Taken off before anything prints or saves the flow, and given back to the application."""
+"""Removed before anything prints or saves the flow, and restored for the application."""
 
 WRITE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Admin(Addon):
-    """The first addon to see a request: what is for the gateway itself must never meet identity."""
+    """The first addon to see a request: requests for the gateway itself must never reach identity."""
 
     def __init__(self) -> None:
         self.server: ApplicationServer | None = None
@@ -51,7 +51,7 @@ class Admin(Addon):
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Claim a request for the gateway itself, take its secrets off the flow and refuse what another site may have sent."""
+        """Claim a request for the gateway itself, remove its secrets from the flow and refuse what another site may have sent."""
         request = flow.request
         session_path, path = split_session_path(request.path)
         if not origin_form(request) or connection_of(flow.client_conn).target is not None or not is_own_path(path):
@@ -75,7 +75,7 @@ class Admin(Addon):
             self.limit_body(flow)
 
     def limit_body(self, flow: http.HTTPFlow) -> None:
-        """Refuse a body that is larger than its sender may send: at once if it says so, else when it has grown too large."""
+        """Refuse a body larger than its sender may send: at once by its declared length, else when it has grown too large."""
         request = flow.request
         declared = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
         size = int(declared) if declared.isdecimal() and len(declared) < 20 else None
@@ -96,12 +96,12 @@ class Admin(Addon):
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
-        """Forward the complete request to the application with a ticket, by which it is given its secrets back."""
+        """Forward the complete request to the application with a ticket, which restores its secrets there."""
         if flow.metadata.get("sluicegate") != "admin":
             return
         server = await self.start_server()
         request = flow.request
-        # A body may hold a token or a provider's key; like the credentials it is not to be printed or saved.
+        # A body may hold a token or a provider's key, so it must not be printed or saved either.
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
         ticket = self.tickets[flow.id] = server.issue_ticket(credentials, body, source_of(flow), session_path)
@@ -115,14 +115,14 @@ class Admin(Addon):
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Let the application's response through as it comes, with the security headers."""
+        """Stream the application's response to the client, with the security headers."""
         if flow.id in self.tickets and flow.response is not None:
             flow.response.stream = True
             for name, value in SECURITY_HEADERS.items():
                 flow.response.headers.setdefault(name, value)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Drop what was kept for a request, and the cookie from what may still be printed or saved of the flow."""
+        """Drop what was kept for a request, and remove the cookie, because the flow may still be printed or saved."""
         self.credentials.pop(flow.id, None)
         self.session_paths.pop(flow.id, None)
         ticket = self.tickets.pop(flow.id, None)
@@ -152,7 +152,7 @@ def source_of(flow: http.HTTPFlow) -> str:
 def is_own_host(host: str) -> bool:
     """Return whether a Host header names the gateway: loopback, the address it listens on, or a name the policy lists.
 
-    A browser that a foreign name leads here (DNS rebinding) sends that name, and is refused.
+    A browser that a foreign name has led here (DNS rebinding) sends that name and is refused.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
     name = normalize_host(name)

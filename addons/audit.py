@@ -1,4 +1,4 @@
-"""Audit: one record per call, whatever its ending; and no call while required records cannot be written."""
+"""Audit: one record per call, however it ends; and no call while required records cannot be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Audit(Addon):
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Refuse a call at its beginning if it could not be put on record."""
+        """Refuse a call at its beginning if it could not be recorded."""
         call = ensure_call(flow)
         if call is None:
             return
@@ -23,7 +23,7 @@ class Audit(Addon):
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway cannot write its records, and policy requires them"))
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Put the call on record, once."""
+        """Record the call, once."""
         call = call_of(flow)
         if call is None or call.recorded:
             return

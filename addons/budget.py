@@ -1,4 +1,4 @@
-"""Budgets: money reserved at every level before the call, and settled exactly once after it, whatever its ending."""
+"""Budgets: money reserved at every level before the call, and settled exactly once after it, however it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Budget(Addon):
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
-        """Hold the call's money under every budget, or refuse it and name the first one that is exhausted."""
+        """Reserve the call's money under every budget, or refuse it and name the first one that is exhausted."""
         judged = model_call(flow)
         if judged is None:
             return
@@ -37,7 +37,7 @@ class Budget(Addon):
             deny(flow, refusal)
 
     def reserve(self, shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
-        """Hold the call's money in memory and leave its draft; return the refusal if it does not fit."""
+        """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
         budgets = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit == "usd"]
         expected = expected_of(call, facts)
         demand = expected_demand(policy, shared.prices, budgets, facts, expected, call.started_at)
@@ -58,7 +58,7 @@ class Budget(Addon):
         return None
 
     def write_draft(self, shared: Services, call: Call, usage: Usage) -> None:
-        """Leave the record under which the call is charged if the process dies before the call ends."""
+        """Store the record by which the call is charged if the process dies before the call ends."""
         shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, call.expected_nano))
 
     def call_ended(self, flow: http.HTTPFlow) -> None:

@@ -45,18 +45,18 @@ class Content(Addon):
     """Collects the bodies that policy wants stored."""
 
     copies: ClassVar[WeakKeyDictionary[http.HTTPFlow, AnswerCopy]] = WeakKeyDictionary()
-    """An attribute of the class, like the meter's taps: a reload of the chain makes another of us."""
+    """An attribute of the class, like the meter's taps: a reload of the chain makes a new instance."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Start to copy an answer that is to be stored."""
+        """Start copying an answer that is to be stored."""
         call = ensure_call(flow)
         if call is not None and stores_content(call) and flow.response is not None:
             copy = self.copies[flow] = AnswerCopy(flow.response.headers.get("content-encoding", ""))
             call.listeners.append(copy)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Hand the bodies over to be written; of a call that broke off, what had come until then."""
+        """Hand the bodies over to be written; of a call that broke off, what had arrived by then."""
         call = call_of(flow)
         if call is None or not stores_content(call):
             return

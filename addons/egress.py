@@ -31,7 +31,7 @@ logger = logging.getLogger("sluicegate")
 PROXY_CHALLENGE = 'Basic realm="sluicegate"'
 
 MAX_HEAD_BYTES = 8192
-"""How much of a tunnel's first bytes is searched for a Host line."""
+"""Bytes at the start of a tunnel that are searched for a Host line."""
 
 
 class Traffic:
@@ -49,7 +49,7 @@ class Traffic:
 
 
 class Tunnel(layers.TCPLayer):
-    """Relays bytes without storing or showing any, and counts them."""
+    """Relays bytes without storing or showing them, and counts them."""
 
     def __init__(self, ctx: context.Context, traffic: Traffic) -> None:
         super().__init__(ctx, ignore=True)
@@ -68,15 +68,15 @@ class Tunnel(layers.TCPLayer):
 class Egress(Addon):
     """Lets agents reach the hosts that policy admits, at public or listed addresses only."""
 
-    # Attributes of the class: a reload of the chain makes another of us while connections are open.
+    # Attributes of the class: a reload of the chain makes a new instance while connections are open.
     tunnels: ClassVar[WeakKeyDictionary[Client, Traffic]] = WeakKeyDictionary()
     """Tunnelled connections."""
     plain: ClassVar[WeakKeyDictionary[http.HTTPFlow, Traffic]] = WeakKeyDictionary()
-    """Plain requests to other hosts, which name them in full."""
+    """Plain HTTP requests to other hosts, sent with an absolute URI."""
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Judge a CONNECT whose target identity has noted; calls inside one to a provider are judged by the chain."""
+        """Judge a CONNECT to the target that identity has noted; calls inside one to a provider are judged by the chain."""
         connection = connection_of(flow.client_conn)
         if connection.target is None:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway has not seen where this tunnel goes"))
@@ -87,7 +87,7 @@ class Egress(Addon):
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Judge a plain request that names another host in full."""
+        """Judge a plain HTTP request whose absolute URI names another host."""
         connection = connection_of(flow.client_conn)
         request = flow.request
         if flow.metadata.get("sluicegate") is not None or origin_form(request) or connection.target is not None:
@@ -108,7 +108,7 @@ class Egress(Addon):
             flow.response.stream = traffic.receive
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Record a plain request to another host as the connection it was."""
+        """Record a plain request to another host, as a connection."""
         traffic = self.plain.pop(flow, None)
         if traffic is not None:
             traffic.sent = len(flow.request.raw_content or b"")
@@ -148,7 +148,7 @@ class Egress(Addon):
         return True
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """Choose what is spoken inside a CONNECT: a tunnel is relayed unread, to a provider only HTTP is spoken."""
+        """Choose the protocol inside a CONNECT: tunnels are relayed unread, and to a provider only HTTP may be spoken."""
         try:
             self.choose_layer(nextlayer)
         except Exception:
@@ -185,7 +185,7 @@ class Egress(Addon):
         return any(f"\nhost: {h}".encode() in head for p in policy.providers.values() for h in p.hosts)
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Check an address before it is dialled: a call's is a provider's, any other is approved, and public or listed."""
+        """Check an address before it is dialled: a provider's for a call, else one that is approved, and public or listed."""
         server = data.server
         try:
             server.error = await self.check_address(data)
@@ -199,6 +199,7 @@ class Egress(Addon):
         if server.address is None:
             return "no address"
         host, port = normalize_host(server.address[0]), server.address[1]
+        # Not inside a tunnel: its bytes are relayed unread, so they would reach the provider unjudged.
         if shared.may_dial(server.address[0], port) and not connection.is_tunnel:
             return None
         if (host, port) == connection.web_address:
@@ -209,6 +210,7 @@ class Egress(Addon):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
             return f"the name {host[:100]} has no address"
+        # All of them, not the first alone: a name with one public and one private address must not choose for itself.
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
             if not is_public(address) and not (
@@ -217,6 +219,7 @@ class Egress(Addon):
                 return f"blocked by policy: {host[:100]} has an address that agents may not reach; list it under egress.allow"
             if (address, port) in self.own_addresses():
                 return "blocked by policy: this is an address of the gateway itself"
+        # Dial the address that was checked: by name, mitmproxy would resolve it once more.
         server.address = (str(found[0][4][0]), port)
         return None
 

@@ -1,4 +1,4 @@
-"""Where mitmproxy and the core meet: a flow's call, refusing it, the decorators every hook wears, options, services.
+"""Where mitmproxy and the core meet: a flow's call and its refusal, the decorators of every hook, options, services.
 
 mitmproxy fails open: it logs a hook that raises and sends the request upstream. So no hook is trusted to finish:
 ``@enforcing`` turns an exception into a 503, and the failsafe (runtime/failsafe.py) lets only ``cleared`` calls pass.
@@ -102,7 +102,7 @@ class Addon:
         services()
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Finish what an addon does for a flow, whatever its ending: answered, refused, failed or cancelled.
+        """Finish what an addon does for a flow, however it ended: answered, refused, failed or cancelled.
 
         mitmproxy ends each flow with exactly one of ``response`` and ``error``; addons are called in the chain's order.
         """
@@ -126,7 +126,7 @@ def services() -> Services:
 
 
 def escape_unprintable(text: str) -> str:
-    """Return text off the wire with undecodable bytes and control characters escaped, fit for logs and records."""
+    """Return text from the wire with undecodable bytes and control characters escaped, fit for logs and records."""
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 

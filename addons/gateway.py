@@ -30,7 +30,7 @@ from runtime.trailers import Trailers
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
     LogRedaction(),  # before anything can be logged
-    Patches(),  # what of mitmproxy is replaced, or the start refused; before anything is served
+    Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
     Trailers(),  # nothing follows a body that was judged
@@ -38,9 +38,9 @@ RUNTIME = [
     Orphans(),  # settles calls that mitmproxy has lost
 ]
 GOVERNANCE = [
-    Admin(),  # first: a request addressed to the gateway itself must never meet identity
-    Identity(),  # who is calling; nothing below works without it
-    Egress(),  # hosts that are no provider's: tunnelled or refused, knowing who asks
+    Admin(),  # first: a request addressed to the gateway itself must never reach identity
+    Identity(),  # who is calling; everything below depends on it
+    Egress(),  # hosts that belong to no provider: tunnelled or refused, by who asks
     Meter(),  # before ratelimit and budget: on the way back, usage must be final when they settle
     Access(),  # providers and models: a check that costs nothing comes before one that takes a slot
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved

@@ -1,4 +1,4 @@
-"""Identity: which provider a request is for and who is calling; it leaves no credential on the request.
+"""Identity: which provider a request is for and who is calling; it removes every credential from the request.
 
 The connection decides the target: its CONNECT, its absolute URI, or our own listener. A Host header or an SNI is a claim
 by the party being governed and decides nothing.
@@ -141,7 +141,7 @@ class Identity(Addon):
 
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Note a CONNECT's target and virtual key. One to a provider is never refused: its calls get answers that clients show."""
+        """Note a CONNECT's target and virtual key. One to a provider is never refused: clients show only the answers to calls."""
         shared, connection = services(), connection_of(flow.client_conn)
         if connection.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
@@ -154,7 +154,7 @@ class Identity(Addon):
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Make the call of a request that begins, name its caller and take its credentials off."""
+        """Make the call of a request that begins, name its caller and remove its credentials."""
         if flow.metadata.get("sluicegate") is not None:
             return
         shared, connection = services(), connection_of(flow.client_conn)
@@ -163,7 +163,7 @@ class Identity(Addon):
         provider = self.provider_of(flow, connection, values)
         if provider is None:
             if flow.response is not None:
-                # Not a call, and marked so that no addon behind us makes one of it: strangers could fill the records.
+                # Marked, so that no later addon makes a call of it: unknown senders could fill the records.
                 flow.metadata.setdefault("sluicegate", "refused")
                 strip_headers(headers)
             else:
@@ -239,7 +239,7 @@ class Identity(Addon):
         return None
 
     def strip_foreign_request(self, flow: http.HTTPFlow, connection: ClientConnection) -> None:
-        """Take what is ours off a request to another host, virtual keys included; its own credentials stay."""
+        """Remove our headers and virtual keys from a request to another host; its own credentials stay."""
         headers, policy = flow.request.headers, services().policy
         proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
         key, has_credential = find_key(header_values(proxy), policy)
@@ -297,7 +297,7 @@ class Identity(Addon):
             call.attribution["user_id"] = user
 
     def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
-        """Set the request's target to the provider's base URL, leaving path and query as they were."""
+        """Set the request's target to the provider's base URL, leaving path and query unchanged."""
         target, request = services().target(policy.providers[call.provider]), flow.request
         host = hostport(target.scheme, target.host, target.port).encode()
         changed = {b"host": host}
@@ -315,7 +315,7 @@ class Identity(Addon):
             request.path = target.prefix + request.path
 
     def count_refusal(self, flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
-        """Count a stranger's call by source and minute instead of recording it: strangers could fill the disk."""
+        """Count the call of an unknown caller by source and minute, not as a record: anyone could fill the disk."""
         shared = services()
         source = flow.client_conn.peername[0] if flow.client_conn.peername else "?"
         shared.writer.count_refusal(call.started_at, source, reason.value)
@@ -325,7 +325,7 @@ class Identity(Addon):
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """Take the credentials off a request that broke off, perhaps before its headers were judged."""
+        """Remove the credentials from a request that broke off, perhaps before its headers were judged."""
         if call_of(flow) is None and flow.metadata.get("sluicegate") is None:
             strip_headers(flow.request.headers)
 

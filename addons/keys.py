@@ -1,6 +1,6 @@
-"""Keys: the provider's key is put on a request that has passed every check, and taken off once its bytes have left.
+"""Keys: the provider's key is added to a request that has passed every check, and removed once its bytes have left.
 
-It is put on only if the request is about to go exactly where the provider's ``base_url`` says.
+It is added only if the request is about to go exactly where the provider's ``base_url`` says.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PROVIDER_KEY_HEADERS = frozenset((b"x-api-key", b"authorization", b"x-goog-api-k
 
 
 class Keys(Addon):
-    """Puts the provider key where identity has removed the virtual key."""
+    """Adds the provider key in place of the virtual key that identity removed."""
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
-        """Put the key on once all checks have passed, and only then clear the call for the failsafe."""
+        """Add the key once all checks have passed, and only then clear the call for the failsafe."""
         call = call_of(flow)
         if call is None or call.policy is None:
             return
@@ -39,7 +39,7 @@ class Keys(Addon):
         if key is None:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, no_usable_key(provider)))
             if flow.response is not None and call.path.startswith("/api/"):
-                # Claude Code asks for settings before it makes its call: it waits on a 503 and goes on at a 404.
+                # Claude Code fetches settings before its first call: it waits on a 503 and goes on after a 404.
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
         credentials = PROVIDERS[call.provider].auth_headers(key.value or "")
@@ -54,7 +54,7 @@ class Keys(Addon):
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Take the key off as the answer begins: the request's bytes have left, and nothing later may see it."""
+        """Remove the key as the answer begins: the request's bytes have left, and nothing later may see it."""
         self.remove_key(flow)
         call = call_of(flow)
         # A key may be rejected for more than models (administration, account settings); that says nothing about the key.
@@ -67,7 +67,7 @@ class Keys(Addon):
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """Take the key off a call that broke off."""
+        """Remove the key from a call that broke off."""
         self.remove_key(flow)
 
     def remove_key(self, flow: http.HTTPFlow) -> None:
@@ -84,8 +84,8 @@ def caller_of(call: Call) -> str:
 def content_length(fields: HeaderFields, body: bytes) -> HeaderFields:
     """Return the header that states a body's length, for a request that came without it.
 
-    HTTP/2 needs none, but a provider that speaks HTTP/1.1 would take such a body for the next request, which nobody
-    has judged.
+    HTTP/2 needs none, but a provider that speaks HTTP/1.1 would take such a body for the next request, and that one
+    would go unjudged.
     """
     if not body or any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields):
         return ()

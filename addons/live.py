@@ -8,7 +8,7 @@ from flow import Addon, call_of, enforcing, services
 
 
 class Live(Addon):
-    """Stands behind every check, so that a call that begins here really runs, and behind audit, which makes its record."""
+    """Comes after every check, so that a call that begins here really runs, and after audit, which makes its record."""
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:

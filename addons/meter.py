@@ -1,4 +1,4 @@
-"""Meter: reads usage from a copy while an answer streams by. The only addon that sets ``flow.response.stream`` of a call.
+"""Meter: reads usage from a copy while an answer streams through. The only addon that sets ``flow.response.stream`` of a call.
 
 Every chunk is passed on in the hook that received it, unchanged; nothing is held, merged or split. An exception in a
 stream callback would cost the client that chunk, so the tap never raises.
@@ -48,12 +48,12 @@ class Tap:
         self.broken = not self.decoder.readable
 
     def __call__(self, chunk: bytes) -> bytes:
-        """Read a chunk of the answer and return that very chunk. mitmproxy ends the body with ``b""``."""
+        """Read a chunk of the answer and return the same chunk. mitmproxy ends the body with ``b""``."""
         try:
             self.read(chunk)
         except Exception:
             if not self.broken:
-                logger.exception("usage of call %s cannot be read; it will be charged its estimate", self.call.id)
+                logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", self.call.id)
             self.broken = True
         for listener in self.call.listeners:
             self.notify(listener, chunk)
@@ -115,7 +115,7 @@ class Meter(Addon):
     """Puts a tap on every answer of a provider and makes its usage final before any limit settles."""
 
     taps: ClassVar[WeakKeyDictionary[http.HTTPFlow, Tap]] = WeakKeyDictionary()
-    """An attribute of the class: a reload of the chain makes another meter while answers stream by."""
+    """An attribute of the class: a reload of the chain makes another meter while answers stream through."""
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:

@@ -34,7 +34,7 @@ class RateLimit(Addon):
             shared.writer.flush_soon()
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Correct the tokens and free the slot in flight; a call that never left gives everything back."""
+        """Correct the tokens and free the slot; a call that was never sent gives everything back."""
         call = call_of(flow)
         if call is not None and call.kind == "messages" and call.policy is not None:
             services().ledger.settle(call.id, settlement_of(flow, call, call.policy).rate_amounts)

@@ -7,7 +7,7 @@ from typing import Any
 from mitmproxy import ctx, http
 
 in_flight: dict[str, set[http.HTTPFlow]] = {}
-"""By client connection: the calls that have been admitted and have not ended. A module's, so a reload keeps it."""
+"""By client connection: the calls that have been admitted and have not ended. Module-level, so that a reload keeps it."""
 
 
 def connection_handlers() -> dict[Any, Any]:
@@ -16,5 +16,5 @@ def connection_handlers() -> dict[Any, Any]:
 
 
 def client_writer(handler: Any) -> Any:
-    """Return the stream that a handler writes to its client with; None where the client has left."""
+    """Return the stream by which a handler writes to its client; None where the client has left."""
     return getattr(getattr(handler, "transports", {}).get(getattr(handler, "client", None)), "writer", None)

@@ -45,7 +45,7 @@ Step = tuple[Callable[..., Any], list[int] | None]
 
 
 def is_idle(addon: object, options: Any) -> bool:
-    """Return whether an addon of mitmproxy's own would look at its options and do nothing."""
+    """Return whether an addon of mitmproxy's own would do nothing with its present options."""
     kind = type(addon)
     names = IDLE_AT_DEFAULTS.get(kind.__name__.lower()) if kind.__module__.startswith("mitmproxy.addons.") else None
     return bool(names) and all(n in options and getattr(options, n) == options.default(n) for n in names or ())
@@ -79,7 +79,7 @@ class CachedDispatch:
         self.set_log_level()
 
     def methods(self) -> dict[str, Any]:
-        """Return what takes the place of the addon manager's own methods."""
+        """Return the replacements for the addon manager's own methods."""
         changes = {name: self.invalidating(getattr(self.manager, name)) for name in ("register", "remove", "clear")}
         return changes | {
             "trigger": self.trigger,
@@ -88,19 +88,19 @@ class CachedDispatch:
         }
 
     def invalidate(self, updated: Iterable[str] = ()) -> None:
-        """Drop the cache: with other options, an addon that was idle may not be any more."""
+        """Drop the cache: with other options, an idle addon may no longer be idle."""
         self.steps = {}
         self.set_log_level()
 
     def set_log_level(self) -> None:
-        """Keep mitmproxy from formatting lines on connections and streams that nobody would read, at 100 us each."""
+        """Keep mitmproxy from formatting log lines on connections and streams that no handler reads, at 100 us each."""
         legacy = getattr(self.manager.master, "_legacy_log_events", None)
         log = logging.getLogger("mitmproxy.proxy.server")
         readers = [h for h in (*logging.getLogger().handlers, *log.handlers) if h is not legacy or self.find_steps("add_log")]
         log.setLevel(min((h.level for h in readers), default=logging.WARNING))
 
     def invalidating(self, change: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a change of the chain before and after which the cache is dropped: hooks also run during it."""
+        """Wrap a change of the chain so that the cache is dropped before and after it: hooks also run during it."""
 
         def changed(*args: Any) -> Any:
             self.invalidate()
@@ -112,7 +112,7 @@ class CachedDispatch:
         return changed
 
     def find_steps(self, name: str) -> list[list[Step]]:
-        """Find who has this hook, a list per addon of the chain; one raising ends only its own list, as in mitmproxy."""
+        """Find the addons that have this hook, a list per addon of the chain; an error ends only its own list, as in mitmproxy."""
         found: list[list[Step]] = []
         for top in self.manager.chain:
             steps = [s for a in traverse([top]) if not self.is_skipped(a, name) and (s := self.step(a, name))]
@@ -136,7 +136,7 @@ class CachedDispatch:
         return hook, self.time_spent.setdefault((addon_name(addon), name), [0, 0]) if is_ours(addon) else None
 
     def trigger(self, event: hooks.Hook) -> None:
-        """Call a hook where nothing can be awaited: for options, and each line of the log."""
+        """Call a hook that cannot be awaited: for changed options, and for each line of the log."""
         found = self.steps.get(event.name)
         if found is None:
             found = self.find_steps(event.name)
@@ -168,7 +168,7 @@ class CachedDispatch:
                         await (Measured(result, spent) if spent is not None and inspect.iscoroutine(result) else result)
                         began = clock_ns()
                     elif spent is not None:
-                        # One ends where the next begins: reading the clock is a fair part of a small hook.
+                        # One hook's end is the next one's beginning: reading the clock costs as much as a small hook does.
                         now = clock_ns()
                         spent[0] += now - began
                         spent[1] += 1
@@ -189,6 +189,7 @@ class CachedDispatch:
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         """Call a hook of a flow's or connection's life, and ``update`` after it where an addon has that."""
         await self.trigger_event(event)
+        # Absent means not looked up yet; an empty list means that no addon has the hook, which is the usual case.
         if self.steps.get("update", True):
             subject = self.arguments(event)[0]
             if isinstance(subject, flow.Flow):

@@ -8,11 +8,11 @@ from mitmproxy.net.http.http1 import assemble_response
 from sluicegate.providers import PROVIDERS
 
 BLOCKED = "blocked by policy: "
-"""How egress begins the reason for which an address was not dialled."""
+"""The beginning of egress's reason why an address was not dialled."""
 
 
 def explain(status: int, message: str) -> str:
-    """Return mitmproxy's error message in words for the person whose call it was."""
+    """Return mitmproxy's error message, worded for the person who made the call."""
     if BLOCKED in message:
         return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
     what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
@@ -20,7 +20,7 @@ def explain(status: int, message: str) -> str:
 
 
 def reason_for(status: int, message: str) -> str:
-    """Return the word for ``x-sluicegate-reason``."""
+    """Return the value of ``x-sluicegate-reason``."""
     if BLOCKED in message:
         return "blocked_by_policy"
     return "provider_unreachable" if status == 502 else "invalid_request"

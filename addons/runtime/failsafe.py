@@ -1,4 +1,4 @@
-"""Failsafe: passes only what the chain has cleared. Whatever goes wrong before it, nothing ungoverned leaves.
+"""Failsafe: passes only what the chain has cleared. Whatever fails before it, no ungoverned request leaves.
 
 It stands in mitmproxy's own list of addons, not in the script's, so it outlives a half-saved or deleted gateway.py.
 """
@@ -23,20 +23,20 @@ REQUIRED_ADDONS = ("identity", "egress", "budget", "keys", "audit")
 
 
 class Failsafe:
-    """The last addon of all: passes what was cleared or is known not to be a call, and refuses all else."""
+    """The last addon: passes what was cleared or is known not to be a call, and refuses everything else."""
 
     name = "failsafe"
 
     def __init__(self) -> None:
         self.chain: list[Any] = []
-        """Our addons as they were at the start, in their order: who settles a call while they are unloaded."""
+        """Our addons at the start, in their order; they settle calls while the chain is unloaded."""
 
     def running(self) -> None:
         """Remember the chain, before any reload."""
         self.chain = [addon for addon in traverse(ctx.master.addons.chain) if isinstance(addon, Addon)]
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Refuse a request that nobody has cleared, or that a layer not ours has read: it may be addressed otherwise."""
+        """Refuse a request that is not cleared, or that a layer other than ours has read: its target would be uncertain."""
         if flow.response is not None or flow.error is not None:
             return
         if hasattr(flow.request, "origin_form"):
@@ -70,7 +70,7 @@ class Failsafe:
         connection = connection_of(flow.client_conn)
         if flow.response is not None or (connection.target is not None and chain_is_loaded()):
             return
-        # A refused CONNECT is retried for minutes and its words are never shown: answer inside, where nothing is dialled.
+        # Clients retry a refused CONNECT for minutes and never show why: answer inside it, where nothing is dialled.
         host = normalize_host(flow.request.host)
         provider = services().policy.provider_of_host(host, flow.request.port)
         if provider is None:

@@ -1,9 +1,9 @@
 """Fast paths: what mitmproxy computes again and again during a call is computed the short way, with the same result.
 
 It looks 26 headers up per call, copying and lower-casing every name each time through five functions, parses the same
-length seven times with a regular expression and the same host three times, copies the value of an option deeply, and
-twice, whenever it reads it, and checks the type of each field of each message its own parser made. Together that is a
-tenth of a call. ``patches.py`` puts these in place.
+length seven times with a regular expression and the same host three times, makes two deep copies of an option's value
+at each read, and checks the type of each field of each message that its own parser made. In total that is a tenth of a
+call. ``patches.py`` puts these in place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from mitmproxy import optmanager
 
 IMMUTABLE = frozenset({bool, int, float, str, NoneType})
-"""Types of option values that nobody can change, so nobody needs a copy of his own."""
+"""Types of option values that cannot be changed in place, so that no reader needs a copy."""
 
 
 def get_all(headers: Any, name: str | bytes) -> list[str]:
@@ -48,7 +48,7 @@ def cached(parse: Callable[..., Any], max_length: int) -> Callable[..., Any]:
 
 
 def option_reader() -> Callable[[Any], Any]:
-    """Return a reader of an option's value that copies it only where somebody could change it."""
+    """Return a reader of an option's value that copies it only where a reader could change it."""
     unset = optmanager.unset
 
     def current(option: Any) -> Any:

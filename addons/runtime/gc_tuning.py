@@ -8,7 +8,7 @@ import gc
 from flow import Addon
 
 SECOND_FREEZE_DELAY_S = 10
-"""Seconds after the start by which the bundled price table, which a thread loads, is there as well."""
+"""Seconds after the start after which the bundled price table, which a thread loads, is in memory as well."""
 
 
 class GcTuning(Addon):
@@ -26,7 +26,7 @@ class GcTuning(Addon):
 
 
 def freeze(generation: int = 2) -> None:
-    """Take what start-up has built out of the collector's sight, after collecting what of it is garbage.
+    """Collect garbage, then exclude from later collections everything that start-up has built.
 
     A full collection over it stops every stream for some 90 ms. Calls leave nothing to collect (see release_memory), so
     little is left to look through from then on.

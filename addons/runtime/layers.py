@@ -1,8 +1,8 @@
 """Our own protocol layers, put in the place of mitmproxy's where it chooses them (its hook ``next_layer``).
 
 They remember how a request was addressed, limit what a client can make us keep in memory, answer errors as JSON and
-free a call once it has ended. Everything else they leave to the classes they are made from; upstream connections are
-mitmproxy's own.
+free a call once it has ended. Everything else they leave to their base classes; upstream connections are mitmproxy's
+own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Commands = layer.CommandGenerator[None]
 
 
 def provider_of(context: Context, stream_id: int) -> str:
-    """Return the provider whose envelope a client expects its error in; Anthropic's where none is known."""
+    """Return the provider in whose envelope a client expects its error; Anthropic where none is known."""
     for above in reversed(context.layers):
         if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
             call = call_of(stream.flow) if hasattr(stream, "flow") else None
@@ -56,7 +56,7 @@ class GatewayHttp1Server(Http1Server):
     """Our side of a client's HTTP/1 connection."""
 
     def send(self, event: HttpEvent) -> Commands:
-        """Send an event to the client; an error becomes JSON. A plain function, for it is called for each chunk."""
+        """Send an event to the client; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
         if isinstance(event, ResponseProtocolError):
             return self.send_error(event)
         return super().send(event)
@@ -73,7 +73,7 @@ class GatewayHttp1Server(Http1Server):
         yield commands.CloseConnection(self.conn)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        """Read a request's head, at most so long."""
+        """Read a request's head, of at most ``MAX_HEAD_BYTES``."""
         yield from super().read_headers(event)
         if self.state == self.read_headers and len(self.buf) > size_limits.MAX_HEAD_BYTES:
             self.state = self.done
@@ -90,7 +90,7 @@ class GatewayHttp1Server(Http1Server):
             yield from super().read_body(events.ConnectionClosed(self.conn))
 
     def wait(self, event: events.Event) -> Commands:
-        """Buffer what a client sends before it has its answer, at most so much; beyond it, its call ends as if it had left."""
+        """Buffer what a client sends before it has its answer; beyond the limit its call ends as if it had left."""
         if len(self.buf) > size_limits.MAX_READ_AHEAD_BYTES:
             self.state = self.done
             event = events.ConnectionClosed(self.conn)
@@ -101,7 +101,7 @@ class GatewayHttp2Server(Http2Server):
     """Our side of a client's HTTP/2 connection."""
 
     def _handle_event(self, event: events.Event) -> Commands:
-        """Handle an event; an error becomes JSON. A plain function, for it is called for each chunk."""
+        """Handle an event; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
         if isinstance(event, ResponseProtocolError):
             return self.send_error(event)
         return super()._handle_event(event)
@@ -136,7 +136,7 @@ class GatewayHttpStream(HttpStream):
         """
         request = event.request
         names_target = bool(request.authority or request.data.host)
-        # HTTP/2 is known by what was negotiated: a version is only what somebody wrote.
+        # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
         request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
         stock: Commands = super().state_wait_for_request_headers(event)
         return stock
@@ -144,7 +144,7 @@ class GatewayHttpStream(HttpStream):
     def state_consume_request_body(self, event: events.Event) -> Commands:
         """Keep a body that will be read; discard one whose request was answered at its headers, or that is too large.
 
-        The client may send it to its end all the same, and gets its answer then: one that is cut off while it sends often
+        The client may still send it to its end and gets its answer then: a client that is cut off while it sends often
         never sees why.
         """
         stock: Commands = super().state_consume_request_body(event)
@@ -159,11 +159,11 @@ class GatewayHttpStream(HttpStream):
         return self.discard(event.data)
 
     def discard(self, data: bytes) -> Commands:
-        """Count a chunk of a refused body, and keep of it what may be wanted as content."""
+        """Count a chunk of a refused body, and keep what content storage may need of it."""
         self.request_body_buf += size_limits.bytes_to_keep(self.flow, len(self.request_body_buf), data)
         self.discarded_bytes += len(data)
         if self.discarded_bytes > size_limits.MAX_DISCARDED_BYTES:
-            # As mitmproxy does where a body is larger than body_size_limit.
+            # The same steps as mitmproxy takes for a body larger than body_size_limit.
             self.flow.error = flow.Error(f"a body may have {size_limits.MAX_DISCARDED_BYTES} bytes")
             yield HttpErrorHook(self.flow)
             too_large = ResponseProtocolError(self.stream_id, self.flow.error.msg, ErrorCode.REQUEST_TOO_LARGE)
@@ -171,12 +171,12 @@ class GatewayHttpStream(HttpStream):
             self.client_state, self.flow.live = self.state_errored, False
 
     def flow_done(self) -> Commands:
-        """End well, and be freed."""
+        """Finish the stream, then free its memory."""
         yield from super().flow_done()
         release_memory.release(self)
 
     def handle_protocol_error(self, event: Any) -> Commands:
-        """End badly, and be freed."""
+        """End the stream after an error, then free its memory."""
         yield from super().handle_protocol_error(event)
         release_memory.release(self)
 
@@ -189,16 +189,16 @@ class GatewayHttpLayer(HttpLayer):
         release_memory.http_layers.setdefault(context.client.id, []).append(self)
 
     def _handle_event(self, event: events.Event) -> Commands:
-        """Begin with our own side of the client's connection; mitmproxy keeps one that is set, as its playback does."""
+        """Set our side of the client's connection before the first event; mitmproxy keeps one that is already set."""
         server = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
         self.connections[self.context.client] = server(self.context.fork())
-        # All later events go straight to mitmproxy's method: a frame of ours for each would be a cost per chunk.
+        # All later events go straight to mitmproxy's method: one more call for each would be a cost per chunk.
         self._handle_event = super()._handle_event  # type: ignore[method-assign]
         first: Commands = self._handle_event(event)
         return first
 
     def make_stream(self, stream_id: int) -> Commands:
-        """Make a stream of ours for a request."""
+        """Make our stream for a request."""
         stream = self.streams[stream_id] = GatewayHttpStream(self.context.fork(), stream_id)
         yield from self.event_to_child(stream, events.Start())
 
@@ -211,7 +211,7 @@ class GatewayClientTLSLayer(ClientTLSLayer):
     """TLS on a client connection."""
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
-        """Read the handshake, whose first message may have so many bytes."""
+        """Read the handshake, whose first message is limited in size."""
         if not self.client_hello_parsed and len(self.recv_buffer) + len(data) > size_limits.MAX_CLIENT_HELLO_BYTES:
             return False, f"a ClientHello may have {size_limits.MAX_CLIENT_HELLO_BYTES} bytes"
         return (yield from super().receive_handshake_data(data))
@@ -235,11 +235,11 @@ RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
     GatewayHttpLayer: ("event_to_child",),
     GatewayClientTLSLayer: ("client_hello_parsed", "receive_data"),
 }
-"""What else our layers use of mitmproxy's; attributes that only exist on an instance cannot be checked beforehand."""
+"""Other attributes of mitmproxy's that our layers use; those that exist only on instances cannot be checked at start."""
 
 
 def unknown_methods() -> list[str]:
-    """Return what our layers override or use that mitmproxy's lack or declare otherwise: it would be bypassed in silence."""
+    """Return what our layers override or use and mitmproxy's lack or declare differently: it would be bypassed silently."""
     found = []
     for own in OWN_LAYERS:
         (stock,) = own.__bases__
@@ -253,14 +253,14 @@ def unknown_methods() -> list[str]:
 
 
 def kinds_of_parameters(function: Callable[..., Any]) -> list[Any]:
-    """Return how a function takes its arguments; their names do not matter to those who call it by position."""
+    """Return how a function takes its arguments; their names do not matter, because mitmproxy passes them by position."""
     return [parameter.kind for parameter in inspect.signature(function).parameters.values()]
 
 
 class Layers:
-    """Replaces the layers mitmproxy has chosen by ours.
+    """Replaces the layers mitmproxy has chosen with ours.
 
-    It stands in mitmproxy's own list of addons, behind the one that chooses, and not in the script's: so the limits hold
+    It is in mitmproxy's own list of addons, after the one that chooses, and not in the script's: so the limits hold
     while a half-saved gateway.py is unloaded.
     """
 
@@ -278,12 +278,12 @@ class Layers:
 
 
 def replaced(chosen: layer.Layer) -> layer.Layer:
-    """Return a layer, and those already stacked on it, with ours in the place of mitmproxy's."""
+    """Return a layer, and those already stacked on it, with ours in place of mitmproxy's."""
     stack = chosen.context.layers
     above = stack[stack.index(chosen) :]
     if not any(type(old) in (HttpLayer, ClientTLSLayer) for old in above):
         return chosen
-    # A layer enters itself in this list when it is made, and looks there for the one below it.
+    # A layer adds itself to this list when it is made, and looks there for the one below it.
     del stack[-len(above) :]
     below = None
     for old in above:

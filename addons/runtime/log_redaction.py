@@ -1,7 +1,7 @@
-"""Log redaction: what a client or a provider has sent is never printed, for there are keys in it.
+"""Log redaction: bytes that a client or a provider has sent are never printed, because they may hold keys.
 
-mitmproxy quotes the bytes it could not parse, in its log and in the flow's error: a request that breaks off in its head
-is shown with its credentials.
+mitmproxy quotes the bytes it could not parse, in its log and in the flow's error, and with them the credentials of a
+request that breaks off in its head.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mitmproxy.addonmanager import Loader
 from flow import Addon, observing
 
 BYTES_LITERAL = re.compile(r"""\bb['"]""")
-"""Where bytes begin, as Python prints them."""
+"""The beginning of bytes as Python prints them."""
 
 
 def without_bytes(message: str) -> str:
-    """Return a text up to the bytes it quotes; what follows them goes too, for their end cannot be told for certain."""
+    """Return a text up to the bytes it quotes, without the rest, because the end of the bytes cannot be found reliably."""
     found = BYTES_LITERAL.search(message)
     return message if found is None else message[: found.start()] + "<bytes, not shown>"
 
@@ -38,7 +38,7 @@ class LogRedaction(Addon):
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:
-        """Redact the reason for which a request or an answer broke off; it is about to be shown."""
+        """Redact the reason why a request or an answer broke off, which is about to be shown."""
         if flow.error is not None:
             flow.error.msg = without_bytes(flow.error.msg)
 

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "body_size_limit": "64m",
     "listen_host": "127.0.0.1",
 }
-"""Defaults set where the user has set nothing: nothing is dialled before it is judged, and we listen on this machine alone."""
+"""Defaults set where the user has set nothing: nothing is dialled before it is judged, and we listen on loopback only."""
 
 FORBIDDEN: dict[str, str] = {
     "stream_large_bodies": "it sends large requests upstream before any check",
@@ -49,15 +49,15 @@ FORBIDDEN: dict[str, str] = {
 """Options that must keep their default, and why."""
 
 HOST_OPTIONS = ("ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts")
-"""Options that keep hosts from being read; none may cover a governed host."""
+"""Options by which mitmproxy relays hosts unread; none may cover a governed host."""
 
 CHECKED = {*FORBIDDEN, *HOST_OPTIONS, "mode", "validate_inbound_headers", "connection_strategy", "keep_host_header", "listen_host"}
 
 
 def refusal_of_hosts(name: str, patterns: list[str], governed: set[str]) -> str | None:
-    """Return why an option may not keep these hosts from being read; None if it may."""
+    """Return why these hosts may not be relayed unread; None if they may."""
     if name == "allow_hosts":
-        return "allow_hosts is not supported: it lets every other host, providers included, by unread"
+        return "allow_hosts is not supported: it lets every other host, providers included, pass unread"
     for pattern in patterns:
         try:
             covered = next((h for h in sorted(governed) if re.search(pattern, f"{h}:443", re.IGNORECASE)), None)
@@ -72,7 +72,7 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
     """Return why an option may not have this value; None if it may."""
     if name == "mode":
         others = [m for m in value if m.partition("@")[0] != "regular"]
-        return f"mode {others[0]} is not supported: only regular is proven to let nothing by" if others else None
+        return f"mode {others[0]} is not supported: only regular is proven to let nothing pass unjudged" if others else None
     if name == "validate_inbound_headers" and value is False:
         return "validate_inbound_headers cannot be turned off: it stops request smuggling"
     if name == "connection_strategy" and value != "lazy":
@@ -87,7 +87,7 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
 
 
 REBIND_INTERVAL_S, REBIND_ATTEMPTS = 0.01, 200
-"""How often, and how many times, we look whether mitmproxy listens where it was told to."""
+"""How often, and how many times, we check whether mitmproxy listens where it should."""
 
 
 class Options(Addon):
@@ -100,7 +100,7 @@ class Options(Addon):
         self.announcement: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
-        """Declare our options; give those of mitmproxy's that are at its defaults our own."""
+        """Declare our options, and set our defaults for mitmproxy's options that are unset."""
         super().load(loader)
         ctx.options.update_known(
             **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
@@ -119,7 +119,7 @@ class Options(Addon):
             exit_with_error(str(e))
 
     def check(self, updated: set[str]) -> None:
-        """Raise OptionsError for any option that would let a call slip by."""
+        """Raise OptionsError for any option that would let a call pass unjudged."""
         governed = {h for p in PROVIDERS.values() for h in p.hosts}
         if self.started:
             governed |= {h for p in services().policy.providers.values() for h in p.hosts}
@@ -143,8 +143,8 @@ class Options(Addon):
         where = beyond[0] or "every interface"
         if not policy.server.allow_plaintext:
             raise exceptions.OptionsError(
-                f"listening on {where} sends virtual keys in clear over the network: set server.allow_plaintext: true "
-                f"in {policy.source}, or listen on 127.0.0.1 behind something that speaks TLS"
+                f"listening on {where} sends virtual keys unencrypted over the network: set server.allow_plaintext: true "
+                f"in {policy.source}, or listen on 127.0.0.1 behind a proxy that terminates TLS"
             )
         demo = [k.id for k in policy.virtual_keys.values() if k.is_demo]
         if demo and not policy.server.allow_id_as_value:
@@ -166,7 +166,7 @@ class Options(Addon):
             self.announcement = asyncio.get_running_loop().create_task(self.listen_and_announce())
 
     async def listen_and_announce(self) -> None:
-        """Listen only where we are meant to, then announce it.
+        """Listen only where we should, then announce it.
 
         mitmproxy loads scripts after it has begun to bind, by default every interface. So the listener is moved to
         loopback here, and until it has moved ``client_connected`` turns clients of other machines away.
@@ -186,7 +186,7 @@ class Options(Addon):
         print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
 
     def client_connected(self, client: connection.Client) -> None:
-        """Turn away a client of another machine where we are meant to listen on loopback."""
+        """Turn away a client of another machine where we should listen on loopback only."""
         if ctx.options.listen_host == "127.0.0.1" and not is_loopback(client.peername[0]):
             client.error = "this gateway listens on loopback"
 

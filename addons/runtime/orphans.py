@@ -1,6 +1,6 @@
 """Orphans: a call that mitmproxy has lost is settled and recorded once its client has left.
 
-Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait for ever for what was lost there. And when
+Where mitmproxy's own code raises ("mitmproxy has crashed!"), a call may wait forever for what was lost there. And when
 a client leaves while its calls wait to be connected, five of one connection at a time, mitmproxy forgets those. Neither
 ``response`` nor ``error`` is called for them: their reservations and slots would be held until a restart.
 """
@@ -20,14 +20,14 @@ from sluicegate.values import Outcome
 logger = logging.getLogger("sluicegate")
 
 GRACE_PERIOD_S = 2.0
-"""Seconds after which a call counts as lost; one that is not is told within milliseconds that its client has left."""
+"""Seconds after which a call counts as lost; any other learns within milliseconds that its client has left."""
 
 
 class Orphans(Addon):
-    """Ends calls that mitmproxy will not end."""
+    """Ends calls that mitmproxy has lost."""
 
     def client_disconnected(self, client: connection.Client) -> None:
-        """Close the client's socket, and see after a while whether all its calls have ended."""
+        """Close the client's socket, and check later whether all its calls have ended."""
         close_socket(client)
         if client.id in in_flight:
             asyncio.get_running_loop().call_later(GRACE_PERIOD_S, self.settle_lost_calls, client.id)
@@ -52,8 +52,8 @@ class Orphans(Addon):
 def close_socket(client: connection.Client) -> None:
     """Close the socket of a client that has left or has been given up.
 
-    Where mitmproxy itself ends a connection on which more is still coming, as at a body that is too large, it may
-    forget to: the client would wait in a full socket until the collector finds it, which here is seldom.
+    Where mitmproxy ends a connection on which the client still sends, as after a body that is too large, it may leave the
+    socket open: the client would wait on it until the garbage collector runs, which here is rare.
     """
     writer = client_writer(connection_handlers().get(client.id))
     if writer is not None and not writer.is_closing():

@@ -1,7 +1,7 @@
 """Patches: the only place that assigns to an attribute of mitmproxy, in one table.
 
-Each row knows what it replaces. Where mitmproxy is no longer as a row knows it, a row that guards security refuses to
-start; one that makes us faster is left out with a warning, and the gateway works as before.
+Each row knows what it replaces. If mitmproxy has changed there, a row that guards security refuses to start; one that
+only saves time is left out with a warning, and the gateway works without it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Patch:
     owner: str
     """The module, class or object whose attributes are replaced, as ``package.module:Class``."""
     known: Mapping[str, tuple[str, ...] | None]
-    """The attributes it must have, and the parameters each must take; None for an attribute that is not called."""
+    """The attributes it must have, with the parameters of each; None for an attribute that is not called."""
     replacements: Callable[[Any], Mapping[str, Any]]
     """Returns the new attributes, given the owner as mitmproxy made it."""
     on_mismatch: Literal["refuse", "degrade"]
     without_it: str
-    """What happens without it: the end of the line that says that it does not fit."""
+    """What happens without it; the last part of the log line about a mismatch."""
 
     def mismatch(self) -> str | None:
-        """Return what of its target is missing or has changed; None if it fits."""
+        """Return which part of its target is missing or has changed; None if it fits."""
         try:
             owner = pkgutil.resolve_name(self.owner)
         except (ImportError, AttributeError):
@@ -145,11 +145,11 @@ PATCHES = (
 )
 
 applied: set[str] = set()
-"""Names of the rows in place. A module's: a reload of the chain applies none twice."""
+"""Names of the rows in place. Module-level, so that a reload of the chain applies none twice."""
 
 
 def put_in_place(patch: Patch) -> None:
-    """Apply a row once; where it does not fit, end the process or warn, as it says."""
+    """Apply a row once; if it does not fit, end the process or warn, as the row says."""
     if patch.name in applied:
         return
     what = patch.mismatch()
@@ -167,7 +167,7 @@ def put_in_place(patch: Patch) -> None:
 
 
 class Patches(Addon):
-    """Puts the table in place when the proxy is up, before it has served anybody."""
+    """Applies the table once the proxy is up, before it has served a client."""
 
     def running(self) -> None:
         """Apply every row."""

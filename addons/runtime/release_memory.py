@@ -1,7 +1,7 @@
 """Memory: a call's bodies are freed once it has been answered, an upstream connection once it has ended.
 
-mitmproxy opens one upstream connection per call of a client's HTTP/2 connection, keeps what it knows of each for as
-long as the client stays, and looks through all of them at every call: 6 KB and some microseconds more each time.
+mitmproxy opens one upstream connection per call on a client's HTTP/2 connection, keeps its state for as long as the
+client stays, and searches all of them at every call: 6 KB and some microseconds more each time.
 
 Its streams are part of reference cycles, so that only the garbage collector can free an answered call: by then hundreds
 have gathered, each with its bodies, some megabytes long.
@@ -22,7 +22,7 @@ from flow import Addon
 logger = logging.getLogger("sluicegate")
 
 http_layers: dict[str, list[HttpLayer]] = {}
-"""By client connection: the HTTP layers above it. A module's, so a reload of the chain keeps it."""
+"""By client connection: the HTTP layers above it. Module-level, so that a reload of the chain keeps it."""
 
 
 class ReleaseMemory(Addon):
@@ -63,8 +63,8 @@ def give_up() -> None:
 def drop_connections(layer: HttpLayer, ended: Iterable[connection.Connection]) -> None:
     """Drop the connections that have ended and that no stream will use again.
 
-    Being closed is not enough: the event that says so may still be queued, and a layer that does not know the connection
-    any more would take the client's down with it.
+    A closed connection may not be dropped at once: the event that says so may still be queued, and a layer that no longer
+    knows the connection would close the client's as well.
     """
     in_use = {layer.context.client, layer.context.server, *(s.context.server for s in layer.streams.values())}
     for over in [c for c in ended if c in layer.connections and c not in in_use]:

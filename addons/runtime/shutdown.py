@@ -1,4 +1,4 @@
-"""Shutdown: on a signal, calls in flight are finished and new ones are told to try again.
+"""Shutdown: on a signal, calls in flight are finished and new ones are refused with 503, to be tried again.
 
 mitmproxy itself stops at once and cuts every stream. A second signal still does.
 """
@@ -30,7 +30,7 @@ class Shutdown(Addon):
 
     administration: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
     drain_task: ClassVar[asyncio.Task[None] | None] = None
-    """Both the class's own: a reload of the chain makes another instance while calls are in flight."""
+    """Both belong to the class: a reload of the chain makes another instance while calls are in flight."""
 
     def load(self, loader: Loader) -> None:
         """Declare how long calls in flight may take."""
@@ -60,12 +60,12 @@ class Shutdown(Addon):
         """Wait for the calls in flight, at most the grace period, then shut down."""
         began = time.monotonic()
         if count := self.calls_in_flight():
-            logger.warning("stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
+            logger.warning("Stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
         while self.calls_in_flight() or has_unsent_bytes(
             except_for={flow.client_conn for flow in self.administration if flow.live}
         ):
             if time.monotonic() - began >= ctx.options.grace_period:
-                logger.warning("stopping: %d calls are cut and settled for what they delivered", self.calls_in_flight())
+                logger.warning("Stopping: %d calls are cut and settled for what they delivered", self.calls_in_flight())
                 break
             await asyncio.sleep(0.05)
         ctx.master.shutdown()
@@ -89,7 +89,7 @@ class Shutdown(Addon):
             self.administration.add(flow)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Take a call off those in flight, and its connection with the last one."""
+        """Remove a call from those in flight, and its connection after the last one."""
         others = in_flight.get(flow.client_conn.id)
         if others is not None:
             others.discard(flow)
@@ -98,7 +98,7 @@ class Shutdown(Addon):
 
 
 def has_unsent_bytes(except_for: set[connection.Client]) -> bool:
-    """Return whether bytes for any client but these are still waiting in a buffer of ours."""
+    """Return whether bytes for any other client are still waiting in one of our buffers."""
     for handler in list(connection_handlers().values()):
         writer = None if getattr(handler, "client", None) in except_for else client_writer(handler)
         transport = getattr(writer, "transport", None)

@@ -1,9 +1,8 @@
-"""Size limits: how much is kept in memory of what one client sends, and of what all of them send together.
+"""Size limits: how much memory the data of one client, and of all clients in total, may take.
 
-mitmproxy reads headers until they end, and what a client sends ahead while its answer is on the way, into memory
-without a limit: one connection could take all there is. And it keeps a body to its end also where the headers have said
-enough: a few dozen connections of strangers could, and of people with a key who open many at once. The layers in
-``layers.py`` enforce these limits.
+mitmproxy reads headers, and what a client sends before its answer has come, into memory without a limit: one connection
+could use up all of it. And it keeps bodies to their end even where the headers have already decided: a few dozen
+connections could do the same, with or without a key. The layers in ``layers.py`` enforce these limits.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ MAX_DISCARDED_BYTES = 64 << 20
 """Bytes of a body that is not kept which are read before the connection is ended; no body may have more."""
 
 MAX_CLIENT_HELLO_BYTES = 64 << 10
-"""Bytes of a TLS connection's first message; clients send one or two thousand. mitmproxy parses it anew with each packet."""
+"""Bytes of a TLS connection's first message; clients send one or two thousand. mitmproxy parses it again with each packet."""
 
 LARGE_BODY_BYTES = 1 << 20
-"""Bytes from which a body counts among the large ones; an agent's turn has a tenth of that."""
+"""Bytes from which a body counts as large; an agent's turn has a tenth of that."""
 
 MAX_HELD_BYTES = 512 << 20
-"""Bytes of large bodies that are held at one moment, all callers' together."""
+"""Bytes of large bodies that may be in memory at one moment, over all callers."""
 
 large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
@@ -54,7 +53,7 @@ def refusal_of_body(flow: http.HTTPFlow, size_bytes: int) -> Callable[[http.HTTP
 
 
 def refuse_for_now(flow: http.HTTPFlow) -> None:
-    """Refuse a body for which there is no room beside all the others at this moment."""
+    """Refuse a body for which there is no memory left at this moment."""
     message = f"The gateway holds {MAX_HELD_BYTES >> 20} MB of large requests and takes no more at this moment; try again"
     if call_of(flow) is not None:
         deny(flow, Deny(Reason.GATEWAY_ERROR, message, retry_after=2, final=False))
@@ -63,7 +62,7 @@ def refuse_for_now(flow: http.HTTPFlow) -> None:
 
 
 def bytes_to_keep(flow: http.HTTPFlow, kept_bytes: int, data: bytes) -> bytes:
-    """Return what of a refused body's chunk is kept as content, and count the rest as received."""
+    """Return the part of a refused body's chunk that is kept as content, and count the rest as received."""
     call = call_of(flow)
     if call is None or call.principal is None:
         return b""

@@ -1,7 +1,7 @@
 """Trailers: header fields that follow a body are dropped, in either direction.
 
-Any recipient may leave them out (RFC 9110, 6.5.1). mitmproxy gives a connection up over them wherever one side of it
-speaks HTTP/1, with a traceback that quotes them; and a credential among them would have met no check.
+Any recipient may leave them out (RFC 9110, 6.5.1). mitmproxy ends a connection because of them wherever one
+side of it speaks HTTP/1, with a traceback that quotes them; and no check would have seen a credential among them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def without_trailers(make_body_reader: Callable[[int | None], Any]) -> Callable[
 
 
 class Trailers(Addon):
-    """Drops trailers, which HTTP/2 delivers by themselves, before anything is sent on."""
+    """Drops trailers, which HTTP/2 delivers separately, before anything is sent on."""
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> None:
