@@ -25,7 +25,7 @@ def _canonical_address(text: str) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
+    """Return whether a host is an IP address rather than a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -34,10 +34,10 @@ def is_address(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet, also where it is an IPv4 address inside an IPv6 one.
+    """Return whether an IP address belongs to the public internet; an IPv4 address inside an IPv6 one is judged as itself.
 
-    Not public are loopback, private, link-local (cloud metadata), shared, multicast, reserved and unspecified addresses,
-    and whatever is not an IP address.
+    Loopback, private, link-local (cloud metadata), shared, multicast, reserved and unspecified addresses are not public,
+    nor is text that is not an IP address.
     """
     try:
         return (real := _unwrapped(ip_address(address))).is_global and not real.is_multicast
@@ -46,7 +46,7 @@ def is_public(address: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is a loopback address."""
+    """Return whether an IP address is a loopback address."""
     return len(address) <= 64 and _loopback(address)
 
 
@@ -59,12 +59,12 @@ def _loopback(address: str) -> bool:
 
 
 def matches_any(patterns: Iterable[str], host: str) -> bool:
-    """Whether a normalized host matches one of the globs; ``*.example.com`` matches subdomains, not the domain itself."""
+    """Return whether a normalized host matches one of the globs; ``*.example.com`` matches subdomains, not the domain itself."""
     return any(fnmatchcase(host, pattern.lower()) for pattern in patterns)
 
 
 def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address only wraps (mapped, 6to4, NAT64); any other address as it is."""
+    """Return the IPv4 address that an IPv6 address only wraps (mapped, 6to4, NAT64); any other address unchanged."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

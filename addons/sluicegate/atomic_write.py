@@ -1,4 +1,4 @@
-"""Files replaced whole or not at all, even in a power cut."""
+"""Atomic writes: files are replaced whole or not at all, even in a power cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def replace_all(staged: Mapping[Path, Path], previous: Mapping[Path, bytes]) -> None:
-    """Move staged files into place, all or none of them; ``previous`` has what to put back. Raises OSError."""
+    """Move staged files into place, all or none of them; ``previous`` has the contents to restore. Raises OSError."""
     done: list[Path] = []
     try:
         for file, ready in staged.items():
@@ -26,7 +26,7 @@ def stage(file: Path, data: bytes) -> Path:
 
     Returns the other name. Raises OSError.
     """
-    # Always the same name, for the folder is locked: what a killed process has left is overwritten, not piled up.
+    # Always the same name, because the folder is locked: what a killed process has left is overwritten.
     ready = file.with_name(f".{file.name}.new")
     current = file.stat()
     fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

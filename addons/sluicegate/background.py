@@ -1,4 +1,4 @@
-"""Long work in a thread while calls are live: the proxy's loop gets the interpreter within half a millisecond, not five."""
+"""Long work in a thread while calls run: the proxy's loop gets the interpreter within half a millisecond, not five."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 PAUSE_S = 0.0001
-"""Time that other threads get, now and then, while one computes."""
+"""Pause in which other threads run while one computes."""
 
 ITEMS_PER_PAUSE = 400
-"""Items worked on between two pauses; about a millisecond's worth."""
+"""Items processed between two pauses, which takes about a millisecond."""
 
 _lock = threading.Lock()
 _active = 0
@@ -47,16 +47,16 @@ def low_priority() -> Iterator[None]:
 
 
 def release_gradually(items: list[Any]) -> None:
-    """Empty a list of a hundred thousand objects in steps: freeing them at once lets no other thread run meanwhile."""
+    """Empty a list of a hundred thousand objects in steps: freeing them at once would block every other thread."""
     while items:
         del items[-500:]
 
 
 def paced[T](items: Iterable[T]) -> Iterator[T]:
-    """Yield the items, with a short pause now and then.
+    """Yield the items, with short pauses between them.
 
     A thread that computes keeps the interpreter for 5 ms at a time, and the proxy's loop would wait that long each time
-    it wakes up; so a loop over thousands of items gives it up by itself.
+    it wakes up; so a loop over thousands of items must release it by itself.
     """
     for i, item in enumerate(items, 1):
         yield item

@@ -46,7 +46,7 @@ class Target(NamedTuple):
 
 
 def wall_clock() -> int:
-    """Epoch milliseconds."""
+    """Return the time in epoch milliseconds."""
     return time.time_ns() // 1_000_000
 
 
@@ -86,13 +86,13 @@ class Services:
         self.is_exposed = False
         """Other machines can reach us, so a key whose value is its id is not accepted."""
         self.draining = False
-        """The gateway is stopping: no new call is begun."""
+        """The gateway is stopping: no new call begins."""
         self.web_address: tuple[str, int] | None = None
         """Where the web application listens, for this process alone."""
         self.chain: Callable[[], Iterable[str]] = tuple
         """The addons' names in their order, as ``hook_time`` has them."""
         self.options_refused: dict[str, str] = {}
-        """Options that somebody tried to set while the gateway ran, and why they were refused."""
+        """Options that were set while the gateway ran, and why they were refused."""
         self.opened_at = clock()
         self.live_calls = LiveCalls()
         self.sessions = Sessions()
@@ -122,15 +122,15 @@ class Services:
         return Target("http", "127.0.0.1", self._simulator.port, "")
 
     def may_dial(self, host: str, port: int) -> bool:
-        """Whether an address is where some provider's calls go."""
+        """Return whether calls of some provider go to this address."""
         return any((t := self.target(p)).host == host and t.port == port for p in self.policy.providers.values())
 
     def is_admin(self, digest: bytes) -> bool:
-        """Whether this is the admin token's SHA-256, compared in constant time."""
+        """Return whether this is the admin token's SHA-256, compared in constant time."""
         return hmac.compare_digest(digest, self._admin_digest)
 
     def start(self) -> None:
-        """Begin watching the policy and looking after the database, each in a thread of its own."""
+        """Start watching the policy and housekeeping the database, each in a thread of its own."""
         self.policy_watcher.start()
         self.history.start()
         self.prices.preload()
@@ -141,7 +141,7 @@ class Services:
         checkpoint(self.store.path)
 
     def forget_content(self) -> None:
-        """Delete the bodies of calls that policy wants kept no longer."""
+        """Delete the bodies of calls whose retention time has passed."""
         kept_for = self.policy.content_retention
         if kept_for is not None:
             self.content.delete_before(self.clock() - kept_for, self._housekeeper.wait)

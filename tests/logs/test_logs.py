@@ -587,7 +587,7 @@ def test_who_asks_while_the_index_is_being_made_is_told_how_far_it_is(books, mon
     monkeypatch.setattr("sluicegate.logs.index.COPY_BATCH", 10)
     monkeypatch.setattr(reading, "INDEX_TIMEOUT_S", 0.0)
     books.write(*(record(i) for i in range(40)))
-    with pytest.raises(IndexNotReady, match="25% is done"):
+    with pytest.raises(IndexNotReady, match="25% done"):
         counted(books)
     while True:
         try:

@@ -68,8 +68,8 @@ def test_a_threshold_is_told_once_whatever_happens_to_the_gateway(gateway, recei
     assert "has used up its budget: $51.10 of $50.00 per 1M" in listed[0]
     assert len(json.loads(cli("alerts", "list", "--limit", 1, "--state-dir", gw.state, "--json").stdout)["alerts"]) == 1
     said += "\n".join(gw.output) + gw.admin("/metrics").body.decode() + json.dumps(alerts)
-    assert "webhook ops did not accept an alert: it answered 500" in said
-    assert "webhook ops accepts alerts again" in said
+    assert "Webhook ops did not accept an alert: it answered 500" in said
+    assert "Webhook ops accepts alerts again" in said
     assert "very-secret" not in said
     assert SECRET not in said
 

@@ -76,7 +76,7 @@ def proxied(lab: Gateway, key: str = VK, user: str = "") -> dict[str, str]:
 
 
 def models(lab: Gateway, more_than: int = -1) -> list[dict]:
-    """The model calls on record, once there are more than so many."""
+    """Return the model calls on record, once there are more than ``more_than``."""
     return eventually(lambda: len(found := [r for r in lab.rows() if r["model_requested"]]) > more_than and (found or [{}]))
 
 

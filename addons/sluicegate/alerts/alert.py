@@ -41,7 +41,7 @@ class Alert:
 def highest_reached(thresholds: tuple[int, ...], used: int, maximum: int) -> int:
     """Return the highest threshold reached, 0 if none is.
 
-    A budget of 0 never reaches one: it shuts its scope on purpose, and an alert would only repeat that.
+    A budget of 0 never reaches one: it blocks its scope on purpose, and an alert would only repeat that.
     """
     return max((t for t in thresholds if used * 100 >= t * maximum), default=0) if maximum else 0
 
@@ -63,7 +63,7 @@ def alert_text(alert: Alert) -> str:
     numbers = f"{_dollars(alert.used)} of {_dollars(alert.limit)}{per}"
     reset = None if alert.resets_at is None else f"{iso(alert.resets_at)[:16].replace('T', ' ')} UTC"
     if alert.threshold >= 100:
-        until = f"until it resets at {reset}" if reset else "until somebody raises it: it does not reset by itself"
+        until = f"until it resets at {reset}" if reset else "until it is raised: it does not reset by itself"
         return f"{who} has used up its budget: {numbers}. Its calls are refused {until}."
     return f"{who} has used {alert.used * 100 // alert.limit}% of its budget: {numbers}. {_resets(reset)}"
 

@@ -40,7 +40,7 @@ CHECK_INTERVAL_S = 1.0
 """Time between two rounds of checking counters and delivering messages."""
 
 THRESHOLDS_PER_TRANSACTION, TRANSACTION_PAUSE_S = 50, 0.006
-"""Thresholds stored in one transaction, and the pause after each, in which calls can write to the database."""
+"""Thresholds stored in one transaction, and the pause after each, so that calls can write to the database."""
 
 MAX_MESSAGES_PER_ROUND = 10
 """Messages sent to one webhook per round, so that a flood for one does not delay the others."""
@@ -68,7 +68,7 @@ class WebhookHealth:
         self.paused_until: dict[str, int] = {}
 
     def is_paused(self, name: str, now: int) -> bool:
-        """Return whether the webhook is not to be tried yet.
+        """Return whether the webhook must not be tried yet.
 
         A pause longer than the longest delay comes from a clock that was set back, and counts as over.
         """
@@ -79,7 +79,7 @@ class WebhookHealth:
         self.sent[name] = self.sent.get(name, 0) + 1
         self.paused_until.pop(name, None)
         if self.consecutive_failures.pop(name, 0):
-            logger.warning("webhook %s accepts alerts again", name)
+            logger.warning("Webhook %s accepts alerts again", name)
 
     def record_failure(self, name: str, error: str, now: int) -> None:
         """Count a failed attempt, and pause the webhook for longer each time."""
@@ -87,7 +87,7 @@ class WebhookHealth:
         failures = self.consecutive_failures[name] = self.consecutive_failures.get(name, 0) + 1
         self.paused_until[name] = now + retry_delay_ms(failures)
         if failures == 1:
-            logger.warning("webhook %s did not accept an alert: %s; it will be tried again", name, error)
+            logger.warning("Webhook %s did not accept an alert: %s; it will be tried again", name, error)
 
 
 class Notifier:
@@ -148,7 +148,7 @@ class Notifier:
             self._is_failing = False
         except Exception as e:
             if not self._is_failing:
-                logger.warning("alerts are delayed until this is mended: %s", e, exc_info=not isinstance(e, sqlite3.Error))
+                logger.warning("Alerts are delayed until this is fixed: %s", e, exc_info=not isinstance(e, sqlite3.Error))
             self._is_failing = True
 
     def _check_limits(self, outbox: Outbox) -> None:
@@ -207,7 +207,7 @@ class Notifier:
                 self.pending.remove(message)
                 self.health.dropped[message.webhook] = self.health.dropped.get(message.webhook, 0) + 1
                 reason = "its window has ended" if has_ended else "it was never accepted" if webhook else "the webhook is gone"
-                logger.warning("dropped alert %s for webhook %s: %s", message.alert_id, message.webhook, reason)
+                logger.warning("Dropped alert %s for webhook %s: %s", message.alert_id, message.webhook, reason)
             elif allowed[webhook.name] and not self.health.is_paused(webhook.name, now) and not self._stop.is_set():
                 allowed[webhook.name] -= 1
                 self._attempt(outbox, webhook, message, now)

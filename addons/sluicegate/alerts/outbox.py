@@ -59,7 +59,7 @@ class Outbox:
         return [Message(i, hook, at, end, json.loads(body), attempts) for i, hook, at, end, body, attempts in rows]
 
     def save(self, reached: Iterable[ReachedThreshold], messages: Iterable[Message]) -> None:
-        """Store thresholds together with the messages about them, in one transaction: neither without the other."""
+        """Store thresholds and the messages about them in one transaction: neither without the other."""
         rows = [(r.counter, r.window_start, r.threshold) for r in reached]
         with self._conn:
             self._conn.execute("BEGIN IMMEDIATE")

@@ -1,1 +1,1 @@
-"""A governed call: what it is, whether it may go, what it cost, what is written down of it."""
+"""A governed call: what it is, whether it is admitted, what it costs, and its record."""

@@ -1,4 +1,4 @@
-"""Admission: may this call go? The rules of access, rate limits and budgets, and what a refusal says.
+"""Admission: whether a call may go, by the rules of access, rate limits and budgets, and what a refusal says.
 
 ``admit`` applies all of them in the order of the chain. The addons apply one step each, so that every addon is useful
 alone; the dry run applies them all to calls on record. Nothing here reads a clock, a file or the wire.
@@ -27,10 +27,10 @@ REASONS: Mapping[Unit, Reason] = {
 """Why a call is refused when a limit of this unit is exhausted."""
 
 CONCURRENCY_RETRY_S = 2
-"""How long a client is told to wait for a free slot: calls in flight end at no known time, but soon."""
+"""How long a client is told to wait for a free slot: calls in flight end soon, but at no known time."""
 
 MAX_CLIENT_WAIT_S = 60
-"""Clients that retry by themselves are told not to where the wait is longer."""
+"""Longest wait for which clients may retry by themselves; beyond it they are told not to."""
 
 
 class Demand(NamedTuple):
@@ -72,7 +72,7 @@ def admit(
         return denied
     admission = reserve_budgets(ledger, call_id, limits, demand, model, now, checks)
     if isinstance(admission, Deny):
-        # The slots under rate limits were taken before the money was found wanting.
+        # The slots under rate limits were taken before a budget refused.
         ledger.release(call_id)
     return admission
 
@@ -111,7 +111,7 @@ def reserve_budgets(
     """Hold the call's money under every budget, or hold none and refuse the call.
 
     A soft budget holds the expected cost, a hard one the worst case. Without any budget the call is still held open, so
-    that it is on file while it is out.
+    that it is on file while it is in flight.
     """
     budgets = [x for x in limits if x.unit == "usd"]
     cost, worst = demand.cost_nano, demand.worst_case_nano

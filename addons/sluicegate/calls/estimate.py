@@ -19,7 +19,7 @@ MAX_WEB_SEARCHES = 50
 """Searches assumed in the worst case: a body does not say how many a call may cause in all."""
 
 MIN_SAMPLE_BYTES = 200
-"""Calls with less text than this teach nothing: their fixed part outweighs the text."""
+"""Calls with less text than this are not learned from: their fixed part outweighs the text."""
 
 _MIN_SAMPLE_WEIGHT = 0.2
 """How much a new call weighs against all before it, once there are more than a few."""
@@ -34,7 +34,7 @@ class UsageAverages:
     samples: int = 0
 
     def update(self, usage: Usage, text_bytes: int) -> UsageAverages:
-        """Return the averages with one more call in them; a single odd call moves them by a bounded step."""
+        """Return the averages with one more call in them; a single unusual call moves them by a bounded step."""
         if text_bytes < MIN_SAMPLE_BYTES:
             return self
         weight = max(_MIN_SAMPLE_WEIGHT, 1 / (self.samples + 1))

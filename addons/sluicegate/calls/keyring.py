@@ -19,9 +19,9 @@ REJECTED_STATUSES = (401, 403)
 class Keyring:
     """Remembers rejected keys by their value: a key with a new value is a new key.
 
-    A caller can have a call rejected on purpose, with a header the provider does not allow, and that says nothing about
-    the key. So a rejection counts for the caller whose call it was, and for all callers once a second one's call is
-    rejected before any call is accepted.
+    A caller can provoke a rejection with a header the provider does not allow, which says nothing about the key. So a
+    rejection counts for its caller only, and for all callers once a call of a second caller is rejected before any call
+    is accepted.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Keyring:
         """Return a usable key for a call of virtual key ``caller``, at random by weight; None if there is none at all.
 
         Where every key has been rejected, all of them are tried again: a 403 may be about one call and not the key, and
-        the provider's own answer says more than a refusal of ours.
+        the provider's own answer says more than our refusal would.
         """
         usable = [k for k in provider.keys if k.value and k.weight > 0]
         if self._rejections:
@@ -65,7 +65,7 @@ class Keyring:
         return ends[enough - 1] if 0 < enough <= len(ends) else None
 
     def rejection_count(self, provider: Provider, key: ProviderKey, now: int) -> int:
-        """Return for how many virtual keys' calls the key is set aside."""
+        """Return the number of virtual keys for whose calls the key is set aside."""
         return len(self._current((provider.name, key), now))
 
     def _is_set_aside(self, provider: Provider, key: ProviderKey, caller: str, now: int) -> bool:

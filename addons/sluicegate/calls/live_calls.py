@@ -1,6 +1,6 @@
 """Live calls: those running at this moment, and a stream of what begins and ends for each watcher.
 
-Everything runs in the gateway's own event loop. While nobody watches, a call costs one dictionary entry.
+Everything runs in the gateway's own event loop. Without watchers a call costs one dictionary entry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LiveCalls:
         return len(self._watchers)
 
     def close(self) -> None:
-        """End every stream and let none begin: the gateway stops."""
+        """End every stream and refuse new ones, because the gateway stops."""
         self._closed = True
         for watcher in self._watchers:
             watcher.wake()
@@ -59,7 +59,7 @@ class LiveCalls:
             watcher.put(event)
 
     async def watch(self, virtual_key_id: str | None = None, heartbeat_s: float = 15.0) -> AsyncGenerator[LiveEvent | None]:
-        """Yield what is running, then each event, until the caller stops or ``close``; with a key, only its calls.
+        """Yield the running calls, then each event, until the caller stops or ``close``; with a key, only its calls.
 
         Yields None when nothing has happened for ``heartbeat_s`` seconds.
         """

@@ -68,7 +68,7 @@ def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
 
 
 def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
-    """Return the call as one flat record, complete whatever its ending; fields that do not apply are None."""
+    """Return the call as one flat record, complete however it ended; fields that do not apply are None."""
     usage = usage or call.usage or _UNUSED
     who, facts, policy = call.principal, call.facts, call.policy
     return {
@@ -77,7 +77,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "latency_ms": max(0, now - call.started_at),
         "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
         "virtual_key_id": who.virtual_key_id if who else None,
-        # A header may name the user where the key has none; it never overrides the key's own.
+        # A header may name the user where the key has none; it never overrides the key's.
         "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
         "team_id": who.team_id if who else None,
         "customer_id": who.customer_id if who else None,

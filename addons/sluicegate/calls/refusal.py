@@ -1,6 +1,6 @@
 """Refusals: the provider's error envelope, the status that each client handles best, and messages with their numbers.
 
-Clients show the message and little else, so it stands alone: which scope, how much of how much, when it resets.
+Clients show the message and little else, so it is self-contained: which scope, how much of how much, when it resets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BY_CLIENT: dict[tuple[str, Reason], tuple[int, str | None]] = {
 }
 
 _REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
-"""Phrases at which clients show a message of their own in place of ours."""
+"""Phrases for which clients show a message of their own instead of ours."""
 
 
 def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -1,4 +1,4 @@
-"""Replay: what a policy would have decided about calls that are on record. Nothing is written and nobody is refused.
+"""Replay: what a policy would have decided about calls that are on record. Nothing is written and no call is refused.
 
 The calls are judged in the order in which they came, by the rules and the ledger that judge live ones, with what each
 really used. Two things cannot be known and are approximated: a call that was refused at the time is taken to cost its
@@ -27,7 +27,7 @@ REQUIRED_COLUMNS = (
 """The columns of the table ``calls`` that a replay reads."""
 
 _RETRIED_REASONS = frozenset(r.value for r in REASONS.values()) | {Reason.MODEL_BLOCKED.value, Reason.PROVIDER_BLOCKED.value}
-"""Refusals that another policy may turn into calls; what was refused for another reason was never a call to admit."""
+"""Refusals that another policy may admit; calls refused for other reasons are left out."""
 
 _UNLIMITED = 1 << 80
 
@@ -49,14 +49,14 @@ class RefusedCalls:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """How the calls would have gone. ``newly_refused`` and ``newly_admitted`` count those that would have gone otherwise."""
+    """How the calls would have gone. ``newly_refused`` and ``newly_admitted`` count those that would have ended differently."""
 
     calls: int = 0
     admitted: int = 0
     cost_nano: int = 0
     """What the admitted calls cost; estimated for those that were refused at the time."""
     recorded_cost_nano: int = 0
-    """What the same calls did cost."""
+    """What the same calls really cost."""
     newly_refused: int = 0
     newly_admitted: int = 0
     refused: list[RefusedCalls] = field(default_factory=list)
@@ -73,7 +73,7 @@ def replay(policy: Policy, rows: Iterable[Record], since: int, anchors: Mapping[
     """Judge recorded calls, oldest first, under ``policy``.
 
     Rows need ``REQUIRED_COLUMNS``. Those from before ``since`` are only charged, so that windows already running then are
-    as full as they were; pass them from ``earliest_window_start`` on. ``anchors`` gives, by counter, where its windows
+    as full as in reality; pass them from ``earliest_window_start`` on. ``anchors`` gives, by counter, where its windows
     begin; those of a counter that is not in it begin with its first call.
     """
     run, result = _Replay(policy, anchors), ReplayResult()
@@ -155,7 +155,7 @@ class _Replay:
         return None
 
     def charge(self, row: Record, amounts: dict[Unit, int], at: int) -> None:
-        """Hold and later settle what the call used, whatever is left."""
+        """Hold and later settle what the call used, even beyond a limit."""
         key = self.policy.virtual_keys.get(row["virtual_key_id"])
         if key is None or row["provider"] not in self.policy.providers:
             return
@@ -172,7 +172,7 @@ MAX_ADMISSION_DELAY_MS = 60_000
 
 
 class _AnchoredLedger(Ledger):
-    """A ledger whose windows begin when those of another one do."""
+    """A ledger whose windows begin at the anchors of another ledger."""
 
     def __init__(self, anchors: Mapping[str, int]) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _AnchoredLedger(Ledger):
         """Return the limit's counter, moved into the window that contains ``now``."""
         anchor = self._anchors.get(limit.counter)
         if anchor is not None and limit.period is not None and limit.counter not in self.counters:
-            # A call enters the ledger a moment after it begins: the one that began the first window must not fall before it.
+            # A call enters the ledger a moment after it begins: the one that opened the first window must not lie before it.
             anchor = now if 0 < anchor - now < MAX_ADMISSION_DELAY_MS else anchor
             start, end = window(limit.period, anchor, now)
             self.counters[limit.counter] = Counter(limit.counter, anchor, start, end)

@@ -22,7 +22,7 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     """Return what a call is charged, judged by how it ended.
 
     ``was_sent`` says whether it was put on a connection to the provider; ``status`` is the provider's, None if no answer
-    came. A call that never left costs nothing and gives its request back. One that the provider answered with an error
+    came. A call that was never sent costs nothing and gives its request back. One that the provider answered with an error
     costs nothing but its request.
     """
     if not was_sent:
@@ -60,7 +60,7 @@ def price_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: in
 
 
 def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage | None) -> UsageAverages | None:
-    """Return a model's averages with this call in them; None where the call teaches nothing about calls of its size.
+    """Return a model's averages with this call in them; None where nothing can be learned from the call.
 
     An estimate would only confirm itself, and images or input that is not in the body break the ratio of tokens to bytes.
     """

@@ -1,4 +1,4 @@
-"""What a ledger hands over to be written: values, so that what it does meanwhile does not show in them."""
+"""What a ledger hands over to be written: values, so that its later changes do not show in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CounterRow = tuple[str, int, int, int | None, int, int | None, int | None, int |
 
 
 class ReservationRow(NamedTuple):
-    """An open reservation as it goes on file."""
+    """An open reservation as it is stored."""
 
     number: int
     call_id: str
@@ -24,11 +24,11 @@ class ReservationRow(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """Everything that has changed since changes were last taken. Belongs on file in one transaction."""
+    """Everything that has changed since changes were last taken. It must be written in one transaction."""
 
     counters: Sequence[CounterRow]
     reservations: Sequence[ReservationRow]
-    """Those opened or altered, and still open."""
+    """Reservations that were opened or altered and are still open."""
     closed: Set[int]
     """Numbers of the reservations that are over."""
     new_windows: Set[str]
@@ -37,5 +37,5 @@ class Changes(NamedTuple):
     """Calls among ``reservations`` that have been charged for some of their claims, but not on file yet."""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to write."""
+        """Return whether there is anything to write."""
         return bool(self.reservations or self.counters or self.closed)

@@ -56,9 +56,9 @@ MIN_OBSERVED_MS = 3_600_000
 
 
 def is_long_enough(start: int, end: int | None, now: int) -> bool:
-    """Whether enough of a window has passed for a forecast: a window may begin with its first call.
+    """Return whether enough of a window has passed for a forecast: a window may begin with its first call.
 
-    In its first hundredth, one call alone would predict ruin.
+    In the first hundredth of a window, a single call would forecast an exhausted limit.
     """
     return now - start >= (MIN_OBSERVED_MS if end is None else max(1, (end - start) // 100))
 

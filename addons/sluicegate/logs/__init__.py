@@ -1,4 +1,4 @@
-"""The logs: queries on the table ``calls``, run on connections of their own, never the one that calls wait for."""
+"""The logs: queries on the table ``calls``, run on connections of their own, never on the one that calls wait for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CATCH_UP_TIMEOUT_S = 5.0
 
 
 class Logs:
-    """The queries there are. All read the disk: call them in a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
+    """All queries. They read the disk: call them in a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
 
     def __init__(self, calls: Path, clock: Callable[[], int]) -> None:
         self.index = Index(calls, calls.with_name(FILENAME))
@@ -33,8 +33,8 @@ class Logs:
     def page(self, filters: Filters, wanted: Page, own: str | None = None) -> dict[str, Any]:
         """Return a page of calls, how to get the next one, and the statistics of all that match. Raises BadParameter.
 
-        ``has_logs`` says whether there are any calls at all that the caller may see: ``own`` is the key of a caller who
-        may see only that key's calls.
+        ``has_logs`` says whether the caller may see any calls at all; ``own`` is the key of a caller who may see only that
+        key's calls.
         """
         with self.readers.reading() as conn:
             rows, following = listing.page(conn, filters, wanted)
@@ -45,7 +45,7 @@ class Logs:
         return {"logs": rows, "pagination": where, "stats": stats, "has_logs": has_logs}
 
     def one(self, call_id: str) -> Record | None:
-        """Return a call by its id, None where it is not on record."""
+        """Return a call by its id; None if there is no such record."""
         with self.readers.reading() as conn:
             return listing.one(conn, call_id)
 
@@ -74,7 +74,7 @@ class Logs:
         return listing.export(self.readers, filters, order)
 
     def catch_up(self) -> None:
-        """Index what has been recorded, for some seconds at most, so that the next query need not wait for it."""
+        """Index new records for at most ``CATCH_UP_TIMEOUT_S``, so that the next query need not wait for it."""
         try:
             self.index.catch_up(CATCH_UP_TIMEOUT_S)
         except IndexNotReady:

@@ -1,4 +1,4 @@
-"""Answers about many calls, in the shapes Bifrost gives them: statistics, rankings, and what there is to filter by.
+"""Answers about many calls, in the shapes Bifrost gives them: statistics, rankings, and the names to filter by.
 
 Money is in dollars, latency in milliseconds, rates and trends in percent. Calls without a user, team and so on are
 listed under the empty name in histograms and under null in rankings.
@@ -40,7 +40,7 @@ RANKED_BY = {"requests": "total_requests", "tokens": "total_tokens", "cost": "to
 def rankings(conn: sqlite3.Connection, filters: Filters, dimension: str, rank_by: str, limit: int, now: int) -> Answer:
     """Return the models, users, teams and so on with the most calls, cost or tokens, and the trend.
 
-    The trend compares them with the equally long time before.
+    The trend compares them with the period of equal length before.
     """
     columns = ("model", "provider") if dimension == "models" else (DIMENSIONS[dimension],)
     before: dict[tuple[Any, ...], list[int]] = {}
@@ -74,9 +74,9 @@ def _trend(before: list[int] | None, numbers: list[int]) -> Answer:
 
 
 def facets(conn: sqlite3.Connection, filters: Filters) -> Answer:
-    """Return what there is to filter by: every name that has occurred, without the models of refused calls.
+    """Return what calls can be filtered by: every name that has occurred, without the models of refused calls.
 
-    Those are whatever clients made up.
+    Clients may have made those up.
     """
     where, values = filters.names()
     seen = conn.execute(f"SELECT {', '.join(FACET)} FROM facets WHERE {where} LIMIT {MAX_FACETS}", values).fetchall()

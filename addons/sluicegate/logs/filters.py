@@ -10,7 +10,7 @@ from sluicegate.logs.index import FACET
 from sluicegate.logs.parameters import FILTERS, STATUS, BadParameter, Parameter, read
 
 RANGES = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
-"""What ``min_`` and ``max_`` may be prefixed to, and the column of an entry that is compared."""
+"""Names that take the prefixes ``min_`` and ``max_``, and the column of an entry that each compares."""
 
 Where = tuple[str, list[Any]]
 """An SQL condition and its values."""
@@ -61,7 +61,7 @@ class Filters:
 
     @property
     def is_summable(self) -> bool:
-        """Whether sums alone can answer: only names of a facet are filtered by."""
+        """Whether sums alone can answer, because all filters are names of a facet."""
         return not self.ranges and self.values.keys() <= set(FACET)
 
     @property

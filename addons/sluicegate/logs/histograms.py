@@ -1,4 +1,4 @@
-"""Histograms: what happened when, in buckets of time without gaps, in all or by model, user, team and so on."""
+"""Histograms: what happened when, in buckets of time without gaps, in total or by model, user, team and so on."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _distribution(parts: dict[int, dict[str, Part]]) -> list[dict[str, Any]]:
 
 
 def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:
-    """Return the filters with both ends of time, taken from the records where none is given, and a bucket's seconds."""
+    """Return the filters with both ends of time, taken from the records where a filter has none, and the seconds of a bucket."""
     first, last = conn.execute("SELECT (SELECT min(at) FROM hours), (SELECT max(at) FROM hours)").fetchone()
     end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR_MS if last else 0)
     start = filters.start if filters.start is not None else first * HOUR_MS if first else now

@@ -3,7 +3,7 @@
 Indexes and sums for every query would make each call pay for them while its client waits. So a thread copies what
 queries need into ``logs.db``, many calls in one transaction, and each query has it brought up to date first: an answer
 covers every call on record. The file is derived; when it is missing, damaged, of another version or of another
-database, it is made again.
+database, it is rebuilt.
 
 A *facet* is one combination of the nine names that calls are grouped by; its number stands in for them. An absent name
 is kept as ``''``, an absent number of tokens as 0, and an absent latency as -1.
@@ -29,7 +29,7 @@ logger = logging.getLogger("sluicegate")
 FILENAME = "logs.db"
 
 VERSION = 1
-"""Version of the tables below: a file of another version is made again."""
+"""Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
 
@@ -75,15 +75,15 @@ def _bin(first: int, end: int) -> str:
 
 
 LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES_MS) + 1)} END"
-"""The bin an entry's latency is in, as an SQL expression that searches by halving."""
+"""The bin an entry's latency is in, as an SQL expression that searches by bisection."""
 
 
 class IndexNotReady(Exception):
-    """The index is still being made; ``share`` of it is done."""
+    """The index is still being built; ``share`` of it is done."""
 
     def __init__(self, share: float) -> None:
         self.share = share
-        super().__init__(f"the logs are being indexed, {share:.0%} is done")
+        super().__init__(f"the logs are being indexed ({share:.0%} done)")
 
 
 class Index:
@@ -97,10 +97,10 @@ class Index:
         self._closed = False
         self._indexed = False
         self.edition = 0
-        """How often the file has been made again: connections to an earlier one are of no use."""
+        """How often the file has been rebuilt: connections to an earlier one are useless."""
 
     def catch_up(self, within: float | None = None) -> None:
-        """Copy every call that has been recorded. Raises IndexNotReady if that takes longer than so many seconds, sqlite3.Error."""
+        """Copy every recorded call. Raises IndexNotReady if that takes longer than ``within`` seconds, or sqlite3.Error."""
         end = None if within is None else time.monotonic() + within
         if not self._lock.acquire(timeout=-1 if within is None else within):
             raise IndexNotReady(self._share())
@@ -122,7 +122,7 @@ class Index:
             self._lock.release()
 
     def discard(self) -> None:
-        """Delete the file; it is made again for the next query."""
+        """Delete the file; the next query rebuilds it."""
         with self._lock:
             self._discard()
 
@@ -168,7 +168,7 @@ class Index:
             self._conn = None
 
     def _discard(self) -> None:
-        logger.warning("%s cannot be used and is made again from the records", self.path)
+        logger.warning("%s cannot be used and is rebuilt from the records", self.path)
         self._close_connection()
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -204,12 +204,12 @@ def open_index(path: Path, calls: Path, mode: Mode) -> sqlite3.Connection:
 
 
 def is_damaged(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file is damaged or not a database."""
+    """Return whether an error says that the file is damaged or not a database."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _matches_records(conn: sqlite3.Connection) -> bool:
-    """Whether the index belongs to these records: the last call it knows is still the same one."""
+    """Return whether the index belongs to these records: the last call that was copied is still the same one."""
     row, known = conn.execute("SELECT row, id FROM progress").fetchone()
     return conn.execute("SELECT id FROM source.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
 
@@ -256,7 +256,7 @@ def _copying() -> Iterable[str]:
         f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
         f"SELECT DISTINCT {', '.join(facet.values())} FROM source.calls AS c WHERE {not_copied}"
     )
-    # strftime yields whole seconds; the milliseconds are read from their place, for all times are written in one form.
+    # strftime yields whole seconds; the milliseconds are read by position, because all times have the same form.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
     tokens = [f"coalesce(c.{name}, 0)" for name in TOKEN_COLUMNS]
     others = [f"coalesce(c.{name}, {absent})" for name, absent in FILTER_ONLY.items()]

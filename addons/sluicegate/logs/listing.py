@@ -106,13 +106,13 @@ def rows_at(conn: sqlite3.Connection, found: list[Position], columns: Sequence[s
 
 
 def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
-    """Return a call by its id, None where it is not on record."""
+    """Return a call by its id; None if there is no such record."""
     row = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM source.calls WHERE id = ?", (call_id,)).fetchone()
     return None if row is None else from_row(row)
 
 
 def has_calls(conn: sqlite3.Connection, own: str | None) -> bool:
-    """Whether there is any call, or any of one virtual key's if ``own`` names it."""
+    """Return whether there is any call, or any of one virtual key's if ``own`` names it."""
     where, values = Filters({"virtual_key_id": (own,)} if own else {}).names()
     return bool(conn.execute(f"SELECT EXISTS (SELECT 1 FROM facets WHERE {where})", values).fetchone()[0])
 

@@ -32,7 +32,7 @@ STATUS = {
 
 
 class BadParameter(ValueError):
-    """A query parameter that is unknown or whose value cannot be used; ``parameter`` is its name as it was sent."""
+    """A query parameter that is unknown or whose value cannot be used; ``parameter`` is the name that was sent."""
 
     def __init__(self, parameter: str, message: str) -> None:
         self.parameter = parameter
@@ -147,19 +147,19 @@ FILTERS: dict[str, Parameter] = {
     "model": Parameter(("model", "models"), "calls served by these models, or asking for them where none served", _text, many=True),
     "model_requested": Parameter(("model_requested",), "calls that asked for these models", _text, many=True),
     "model_served": Parameter(("model_served",), "calls that these models served", _text, many=True),
-    "outcome": Parameter(("outcome", "outcomes"), "calls that ended so", _word(o.value for o in Outcome), many=True),
+    "outcome": Parameter(("outcome", "outcomes"), "calls with these outcomes", _word(o.value for o in Outcome), many=True),
     "reason": Parameter(("reason", "reasons"), "calls refused for these reasons", _word(r.value for r in Reason), many=True),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
     "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
     "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),
     "start": Parameter(("start", "start_time"), "calls that began then or later: a day or a time", _start),
     "end": Parameter(("end", "end_time"), "calls that began then or earlier; a day is included whole", _end),
-    "min_latency": Parameter(("min_latency", "min_latency_ms"), "calls that took at least so many milliseconds", _COUNT),
-    "max_latency": Parameter(("max_latency", "max_latency_ms"), "calls that took at most so many milliseconds", _COUNT),
-    "min_tokens": Parameter(("min_tokens",), "calls of at least so many tokens, all types together", _COUNT),
-    "max_tokens": Parameter(("max_tokens",), "calls of at most so many tokens", _COUNT),
-    "min_cost": Parameter(("min_cost", "min_cost_usd"), "calls that cost at least so many dollars", _dollars),
-    "max_cost": Parameter(("max_cost", "max_cost_usd"), "calls that cost at most so many dollars", _dollars),
+    "min_latency": Parameter(("min_latency", "min_latency_ms"), "calls that took at least this many milliseconds", _COUNT),
+    "max_latency": Parameter(("max_latency", "max_latency_ms"), "calls that took at most this many milliseconds", _COUNT),
+    "min_tokens": Parameter(("min_tokens",), "calls of at least this many tokens of all types", _COUNT),
+    "max_tokens": Parameter(("max_tokens",), "calls of at most this many tokens", _COUNT),
+    "min_cost": Parameter(("min_cost", "min_cost_usd"), "calls that cost at least this many dollars", _dollars),
+    "max_cost": Parameter(("max_cost", "max_cost_usd"), "calls that cost at most this many dollars", _dollars),
 }
 """Which calls: these apply to every query except those for a single call and for the values to filter by."""
 
@@ -171,7 +171,7 @@ PAGING: dict[str, Parameter] = {
     "order": Parameter(("order",), "`desc` (default) or `asc`", _word(ORDERS)),
     "limit": Parameter(("limit",), f"rows on a page, 1 to {MAX_ROWS}; default 50", _integer(1, MAX_ROWS)),
     "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
-    "offset": Parameter(("offset",), f"rows to pass over, at most {MAX_OFFSET}; a cursor is faster", _integer(0, MAX_OFFSET)),
+    "offset": Parameter(("offset",), f"rows to skip, at most {MAX_OFFSET}; a cursor is faster", _integer(0, MAX_OFFSET)),
 }
 
 EXPORT: dict[str, Parameter] = {

@@ -1,4 +1,4 @@
-"""How the index of the logs is read: read-only connections, and which of its indexes a query goes along."""
+"""How the index of the logs is read: read-only connections, and the choice of the SQL index for each query."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ INDEX_TIMEOUT_S = 2.0
 """How long a query waits for the index to include every call; normally it takes milliseconds."""
 
 MAX_SCANNED = 100_000
-"""The most entries that are read and sorted; where more match, the first are soon met along the order's own index."""
+"""The most entries that are read and sorted; where more match, the order's own index soon yields the first ones."""
 
 RARE_RATIO = 20
-"""Where fewer than one call in so many matches, they are looked up by facet instead of met while going back in time."""
+"""Where fewer than one call in this many matches, they are looked up by facet instead of by scanning back in time."""
 
 
 class Readers:
-    """Read-only connections to an index, each for one thread at a time. Each use sees one moment, with all calls until now."""
+    """Read-only connections to an index, each for one thread at a time. Each use sees one moment, with all calls up to it."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -78,7 +78,7 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An index of entries to go along, and the condition each entry must meet."""
+    """The SQL index of entries to scan, and the condition each entry must meet."""
 
     index: str
     where: str
@@ -109,7 +109,7 @@ def route(conn: sqlite3.Connection, filters: Filters, column: str | None = None,
 
 
 def count_estimate(conn: sqlite3.Connection, filters: Filters) -> tuple[int, int]:
-    """Return how many calls match at most, and how many there are in that range of time; by whole days and hours."""
+    """Return an upper bound of the calls that match, and the calls in that range of time, by whole days and hours."""
     (in_range,) = conn.execute(f"SELECT coalesce(sum(calls), 0) FROM hours WHERE {_span(filters, HOUR_MS)}").fetchone()
     if not filters.has_facets:
         return in_range, in_range

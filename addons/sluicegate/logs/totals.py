@@ -36,7 +36,7 @@ TABLES = (
 
 
 def sums(conn: sqlite3.Connection, filters: Filters, measures: Sequence[str], by: Sequence[str] = (), bucket: int = 0) -> Sums:
-    """Return the measures of the calls that match, by names and by buckets of so many milliseconds (0: no buckets).
+    """Return the measures of the calls that match, by names and by buckets of ``bucket`` milliseconds (0: no buckets).
 
     Measures are those of the index; names are those of a facet, and ``latency_bin``.
     """
@@ -123,7 +123,7 @@ def _select(groups: Sequence[str], measures: Sequence[str], source: str, where: 
 
 
 def percentile(bins: dict[int, int], share: float) -> float:
-    """Return the latency below which this share of the calls stayed, milliseconds, from counts by bin; 0 without calls.
+    """Return the latency in milliseconds below which this share of the calls stayed, from counts by bin; 0 without calls.
 
     Inside a bin, calls are assumed to be spread evenly. A bin's end is 1.41 times its start, which bounds the error.
     """
