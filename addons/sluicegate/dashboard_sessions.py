@@ -1,7 +1,7 @@
-"""Dashboard sessions: who is signed in. Kept in memory only, so a restart signs everybody out.
+"""Dashboard sessions: who is signed in. Kept in memory only, so a restart signs everyone out.
 
 A session stands for the credential it was opened with, known by its hash: when the credential is revoked, so is the
-session. Anybody with a virtual key may open sessions, so their number is bounded for each holder and in all.
+session. Anyone with a virtual key may open sessions, so their number is limited per holder and in total.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Sessions:
         return len(self._open)
 
     def open(self, holder: bytes, now: int, path: str = "") -> str:
-        """Begin a session for the holder of the credential with this hash and return its id, known to nobody else.
+        """Begin a session for the holder of the credential with this hash and return its secret id.
 
-        The id is valid only together with ``path``, the path its pages are under. Where the holder has too many
-        sessions, the oldest of them ends; where there are too many in all, the least recently used.
+        The id is valid only under ``path``, the path of its pages. Where the holder has too many sessions, the oldest
+        of them ends; where there are too many in total, the least recently used.
         """
         while self._open and (first := next(iter(self._open.items())))[1].is_over(now):
             self._forget(first[0])
@@ -63,7 +63,7 @@ class Sessions:
         return session_id
 
     def find(self, session_id: str, now: int, path: str = "", *, use: bool = True) -> bytes | None:
-        """Return whose session this is, None where it is over or never existed. With ``use``, note that it was used.
+        """Return the holder of a session, None where it is over or never existed. With ``use``, note that it was used.
 
         The id is looked up by its hash, so the time taken reveals nothing about valid ids.
         """

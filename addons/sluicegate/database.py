@@ -1,4 +1,4 @@
-"""How SQLite files are opened: everywhere in the same way, here and nowhere else."""
+"""How SQLite files are opened: in one way, and only here."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def connection(
     error: Callable[[sqlite3.Error], Exception] | None = None,
     busy_timeout_ms: int = BUSY_TIMEOUT_MS,
 ) -> Iterator[sqlite3.Connection]:
-    """Open a database and close it afterwards. What SQLite raises is raised as ``error`` turns it, if that is given."""
+    """Open a database and close it afterwards. Errors of SQLite are converted by ``error`` if there is one."""
     try:
         conn = connect(path, mode, busy_timeout_ms)
         try:
             if mode == "rw":
                 # With SQLite's defaults a commit syncs the WAL, and may copy all of it into the file, while it holds the
-                # write lock: on a busy disk longer than a call waits for it, and calls were refused for it.
+                # write lock: on a busy disk that takes longer than a call waits for the lock, and calls would be refused.
                 conn.execute("PRAGMA synchronous=NORMAL")
                 conn.execute("PRAGMA wal_autocheckpoint=0")
             yield conn

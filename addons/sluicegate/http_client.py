@@ -19,8 +19,8 @@ from typing import Any, cast
 
 from sluicegate import __version__
 
-# httpx imports its own command line, with rich and pygments, whenever these are installed; without it the import takes
-# half the time. None in sys.modules makes that import fail, which httpx is prepared for.
+# httpx imports its own command line, with rich and pygments, whenever these are installed, which doubles the time of the
+# import. None in sys.modules makes that inner import fail, and httpx handles the failure.
 _modules = cast("dict[str, object]", sys.modules)
 _blocked = _modules.setdefault("httpx._main", None) is None
 import httpx  # noqa: E402
@@ -49,7 +49,7 @@ class UnreachableError(Exception):
 
 
 class InvalidAnswerError(UnreachableError):
-    """What answered does not speak HTTP, or the URL is not one."""
+    """The server does not speak HTTP, or the URL is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | Non
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
         if (untrusted := _certificate_error(e)) is not None:
             return f"its certificate is not trusted: {untrusted.verify_message}"
-        # The class alone: the text of some errors quotes the URL, or what was sent or received.
+        # Only the class: the text of some errors quotes the URL, or what was sent or received.
         return f"it could not be reached ({type(e).__name__})"
     if 200 <= status < 300:
         return None
@@ -107,7 +107,7 @@ def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | Non
 async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     """Return the status of the answer; its body is never read.
 
-    Asynchronous for the deadline alone: httpx's own timeouts start anew with each byte.
+    Asynchronous only for the deadline: httpx's own timeouts start again with each byte.
     """
     async with asyncio.timeout(WEBHOOK_DEADLINE_S):
         client = httpx.AsyncClient(verify=_ssl_context(url), trust_env=False, timeout=WEBHOOK_IO_TIMEOUT_S)

@@ -362,7 +362,7 @@ def test_somebody_elses_lock_holds_alerts_up_and_nothing_else(services, receiver
     home.step()
     home.step()
     assert receiver.got == []
-    assert caplog.text.count("alerts are delayed") == 1
+    assert caplog.text.count("Alerts are delayed") == 1
     other.execute("ROLLBACK")
     other.close()
     home.step()

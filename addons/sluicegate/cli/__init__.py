@@ -1,1 +1,1 @@
-"""The command line: what operators and developers do besides editing the policy."""
+"""The command line: everything operators and developers do except editing the policy."""

@@ -1,4 +1,4 @@
-"""``sluicegate alerts``: try the webhooks of a policy, and list the alerts they were sent."""
+"""``sluicegate alerts``: test the webhooks of a policy, and list the alerts that were sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def send_test(
     if not known:
         fail("the policy has no usable webhooks under alerts")
     if webhook is not None and webhook not in known:
-        fail(f"there is no usable webhook '{webhook}'; there are {', '.join(known)}", 2)
+        fail(f"there is no usable webhook '{webhook}'; the usable ones are {', '.join(known)}", 2)
     results: list[dict[str, Any]] = []
     for target in loaded.alerts.webhooks:
         if webhook in (None, target.name):
@@ -65,7 +65,7 @@ def _send(target: Any, now: int, dry_run: bool) -> dict[str, Any]:
 
     fields = trial_fields(target.name, now)
     body = encode_body(fields, target.format)
-    # The host alone: anyone who has the rest of a webhook's URL can post to it.
+    # Only the host: anyone who has the whole URL of a webhook can post to it.
     result: dict[str, Any] = {"webhook": target.name, "host": urlsplit(target.url).hostname, "format": target.format}
     if dry_run:
         return result | {"signed": target.secret is not None, "body": body.decode()}

@@ -1,4 +1,4 @@
-"""Where commands do their work: the API of a running gateway, or the same API in this process on the policy file."""
+"""Where commands run: the API of a running gateway, or the same API in this process on the policy file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ GATEWAY_TIMEOUT_S = 120
 
 
 class Backend(Protocol):
-    """Whatever answers requests of the governance API."""
+    """A server of the governance API."""
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
-        """Return the answer, also one that refuses; exit if there is none."""
+        """Return the answer, a refusal too; exit if there is none."""
 
 
 def open_backend(settings: Settings) -> Backend:
@@ -81,7 +81,7 @@ class FileBackend:
         self._files: _FileServices | None = None
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
-        """Answer the request from the API's own routes, in the name of the user who is logged in."""
+        """Answer the request from the API's own routes, in the name of the logged-in user."""
         import anyio
         from starlette.applications import Starlette
 

@@ -69,7 +69,7 @@ def _hash(value: str) -> str:
 
 def create(
     ctx: typer.Context,
-    key_id: Annotated[str | None, typer.Argument(help="The key's id; made from user, name or team if it is left out.")] = None,
+    key_id: Annotated[str | None, typer.Argument(help="The key's id; made from user, name or team if left out.")] = None,
     name: options.Name = None,
     description: Description = None,
     team: options.Team = None,
@@ -110,7 +110,7 @@ def create(
 
 
 def _check_ids(backend: Backend, rows: list[key_file.Row], source: Path | None) -> set[str]:
-    """Return all ids in use, the rows' own included; exit if a row's id is one already."""
+    """Return all ids in use, the rows' own included; exit if a row's id is already in use."""
     existing = {k["id"] for k in call_api(backend, "GET", PATH)["virtual_keys"]}
     named = [row["id"] for row in rows if row["id"]]
     for key_id in named:

@@ -43,7 +43,7 @@ key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))
 for kind in ("customer", "team", "user", "project"):
     app.add_typer(entity.build_app(kind), name=kind)
-alerts.register(_group("alerts", "Try the webhooks that alerts go to, and list alerts."))
+alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""For commands that hand unknown arguments on: to mitmdump, or to the command they run."""
+"""For commands that pass unknown arguments on: to mitmdump, or to the command they run."""
 
 SHUTDOWN_TIMEOUT_S = 10
 
@@ -47,7 +47,7 @@ def serve(ctx: typer.Context) -> None:
     if settings.state_dir:
         arguments += ["--set", f"state_dir={settings.state_dir}"]
     sys.path.insert(0, str(paths.addons_dir()))
-    # Only this command imports mitmproxy, which takes longer than all that the others do.
+    # Only this command imports mitmproxy: the import takes longer than any other command does.
     from mitmproxy.tools import cmdline, dump, main
 
     import gateway
@@ -84,7 +84,7 @@ def run(
                 print(json.dumps(values, indent=2) if settings.as_json else client_setup.shell(values).rstrip())
                 return
             command = statusline.with_statusline(command, os.environ)
-            # A gateway that was running before has its secrets in another environment than this one.
+            # A gateway that was already running has its secrets in an environment of its own.
             hidden = _secret_variables(settings) if started else {"SLUICEGATE_ADMIN_TOKEN"}
             raise typer.Exit(_run_child(command, values, hidden))
     finally:
@@ -103,7 +103,7 @@ def _start_gateway(settings: Settings) -> tuple[subprocess.Popen[str], str]:
     assert process.stderr is not None
     for line in process.stdout:
         if found := re.match(r"sluicegate listens on (http://[\d.]+:\d+)", line):
-            # Its output is of no more use, but a full pipe would block it.
+            # The rest of its output is not needed, but a full pipe would block it.
             for stream in (process.stdout, process.stderr):
                 threading.Thread(target=_discard, args=(stream,), daemon=True).start()
             return process, found[1]
@@ -116,7 +116,7 @@ def _discard(lines: Iterable[str]) -> None:
 
 
 def _secret_variables(settings: Settings) -> set[str]:
-    """Return the variables that hold the gateway's secrets: an agent that inherits them would have the provider keys."""
+    """Return the variables that hold the gateway's secrets: an agent that inherited them would have the provider keys."""
     from sluicegate.policy.loader import load
     from sluicegate.policy.secrets import variable_of
 

@@ -1,6 +1,6 @@
 """``sluicegate statusline``: what is left and when it resets, for Claude Code's status line.
 
-``statusline_text.py`` turns the gateway's answer into the line; here it is fetched, and set up in Claude Code.
+``statusline_text.py`` turns the gateway's answer into the line; this module fetches the answer and configures Claude Code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sluicegate.cli.options import Settings, command_class
 TIMEOUT_S = 1.5
 """Time to wait for the gateway; short, because the line is drawn at every prompt."""
 
-NOT_A_GATEWAY = "what answers is not a sluicegate gateway"
+NOT_A_GATEWAY = "the answer is not from a sluicegate gateway"
 
 
 def register(app: typer.Typer) -> None:

@@ -14,13 +14,13 @@ from urllib.parse import unquote, urlsplit
 from sluicegate.windows import DAY_MS, parse_iso
 
 WARNING_SHARE = 0.8
-"""Used share from which a limit is shown even if another is tighter, and no longer in green."""
+"""Used share from which a limit is shown even if another is tighter, and in yellow or red."""
 
 PROVIDER_HOST = "api.anthropic.com"
 """The host of a base URL that leads to the provider itself, not to a gateway."""
 
 RATE_LIMIT_SHARE = 0.5
-"""Used share from which a rate limit is shown together with a budget; it resets by itself, and soon."""
+"""Used share from which a rate limit is shown next to a budget; below it, it will soon reset by itself."""
 
 LEVELS_NARROWEST_FIRST = ("virtual_key", "user", "project", "team", "customer")
 
@@ -55,7 +55,7 @@ def _narrowest_first(limits: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 def _by_tightness(limit: LimitText) -> float:
-    """Sort key, in whole percent: limits that differ by less count as equally tight."""
+    """Return the sort key, in whole percent: limits that differ by less count as equally tight."""
     return -round(limit.share, 2)
 
 

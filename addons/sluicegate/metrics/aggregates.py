@@ -19,7 +19,7 @@ PER_TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32,
 
 
 class CallLabels(NamedTuple):
-    """Whose calls to which model are counted together; "" where a level does not apply."""
+    """The caller and the model of calls that share one total; "" where a level does not apply."""
 
     provider: str
     model: str

@@ -1,6 +1,6 @@
 """Prometheus's text format for a hundred thousand series.
 
-The same text as prometheus_client's ``generate_latest`` writes, without making every other thread wait until it is done.
+The same text as prometheus_client's ``generate_latest`` writes, but without blocking every other thread meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sluicegate.background import ITEMS_PER_PAUSE, PAUSE_S
 
 
 class Labels(dict[str, str]):
-    """A series' labels together with their text: one caller's labels are shared by a dozen metrics and formatted once."""
+    """A series' labels with their text: one caller's labels are shared by a dozen metrics and formatted once."""
 
     __slots__ = ("text",)
 

@@ -1,4 +1,4 @@
-"""The audit trail of the administration: who changed what and when, append-only, in the database's table ``admin_audit``.
+"""The audit trail of administration: who changed what and when, append-only, in the database's table ``admin_audit``.
 
 Written on a connection of its own, in a thread: the gateway's own connection never waits for it. A change whose entry
 cannot be written is not made, so an entry is on disk before its change; if the change then fails, another entry says so.

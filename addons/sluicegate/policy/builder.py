@@ -1,6 +1,6 @@
 """The frozen snapshot of a policy, built from its parsed file: hierarchy resolved, secrets fetched, limits prepared.
 
-Warnings and mistakes name a secret's place and never its value.
+Warnings and problems name the location of a secret, never its value.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Parents(NamedTuple):
 
 
 class SnapshotBuilder:
-    """Turns a well-formed policy file into the snapshot; ``report`` takes the mistakes found on the way."""
+    """Turns a well-formed policy file into the snapshot; ``report`` takes the problems that are found."""
 
     def __init__(self, file: schema.PolicyFile, env: Mapping[str, str], report: Callable[[Location, str], None]) -> None:
         self.file, self.env, self.report = file, env, report
@@ -57,7 +57,7 @@ class SnapshotBuilder:
         self.keys_by_digest: dict[bytes, VirtualKey] = {}
 
     def build(self, source: str, revision: str, now: int) -> Policy:
-        """Return the snapshot, which is of use only if nothing was reported."""
+        """Return the snapshot, which is valid only if nothing was reported."""
         file = self.file
         self._add_scopes()
         for i, key in enumerate(file.virtual_keys):
@@ -116,7 +116,7 @@ class SnapshotBuilder:
 
     def _add_virtual_key(self, path: Location, written: schema.VirtualKey) -> None:
         parents = self._parents_of_key(path, written)
-        # Wherever its value is kept, a key whose value is its id is known to everybody who knows the id.
+        # Wherever its value is kept: if the value is the id, everyone who knows the id has the key.
         digest_of_id = hashlib.sha256(written.id.encode()).digest()
         digest = self._key_digest(written)
         key = self.virtual_keys[written.id] = VirtualKey(
@@ -172,7 +172,7 @@ class SnapshotBuilder:
             self.warnings.append(f"{key.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)")
         secret = resolve(key.value, self.env, sources=(ENV,))
         if secret.value is None:
-            self.warnings.append(f"{key.id}: {secret.problem}, so nobody can use this key")
+            self.warnings.append(f"{key.id}: {secret.problem}, so this key cannot be used")
             return b""
         return hashlib.sha256(secret.value.encode()).digest()
 
@@ -195,7 +195,7 @@ class SnapshotBuilder:
         keys = tuple(self._provider_key(name, k) for k in written.keys) if written else ()
         if len({k.name for k in keys}) != len(keys):
             self.report(("providers", name, "keys"), "two keys have the same name")
-        # One machine may run a provider and much else: an address means the provider only on its port.
+        # A machine may run more than the provider, so an address means the provider only on its port.
         own = f"{host}:{port}" if is_address(host) or host == "localhost" else host
         return Provider(
             name=name,
@@ -264,7 +264,7 @@ def _model_limits(configs: tuple[schema.ModelConfig, ...]) -> Iterator[tuple[str
 
 
 def _content_by_scope(file: schema.PolicyFile) -> dict[tuple[str, str | None], bool]:
-    """Return which scopes set whether bodies are kept, and to what."""
+    """Return the scopes that set whether bodies are kept, with their settings."""
     found: dict[tuple[str, str | None], bool] = {("", None): file.content == "full"}
     for kind in ("customer", "team", "user", "project", "virtual_key"):
         found |= {(kind, e.id): e.content == "full" for e in getattr(file, f"{kind}s") if e.content is not None}

@@ -12,14 +12,14 @@ from sluicegate.policy import schema
 from sluicegate.policy.secrets import ENV, FILE, is_reference
 
 REDACTED = "********"
-"""Replaces a secret."""
+"""Shown in place of a secret."""
 
 _FILLER_WORDS = frozenset({"team", "corp", "inc", "ltd", "llc", "gmbh", "group"})
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of entity. ``name`` is its key in the policy, ``singular`` the word for one, ``path`` its place in the API."""
+    """One kind of entity. ``name`` is its key in the policy, ``singular`` the word for one, ``path`` its path in the API."""
 
     name: str
     singular: str
@@ -28,7 +28,7 @@ class Kind:
     scope: str
     """The scope kind that its limits are counted under."""
     prefix: str
-    """The beginning of ids made from names; empty where names are not used."""
+    """Prefix of ids made from names; empty where names are not used."""
     model: type[schema.Limited]
 
 
@@ -70,7 +70,7 @@ def id_from_name(kind: Kind, name: str) -> str:
 
 
 def id_of(kind: Kind, value: Mapping[str, Any]) -> str:
-    """Return the id of an entity as it is written in the policy."""
+    """Return the id of an entity from its fields in the policy."""
     if kind.name != "model_configs":
         return str(value.get("id"))
     model = str(value.get("model_name"))

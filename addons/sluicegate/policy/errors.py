@@ -1,4 +1,4 @@
-"""Validation errors in plain words: the field, the value, what is wrong with it, and the closest name that would be right."""
+"""Validation errors in plain words: the field, the value, what is wrong with it, and the closest valid name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sluicegate.yaml_document import Location
 
 SECRET_FIELDS = ("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "keys", "virtual_keys")
-"""Fields that hold a secret, or where people put one by mistake: their values are never shown, not even when wrong."""
+"""Fields that hold a secret, or where people put one by mistake: their values are never shown, not even invalid ones."""
 
 
 def describe_errors(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:

@@ -31,7 +31,7 @@ def _zone(value: str) -> str:
 
 
 def _money(value: Any) -> Any:
-    # A bool is an int in Python, and `max_limit: true` is no amount.
+    # A bool is an int in Python, but `max_limit: true` is not an amount.
     if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
         raise ValueError("write an amount in dollars, such as 50.00, without quotes")
     try:
@@ -48,7 +48,7 @@ def _money(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
-    # 100.0 is a whole number too; beyond 2^53 JavaScript and JSON readers could not tell neighbours apart.
+    # 100.0 is a whole number too; beyond 2^53 JavaScript cannot represent every integer.
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value() and value < 1 << 53:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -99,7 +99,7 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("write a time such as 2027-01-01T00:00:00Z")
     try:
-        # The time is shown to people once it has passed, and the calendar of Python ends in the year 9999.
+        # The time is shown to people once it has passed, and Python's calendar ends with the year 9999.
         iso(parse_iso(value))
     except (ValueError, OverflowError) as e:
         raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e

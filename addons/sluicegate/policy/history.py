@@ -1,4 +1,4 @@
-"""The history of the policy: records every policy that comes in force, edited by hand or not, in a thread of its own."""
+"""The history of the policy: records every policy that comes into force, edited by hand or not, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_TIMEOUT_S = 5.0
 
 
 class History:
-    """Records policies in the order they came in force."""
+    """Records policies in the order they came into force."""
 
     def __init__(self, revisions: Revisions, first: ActivePolicy) -> None:
         self.revisions = revisions
@@ -38,7 +38,7 @@ class History:
             self._thread.start()
 
     def record(self, active: ActivePolicy) -> None:
-        """Queue a policy that has come in force."""
+        """Queue a policy that has come into force."""
         self._pending.put(active)
 
     def stop(self) -> None:
@@ -71,7 +71,7 @@ class History:
         try:
             action()
         except RevisionsError as e:
-            logger.warning("Policy revision not recorded: %s", e)
+            logger.warning("Policy revision could not be recorded in the history: %s", e)
         except Exception:
             logger.exception("Policy revision could not be recorded in the history")
 
@@ -88,4 +88,7 @@ def redacted_files(files: Mapping[Path, bytes]) -> dict[str, str]:
 
 
 UNREDACTABLE_TEXT = "# This file is not shown: it is written so that its secrets cannot be told from the rest for certain.\n"
-"""Replaces a file's text. It is not a valid policy, so it cannot be put in force by mistake."""
+"""Replaces a file's text. It is not a valid policy, so it cannot be activated by mistake.
+
+Revisions already stored contain exactly this text and are recognised by it: do not reword it.
+"""

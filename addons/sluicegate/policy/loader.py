@@ -1,4 +1,4 @@
-"""Reading a policy: a file or a folder becomes a snapshot, or every mistake in it, each with its place and the fix."""
+"""Reading a policy: a file or a folder becomes a snapshot, or a list of every mistake with its location and fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sluicegate.policy.references import check_references
 from sluicegate.yaml_document import Document, Problem, parse
 
 NON_POLICY_FILES = ("prices.yaml", "prices.yml")
-"""Files of a policy folder that hold something else."""
+"""Files in a policy folder that are not part of the policy."""
 
 
 class PolicyError(Exception):
@@ -66,12 +66,12 @@ def revision_of(files: Mapping[Path, bytes]) -> str:
 
 
 def policy_from_files(path: Path, files: Mapping[Path, bytes], *, env: Mapping[str, str], now: int) -> Policy:
-    """Make the policy of files' contents. Raises PolicyError with everything that is wrong with it."""
+    """Build the policy from files' contents. Raises PolicyError with everything that is wrong with it."""
     return build_policy(path, [parse(data, str(file)) for file, data in files.items()], revision_of(files), env=env, now=now)
 
 
 def build_policy(path: Path, docs: Sequence[Document], revision: str, *, env: Mapping[str, str], now: int) -> Policy:
-    """Make the policy of parsed files. Raises PolicyError with everything that is wrong with it."""
+    """Build the policy from parsed files. Raises PolicyError with everything that is wrong with it."""
     if not docs:
         raise PolicyError([Problem(str(path), 0, "", "the folder has no .yaml file")])
     # What could not be parsed is reported alone: everything after it would be a consequence.

@@ -12,11 +12,11 @@ from sluicegate.yaml_document import Document, Location, Problem, dotted
 class MergedPolicy:
     """The merged values, where each came from, and everything found wrong with them so far.
 
-    Lists of several files are joined and mappings merged; a single value may stand in several files if it is the same.
+    Lists of several files are joined and mappings merged; a single value may be in several files if it is the same.
     """
 
     def __init__(self, docs: Sequence[Document]) -> None:
-        """Merge parsed files, of which there must be one at least."""
+        """Merge parsed files; there must be at least one."""
         self.values: dict[str, Any] = {}
         self.problems: list[Problem] = []
         self._first = docs[0]
@@ -25,7 +25,7 @@ class MergedPolicy:
             self._add(doc)
 
     def locate(self, path: Location) -> tuple[Document, Location]:
-        """Return the file a part of the merged policy was written in, and its path there."""
+        """Return the file that a part of the merged policy comes from, and its path there."""
         for cut in range(len(path), 0, -1):
             if path[:cut] in self._origins:
                 doc, base = self._origins[path[:cut]]

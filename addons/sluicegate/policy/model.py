@@ -1,7 +1,7 @@
-"""The policy as calls are judged by it: one frozen snapshot of keys, scopes, limits and providers.
+"""The policy in force: one frozen snapshot of keys, scopes, limits and providers, by which calls are judged.
 
-A snapshot is replaced whole when the file changes; a call is judged and settled by the one it began with, and its
-``revision`` is on the record. Everything a hook asks for is prepared at load and only looked up here.
+A snapshot is replaced as a whole when the file changes; a call is judged and settled by the one it began with, and its
+``revision`` is in the record. Everything a hook needs is prepared at load and only looked up here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Limit:
     hard: bool
     counter: str
     thresholds: tuple[int, ...] | None = None
-    """Percentages at which an alert is sent; None for those of the policy."""
+    """Percentages at which an alert is sent; None for the policy's."""
     check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """The constant fields of this limit's checks, built once instead of at each call."""
 
@@ -193,7 +193,7 @@ class Policy:
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
     def key_by_value(self, secret: str) -> VirtualKey | None:
-        """Return the virtual key with a value, found by its hash, so that timing tells nothing about values."""
+        """Return the virtual key with a value, found by its hash, so that timing reveals nothing about values."""
         return self._keys_by_digest.get(_digest(secret))
 
     def key_by_digest(self, digest: bytes) -> VirtualKey | None:
@@ -209,7 +209,7 @@ class Policy:
         return (kind, scope_id) in self._limits_by_scope
 
     def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
-        """Return whom a key's calls belong to; a user header counts only where the key trusts it."""
+        """Return the principal of a key's calls; a user header counts only where the key trusts it."""
         user = user_header if user_header and key.trust_user_header else key.user_id
         return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
 

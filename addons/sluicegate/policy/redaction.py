@@ -1,7 +1,7 @@
-"""Removing the secrets from a policy's text, as it is shown and kept in the history, and putting them back.
+"""Removing the secrets from a policy's text that is shown or kept in the history, and restoring them.
 
-A placeholder names the place of its secret: ``<secret virtual_keys/vk-dev-alice/value_hash>`` is whatever the policy has
-there. So a text can be edited, kept and restored without anybody seeing a secret. Secrets are restored only where the
+A placeholder names the location of its secret: ``<secret virtual_keys/vk-dev-alice/value_hash>`` stands for the value
+there. So a text can be edited, kept and restored without showing a secret. Secrets are restored only where the
 schema has secrets: else a policy could be made to show one as the name of a team.
 """
 
@@ -39,7 +39,7 @@ _ANCHOR_OR_TAG = re.compile(r"(?:[&!]\S*\s+)+")
 
 
 class NotRedactableError(Exception):
-    """A text whose secrets cannot be told from the rest of it for certain."""
+    """A text whose secrets cannot be reliably told from the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class RedactedText:
-    """A text without secrets, and what was written for each of them, by its name."""
+    """A text without secrets, and the original text of each secret, by its name."""
 
     text: str
     secrets: Mapping[str, str] = field(repr=False)
@@ -98,7 +98,7 @@ def redact(text: str, file: str = "") -> RedactedText:
     parts.append(comments.redact(text[at:]))
     shown = "".join(parts)
     release_gradually(parts)
-    # Certain only if the result is read again: an alias, for one, would still show what its anchor hides.
+    # Only reading the result again makes sure: an alias, for example, would still show what its anchor hides.
     is_equivalent = _is_equivalent(found, shown, set(names))
     release_gradually(found)
     if not is_equivalent:

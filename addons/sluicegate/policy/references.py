@@ -1,4 +1,4 @@
-"""What only the whole policy can tell: duplicates, references to nothing, unknown providers.
+"""Checks across the whole policy: duplicates, references to missing entities, unknown providers.
 
 The merged values are checked as they were written, so these mistakes are found even where the shape is wrong elsewhere
 and all of them can be reported at once.
@@ -15,7 +15,7 @@ from sluicegate.yaml_document import Location
 
 
 def check_references(policy: MergedPolicy) -> None:
-    """Report everything that does not fit together."""
+    """Report every inconsistency between parts of the policy."""
     _check_parents(policy, _check_ids(policy))
     _check_providers(policy)
     _check_virtual_keys(policy)

@@ -1,4 +1,4 @@
-"""Every policy that was in force, without its secrets, in the table ``policy_revisions`` of the database.
+"""Every policy that has been in force, without its secrets, in the table ``policy_revisions`` of the database.
 
 Written on a connection of its own, in a thread, like the audit trail. The oldest are deleted where there are too many.
 """
@@ -20,7 +20,7 @@ from sluicegate.database import connection
 MAX_REVISIONS = 1_000
 
 MAX_COMPRESSED_BYTES = 64 << 20
-"""Bytes of compressed text that all revisions together may take; the newest is kept in any case."""
+"""Bytes of compressed text that all revisions may take in total; the newest is always kept."""
 
 COLUMNS = ("id", "revision", "at", "who", "action", "summary")
 
@@ -31,7 +31,7 @@ class RevisionsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One policy as it was. ``files`` has the texts of its files by name."""
+    """One recorded policy. ``files`` has the texts of its files by name."""
 
     revision: str
     at: str
@@ -77,11 +77,11 @@ class Revisions:
         return found[0]["revision"] if found else None
 
     def get(self, revision: str) -> Revision | None:
-        """Return a policy as it was, None where the revision is unknown. Raises RevisionsError."""
+        """Return a recorded policy, None where the revision is unknown. Raises RevisionsError."""
         return self._one("revision = ? ORDER BY id DESC", revision)
 
     def before(self, revision: str) -> Revision | None:
-        """Return what was in force before a revision came in force the last time. Raises RevisionsError."""
+        """Return what was in force before a revision last came into force. Raises RevisionsError."""
         return self._one("id < (SELECT max(id) FROM policy_revisions WHERE revision = ?) ORDER BY id DESC", revision)
 
     def _one(self, where: str, revision: str) -> Revision | None:

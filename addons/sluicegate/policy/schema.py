@@ -1,6 +1,6 @@
-"""The shape of the policy file: which keys may stand where, in the words the REST API uses.
+"""The shape of the policy file: which keys are allowed where, under the names the REST API uses.
 
-These models check one value at a time; ``references.py`` checks what only the whole policy can tell, and ``builder.py``
+These models check one value at a time; ``references.py`` checks across the whole policy, and ``builder.py``
 makes the frozen snapshot that calls are judged by. ``python -m sluicegate.policy.schema`` prints the JSON schema.
 """
 
@@ -34,7 +34,7 @@ from sluicegate.policy.fields import (
 
 
 class Model(BaseModel):
-    """A mapping that accepts no unknown key: a misspelt limit must not silently be no limit."""
+    """A mapping that accepts no unknown key: a misspelt limit must not silently be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

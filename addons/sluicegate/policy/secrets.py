@@ -1,7 +1,7 @@
 """Where a secret of the policy is kept: in the environment, in a file, or in the policy itself.
 
-A policy names a secret by reference, ``env.NAME`` or ``file:PATH``; any other text is the secret itself. Nothing here
-puts a value into a message.
+A policy names a secret by reference, ``env.NAME`` or ``file:PATH``; any other text is the secret itself. No message
+made here contains a value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ENV, FILE = "env.", "file:"
 """How the two kinds of references begin."""
 
 MAX_FILE_BYTES = 64 << 10
-"""Size of a secret's file that is accepted: a path mistyped as a device's would never end."""
+"""Largest file of a secret that is read: reading a device by mistake would never end."""
 
 
 class Secret(NamedTuple):
@@ -25,7 +25,7 @@ class Secret(NamedTuple):
 
 
 def resolve(reference: str, env: Mapping[str, str], *, sources: tuple[str, ...] = (ENV, FILE)) -> Secret:
-    """Return the secret a reference leads to, without the white space around it; a text that is no reference is the secret.
+    """Return the secret a reference leads to, without the white space around it; any other text is the secret itself.
 
     ``sources`` says which kinds of references are followed. Reads a file of at most ``MAX_FILE_BYTES``; never raises.
     """
@@ -39,7 +39,7 @@ def resolve(reference: str, env: Mapping[str, str], *, sources: tuple[str, ...] 
 
 
 def is_reference(text: str, sources: tuple[str, ...] = (ENV, FILE)) -> bool:
-    """Return whether a text says where a secret is kept instead of being one."""
+    """Return whether a text is a reference to a secret and not the secret itself."""
     return text.startswith(sources)
 
 

@@ -45,13 +45,13 @@ class PolicyWatcher:
         self.reload_errors = 0
         self.problems: tuple[Problem, ...] = ()
         self.lock = threading.Lock()
-        """Held while we read or replace the files, so that no half-made change is read."""
+        """Held while the files are read or replaced, so that no half-made change is read."""
         self._fingerprint = files_fingerprint(path)
         files = read_files(path)
         self.current: Policy = policy_from_files(path, files, env=env, now=clock())
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
-        """Called with every policy that comes in force, in the thread that put it there; it must be quick."""
+        """Called with every policy that comes into force, in the thread that activated it; it must be quick."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -74,7 +74,7 @@ class PolicyWatcher:
             return self._reload()
 
     def activate(self, active: ActivePolicy, fingerprint: Fingerprint) -> None:
-        """Put a policy in force that was read from files with this fingerprint. The caller holds ``lock``."""
+        """Put a policy into force that was read from files with this fingerprint. The caller holds ``lock``."""
         self._fingerprint, self.problems = fingerprint, ()
         old, self.current, self.active = self.current.revision, active.policy, active
         if old != active.policy.revision:
@@ -127,6 +127,7 @@ def files_fingerprint(path: Path) -> Fingerprint:
         try:
             found.append(file_fingerprint(file.name, file.stat()))
         except OSError as e:
+            # A file may vanish between listing and stat; that is a change too.
             found.append((file.name, type(e).__name__))
     return tuple(found)
 

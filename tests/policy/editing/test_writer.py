@@ -186,7 +186,7 @@ def test_one_who_never_stops_saving_is_an_error(make):
         editor.watcher.path.write_text(editor.watcher.path.read_text() + "# again\n")
         return operations.upsert(draft, KEYS, "k2", {})
 
-    with pytest.raises(PolicyLockedError, match="keep being changed"):
+    with pytest.raises(PolicyLockedError, match="keep changing"):
         editor.change(work, who="dana", action="update")
 
 

@@ -1,4 +1,4 @@
-"""A draft of a policy: its entities as plain values, and the changes made to them. Knows no file, YAML text or HTTP.
+"""A draft of a policy: its entities as plain values, and the changes made to them. Independent of files, YAML and HTTP.
 
 A change names only what it changes: absent fields stay, null removes. ``Draft`` collects changes and checks the shape of
 each entity; the whole policy is validated by the loader, like any other, before it replaces anything.
@@ -30,7 +30,7 @@ class EditError(Exception):
 
 
 class NotFoundError(EditError):
-    """A change of an entity that does not exist."""
+    """A change to an entity that does not exist."""
 
 
 class ConflictError(EditError):
@@ -189,7 +189,7 @@ def make_id(kind: Kind, name: str, field: str) -> str:
 
 
 def is_valid_id(text: str) -> bool:
-    """Return whether a text is a valid id as it is."""
+    """Return whether a text is a valid id."""
     return not any(field == "id" for field, _ in validation_errors(KINDS["teams"], {"id": text}))
 
 
@@ -199,7 +199,7 @@ def _exact_numbers(value: Any) -> Any:
         return {k: _exact_numbers(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_exact_numbers(v) for v in value]
-    # By its repr: 0.1 is meant as a tenth, not as the binary fraction nearest to it.
+    # By its repr: 0.1 means a tenth, not the binary fraction nearest to it.
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
@@ -252,7 +252,7 @@ def _merge_keys(present: Sequence[Fields], changes: Sequence[Any]) -> list[Any]:
 
 
 def validation_errors(kind: Kind, value: Fields) -> list[tuple[str, str]]:
-    """Return what is wrong with an entity by itself, as pairs of field and message."""
+    """Return what is wrong with one entity on its own, as pairs of field and message."""
     try:
         kind.model.model_validate(value)
     except ValidationError as e:
@@ -261,7 +261,7 @@ def validation_errors(kind: Kind, value: Fields) -> list[tuple[str, str]]:
 
 
 def validate_entity(kind: Kind, value: Fields) -> None:
-    """Refuse an entity that is wrong by itself. Raises EditError with everything that is wrong."""
+    """Refuse an entity that is invalid on its own. Raises EditError with every problem."""
     found = validation_errors(kind, value)
     if found:
         where, words = found[0]

@@ -1,4 +1,4 @@
-"""Operations on a policy's entities, as API and command line offer them: save, delete, rotate, expire, top up."""
+"""Operations on a policy's entities, for the API and the command line: save, delete, rotate, expire, top up."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _normalize_value(fields: dict[str, Any], *, generate: bool) -> str | None:
     secret = None
     if generate and value is None and fields.get("value_hash") is None:
         value = secret = generate_value()
-    # Only a hash is kept: the policy file is read by more people and tools than may know its keys.
+    # Only a hash is kept: more people and tools read the policy file than may know its keys.
     if isinstance(value, str) and not is_reference(value, (ENV,)):
         fields["value_hash"] = hash_value(_require_sendable(value))
         fields["value"] = None
@@ -136,7 +136,7 @@ def rotate(draft: Draft, id_or_name: str, *, grace: str | None, value: str | Non
 
 
 def current_value_hash(name: str, present: Fields, env: Mapping[str, str]) -> str | None:
-    """Return the hash a key is known by now, None where its variable is not set."""
+    """Return the present hash of a key's value, None where its variable is not set."""
     if present.get("value_hash"):
         return str(present["value_hash"])
     if present.get("value") is None:

@@ -1,4 +1,4 @@
-"""Reading and writing YAML with ruamel.yaml, which keeps comments, quotes and layout of what is not changed.
+"""Reading and writing YAML with ruamel.yaml, which keeps comments, quotes and layout of everything that is not changed.
 
 ruamel is imported late: it takes a tenth of a second, and only a process that changes a policy needs it.
 """
@@ -28,7 +28,7 @@ def round_trip_yaml(lines: Iterable[str]) -> YAML:
     from ruamel.yaml.tag import Tag
 
     class Plain(VersionedResolver):
-        """A resolver that takes every word as text: what ``yes`` or ``22:00`` means is decided by our own parser."""
+        """A resolver that reads every word as text: our own parser decides what ``yes`` or ``22:00`` means."""
 
         def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
             if kind is ScalarNode and implicit[0] and value not in ("", "~", "null", "Null", "NULL"):
@@ -71,7 +71,7 @@ def update_node(node: Any, present: Any, value: Any) -> Any:
         for key, new in value.items():
             if key not in node:
                 node[key] = new_node(new, flow=_is_flow(node))
-            # True equals 1 in Python, and is something else in a policy.
+            # True equals 1 in Python, but not in a policy.
             elif present[key] != new or isinstance(present[key], bool) != isinstance(new, bool):
                 node[key] = update_node(node[key], present[key], new)
         return node

@@ -34,9 +34,9 @@ LOCK_TIMEOUT_S = 30.0
 """Seconds that a change waits for others that are being written."""
 
 MAX_ATTEMPTS = 5
-"""How often a change is tried because the file was saved by somebody else meanwhile."""
+"""How often a change is tried while other writers keep saving the files."""
 
-RETRIES_EXHAUSTED = "the policy files keep being changed by somebody else while this change is made; try again"
+RETRIES_EXHAUSTED = "other writers keep changing the policy files while this change is made; try again"
 
 _OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.\w+)\.?")
 """The part of a problem's path that names the entity."""
@@ -63,7 +63,7 @@ class PolicyNotWritableError(Exception):
 
 
 class _FilesChangedError(Exception):
-    """The files were changed by somebody else while the change was made."""
+    """Another writer changed the files while the change was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +127,15 @@ class PolicyWriter:
         if_match: Callable[[str], bool],
         write: bool = True,
     ) -> Policy:
-        """Replace whole files, even those that have a mistake, and return the policy they make.
+        """Replace whole files, even invalid ones, and return the policy they make.
 
-        ``contents`` takes the content of each file and returns the new content of those that change. Raises PolicyError with all
-        that is wrong with that, and otherwise what ``change`` raises; then nothing was changed.
+        ``contents`` takes the content of each file and returns the new content of those that change. Raises PolicyError with
+        every problem of the result, or what ``change`` raises; then nothing was changed.
         """
         with self._exclusive(), low_priority():
             for _ in range(MAX_ATTEMPTS):
                 files = self._read(if_match)
-                # An edit by hand that the watcher has not seen yet is put in force first, for the history to have it.
+                # An edit by hand that the watcher has not seen yet is put in force first, so that the history has it.
                 if self.watcher.has_changed():
                     self.watcher.reload()
                 texts = {f: data for f, data in contents(files.data).items() if data != files.data[f]}
@@ -202,7 +202,7 @@ class PolicyWriter:
             raise self._refused(e, files) from e
 
     def _refused(self, error: PolicyError, files: _Files) -> EditError:
-        """Return why the policy refuses a change: the change's own mistake, or one that was in the files before."""
+        """Return why the policy refuses a change: a mistake in the change itself, or one that was already in the files."""
         try:
             build_policy(self.watcher.path, files.docs, files.revision, env=self.watcher.env, now=self.clock())
         except PolicyError as before:
@@ -231,7 +231,7 @@ class PolicyWriter:
                 file_fingerprint(f.name, staged[f].stat()) if f in staged else present for f, present in files.fingerprints.items()
             )
             _require_unchanged(self.watcher.path, files)
-            # On record before the change: one that is not on record must not be made.
+            # Recorded before the change: a change that cannot be recorded must not be made.
             if self.audit_trail is not None:
                 self.audit_trail.write(entries, at=at, who=who, before=before, after=after)
             with self.watcher.lock:
@@ -256,7 +256,7 @@ class PolicyWriter:
 
 
 def _require_valid(docs: Sequence[Document]) -> None:
-    """Refuse files with a mistake, which cannot be changed in part. Raises ConflictError."""
+    """Refuse invalid files, which cannot be changed in part. Raises ConflictError."""
     for doc in docs:
         if doc.problems or not isinstance(doc.value, dict):
             why = doc.problems[0] if doc.problems else f"{doc.file}: a policy must be a mapping"
@@ -264,7 +264,7 @@ def _require_valid(docs: Sequence[Document]) -> None:
 
 
 def _require_unchanged(path: Path, files: _Files) -> None:
-    """Refuse files that are not what was read. Raises _FilesChangedError."""
+    """Refuse files that have changed since they were read. Raises _FilesChangedError."""
     if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
         raise _FilesChangedError
 

@@ -1,7 +1,7 @@
 """Writing changes into a policy's text so that only the changed entity's lines change.
 
-A policy of ten thousand keys takes ruamel half a minute and half a gigabyte, and it changes the layout of all that it
-writes. So ruamel is given one entity at a time: the lines of that entity are cut out, changed keeping their comments,
+For a policy of ten thousand keys ruamel takes half a minute and half a gigabyte, and it changes the layout of everything
+it writes. So ruamel is given one entity at a time: the lines of that entity are cut out, changed keeping their comments,
 and put back. Whichever strategy is used, the result is parsed again and must be exactly the expected value, else the
 next strategy is tried.
 """
@@ -27,7 +27,7 @@ Edit = tuple[int, int, list[str]]
 
 
 class NotPatchableError(Exception):
-    """A text whose layout cannot be changed without changing what it says, or losing a comment."""
+    """A text that cannot be changed without changing its meaning or losing a comment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,15 @@ def _patch_items(doc: Document, text: str, changes: Sequence[Change]) -> str:
         items = _items(doc, lines, name, start, end)
         present = doc.value[name]
         left = len(present or ()) - sum(c.value is None for c in section_changes)
+        # A list that becomes empty is written as [], which cannot be done item by item.
         if items is None or not left:
             edits.append((start, end, _patch_section(name, present, lines[start:end], section_changes)))
         else:
             edits += _item_edits(lines, items, present, section_changes)
-    # From the end up, so that the line numbers of those still to come stay right.
+    # From the end up, so that the line numbers of the remaining edits stay right.
     for start, end, replacement in sorted(edits, key=lambda c: c[:2], reverse=True):
         lines[start:end] = replacement
+    # The marker of the document's end must stay last.
     end = len(lines) - (lines[-1:] == ["..."])
     lines[end:end] = tail
     return "\n".join(lines) + "\n"
@@ -137,6 +139,7 @@ def _items(doc: Document, lines: list[str], name: str, start: int, end: int) -> 
     firsts = [doc.lines[(name, i)] - 1 for i in range(len(present))]
     marks = [_ITEM.match(lines[f]) for f in firsts]
     columns = {len(m[1]) if m else -1 for m in marks}
+    # Flow style puts items on the section's own line or several on one line; neither can be cut out by lines.
     if firsts[0] <= start or len(set(firsts)) < len(firsts) or len(columns) > 1 or -1 in columns:
         return None
     column = columns.pop()
@@ -144,7 +147,7 @@ def _items(doc: Document, lines: list[str], name: str, start: int, end: int) -> 
 
 
 def _trim_end(lines: list[str], start: int, end: int, column: int) -> int:
-    """Move ``end`` up over empty lines and comments left of ``column``: those belong to what follows."""
+    """Move ``end`` up over empty lines and comments left of ``column``, which belong to what follows."""
     while end > start + 1:
         line = lines[end - 1]
         bare = line.strip()
@@ -166,6 +169,7 @@ def _item_edits(lines: list[str], items: list[tuple[int, int]], present: list[An
             new_items += _as_list_item(_new_text(change.value, flow), mark)
         elif change.value is None:
             start, end = items[int(change.position)]
+            # Between two blank lines, one of them goes with the item.
             alone = not lines[start - 1].strip() and not "".join(lines[end : end + 1]).strip()
             edits.append((start - alone, end, []))
         else:
@@ -182,6 +186,7 @@ def _patch_item(lines: list[str], present: Any, value: Any) -> list[str]:
     assert mark is not None
     width = mark.end()
     inner = [lines[0][width:]]
+    # A comment may stand left of the item's column: it is moved inside, or the text would not parse by itself.
     for line in lines[1:]:
         inner.append(line[width:] if not line[:width].strip() else line.lstrip())
     yaml = round_trip_yaml(inner)
@@ -223,7 +228,7 @@ def _emptied_section(lines: list[str], empty: str) -> list[str]:
 
 
 def _filled_section(name: str, lines: list[str], changes: Sequence[Change]) -> list[str]:
-    """Return an empty section with its first entities, which follow the comments that stand in it."""
+    """Return an empty section with its first entities, after the comments in it."""
     head, *entities = _new_section(name, changes)
     kept = (x if x.lstrip().startswith("#") else f"  {comment}" for x in lines[1:] for comment in _comments([x]))
     return [" ".join([head, *_comments(lines[:1])]), *kept, *entities]
@@ -257,6 +262,7 @@ def _new_text(value: Any, flow: bool) -> str:
 
 def _rewrite_json(text: str, expected: dict[str, Any]) -> str:
     """Write the whole file as JSON: a policy that is JSON stays JSON."""
+    # Flow style YAML may begin with a brace as well; its comments and bare words are not JSON and raise here.
     json.loads(text)
     indent = re.search(r"\n( +)", text)
 
