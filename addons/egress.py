@@ -210,7 +210,7 @@ class Egress(Addon):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
             return f"the name {host[:100]} has no address"
-        # All of them, not the first alone: a name with one public and one private address must not choose for itself.
+        # Every address is checked, because a name may resolve to a public and a private one.
         for *_, sockaddr in found:
             address = str(sockaddr[0]).partition("%")[0]
             if not is_public(address) and not (

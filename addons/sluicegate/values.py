@@ -43,7 +43,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was refused: the exact word in header, record and metric. ``family`` is the ``error.type`` in the body."""
+    """Why a call was refused: the exact word used in headers, records and metrics. ``family`` is the ``error.type`` in the body."""
 
     BUDGET_EXCEEDED = "budget_exceeded"
     REQUEST_LIMITED = "request_limited"

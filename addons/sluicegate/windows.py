@@ -42,7 +42,7 @@ def parse_period(text: str, *, aligned: bool = False, timezone: str = "UTC") -> 
             f"'{text}' is not a duration: write a number and one of s m h d w M Y, such as 30s 5m 1h 1d 1w 1M 1Y, or never"
         )
     if found is not None and int(found[1]) * _UNIT_MS[found[2]] > _MAX_PERIOD_MS:
-        # Its end would lie beyond the calendar, so that no reset time could be shown.
+        # Its end would lie beyond Python's calendar, so no reset time could be shown.
         raise ValueError(f"'{text}' is longer than 100 years: write never")
     try:
         ZoneInfo(timezone)

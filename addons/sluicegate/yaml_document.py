@@ -47,7 +47,7 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
         text = f"{self.path[:300]}: {self.message[:700]}" if self.path else self.message[:700]
-        # Keys and values come from the file: a line end or an escape sequence in one must not reach a terminal.
+        # Keys and values come from the file: line ends and escape sequences in them must not reach a terminal.
         return where + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -109,7 +109,7 @@ class _OpenCollection:
 
 
 class _ParsingStopped(yaml.YAMLError):
-    """Parsing ended early; the mistake that ended it has been noted."""
+    """Parsing ended early; the problem that ended it has been recorded."""
 
 
 class _DocumentBuilder:
@@ -168,7 +168,7 @@ class _DocumentBuilder:
         top.key = key
 
     def _add_value(self, value: Any, event: yaml.Event) -> Location:
-        """Put a value where it belongs and return its location. The line of a key's value is the line of the key."""
+        """Store a value in its collection and return its location. The line of a key's value is the line of the key."""
         self.written += 1
         top = self.stack[-1] if self.stack else None
         location: Location
@@ -192,7 +192,7 @@ class _DocumentBuilder:
         repeated = self.anchors.get(event.anchor or "")
         location = self._add_value(repeated[0] if repeated else None, event)
         if repeated is None:
-            self._stop(event, location, f"'*{event.anchor}' is an alias of nothing that stands before it")
+            self._stop(event, location, f"'*{event.anchor}' is an alias of an anchor that is not defined before it")
         self.expanded += repeated[1]
         if self.expanded > MAX_ALIASED_VALUES + 10 * self.written:
             self._stop(event, location, "aliases expand to too many values")

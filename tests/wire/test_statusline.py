@@ -65,7 +65,9 @@ def test_whatever_answers_it_is_one_line_and_never_a_failure(answer):
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert statusline("--gateway", url, "--key", VK) == "sluicegate: the answer is not from a sluicegate gateway\n"
         thread.join()
-    assert statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: the answer is not from a sluicegate gateway\n"
+    assert (
+        statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: the answer is not from a sluicegate gateway\n"
+    )
 
 
 def answering(server: socket.socket, answer: bytes) -> None:

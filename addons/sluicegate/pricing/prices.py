@@ -1,7 +1,7 @@
 """Compute what a usage costs, exactly: integer nano-dollars, rounded once, from dated price tables.
 
 There are three layers, and the first that knows a model wins: the operator's ``prices.yaml``, our own dated table, and
-the table of genai-prices, which is installed with us and never asks the network.
+the table of genai-prices, which is installed as a dependency and never uses the network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_AMOUNT = 1_000_000_000
 """Largest number in a price file, whether dollars per million tokens or tokens."""
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands in a price file: keys and list indexes."""
+"""The location of a value in a price file: keys and list indexes."""
 
 DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1_000_000, 128_000
 """Assumed for models without figures: large, since they bound what a call can cost."""
@@ -62,7 +62,7 @@ class Rates:
         return self.since <= at and (self.until is None or at < self.until)
 
     def scaled(self, factor: Decimal, *, classes: Iterable[str] = TOKEN_CLASSES) -> Rates:
-        """Return the same rates with some classes multiplied."""
+        """Return the same rates with some classes multiplied by ``factor``."""
         return replace(self, **{name: getattr(self, name) * factor for name in classes})
 
 
@@ -79,7 +79,7 @@ class Price:
     web_search: Decimal
 
     def rates_at(self, at: int, prompt_tokens: int) -> Rates:
-        """Return the rates in force at a time for a prompt of this size: of the highest tier passed, the latest begun.
+        """Return the rates in force at a time for a prompt of this size: the highest tier passed, at its latest price.
 
         ``at`` is in epoch milliseconds.
         """
@@ -134,7 +134,7 @@ class Prices:
         return cls(own)
 
     def preload(self, delay_s: float = 2.0) -> None:
-        """Load the bundled table in a thread shortly after the start: its half second must not fall on a call."""
+        """Load the bundled table in a thread shortly after the start, so that no call waits the half second it takes."""
         timer = threading.Timer(delay_s, lambda: _bundled("claude-opus-4-5"))
         timer.daemon = True
         timer.start()

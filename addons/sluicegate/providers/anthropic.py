@@ -31,7 +31,7 @@ class _Block(msgspec.Struct, gc=False):
 
 
 _INLINE_BLOCK = _Block()
-"""What remains of a block that holds its own content, as nearly all do: nothing of interest."""
+"""Stands for a block that holds its own content, as nearly all do, and so has nothing of interest."""
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -44,7 +44,7 @@ class _MessagesBody(msgspec.Struct, gc=False):
 
 
 _BODY_DECODER = msgspec.json.Decoder(_MessagesBody)
-"""Decodes only the places where content names a source, so neither text nor escaped words can be taken for one."""
+"""Decodes only the fields in which content names a source, so that no text can be mistaken for one."""
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ def _json_object(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        # orjson stops at 1,024 levels of nesting; what a client would read must not escape us for being deep.
+        # orjson stops at 1,024 levels of nesting, but an answer that a client can read must be counted however deep it is.
         try:
             value = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -246,7 +246,7 @@ class Anthropic:
     hosts = frozenset({"api.anthropic.com"})
 
     def classify(self, method: str, path: str) -> Kind:
-        """Return which of the API's requests this is; whatever might run a model is ``messages``."""
+        """Return the kind of a request; whatever might run a model is ``messages``."""
         clean = clean_path(path)
         if clean.endswith("/messages/count_tokens"):
             if method != "POST":

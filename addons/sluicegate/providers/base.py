@@ -20,7 +20,7 @@ class UsageReader(ABC):
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.finished = False
-        """Whether the answer has said that it is complete."""
+        """Whether the answer has been marked as complete."""
         self.message_started = False
         self.delivered_bytes = 0
         """Bytes of text, thinking and tool input that have passed."""
@@ -74,7 +74,7 @@ def clean_path(path: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _normalized(text: str) -> str:
-    # Doubly and triply encoded paths exist in the wild; deeper ones are only ever attempts to confuse.
+    # Doubly and triply encoded paths exist in the wild; deeper ones are attempts to confuse.
     for _ in range(3):
         decoded = unquote(text)
         if decoded == text:
@@ -121,8 +121,8 @@ class RequestBody:
             try:
                 top = _OBJECT_DECODER.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                # Lone surrogates do occur in real traffic, and parsers refuse them. Read a copy in which private-use characters
-                # stand in their place.
+                # Lone surrogates occur in real traffic, and parsers refuse them. Read a copy in which private-use characters
+                # replace them.
                 self.raw = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
                 top = _OBJECT_DECODER.decode(raw)
             if len(top) > MAX_FIELDS or any(len(name) > MAX_NAME_CHARS for name in top):

@@ -6,7 +6,7 @@ import zlib
 from typing import Any, Protocol
 
 MAX_DECODED_BYTES = 256 << 20
-"""Decoded bytes per answer; a decompression bomb costs us the reading, not our memory."""
+"""Decoded bytes per answer; a decompression bomb costs the reading of one answer, not our memory."""
 
 MAX_CHUNK_BYTES = 64 << 20
 """Decoded bytes of one chunk as it came off the wire."""

@@ -1,4 +1,4 @@
-"""A simulated Anthropic API, for demos, tests and trying policies without spending: ``providers.anthropic.simulate: true``.
+"""A simulated Anthropic API, for demos, tests and trying out policies without spending: ``providers.anthropic.simulate: true``.
 
 It speaks the real protocol: event streams in chunks, usage with caching, proper errors. An instruction in square
 brackets in the last user message says how to answer:

@@ -1,11 +1,11 @@
-"""Parse server-sent events from a copy of the stream: bytes in, events out, however the bytes were cut."""
+"""Parse server-sent events from a copy of the stream: bytes in, events out, wherever the bytes were split."""
 
 from __future__ import annotations
 
 Event = tuple[str, bytes]
 
 MAX_EVENT_BYTES = 32 << 20
-"""Bytes of one unfinished event; beyond that the parser gives up quietly, for it only observes."""
+"""Bytes of one unfinished event; beyond that the parser gives up silently, because it only observes."""
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -11,7 +11,7 @@ from sluicegate.storage.errors import StoreError
 from sluicegate.windows import iso, parse_iso
 
 ROWS_PER_READ = 2_000
-"""Rows read at once: the write-ahead log cannot start over while a read lasts."""
+"""Rows read at once: the write-ahead log cannot be reset while a read lasts."""
 
 
 def count_calls(path: Path, since: int, until: int) -> int:

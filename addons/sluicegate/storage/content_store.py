@@ -1,6 +1,6 @@
 """The bodies of calls, where policy wants them kept: compressed, in a file of their own.
 
-``ContentStore`` is all that others know of where they are kept. A thread writes them; a call never waits for it, and
+Other modules only know the interface ``ContentStore``. A thread writes the bodies; a call never waits for it, and
 bodies that come in faster than they can be written are dropped and counted instead of filling the memory.
 """
 
@@ -28,16 +28,16 @@ logger = logging.getLogger("sluicegate")
 FILENAME = "content.db"
 
 MAX_BODY_BYTES = 8 << 20
-"""How much is kept of one body; the rest is cut off, and the body is marked as truncated."""
+"""Bytes kept of one body; the rest is cut off, and the body is marked as truncated."""
 
 MAX_REFUSED_BYTES = 64 << 10
-"""How much is kept of a refused call's request: it costs its sender nothing, who could fill the disk with them."""
+"""Bytes kept of a refused request: it costs its sender nothing, so a sender could fill the disk with them."""
 
 MAX_QUEUED_BYTES = 64 << 20
-"""How much may wait to be written."""
+"""Bytes that may wait to be written."""
 
 PAUSE_S = 0.02
-"""Pause between two transactions that delete, so that others have their turn."""
+"""Pause between two transactions that delete, in which other threads can write."""
 
 CLOSE_TIMEOUT_S = 10.0
 """How long closing waits for what is still to be written."""
@@ -64,10 +64,10 @@ class Content:
 
 
 class ContentStore(Protocol):
-    """A place to keep bodies. Any thread may call it; every method may raise OSError or sqlite3.Error."""
+    """A store for bodies. Any thread may call it; every method may raise OSError or sqlite3.Error."""
 
     def put(self, content: Content) -> None:
-        """Keep the bodies of a call, replacing what was kept of it before."""
+        """Keep the bodies of a call, replacing those kept before."""
 
     def get(self, call_id: str) -> Content | None:
         """Return what is kept of a call."""
@@ -150,12 +150,12 @@ class ContentFile:
 
 
 class ContentKeeper:
-    """The way to a content store: ``keep`` returns at once, a thread writes."""
+    """Queues bodies for a content store: ``keep`` returns at once, a thread writes."""
 
     def __init__(self, store: ContentStore) -> None:
         self.store = store
         self.error: str | None = None
-        """Why the last bodies could not be kept, if they could not."""
+        """Why the last bodies could not be kept; None if they were."""
         self.dropped = 0
         """Calls whose bodies could not be kept."""
         self._queue: dict[str, Content] = {}
@@ -165,7 +165,7 @@ class ContentKeeper:
         self._closed = False
 
     def keep(self, content: Content) -> None:
-        """Write a call's bodies soon."""
+        """Queue a call's bodies to be written."""
         with self._change:
             if self._closed or self._size + content.size > MAX_QUEUED_BYTES:
                 self._drop("too much is waiting to be written")
@@ -184,7 +184,7 @@ class ContentKeeper:
         return found or self.store.get(call_id)
 
     def delete_before(self, before: int, pause: Callable[[float], bool]) -> None:
-        """Delete what began before a time, in small steps; ``pause`` waits so many seconds and returns whether to stop."""
+        """Delete what began before a time, in small steps; ``pause`` waits some seconds and returns whether to stop."""
         try:
             for _ in range(MAX_BATCHES):
                 if self.store.delete_before(before, DELETE_BATCH) < DELETE_BATCH or pause(PAUSE_S):
@@ -202,7 +202,7 @@ class ContentKeeper:
         self.store.close()
 
     def _write(self) -> None:
-        """Write what is waiting, in the thread."""
+        """Write queued bodies, in the thread, until the store is closed."""
         while True:
             with self._change:
                 while not self._queue:

@@ -13,7 +13,7 @@ from time import perf_counter_ns as clock_ns
 from sluicegate.storage.errors import StoreBusy, StoreError
 
 BUSY_TIMEOUT_S = 0.05
-"""How long a call waits for another process's database lock before it is refused. The loop goes on meanwhile."""
+"""How long a call waits for another process's database lock before it is refused. The event loop keeps running meanwhile."""
 
 RETRY_DELAY_S = 0.004
 """Pause between two tries to get that lock."""
@@ -23,9 +23,9 @@ class GroupCommit:
     """The calls that wait for one kind of write."""
 
     def __init__(self, write: Callable[[], None], time_spent: list[int]) -> None:
-        """Call ``write`` to put on disk all that is pending; it may raise StoreBusy or StoreError, and then loses nothing.
+        """Call ``write`` to put everything pending on disk; it may raise StoreBusy or StoreError, and then loses nothing.
 
-        To ``time_spent`` the nanoseconds and the number of writes are added.
+        The nanoseconds and the number of writes are added to ``time_spent``.
         """
         self._write, self._time_spent = write, time_spent
         self._waiting: list[tuple[float, asyncio.Future[None]]] = []
@@ -54,7 +54,7 @@ class GroupCommit:
         except StoreError as e:
             self._resolve(e)
         except Exception as e:
-            # An error we did not foresee must neither let a call go on nor leave it waiting.
+            # An unexpected error must neither let a call go on nor leave it waiting.
             self._resolve(StoreError(f"{type(e).__name__}: {e}"))
             raise
         else:
@@ -72,5 +72,5 @@ class GroupCommit:
             if error is None:
                 written.set_result(None)
             else:
-                # An error object of its own for each: raising one adds a traceback to it.
+                # A separate error object for each: raising one adds a traceback to it.
                 written.set_exception(type(error)(*error.args))

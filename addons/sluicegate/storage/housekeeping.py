@@ -1,4 +1,4 @@
-"""What is done now and then beside the calls, in a thread of its own: checkpoints, indexing, deleting what is old."""
+"""Periodic work in a thread of its own, so that no call waits for it: checkpoints, indexing, deleting old data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._run, name="sluicegate-housekeeping", daemon=True)
 
     def start(self) -> None:
-        """Begin, if that has not happened yet."""
+        """Start the thread, if it is not running yet."""
         if self._thread.ident is None:
             self._thread.start()
 
@@ -39,7 +39,7 @@ class Housekeeper:
         return self._stop.wait(seconds)
 
     def stop(self) -> None:
-        """Begin no other task, and end a pause. Does not wait for the thread."""
+        """Start no further task, and end a pause. Does not wait for the thread."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -58,8 +58,8 @@ def checkpoint(database: Path) -> None:
         if wal.stat().st_size <= WAL_BYTES:
             return
         with connection(database, "rw", busy_timeout_ms=CHECKPOINT_BUSY_TIMEOUT_MS) as conn:
-            # The log starts over only if all of it has been copied when the next call is written. Under load there is
-            # always another: each time round less is left to copy, until it fits between two of them.
+            # The log starts over only if all of it has been copied when the next call is written. Under load there
+            # always is one: each round leaves less to copy, until a round fits between two calls.
             copied = 0
             for _ in range(CHECKPOINT_ROUNDS):
                 _, pages, _ = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -67,5 +67,5 @@ def checkpoint(database: Path) -> None:
                     break
                 copied = pages
     except (OSError, sqlite3.Error):
-        # Whatever is wrong with the file shows in the next write, where it is reported.
+        # An error of the file itself will show in the next write, which reports it.
         return

@@ -1,6 +1,6 @@
-"""The tables of the database, and how a file of an older version becomes one of this version.
+"""The tables of the database, and the migration of older files to this version.
 
-A step that has been released is never edited: what it makes is what older files hold.
+A step that has been released is never edited: older files hold what it made.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _create_policy_revisions(db: sqlite_utils.Database) -> None:
 def _add_limit_checks(db: sqlite_utils.Database) -> None:
     calls: Any = db["calls"]
     if "limits" not in calls.columns_dict:
-        # The first step has made it already, unless the file is from an older gateway.
+        # In a new file the first step has already made it.
         calls.add_column("limits", str)
 
 
@@ -110,7 +110,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_policy_revisions,
     _add_limit_checks,
 )
-"""Steps forward; the file's ``user_version`` counts how many it has taken."""
+"""The steps in order; a file's ``user_version`` counts how many it has taken."""
 
 
 def migrate(conn: sqlite3.Connection) -> None:

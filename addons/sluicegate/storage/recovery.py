@@ -1,4 +1,4 @@
-"""Recovery: what a crash left half-done is completed before the first call, from the database and the journal together."""
+"""Recovery: what a crash left half-done is completed before the first call, from the database and the journal."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class StateError(Exception):
 
 
 class StateFolder:
-    """One state folder, ours until it is closed."""
+    """One state folder, locked until it is closed."""
 
     def __init__(self, path: Path) -> None:
         """Create the folder if need be and lock it. Raises StateError if another gateway has it."""
@@ -36,7 +36,7 @@ class StateFolder:
             ) from e
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
-        """Return the admin token, of the environment, the folder or new, and whether it is new."""
+        """Return the admin token, from the environment, from the folder or a new one, and whether it is new."""
         if token := env.get(TOKEN_VARIABLE):
             return token, False
         path = self.path / "admin-token"

@@ -42,7 +42,7 @@ class Rows:
     """By model."""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to write."""
+        """Return whether there is anything to write."""
         return bool(self.calls or self.refusals or self.connections or self.learned)
 
     def extend(self, newer: Rows) -> None:
@@ -58,7 +58,7 @@ NO_ROWS = Rows()
 
 
 class Store:
-    """The gateway's own connection. It never waits for a lock: callers decide how long they can."""
+    """The gateway's own connection. It never waits for a lock: callers decide how long to retry."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the database and bring it to this version. Raises StoreError."""
@@ -69,7 +69,7 @@ class Store:
             self._conn.execute("PRAGMA journal_mode=WAL")
             self._conn.execute("PRAGMA synchronous=NORMAL")
             migrate(self._conn)
-            # From here on a lock is somebody else's, and waiting for it inside a hook would stop every call.
+            # From here on only another process can hold a lock, and waiting for it inside a hook would stop every call.
             self._conn.execute("PRAGMA busy_timeout=0")
             # Housekeeping checkpoints in a thread; one inside a hook would cost a call milliseconds.
             self._conn.execute("PRAGMA wal_autocheckpoint=0")
@@ -81,7 +81,7 @@ class Store:
         load_ledger(self._conn, ledger)
 
     def learned(self) -> dict[str, UsageAverages]:
-        """Return by model what its calls have taught."""
+        """Return the averages learned from each model's calls, by model."""
         rows = self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models")
         return {model: UsageAverages(*values) for model, *values in rows}
 
@@ -132,7 +132,7 @@ class Store:
             self._run(lambda: self._write_in_transaction(changes, rows))
 
     def _run(self, write: Callable[[], object]) -> None:
-        """Write, and raise SQLite's errors as ours."""
+        """Write, converting SQLite's errors to StoreBusy or StoreError."""
         try:
             write()
         except sqlite3.OperationalError as e:
@@ -206,7 +206,7 @@ def load_ledger(conn: sqlite3.Connection, ledger: Ledger) -> None:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Return the ledger as it is on file, whether a gateway runs or not; an empty one where there is no file yet.
+    """Return the ledger in a database file, whether a gateway runs or not; an empty one where there is no file yet.
 
     Raises sqlite3.Error.
     """

@@ -1,6 +1,6 @@
-"""Everything that is written while the gateway runs goes through here: to the database and to the journal.
+"""The writer: everything written while the gateway runs goes through it, to the database and to the journal.
 
-This is where "if it cannot be written, nothing may pass" is decided: ``commit`` raises, and its caller refuses the call.
+The rule "what cannot be recorded may not pass" is enforced here: ``commit`` raises, and its caller refuses the call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AGREEMENT_INTERVAL_BYTES = 1 << 20
 """Bytes of journal after which its agreement with the table is noted: the most that a start after a crash has to read."""
 
 FLUSH_DELAY_S = 0.02
-"""How long what need not be on disk at once waits for more of its kind."""
+"""How long a write that is not urgent waits for others to join it."""
 
 RETRY_DELAY_S = 0.05
 """How long to wait after a write that failed."""
@@ -34,15 +34,15 @@ MINUTE_MS = 60_000
 
 
 class Writer:
-    """Takes what has changed from the ledger and writes it together with the records that explain it."""
+    """Takes changes from the ledger and writes them with the records that explain them."""
 
     def __init__(self, store: Store, journal: Journal, ledger: Ledger, commit_time: list[int]) -> None:
-        """To ``commit_time`` the nanoseconds spent in commits and their number are added."""
+        """Add the nanoseconds spent in commits and their number to ``commit_time``."""
         self.store, self.journal, self.ledger = store, journal, ledger
         self.rows = Rows()
         """What the next transaction writes besides the ledger's changes."""
         self.learned = store.learned()
-        """By model, what its calls have taught."""
+        """Averages learned from each model's calls, by model."""
         self.store_error: str | None = None
         """Why the database cannot be written; None while it can."""
         self.journal_error: str | None = None
@@ -56,7 +56,7 @@ class Writer:
     # -- what to write ------------------------------------------------------------------------------------------------
 
     def record(self, record: Record) -> None:
-        """Put a finished call on record: its line in the journal now, its row with the next transaction."""
+        """Record a finished call: its line in the journal now, its row with the next transaction."""
         self.rows.calls.append(record)
         try:
             self.journal.append(record)
@@ -68,16 +68,16 @@ class Writer:
             self.journal_error = None
 
     def count_refusal(self, at: int, source: str, reason: str) -> None:
-        """Count a refused request without a known key, by minute: a record of each would let strangers fill the disk."""
+        """Count a refused request without a known key, by minute: a record of each would let unknown senders fill the disk."""
         key = (iso(at // MINUTE_MS * MINUTE_MS)[:16] + "Z", source, reason)
         self.rows.refusals[key] = self.rows.refusals.get(key, 0) + 1
 
     def record_connection(self, row: dict[str, Any]) -> None:
-        """Put a connection on record, a row of the table ``connections``."""
+        """Record a connection, a row of the table ``connections``."""
         self.rows.connections.append(row)
 
     def learn(self, model: str, learned: UsageAverages) -> None:
-        """Keep what a model's calls have taught."""
+        """Store the averages learned from a model's calls."""
         self.learned[model] = self.rows.learned[model] = learned
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -114,12 +114,12 @@ class Writer:
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
-            # Something that can wait must not make a call's record wait with it.
+            # A write that can wait must not delay one that is due sooner.
             self._timer.cancel()
         self._timer = loop.call_at(at, self._flush_now)
 
     def journal_ready(self) -> bool:
-        """Whether records can be written; tries to write what an earlier failure left behind."""
+        """Return whether records can be written, after trying to write what an earlier failure left behind."""
         if self.journal_error is not None:
             try:
                 self.journal.catch_up()
@@ -167,17 +167,19 @@ class Writer:
         try:
             self._write(self.ledger.take_changes(), rows)
         except BaseException:
+            # What was recorded meanwhile is newer, so it comes after.
             rows.extend(self.rows)
             self.rows = rows
             raise
 
     def _write(self, changes: Changes, rows: Rows) -> None:
-        """Write, and remember whether that worked. Raises StoreError; the ledger has its changes back then."""
+        """Write, and remember whether that worked. Raises StoreError after giving the changes back to the ledger."""
         try:
             self.store.write(changes, rows)
         except BaseException as e:
             self.ledger.put_back(changes)
             if isinstance(e, StoreError):
+                # Another process's lock is common and brief; only the first of a series of real failures is logged.
                 if not isinstance(e, StoreBusy) and self.store_error is None:
                     logger.error("The database cannot be written, so calls are refused: %s", e)
                 self.store_error = str(e)
@@ -187,10 +189,11 @@ class Writer:
             logger.warning("The database can be written again")
 
     def _note_agreement(self) -> None:
-        """Note up to where journal and table hold the same, right after a flush, so that no start compares them again.
+        """Note up to where journal and table agree, right after a flush, so that the next start need not compare them again.
 
         Raises StoreError.
         """
+        # With a backlog the journal lacks lines whose rows the table has, so the two do not agree at this size.
         size = self.journal.size
         if not self.journal.backlog:
             self.store.write_meta(journal_offset=size, calls_rowid=self.store.last_rowid())

@@ -1,1 +1,1 @@
-"""What the gateway says of itself over HTTP: health, metrics, setup, usage."""
+"""The gateway's own HTTP API: administration, health, metrics, logs, setup and the dashboard."""

@@ -1,4 +1,4 @@
-"""The web application on the gateway's own port: every endpoint in one table. What is open holds no secrets."""
+"""The web application on the gateway's own port: every endpoint in one table. Open endpoints hold no secrets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SECURITY_HEADERS = {
 
 
 def endpoints(ca_certificate: Path) -> list[Endpoint]:
-    """Return the whole table. A path of fixed names stands before one that would take such a name for an id."""
+    """Return the whole table. A path of fixed names comes before one that would take such a name for an id."""
     return described(
         [
             *health.endpoints(),

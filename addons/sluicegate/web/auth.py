@@ -1,4 +1,4 @@
-"""Who calls the gateway's own port: a role, and for developers the virtual key whose calls and limits they may see."""
+"""Who is calling the gateway's own port: a role, and for developers the virtual key whose data they may see."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def read_authorization(authorization: str) -> tuple[str | None, str]:
 
 
 def caller_of(request: Request, services: Services, *, is_recheck: bool = False) -> Caller | None:
-    """Return the caller whom a request's credentials name, the session cookie last; None if they name nobody.
+    """Return the caller that a request's credentials name, the session cookie last; None if they name none.
 
-    A recheck is of a request that has been checked before: it does not count as a use of the session.
+    A recheck repeats an earlier check of the same request: it does not count as a use of the session.
     """
     if isinstance(known := request.scope.get("caller"), Caller):
-        # Requests made within this process, by the command line, bring their caller along.
+        # Requests that the command line makes within this process carry their caller.
         return known
     user, token = read_authorization(request.headers.get("authorization", ""))
     from_here = is_local(request)
     virtual_key = request.headers.get("x-bf-vk")
     if virtual_key and (developer := _developer(services, digest_of(virtual_key), from_here)) is not None:
-        # Before the admin token, which a curl set up for administration sends by itself: this header is sent on purpose.
+        # Before the admin token: curl-setup makes curl send that one by itself, but this header is sent on purpose.
         return developer
     if token and (staff := _staff(services, digest_of(token))) is not None and user in (None, staff.name):
         return staff
@@ -85,7 +85,7 @@ def session_id_of(request: Request) -> str | None:
 
 
 def session_path_of(request: Request) -> str:
-    """Return the session path a request came by: its cookie is believed there and nowhere else, whoever set it."""
+    """Return the session path of a request; its cookie is accepted only under that path, because any server may set one."""
     return str(request.scope.get("session_path", ""))
 
 
@@ -121,10 +121,10 @@ def is_local(request: Request) -> bool:
 
 
 def is_from_own_page(request: Request) -> bool:
-    """Return whether a request's cookie may be believed.
+    """Return whether a request's cookie may be accepted.
 
-    Cookies know neither ports nor schemes: a page of any other server on this machine sends ours along, SameSite or
-    not. A read may lack the browser's word on which page it comes from; a write may not.
+    Cookies ignore ports and schemes: a page of any other server on this machine sends ours along, even with SameSite.
+    A read may lack the header by which the browser names the page it comes from; a write may not.
     """
     site, origin, host = (request.headers.get(name) for name in ("sec-fetch-site", "origin", "host"))
     if site not in (None, "same-origin", "none") or (origin is not None and origin not in (f"http://{host}", f"https://{host}")):
@@ -135,7 +135,7 @@ def is_from_own_page(request: Request) -> bool:
 def authorize(caller: Caller | None, roles: tuple[Role, ...], request: Request) -> Caller:
     """Return the caller if they have one of these roles. Raises ApiError, 401 or 403, if not."""
     if caller is None:
-        # On Basic a browser asks for a password by itself, which a page's script must not cause.
+        # A browser answers Basic with a password prompt of its own, which a page's script must not cause.
         is_page = "text/html" in request.headers.get("accept", "")
         is_script = "mozilla" in request.headers.get("user-agent", "").lower() and not is_page
         headers = {"www-authenticate": 'Bearer realm="sluicegate"' if is_script else 'Basic realm="sluicegate", Bearer'}

@@ -1,6 +1,6 @@
-"""The endpoint table: each row says method, path, roles, parameters, body and response of one operation.
+"""The endpoint table: each row declares method, path, roles, parameters, body and response of one operation.
 
-Each module in ``routes/`` declares its rows as ``Endpoint``s. ``routing.py`` holds requests to what a row declares and
+Each module in ``routes/`` declares its rows as ``Endpoint``s. ``routing.py`` checks requests against their row and
 ``openapi.py`` describes it, so what is served and what is documented cannot differ.
 """
 
@@ -34,7 +34,7 @@ ADMINS: tuple[Role, ...] = ("admin",)
 STAFF: tuple[Role, ...] = ("admin", "viewer")
 ALL_ROLES: tuple[Role, ...] = ("admin", "viewer", "developer")
 OPEN: tuple[Role, ...] = ()
-"""Everyone who can reach the port, without a credential."""
+"""Open to everyone who can reach the port, without a credential."""
 
 ANONYMOUS = Caller("developer", "", "")
 """The caller at an open endpoint who sent no valid credential: holds no key and so sees nothing."""
@@ -45,7 +45,7 @@ _policy_writers = anyio.CapacityLimiter(2)
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One request as a handler gets it: authenticated, authorized and of the declared shape."""
+    """One request to a handler: authenticated, authorized and of the declared shape."""
 
     services: Services
     caller: Caller
@@ -91,7 +91,7 @@ class ApiResponse:
 
 
 Handler = Callable[[ApiRequest], Awaitable[ApiResponse | Response]]
-"""Answers a request; with a Starlette ``Response`` where the answer is not a small JSON object."""
+"""Answers a request, with a Starlette ``Response`` where the answer is not a small JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,6 @@ def write_endpoint(
     body: type[BaseModel] | None = None,
     **more: Any,
 ) -> Endpoint:
-    """Declare an operation that changes the policy: for administrators; what it names may be missing or not fit."""
+    """Declare an operation that changes the policy: for administrators, with the errors that every change may cause."""
     declared: dict[str, Any] = {"query": WriteQuery} | more
     return Endpoint(method, path, handler, summary, response, body, roles=ADMINS, errors=(404, 409), edits_policy=True, **declared)

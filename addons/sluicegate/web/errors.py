@@ -1,4 +1,4 @@
-"""Errors of the API: what a handler raises, and which status and body the client gets for it."""
+"""Errors of the API: what handlers raise, and the status and body that clients get."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def error_body(kind: str, message: str) -> dict[str, Any]:
 
 
 def api_error_of(error: Exception) -> ApiError | None:
-    """Return the response to an expected failure; None for an error that nobody foresaw."""
+    """Return the response to an expected failure; None for an unexpected error."""
     match error:
         case ApiError():
             return error

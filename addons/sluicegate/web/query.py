@@ -48,7 +48,7 @@ class Query(BaseModel):
 
     @classmethod
     def parameters(cls) -> list[dict[str, Any]]:
-        """Return the parameters as OpenAPI describes them; one that may be left out has the schema of its value alone."""
+        """Return the parameters as OpenAPI describes them; an optional one has the schema of its value without null."""
         parameters = []
         for name, schema in cls.model_json_schema().get("properties", {}).items():
             shape = {k: v for k, v in schema.items() if k not in ("title", "description")}
@@ -59,7 +59,7 @@ class Query(BaseModel):
 
 
 class AnyQuery(Query):
-    """No parameters, and none refused: load balancers and scrapers add what they like to the address of a probe."""
+    """Ignored parameters: load balancers and scrapers may add any to the address of a probe."""
 
     @classmethod
     def parse(cls, pairs: Pairs) -> Self:

@@ -45,7 +45,7 @@ def to_json(value: Any) -> bytes:
 
 
 def _to_json_item_by_item(body: Mapping[str, Any]) -> bytes:
-    """Return the same, encoding lists item by item: orjson holds the interpreter's lock until it is done."""
+    """Return a value as JSON, encoding lists item by item: orjson holds the interpreter's lock until it is done."""
     with low_priority():
         parts = [
             to_json(name) + b":" + (b"[" + b",".join(map(to_json, value)) + b"]" if isinstance(value, list) else to_json(value))

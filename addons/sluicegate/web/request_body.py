@@ -16,7 +16,7 @@ from sluicegate.web.endpoint import Endpoint
 from sluicegate.web.errors import ApiError, validation_error
 
 SMALL_BODY_BYTES = 20_000
-"""Parsed sooner than a worker thread is found."""
+"""Bytes of a body that is parsed faster than a worker thread starts."""
 
 
 async def read_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:

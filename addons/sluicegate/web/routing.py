@@ -38,7 +38,7 @@ def build_routes(endpoints: Iterable[Endpoint], services: Services) -> list[ApiR
 
 
 def unknown_path(services: Services) -> ApiRoute:
-    """Return the route that takes every path no endpoint has; only staff learn that there is none."""
+    """Return the route for every other path; only staff learn that there is no endpoint."""
     return ApiRoute("/{path:path}", (), services)
 
 
@@ -91,6 +91,6 @@ class _Dispatcher:
         candidates = self.endpoints if endpoint is None else (endpoint,)
         if any(candidate.roles == OPEN for candidate in candidates):
             return caller or ANONYMOUS
-        # Whether a path exists is told only to callers who may use it; an open path is no secret.
+        # Only callers who may use a path learn whether it exists; an open path is no secret.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
         return authorize(caller, roles, request)

@@ -1,10 +1,10 @@
-"""The web application's own server, behind the gateway's port: on loopback, in mitmproxy's event loop, for ticket holders.
+"""The web application's own server, behind the gateway's port: on loopback, in mitmproxy's event loop, by ticket only.
 
 mitmproxy's hooks can answer only with a whole body. A request that is forwarded to a server streams like any other: an
-export of a million calls leaves as it is read, at the pace of its reader, and ends when they leave.
+export of a million calls is sent as it is read, at the pace of its client, and ends when the client leaves.
 
 Other programs on this machine can reach this server's port, and what is forwarded can be printed and saved on its way.
-So neither credentials nor bodies travel: they wait here for the request with the ticket that was issued for it.
+So neither credentials nor bodies are forwarded: they wait here for the request that carries their ticket.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ logger = logging.getLogger("sluicegate")
 TICKET_HEADER = "x-sluicegate-ticket"
 
 KEEP_ALIVE_TIMEOUT_S = 86_400
-"""The forwarding side closes idle connections: one that ended here just as it is used again would fail a request."""
+"""Longer than the forwarding side's: a connection that ended here just as it is used again would fail a request."""
 
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """What of a request did not travel with it: headers, body and session path, and the address it came from."""
+    """The parts of a request that are not forwarded: headers, body, session path, and the address it came from."""
 
     headers: Headers
     body: bytes
@@ -76,7 +76,7 @@ class ApplicationServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            # Errors of the application are logged below; uvicorn's own are about what strangers on this machine send.
+            # Errors of the application are logged below; uvicorn's own are about bad requests of other programs here.
             log_level="critical",
             access_log=False,
             server_header=False,
@@ -120,11 +120,13 @@ class ApplicationServer:
         """Complete a request that has a ticket and answer it; refuse any other."""
         name = TICKET_HEADER.encode()
         tickets = [v for n, v in scope["headers"] if n == name]
+        # Removed at once: a ticket that was printed on the way is worthless afterwards.
         pending = self._pending.pop(_digest(tickets[0]), None) if len(tickets) == 1 else None
         if pending is None:
             message = "This port is internal to the gateway; send requests to the gateway's own port"
             await PlainTextResponse(message, 403, {"connection": "close"})(scope, receive, send)
             return
+        # The forwarded request has an empty body and says so; the real length is added below.
         headers = [h for h in scope["headers"] if h[0] not in (name, b"content-length")]
         headers += [(n.lower(), v) for n, v in pending.headers]
         if pending.body:
@@ -137,7 +139,7 @@ class ApplicationServer:
 
 
 def _replace_body(body: bytes, receive: Receive) -> Receive:
-    """Return the request's messages with this body in place of the empty one that travelled."""
+    """Return the request's messages with this body in place of the empty one that was forwarded."""
     first = True
 
     async def replaced() -> Message:
@@ -152,5 +154,5 @@ def _replace_body(body: bytes, receive: Receive) -> Receive:
 
 
 def _digest(ticket: bytes) -> bytes:
-    """Return a ticket's hash; looking tickets up by it, the time taken tells nothing about them."""
+    """Return a ticket's hash, by which it is looked up, so that the time taken reveals nothing about valid tickets."""
     return hashlib.sha256(ticket).digest()

@@ -1,9 +1,9 @@
-"""Session paths: a signed-in page sends its requests below a path that nobody else knows and that its cookie is bound to.
+"""Session paths: a signed-in page sends its requests below a secret path that its cookie is bound to.
 
-Cookies know no ports. A browser sends ours to every server under the same host name, such as one that an agent has
-started on this machine and somebody opens. But cookies know paths. Signing in returns a path of its own, kept where
-only pages of this origin, port included, can read it. No other server is asked for that path, so none is sent the
-cookie; and the session is valid at no other path, so nobody can plant a cookie of theirs.
+Cookies ignore ports. A browser sends ours to every server under the same host name, such as one that an agent has
+started on this machine and a person opens. But cookies respect paths. Signing in returns a path of its own, kept where
+only pages of this origin, port included, can read it. The browser requests that path from no other server, so none gets
+the cookie; and the session is valid at no other path, so no other server can plant a cookie.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _LIMITS = ("budget", "budgets", "rate_limit")
 
 
 def written_entities(policy: Policy, kind: Kind) -> Mapping[str, schema.Limited]:
-    """Return every entity of a kind as it is written in the policy, by id, in the policy's order."""
+    """Return every entity of a kind as parsed from the policy, by id, in the policy's order."""
     if kind.name == "providers":
         return policy.file.providers
     if kind.name == "model_configs":

@@ -20,10 +20,10 @@ from sluicegate.web.rendering import to_json
 from sluicegate.web.responses import ResponseModel
 
 MAX_STREAMS_PER_CALLER = 20
-"""Each open stream costs every call a moment."""
+"""Limited, because each open stream costs every call some time."""
 
 MAX_STREAMS = 200
-"""Of all callers together."""
+"""Open streams of all callers."""
 
 HEARTBEAT_S = 3.0
 """Silence after which a comment is sent, and the caller's credential is checked again."""
@@ -58,7 +58,7 @@ def endpoints() -> list[Endpoint]:
         if open_streams[caller.name] >= MAX_STREAMS_PER_CALLER or services.live_calls.watchers >= MAX_STREAMS:
             message = f"Too many streams are open: at most {MAX_STREAMS_PER_CALLER} per caller, {MAX_STREAMS} in all; close one"
             raise ApiError(429, "too_many_streams", message, retry_after=30)
-        # Counted here, with no await since the comparison: streams opened at the same moment must count each other.
+        # Counted with no await since the comparison, so that streams opened at the same moment count each other.
         open_streams[caller.name] += 1
 
         def on_close() -> None:
@@ -85,7 +85,7 @@ async def _events(services: Services, caller: Caller, request: Request) -> Async
             if live_event is None:
                 yield b":\n\n"
             else:
-                # As in a list: limits are half of a record, and a client that wants them reads the call.
+                # Without limits, as in a list: they are half of a record, and a client can fetch them with the call.
                 record = {name: value for name, value in live_event.record.items() if name != "limits"}
                 yield b"event: %b\ndata: %b\n\n" % (live_event.kind.encode(), to_json(record))
 

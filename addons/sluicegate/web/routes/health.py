@@ -34,7 +34,7 @@ class AddonTime(ResponseModel):
 
     addon: str
     hooks: list[HookTime]
-    us_per_call: float | None = Field(description="Microseconds per request, all hooks together; null: no request yet.")
+    us_per_call: float | None = Field(description="Microseconds per request in all hooks; null: no request yet.")
 
 
 class LedgerHealth(ResponseModel):
@@ -92,7 +92,7 @@ class OptionRefused(ResponseModel):
 
 
 class FootingState(ResponseModel):
-    """What a rule rests on."""
+    """Whether a rule is enforced or cooperative, and why."""
 
     what: str
     how: Literal["enforced", "cooperative"]

@@ -40,10 +40,10 @@ from sluicegate.web.routes.log_models import (
 BASE = "/api/logs"
 
 MAX_CONCURRENT_QUERIES = 2
-"""More wait, so that people looking at calls do not slow calls down."""
+"""Further queries wait, so that people looking at calls do not slow calls down."""
 
 EXPORT_PAUSE_RATIO = 1.0
-"""Exports take turns, and pause after each chunk for this many times the time it took: calls are in a hurry, exports are not."""
+"""Exports take turns and pause after each chunk, for this multiple of the time it took, so that calls go first."""
 
 UNNAMED = ("models", "providers")
 """Dimensions whose ids are their names."""
@@ -52,7 +52,7 @@ EXPORT_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare everything under ``/api/logs``. A call's own path comes last, for it would take any name for an id."""
+    """Declare everything under ``/api/logs``. A call's own path comes last, because it would take any name for an id."""
     logs, filters = _Logs(), LogQuery()
     histograms: list[tuple[str, str, str | None]] = [("", "requests", None)]
     histograms += [(f"/{kind}", kind, None) for kind in MEASURES if kind != "requests"]
@@ -193,7 +193,7 @@ class _Logs:
 
 
 def _write_ended_calls(services: Services) -> None:
-    """Write calls that have just ended, which otherwise wait some milliseconds to be written together."""
+    """Write calls that have just ended, which otherwise wait some milliseconds to share a transaction."""
     with contextlib.suppress(StoreError):
         services.writer.flush()
 

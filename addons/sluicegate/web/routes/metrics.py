@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: everything with a token; without one, where the policy allows it, what names nobody."""
+"""What Prometheus scrapes: everything with a token; without one, if the policy allows it, figures without names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sluicegate.web.endpoint import ANONYMOUS, OPEN, STAFF, ApiRequest, Endpoint
 from sluicegate.web.query import AnyQuery
 
 CREDENTIALS = ("authorization", "x-api-key", "x-bf-vk")
-"""Where a caller may have put a token. A wrong one is an error, not a wish for less."""
+"""Where a caller may have put a token. A wrong one is an error, not a request for the public part."""
 
 
 def endpoints() -> list[Endpoint]:

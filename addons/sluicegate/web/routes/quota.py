@@ -87,7 +87,7 @@ class Quota(ResponseModel):
 
 
 def endpoints() -> list[Endpoint]:
-    """Declare the quota and the lists of limits. The quota must come before the route that would take its name for a key's id."""
+    """Declare the quota and the lists of limits. The quota comes before the route that would take its name for a key's id."""
     quota = "What the calling virtual key may still do"
     return [
         read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),

@@ -1,4 +1,4 @@
-"""Dry run of a policy: a replay of the last days' calls under it, who would have been refused and what it would have cost."""
+"""Dry run of a policy: a replay of recent calls under it, with the calls it would have refused and what it would have cost."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def endpoints() -> list[Endpoint]:
         if one_at_a_time.borrowed_tokens:
             raise ApiError(429, "busy", "Another replay is running; try again when it has finished", retry_after=5)
         with contextlib.suppress(StoreError):
-            # Calls that have just ended wait some milliseconds to be written together.
+            # Calls that have just ended wait some milliseconds to share a transaction.
             services.writer.flush()
         try:
             body = await anyio.to_thread.run_sync(_replay, services, request.body, limiter=one_at_a_time)
