@@ -222,6 +222,7 @@ class Identity(Addon):
         name, port = host_and_port(request.authority or ", ".join(values.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
+        # In this order: a CONNECT has fixed the target, and what a request inside claims no longer matters.
         if connection.target is not None:
             if connection.provider is not None:
                 return connection.provider
@@ -243,6 +244,7 @@ class Identity(Addon):
         headers, policy = flow.request.headers, services().policy
         proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
         key, has_credential = find_key(header_values(proxy), policy)
+        # On a kept connection to the proxy itself, each request names its caller; in a tunnel the CONNECT did.
         if has_credential or connection.target is None:
             connection.key = key
 

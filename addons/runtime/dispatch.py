@@ -94,6 +94,7 @@ class CachedDispatch:
 
     def set_log_level(self) -> None:
         """Keep mitmproxy from formatting log lines on connections and streams that no handler reads, at 100 us each."""
+        # mitmproxy's legacy handler hands each line to the hook add_log, which usually no addon has.
         legacy = getattr(self.manager.master, "_legacy_log_events", None)
         log = logging.getLogger("mitmproxy.proxy.server")
         readers = [h for h in (*logging.getLogger().handlers, *log.handlers) if h is not legacy or self.find_steps("add_log")]
@@ -166,6 +167,7 @@ class CachedDispatch:
                     result = hook(*args)
                     if result is not None and inspect.isawaitable(result):
                         await (Measured(result, spent) if spent is not None and inspect.iscoroutine(result) else result)
+                        # Measured has taken the time of the awaited hook; the next one starts from here.
                         began = clock_ns()
                     elif spent is not None:
                         # One hook's end is the next one's beginning: reading the clock costs as much as a small hook does.
@@ -204,6 +206,7 @@ class Measured:
 
     def __await__(self) -> Generator[Any, Any, None]:
         steps: Any = self.hook.__await__()
+        # The hook is driven by hand: time is taken around each step and not while it is suspended.
         step, argument = steps.send, None
         self.time_spent[1] += 1
         while True:

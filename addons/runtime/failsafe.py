@@ -1,6 +1,6 @@
 """Failsafe: passes only what the chain has cleared. Whatever fails before it, no ungoverned request leaves.
 
-It stands in mitmproxy's own list of addons, not in the script's, so it outlives a half-saved or deleted gateway.py.
+It is in mitmproxy's own list of addons, not in the script's, so it outlives a half-saved or deleted gateway.py.
 """
 
 from __future__ import annotations

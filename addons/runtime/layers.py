@@ -75,6 +75,7 @@ class GatewayHttp1Server(Http1Server):
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         """Read a request's head, of at most ``MAX_HEAD_BYTES``."""
         yield from super().read_headers(event)
+        # Still in this state: what has arrived does not contain the whole head.
         if self.state == self.read_headers and len(self.buf) > size_limits.MAX_HEAD_BYTES:
             self.state = self.done
             message = f"Headers end within {size_limits.MAX_HEAD_BYTES} bytes."
@@ -155,6 +156,7 @@ class GatewayHttpStream(HttpStream):
             if refuse is None:
                 return stock
             self.request_body_buf.clear()
+            # This sets the response, so every later chunk is discarded as well.
             refuse(self.flow)
         return self.discard(event.data)
 

@@ -86,7 +86,7 @@ def release(stream: HttpStream) -> None:
 def break_cycles(stream: HttpStream) -> None:
     """Undo a stream's references to itself: its states, which are methods of its own, and its place in its layers.
 
-    Only where no event can reach it: it has been dropped, has no event queued, and no other layer stands on it.
+    Only where no event can reach it: it has been dropped, has no event queued, and no other layer is stacked on it.
     """
     match stream.context.layers:
         case [*_, HttpLayer() as parent, top] if top is stream and parent.streams.get(stream.stream_id) is not stream:

@@ -230,5 +230,5 @@ _PLAIN = re.compile(
 
 
 def is_plain_scalar(text: str) -> bool:
-    """Return whether a text may stand in YAML without quotes and still be read as that text."""
+    """Return whether a text needs no quotes in YAML to be read as that text."""
     return bool(_PLAIN.fullmatch(text)) and text not in _KEYWORDS and len(text) < 200

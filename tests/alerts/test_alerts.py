@@ -555,7 +555,7 @@ def test_a_value_in_clear_is_warned_about_and_a_file_is_read(tmp_path):
     (tmp_path / "policy.yaml").write_text(json.dumps({"version": 1, "alerts": {"webhooks": hooks}}))
     loaded = load(tmp_path / "policy.yaml", env={}, now=0)
     assert [w.url for w in loaded.alerts.webhooks] == ["https://hooks.example.com/x", "https://hooks.example.com/secret"]
-    assert loaded.warnings == ("alerts: webhook b: its url stands in clear in the policy; use env.NAME or file:PATH",)
+    assert loaded.warnings == ("alerts: webhook b: its url is in plain text in the policy; use env.NAME or file:PATH",)
 
 
 def test_words_for_people():

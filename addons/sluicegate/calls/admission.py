@@ -1,7 +1,7 @@
 """Admission: whether a call may go, by the rules of access, rate limits and budgets, and what a refusal says.
 
 ``admit`` applies all of them in the order of the chain. The addons apply one step each, so that every addon is useful
-alone; the dry run applies them all to calls on record. Nothing here reads a clock, a file or the wire.
+alone; the dry run applies them all to calls on record. Nothing here reads a clock, a file or a socket.
 """
 
 from __future__ import annotations

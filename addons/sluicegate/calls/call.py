@@ -32,7 +32,7 @@ class Call:
     method: str = ""
     path: str = ""
     policy: Policy | None = None
-    """The policy this call is judged and settled by, whatever is loaded meanwhile."""
+    """The policy this call is judged and settled by, even if another is loaded meanwhile."""
     principal: Principal | None = None
     identified: bool = False
     """Whether identity has named the caller; the failsafe lets nothing pass without that."""
@@ -55,11 +55,11 @@ class Call:
     """The expected cost in nano-dollars, raised as the answer reveals more."""
     cost_nano: int = 0
     settlement: Settlement | None = None
-    """What it is charged, once it has ended."""
+    """The charge, once it has ended."""
     settled: bool = False
     recorded: bool = False
     record: dict[str, Any] | None = None
-    """What audit has put on record, for the addons behind it."""
+    """The record that audit has made, for the addons after it."""
     outcome: Outcome | None = None
     status: int | None = None
     first_byte_at: int | None = None

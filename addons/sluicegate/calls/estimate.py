@@ -16,7 +16,7 @@ DEFAULT_OUTPUT_TOKENS = 600
 """Output of a typical agent turn, assumed until the model's own calls have shown otherwise."""
 
 MAX_WEB_SEARCHES = 50
-"""Searches assumed in the worst case: a body does not say how many a call may cause in all."""
+"""Searches assumed in the worst case: a body does not say how many a call may cause in total."""
 
 MIN_SAMPLE_BYTES = 200
 """Calls with less text than this are not learned from: their fixed part outweighs the text."""

@@ -51,7 +51,7 @@ def new(ctx: typer.Context, key_id: Annotated[str, typer.Option("--id", help="Th
 
 
 def hash_value(ctx: typer.Context) -> None:
-    """Print the value_hash of a value read from standard input, so that it never stands in a command line.
+    """Print the value_hash of a value read from standard input, so that it never appears in a command line.
 
     Example: printf %s "$VALUE" | sluicegate key hash
     """

@@ -66,7 +66,7 @@ def command_class(*settings: str, without: Collection[str] = ()) -> type[TyperCo
     """
 
     class CommandWithSettings(TyperCommand):
-        """A command whose settings stand after its own options."""
+        """A command whose settings are listed after its own options."""
 
         def __init__(self, *args: Any, params: Sequence[Any] = (), **kwargs: Any) -> None:
             own = [option for option in params if option.name not in without]
@@ -134,7 +134,7 @@ def reference_fields(**references: str | None) -> dict[str, Any]:
 
 
 def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
-    """Return ``--model`` as provider configs; a provider stands before a slash, and is anthropic without one."""
+    """Return ``--model`` as provider configs; a provider comes before a slash, and is anthropic without one."""
     if not allowed:
         return {}
     if list(allowed) == ["all"]:

@@ -20,7 +20,7 @@ PROVIDER_HOST = "api.anthropic.com"
 """The host of a base URL that leads to the provider itself, not to a gateway."""
 
 RATE_LIMIT_SHARE = 0.5
-"""Used share from which a rate limit is shown next to a budget; below it, it will soon reset by itself."""
+"""Used share from which a rate limit is shown next to a budget; below that it is not worth the space."""
 
 LEVELS_NARROWEST_FIRST = ("virtual_key", "user", "project", "team", "customer")
 

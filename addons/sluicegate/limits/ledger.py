@@ -129,6 +129,7 @@ class Ledger:
         self._new_windows |= changes.new_windows
         self._closed |= changes.closed
         for row in changes.reservations:
+            # The call may have ended since, and its row must not come back.
             current = self.open.get(row.call_id)
             if current is not None and current.number == row.number:
                 self._changed_reservations.add(row.call_id)
@@ -147,6 +148,7 @@ class Ledger:
         """Return the limit's counter, moved into the window that contains ``now``."""
         found = self.counters.get(limit.counter)
         if found is None:
+            # A window begins with the first call, so this call's time anchors all later ones.
             found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
             if limit.period is not None:
                 found.start, found.end = window(limit.period, now, now)
@@ -164,6 +166,7 @@ class Ledger:
     def _enter_window(self, counter: Counter, start: int, end: int | None, used: int) -> None:
         """Move a counter into another window."""
         counter.start, counter.end, counter.used = start, end, used
+        # Calls still in flight from this window: after the clock was set back, the window may have some already.
         claims = (c for r in self.open.values() for c in r.claims if c.counter == counter.name and c.start == start)
         counter.reserved = sum(c.amount for c in claims)
         self._changed_counters.add(counter.name)
@@ -192,6 +195,7 @@ class Ledger:
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
         The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
         """
+        # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
         claims: list[tuple[Counter, Claim]] = []
         for limit, amount in requested:
             counter = self.counter(limit, now)
@@ -241,6 +245,7 @@ class Ledger:
                 self._changed_counters.add(counter.name)
                 self.charged.add(counter.name)
                 charged = True
+        # Rate limits and budgets settle separately; only when no claim is left is the reservation closed.
         reservation.claims = left
         if left:
             self._changed_reservations.add(call_id)

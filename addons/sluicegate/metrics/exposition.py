@@ -30,7 +30,7 @@ class Labels(dict[str, str]):
 
 
 def format_labels(labels: Mapping[str, str]) -> str:
-    """Return labels as they stand between the braces of a sample."""
+    """Return labels in the form between the braces of a sample."""
     return ",".join([f'{name}="{_escape(value)}"' for name, value in labels.items()])
 
 

@@ -169,7 +169,9 @@ class SnapshotBuilder:
             )
             return hashlib.sha256(key.id.encode()).digest()
         if not is_reference(key.value, (ENV,)):
-            self.warnings.append(f"{key.id} has its value in clear in the policy; put value_hash there (sluicegate key hash)")
+            self.warnings.append(
+                f"{key.id} has its value in plain text in the policy; use value_hash instead (sluicegate key hash)"
+            )
         secret = resolve(key.value, self.env, sources=(ENV,))
         if secret.value is None:
             self.warnings.append(f"{key.id}: {secret.problem}, so this key cannot be used")
@@ -211,7 +213,7 @@ class SnapshotBuilder:
 
     def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
         if not is_reference(key.value):
-            self.warnings.append(f"{provider}: key {key.name} stands in clear in the policy; use env.NAME or file:PATH")
+            self.warnings.append(f"{provider}: key {key.name} is in plain text in the policy; use env.NAME or file:PATH")
         value, problem = resolve(key.value, self.env)
         value = (value or "").strip()
         if value and not _HEADER_VALUE.fullmatch(value):
@@ -300,7 +302,7 @@ def _webhook(written: schema.Webhook, env: Mapping[str, str], warn: Callable[[st
             # "its file ..." becomes "its url's file ...": a webhook has two secrets.
             warn(f"{prefix} is not usable, {problem.replace('its file', f"its {field}'s file", 1)}")
         elif not is_reference(reference):
-            warn(f"{prefix} its {field} stands in clear in the policy; use env.NAME or file:PATH")
+            warn(f"{prefix} its {field} is in plain text in the policy; use env.NAME or file:PATH")
         return value
 
     prefix = f"alerts: webhook {written.name}:"

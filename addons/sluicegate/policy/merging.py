@@ -1,4 +1,4 @@
-"""The files of a policy merged into one mapping that still knows in which file and line each part was written."""
+"""The files of a policy merged into one mapping that keeps the file and line of each part."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def _placement_error(scalar: Scalar, seen: re.Match[str], secrets: Mapping[str, 
     return None
 
 
-# -- where secrets stand ----------------------------------------------------------------------------------------------
+# -- where secrets are ------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -243,7 +243,7 @@ def _secret_name(scalar: Scalar, named: Mapping[Location, str]) -> str:
     return "/".join(re.sub(r"[^\w.@:-]", "_", p) for p in parts)
 
 
-# -- where values stand in a text -------------------------------------------------------------------------------------
+# -- where values are in a text ---------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

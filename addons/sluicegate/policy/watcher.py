@@ -93,6 +93,7 @@ class PolicyWatcher:
             logger.error("Policy reload failed; still using revision %s:\n%s", self.current.revision, e)
             return False
         finally:
+            # After an invalid edit too: it is reported once, not at every check.
             self._fingerprint = fingerprint
         self.activate(ActivePolicy(policy, files, self.clock()), fingerprint)
         return True

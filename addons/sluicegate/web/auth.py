@@ -111,7 +111,7 @@ def _developer(services: Services, digest: bytes, from_here: bool) -> Caller | N
 
 
 def digest_of(secret: str) -> bytes:
-    """Return a credential's SHA-256, which is compared and kept in its place."""
+    """Return a credential's SHA-256, which is compared and stored instead of it."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -153,6 +153,6 @@ def _tag(path: str) -> str:
 
 def _operation_id(endpoint: Endpoint) -> str:
     path = endpoint.path.replace(":path", "")
-    # Some paths stand both under /api and outside it, such as /health.
+    # Some paths exist both under /api and outside it, such as /health.
     path = path.removeprefix("/api/") if path.startswith("/api/") else f"gateway{path}"
     return f"{endpoint.method.lower()}_{re.sub(r'\W+', '_', path).strip('_')}"

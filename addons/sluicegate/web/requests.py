@@ -19,7 +19,7 @@ _NESTED_CHANGES: dict[str, Any] = {}
 
 
 def partial_model(model: type[BaseModel], name: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
-    """Return a model of the same fields, optional and nullable; limits change by field, lists as a whole; references take any name."""
+    """Return a model with every field optional and nullable; limits change by field, lists as a whole; references take any name."""
     fields: dict[str, Any] = {}
     for field, info in model.model_fields.items():
         if field in without:

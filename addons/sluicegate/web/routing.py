@@ -58,7 +58,7 @@ class _Dispatcher:
         await response(scope, receive, send)
 
     async def respond(self, request: Request) -> Response:
-        """Return the response to a request, whatever goes wrong on the way."""
+        """Return the response to a request, and an error response if anything fails."""
         try:
             return await self._call_handler(request)
         except Exception as e:

@@ -43,7 +43,7 @@ class PendingRequest:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the gateway and knows when it serves."""
+    """A uvicorn server that leaves signals to the gateway and signals when it is serving."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -56,7 +56,7 @@ def endpoints() -> list[Endpoint]:
         if services.draining:
             raise ApiError(503, "unavailable", "The gateway is shutting down; try again in a moment", retry_after=1)
         if open_streams[caller.name] >= MAX_STREAMS_PER_CALLER or services.live_calls.watchers >= MAX_STREAMS:
-            message = f"Too many streams are open: at most {MAX_STREAMS_PER_CALLER} per caller, {MAX_STREAMS} in all; close one"
+            message = f"Too many streams are open: at most {MAX_STREAMS_PER_CALLER} per caller, {MAX_STREAMS} in total; close one"
             raise ApiError(429, "too_many_streams", message, retry_after=30)
         # Counted with no await since the comparison, so that streams opened at the same moment count each other.
         open_streams[caller.name] += 1
