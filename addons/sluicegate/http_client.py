@@ -95,10 +95,10 @@ def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | Non
     try:
         status = asyncio.run(_post(url, body, headers))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
-        if (untrusted := _certificate_error(e)) is not None:
+        if (untrusted := _innermost(e, ssl.SSLCertVerificationError)) is not None:
             return f"its certificate is not trusted: {untrusted.verify_message}"
         # Only the class: the text of some errors quotes the URL, or what was sent or received.
-        return f"it could not be reached ({type(e).__name__})"
+        return f"it could not be reached ({type(_innermost(e, OSError) or e).__name__})"
     if 200 <= status < 300:
         return None
     return f"it answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
@@ -115,13 +115,13 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
             return answer.status_code
 
 
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """Return the certificate error that caused this one, if any."""
+def _innermost[E: BaseException](error: BaseException | None, kind: type[E]) -> E | None:
+    """Return the last error of this kind among an error and its causes: httpx and anyio wrap what the system said."""
+    found = None
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
+        found = error if isinstance(error, kind) else found
         error = error.__cause__ or error.__context__
-    return None
+    return found
 
 
 def _ssl_context(url: str) -> ssl.SSLContext:

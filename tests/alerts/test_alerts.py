@@ -424,6 +424,12 @@ def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
     assert "secret-path" not in why
 
 
+def test_a_failed_connection_is_reported_by_the_systems_own_error():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert post_webhook(f"http://127.0.0.1:{port}/x", b"{}", {}) == "it could not be reached (ConnectionRefusedError)"
+
+
 def test_no_url_and_no_secret_in_any_log_or_repr(services, caplog):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/T000/very-secret"
