@@ -92,13 +92,40 @@ def dripping(gateway: Gateway, count: int) -> Iterator[None]:
         conn.close()
 
 
+ANSWERS = 20
+"""How many answers two clients must get while others crowd the gateway."""
+
+
+def seconds_alone(gateway: Gateway) -> float:
+    """Return how long two clients wait for ``ANSWERS`` answers while nobody crowds the gateway."""
+    with Traffic(gateway, 2) as traffic:
+        return seconds_to_answers(traffic)
+
+
+def seconds_to_answers(traffic: Traffic) -> float:
+    """Wait until ``ANSWERS`` answers have come; return how long it took. Raises AssertionError after a minute."""
+    began = time.monotonic()
+    eventually(lambda: traffic.outcomes["200"] > ANSWERS, 60)
+    return time.monotonic() - began
+
+
+def expect_served(traffic: Traffic, usual: float, window: float) -> None:
+    """Watch clients for ``window`` seconds. Raises Broken unless they are served well.
+
+    On an idle machine all answers come within the window; on a busy one what counts is how long they take alone.
+    """
+    took = seconds_to_answers(traffic)
+    expect(took < max(window, 8 * usual), f"others waited {took:.1f} s for {ANSWERS} answers, alone {usual:.1f} s")
+    time.sleep(max(0.0, window - took))
+    expect(set(traffic.outcomes) == {"200"}, f"others saw {summary(traffic.outcomes)}")
+
+
 @fault("clients", "200 slow-loris connections", "others are served")
 def loris(scene: Scene) -> Observation:
     gateway = scene.gateway()
+    usual = seconds_alone(gateway)
     with dripping(gateway, 200), Traffic(gateway, 2) as traffic:
-        time.sleep(1.0 if scene.quick else 4.0)
-    expect(set(traffic.outcomes) == {"200"}, f"others saw {summary(traffic.outcomes)}")
-    expect(traffic.outcomes["200"] > 20, f"others got {traffic.outcomes['200']} answers only")
+        expect_served(traffic, usual, 1.0 if scene.quick else 4.0)
     scene.balance(gateway)
     return Observation(f"others: {summary(traffic.outcomes)}")
 
@@ -107,13 +134,12 @@ def loris(scene: Scene) -> Observation:
 def idle(scene: Scene) -> Observation:
     many_files()
     gateway = scene.gateway()
+    usual = seconds_alone(gateway)
     conns = [socket.create_connection(("127.0.0.1", gateway.port), timeout=20) for _ in range(1000)]
     with Traffic(gateway, 2) as traffic:
-        time.sleep(1.0 if scene.quick else 3.0)
+        expect_served(traffic, usual, 1.0 if scene.quick else 3.0)
     for conn in conns:
         conn.close()
-    expect(set(traffic.outcomes) == {"200"}, f"others saw {summary(traffic.outcomes)}")
-    expect(traffic.outcomes["200"] > 20, f"others got {traffic.outcomes['200']} answers only")
     scene.balance(gateway)
     return Observation(f"others: {summary(traffic.outcomes)}")
 

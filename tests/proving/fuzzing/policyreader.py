@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -17,8 +19,11 @@ from typing import IO, Any
 Files = dict[str, bytes]
 """A policy as it lies on disk, by file name; one file, or several as a folder."""
 
-LIMIT = 5.0
-"""Seconds a policy of a few hundred lines may take on a busy machine; it is read in milliseconds on an idle one."""
+CPU_LIMIT_S = 5
+"""Seconds of CPU a policy of a few hundred lines may take; it is read in milliseconds."""
+
+HANG_TIMEOUT_S = 60.0
+"""Seconds after which a reader that uses no CPU is given up."""
 
 MEMORY = 1 << 30
 
@@ -42,7 +47,7 @@ class PolicyReader:
             )
         assert process.stdin is not None
         assert process.stdout is not None
-        hung = threading.Timer(LIMIT, process.kill)
+        hung = threading.Timer(HANG_TIMEOUT_S, process.kill)
         hung.start()
         try:
             put(process.stdin, files)
@@ -51,7 +56,10 @@ class PolicyReader:
             self._process = None
             process.kill()
             code = process.wait()
-            how = f"had not been read after {LIMIT:.0f} s" if hung.finished.is_set() else f"ended its reader with status {code}"
+            if code == -signal.SIGXCPU:
+                how = f"had not been read after {CPU_LIMIT_S} s of CPU"
+            else:
+                how = "left its reader waiting" if hung.finished.is_set() else f"ended its reader with status {code}"
             raise AssertionError(f"a policy {how}") from e
         finally:
             hung.cancel()
@@ -161,6 +169,8 @@ def serve(folder: Path) -> None:
             files = get(sys.stdin.buffer)
         except EOFError:
             return
+        used_s = math.ceil(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used_s + CPU_LIMIT_S, resource.RLIM_INFINITY))
         put(sys.stdout.buffer, answer(folder, files))
 
 
