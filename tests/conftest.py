@@ -25,18 +25,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def form(request: pytest.FixtureRequest) -> list[str]:
-    """Return the options of chaos and fuzz for the form that is asked for."""
+    """Return the options of chaos and fuzz for the requested form."""
     return [] if request.config.getoption("--long") else ["--quick"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes longest first."""
+    """Put the longest tests first."""
     items.sort(key=rank)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    """Give out tests by file, in the order they are in."""
+    """Distribute tests by file, in their order."""
     config.option.loadscopereorder = False
     return Scheduling(config, log)
 
@@ -73,7 +73,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture
 def api(company: Api) -> Api:
-    """Return that API with the policy as it was at first."""
+    """Return that API with the policy restored."""
     file = company.gw.policy
     if file.read_text() != POLICY:
         file.write_text(POLICY)

@@ -1,4 +1,4 @@
-"""Chromium, and a gateway whose books hold a company's hundred thousand calls."""
+"""Chromium, and a gateway with a company's hundred thousand calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.browsing import CHROMIUM, EVIL, FLAGS, VERA, Watched
 from support.harness import Gateway
 
 BUSY = 17
-"""How much more the company does here than in the demo, and may spend."""
+"""Factor by which the company's calls and budgets exceed those of the demo."""
 
 SCREEN: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
 
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
 
 
 def fill(policy: Path, state: Path) -> None:
-    """Put a hundred thousand calls on the books."""
+    """Record a hundred thousand calls."""
     assert company.play(policy, state, busy=BUSY) > 100_000
 
 
@@ -76,13 +76,13 @@ def site(books: tuple[Gateway, Any]) -> Iterator[Gateway]:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Gateway]:
-    """Yield a gateway nobody has used yet."""
+    """Yield a gateway without calls."""
     with Gateway(tmp_path, company.POLICY) as gateway:
         yield gateway
 
 
 def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watched:
-    """Return a page of a browser, signed in unless ``token`` is None; what goes wrong on it is noted."""
+    """Return a page of a browser, signed in unless ``token`` is None; its errors are recorded."""
     context.set_default_timeout(15_000)
     if token is not None:
         said = context.request.post(
@@ -105,7 +105,7 @@ def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watch
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
-    """Open a browser of its own on a gateway, signed in unless ``token`` is None; assert after the test that it met no error and asked nobody else."""
+    """Open a browser of its own on a gateway, signed in unless ``token`` is None; assert after the test that it had no error and contacted no other server."""
     watched = []
 
     def open_page(gateway: Gateway, token: str | None = "", **options: Any) -> Watched:
@@ -121,19 +121,19 @@ def visit(browser: Browser) -> Iterator[Callable[..., Watched]]:
 
 @pytest.fixture(scope="package")
 def walking(browser: Browser, site: Gateway) -> Iterator[Watched]:
-    """One page for many places."""
+    """Yield one browser page for many views."""
     with browser.new_context(**SCREEN) as context:
         yield watch(context, site, "")
 
 
 @pytest.fixture
 def walk(walking: Watched) -> Iterator[Callable[[str], Page]]:
-    """Open a page as if it were the first that is ever opened: in the light theme, on a wide screen, nothing kept from before."""
+    """Open a page as if for the first time: in the light theme, on a wide screen, with nothing stored."""
     devtools = walking.page.context.new_cdp_session(walking.page)
 
     def go(where: str) -> Page:
         walking.page.goto("about:blank")
-        # The first paint is to be that of somebody who has never been here.
+        # The first paint must be that of a first visit.
         devtools.send("Network.clearBrowserCache")
         walking.page.set_viewport_size(SCREEN["viewport"])
         walking.page.emulate_media(color_scheme="light")

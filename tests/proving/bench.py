@@ -1,7 +1,7 @@
 """What the gateway costs: against stock mitmdump passing through, in one run, in turns, as ratios.
 
-Absolute figures on shared machines wander by half; the ratio of two neighbours in time does not. So every comparison
-is repeated in alternating order, and what is reported is the median of the rounds' ratios with its quartiles.
+Absolute figures on shared machines vary by half; the ratio of two runs next to each other does not. So every comparison
+is repeated in alternating order, and the report shows the median of the rounds' ratios with its quartiles.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KB = 1000
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: the long form for publication, the quick one to notice a regression."""
+    """The amount of work: the long form for publication, the quick one to notice a regression."""
 
     rounds: int
     seconds: float
@@ -48,7 +48,7 @@ QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, True)
 
 
 class Run:
-    """One run of the bench: the subjects, and what has been found out."""
+    """One run of the bench: the subjects, and the figures so far."""
 
     def __init__(self, proxies: Proxies, size: Size, progress: Callable[[str], None]) -> None:
         self.proxies, self.size, self.progress = proxies, size, progress
@@ -60,7 +60,7 @@ class Run:
     # -- throughput ---------------------------------------------------------------------------------------------------
 
     def turns(self, names: Iterable[str], route: str, sent: bytes, connections: int) -> dict[str, list[tuple[float, float]]]:
-        """Per subject and round: calls a second, and CPU seconds a call. Order alternates; the first round warms up."""
+        """Return calls a second and CPU seconds a call, by subject and round. Order alternates; the first round warms up."""
         proxies = [self.proxies.proxy(n, route) for n in names]
         found: dict[str, list[tuple[float, float]]] = {s.name: [] for s in proxies}
         for number in range(self.size.rounds + 1):
@@ -109,7 +109,7 @@ class Run:
     # -- our own code -------------------------------------------------------------------------------------------------
 
     def hooks(self) -> None:
-        """CPU time inside our hooks, per call and addon, without the clock's own."""
+        """Measure CPU time inside our hooks, per call and addon, without the clock's own."""
         proxy = self.proxies.governed("hooks", "base", Path(__file__).with_name("cputime.py"))
         for size, reach in ((20 * KB, 150), (150 * KB, 350), (1000 * KB, 1200)):
             self.progress(f"hooks: {size // KB} KB")
@@ -144,9 +144,9 @@ class Run:
             self.add(Figure("streams", f"added first-byte time, p{q}", round(ours - stock, 2), "ms", "", reach, detail=detail))
 
     def many_streams(self) -> None:
-        """200 live streams, a chunk each 50 ms, with a 1 MB request now and then."""
+        """Measure 200 live streams, a chunk each 50 ms, with an occasional request of 1 MB."""
         count, events = (50, 20) if self.size.quick else (200, 80)
-        beside = load.request(load.body(1000 * KB))
+        large_request = load.request(load.body(1000 * KB))
         ratios: dict[str, list[float]] = {"first byte": [], "chunk gap": []}
         last: dict[str, dict[str, float]] = {}
         for number in range(self.size.stream_rounds + 1):
@@ -154,7 +154,7 @@ class Run:
             for name in order if number % 2 else reversed(order):
                 self.progress(f"{count} live streams, round {number} of {self.size.stream_rounds}: {name}")
                 seen = require_no_errors(
-                    asyncio.run(load.streams(self.proxies.proxy(name).routes["base"], count, events, 50, beside)), name
+                    asyncio.run(load.streams(self.proxies.proxy(name).routes["base"], count, events, 50, large_request)), name
                 )
                 last[name] = {"first byte": percentile(seen.first, 99), "chunk gap": percentile(seen.gaps, 99)}
             if number:
@@ -168,7 +168,7 @@ class Run:
             )
 
     def capacity(self) -> None:
-        """How many live streams one process carries before chunks come late."""
+        """Measure how many live streams one process carries before chunks come late."""
         if self.size.quick:
             return
         route = self.proxies.proxy("mitmdump -s").routes["base"]
@@ -188,7 +188,7 @@ class Run:
     # -- memory, start, queries ---------------------------------------------------------------------------------------
 
     def memory(self) -> None:
-        """Resident memory after many calls, and on one long HTTP/2 connection."""
+        """Measure resident memory after many calls, and on one long HTTP/2 connection."""
         few, many = self.size.memory
         proxy = self.proxies.governed("memory", "base")
         sent = load.request(load.body(20 * KB))
@@ -230,13 +230,13 @@ class Run:
         self.add(Figure("memory", what, round(grown, 1), "%", "", None if name == "stock" else 5.0, detail=found))
 
     def start(self) -> None:
-        """From the command to listening."""
+        """Measure the time from the command to listening."""
         self.progress("start-up")
         times = [seconds_to_start(self.proxies.folder / f"start-{i}") for i in range(2 if self.size.quick else 5)]
         self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
 
     def queries(self) -> None:
-        """Measure what people ask of a full database."""
+        """Measure common queries on a full database."""
         self.progress(f"queries: writing {self.size.rows:,} calls")
         for what, ms, detail in history.time_questions(self.proxies.folder / "history", self.size.rows):
             self.progress(f"queries: {what}")
@@ -244,7 +244,7 @@ class Run:
             self.add(Figure("queries", f"p95 of {what}, {self.size.rows:,} calls", round(ms, 2), "ms", "", reach, detail=detail))
 
     def against(self, names: list[str]) -> None:
-        """Other gateways at their fastest settings, on the same load."""
+        """Measure other gateways at their fastest settings, on the same load."""
         for name in names:
             self.progress(f"{name}: starting")
             with peers.running(name, self.proxies.plain_port, self.proxies.folder) as peer:
@@ -253,20 +253,20 @@ class Run:
                     self.progress(f"{name}: round {number} of {self.size.rounds}")
                     own = self.proxies.proxy("mitmdump -s")
                     sent = load.request(load.body(20 * KB))
-                    mine = require_no_errors(asyncio.run(load.drive(own.routes["base"], sent, 16, self.size.seconds)), own.name)
+                    ours = require_no_errors(asyncio.run(load.drive(own.routes["base"], sent, 16, self.size.seconds)), own.name)
                     theirs = require_no_errors(
                         asyncio.run(load.drive(Route(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name
                     )
                     if number:
-                        rates.append(mine.rate / theirs.rate)
+                        rates.append(ours.rate / theirs.rate)
                 median, spread = middle(rates)
-                detail = {"theirs calls/s": round(theirs.rate), "ours calls/s": round(mine.rate), "their version": peer.version}
+                detail = {"theirs calls/s": round(theirs.rate), "ours calls/s": round(ours.rate), "their version": peer.version}
                 what = f"mitmdump -s / {name}: 20 KB, plain, 16 connections"
                 self.add(Figure("peers", what, median, "x", spread, peers.REACH[name], True, detail))
 
 
 def require_no_errors(seen: Seen, who: str) -> Seen:
-    """Return the load if all of it went well, for a fast refusal must not pass for speed. Raises RuntimeError."""
+    """Return the load if all of it went well, because fast refusals would look like speed. Raises RuntimeError."""
     if seen.errors or not (seen.calls or seen.first):
         raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
     return seen

@@ -1,4 +1,4 @@
-"""A provider that answers, and keeps a bill of its own to compare the gateway's books with."""
+"""A provider that answers, and keeps its own bill, to compare with the gateway's records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRICES = Prices.load()
 
 @dataclass
 class Entry:
-    """One request as the provider took it."""
+    """One request that the provider received."""
 
     session: str
     usage: dict[str, Any]
@@ -30,14 +30,14 @@ class Entry:
 
     @property
     def cost_nano(self) -> int:
-        """What it bills for a whole answer."""
+        """Return the price of a whole answer, in nano-dollars."""
         cost = _PRICES.cost(read_usage(dict(self.usage), OPUS), OPUS, time.time_ns() // 1_000_000)
         assert cost is not None
         return cost
 
     @property
     def tokens(self) -> int:
-        """What it bills, in tokens."""
+        """Return the tokens that are billed."""
         return read_usage(dict(self.usage), OPUS).total_tokens
 
 
@@ -112,7 +112,7 @@ class BillingProvider(FakeProvider):
         entry = Entry(session, counted(session), b'"stream": true' in seen.body)
         with self.lock:
             self.bill.setdefault(session, []).append(entry)
-        # Bodies and heads of hundreds of thousands of calls would be kept otherwise.
+        # Otherwise bodies and heads of hundreds of thousands of calls would be kept.
         self.seen.clear()
         self.answer(peer, entry)
         entry.whole = True

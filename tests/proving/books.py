@@ -1,4 +1,4 @@
-"""The invariants: what must be true of the books once the dust has settled, whatever happened to the gateway."""
+"""The invariants: what must be true of ledger, records and bill once the gateway is idle, whatever happened to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(
     secrets: Iterable[str] = (),
     output: Iterable[str] = (),
 ) -> list[str]:
-    """Everything that is wrong with the books of a gateway that is idle or has ended; empty if they balance.
+    """Return everything that is wrong with the books of a gateway that is idle or has ended; empty if they balance.
 
     ``bill`` is the provider's own, None where it saw more than these books cover.
     """
@@ -49,13 +49,13 @@ def check(
 
 
 def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
-    """Each call once, in both places, alike."""
+    """Check that each call is recorded once in both places, with the same values."""
     lines: list[dict[str, Any]] = []
     for number, line in enumerate(journal.read_bytes().splitlines(), 1):
         try:
             lines.append(json.loads(line))
         except ValueError:
-            return [f"audit.jsonl:{number} is no record"]
+            return [f"audit.jsonl:{number} is not a record"]
     found = [f"{i} stands {n} times in audit.jsonl" for i, n in Counter(x["id"] for x in lines).items() if n > 1]
     by_id = {x["id"]: x for x in lines}
     in_table = {r["id"] for r in rows}
@@ -96,7 +96,7 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
 
 
 def falls_under(row: dict[str, Any], limit: Limit) -> bool:
-    """Whether a call on record is one that this limit counts."""
+    """Return whether a recorded call counts under this limit."""
     if row["model_requested"] is None or PROVIDERS[row["provider"]].classify("POST", row["path"]) == "count_tokens":
         return False
     match limit.scope_kind:
@@ -112,9 +112,9 @@ def falls_under(row: dict[str, Any], limit: Limit) -> bool:
 
 
 def reached_provider(row: dict[str, Any]) -> bool:
-    """Whether the call left for the provider, which is what takes a request.
+    """Return whether the call was sent to the provider, which is what counts as a request.
 
-    What was refused did not, nor did a call that nobody answered and that was charged nothing: no connection was had.
+    A refused call was not, nor was a call without an answer and without a charge: it had no connection.
     """
     return row["outcome"] != "denied" and (row["status"] is not None or total_tokens(row) > 0)
 
@@ -125,11 +125,11 @@ CONSUMED: dict[Unit, Callable[[dict[str, Any]], int]] = {
     "tokens": total_tokens,
     "concurrent": lambda _: 0,
 }
-"""What a call that is over has taken of a limit, by what the limit counts."""
+"""What an ended call has used of a limit, by the limit's unit."""
 
 
 def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) -> list[str]:
-    """Nothing the provider saw is missing; whole answers cost what it bills, cut ones are marked and charged."""
+    """Check that nothing the provider saw is missing, whole answers cost what it bills, and cut ones are marked and charged."""
     found = []
     by_session: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -149,7 +149,7 @@ def against_bill(rows: list[dict[str, Any]], bill: Mapping[str, list[Entry]]) ->
 
 
 def compare(row: dict[str, Any], entry: Entry) -> str | None:
-    """Return what is wrong with the record of a call that reached the provider, which billed it so."""
+    """Return what is wrong with the record of a call, compared with the provider's bill."""
     label = f"{row['id']} ({row['outcome']}, {row['status']})"
     if row["outcome"] == "denied":
         return f"{label} was refused and yet reached the provider"
@@ -170,7 +170,7 @@ def compare(row: dict[str, Any], entry: Entry) -> str | None:
 
 
 def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[str]:
-    """No secret in any file or line, no exception in the log."""
+    """Check that no secret is in any file or line, and no exception in the log."""
     found = []
     for secret in secrets:
         for file in (f for f in state.rglob("*") if f.is_file() and f.name != "admin-token"):
@@ -180,7 +180,7 @@ def leaks(state: Path, secrets: Iterable[str], output: Iterable[str]) -> list[st
 
 
 def alarming_output(secrets: Iterable[str], output: Iterable[str]) -> list[str]:
-    """Return what lines of output should not say: a secret, or that something broke."""
+    """Return what should not be in lines of output: a secret, or a sign of a crash."""
     lines = list(output)
     found = []
     for secret in secrets:

@@ -1,4 +1,4 @@
-"""Breaks things under a running gateway, one after another, and looks at its books after each."""
+"""Break things under a running gateway, one after another, and check its books after each."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 )
 def main(
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only faults whose family or name begins so; repeatable.")
+        list[str] | None, typer.Option("--only", help="Only faults whose family or name begins with it; repeatable.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Each fault once and short.")] = False,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of kill -9 (default 50, quick 5).")] = None,
@@ -101,14 +101,14 @@ def main(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="Print the faults and what is promised, and exit.")] = False,
 ) -> None:
-    """Break things under a running gateway and look at its books after each. Loopback only, a few minutes.
+    """Break things under a running gateway and check its books after each. Loopback only, a few minutes.
 
     Exit status: 0 every promise kept, 1 one broken, 2 wrong usage.
     """
     chosen = [f for f in FAULTS if not only or any(f.family.startswith(o) or f.name.startswith(o) for o in only)]
     chosen.sort(key=lambda f: ("process", "machine", "upstream", "clients", "operators").index(f.family))
     if not chosen:
-        raise typer.BadParameter("no fault's family or name begins so; see --list", param_hint="--only")
+        raise typer.BadParameter("no fault's family or name begins with it; see --list", param_hint="--only")
     if listed:
         for fault in chosen:
             print(f"{fault.family:10} {fault.name}: {fault.promise}")

@@ -1,4 +1,4 @@
-"""A script for mitmdump: gives the gateway a clock that is off by what a file says, in milliseconds."""
+"""A script for mitmdump: shifts the gateway's clock by the milliseconds in a file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ OFFSET = Path(os.environ["SLUICEGATE_TEST_CLOCK"])
 
 
 def now() -> int:
-    """Epoch milliseconds, off by the file."""
+    """Return epoch milliseconds, shifted by the file's offset."""
     return time.time_ns() // 1_000_000 + int(OFFSET.read_text())
 
 
 class Clock:
-    """Loaded behind the gateway."""
+    """An addon loaded after the gateway."""
 
     def running(self) -> None:
-        """mitmproxy: the gateway is up."""
+        """Replace the clock once the gateway is up."""
         shared = services()
         shared.clock = now
         shared.policy_watcher.clock = now

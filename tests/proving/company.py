@@ -1,7 +1,7 @@
-"""A small company and what its agents did in the last weeks, put on the books the way calls are: reserved, settled, recorded.
+"""A small company and its agents' calls of the last weeks, entered as real calls are: reserved, settled, recorded.
 
 Nothing here writes a total. Every call is judged and charged by the gateway's own ledger at the time it claims to have
-happened, so budgets, records and reports agree because they cannot do otherwise.
+happened, so budgets, records and reports must agree.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ virtual_keys:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a key: which models they work with, how many sessions a day, from which hour to which."""
+    """A person with a key: the models they use, their sessions a day, and their working hours."""
 
     key: str
     models: tuple[str, ...]
@@ -93,7 +93,7 @@ CLIENT = "claude-cli/2.1.330 (external, cli)"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One call that will be made: when, by whom, of which session, and what the provider would report."""
+    """One call to be made: its time, caller and session, and the usage the provider would report."""
 
     at: int
     key: str
@@ -106,7 +106,7 @@ class Turn:
 
 
 def turns(now: int, days: int, chance: random.Random, busy: float, offset: int) -> Iterator[Turn]:
-    """Return what everybody does from ``days`` before ``now`` until now, in no order. Weekends are quiet.
+    """Return everyone's calls from ``days`` before ``now`` until now, in no order. Weekends are quiet.
 
     ``offset`` is how far the company's clocks are ahead of UTC, in milliseconds.
     """
@@ -121,7 +121,7 @@ def turns(now: int, days: int, chance: random.Random, busy: float, offset: int) 
 
 
 def session(person: Person, at: int, chance: random.Random) -> Iterator[Turn]:
-    """One session of an agent: a context that grows and is read from the cache, and here and there sub-agents."""
+    """One session of an agent: a context that grows and is read from the cache, and some sub-agents."""
     model = chance.choice(person.models)
     name = f"{chance.getrandbits(128):032x}"
     session_id = f"{name[:8]}-{name[8:12]}-4{name[13:16]}-a{name[17:20]}-{name[20:]}"
@@ -146,7 +146,7 @@ def session(person: Person, at: int, chance: random.Random) -> Iterator[Turn]:
 
 
 class Clock:
-    """The time it is supposed to be, epoch milliseconds."""
+    """The simulated time, epoch milliseconds."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -156,7 +156,7 @@ class Clock:
 
 
 def play(policy: Path, state_dir: Path, *, days: int = 25, busy: float = 1.0, offset: int | None = None, seed: int = 5) -> int:
-    """Put the company's history on the books of a gateway that is not running. Returns how many calls were made.
+    """Enter the company's history into the state of a gateway that is not running. Return how many calls were made.
 
     It works by day in this machine's time zone, or in one that is ``offset`` milliseconds ahead of UTC.
     """
@@ -196,7 +196,7 @@ def begun(services: Services, turn: Turn, number: int) -> Call:
 
 
 def ended(services: Services, call: Call, turn: Turn) -> None:
-    """End the same call: it is charged what it used, as far as it came."""
+    """End the same call: it is charged what it used until its end."""
     if call.deny is not None:
         services.ledger.release(call.id)
         call.outcome, call.status = Outcome.DENIED, {"budget_exceeded": 402, "model_blocked": 400}.get(call.deny.reason, 429)
@@ -218,7 +218,7 @@ def ended(services: Services, call: Call, turn: Turn) -> None:
 
 
 def asking(chance: random.Random) -> tuple[str, str, dict[str, str]]:
-    """Return a call that somebody makes now, of a simulated provider: the key, the body and the headers that go with it."""
+    """Return a call to a simulated provider, to be made now: its key, body and headers."""
     person = chance.choice(PEOPLE)
     turn = next(session(person, 0, chance))
     usage, seconds = turn.usage, min(9.0, turn.latency_ms / 1000)

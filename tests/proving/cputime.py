@@ -1,8 +1,7 @@
 """A script for mitmdump: counts the CPU time of the gateway's hooks instead of the time that passes in them.
 
-On shared cores a hook that is put aside looks slow by the clock on the wall. Asking for CPU time is a system call and
-costs too much for every day, so the gateway itself never does; and what it costs here is left out of what it says, for
-many a hook takes less.
+On shared cores a hook that is preempted looks slow by the wall clock. Reading CPU time is a system call, too expensive
+for normal operation, so the gateway itself never does it; its cost here is subtracted, because many hooks take less.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _own = 0
 
 
 def clock_ns() -> int:
-    """CPU time of this thread in nanoseconds, without what asking for it has taken."""
+    """Return the CPU time of this thread in nanoseconds, without the time these readings have taken."""
     return time.thread_time_ns() - next(_asked) * _own
 
 

@@ -1,4 +1,4 @@
-"""The story of a company that governs its coding agents, played for real: a gateway, a proxy, TLS, a simulated provider."""
+"""A demo: the story of a company that governs its coding agents, with a real gateway, proxy and TLS and a simulated provider."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The error's message, as a client shows it."""
+        """Return the error's message, as a client shows it."""
         return str(self.body.get("error", {}).get("message", ""))
 
 
@@ -97,13 +97,13 @@ class Gateway:
         self.up.set()
 
     def wait(self) -> None:
-        """Until it answers. Raises RuntimeError with its output if it does not come up."""
+        """Wait until it answers. Raises RuntimeError with its output if it does not come up."""
         if not self.up.wait(30) or self.process.poll() is not None:
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-5:]))
         self.ca = ssl.create_default_context(cafile=str(self.folder / "ca/mitmproxy-ca-cert.pem"))
 
     def post(self, key: str, body: str, more: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
-        """One call as Claude Code makes it: CONNECT through the proxy, TLS, the virtual key in x-api-key."""
+        """Make a call as Claude Code does: CONNECT through the proxy, TLS, the virtual key in x-api-key."""
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.ca, timeout=30)
         connection.set_tunnel(PROVIDER, 443)
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"} | (more or {})
@@ -114,7 +114,7 @@ class Gateway:
         return response.status, {k.lower(): v for k, v in response.getheaders()}, raw
 
     def ask(self, key: str, words: str, model: str = MODEL) -> Answer:
-        """One call and its answer."""
+        """Make a call and return its answer."""
         body = {"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}
         status, headers, raw = self.post(key, json.dumps(body))
         return Answer(status, headers, json.loads(raw))
@@ -138,7 +138,7 @@ class Gateway:
 
 
 class Story:
-    """Plays the steps and keeps count of those that did not go as told."""
+    """Plays the steps and counts those that failed."""
 
     def __init__(self, gateway: Gateway, console: Console) -> None:
         self.gateway, self.console, self.failed = gateway, console, 0
@@ -147,10 +147,10 @@ class Story:
         """Begin a new chapter."""
         self.console.print(f"\n[bold cyan]{escape(text)}[/]")
 
-    def expect(self, held: bool, what: str) -> None:
-        """Tell whether it held."""
-        self.failed += not held
-        self.console.print(f"  [bold green]✓[/] {escape(what)}" if held else f"  [bold red]✗ {escape(what)}[/]")
+    def expect(self, holds: bool, what: str) -> None:
+        """Print whether a step had the expected result."""
+        self.failed += not holds
+        self.console.print(f"  [bold green]✓[/] {escape(what)}" if holds else f"  [bold red]✗ {escape(what)}[/]")
 
     def call(self, who: str, words: str, model: str = MODEL) -> Answer:
         """Make a call and show what the client saw."""
@@ -204,8 +204,8 @@ class Story:
         self.expect(answer.status == 403 and answer.headers.get("x-sluicegate-reason") == "model_blocked", "model_blocked")
 
     def table(self) -> None:
-        """Who has used what."""
-        table = Table(title="\nWhat the gateway has on its books", title_justify="left", box=None, header_style="bold")
+        """Print who has used what."""
+        table = Table(title="\nUsage by scope", title_justify="left", box=None, header_style="bold")
         for name, justify in (
             ("scope", "left"),
             ("used", "right"),
@@ -226,9 +226,11 @@ class Story:
 
 
 def main() -> int:
-    """Run the demo; 0 only if the story held."""
+    """Run the demo; return 0 only if every step had the expected result."""
     parser = argparse.ArgumentParser(description="Play sluicegate's story against a simulated provider.")
-    parser.add_argument("--once", action="store_true", help="exit after the story, 0 only if it held")
+    parser.add_argument(
+        "--once", action="store_true", help="exit after the story, with 0 only if every step had the expected result"
+    )
     parser.add_argument("--port", type=int, default=8080, help="where the dashboard is when the story is over (default: 8080)")
     options = parser.parse_args()
     console = Console()
@@ -247,7 +249,7 @@ def main() -> int:
 
 
 def play(folder: Path, console: Console) -> bool:
-    """Play the story on a gateway of its own; whether it held."""
+    """Play the story on a gateway of its own; return whether every step had the expected result."""
     folder.mkdir()
     console.print("[dim]starting a gateway with a simulated provider …[/]")
     gateway = Gateway(folder, 0)
@@ -257,19 +259,19 @@ def play(folder: Path, console: Console) -> bool:
         story.play()
         story.table()
         if story.failed:
-            console.print(f"\n[bold red]{story.failed} steps did not go as told.[/]")
+            console.print(f"\n[bold red]{story.failed} steps failed.[/]")
             console.print("\n".join(escape(x) for x in gateway.lines[-20:]))
             return False
-        console.print("\n[bold green]The story held.[/]")
+        console.print("\n[bold green]Every step had the expected result.[/]")
         return True
     finally:
         gateway.stop()
 
 
 def keep_running(folder: Path, port: int, console: Console) -> None:
-    """Keep a gateway up that a small company has used for weeks and goes on using, until Ctrl-C; say how to look at it."""
+    """Run a gateway with a small company's history and live calls until Ctrl-C; print how to look at it."""
     folder.mkdir()
-    console.print("[dim]putting a small company's last weeks on the books …[/]")
+    console.print("[dim]creating a small company's last weeks of calls …[/]")
     policy = folder / "policy.yaml"
     policy.write_text(company.POLICY)
     calls = company.play(policy, folder / "state")
@@ -284,7 +286,7 @@ def keep_running(folder: Path, port: int, console: Console) -> None:
 [bold]Sign in with[/]    {token}
 [dim]                or as a developer, who sees only their own calls, with a key such as vk-alice[/]
 
-{calls:,} calls of nine keys are on the books, and more are being made right now. Ctrl-C ends it. In another terminal:
+{calls:,} calls of nine keys are recorded, and more are being made right now. Ctrl-C ends it. In another terminal:
 
   export HTTPS_PROXY=http://127.0.0.1:{gateway.port}
   export NODE_EXTRA_CA_CERTS={folder}/ca/mitmproxy-ca-cert.pem
@@ -313,7 +315,7 @@ def keep_calling(gateway: Gateway, over: threading.Event) -> None:
 
 
 def one_call(gateway: Gateway, key: str, body: str, headers: dict[str, str]) -> None:
-    """Make a call whose answer nobody reads; what becomes of it is on the dashboard."""
+    """Make a call and ignore its answer; the dashboard shows it."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         gateway.post(key, body, headers)
 

@@ -28,7 +28,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Whether the target is reached; empty without one."""
+        """Return whether the target is reached; empty without one."""
         if self.reach is None:
             return ""
         return "reached" if (self.value >= self.reach if self.atleast else self.value <= self.reach) else "NOT reached"
@@ -41,7 +41,7 @@ def percentile(values: list[float], q: int) -> float:
 
 
 def middle(values: list[float], digits: int = 2) -> tuple[float, str]:
-    """Median and quartiles of what the rounds gave."""
+    """Return the median and the quartiles of the rounds."""
     if len(values) < 3:
         low, median, high = min(values), statistics.median(values), max(values)
     else:
@@ -62,10 +62,10 @@ def show(figures: list[Figure], markdown: bool) -> None:
     group = ""
     for f in figures:
         colour = {"reached": "green", "NOT reached": "red"}.get(f.verdict, "")
-        told = ", ".join(f"{k} {v}" for k, v in f.detail.items())
+        detail = ", ".join(f"{k} {v}" for k, v in f.detail.items())
         head, group = (f.group if f.group != group else ""), f.group
         if head:
             table.add_section()
         reach = "" if f.reach is None else f"{f.reach:g}"
-        table.add_row(head, f.what, f"{f.value:g} {f.unit}", f.spread, reach, f"[{colour}]{f.verdict}" if colour else "", told)
+        table.add_row(head, f.what, f"{f.value:g} {f.unit}", f.spread, reach, f"[{colour}]{f.verdict}" if colour else "", detail)
     console.print(table)

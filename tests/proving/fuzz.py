@@ -1,4 +1,4 @@
-"""Feeds a gateway and its parsers whatever hypothesis can think of, and looks at what must hold after each handful."""
+"""Feed a gateway and its parsers the inputs that hypothesis generates, and check the invariants after each batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def explanation(line: Line) -> str:
 
 
 def is_meant(name: str, asked: str) -> bool:
-    """Return whether ``--only`` means a target: by its name if any has that name, else by its beginning, in capitals or not."""
+    """Return whether ``--only`` means a target: by its name if any has that name, else by its beginning, ignoring case."""
     asked, name = asked.lower(), name.lower()
     return name == asked if asked in {t.name.lower() for t in TARGETS} else name.startswith(asked)
 
@@ -63,9 +63,9 @@ def choose(only: list[str] | None, replay: str | None) -> list[Target]:
     """Return the targets that ``--only`` means, exactly one for a replay. Raises BadParameter."""
     chosen = [t for t in TARGETS if not only or any(is_meant(t.name, o) for o in only)]
     if not chosen:
-        raise typer.BadParameter("no target's name begins so; see --list", param_hint="--only")
+        raise typer.BadParameter("no target's name begins with it; see --list", param_hint="--only")
     if replay is not None and len(chosen) != 1:
-        raise typer.BadParameter("say with --only which one target to replay", param_hint="--replay")
+        raise typer.BadParameter("--only must name exactly one target to replay", param_hint="--replay")
     return chosen
 
 
@@ -77,7 +77,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 )
 def main(
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only this target, or all whose name begins so; repeatable.")
+        list[str] | None, typer.Option("--only", help="Only this target, or all whose name begins with it; repeatable.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fixed number of examples each, the same at every run.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time for each target, in the long form.")] = 60,
@@ -88,7 +88,7 @@ def main(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="Print the targets and what is promised, and exit.")] = False,
 ) -> None:
-    """Feed a running gateway and its parsers whatever hypothesis can think of. Loopback only.
+    """Feed a running gateway and its parsers the inputs that hypothesis generates. Loopback only.
 
     Exit status: 0 every promise kept, 1 one broken, 2 wrong usage.
     """
@@ -136,7 +136,7 @@ def run_and_show(
 
         line = run_target(target, environment, seed, examples, seconds, replay, progress)
     if line.verdict == "BROKEN":
-        # What it leaves behind is nobody else's.
+        # Its leftovers must not reach the next target.
         environment.clear()
     if show:
         console.print(

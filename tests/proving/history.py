@@ -1,4 +1,4 @@
-"""A database with a history, and how long people's questions to it take."""
+"""A database with a history, and how long common queries on it take."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def rows(count: int, now: int) -> Iterator[tuple[Any, ...]]:
 
 
 def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
-    """How long each question takes: to the ledger, and to the logs about everything, a month, a key, a team."""
+    """Time each query: of the ledger, and of the logs for everything, a month, a key, a team."""
     folder.mkdir()
     policy_file = folder / "policy.yaml"
     keys = [{"id": f"vk-{i}", "budget": {"max_limit": 50, "reset_duration": "1M"}} for i in range(KEYS)]
@@ -100,7 +100,7 @@ def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
 
 
 def filters_asked(now: int) -> dict[str, Filters]:
-    """Return what questions are about."""
+    """Return the filters of the queries."""
     start, end = iso(now - 45 * DAY)[:10], iso(now - 15 * DAY)[:10]
     month = [("start", start), ("end", end)]
     asked = {
@@ -117,7 +117,7 @@ def filters_asked(now: int) -> dict[str, Filters]:
 
 
 def questions(logs: Logs) -> dict[str, Callable[[Filters], object]]:
-    """Return the questions of the logs API."""
+    """Return the queries of the logs API."""
 
     def second(sort_by: str) -> Callable[[Filters], object]:
         def ask(filters: Filters) -> object:
@@ -144,7 +144,7 @@ def questions(logs: Logs) -> dict[str, Callable[[Filters], object]]:
 
 
 def p95(ask: Callable[[], object], times: int = 20) -> float:
-    """Milliseconds that 19 of 20 asks stay below."""
+    """Return the milliseconds below which 19 of 20 runs stay."""
     ask()
     taken = []
     for _ in range(times):

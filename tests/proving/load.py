@@ -87,7 +87,7 @@ async def connect(route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes, seen: Seen, *, pace: bool = False
 ) -> None:
-    """One call. ``pace`` also notes the gaps between the chunks that arrive."""
+    """Make one call. ``pace`` also notes the gaps between the chunks that arrive."""
     writer.write(sent)
     await writer.drain()
     began = time.perf_counter()
@@ -138,8 +138,8 @@ async def drive(route: Route, sent: bytes, connections: int, seconds: float, mos
     return seen
 
 
-async def streams(route: Route, count: int, events: int, pause_ms: int, beside: bytes | None = None) -> Seen:
-    """``count`` live streams at a pace; ``beside`` is a large request sent now and then while they run."""
+async def streams(route: Route, count: int, events: int, pause_ms: int, large_request: bytes | None = None) -> Seen:
+    """Run ``count`` live streams at a pace; ``large_request`` is sent at intervals while they run."""
     seen, other = Seen(), Seen()
     sent = request(body(2_000, stream=True), f"/v1/messages?events={events}&pause_ms={pause_ms}")
     pairs = [await connect(route) for _ in range(count)]
@@ -152,9 +152,9 @@ async def streams(route: Route, count: int, events: int, pause_ms: int, beside: 
         await exchange(reader, writer, sent, seen, pace=True)
 
     async def now_and_then() -> None:
-        while beside is not None:
+        while large_request is not None:
             await asyncio.sleep(0.5)
-            await exchange(*extra, beside, other)
+            await exchange(*extra, large_request, other)
 
     side = asyncio.ensure_future(now_and_then())
     results = await asyncio.gather(*(one(i, *p) for i, p in enumerate(pairs)), return_exceptions=True)

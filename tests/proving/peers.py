@@ -1,4 +1,4 @@
-"""Other gateways, installed beside us and run at their fastest settings, for comparison on the same load."""
+"""Other gateways, installed separately and run at their fastest settings, for comparison on the same load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proving.proxies import free_port, listening
 from support.harness import eventually
 
 REACH = {"litellm": 10.0, "portkey": 1.2}
-"""How many times their throughput ours is to be."""
+"""The target for our throughput, as a multiple of theirs."""
 
 MASTER_KEY = "sk-of-the-bench-and-nobody-else"
 
@@ -32,7 +32,7 @@ class Peer:
     headers: tuple[str, ...] = ()
 
     def request(self, size: int) -> bytes:
-        """Return a call in its own way."""
+        """Return the bytes of a call as the peer expects it."""
         raw = load.request(load.body(size))
         head, _, content = raw.partition(b"\r\n\r\n")
         return b"\r\n".join([head, *(h.encode() for h in self.headers)]) + b"\r\n\r\n" + content
@@ -56,7 +56,7 @@ def running(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
 
 
 def litellm(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, dict[str, str]]:
-    """Its Anthropic pass-through of ``/v1/messages``, one worker as we are one process, without a database."""
+    """Return LiteLLM's Anthropic pass-through of ``/v1/messages``, one worker as we are one process, without a database."""
     python = HOME / "litellm/bin/python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(HOME / "litellm")], check=True)
@@ -74,7 +74,7 @@ def litellm(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, di
 
 
 def portkey(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, dict[str, str]]:
-    """Its gateway for Node; it has no budgets."""
+    """Return Portkey's gateway for Node; it has no budgets."""
     home = HOME / "portkey"
     entry = home / "node_modules/@portkey-ai/gateway/build/start-server.js"
     if not entry.exists():

@@ -1,4 +1,4 @@
-"""Who is measured: stock mitmdump passing through, the gateway both ways of starting it, and the provider behind them."""
+"""The subjects of the bench: stock mitmdump, the gateway started in both ways, and the provider behind them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from support.harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
 BIN = Path(sys.executable).parent
 STREAMING = "stock, streaming"
 STOCK = ("stock", STREAMING)
-"""Plain mitmdump holds an answer back until it is whole: what streams is compared with one that does not."""
+"""Plain mitmdump holds an answer back until it is whole, so streams are compared with a mitmdump that streams too."""
 
 GOVERNED = ("mitmdump -s", "serve")
 
 
 @dataclass
 class ProxyProcess:
-    """One process under load, and the roads through it: ``base`` for base-URL clients, ``proxy`` for HTTPS_PROXY."""
+    """One process under load, and the routes through it: ``base`` for base-URL clients, ``proxy`` for HTTPS_PROXY."""
 
     name: str
     pid: int
@@ -41,17 +41,17 @@ class ProxyProcess:
     gateway: Gateway | None = None
 
     def cpu(self) -> float:
-        """Seconds of CPU it has used."""
+        """Return the seconds of CPU it has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
-        """Resident megabytes."""
+        """Return its resident megabytes."""
         found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
         return int(found[1]) / 1024 if found else 0.0
 
     def hooks(self) -> dict[str, tuple[float, float]]:
-        """By addon: seconds spent in its hooks, and calls of its ``response`` hook."""
+        """Return by addon the seconds spent in its hooks, and the calls of its ``response`` hook."""
         assert self.gateway is not None
         spent: dict[str, float] = {}
         calls: dict[str, float] = {}
@@ -68,7 +68,7 @@ class ProxyProcess:
 
 
 def bench_policy(url: str) -> str:
-    """Everything on: budgets at four levels, rate limits, records. Limits nobody reaches."""
+    """Return a policy with everything on: budgets at four levels, rate limits, records. No limit is ever reached."""
     budget = {"max_limit": 5_000_000, "reset_duration": "1M"}
     rate = {"request_max_limit": 10**9, "request_reset_duration": "1h"}
     rate |= {"token_max_limit": 10**14, "token_reset_duration": "1h", "max_concurrent": 10_000}
@@ -82,7 +82,7 @@ def bench_policy(url: str) -> str:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a certificate for localhost that vouches for itself, and the same with its key behind it."""
+    """Return a self-signed certificate for localhost, and the same followed by its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -106,7 +106,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on at this moment."""
+    """Return a port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -125,7 +125,7 @@ def upstream(*arguments: str) -> Iterator[int]:
 
 
 class Proxies:
-    """All subjects of one run, started once and measured in turns. Each road has a process of its own where it must."""
+    """All subjects of one run, started once and measured in turns. A route has a process of its own where needed."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder, self.stack = folder, stack
@@ -153,7 +153,7 @@ class Proxies:
         return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
     def stock(self, name: str, route: str) -> ProxyProcess:
-        """Start mitmdump as it comes, passing everything through; or with the three lines that let it stream."""
+        """Start unmodified mitmdump, passing everything through; or with the script that makes it stream."""
         folder = self.folder / f"{name}-{route}".replace(" ", "-")
         folder.mkdir()
         port = free_port()
@@ -173,20 +173,20 @@ class Proxies:
         return ProxyProcess(name, process.pid, {route: self.route(route, port, "localhost", ca, self.tls_port)})
 
     def route(self, route: str, port: int, host: str, ca: Path, host_port: int = 443) -> Route:
-        """Return the way in for a client."""
+        """Return the route for a client."""
         if route == "base":
             return Route(port)
         return Route(port, f"{host}:{host_port}", ssl.create_default_context(cafile=str(ca)))
 
 
 def listening(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Return whether the port accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def seconds_to_start(folder: Path) -> float:
-    """From the command to the first line that says it listens."""
+    """Return the seconds from the command to the first line that says it listens."""
     folder.mkdir(parents=True)
     began = time.perf_counter()
     gateway = Gateway(folder, bench_policy("http://127.0.0.1:9"), "-q").start()

@@ -27,7 +27,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Observation:
-    """What a fault did to people."""
+    """What clients saw of a fault, and what was lost."""
 
     saw: str
     lost: str = "nothing"
@@ -50,7 +50,7 @@ FAULTS: list[Fault] = []
 
 
 def fault(family: str, name: str, promise: str) -> Callable[[Act], Act]:
-    """Enter a function into the table."""
+    """Register a function in the table."""
 
     def enter(act: Act) -> Act:
         FAULTS.append(Fault(family, name, promise, act))
@@ -60,7 +60,7 @@ def fault(family: str, name: str, promise: str) -> Callable[[Act], Act]:
 
 
 class Scene:
-    """What one fault plays on; everything it starts ends with it."""
+    """The environment of one fault; everything it starts ends with it."""
 
     def __init__(self, stack: contextlib.ExitStack, rounds: int, quick: bool, seed: int, progress: Callable[[str], None]) -> None:
         self.stack, self.rounds, self.quick, self.progress = stack, rounds, quick, progress
@@ -70,7 +70,7 @@ class Scene:
         self.gateways: list[Gateway] = []
 
     def policy(self, **changes: Any) -> str:
-        """Budgets and rate limits at five levels that nobody reaches, and a virtual key with a secret value."""
+        """Return a policy with budgets and rate limits at five levels, never reached, and a virtual key with a secret value."""
         limits = {
             "budget": {"max_limit": 50_000, "reset_duration": "1M"},
             "rate_limit": {
@@ -100,7 +100,7 @@ class Scene:
         return made.start() if start else made
 
     def balance(self, gateway: Gateway, *, billed: bool = True, stop: bool = True) -> None:
-        """See that nothing is in flight any more, end the gateway and check its books. Raises Broken."""
+        """Wait until nothing is in flight, end the gateway and check its books. Raises Broken."""
         if gateway.process.poll() is None:
             at_rest(gateway)
         if stop:
@@ -113,7 +113,7 @@ class Scene:
 
 
 def at_rest(gateway: Gateway, timeout_s: float = 5) -> None:
-    """Wait until nothing is reserved under any limit, at most ``patience`` seconds. Raises Broken if that does not come about."""
+    """Wait until nothing is reserved under any limit, at most ``timeout_s`` seconds. Raises Broken if something stays reserved."""
 
     def held() -> list[str]:
         return [f"{name}: {row['reserved_usd'] or row['reserved']}" for name, row in gateway.usage().items() if in_flight(row)]

@@ -1,4 +1,4 @@
-"""A script for mitmdump: lets answers stream by, which it does not do by itself."""
+"""A script for mitmdump: streams answers, which it does not do by default."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from mitmproxy import http
 
 
 def responseheaders(flow: http.HTTPFlow) -> None:
-    """mitmproxy: an answer begins."""
+    """Stream the answer."""
     if flow.response is not None:
         flow.response.stream = True

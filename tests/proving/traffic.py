@@ -1,4 +1,4 @@
-"""Clients that keep calling while something breaks, and a tally of what they saw."""
+"""Clients that keep calling while something breaks, and counts of what they saw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def call(
     body: bytes | None = None,
     key: str = KEY_VALUE,
 ) -> str:
-    """One call; what the client saw of it, in a word or two."""
+    """Make a call; return what the client saw, in a word or two."""
     content = ask(stream=stream) if body is None else body
     try:
         way = gateway.proxied if proxied else gateway.post
@@ -42,7 +42,7 @@ def call(
 
 
 class Traffic:
-    """Threads that call back to back, every other call streamed, until told to stop."""
+    """Threads that call back to back, every other call streamed, until they are stopped."""
 
     def __init__(self, gateway: Gateway, threads: int = 5, *, proxied: bool = False) -> None:
         self.gateway, self.proxied = gateway, proxied

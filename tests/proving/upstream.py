@@ -18,13 +18,13 @@ USAGE = {"input_tokens": 9000, "output_tokens": 120, "cache_read_input_tokens": 
 
 
 def event(kind: str, **fields: object) -> bytes:
-    """One server-sent event, as a chunk of an HTTP/1.1 body."""
+    """Return a server-sent event, as a chunk of an HTTP/1.1 body."""
     data = f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
 def delta(number: int) -> bytes:
-    """Return a piece of text; its first characters tell when it was sent, see ``load.py``."""
+    """Return a chunk of text; its first characters hold the time it was sent, see ``load.py``."""
     return event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"piece {number} of an answer " * 3})
 
 

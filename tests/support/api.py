@@ -1,4 +1,4 @@
-"""A client of a gateway's API, and a policy to ask it about."""
+"""A client of a gateway's API, and a policy for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ virtual_keys:
 
 
 class Api:
-    """The API of one gateway, asked as somebody."""
+    """The API of one gateway, called with some credential."""
 
     def __init__(self, gw: Gateway) -> None:
         self.gw = gw

@@ -1,4 +1,4 @@
-"""The commands of the article this gateway answers to, read out of the article itself (data/article.md)."""
+"""The commands of the article whose setup this gateway must support, read from the article itself (data/article.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ARTICLE = Path(__file__).parents[1] / "data" / "article.md"
 
 
 def commands(containing: str) -> list[str]:
-    """Every curl command of the article that contains these words, as printed, in order."""
+    """Return every curl command of the article that contains these words, as printed, in order."""
     found: list[str] = []
     lines = iter(ARTICLE.read_text().splitlines())
     for line in lines:
@@ -46,16 +46,16 @@ EXCEPTED = {
     'claude-code "analyze this dataset"': ("the client is claude", 'claude -p "analyze this dataset"'),
     'export ANTHROPIC_API_KEY="your-virtual-key"': ("a place for one's own", 'export ANTHROPIC_API_KEY="vk-dev-alice"'),
 }
-"""Lines of the article that do not work as printed: why, and what does."""
+"""Lines of the article that do not work as printed, with the reason and the replacement."""
 
 NOT_HERE = {
     "Features → Semantic Caching → Enable": "semantic caching comes with its own changes",
     "claude-opus-4-20240229": "a model that never existed under this date; it is priced as claude-opus-4",
 }
-"""What else of the article is not here as printed."""
+"""Other parts of the article that do not exist here as printed."""
 
 
 def lines() -> list[str]:
-    """Every line of the article that is typed into a shell or a file of variables, the first of each command."""
+    """Return every line of the article that is typed into a shell or a file of variables, the first of each command."""
     found = (x.partition("  #")[0].rstrip() for x in ARTICLE.read_text().splitlines())
     return [x for x in found if x.startswith(("curl ", "npx ", "docker ", "open ", "export ", "claude-code ", "ANTHROPIC_"))]

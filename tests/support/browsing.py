@@ -1,4 +1,4 @@
-"""A browser on the dashboard, and what is watched while it is driven."""
+"""A browser on the dashboard, and the errors watched for while it is driven."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FLAGS = [
 ]
 
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
-"""A name that is an attack, wherever it is taken for markup."""
+"""A name that is an attack wherever it is read as markup."""
 
 
 VERA = "a-viewer-s-token"
-"""Somebody who may look and not change."""
+"""The token of an operator who may only read."""
 
 
 def until(page: Page, expression: str, arg: Any = None, timeout: float = 15) -> None:
@@ -48,15 +48,15 @@ class Watched:
     strangers: list[str] = field(default_factory=list)
 
     expected: tuple[str, ...] = ("401 (Unauthorized)",)
-    """What may be among the errors: that nobody is signed in yet is an answer that the browser counts as one."""
+    """Errors that may occur: the browser counts the 401 before signing in as one."""
 
     def said(self, error: str) -> None:
-        """Take note of an error on the console."""
+        """Record an error on the console."""
         if not any(e in error for e in self.expected):
             self.errors.append(error)
 
     def assert_quiet(self) -> None:
-        """Nothing went wrong on it, and nobody else was asked for anything. What was noted is forgotten."""
+        """Assert that nothing failed and no other server was contacted; forget what was recorded."""
         errors, strangers = self.errors[:], self.strangers[:]
         self.errors.clear()
         self.strangers.clear()
@@ -64,7 +64,7 @@ class Watched:
         assert strangers == []
 
     def go(self, where: str = "#/") -> Page:
-        """Open a place of the dashboard and wait until what it shows is there."""
+        """Open a page of the dashboard and wait until its content is there."""
         self.page.goto(f"{self.gateway.url}/{where}")
         return self.settled()
 

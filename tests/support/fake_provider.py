@@ -1,4 +1,4 @@
-"""A provider on loopback that does exactly what a test tells it, and remembers exactly what it was sent."""
+"""A provider on loopback that runs a test's script, and records exactly what it receives."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Peer:
 
 
 def usage(**fields: Any) -> dict[str, Any]:
-    """Return an Anthropic usage object; all zero but what is given."""
+    """Return an Anthropic usage object; all zero except ``fields``."""
     base = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
     return base | fields
 
@@ -137,7 +137,7 @@ def streamed(pieces: list[bytes] | None = None, *headers: str, pause: float = 0)
 
 
 def unchunked(conn: socket.socket, data: bytes) -> tuple[bytes, bytes]:
-    """Return a chunked body, of which ``data`` has come already, and what came after it."""
+    """Return a chunked body, of which ``data`` has already arrived, and what came after it."""
     body = b""
     while True:
         while b"\r\n" not in data:

@@ -144,7 +144,7 @@ class Gateway:
             self.output.append(line.rstrip("\n"))
 
     def wait_for(self, pattern: str, timeout: float = 30) -> re.Match[str]:
-        """Until a line of output matches; fails with the output otherwise."""
+        """Wait until a line of output matches; fail with the output otherwise."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             for line in list(self.output):
@@ -200,7 +200,7 @@ class Gateway:
         return self.request("POST", path, ask() if body is None else body, sent | _dashed(headers))
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
-        """Any request to our own port."""
+        """Send a request to our own port."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, headers or {})
@@ -249,10 +249,10 @@ class Gateway:
             conn.sendall(data)
             return receive(conn, until)
 
-    # -- what it has on its books -------------------------------------------------------------------------------------
+    # -- what it has recorded ------------------------------------------------------------------------------------------
 
     def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:
-        """Rows of the database, read while it runs; a call's verdicts as the list they are."""
+        """Return rows of the database, read while it runs, with a call's limit checks as a list."""
         conn = sqlite3.connect(f"file:{self.state / 'sluicegate.db'}?mode=ro", uri=True, timeout=5)
         conn.row_factory = sqlite3.Row
         try:
@@ -280,12 +280,12 @@ class Gateway:
         return {f"{r['kind']}/{r['id']}/{r['unit']}": r for r in self.admin("/api/usage").json["usage"]}
 
     def used(self, scope: str = f"virtual_key/{VK}") -> float:
-        """Dollars used at a scope."""
+        """Return the dollars used at a scope."""
         return float(self.usage()[f"{scope}/usd"]["used_usd"])
 
 
 def receive(conn: socket.socket, until: bytes | None = None) -> bytes:
-    """Everything that comes, until the other side closes or ``until`` is seen."""
+    """Return everything received until the other side closes or ``until`` is seen."""
     data = b""
     while until is None or until not in data:
         try:

@@ -4,7 +4,7 @@
     dev        other examples at every run
     thorough   twenty times as many
 
-No profile looks at the time an example takes: hypothesis would take a busy machine for a fault.
+No profile limits the time of an example: on a busy machine hypothesis would report a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ THOROUGH_FACTOR = 20
 
 
 def load_profile() -> None:
-    """Choose the profile. Raises InvalidArgument for a name that is none."""
+    """Choose the profile. Raises InvalidArgument for an unknown name."""
     shared = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("ci", shared, derandomize=True, database=None)
     settings.register_profile("dev", shared)
@@ -31,5 +31,5 @@ def chosen() -> str:
 
 
 def examples(count: int) -> int:
-    """Return how many examples a property is tried on that has ``count`` of them in every short profile."""
+    """Return the number of examples for a property that has ``count`` of them in the short profiles."""
     return count * THOROUGH_FACTOR if chosen() == "thorough" else count

@@ -1,4 +1,4 @@
-"""A webhook's receiver on loopback: keeps what it gets, and answers what it is told to."""
+"""A webhook's receiver on loopback: keeps what it receives, and answers with preset statuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Receiver:
 
 
 def signed(headers: dict[str, str], body: bytes, secret: str) -> bool:
-    """Whether a receiver that knows the secret would believe this, as docs/alerts.md tells it to check."""
+    """Return whether a receiver that knows the secret would accept this, by the check in docs/alerts.md."""
     parts = dict(part.split("=", 1) for part in headers["x-sluicegate-signature"].split(","))
     expected = hmac.new(secret.encode(), parts["t"].encode() + b"." + body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, parts["v1"])

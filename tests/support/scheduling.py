@@ -1,4 +1,4 @@
-"""Which tests a worker of pytest-xdist takes together, and in which order they are given out."""
+"""How tests are grouped for the workers of pytest-xdist, and their order."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LONGEST_FIRST = (
     "tests/wire/",
     "tests/logs/",
 )
-"""What takes longest is begun first, so that no worker is left alone with it in the end."""
+"""The longest files start first, so that no worker runs one alone at the end."""
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
-    """A file's tests run in one worker, in their order; all browser tests in one, for they share a company's calls."""
+    """A file's tests run in one worker, in their order; all browser tests in one, because they share a company's calls."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/browser/" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
 
 
 def rank(item: pytest.Item) -> tuple[int, bool]:
-    """Return where a test stands in the order; those that can do without the company's calls come before the others."""
+    """Return where a test stands in the order; those that do not need the company's calls come first."""
     place = next((i for i, prefix in enumerate(LONGEST_FIRST) if item.nodeid.startswith(prefix)), len(LONGEST_FIRST))
     return place, "site" in getattr(item, "fixturenames", ())

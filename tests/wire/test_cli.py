@@ -207,6 +207,6 @@ def test_the_demo_tells_its_story_and_exits_0():
     env = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
-    assert "The story held." in done.stdout
+    assert "Every step had the expected result." in done.stdout
     assert "✗" not in done.stdout
     assert "Budget exceeded: VK budget exceeded: 50.00 > 50.00 dollars" in done.stdout.replace("\n", " ").replace("  ", " ")

@@ -1,4 +1,4 @@
-"""The faults, a family per file; importing this enters them all."""
+"""The faults, a family per file; importing this registers them all."""
 
 from proving.faults import clients, machine, operators, process, upstream
 

@@ -26,7 +26,7 @@ def request(size: int = 200, name: str | None = None) -> bytes:
 
 
 def many_files() -> None:
-    """Let this process hold a few thousand connections."""
+    """Raise the limit of open files to a few thousand connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
 
@@ -163,7 +163,7 @@ def crowd(scene: Scene) -> Observation:
                 if not got:
                     break
                 now = time.monotonic()
-                # The wait for the first byte is the stampede at the start, not the body's doing.
+                # The wait for the first byte comes from all streams starting at once, not from the body.
                 longest, at = (max(longest, now - at) if at else 0.0), now
                 data += got
         with lock:

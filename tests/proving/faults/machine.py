@@ -35,7 +35,7 @@ def disk(scene: Scene, size: str) -> Iterator[Path]:
 
 
 def gateway_with_state(scene: Scene, state: Path, *options: str) -> Gateway:
-    """Start a gateway whose state lies there."""
+    """Start a gateway with this state folder."""
     gateway = scene.gateway(None, "--set", f"state_dir={state}", *options, start=False)
     gateway.state = state
     return gateway.start()
@@ -74,23 +74,23 @@ def started_read_only(scene: Scene) -> Observation:
         gateway.start(wait=False)
         code = gateway.exit_code()
         subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
-        said = next((x for x in gateway.output if x.startswith("sluicegate:")), "nothing")
+        reason = next((x for x in gateway.output if x.startswith("sluicegate:")), "nothing")
         expect(code == 1 and "Traceback" not in "\n".join(gateway.output), f"exit {code}: {gateway.output[-3:]}")
         gateway.start()
         scene.balance(gateway)
-        return Observation(f"exit 1: {said.replace(str(place), 'DISK')}")
+        return Observation(f"exit 1: {reason.replace(str(place), 'DISK')}")
 
 
 @contextlib.contextmanager
 def unwritable(folder: Path) -> Iterator[None]:
-    """Nothing in the folder can be written for a while, not even by who has it open. Raises Skipped where that cannot be had.
+    """Make the folder unwritable for a while, for open files too. Raises Skipped where that is not possible.
 
-    Root may write whatever a mode says, and no disk is remounted read-only under files that are open for writing.
+    Root ignores file modes, and a disk with files open for writing cannot be remounted read-only.
     """
 
     def immutable(sign: str) -> bool:
         # SQLite's shared memory is left out: a disk that has turned read-only takes writes to mapped pages that it has
-        # given out before, but an immutable file kills whoever writes to them.
+        # mapped before, but writing to those of an immutable file kills the process.
         files = [folder, *(f for f in folder.rglob("*") if not f.name.endswith("-shm"))]
         return subprocess.run(["chattr", f"{sign}i", *files], capture_output=True).returncode == 0
 
@@ -127,7 +127,7 @@ def turned_read_only(scene: Scene) -> Observation:
         with unwritable(gateway.state):
             eventually(lambda: traffic.outcomes["503 gateway_error"] > 20)
             seen = len(scene.provider.bill)
-            # The housekeeping, which runs every two seconds, meets it as well.
+            # Housekeeping, which runs every two seconds, meets the error as well.
             time.sleep(2.5)
             for thread in threads:
                 thread.join(20)
@@ -175,7 +175,7 @@ def torn(scene: Scene) -> Observation:
     gateway.stop()
     journal = gateway.state / "audit.jsonl"
     os.truncate(journal, journal.stat().st_size - 97)
-    # As a crash leaves it: nobody has noted that the two agree.
+    # As after a crash: no agreement of the two is noted.
     with sqlite3.connect(gateway.state / "sluicegate.db") as conn:
         conn.execute("DELETE FROM meta")
     conn.close()
@@ -202,7 +202,7 @@ def jump(offset: Path, hours: float) -> None:
 
 
 def used(gateway: Gateway) -> float:
-    """Dollars the key has used in the window of now."""
+    """Return the dollars the key has used in the present window."""
     return gateway.used("virtual_key/vk-chaos")
 
 

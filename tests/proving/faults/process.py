@@ -120,8 +120,8 @@ def doubled(scene: Scene) -> Observation:
         second.start(wait=False)
         code = second.exit_code()
         time.sleep(0.2)
-    said = [x for x in second.output if "another gateway is using the state folder" in x]
-    expect(code == 1 and bool(said), f"exit {code}: {second.output[-3:]}")
+    lines = [x for x in second.output if "another gateway is using the state folder" in x]
+    expect(code == 1 and bool(lines), f"exit {code}: {second.output[-3:]}")
     expect(set(traffic.outcomes) == {"200"}, f"clients of the first saw {summary(traffic.outcomes)}")
     expect(call(first, name=session()) == "200", "the first no longer answers")
     scene.balance(first)

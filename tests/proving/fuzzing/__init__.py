@@ -1,4 +1,4 @@
-"""The targets, a family per file; importing this enters them all."""
+"""The targets, a family per file; importing this registers them all."""
 
 from proving.fuzzing import admin, bodies, credentials, events, http2, policies, requests, streams
 

@@ -1,4 +1,4 @@
-"""The gateway's own port: whatever is asked of it, by whomever, it neither breaks nor tells."""
+"""The gateway's own port: no request, from any caller, makes it fail or reveal a secret."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ questions = st.builds(
 
 
 def places(testbed: Testbed) -> list[str]:
-    """Return what the gateway serves: as its own description of itself says, if it has one."""
+    """Return the paths the gateway serves, by its own OpenAPI document if it has one."""
     told = testbed.gateway.admin("/api/openapi.json")
     described = sorted(told.json["paths"]) if told.status == 200 else []
     return [*sorted(own_paths()[0]), *described]
 
 
 def sent(testbed: Testbed, question: Question, served: list[str], session: str) -> bytes:
-    """Ask; all that comes back."""
+    """Send the request; return all that comes back."""
     parts = iter(question.parts)
     place = served[question.place % len(served)]
     path = re.sub(rb"\{[^}]*\}", lambda _: next(parts, b"x"), place.encode())

@@ -1,4 +1,4 @@
-"""Request bodies: what is no model call is refused, and what is one is read as every provider would read it."""
+"""Request bodies: one that is not a model call is refused, and a model call is read as every provider would read it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GEMINI = "/v1beta/models/gemini-2.5-flash:generateContent"
 
 @target(
     "bodies, spelt",
-    "read in bounded time; however the same body is spelt, it is judged alike",
+    "read in bounded time; the same body is judged alike in every spelling",
     st.tuples(jsontext.calls(), jsontext.spellings),
     quick=400,
 )
@@ -36,7 +36,7 @@ def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
         began = time.process_time()
         one, other = (judged(provider, path, jsontext.written(made, w)) for w in (Spelling(), way))
         took = time.process_time() - began
-        # What is spelt so that input could hide in it may be taken to hide some, never the other way round.
+        # A spelling in which input could hide may be judged to hide some, never the other way round.
         if one is not None and other is not None and way.escaped and other.adds_input:
             one = replace(one, adds_input=True)
         assert one == other, f"{provider} reads {one}, and spelt otherwise {other}"
@@ -45,7 +45,7 @@ def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
 
 
 def judged(provider: str, path: str, text: str) -> RequestFacts | None:
-    """Return what decides of a body, as far as its spelling may not matter; None if it is refused."""
+    """Return the facts of a body that must not depend on its spelling; None if it is refused."""
     facts = PROVIDERS[provider].read_request(text.encode("utf-8", "surrogatepass"), path)
     if isinstance(facts, RequestFacts):
         return replace(facts, body_bytes=0, text_bytes=0, images=0)
@@ -55,7 +55,7 @@ def judged(provider: str, path: str, text: str) -> RequestFacts | None:
 
 @dataclass(frozen=True)
 class Call:
-    """A body on its way."""
+    """A body and how it is sent."""
 
     data: bytes
     path: str = "/v1/messages"
@@ -69,7 +69,7 @@ class Call:
 
 
 def sent(testbed: Testbed, call: Call, session: str) -> bytes:
-    """Send it; all that comes back."""
+    """Send it; return all that comes back."""
     lines = [
         f"POST {call.path} HTTP/1.1",
         "Host: localhost",
@@ -89,7 +89,7 @@ def sent(testbed: Testbed, call: Call, session: str) -> bytes:
 
 
 def answered(call: Call, answer: bytes, row: dict[str, Any] | None) -> None:
-    """Each call that is whole has an answer and a record, which agree. Raises AssertionError."""
+    """Check that each whole call has an answer and a record that agree. Raises AssertionError."""
     found = HEAD.match(answer)
     assert found, f"no answer: {answer[:200]!r}"
     assert row is not None, f"no record of a call that was answered {found[1].decode()}"
@@ -132,7 +132,7 @@ texts = st.builds(jsontext.written, jsontext.calls(), jsontext.spellings).map(la
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Return a body, whole or hurt."""
+    """Return a body, intact or damaged."""
     data: bytes = draw(st.one_of(texts, texts, texts, st.binary(max_size=60)))
     match draw(st.sampled_from(["none", "none", "none", "none", "bom", "cut", "insert", "twice", "utf-16", "tail"])):
         case "bom":
@@ -157,7 +157,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def ways(draw: st.DrawFn) -> Call:
-    """Return a body and its way."""
+    """Return a body and how it is sent."""
     data = draw(bodies())
     codings: tuple[str, ...] = ()
     if not draw(st.integers(0, 3)):
@@ -195,7 +195,7 @@ LARGE: dict[str, Callable[[int], bytes]] = {
     "base64": lambda n: ask([{"type": "image", "source": {"type": "base64", "data": "A" * n}}]),  # type: ignore[arg-type]
     "escapes": lambda n: b'{"model":"%s","messages":[{"content":"%s"}]}' % (OPUS.encode(), b"\\ud83d" * (n // 6)),
 }
-"""Large bodies by kind, of about so many bytes."""
+"""Large bodies by kind, each made with about the given number of bytes."""
 
 MEGABYTE = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Credentials in every place at once: the first known key by the order of the places names the caller, and none goes on."""
+"""Credentials in several headers at once: the first known key in order names the caller, and none is forwarded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proving.fuzzing.testbed import HEAD, KEYS, Testbed
 from support.harness import ask
 
 ORDER = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
-"""The places, in the order in which they are believed."""
+"""The headers, in the order in which they are searched."""
 
 SCHEMED = {
     "bearer": "Bearer {}",
@@ -42,7 +42,7 @@ JUNK = [
 
 @dataclass(frozen=True)
 class Credential:
-    """One header. ``key`` is a virtual key's id, "unknown" for a credential that is nobody's, "" for one that is none."""
+    """One header. ``key`` is a virtual key's id, "unknown" for an unknown credential, "" for a value that is not a credential."""
 
     place: str
     key: str
@@ -51,7 +51,7 @@ class Credential:
 
 @st.composite
 def headers(draw: st.DrawFn) -> Credential:
-    """Return a credential in some form at some place, or what only looks like one."""
+    """Return a credential in some form in some header, or something that only looks like one."""
     place = draw(st.sampled_from(ORDER))
     name = draw(st.sampled_from([*KEYS, "unknown", ""]))
     spelt = draw(st.sampled_from([place, place.title(), place.upper()]))
@@ -85,7 +85,7 @@ claims = st.builds(
 
 
 def caller(claim: Claim) -> tuple[str | None, bool]:
-    """Whose call it is by the documented order, and whether any credential was given."""
+    """Return the caller by the documented order, and whether any credential was sent."""
     for place in ORDER:
         for credential in claim.given:
             if credential.place.lower() == place and credential.key in KEYS:
@@ -96,7 +96,7 @@ def caller(claim: Claim) -> tuple[str | None, bool]:
 
 
 def sent(testbed: Testbed, claim: Claim, session: str) -> bytes:
-    """Make the call; all that comes back."""
+    """Make the call; return all that comes back."""
     body = ask()
     lines = [b"POST /v1/messages HTTP/1.1", b"Host: localhost", b"x-claude-code-session-id: " + session.encode()]
     lines += [c.place.encode() + b": " + c.value for c in claim.given]
@@ -120,7 +120,7 @@ WANTED = {
 
 @target(
     "credentials",
-    "the first known key in the documented order names the caller; no credential goes on",
+    "the first known key in the documented order names the caller; no credential is forwarded",
     batches(claims),
     quick=40,
 )

@@ -1,4 +1,4 @@
-"""What targets play on: a gateway and a provider that tells on it, started by whoever needs them first."""
+"""The environment of targets: a gateway and a recording provider, started when first needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Environment:
 
     @property
     def testbed(self) -> Testbed:
-        """The running gateway with all that is around it."""
+        """Return the running gateway and everything around it."""
         if self._testbed is None:
             folder = self.folder / f"gateway-{self._testbeds}"
             folder.mkdir()
@@ -32,23 +32,23 @@ class Environment:
 
     @property
     def reader(self) -> PolicyReader:
-        """A process that reads policies and may die of it."""
+        """Return the process that reads policies, and may crash."""
         if self._reader is None:
             self._reader = PolicyReader(self.folder / "policies")
         return self._reader
 
     def recover(self) -> None:
-        """After a broken promise: a gateway that still works is kept, for hypothesis will look for a smaller input."""
+        """Clean up after a broken promise, keeping a gateway that still works: hypothesis will look for a smaller input."""
         if self._testbed is not None and not self._testbed.is_usable():
             self.clear()
 
     def balance(self) -> None:
-        """Look at the books of all that was played so far. Raises AssertionError."""
+        """Check the books of everything played so far. Raises AssertionError."""
         if self._testbed is not None:
             self._testbed.balance()
 
     def clear(self) -> None:
-        """End what runs."""
+        """End everything that runs."""
         if self._testbed is not None:
             self._testbed.close()
         if self._reader is not None:

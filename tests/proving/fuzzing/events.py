@@ -1,4 +1,4 @@
-"""What is read of answers on the side: however their bytes are cut, the same events, bytes and usage."""
+"""Answers read from a copy: the same events, bytes and usage wherever their bytes are split."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ cuts = st.lists(st.integers(0, 1 << 16), max_size=12)
 
 
 def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
-    """Return data in pieces; a cut beyond its end falls back into it."""
+    """Return data in chunks; a cut beyond its end is moved into it."""
     edges = sorted({0, len(data), *(a % (len(data) + 1) for a in at)})
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -199,7 +199,7 @@ def prices() -> Prices:
 
 
 def recordable(provider: str, used: Usage | None) -> None:
-    """Whatever usage was read can be priced, charged and written down. Raises AssertionError."""
+    """Check that any usage can be priced, charged and recorded. Raises AssertionError."""
     if used is None:
         return
     cost = prices().cost(used, OPUS, 1_790_000_000_000)
@@ -217,7 +217,7 @@ def raw_deflate(data: bytes) -> bytes:
 
 
 def zipped(data: bytes) -> bytes:
-    """Gzip, the same at every moment."""
+    """Return gzipped data that does not depend on the time."""
     return gzip.compress(data, mtime=0)
 
 
@@ -232,7 +232,7 @@ PACKERS: dict[str, list[Any]] = {
 
 @target(
     "content encodings",
-    "undone to the same bytes for every cut; garbage is called unreadable",
+    "undone to the same bytes for every cut; garbage is reported as unreadable",
     st.tuples(bodies, cuts, st.sampled_from(sorted(PACKERS)), st.integers(0, 1), st.booleans()),
     quick=150,
 )

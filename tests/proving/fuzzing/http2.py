@@ -1,4 +1,4 @@
-"""HTTP/2 inside a tunnel: pseudo-headers, lengths and trailers that HTTP/1 behind the gateway cannot say."""
+"""HTTP/2 inside a tunnel: pseudo-headers, lengths and trailers that HTTP/1 behind the gateway cannot express."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Stream:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    """Return a request, right or wrong."""
+    """Return a request, valid or not."""
     pseudo = [(name, draw(st.sampled_from(values))) for name, values in PSEUDO.items()]
     match draw(st.sampled_from(["whole"] * 7 + ["less", "more", "order"])):
         case "less":
@@ -89,7 +89,7 @@ def streams(draw: st.DrawFn) -> Stream:
 
 
 def sent(testbed: Testbed, streams: list[Stream], _: str) -> bytes:
-    """Send streams over one connection; their answers, written as HTTP/1 would."""
+    """Send streams over one connection; return their answers in the form of HTTP/1."""
     with wire.open_tunnel(testbed, f"{PROVIDER}:443") as conn:
         trust = ssl.create_default_context(cafile=str(testbed.gateway.ca))
         trust.set_alpn_protocols(["h2"])
@@ -100,7 +100,7 @@ def sent(testbed: Testbed, streams: list[Stream], _: str) -> bytes:
 
 
 def exchanged(testbed: Testbed, tls: ssl.SSLSocket, streams: list[Stream]) -> bytes:
-    """Everything said on a connection until all streams are over, or nobody says anything."""
+    """Return everything received on a connection until all streams have ended, or nothing more comes."""
     config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
     client = h2.connection.H2Connection(config)
     client.initiate_connection()
@@ -135,13 +135,13 @@ def exchanged(testbed: Testbed, tls: ssl.SSLSocket, streams: list[Stream]) -> by
                 open_ -= took(client, event, answers)
             tls.sendall(client.data_to_send())
     except (OSError, h2.exceptions.H2Error, ValueError):
-        # Either side may find the other unbearable.
+        # Either side may end the connection over a protocol error.
         pass
     return b"".join(answers.values())
 
 
 def took(client: h2.connection.H2Connection, event: Any, answers: dict[int, bytes]) -> int:
-    """Note an event; how many streams it ends."""
+    """Note an event; return how many streams it ends."""
     if isinstance(event, h2.events.ResponseReceived):
         fields = dict(event.headers)
         head = b"".join(n + b": " + v + b"\r\n" for n, v in event.headers if not n.startswith(b":"))

@@ -1,4 +1,4 @@
-"""JSON as it should not be written: values of every wrong kind, keys twice, and many spellings of the same body."""
+"""JSON as it should not be written: values of wrong types, duplicate keys, and many spellings of the same body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.harness import OPUS
 
 Pairs = list[tuple[str, Any]]
-"""An object as it is written: keys may stand twice."""
+"""An object as written: keys may occur twice."""
 
 
 class Raw(str):
@@ -28,7 +28,7 @@ class Spelling:
 
 
 def body() -> Pairs:
-    """Return a model call with something in every field that somebody reads."""
+    """Return a model call with a value in every field that is read."""
     text = [("type", "text"), ("text", "hi"), ("cache_control", [("type", "ephemeral"), ("ttl", "1h")])]
     image = [("type", "image"), ("source", [("type", "base64"), ("media_type", "image/png"), ("data", "A" * 300)])]
     return [
@@ -166,7 +166,7 @@ def written(value: Any, how: Spelling) -> str:
 
 @st.composite
 def calls(draw: st.DrawFn) -> Pairs:
-    """Return a model call after a few strokes of bad luck."""
+    """Return a model call after a few random mutations."""
     made = [p for p in body() if draw(st.integers(0, 9))]
     for _ in range(draw(st.integers(0, 3))):
         match draw(st.sampled_from(["odd", "odd", "odd", "extra", "twice", "inner"])):

@@ -1,4 +1,4 @@
-"""Policy and price files: whatever is in them, they are good or are refused line by line, in bounded time."""
+"""Policy and price files: any content is either valid or refused line by line, in bounded time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ files = st.one_of(mutants(), mutants(), mutants(), noise, bombs)
 
 
 def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
-    """Read a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with places."""
+    """Read a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with locations."""
     said = environment.reader.read(policy)
     assert "raised" not in said, said["raised"]
     lines = {n: len(re.split(rb"\r\n|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9]", data)) for n, data in policy.items()}
@@ -27,7 +27,7 @@ def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
         assert problem.isprintable(), f"a mistake that is not one line: {problem!r}"
         assert len(problem) < 2000, f"a mistake said in {len(problem)} characters"
         if found[1]:
-            # A text that breaks off is wrong where its next line would be.
+            # A text that breaks off has its mistake where the next line would be.
             assert 1 <= int(found[2]) <= lines[found[1]] + 1, f"a mistake in line {found[2]} of {lines}: {problem!r}"
     shown = "\n".join(said.get("problems", ())) + said.get("shown", "")
     for secret in (*SECRETS, "sk-from-env"):

@@ -1,4 +1,4 @@
-"""A process that reads policies for us, so that one that kills, hangs or floods it is a finding and not our end."""
+"""A process that reads policies, so that one that crashes, hangs or floods it is a finding and does not end the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 Files = dict[str, bytes]
-"""A policy as it lies on disk, by file name; one file, or several as a folder."""
+"""A policy on disk, by file name; one file, or several as a folder."""
 
 CPU_LIMIT_S = 5
 """Seconds of CPU a policy of a few hundred lines may take; it is read in milliseconds."""
@@ -31,14 +31,14 @@ NOW = 1_790_000_000_000
 
 
 class PolicyReader:
-    """Asks the process; a dead one is replaced at the next question."""
+    """A client of the process; a dead process is replaced at the next request."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, files: Files) -> dict[str, Any]:
-        """``{"policy": revision}``, ``{"problems": [...]}`` or ``{"raised": traceback}``. Raises AssertionError if it died or hung."""
+        """Return ``{"policy": revision}``, ``{"problems": [...]}`` or ``{"raised": traceback}``. Raises AssertionError if it died or hung."""
         process = self._process
         if process is None:
             command = [sys.executable, "-m", "proving.fuzzing.policyreader", str(self.folder)]
@@ -109,7 +109,7 @@ def answer(folder: Path, files: Files) -> dict[str, Any]:
 
 
 def priced(data: bytes) -> dict[str, Any]:
-    """Read a price file and ask it what calls cost."""
+    """Read a price file and price calls by it."""
     from sluicegate.pricing.prices import PriceError, Prices, read_prices
     from sluicegate.values import MAX_COST_NANO, Usage
 
@@ -133,7 +133,7 @@ def priced(data: bytes) -> dict[str, Any]:
 
 
 def used(policy: Any) -> None:
-    """Ask a policy everything a gateway asks of it."""
+    """Use a policy in every way a gateway does."""
     from sluicegate.calls.refusal import budget_message, rate_message
     from sluicegate.limits.ledger import Ledger
     from sluicegate.limits.usage import usage_rows
@@ -161,7 +161,7 @@ def used(policy: Any) -> None:
 
 
 def serve(folder: Path) -> None:
-    """Answer until nobody asks any more."""
+    """Answer requests until the pipe is closed."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:

@@ -1,4 +1,4 @@
-"""The provider as an adversary of the gateway: reads requests as laxly as any might, and tells on what it should not see."""
+"""A provider as an adversary of the gateway: reads requests as laxly as any might, and reports what it should not see."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parse_both_ways(body: bytes) -> tuple[Any, Any]:
 
 
 def governed(body: dict[str, Any]) -> list[Any]:
-    """Return what decides of a call's cost: some fields, and where each tool runs."""
+    """Return what determines a call's cost: some fields, and where each tool runs."""
     tools = body.get("tools")
     kinds = [t.get("type") for t in tools if isinstance(t, dict)] if isinstance(tools, list) else []
     return [*(body.get(n) for n in GOVERNED[:4]), *(bool(body.get(n)) for n in GOVERNED[4:]), *kinds]
@@ -63,7 +63,7 @@ class ReceivedRequest(Entry):
     """A provider might have run a model for it."""
     body: dict[str, Any] = field(default_factory=dict)
     billed: bool = True
-    """What it costs is known here; a target that answers in a way of its own compares for itself."""
+    """Its cost is known here; a target that answers in its own way compares the cost itself."""
 
 
 @dataclass
@@ -71,10 +71,10 @@ class RecordingProvider(BillingProvider):
     """Bills whatever might be a model call. ``wrong`` is what a provider should never have been sent."""
 
     secrets: Iterable[str] = ()
-    """Virtual keys, which are none of a provider's business."""
+    """Virtual keys, which a provider must never see."""
     wrong: list[str] = field(default_factory=list)
     anthropic: bool = True
-    """Under the address, as opposed to the name, it plays the one provider whose calls it bills to the token."""
+    """Requests to the address, not to the name, are for the one provider whose calls are billed exactly."""
 
     def take(self, peer: Peer, seen: Seen) -> None:
         """Look at the request, note it, then answer it."""
@@ -128,7 +128,7 @@ def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
     named = [n.lower() for n, _ in seen.headers]
     text = seen.head.decode("latin-1")
     checks = {
-        "a target that is no path": not re.fullmatch(rb"[!-~]+ /[!-~]* HTTP/1\.[01]", seen.lines[0]),
+        "a target that is not a path": not re.fullmatch(rb"[!-~]+ /[!-~]* HTTP/1\.[01]", seen.lines[0]),
         "a header line that reads in two ways": any(
             not NAME.fullmatch(x.partition(b":")[0]) or re.search(rb"[\r\n\0]", x) for x in lines
         ),

@@ -17,7 +17,7 @@ from support.harness import ask
 
 @dataclass(frozen=True)
 class Request:
-    """A request in pieces; ``{...}`` in them is filled in when it is sent."""
+    """A request in parts; ``{...}`` in them is filled in when it is sent."""
 
     line: tuple[bytes, bytes, bytes]
     hosts: tuple[bytes, ...]
@@ -84,7 +84,7 @@ def written(request: Request, testbed: Testbed, session: str) -> bytes:
 
 
 def sent(testbed: Testbed, request: Request, session: str) -> bytes:
-    """Send it its way; all that comes back."""
+    """Send it; return all that comes back."""
     data = written(request, testbed, session)
     match request.way:
         case "TLS":

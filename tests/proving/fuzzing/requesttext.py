@@ -1,4 +1,4 @@
-"""Pieces of requests that two readers might read in two ways."""
+"""Parts of requests that two readers might read differently."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ ORIGINS = [
         b"//api.anthropic.com",
     ),
 ]
-"""Beginnings of absolute targets; ``{port}`` is the provider's, ``{trap}`` nobody's, ``{own}`` the gateway's."""
+"""Beginnings of absolute targets; ``{port}`` is the provider's, ``{trap}`` the trap's, ``{own}`` the gateway's."""
 
 HOSTS = [
     *(
@@ -244,6 +244,6 @@ CHUNKS = [
         b"{n:x}" + b" " * 9000 + b"\r\n{body}\r\n0\r\n\r\n",
     ),
 ]
-"""Bodies in chunks, rightly and wrongly."""
+"""Chunked bodies, valid and not."""
 
 ENDS = [*(b"\r\n",) * 12, b"\n", b"\r", b"\n\r", b"\r\r\n", b""]

@@ -1,4 +1,4 @@
-"""Answers over the wire: clients get every byte as it came, and what is on record is what the answer says."""
+"""Answers over the wire: clients get every byte unchanged, and the record agrees with the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.harness import OPUS, ask
 
 @dataclass(frozen=True)
 class Answer:
-    """What the provider says, in which pieces."""
+    """What the provider sends, and in which chunks."""
 
     data: bytes
     at: tuple[int, ...]
@@ -44,13 +44,13 @@ answers = st.builds(
 
 
 def said(answer: Answer) -> bytes:
-    """Return the body as it is sent."""
+    """Return the bytes of the body."""
     packed: bytes = PACKERS[answer.encoding][0](answer.data)
     return packed
 
 
 def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
-    """Answer so."""
+    """Send the answer."""
     assert isinstance(entry, ReceivedRequest)
     entry.billed = False
     body = said(answer)

@@ -1,4 +1,4 @@
-"""One line of the table: a property that must hold for every input hypothesis can think of."""
+"""Fuzzing targets: properties that must hold for every input hypothesis can generate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Check = Callable[[Environment, Any], int]
 
 @dataclass(frozen=True)
 class Target:
-    """What is fuzzed, and what is promised of it. ``quick`` is how many examples the short form plays."""
+    """What is fuzzed, and the promise that must hold. ``quick`` is how many examples the short form plays."""
 
     name: str
     promise: str
@@ -35,7 +35,7 @@ TARGETS: list[Target] = []
 
 
 def target(name: str, promise: str, examples: st.SearchStrategy[Any], quick: int) -> Callable[[Check], Check]:
-    """Enter a function into the table."""
+    """Register a function in the table."""
 
     def enter(check: Check) -> Check:
         TARGETS.append(Target(name, promise, quick, examples, check))
@@ -45,7 +45,7 @@ def target(name: str, promise: str, examples: st.SearchStrategy[Any], quick: int
 
 
 def batches(inputs: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
-    """Up to eight inputs that are played side by side. One that has nothing to do with a failure shrinks to none."""
+    """Return lists of up to eight inputs to be played in parallel. Inputs unrelated to a failure shrink away."""
     return st.lists(st.one_of(st.none(), inputs, inputs, inputs), max_size=8).map(lambda found: [x for x in found if x is not None])
 
 
@@ -75,9 +75,9 @@ def run_target(
     replay: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Line:
-    """Play a target: so many examples once, or round after round with new seeds for so many seconds, or one again.
+    """Play a target: a number of examples once, or rounds with new seeds for some seconds, or one example again.
 
-    Raises ValueError if ``replay`` is nothing this target has ever said.
+    Raises ValueError if ``replay`` does not come from this target.
     """
     line = Line(target.name, target.promise)
     began = time.monotonic()
@@ -93,7 +93,7 @@ def run_target(
             raise
         progress(f"{line.inputs} inputs")
 
-    # It warns that inputs of megabytes print badly, which is our lookout.
+    # hypothesis warns that inputs of megabytes print badly, which we handle.
     warnings.simplefilter("ignore", HypothesisWarning)
     try:
         while True:
@@ -115,7 +115,7 @@ def run_target(
                 break
         environment.balance()
     except DidNotReproduce:
-        # The example that was to be played again keeps the promise by now.
+        # The replayed example no longer breaks the promise.
         pass
     except InvalidArgument as e:
         if replay is None:
@@ -130,7 +130,7 @@ def run_target(
 
 
 def reason(error: Exception) -> str:
-    """Return what went wrong, in a line or a few."""
+    """Return what went wrong, in a few lines."""
     inner = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
     return f"{inner}" if isinstance(inner, AssertionError) else f"{type(inner).__name__}: {inner}"
 

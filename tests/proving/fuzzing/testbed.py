@@ -1,4 +1,4 @@
-"""One gateway under fuzz: inputs are played on it side by side, and after each handful everything must still hold."""
+"""One gateway under fuzz: inputs are played in parallel, and after each batch every invariant must still hold."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 """The head of an answer."""
 
 UNREACHED = ((502, b"provider_unreachable"), (502, b"blocked_by_policy"))
-"""The only 5xx of ours that an input may bring about."""
+"""The only 5xx of ours that an input may cause."""
 
 Row = dict[str, Any]
 
 Send = Callable[[str], bytes]
-"""Plays one input under the session it is given; returns all that came back."""
+"""Plays one input under a session; returns all that came back."""
 
 
 def policy(port: int, other: int) -> str:
-    """Budgets that nobody reaches, soft and hard, and keys of every kind; models without a price pass."""
+    """Return a policy with soft and hard budgets that are never reached, and keys of every kind; unpriced models pass."""
     urls = {"anthropic": f"http://127.0.0.1:{port}", "openai": f"http://localhost:{port}", "gemini": f"http://127.0.0.1:{other}"}
     providers = {n: {"base_url": url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]} for n, url in urls.items()}
     budget = {"max_limit": 900_000_000, "reset_duration": "1M"}
@@ -81,7 +81,7 @@ def policy(port: int, other: int) -> str:
 
 
 class Trap:
-    """An address that is nobody's provider: no input may get the gateway to dial it."""
+    """An address that belongs to no provider: no input may make the gateway dial it."""
 
     def __init__(self) -> None:
         self.caught = 0
@@ -104,11 +104,11 @@ class Trap:
 
 
 class Testbed:
-    """A gateway, the provider behind it, and a trap beside it."""
+    """A gateway, the provider behind it, and the trap."""
 
     def __init__(self, folder: Path, chain: Path = ADDONS / "gateway.py") -> None:
         self.provider = RecordingProvider(secrets=tuple(KEYS.values()))
-        # A provider is known by its address, so three of them need two ports.
+        # Providers are told apart by address, so three of them need two ports.
         self.other = RecordingProvider(
             secrets=tuple(KEYS.values()), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False
         )
@@ -118,13 +118,13 @@ class Testbed:
         self.secrets = (PROVIDER_KEY, self.gateway.token, *KEYS.values())
         self.sent: set[str] = set()
         self.checked: set[str] = set()
-        """Sessions, by which inputs are told apart: all there were, and those whose books were found in order."""
+        """Sessions, one per input: all of them, and those whose books have been checked."""
         self.last_row = self.nameless = self.lines = 0
-        """How far records, records without a session, and output have been looked at."""
+        """How far records, records without a session, and output have been checked."""
         self._pool = ThreadPoolExecutor(8)
 
     def play(self, sends: Sequence[Send]) -> tuple[list[bytes], list[Row | None]]:
-        """Play inputs side by side, then look at everything that must hold.
+        """Play inputs in parallel, then check everything that must hold.
 
         Returns what came back for each, and the record of each that has one. Raises AssertionError.
         """
@@ -144,7 +144,7 @@ class Testbed:
         return name
 
     def make_call(self, name: str) -> int:
-        """Make a call that is as it should be; return its status."""
+        """Make a normal call; return its status."""
         return self.gateway.post(ask(), KEY, x_claude_code_session_id=name).status
 
     def wait_until_idle(self, timeout_s: float) -> None:
@@ -168,7 +168,7 @@ class Testbed:
         self.wait_until_idle(SETTLE_TIMEOUT_S)
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while True:
-            # In this order: what is on record as answered has been seen before.
+            # In this order: the provider has seen a call before it is recorded as answered.
             rows = self.new_rows()
             with self.provider.lock:
                 seen = {s: list(e) for s, e in self.provider.bill.items() if s and s not in self.checked}
@@ -178,18 +178,18 @@ class Testbed:
             time.sleep(0.01)
         wrong = [f"the provider saw {s}, which nobody sent" for s in seen.keys() - self.sent]
         wrong += compare_bill(seen, [r for r in rows if r["session_id"] not in self.checked])
-        wrong += [f"{r['id']} is nobody's" for r in rows if r["virtual_key_id"] is None]
+        wrong += [f"{r['id']} has no virtual key" for r in rows if r["virtual_key_id"] is None]
         wrong += [
             w
             for r in rows
             for e in seen.get(r["session_id"], ())
             if isinstance(e, ReceivedRequest) and (w := misread_by_gateway(r, e))
         ]
-        # An input may be such that its session is lost on the way: at least it must be on record as often as it was seen.
+        # Some inputs lose their session on the way: at least there must be as many records as requests seen.
         recorded = self.nameless + sum(r["session_id"] is None and r["outcome"] != "denied" for r in rows)
         wrong += [f"the provider saw {nameless} requests without a session, {recorded} are on record"] * (nameless > recorded)
         wrong += self.provider.take_reports()
-        wrong += ["an address was dialled that is no provider's"] * self.trap.caught
+        wrong += ["an address was dialled that belongs to no provider"] * self.trap.caught
         wrong += self.alarming_output()
         assert not wrong, "; ".join(wrong[:3])
         self.checked |= seen.keys()
@@ -198,19 +198,19 @@ class Testbed:
         return rows
 
     def new_rows(self) -> list[Row]:
-        """Return the records that have not been looked at."""
+        """Return the records that have not been checked."""
         return self.gateway.rows(f"SELECT rowid, * FROM calls WHERE rowid > {self.last_row}")
 
     def alarming_output(self) -> list[str]:
         """Return what the gateway has printed since it was last asked, and should not have."""
-        # Its lines are in the pipe by now; their reader needs a moment.
+        # The lines are in the pipe; their reader needs a moment.
         time.sleep(0.01)
         lines = self.gateway.output[self.lines :]
         self.lines += len(lines)
         return books.alarming_output(self.secrets, lines)
 
     def is_usable(self) -> bool:
-        """Whether more can be played here after a promise was broken; what it left behind is passed over."""
+        """Return whether more can be played here after a broken promise; its leftovers are skipped."""
         name = self.session()
         try:
             good = self.make_call(name) == 200
@@ -238,7 +238,7 @@ class Testbed:
         assert not wrong, "in the end: " + "; ".join(wrong[:3])
 
     def close(self) -> None:
-        """End it all."""
+        """End everything."""
         self.gateway.stop(signal.SIGKILL)
         self.provider.close()
         self.other.close()
@@ -256,7 +256,7 @@ def compare_bill(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
 
 
 def misread_by_gateway(row: Row, seen: ReceivedRequest) -> str | None:
-    """How the gateway read a model call otherwise than the provider did."""
+    """Return how the gateway read a model call differently from the provider, if it did."""
     mine, theirs = (row["model_requested"], bool(row["stream"])), (seen.body.get("model"), seen.body.get("stream") is True)
     if not seen.call or not seen.body or mine == theirs:
         return None

@@ -1,4 +1,4 @@
-"""Bytes to the gateway and back, whatever they are."""
+"""Arbitrary bytes to the gateway and back."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from proving.fuzzing.testbed import Testbed
 from support.harness import PROVIDER, receive
 
 CHUNK_BYTES = 1 << 18
-"""Bytes that are sent without a look at what has come back."""
+"""Bytes sent before what has come back is read."""
 
 SILENCE_TIMEOUT_S = 0.4
 """Seconds of silence after which an input that may be half a request is given up."""
 
 
 def exchange(conn: socket.socket, data: bytes, whole: bool) -> bytes:
-    """Send, and return what comes until the other side closes; after a silence if the input may be no whole request."""
+    """Send, and return what comes until the other side closes; after a silence if the request may be incomplete."""
     conn.settimeout(20 if whole else SILENCE_TIMEOUT_S)
     got = b""
     try:
         for at in range(0, len(data), CHUNK_BYTES):
             if at and select.select([conn], [], [], 0)[0]:
-                # The answer has come before the question was asked in full: nobody reads the rest.
+                # The answer has come before the whole request was sent: the rest will not be read.
                 break
             conn.sendall(data[at : at + CHUNK_BYTES])
         while piece := conn.recv(65536):
@@ -34,7 +34,7 @@ def exchange(conn: socket.socket, data: bytes, whole: bool) -> bytes:
 
 
 def send_plain(testbed: Testbed, data: bytes, whole: bool = True) -> bytes:
-    """To the port itself."""
+    """Send to the port itself."""
     with socket.create_connection(("127.0.0.1", testbed.gateway.port), timeout=20) as conn:
         return exchange(conn, data, whole)
 
@@ -42,7 +42,7 @@ def send_plain(testbed: Testbed, data: bytes, whole: bool = True) -> bytes:
 def send_tunnelled(
     testbed: Testbed, data: bytes, whole: bool = True, target: str = f"{PROVIDER}:443", tls: bool = True, more: str = ""
 ) -> bytes:
-    """Through CONNECT, with or without TLS inside; ``more`` are headers of the CONNECT."""
+    """Send through CONNECT, with or without TLS inside; ``more`` are headers of the CONNECT."""
     try:
         with open_tunnel(testbed, target, more) as conn:
             if not tls:

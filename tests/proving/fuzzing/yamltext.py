@@ -1,4 +1,4 @@
-"""YAML as it should not be written: policies after a few strokes of bad luck, noise, and small text that means much."""
+"""YAML as it should not be written: policies after random mutations, noise, and small text that expands to much."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from proving.fuzzing.policyreader import Files
 SECRETS = ("sk-ant-a-provider-key-in-clear", "sk-vk-a-virtual-key-in-clear")
 
 Pairs = list[tuple[str, Any]]
-"""A mapping as it is written: keys may stand twice."""
+"""A mapping as written: keys may occur twice."""
 
 
 class Raw(str):
-    """A value that is written as it is, whatever YAML makes of it."""
+    """A value that is written verbatim, however YAML reads it."""
 
 
 def budget() -> Pairs:
@@ -34,7 +34,7 @@ def rate() -> Pairs:
 
 
 def whole() -> Pairs:
-    """Return a policy with something at every place."""
+    """Return a policy with a value in every field."""
     key: Pairs = [("id", "vk-a"), ("name", "A"), ("value", SECRETS[1]), ("team_id", "t"), ("user_id", "u"), ("project_id", "p")]
     key += [("is_active", Raw("true")), ("expires_at", "2030-01-01T00:00:00Z"), ("budget", budget()), ("rate_limit", rate())]
     config: Pairs = [("provider", "anthropic"), ("allowed_models", ["claude-*"]), ("weight", Raw("1.0")), ("budgets", [budget()])]
@@ -198,7 +198,7 @@ ODD = [
     *("!!python/object/apply:os.system [true]", "!!binary aGk=", "!!set {a}", "!!timestamp 2020-01-01", "2020-01-01"),
     *(v for values in FITTING.values() for v in values if SECRETS[1] not in v),
 ]
-"""Values as they are written that somebody, somewhere, does not expect."""
+"""Values, as written, that some reader may not expect."""
 
 
 def written(value: Any, flow: bool, indent: int = 0) -> str:
@@ -221,7 +221,7 @@ def written(value: Any, flow: bool, indent: int = 0) -> str:
 
 
 def places(value: Any) -> Iterator[tuple[list[Any], int]]:
-    """Every place in a policy: the list that holds it, and where."""
+    """Yield every place in a policy: the list that holds it, and the index."""
     for i, item in enumerate(value if isinstance(value, list) else ()):
         yield value, i
         yield from places(item[1] if isinstance(item, tuple) else item)
@@ -229,7 +229,7 @@ def places(value: Any) -> Iterator[tuple[list[Any], int]]:
 
 @st.composite
 def mutants(draw: st.DrawFn, valid: Callable[[], Pairs] = whole) -> Files:
-    """Return a valid file after a few strokes of bad luck, or two that make one."""
+    """Return a valid file after random mutations, or two files that make one policy."""
     policy: Any = valid()
     strokes = ["fitting"] if draw(st.booleans()) else ["fitting", "odd", "odd", "delete", "twice", "rename", "wrap", "move"]
     for _ in range(draw(st.integers(1, 4))):
@@ -253,7 +253,7 @@ def mutants(draw: st.DrawFn, valid: Callable[[], Pairs] = whole) -> Files:
                 holder.insert(i, was)
                 continue
             case "rename":
-                # A secret under another name's field cannot be known for one.
+                # A secret in a field of another name cannot be recognised.
                 secret = key in ("value", "keys", "virtual_keys")
                 key = key and draw(st.sampled_from(["valeu", "value_hash", "ü"] if secret else RENAMED))
             case "wrap":
@@ -294,7 +294,7 @@ FRAGMENTS = [
 
 
 def bomb(kind: str, size: int) -> Files:
-    """Small text that means, or costs, much."""
+    """Return small text that expands to much or costs much."""
     n = size
     rows = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, n % 40 + 1))
     text = {
@@ -335,7 +335,7 @@ bombs = st.builds(bomb, st.sampled_from(BOMBS), st.sampled_from([3, 12, 39, 200,
 
 
 def price_list() -> Pairs:
-    """Return a price file with something at every place."""
+    """Return a price file with a value in every field."""
     rates: Pairs = [("input", Raw("5")), ("cache_write_5m", Raw("6.25")), ("cache_write_1h", Raw("10")), ("cache_read", Raw("0.5"))]
     rates += [("output", Raw("25")), ("from", "2026-01-01"), ("until", "2027-01-01T00:00:00Z"), ("above", Raw("200000"))]
     model = [("model", "claude-*"), ("prices", [rates, rates[:5]]), ("fast", rates[:5]), ("us_multiplier", Raw("1.1"))]
