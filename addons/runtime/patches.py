@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mitmproxy.version import VERSION
 
 from flow import Addon
-from runtime import fast_paths
+from runtime import fast_paths, size_limits
 from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
@@ -72,6 +72,14 @@ PATCHES = (
         replacements=lambda owner: {"make_body_reader": without_trailers(owner.make_body_reader)},
         on_mismatch="refuse",
         without_it="trailers would end connections, and a credential among them would be printed",
+    ),
+    Patch(
+        name="answer_size",
+        owner="mitmproxy.proxy.layers.http._http1:Http1Client",
+        known={"read_headers": ("self", "event"), "read_body": ("self", "event")},
+        replacements=size_limits.limited_answer,
+        on_mismatch="refuse",
+        without_it="an upstream whose headers never end would fill the memory",
     ),
     Patch(
         # The other errors are written by our own layers; this one comes before there is a request.

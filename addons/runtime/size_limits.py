@@ -3,21 +3,25 @@
 mitmproxy reads headers, and what a client sends before its answer has come, into memory without a limit: one connection
 could use up all of it. And it keeps bodies to their end even where the headers have already decided: a few dozen
 connections could do the same, with or without a key. The layers in ``layers.py`` enforce these limits.
+
+Upstream connections are mitmproxy's own: what it keeps of an answer is limited by a row of ``patches.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
+from mitmproxy.proxy import events
 
 from flow import call_of, deny
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
 from sluicegate.values import Deny, Reason
 
 MAX_HEAD_BYTES = 256 << 10
-"""Bytes of a request's line and headers; servers take from 16 KB to 1 MB."""
+"""Bytes of a message's first line and headers, or of what frames its chunks; servers take from 16 KB to 1 MB."""
 
 MAX_READ_AHEAD_BYTES = 1 << 20
 """Bytes a client may send before it has its answer; clients that pipeline send small requests, and most send none."""
@@ -69,3 +73,23 @@ def bytes_to_keep(flow: http.HTTPFlow, kept_bytes: int, data: bytes) -> bytes:
     kept = data[: max(0, MAX_REFUSED_BYTES + 1 - kept_bytes)]
     call.request_bytes += len(data) - len(kept)
     return kept
+
+
+def limited_answer(client: Any) -> Mapping[str, Callable[..., Any]]:
+    """Return the readers of mitmproxy's ``Http1Client``, made to end a connection whose answer is all head or framing.
+
+    Any host that agents may reach could fill the memory with one. Plain functions, for they are called for each chunk.
+    """
+
+    def limited(read: Callable[..., Any]) -> Callable[..., Any]:
+        def read_limited(self: Any, event: Any) -> Any:
+            # Of a body, nothing is left here from one event to the next but what frames its chunks.
+            if len(self.buf) > MAX_HEAD_BYTES:
+                self.buf.maybe_extract_at_most(len(self.buf))
+                self.state = self.done
+                event = events.ConnectionClosed(self.conn)
+            return read(self, event)
+
+        return read_limited
+
+    return {"read_headers": limited(client.read_headers), "read_body": limited(client.read_body)}

@@ -166,6 +166,32 @@ def test_a_refused_body_of_somebody_known_is_measured_whole_and_kept_in_part(gat
     assert provider.seen == []
 
 
+HEAD = b"HTTP/1.1 200 X\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begins", [HEAD + b"x-a: ", CHUNKED + b"1;", CHUNKED + b"0\r\nx-a: "], ids=["head", "extension", "trailer"]
+)
+def test_an_answer_without_end_is_ended_and_takes_no_memory(gateway, provider, begins):
+    gw, taken = gateway(policy_text(provider.url)), []
+
+    def script(peer, _):
+        peer.send(begins)
+        taken.append(pour(peer.conn, b"1" * (1 << 16), 1000))
+
+    assert gw.proxied().status == 200
+    provider.script, before = script, resident(gw)
+    with opened(gw, "/v1/messages", {"x-api-key": VK}, len(ask())) as conn:
+        conn.sendall(ask())
+        answer = receive(conn)
+    assert answer.startswith(b"HTTP/1.1 502 " if begins.startswith(HEAD + b"x") else b"HTTP/1.1 200 ")
+    (count,) = eventually(lambda: taken)
+    assert count < 400
+    assert resident(gw) < before + 20
+    assert [r["outcome"] for r in gw.calls(2)] == ["completed", "failed"]
+
+
 def test_a_strangers_body_over_http2_takes_no_memory(edge):
     before = resident(edge)
     trust = ssl.create_default_context(cafile=str(edge.ca))
