@@ -98,7 +98,7 @@ def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watch
             seen.strangers.append(url)
 
     seen.page.on("pageerror", lambda e: seen.errors.append(str(e)))
-    seen.page.on("console", lambda m: seen.said(m.text) if m.type == "error" else None)
+    seen.page.on("console", lambda m: seen.record_error(m.text) if m.type == "error" else None)
     seen.page.on("request", lambda r: asked(r.url))
     return seen
 

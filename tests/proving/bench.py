@@ -312,8 +312,8 @@ def main(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-bench-")))
         status = stack.enter_context(console.status("starting")) if console.is_terminal else None
-        told = status.update if status else lambda text: print(text, flush=True)
-        run = Run(Proxies(folder, stack), size, told)
+        progress = status.update if status else lambda text: print(text, flush=True)
+        run = Run(Proxies(folder, stack), size, progress)
         for part in only or (PARTS if not peer else ()):
             getattr(run, part)()
         run.against(peer or [])

@@ -129,19 +129,19 @@ def session(person: Person, at: int, chance: random.Random) -> Iterator[Turn]:
     for number in range(chance.randrange(3, 15)):
         helper = f"agent-{chance.getrandbits(32):08x}" if model != HAIKU and chance.random() < 0.15 else None
         used = HAIKU if helper and chance.random() < 0.5 else model
-        fresh, said = chance.randrange(300, 6_000), int(chance.lognormvariate(6.1, 0.8))
+        new_tokens, output_tokens = chance.randrange(300, 6_000), int(chance.lognormvariate(6.1, 0.8))
         usage = Usage(
             input_tokens=chance.randrange(4, 900),
-            output_tokens=said,
+            output_tokens=output_tokens,
             cache_read_tokens=0 if number == 0 or helper else context,
-            cache_write_5m_tokens=context + fresh if number == 0 or helper else fresh,
+            cache_write_5m_tokens=context + new_tokens if number == 0 or helper else new_tokens,
             model=used,
         )
         draw = chance.random()
         ending = "overloaded" if draw < 0.006 else "cut" if draw < 0.009 else "left" if draw < 0.022 else "well"
-        latency = int(chance.uniform(500, 1_600) + said * chance.uniform(8, 17) * (0.5 if used == HAIKU else 1))
+        latency = int(chance.uniform(500, 1_600) + output_tokens * chance.uniform(8, 17) * (0.5 if used == HAIKU else 1))
         yield Turn(at, person.key, used, usage, latency, session_id, helper, ending)
-        context += fresh + said
+        context += new_tokens + output_tokens
         at += latency + int(chance.expovariate(1 / 45_000)) + 1_500
 
 

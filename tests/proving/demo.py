@@ -168,15 +168,15 @@ class Story:
         ask("vk-eng-team", "[simulate cost=402.00]")
         ask("vk-ds-team", "[simulate cost=4350.00]")
         before = {i: float(r["used_usd"]) for i, r in usage().items()}
-        told = {"vk-dev-alice": 48, "team-engineering": 450, "customer-acme": 4800}
-        for scope, spent in told.items():
+        expected = {"vk-dev-alice": 48, "team-engineering": 450, "customer-acme": 4800}
+        for scope, spent in expected.items():
             self.expect(abs(before[scope] - spent) < 0.005, f"{scope} has used ${before[scope]:,.2f}")
 
         self.title("2  Alice makes a $2 call: every budget has room, and all of them move")
         answer = self.call("vk-dev-alice", "[simulate cost=2.00] create a REST API for user management")
         self.expect(answer.status == 200, "the call passed")
         after = {i: float(r["used_usd"]) for i, r in usage().items()}
-        for scope in told:
+        for scope in expected:
             moved = after[scope] - before[scope]
             self.expect(abs(moved - 2) < 0.005, f"{scope}: ${before[scope]:,.2f} → ${after[scope]:,.2f}")
 

@@ -50,7 +50,7 @@ class Watched:
     expected: tuple[str, ...] = ("401 (Unauthorized)",)
     """Errors that may occur: the browser counts the 401 before signing in as one."""
 
-    def said(self, error: str) -> None:
+    def record_error(self, error: str) -> None:
         """Record an error on the console."""
         if not any(e in error for e in self.expected):
             self.errors.append(error)

@@ -92,10 +92,10 @@ def reserve_rates(
     ledger: Ledger, call_id: str, limits: Iterable[Limit], tokens: int, now: int, checks: list[LimitCheck] | None = None
 ) -> Deny | None:
     """Hold a request, these tokens and a slot in flight under every rate limit, or hold nothing and refuse the call."""
-    asks = [(x, tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
-    if not asks:
+    requested = [(x, tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
+    if not requested:
         return None
-    exhausted = ledger.reserve(call_id, asks, now, checks)
+    exhausted = ledger.reserve(call_id, requested, now, checks)
     return None if exhausted is None else deny_exhausted(exhausted, now)
 
 
@@ -126,8 +126,8 @@ def reserve_budgets(
         if any(x.hard for x in budgets):
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget")
         worst = cost
-    asks = [(x, worst if x.hard else cost) for x in budgets]
-    exhausted = ledger.reserve(call_id, asks, now, checks)
+    requested = [(x, worst if x.hard else cost) for x in budgets]
+    exhausted = ledger.reserve(call_id, requested, now, checks)
     return Admission(cost) if exhausted is None else deny_exhausted(exhausted, now)
 
 

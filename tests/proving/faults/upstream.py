@@ -33,8 +33,8 @@ def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counte
 @fault("upstream", "refuses connections", "502 as JSON in the provider's form, nothing charged")
 def refuses(scene: Scene) -> Observation:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        nobody = probe.getsockname()[1]
-    gateway = scene.gateway(scene.policy().replace(scene.provider.url, f"http://127.0.0.1:{nobody}"))
+        free_port = probe.getsockname()[1]
+    gateway = scene.gateway(scene.policy().replace(scene.provider.url, f"http://127.0.0.1:{free_port}"))
     outcomes = Counter(call(gateway, proxied=bool(i % 2)) for i in range(6))
     expect(all(x.startswith("502") for x in outcomes), f"clients saw {summary(outcomes)}")
     spent = gateway.used(f"virtual_key/{'vk-chaos'}")

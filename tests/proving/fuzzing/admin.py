@@ -121,8 +121,8 @@ questions = st.builds(
 
 def places(testbed: Testbed) -> list[str]:
     """Return the paths the gateway serves, by its own OpenAPI document if it has one."""
-    told = testbed.gateway.admin("/api/openapi.json")
-    described = sorted(told.json["paths"]) if told.status == 200 else []
+    document = testbed.gateway.admin("/api/openapi.json")
+    described = sorted(document.json["paths"]) if document.status == 200 else []
     return [*sorted(own_paths()[0]), *described]
 
 

@@ -18,21 +18,21 @@ files = st.one_of(mutants(), mutants(), mutants(), noise, bombs)
 
 def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
     """Read a policy. Raises AssertionError unless it is a snapshot that serves, or a list of mistakes with locations."""
-    said = environment.reader.read(policy)
-    assert "raised" not in said, said["raised"]
+    result = environment.reader.read(policy)
+    assert "raised" not in result, result["raised"]
     lines = {n: len(re.split(rb"\r\n|[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9]", data)) for n, data in policy.items()}
-    for problem in said.get("problems", ()):
+    for problem in result.get("problems", ()):
         found = re.match(r".*/policies(?:/(\w+\.yaml):(\d+))?: ", problem)
         assert found, f"a mistake without its place: {problem!r}"
         assert problem.isprintable(), f"a mistake that is not one line: {problem!r}"
-        assert len(problem) < 2000, f"a mistake said in {len(problem)} characters"
+        assert len(problem) < 2000, f"a mistake described in {len(problem)} characters"
         if found[1]:
             # A text that breaks off has its mistake where the next line would be.
             assert 1 <= int(found[2]) <= lines[found[1]] + 1, f"a mistake in line {found[2]} of {lines}: {problem!r}"
-    shown = "\n".join(said.get("problems", ())) + said.get("shown", "")
+    shown = "\n".join(result.get("problems", ())) + result.get("shown", "")
     for secret in (*SECRETS, "sk-from-env"):
         assert secret not in shown, f"a secret is shown: {shown[:600]}"
-    return said
+    return result
 
 
 @target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=500)
@@ -44,7 +44,7 @@ def policy_files(environment: Environment, example: Files) -> int:
 @target("policy reload", "a good edit is in force, after a bad one the last good policy serves and /health says so", files, quick=4)
 def policy_reload(environment: Environment, example: Files) -> int:
     policy = b"".join(example.values())
-    said = verdict(environment, {"policy.yaml": policy})
+    result = verdict(environment, {"policy.yaml": policy})
     testbed = environment.testbed
     gateway = testbed.gateway
     good = gateway.policy.read_text()
@@ -57,8 +57,8 @@ def policy_reload(environment: Environment, example: Files) -> int:
     before = health()["revision"]
     try:
         gateway.policy.write_bytes(policy)
-        if "policy" in said:
-            eventually(lambda: health()["revision"] == said["policy"], 10)
+        if "policy" in result:
+            eventually(lambda: health()["revision"] == result["policy"], 10)
             assert health()["status"] == "ok", "a good policy is in force, and /health is degraded"
         else:
             eventually(lambda: health()["status"] == "degraded", 10)
@@ -80,7 +80,7 @@ def policy_reload(environment: Environment, example: Files) -> int:
     quick=100,
 )
 def price_files(environment: Environment, example: Files) -> int:
-    said = environment.reader.read(example)
-    assert "raised" not in said, said["raised"]
-    assert all(re.match(r"prices\.yaml:\d+: ", problem) for problem in said.get("problems", ())), said
+    result = environment.reader.read(example)
+    assert "raised" not in result, result["raised"]
+    assert all(re.match(r"prices\.yaml:\d+: ", problem) for problem in result.get("problems", ())), result
     return 1

@@ -43,7 +43,7 @@ answers = st.builds(
 )
 
 
-def said(answer: Answer) -> bytes:
+def encoded_body(answer: Answer) -> bytes:
     """Return the bytes of the body."""
     packed: bytes = PACKERS[answer.encoding][0](answer.data)
     return packed
@@ -53,7 +53,7 @@ def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
     """Send the answer."""
     assert isinstance(entry, ReceivedRequest)
     entry.billed = False
-    body = said(answer)
+    body = encoded_body(answer)
     length = {"chunked": "transfer-encoding: chunked", "length": f"content-length: {len(body)}", "close": "connection: close"}
     more = [f"content-encoding: {answer.encoding}"] if answer.encoding else []
     head = "\r\n".join([f"HTTP/1.1 {answer.status} X", f"content-type: {answer.kind}", length[answer.framing], *more, "", ""])
@@ -82,7 +82,7 @@ def wire_streams(environment: Environment, example: list[Answer]) -> int:
         plan[name] = answer
         reply = testbed.gateway.post(ask(stream=True), KEY, x_claude_code_session_id=name)
         assert reply.status == answer.status, f"{answer} came as {reply.status}"
-        assert reply.body == said(answer), f"{answer} came as {reply.body[:300]!r}"
+        assert reply.body == encoded_body(answer), f"{answer} came as {reply.body[:300]!r}"
         return reply.body
 
     testbed.provider.answer = respond
@@ -98,7 +98,9 @@ def wire_streams(environment: Environment, example: list[Answer]) -> int:
 
 def compare(testbed: Testbed, answer: Answer, row: dict[str, Any]) -> None:
     """Compare the record of a call with what its answer says when it is read in one piece. Raises AssertionError."""
-    assert row["response_bytes"] == len(said(answer)), f"{row['response_bytes']} bytes on record of {len(said(answer))}"
+    assert row["response_bytes"] == len(encoded_body(answer)), (
+        f"{row['response_bytes']} bytes on record of {len(encoded_body(answer))}"
+    )
     reader = PROVIDERS["anthropic"].usage_reader()
     if answer.status >= 400:
         assert row["cost_nano"] == 0, f"an error is charged {row['cost_nano']}"

@@ -91,7 +91,7 @@ class OptionRefused(ResponseModel):
     why: str
 
 
-class FootingState(ResponseModel):
+class GuaranteeState(ResponseModel):
     """Whether a rule is enforced or cooperative, and why."""
 
     what: str
@@ -129,7 +129,7 @@ class Health(ResponseModel):
     providers: dict[str, ProviderHealth]
     chain: list[AddonTime]
     options_refused: list[OptionRefused]
-    enforcement: list[FootingState]
+    enforcement: list[GuaranteeState]
 
 
 def endpoints() -> list[Endpoint]:

@@ -89,7 +89,7 @@ class CallContent(ResponseModel):
 LoggedCallInFull: type[BaseModel] = create_model(
     "LoggedCallInFull",
     __base__=LoggedCall,
-    __doc__="A call with what each limit said of it, and its bodies.",
+    __doc__="A call with the verdict of each limit, and its bodies.",
     limits=(list[dict[str, Any]] | None, ...),
     content=(CallContent | None, ...),
 )

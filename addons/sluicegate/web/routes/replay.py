@@ -53,7 +53,7 @@ class RefusedCallsState(ResponseModel):
     last_at: Instant
 
 
-class RehearsalState(ResponseModel):
+class ReplayState(ResponseModel):
     """How the calls would have gone. Money is exact decimal text."""
 
     revision: str
@@ -74,7 +74,7 @@ def endpoints() -> list[Endpoint]:
     """Declare ``/api/policy/rehearse``."""
     one_at_a_time = anyio.CapacityLimiter(1)
 
-    async def rehearse(request: ApiRequest) -> ApiResponse:
+    async def run_replay(request: ApiRequest) -> ApiResponse:
         services = request.services
         if one_at_a_time.borrowed_tokens:
             raise ApiError(429, "busy", "Another replay is running; try again when it has finished", retry_after=5)
@@ -91,9 +91,9 @@ def endpoints() -> list[Endpoint]:
     endpoint = Endpoint(
         "POST",
         f"{BASE}/rehearse",
-        rehearse,
+        run_replay,
         summary,
-        RehearsalState,
+        ReplayState,
         ReplayRequest,
         roles=ADMINS,
         errors=(429, 503),

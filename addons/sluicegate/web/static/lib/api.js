@@ -96,7 +96,7 @@ const BUSY_RETRY_MS = 2000;
  * Fetch a path and keep it up to date: `{data, error, loading, reload}`.
  *
  * The cached response is shown at once while a new one is fetched, so that going back does not flicker; with `uncached`
- * nothing is shown but what is fetched from now on. `every` repeats the request after so many milliseconds while the page
+ * nothing is shown but what is fetched from now on. `every` repeats the request after this many milliseconds while the page
  * is visible, less often the longer a response takes. `keep` shows the previous path's response until this one's arrives.
  *
  * @param {string | null} path null fetches nothing
