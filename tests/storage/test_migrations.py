@@ -59,7 +59,7 @@ def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monk
     """An older file with a row, a line that is not in it, and a call in flight with its draft."""
     older = {name: kind for name, kind in COLUMNS.items() if name != "limits"}
     with monkeypatch.context() as then:
-        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._add_verdicts)])
+        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._add_limit_checks)])
         then.setattr(migrations, "COLUMNS", older)
         Store(tmp_path / "sluicegate.db").close()
     lines = {i: {name: record(i)[name] for name in older} for i in ("row", "line", "draft")}
