@@ -23,6 +23,8 @@ from typing import Any
 
 import orjson
 
+from support.fork_server import ForkedProcess
+
 ROOT = Path(__file__).resolve().parents[2]
 ADDONS = ROOT / "addons"
 PROVIDER = "api.anthropic.com"
@@ -89,8 +91,10 @@ class Gateway:
         env: dict[str, str] | None = None,
         command: Sequence[str] | None = None,
         netns: str | None = None,
+        forked: bool = "COVERAGE_PROCESS_START" not in os.environ,
     ) -> None:
-        self.folder = folder
+        """``forked`` is False for tests of the process itself, which must be started as a user starts it."""
+        self.folder, self.forked = folder, forked
         self.policy = folder / "policy.yaml"
         if isinstance(policy, Path):
             self.policy = policy
@@ -120,15 +124,7 @@ class Gateway:
         if self.netns:
             command = ["ip", "netns", "exec", self.netns, *command]
         self.output = []
-        self.process = subprocess.Popen(
-            command,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            errors="replace",
-        )
+        self.process = self._launch(command)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if wait:
@@ -137,6 +133,20 @@ class Gateway:
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
         return self
+
+    def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedProcess:
+        """Start the process: forked where nothing but the usual gateway is asked for, which saves its imports."""
+        if self.forked and not self.command and not self.netns and tuple(self.scripts) == (ADDONS / "gateway.py",):
+            return ForkedProcess(command, self.env, self.folder)
+        return subprocess.Popen(
+            command,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            errors="replace",
+        )
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -353,7 +353,7 @@ def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
             "budget": {"max_limit": 1, "reset_duration": "1d"},
         }
     ]
-    gw = gateway(policy_text(provider.url, virtual_keys=key), *verbosity)
+    gw = gateway(policy_text(provider.url, virtual_keys=key), *verbosity, forked=False)
     spread = {"x-bf-vk": secret, "authorization": f"Bearer {stranger}", "cookie": "c=1"}
     replies = [
         gw.post(key=secret),

@@ -35,7 +35,7 @@ def live_stream(gw: Gateway, provider: FakeProvider) -> tuple[threading.Thread, 
 def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, provider, how):
     go = threading.Event()
     provider.script = held(go)
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), forked=False)
     kept = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=10)
     kept.connect()
     asking, replies = live_stream(gw, provider)
@@ -64,7 +64,7 @@ def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, pr
 
 def test_when_the_grace_period_is_over_streams_are_cut_and_settled(gateway, provider):
     provider.script = held(threading.Event())
-    gw = gateway(policy_text(provider.url), "--set", "grace_period=1")
+    gw = gateway(policy_text(provider.url), "--set", "grace_period=1", forked=False)
     asking, _ = live_stream(gw, provider)
     began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)
@@ -80,7 +80,7 @@ def test_when_the_grace_period_is_over_streams_are_cut_and_settled(gateway, prov
 
 def test_a_second_signal_ends_it_at_once(gateway, provider):
     provider.script = held(threading.Event())
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), forked=False)
     asking, _ = live_stream(gw, provider)
     gw.process.send_signal(signal.SIGINT)
     gw.wait_for("stop again to cut them")
@@ -91,7 +91,7 @@ def test_a_second_signal_ends_it_at_once(gateway, provider):
 
 
 def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), forked=False)
     assert gw.post().status == 200
     began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.wire
 @pytest.mark.parametrize("way", ["base_url", "anthropic_prefix", "proxy", "proxy_user"])
 def test_a_call_is_identified_charged_at_every_level_and_recorded(gateway, provider, way):
     provider.script = streamed()
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), forked=False)
     body = ask(stream=True)
     if way == "base_url":
         reply = gw.post(body)
@@ -48,7 +48,7 @@ def test_a_call_is_identified_charged_at_every_level_and_recorded(gateway, provi
 
 
 def test_request_bytes_are_the_clients_but_for_the_excepted_headers_in_order(gateway, provider):
-    gw = gateway(policy_text(provider.url))
+    gw = gateway(policy_text(provider.url), forked=False)
     body = b'{"model":"claude-opus-5-5",  "messages":[{"role":"system","content":"\\ud83d"}],"x":1.0e2,\n"max_tokens":7}'
     head = (
         "POST /v1/messages?beta=true&x=%2f HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: vk-dev-alice\r\nAnthropic-Beta: a,b\r\n"
@@ -78,7 +78,7 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
     pieces = sse()
     got: list[bytes] = []
     over = threading.Event()
-    with gateway(policy_text(provider.url)).raw() as client:
+    with gateway(policy_text(provider.url), forked=False).raw() as client:
 
         def script(peer, _seen):
             peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")

@@ -1,0 +1,149 @@
+"""Gateways without the cost of imports: a process that has imported mitmproxy and the addons is forked for each of them.
+
+A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
+every start has in common, some 1.5 s of imports, is done once for each worker of the tests. What depends on how a process
+was started (its command line, other scripts, another network namespace) is started afresh instead, see ``harness.py``.
+
+The server is ``python -m support.fork_server FD``, where FD is its end of a pair of sockets. A message is JSON with ``argv``,
+``env`` and ``cwd``, and two descriptors: where the gateway writes to, and where its process id and exit code are written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+ADDONS = Path(__file__).resolve().parents[2] / "addons"
+MAX_MESSAGE_BYTES = 1 << 16
+
+
+class ForkedProcess:
+    """A gateway that was forked, with the part of ``subprocess.Popen`` that tests use."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+        output, output_end = os.pipe()
+        status, status_end = os.pipe()
+        message = json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode()
+        socket.send_fds(server(), [message], [output_end, status_end])
+        os.close(output_end)
+        os.close(status_end)
+        self.stdout = os.fdopen(output, errors="replace")
+        self._status = os.fdopen(status)
+        self.argv = argv
+        self.pid = int(self._status.readline())
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code, negative for a signal. Raises subprocess.TimeoutExpired after ``timeout`` seconds."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(list(self.argv), timeout or 0)
+            self.returncode = int(self._status.readline() or -signal.SIGKILL)
+            self._status.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, which: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, which)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def server() -> socket.socket:
+    """Return our end of the connection to this process's server, which ends with us."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
+    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno())]
+    subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    theirs.close()
+    return ours
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a gateway for each message, until the tests have ended."""
+    import mitmproxy.tools.dump
+    import mitmproxy.tools.main  # noqa: F401
+
+    import gateway  # noqa: F401
+
+    # A fork has the thread that forked and no other, but the locks of all of them.
+    assert threading.active_count() == 1
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 2)
+        if not message:
+            return
+        if os.fork() == 0:
+            control.close()
+            supervise(json.loads(message), *descriptors)
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        reap()
+
+
+def reap() -> None:
+    """Collect the supervisors that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def supervise(request: Mapping[str, object], output: int, status: int) -> None:
+    """Run a gateway in a process of its own, and report its id and its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        os.close(status)
+        run(request, output)
+    os.close(output)
+    os.write(status, b"%d\n" % pid)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.write(status, b"%d\n" % code)
+    os._exit(0)
+
+
+def run(request: Mapping[str, object], output: int) -> NoReturn:
+    """Become mitmdump."""
+    from mitmproxy.tools.main import mitmdump
+
+    for standard in (sys.stdout, sys.stderr):
+        os.dup2(output, standard.fileno())
+        standard.reconfigure(write_through=True, line_buffering=True)  # type: ignore[union-attr]
+    os.close(output)
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(request["env"])  # type: ignore[call-overload]
+    sys.argv = list(request["argv"])  # type: ignore[call-overload]
+    random.seed()
+    sys.exit(mitmdump())
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
