@@ -38,10 +38,10 @@ class Budget(Addon):
 
     def reserve(self, shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
         """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
-        budgets = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit == "usd"]
+        limits = policy.limits(call.principal, call.provider, facts.model)
         expected = expected_of(call, facts)
-        demand = expected_demand(policy, shared.prices, budgets, facts, expected, call.started_at)
-        admission = reserve_budgets(shared.ledger, call.id, budgets, demand, facts.model, shared.clock(), call.limit_checks)
+        demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
+        admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
         if isinstance(admission, Deny):
             return admission
         call.expected_nano = admission.cost_nano

@@ -46,16 +46,6 @@ def limit(unit="usd", maximum=100, *, hard=False, period="1h"):
     return Limit("virtual_key", "vk", "VK", unit, maximum, window, hard, f"virtual_key/vk/{unit}/{period or '-'}")
 
 
-@pytest.fixture
-def policy(tmp_path):
-    def make(**changes):
-        file = tmp_path / "policy.yaml"
-        file.write_text(policy_text(None, **changes))
-        return load(file, env={}, now=0)
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("exhausted", "reason", "used", "retry_after", "final"),
     [

@@ -30,16 +30,6 @@ def row(number, at=0, key="vk-dev-alice", cents=100, **more):
     return made | {"input_tokens": 1000, "output_tokens": 10, "cost_nano": cents * NANO // 100} | more
 
 
-@pytest.fixture
-def policy(tmp_path):
-    def make(**changes):
-        file = tmp_path / "policy.yaml"
-        file.write_text(policy_text(None, **changes))
-        return load(file, env={}, now=0)
-
-    return make
-
-
 def key(**more):
     return {"virtual_keys": [{"id": "vk-dev-alice", "team_id": "team-engineering", "user_id": "alice", **more}]}
 
