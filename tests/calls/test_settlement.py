@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sluicegate.calls.call import Call
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import record_of
-from sluicegate.calls.settlement import learn, price_usage, recorded_amounts, settle, used
+from sluicegate.calls.settlement import learn, price_usage, recorded_amounts, settle, used_or_expected
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import Prices
@@ -76,7 +76,7 @@ def test_the_fallback_price_is_for_models_without_a_price(policy):
 
 
 def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):
-    assert used(REPORTED, None, 200) is None
+    assert used_or_expected(REPORTED, None, 200) is None
     assert settle(call(None, expected=None), policy, PRICES, was_sent=True, status=None).cost_nano == 0
 
 

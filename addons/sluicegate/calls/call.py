@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
+    from sluicegate.calls.answer import Answer
     from sluicegate.policy.model import Policy, ProviderKey
 
 
@@ -42,6 +43,8 @@ class Call:
     deny: Deny | None = None
     limit_checks: list[LimitCheck] = field(default_factory=list)
     """The checks of its limits, in order: every limit before the first one that refused has admitted it."""
+    answer: Answer | None = None
+    """What was read of a successful answer, once it has ended."""
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None
     """Called once with the first usage that a stream reports, long before its end."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sluicegate.calls.answer import CUT_SHORT, Answer
 from sluicegate.calls.call import Call, Settlement
-from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.estimate import UsageAverages, delivered_tokens
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
@@ -27,7 +28,7 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     """
     if not was_sent:
         return Settlement(call.usage, 0, _GIVEN_BACK)
-    usage = used(call.usage, call.expected_usage, status)
+    usage = used_or_expected(call.usage, call.expected_usage, status)
     if usage is None or call.facts is None:
         return Settlement(None, 0, _rate_amounts(0, 1))
     cost = price_usage(policy, prices, usage, call.facts.model, call.started_at)
@@ -37,7 +38,26 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     return Settlement(usage, cost, _rate_amounts(usage.total_tokens, 1))
 
 
-def used(reported: Usage | None, expected: Usage | None, status: int | None) -> Usage | None:
+def used(answer: Answer | None, facts: RequestFacts | None, expected: Usage | None) -> Usage | None:
+    """Return what a call used that the provider has answered with success; None where there is no answer or it is unreadable.
+
+    An answer that ended before its time used what it reported, and the output that reached the client.
+    """
+    if answer is None or not answer.is_readable:
+        return None
+    if answer.is_final:
+        return answer.usage
+    usage = answer.usage
+    if usage is None:
+        # Nothing was reported: an error in place of an answer costs nothing, a break before the answer costs the input.
+        if answer.error != CUT_SHORT or expected is None:
+            return Usage(estimated=True)
+        usage = replace(expected, output_tokens=0)
+    delivered = delivered_tokens(answer.delivered_bytes, facts.max_tokens if facts else None)
+    return replace(usage, output_tokens=max(usage.output_tokens, delivered), estimated=True)
+
+
+def used_or_expected(reported: Usage | None, expected: Usage | None, status: int | None) -> Usage | None:
     """Return what a call that reached the provider used: as reported, else by estimate, and None for an error answer.
 
     An answer that could not be read is charged the whole estimate; a call without an answer its input alone.

@@ -1,0 +1,84 @@
+"""Answers: the usage and the delivered output that are read from a provider's answer while it streams through.
+
+Pure: bytes go in, an ``Answer`` comes out when it has ended. What the call is charged for it is decided in `settlement.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sluicegate.providers.content_encoding import ContentDecoder
+from sluicegate.providers.sse import SseParser
+from sluicegate.providers.usage_reader import UsageReader
+from sluicegate.values import Usage
+
+MAX_JSON_BYTES = 64 << 20
+"""Bytes of a plain answer kept to read its usage from; a longer one is charged its estimate."""
+
+CUT_SHORT = "ended before its time"
+"""The error of a stream that simply stopped."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What was read of a provider's answer to a model call, judged when the answer has ended."""
+
+    usage: Usage | None = None
+    """As reported so far; None if nothing valid was reported."""
+    is_readable: bool = True
+    """Whether it could be read at all: if not, the call is charged what was reserved."""
+    is_final: bool = False
+    """Whether the answer came to its end and that end said what was used."""
+    delivered_bytes: int = 0
+    """Output that reached the client, in bytes of its decoded text."""
+    error: str | None = None
+    """What went wrong in an answer that began well: the type of an error event, or an early end."""
+
+
+class AnswerReader:
+    """Reads one answer, chunk by chunk. ``content_encoding`` and ``content_type`` are its headers' values."""
+
+    def __init__(self, reader: UsageReader, content_encoding: str, content_type: str) -> None:
+        self.reader = reader
+        self.on_start: Callable[[Usage], None] | None = None
+        """Called once with the first usage that a stream reports, long before its end."""
+        self._decoder = ContentDecoder(content_encoding)
+        self._sse = SseParser() if "event-stream" in content_type.lower() else None
+        self._body = bytearray()
+        self._is_broken = not self._decoder.readable
+
+    def feed(self, chunk: bytes) -> None:
+        """Read a chunk. Raises whatever a reader raises; after that the answer counts as unreadable."""
+        if self._is_broken or not chunk:
+            return
+        try:
+            self._feed(chunk)
+        except BaseException:
+            self._is_broken = True
+            raise
+
+    def _feed(self, chunk: bytes) -> None:
+        plain = self._decoder.feed(chunk)
+        if self._sse is None:
+            self._body += plain
+            self._is_broken = len(self._body) > MAX_JSON_BYTES
+            return
+        had_started = self.reader.message_started
+        for event, data in self._sse.feed(plain):
+            self.reader.feed_event(event, data)
+        if self.reader.message_started and not had_started and self.on_start and self.reader.usage:
+            self.on_start(self.reader.usage)
+
+    def finish(self) -> Answer:
+        """Return what was read, once the answer has ended, however it did."""
+        if self._is_broken or not self._decoder.readable:
+            return Answer(is_readable=False)
+        reader = self.reader
+        if self._sse is None:
+            reader.read_json(bytes(self._body))
+            return Answer(reader.usage, is_readable=reader.usage is not None, is_final=True)
+        for event, data in self._sse.flush():
+            reader.feed_event(event, data)
+        error = reader.error or (None if reader.finished else CUT_SHORT)
+        return Answer(reader.usage, True, reader.finished, reader.delivered_bytes, error)
