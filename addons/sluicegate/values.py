@@ -113,6 +113,11 @@ class Usage:
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
     web_search_requests: int = 0
+    """Searches the provider made on the web, a request that Gemini grounded with Google Search among them."""
+    file_search_requests: int = 0
+    """Searches in files that the provider keeps."""
+    code_interpreter_sessions: int = 0
+    """Containers that the provider ran code in."""
     model: str | None = None
     speed: str | None = None
     service_tier: str | None = None

@@ -631,7 +631,7 @@ def test_verdicts_are_in_one_call_and_in_exports_and_in_no_list(books):
     assert not any("limits" in row for row in books.logs.page(Filters(), Page())["logs"])
     (rows,) = books.logs.export(Filters(), "asc")
     assert rows == books.rows
-    cells = [line[-1] for line in csv.reader(io.StringIO(formats.csv_rows(rows).decode(), newline=""))]
+    cells = [line[list(COLUMNS).index("limits")] for line in csv.reader(io.StringIO(formats.csv_rows(rows).decode(), newline=""))]
     assert (orjson.loads(cells[0]), cells[1:]) == ([verdict, verdict], ["[]", ""])
     with sqlite3.connect(books.logs.index.path) as index:
         assert not [sql for (sql,) in index.execute("SELECT sql FROM sqlite_schema") if "limits" in (sql or "")]

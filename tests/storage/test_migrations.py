@@ -55,11 +55,15 @@ def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
     store.close()
 
 
-def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "first"), [(migrations._add_limit_checks, "limits"), (migrations._add_tool_requests, "file_search_requests")]
+)
+def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, files, tmp_path, monkeypatch):
     """An older file with a row, a line that is not in it, and a call in flight with its draft."""
-    older = {name: kind for name, kind in COLUMNS.items() if name != "limits"}
+    added = list(COLUMNS)[list(COLUMNS).index(first) :]
+    older = {name: kind for name, kind in COLUMNS.items() if name not in added}
     with monkeypatch.context() as then:
-        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._add_limit_checks)])
+        then.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(step)])
         then.setattr(migrations, "COLUMNS", older)
         Store(tmp_path / "sluicegate.db").close()
     lines = {i: {name: record(i)[name] for name in older} for i in ("row", "line", "draft")}
@@ -71,7 +75,10 @@ def test_records_from_before_verdicts_are_kept_as_they_are(files, tmp_path, monk
     (tmp_path / "audit.jsonl").write_text("".join(json.dumps(lines[i]) + "\n" for i in ("row", "line")))
     store, journal, ledger = files()
     assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 1, "interrupted": 1, "rewritten": 0}
-    assert {r["id"]: (r["limits"], r["cost_nano"]) for r in store.rows_since(0)} == dict.fromkeys(lines, (None, 5))
-    assert [(r["id"], r.get("limits")) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
-    store.write(ledger.take_changes(), Rows([record("new", limits=LIMIT_CHECKS)]))
-    assert store.rows_since(0)[-1]["limits"] == LIMIT_CHECKS
+    kept = {r["id"]: ([r[name] for name in added], r["cost_nano"]) for r in store.rows_since(0)}
+    assert kept == {i: ([None] * len(added), 5) for i in lines}
+    assert [(r["id"], r.get(first)) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
+    values = {"limits": LIMIT_CHECKS, "file_search_requests": 7, "code_interpreter_sessions": 2}
+    store.write(ledger.take_changes(), Rows([record("new", **values)]))
+    newest = store.rows_since(0)[-1]
+    assert {name: newest[name] for name in values} == values

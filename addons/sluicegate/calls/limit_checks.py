@@ -20,10 +20,14 @@ SHARED_SCOPES = ("provider", "model")
 LISTED_COLUMNS = tuple(name for name in COLUMNS if name != "limits")
 """Columns shown in a list of calls: limit checks make up half a record, and a list of fifty calls does not show them."""
 
+_LIMITS = list(COLUMNS).index("limits")
+
 
 def to_row(record: Record) -> list[Any]:
     """Return a record as a row of the table ``calls``, its limit checks as JSON text."""
-    return [*map(record.get, LISTED_COLUMNS), to_text(record.get("limits"))]
+    row = [record.get(name) for name in COLUMNS]
+    row[_LIMITS] = to_text(row[_LIMITS])
+    return row
 
 
 def from_row(values: Iterable[Any]) -> Record:

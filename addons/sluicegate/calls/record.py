@@ -44,6 +44,8 @@ COLUMNS: dict[str, type] = {
     "path": str,
     "web_search_requests": int,
     "limits": str,
+    "file_search_requests": int,
+    "code_interpreter_sessions": int,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -106,6 +108,8 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "path": call.path,
         "web_search_requests": usage.web_search_requests,
         "limits": call.limit_checks,
+        "file_search_requests": usage.file_search_requests,
+        "code_interpreter_sessions": usage.code_interpreter_sessions,
     }
 
 

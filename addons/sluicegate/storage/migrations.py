@@ -101,6 +101,13 @@ def _add_limit_checks(db: sqlite_utils.Database) -> None:
         calls.add_column("limits", str)
 
 
+def _add_tool_requests(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    for name in ("file_search_requests", "code_interpreter_sessions"):
+        if name not in calls.columns_dict:
+            calls.add_column(name, int)
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -109,6 +116,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_audit_trail,
     _create_policy_revisions,
     _add_limit_checks,
+    _add_tool_requests,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 
