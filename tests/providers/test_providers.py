@@ -176,7 +176,7 @@ def test_delivered_text_thinking_and_tool_input_are_measured():
         {"type": "input_json_delta", "partial_json": "z" * 30},
     ]
     reader = read([event("content_block_delta", index=0, delta=d) for d in deltas])
-    assert reader.delivered_bytes == pytest.approx(150, abs=6)
+    assert reader.delivered.characters == 150
     assert not reader.finished
 
 

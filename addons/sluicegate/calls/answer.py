@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
-from sluicegate.providers.usage_reader import UsageReader
+from sluicegate.providers.usage_reader import Delivered, UsageReader
 from sluicegate.values import Usage
 
 MAX_JSON_BYTES = 64 << 20
@@ -25,15 +25,26 @@ class Answer:
     """What was read of a provider's answer to a model call, judged when the answer has ended."""
 
     usage: Usage | None = None
-    """As reported so far; None if nothing valid was reported."""
+    """What the provider bills, as reported; None if nothing valid was reported."""
     is_readable: bool = True
     """Whether it could be read at all: if not, the call is charged what was reserved."""
     is_final: bool = False
-    """Whether the answer came to its end and that end said what was used."""
-    delivered_bytes: int = 0
-    """Output that reached the client, in bytes of its decoded text."""
+    """Whether the answer came to its end and that end said what was used. Otherwise ``usage`` is what was known so far."""
+    is_streamed: bool = True
+    is_truncated: bool = False
+    """Whether it stopped before the model was done, which teaches nothing about how much models write."""
+    is_unbilled: bool = False
+    """Whether the provider bills nothing for it: refused before any output. ``usage`` is then all zero."""
+    has_content: bool = False
+    """Whether output had begun."""
     error: str | None = None
     """What went wrong in an answer that began well: the type of an error event, or an early end."""
+    reader: UsageReader | None = None
+
+    @property
+    def delivered(self) -> Delivered:
+        """The output that reached the client. Decoded when first asked for: a final answer rarely needs it."""
+        return self.reader.delivered if self.reader else Delivered()
 
 
 class AnswerReader:
@@ -64,11 +75,11 @@ class AnswerReader:
             self._body += plain
             self._is_broken = len(self._body) > MAX_JSON_BYTES
             return
-        had_started = self.reader.message_started
         for event, data in self._sse.feed(plain):
             self.reader.feed_event(event, data)
-        if self.reader.message_started and not had_started and self.on_start and self.reader.usage:
-            self.on_start(self.reader.usage)
+        if self.on_start and self.reader.usage:
+            on_start, self.on_start = self.on_start, None
+            on_start(self.reader.usage)
 
     def finish(self) -> Answer:
         """Return what was read, once the answer has ended, however it did."""
@@ -77,8 +88,19 @@ class AnswerReader:
         reader = self.reader
         if self._sse is None:
             reader.read_json(bytes(self._body))
-            return Answer(reader.usage, is_readable=reader.usage is not None, is_final=True)
-        for event, data in self._sse.flush():
-            reader.feed_event(event, data)
-        error = reader.error or (None if reader.finished else CUT_SHORT)
-        return Answer(reader.usage, True, reader.finished, reader.delivered_bytes, error)
+        else:
+            for event, data in self._sse.flush():
+                reader.feed_event(event, data)
+        usage = reader.usage
+        if reader.is_invalid or (self._sse is None and usage is None and not reader.has_content and not reader.error):
+            return Answer(is_readable=False)
+        return Answer(
+            usage=usage,
+            is_final=reader.is_final and usage is not None,
+            is_streamed=self._sse is not None,
+            is_truncated=reader.is_truncated,
+            is_unbilled=reader.is_unbilled,
+            has_content=reader.has_content,
+            error=reader.error or (None if reader.finished or self._sse is None else CUT_SHORT),
+            reader=reader,
+        )

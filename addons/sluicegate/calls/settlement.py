@@ -49,11 +49,11 @@ def used(answer: Answer | None, facts: RequestFacts | None, expected: Usage | No
         return answer.usage
     usage = answer.usage
     if usage is None:
-        # Nothing was reported: an error in place of an answer costs nothing, a break before the answer costs the input.
-        if answer.error != CUT_SHORT or expected is None:
+        # Nothing was reported: an error in place of an answer costs nothing, anything else the input and what was delivered.
+        if (answer.error not in (None, CUT_SHORT) and not answer.has_content) or expected is None:
             return Usage(estimated=True)
         usage = replace(expected, output_tokens=0)
-    delivered = delivered_tokens(answer.delivered_bytes, facts.max_tokens if facts else None)
+    delivered = delivered_tokens(answer.delivered.characters, facts.max_tokens if facts else None)
     return replace(usage, output_tokens=max(usage.output_tokens, delivered), estimated=True)
 
 

@@ -28,7 +28,7 @@ class MessagesUsage(UsageReader):
         """Read one server-sent event; content deltas are only measured."""
         # Nearly all events are deltas. Their text is measured without parsing, which keeps the stream cheap.
         if event == "content_block_delta" or (not event and data.startswith(b'{"type":"content_block_delta"')):
-            self.delivered_bytes += _delta_bytes(data)
+            self.defer(data)
             return
         if event in ("ping", "content_block_stop"):
             return
@@ -49,8 +49,15 @@ class MessagesUsage(UsageReader):
             error = value.get("error")
             self.error = str(error.get("type", "error"))[:64] if isinstance(error, dict) else "error"
         elif kind == "content_block_start":
-            # About one token for the block itself.
-            self.delivered_bytes += 4
+            self.has_content = True
+        self.is_final = self.finished and self.usage is not None
+
+    def measure(self, event: Any) -> None:
+        """Add the text, thinking or tool input of a delta."""
+        delta = event.get("delta") if isinstance(event, dict) else None
+        if isinstance(delta, dict):
+            for name in ("text", "thinking", "partial_json"):
+                self.deliver(delta.get(name))
 
     def read_json(self, body: bytes) -> None:
         """Read a whole answer that was not streamed."""
@@ -60,6 +67,7 @@ class MessagesUsage(UsageReader):
         if isinstance(value.get("usage"), dict):
             self._record(value["usage"], value.get("model"))
             self.finished = True
+            self.is_final = self.usage is not None
 
     def _record(self, usage: Any, model: Any) -> None:
         if isinstance(model, str) and model:
@@ -70,6 +78,7 @@ class MessagesUsage(UsageReader):
         self._is_invalid = self._is_invalid or any(
             parse_count(self._fields.get(name, default)) is None for name, default in _COUNTS
         )
+        self.is_invalid = self._is_invalid
         self.usage = None if self._is_invalid else read_usage(self._fields, self._model)
 
 
@@ -146,13 +155,3 @@ def _json_object(data: bytes) -> dict[str, Any]:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}
-
-
-def _delta_bytes(data: bytes) -> int:
-    """Return the bytes of text, thinking or tool input in a delta, measured without parsing it."""
-    for field in (b'"text":"', b'"thinking":"', b'"partial_json":"'):
-        at = data.rfind(field)
-        if at >= 0:
-            # Three bytes close the string, the delta and the event.
-            return max(0, len(data) - at - len(field) - 3)
-    return 0

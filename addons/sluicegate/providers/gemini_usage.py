@@ -16,6 +16,7 @@ class GeminiUsage(UsageReader):
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one chunk of a streamed answer."""
         self.read_json(data)
+        self.defer(data)
 
     def read_json(self, body: bytes) -> None:
         """Read an answer, a chunk of one, or a list of chunks."""
@@ -29,9 +30,20 @@ class GeminiUsage(UsageReader):
             counts = chunk.get("usageMetadata")
             if isinstance(counts, dict):
                 self.usage = _read_usage(counts, chunk.get("modelVersion"))
+                self.is_invalid = self.usage is None
             candidates = chunk.get("candidates")
             if isinstance(candidates, list):
                 self.finished = self.finished or any(isinstance(c, dict) and c.get("finishReason") for c in candidates)
+        self.is_final = self.finished and self.usage is not None
+
+    def measure(self, event: Any) -> None:
+        """Add the text of a chunk's parts."""
+        candidates = event.get("candidates") if isinstance(event, dict) else None
+        for candidate in candidates if isinstance(candidates, list) else ():
+            content = candidate.get("content") if isinstance(candidate, dict) else None
+            parts = content.get("parts") if isinstance(content, dict) else None
+            for part in parts if isinstance(parts, list) else ():
+                self.deliver(part.get("text") if isinstance(part, dict) else None)
 
 
 def _read_usage(counts: dict[str, Any], model: Any) -> Usage | None:

@@ -17,14 +17,15 @@ class OpenAIUsage(UsageReader):
         """Read one server-sent event."""
         if data == b"[DONE]":
             self.finished = True
+            self.is_final = self.usage is not None
             return
         if b'"usage"' in data:
             self.read_json(data)
         if b'"delta"' in data:
-            # The envelope around a delta takes some 200 bytes; parsing each one to know exactly would cost CPU per chunk.
-            self.delivered_bytes += max(0, len(data) - 200)
+            self.defer(data)
         if event in ("response.completed", "response.incomplete"):
             self.finished = True
+            self.is_final = self.usage is not None
         elif event in ("error", "response.failed"):
             self.error = event
 
@@ -43,7 +44,7 @@ class OpenAIUsage(UsageReader):
         output = parse_count(usage.get("output_tokens", usage.get("completion_tokens", 0)))
         if prompt is None or output is None:
             # An invalid count is not zero: without usage the call is charged its estimate.
-            self.usage = None
+            self.usage, self.is_invalid = None, True
             return
         details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details")
         cached = min(prompt, (parse_count(details.get("cached_tokens")) or 0) if isinstance(details, dict) else 0)
@@ -57,4 +58,14 @@ class OpenAIUsage(UsageReader):
         )
         # A streamed chat chunk with usage may be followed by more; a plain answer and a Responses object are whole.
         if "choices" not in value or value.get("object") == "chat.completion":
-            self.finished = True
+            self.finished = self.is_final = True
+
+    def measure(self, event: Any) -> None:
+        """Add the text of a chunk of Chat or of an event of Responses."""
+        if not isinstance(event, dict):
+            return
+        self.deliver(event.get("delta"))
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            self.deliver(delta.get("content") if isinstance(delta, dict) else None)

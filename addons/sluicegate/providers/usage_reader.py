@@ -1,38 +1,148 @@
-"""Readers of usage: what all providers' answers have in common."""
+"""Readers of usage: what all providers' answers have in common, and what was delivered, measured on decoded text."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+import orjson
 
 from sluicegate.values import Usage
+
+MAX_COUNT = 1 << 40
+"""No count of tokens or requests reaches this: whatever claims to is not one."""
+
+MAX_PENDING_BYTES = 64 << 10
+"""Bytes of content events kept undecoded: most answers end below that and never need to be decoded."""
+
+MAX_KEPT_CHARACTERS = 8 << 20
+"""Characters of delivered text kept to be counted by a tokeniser; what comes after is measured by its length alone."""
+
+
+@dataclass(slots=True)
+class Delivered:
+    """Output that reached the client: its length in Unicode characters, and its text where the reader keeps it.
+
+    Measured on decoded strings, so spacing, key order, padding and escapes make no difference.
+    """
+
+    characters: int = 0
+    has_hidden: bool = False
+    """Whether the model wrote more than can be seen: redacted or omitted thinking, encrypted reasoning."""
+    pieces: list[str] = field(default_factory=list)
+    """The text, in order, up to MAX_KEPT_CHARACTERS; empty where the reader does not keep it."""
+    kept: int = 0
+    """Characters in ``pieces``; fewer than ``characters`` if there was too much to keep."""
+
+    def add(self, text: str, keep: bool = False) -> None:
+        """Count a piece of text, and keep it if asked to and there is room."""
+        self.characters += len(text)
+        if keep and self.kept + len(text) <= MAX_KEPT_CHARACTERS:
+            self.pieces.append(text)
+            self.kept += len(text)
 
 
 class UsageReader(ABC):
     """A reader of an answer's usage, event by event or whole. Invalid input never raises."""
 
+    keeps_text: ClassVar[bool] = False
+    """Whether the delivered text is kept, for models whose tokeniser is known."""
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
+        """What is billed, judged on all that was seen so far; None while nothing valid was reported."""
+        self.is_invalid = False
+        """Whether a count that matters was reported as something that is no count."""
         self.finished = False
         """Whether the answer has been marked as complete."""
+        self.is_final = False
+        """Whether the end of the answer said how much output there was."""
+        self.is_truncated = False
+        """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
+        self.is_unbilled = False
+        """Whether the provider bills nothing for it: refused before any output."""
+        self.has_content = False
+        """Whether output has begun."""
         self.message_started = False
-        self.delivered_bytes = 0
-        """Bytes of text, thinking and tool input that have passed."""
         self.error: str | None = None
         """The type of an error event inside the answer."""
+        self._delivered = Delivered()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
 
     @abstractmethod
     def feed_event(self, event: str, data: bytes) -> None:
-        """Read one server-sent event."""
+        """Read one server-sent event. Content events are handed to ``defer``."""
 
     @abstractmethod
     def read_json(self, body: bytes) -> None:
-        """Read a whole answer that was not streamed."""
+        """Read a whole answer that was not streamed; one that was cut is read as far as it goes, and is not final."""
+
+    @abstractmethod
+    def measure(self, event: Any) -> None:
+        """Add what a decoded content event has delivered: ``self.deliver`` of each string that the model wrote."""
+
+    def deliver(self, text: Any) -> None:
+        """Count a string that the model wrote; anything else is nothing."""
+        if isinstance(text, str):
+            self._delivered.add(text, self.keeps_text)
+
+    def defer(self, data: bytes) -> None:
+        """Keep a content event to be decoded only if the answer ends without a final count."""
+        self.has_content = True
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_PENDING_BYTES:
+            self._decode_pending()
+
+    @property
+    def delivered(self) -> Delivered:
+        """What has been delivered. The first question costs decoding what was deferred, about a microsecond an event."""
+        self._decode_pending()
+        return self._delivered
+
+    def _decode_pending(self) -> None:
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        if not pending:
+            return
+        try:
+            # One call for all of them takes half the time.
+            events = orjson.loads(b"[" + b",".join(pending) + b"]")
+        except orjson.JSONDecodeError:
+            events = []
+        if len(events) != len(pending):
+            events = [parse_json(data) for data in pending]
+        for event in events:
+            self.measure(event)
 
 
 def parse_count(value: Any) -> int | None:
-    """Return a count that a provider reported; None if the value is not a valid count."""
+    """Return a count that a provider reported, written 12 or 12.0; None if the value is not a valid count."""
     # True is an int in Python, but not a count.
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
-        return value
-    return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COUNT:
+        return None
+    count = int(value)
+    return count if count == value else None
+
+
+def parse_json(data: bytes) -> Any:
+    """Return a JSON value as the most lenient client reads it; None if it is none.
+
+    Of a key that stands twice the last value counts, as in the parsers of JavaScript and Python.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    # orjson stops at 1,024 levels of nesting and at lone surrogates, and NaN is a count that must not be taken for none.
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
