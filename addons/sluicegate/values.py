@@ -151,8 +151,8 @@ class RequestFacts:
     text_bytes: int = 0
     """Body bytes without base64 payloads: the part that turns into tokens by its length."""
     images: int = 0
-    adds_input: bool = False
-    """Whether the provider may read input that is not in the body: server tools, URL or file sources."""
+    is_text_only: bool = False
+    """Whether the body holds nothing but parts known to be text, so that the model reads no more than the body."""
     speed: str | None = None
     inference_geo: str | None = None
     web_search: bool = False

@@ -123,7 +123,7 @@ def test_a_call_that_its_budget_refuses_gives_its_slots_back(policy):
 
 
 def test_the_worst_case_is_asked_for_only_where_a_budget_is_hard(policy):
-    facts = RequestFacts(OPUS, max_tokens=1000, body_bytes=3000, text_bytes=3000)
+    facts = RequestFacts(OPUS, max_tokens=1000, body_bytes=3000, text_bytes=3000, is_text_only=True)
     expected = estimate.expected_usage(facts, None)
     soft = expected_demand(policy(), PRICES, [limit()], facts, expected, NOW)
     hard = expected_demand(policy(), PRICES, [limit(hard=True)], facts, expected, NOW)
@@ -180,7 +180,7 @@ class Chain:
 
 def call_of(number, model, size, policy):
     call = Call(f"call-{number}", NOW + number, "anthropic", "messages", policy=policy, principal=Principal("vk", team_id="team-a"))
-    call.facts = RequestFacts(model, max_tokens=1000, body_bytes=size, text_bytes=size)
+    call.facts = RequestFacts(model, max_tokens=1000, body_bytes=size, text_bytes=size, is_text_only=True)
     return call
 
 

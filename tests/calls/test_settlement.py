@@ -83,11 +83,10 @@ def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy)
 @pytest.mark.parametrize(
     ("facts", "reported"),
     [
-        (RequestFacts(OPUS, text_bytes=5000), None),
-        (RequestFacts(OPUS, text_bytes=5000), replace(REPORTED, estimated=True)),
-        (RequestFacts(OPUS, text_bytes=5000, images=1), REPORTED),
-        (RequestFacts(OPUS, text_bytes=5000, adds_input=True), REPORTED),
-        (RequestFacts(OPUS), REPORTED),
+        (RequestFacts(OPUS, text_bytes=5000, is_text_only=True), None),
+        (RequestFacts(OPUS, text_bytes=5000, is_text_only=True), replace(REPORTED, estimated=True)),
+        (RequestFacts(OPUS, text_bytes=5000), REPORTED),
+        (RequestFacts(OPUS, is_text_only=True), REPORTED),
     ],
 )
 def test_what_teaches_nothing_changes_no_average(facts, reported):
@@ -95,7 +94,7 @@ def test_what_teaches_nothing_changes_no_average(facts, reported):
 
 
 def test_a_reported_usage_moves_the_averages():
-    averages = learn(None, RequestFacts(OPUS, text_bytes=5000), REPORTED)
+    averages = learn(None, RequestFacts(OPUS, text_bytes=5000, is_text_only=True), REPORTED)
     assert averages == UsageAverages().update(REPORTED, 5000)
     assert averages.samples == 1
 

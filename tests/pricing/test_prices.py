@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls import estimate
+from sluicegate.calls.bound import worst_case_usage
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import PriceError, Prices, read_prices
 from sluicegate.values import MAX_COST_NANO, RequestFacts, Usage
@@ -210,9 +211,9 @@ def test_cost_is_additive_where_no_tier_is_crossed(model, a, b):
 )
 def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, shares, speed, geo):
     """No token is shorter than a byte, whatever class it is billed in, at whatever speed, place and tier."""
-    facts = RequestFacts(model, max_tokens=output, body_bytes=size, text_bytes=size)
+    facts = RequestFacts(model, max_tokens=output, body_bytes=size, text_bytes=size, is_text_only=True)
     window = PRICES.context_window(model)
-    bound = PRICES.max_cost(estimate.worst_case_usage(facts, window, PRICES.max_output(model)), model, NOW)
+    bound = PRICES.max_cost(worst_case_usage(facts, window, PRICES.max_output(model)), model, NOW)
     most, total = min(size, window), sum(shares) or 1
     parts = [int(most * s / total) for s in shares]
     real = Usage(parts[0], output, parts[1], parts[2], parts[3], speed=speed, inference_geo=geo)

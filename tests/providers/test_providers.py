@@ -234,7 +234,7 @@ def test_unknown_fields_lone_surrogates_and_a_nested_model_pass():
 def test_no_escape_hides_a_source_that_adds_input(provider, text, adds):
     body = b'{"model":"m","messages":[%s]}' % text.encode()
     facts = PROVIDERS[provider].read_request(body, "/v1beta/models/m:generateContent")
-    assert facts.adds_input is adds
+    assert facts.is_text_only is not adds
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "9" * 400, "9" * 5000])
@@ -282,12 +282,12 @@ def test_images_server_tools_and_long_caches_are_noticed():
     }
     body["system"] = [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     facts = ANTHROPIC.read_request(orjson.dumps(body), "/v1/messages")
-    assert (facts.images, facts.web_search, facts.adds_input) == (1, True, True)
+    assert (facts.images, facts.web_search, facts.is_text_only) == (1, True, False)
     assert facts.body_bytes - facts.text_bytes == 4000
     linked = ANTHROPIC.read_request(
         b'{"model":"m","messages":[{"content":[{"source":{"type":"url","url":"https://x"}}]}]}', "/v1/messages"
     )
-    assert linked.adds_input
+    assert not linked.is_text_only
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_only_what_is_really_a_source_counts_as_one(content, images, fetched):
     tools = b'"tools":[{"name":"WebFetch","input_schema":{"properties":{"url":{"type":"string"}}}}]'
     body = b'{"model":"m","messages":[{"role":"user","content":' + content + b"}]," + tools + b"}"
     facts = ANTHROPIC.read_request(body, "/v1/messages")
-    assert (facts.images, facts.adds_input) == (images, fetched)
+    assert (facts.images, facts.is_text_only) == (images, not (images or fetched))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from sluicegate.calls import estimate
+from sluicegate.calls.bound import worst_case_usage
 from sluicegate.calls.refusal import budget_message, model_message, rate_message
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.ledger import Exhausted, Ledger
@@ -138,7 +138,7 @@ def expected_demand(
     cost = price_usage(policy, prices, expected, facts.model, at)
     worst = cost
     if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
-        usage = estimate.worst_case_usage(facts, prices.context_window(facts.model), prices.max_output(facts.model))
+        usage = worst_case_usage(facts, prices.context_window(facts.model), prices.max_output(facts.model))
         worst = prices.max_cost(usage, facts.model, at)
         if worst is None:
             worst = price_usage(policy, prices, usage, facts.model, at)

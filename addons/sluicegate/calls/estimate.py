@@ -1,4 +1,4 @@
-"""Estimates before the call: what it will probably use, and the most it can use."""
+"""Estimates before the call: what it will probably use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ TOKENS_PER_IMAGE = 1600
 
 DEFAULT_OUTPUT_TOKENS = 600
 """Output of a typical agent turn, assumed until the model's own calls have shown otherwise."""
-
-MAX_WEB_SEARCHES = 50
-"""Searches assumed in the worst case: a body does not say how many a call may cause in total."""
 
 MIN_SAMPLE_BYTES = 200
 """Calls with less text than this are not learned from: their fixed part outweighs the text."""
@@ -58,25 +55,6 @@ def expected_usage(facts: RequestFacts, averages: UsageAverages | None) -> Usage
         output_tokens=output,
         speed=facts.speed,
         inference_geo=facts.inference_geo,
-        estimated=True,
-    )
-
-
-def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
-    """Return the most a call can use, to be priced at the highest rates: no token is shorter than a byte.
-
-    All input is counted as one-hour cache writes, the most expensive class. Where the provider may read input that is
-    not in the body, the input is the whole context window.
-    """
-    input_tokens = context_window
-    if not facts.adds_input and not facts.images:
-        # The chat template around the messages adds tokens of its own, and the prompt for tools some hundred more.
-        input_tokens = min(context_window, facts.body_bytes + 2048)
-    output = max_output if facts.max_tokens is None else facts.max_tokens
-    return Usage(
-        cache_write_1h_tokens=input_tokens,
-        output_tokens=output,
-        web_search_requests=MAX_WEB_SEARCHES if facts.web_search else 0,
         estimated=True,
     )
 

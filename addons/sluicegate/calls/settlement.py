@@ -84,7 +84,7 @@ def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage |
 
     An estimate would only confirm itself, and images or input that is not in the body break the ratio of tokens to bytes.
     """
-    if reported is None or reported.estimated or facts.images or facts.adds_input or not facts.text_bytes:
+    if reported is None or reported.estimated or not facts.is_text_only or not facts.text_bytes:
         return None
     return (averages or UsageAverages()).update(reported, facts.text_bytes)
 

@@ -104,7 +104,9 @@ def read_request(body: bytes) -> RequestFacts | str:
         body_bytes=len(body),
         text_bytes=len(body) - sources.payload_bytes,
         images=sources.images,
-        adds_input=bool(server_tools) or sources.has_external or bool(request.value("mcp_servers") or request.value("container")),
+        is_text_only=not (
+            sources.images or server_tools or sources.has_external or request.value("mcp_servers") or request.value("container")
+        ),
         speed=speed,
         inference_geo=geo,
         web_search=any(t.startswith("web_search") for t in server_tools),

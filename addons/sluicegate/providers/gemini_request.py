@@ -36,5 +36,5 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         body_bytes=len(body),
         text_bytes=len(body) - payload_bytes,
         images=images,
-        adds_input=any(field in body for field in _INPUT_SOURCES) or has_escaped_letters(body),
+        is_text_only=not (images or any(field in body for field in _INPUT_SOURCES) or has_escaped_letters(body)),
     )

@@ -26,9 +26,12 @@ def read_request(body: bytes) -> RequestFacts | str:
         text_bytes=len(body) - payload_bytes,
         images=images,
         # An earlier answer named by id brings its whole conversation along.
-        adds_input=has_server_tool
-        or b'"previous_response_id"' in body
-        or b"image_url" in body
-        or b'"file_id"' in body
-        or has_escaped_letters(body),
+        is_text_only=not (
+            images
+            or has_server_tool
+            or b'"previous_response_id"' in body
+            or b"image_url" in body
+            or b'"file_id"' in body
+            or has_escaped_letters(body)
+        ),
     )

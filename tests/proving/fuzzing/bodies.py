@@ -37,8 +37,8 @@ def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
         one, other = (judged(provider, path, jsontext.written(made, w)) for w in (Spelling(), way))
         took = time.process_time() - began
         # A spelling in which input could hide may be judged to hide some, never the other way round.
-        if one is not None and other is not None and way.escaped and other.adds_input:
-            one = replace(one, adds_input=True)
+        if one is not None and other is not None and way.escaped and not other.is_text_only:
+            one = replace(one, is_text_only=False)
         assert one == other, f"{provider} reads {one}, and spelt otherwise {other}"
         assert took < 2, f"{provider} takes {took:.1f} s to read it"
     return 2
