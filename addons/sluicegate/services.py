@@ -31,6 +31,7 @@ from sluicegate.storage.recovery import recover
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.storage.store import FILENAME, Store
 from sluicegate.storage.writer import Writer
+from sluicegate.tokenizers.counter import TokenCounter
 
 if TYPE_CHECKING:
     from sluicegate.providers.simulator import Simulator
@@ -100,6 +101,7 @@ class Services:
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self.logs = Logs(state_dir / FILENAME, clock)
+        self.tokens = TokenCounter()
         self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
         self._housekeeper = Housekeeper((self._checkpoint, self.logs.catch_up, self.forget_content))
         self._simulator: Simulator | None = None
@@ -155,6 +157,7 @@ class Services:
         self.policy_watcher.stop()
         self.history.stop()
         self.notifier.stop()
+        self.tokens.close()
         self.writer.close()
         if self._simulator is not None:
             self._simulator.stop()

@@ -28,7 +28,7 @@ TIERS: list[set[str]] = [
         "model_names",
     }
     | {"dashboard_sessions"},
-    {"pricing"},
+    {"pricing", "tokenizers"},
     {"providers"},
     {"policy"},
     {"limits"},

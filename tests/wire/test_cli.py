@@ -186,6 +186,8 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
         [python, "-c", "import sluicegate; print(sluicegate.__file__)"], capture_output=True, text=True, cwd="/"
     ).stdout
     assert str(site) in where
+    count = "from sluicegate.tokenizers.encodings import count; print(count('hello world', 'o200k_base'))"
+    assert subprocess.run([python, "-c", count], capture_output=True, text=True, cwd="/").stdout == "2\n"
     script = str(tmp_path / "venv/bin/sluicegate")
     assert "virtual_key" in cli("usage", "--state-dir", tmp_path / "state", command=script).stdout
     gw = gateway(None, command=[script, "serve"])

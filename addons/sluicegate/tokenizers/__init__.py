@@ -1,0 +1,1 @@
+"""Tokenizers: how many tokens a text is, for the models whose tokenizer is published."""
