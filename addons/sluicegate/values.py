@@ -6,7 +6,7 @@ answers are milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -163,3 +163,48 @@ def usd(nano: int) -> str:
     dollars, rest = divmod(abs(nano), NANO)
     text = f"{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(dollars)
     return f"-{text}" if nano < 0 else text
+
+
+def nano_of(dollars: float | str) -> int:
+    """Return dollars, a JSON number or exact decimal text, as nano-dollars. Raises ValueError for what is not a number."""
+    if not isinstance(dollars, str):
+        return round(dollars * NANO)
+    whole, _, fraction = dollars.lstrip("-").partition(".")
+    nano = int(whole or 0) * NANO + int(fraction[:9].ljust(9, "0"))
+    return -nano if dollars.startswith("-") else nano
+
+
+CENT_DECIMALS, NANO_DECIMALS = 2, 9
+"""The fewest and the most decimals of dollars that are shown."""
+
+
+def dollar_texts(*amounts: int, grouped: bool = False) -> list[str]:
+    """Return nano-dollars as people read them, for amounts that are shown side by side.
+
+    Cents where cents tell an amount from the others and from zero; otherwise as many more digits as that takes.
+    ``grouped`` adds the dollar sign and groups thousands: ``$1,234.50``.
+    """
+    return [_dollar_text(a, _decimals_needed(a, {0, *amounts} - {a}), grouped) for a in amounts]
+
+
+def _decimals_needed(nano: int, others: Set[int]) -> int:
+    """Return the fewest decimals that tell an amount from others; any of those needs as many against this one."""
+    for decimals in range(CENT_DECIMALS, NANO_DECIMALS):
+        if all(_rounded(nano, decimals) != _rounded(x, decimals) for x in others):
+            return decimals
+    return NANO_DECIMALS
+
+
+def _rounded(nano: int, decimals: int) -> int:
+    """Return an amount in units of its last decimal, rounded half away from zero."""
+    unit: int = 10 ** (NANO_DECIMALS - decimals)
+    size = (abs(nano) + unit // 2) // unit
+    return -size if nano < 0 else size
+
+
+def _dollar_text(nano: int, decimals: int, grouped: bool) -> str:
+    units = _rounded(nano, decimals)
+    whole, rest = divmod(abs(units), 10**decimals)
+    # Zeros behind the cents say nothing, and without them different amounts still differ.
+    fraction = f"{rest:0{decimals}d}".rstrip("0").ljust(CENT_DECIMALS, "0")
+    return ("-" if units < 0 else "") + (f"${whole:,}" if grouped else str(whole)) + f".{fraction}"

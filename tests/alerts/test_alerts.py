@@ -566,5 +566,5 @@ def test_a_value_in_clear_is_warned_about_and_a_file_is_read(tmp_path):
 
 def test_words_for_people():
     alert = Alert("a", NOW, "virtual_key", "vk-1", "never", "soft", 95, 49_999_000_000, 50 * NANO, NOW, None, "r")
-    assert alert_text(alert) == "Virtual key vk-1 has used 99% of its budget: $49.99 of $50.00. It does not reset by itself."
+    assert alert_text(alert) == "Virtual key vk-1 has used 99% of its budget: $49.999 of $50.00. It does not reset by itself."
     assert json.loads(encode_body({"text": "a & <b>"}, "slack")) == {"text": "a &amp; &lt;b&gt;"}

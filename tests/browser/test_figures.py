@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sluicegate.values import NANO, dollar_texts, usd
+
 pytestmark = pytest.mark.browser
 
 MONEY = [
@@ -29,7 +31,7 @@ OTHERS = [
     ("exactMoney", "0.000000001", "$0.000000001"),
     ("shortMoney", "0.0421", "$0.042"),
     ("shortMoney", "0.00094", "$0.0009"),
-    ("shortMoney", "0.000001", "<$0.0001"),
+    ("shortMoney", "0.000001", "$0.000001"),
     ("shortMoney", "0", "$0.00"),
     ("count", 1234567, "1,234,567"),
     ("short", 999, "999"),
@@ -74,6 +76,48 @@ def test_money_has_no_noise(page):
         "async rows => { const f = await import('/static/lib/format.js'); return rows.map(r => f.money(r[0], r[1])) }", MONEY
     )
     assert said == [shown for *_, shown in MONEY]
+
+
+SIDE_BY_SIDE = [
+    ([["50", "50"]], ["$50.00", "$50.00"]),
+    ([["50.003", "50"]], ["$50.003", "$50.00"]),
+    ([["0.00012", "0.0001"]], ["$0.00012", "$0.0001"]),
+    ([["0.000000001", "1234"]], ["$0.000000001", "$1,234.00"]),
+    ([["0.083", "0.001"]], ["$0.08", "$0.001"]),
+    ([["-0.004", "0"]], ["−$0.004", "$0.00"]),
+    ([[12.5, 12.504, None]], ["$12.50", "$12.504", "$0.00"]),
+    ([["0.00001", "2"], 4], ["$0.00001", "$2.0000"]),
+]
+
+
+def test_different_amounts_look_different(page):
+    said = page.evaluate(
+        "async rows => { const f = await import('/static/lib/format.js'); return rows.map(r => f.moneys(...r)) }",
+        [row for row, _ in SIDE_BY_SIDE],
+    )
+    assert said == [shown for _, shown in SIDE_BY_SIDE]
+    assert page.evaluate(
+        "async () => { const f = await import('/static/lib/format.js'); return ['0.004', '0', '7'].map(v => f.money(v)) }"
+    ) == [
+        "$0.004",
+        "$0.00",
+        "$7.00",
+    ]
+
+
+def test_page_and_command_line_write_the_same_amounts_alike(page):
+    rows = [
+        [7, 70_000, 12 * NANO],
+        [10**6, 10**6 + 1],
+        [-5 * 10**6, 0],
+        [83 * 10**6, 10**6],
+        [123_456_789_012_345, 123_456_789_000_000],
+    ]
+    said = page.evaluate(
+        "async rows => { const f = await import('/static/lib/format.js'); return rows.map(r => f.moneys(r)) }",
+        [[usd(n) for n in row] for row in rows],
+    )
+    assert [[t.replace("\u2212", "-") for t in row] for row in said] == [dollar_texts(*row, grouped=True) for row in rows]
 
 
 def test_figures_are_said_as_people_say_them(page):

@@ -73,6 +73,11 @@ def test_messages_name_level_numbers_and_reset():
     assert budget_message(limit(), 0, None, None).endswith("(vk-dev-alice, never resets)")
     said = budget_message(limit(hard=True), 49 * NANO, 2 * NANO, at)
     assert "51.00 > 50.00 dollars: 49.00 used and this call's worst case of 2.00" in said
+    # A limit far below a cent: the amounts differ, so the texts do.
+    said = budget_message(limit(maximum=100_000), 120_000, None, None)
+    assert said == "Budget exceeded: VK budget exceeded: 0.00012 > 0.0001 dollars (vk-dev-alice, never resets)"
+    said = budget_message(limit(maximum=100_000, hard=True), 40_000, 70_000, None)
+    assert "0.00011 > 0.0001 dollars: 0.00004 used and this call's worst case of 0.00007" in said
     said = rate_message(limit("requests", 100, "1h"), 101, retry_after=7)
     assert said == "Rate limits exceeded: [request limit exceeded (101/100, resets every 1h)] for VK vk-dev-alice; try again in 7 s"
     assert model_message("m", ["b", "a"]) == "Model 'm' is not allowed for this virtual key. Allowed: a, b"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sluicegate.calls.call import Call
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import record_of
-from sluicegate.calls.settlement import learn, price_usage, recorded_amounts, settle, used_or_expected
+from sluicegate.calls.settlement import charge_usage, learn, price_usage, recorded_amounts, settle, used_or_expected
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import Prices
@@ -63,6 +63,7 @@ def test_an_unpriced_model_that_was_served_is_charged_the_one_that_was_asked_for
     other = replace(REPORTED, model=UNKNOWN)
     found = settle(call(other), policy, PRICES, was_sent=True, status=200)
     assert found.cost_nano == PRICES.cost(replace(REPORTED, model=None), OPUS, NOW)
+    assert found.usage == replace(other, estimated=True)
     unpriced = settle(call(other, model=UNKNOWN), policy, PRICES, was_sent=True, status=200)
     assert (unpriced.cost_nano, unpriced.usage) == (12_345, replace(other, estimated=True))
     assert not other.estimated
@@ -71,8 +72,47 @@ def test_an_unpriced_model_that_was_served_is_charged_the_one_that_was_asked_for
 def test_the_fallback_price_is_for_models_without_a_price(policy):
     lenient = replace(policy, unpriced="fallback", fallback_price=FallbackPrice(10, 20))
     assert price_usage(policy, PRICES, Usage(3, 4), UNKNOWN, NOW) is None
+    assert price_usage(replace(lenient, unpriced="deny"), PRICES, Usage(3, 4), UNKNOWN, NOW) is None
+    assert price_usage(replace(lenient, unpriced="family"), PRICES, Usage(3, 4), UNKNOWN, NOW) == 3 * 10 + 4 * 20
     assert price_usage(lenient, PRICES, Usage(3, 4), UNKNOWN, NOW) == 3 * 10 + 4 * 20
     assert price_usage(lenient, PRICES, Usage(3, 4), OPUS, NOW) == PRICES.cost(Usage(3, 4), OPUS, NOW)
+
+
+NEW_MODEL = "gpt-6.2-sol"
+"""A model that no table has, of a family that has one."""
+
+
+def test_a_model_without_a_price_costs_as_the_dearest_of_its_family_and_its_record_says_so(policy):
+    usage = Usage(1_000, 100, model=NEW_MODEL)
+    found = settle(call(usage, model=NEW_MODEL), policy, PRICES, was_sent=True, status=200)
+    assert found.cost_nano == PRICES.cost(replace(usage, model=None), "gpt-5.6-sol", NOW) == 1_000 * 4_000 + 100 * 20_000
+    assert found.usage == replace(usage, estimated=True)
+    strict = replace(policy, unpriced="deny")
+    assert charge_usage(strict, PRICES, usage, NEW_MODEL, NOW) is None
+    lenient = replace(policy, unpriced="fallback", fallback_price=FallbackPrice(10, 20))
+    assert charge_usage(lenient, PRICES, usage, NEW_MODEL, NOW) == (1_000 * 10 + 100 * 20, True)
+
+
+def test_a_listed_price_is_no_estimate(policy):
+    found = settle(call(REPORTED), policy, PRICES, was_sent=True, status=200)
+    assert found.usage == REPORTED
+    assert not found.usage.estimated
+
+
+@pytest.mark.parametrize(
+    ("rule", "second"),
+    [
+        ({"unpriced": "family"}, 505_000 * 10_000),
+        ({"unpriced": "fallback", "fallback_price": FallbackPrice(7, 9)}, 505_000 * 7),
+        ({"unpriced": "deny"}, 505_000 * 4_000),
+    ],
+)
+def test_each_part_of_a_call_is_priced_by_its_own_model_and_none_is_free(policy, rule, second):
+    """The dearest of all Claude models costs 10 dollars a million; the asked for, claude-opus-5-5, costs 4."""
+    parts = (Usage(500, 50, model=OPUS), Usage(505_000, 0, model="claude-unheard-of"))
+    usage = Usage(505_500, 50, iterations=parts)
+    charge = charge_usage(replace(policy, **rule), PRICES, usage, OPUS, NOW)
+    assert charge == (500 * 4_000 + 50 * 20_000 + second, True)
 
 
 def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):

@@ -44,7 +44,7 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     gw.post()
     gw.calls(2)
     shown = statusline(ANTHROPIC_BASE_URL=gw.url, ANTHROPIC_API_KEY=VK)
-    assert shown.startswith("█████░░░ $50.00 of $50.00 left, resets ")
+    assert shown.startswith("█████░░░ $49.999 of $50.00 left, resets ")
     assert "· 1 of 3 calls left, resets " in shown
     for unusable in ("vk-off", "vk-nobody"):
         shown = statusline("--gateway", gw.url, "--key", unusable)

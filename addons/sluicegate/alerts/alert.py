@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from sluicegate.policy.model import Limit, Webhook
-from sluicegate.values import NANO, usd
+from sluicegate.values import dollar_texts, usd
 from sluicegate.windows import iso
 
 RETRY_FIRST_DELAY_MS, RETRY_MAX_DELAY_MS = 1_000, 300_000
@@ -60,17 +60,13 @@ def alert_text(alert: Alert) -> str:
     """Return the alert as one line for people: whose budget, how much of it is used, and when it resets."""
     who = f"{alert.kind.replace('_', ' ').capitalize()} {alert.id}"
     per = "" if alert.window == "never" else f" per {alert.window}"
-    numbers = f"{_dollars(alert.used)} of {_dollars(alert.limit)}{per}"
+    used, limit = dollar_texts(alert.used, alert.limit, grouped=True)
+    numbers = f"{used} of {limit}{per}"
     reset = None if alert.resets_at is None else f"{iso(alert.resets_at)[:16].replace('T', ' ')} UTC"
     if alert.threshold >= 100:
         until = f"until it resets at {reset}" if reset else "until it is raised: it does not reset by itself"
         return f"{who} has used up its budget: {numbers}. Its calls are refused {until}."
     return f"{who} has used {alert.used * 100 // alert.limit}% of its budget: {numbers}. {_resets(reset)}"
-
-
-def _dollars(nano: int) -> str:
-    """Return dollars rounded down to cents, so that a budget with something left never looks used up."""
-    return f"${nano * 100 // NANO / 100:,.2f}"
 
 
 def _resets(reset: str | None) -> str:

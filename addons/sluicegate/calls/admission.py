@@ -138,8 +138,8 @@ def expected_demand(
     cost = price_usage(policy, prices, expected, facts.model, at)
     worst = cost
     if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
-        usage = worst_case_usage(facts, prices.context_window(facts.model), prices.max_output(facts.model))
-        worst = prices.max_cost(usage, facts.model, at)
+        usage = worst_case_usage(facts, prices.context_window(facts.model, at), prices.max_output(facts.model))
+        worst = prices.max_cost(usage, facts.model, at, by_family=policy.unpriced == "family")
         if worst is None:
             worst = price_usage(policy, prices, usage, facts.model, at)
         worst = None if worst is None else max(worst, cost)

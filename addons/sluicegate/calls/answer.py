@@ -16,6 +16,11 @@ from sluicegate.values import Usage
 MAX_JSON_BYTES = 64 << 20
 """Bytes of a plain answer kept to read its usage from; a longer one is charged its estimate."""
 
+_MAX_HEAD_BYTES = 4096
+"""Bytes of blank lines that may stand before what tells an event stream from JSON; after that its label decides."""
+
+_FIELDS = (b"event:", b"data:", b"id:", b"retry:")
+
 CUT_SHORT = "ended before its time"
 """The error of a stream that simply stopped."""
 
@@ -55,7 +60,10 @@ class AnswerReader:
         self.on_start: Callable[[Usage], None] | None = None
         """Called once with the first usage that a stream reports, long before its end."""
         self._decoder = ContentDecoder(content_encoding)
-        self._sse = SseParser() if "event-stream" in content_type.lower() else None
+        self._is_labelled_stream = "event-stream" in content_type.lower()
+        self._is_undecided = True
+        """Whether the bytes so far do not tell an event stream from JSON."""
+        self._sse: SseParser | None = None
         self._body = bytearray()
         self._is_broken = not self._decoder.readable
 
@@ -73,18 +81,31 @@ class AnswerReader:
         plain = self._decoder.feed(chunk)
         if self._sse is None:
             self._body += plain
-            self._is_broken = len(self._body) > MAX_JSON_BYTES
-            return
+            if self._is_undecided and (is_stream := begins_stream(self._body[:_MAX_HEAD_BYTES])) is not None:
+                self._decide(is_stream)
+            elif self._is_undecided and len(self._body) >= _MAX_HEAD_BYTES:
+                self._decide(self._is_labelled_stream)
+            if self._sse is None:
+                self._is_broken = len(self._body) > MAX_JSON_BYTES
+                return
+            plain, self._body = bytes(self._body), bytearray()
         for event, data in self._sse.feed(plain):
             self.reader.feed_event(event, data)
         if self.on_start and self.reader.usage:
             on_start, self.on_start = self.on_start, None
             on_start(self.reader.usage)
 
+    def _decide(self, is_stream: bool) -> None:
+        self._is_undecided = False
+        if is_stream:
+            self._sse = SseParser()
+
     def finish(self) -> Answer:
         """Return what was read, once the answer has ended, however it did."""
         if self._is_broken or not self._decoder.readable:
             return Answer(is_readable=False)
+        if self._is_undecided:
+            self._decide(self._is_labelled_stream)
         reader = self.reader
         if self._sse is None:
             reader.read_json(bytes(self._body))
@@ -104,3 +125,16 @@ class AnswerReader:
             error=reader.error or (None if reader.finished or self._sse is None else CUT_SHORT),
             reader=reader,
         )
+
+
+def begins_stream(head: bytes | bytearray) -> bool | None:
+    """Return whether an answer that begins with these bytes is an event stream; None while they do not tell.
+
+    Judged by the bytes, because upstreams label their streams text/plain, application/json or not at all.
+    """
+    text = bytes(head).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    if text[:1] in (b"{", b"["):
+        return False
+    if text.startswith((b":", *_FIELDS)):
+        return True
+    return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sluicegate.policy.model import Limit
 from sluicegate.providers import PROVIDERS
-from sluicegate.values import NANO, Deny, Reason
+from sluicegate.values import Deny, Reason, dollar_texts
 from sluicegate.windows import iso
 
 STATUS: dict[Reason, int] = {
@@ -66,12 +66,11 @@ def one_line(text: str) -> str:
 
 def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | None) -> str:
     """Return what was used, calls in flight included, against the limit; ``asked`` is the worst case under a hard budget."""
-    text = f"Budget exceeded: {limit.label} budget exceeded: {_dollars(used)} > {_dollars(limit.maximum)} dollars"
+    worst = 0 if asked is None else asked
+    total, maximum, before, call = dollar_texts(used + worst, limit.maximum, used, worst)
+    text = f"Budget exceeded: {limit.label} budget exceeded: {total} > {maximum} dollars"
     if asked is not None:
-        text = (
-            f"Budget exceeded: {limit.label} budget exceeded: {_dollars(used + asked)} > {_dollars(limit.maximum)} dollars: "
-            f"{_dollars(used)} used and this call's worst case of {_dollars(asked)}"
-        )
+        text += f": {before} used and this call's worst case of {call}"
     return f"{text} ({limit.scope_id}, {_resets(resets_at)})"
 
 
@@ -87,11 +86,6 @@ def model_message(model: str, allowed: Iterable[str]) -> str:
     """Return the refused model and the ones that are allowed."""
     names = ", ".join(sorted(allowed)) or "none"
     return f"Model '{model}' is not allowed for this virtual key. Allowed: {names}"
-
-
-def _dollars(nano: int) -> str:
-    cents = (nano + NANO // 200) // (NANO // 100)
-    return f"{cents // 100}.{cents % 100:02d}"
 
 
 def _resets(at: int | None) -> str:

@@ -13,6 +13,7 @@ from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.estimate import UsageAverages, delivered_tokens
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
+from sluicegate.pricing.price import Charge
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import ZERO_AMOUNTS, Outcome, RequestFacts, Unit, Usage
 
@@ -31,11 +32,13 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     usage = used_or_expected(call.usage, call.expected_usage, status)
     if usage is None or call.facts is None:
         return Settlement(None, 0, _rate_amounts(0, 1))
-    cost = price_usage(policy, prices, usage, call.facts.model, call.started_at)
-    if cost is None:
-        # The provider served a model without a known price: the price of the one asked for is the best there is.
-        cost, usage = call.expected_nano, replace(usage, estimated=True)
-    return Settlement(usage, cost, _rate_amounts(usage.total_tokens, 1))
+    charge = charge_usage(policy, prices, usage, call.facts.model, call.started_at)
+    if charge is None:
+        # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.
+        charge = Charge(call.expected_nano, is_estimated=True)
+    if charge.is_estimated:
+        usage = replace(usage, estimated=True)
+    return Settlement(usage, charge.nano, _rate_amounts(usage.total_tokens, 1))
 
 
 def used(answer: Answer | None, facts: RequestFacts | None, expected: Usage | None) -> Usage | None:
@@ -70,13 +73,22 @@ def used_or_expected(reported: Usage | None, expected: Usage | None, status: int
 
 
 def price_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: int) -> int | None:
-    """Return the nano-dollars for a usage. An unpriced model costs the policy's fallback price; None where there is none."""
-    cost = prices.cost(usage, model, at)
-    if cost is None and usage.model is not None:
-        cost = prices.cost(replace(usage, model=None), model, at)
-    if cost is None and policy.unpriced == "fallback" and policy.fallback_price:
-        cost = policy.fallback_price.cost(usage)
-    return cost
+    """Return the nano-dollars for a usage, by the rules of ``charge_usage``; None where it cannot be priced."""
+    charge = charge_usage(policy, prices, usage, model, at)
+    return charge.nano if charge is not None else None
+
+
+def charge_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: int) -> Charge | None:
+    """Return what a usage costs, each part at its own model's price; ``at`` is when the call began, epoch milliseconds.
+
+    A part of a model without a listed price is priced as the policy says: by its family, or at the fallback price. Where
+    neither applies it costs what the model that was asked for would have cost. All of these are marked as estimates.
+    Returns None if that model cannot be priced either.
+    """
+    fallback = policy.fallback_price if policy.unpriced != "deny" else None
+    return prices.charge(
+        usage, model, at, by_family=policy.unpriced == "family", unlisted=fallback.cost if fallback is not None else None
+    )
 
 
 def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage | None) -> UsageAverages | None:

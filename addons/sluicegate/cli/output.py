@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from sluicegate.values import dollar_texts, nano_of
+
 _BUDGET_SHARE = re.compile(r"\$.* (\d+)%")
 """A budget as ``budget_cell`` writes it, and the share that is used."""
 
@@ -57,7 +59,8 @@ def budget_cell(budget: Mapping[str, Any] | None) -> str:
     used, limit = budget["current_usage"] + budget["reserved"], budget["max_limit"]
     share = min(999, int(used * 100 / limit)) if limit else 100
     period = "prepaid" if budget["reset_duration"] == "never" else f"per {budget['reset_duration']}"
-    return f"${used:,.2f}/{limit:,.2f} {period} {share}%"
+    shown_used, shown_limit = dollar_texts(nano_of(used), nano_of(limit), grouped=True)
+    return f"{shown_used}/{shown_limit.removeprefix('$')} {period} {share}%"
 
 
 def rate_cell(rate: Mapping[str, Any] | None) -> str:

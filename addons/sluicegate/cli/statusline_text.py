@@ -11,6 +11,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sluicegate.values import dollar_texts, nano_of
 from sluicegate.windows import DAY_MS, parse_iso
 
 WARNING_SHARE = 0.8
@@ -62,7 +63,8 @@ def _by_tightness(limit: LimitText) -> float:
 def _budget(budget: Mapping[str, Any], now: int, zone: tzinfo) -> LimitText:
     maximum, used = budget["max_limit"], budget["current_usage"] + budget["reserved"]
     scope = "" if budget["source"] == "virtual_key" else f" ({budget['scope_id']})"
-    text = f"${max(0.0, maximum - used):,.2f} of ${maximum:,.2f} left{scope}, {_resets(budget['resets_at'], now, zone)}"
+    left, whole = dollar_texts(max(0, nano_of(maximum) - nano_of(used)), nano_of(maximum), grouped=True)
+    text = f"{left} of {whole} left{scope}, {_resets(budget['resets_at'], now, zone)}"
     return LimitText(used / maximum if maximum else 1.0, text)
 
 

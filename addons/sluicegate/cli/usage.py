@@ -14,6 +14,7 @@ import typer
 
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
+from sluicegate.values import dollar_texts, nano_of
 
 BAR_CHARS = 12
 
@@ -59,7 +60,7 @@ def _print_rows(rows: Iterable[Mapping[str, Any]]) -> None:
         suffix = "_usd" if row["unit"] == "usd" else ""
         amounts = [row[f"{name}{suffix}"] for name in ("limit", "used", "reserved")]
         if suffix:
-            cells = [f"${float(amount):,.2f}" for amount in amounts]
+            cells = dollar_texts(*map(nano_of, amounts), grouped=True)
         else:
             cells = [f"{amounts[0]:,} {row['unit']}", *(f"{amount:,}" for amount in amounts[1:])]
         # A model's id is a glob, whose brackets are not markup.

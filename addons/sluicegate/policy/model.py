@@ -172,7 +172,7 @@ class Policy:
     providers: Mapping[str, Provider]
     virtual_keys: Mapping[str, VirtualKey]
     warnings: tuple[str, ...]
-    unpriced: Literal["deny", "fallback"]
+    unpriced: Literal["family", "deny", "fallback"]
     fallback_price: FallbackPrice | None
     audit: Literal["required", "best_effort"]
     egress: schema.Egress

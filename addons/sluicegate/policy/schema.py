@@ -259,7 +259,11 @@ class PolicyFile(Model):
     egress: Egress = Field(default_factory=Egress)
     server: Server = Field(default_factory=Server)
     alerts: Alerts = Field(default_factory=Alerts)
-    unpriced: Literal["deny", "fallback"] = Field("deny", description="What happens to a call of a model without a known price.")
+    unpriced: Literal["family", "deny", "fallback"] = Field(
+        "family",
+        description="What a call of a model without a known price costs: as the dearest of its family, which makes it an estimate; "
+        "refused under a budget (deny); or the fallback_price.",
+    )
     fallback_price: FallbackPrice | None = Field(None, description="Price for unpriced models, dollars per million tokens.")
     audit: Literal["required", "best_effort"] = Field(
         "required", description="required: refuse calls that cannot be recorded; best_effort: warn."

@@ -48,6 +48,8 @@ class MessagesUsage(UsageReader):
         elif kind == "error":
             error = value.get("error")
             self.error = str(error.get("type", "error"))[:64] if isinstance(error, dict) else "error"
+        elif kind == "content_block_delta":
+            self.defer(data)
         elif kind == "content_block_start":
             self.has_content = True
         self.is_final = self.finished and self.usage is not None

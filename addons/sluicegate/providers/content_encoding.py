@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from typing import Any, Protocol
 
 MAX_DECODED_BYTES = 256 << 20
 """Decoded bytes per answer; a decompression bomb costs the reading of one answer, not our memory."""
 
-MAX_CHUNK_BYTES = 64 << 20
-"""Decoded bytes of one chunk as it came off the wire."""
+MAX_CHUNK_BYTES = 16 << 20
+"""Decoded bytes of one chunk as it came off the wire, which is 64 KiB at most."""
+
+_ZSTD_WINDOW_LOG = 23
+"""RFC 9659: an answer's zstd frame needs a window of at most 8 MiB. One that asks for more could cost us 2 GiB."""
+
+_ZSTD_SLICE_BYTES = 256
+"""Bytes given to a decompressor that cannot limit its output: zstd makes at most 128 KiB of 4 bytes, so 8 MiB of a slice."""
 
 
 class _Step(Protocol):
@@ -65,7 +72,54 @@ class _Brotli:
         self._decompressor = brotli.Decompressor()
 
     def feed(self, data: bytes) -> bytes:
-        return bytes(self._decompressor.process(data))
+        # A brotli without the limit (before 1.2) raises TypeError: then the answer is not readable.
+        out: bytes = self._decompressor.process(data, output_buffer_limit=MAX_CHUNK_BYTES)
+        if len(out) > MAX_CHUNK_BYTES or not self._decompressor.can_accept_more_data():
+            raise ValueError(f"one chunk decodes to more than {MAX_CHUNK_BYTES} bytes")
+        return out
+
+
+class _Zstd:
+    """Zstandard, one frame after another, by whichever library there is: the standard library's, its backport, or zstandard.
+
+    mitmproxy 12.3 brings the backport, older ones zstandard.
+    """
+
+    def __init__(self) -> None:
+        self._library, self._slice_bytes = _zstd_library()
+        self._frame: Any = None
+
+    def feed(self, data: bytes) -> bytes:
+        out = bytearray()
+        while data:
+            if self._frame is None:
+                self._frame = self._begin_frame()
+            if self._slice_bytes:
+                piece, data = data[: self._slice_bytes], data[self._slice_bytes :]
+                out += self._frame.decompress(piece)
+            else:
+                piece, data = data, b""
+                out += self._frame.decompress(piece, max_length=MAX_CHUNK_BYTES + 1 - len(out))
+            if len(out) > MAX_CHUNK_BYTES:
+                raise ValueError(f"one chunk decodes to more than {MAX_CHUNK_BYTES} bytes")
+            if self._frame.eof:
+                data, self._frame = self._frame.unused_data + data, None
+        return bytes(out)
+
+    def _begin_frame(self) -> Any:
+        if self._slice_bytes:
+            return self._library.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG).decompressobj()
+        return self._library.ZstdDecompressor(options={self._library.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+
+def _zstd_library() -> tuple[Any, int]:
+    """Return a library for zstd, and the bytes it may be given at once; 0 if it limits its output. Raises ImportError."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name), 0
+        except ImportError:
+            continue
+    return importlib.import_module("zstandard"), _ZSTD_SLICE_BYTES
 
 
 class ContentDecoder:
@@ -83,9 +137,9 @@ class ContentDecoder:
                 self._steps.append(_Zlib(gzip=True))
             elif name == "deflate":
                 self._steps.append(_Zlib(gzip=False))
-            elif name == "br":
+            elif name in ("br", "zstd"):
                 try:
-                    self._steps.append(_Brotli())
+                    self._steps.append(_Brotli() if name == "br" else _Zstd())
                 except ImportError:
                     self.readable = False
             else:

@@ -14,10 +14,8 @@ class SseParser:
     """An incremental parser: ``feed`` returns the events that a chunk completes, ``flush`` the one left at the end."""
 
     def __init__(self) -> None:
-        self._line_start = bytearray()
-        self._name = ""
-        self._data: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()
+        """What has come of the event that is not yet complete, its lines ended by plain line feeds."""
         self._started = self._ended_with_cr = False
         self._gave_up = False
 
@@ -34,56 +32,62 @@ class SseParser:
         # All three line ends are allowed, even mixed; nearly every stream uses plain line feeds, so look before replacing.
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = chunk.split(b"\n")
-        events: list[Event] = []
-        if lines:
-            if self._line_start:
-                lines[0] = bytes(self._line_start) + lines[0]
-                self._line_start.clear()
-            for line in lines:
-                self._read_line(line, events)
+        rest = self._rest
         if rest:
-            self._line_start += rest
-            if len(self._line_start) + self._size > MAX_EVENT_BYTES:
-                self._give_up()
+            # Only the new bytes are searched: a large event in small chunks would otherwise cost the square of its size.
+            if b"\n\n" not in chunk and not (rest[-1] == 0x0A and chunk.startswith(b"\n")):
+                rest += chunk
+                self._bound()
+                return []
+            chunk = bytes(rest) + chunk
+            rest.clear()
+        *blocks, last = chunk.split(b"\n\n")
+        if last:
+            rest += last
+            self._bound()
+        events: list[Event] = []
+        for block in blocks:
+            # The form of nearly all events: one line with the name, one with the data.
+            end = block.find(b"\n")
+            if end > 0 and block.startswith(b"event: ") and block.startswith(b"data: ", end + 1) and block.find(b"\n", end + 1) < 0:
+                events.append((block[7:end].strip().decode("utf-8", "replace"), block[end + 7 :]))
+            else:
+                _read_lines(block, events)
         return events
 
     def flush(self) -> list[Event]:
         """Return an event whose closing blank line never came."""
         events: list[Event] = []
         if not self._gave_up:
-            self._read_line(bytes(self._line_start), events)
-            self._read_line(b"", events)
-        self._line_start.clear()
+            _read_lines(bytes(self._rest), events)
+        self._rest.clear()
         return events
 
     def _without_bom(self, chunk: bytes) -> bytes:
         """Return the stream's beginning without a byte order mark; nothing while it may still become one."""
-        chunk = bytes(self._line_start) + chunk
-        self._line_start.clear()
+        chunk = bytes(self._rest) + chunk
+        self._rest.clear()
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-            self._line_start += chunk
+            self._rest += chunk
             return b""
         self._started = True
         return chunk.removeprefix(_BOM)
 
-    def _give_up(self) -> None:
-        self._gave_up = True
-        self._line_start.clear()
-        self._data = []
+    def _bound(self) -> None:
+        if len(self._rest) > MAX_EVENT_BYTES:
+            self._gave_up = True
+            self._rest.clear()
 
-    def _read_line(self, line: bytes, events: list[Event]) -> None:
-        if not line:
-            # A blank line ends the event. One without data is dropped, as the specification says.
-            if self._data:
-                events.append((self._name, b"\n".join(self._data)))
-            self._name, self._data, self._size = "", [], 0
-        elif line.startswith(b"data:"):
+
+def _read_lines(block: bytes, events: list[Event]) -> None:
+    """Read the lines of one event, and add it. One without data is dropped, as the specification says."""
+    name = ""
+    data: list[bytes] = []
+    for line in block.split(b"\n"):
+        if line.startswith(b"data:"):
             # One space after the colon belongs to the format, further ones to the data.
-            value = line[6:] if line[5:6] == b" " else line[5:]
-            self._data.append(value)
-            self._size += len(value)
-            if self._size > MAX_EVENT_BYTES:
-                self._give_up()
+            data.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line.startswith(b"event:"):
-            self._name = line[6:].strip().decode("utf-8", "replace")
+            name = line[6:].strip().decode("utf-8", "replace")
+    if data:
+        events.append((name, b"\n".join(data)))

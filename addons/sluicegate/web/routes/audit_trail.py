@@ -76,7 +76,7 @@ class ConfigState(ResponseModel):
     version: str
     policy: PolicyState
     audit: Literal["required", "best_effort"]
-    unpriced: Literal["deny", "fallback"]
+    unpriced: Literal["family", "deny", "fallback"]
     fallback_price: dict[str, float] | None
     required_headers: list[str]
     egress: dict[str, Any]

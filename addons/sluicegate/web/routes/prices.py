@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from typing import Literal
 
 from pydantic import Field
 
 from sluicegate.policy.fields import Instant, Prose
-from sluicegate.pricing.prices import TOKEN_CLASSES
+from sluicegate.pricing.price import TOKEN_CLASSES, dollars
 from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
@@ -33,30 +33,50 @@ class RatesState(ResponseModel):
 
 
 class PriceState(ResponseModel):
-    """A model's list price."""
+    """A model's price, and where it comes from."""
 
     model: str
     known: bool = Field(description="Whether there is a price for it.")
+    origin: Literal["operator", "own", "genai-prices", "family"] | None = Field(
+        description="The operator's prices.yaml, our own table, the bundled library, or the dearest of the model's family."
+    )
+    priced_as: str | None = Field(description="The entry that lends its price: a model, or a glob.")
+    family: str | None = Field(description="The family, where the price is an estimate by it.")
     rates: RatesState | None
     web_search: str | None = Field(description="Dollars per thousand searches.")
 
 
 def endpoints() -> list[Endpoint]:
     """Declare ``/api/prices``."""
-    return [read_endpoint("/api/prices", _price, "A model's list price at a time", PriceState, query=PriceQuery, roles=ALL_ROLES)]
+    return [read_endpoint("/api/prices", _price, "A model's price at a time", PriceState, query=PriceQuery, roles=ALL_ROLES)]
 
 
 async def _price(request: ApiRequest) -> ApiResponse:
     query, prices = request.query, request.services.prices
     at = parse_iso(query.at) if query.at is not None else request.services.clock()
-    price = await request.run_in_thread(lambda: prices.price(query.model))
+    by_family = request.services.policy.unpriced == "family"
+    price = await request.run_in_thread(lambda: prices.price(query.model, at, by_family=by_family))
     if price is None:
-        return ApiResponse({"model": query.model, "known": False, "rates": None, "web_search": None})
-    rates = price.rates_at(at, query.prompt_tokens)
-    rates_by_class = {name: _text(getattr(rates, name)) for name in TOKEN_CLASSES}
-    return ApiResponse({"model": query.model, "known": True, "rates": rates_by_class, "web_search": _text(price.web_search)})
-
-
-def _text(value: Decimal) -> str:
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        return ApiResponse(
+            {
+                "model": query.model,
+                "known": False,
+                "origin": None,
+                "priced_as": None,
+                "family": None,
+                "rates": None,
+                "web_search": None,
+            }
+        )
+    rates, fees = price.rates_at(at, query.prompt_tokens), price.fees_at(at)
+    return ApiResponse(
+        {
+            "model": query.model,
+            "known": True,
+            "origin": price.origin,
+            "priced_as": price.model,
+            "family": price.family,
+            "rates": {name: dollars(getattr(rates, name)) for name in TOKEN_CLASSES},
+            "web_search": dollars(fees.web_search) if fees is not None else None,
+        }
+    )

@@ -1,6 +1,6 @@
 // The components that every page is made of.
 import { html, useState, useEffect, useRef, useId, useErrorBoundary } from "./ui.js";
-import { money, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
+import { moneys, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
 import { useAction } from "./api.js";
 
 /** A page: its title is the tab's too; actions are on the right. */
@@ -63,7 +63,7 @@ export function Time({ at, relative, seconds = true }) {
 }
 
 /** An amount whose cents line up in a column. */
-export const Money = ({ of, decimals = 2 }) => html`<span class="money">${money(of ?? 0, decimals)}</span>`;
+export const Money = ({ of, decimals = 2 }) => html`<span class="money">${moneys([of ?? 0], decimals)[0]}</span>`;
 
 const OUTCOMES = {
   completed: ["good", "completed"],
@@ -94,8 +94,9 @@ export function Bar({ used, reserved = 0n, limit, label, plain }) {
 
 export function moneyBar(row, label) {
   const [used, reserved, limit] = [row.used_usd, row.reserved_usd, row.limit_usd].map(nano);
+  const [usedText, reservedText, limitText] = moneys([used, reserved, limit]);
   return html`<${Bar} used=${used} reserved=${reserved} limit=${limit}
-    label=${`${label}: ${money(used)} of ${money(limit)} used, ${money(reserved)} in flight`} />`;
+    label=${`${label}: ${usedText} of ${limitText} used, ${reservedText} in flight`} />`;
 }
 
 /** Lines to copy, with a button that confirms it. */

@@ -17,8 +17,34 @@ export function nano(value) {
 
 const grouped = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
 
-/** Dollars with this many decimals, rounded half up, thousands grouped: "$1,234.50". */
-export function money(value, decimals = 2) {
+/** An amount in units of its last decimal, rounded half away from zero. */
+function rounded(n, decimals) {
+  const unit = 10n ** BigInt(9 - decimals),
+    size = ((n < 0n ? -n : n) + unit / 2n) / unit;
+  return n < 0n ? -size : size;
+}
+
+/**
+ * Amounts that are shown side by side: each with cents (or `least` decimals) where they tell it from the others and from
+ * zero, otherwise with as many more digits as that takes.
+ */
+export function moneys(values, least = 2) {
+  const amounts = values.map(nano),
+    different = [0n, ...amounts];
+  return amounts.map((n) => {
+    let decimals = least;
+    const isAlone = () => different.every((other) => other === n || rounded(other, decimals) !== rounded(n, decimals));
+    while (decimals < 9 && !isAlone()) decimals += 1;
+    const text = money(n, decimals);
+    // Zeros behind the cents say nothing, and without them different amounts still differ.
+    const end = text.indexOf(".") + 1 + least;
+    return text.slice(0, end) + text.slice(end).replace(/0+$/, "");
+  });
+}
+
+/** Dollars, thousands grouped: "$1,234.50". Without `decimals`, cents, or more digits where cents would look like zero. */
+export function money(value, decimals = undefined) {
+  if (decimals === undefined) return moneys([value])[0];
   let n = nano(value);
   const sign = n < 0n ? "−" : "";
   if (n < 0n) n = -n;
@@ -35,7 +61,7 @@ export function shortMoney(value) {
   const size = n < 0n ? -n : n;
   if (size === 0n || size >= NANO) return money(n, 2);
   if (size >= NANO / 100n) return money(n, 3);
-  return size < NANO / 100_000n ? "<$0.0001" : money(n, 4);
+  return moneys([n], 4)[0];
 }
 
 /** Dollars with every digit, at least cents: "$0.074". */

@@ -1,6 +1,6 @@
 // The call list's histograms as series for charts, and how charts format their values.
 import { PALETTE } from "./chart.js";
-import { money, shortMoney, short, count, duration } from "./format.js";
+import { money, moneys, shortMoney, short, count, duration } from "./format.js";
 
 export const GROUPINGS = {
   models: ["model", "Model"],
@@ -88,7 +88,7 @@ export const latencySeries = (response) =>
 
 export const MONEY = {
   format: (v) => (v >= 100 ? money(v, 0) : v >= 1 || v === 0 ? money(v, 2) : shortMoney(v)),
-  cell: (v) => money(v, 4),
+  cell: (v) => moneys([v], 4)[0],
   tick: (v, step) => money(v, step >= 1 ? 0 : step >= 0.01 ? 2 : 4),
   total: (s) => money(s.values.reduce((a, v) => a + v, 0)),
 };

@@ -5,7 +5,7 @@ import { link } from "../lib/router.js";
 import { FormDialog, Bar, Choice, Dialog, Empty, Fetched, Field, Page, Section, Time, moneyBar } from "../lib/components.js";
 import { KINDS, listPath, nameOf, saveChange, editableBudget } from "../lib/entities.js";
 import { BudgetFields, budgetBody, budgetValues } from "./limits.js";
-import { SCOPE_NAMES, relativeTime, count, money, nano, perPeriod, period, short } from "../lib/format.js";
+import { SCOPE_NAMES, relativeTime, count, money, moneys, nano, perPeriod, period, short } from "../lib/format.js";
 
 const PAGES = {
   customer: "customers",
@@ -144,13 +144,14 @@ function Node({ n, depth, open, toggle, canEdit, edit }) {
     ${n.children.length && toggle ? html`<button class="toggle" aria-expanded=${String(open)} aria-label=${`Members of ${n.name}`} onClick=${toggle}>${open ? "▾" : "▸"}</button>` : html`<span class="leaf" />`}
     <span>${PAGES[n.kind] ? html`<a href=${link([PAGES[n.kind], n.id])}>${n.name}</a>` : n.name} <span class="faint">${(SCOPE_NAMES[n.kind] || n.kind).toLowerCase()}</span></span></span>`;
   const rows = n.rows.length ? n.rows : [null];
+  const amounts = rows.map((r) => (r ? moneys([r.used_usd, r.reserved_usd, r.limit_usd]) : []));
   return rows.map(
     (r, i) => html`<tr key=${i}>
     <td>${i === 0 ? name : ""}</td>
     ${
       r
-        ? html`<td class="bar-cell">${moneyBar(r, n.name)}</td><td class="num">${money(r.used_usd)}</td>
-          <td class="num faint">${nano(r.reserved_usd) ? money(r.reserved_usd) : "–"}</td><td class="num">${money(r.limit_usd)}</td>
+        ? html`<td class="bar-cell">${moneyBar(r, n.name)}</td><td class="num">${amounts[i][0]}</td>
+          <td class="num faint">${nano(r.reserved_usd) ? amounts[i][1] : "–"}</td><td class="num">${amounts[i][2]}</td>
       <td><span class="faint nowrap">${perPeriod(r.window)}${r.enforcement === "hard" ? ", hard" : ""}${r.resets_at ? "," : ""}</span> ${r.resets_at && html`<span class="nowrap"><span class="faint">resets </span><${Time} at=${r.resets_at} relative /></span>`}</td>
       <td class="nowrap"><${Forecast} row=${r} /></td>`
         : html`<td colspan="6" class="faint">no budget of its own</td>`
@@ -225,7 +226,7 @@ function BudgetForm({ title, path, name, row, entity, onClose, onDone }) {
       ${row && html`<div class="filters"><${Choice} label="Operation" options=${OPERATIONS} value=${operation} onChange=${setOperation} /></div>`}
       ${
         operation === "top-up" &&
-        html`<p>${money(row.used_usd)} of ${money(row.limit_usd)} is used in this window.</p>
+        html`<p>${moneys([row.used_usd, row.limit_usd]).join(" of ")} is used in this window.</p>
         <${Field} label="Dollars to add to the limit" name="amount" type="number" min="0" step="any" required value=${values.amount} error=${error} onInput=${(amount) => set({ amount })}
           hint=${values.amount > 0 ? `The limit will be ${money(nano(row.limit_usd) + nano(Number(values.amount)))}` : "Later windows keep the raised limit"} />`
       }

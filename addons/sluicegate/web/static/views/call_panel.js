@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "../lib/ui.js";
 import { url, useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
 import { Loading, Outcome, Problem, Time, Bar } from "../lib/components.js";
-import { SCOPE_NAMES, bytes, count, duration, exactMoney, money, nano, period, reasonText, shortMoney } from "../lib/format.js";
+import { SCOPE_NAMES, bytes, count, duration, exactMoney, money, moneys, nano, period, reasonText } from "../lib/format.js";
 
 export function CallPanel({ id, known, close, user }) {
   const running = known && !known.outcome;
@@ -70,19 +70,19 @@ function Decision({ call }) {
 function Verdict({ of: v }) {
   const isMoney = v.unit === "usd";
   const [limit, used, reserved, requested] = ["limit", "used", "reserved", "asked"].map((n) => (isMoney ? nano(v[n + "_usd"]) : BigInt(v[n])));
-  const format = isMoney ? money : count,
-    formatSmall = isMoney ? shortMoney : count;
   const unit = isMoney ? "" : { requests: " calls", concurrent: " at once" }[v.unit] || ` ${v.unit}`;
   // As the refusal put it: the sum includes a call that is counted, or that had to fit as a whole.
   const includesCall = v.unit === "requests" || v.unit === "concurrent" || (isMoney && v.enforcement === "hard");
   const sum = used + reserved + (includesCall ? requested : 0n);
+  const amounts = [limit, used, reserved, requested, sum];
+  const [limitText, usedText, reservedText, requestedText, sumText] = isMoney ? moneys(amounts) : amounts.map((n) => count(n));
   return html`<li>
     <span class="name">${v.id} <span class="faint">${(SCOPE_NAMES[v.kind] || v.kind).toLowerCase()}</span></span>
-    <span>${format(limit)}<span class="faint">${unit}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
-    <${Bar} used=${used} reserved=${reserved} limit=${limit} label=${`${v.id}: ${format(used)} of ${format(limit)}${unit} used, ${format(reserved)} in flight`} />
-    <span class="figures"><span class="note">${v.unit !== "concurrent" && `${formatSmall(used)} used, `}${formatSmall(reserved)} in flight, ${formatSmall(requested)} asked</span>
+    <span>${limitText}<span class="faint">${unit}${v.window ? ` per ${period(v.window)}` : ""}${v.enforcement === "hard" ? ", hard" : ""}</span></span>
+    <${Bar} used=${used} reserved=${reserved} limit=${limit} label=${`${v.id}: ${usedText} of ${limitText}${unit} used, ${reservedText} in flight`} />
+    <span class="figures"><span class="note">${v.unit !== "concurrent" && `${usedText} used, `}${reservedText} in flight, ${requestedText} asked</span>
       ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
-    ${!v.admitted && html`<span class="why">${format(sum)} of ${format(limit)}${unit}${includesCall ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
+    ${!v.admitted && html`<span class="why">${sumText} of ${limitText}${unit}${includesCall ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
   </li>`;
 }
 

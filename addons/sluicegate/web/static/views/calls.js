@@ -5,7 +5,7 @@ import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
 import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/components.js";
 import { RANGES, startOf, useEpoch } from "../lib/time_ranges.js";
-import { count, duration, exactMoney, money, reasonText, short } from "../lib/format.js";
+import { count, duration, exactMoney, money, moneys, reasonText, short } from "../lib/format.js";
 import { CallPanel } from "./call_panel.js";
 
 // Filters, each: query parameter, label, the facet list it is chosen from where it has one, and the column it filters.
@@ -234,7 +234,7 @@ function Table({ rows, chosen, state, sort, set, ownOnly }) {
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
       <td class="num wide-only">${c.outcome ? short(totalTokens(c)) : "–"}</td>
-        <td class="num" title=${c.cost_usd ? exactMoney(c.cost_usd) : ""}>${c.cost_usd !== null && c.outcome !== "denied" ? money(c.cost_usd, 4) : "–"}</td>
+        <td class="num" title=${c.cost_usd ? exactMoney(c.cost_usd) : ""}>${c.cost_usd !== null && c.outcome !== "denied" ? moneys([c.cost_usd], 4)[0] : "–"}</td>
       <td class="num">${c.outcome ? duration(c.latency_ms) : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</td>
         </tr>`,
     )}</tbody></table></div>`;

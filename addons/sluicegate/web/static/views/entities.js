@@ -10,7 +10,7 @@ import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues } from ".
 import { Limits } from "./limits.js";
 import { Create, Edit } from "./entity_form.js";
 import { ClientSetup } from "./client_setup.js";
-import { count, dateOf, money, nano, perPeriod, short } from "../lib/format.js";
+import { count, dateOf, money, moneys, nano, perPeriod, short } from "../lib/format.js";
 
 export default function Entities({ name, parts, query, user }) {
   const isAdmin = user.role === "admin";
@@ -81,9 +81,10 @@ function Rows({ kind, shown, costs }) {
 function BudgetSummary({ of }) {
   const b = of.budget || of.budgets?.[0];
   if (!b) return html`<span class="faint">none</span>`;
+  const [used, limit] = moneys([b.current_usage, b.max_limit]);
   return html`<span class="small-budget">
-    <${Bar} used=${nano(b.current_usage)} reserved=${nano(b.reserved)} limit=${nano(b.max_limit)} label=${`${money(b.current_usage)} of ${money(b.max_limit)}`} />
-    <span class="nowrap">${money(b.current_usage)} <span class="faint">of ${money(b.max_limit)} ${perPeriod(b.reset_duration)}</span></span></span>`;
+    <${Bar} used=${nano(b.current_usage)} reserved=${nano(b.reserved)} limit=${nano(b.max_limit)} label=${`${used} of ${limit}`} />
+    <span class="nowrap">${used} <span class="faint">of ${limit} ${perPeriod(b.reset_duration)}</span></span></span>`;
 }
 
 function KeyState({ of }) {

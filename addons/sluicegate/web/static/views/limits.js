@@ -1,7 +1,7 @@
 // Budgets and rate limits: as bars, and as form fields.
 import { html } from "../lib/ui.js";
-import { Bar, Field, Money, Select, Time } from "../lib/components.js";
-import { count, money, nano, perPeriod, period, short } from "../lib/format.js";
+import { Bar, Field, Select, Time } from "../lib/components.js";
+import { count, moneys, nano, perPeriod, period, short } from "../lib/format.js";
 
 export const PERIODS = [
   ["1h", "every hour"],
@@ -16,11 +16,11 @@ const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC"
 
 /** A budget in the API's shape, as one line of a list. */
 export function BudgetLine({ of }) {
-  const label = `${money(of.current_usage)} of ${money(of.max_limit)}`;
+  const [used, reserved, limit] = moneys([of.current_usage, of.reserved, of.max_limit]);
   return html`<div class="limit"><div class="limit-words"><span>
-    <${Money} of=${of.current_usage} /> <span class="faint">of ${money(of.max_limit)} ${perPeriod(of.reset_duration)}${of.enforcement === "hard" ? ", hard" : ""}</span></span>
-      <span class="faint">${of.reserved > 0 ? `${money(of.reserved)} in flight, ` : ""}${of.resets_at ? html`resets <${Time} at=${of.resets_at} relative />` : "never resets"}</span></div>
-    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.max_limit)} label=${label} /></div>`;
+    <span class="money">${used}</span> <span class="faint">of ${limit} ${perPeriod(of.reset_duration)}${of.enforcement === "hard" ? ", hard" : ""}</span></span>
+      <span class="faint">${of.reserved > 0 ? `${reserved} in flight, ` : ""}${of.resets_at ? html`resets <${Time} at=${of.resets_at} relative />` : "never resets"}</span></div>
+    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.max_limit)} label=${`${used} of ${limit}`} /></div>`;
 }
 
 export function RateLines({ of }) {

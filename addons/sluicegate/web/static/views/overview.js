@@ -7,7 +7,7 @@ import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from ".
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
 import { COUNT, DURATION, GROUPINGS, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/series.js";
-import { SCOPE_NAMES, count, duration, money, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
+import { SCOPE_NAMES, count, duration, money, moneys, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
 import { FirstCall } from "./first_call.js";
 
 const REFRESH_MS = 10_000;
@@ -70,9 +70,10 @@ function LargestBudget() {
     ["customer", "team", "virtual_key"].map((kind) => rows.filter((r) => r.kind === kind)).find((group) => group.length) || [];
   if (candidates.length === 0) return null;
   const row = candidates.reduce((a, b) => (nano(b.limit_usd) > nano(a.limit_usd) ? b : a));
+  const [used, limit, forecast] = moneys([row.used_usd, row.limit_usd, row.forecast_usd]);
   return html`<div class="stat"><dt>${row.name || row.id}, ${perPeriod(row.window)}</dt>
     <dd>${percent(Number(nano(row.used_usd)) / Math.max(1, Number(nano(row.limit_usd))))}</dd>
-    <dd class="note">${money(row.used_usd)} of ${money(row.limit_usd)}${row.forecast_usd ? `, ${money(row.forecast_usd)} forecast` : ""}</dd></div>`;
+    <dd class="note">${used} of ${limit}${row.forecast_usd ? `, ${forecast} forecast` : ""}</dd></div>`;
 }
 
 function Totals({ start, range }) {
@@ -206,11 +207,16 @@ function NearestToLimit() {
       return html`<ul class="rank">${nearest.map(
         (r) => html`<li key=${r.kind + r.id + r.window}>
         <span class="name">${r.name || r.id} <span class="faint">${(SCOPE_NAMES[r.kind] || r.kind).toLowerCase()}, ${perPeriod(r.window)}</span></span>
-        <span class="money">${money(r.used_usd)} <span class="faint">of ${money(r.limit_usd)}</span>
+        <span class="money">${usedOf(r)}
           </span>${moneyBar(r, r.id)}</li>`,
       )}</ul>`;
     }}</${Fetched}>
   </${Section}>`;
+}
+
+function usedOf(row) {
+  const [used, limit] = moneys([row.used_usd, row.limit_usd]);
+  return html`${used} <span class="faint">of ${limit}</span>`;
 }
 
 const PARAMETER = { user_id: "user", team_id: "team", model: "model" };

@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "../lib/ui.js";
 import { api, get, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { Choice, Empty, Fetched, Loading, Page, Problem, Time } from "../lib/components.js";
-import { count, money, reasonText } from "../lib/format.js";
+import { count, money, moneys, reasonText } from "../lib/format.js";
 import { Editor } from "./policy_editor.js";
 
 /**
@@ -189,14 +189,15 @@ function DryRun({ query, canRun }) {
 }
 
 function Report({ report }) {
+  const [cost, recorded] = moneys([report.cost_usd, report.recorded_cost_usd]);
   return html`<dl class="stats minor section">
       <div class="stat"><dt>Calls judged</dt><dd>${count(report.calls)}</dd></div><div class="stat"><dt>Admitted</dt>
         <dd>${count(report.admitted)}</dd></div>
       <div class="stat"><dt>Newly refused</dt>
         <dd class=${report.newly_refused ? "warn" : ""}>${count(report.newly_refused)}</dd></div><div class="stat">
         <dt>Newly admitted</dt><dd>${count(report.newly_admitted)}</dd></div>
-      <div class="stat"><dt>Would have cost</dt><dd>${money(report.cost_usd)}</dd></div><div class="stat"><dt>Did cost</dt>
-        <dd>${money(report.recorded_cost_usd)}</dd></div></dl>
+      <div class="stat"><dt>Would have cost</dt><dd>${cost}</dd></div><div class="stat"><dt>Did cost</dt>
+        <dd>${recorded}</dd></div></dl>
     ${
       report.refused.length === 0
         ? html`<p class="section">No call would have been refused.</p>`
