@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from sluicegate.calls.adjustment import adjustment_of
 from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage import migrations
@@ -82,3 +83,17 @@ def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, fil
     store.write(ledger.take_changes(), Rows([record("new", **values)]))
     newest = store.rows_since(0)[-1]
     assert {name: newest[name] for name in values} == values
+
+
+def test_a_file_from_before_adjustments_takes_them(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(migrations._create_adjustments)])
+        store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+        store.write(ledger.take_changes(), Rows([record("a")]))
+        store.close()
+    store = Store(tmp_path / "sluicegate.db")
+    made = adjustment_of("adj_1", 1000, -3, reason="r", actor="dana", policy_revision="r", call_id="a")
+    for _ in range(2):
+        store.write(Ledger().take_changes(), Rows(adjustments=[made]))
+    assert store.adjustments_since(0) == [made]
+    store.close()

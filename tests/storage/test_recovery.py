@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
+from sluicegate.calls.adjustment import adjustment_of, charge
 from sluicegate.policy.model import Limit
 from sluicegate.services import Services
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import Rows
-from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES
+from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES, Writer
 from sluicegate.windows import parse_period
 from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
 
@@ -124,3 +126,44 @@ def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(t
 
 def full_disk():
     raise OSError(28, "No space left on device")
+
+
+def adjusted(files, *, flush: bool, lose_line: bool = False):
+    """Charge a call 7, take 3 off, and stop as a crash does; ``flush`` writes the adjustment's row first."""
+    store, journal, ledger = files()
+    writer = Writer(store, journal, ledger, [0, 0])
+    reserve(store, ledger, "a")
+    ledger.settle("a", {"usd": 7})
+    ledger.close("a")
+    writer.record(record("a", 7))
+    writer.flush()
+    size = journal.size
+    made = adjustment_of("adj_1", 2000, -3, reason="wrong", actor="dana", policy_revision="r", call_id="a")
+    charge(ledger, made, [(BUDGET.counter, ledger.counters[BUDGET.counter].end)])
+    writer.adjust(made)
+    if flush:
+        writer.flush()
+    if lose_line:
+        os.truncate(journal.path, size)
+    return made
+
+
+@pytest.mark.parametrize(("flush", "lose_line"), [(False, False), (True, False), (True, True)])
+def test_an_adjustment_survives_a_crash_and_counts_once(files, flush, lose_line):
+    made = adjusted(files, flush=flush, lose_line=lose_line)
+    for _ in range(2):
+        store, journal, ledger = files()
+        recover(store, journal, ledger)
+        assert ledger.usage(BUDGET, 2000)[:2] == (4, 0)
+        (kept,) = store.adjustments_since(0)
+        assert kept | {"charges": made["charges"]} == made
+        assert [tuple(c) for c in kept["charges"]] == made["charges"]
+        assert [(r.get("kind"), r["id"]) for r in journal.since(0)] == [(None, "a"), ("adjustment", "adj_1")]
+
+
+def test_an_adjustment_whose_line_and_row_are_lost_was_never_charged(files):
+    adjusted(files, flush=False, lose_line=True)
+    store, journal, ledger = files()
+    recover(store, journal, ledger)
+    assert ledger.usage(BUDGET, 2000)[:2] == (7, 0)
+    assert store.adjustments_since(0) == []

@@ -16,24 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sluicegate.limits.changes import Changes, CounterRow, ReservationRow
+from sluicegate.limits.changes import Changes, ReservationRow
+from sluicegate.limits.counter import Counter
 from sluicegate.policy.model import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
 from sluicegate.windows import window
-
-
-@dataclass(slots=True)
-class Counter:
-    """One limit's running numbers in its current window. ``start`` and ``end`` are epoch milliseconds, ``end`` None: never."""
-
-    name: str
-    anchor: int
-    start: int
-    end: int | None
-    used: int = 0
-    reserved: int = 0
-    previous: tuple[int, int, int] | None = None
-    """``(start, end, used)`` of the window before this one: a clock that ran ahead may come back to it."""
 
 
 @dataclass(slots=True)
@@ -103,7 +90,7 @@ class Ledger:
 
     def take_changes(self) -> Changes:
         """Hand over everything that has changed since the last time."""
-        counters = [_row_of(self.counters[name]) for name in self._changed_counters]
+        counters = [self.counters[name].row for name in self._changed_counters]
         changes = Changes(counters, self._take_reservations(), self._closed, self._new_windows, self._partly_settled)
         self._changed_counters, self._closed, self._new_windows, self._partly_settled = set(), set(), set(), set()
         return changes
@@ -238,10 +225,7 @@ class Ledger:
             counter = self.counters.get(claim.counter)
             # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
             if charge and counter is not None:
-                if counter.start == claim.start:
-                    counter.used += charge
-                elif counter.previous is not None and counter.previous[0] == claim.start:
-                    counter.previous = (*counter.previous[:2], counter.previous[2] + charge)
+                counter.charge(claim.start, charge)
                 self._changed_counters.add(counter.name)
                 self.charged.add(counter.name)
                 charged = True
@@ -278,6 +262,15 @@ class Ledger:
         self._changed_reservations.add(call_id)
         return found
 
+    def adjust(self, name: str, end: int | None, amount: int) -> int:
+        """Add to what a counter has used in the window with this end, never below 0; return the change."""
+        change = self.counters[name].adjust(end, amount) if name in self.counters else 0
+        if change:
+            self._changed_counters.add(name)
+        if change > 0:
+            self.charged.add(name)
+        return change
+
     def reset(self, limit: Limit, now: int) -> int:
         """Set what the limit's present window has used to 0 and return what it was.
 
@@ -313,16 +306,11 @@ class Ledger:
             counter.reserved += amount
 
 
-def _row_of(counter: Counter) -> CounterRow:
-    return counter.name, counter.anchor, counter.start, counter.end, counter.used, *(counter.previous or _NO_WINDOW)
-
-
 def _used_on_return(counter: Counter, start: int) -> int:
     """Return what a counter has used once the clock is back in the window beginning at ``start``."""
     return counter.used + (counter.previous[2] if counter.previous is not None and counter.previous[0] == start else 0)
 
 
-_NO_WINDOW = (None, None, None)
 _NONE: frozenset[Any] = frozenset()
 
 _ONE_PER_CALL = frozenset({"requests", "concurrent"})

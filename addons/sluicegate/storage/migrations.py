@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import sqlite_utils
 
+from sluicegate.calls import adjustment
 from sluicegate.calls.record import COLUMNS
 from sluicegate.storage.errors import StoreError
 
@@ -108,6 +109,14 @@ def _add_tool_requests(db: sqlite_utils.Database) -> None:
             calls.add_column(name, int)
 
 
+def _create_adjustments(db: sqlite_utils.Database) -> None:
+    adjustments: Any = db["adjustments"]
+    adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
+    adjustments.create_index(["id"], unique=True)
+    adjustments.create_index(["call_id"])
+    adjustments.create_index(["idempotency_key"])
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -117,6 +126,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_policy_revisions,
     _add_limit_checks,
     _add_tool_requests,
+    _create_adjustments,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluicegate.calls.adjustment import from_line, line_of, repeat
 from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
@@ -13,16 +14,23 @@ from sluicegate.values import Outcome
 def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     """Complete what a crash left half-done, before the first call. Return counts by what was done.
 
-    A journal line without a row is a settlement the database missed: it is charged now. A reservation left after that
+    A journal line without a row is a settlement or an adjustment that the database missed: it is charged now, in the order of
+    the lines. A reservation left after that
     is a call cut off midway: it is charged what its draft says and put on record as ``interrupted``. A row without a
     line gets its line. Each step is idempotent, so a crash during recovery is only another crash.
     """
     torn_bytes = journal.cut_torn_line()
     lines = {r["id"]: r for r in journal.since(store.read_meta("journal_offset"))}
-    known = store.known(lines)
-    missed = [r for i, r in lines.items() if i not in known]
-    for record in missed:
-        _settle(ledger, record)
+    known = store.known(lines) | store.known(lines, "adjustments")
+    missed, adjusted = [], []
+    for record in (r for i, r in lines.items() if i not in known):
+        adjustment = from_line(record)
+        if adjustment is None:
+            missed.append(record)
+            _settle(ledger, record)
+        else:
+            adjusted.append(adjustment)
+            repeat(ledger, adjustment)
 
     drafts = store.drafts()
     interrupted = []
@@ -35,10 +43,12 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
         else:
             ledger.release(call_id)
     rewritten = [r for r in store.rows_since(store.read_meta("calls_rowid")) if r["id"] not in lines]
-    for record in (*rewritten, *interrupted):
+    unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
+    for record in (*rewritten, *map(line_of, unlisted), *interrupted):
         journal.append(record)
-    store.write(ledger.take_changes(), Rows([*missed, *interrupted]))
-    store.write_meta(journal_offset=journal.size, calls_rowid=store.last_rowid())
+    store.write(ledger.take_changes(), Rows([*missed, *interrupted], adjustments=adjusted))
+    numbers = {"calls_rowid": store.last_rowid(), "adjustments_number": store.last_rowid("adjustments")}
+    store.write_meta(journal_offset=journal.size, **numbers)
     return {"torn_bytes": torn_bytes, "replayed": len(missed), "interrupted": len(interrupted), "rewritten": len(rewritten)}
 
 

@@ -14,12 +14,15 @@ from typing import Any
 
 import orjson
 
+from sluicegate.calls.adjustment import Adjustment
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connect, connection
 from sluicegate.limits.changes import Changes, ReservationRow
-from sluicegate.limits.ledger import Claim, Counter, Ledger, Reservation
+from sluicegate.limits.counter import Counter
+from sluicegate.limits.ledger import Claim, Ledger, Reservation
+from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.errors import StoreBusy, StoreError
 from sluicegate.storage.migrations import CONNECTION_COLUMNS, migrate
 
@@ -38,12 +41,13 @@ class Rows:
     """How many requests without a known key were refused, by minute, source address and reason."""
     connections: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table ``connections``."""
+    adjustments: list[Adjustment] = field(default_factory=list)
     learned: dict[str, UsageAverages] = field(default_factory=dict)
     """By model."""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to write."""
-        return bool(self.calls or self.refusals or self.connections or self.learned)
+        return bool(self.calls or self.refusals or self.connections or self.adjustments or self.learned)
 
     def extend(self, newer: Rows) -> None:
         """Add rows that came later."""
@@ -51,6 +55,7 @@ class Rows:
         for key, count in newer.refusals.items():
             self.refusals[key] = self.refusals.get(key, 0) + count
         self.connections += newer.connections
+        self.adjustments += newer.adjustments
         self.learned |= newer.learned
 
 
@@ -90,14 +95,14 @@ class Store:
         rows = self._conn.execute("SELECT call_id, draft FROM reservations")
         return {i: dict(zip(COLUMNS, orjson.loads(d), strict=False)) for i, d in rows}
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """Return which of these calls are in the table ``calls``."""
+    def known(self, ids: Iterable[str], table: str = "calls") -> set[str]:
+        """Return which of these ids are in the table ``calls``, or ``adjustments``."""
         found: set[str] = set()
         batch = list(ids)
         for i in range(0, len(batch), IDS_PER_QUERY):
             part = batch[i : i + IDS_PER_QUERY]
             marks = ",".join("?" * len(part))
-            found.update(r[0] for r in self._conn.execute(f"SELECT id FROM calls WHERE id IN ({marks})", part))  # noqa: S608
+            found.update(r[0] for r in self._conn.execute(f"SELECT id FROM {table} WHERE id IN ({marks})", part))  # noqa: S608
         return found
 
     def rows_since(self, rowid: int) -> list[Record]:
@@ -105,9 +110,13 @@ class Store:
         sql = f"SELECT {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid"  # noqa: S608
         return [from_row(row) for row in self._conn.execute(sql, (rowid,))]
 
-    def last_rowid(self) -> int:
-        """Return the newest row's rowid in ``calls``."""
-        return int(self._conn.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+    def adjustments_since(self, number: int) -> list[Adjustment]:
+        """Return the adjustments after a number, oldest first."""
+        return read_adjustments(self._conn, "number > ? ORDER BY number", (number,))
+
+    def last_rowid(self, table: str = "calls") -> int:
+        """Return the newest row's rowid in ``calls``, or ``adjustments``."""
+        return int(self._conn.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])  # noqa: S608
 
     def write_meta(self, **values: int) -> None:
         """Remember integers by name, such as up to where journal and table were last found to agree.
@@ -174,6 +183,8 @@ class Store:
             run(_ADD_REFUSALS, [(*key, count) for key, count in rows.refusals.items()])
         if rows.connections:
             run(_INSERT_CONNECTION, [tuple(row.get(n) for n in CONNECTION_COLUMNS) for row in rows.connections])
+        if rows.adjustments:
+            run(INSERT_ADJUSTMENT, [row_of_adjustment(a) for a in rows.adjustments])
         if rows.learned:
             values = [(m, x.tokens_per_byte, x.output_tokens, x.samples) for m, x in rows.learned.items()]
             run("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", values)

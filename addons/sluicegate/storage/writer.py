@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import Any
 
+from sluicegate.calls.adjustment import Adjustment, line_of
 from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import Record
 from sluicegate.limits.changes import Changes
@@ -58,8 +59,16 @@ class Writer:
     def record(self, record: Record) -> None:
         """Record a finished call: its line in the journal now, its row with the next transaction."""
         self.rows.calls.append(record)
+        self._append(record)
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Record an adjustment that has just been charged, as ``record`` does a call."""
+        self.rows.adjustments.append(adjustment)
+        self._append(line_of(adjustment))
+
+    def _append(self, line: Record) -> None:
         try:
-            self.journal.append(record)
+            self.journal.append(line)
         except OSError as e:
             if self.journal_error is None:
                 logger.error("The journal %s cannot be written: %s", self.journal.path.name, e.strerror)
@@ -196,5 +205,6 @@ class Writer:
         # With a backlog the journal lacks lines whose rows the table has, so the two do not agree at this size.
         size = self.journal.size
         if not self.journal.backlog:
-            self.store.write_meta(journal_offset=size, calls_rowid=self.store.last_rowid())
+            numbers = {"calls_rowid": self.store.last_rowid(), "adjustments_number": self.store.last_rowid("adjustments")}
+            self.store.write_meta(journal_offset=size, **numbers)
             self._agreed_size = size

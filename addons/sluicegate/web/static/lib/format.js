@@ -42,8 +42,12 @@ export function moneys(values, least = 2) {
   });
 }
 
-/** Dollars, thousands grouped: "$1,234.50". Without `decimals`, cents, or more digits where cents would look like zero. */
-export function money(value, decimals = undefined) {
+/**
+ * Dollars, thousands grouped: "$1,234.50". Without `decimals`, cents, or more digits where cents would look like zero.
+ * @param {any} value
+ * @param {number} [decimals]
+ */
+export function money(value, decimals) {
   if (decimals === undefined) return moneys([value])[0];
   let n = nano(value);
   const sign = n < 0n ? "−" : "";

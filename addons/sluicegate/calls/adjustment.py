@@ -1,0 +1,147 @@
+"""Adjustments: corrections of what a call or a scope was charged. Each is an entry of its own; a record is never edited.
+
+An adjustment names every counter it changed, and by how much, so that recovery after a crash can repeat it without the policy
+of that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sluicegate.calls.record import Record
+from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.model import Policy
+from sluicegate.values import Principal, dollar_texts, usd
+from sluicegate.windows import iso, parse_iso
+
+JOURNAL_KIND = "adjustment"
+"""The ``kind`` of an adjustment's line in the journal; lines of calls have none."""
+
+SCOPE_COLUMNS = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id", "provider")
+"""What a scope's adjustment counts under in statistics; a call's adjustment counts under what its call does."""
+
+COLUMNS: dict[str, type] = {
+    "id": str,
+    "at": str,
+    "call_id": str,
+    "scope_kind": str,
+    "scope_id": str,
+    "amount_usd": str,
+    "amount_nano": int,
+    "reason": str,
+    "actor": str,
+    "policy_revision": str,
+    "idempotency_key": str,
+    **dict.fromkeys(SCOPE_COLUMNS, str),
+    "charges": str,
+}
+"""Column name to type, in order. ``charges`` is a list of charges, JSON text in the table."""
+
+Charge = tuple[str, int | None, int]
+"""A counter's name, the end of the window that was changed (epoch milliseconds, None: it never ends), and nano-dollars."""
+
+Adjustment = dict[str, Any]
+
+
+def adjustment_of(
+    adjustment_id: str, at: int, amount_nano: int, *, reason: str, actor: str, policy_revision: str, **subject: Any
+) -> Adjustment:
+    """Return an adjustment that has not been charged yet; ``subject`` is ``call_id``, or a scope's columns."""
+    fields = {"id": adjustment_id, "at": iso(at), "amount_usd": usd(amount_nano), "amount_nano": amount_nano}
+    fields |= {"reason": reason, "actor": actor, "policy_revision": policy_revision, "charges": []}
+    return dict.fromkeys(COLUMNS) | fields | subject
+
+
+def windows_of_call(record: Record, ledger: Ledger, policy: Policy) -> list[tuple[str, int | None]]:
+    """Return the counters of money that a call on record counts under, each with the end of the window it was charged in.
+
+    They are those that its limit checks name. A record from before checks were kept counts under what the policy says now.
+    """
+    checks = record.get("limits")
+    if checks is None:
+        return _windows_by_policy(record, ledger, policy)
+    found = []
+    for kind, scope_id, unit, window, _, _, _, _, _, resets_at, admitted in checks:
+        if unit == "usd" and admitted:
+            name = f"{kind}/{scope_id}/usd/{window or '-'}"
+            # A budget that follows the calendar has the zone in its counter's name, which a check does not.
+            names = [name, *(n for n in ledger.counters if n.startswith(f"{name}/aligned/"))]
+            counters = (ledger.counters[n] for n in names if n in ledger.counters)
+            found += [(c.name, resets_at) for c in counters if c.has_window(resets_at)][:1]
+    return found
+
+
+def _windows_by_policy(record: Record, ledger: Ledger, policy: Policy) -> list[tuple[str, int | None]]:
+    if record["virtual_key_id"] is None or record["provider"] not in policy.providers:
+        return []
+    principal = Principal(*(record[f"{level}_id"] for level in ("virtual_key", "user", "team", "customer", "project")))
+    limits = policy.limits(principal, record["provider"], record["model_requested"])
+    counters = (ledger.counters[x.counter] for x in limits if x.unit == "usd" and x.counter in ledger.counters)
+    ends = ((c.name, c.end_of_window_at(parse_iso(record["started_at"]))) for c in counters)
+    return [(name, end[0]) for name, end in ends if end is not None]
+
+
+def charge(ledger: Ledger, adjustment: Adjustment, windows: Iterable[tuple[str, int | None]]) -> None:
+    """Charge an adjustment to these windows of counters, and keep in it what that changed."""
+    changed = [(name, end, ledger.adjust(name, end, adjustment["amount_nano"])) for name, end in windows]
+    adjustment["charges"] = changed
+
+
+def repeat(ledger: Ledger, adjustment: Adjustment) -> None:
+    """Charge an adjustment from the journal once more, to the counters that it had changed."""
+    for name, end, amount in adjustment["charges"]:
+        ledger.adjust(name, end, amount)
+
+
+def line_of(adjustment: Adjustment) -> Record:
+    """Return an adjustment as a line of the journal."""
+    return {"kind": JOURNAL_KIND, **adjustment}
+
+
+def from_line(line: Record) -> Adjustment | None:
+    """Return the adjustment in a line of the journal; None for the record of a call."""
+    return {name: line.get(name) for name in COLUMNS} if line.get("kind") == JOURNAL_KIND else None
+
+
+def effective_nano(record: Mapping[str, Any], adjustments: Iterable[Mapping[str, Any]]) -> int:
+    """Return what a call costs with its adjustments, in nano-dollars."""
+    return int(record["cost_nano"] or 0) + sum(int(a["amount_nano"]) for a in adjustments)
+
+
+def describe_levels(adjustment: Adjustment) -> list[dict[str, Any]]:
+    """Return what an adjustment changed at each level; ``stopped_at_zero`` where a counter had less to take off."""
+    levels = []
+    for name, end, amount in adjustment["charges"]:
+        kind, _, rest = name.partition("/")
+        scope_id, _, window = rest.partition("/usd/")
+        levels.append(
+            {
+                "kind": kind,
+                "id": scope_id,
+                "window": window.partition("/")[0],
+                "resets_at": None if end is None else iso(end),
+                "amount_usd": usd(amount),
+                "stopped_at_zero": amount != adjustment["amount_nano"],
+            }
+        )
+    return levels
+
+
+def describe(adjustment: Adjustment) -> dict[str, Any]:
+    """Return an adjustment as the API shows it."""
+    shown = {n: v for n, v in adjustment.items() if n not in ("charges", "idempotency_key", *SCOPE_COLUMNS)}
+    return shown | {"levels": describe_levels(adjustment)}
+
+
+def message_of(adjustment: Adjustment, before_nano: int | None) -> str:
+    """Return an adjustment in words; ``before_nano`` is what its call cost until then."""
+    amount = adjustment["amount_nano"]
+    if before_nano is not None:
+        before, after = dollar_texts(before_nano, before_nano + amount, grouped=True)
+        text = f"Call {adjustment['call_id']} now costs {after} instead of {before}"
+    else:
+        (size,) = dollar_texts(abs(amount), grouped=True)
+        text = f"{size} {'added to' if amount > 0 else 'taken off'} {adjustment['scope_kind']} {adjustment['scope_id']}"
+    stopped = [f"{x['kind']} {x['id']} ({x['window']})" for x in describe_levels(adjustment) if x["stopped_at_zero"]]
+    return text + (f"; stopped at 0, because no more was counted there: {', '.join(stopped)}" if stopped else "")

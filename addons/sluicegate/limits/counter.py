@@ -1,0 +1,59 @@
+"""Counters: one limit's running numbers, in its present window and the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluicegate.limits.changes import CounterRow
+
+_NO_WINDOW = (None, None, None)
+
+
+@dataclass(slots=True)
+class Counter:
+    """One limit's running numbers in its current window. ``start`` and ``end`` are epoch milliseconds, ``end`` None: never."""
+
+    name: str
+    anchor: int
+    start: int
+    end: int | None
+    used: int = 0
+    reserved: int = 0
+    previous: tuple[int, int, int] | None = None
+    """``(start, end, used)`` of the window before this one: a clock that ran ahead may come back to it."""
+
+    @property
+    def row(self) -> CounterRow:
+        """Return the counter as it is stored."""
+        return self.name, self.anchor, self.start, self.end, self.used, *(self.previous or _NO_WINDOW)
+
+    def charge(self, start: int, amount: int) -> None:
+        """Add to what was used in the window with this start; nothing where that is long over: then only the records have it."""
+        if self.start == start:
+            self.used += amount
+        elif self.previous is not None and self.previous[0] == start:
+            self.previous = (*self.previous[:2], self.previous[2] + amount)
+
+    def adjust(self, end: int | None, amount: int) -> int:
+        """Add to what was used in the window with this end, never below 0; return the change, 0 where the window is long over."""
+        if self.end == end:
+            change = max(amount, -self.used)
+            self.used += change
+            return change
+        if self.previous is not None and self.previous[1] == end:
+            change = max(amount, -self.previous[2])
+            self.previous = (*self.previous[:2], self.previous[2] + change)
+            return change
+        return 0
+
+    def has_window(self, end: int | None) -> bool:
+        """Return whether the window with this end is the present one or the one before."""
+        return self.end == end or (self.previous is not None and self.previous[1] == end)
+
+    def end_of_window_at(self, at: int) -> tuple[int | None] | None:
+        """Return the end of the window that a time was in, in a tuple because it may be None; None for one long over."""
+        if self.start <= at and (self.end is None or at < self.end):
+            return (self.end,)
+        if self.previous is not None and self.previous[0] <= at < self.previous[1]:
+            return (self.previous[1],)
+        return None
