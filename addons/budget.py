@@ -7,8 +7,8 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, expected_of, model_call, services, settlement_of
 from sluicegate.calls.admission import expected_demand, raise_reservation, reserve_budgets
 from sluicegate.calls.call import Call, Settlement
+from sluicegate.calls.learning import lesson_of
 from sluicegate.calls.record import draft_of
-from sluicegate.calls.settlement import learn
 from sluicegate.policy.model import Policy
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
@@ -45,6 +45,7 @@ class Budget(Addon):
         if isinstance(admission, Deny):
             return admission
         call.expected_nano = admission.cost_nano
+        call.sent_at = shared.clock()
         self.write_draft(shared, call, expected)
 
         def raise_to(usage: Usage) -> None:
@@ -68,19 +69,26 @@ class Budget(Addon):
             return
         call.settled = True
         shared = services()
+        call.ended_at = call.ended_at or shared.clock()
         self.charge(shared, call, settlement_of(flow, call, call.policy))
         shared.writer.flush_soon()
 
     def charge(self, shared: Services, call: Call, settlement: Settlement) -> None:
         """Make the call's usage and cost final, and close its reservation."""
-        facts = call.facts
-        if facts is not None:
-            averages = learn(shared.writer.learned.get(facts.model), facts, call.usage)
-            if averages is not None:
-                shared.writer.learn(facts.model, averages)
+        self.learn(shared, call)
         call.usage, call.cost_nano = settlement.usage, settlement.cost_nano
         shared.ledger.settle(call.id, {"usd": settlement.cost_nano, **settlement.rate_amounts})
         shared.ledger.close(call.id)
+
+    def learn(self, shared: Services, call: Call) -> None:
+        """Remember what an answer that reported its usage teaches about those to come."""
+        facts, reported, answer = call.facts, call.usage, call.answer
+        if facts is None or reported is None or reported.estimated or call.ended_at is None:
+            return
+        is_truncated = answer is not None and answer.is_truncated
+        lesson = lesson_of(facts, reported, is_truncated=is_truncated, elapsed_ms=call.elapsed_ms)
+        shared.writer.learn(call.virtual_key_id, facts.model, lesson)
+        shared.writer.learning.remember_split(call.virtual_key_id, call.session_id, facts.model, reported)
 
 
 addons = [Budget()]

@@ -203,9 +203,10 @@ def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
 
 
 def expected_of(call: Call, facts: RequestFacts) -> Usage:
-    """Return what the call will probably use, estimated once from its size and its model's averages."""
+    """Return what the call will probably use, estimated once from its size and from what earlier answers have taught."""
     if call.expected_usage is None:
-        call.expected_usage = estimate.expected_usage(facts, services().writer.learned.get(facts.model))
+        known = services().writer.learning.known(call.virtual_key_id, facts.model)
+        call.expected_usage = estimate.expected_usage(facts, known)
     return call.expected_usage
 
 

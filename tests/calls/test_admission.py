@@ -27,6 +27,7 @@ from sluicegate.calls.admission import (
     reserve_rates,
 )
 from sluicegate.calls.call import Call
+from sluicegate.calls.learning import Learning
 from sluicegate.calls.settlement import settle
 from sluicegate.limits.ledger import Exhausted, Ledger
 from sluicegate.policy.loader import load
@@ -124,7 +125,7 @@ def test_a_call_that_its_budget_refuses_gives_its_slots_back(policy):
 
 def test_the_worst_case_is_asked_for_only_where_a_budget_is_hard(policy):
     facts = RequestFacts(OPUS, max_tokens=1000, body_bytes=3000, text_bytes=3000, is_text_only=True)
-    expected = estimate.expected_usage(facts, None)
+    expected = estimate.expected_usage(facts)
     soft = expected_demand(policy(), PRICES, [limit()], facts, expected, NOW)
     hard = expected_demand(policy(), PRICES, [limit(hard=True)], facts, expected, NOW)
     assert soft.cost_nano == soft.worst_case_nano == hard.cost_nano
@@ -152,12 +153,16 @@ class Chain:
 
     def __init__(self, policy):
         self.ledger, self.now, self.policy = Ledger(), NOW, policy
-        writer = SimpleNamespace(learned={}, learn=lambda model, averages: None, flush_soon=lambda: None, commit=self.commit)
+        self.learning = Learning()
+        writer = SimpleNamespace(learning=self.learning, learn=self.learning.learn, flush_soon=lambda: None, commit=self.commit)
         self.services = SimpleNamespace(ledger=self.ledger, prices=PRICES, writer=writer, clock=lambda: self.now, policy=policy)
         self.addons = Access(), RateLimit(), Budget()
 
     async def commit(self):
         pass
+
+    def known(self, call):
+        return self.learning.known(call.virtual_key_id, call.facts.model)
 
     def begin(self, call):
         flow = tflow.tflow()
@@ -231,7 +236,7 @@ def test_the_addons_decide_and_charge_as_the_pure_functions_do(tmp_path_factory,
                 end(chain, ledger, policy, *running.pop(0))
             call = call_of(number, model, size, policy)
             flow = chain.begin(call)
-            expected = estimate.expected_usage(call.facts, None)
+            expected = estimate.expected_usage(call.facts, chain.known(call))
             demand = expected_demand(
                 policy, PRICES, policy.limits(call.principal, "anthropic", model), call.facts, expected, call.started_at
             )

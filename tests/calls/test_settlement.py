@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.call import Call
-from sluicegate.calls.estimate import UsageAverages
 from sluicegate.calls.record import record_of
-from sluicegate.calls.settlement import charge_usage, learn, price_usage, recorded_amounts, settle, used_or_expected
+from sluicegate.calls.settlement import charge_usage, price_usage, recorded_amounts, settle, used_or_expected
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import Prices
@@ -118,25 +117,6 @@ def test_each_part_of_a_call_is_priced_by_its_own_model_and_none_is_free(policy,
 def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):
     assert used_or_expected(REPORTED, None, 200) is None
     assert settle(call(None, expected=None), policy, PRICES, was_sent=True, status=None).cost_nano == 0
-
-
-@pytest.mark.parametrize(
-    ("facts", "reported"),
-    [
-        (RequestFacts(OPUS, text_bytes=5000, is_text_only=True), None),
-        (RequestFacts(OPUS, text_bytes=5000, is_text_only=True), replace(REPORTED, estimated=True)),
-        (RequestFacts(OPUS, text_bytes=5000), REPORTED),
-        (RequestFacts(OPUS, is_text_only=True), REPORTED),
-    ],
-)
-def test_what_teaches_nothing_changes_no_average(facts, reported):
-    assert learn(UsageAverages(), facts, reported) is None
-
-
-def test_a_reported_usage_moves_the_averages():
-    averages = learn(None, RequestFacts(OPUS, text_bytes=5000, is_text_only=True), REPORTED)
-    assert averages == UsageAverages().update(REPORTED, 5000)
-    assert averages.samples == 1
 
 
 @given(

@@ -220,16 +220,6 @@ def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, sha
     assert PRICES.cost(real, model, NOW) <= bound
 
 
-def test_estimates_learn_from_what_calls_used():
-    facts = RequestFacts("m", max_tokens=1_000, body_bytes=26_000, text_bytes=26_000)
-    assert estimate.expected_usage(facts, None).input_tokens == 10_000
-    lesson = estimate.UsageAverages()
-    for _ in range(50):
-        lesson = lesson.update(Usage(input_tokens=5_200, output_tokens=300), 26_000)
-    after = estimate.expected_usage(facts, lesson)
-    assert (after.input_tokens, after.output_tokens, after.estimated) == (5_200, 300, True)
-
-
 def test_what_was_delivered_is_never_more_than_was_asked_for():
     assert estimate.delivered_tokens(2_600, None) == 1_000
     assert estimate.delivered_tokens(2_600, 64) == 64

@@ -65,6 +65,9 @@ class Call:
     """The record that audit has made, for the addons after it."""
     outcome: Outcome | None = None
     status: int | None = None
+    sent_at: int | None = None
+    """When it was about to be sent to the provider, epoch milliseconds; None for a call that was refused."""
+    ended_at: int | None = None
     first_byte_at: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0
@@ -76,3 +79,13 @@ class Call:
     attribution: dict[str, str] = field(default_factory=dict)
     client: str = "other"
     """The client (``claude-code``, ``codex``, ``other``), for which refusals are rendered."""
+
+    @property
+    def virtual_key_id(self) -> str | None:
+        """Return the caller's virtual key; None where none is asked for."""
+        return self.principal.virtual_key_id if self.principal else None
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Return how long the provider has had it, once it has ended."""
+        return max(0, (self.ended_at or 0) - (self.sent_at or self.started_at))

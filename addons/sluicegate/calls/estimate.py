@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
+from sluicegate.calls.learning import UNKNOWN, Known
 from sluicegate.values import RequestFacts, Usage
 
 BYTES_PER_TOKEN = 2.6
@@ -12,46 +13,34 @@ BYTES_PER_TOKEN = 2.6
 TOKENS_PER_IMAGE = 1600
 """Tokens of a full-size image; smaller images have fewer."""
 
-DEFAULT_OUTPUT_TOKENS = 600
-"""Output of a typical agent turn, assumed until the model's own calls have shown otherwise."""
+UNKNOWN_OUTPUT_TOKENS = 16_384
+"""Output assumed of a call, unless it allows less, until its key's own answers have shown how long they are."""
 
-MIN_SAMPLE_BYTES = 200
-"""Calls with less text than this are not learned from: their fixed part outweighs the text."""
-
-_MIN_SAMPLE_WEIGHT = 0.2
-"""How much a new call weighs against all before it, once there are more than a few."""
+LEARNED_INPUT_MARGIN = 1.05
+"""How much more input is expected than a learned ratio says: one text has more tokens for a byte than another."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageAverages:
-    """Moving averages over a model's finished calls, and how many calls they rest on."""
+def expected_usage(facts: RequestFacts, known: Known = UNKNOWN) -> Usage:
+    """Return what a call will probably use, rather more than less: parallel calls are admitted on it before any has ended.
 
-    tokens_per_byte: float = 1 / BYTES_PER_TOKEN
-    output_tokens: float = float(DEFAULT_OUTPUT_TOKENS)
-    samples: int = 0
-
-    def update(self, usage: Usage, text_bytes: int) -> UsageAverages:
-        """Return the averages with one more call in them; a single unusual call moves them by a bounded step."""
-        if text_bytes < MIN_SAMPLE_BYTES:
-            return self
-        weight = max(_MIN_SAMPLE_WEIGHT, 1 / (self.samples + 1))
-        ratio = min(1.0, max(0.05, usage.prompt_tokens / text_bytes))
-        output = min(usage.output_tokens, 20 * max(self.output_tokens, 100.0))
-        return UsageAverages(
-            self.tokens_per_byte + weight * (ratio - self.tokens_per_byte),
-            self.output_tokens + weight * (output - self.output_tokens),
-            self.samples + 1,
-        )
-
-
-def expected_usage(facts: RequestFacts, averages: UsageAverages | None) -> Usage:
-    """Return what a call will probably use: input by size, taken as uncached, and its model's average output."""
-    averages = averages or UsageAverages()
-    output = round(averages.output_tokens)
+    Input goes by the bytes of text, all taken as uncached; output by the 95th percentile of this key's answers. What other
+    keys' calls have shown of the model may raise both, but never lowers them: if it did, one key could make calls of one
+    token each, and another would then be admitted far beyond its budget. And it counts only until the key has shown its
+    own, or one key's long answers would hold another's money for ever.
+    """
+    own, shared = known
+    output = own.output_tokens
+    if output is None:
+        output = max(UNKNOWN_OUTPUT_TOKENS, shared.output_tokens or 0)
     if facts.max_tokens is not None:
         output = min(output, facts.max_tokens)
+    ratio = own.tokens_per_byte.value
+    if ratio is None:
+        ratio = max(1 / BYTES_PER_TOKEN, shared.tokens_per_byte.value or 0.0)
+    else:
+        ratio *= LEARNED_INPUT_MARGIN
     return Usage(
-        input_tokens=round(facts.text_bytes * averages.tokens_per_byte) + facts.images * TOKENS_PER_IMAGE,
+        input_tokens=math.ceil(facts.text_bytes * ratio) + facts.images * TOKENS_PER_IMAGE,
         output_tokens=output,
         speed=facts.speed,
         inference_geo=facts.inference_geo,

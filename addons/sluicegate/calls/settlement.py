@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sluicegate.calls.answer import CUT_SHORT, Answer
 from sluicegate.calls.call import Call, Settlement
-from sluicegate.calls.estimate import UsageAverages, delivered_tokens
+from sluicegate.calls.estimate import delivered_tokens
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.price import Charge
@@ -89,16 +89,6 @@ def charge_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: i
     return prices.charge(
         usage, model, at, by_family=policy.unpriced == "family", unlisted=fallback.cost if fallback is not None else None
     )
-
-
-def learn(averages: UsageAverages | None, facts: RequestFacts, reported: Usage | None) -> UsageAverages | None:
-    """Return a model's averages with this call in them; None where nothing can be learned from the call.
-
-    An estimate would only confirm itself, and images or input that is not in the body break the ratio of tokens to bytes.
-    """
-    if reported is None or reported.estimated or not facts.is_text_only or not facts.text_bytes:
-        return None
-    return (averages or UsageAverages()).update(reported, facts.text_bytes)
 
 
 def recorded_amounts(record: Record) -> dict[Unit, int]:

@@ -32,6 +32,25 @@ CONNECTION_COLUMNS: dict[str, type] = {
 }
 """A connection to a host that is not a provider's, tunnelled or refused."""
 
+LEARNED_COLUMNS: dict[str, type] = {
+    "virtual_key_id": str,
+    "model": str,
+    "outputs": str,
+    "prompt_tokens": float,
+    "prompt_bytes": float,
+    "prompt_samples": int,
+    "delivered_characters": float,
+    "delivered_tokens": float,
+    "delivered_samples": int,
+    "speed_tokens": float,
+    "speed_ms": float,
+    "speed_samples": int,
+}
+"""What finished answers have taught. ``outputs`` is a JSON list of token counts, the rest are sums that fade with time."""
+
+_CARRIED_BYTES = 100_000
+"""Weight of a ratio from an older file: that of a few calls, so that new ones soon decide."""
+
 
 def _create_tables(db: sqlite_utils.Database) -> None:
     calls: Any = db["calls"]
@@ -117,6 +136,20 @@ def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments.create_index(["idempotency_key"])
 
 
+def _learn_by_key(db: sqlite_utils.Database) -> None:
+    """Keep the ratios of tokens to bytes, as everybody's; a mean output says nothing about the longest answers."""
+    learned: Any = db["learned"]
+    zeros = {name: 0 for name, kind in LEARNED_COLUMNS.items() if kind is not str}
+    learned.create(LEARNED_COLUMNS, pk=("virtual_key_id", "model"), not_null=LEARNED_COLUMNS, defaults=zeros)
+    db.execute(
+        "INSERT INTO learned (virtual_key_id, model, outputs, prompt_tokens, prompt_bytes, prompt_samples) "
+        "SELECT '', model, '[]', tokens_per_byte * ?, ?, samples FROM models",
+        (_CARRIED_BYTES, _CARRIED_BYTES),
+    )
+    models: Any = db["models"]
+    models.drop()
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -127,6 +160,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_limit_checks,
     _add_tool_requests,
     _create_adjustments,
+    _learn_by_key,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -7,6 +7,7 @@ the calls that closed them. That is why money and records can never differ.
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 
 from sluicegate.calls.adjustment import Adjustment
-from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.learning import Learned, LearnedKey, Ratio
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connect, connection
@@ -24,7 +25,7 @@ from sluicegate.limits.counter import Counter
 from sluicegate.limits.ledger import Claim, Ledger, Reservation
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.errors import StoreBusy, StoreError
-from sluicegate.storage.migrations import CONNECTION_COLUMNS, migrate
+from sluicegate.storage.migrations import CONNECTION_COLUMNS, LEARNED_COLUMNS, migrate
 
 FILENAME = "sluicegate.db"
 
@@ -42,8 +43,8 @@ class Rows:
     connections: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the table ``connections``."""
     adjustments: list[Adjustment] = field(default_factory=list)
-    learned: dict[str, UsageAverages] = field(default_factory=dict)
-    """By model."""
+    learned: dict[LearnedKey, Learned | None] = field(default_factory=dict)
+    """What finished answers have taught, by virtual key and model; None for what is to be forgotten."""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to write."""
@@ -85,10 +86,11 @@ class Store:
         """Fill the ledger with what is on file, calls that were in flight included."""
         load_ledger(self._conn, ledger)
 
-    def learned(self) -> dict[str, UsageAverages]:
-        """Return the averages learned from each model's calls, by model."""
-        rows = self._conn.execute("SELECT model, tokens_per_byte, output_tokens, samples FROM models")
-        return {model: UsageAverages(*values) for model, *values in rows}
+    def learned(self) -> dict[LearnedKey, Learned]:
+        """Return what finished answers have taught, by virtual key and model, least recently learned first."""
+        # A row that is replaced gets a new rowid, so their order is the order of learning.
+        rows = self._conn.execute(f"SELECT {', '.join(LEARNED_COLUMNS)} FROM learned ORDER BY rowid")  # noqa: S608
+        return {(key, model): _learned_of(outputs, numbers) for key, model, outputs, *numbers in rows}
 
     def drafts(self) -> dict[str, Record]:
         """Return by call id the record each open reservation would get if its call had ended when it was last written."""
@@ -186,8 +188,8 @@ class Store:
         if rows.adjustments:
             run(INSERT_ADJUSTMENT, [row_of_adjustment(a) for a in rows.adjustments])
         if rows.learned:
-            values = [(m, x.tokens_per_byte, x.output_tokens, x.samples) for m, x in rows.learned.items()]
-            run("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?)", values)
+            run(_FORGET_LEARNED, [key for key, learned in rows.learned.items() if learned is None])
+            run(_INSERT_LEARNED, [_learned_row(key, learned) for key, learned in rows.learned.items() if learned is not None])
 
     def close(self) -> None:
         """Close the connection, leaving a small WAL behind."""
@@ -203,6 +205,20 @@ _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' *
 _ADD_REFUSALS = (
     "INSERT INTO refusals VALUES (?, ?, ?, ?) ON CONFLICT (minute, source, reason) DO UPDATE SET count = count + excluded.count"
 )
+
+
+_INSERT_LEARNED = f"INSERT OR REPLACE INTO learned ({','.join(LEARNED_COLUMNS)}) VALUES ({','.join('?' * len(LEARNED_COLUMNS))})"  # noqa: S608
+_FORGET_LEARNED = "DELETE FROM learned WHERE virtual_key_id = ? AND model = ?"
+
+
+def _learned_row(key: LearnedKey, learned: Learned) -> tuple[object, ...]:
+    ratios = (*learned.tokens_per_byte, *learned.characters_per_token, *learned.tokens_per_ms)
+    return (*key, orjson.dumps(learned.outputs.tolist()).decode(), *ratios)
+
+
+def _learned_of(outputs: str, numbers: list[float]) -> Learned:
+    prompt, delivered, speed = (Ratio(numbers[i], numbers[i + 1], int(numbers[i + 2])) for i in (0, 3, 6))
+    return Learned(array("I", orjson.loads(outputs)), prompt, delivered, speed)
 
 
 def load_ledger(conn: sqlite3.Connection, ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from sluicegate.calls.adjustment import Adjustment, line_of
-from sluicegate.calls.estimate import UsageAverages
+from sluicegate.calls.learning import Learning, Lesson
 from sluicegate.calls.record import Record
 from sluicegate.limits.changes import Changes
 from sluicegate.limits.ledger import Ledger
@@ -42,8 +42,7 @@ class Writer:
         self.store, self.journal, self.ledger = store, journal, ledger
         self.rows = Rows()
         """What the next transaction writes besides the ledger's changes."""
-        self.learned = store.learned()
-        """Averages learned from each model's calls, by model."""
+        self.learning = Learning(store.learned())
         self.store_error: str | None = None
         """Why the database cannot be written; None while it can."""
         self.journal_error: str | None = None
@@ -85,9 +84,10 @@ class Writer:
         """Record a connection, a row of the table ``connections``."""
         self.rows.connections.append(row)
 
-    def learn(self, model: str, learned: UsageAverages) -> None:
-        """Store the averages learned from a model's calls."""
-        self.learned[model] = self.rows.learned[model] = learned
+    def learn(self, virtual_key_id: str | None, model: str, lesson: Lesson) -> None:
+        """Remember what an answer has taught, and store it with the next transaction."""
+        if lesson:
+            self.rows.learned |= self.learning.learn(virtual_key_id, model, lesson)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
