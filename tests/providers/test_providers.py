@@ -138,7 +138,7 @@ def test_garbage_never_raises(chunks):
 @pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 2**62, [], {}])
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
 def test_absurd_counts_are_not_believed_and_not_taken_for_nothing(name, value):
-    """No usage at all rather than a part of it: then the call is charged its estimate."""
+    """No usage at all rather than a part of it: then the call is charged its estimate. A later count is believed, though."""
     reported = {"input_tokens": 5, "output_tokens": 3} | {name: value}
     plain = ANTHROPIC.usage_reader()
     plain.read_json(orjson.dumps({"usage": reported}))
@@ -146,8 +146,12 @@ def test_absurd_counts_are_not_believed_and_not_taken_for_nothing(name, value):
     assert streamed.finished
     if value is None and name != "input_tokens":
         assert (plain.usage.input_tokens, streamed.usage.output_tokens) == (5, 7)
+        return
+    assert (plain.usage, plain.is_invalid) == (None, value is not None)
+    if name == "output_tokens":
+        assert (streamed.usage.input_tokens, streamed.usage.output_tokens, streamed.is_final) == (5, 7, True)
     else:
-        assert (plain.usage, streamed.usage) == (None, None)
+        assert (streamed.usage, streamed.is_invalid) == (None, value is not None)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser
-from sluicegate.providers.usage_reader import Delivered, UsageReader
+from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, UsageReader
 from sluicegate.values import Usage
 
 MAX_JSON_BYTES = 64 << 20
@@ -20,9 +20,6 @@ _MAX_HEAD_BYTES = 4096
 """Bytes of blank lines that may stand before what tells an event stream from JSON; after that its label decides."""
 
 _FIELDS = (b"event:", b"data:", b"id:", b"retry:")
-
-CUT_SHORT = "ended before its time"
-"""The error of a stream that simply stopped."""
 
 
 @dataclass(slots=True)
@@ -35,6 +32,8 @@ class Answer:
     """Whether it could be read at all: if not, the call is charged what was reserved."""
     is_final: bool = False
     """Whether the answer came to its end and that end said what was used. Otherwise ``usage`` is what was known so far."""
+    output_tokens: int | None = None
+    """What the end of the answer said of its output, also where nothing was said of its input."""
     is_streamed: bool = True
     is_truncated: bool = False
     """Whether it stopped before the model was done, which teaches nothing about how much models write."""
@@ -118,6 +117,7 @@ class AnswerReader:
         return Answer(
             usage=usage,
             is_final=reader.is_final and usage is not None,
+            output_tokens=reader.output_tokens,
             is_streamed=self._sse is not None,
             is_truncated=reader.is_truncated,
             is_unbilled=reader.is_unbilled,

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sluicegate.calls.answer import CUT_SHORT, Answer
+from sluicegate.calls.answer import Answer
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.estimate import delivered_tokens
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.price import Charge
 from sluicegate.pricing.prices import Prices
+from sluicegate.providers.usage_reader import CUT_SHORT
 from sluicegate.values import ZERO_AMOUNTS, Outcome, RequestFacts, Unit, Usage
 
 _GIVEN_BACK: Mapping[Unit, int] = {unit: 0 for unit in ZERO_AMOUNTS if unit != "usd"}
@@ -55,7 +56,10 @@ def used(answer: Answer | None, facts: RequestFacts | None, expected: Usage | No
         # Nothing was reported: an error in place of an answer costs nothing, anything else the input and what was delivered.
         if (answer.error not in (None, CUT_SHORT) and not answer.has_content) or expected is None:
             return Usage(estimated=True)
-        usage = replace(expected, output_tokens=0)
+        # An answer in one piece had been written to its end before its first byte came.
+        usage = replace(expected, output_tokens=0 if answer.is_streamed else expected.output_tokens)
+        if answer.output_tokens is not None:
+            return replace(usage, output_tokens=answer.output_tokens)
     delivered = delivered_tokens(answer.delivered.characters, facts.max_tokens if facts else None)
     return replace(usage, output_tokens=max(usage.output_tokens, delivered), estimated=True)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import orjson
 
+from sluicegate.providers.anthropic_answer import MessagesUsage
 from sluicegate.providers.anthropic_request import read_request
-from sluicegate.providers.anthropic_usage import MessagesUsage
 from sluicegate.providers.base import clean_path
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts

@@ -1,130 +1,155 @@
-"""Read the usage of a Messages answer, streamed or whole."""
+"""Judge the usage objects of a Messages answer, in the order in which they came, and bill their parts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-import orjson
-
-from sluicegate.providers.usage_reader import UsageReader, parse_count
+from sluicegate.providers.usage_reader import parse_count
 from sluicegate.values import Usage
 
-_COUNTS = (("input_tokens", None), ("output_tokens", 0), ("cache_read_input_tokens", 0), ("cache_creation_input_tokens", 0))
-"""The counts that make up a usage, each with its value when missing: usage without input tokens is not usable."""
+Fields = dict[str, Any]
+"""A usage object as the provider wrote it."""
+
+_INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_COUNTS = (*_INPUT, "output_tokens")
+_SPLIT = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+
+_TOTALS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+
+_ADDED = ("compaction", "advisor_message")
+"""Iterations whose tokens are not in the totals beside them."""
 
 
-class MessagesUsage(UsageReader):
-    """Usage of one Messages answer. Deltas are cumulative: the last value of each field counts."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What an answer's content says about its attempts, which decides what is billed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._fields: dict[str, Any] = {}
-        self._is_invalid = False
-        self._model: str | None = None
-
-    def feed_event(self, event: str, data: bytes) -> None:
-        """Read one server-sent event; content deltas are only measured."""
-        # Nearly all events are deltas. Their text is measured without parsing, which keeps the stream cheap.
-        if event == "content_block_delta" or (not event and data.startswith(b'{"type":"content_block_delta"')):
-            self.defer(data)
-            return
-        if event in ("ping", "content_block_stop"):
-            return
-        value = _json_object(data)
-        kind = event or value.get("type")
-        if kind == "message_start":
-            message = value.get("message")
-            if isinstance(message, dict):
-                self.message_started = True
-                self._record(message.get("usage"), message.get("model"))
-        elif kind == "message_delta":
-            self._record(value.get("usage"), None)
-            delta = value.get("delta")
-            self.finished = self.finished or (isinstance(delta, dict) and delta.get("stop_reason") is not None)
-        elif kind == "message_stop":
-            self.finished = True
-        elif kind == "error":
-            error = value.get("error")
-            self.error = str(error.get("type", "error"))[:64] if isinstance(error, dict) else "error"
-        elif kind == "content_block_delta":
-            self.defer(data)
-        elif kind == "content_block_start":
-            self.has_content = True
-        self.is_final = self.finished and self.usage is not None
-
-    def measure(self, event: Any) -> None:
-        """Add the text, thinking or tool input of a delta."""
-        delta = event.get("delta") if isinstance(event, dict) else None
-        if isinstance(delta, dict):
-            for name in ("text", "thinking", "partial_json"):
-                self.deliver(delta.get(name))
-
-    def read_json(self, body: bytes) -> None:
-        """Read a whole answer that was not streamed."""
-        value = _json_object(body)
-        if value.get("type") == "error":
-            self.error = "error"
-        if isinstance(value.get("usage"), dict):
-            self._record(value["usage"], value.get("model"))
-            self.finished = True
-            self.is_final = self.usage is not None
-
-    def _record(self, usage: Any, model: Any) -> None:
-        if isinstance(model, str) and model:
-            self._model = model[:200]
-        if isinstance(usage, dict):
-            self._fields.update({k: v for k, v in usage.items() if v is not None})
-        # An invalid count is not zero: without any usage the call is charged its estimate.
-        self._is_invalid = self._is_invalid or any(
-            parse_count(self._fields.get(name, default)) is None for name, default in _COUNTS
-        )
-        self.is_invalid = self._is_invalid
-        self.usage = None if self._is_invalid else read_usage(self._fields, self._model)
+    was_refused: bool = False
+    has_output: tuple[bool, ...] = ()
+    """For each attempt in order, whether any of its output was seen; empty where that cannot be known."""
 
 
-def read_usage(fields: dict[str, Any], model: str | None) -> Usage:
-    """Return a usage object's fields as Usage. Parts served by other models are kept apart: each has its own price."""
+def merge(reports: Iterable[Fields]) -> Fields:
+    """Return what all usage objects of one answer say together. Counts are cumulative, so later ones replace earlier ones.
+
+    A zero or null replaces no count, unless another count of the input rises to explain it: 8834 tokens of input may turn
+    into 18 and 8831 from the cache, but a gateway that fills its closing event with zeros takes nothing back.
+    """
+    merged: Fields = {}
+    for report in reports:
+        new = {name: value for name, value in report.items() if value is not None}
+        emptied = [n for n in _INPUT if parse_count(new.get(n)) == 0 and parse_count(merged.get(n))]
+        fall = sum(parse_count(merged[n]) or 0 for n in emptied)
+        rise = sum(max(0, (parse_count(new.get(n)) or 0) - (parse_count(merged.get(n)) or 0)) for n in _INPUT)
+        # The first figure may have been the upstream's own estimate, so the parts need not add up to it.
+        if 2 * rise < fall:
+            for name in emptied:
+                del new[name]
+        if parse_count(new.get("output_tokens")) == 0 and merged.get("output_tokens"):
+            del new["output_tokens"]
+        _merge_details(merged, new)
+        merged |= new
+    return merged
+
+
+def _merge_details(merged: Fields, new: Fields) -> None:
+    """Make the objects and lists inside a usage object say all that was seen of them."""
+    split, total = new.get("cache_creation"), new.get("cache_creation_input_tokens")
+    if not isinstance(split, dict) or not any(split.get(n) for n in _SPLIT):
+        new.pop("cache_creation", None)
+        if total is not None and total != merged.get("cache_creation_input_tokens"):
+            # The split that was seen belongs to another total.
+            merged.pop("cache_creation", None)
+    old, counts = merged.get("server_tool_use"), new.get("server_tool_use")
+    if isinstance(old, dict) and isinstance(counts, dict):
+        new["server_tool_use"] = old | {k: v for k, v in counts.items() if v}
+    if not new.get("iterations"):
+        new.pop("iterations", None)
+
+
+def has_invalid_count(fields: Fields) -> bool:
+    """Return whether a count is something that is none, such as "12", -1 or 1.5. That is not taken for zero."""
+    return any(name in fields and parse_count(fields[name]) is None for name in _COUNTS)
+
+
+def read_usage(fields: Fields, model: str | None, ending: Ending | None = None) -> Usage:
+    """Return a usage object's counts as Usage. Parts served by other models are kept apart: each has its own price."""
     usage = _read_counts(fields, model)
     search = fields.get("server_tool_use")
     if isinstance(search, dict):
         usage.web_search_requests = parse_count(search.get("web_search_requests")) or 0
     steps = fields.get("iterations")
-    parts = (
-        [_read_counts(step, step.get("model") or model) for step in steps if isinstance(step, dict)]
-        if isinstance(steps, list)
-        else []
+    return _with_parts(usage, steps, ending or Ending()) if isinstance(steps, list) and steps else usage
+
+
+def _with_parts(usage: Usage, steps: Sequence[Any], ending: Ending) -> Usage:
+    """Return the usage as the sum of its iterations that are billed."""
+    valid = [
+        s for s in steps if isinstance(s, dict) and parse_count(s.get("input_tokens")) is not None and not has_invalid_count(s)
+    ]
+    attempts = [s for s in valid if s.get("type") not in _ADDED]
+    declined = _declined(attempts, ending)
+    parts, in_totals = [], Usage()
+    for step in valid:
+        part = _read_counts(step, step.get("model") or usage.model)
+        part.speed, part.service_tier, part.inference_geo = usage.speed, usage.service_tier, usage.inference_geo
+        if step.get("type") not in _ADDED:
+            in_totals = _sum([in_totals, part])
+        if not any(step is d for d in declined):
+            parts.append(part)
+    # Iterations never bill less than the totals: what they leave out is the answer's own.
+    rest = replace(usage, estimated=True, web_search_requests=0)
+    for name in _TOTALS:
+        setattr(rest, name, max(0, getattr(usage, name) - getattr(in_totals, name)))
+    if rest.total_tokens:
+        parts.append(rest)
+    total = _sum(parts)
+    return replace(
+        usage,
+        **{name: getattr(total, name) for name in _TOTALS},
+        model=_served(attempts, declined) or usage.model,
+        estimated=any(p.estimated for p in parts) or len(valid) < len(steps),
+        iterations=tuple(parts),
     )
-    if parts:
-        for part in parts:
-            part.speed, part.service_tier, part.inference_geo = usage.speed, usage.service_tier, usage.inference_geo
-        total = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
-        for name in (
-            "input_tokens",
-            "output_tokens",
-            "cache_read_tokens",
-            "cache_write_5m_tokens",
-            "cache_write_1h_tokens",
-        ):
-            setattr(total, name, sum(getattr(p, name) for p in parts))
-        usage = replace(
-            total,
-            speed=usage.speed,
-            service_tier=usage.service_tier,
-            inference_geo=usage.inference_geo,
-            estimated=any(p.estimated for p in parts),
-            iterations=tuple(parts),
-        )
-    return usage
 
 
-def _read_counts(fields: dict[str, Any], model: Any) -> Usage:
+def _declined(attempts: list[Fields], ending: Ending) -> list[Fields]:
+    """Return the attempts that are not billed: refused before any output, and followed by another model's or by none."""
+    last_fallback = max((i for i, a in enumerate(attempts) if a.get("type") == "fallback_message"), default=0)
+    # How many attempts the content shows is only of use if the provider counts as many.
+    seen = ending.has_output if len(ending.has_output) == len(attempts) else None
+    declined = []
+    for i, attempt in enumerate(attempts):
+        was_left = i < last_fallback or (ending.was_refused and i > 0 and i == len(attempts) - 1)
+        # A refusal before any output may still count a token or two.
+        if was_left and (not parse_count(attempt.get("output_tokens", 0)) or (seen is not None and not seen[i])):
+            declined.append(attempt)
+    return declined
+
+
+def _served(attempts: list[Fields], declined: list[Fields]) -> str | None:
+    """Return the model of the last attempt that was not declined, if another model than the one asked for was tried."""
+    for attempt in reversed(attempts):
+        if not any(attempt is d for d in declined):
+            model = attempt.get("model")
+            return model[:200] if isinstance(model, str) and attempt.get("type") == "fallback_message" else None
+    return None
+
+
+def _sum(parts: Iterable[Usage]) -> Usage:
+    total = Usage()
+    for part in parts:
+        for name in _TOTALS:
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+    return total
+
+
+def _read_counts(fields: Fields, model: Any) -> Usage:
     written = parse_count(fields.get("cache_creation_input_tokens")) or 0
     split = fields.get("cache_creation")
-    short = long = None
-    if isinstance(split, dict):
-        short, long = parse_count(split.get("ephemeral_5m_input_tokens")), parse_count(split.get("ephemeral_1h_input_tokens"))
+    short, long = (parse_count(split.get(n)) for n in _SPLIT) if isinstance(split, dict) else (None, None)
     has_split = short is not None or long is not None
     short, long = short or 0, long or 0
     # The total is what is billed: tokens that the split leaves out count as the shorter, cheaper kind, and are marked.
@@ -135,7 +160,7 @@ def _read_counts(fields: dict[str, Any], model: Any) -> Usage:
         cache_read_tokens=parse_count(fields.get("cache_read_input_tokens")) or 0,
         cache_write_5m_tokens=short + unsplit,
         cache_write_1h_tokens=long,
-        model=model if isinstance(model, str) else None,
+        model=model[:200] if isinstance(model, str) else None,
         speed=_short_text(fields.get("speed")),
         service_tier=_short_text(fields.get("service_tier")),
         inference_geo=_short_text(fields.get("inference_geo")),
@@ -145,15 +170,3 @@ def _read_counts(fields: dict[str, Any], model: Any) -> Usage:
 
 def _short_text(value: Any) -> str | None:
     return value[:64] if isinstance(value, str) else None
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # orjson stops at 1,024 levels of nesting, but an answer that a client can read must be counted however deep it is.
-        try:
-            value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return {}
-    return value if isinstance(value, dict) else {}

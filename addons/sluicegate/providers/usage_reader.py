@@ -12,6 +12,9 @@ import orjson
 
 from sluicegate.values import Usage
 
+CUT_SHORT = "ended before its time"
+"""The error of an answer that simply stopped."""
+
 MAX_COUNT = 1 << 40
 """No count of tokens or requests reaches this: whatever claims to is not one."""
 
@@ -31,7 +34,9 @@ class Delivered:
 
     characters: int = 0
     has_hidden: bool = False
-    """Whether the model wrote more than can be seen: redacted or omitted thinking, encrypted reasoning."""
+    """Whether the model wrote more than can be seen: summarised, redacted or omitted thinking, encrypted reasoning."""
+    hidden_tokens: int = 0
+    """Tokens of hidden thinking by the provider's own running estimate, where it sends one."""
     pieces: list[str] = field(default_factory=list)
     """The text, in order, up to MAX_KEPT_CHARACTERS; empty where the reader does not keep it."""
     kept: int = 0
@@ -60,6 +65,8 @@ class UsageReader(ABC):
         """Whether the answer has been marked as complete."""
         self.is_final = False
         """Whether the end of the answer said how much output there was."""
+        self.output_tokens: int | None = None
+        """What the end of the answer said of its output, also where nothing was said of the input and ``usage`` is None."""
         self.is_truncated = False
         """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
         self.is_unbilled = False
@@ -145,4 +152,19 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
+        return None
+
+
+def parse_partial_json(data: bytes) -> Any:
+    """Return as much of a JSON value as has come of one that was cut; None if that is nothing.
+
+    What is not complete is left out, but for the last string: of it, what there is.
+    """
+    import pydantic_core
+
+    # A number that the cut has shortened would be another number.
+    text = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"0123456789+-.eE").decode("utf-8", "ignore")
+    try:
+        return pydantic_core.from_json(text, allow_partial="trailing-strings")
+    except ValueError:
         return None

@@ -1,0 +1,257 @@
+"""Read a Messages answer, streamed or whole: what it used, how it ended, and what was delivered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import orjson
+
+from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, merge, read_usage
+from sluicegate.providers.usage_reader import CUT_SHORT, UsageReader, parse_count, parse_json, parse_partial_json
+from sluicegate.values import Usage
+
+_TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
+"""Reasons to stop before the model was done. A ``pause_turn`` is not one: such calls use no more than that."""
+
+_DELTA_STRINGS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "compaction_delta": "content",
+}
+"""The string that each kind of delta carries. Signatures and citations are measured by rules of their own."""
+
+
+class MessagesUsage(UsageReader):
+    """Usage of one Messages answer. It is judged on all usage objects that were seen, each time another one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reports: list[Fields] = []
+        self._model: str | None = None
+        self._stop_reason: str | None = None
+        self._is_counted = False
+        """Whether an output count came after the last piece of content, so that it covers all of it."""
+        self._attempts_with_output: list[bool] = []
+        """For each attempt that another model took over from, whether it had delivered any output."""
+        self._characters_at_fallback = 0
+        self._thinking: dict[int | None, int] = {}
+        """Characters of thinking by content block."""
+
+    def feed_event(self, event: str, data: bytes) -> None:
+        """Read one server-sent event. Nearly all are deltas, which are only kept: that keeps the stream cheap."""
+        if event == "content_block_delta" and b'"usage"' not in data:
+            self._is_counted = False
+            self.defer(data)
+            return
+        if event in ("ping", "content_block_stop") and b'"usage"' not in data:
+            return
+        value = _parse(data)
+        if not isinstance(value, dict):
+            return
+        # Clients choose by the event's name what they parse, and by the type inside what it means.
+        kind = value.get("type")
+        kind = kind if isinstance(kind, str) else event
+        if kind in ("content_block_start", "content_block_delta"):
+            self._note_content(value, data)
+            return
+        if kind == "message_start":
+            self.message_started = True
+            message = value.get("message")
+            if isinstance(message, dict):
+                self._note_model(message.get("model"))
+                self._report(message.get("usage"))
+        elif kind == "message_delta":
+            self._note_delta(value)
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            self.error = _error_type(value)
+        self._judge()
+
+    def _note_content(self, value: dict[str, Any], data: bytes) -> None:
+        self._is_counted = False
+        block = value.get("content_block")
+        if isinstance(block, dict) and block.get("type") == "fallback":
+            self._note_fallback(block)
+        else:
+            self.defer(data)
+
+    def _note_delta(self, value: dict[str, Any]) -> None:
+        delta, usage = value.get("delta"), value.get("usage")
+        if isinstance(delta, dict):
+            self._note_stop(delta.get("stop_reason"))
+        self._report(usage)
+        count = parse_count(usage.get("output_tokens")) if isinstance(usage, dict) else None
+        if count is not None:
+            # A zero after output is a field that the upstream does not fill.
+            self._is_counted = count > 0 or not (self.has_content and self.delivered.characters)
+
+    def read_json(self, body: bytes) -> None:
+        """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
+        value = _parse(body)
+        is_whole = isinstance(value, dict)
+        if not is_whole:
+            value = parse_partial_json(body)
+        if not isinstance(value, dict):
+            return
+        if not is_whole:
+            self.error = CUT_SHORT
+            if value and next(reversed(value)) == "usage":
+                # Where the cut is inside the usage, counts may be missing from it.
+                del value["usage"]
+        if value.get("type") == "error":
+            self.error = _error_type(value)
+        self._note_model(value.get("model"))
+        self._note_stop(value.get("stop_reason"))
+        content = value.get("content")
+        for block in content if isinstance(content, list) else ():
+            self.has_content = True
+            self.measure({"type": "content_block_start", "content_block": block})
+        # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
+        self._attempts_with_output.clear()
+        usage = value.get("usage")
+        self._report(usage)
+        self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
+        self._is_counted = is_whole and isinstance(usage, dict) and parse_count(usage.get("output_tokens", 0)) is not None
+        self._judge()
+
+    def _note_model(self, model: Any) -> None:
+        if isinstance(model, str) and model:
+            self._model = model[:200]
+
+    def _note_stop(self, reason: Any) -> None:
+        if isinstance(reason, str):
+            self._stop_reason, self.finished = reason, True
+            self.is_truncated = reason in _TRUNCATED
+
+    def _report(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._reports.append(usage)
+            # Streams have three; whoever sends thousands is not worth keeping them all.
+            if len(self._reports) > 16:
+                self._reports = [merge(self._reports)]
+
+    def _judge(self) -> None:
+        """Say what is billed by all that was seen so far."""
+        was_refused = self._stop_reason == "refusal"
+        if was_refused and not self.delivered.characters:
+            # Refused before any output: nothing is billed, whatever the usage says.
+            self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
+            return
+        fields = merge(self._reports)
+        self.is_unbilled = False
+        self.is_invalid = has_invalid_count(fields)
+        self.output_tokens = parse_count(fields.get("output_tokens", 0)) if self.finished and self._is_counted else None
+        if self.is_invalid or "input_tokens" not in fields:
+            self.usage, self.is_final = None, False
+            return
+        outputs = (*self._attempts_with_output, self._has_output_since_fallback()) if self._attempts_with_output else ()
+        self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
+        self.is_final = self.output_tokens is not None
+
+    def _has_output_since_fallback(self) -> bool:
+        return self.delivered.characters > self._characters_at_fallback
+
+    def measure(self, event: Any) -> None:
+        """Add what a delta, or the beginning of a content block, has delivered."""
+        if not isinstance(event, dict):
+            return
+        block, delta = event.get("content_block"), event.get("delta")
+        if isinstance(block, dict):
+            self._measure_block(block, event.get("index"))
+        if isinstance(delta, dict):
+            self._measure_delta(delta, event.get("index"))
+
+    def _measure_delta(self, delta: dict[str, Any], index: Any) -> None:
+        kind = delta.get("type")
+        name = _DELTA_STRINGS.get(kind) if isinstance(kind, str) else None
+        if kind == "thinking_delta":
+            self._note_thinking(delta, index)
+        if kind == "signature_delta":
+            self._measure_signature(delta.get("signature"), index)
+        elif kind == "citations_delta":
+            # A quotation is not billed as output. But it shows that the model was writing, so a cut answer counts it.
+            citation = delta.get("citation")
+            self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
+        elif name is not None:
+            self.deliver(delta.get(name))
+        else:
+            self._deliver_strings(delta)
+
+    def _measure_block(self, block: dict[str, Any], index: Any) -> None:
+        kind = block.get("type")
+        if kind == "fallback":
+            self._note_fallback(block)
+        elif kind == "thinking":
+            self._note_thinking(block, index)
+            self.deliver(block.get("thinking"))
+            self._measure_signature(block.get("signature"), index)
+        elif kind == "text":
+            self.deliver(block.get("text"))
+            citations = block.get("citations")
+            for citation in citations if isinstance(citations, list) else ():
+                self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
+        elif kind == "advisor_tool_result":
+            # Other tools' results are input; this one was written by a model.
+            content = block.get("content")
+            self._deliver_strings(content if isinstance(content, dict) else {})
+        elif not isinstance(kind, str) or not (kind.endswith("_tool_result") or kind == "container_upload"):
+            self._delivered.has_hidden |= kind == "redacted_thinking"
+            self._deliver_strings(block)
+            if tool_input := block.get("input"):
+                self.deliver(orjson.dumps(tool_input).decode())
+
+    def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
+        """Note thinking, which is billed in full and delivered as a summary or not at all."""
+        self._delivered.has_hidden = True
+        self._delivered.hidden_tokens += parse_count(fields.get("estimated_tokens")) or 0
+        text = fields.get("thinking")
+        if isinstance(text, str) and isinstance(index, int | None):
+            self._thinking[index] = self._thinking.get(index, 0) + len(text)
+
+    def _measure_signature(self, signature: Any, index: Any) -> None:
+        """Count a signature: it is the block's thinking once more, encrypted, so only what is longer counts."""
+        if isinstance(signature, str):
+            shown = self._thinking.pop(index, 0) if isinstance(index, int | None) else 0
+            self._delivered.has_hidden = True
+            self._delivered.characters += max(0, len(signature) - shown)
+
+    def _note_fallback(self, block: dict[str, Any]) -> None:
+        """Note that another model takes over: its content follows, and what there is was the model's before it."""
+        self._attempts_with_output.append(self._has_output_since_fallback())
+        self._characters_at_fallback = self._delivered.characters
+        target = block.get("to")
+        self._note_model(target.get("model") if isinstance(target, dict) else None)
+
+    def _deliver_strings(self, fields: dict[str, Any]) -> None:
+        """Count all strings of something unknown but its type and ids: better too much than nothing."""
+        for name, value in fields.items():
+            if name != "type" and not name.endswith("id") and name != "stop_reason":
+                self.deliver(value)
+
+
+def _parse(data: bytes) -> Any:
+    """Return an event or answer. A usage that stands twice in it is read as two that came one after the other."""
+    value = parse_json(data)
+    if data.count(b'"usage"') > 1:
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(data, object_pairs_hook=_join_usages)
+    return value
+
+
+def _join_usages(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    usages = [value for name, value in pairs if name == "usage" and isinstance(value, dict)]
+    return dict(pairs) | ({"usage": merge(usages)} if len(usages) > 1 else {})
+
+
+def _error_type(value: dict[str, Any]) -> str:
+    error = value.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind[:64] if isinstance(kind, str) and kind else "error"
+
+
+def _compact(value: Any) -> str:
+    return orjson.dumps(value).decode()
