@@ -19,19 +19,23 @@ class Access(Addon):
         call = ensure_call(flow)
         if call is None or call.policy is None:
             return
-        if PROVIDERS[call.provider].creates_batch(call.method, flow.request.path):
-            # A batch is many calls in one request, answered hours later: no budget could hold its cost.
-            deny(flow, Deny(Reason.UNSUPPORTED, "Message batches are not supported by this gateway: send single calls"))
+        unmetered = PROVIDERS[call.provider].unmetered(call.method, flow.request.path)
+        if unmetered is not None:
+            # Its cost appears in no answer to this request, so no budget could hold it.
+            deny(flow, Deny(Reason.UNSUPPORTED, f"{unmetered} are not supported by this gateway: send single calls"))
             return
-        model = None
+        models: tuple[str, ...] = ()
         if call.kind != "other":
             facts = facts_of(flow, call)
             if facts is None:
                 return
-            model = facts.model
-        refusal = check_access(call.policy, call.principal, call.provider, model)
-        if refusal is not None:
-            deny(flow, refusal)
+            models = facts.named_models
+        # Every model that the body names may do a part of the work.
+        for model in models or (None,):
+            refusal = check_access(call.policy, call.principal, call.provider, model)
+            if refusal is not None:
+                deny(flow, refusal)
+                return
 
 
 addons = [Access()]

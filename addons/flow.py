@@ -29,6 +29,7 @@ from sluicegate.calls.settlement import settle
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.request_body import Unmetered
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.state_folder import StateError
@@ -186,6 +187,9 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
             deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
             return None
         read = PROVIDERS[call.provider].read_request(flow.request.raw_content or b"", flow.request.path)
+        if isinstance(read, Unmetered):
+            deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by this gateway: {read}"))
+            return None
         if isinstance(read, str):
             deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: {read}"))
             return None

@@ -141,10 +141,35 @@ Kind = Literal["messages", "count_tokens", "other"]
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a call may go beyond one reading of its body: what its worst case is computed from."""
+
+    passes: int = 1
+    """Times a model may read the whole context and write: loops of server tools, compaction, advisors, fallbacks."""
+    output_tokens: int | None = None
+    """Most output of one candidate in one pass; None where only the model's own maximum bounds it."""
+    candidates: int = 1
+    """Answers generated side by side, each of which is billed."""
+    prompts: int = 1
+    """Prompts in the body that are answered apart, each of which may fill a context window."""
+    prompt_tokens: int = 0
+    """Tokens of prompts that the provider adds for tools it defines itself."""
+    web_searches: int = 0
+    file_searches: int = 0
+    code_sessions: int = 0
+    may_be_fast: bool = True
+    """Whether some pass may be served at a dearer speed."""
+    unbounded: str = ""
+    """What keeps the cost from having a bound at all, in words; empty for nearly all calls."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFacts:
     """What governance needs from the body of a model call, read without changing it."""
 
     model: str
+    models: tuple[str, ...] = ()
+    """Other models that the body names, each of which may serve a part of the call."""
     stream: bool = False
     max_tokens: int | None = None
     body_bytes: int = 0
@@ -154,8 +179,14 @@ class RequestFacts:
     is_text_only: bool = False
     """Whether the body holds nothing but parts known to be text, so that the model reads no more than the body."""
     speed: str | None = None
+    service_tier: str | None = None
     inference_geo: str | None = None
-    web_search: bool = False
+    extent: Extent = Extent()
+
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return every model that may serve the call, the one it asks for first."""
+        return (self.model, *self.models)
 
 
 def usd(nano: int) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from sluicegate.calls.bound import worst_case_usage
+from sluicegate.calls.bound import worst_case_nano
 from sluicegate.calls.refusal import budget_message, model_message, rate_message
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.ledger import Exhausted, Ledger
@@ -138,10 +139,8 @@ def expected_demand(
     cost = price_usage(policy, prices, expected, facts.model, at)
     worst = cost
     if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
-        usage = worst_case_usage(facts, prices.context_window(facts.model, at), prices.max_output(facts.model))
-        worst = prices.max_cost(usage, facts.model, at, by_family=policy.unpriced == "family")
-        if worst is None:
-            worst = price_usage(policy, prices, usage, facts.model, at)
+        priced = partial(price_usage, policy, prices, at=at)
+        worst = worst_case_nano(prices, facts, at, priced, by_family=policy.unpriced == "family")
         worst = None if worst is None else max(worst, cost)
     return Demand(expected.total_tokens, cost, worst)
 

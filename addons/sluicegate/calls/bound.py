@@ -1,29 +1,87 @@
-"""Bound a call before it leaves: the most it can use, which is what a hard budget must have left."""
+"""Bound a call before it leaves: the most it can use and cost, which is what a hard budget must have left.
+
+Computed the safe way round. A body is bounded by its size, a token a byte, only where it holds nothing but parts that are
+known to be text; otherwise the model may fill its context window, in every pass that the call's tools allow.
+"""
 
 from __future__ import annotations
 
-from sluicegate.values import RequestFacts, Usage
+from collections.abc import Callable
+from dataclasses import replace
 
-MAX_WEB_SEARCHES = 50
-"""Searches assumed in the worst case: a body does not say how many a call may cause in total."""
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import RequestFacts, Usage
 
 TEMPLATE_TOKENS = 2048
 """Tokens allowed for what a provider writes around a body: the chat template and the prompt for tools."""
 
 
-def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
-    """Return the most a call can use, to be priced at the highest rates: no token is shorter than a byte.
+CHEAP_TIERS = ("default", "flex", "standard", "standard_only")
+"""Service tiers that keep a provider from serving a dearer one. Any other word, or none, leaves that open."""
 
-    All input is counted as one-hour cache writes, the most expensive class. Where the provider may read input that is
-    not in the body, the input is the whole context window.
+CHEAP_REGIONS = ("global", "not_available")
+"""Regions without a surcharge; none named leaves the choice to the provider's settings."""
+
+
+def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
+    """Return the most a call can use on a model with this window and output, to be priced at the highest rates.
+
+    All input is counted as one-hour cache writes, as a rule the dearest class. In a second pass the model also reads what
+    it wrote in the first.
     """
-    input_tokens = context_window
+    extent = facts.extent
+    written = max(max_output if extent.output_tokens is None else extent.output_tokens, facts.max_tokens or 0)
+    output = written * extent.candidates * extent.prompts
+    read = context_window * extent.prompts
     if facts.is_text_only:
-        input_tokens = min(context_window, facts.body_bytes + TEMPLATE_TOKENS)
-    output = max_output if facts.max_tokens is None else facts.max_tokens
+        again = output if extent.passes > 1 else 0
+        read = min(read, facts.body_bytes + TEMPLATE_TOKENS + extent.prompt_tokens + again)
     return Usage(
-        cache_write_1h_tokens=input_tokens,
-        output_tokens=output,
-        web_search_requests=MAX_WEB_SEARCHES if facts.web_search else 0,
+        cache_write_1h_tokens=read * extent.passes,
+        output_tokens=output * extent.passes,
+        web_search_requests=extent.web_searches,
+        file_search_requests=extent.file_searches,
+        code_interpreter_sessions=extent.code_sessions,
+        speed=None if extent.may_be_fast else "standard",
+        service_tier=facts.service_tier if facts.service_tier in CHEAP_TIERS else None,
+        inference_geo=facts.inference_geo if facts.inference_geo in CHEAP_REGIONS else None,
         estimated=True,
     )
+
+
+def worst_case_nano(
+    prices: Prices,
+    facts: RequestFacts,
+    at: int,
+    otherwise: Callable[[Usage, str], int | None],
+    *,
+    by_family: bool = True,
+) -> int | None:
+    """Return the most a call can cost in nano-dollars: every pass by the dearest of all models that the body names.
+
+    ``otherwise`` prices a model that no table has. None where the call has no bound, or a named model no price.
+    """
+    if facts.extent.unbounded:
+        return None
+    worst = 0
+    for model in facts.named_models:
+        most = worst_case_usage(facts, prices.context_window(model, at), prices.max_output(model))
+        for usage in _by_class(most):
+            cost = prices.max_cost(usage, model, at, by_family=by_family)
+            if cost is None:
+                cost = otherwise(usage, model)
+            if cost is None:
+                return None
+            worst = max(worst, cost)
+    return worst
+
+
+def _by_class(usage: Usage) -> list[Usage]:
+    """Return the same usage with its input billed in each class."""
+    count, plain = usage.cache_write_1h_tokens, replace(usage, cache_write_1h_tokens=0)
+    return [
+        usage,
+        replace(plain, cache_write_5m_tokens=count),
+        replace(plain, input_tokens=count),
+        replace(plain, cache_read_tokens=count),
+    ]

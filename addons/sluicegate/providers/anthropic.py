@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import orjson
 
 from sluicegate.providers.anthropic_answer import MessagesUsage
 from sluicegate.providers.anthropic_request import read_request
-from sluicegate.providers.base import clean_path
+from sluicegate.providers.base import clean_path, find_unmetered
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts
+
+UNMETERED = (
+    (re.compile(r"/messages/batches(/|$)"), "Message batches"),
+    (re.compile(r"^/v1/(agents|sessions|deployments|dreams|environments|threads)(/|$)"), "Managed agents"),
+)
+"""What runs models outside single calls, as of anthropic 2.14.0 (2026-11)."""
 
 
 class Anthropic:
@@ -32,9 +39,9 @@ class Anthropic:
         runs_a_model = clean.endswith(("/messages", "/complete", "/completions", "/responses"))
         return "messages" if runs_a_model and not clean.startswith("/api/") else "other"
 
-    def creates_batch(self, method: str, path: str) -> bool:
-        """Return whether the request starts a batch: many calls under one request."""
-        return method not in ("GET", "HEAD", "OPTIONS", "DELETE") and clean_path(path).endswith("/messages/batches")
+    def unmetered(self, method: str, path: str) -> str | None:
+        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
+        return find_unmetered(UNMETERED, method, path)
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read the facts of a Messages body."""

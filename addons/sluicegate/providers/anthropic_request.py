@@ -6,13 +6,38 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sluicegate.providers.request_body import RequestBody, find_base64
+from sluicegate.providers.anthropic_parts import CLIENT_TOOLS, ONE_PASS, TEXT, TextBody
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody, find_base64
+from sluicegate.providers.server_tools import (
+    ANTHROPIC_LOOP_PASSES,
+    MAX_SERVER_FALLBACKS,
+    PROVIDER_PROMPT_TOKENS,
+    UNKNOWN_TOOL,
+    ServerTool,
+    Tally,
+)
 from sluicegate.values import RequestFacts
 
 _MISSING = msgspec.Raw(b"")
 
-SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp", "advisor", "tool_search")
-"""Prefixes of tool types that run at the provider and add input we never see."""
+UNNAMED_MODEL = "claude-default"
+"""Stands for the model that the provider chooses when ``fallbacks`` is ``"default"``.
+
+It is judged as a model of this name: a key must allow it, and it costs as much as the dearest of its family.
+"""
+
+SERVER_TOOLS = {
+    "advisor_": ServerTool(),
+    "code_execution_": ServerTool(code_sessions=True),
+    "mcp_toolset": ServerTool(),
+    "tool_search_tool_": ServerTool(),
+    "web_fetch_": ServerTool(),
+    "web_search_": ServerTool(web_searches=True),
+}
+"""Server tools by the beginning of their types."""
+
+REMOVING_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015")
+"""Edits of the context that only make it shorter. Any other may have it read and summarised by the model first."""
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -24,7 +49,6 @@ class _Source(msgspec.Struct, gc=False):
 class _Block(msgspec.Struct, gc=False):
     source: _Source | str | None = None
     content: str | list[_Block] | _Block | None = None
-    file_id: msgspec.Raw = _MISSING
 
 
 _INLINE_BLOCK = _Block()
@@ -40,19 +64,36 @@ class _MessagesBody(msgspec.Struct, gc=False):
     system: str | list[_Block] | None = None
 
 
+class _Definition(msgspec.Struct, gc=False):
+    definition: msgspec.Raw = _MISSING
+
+
+class _Changing(msgspec.Struct, gc=False):
+    tool: _Definition | None = None
+
+
+class _ChangingMessage(msgspec.Struct, gc=False):
+    content: str | list[_Changing] | None = None
+
+
+class _ChangingBody(msgspec.Struct, gc=False):
+    messages: list[_ChangingMessage] | None = None
+
+
+_INLINE_TOOLS = msgspec.json.Decoder(_ChangingBody)
+"""Decodes only the tools that messages define."""
+
 _BODY_DECODER = msgspec.json.Decoder(_MessagesBody)
 """Decodes only the fields in which content names a source, so that no text can be mistaken for one."""
 
 
 @dataclass(slots=True)
 class ContentSources:
-    """What a body holds or refers to besides text."""
+    """What a body holds besides text."""
 
     images: int = 0
     payload_bytes: int = 0
     """Bytes of base64."""
-    has_external: bool = False
-    """Whether the provider reads more than is in the body."""
 
     def scan(self, blocks: str | list[_Block] | _Block | None) -> None:
         """Add the sources found in content, at any depth."""
@@ -67,15 +108,12 @@ class ContentSources:
                     self.images += 1
                     # The raw value includes its two quotes.
                     self.payload_bytes += max(0, len(bytes(source.data)) - 2)
-                elif source.type not in ("text", "content"):
-                    self.has_external = True
                 self.scan(source.content)
-            self.has_external = self.has_external or block.file_id is not _MISSING
             self.scan(block.content)
 
 
 def find_sources(body: bytes) -> ContentSources:
-    """Return the sources in a Messages body. A body of another shape may hold anything, so it counts as external."""
+    """Return the sources in a Messages body; in a body of another shape, those that look like one."""
     found = ContentSources()
     try:
         content = _BODY_DECODER.decode(body)
@@ -84,7 +122,7 @@ def find_sources(body: bytes) -> ContentSources:
         found.scan(content.system)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         images, payload_bytes = find_base64(body)
-        return ContentSources(images, payload_bytes, has_external=True)
+        return ContentSources(images, payload_bytes)
     return found
 
 
@@ -92,22 +130,95 @@ def read_request(body: bytes) -> RequestFacts | str:
     """Read the facts of a Messages body."""
     request = RequestBody(body)
     model, stream, max_tokens = request.model(), request.flag("stream"), request.count("max_tokens")
-    speed, geo, tool_types = request.text("speed"), request.text("inference_geo"), request.tool_types()
+    speed, geo, tier = request.text("speed"), request.text("inference_geo"), request.text("service_tier")
     if request.problem or model is None:
         return request.problem or "no model"
-    sources = find_sources(request.raw)
-    server_tools = [t for t in tool_types if t is not None and t.startswith(SERVER_TOOLS)]
+    text = request.read_as(TEXT)
+    tally = Tally(ANTHROPIC_LOOP_PASSES)
+    tally.may_be_fast = speed not in (None, "standard")
+    tally.add_output(request.child("thinking").count("budget_tokens"))
+    sources = ContentSources()
+    if text is not None:
+        _add_client_tools(text, tally, request)
+    else:
+        sources = find_sources(request.json)
+        _add_server_side(request, tally)
+    _add_fallbacks(request, tally)
+    if request.problem:
+        return request.problem
     return RequestFacts(
         model=model,
+        models=tuple(tally.models),
         stream=stream,
         max_tokens=max_tokens,
         body_bytes=len(body),
         text_bytes=len(body) - sources.payload_bytes,
         images=sources.images,
-        is_text_only=not (
-            sources.images or server_tools or sources.has_external or request.value("mcp_servers") or request.value("container")
-        ),
+        is_text_only=text is not None,
         speed=speed,
+        service_tier=tier,
         inference_geo=geo,
-        web_search=any(t.startswith("web_search") for t in server_tools),
+        extent=tally.extent(max_tokens),
     )
+
+
+def _add_client_tools(text: TextBody, tally: Tally, request: RequestBody) -> None:
+    tools = text.tools or ()
+    if len(tools) > MAX_TOOLS:
+        request.problems.append(f"the body has more than {MAX_TOOLS} tools")
+    tally.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
+
+
+def _add_server_side(request: RequestBody, tally: Tally) -> None:
+    """Add what the provider may do by itself."""
+    for tool in (*request.children("tools"), *_tools_in_messages(request)):
+        _add_tool(tool, tally)
+    edits = request.child("context_management").children("edits")
+    if request.raw("compaction") or any(edit.text("type") not in REMOVING_EDITS for edit in edits):
+        tally.compacts = tally.writes_freely = True
+    if request.raw("mcp_servers") or request.raw("container") or request.read_as(ONE_PASS) is None:
+        # Something in the body is not listed, and may be a server tool.
+        tally.add_unknown()
+    tally.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
+
+
+def _add_tool(tool: Members, tally: Tally) -> None:
+    kind = tool.value("type", limit=MAX_OBJECT_BYTES)
+    if kind in (None, "custom", *CLIENT_TOOLS):
+        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        return
+    kind, uses = str(kind), tool.count("max_uses")
+    tally.add_tool(tool, next((k for prefix, k in SERVER_TOOLS.items() if kind.startswith(prefix)), UNKNOWN_TOOL), uses)
+    if kind.startswith("advisor_"):
+        # An advisor reads the whole conversation each time it is asked.
+        tally.more_passes += ANTHROPIC_LOOP_PASSES if uses is None else uses
+        limit = tool.count("max_tokens")
+        tally.add_output(limit)
+        tally.writes_freely = tally.writes_freely or limit is None
+
+
+def _tools_in_messages(request: RequestBody) -> list[Members]:
+    """Return the tools that messages define in passing."""
+    found = request.read_as(_INLINE_TOOLS)
+    blocks = [b for m in (found.messages or () if found else ()) if isinstance(m.content, list) for b in m.content]
+    defined = [b.tool.definition for b in blocks if b.tool is not None and b.tool.definition]
+    return Members({"tools": msgspec.Raw(msgspec.json.encode(defined))}, request.problems).children("tools") if defined else []
+
+
+def _add_fallbacks(request: RequestBody, tally: Tally) -> None:
+    """Add the models that take over when one declines: each reads the conversation again."""
+    raw = request.raw("fallbacks")
+    if not raw:
+        return
+    if not raw.startswith(b"["):
+        tally.models.append(UNNAMED_MODEL)
+        tally.attempts += MAX_SERVER_FALLBACKS
+        return
+    listed = request.value("fallbacks", limit=MAX_OBJECT_BYTES)
+    tally.attempts += len(listed or ())
+    tally.name_models({"models": listed}, request.problems)
+    for attempt in request.children("fallbacks"):
+        tally.name_models({"model": attempt.value("model")}, request.problems)
+        tally.add_output(attempt.count("max_tokens"))
+        tally.may_be_fast = tally.may_be_fast or attempt.text("speed") not in (None, "standard")
+        tally.add_output(attempt.child("thinking").count("budget_tokens"))

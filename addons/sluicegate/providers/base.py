@@ -22,8 +22,8 @@ class ProviderAdapter(Protocol):
     def classify(self, method: str, path: str) -> Kind:
         """Return what a request is. Anything an upstream might take for a model call is one."""
 
-    def creates_batch(self, method: str, path: str) -> bool:
-        """Return whether the request starts many calls at once, answered later."""
+    def unmetered(self, method: str, path: str) -> str | None:
+        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Return the facts of a model call's body, or a sentence that says why it is not one."""
@@ -36,6 +36,18 @@ class ProviderAdapter(Protocol):
 
     def error_body(self, family: str, message: str, status: int) -> bytes:
         """Return an error body as this provider would write it."""
+
+
+Unmetered = tuple[tuple[re.Pattern[str], str], ...]
+"""What of an API cannot be metered: patterns of clean paths, each with words for what is asked for."""
+
+
+def find_unmetered(table: Unmetered, method: str, path: str) -> str | None:
+    """Return the words of the first row that fits a request; reading and deleting start nothing."""
+    if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+        return None
+    clean = clean_path(path)
+    return next((words for pattern, words in table if pattern.search(clean)), None)
 
 
 def clean_path(path: str) -> str:

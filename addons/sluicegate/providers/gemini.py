@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import orjson
 
-from sluicegate.providers.base import clean_path
+from sluicegate.providers.base import clean_path, find_unmetered
 from sluicegate.providers.gemini_request import read_request
 from sluicegate.providers.gemini_usage import GeminiUsage
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts
+
+UNMETERED = (
+    (re.compile(r":[^/:]*batch[^/:]*$"), "Message batches"),
+    (re.compile(r":(predictlongrunning|bidi[a-z]*)$"), "Live sessions and jobs that run later"),
+    (re.compile(r"/(interactions|auth_?tokens|tunedmodels)(/|$)"), "Interactions, tuning and tokens of their own"),
+)
+"""What runs models outside single calls, as of google-genai 3.6.1 (2026-11)."""
 
 
 class Gemini:
@@ -26,9 +34,9 @@ class Gemini:
             return "other"
         return "count_tokens" if clean_path(path).endswith(":counttokens") else "messages"
 
-    def creates_batch(self, method: str, path: str) -> bool:
-        """Return whether the request starts a batch: many calls under one request."""
-        return "batch" in clean_path(path).rpartition(":")[2]
+    def unmetered(self, method: str, path: str) -> str | None:
+        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
+        return find_unmetered(UNMETERED, method, path)
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read model and streaming from the path, the output cap from ``generationConfig``."""

@@ -3,38 +3,169 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
+import msgspec
 
-from sluicegate.providers.request_body import find_base64, has_escaped_letters
-from sluicegate.providers.usage_reader import parse_count
+from sluicegate.providers.gemini_parts import EMBED_TEXT, ONE_PASS, TEXT, snake_case
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64, is_model_name
+from sluicegate.providers.server_tools import GEMINI_LOOP_PASSES, PROVIDER_PROMPT_TOKENS, UNKNOWN_TOOL, ServerTool, Tally
 from sluicegate.values import RequestFacts
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
-_INPUT_SOURCES = (b"fileData", b"file_data", b"googleSearch", b"google_search", b"cachedContent", b"urlContext")
-"""Fields that add input which is not in the body."""
+_OTHER_FEES = "its use is billed by a fee that answers do not report"
+
+SERVER_TOOLS = {
+    "codeExecution": ServerTool(),
+    "exaAiSearch": ServerTool(unbounded=_OTHER_FEES),
+    "enterpriseWebSearch": ServerTool(unbounded=_OTHER_FEES),
+    "fileSearch": ServerTool(file_searches=True),
+    "googleMaps": ServerTool(unbounded=_OTHER_FEES),
+    "googleSearch": ServerTool(web_searches=True),
+    "googleSearchRetrieval": ServerTool(web_searches=True),
+    "mcpServers": ServerTool(),
+    "parallelAiSearch": ServerTool(unbounded=_OTHER_FEES),
+    "retrieval": ServerTool(unbounded=_OTHER_FEES),
+    "urlContext": ServerTool(),
+}
+"""Server tools by the field of ``tools`` that turns them on."""
+
+CLIENT_TOOLS = ("functionDeclarations", "computerUse")
+"""Fields of ``tools`` whose tools the client runs."""
+
+TEXT_RATE_MEDIA = ("image/", "text/", "video/", "application/pdf")
+"""Beginnings of media types that are billed as text is; sound has a rate of its own."""
+
+MAX_CANDIDATES = 128
+"""Most answers that one call may ask for; eight are documented."""
 
 
 def read_request(body: bytes, path: str) -> RequestFacts | str:
-    """Read model and streaming from the path, the output cap from ``generationConfig``."""
+    """Read model and method from the path, the rest from the body."""
     found = _MODEL.search(path.partition("?")[0])
     if found is None:
         return "the path of a model call ends in /models/NAME:METHOD"
-    try:
-        value: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return "the body of a model call is a JSON object"
-    if not isinstance(value, dict):
-        return "the body of a model call is a JSON object"
-    config = value.get("generationConfig")
-    images, payload_bytes = find_base64(body)
+    request = RequestBody(body)
+    if request.problem:
+        return "the body of a model call is a JSON object" if request.problem == NO_MODEL else request.problem
+    config = request.child("generationConfig", "generation_config")
+    max_tokens = config.count("maxOutputTokens", "max_output_tokens")
+    # Minus one leaves the thinking to the model, within the limit of the answer.
+    thinking = config.child("thinkingConfig", "thinking_config").count("thinkingBudget", "thinking_budget", lowest=-1)
+    candidates = config.count("candidateCount", "candidate_count") or 1
+    tier = request.text("serviceTier", "service_tier")
+    if candidates > MAX_CANDIDATES:
+        request.problems.append(f"'candidateCount' is more than {MAX_CANDIDATES}")
+    method = found[2].lower()
+    is_embedding = method == "embedcontent"
+    text = request.read_as(EMBED_TEXT if is_embedding else TEXT)
+    tally = Tally(GEMINI_LOOP_PASSES)
+    tally.add_output(thinking)
+    _name_model(request, found[1], tally)
+    images = payload_bytes = 0
+    if text is None or method not in ("generatecontent", "streamgeneratecontent", "embedcontent"):
+        text = None
+        images, payload_bytes = find_base64(body)
+        _add_server_side(request, config, tally)
+    if request.problem:
+        return request.problem
     return RequestFacts(
         model=found[1],
-        stream=found[2].lower().startswith("stream"),
-        max_tokens=parse_count(config.get("maxOutputTokens")) if isinstance(config, dict) else None,
+        models=tuple(tally.models),
+        stream=method.startswith("stream"),
+        max_tokens=max_tokens,
         body_bytes=len(body),
         text_bytes=len(body) - payload_bytes,
         images=images,
-        is_text_only=not (images or any(field in body for field in _INPUT_SOURCES) or has_escaped_letters(body)),
+        is_text_only=text is not None,
+        service_tier=tier,
+        extent=tally.extent(0 if is_embedding else max_tokens, candidates),
     )
+
+
+def _name_model(request: RequestBody, model: str, tally: Tally) -> None:
+    """Add the model that the body names besides the path."""
+    named = request.value("model", limit=MAX_OBJECT_BYTES)
+    name = named.removeprefix("models/") if isinstance(named, str) else named
+    if name is not None and not is_model_name(name):
+        request.problems.append("'model' is not a model's name")
+    elif name is not None and name != model:
+        tally.models.append(name)
+    tally.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
+
+
+def _add_server_side(request: RequestBody, config: Members, tally: Tally) -> None:
+    """Add what the provider may do by itself, and what is billed at other rates than text."""
+    for tool in request.children("tools"):
+        for field in tool.members:
+            _add_tool(tool, field, tally)
+    if request.read_as(ONE_PASS) is None and not request.raw("cachedContent", "cached_content"):
+        # Something in the body is not listed, and may be a server tool.
+        tally.add_unknown()
+    modalities = config.value("responseModalities", "response_modalities", limit=MAX_OBJECT_BYTES)
+    if any(str(m).upper() != "TEXT" for m in modalities or ()):
+        tally.unbounded = tally.unbounded or "answers other than text are billed at other rates"
+    if config.raw("routingConfig", "routing_config") or config.raw("modelSelectionConfig", "model_selection_config"):
+        tally.unbounded = tally.unbounded or "the provider chooses the model"
+    if not all(_at_text_rate(part) for part in _parts(request)):
+        tally.unbounded = tally.unbounded or "sound is billed at other rates than text"
+
+
+def _add_tool(tool: Members, field: str, tally: Tally) -> None:
+    if field in CLIENT_TOOLS or field in map(snake_case, CLIENT_TOOLS):
+        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        return
+    known = next((kind for name, kind in SERVER_TOOLS.items() if field in (name, snake_case(name))), UNKNOWN_TOOL)
+    tally.add_tool(Members({field: tool.members[field]}, tool.problems), known, None)
+
+
+class _Data(msgspec.Struct, gc=False):
+    camel: str | None = msgspec.field(name="mimeType", default=None)
+    snake: str | None = msgspec.field(name="mime_type", default=None)
+
+
+class _Response(msgspec.Struct, gc=False):
+    parts: list[_Part] | None = None
+
+
+class _Part(msgspec.Struct, gc=False, rename="camel"):
+    inline_data: _Data | None = None
+    inline_data_snake: _Data | None = msgspec.field(name="inline_data", default=None)
+    file_data: _Data | None = None
+    file_data_snake: _Data | None = msgspec.field(name="file_data", default=None)
+    function_response: _Response | None = None
+    function_response_snake: _Response | None = msgspec.field(name="function_response", default=None)
+
+
+class _Body(msgspec.Struct, gc=False):
+    contents: list[_Response] | _Response | None = None
+    camel: _Response | None = msgspec.field(name="systemInstruction", default=None)
+    snake: _Response | None = msgspec.field(name="system_instruction", default=None)
+
+
+_MEDIA = msgspec.json.Decoder(_Body)
+"""Decodes only what says which media a body holds."""
+
+_UNREADABLE = _Part(inline_data=_Data())
+
+
+def _parts(request: RequestBody) -> Iterator[_Part]:
+    """Yield every part of a body, at any depth; one of an unknown medium if the body is of another shape."""
+    body: Any = request.read_as(_MEDIA)
+    if body is None:
+        yield _UNREADABLE
+        return
+    contents = body.contents if isinstance(body.contents, list) else [body.contents]
+    open_contents = [*contents, body.camel, body.snake]
+    while open_contents:
+        content = open_contents.pop()
+        for part in (content.parts if content else None) or ():
+            yield part
+            open_contents += [part.function_response, part.function_response_snake]
+
+
+def _at_text_rate(part: _Part) -> bool:
+    """Return whether what a part holds is billed as text is."""
+    data = (part.inline_data, part.inline_data_snake, part.file_data, part.file_data_snake)
+    return all(d is None or str(d.camel or d.snake).lower().startswith(TEXT_RATE_MEDIA) for d in data)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import orjson
 
-from sluicegate.providers.base import clean_path
+from sluicegate.providers.base import clean_path, find_unmetered
 from sluicegate.providers.openai_request import read_request
 from sluicegate.providers.openai_usage import OpenAIUsage
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts
+
+UNMETERED = (
+    (re.compile(r"/batches(/|$)"), "Message batches"),
+    (re.compile(r"/threads(/[^/]+)?/runs(/|$)"), "Runs of threads"),
+    (re.compile(r"/(realtime|chatkit)(/|$)"), "Realtime sessions and their client secrets"),
+    (re.compile(r"^/v1/(fine_tuning|evals|videos)(/|$)"), "Jobs that run later"),
+)
+"""What runs models outside single calls, as of openai 3.57.0 (2026-11)."""
 
 
 class OpenAI:
@@ -29,13 +38,13 @@ class OpenAI:
             return "count_tokens"
         return "other" if clean.startswith(("/v1/files", "/v1/uploads")) else "messages"
 
-    def creates_batch(self, method: str, path: str) -> bool:
-        """Return whether the request starts a batch: many calls under one request."""
-        return method == "POST" and clean_path(path).endswith("/batches")
+    def unmetered(self, method: str, path: str) -> str | None:
+        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
+        return find_unmetered(UNMETERED, method, path)
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read the facts of a chat or responses body."""
-        return read_request(body)
+        return read_request(body, path)
 
     def usage_reader(self) -> UsageReader:
         """Return a reader for one answer."""

@@ -1,37 +1,241 @@
-"""Read the body of a chat or responses call: what governance needs to know before it leaves."""
+"""Read the body of a chat, responses, completions or embeddings call: what governance needs to know before it leaves."""
 
 from __future__ import annotations
 
-from sluicegate.providers.request_body import RequestBody, find_base64, has_escaped_letters
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sluicegate.providers import chat_parts, responses_parts
+from sluicegate.providers.base import clean_path
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, Members, RequestBody, Unmetered, find_base64
+from sluicegate.providers.server_tools import (
+    OPENAI_LOOP_PASSES,
+    PROVIDER_PROMPT_TOKENS,
+    SEARCHES_PER_PASS,
+    UNKNOWN_TOOL,
+    ServerTool,
+    Tally,
+)
 from sluicegate.values import RequestFacts
 
+CLIENT_TOOLS = ("function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview")
+"""Types of tools that the client runs, besides those that are the client's by how they are set up."""
 
-def read_request(body: bytes) -> RequestFacts | str:
-    """Read the facts of a chat or responses body."""
+SERVER_TOOLS = {
+    "code_interpreter": ServerTool(code_sessions=True),
+    "file_search": ServerTool(file_searches=True),
+    "image_generation": ServerTool(unbounded="images are billed apart from the answer's tokens"),
+    "mcp": ServerTool(),
+    "programmatic_tool_calling": ServerTool(code_sessions=True),
+    "shell": ServerTool(code_sessions=True),
+    "tool_search": ServerTool(),
+    "web_search": ServerTool(web_searches=True),
+    "web_search_2025_08_26": ServerTool(web_searches=True),
+    "web_search_preview": ServerTool(web_searches=True),
+    "web_search_preview_2025_03_11": ServerTool(web_searches=True),
+}
+"""Server tools by type."""
+
+MAX_CANDIDATES = 128
+"""Most answers that one call may ask for."""
+
+
+class Api(NamedTuple):
+    """How one of the APIs writes its bodies."""
+
+    text: msgspec.json.Decoder[Any]
+    """The type of a body of text alone."""
+    one_pass: msgspec.json.Decoder[Any]
+    """The type of a body that is read once."""
+    limits: tuple[str, ...]
+    """Fields that limit the answer. Other APIs' fields of that kind bound nothing here."""
+
+
+APIS = {
+    "/chat/completions": Api(chat_parts.CHAT_TEXT, chat_parts.CHAT_ONE_PASS, ("max_completion_tokens", "max_tokens")),
+    "/responses": Api(responses_parts.RESPONSES_TEXT, responses_parts.RESPONSES_ONE_PASS, ("max_output_tokens",)),
+    "/completions": Api(chat_parts.COMPLETIONS_TEXT, chat_parts.COMPLETIONS_TEXT, ("max_tokens",)),
+    "/embeddings": Api(chat_parts.EMBEDDINGS_TEXT, chat_parts.EMBEDDINGS_TEXT, ()),
+}
+"""The APIs whose bodies are known, by the end of their path; the first that fits counts."""
+
+ALL_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+
+
+def read_request(body: bytes, path: str) -> RequestFacts | str:
+    """Read the facts of a chat, responses, completions or embeddings body."""
     request = RequestBody(body)
-    model, stream = request.model(), request.flag("stream")
-    caps = [request.count(n) for n in ("max_output_tokens", "max_completion_tokens", "max_tokens")]
-    if (request.count("n") or 1) > 1:
-        return "'n' above 1 is not supported: every choice would be billed"
-    tool_types = request.tool_types()
+    clean = clean_path(path)
+    kind, api = next(((end, api) for end, api in APIS.items() if clean.endswith(end)), ("", None))
+    model, stream, tier = request.model(), request.flag("stream"), request.text("service_tier")
+    if request.flag("background"):
+        return Unmetered("'background': true cannot be metered, since its answer is fetched later: send the call without it")
+    limits = {name: limit for name in ALL_LIMITS if (limit := request.count(name)) is not None}
+    if len(set(limits.values())) > 1:
+        request.problems.append(f"'{min(limits)}' and '{max(limits)}' limit the same answer differently: send one of them")
+    candidates = max(request.count("n") or 1, request.count("best_of") or 1)
+    if candidates > MAX_CANDIDATES:
+        request.problems.append(f"'n' is more than {MAX_CANDIDATES}")
     if request.problem or model is None:
         return request.problem or "no model"
-    images, payload_bytes = find_base64(body)
-    has_server_tool = any(kind not in ("function", "custom") for kind in tool_types)
+    body_type = None if api is None else _read_as(request, api.text)
+    tally = Tally(OPENAI_LOOP_PASSES)
+    prompts, images, payload_bytes = 1, 0, 0
+    bounding = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
+    if kind == "/embeddings":
+        prompts, bounding = _prompts(request), 0
+    elif (thinking := request.count("thinking_budget")) is not None or request.flag("enable_thinking"):
+        # DashScope does not count thinking towards the limit of the answer.
+        tally.add_output((bounding or 0) + (thinking or 0))
+        tally.writes_freely = thinking is None
+    elif request.raw("prediction"):
+        # What the model writes instead of a prediction is billed, and so is what it rejects of it.
+        tally.writes_freely, candidates = True, 2 * candidates
+    if body_type is None:
+        images, payload_bytes = find_base64(body)
+        _add_server_side(request, api, tally)
+    else:
+        tally.prompt_tokens += _prompt_tokens(body_type)
+    if request.problem:
+        return request.problem
     return RequestFacts(
         model=model,
+        models=tuple(tally.models),
         stream=stream,
-        max_tokens=next((c for c in caps if c is not None), None),
+        max_tokens=next(iter(limits.values()), None),
         body_bytes=len(body),
         text_bytes=len(body) - payload_bytes,
         images=images,
-        # An earlier answer named by id brings its whole conversation along.
-        is_text_only=not (
-            images
-            or has_server_tool
-            or b'"previous_response_id"' in body
-            or b"image_url" in body
-            or b'"file_id"' in body
-            or has_escaped_letters(body)
-        ),
+        is_text_only=body_type is not None,
+        service_tier=tier,
+        extent=tally.extent(bounding, candidates, prompts),
     )
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str | None = None
+    role: str | None = None
+    tools: msgspec.Raw = msgspec.Raw()
+
+
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_ITEM = msgspec.json.Decoder(_Item)
+
+
+def _read_as(request: RequestBody, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Return the body as a decoder's type, or None. In the responses API a message may leave out that it is one."""
+    found = request.read_as(decoder)
+    if found is not None or not (raw := request.raw("input")).startswith(b"["):
+        return found
+    items = [bytes(item) for item in _ITEMS.decode(raw)]
+    typed = [b'{"type":"message",' + item[1:] if _is_message(item) else item for item in items]
+    if typed == items:
+        return None
+    members = request.members | {"input": msgspec.Raw(b"[%s]" % b",".join(typed))}
+    return RequestBody(msgspec.json.encode(members)).read_as(decoder)
+
+
+def _is_message(item: bytes) -> bool:
+    """Return whether an item is a message that does not say so: it has a role and no type."""
+    if not item.startswith(b"{"):
+        return False
+    try:
+        found = _ITEM.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return found.type is None and found.role is not None
+
+
+def _prompt_tokens(body: Any) -> int:
+    described = (responses_parts.LocalShellTool, responses_parts.ApplyPatchTool, responses_parts.ClientSearchTool)
+    return PROVIDER_PROMPT_TOKENS * sum(isinstance(tool, described) for tool in getattr(body, "tools", None) or ())
+
+
+def _prompts(request: RequestBody) -> int:
+    """Return how many texts a body gives to be embedded: each may fill the model's window."""
+    raw = request.raw("input")
+    return max(1, len(_ITEMS.decode(raw))) if raw.startswith(b"[") else 1
+
+
+def _add_server_side(request: RequestBody, api: Api | None, tally: Tally) -> None:
+    """Add what the provider may do by itself."""
+    most_calls = request.count("max_tool_calls")
+    if most_calls is not None:
+        tally.loop_passes = most_calls + 1
+    for tool in (*request.children("tools"), *_tools_in_items(request)):
+        _add_tool(tool, tally, most_calls)
+    if request.raw("context_management"):
+        tally.compacts = tally.writes_freely = True
+    if request.raw("web_search_options"):
+        tally.web_searches += SEARCHES_PER_PASS
+    if any(str(m).lower() != "text" for m in request.value("modalities", limit=MAX_OBJECT_BYTES) or ()):
+        tally.unbounded = tally.unbounded or "spoken answers are billed at other rates than text"
+    if not _at_text_rate(request):
+        tally.unbounded = tally.unbounded or "sound is billed at other rates than text"
+    if api is None or _read_as(request, api.one_pass) is None:
+        # Something in the body is not listed, and may be a server tool.
+        tally.loop_passes = OPENAI_LOOP_PASSES if most_calls is None else most_calls + 1
+        tally.add_unknown()
+    for name in ("moderation", "models"):
+        tally.name_models({name: request.value(name, limit=MAX_OBJECT_BYTES)}, request.problems)
+    if listed := request.value("models", limit=MAX_OBJECT_BYTES):
+        tally.attempts += len(listed) if isinstance(listed, list) else 0
+
+
+def _add_tool(tool: Members, tally: Tally, most_calls: int | None) -> None:
+    kind = tool.value("type", limit=MAX_OBJECT_BYTES)
+    if kind == "namespace":
+        for inner in tool.children("tools"):
+            _add_tool(inner, tally, most_calls)
+        return
+    is_local = kind == "shell" and tool.child("environment").text("type") == "local"
+    is_answered = kind == "tool_search" and tool.text("execution") == "client"
+    if kind in CLIENT_TOOLS or is_local or is_answered:
+        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        return
+    tally.add_tool(tool, SERVER_TOOLS.get(str(kind), UNKNOWN_TOOL), most_calls)
+    if tool.child("container").text("memory_limit") not in (None, "1g"):
+        tally.unbounded = tally.unbounded or "larger containers are billed by their size"
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Holder(msgspec.Struct, gc=False):
+    content: str | list[_Typed] | None = None
+    output: str | list[_Typed] | _Typed | None = None
+
+
+class _MediaBody(msgspec.Struct, gc=False):
+    messages: list[_Holder] | None = None
+    input: str | list[_Holder] | None = None
+
+
+_MEDIA = msgspec.json.Decoder(_MediaBody)
+"""Decodes only the types of what messages and items hold."""
+
+
+def _at_text_rate(request: RequestBody) -> bool:
+    """Return whether all that a body holds is billed as text is; a body of another shape may hold sound."""
+    body = request.read_as(_MEDIA)
+    if body is None:
+        return False
+    holders = [*(body.messages or ()), *(body.input if isinstance(body.input, list) else ())]
+    listed = [x for h in holders for x in (h.content, h.output) if isinstance(x, list)]
+    return all(part.type != "input_audio" for items in listed for part in items)
+
+
+def _tools_in_items(request: RequestBody) -> list[Members]:
+    """Return the tools that items of the input offer in passing."""
+    raw = request.raw("input")
+    found: list[Members] = []
+    for item in _ITEMS.decode(raw) if raw.startswith(b"[") else ():
+        try:
+            read = _ITEM.decode(item)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if bytes(read.tools).startswith(b"["):
+            found += Members({"tools": read.tools}, request.problems).children("tools")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,12 @@ MAX_NAME_CHARS = 200
 MAX_TOOLS = 4096
 """Tools in a body; a model call has some hundred."""
 
+MAX_SCALAR_BYTES = 2048
+"""Bytes of a governed number, flag or short text as it is written; decoding a long one only to refuse it would cost time."""
+
+MAX_OBJECT_BYTES = 1 << 20
+"""Bytes of a governed object, such as a configuration, that is read member by member."""
+
 _OBJECT_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
@@ -24,14 +30,110 @@ _BOM = b"\xef\xbb\xbf"
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
 
 
-class RequestBody:
+Body = TypeVar("Body")
+
+
+class Unmetered(str):
+    """Why a well-formed call is refused: what it asks for cannot be metered."""
+
+    __slots__ = ()
+
+
+class Members:
+    """The members of a JSON object, read strictly. What parsers could read in two ways is noted in ``problems``.
+
+    A field that has several spellings is asked for by all of them; more than one of them in the object is a problem.
+    """
+
+    def __init__(self, members: dict[str, msgspec.Raw], problems: list[str]) -> None:
+        self.members = members
+        self.problems = problems
+
+    def raw(self, *names: str) -> bytes:
+        """Return a field's JSON, empty if it is missing or null."""
+        found = [name for name in names if name in self.members]
+        if len(found) > 1:
+            self.problems.append(f"'{found[0]}' and '{found[1]}' are one field: send one of them")
+        text = bytes(self.members[found[0]]) if found else b""
+        return b"" if text == b"null" else text
+
+    def value(self, *names: str, limit: int = MAX_SCALAR_BYTES) -> Any:
+        """Return a field's value; None if the field is missing, null or a problem."""
+        raw = self.raw(*names)
+        if not raw:
+            return None
+        if len(raw) > limit:
+            self.problems.append(f"'{names[0]}' is too long")
+            return None
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.problems.append(f"'{names[0]}' cannot be read")
+            return None
+
+    def child(self, *names: str) -> Members:
+        """Return a field that holds an object; it is empty if the field is missing or holds anything else."""
+        raw = self.raw(*names)
+        if not raw.startswith(b"{"):
+            return Members({}, self.problems)
+        if len(raw) > MAX_OBJECT_BYTES:
+            self.problems.append(f"'{names[0]}' is too long")
+            return Members({}, self.problems)
+        return self._object(raw, names[0])
+
+    def children(self, *names: str) -> list[Members]:
+        """Return the objects in a field that holds a list of them, such as ``tools``."""
+        raw = self.raw(*names)
+        if not raw.startswith(b"["):
+            return []
+        items = _LIST_DECODER.decode(raw)
+        if len(items) > MAX_TOOLS:
+            self.problems.append(f"the body has more than {MAX_TOOLS} {names[0]}")
+            return []
+        return [self._object(bytes(item), names[0].removesuffix("s")) for item in items if bytes(item).startswith(b"{")]
+
+    def _object(self, raw: bytes, name: str) -> Members:
+        members = _OBJECT_DECODER.decode(raw)
+        if (twice := first_duplicate(raw, members)) is not None:
+            self.problems.append(f"'{twice[:MAX_NAME_CHARS]}' is in a {name} twice")
+        return Members(members, self.problems)
+
+    def flag(self, *names: str) -> bool:
+        """Return a boolean field. Anything but true, false or null is a problem, since parsers would differ on it."""
+        value = self.value(*names)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self.problems.append(f"'{names[0]}' is neither true nor false")
+        return False
+
+    def count(self, *names: str, lowest: int = 0) -> int | None:
+        """Return a field that holds a whole number of at least ``lowest``; None if it is missing or a problem."""
+        value = self.value(*names)
+        if value is None:
+            return None
+        # Serialisers of loosely typed languages write 4096 as 4096.0.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 1 << 40:
+            self.problems.append(f"'{names[0]}' is not a whole number")
+            return None
+        return value
+
+    def text(self, *names: str, longest: int = 64) -> str | None:
+        """Return a text field of at most ``longest`` characters; None if it is missing or a problem."""
+        value = self.value(*names)
+        if value is None or (isinstance(value, str) and len(value) <= longest):
+            return value
+        self.problems.append(f"'{names[0]}' is not a short text")
+        return None
+
+
+class RequestBody(Members):
     """The governed fields of a JSON body. ``problem`` says why the body cannot be governed."""
 
     def __init__(self, raw: bytes) -> None:
-        self.problem: str | None = None
-        self._fields: dict[str, msgspec.Raw] = {}
-        self._values: dict[str, Any] = {}
-        self.raw = raw = raw.removeprefix(_BOM)
+        super().__init__({}, [])
+        self.json = raw = raw.removeprefix(_BOM)
         """The body in a form that parsers accept."""
         try:
             try:
@@ -39,79 +141,58 @@ class RequestBody:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 # Lone surrogates occur in real traffic, and parsers refuse them. Read a copy in which private-use characters
                 # replace them.
-                self.raw = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
+                self.json = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
                 top = _OBJECT_DECODER.decode(raw)
             if len(top) > MAX_FIELDS or any(len(name) > MAX_NAME_CHARS for name in top):
-                self.problem = f"the body has more than {MAX_FIELDS} fields, or one with too long a name"
+                self.problems.append(f"the body has more than {MAX_FIELDS} fields, or one with too long a name")
             elif (name := first_duplicate(raw, top)) is not None:
-                self.problem = f"'{name}' is in the body twice"
+                self.problems.append(f"'{name}' is in the body twice")
             else:
-                self._fields = top
+                self.members = top
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.problem = NO_MODEL
+            self.problems.append(NO_MODEL)
 
-    def value(self, name: str) -> Any:
-        """Return a field's value, parsed on first use; None if the field is missing."""
-        if name not in self._values and name in self._fields:
-            try:
-                self._values[name] = msgspec.json.decode(self._fields[name])
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self.problem = self.problem or f"'{name}' cannot be read"
-                self._values[name] = None
-        return self._values.get(name)
-
-    def tool_types(self) -> list[str | None]:
-        """Return the ``type`` of each tool, None where it names none. A tool that could be read in two ways is a problem."""
-        raw = bytes(self._fields.get("tools", b""))
-        tools = _LIST_DECODER.decode(raw) if raw.startswith(b"[") else []
-        if len(tools) > MAX_TOOLS:
-            self.problem = self.problem or f"the body has more than {MAX_TOOLS} tools"
-            return []
-        return [self._tool_type(bytes(tool)) for tool in tools if bytes(tool).startswith(b"{")]
-
-    def _tool_type(self, raw: bytes) -> str | None:
-        members = _OBJECT_DECODER.decode(raw)
-        if (name := first_duplicate(raw, members)) is not None:
-            self.problem = self.problem or f"'{name[:MAX_NAME_CHARS]}' is in a tool twice"
-        kind = msgspec.json.decode(members["type"]) if "type" in members else None
-        return kind if isinstance(kind, str) else None
+    @property
+    def problem(self) -> str | None:
+        """Return the first thing that keeps the body from being governed."""
+        return self.problems[0] if self.problems else None
 
     def model(self) -> str | None:
         """Return the model, if it is a name that policy can judge."""
         model = self.value("model")
-        if isinstance(model, str) and 0 < len(model) <= 200 and model.isprintable():
-            return model
-        self.problem = self.problem or NO_MODEL
+        if is_model_name(model):
+            return str(model)
+        self.problems.append(NO_MODEL)
         return None
 
-    def flag(self, name: str) -> bool:
-        """Return a boolean field. Anything but true, false or null is a problem, since parsers would differ on it."""
-        value = self.value(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        self.problem = self.problem or f"'{name}' is neither true nor false"
-        return False
-
-    def count(self, name: str) -> int | None:
-        """Return a field that holds a whole number of at least zero; None if it is missing or a problem."""
-        value = self.value(name)
-        if value is None:
+    def read_as(self, decoder: msgspec.json.Decoder[Body]) -> Body | None:
+        """Return the whole body as a decoder's type, which lists all that it may hold; None if it holds anything else."""
+        try:
+            return decoder.decode(self.json)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        # Serialisers of loosely typed languages write 4096 as 4096.0.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-            self.problem = self.problem or f"'{name}' is not a whole number"
-            return None
-        return value
 
-    def text(self, name: str) -> str | None:
-        """Return a text field of at most 64 characters; None if it is missing or a problem."""
-        value = self.value(name)
-        if value is None or (isinstance(value, str) and len(value) <= 64):
-            return value
-        self.problem = self.problem or f"'{name}' is not a short text"
-        return None
+
+def is_model_name(value: object) -> bool:
+    """Return whether a value is a model's name that policy can judge."""
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+
+
+def model_names(value: object) -> list[str]:
+    """Return the models that a value names at any depth, in fields called ``model`` or ``models``."""
+    found: list[str] = []
+    # Not recursive: the depth is the sender's choice.
+    open_values = [value]
+    while open_values:
+        inner = open_values.pop()
+        if isinstance(inner, list):
+            open_values += inner
+        elif isinstance(inner, dict):
+            listed = inner.get("models")
+            names = [inner.get("model"), *(listed if isinstance(listed, list) else ())]
+            found += [name for name in names if isinstance(name, str)]
+            open_values += inner.values()
+    return found
 
 
 def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
@@ -134,16 +215,6 @@ def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
         comma = _COMMA.match(raw, found.end() + len(value))
         at = comma.end() if comma else len(raw)
     return None
-
-
-_ESCAPED_LETTER = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9Aa])")
-"""A letter or underscore written as an escape, which no serialiser has a reason to write."""
-
-
-def has_escaped_letters(body: bytes) -> bool:
-    r"""Return whether a word may be spelt so that a search for it fails: ``"\u0075rl"`` is ``"url"``."""
-    # Source code in a conversation is full of escapes whose backslash is itself escaped: those are text.
-    return b"\\u00" in body and _ESCAPED_LETTER.search(body.replace(rb"\\", b"")) is not None
 
 
 _BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')

@@ -1,0 +1,446 @@
+"""Requests: which bodies hold nothing but text, how far a call may go, and which models it names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sluicegate.providers import PROVIDERS
+from sluicegate.providers.request_body import Unmetered
+from sluicegate.values import Extent, RequestFacts
+
+PATHS = {
+    "messages": ("anthropic", "/v1/messages?beta=true"),
+    "chat": ("openai", "/v1/chat/completions"),
+    "responses": ("openai", "/v1/responses"),
+    "completions": ("openai", "/v1/completions"),
+    "embeddings": ("openai", "/v1/embeddings"),
+    "gemini": ("gemini", "/v1beta/models/g:streamGenerateContent?alt=sse"),
+    "embed": ("gemini", "/v1beta/models/g:embedContent"),
+}
+SMALL = {
+    "messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 100},
+    "chat": {"messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 100},
+    "responses": {"input": "hi", "max_output_tokens": 100},
+    "completions": {"prompt": "hi", "max_tokens": 100},
+    "embeddings": {"input": "hi"},
+    "gemini": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": {"maxOutputTokens": 100}},
+    "embed": {"content": {"parts": [{"text": "hi"}]}},
+}
+
+
+def read(api, body):
+    """Return the facts of a body for one of the APIs; ``body`` is JSON text, or fields beside a small call's."""
+    provider, path = PATHS[api]
+    if isinstance(body, dict):
+        body = json.dumps(({} if provider == "gemini" else {"model": "m"}) | SMALL[api] | body)
+    return PROVIDERS[provider].read_request(body.encode(), path)
+
+
+def user(*blocks):
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+def item(*items):
+    return {"input": list(items)}
+
+
+def said(*parts):
+    return item({"type": "message", "role": "user", "content": list(parts)})
+
+
+def part(**fields):
+    return {"contents": [{"role": "user", "parts": [fields]}]}
+
+
+SCHEMA = {"type": "object", "properties": {"url": {"type": "string"}, "file_id": {"type": "string"}}}
+CLAUDE_CODE = {
+    "max_tokens": 128_000,
+    "stream": True,
+    "thinking": {"type": "adaptive", "display": "omitted"},
+    "metadata": {"user_id": '{"device_id":"0"}'},
+    "output_config": {"effort": "medium"},
+    "diagnostics": {"previous_message_id": None},
+    "context_management": {
+        "edits": [{"type": "clear_thinking_20251015", "keep": "all"}, {"type": "clear_tool_uses_20250919", "exclude_tools": ["x"]}]
+    },
+    "system": [{"type": "text", "text": "x-anthropic-billing-header: cch=0"}, {"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "tools": [{"name": "Bash", "description": "d", "input_schema": SCHEMA}, {"type": "custom", "name": "Read", "input_schema": SCHEMA}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "look at https://x"}]},
+        {"role": "system", "content": [{"type": "text", "text": "t"}], "output_config": {"effort": "medium"}},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "", "signature": "abc="},
+                {"type": "redacted_thinking", "data": "abc="},
+                {"type": "tool_use", "id": "t", "name": "Bash", "input": {"source": {"type": "url", "url": "u"}}, "caller": {"type": "direct"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t", "content": "Exit code 1", "is_error": True},
+                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": '"type":"image"'}, {"type": "tool_reference", "tool_name": "Grep"}]},
+            ],
+        },
+    ],
+}  # fmt: skip
+"""The shape of Claude Code 2.1.332, in every part that its conversations have."""
+
+CODEX = {
+    "model": "gpt-6.2-sol",
+    "stream": True,
+    "store": False,
+    "instructions": "You are Codex",
+    "include": ["reasoning.encrypted_content"],
+    "reasoning": {"effort": "low", "context": "all_turns"},
+    "text": {"verbosity": "low"},
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+    "prompt_cache_key": "k",
+    "client_metadata": {"thread_id": "t"},
+    "input": [
+        {
+            "type": "additional_tools",
+            "id": "at_1",
+            "role": "developer",
+            "tools": [
+                {
+                    "type": "namespace",
+                    "name": "functions",
+                    "description": "d",
+                    "tools": [
+                        {"type": "custom", "name": "exec", "format": {"type": "grammar", "syntax": "lark", "definition": "d"}},
+                        {"type": "function", "name": "wait", "strict": False, "parameters": SCHEMA},
+                    ],
+                }
+            ],
+        },
+        {"type": "message", "id": "msg_1", "role": "developer", "content": [{"type": "input_text", "text": "t"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "abc="},
+        {"type": "function_call", "id": "fc_1", "name": "wait", "arguments": '{"url":"u"}', "call_id": "c"},
+        {"type": "function_call_output", "call_id": "c", "output": "done"},
+        {"type": "custom_tool_call", "id": "ct_1", "name": "exec", "input": "ls", "call_id": "d", "status": "completed"},
+        {"type": "custom_tool_call_output", "call_id": "d", "output": "file"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "t", "annotations": []}]},
+    ],
+}
+QWEN_CODE = {
+    "max_tokens": 32_768,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "metadata": {"sessionId": "s"},
+    "tools": [{"type": "function", "function": {"name": "read_file", "parameters": SCHEMA}}],
+    "messages": [
+        {"role": "system", "content": "You are Qwen Code"},
+        {"role": "user", "content": [{"type": "text", "text": "t", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": "", "reasoning_content": "r", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "image_url"},
+    ],
+}  # fmt: skip
+GEMINI_CLI = {
+    "systemInstruction": {"role": "user", "parts": [{"text": "You are a CLI agent"}]},
+    "tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": SCHEMA}]}],
+    "generationConfig": {"temperature": 1, "topP": 0.95, "topK": 64, "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 8192}},
+    "contents": [
+        {"role": "user", "parts": [{"text": "fileData"}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"url": "u"}}, "thoughtSignature": "abc="}]},
+        {"role": "user", "parts": [{"functionResponse": {"id": "i", "name": "f", "response": {"output": "inlineData"}}}]},
+    ],
+}  # fmt: skip
+CLIENTS = [("messages", CLAUDE_CODE), ("responses", CODEX), ("chat", QWEN_CODE), ("gemini", GEMINI_CLI)]
+
+
+@pytest.mark.parametrize(("api", "body"), CLIENTS, ids=[api for api, _ in CLIENTS])
+@pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}, {"indent": 1}])
+def test_what_real_clients_send_is_known_to_be_text(api, body, style):
+    sent = body if api == "gemini" else {"model": "m"} | body
+    facts = read(api, json.dumps(sent, **style))
+    assert facts.is_text_only
+    assert facts.extent.passes == 1
+    assert facts.text_bytes == facts.body_bytes
+
+
+@pytest.mark.parametrize("api", PATHS)
+def test_a_small_call_is_text_and_one_with_an_unknown_field_is_not(api):
+    assert read(api, {}).is_text_only
+    facts = read(api, {"grounding": "https://x"})
+    assert not facts.is_text_only
+    # What is unknown may be a server tool that loops.
+    assert facts.extent.passes > 5
+
+
+HIDING = [
+    ("messages", user({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}})),
+    ("messages", user({"type": "image", "source": {"type": "url", "url": "https://x"}})),
+    ("messages", user({"type": "document", "source": {"type": "file", "file_id": "f"}})),
+    ("messages", user({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AA=="}})),
+    ("messages", user({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "t"}, "citations": {"enabled": True}})),
+    ("messages", user({"type": "document", "source": {"type": "content", "content": [{"type": "image", "source": {}}]}})),
+    ("messages", user({"type": "search_result", "source": "s", "title": "t", "content": [], "citations": {"enabled": True}})),
+    ("messages", user({"type": "container_upload", "file_id": "f"})),
+    ("messages", user({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {}}]})),
+    ("messages", user({"type": "compaction", "content": None, "encrypted_content": "abc="})),
+    ("messages", user({"type": "something_new", "text": "t"})),
+    ("messages", user({"type": "text", "text": "t", "file_id": "f"})),
+    ("messages", user(["text"])),
+    ("messages", {"system": [{"type": "image", "source": {}}]}),
+    ("messages", {"container": "c"}),
+    ("messages", {"mcp_servers": [{"type": "url", "url": "https://x", "name": "n"}]}),
+    ("messages", {"thread": {"type": "continue", "previous_message_id": "m"}}),
+    ("messages", {"compaction": {"type": "summarize"}}),
+    ("messages", {"context_management": {"edits": [{"type": "compact_20260112"}]}}),
+    ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    ("messages", {"tools": [{"type": "browser_toolset_20260801"}]}),
+    ("messages", {"tools": [{"name": "f", "input_schema": {}, "url": "https://x"}]}),
+    ("chat", user({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}})),
+    ("chat", user({"type": "image_url", "image_url": "https://x"})),
+    ("chat", user({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}})),
+    ("chat", user({"type": "file", "file": {"file_data": "AA=="}})),
+    ("chat", user({"type": "video_url", "video_url": {"url": "https://x"}})),
+    ("chat", {"messages": [{"role": "assistant", "audio": {"id": "a"}}]}),
+    ("chat", {"web_search_options": {}}),
+    ("chat", {"enable_search": True}),
+    ("chat", {"modalities": ["text", "audio"]}),
+    ("chat", {"input": "hi"}),
+    ("responses", said({"type": "input_image", "image_url": "data:image/png;base64,AA=="})),
+    ("responses", said({"type": "input_image", "file_id": "f"})),
+    ("responses", said({"type": "input_file", "file_url": "https://x"})),
+    ("responses", said({"type": "input_file", "file_data": "data:application/pdf;base64,AA=="})),
+    ("responses", said({"type": "input_text", "text": "t", "file_id": "f"})),
+    ("responses", item({"type": "item_reference", "id": "i"})),
+    ("responses", item({"id": "msg_1"})),
+    ("responses", item({"type": "reasoning", "id": "rs_1", "summary": []})),
+    ("responses", item({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None})),
+    ("responses", item({"type": "compaction", "encrypted_content": "abc="})),
+    ("responses", item({"type": "compaction_trigger"})),
+    ("responses", item({"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]})),
+    ("responses", {"previous_response_id": "r"}),
+    ("responses", {"conversation": "c"}),
+    ("responses", {"prompt": {"id": "p"}}),
+    ("responses", {"context_management": [{"type": "compaction"}]}),
+    ("responses", {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp", "server_label": "s"}]}]}),
+    ("responses", {"tools": [{"type": "shell", "environment": {"type": "container_auto"}}]}),
+    ("responses", {"tools": [{"type": "tool_search"}]}),
+    ("responses", {"messages": [{"role": "user", "content": "hi"}]}),
+    ("gemini", part(inlineData={"mimeType": "image/png", "data": "AA=="})),
+    ("gemini", part(inline_data={"mime_type": "image/png", "data": "AA=="})),
+    ("gemini", part(fileData={"fileUri": "https://x"})),
+    ("gemini", part(functionResponse={"name": "f", "response": {}, "parts": [{"inlineData": {}}]})),
+    ("gemini", {"cachedContent": "cachedContents/c"}),
+    ("gemini", {"cached_content": "cachedContents/c"}),
+    ("gemini", {"tools": [{"codeExecution": {}}]}),
+    ("gemini", {"tools": [{"file_search": {"file_search_store_names": ["s"]}}]}),
+    ("gemini", {"tools": [{"functionDeclarations": []}, {"urlContext": {}}]}),
+    ("gemini", {"system_instruction": {"parts": [{"file_data": {"file_uri": "u"}}]}}),
+    ("gemini", {"generationConfig": {"responseModalities": ["AUDIO"]}}),
+]  # fmt: skip
+"""Bodies whose cost is more than their bytes say, by API."""
+
+
+@pytest.mark.parametrize(("api", "body"), HIDING, ids=lambda x: x if isinstance(x, str) else json.dumps(x)[:60])
+def test_whatever_may_add_input_is_not_text(api, body):
+    facts = read(api, body)
+    assert isinstance(facts, RequestFacts)
+    assert not facts.is_text_only
+    # However its words are spelt.
+    provider, path = PATHS[api]
+    text = json.dumps(({} if provider == "gemini" else {"model": "m"}) | SMALL[api] | body)
+    spelt = "".join(rf"\u{ord(c):04x}" if c.isalpha() and text[i - 1] == '"' else c for i, c in enumerate(text))
+    other = PROVIDERS[provider].read_request(spelt.encode(), path)
+    assert replace(other, body_bytes=0, text_bytes=0, images=0) == replace(facts, body_bytes=0, text_bytes=0, images=0)
+
+
+@pytest.mark.parametrize(
+    ("api", "text", "wrong"),
+    [
+        ("messages", '{"model":"m","max_tokens":9,"thinking":{"type":"enabled","budget_tokens":1,"budget_tokens":9000}}', "twice"),
+        ("messages", '{"model":"m","fallbacks":[{"model":"a","model":"b"}]}', "twice"),
+        ("messages", '{"model":"m","tools":[{"type":"web_search_20250305","max_uses":1,"max_uses":90}]}', "twice"),
+        ("messages", '{"model":"m","fallbacks":[{"model":""}]}', "not a model's name"),
+        ("messages", '{"model":"m","max_tokens":%s}' % ("9" * 5000), "too long"),
+        ("chat", '{"model":"m","max_tokens":1,"max_completion_tokens":9000}', "limit the same answer differently"),
+        ("chat", '{"model":"m","n":129}', "more than 128"),
+        ("chat", '{"model":"m","n":-1}', "whole number"),
+        ("gemini", '{"generationConfig":{},"generation_config":{"maxOutputTokens":9}}', "one field"),
+        ("gemini", '{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":9000}}', "one field"),
+        ("gemini", '{"generationConfig":{"candidateCount":1,"candidate_count":8}}', "one field"),
+        ("gemini", '{"generationConfig":{"thinkingConfig":{},"thinking_config":{"thinkingBudget":9}}}', "one field"),
+        ("gemini", '{"generationConfig":{"maxOutputTokens":1,"maxOutputTokens":9000}}', "twice"),
+        ("gemini", '{"contents":[],"contents":[]}', "twice"),
+        ("gemini", '{"cachedContent":"a","cached_content":"b"}', "one field"),
+        ("gemini", "[]", "JSON object"),
+        ("gemini", '{"generationConfig":{"candidateCount":1000}}', "more than 128"),
+    ],
+)  # fmt: skip
+def test_a_governed_field_that_could_be_read_in_two_ways_is_refused(api, text, wrong):
+    found = read(api, text)
+    assert wrong in found
+    assert not isinstance(found, Unmetered)
+
+
+ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": "dear"}
+LOOP = 11
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "extent"),
+    [
+        ("messages", {}, Extent(output_tokens=100)),
+        ("messages", {"max_tokens": None}, Extent()),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 9000}}, Extent(output_tokens=9000)),
+        ("messages", {"tools": [{"type": "bash_20250124", "name": "bash"}]}, Extent(output_tokens=100, prompt_tokens=4096)),
+        ("messages", {"tools": [{"type": "web_search_20250305", "max_uses": 3}]}, Extent(LOOP, 100, web_searches=3)),
+        ("messages", {"tools": [{"type": "web_search_20260318"}]}, Extent(LOOP, 100, web_searches=110)),
+        ("messages", {"tools": [{"type": "web_fetch_20260318"}]}, Extent(LOOP, 100)),
+        ("messages", {"tools": [{"type": "code_execution_20260521"}]}, Extent(LOOP, 100, code_sessions=110)),
+        ("messages", {"tools": [ADVISOR | {"max_uses": 2, "max_tokens": 500}]}, Extent(LOOP + 2, 500)),
+        ("messages", {"tools": [ADVISOR]}, Extent(2 * LOOP)),
+        ("messages", {"context_management": {"edits": [{"type": "compact_20260112"}]}}, Extent(2)),
+        ("messages", {"context_management": {"edits": [{"type": "compact_20260112"}]}, "tools": [{"type": "web_fetch_20260318"}]}, Extent(2 * LOOP)),
+        ("messages", {"fallbacks": [{"model": "a"}, {"model": "b", "max_tokens": 700}]}, Extent(3, 700)),
+        ("messages", {"fallbacks": [{"model": "a", "thinking": {"type": "enabled", "budget_tokens": 900}}]}, Extent(2, 900)),
+        ("messages", {"fallbacks": "default"}, Extent(4, 100)),
+        ("messages", {"fallbacks": [{"model": "a"}], "tools": [{"type": "web_search_20250305", "max_uses": 3}]}, Extent(2 * LOOP, 100, web_searches=6)),
+        ("chat", {}, Extent(output_tokens=100)),
+        ("chat", {"n": 4}, Extent(output_tokens=100, candidates=4)),
+        ("chat", {"max_completion_tokens": None, "max_output_tokens": 5}, None),
+        ("chat", {"enable_thinking": True, "thinking_budget": 50}, Extent(output_tokens=150)),
+        ("chat", {"enable_thinking": True}, Extent()),
+        ("chat", {"prediction": {"type": "content", "content": "t"}}, Extent(candidates=2)),
+        ("completions", {"n": 2, "best_of": 5}, Extent(output_tokens=100, candidates=5)),
+        ("embeddings", {"input": ["a", "b", "c"]}, Extent(output_tokens=0, prompts=3)),
+        ("responses", {}, Extent(output_tokens=100)),
+        ("responses", {"max_output_tokens": None, "max_tokens": 5}, None),
+        ("responses", {"tools": [{"type": "web_search"}], "max_tool_calls": 2}, Extent(3, 100, web_searches=2)),
+        ("responses", {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}], "max_tool_calls": 2}, Extent(3, 100, file_searches=2)),
+        ("responses", {"tools": [{"type": "code_interpreter", "container": "c"}], "max_tool_calls": 2}, Extent(3, 100, code_sessions=2)),
+        ("responses", {"tools": [{"type": "mcp", "server_label": "s"}]}, Extent(128, 100)),
+        ("responses", item({"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}) | {"max_tool_calls": 1}, None),
+        ("responses", {"context_management": [{"type": "compaction"}]}, Extent(2)),
+        ("responses", {"previous_response_id": "r"}, Extent(1, 100)),
+        ("gemini", {}, Extent(output_tokens=100)),
+        ("gemini", {"generation_config": {"candidate_count": 3, "max_output_tokens": 7}, "generationConfig": None}, None),
+        ("gemini", {"generationConfig": {"maxOutputTokens": 100, "thinkingConfig": {"thinkingBudget": 900}}}, Extent(1, 900)),
+        ("gemini", {"generationConfig": {"maxOutputTokens": 100, "thinkingConfig": {"thinkingBudget": -1}}}, Extent(1, 100)),
+        ("gemini", {"generationConfig": {"candidateCount": 8}}, Extent(candidates=8)),
+        ("gemini", {"tools": [{"codeExecution": {}}]}, Extent(LOOP, 100)),
+        ("gemini", {"tools": [{"google_search": {}}]}, Extent(LOOP, 100, web_searches=110)),
+        ("gemini", {"cachedContent": "c"}, Extent(1, 100)),
+        ("embed", {}, Extent(output_tokens=0)),
+    ],
+)  # fmt: skip
+def test_how_far_a_call_may_go(api, body, extent):
+    facts = read(api, body)
+    if extent is None:
+        # Refused, or unknown fields beside the limit: at least as far as any tool.
+        assert isinstance(facts, str) or facts.extent.passes > 1 or facts.extent.output_tokens is None
+    else:
+        assert facts.extent == replace(extent, may_be_fast=False)
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "models"),
+    [
+        ("messages", {"tools": [ADVISOR]}, ["dear"]),
+        ("messages", {"fallbacks": [{"model": "a"}, {"model": "b"}, {"model": "a"}]}, ["a", "b"]),
+        ("messages", {"fallbacks": ["a"]}, ["a"]),
+        ("messages", {"fallbacks": "default"}, ["claude-default"]),
+        ("messages", {"models": ["a", "b"]}, ["a", "b"]),
+        ("messages", user({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": ADVISOR}}), ["dear"]),
+        ("messages", {"tools": [{"name": "Agent", "input_schema": {"properties": {"model": "dear"}}}]}, []),
+        ("messages", user({"type": "tool_use", "id": "t", "name": "Agent", "input": {"model": "dear"}}), []),
+        ("chat", {"models": ["a"], "route": "fallback"}, ["a"]),
+        ("chat", {"moderation": {"model": "a"}}, ["a"]),
+        ("responses", {"tools": [{"type": "image_generation", "model": "dear"}]}, ["dear"]),
+        ("responses", {"tools": [{"type": "image_generation", "svg": {"model": "dear"}}]}, ["dear"]),
+        ("responses", item({"type": "additional_tools", "tools": [{"type": "image_generation", "model": "dear"}]}), ["dear"]),
+        ("gemini", {"model": "models/g"}, []),
+        ("gemini", {"model": "models/dear"}, ["dear"]),
+    ],
+)  # fmt: skip
+def test_every_model_that_a_body_names_is_found(api, body, models):
+    facts = read(api, body)
+    assert list(facts.models) == models
+    assert facts.named_models == (facts.model, *models)
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("chat", {"modalities": ["text", "audio"]}),
+        ("chat", user({"type": "input_audio", "input_audio": {}})),
+        ("chat", {"messages": [7]}),
+        ("responses", {"tools": [{"type": "image_generation"}]}),
+        ("responses", {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "64g"}}]}),
+        ("responses", said({"type": "input_audio"})),
+        ("gemini", part(inlineData={"mimeType": "audio/wav", "data": "AA=="})),
+        ("gemini", part(fileData={"fileUri": "u"})),
+        ("gemini", part(functionResponse={"parts": [{"inline_data": {"mime_type": "audio/wav"}}]})),
+        ("gemini", {"contents": 7}),
+        ("gemini", {"generationConfig": {"responseModalities": ["IMAGE"]}}),
+        ("gemini", {"generationConfig": {"routingConfig": {}}, "contents": []}),
+        ("gemini", {"tools": [{"googleMaps": {}}]}),
+    ],
+)
+def test_what_is_billed_at_unknown_rates_has_no_bound(api, body):
+    assert read(api, body).extent.unbounded
+
+
+@pytest.mark.parametrize(
+    ("body", "fast"),
+    [
+        ({}, False),
+        ({"speed": "standard"}, False),
+        ({"speed": "fast"}, True),
+        ({"speed": "warp"}, True),
+        ({"fallbacks": [{"model": "a", "speed": "fast"}]}, True),
+        ({"fallbacks": [{"model": "a", "speed": None}]}, False),
+    ],
+)
+def test_only_what_asks_for_speed_may_be_fast(body, fast):
+    assert read("messages", body).extent.may_be_fast is fast
+
+
+def test_media_at_the_rate_of_text_has_a_bound():
+    assert not read("gemini", part(inlineData={"mimeType": "image/png"})).extent.unbounded
+    assert not read("chat", user({"type": "image_url", "image_url": "u"})).extent.unbounded
+
+
+def test_an_answer_that_is_fetched_later_cannot_be_metered():
+    found = read("responses", {"background": True})
+    assert isinstance(found, Unmetered)
+    assert isinstance(read("responses", {"background": False}), RequestFacts)
+
+
+@pytest.mark.parametrize(
+    ("provider", "method", "path", "words"),
+    [
+        ("anthropic", "POST", "/v1/messages/batches", "Message batches"),
+        ("anthropic", "POST", "/v1/Messages//batches/?beta=true", "Message batches"),
+        ("anthropic", "POST", "/v1/sessions", "Managed agents"),
+        ("anthropic", "POST", "/v1/agents/a/versions", "Managed agents"),
+        ("anthropic", "POST", "/v1/messages", None),
+        ("anthropic", "GET", "/v1/messages/batches", None),
+        ("openai", "POST", "/v1/batches", "Message batches"),
+        ("openai", "POST", "/v1/threads/runs", "Runs of threads"),
+        ("openai", "POST", "/v1/threads/t/runs", "Runs of threads"),
+        ("openai", "POST", "/v1/threads/t/runs/r/submit_tool_outputs", "Runs of threads"),
+        ("openai", "POST", "/v1/realtime/sessions", "Realtime sessions"),
+        ("openai", "POST", "/v1/realtime/client_secrets", "Realtime sessions"),
+        ("openai", "POST", "/v1/%72ealtime/calls", "Realtime sessions"),
+        ("openai", "POST", "/v1/fine_tuning/jobs", "Jobs that run later"),
+        ("openai", "POST", "/v1/responses", None),
+        ("openai", "POST", "/v1/chat/completions", None),
+        ("gemini", "POST", "/v1beta/models/g:batchGenerateContent", "Message batches"),
+        ("gemini", "POST", "/v1beta/models/g:predictLongRunning", "jobs that run later"),
+        ("gemini", "POST", "/v1alpha/auth_tokens", "tokens of their own"),
+        ("gemini", "POST", "/v1beta/models/g:generateContent", None),
+    ],
+)
+def test_what_cannot_be_metered_is_known_by_its_path(provider, method, path, words):
+    found = PROVIDERS[provider].unmetered(method, path)
+    assert (found is None) if words is None else (words in found)
