@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def form(request: pytest.FixtureRequest) -> list[str]:
     """Return the options of chaos and fuzz for the requested form."""
     return [] if request.config.getoption("--long") else ["--quick"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return twice as many workers as processors: a test waits for gateways and clients about as long as it computes."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

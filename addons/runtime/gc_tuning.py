@@ -16,10 +16,15 @@ class GcTuning(Addon):
 
     name = "gc_tuning"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_tuned = False
+
     def running(self) -> None:
         """Set aside what start-up has built."""
         super().running()
-        if not gc.get_freeze_count():
+        if not self._is_tuned:
+            self._is_tuned = True
             freeze()
             # Calls may be under way by then, so only the young generations are collected.
             asyncio.get_running_loop().call_later(SECOND_FREEZE_DELAY_S, freeze, 1)

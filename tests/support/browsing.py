@@ -11,7 +11,8 @@ from playwright.sync_api import Page
 
 from support.harness import Gateway
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or "/usr/bin/chromium-headless-shell"
+"""The headless shell, which has the same engine and opens a page in a quarter of the time; else the whole browser."""
 FLAGS = [
     "--headless",
     "--no-sandbox",

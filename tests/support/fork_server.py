@@ -1,7 +1,7 @@
 """Gateways without the cost of imports: a process that has imported mitmproxy and the addons is forked for each of them.
 
 A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
-every start has in common, some 1.5 s of imports, is done once for each worker of the tests. What depends on how a process
+every start has in common, some 2 s of imports, is done once for each worker of the tests. What depends on how a process
 was started (its command line, other scripts, another network namespace) is started afresh instead, see ``harness.py``.
 
 The server is ``python -m support.fork_server FD``, where FD is its end of a pair of sockets. A message is JSON with ``argv``,
@@ -10,6 +10,8 @@ The server is ``python -m support.fork_server FD``, where FD is its end of a pai
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import random
@@ -26,6 +28,18 @@ from typing import NoReturn
 
 ADDONS = Path(__file__).resolve().parents[2] / "addons"
 MAX_MESSAGE_BYTES = 1 << 16
+
+IMPORTS = (
+    "mitmproxy.tools.main",
+    "mitmproxy.tools.dump",
+    "gateway",
+    "anyio._backends._asyncio",
+    "genai_prices.data_snapshot",
+    "ruamel.yaml",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.h11_impl",
+)
+"""What a gateway imports, also in its first seconds: servers and tables of prices are loaded late."""
 
 
 class ForkedProcess:
@@ -87,13 +101,14 @@ def server() -> socket.socket:
 
 def serve(control: socket.socket) -> None:
     """Fork a gateway for each message, until the tests have ended."""
-    import mitmproxy.tools.dump
-    import mitmproxy.tools.main  # noqa: F401
-
-    import gateway  # noqa: F401
-
+    for name in IMPORTS:
+        importlib.import_module(name)
+    sys.modules["genai_prices.data_snapshot"].get_snapshot()
     # A fork has the thread that forked and no other, but the locks of all of them.
     assert threading.active_count() == 1
+    # A collection in a fork need not look through, and thereby copy, what it has inherited.
+    gc.collect()
+    gc.freeze()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 2)
         if not message:

@@ -7,14 +7,16 @@ from xdist.scheduler import LoadFileScheduling
 
 LONGEST_FIRST = (
     "tests/browser/",
-    "tests/wire/test_proving.py",
+    "tests/wire/test_chaos.py",
+    "tests/wire/test_bench.py",
     "tests/wire/test_fuzz.py",
     "tests/wire/test_claude_code.py",
-    "tests/wire/test_security.py",
+    "tests/wire/test_openapi.py",
+    "tests/wire/test_cli.py",
     "tests/wire/test_faults.py",
-    "tests/wire/test_governance.py",
-    "tests/wire/test_dashboard_api.py",
+    "tests/wire/test_statusline.py",
     "tests/wire/",
+    "tests/storage/",
     "tests/logs/",
 )
 """The longest files start first, so that no worker runs one alone at the end."""
