@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sluicegate.providers.content_encoding import ContentDecoder
-from sluicegate.providers.sse import SseParser
+from sluicegate.providers.sse import SseParser, events_of
 from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, UsageReader
 from sluicegate.values import Usage
 
@@ -59,6 +59,7 @@ class AnswerReader:
         self.on_start: Callable[[Usage], None] | None = None
         """Called once with the first usage that a stream reports, long before its end."""
         self._decoder = ContentDecoder(content_encoding)
+        self._is_encoded = bool(content_encoding)
         self._is_labelled_stream = "event-stream" in content_type.lower()
         self._is_undecided = True
         """Whether the bytes so far do not tell an event stream from JSON."""
@@ -71,28 +72,36 @@ class AnswerReader:
         if self._is_broken or not chunk:
             return
         try:
-            self._feed(chunk)
+            # The usual case first: we ask upstream for no encoding, and most chunks are content of a stream.
+            plain = self._decoder.feed(chunk) if self._is_encoded else chunk
+            if self._sse is None:
+                plain = self._begin(plain)
+            if self._sse is not None and (text := self._sse.complete(plain)) and not self.reader.skim(text):
+                self._read_events(text)
         except BaseException:
             self._is_broken = True
             raise
 
-    def _feed(self, chunk: bytes) -> None:
-        plain = self._decoder.feed(chunk)
+    def _begin(self, plain: bytes) -> bytes:
+        """Keep the beginning until it tells an event stream from JSON, and then all of the JSON; return the stream's beginning."""
+        self._body += plain
+        if self._is_undecided and (is_stream := begins_stream(self._body[:_MAX_HEAD_BYTES])) is not None:
+            self._decide(is_stream)
+        elif self._is_undecided and len(self._body) >= _MAX_HEAD_BYTES:
+            self._decide(self._is_labelled_stream)
         if self._sse is None:
-            self._body += plain
-            if self._is_undecided and (is_stream := begins_stream(self._body[:_MAX_HEAD_BYTES])) is not None:
-                self._decide(is_stream)
-            elif self._is_undecided and len(self._body) >= _MAX_HEAD_BYTES:
-                self._decide(self._is_labelled_stream)
-            if self._sse is None:
-                self._is_broken = len(self._body) > MAX_JSON_BYTES
-                return
-            plain, self._body = bytes(self._body), bytearray()
-        for event, data in self._sse.feed(plain):
-            self.reader.feed_event(event, data)
-        if self.on_start and self.reader.usage:
+            self._is_broken = len(self._body) > MAX_JSON_BYTES
+            return b""
+        plain, self._body = bytes(self._body), bytearray()
+        return plain
+
+    def _read_events(self, text: bytes) -> None:
+        reader = self.reader
+        for event, data in events_of(text):
+            reader.feed_event(event, data)
+        if self.on_start and reader.usage:
             on_start, self.on_start = self.on_start, None
-            on_start(self.reader.usage)
+            on_start(reader.usage)
 
     def _decide(self, is_stream: bool) -> None:
         self._is_undecided = False
@@ -105,6 +114,8 @@ class AnswerReader:
             return Answer(is_readable=False)
         if self._is_undecided:
             self._decide(self._is_labelled_stream)
+            if self._sse is not None:
+                self._read_events(self._sse.complete(bytes(self._body)))
         reader = self.reader
         if self._sse is None:
             reader.read_json(bytes(self._body))

@@ -15,6 +15,8 @@ from sluicegate.values import Usage
 _TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
 """Reasons to stop before the model was done. A ``pause_turn`` is not one: such calls use no more than that."""
 
+_DELTA_HEAD = b"event: content_block_delta\ndata: "
+
 _DELTA_STRINGS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -39,6 +41,16 @@ class MessagesUsage(UsageReader):
         self._characters_at_fallback = 0
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
+
+    def skim(self, text: bytes) -> bool:
+        """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
+        count = text.count(_DELTA_HEAD)
+        # Each in the usual form of two lines and a blank one. None may hide a usage, whatever it is called.
+        if not count or text.count(b"\n") != 3 * count or not text.startswith(_DELTA_HEAD) or b'"usage"' in text:
+            return False
+        self._is_counted = False
+        self.defer_text(text)
+        return True
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one server-sent event. Nearly all are deltas, which are only kept: that keeps the stream cheap."""

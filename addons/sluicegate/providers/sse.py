@@ -21,10 +21,14 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end in this chunk."""
+        return events_of(self.complete(chunk))
+
+    def complete(self, chunk: bytes) -> bytes:
+        """Return the text of the events that end in this chunk, its lines ended by plain line feeds."""
         if self._gave_up or not chunk:
-            return []
+            return b""
         if not self._started and not (chunk := self._without_bom(chunk)):
-            return []
+            return b""
         if self._ended_with_cr:
             # The carriage return has already ended its line; a line feed may be its other half.
             chunk = chunk.removeprefix(b"\n")
@@ -32,34 +36,24 @@ class SseParser:
         # All three line ends are allowed, even mixed; nearly every stream uses plain line feeds, so look before replacing.
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        rest = self._rest
-        if rest:
-            # Only the new bytes are searched: a large event in small chunks would otherwise cost the square of its size.
-            if b"\n\n" not in chunk and not (rest[-1] == 0x0A and chunk.startswith(b"\n")):
-                rest += chunk
-                self._bound()
-                return []
-            chunk = bytes(rest) + chunk
-            rest.clear()
-        *blocks, last = chunk.split(b"\n\n")
-        if last:
-            rest += last
+        # Only the new bytes are searched: a large event in small chunks would otherwise cost the square of its size.
+        end, rest = chunk.rfind(b"\n\n") + 2, self._rest
+        if end < 2:
+            # The blank line may be half in what came before.
+            end = 1 if rest.endswith(b"\n") and chunk.startswith(b"\n") else 0
+        if not end:
+            rest += chunk
             self._bound()
-        events: list[Event] = []
-        for block in blocks:
-            # The form of nearly all events: one line with the name, one with the data.
-            end = block.find(b"\n")
-            if end > 0 and block.startswith(b"event: ") and block.startswith(b"data: ", end + 1) and block.find(b"\n", end + 1) < 0:
-                events.append((block[7:end].strip().decode("utf-8", "replace"), block[end + 7 :]))
-            else:
-                _read_lines(block, events)
-        return events
+            return b""
+        text = bytes(rest) + chunk[:end] if rest else chunk[:end]
+        if rest or end < len(chunk):
+            self._rest = bytearray(chunk[end:])
+            self._bound()
+        return text
 
     def flush(self) -> list[Event]:
         """Return an event whose closing blank line never came."""
-        events: list[Event] = []
-        if not self._gave_up:
-            _read_lines(bytes(self._rest), events)
+        events = events_of(bytes(self._rest))
         self._rest.clear()
         return events
 
@@ -77,6 +71,19 @@ class SseParser:
         if len(self._rest) > MAX_EVENT_BYTES:
             self._gave_up = True
             self._rest.clear()
+
+
+def events_of(text: bytes) -> list[Event]:
+    """Return the events of a text whose lines end with plain line feeds."""
+    events: list[Event] = []
+    for block in text.split(b"\n\n"):
+        # The form of nearly all events: one line with the name, one with the data.
+        end = block.find(b"\n")
+        if end > 0 and block.startswith(b"event: ") and block.startswith(b"data: ", end + 1) and block.find(b"\n", end + 1) < 0:
+            events.append((block[7:end].strip().decode("utf-8", "replace"), block[end + 7 :]))
+        elif block:
+            _read_lines(block, events)
+    return events
 
 
 def _read_lines(block: bytes, events: list[Event]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
 import orjson
 
+from sluicegate.providers.sse import events_of
 from sluicegate.values import Usage
 
 CUT_SHORT = "ended before its time"
@@ -18,8 +20,11 @@ CUT_SHORT = "ended before its time"
 MAX_COUNT = 1 << 40
 """No count of tokens or requests reaches this: whatever claims to is not one."""
 
-MAX_PENDING_BYTES = 64 << 10
+MAX_PENDING_BYTES = 256 << 10
 """Bytes of content events kept undecoded: most answers end below that and never need to be decoded."""
+
+_BATCH_BYTES = 16 << 10
+"""Bytes of content events decoded at once when there are more than that: a tenth of a millisecond."""
 
 MAX_KEPT_CHARACTERS = 8 << 20
 """Characters of delivered text kept to be counted by a tokeniser; what comes after is measured by its length alone."""
@@ -77,7 +82,8 @@ class UsageReader(ABC):
         self.error: str | None = None
         """The type of an error event inside the answer."""
         self._delivered = Delivered()
-        self._pending: list[bytes] = []
+        self._pending: deque[bytes] = deque()
+        """Content events in their own spelling, undecoded."""
         self._pending_bytes = 0
 
     @abstractmethod
@@ -97,31 +103,44 @@ class UsageReader(ABC):
         if isinstance(text, str):
             self._delivered.add(text, self.keeps_text)
 
+    def skim(self, text: bytes) -> bool:
+        """Keep the text of several events undecoded if it is known to be content only; return whether it was."""
+        return False
+
     def defer(self, data: bytes) -> None:
         """Keep a content event to be decoded only if the answer ends without a final count."""
+        self.defer_text(b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n")
+
+    def defer_text(self, text: bytes) -> None:
+        """Keep whole content events, as they stand in the stream."""
         self.has_content = True
-        self._pending.append(data)
-        self._pending_bytes += len(data)
+        self._pending.append(text)
+        self._pending_bytes += len(text)
         if self._pending_bytes > MAX_PENDING_BYTES:
-            self._decode_pending()
+            self._decode_pending(_BATCH_BYTES)
 
     @property
     def delivered(self) -> Delivered:
         """What has been delivered. The first question costs decoding what was deferred, about a microsecond an event."""
-        self._decode_pending()
+        self._decode_pending(self._pending_bytes)
         return self._delivered
 
-    def _decode_pending(self) -> None:
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        if not pending:
-            return
+    def _decode_pending(self, size: int) -> None:
+        """Decode at least this many bytes of what was deferred, oldest first."""
+        batch: list[bytes] = []
+        while size > 0 and self._pending:
+            text = self._pending.popleft()
+            self._pending_bytes -= len(text)
+            size -= len(text)
+            batch.append(text)
+        found = [data for _, data in events_of(b"".join(batch))]
         try:
             # One call for all of them takes half the time.
-            events = orjson.loads(b"[" + b",".join(pending) + b"]")
+            events = orjson.loads(b"[" + b",".join(found) + b"]")
         except orjson.JSONDecodeError:
             events = []
-        if len(events) != len(pending):
-            events = [parse_json(data) for data in pending]
+        if len(events) != len(found):
+            events = [parse_json(data) for data in found]
         for event in events:
             self.measure(event)
 
