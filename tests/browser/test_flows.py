@@ -292,3 +292,28 @@ def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit)
     assert "Hello" in answer.stdout
     page.get_by_role("heading", name="Overview").wait_for()
     page.get_by_text("This month").wait_for()
+
+
+def test_a_call_is_corrected_on_its_panel(empty, visit):
+    empty.post(key="vk-alice")
+    (call,) = empty.calls(1)
+    before = empty.used("virtual_key/vk-alice")
+    seen = visit(empty)
+    page = seen.go(f"#/calls/{call['id']}?range=1h")
+    panel = page.get_by_role("complementary", name="Call")
+    panel.get_by_role("button", name="Correct the cost").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What it should have cost, in dollars").fill("0.5")
+    dialog.get_by_label("Reason").fill("the provider's bill")
+    dialog.get_by_role("button", name="Adjust").click()
+    table = panel.locator("table.adjustments")
+    table.wait_for()
+    assert "the provider's bill" in table.inner_text()
+    assert table.locator("tfoot td").last.text_content() == "$0.50"
+    assert panel.locator("table.cost").first.locator("tfoot td").last.text_content() == f"${call['cost_usd']}"
+    assert empty.used("virtual_key/vk-alice") == pytest.approx(before + 0.5 - float(call["cost_usd"]))
+    page.locator("td[title*='adjusted from']").wait_for()
+    # Who may not adjust is not offered it.
+    own = visit(empty, token="vk-alice").go(f"#/calls/{call['id']}?range=1h").get_by_role("complementary", name="Call")
+    own.locator("table.adjustments").wait_for()
+    assert own.get_by_role("button", name="Correct the cost").count() == 0

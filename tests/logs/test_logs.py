@@ -17,15 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sluicegate.calls.adjustment import adjustment_of
 from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
 from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.index import LATENCY_EDGES_MS, IndexNotReady
-from sluicegate.logs.listing import Page
+from sluicegate.logs.listing import ADJUSTED, Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
 from sluicegate.storage.store import FILENAME, Rows, Store
-from sluicegate.values import NANO
+from sluicegate.values import NANO, nano_of, usd
 from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.hypothesis_profiles import examples
 
@@ -56,6 +57,16 @@ def record(number: int, at: int = T0, **changes):
     return base | dict.fromkeys(TOKEN_COLUMNS, 10 + number) | changes
 
 
+def shown(row, adjusted=None):
+    """Return a record as lists and exports show it."""
+    cost = (row["cost_nano"] or 0) + (adjusted or 0)
+    return row | {"adjustment_usd": None if adjusted is None else usd(adjusted), "effective_cost_usd": usd(cost)}
+
+
+def cost_of(row):
+    return nano_of(row["effective_cost_usd"])
+
+
 class Books:
     """A database that calls are written to as the gateway writes them, and the logs over it."""
 
@@ -64,8 +75,16 @@ class Books:
         self.logs = Logs(folder / FILENAME, lambda: NOW)
 
     def write(self, *rows):
-        self.rows += rows
+        self.rows += [shown(row) for row in rows]
         self.store.write(self.ledger.take_changes(), Rows(list(rows)))
+
+    def adjust(self, number, nano, row=None, at=T0, **scope):
+        """Adjust the call in a row, or a scope."""
+        subject = scope if row is None else {"call_id": self.rows[row]["id"]}
+        made = adjustment_of(f"adj_{number}", at, nano, reason="", actor="dana", policy_revision="r", **subject)
+        self.store.write(self.ledger.take_changes(), Rows(adjustments=[made]))
+        if row is not None:
+            self.rows[row] = shown(self.rows[row], nano_of(self.rows[row]["adjustment_usd"] or "0") + nano)
 
     def close(self):
         self.logs.close()
@@ -225,7 +244,7 @@ def model_of(row):
 
 
 def matches(row, pairs):
-    at, latency, cost = parse_iso(row["started_at"]), row["latency_ms"], row["cost_nano"] or 0
+    at, latency, cost = parse_iso(row["started_at"]), row["latency_ms"], cost_of(row)
     for name, text in pairs.items():
         values = text.split(",")
         column = next((c for c, n in NAMED.items() if n == name), name)
@@ -257,7 +276,7 @@ ORDER = {
     "timestamp": lambda r: parse_iso(r["started_at"]),
     "latency": lambda r: -1 if r["latency_ms"] is None else r["latency_ms"],
     "tokens": total,
-    "cost": lambda r: r["cost_nano"] or 0,
+    "cost": cost_of,
 }
 
 
@@ -280,9 +299,12 @@ def folder(tmp_path_factory):
     limit=st.integers(1, 12),
     scanned=st.sampled_from([0, 100_000]),
     rare=st.sampled_from([1, 10**9]),
+    adjusted=st.lists(st.tuples(st.integers(0, 39), st.sampled_from([-5, 7, NANO])), max_size=6),
 )
 @settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
-def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(folder, drawn, asks, sort_by, order, limit, scanned, rare):
+def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(
+    folder, drawn, asks, sort_by, order, limit, scanned, rare, adjusted
+):
     books = folder()
     reading_was = reading.MAX_SCANNED, reading.RARE_RATIO
     reading.MAX_SCANNED, reading.RARE_RATIO = scanned, rare
@@ -292,6 +314,11 @@ def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(folder, 
         books.write(*rows[: len(rows) // 2])
         books.logs.stats(Filters())
         books.write(*rows[len(rows) // 2 :])
+        for number, (row, nano) in enumerate(adjusted):
+            if row < len(rows):
+                books.adjust(number, nano, row)
+                if number % 2:
+                    books.logs.stats(Filters())
         for pairs in asks:
             check(books, [r for r in books.rows if matches(r, pairs)], pairs, sort_by, order, limit)
     finally:
@@ -310,7 +337,7 @@ def check(books, found, pairs, sort_by, order, limit):
         cursor = answer["pagination"]["next_cursor"]
         if cursor is None:
             break
-    wanted = [{name: row[name] for name in COLUMNS if name != "limits"} for row in wanted]
+    wanted = [{name: row[name] for name in (*COLUMNS, *ADJUSTED) if name != "limits"} for row in wanted]
     assert listed == wanted
     assert books.logs.page(filters, Page(sort_by, order, 5, 3))["logs"] == wanted[3:8]
 
@@ -321,7 +348,7 @@ def check(books, found, pairs, sort_by, order, limit):
         "success_rate": round(100 * done / len(found), 2) if found else 0,
         "average_latency": round(sum(timed) / len(timed), 2) if timed else 0,
         "total_tokens": sum(map(total, found)),
-        "total_cost": sum(r["cost_nano"] or 0 for r in found) / NANO,
+        "total_cost": sum(map(cost_of, found)) / NANO,
     }
     assert books.logs.stats(filters) == expected == answer["stats"]
     assert answer["pagination"]["total_count"] == len(found)
@@ -364,7 +391,7 @@ def check_histograms(books, found, filters):
                 assert bucket["total_tokens"] == sum(map(total, rows))
                 assert [bucket[n] for n in TOKEN_COLUMNS] == [sum(r[n] or 0 for r in rows) for n in TOKEN_COLUMNS]
             elif kind == "cost":
-                assert bucket["total_cost"] == sum(r["cost_nano"] or 0 for r in rows) / NANO
+                assert bucket["total_cost"] == sum(map(cost_of, rows)) / NANO
                 assert sum(round(v * NANO) for v in bucket["by_model"].values()) == round(bucket["total_cost"] * NANO)
             elif kind == "models":
                 assert sum(part["total"] for part in bucket["by_model"].values()) == len(rows)
@@ -442,6 +469,9 @@ def test_a_cursor_is_for_the_question_it_came_from(books):
 def test_one_call_is_found_by_its_id(books):
     books.write(record(1), record(2))
     assert books.logs.one("call_000002") == books.rows[1]
+    books.adjust(1, -1_000_000, 1)
+    assert books.logs.one("call_000002") == books.rows[1]
+    assert books.rows[1]["effective_cost_usd"] == "0.002"
     assert books.logs.one("call_000003") is None
 
 
@@ -609,6 +639,47 @@ def test_an_export_is_of_one_moment_and_reads_no_further_than_it_is_read(books):
     assert rest == [f"call_{i:06}" for i in range(500, 1199)]
 
 
+# -- adjustments of scopes ----------------------------------------------------------------------------------------------
+
+
+@given(
+    made=st.lists(st.tuples(st.integers(T0, NOW), st.sampled_from([None, "team-x", "team-y"]), st.integers(-9, 9)), max_size=12),
+    start=st.integers(T0, NOW),
+    length=st.integers(1, 40 * DAY_MS),
+    team=st.sampled_from([None, "team-x"]),
+)
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
+def test_what_was_adjusted_for_a_scope_is_in_sums_and_in_no_list(folder, made, start, length, team):
+    books = folder()
+    try:
+        books.write(record(1, NOW - DAY_MS, cost_nano=100, team_id="team-x"))
+        for number, (at, name, nano) in enumerate(made):
+            books.adjust(number, nano, at=at, scope_kind="team", scope_id=name or "other", team_id=name)
+            if number == 5:
+                books.logs.stats(Filters())
+        end = start + length
+        pairs = {"start": iso(start), "end": iso(end)} | ({"team": team} if team else {})
+        calls = [r for r in books.rows if matches(r, pairs)]
+        expected = sum(map(cost_of, calls)) + sum(n for at, x, n in made if start <= at <= end and team in (None, x))
+        filters = asked(**pairs)
+        stats = books.logs.stats(filters)
+        assert (stats["total_requests"], round(stats["total_cost"] * NANO)) == (len(calls), expected)
+        for by in (None, "teams", "models"):
+            buckets = books.logs.histogram(filters, "cost", by)["buckets"]
+            assert round(sum(b["total_cost"] for b in buckets) * NANO) == expected
+        ranked = books.logs.rankings(filters, "teams", "cost", 100)["rankings"]
+        assert round(sum(r["total_cost"] for r in ranked) * NANO) == expected
+        page = books.logs.page(filters, Page("cost", "asc"))
+        assert (ids(page), page["pagination"]["total_count"]) == ([r["id"] for r in calls], len(calls))
+        # A filter on what only a call has leaves them out.
+        assert books.logs.stats(asked(**pairs, stream="true"))["total_cost"] == sum(map(cost_of, calls)) / NANO
+        assert books.logs.stats(asked(**pairs, max_cost="1"))["total_cost"] == sum(map(cost_of, calls)) / NANO
+        assert books.logs.stats(asked(**pairs, outcome="completed"))["total_cost"] == sum(map(cost_of, calls)) / NANO
+        assert not books.logs.page(asked(vk="nobody"), Page())["logs"]
+    finally:
+        books.close()
+
+
 # -- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -617,7 +688,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_all_of_it_can_be_read_back(evil):
     rows = [record(1, model_requested=evil, user_agent='a "quoted", long\nagent', session_id=None)]
     text = (formats.csv_header() + formats.csv_rows(rows)).decode()
     header, line = list(csv.reader(io.StringIO(text, newline="")))
-    assert header == list(COLUMNS)
+    assert header == [*COLUMNS, *ADJUSTED]
     cells = dict(zip(header, line, strict=True))
     assert cells["model_requested"] == "'" + evil
     assert cells["user_agent"] == 'a "quoted", long\nagent'

@@ -7,6 +7,7 @@ of that time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluicegate.calls.record import Record
@@ -86,6 +87,12 @@ def charge(ledger: Ledger, adjustment: Adjustment, windows: Iterable[tuple[str, 
     """Charge an adjustment to these windows of counters, and keep in it what that changed."""
     changed = [(name, end, ledger.adjust(name, end, adjustment["amount_nano"])) for name, end in windows]
     adjustment["charges"] = changed
+
+
+def foresee(ledger: Ledger, adjustment: Adjustment, windows: Iterable[tuple[str, int | None]]) -> None:
+    """Keep in an adjustment what ``charge`` would change now, and change nothing."""
+    counters = ((replace(ledger.counters[name]), end) for name, end in windows if name in ledger.counters)
+    adjustment["charges"] = [(c.name, end, c.adjust(end, adjustment["amount_nano"])) for c, end in counters]
 
 
 def repeat(ledger: Ledger, adjustment: Adjustment) -> None:

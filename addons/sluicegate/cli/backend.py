@@ -35,9 +35,10 @@ def open_backend(settings: Settings) -> Backend:
 
 
 def call_api(backend: Backend, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-    """Return the JSON answer to a governance request; exit with the message of a refusal."""
+    """Return the JSON answer; exit with a refusal's message. A path without a slash in front is below ``/api/governance/``."""
     parameters = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
-    status, answer = backend.send(method, f"/api/governance/{path}" + (f"?{urlencode(parameters)}" if parameters else ""), body)
+    target = path if path.startswith("/") else f"/api/governance/{path}"
+    status, answer = backend.send(method, target + (f"?{urlencode(parameters)}" if parameters else ""), body)
     if status != 200:
         is_error = isinstance(answer, dict) and "error" in answer
         fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
@@ -90,14 +91,14 @@ class FileBackend:
         from sluicegate.storage.state_folder import StateError
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import governance
+        from sluicegate.web.routes import adjustments, governance
         from sluicegate.web.routing import build_routes
 
         try:
-            services = self._open_services(sets_counters=path.partition("?")[0].endswith("/reset-usage"))
+            services = self._open_services(sets_counters=path.partition("?")[0].endswith(("/reset-usage", adjustments.BASE)))
         except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        app = Starlette(routes=build_routes(governance.endpoints(), services))
+        app = Starlette(routes=build_routes([*governance.endpoints(), *adjustments.endpoints()], services))
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         answer = anyio.run(asgi.call, app, method, path, (), raw, "", state)

@@ -85,6 +85,9 @@ class Filters:
         parts += [(f"{column} {sign} ?", [bound]) for column, sign, bound in self.ranges]
         if any(column == "latency_ms" for column, _, _ in self.ranges):
             parts.append(("latency_ms >= 0", []))
+        if not self.is_summable:
+            # What was adjusted for a scope has no session, status, tokens and so on that a filter could be about.
+            parts.append(("row > 0", []))
         parts += [("at >= ?", [self.start])] if self.start is not None else []
         parts += [("at < ?", [self.end])] if self.end is not None else []
         return _all(parts)

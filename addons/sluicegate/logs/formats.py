@@ -10,6 +10,7 @@ import orjson
 
 from sluicegate.calls.limit_checks import to_row
 from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.logs.listing import ADJUSTED
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for the start of a formula: a client may put one into its model, session or user agent."""
@@ -17,16 +18,16 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 def csv_header() -> bytes:
     """Return the header line."""
-    return _csv([list(COLUMNS)])
+    return _csv([[*COLUMNS, *ADJUSTED]])
 
 
 def csv_rows(rows: Iterable[Record]) -> bytes:
     """Return one line per record. A value that would be a formula gets an apostrophe before it, so that it stays text."""
-    return _csv([list(map(_harmless, to_row(row))) for row in rows])
+    return _csv([list(map(_harmless, [*to_row(row), *map(row.get, ADJUSTED)])) for row in rows])
 
 
 def jsonl_rows(rows: Iterable[Record]) -> bytes:
-    """Return one line per record, as in ``audit.jsonl``."""
+    """Return one line per record, as in ``audit.jsonl``, with what was adjusted since."""
     return b"".join(orjson.dumps(row) + b"\n" for row in rows)
 
 

@@ -7,6 +7,9 @@ database, it is rebuilt.
 
 A *facet* is one combination of the nine names that calls are grouped by; its number stands in for them. An absent name
 is kept as ``''``, an absent number of tokens as 0, and an absent latency as -1.
+
+The cost of an entry includes the adjustments of its call. What was adjusted for a scope belongs to no call: it is an entry of
+its own with a negative row, which adds money to sums and is in no list.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from sluicegate.calls.adjustment import SCOPE_COLUMNS
 from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.database import Mode, connect, connection, uri_of
 from sluicegate.values import Outcome
@@ -28,7 +32,7 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 1
+VERSION = 2
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -46,7 +50,7 @@ FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "model
 COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
 
 MEASURES = {
-    "calls": "1",
+    "calls": "row > 0",
     "completed": COMPLETED,
     "tokens": "tokens",
     **{name: name for name in TOKEN_COLUMNS},
@@ -175,10 +179,10 @@ class Index:
         self.edition += 1
 
     def _copy(self, conn: sqlite3.Connection) -> bool:
-        (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM source.calls").fetchone()
-        until = min(last, self._done + COPY_BATCH)
         with conn:
             conn.execute("BEGIN IMMEDIATE")
+            (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM source.calls").fetchone()
+            until = min(last, self._done + COPY_BATCH)
             if until > self._done:
                 for statement in _COPY:
                     conn.execute(statement, {"after": self._done, "until": until})
@@ -187,6 +191,8 @@ class Index:
                 for statement in _INDEXES:
                     conn.execute(statement)
                 self._indexed = True
+            if until == last:
+                _adjust(conn)
         self._done = until
         return bool(until < last) or not self._indexed
 
@@ -235,8 +241,8 @@ def _tables() -> Iterable[str]:
         "CREATE TABLE facet_latencies (at INTEGER, facet INTEGER, latency_bin INTEGER, calls INTEGER, "
         "PRIMARY KEY (facet, at, latency_bin)) WITHOUT ROWID"
     )
-    yield "CREATE TABLE progress (row INTEGER, id TEXT)"
-    yield "INSERT INTO progress VALUES (0, NULL)"
+    yield "CREATE TABLE progress (row INTEGER, id TEXT, adjustment INTEGER)"
+    yield "INSERT INTO progress VALUES (0, NULL, 0)"
 
 
 _INDEXES = (
@@ -283,3 +289,45 @@ def _copying() -> Iterable[str]:
 
 
 _COPY = tuple(_copying())
+
+
+def _adjusting() -> Iterable[str]:
+    """Yield the statements that add the adjustments after one number, up to another, to entries and sums."""
+    new = "a.number > :after AND a.number <= :until"
+    calls = f"source.adjustments AS a JOIN source.calls AS c ON c.id = a.call_id JOIN entries AS e ON e.row = c.rowid WHERE {new}"
+    amounts = f"SELECT e.row, e.at, e.facet, a.amount_nano AS cost_nano FROM {calls}"
+    facet = {name: f"coalesce(a.{name}, '')" if name in SCOPE_COLUMNS else "''" for name in FACET}
+    yield (
+        f"INSERT OR IGNORE INTO facets ({', '.join(facet)}) "
+        f"SELECT DISTINCT {', '.join(facet.values())} FROM source.adjustments AS a WHERE {new} AND a.call_id IS NULL"
+    )
+    at = "CAST(strftime('%s', a.at) AS INTEGER) * 1000 + CAST(substr(a.at, 21, 3) AS INTEGER)"
+    same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
+    absent = ["0" for _ in TOKEN_COLUMNS] + list(FILTER_ONLY.values())
+    yield (
+        f"INSERT INTO entries SELECT -a.number, {at}, f.id, -1, 0, a.amount_nano, {', '.join(absent)} "
+        f"FROM source.adjustments AS a CROSS JOIN facets AS f ON {same} WHERE {new} AND a.call_id IS NULL"
+    )
+    added = f"{amounts} UNION ALL SELECT row, at, facet, cost_nano FROM entries WHERE row >= -:until AND row < -:after"
+    for table, unit, groups in (("days", DAY_MS, ["facet"]), ("hours", HOUR_MS, [f"f.{name}" for name in KINDS])):
+        names = [f"at / {unit}", *groups]
+        numbers = ", ".join(str(i + 1) for i in range(len(names)))
+        sums = ", ".join("sum(cost_nano)" if name == "cost_nano" else "0" for name in MEASURES)
+        yield (
+            f"INSERT INTO {table} SELECT {', '.join(names)}, {sums} FROM ({added}) JOIN facets AS f ON f.id = facet "
+            f"WHERE true GROUP BY {numbers} ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano"
+        )
+    of_entry = f"SELECT sum(x.cost_nano) FROM ({amounts}) AS x WHERE x.row = entries.row"
+    yield f"UPDATE entries SET cost_nano = cost_nano + ({of_entry}) WHERE row IN (SELECT e.row FROM {calls})"
+    yield "UPDATE progress SET adjustment = :until"
+
+
+_ADJUST = tuple(_adjusting())
+
+
+def _adjust(conn: sqlite3.Connection) -> None:
+    """Add the adjustments that are not in the index yet. Every call of theirs must be."""
+    (after,) = conn.execute("SELECT adjustment FROM progress").fetchone()
+    (until,) = conn.execute("SELECT coalesce(max(number), 0) FROM source.adjustments").fetchone()
+    for statement in _ADJUST if until > after else ():
+        conn.execute(statement, {"after": after, "until": until})

@@ -1,7 +1,8 @@
 """Calls as lists: pages that do not shift while calls are being recorded, one call by its id, and all for export.
 
 A page ends at a position, the value it is sorted by and the row, and the next one begins after it. Rows never change
-once written, so whatever is recorded meanwhile, no call is listed twice and none is skipped.
+once written, so whatever is recorded meanwhile, no call is listed twice and none is skipped; sorted by cost, a call that is
+adjusted meanwhile moves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
+from sluicegate.values import usd
+
+ADJUSTED = ("adjustment_usd", "effective_cost_usd")
+"""What a listed call has besides its record's columns."""
 
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """The column of an entry that each order compares. A call without latency sorts as the shortest."""
@@ -79,7 +84,8 @@ def page(conn: sqlite3.Connection, filters: Filters, wanted: Page) -> tuple[list
     found = positions(conn, access_path, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
     more = len(found) > wanted.limit
     found = found[: wanted.limit]
-    return rows_at(conn, found, LISTED_COLUMNS), wanted.cursor_after(filters, found[-1]) if more else None
+    rows = with_adjustments(conn, rows_at(conn, found, LISTED_COLUMNS))
+    return rows, wanted.cursor_after(filters, found[-1]) if more else None
 
 
 def positions(
@@ -87,7 +93,7 @@ def positions(
 ) -> list[Position]:
     """Return the next positions in order."""
     column, sign = SORTED_BY[sort_by], "<" if order == "desc" else ">"
-    where, values = access_path.where, list(access_path.values)
+    where, values = f"row > 0 AND {access_path.where}", list(access_path.values)
     if after is not None:
         where += f" AND {column} {sign}= ? AND ({column} {sign} ? OR row {sign} ?)"
         values += [after[0], after[0], after[1]]
@@ -108,13 +114,25 @@ def rows_at(conn: sqlite3.Connection, found: list[Position], columns: Sequence[s
 def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
     """Return a call by its id; None if there is no such record."""
     row = conn.execute(f"SELECT {', '.join(COLUMNS)} FROM source.calls WHERE id = ?", (call_id,)).fetchone()
-    return None if row is None else from_row(row)
+    return None if row is None else with_adjustments(conn, [from_row(row)])[0]
+
+
+def with_adjustments(conn: sqlite3.Connection, rows: list[Record]) -> list[Record]:
+    """Add to each call what was adjusted, None where nothing was, and what it costs with that, as exact decimal text."""
+    marks = ", ".join("?" * len(rows))
+    sql = f"SELECT call_id, sum(amount_nano) FROM source.adjustments WHERE call_id IN ({marks}) GROUP BY call_id"
+    sums = dict(conn.execute(sql, [row["id"] for row in rows]).fetchall())
+    for row in rows:
+        amount = sums.get(row["id"])
+        effective = (row["cost_nano"] or 0) + (amount or 0)
+        row |= {"adjustment_usd": None if amount is None else usd(amount), "effective_cost_usd": usd(effective)}
+    return rows
 
 
 def has_calls(conn: sqlite3.Connection, own: str | None) -> bool:
     """Return whether there is any call, or any of one virtual key's if ``own`` names it."""
     where, values = Filters({"virtual_key_id": (own,)} if own else {}).names()
-    return bool(conn.execute(f"SELECT EXISTS (SELECT 1 FROM facets WHERE {where})", values).fetchone()[0])
+    return bool(conn.execute(f"SELECT EXISTS (SELECT 1 FROM facets WHERE outcome <> '' AND {where})", values).fetchone()[0])
 
 
 def export(readers: Readers, filters: Filters, order: str) -> Iterator[list[Record]]:
@@ -127,9 +145,10 @@ def export(readers: Readers, filters: Filters, order: str) -> Iterator[list[Reco
     while True:
         with readers.reading() as conn:
             found = positions(conn, access_path, "timestamp", order, after, EXPORT_BATCH)
-            rows = rows_at(conn, found, tuple(COLUMNS))
+            rows = [from_row(row.values()) for row in rows_at(conn, found, tuple(COLUMNS))]
+            rows = with_adjustments(conn, rows)
         if rows:
-            yield [from_row(row.values()) for row in rows]
+            yield rows
         if len(found) < EXPORT_BATCH:
             return
         after = found[-1]

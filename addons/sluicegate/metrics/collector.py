@@ -36,6 +36,8 @@ class Metrics:
         self.call_totals: dict[tuple[str, ...], CallTotals] = {}
         self.timings: dict[tuple[str, str], Latencies] = {}
         self.refusals: dict[str, int] = {}
+        self.adjusted_nano = {"up": 0, "down": 0}
+        """Nano-dollars that adjustments have added and taken off."""
 
     def observe(self, record: Record) -> None:
         """Count a finished call."""
@@ -71,6 +73,10 @@ class Metrics:
         """Count a refused call by its reason; called directly for a refusal that gets no record."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
+    def observe_adjustment(self, amount_nano: int) -> None:
+        """Count an adjustment."""
+        self.adjusted_nano["up" if amount_nano > 0 else "down"] += abs(amount_nano)
+
     def render(self, public: bool = False) -> bytes:
         """Return the text Prometheus scrapes; ``public`` leaves out whatever belongs to one key or one user.
 
@@ -101,6 +107,7 @@ class Metrics:
             timings=list(self.timings.items()),
             limits=[(x, *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
             refusals=dict(self.refusals),
+            adjusted_nano=dict(self.adjusted_nano),
         )
 
     def _model(self, requested: str | None, served: str | None, outcome: str) -> str:

@@ -37,6 +37,10 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         if totals.cost_nano:
             add_sample(cost, labels, totals.cost_nano / NANO)
     yield from (calls, tokens, cost)
+    adjusted = CounterMetricFamily("sluicegate_adjusted_usd", "Dollars that adjustments have added (up) and taken off (down).")
+    for direction, nano in snapshot.adjusted_nano.items():
+        add_sample(adjusted, Labels({"direction": direction}), nano / NANO)
+    yield adjusted
     refusals = CounterMetricFamily("sluicegate_refusals", "Refused calls by reason.")
     for reason in Reason:
         # Every reason is there from the start, at 0: Prometheus sees no increase in a series that begins with its first refusal.

@@ -47,6 +47,8 @@ class Snapshot:
     limits: list[tuple[Limit, int, int]]
     """Each limit with the amounts used and reserved."""
     refusals: Mapping[str, int]
+    adjusted_nano: Mapping[str, int]
+    """What adjustments have added (``up``) and taken off (``down``)."""
 
     def labels_of(self, caller: CallLabels) -> Labels:
         """Return a caller's labels, without key and user in a public answer."""

@@ -10,6 +10,9 @@ from typing import Any
 import orjson
 
 from sluicegate.calls.adjustment import COLUMNS, Adjustment
+from sluicegate.calls.limit_checks import from_row
+from sluicegate.calls.record import COLUMNS as CALL_COLUMNS
+from sluicegate.calls.record import Record
 from sluicegate.database import connection
 from sluicegate.storage.errors import StoreError
 
@@ -38,9 +41,15 @@ class Adjustments:
         """Return a call's adjustments, oldest first."""
         return self._read("call_id = ? ORDER BY number", (call_id,))
 
-    def by_key(self, idempotency_key: str) -> Adjustment | None:
-        """Return the adjustment that was made with an idempotency key; None if there is none."""
-        return next(iter(self._read("idempotency_key = ?", (idempotency_key,))), None)
+    def by_key(self, prefix: str) -> Adjustment | None:
+        """Return the adjustment whose idempotency key begins so; None if there is none."""
+        return next(iter(self._read("idempotency_key >= ? AND idempotency_key < ?", (prefix, prefix + "\U0010ffff"))), None)
+
+    def call(self, call_id: str) -> Record | None:
+        """Return the record of a call; None if there is none."""
+        with connection(self.path, "ro", self._error) as conn:
+            row = conn.execute(f"SELECT {','.join(CALL_COLUMNS)} FROM calls WHERE id = ?", (call_id,)).fetchone()  # noqa: S608
+        return None if row is None else from_row(row)
 
     def page(self, limit: int, before: str | None, **equal: str | None) -> list[Adjustment]:
         """Return the newest adjustments, before the one with an id, whose columns have these values."""

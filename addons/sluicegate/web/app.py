@@ -12,6 +12,7 @@ from sluicegate.web import pages
 from sluicegate.web.endpoint import Endpoint
 from sluicegate.web.openapi import described
 from sluicegate.web.routes import (
+    adjustments,
     alerts,
     audit_trail,
     events,
@@ -50,6 +51,7 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
             *session.endpoints(),
             *events.endpoints(),
             *audit_trail.endpoints(),
+            *adjustments.endpoints(),
             *policy.endpoints(),
             *revisions.endpoints(),
             *replay.endpoints(),

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.logs.filters import Filters
+from sluicegate.logs.listing import ADJUSTED
 from sluicegate.logs.parameters import FILTERS, BadParameter, Parameter, read
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Pairs, query_parameter
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.adjustments import AdjustmentShown
 
 FiltersAndMore = tuple[Filters, dict[str, Any]]
 """Which calls are asked about, and the values of an endpoint's other parameters."""
@@ -72,6 +74,8 @@ class LogPosition(ResponseModel):
 
 _columns: dict[str, Any] = {name: (kind | None, ...) for name, kind in COLUMNS.items() if name != "limits"}
 
+_columns |= dict.fromkeys(ADJUSTED, (str | None, None))
+
 LoggedCall: type[BaseModel] = create_model("LoggedCall", __base__=ResponseModel, __doc__="A call as a list shows it.", **_columns)
 
 
@@ -92,6 +96,7 @@ LoggedCallInFull: type[BaseModel] = create_model(
     __doc__="A call with the verdict of each limit, and its bodies.",
     limits=(list[dict[str, Any]] | None, ...),
     content=(CallContent | None, ...),
+    adjustments=(list[AdjustmentShown], ...),
 )
 
 

@@ -1,9 +1,9 @@
 // The details of one call: who made it, the decision, usage and cost line by line, timing, and its content.
-import { html, useEffect, useRef } from "../lib/ui.js";
-import { url, useGet } from "../lib/api.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
+import { api, url, useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
-import { Loading, Outcome, Problem, Time, Bar } from "../lib/components.js";
-import { SCOPE_NAMES, bytes, count, duration, exactMoney, money, moneys, nano, period, reasonText } from "../lib/format.js";
+import { Bar, Field, FormDialog, Loading, Outcome, Problem, Time } from "../lib/components.js";
+import { SCOPE_NAMES, bytes, count, duration, exactMoney, moneys, nano, period, reasonText } from "../lib/format.js";
 
 export function CallPanel({ id, known, close, user }) {
   const running = known && !known.outcome;
@@ -20,13 +20,13 @@ export function CallPanel({ id, known, close, user }) {
       ${call && html`<p class="faint"><${Time} at=${call.started_at} /></p>`}</div><span class="grow" />
         <button class="quiet icon" aria-label="Close" onClick=${close}>×</button></div>
     ${!call && (resource.error ? html`<${Problem} error=${resource.error} retry=${resource.reload} />` : html`<${Loading} />`)}
-    ${call && html`<${Details} call=${call} user=${user} />`}
+    ${call && html`<${Details} call=${call} user=${user} reload=${resource.reload} />`}
   </aside>`;
 }
 
 const filterLink = (name, value) => value && html`<a href=${link(["calls"], { [name]: value, range: "all" })}>${value}</a>`;
 
-function Details({ call, user }) {
+function Details({ call, user, reload }) {
   const isStaff = user.role !== "developer";
   const fact = (label, value) => value !== null && value !== undefined && value !== "" && html`<dt>${label}</dt><dd>${value}</dd>`;
   return html`
@@ -41,6 +41,7 @@ function Details({ call, user }) {
     </dl>
     ${call.outcome && html`<${Decision} call=${call} />`}
     ${call.outcome && call.outcome !== "denied" && html`<${Cost} call=${call} />`}
+    ${call.outcome && call.outcome !== "denied" && html`<${Adjustments} call=${call} user=${user} reload=${reload} />`}
     ${call.outcome && html`<${Timing} call=${call} />`}
     <${Content} call=${call} />
     <h3>Request</h3>
@@ -129,13 +130,54 @@ function Cost({ call }) {
           <th scope="col" class="num">$ per million</th><th scope="col" class="num">Dollars</th></tr></thead>
       <tbody>${lines.map((l) => html`<tr key=${l.label}><th scope="row">${l.label}</th><td class="num">${count(l.tokens)}</td>
         <td class="num faint">${l.rate ? exactMoney(l.rate).slice(1) + (l.per ? ` / ${l.per}` : "") : "–"}</td>
-        <td class="num">${l.sum !== null ? money(l.sum / UNITS_PER_NANO, 6).slice(1) : "–"}</td></tr>`)}</tbody>
+        <td class="num">${l.sum !== null ? moneys([l.sum / UNITS_PER_NANO], 6)[0].slice(1) : "–"}</td></tr>`)}</tbody>
       <tfoot><tr><th scope="row">Charged</th><td class="num">${count(lines.reduce((a, l) => a + (l.per ? 0 : l.tokens), 0))}</td>
         <td /><td class="num"><b>${exactMoney(call.cost_usd)}</b></td></tr></tfoot></table>
       ${isPriced && sum !== null && sum !== recorded && html`<p class="note">At list price this is ${exactMoney(sum)}. The response named a speed, region, tier or several steps with their own prices, or prices have changed since.</p>`}
       ${prices.data && !prices.data.known && html`<p class="note">This model has no known price, so the policy's fallback price was charged.</p>`}
       <${Problem} error=${prices.error} />`
     }`;
+}
+
+/** Corrections of the charge: recorded cost, each adjustment, and what the call costs with them. */
+function Adjustments({ call, user, reload }) {
+  const [isOpen, setOpen] = useState(false);
+  const made = call.adjustments ?? [];
+  const recorded = nano(call.cost_usd),
+    effective = nano(call.effective_cost_usd ?? call.cost_usd);
+  const [recordedText, effectiveText, ...amounts] = moneys([recorded, effective, ...made.map((a) => a.amount_usd)]);
+  const canAdjust = user.role === "admin" && call.adjustments !== undefined;
+  return html`${
+    made.length > 0 &&
+    html`<h3>Adjustments</h3><table class="data plain cost adjustments"><tbody>
+      <tr><th scope="row">Recorded</th><td /><td class="num">${recordedText}</td></tr>
+      ${made.map(
+        (a, i) => html`<tr key=${a.id}><th scope="row"><${Time} at=${a.at} />${a.actor && html` <span class="faint">${a.actor}</span>`}</th>
+          <td>${a.reason}${a.levels.some((l) => l.stopped_at_zero) && html` <span class="faint">stopped at zero: ${a.levels.filter((l) => l.stopped_at_zero).map((l) => l.id).join(", ")}</span>`}</td>
+          <td class="num">${nano(a.amount_usd) > 0n ? "+" : ""}${amounts[i]}</td></tr>`,
+      )}</tbody>
+      <tfoot><tr><th scope="row">Effective</th><td /><td class="num"><b>${effectiveText}</b></td></tr></tfoot></table>`
+  }
+  ${canAdjust && html`<p><button class="quiet small" onClick=${() => setOpen(true)}>Correct the cost</button></p>`}
+  ${isOpen && html`<${AdjustDialog} call=${call} cost=${effectiveText} onClose=${() => setOpen(false)} onDone=${() => (setOpen(false), reload())} />`}`;
+}
+
+function AdjustDialog({ call, cost, onClose, onDone }) {
+  // One key per dialog: a form that is sent twice makes one adjustment.
+  const key = useMemo(() => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join(""), []);
+  const work = (v) =>
+    api("POST", "/api/adjustments", {
+      call_id: call.id,
+      cost: Number(v.cost),
+      ...(v.reason ? { reason: v.reason } : {}),
+      idempotency_key: `${key}-${v.cost}`.replace(/[^A-Za-z0-9._-]/g, "").slice(0, 64),
+    });
+  return html`<${FormDialog} title="Correct the cost" button="Adjust" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ cost: "", reason: "" }}>
+    ${({ values, set, error }) => html`
+      <p>This call costs ${cost}. The difference is charged at every level it counts under; its record stays as it is.</p>
+      <${Field} label="What it should have cost, in dollars" name="cost" type="number" min="0" step="any" required value=${values.cost} error=${error} onInput=${(value) => set({ cost: value })} />
+      <${Field} label="Reason" name="reason" value=${values.reason} error=${error} onInput=${(reason) => set({ reason })} hint="For the audit trail" />`}
+  </${FormDialog}>`;
 }
 
 function Timing({ call }) {

@@ -127,6 +127,13 @@ export default function Calls({ parts, query, user }) {
   </${Page}>`;
 }
 
+const costTitle = (call) =>
+  !call.cost_usd
+    ? ""
+    : call.adjustment_usd
+      ? `${exactMoney(call.effective_cost_usd)}, adjusted from ${exactMoney(call.cost_usd)}`
+      : exactMoney(call.cost_usd);
+
 /** Two lists joined, each call once. */
 function join(a, b) {
   const seen = new Set(a.map((c) => c.id));
@@ -234,7 +241,7 @@ function Table({ rows, chosen, state, sort, set, ownOnly }) {
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
       <td class="num wide-only">${c.outcome ? short(totalTokens(c)) : "–"}</td>
-        <td class="num" title=${c.cost_usd ? exactMoney(c.cost_usd) : ""}>${c.cost_usd !== null && c.outcome !== "denied" ? moneys([c.cost_usd], 4)[0] : "–"}</td>
+        <td class="num" title=${costTitle(c)}>${c.cost_usd !== null && c.outcome !== "denied" ? moneys([c.effective_cost_usd ?? c.cost_usd], 4)[0] : "–"}</td>
       <td class="num">${c.outcome ? duration(c.latency_ms) : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</td>
         </tr>`,
     )}</tbody></table></div>`;
