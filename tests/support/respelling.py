@@ -108,7 +108,7 @@ def respelled_events(body: bytes, spelling: Spelling) -> Iterator[bytes]:
 def respell_json(data: bytes, spelling: Spelling) -> bytes:
     """Return the same JSON value; what is none stays as it is."""
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_without_repeated)
     except ValueError:
         return data
     value = _changed(value, spelling)
@@ -116,12 +116,20 @@ def respell_json(data: bytes, spelling: Spelling) -> bytes:
     text = json.dumps(value, ensure_ascii=spelling.escaped, separators=separators, indent=1 if spelling.indented else None)
     if spelling.escaped:
         # Letters inside an escape and inside a number or literal stay: only those of strings may be written otherwise.
-        text = _STRING.sub(lambda found: re.sub(r"(?<!\\)e", r"\\u0065", found[0]), text)
+        text = _STRING.sub(lambda found: _ESCAPE_OR_E.sub(lambda e: e[1] or r"\u0065", found[0]), text)
     if spelling.padding and text[-1:] in "}]":
         text = text[:-1] + " " * spelling.padding + text[-1]
     return text.encode("utf-8", "surrogatepass")
 
 
+def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice: in another spelling one of them would be lost")
+    return found
+
+
+_ESCAPE_OR_E = re.compile(r"(\\u[0-9a-f]{4}|\\.)|e")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import orjson
 
 from sluicegate.providers.base import clean_path, find_unmetered
+from sluicegate.providers.gemini_answer import GeminiUsage
 from sluicegate.providers.gemini_request import read_request
-from sluicegate.providers.gemini_usage import GeminiUsage
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts
 

@@ -1,58 +1,74 @@
-"""Read the usage of Gemini's answers, streamed or whole."""
+"""Judge the usage metadata of Gemini's answers, in the order in which they came, and turn it into what is billed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
-from sluicegate.providers.usage_reader import UsageReader, parse_count
+from sluicegate.providers.reported_counts import ReportedCounts
 from sluicegate.values import Usage
 
+_COUNTS = {
+    "promptTokenCount": "prompt",
+    "cachedContentTokenCount": "cached",
+    "toolUsePromptTokenCount": "tool_use",
+    "candidatesTokenCount": "answer",
+    "thoughtsTokenCount": "thoughts",
+}
+_INPUT = ("prompt", "cached", "tool_use")
 
-class GeminiUsage(UsageReader):
-    """Usage of one answer: every chunk repeats the counts so far."""
-
-    def feed_event(self, event: str, data: bytes) -> None:
-        """Read one chunk of a streamed answer."""
-        self.read_json(data)
-        self.defer(data)
-
-    def read_json(self, body: bytes) -> None:
-        """Read an answer, a chunk of one, or a list of chunks."""
-        try:
-            value: Any = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return
-        for chunk in value if isinstance(value, list) else [value]:
-            if not isinstance(chunk, dict):
-                continue
-            counts = chunk.get("usageMetadata")
-            if isinstance(counts, dict):
-                self.usage = _read_usage(counts, chunk.get("modelVersion"))
-                self.is_invalid = self.usage is None
-            candidates = chunk.get("candidates")
-            if isinstance(candidates, list):
-                self.finished = self.finished or any(isinstance(c, dict) and c.get("finishReason") for c in candidates)
-        self.is_final = self.finished and self.usage is not None
-
-    def measure(self, event: Any) -> None:
-        """Add the text of a chunk's parts."""
-        candidates = event.get("candidates") if isinstance(event, dict) else None
-        for candidate in candidates if isinstance(candidates, list) else ():
-            content = candidate.get("content") if isinstance(candidate, dict) else None
-            parts = content.get("parts") if isinstance(content, dict) else None
-            for part in parts if isinstance(parts, list) else ():
-                self.deliver(part.get("text") if isinstance(part, dict) else None)
+_TIERS = {
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+}
+"""Service tiers by the type of traffic, as Vertex names them; the rest is billed at the standard price."""
 
 
-def _read_usage(counts: dict[str, Any], model: Any) -> Usage | None:
-    """Return the counts as Usage; None if one is invalid, so that the call is charged its estimate."""
-    prompt = parse_count(counts.get("promptTokenCount"))
-    cached, answer, thoughts = (
-        parse_count(counts.get(n, 0)) for n in ("cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
-    )
-    if prompt is None or cached is None or answer is None or thoughts is None:
-        return None
-    cached = min(prompt, cached)
-    return Usage(prompt - cached, answer + thoughts, cached, model=model if isinstance(model, str) else None)
+class TokenCounts:
+    """The counts of one answer, by all metadata that was seen. Each chunk repeats the counts so far."""
+
+    def __init__(self) -> None:
+        self._counts = ReportedCounts(_INPUT)
+        self._service_tier: str | None = None
+
+    @property
+    def is_invalid(self) -> bool:
+        """Return whether a count was written as something that is no count."""
+        return self._counts.is_invalid
+
+    @property
+    def has_input(self) -> bool:
+        """Return whether the input has been counted."""
+        return "prompt" in self._counts
+
+    @property
+    def has_answer(self) -> bool:
+        """Return whether the answer itself has been counted, not its thoughts alone."""
+        return self._counts["answer"] > 0
+
+    @property
+    def output(self) -> int:
+        """Return the output so far: the answer and the thoughts, which are counted beside it."""
+        return self._counts["answer"] + self._counts["thoughts"]
+
+    def report(self, metadata: dict[str, Any]) -> None:
+        """Note one metadata object."""
+        self._counts.report((name, metadata.get(field)) for field, name in _COUNTS.items())
+        tier, traffic = metadata.get("serviceTier"), metadata.get("trafficType")
+        if isinstance(tier, str):
+            self._service_tier = tier.lower()[:64]
+        elif isinstance(traffic, str):
+            self._service_tier = _TIERS.get(traffic)
+
+    def usage(self, model: str | None, searches: int) -> Usage:
+        """Return what is billed: cached input apart from the prompt it is part of, what tools read as further input."""
+        prompt, cached, tool_use = (self._counts[name] for name in _INPUT)
+        is_beside = cached > prompt
+        return Usage(
+            input_tokens=(prompt if is_beside else prompt - cached) + tool_use,
+            output_tokens=self.output,
+            cache_read_tokens=cached,
+            web_search_requests=searches,
+            model=model,
+            service_tier=self._service_tier,
+            estimated=is_beside,
+        )

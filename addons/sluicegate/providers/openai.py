@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import orjson
 
 from sluicegate.providers.base import clean_path, find_unmetered
+from sluicegate.providers.openai_answer import OpenAIUsage
 from sluicegate.providers.openai_request import read_request
-from sluicegate.providers.openai_usage import OpenAIUsage
 from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import Kind, RequestFacts
 

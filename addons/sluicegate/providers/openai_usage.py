@@ -1,71 +1,99 @@
-"""Read the usage of OpenAI's answers: chat completions and responses, streamed or whole."""
+"""Judge the usage objects of OpenAI's answers, in the order in which they came, and turn them into what is billed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from sluicegate.providers.usage_reader import UsageReader, parse_count
+from sluicegate.providers.reported_counts import ReportedCounts
+from sluicegate.providers.usage_reader import parse_count
 from sluicegate.values import Usage
 
+Fields = dict[str, Any]
+"""A usage object as the provider wrote it."""
 
-class OpenAIUsage(UsageReader):
-    """Usage of one answer: OpenAI counts cached tokens as part of the input, we keep them apart."""
+_INPUT_DETAILS = ("input_tokens_details", "prompt_tokens_details")
+_OUTPUT_DETAILS = ("output_tokens_details", "completion_tokens_details")
 
-    def feed_event(self, event: str, data: bytes) -> None:
-        """Read one server-sent event."""
-        if data == b"[DONE]":
-            self.finished = True
-            self.is_final = self.usage is not None
-            return
-        if b'"usage"' in data:
-            self.read_json(data)
-        if b'"delta"' in data:
-            self.defer(data)
-        if event in ("response.completed", "response.incomplete"):
-            self.finished = True
-            self.is_final = self.usage is not None
-        elif event in ("error", "response.failed"):
-            self.error = event
+_INPUT = ("prompt", "cached", "written")
 
-    def read_json(self, body: bytes) -> None:
-        """Read an answer, or the event that carries one."""
-        try:
-            value: Any = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return
-        if isinstance(value, dict) and isinstance(value.get("response"), dict):
-            value = value["response"]
-        usage = value.get("usage") if isinstance(value, dict) else None
-        if not isinstance(usage, dict):
-            return
-        prompt = parse_count(usage.get("input_tokens", usage.get("prompt_tokens")))
-        output = parse_count(usage.get("output_tokens", usage.get("completion_tokens", 0)))
-        if prompt is None or output is None:
-            # An invalid count is not zero: without usage the call is charged its estimate.
-            self.usage, self.is_invalid = None, True
-            return
-        details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details")
-        cached = min(prompt, (parse_count(details.get("cached_tokens")) or 0) if isinstance(details, dict) else 0)
-        model, tier = value.get("model"), value.get("service_tier")
-        self.usage = Usage(
-            input_tokens=prompt - cached,
-            output_tokens=output,
+
+@dataclass(frozen=True, slots=True)
+class ToolRequests:
+    """What the provider's own tools are billed for beside tokens."""
+
+    web_searches: int = 0
+    file_searches: int = 0
+    code_interpreter_sessions: int = 0
+
+
+class TokenCounts:
+    """The counts of one answer, by all usage objects that were seen."""
+
+    def __init__(self) -> None:
+        self._counts = ReportedCounts(_INPUT)
+
+    @property
+    def is_invalid(self) -> bool:
+        """Return whether a count was written as something that is no count."""
+        return self._counts.is_invalid
+
+    @property
+    def has_input(self) -> bool:
+        """Return whether the input has been counted."""
+        return "prompt" in self._counts
+
+    @property
+    def output(self) -> int | None:
+        """Return the output so far; None if nothing has been said of it."""
+        return self._counts.get("output")
+
+    def report(self, usage: Fields) -> bool:
+        """Note one usage object; return whether it says how much output there is."""
+        return "output" in self._counts.report(_fields_of(usage))
+
+    def usage(self, model: str | None, service_tier: str | None, tools: ToolRequests) -> Usage:
+        """Return what is billed, with cached input apart: OpenAI counts it, and cache writes, as part of the input."""
+        prompt, cached, written = (self._counts[name] for name in _INPUT)
+        # A gateway that counts cached input beside the prompt, as other providers do, is believed: that is dearer.
+        is_beside = cached + written > prompt
+        return Usage(
+            input_tokens=prompt if is_beside else prompt - cached - written,
+            output_tokens=self._counts["output"] + self._reasoning_beside(),
             cache_read_tokens=cached,
-            model=model if isinstance(model, str) else None,
-            service_tier=tier if isinstance(tier, str) else None,
+            cache_write_5m_tokens=written,
+            web_search_requests=tools.web_searches,
+            file_search_requests=tools.file_searches,
+            code_interpreter_sessions=tools.code_interpreter_sessions,
+            model=model,
+            service_tier=service_tier,
+            estimated=is_beside,
         )
-        # A streamed chat chunk with usage may be followed by more; a plain answer and a Responses object are whole.
-        if "choices" not in value or value.get("object") == "chat.completion":
-            self.finished = self.is_final = True
 
-    def measure(self, event: Any) -> None:
-        """Add the text of a chunk of Chat or of an event of Responses."""
-        if not isinstance(event, dict):
-            return
-        self.deliver(event.get("delta"))
-        choices = event.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            delta = choice.get("delta") if isinstance(choice, dict) else None
-            self.deliver(delta.get("content") if isinstance(delta, dict) else None)
+    def _reasoning_beside(self) -> int:
+        """Return the reasoning that is not in the output: OpenAI includes it, some others add it to the total alone."""
+        counts = self._counts
+        reasoning, rest = counts["reasoning"], counts["total"] - counts["prompt"] - counts["output"]
+        return reasoning if reasoning == rest else 0
+
+
+def _fields_of(usage: Fields) -> Iterable[tuple[str, Any]]:
+    """Yield the counts of a usage object by our names, whichever of OpenAI's APIs wrote it, or whoever copies them."""
+    yield "prompt", _first(usage, ("input_tokens", "prompt_tokens"))
+    yield "output", _first(usage, ("output_tokens", "completion_tokens"))
+    details = _first(usage, _INPUT_DETAILS)
+    details = details if isinstance(details, dict) else {}
+    # Moonshot and DeepSeek have cached input beside the other counts.
+    cached = _first(details, ("cached_tokens",))
+    yield "cached", cached if cached is not None else _first(usage, ("cached_tokens", "prompt_cache_hit_tokens"))
+    yield "written", _first(details, ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens"))
+    reasoning = _first(usage, _OUTPUT_DETAILS)
+    # These two only explain each other, so that nonsense in them spoils nothing.
+    total = parse_count(usage.get("total_tokens"))
+    yield "total", total
+    yield "reasoning", parse_count(reasoning.get("reasoning_tokens")) if isinstance(reasoning, dict) else None
+
+
+def _first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((fields[n] for n in names if fields.get(n) is not None), None)

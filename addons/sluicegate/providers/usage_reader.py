@@ -174,6 +174,19 @@ def parse_json(data: bytes) -> Any:
         return None
 
 
+def json_text(value: Any) -> str:
+    """Return an object that the model wrote as the shortest JSON, however it was spelled on the way."""
+    return orjson.dumps(_with_whole_numbers(value)).decode()
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+
+
 def parse_partial_json(data: bytes) -> Any:
     """Return as much of a JSON value as has come of one that was cut; None if that is nothing.
 

@@ -1,0 +1,152 @@
+"""Read an answer of the Gemini API: whole, as an event stream, or as a JSON list of chunks that arrives piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sluicegate.providers.gemini_usage import TokenCounts
+from sluicegate.providers.reported_counts import parse_report, reports_in
+from sluicegate.providers.usage_reader import CUT_SHORT, UsageReader, json_text, parse_count, parse_partial_json
+
+_DONE = ("STOP", "FINISH_REASON_UNSPECIFIED")
+"""Reasons to end that say the model was done; all others cut it short, by a limit or by a filter."""
+
+
+class GeminiUsage(UsageReader):
+    """Usage of one answer: every chunk repeats the counts so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts = TokenCounts()
+        self._model: str | None = None
+        self._is_counted = False
+        """Whether counts came with or after the last piece of content, so that they cover all of it."""
+        self._queries: set[str] = set()
+        self._is_grounded = False
+        self._candidates: set[Any] = set()
+        self._ended: set[Any] = set()
+        """Candidates that have been seen, and those of them that have ended, by their index."""
+
+    def feed_event(self, event: str, data: bytes) -> None:
+        """Read one chunk of a streamed answer."""
+        for chunk in _objects_of(parse_report(data, "usageMetadata")):
+            self._note_chunk(chunk)
+            if any(_has_parts(c) for c in _list(chunk, "candidates")):
+                self.defer(data)
+        self._judge()
+
+    def read_json(self, body: bytes) -> None:
+        """Read a whole answer, or a list of chunks; of one that was cut, what had come of it."""
+        value = parse_report(body, "usageMetadata")
+        is_whole = isinstance(value, dict | list)
+        if not is_whole:
+            value = parse_partial_json(body)
+        chunks = list(_objects_of(value))
+        for number, chunk in enumerate(chunks):
+            if not is_whole and number == len(chunks) - 1 and next(reversed(chunk), None) == "usageMetadata":
+                # Where the cut is inside the metadata, counts may be missing from it.
+                del chunk["usageMetadata"]
+            self._note_chunk(chunk)
+            self.has_content = self.has_content or any(map(_has_parts, _list(chunk, "candidates")))
+            self.measure(chunk)
+        if not is_whole:
+            self.error = CUT_SHORT
+            self.finished = False
+        elif chunks and not self.error and isinstance(value, list) and not self.finished:
+            self.error = CUT_SHORT
+        elif isinstance(value, dict) and self._counts.has_input:
+            self.finished = True
+        self._judge()
+
+    def _note_chunk(self, chunk: dict[str, Any]) -> None:
+        model, feedback = chunk.get("modelVersion"), chunk.get("promptFeedback")
+        if isinstance(model, str) and model:
+            self._model = model[:200]
+        for candidate in _list(chunk, "candidates"):
+            self._note_candidate(candidate)
+        for metadata in reports_in(chunk, "usageMetadata"):
+            self._counts.report(metadata)
+            self._is_counted = True
+        if isinstance(chunk.get("error"), dict):
+            self.error = _error_type(chunk["error"])
+        if isinstance(feedback, dict) and feedback.get("blockReason"):
+            # The prompt was read and there will be no answer.
+            self.finished = self.is_truncated = True
+        self.finished = self.finished or bool(self._ended and self._ended >= self._candidates)
+
+    def _note_candidate(self, candidate: dict[str, Any]) -> None:
+        index, reason = parse_count(candidate.get("index", 0)), candidate.get("finishReason")
+        self._candidates.add(index)
+        if _has_parts(candidate):
+            self._is_counted = False
+        if isinstance(reason, str) and reason:
+            self._ended.add(index)
+            self.is_truncated = self.is_truncated or reason not in _DONE
+        grounding = candidate.get("groundingMetadata")
+        if isinstance(grounding, dict) and grounding:
+            queries = grounding.get("webSearchQueries")
+            # Billed are the different queries that are not empty, or the grounding itself.
+            self._queries.update(q for q in queries if isinstance(q, str) and q) if isinstance(queries, list) else None
+            self._is_grounded = self._is_grounded or bool(queries or grounding.get("groundingChunks"))
+
+    def _judge(self) -> None:
+        """Say what is billed by all that was seen so far."""
+        counts = self._counts
+        self.is_invalid = counts.is_invalid
+        self.usage, self.output_tokens, self.is_final = None, None, False
+        if self.is_invalid or not counts.has_input:
+            return
+        searches = len(self._queries) or int(self._is_grounded)
+        self.usage = counts.usage(self._model, searches)
+        is_blocked = not self._candidates
+        if self.finished and self._is_counted and (counts.has_answer or is_blocked or not self._has_delivered()):
+            self.output_tokens = counts.output
+        self.is_final = self.output_tokens is not None
+
+    def _has_delivered(self) -> bool:
+        return self.has_content and self.delivered.characters > 0
+
+    def measure(self, event: Any) -> None:
+        """Add what the parts of a chunk have delivered."""
+        for chunk in _objects_of(event):
+            for candidate in _list(chunk, "candidates"):
+                content = candidate.get("content")
+                for part in _list(content, "parts") if isinstance(content, dict) else ():
+                    self._measure_part(part)
+
+    def _measure_part(self, part: dict[str, Any]) -> None:
+        self.deliver(part.get("text"))
+        if part.get("thought") or part.get("thoughtSignature") or part.get("inlineData"):
+            # What is shown of thoughts is a summary, and a picture's tokens are not its characters.
+            self._delivered.has_hidden = True
+        call, code = part.get("functionCall"), part.get("executableCode")
+        if isinstance(call, dict):
+            self.deliver(call.get("name"))
+            if call.get("args"):
+                self.deliver(json_text(call["args"]))
+            for argument in _list(call, "partialArgs"):
+                self.deliver(argument.get("stringValue"))
+        if isinstance(code, dict):
+            self.deliver(code.get("code"))
+
+
+def _list(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a list of an object."""
+    found = value.get(name)
+    return _objects_of(found) if isinstance(found, list) else iter(())
+
+
+def _objects_of(value: Any) -> Iterator[dict[str, Any]]:
+    return (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, dict))
+
+
+def _has_parts(candidate: dict[str, Any]) -> bool:
+    """Return whether a candidate carries anything that the model wrote; the last chunk often has one empty part."""
+    content = candidate.get("content")
+    return isinstance(content, dict) and any(v not in ("", True) for part in _list(content, "parts") for v in part.values())
+
+
+def _error_type(error: dict[str, Any]) -> str:
+    status, code = error.get("status"), error.get("code")
+    return str(status if isinstance(status, str) and status else code or "error")[:64]

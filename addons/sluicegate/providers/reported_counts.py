@@ -1,0 +1,82 @@
+"""Counts as an answer reports them, several times over: which of them stand once the answer has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sluicegate.providers.usage_reader import parse_count, parse_json
+
+
+class ReportedCounts:
+    """The counts of one answer, by all reports that were seen. Each report includes the ones before it, so later counts win.
+
+    A zero or null replaces no count, unless other counts of the input rise to explain it: a server that leaves the cached
+    tokens out of its last chunk takes nothing back.
+    """
+
+    def __init__(self, input_names: tuple[str, ...]) -> None:
+        self.is_invalid = False
+        """Whether a count was written as something that is no count."""
+        self._input = input_names
+        self._counts: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._counts
+
+    def __getitem__(self, name: str) -> int:
+        return self._counts.get(name, 0)
+
+    def get(self, name: str) -> int | None:
+        """Return a count; None if nothing has been said of it."""
+        return self._counts.get(name)
+
+    def report(self, values: Iterable[tuple[str, Any]]) -> frozenset[str]:
+        """Note one report, values as the provider wrote them; return the names of the counts in it."""
+        found: dict[str, int] = {}
+        for name, value in values:
+            count = parse_count(value)
+            if count is not None:
+                found[name] = count
+            elif value is not None:
+                self.is_invalid = True
+        fall = sum(self[n] for n in self._input if found.get(n) == 0)
+        rise = sum(max(0, found.get(n, 0) - self[n]) for n in self._input)
+        # The first figure may have been the server's own estimate, so the parts need not add up to it.
+        is_split = 2 * rise >= fall
+        for name, count in found.items():
+            if count or name not in self or (name in self._input and is_split):
+                self._counts[name] = count
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """All values of a key that stands in one object more than once."""
+
+    values: tuple[Any, ...]
+
+
+def parse_report(data: bytes, name: str) -> Any:
+    """Return a JSON value; where the key of its report stands in an object twice, both are kept for ``reports_in``."""
+    value = parse_json(data)
+    if value is not None and data.count(b'"%b"' % name.encode()) > 1:
+
+        def join(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            values = tuple(value for key, value in pairs if key == name)
+            return dict(pairs) | ({name: _Repeated(values)} if len(values) > 1 else {})
+
+        try:
+            return json.loads(data, object_pairs_hook=join)
+        except (ValueError, RecursionError):
+            pass
+    return value
+
+
+def reports_in(value: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the reports of an event or answer in their order: at most one, unless their key stands there twice."""
+    found = value.get(name)
+    values = found.values if isinstance(found, _Repeated) else (found,)
+    return [report for report in values if isinstance(report, dict)]
