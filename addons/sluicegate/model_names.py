@@ -29,4 +29,9 @@ def undated(model: str) -> str:
 def matches(pattern: str, model: str) -> bool:
     """Return whether a list entry (a name, a name without its date, or a glob) means this model."""
     want, have = canonical(pattern), canonical(model)
-    return want in ("*", have, undated(have)) or (any(c in want for c in "*?[") and fnmatchcase(have, want))
+    return want in ("*", have, undated(have)) or (is_glob(want) and fnmatchcase(have, want))
+
+
+def is_glob(pattern: str) -> bool:
+    """Return whether a list entry is a pattern of names rather than a name."""
+    return any(c in canonical(pattern) for c in "*?[")

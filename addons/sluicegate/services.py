@@ -22,6 +22,7 @@ from sluicegate.policy.history import History
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicyWatcher
+from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.pricing.prices import Prices
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
@@ -67,7 +68,7 @@ class Services:
         self.env = env
         self.policy_watcher = PolicyWatcher(policy_path, env, clock)
         self.state_dir = state_dir
-        self.prices = Prices.load(_next_to(policy_path, "prices.yaml"))
+        self.price_watcher = PriceWatcher(policy_path)
         self.state_folder = StateFolder(state_dir)
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
@@ -114,6 +115,11 @@ class Services:
         """Return the policy in force now."""
         return self.policy_watcher.current
 
+    @property
+    def prices(self) -> Prices:
+        """Return the prices in force now."""
+        return self.price_watcher.current
+
     def target(self, provider: Provider) -> Target:
         """Return where a provider's calls really go: its base URL, or the simulator that stands in for it."""
         if not provider.simulate:
@@ -137,7 +143,7 @@ class Services:
         """Start watching the policy and housekeeping the database, each in a thread of its own."""
         self.policy_watcher.start()
         self.history.start()
-        self.prices.preload()
+        self.price_watcher.start()
         self.notifier.start()
         self._housekeeper.start()
 
@@ -157,6 +163,7 @@ class Services:
         self._closed = True
         self._housekeeper.stop()
         self.policy_watcher.stop()
+        self.price_watcher.stop()
         self.history.stop()
         self.notifier.stop()
         self.tokens.close()
@@ -168,8 +175,3 @@ class Services:
         self.store.close()
         self.journal.close()
         self.state_folder.close()
-
-
-def _next_to(policy_path: Path, name: str) -> Path | None:
-    folder = policy_path if policy_path.is_dir() else policy_path.parent
-    return path if (path := folder / name).is_file() else None

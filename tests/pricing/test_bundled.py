@@ -26,7 +26,7 @@ from sluicegate.windows import parse_iso
 
 PRICES = Prices.load()
 NOW = parse_iso("2026-11-23")
-PROVIDERS = [p for p in get_snapshot().providers if p.id in bundled.PROVIDERS]
+PROVIDERS = [p for p in get_snapshot().providers if p.id in ("anthropic", "openai", "google")]
 
 CORRECTED = {"claude-sonnet-4-5"}
 """Models of which our own table says something else: above 200,000 tokens Sonnet 4.5 costs no more since 2026-03-13."""

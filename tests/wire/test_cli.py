@@ -40,6 +40,9 @@ def test_help_names_every_command_and_each_has_an_example():
         ["admin", "curl-setup"],
         ["alerts", "test"],
         ["alerts", "list"],
+        ["prices", "list"],
+        ["prices", "show"],
+        ["prices", "import"],
     ]
     docs = (ROOT / "docs/cli.md").read_text()
     for command in commands:

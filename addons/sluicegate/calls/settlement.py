@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from sluicegate.calls.answer import Answer
 from sluicegate.calls.call import Call, Settlement
@@ -93,6 +94,18 @@ def charge_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: i
     return prices.charge(
         usage, model, at, by_family=policy.unpriced == "family", unlisted=fallback.cost if fallback is not None else None
     )
+
+
+PricedBy = Literal["listed", "family", "fallback", "none"]
+"""The rule by which a model is priced: its listed price, its family's, the policy's fallback price, or none of them."""
+
+
+def priced_by(policy: Policy, prices: Prices, model: str, at: int) -> PricedBy:
+    """Return the rule by which calls of a model are priced at a time, epoch milliseconds."""
+    price = prices.price(model, at, by_family=policy.unpriced == "family")
+    if price is not None:
+        return "family" if price.is_estimated else "listed"
+    return "fallback" if policy.fallback_price is not None and policy.unpriced != "deny" else "none"
 
 
 def recorded_amounts(record: Record) -> dict[Unit, int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sluicegate import __version__
-from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, run, statusline, usage
+from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, prices, run, statusline, usage
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -43,6 +43,7 @@ key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))
 for kind in ("customer", "team", "user", "project"):
     app.add_typer(entity.build_app(kind), name=kind)
+prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

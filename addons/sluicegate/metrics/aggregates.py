@@ -12,6 +12,9 @@ from sluicegate.values import Outcome
 TOKEN_TYPES = {column: column.removesuffix("_tokens") for column in TOKEN_COLUMNS}
 """A record's column, and the value of the label ``token_type`` that stands for it."""
 
+OTHER_MODELS = "other"
+"""Label for models beyond those that get series of their own."""
+
 LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 FIRST_BYTE_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 PER_TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 
 from sluicegate.background import paced
 from sluicegate.calls.record import TOKEN_COLUMNS, Record
-from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
+from sluicegate.metrics.aggregates import OTHER_MODELS, CallLabels, CallTotals, Latencies
 from sluicegate.metrics.bifrost import bifrost_families
 from sluicegate.metrics.exposition import render_text
 from sluicegate.metrics.native import native_families
@@ -111,13 +111,13 @@ class Metrics:
         )
 
     def _model(self, requested: str | None, served: str | None, outcome: str) -> str:
-        """Return the label for a call's model: its name, or ``other`` once there are too many that a client may have invented."""
+        """Return the label for a call's model: its name, or OTHER_MODELS once there are too many that clients may invent."""
         model = served or requested
         if model is None or model in self._models:
             return model or ""
         # Names that only clients used get half of the series, so that invented names never crowd out models that are served.
         allowed = MAX_MODELS if served else MAX_MODELS // 2
         if outcome == Outcome.DENIED or len(self._models) >= allowed or len(model) > MAX_MODEL_CHARS or not model.isprintable():
-            return "other"
+            return OTHER_MODELS
         self._models.add(model)
         return model

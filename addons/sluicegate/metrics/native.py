@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sluicegate.background import paced
-from sluicegate.metrics.aggregates import TOKEN_TYPES
+from sluicegate.calls.settlement import priced_by
+from sluicegate.metrics.aggregates import OTHER_MODELS, TOKEN_TYPES
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.snapshot import Snapshot
 from sluicegate.policy.model import Limit
-from sluicegate.values import NANO, Reason
+from sluicegate.values import NANO, Outcome, Reason
 
 
 def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield every metric named ``sluicegate_...``."""
     yield from _calls(snapshot)
+    yield _unlisted_models(snapshot)
     yield from _timings(snapshot)
     yield from _limits(snapshot)
     yield from _health(snapshot)
@@ -46,6 +48,21 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         # Every reason is there from the start, at 0: Prometheus sees no increase in a series that begins with its first refusal.
         add_sample(refusals, Labels({"reason": reason.value}), snapshot.refusals.get(reason.value, 0))
     yield refusals
+
+
+def _unlisted_models(snapshot: Snapshot) -> Metric:
+    """Return the calls of models that no price list has now; those of a model end when a list gets it."""
+    counts: dict[str, int] = {}
+    for caller, totals in paced(snapshot.calls):
+        if caller.model and caller.model != OTHER_MODELS:
+            passed = sum(count for outcome, count in list(totals.outcomes.items()) if outcome != Outcome.DENIED)
+            counts[caller.model] = counts.get(caller.model, 0) + passed
+    family = CounterMetricFamily("sluicegate_unlisted_model_calls", "Calls of models without a listed price, by what prices them.")
+    for model, count in counts.items():
+        rule = priced_by(snapshot.policy, snapshot.services.prices, model, snapshot.now)
+        if count and rule != "listed":
+            add_sample(family, Labels({"model": model, "priced_by": rule}), count)
+    return family
 
 
 def _timings(snapshot: Snapshot) -> Iterator[Metric]:
@@ -91,6 +108,7 @@ def _health(snapshot: Snapshot) -> Iterator[Metric]:
         ("reservations", "Calls in flight with a reservation.", len(services.ledger.open)),
         ("policy_reload_errors", "Edits of the policy that were refused since start.", services.policy_watcher.reload_errors),
         ("policy_ok", "1 while the policy on disk is in force.", not services.policy_watcher.error),
+        ("prices_ok", "1 while the operator's prices.yaml on disk is in force.", not services.price_watcher.error),
         ("ledger_ok", "1 while the ledger can be written.", not services.writer.store_error),
         ("audit_ok", "1 while records can be written.", not services.writer.journal_error),
     ):

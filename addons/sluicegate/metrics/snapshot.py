@@ -12,6 +12,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.model import Limit, Policy
+from sluicegate.pricing.prices import Prices
 from sluicegate.storage.writer import Writer
 
 PRIVATE_SCOPE_KINDS = frozenset({"virtual_key", "user", "provider_config"})
@@ -24,10 +25,15 @@ class MetricsSource(Protocol):
     ledger: Ledger
     clock: Any
     policy_watcher: Any
+    price_watcher: Any
     writer: Writer
     hook_time: dict[tuple[str, str], list[int]]
     keyring: Keyring
     notifier: Any
+
+    @property
+    def prices(self) -> Prices:
+        """The prices in force."""
 
     @property
     def policy(self) -> Policy:

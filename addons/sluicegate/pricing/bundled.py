@@ -6,7 +6,7 @@ in a thread at start, or at the first model that our own tables do not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -19,11 +19,8 @@ from sluicegate.pricing.price import DAY_MS, DEFAULT_CONTEXT_TOKENS, Fees, Price
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
-PROVIDERS = ("anthropic", "openai", "google")
-"""Providers whose models are found by name alone, in this order."""
-
-FAMILY_PROVIDERS = (*PROVIDERS, "deepseek", "x-ai", "moonshotai", "mistral")
-"""Providers whose models are listed, and lend their prices to new models of the same family."""
+MAKERS = ("anthropic", "openai", "google", "deepseek", "x-ai", "moonshotai", "mistral")
+"""Providers whose models are found by name alone, in this order, and lend their prices to new models of the same family."""
 
 MODES: dict[str, tuple[dict[str, str], ...]] = {
     "batch": ({"processing": "batch"}, {"service_tier": "batch"}),
@@ -46,27 +43,43 @@ def find(model: str) -> Price | None:
 @cache
 def all_prices() -> tuple[Price, ...]:
     """Return every price by token of the makers of models that our clients use."""
+    return prices_of(_providers())
+
+
+def prices_of(providers: Sequence[Provider]) -> tuple[Price, ...]:
+    """Return the prices by token of the makers among these providers."""
     prices: list[Price | None] = []
     makers: list[Provider] = []
-    for provider in sorted((p for p in _providers() if p.id in FAMILY_PROVIDERS), key=lambda p: FAMILY_PROVIDERS.index(p.id)):
+    for provider in sorted((p for p in providers if p.id in MAKERS), key=_rank):
         # Google's list has models of Anthropic too, under the names of its own cloud: those are resold, not new models.
-        prices += [_to_price(info) for info in provider.models if not any(maker.find_model(info.id) for maker in makers)]
+        # And some entries stand for a pattern of names, without being a name themselves.
+        own = (m for m in provider.models if m.is_match(m.id) and not any(maker.find_model(m.id) for maker in makers))
+        prices += [_to_price(info) for info in own]
         makers.append(provider)
     return tuple(price for price in prices if price is not None)
 
 
+def read_providers(raw: list[Any]) -> list[Provider]:
+    """Return providers from the library's own JSON. Raises ValueError, and what the library raises at other JSON."""
+    # The library reads its updates with this; there is no published name for it.
+    from genai_prices.types import _providers_from_raw
+
+    return _providers_from_raw(raw)
+
+
 def _find(name: str) -> Price | None:
-    ours = sorted((p for p in _providers() if p.id in PROVIDERS), key=lambda p: PROVIDERS.index(p.id))
-    for provider in ours:
-        info = provider.find_model(name)
-        if info is not None:
-            return _to_price(info)
-    # Models of everybody else, by the names that the library knows for their makers'.
-    for provider in _providers():
-        if provider.id not in PROVIDERS and provider.model_match is not None and provider.model_match.is_match(name):
+    for provider in sorted(_providers(), key=_rank):
+        by_name_alone = provider.id in MAKERS
+        if by_name_alone or (provider.model_match is not None and provider.model_match.is_match(name)):
             info = provider.find_model(name)
-            return _to_price(info) if info is not None else None
+            if info is not None or not by_name_alone:
+                return _to_price(info) if info is not None else None
     return None
+
+
+def _rank(provider: Provider) -> int:
+    """Return the order in which providers are asked: those whose models are found by name alone before everybody else."""
+    return MAKERS.index(provider.id) if provider.id in MAKERS else len(MAKERS)
 
 
 @cache

@@ -148,6 +148,8 @@ class Price:
 
     def rates_at(self, at: int, prompt_tokens: int) -> Rates:
         """Return the standard rates at a time, epoch milliseconds, for a prompt of this size."""
+        if len(self.rates) == 1:
+            return self.rates[0]
         return _applicable(self.rates, at, prompt_tokens) or self.rates[0]
 
     def tier_rates_at(self, tier: str | None, at: int, prompt_tokens: int) -> Rates:

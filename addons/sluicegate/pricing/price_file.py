@@ -136,7 +136,7 @@ class _PriceReader:
             model=model,
             rates=self.rows_of_rates(prices, (*path, "prices")),
             origin=self.origin,
-            fast=(self.rates(raw["fast"], (*path, "fast")),) if "fast" in raw else (),
+            fast=self.fast(raw["fast"], (*path, "fast")) if "fast" in raw else (),
             tiers={tier: self.rows_of_rates(rows, (*path, "service_tiers", tier)) for tier, rows in listed.items()},
             us_multiplier=self.amount(raw.get("us_multiplier"), (*path, "us_multiplier"), Decimal(1)),
             fees=(self.fees(raw, path, shared),) if raw.keys() & {*FEE_KEYS} else shared,
@@ -160,6 +160,10 @@ class _PriceReader:
             self.problem(path, str(path[-1]), "must be a list of prices")
             raw = [{}] if isinstance(raw, list) else []
         return tuple(self.rates(r, (*path, i)) for i, r in enumerate(raw))
+
+    def fast(self, raw: Any, path: KeyPath) -> tuple[Rates, ...]:
+        """Return the rates of the speed ``fast``: one mapping, or a list of spans."""
+        return self.rows_of_rates(raw, path) if isinstance(raw, list) else (self.rates(raw, path),)
 
     def rates(self, raw: Any, path: KeyPath) -> Rates:
         """Return the rates of one span of time."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sluicegate.model_names import matches
+from sluicegate.background import low_priority
+from sluicegate.model_names import is_glob, matches
 from sluicegate.pricing import bundled
-from sluicegate.pricing.families import Families
+from sluicegate.pricing.families import CACHED_MODELS, Families
 from sluicegate.pricing.price import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, TOKEN_CLASSES, Charge, Price, Rates, to_nano
 from sluicegate.pricing.price_file import PriceError, PriceTable, read_prices
 from sluicegate.values import MAX_COST_NANO, Usage
@@ -24,19 +25,17 @@ DATA = Path(__file__).parent / "data"
 BUILTIN_TABLES = (DATA / "prices.yaml", DATA / "rules.yaml")
 """Our own prices, and our rules for fees, service tiers and families."""
 
-CACHED_MODELS = 10_000
-"""Names that are remembered: more come only from a client that makes them up."""
-
 
 class Prices:
     """All known prices. Look-ups are cached; the first look-up of a model missing from our tables asks genai-prices."""
 
     def __init__(self, *tables: PriceTable) -> None:
         """Take the tables, the operator's before our own."""
-        self._own = tuple(price for table in tables for price in table.prices)
+        # A name comes before a glob of the same file: an entry for one model is meant, wherever it stands.
+        self._own = tuple(p for table in tables for p in sorted(table.prices, key=lambda p: is_glob(p.model)))
         self._fees = tuple(rule for table in tables for rule in table.fees)
         self._factors = tuple(rule for table in tables for rule in table.factors)
-        self._families = Families((f for table in tables for f in table.families), self.listed)
+        self._families = Families((f for table in tables for f in table.families), self.listed, self._with_rules)
         self._cache: dict[str, Price | None] = {}
 
     @classmethod
@@ -48,10 +47,15 @@ class Prices:
         return cls(*tables)
 
     def preload(self, delay_s: float = 2.0) -> None:
-        """Load the bundled table in a thread shortly after the start, so that no call waits the half second it takes."""
-        timer = threading.Timer(delay_s, bundled.all_prices)
+        """Load the bundled table in a thread shortly after the start, so that no call waits the second it takes."""
+        timer = threading.Timer(delay_s, self.load_bundled)
         timer.daemon = True
         timer.start()
+
+    def load_bundled(self) -> None:
+        """Load the bundled table and what families cost by it, letting other threads go first."""
+        with low_priority():
+            self._families.load()
 
     def listed(self) -> Iterator[Price]:
         """Yield every listed price, the operator's first; a model that several tables have comes from the first of them."""

@@ -159,7 +159,7 @@ class _Logs:
         headers = {"content-disposition": f'attachment; filename="sluicegate-calls.{file_format}"'}
         if request.http.method == "HEAD":
             return Response(headers=headers, media_type=media_type)
-        _write_ended_calls(request.services)
+        write_ended_calls(request.services)
         batches = request.services.logs.export(filters, more.get("order", "asc"))
         render = formats.csv_rows if file_format == "csv" else formats.jsonl_rows
         own_key = request.caller.virtual_key_id
@@ -176,7 +176,7 @@ class _Logs:
             return chunk
 
         # Read before the response begins: after its status line no error can be reported.
-        with _reading():
+        with reading_logs():
             first = await next_chunk()
 
         async def body() -> AsyncIterator[bytes]:
@@ -191,13 +191,13 @@ class _Logs:
 
     async def _answer(self, request: ApiRequest, work: Callable[[], Any]) -> Response:
         """Answer with the JSON of what ``work`` returns, read and encoded in a worker thread."""
-        _write_ended_calls(request.services)
-        with _reading():
+        write_ended_calls(request.services)
+        with reading_logs():
             body = await anyio.to_thread.run_sync(lambda: orjson.dumps(work()), limiter=self.queries)
         return Response(body, media_type=JSON)
 
 
-def _write_ended_calls(services: Services) -> None:
+def write_ended_calls(services: Services) -> None:
     """Write calls that have just ended, which otherwise wait some milliseconds to share a transaction."""
     with contextlib.suppress(StoreError):
         services.writer.flush()
@@ -214,7 +214,7 @@ def _query(request: ApiRequest) -> tuple[Filters, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
+def reading_logs() -> Iterator[None]:
     """Turn what reading the logs raises into errors of the API."""
     try:
         yield

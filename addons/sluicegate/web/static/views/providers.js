@@ -2,7 +2,8 @@
 import { html, useState } from "../lib/ui.js";
 import { api, useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
-import { FormDialog, Fetched, Field, Page, Problem, Section, Tag, Time } from "../lib/components.js";
+import { count } from "../lib/format.js";
+import { FormDialog, Fetched, Field, Money, Page, Problem, Section, Tag, Time } from "../lib/components.js";
 import { Limits } from "./limits.js";
 
 export default function Providers({ parts, user }) {
@@ -21,7 +22,32 @@ export default function Providers({ parts, user }) {
           <td>${p.simulate ? html`<span class="faint">simulated: nothing leaves this machine</span>` : p.base_url}</td>
         <td>${p.simulate && !p.keys.length ? html`<span class="faint">none needed</span>` : `${p.keys.filter((k) => k.usable).length} of ${p.keys.length} usable`}</td>
           <td><${State} p=${p} /></td></tr>`,
-      )}</tbody></table></div>`}</${Fetched}></${Page}>`;
+      )}</tbody></table></div>`}</${Fetched}>
+    <${UnlistedModels} /></${Page}>`;
+}
+
+const PRICED_BY = {
+  family: (m) => html`estimated as ${m.priced_as}, the dearest of its family`,
+  fallback: () => "the policy's fallback_price",
+  none: () => html`<${Tag} kind="warn">no price: refused under a budget</${Tag}>`,
+};
+
+/** Models that agents call and no price list has: their cost is an estimate until somebody lists a price. */
+function UnlistedModels() {
+  const resource = useGet("/api/prices/unlisted", { every: 60_000 });
+  return html`<${Section} title="Models without a listed price" note="called in the last 30 days">
+    <${Fetched} of=${resource} lines=${2}>${({ models }) =>
+      models.length === 0
+        ? html`<p class="faint">None. Every model that was called has a listed price.</p>`
+        : html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Model</th><th scope="col">Priced by</th>
+          <th scope="col" class="num">Calls</th><th scope="col" class="num">Charged</th></tr></thead>
+          <tbody>${models.map(
+            (m) => html`<tr key=${m.model}><td class="mono">${m.model}</td><td>${PRICED_BY[m.priced_by](m)}</td>
+              <td class="num">${count(m.calls)}</td><td class="num"><${Money} of=${m.cost} /></td></tr>`,
+          )}</tbody></table></div>
+          <p class="faint">What they are charged is an estimate. Take a newer price list with
+            <code>sluicegate prices import FILE</code>, or put their prices into prices.yaml beside the policy; either holds
+            within seconds, without a restart.</p>`}</${Fetched}></${Section}>`;
 }
 
 const State = ({ p }) =>

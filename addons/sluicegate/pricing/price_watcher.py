@@ -1,0 +1,80 @@
+"""Watching the operator's ``prices.yaml``: a valid edit takes effect within two seconds, an invalid one never does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from sluicegate.pricing.price_file import PriceError
+from sluicegate.pricing.prices import Prices
+
+logger = logging.getLogger("sluicegate.pricing")
+
+FILENAME = "prices.yaml"
+"""The operator's prices, in the policy's folder."""
+
+POLL_INTERVAL_S = 1.0
+"""Seconds between two looks at the file; each is one stat."""
+
+
+class PriceWatcher:
+    """Keeps ``current`` up to date. It is replaced whole by one assignment, so readers need no lock."""
+
+    def __init__(self, policy_path: Path) -> None:
+        """Load the prices beside this policy. Raises PriceError or OSError."""
+        self.path = price_file(policy_path)
+        self.error: str | None = None
+        """What is wrong with the file on disk; None while it is in force."""
+        self._fingerprint = self._look()
+        self.current = Prices.load(self.path if self._fingerprint is not None else None)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Load the bundled table and start watching, in threads of their own."""
+        self.current.preload()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="sluicegate-prices", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+
+    def check(self) -> bool:
+        """Read the file again if it has changed; return whether new prices are in force."""
+        fingerprint = self._look()
+        if fingerprint == self._fingerprint:
+            return False
+        # After an invalid edit too: it is reported once, not at every look.
+        self._fingerprint = fingerprint
+        try:
+            prices = Prices.load(self.path if fingerprint is not None else None)
+        except (PriceError, OSError) as e:
+            self.error = str(e)
+            logger.error("Prices cannot be read; still using those from before:\n%s", e)
+            return False
+        prices.load_bundled()
+        self.current, self.error = prices, None
+        logger.warning("New prices are in force: %s", self.path if fingerprint is not None else "the gateway's own")
+        return True
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_INTERVAL_S):
+            try:
+                self.check()
+            except Exception:
+                logger.exception("The price file cannot be watched; still using the prices from before")
+
+
+def price_file(policy_path: Path) -> Path:
+    """Return where the operator's prices are: in the policy's folder."""
+    return (policy_path if policy_path.is_dir() else policy_path.parent) / FILENAME
