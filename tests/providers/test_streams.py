@@ -25,3 +25,31 @@ def test_a_recorded_answer_is_read_to_its_bill(recorded: Recorded):
 def test_any_spelling_of_the_same_events_gives_the_same_bill(recorded, spelling, at, encoding, kind):
     body = PACKERS[encoding](respell(recorded.body, spelling, is_stream=recorded.is_stream))
     check(recorded, read(recorded, cut(body, at), encoding=encoding, content_type=kind))
+
+
+STREAMED = [r for r in ALL if r.is_stream]
+
+
+@pytest.mark.parametrize("recorded", STREAMED, ids=[r.id for r in STREAMED])
+def test_a_cut_at_any_byte_never_raises_and_charges_more_the_more_was_delivered(recorded: Recorded):
+    """Once the input is known, until the end says what there was. Wherever it is cut, the end is not believed before it came."""
+    last, known = 0, False
+    for end in range(0, len(recorded.body) + 1, 7):
+        answer = read(recorded, [recorded.body[:end]])
+        if not answer.is_readable or answer.is_unbilled or answer.is_final:
+            continue
+        delivered = answer.delivered.characters
+        assert last <= delivered
+        assert delivered <= recorded.delivered or recorded.rule == "reserved"
+        last = delivered
+        known = known or answer.usage is not None
+        # Whatever was known of the input stays known, in whatever class.
+        assert answer.usage is not None or not known
+
+
+@given(st.sampled_from(ALL), st.integers(0, 1 << 16), st.integers(0, 255), spellings)
+def test_a_damaged_answer_never_raises(recorded, at, byte, spelling):
+    body = bytearray(respell(recorded.body, spelling, is_stream=recorded.is_stream))
+    body[at % len(body)] = byte
+    answer = read(recorded, cut(bytes(body), [at]))
+    assert answer.delivered.characters <= len(body)

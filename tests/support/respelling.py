@@ -113,13 +113,15 @@ def respell_json(data: bytes, spelling: Spelling) -> bytes:
         return data
     value = _changed(value, spelling)
     separators = (", ", ": ") if spelling.spaced else (",", ":")
-    text = json.dumps(value, ensure_ascii=spelling.escaped, separators=separators, indent=1 if spelling.indented else None)
+    # Half an emoji has no bytes of its own: it can only be escaped.
+    escaped = spelling.escaped or b"\\ud8" in data.lower()
+    text = json.dumps(value, ensure_ascii=escaped, separators=separators, indent=1 if spelling.indented else None)
     if spelling.escaped:
         # Letters inside an escape and inside a number or literal stay: only those of strings may be written otherwise.
         text = _STRING.sub(lambda found: _ESCAPE_OR_E.sub(lambda e: e[1] or r"\u0065", found[0]), text)
     if spelling.padding and text[-1:] in "}]":
         text = text[:-1] + " " * spelling.padding + text[-1]
-    return text.encode("utf-8", "surrogatepass")
+    return text.encode()
 
 
 def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

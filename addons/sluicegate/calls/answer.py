@@ -63,6 +63,8 @@ class AnswerReader:
         self._is_labelled_stream = "event-stream" in content_type.lower()
         self._is_undecided = True
         """Whether the bytes so far do not tell an event stream from JSON."""
+        self._is_guess = False
+        """Whether it is read as a stream for its label alone, and no event has been found in it."""
         self._sse: SseParser | None = None
         self._body = bytearray()
         self._is_broken = not self._decoder.readable
@@ -88,7 +90,7 @@ class AnswerReader:
         if self._is_undecided and (is_stream := begins_stream(self._body[:_MAX_HEAD_BYTES])) is not None:
             self._decide(is_stream)
         elif self._is_undecided and len(self._body) >= _MAX_HEAD_BYTES:
-            self._decide(self._is_labelled_stream)
+            self._guess()
         if self._sse is None:
             self._is_broken = len(self._body) > MAX_JSON_BYTES
             return b""
@@ -98,6 +100,7 @@ class AnswerReader:
     def _read_events(self, text: bytes) -> None:
         reader = self.reader
         for event, data in events_of(text):
+            self._is_guess = False
             reader.feed_event(event, data)
         if self.on_start and reader.usage:
             on_start, self.on_start = self.on_start, None
@@ -108,12 +111,16 @@ class AnswerReader:
         if is_stream:
             self._sse = SseParser()
 
+    def _guess(self) -> None:
+        self._decide(self._is_labelled_stream)
+        self._is_guess = self._is_labelled_stream and bool(self._body.strip(b"\xef\xbb\xbf \t\r\n"))
+
     def finish(self) -> Answer:
         """Return what was read, once the answer has ended, however it did."""
         if self._is_broken or not self._decoder.readable:
             return Answer(is_readable=False)
         if self._is_undecided:
-            self._decide(self._is_labelled_stream)
+            self._guess()
             if self._sse is not None:
                 self._read_events(self._sse.complete(bytes(self._body)))
         reader = self.reader
@@ -121,10 +128,12 @@ class AnswerReader:
             reader.read_json(bytes(self._body))
         else:
             for event, data in self._sse.flush():
+                self._is_guess = False
                 reader.feed_event(event, data)
         usage = reader.usage
-        if reader.is_invalid or (self._sse is None and usage is None and not reader.has_content and not reader.error):
-            return Answer(is_readable=False)
+        is_nothing = usage is None and not reader.has_content and not reader.error
+        if reader.is_invalid or (is_nothing and (self._sse is None or self._is_guess)):
+            return Answer(is_readable=False, has_content=reader.has_content, reader=reader)
         return Answer(
             usage=usage,
             is_final=reader.is_final and usage is not None,

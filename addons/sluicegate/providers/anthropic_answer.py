@@ -36,6 +36,7 @@ class MessagesUsage(UsageReader):
         self._stop_reason: str | None = None
         self._is_counted = False
         """Whether an output count came after the last piece of content, so that it covers all of it."""
+        self._counted_output = 0
         self._attempts_with_output: list[bool] = []
         """For each attempt that another model took over from, whether it had delivered any output."""
         self._characters_at_fallback = 0
@@ -88,6 +89,7 @@ class MessagesUsage(UsageReader):
         block = value.get("content_block")
         if isinstance(block, dict) and block.get("type") == "fallback":
             self._note_fallback(block)
+            self._judge()
         else:
             self.defer(data)
 
@@ -96,10 +98,14 @@ class MessagesUsage(UsageReader):
         if isinstance(delta, dict):
             self._note_stop(delta.get("stop_reason"))
         self._report(usage)
-        count = parse_count(usage.get("output_tokens")) if isinstance(usage, dict) else None
-        if count is not None:
-            # A zero after output is a field that the upstream does not fill.
-            self._is_counted = count > 0 or not (self.has_content and self.delivered.characters)
+        if not isinstance(usage, dict) or usage.get("output_tokens") is None:
+            return
+        count = parse_count(usage["output_tokens"])
+        if count is None:
+            self._is_counted = False
+        # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
+        elif count or usage.get("iterations") or not self.has_content or not self.delivered.characters:
+            self._is_counted, self._counted_output = True, count
 
     def read_json(self, body: bytes) -> None:
         """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
@@ -127,7 +133,8 @@ class MessagesUsage(UsageReader):
         usage = value.get("usage")
         self._report(usage)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
-        self._is_counted = is_whole and isinstance(usage, dict) and parse_count(usage.get("output_tokens", 0)) is not None
+        count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
+        self._is_counted, self._counted_output = is_whole and count is not None, count or 0
         self._judge()
 
     def _note_model(self, model: Any) -> None:
@@ -155,8 +162,11 @@ class MessagesUsage(UsageReader):
             return
         fields = merge(self._reports)
         self.is_unbilled = False
+        self.output_tokens = self._counted_output if self.finished and self._is_counted else None
+        if self.output_tokens is not None:
+            # Also a zero: what stood at the start was a placeholder.
+            fields["output_tokens"] = self.output_tokens
         self.is_invalid = has_invalid_count(fields)
-        self.output_tokens = parse_count(fields.get("output_tokens", 0)) if self.finished and self._is_counted else None
         if self.is_invalid or "input_tokens" not in fields:
             self.usage, self.is_final = None, False
             return

@@ -130,12 +130,12 @@ def _declined(attempts: list[Fields], ending: Ending) -> list[Fields]:
 
 
 def _served(attempts: list[Fields], declined: list[Fields]) -> str | None:
-    """Return the model of the last attempt that was not declined, if another model than the one asked for was tried."""
-    for attempt in reversed(attempts):
-        if not any(attempt is d for d in declined):
-            model = attempt.get("model")
-            return model[:200] if isinstance(model, str) and attempt.get("type") == "fallback_message" else None
-    return None
+    """Return the model of the last attempt that is billed, if other models than the one asked for were tried."""
+    if not any(attempt.get("type") == "fallback_message" for attempt in attempts):
+        return None
+    billed = [attempt for attempt in attempts if not any(attempt is d for d in declined)]
+    model = billed[-1].get("model") if billed else None
+    return model[:200] if isinstance(model, str) else None
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:
