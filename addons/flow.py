@@ -209,8 +209,10 @@ def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
 def expected_of(call: Call, facts: RequestFacts) -> Usage:
     """Return what the call will probably use, estimated once from its size and from what earlier answers have taught."""
     if call.expected_usage is None:
-        known = services().writer.learning.known(call.virtual_key_id, facts.model)
-        call.expected_usage = estimate.expected_usage(facts, known)
+        learning = services().writer.learning
+        call.known = learning.known(call.virtual_key_id, facts.model)
+        call.cache_split = learning.split(call.virtual_key_id, call.session_id, facts.model)
+        call.expected_usage = estimate.expected_usage(facts, call.known)
     return call.expected_usage
 
 
@@ -224,10 +226,18 @@ def was_sent_upstream(flow: http.HTTPFlow) -> bool:
     return up is not None
 
 
+def end_call(flow: http.HTTPFlow, call: Call) -> None:
+    """Note when the call ended, and whether that was before its answer had; the first to ask decides."""
+    if call.ended_at is None:
+        call.ended_at = services().clock()
+        call.was_cut = flow.error is not None
+
+
 def settlement_of(flow: http.HTTPFlow, call: Call, policy: Policy) -> Settlement:
     """Return what the ended call is charged, settled once for every addon that asks."""
     if call.settlement is None:
         status = flow.response.status_code if flow.response else None
+        end_call(flow, call)
         call.settlement = settle(call, policy, services().prices, was_sent=was_sent_upstream(flow), status=status)
     return call.settlement
 

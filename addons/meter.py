@@ -13,10 +13,11 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from flow import Addon, call_of, ensure_call, observing, services
+from flow import Addon, call_of, end_call, ensure_call, observing, services
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.settlement import used
+from sluicegate.calls.unfinished import Pauses
 from sluicegate.providers import PROVIDERS
 
 logger = logging.getLogger("sluicegate")
@@ -38,12 +39,14 @@ class Tap:
             encoding, kind = (header_value(response, n).decode("latin-1") for n in (b"content-encoding", b"content-type"))
             self.reader = AnswerReader(PROVIDERS[call.provider].usage_reader(), encoding, kind)
             self.reader.on_start = call.on_usage
+        self.pauses = Pauses(call.sent_at or call.started_at)
 
     def __call__(self, chunk: bytes) -> bytes:
         """Read a chunk of the answer and return the same chunk. mitmproxy ends the body with ``b""``."""
         call = self.call
+        now = self.clock()
         if call.first_byte_at is None:
-            call.first_byte_at = self.clock()
+            call.first_byte_at = now
         call.response_bytes += len(chunk)
         if self.reader is not None:
             try:
@@ -51,6 +54,7 @@ class Tap:
             except Exception:
                 # It is not read any further, so this is logged once a call.
                 logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", call.id)
+            self.pauses.note(now, self.reader.reader.content_pieces)
         for listener in call.listeners:
             self.notify(listener, chunk)
         return chunk
@@ -87,7 +91,10 @@ class Meter(Addon):
         if tap is not None and tap.reader is not None:
             call.answer = answer = tap.reader.finish()
             call.upstream_error = answer.error
-            call.usage = used(answer, call.facts, call.expected_usage)
+            end_call(flow, call)
+            tap.pauses.end(call.ended_at or 0)
+            call.unseen_ms = tap.pauses.total_ms
+            call.usage = used(call, services().prices)
         # The callback refers to the call and the call to it: a cycle that only the garbage collector, run rarely, would free.
         call.on_usage = None
 

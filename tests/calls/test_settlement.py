@@ -115,7 +115,7 @@ def test_each_part_of_a_call_is_priced_by_its_own_model_and_none_is_free(policy,
 
 
 def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):
-    assert used_or_expected(REPORTED, None, 200) is None
+    assert used_or_expected(call(REPORTED, expected=None), PRICES, 200) is None
     assert settle(call(None, expected=None), policy, PRICES, was_sent=True, status=None).cost_nano == 0
 
 

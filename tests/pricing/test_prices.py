@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.calls import estimate
 from sluicegate.calls.bound import worst_case_usage
 from sluicegate.policy.model import FallbackPrice
 from sluicegate.pricing.prices import PriceError, Prices, read_prices
@@ -218,8 +217,3 @@ def test_the_bound_covers_whatever_a_call_can_turn_into(model, size, output, sha
     parts = [int(most * s / total) for s in shares]
     real = Usage(parts[0], output, parts[1], parts[2], parts[3], speed=speed, inference_geo=geo)
     assert PRICES.cost(real, model, NOW) <= bound
-
-
-def test_what_was_delivered_is_never_more_than_was_asked_for():
-    assert estimate.delivered_tokens(2_600, None) == 1_000
-    assert estimate.delivered_tokens(2_600, 64) == 64

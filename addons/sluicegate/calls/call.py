@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
 from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ class Call:
     """What went wrong in an answer that began well: an error event, or an early end."""
     expected_usage: Usage | None = None
     """The estimate made at admission, charged if nothing better becomes known."""
+    known: Known = UNKNOWN
+    """What earlier answers had taught when the call began."""
+    bound_nano: int | None = None
+    """The most it can cost in nano-dollars, which hard budgets hold; None where none applies."""
+    cache_split: CacheSplit | None = None
+    """How the last prompt of its session was billed."""
     expected_nano: int = 0
     """The expected cost in nano-dollars, raised as the answer reveals more."""
     cost_nano: int = 0
@@ -68,6 +75,12 @@ class Call:
     sent_at: int | None = None
     """When it was about to be sent to the provider, epoch milliseconds; None for a call that was refused."""
     ended_at: int | None = None
+    unseen_ms: int = 0
+    """Time in which its answer brought no content, so that the model may have written what nobody saw."""
+    was_cut: bool = False
+    """Whether it ended before its answer did."""
+    delivered_tokens: int | None = None
+    """Tokens of the delivered text, counted by the model's own tokeniser; None where they are not."""
     first_byte_at: int | None = None
     request_bytes: int = 0
     response_bytes: int = 0

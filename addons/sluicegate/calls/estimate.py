@@ -46,9 +46,3 @@ def expected_usage(facts: RequestFacts, known: Known = UNKNOWN) -> Usage:
         inference_geo=facts.inference_geo,
         estimated=True,
     )
-
-
-def delivered_tokens(size: int, max_tokens: int | None) -> int:
-    """Return the output tokens for this many bytes of text that reached the client, at most ``max_tokens``."""
-    tokens = -(-round(size * 10) // round(BYTES_PER_TOKEN * 10))
-    return tokens if max_tokens is None else min(tokens, max_tokens)

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from sluicegate.calls.answer import Answer
 from sluicegate.calls.call import Call, Settlement
-from sluicegate.calls.estimate import delivered_tokens
 from sluicegate.calls.record import Record, total_tokens
+from sluicegate.calls.unfinished import bound_usage, has_one_pass, unfinished_usage
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.price import Charge
 from sluicegate.pricing.prices import Prices
@@ -31,50 +30,60 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     """
     if not was_sent:
         return Settlement(call.usage, 0, _GIVEN_BACK)
-    usage = used_or_expected(call.usage, call.expected_usage, status)
+    usage = used_or_expected(call, prices, status)
     if usage is None or call.facts is None:
         return Settlement(None, 0, _rate_amounts(0, 1))
-    charge = charge_usage(policy, prices, usage, call.facts.model, call.started_at)
-    if charge is None:
-        # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.
-        charge = Charge(call.expected_nano, is_estimated=True)
+    charge = _charge(call, call.facts, policy, prices, usage)
     if charge.is_estimated:
         usage = replace(usage, estimated=True)
     return Settlement(usage, charge.nano, _rate_amounts(usage.total_tokens, 1))
 
 
-def used(answer: Answer | None, facts: RequestFacts | None, expected: Usage | None) -> Usage | None:
+def used(call: Call, prices: Prices) -> Usage | None:
     """Return what a call used that the provider has answered with success; None where there is no answer or it is unreadable.
 
-    An answer that ended before its time used what it reported, and the output that reached the client.
+    An answer that was cut is judged by what it reported, by what it delivered and by the time it ran.
     """
-    if answer is None or not answer.is_readable:
+    answer, facts = call.answer, call.facts
+    if answer is None or facts is None:
         return None
-    if answer.is_final:
+    if answer.is_readable and answer.is_final:
         return answer.usage
-    usage = answer.usage
-    if usage is None:
-        # Nothing was reported: an error in place of an answer costs nothing, anything else the input and what was delivered.
-        if (answer.error not in (None, CUT_SHORT) and not answer.has_content) or expected is None:
-            return Usage(estimated=True)
-        # An answer in one piece had been written to its end before its first byte came.
-        usage = replace(expected, output_tokens=0 if answer.is_streamed else expected.output_tokens)
-        if answer.output_tokens is not None:
-            return replace(usage, output_tokens=answer.output_tokens)
-    delivered = delivered_tokens(answer.delivered.characters, facts.max_tokens if facts else None)
-    return replace(usage, output_tokens=max(usage.output_tokens, delivered), estimated=True)
+    if not answer.is_readable and not call.was_cut:
+        return None
+    if answer.usage is None and answer.error not in (None, CUT_SHORT) and not answer.has_content:
+        # An error in place of an answer costs nothing.
+        return Usage(estimated=True)
+    return unfinished_usage(call, facts, prices)
 
 
-def used_or_expected(reported: Usage | None, expected: Usage | None, status: int | None) -> Usage | None:
+def used_or_expected(call: Call, prices: Prices, status: int | None) -> Usage | None:
     """Return what a call that reached the provider used: as reported, else by estimate, and None for an error answer.
 
-    An answer that could not be read is charged the whole estimate; a call without an answer its input alone.
+    An answer that could not be read is charged what was reserved.
     """
-    if expected is None or (status is not None and status >= 400):
+    if call.expected_usage is None or call.facts is None or (status is not None and status >= 400):
         return None
-    if reported is not None:
-        return reported
-    return replace(expected, estimated=True) if status is not None else replace(expected, output_tokens=0, estimated=True)
+    if call.usage is not None:
+        return call.usage
+    if status is None:
+        return unfinished_usage(call, call.facts, prices)
+    if call.bound_nano is not None:
+        return bound_usage(call.facts, prices, call.started_at)
+    return replace(call.expected_usage, estimated=True)
+
+
+def _charge(call: Call, facts: RequestFacts, policy: Policy, prices: Prices, usage: Usage) -> Charge:
+    """Return the charge for a usage: never above the call's bound where it is estimated, and where it must be the bound, that."""
+    is_estimate = usage.estimated and (call.answer is None or not call.answer.is_final)
+    if call.bound_nano is not None and is_estimate and usage.model is None:
+        # Nothing was reported, so neither is the speed, the region or the tier at which it is billed.
+        most = prices.max_cost(usage, facts.model, call.started_at, by_family=policy.unpriced == "family")
+        has_bound = most is None or not has_one_pass(facts)
+        return Charge(call.bound_nano if has_bound or most is None else min(most, call.bound_nano), is_estimated=True)
+    charge = charge_usage(policy, prices, usage, facts.model, call.started_at)
+    # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.
+    return charge if charge is not None else Charge(call.expected_nano, is_estimated=True)
 
 
 def price_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: int) -> int | None:

@@ -82,6 +82,8 @@ class UsageReader(ABC):
         self.error: str | None = None
         """The type of an error event inside the answer."""
         self._delivered = Delivered()
+        self.content_pieces = 0
+        """How often content has come, one event or several at a time."""
         self._pending: deque[bytes] = deque()
         """Content events in their own spelling, undecoded."""
         self._pending_bytes = 0
@@ -114,6 +116,7 @@ class UsageReader(ABC):
     def defer_text(self, text: bytes) -> None:
         """Keep whole content events, as they stand in the stream."""
         self.has_content = True
+        self.content_pieces += 1
         self._pending.append(text)
         self._pending_bytes += len(text)
         if self._pending_bytes > MAX_PENDING_BYTES:

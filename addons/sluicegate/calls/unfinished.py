@@ -1,0 +1,135 @@
+"""Unfinished answers: what a call used whose end nobody saw, from the time it ran and from what was delivered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from sluicegate.calls.bound import worst_case_usage
+from sluicegate.calls.call import Call
+from sluicegate.pricing.generation import Generation, generation_of
+from sluicegate.pricing.prices import Prices
+from sluicegate.values import RequestFacts, Usage
+
+MIN_GAP_MS = 250
+"""A model that writes what can be seen sends several pieces a second; a longer pause may be one in which it thinks."""
+
+FIRST_TOKEN_MS = 2_000
+"""Of the pause before visible text, what reading the prompt and the network take: nothing is written in that time."""
+
+NOTICE_MS = 2_000
+"""How long a provider may go on writing, and billing, until it notices that nobody listens; counted under hard budgets."""
+
+
+class Pauses:
+    """Adds up the time in which an answer brought no content. Times are epoch milliseconds."""
+
+    __slots__ = ("_last_at", "_seen", "total_ms")
+
+    def __init__(self, sent_at: int) -> None:
+        """Begin when the request is sent."""
+        self.total_ms = 0
+        self._last_at = sent_at
+        self._seen = 0
+
+    def note(self, now: int, content_pieces: int) -> None:
+        """Note how many pieces of content have come by now."""
+        if content_pieces != self._seen:
+            self._seen = content_pieces
+            self.end(now)
+
+    def end(self, now: int) -> None:
+        """Count the pause that ends now, if it was one."""
+        pause = now - self._last_at
+        self._last_at = now
+        if pause >= MIN_GAP_MS:
+            self.total_ms += pause
+
+
+def unfinished_usage(call: Call, facts: RequestFacts, prices: Prices) -> Usage:
+    """Return what a call used that ended without a final usage: its input as reported, else as expected, and its output.
+
+    Where a hard budget applies (the call has a bound), every figure is the most it can be, so that the charge is never
+    below the bill: unknown input is the bound's, and output is what the fastest model writes in that time.
+    """
+    answer = call.answer
+    reported = answer.usage if answer is not None else None
+    if call.bound_nano is not None:
+        worst = bound_usage(facts, prices, call.started_at)
+        if not has_one_pass(facts):
+            # A second pass may read everything again, and only the end of the answer would say so.
+            return worst
+        base, limit = reported or worst, worst.output_tokens
+        # An answer that came to its end without a count may have used all that it was allowed.
+        output = _most_output(call, facts, limit) if _was_cut(call) else limit
+    else:
+        base = reported or _expected_input(call)
+        limit = prices.max_output(facts.model) if facts.max_tokens is None else facts.max_tokens
+        output = min(limit, _likely_output(call, facts))
+    if answer is not None and answer.output_tokens is not None:
+        # The answer's end has counted its output, though not its input.
+        output = answer.output_tokens
+    elif reported is not None:
+        output = max(output, reported.output_tokens)
+    return replace(base, output_tokens=output, iterations=(), estimated=True)
+
+
+def bound_usage(facts: RequestFacts, prices: Prices, at: int) -> Usage:
+    """Return the most a call can use; ``at`` is when it began, epoch milliseconds."""
+    return worst_case_usage(facts, prices.context_window(facts.model, at), prices.max_output(facts.model))
+
+
+def has_one_pass(facts: RequestFacts) -> bool:
+    """Return whether the model reads its input once, so that the beginning of an answer can say how much it was."""
+    return facts.is_text_only
+
+
+def _was_cut(call: Call) -> bool:
+    return call.was_cut or call.answer is None or call.answer.error is not None
+
+
+def _expected_input(call: Call) -> Usage:
+    """Return the input that was expected, divided as that of the session's last call was."""
+    if call.expected_usage is None:
+        return Usage(estimated=True)
+    expected = replace(call.expected_usage, output_tokens=0)
+    return call.cache_split.apply(expected) if call.cache_split is not None else expected
+
+
+def _likely_output(call: Call, facts: RequestFacts) -> int:
+    """Return the larger of the output that was delivered and the output the model has probably written unseen.
+
+    Thinking that is billed but not shown leaves no trace but time. Where an answer shows that there was some, the model
+    wrote all the time; otherwise text that was delivered accounts for the time in which it came, and only pauses count.
+    """
+    family = generation_of(facts.model)
+    per_ms = call.known.shared.tokens_per_ms.value or family.tokens_per_s / 1000
+    delivered, has_hidden = _delivered(call, family)
+    # An answer in one piece has been written to its end before its first byte comes.
+    is_streamed = call.answer is not None and call.answer.is_streamed and call.answer.has_content
+    if has_hidden or not is_streamed:
+        return max(delivered, round(per_ms * call.elapsed_ms))
+    paused = round(per_ms * max(0, call.unseen_ms - FIRST_TOKEN_MS))
+    return max(delivered + paused, round(per_ms * call.unseen_ms))
+
+
+def _most_output(call: Call, facts: RequestFacts, limit: int) -> int:
+    """Return the most output the model can have written by the time the provider noticed the end, up to ``limit``."""
+    family = generation_of(facts.model)
+    if family.max_tokens_per_s is None:
+        return limit
+    delivered, _ = _delivered(call, family)
+    written = -(-family.max_tokens_per_s * (call.elapsed_ms + NOTICE_MS) // 1000)
+    return min(limit, max(delivered, written))
+
+
+def _delivered(call: Call, family: Generation) -> tuple[int, bool]:
+    """Return the tokens of the text that reached the client, and whether more was written than can be seen."""
+    if call.answer is None:
+        return 0, False
+    delivered = call.answer.delivered
+    if call.delivered_tokens is not None:
+        return call.delivered_tokens + delivered.hidden_tokens, delivered.has_hidden
+    own, shared = call.known
+    length = own.characters_per_token.value or shared.characters_per_token.value or family.characters_per_token
+    return math.ceil(delivered.characters / length) + delivered.hidden_tokens, delivered.has_hidden
