@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Callable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -100,3 +101,49 @@ def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
                     live.discard(event.stream_id)
     tls.close()
     return ended
+
+
+def at_once(
+    gw: Gateway, bodies: list[bytes], key: str = VK, on_status: Callable[[Counter[str]], None] | None = None
+) -> Counter[str]:
+    """Make all calls on one connection before any has been answered, and count how they ended, by status.
+
+    ``on_status`` is shown the count so far whenever an answer begins.
+    """
+    tls, h2 = connect(gw)
+    ended: Counter[str] = Counter()
+    unsent: dict[int, bytes] = {}
+    for body in bodies:
+        stream = h2.get_next_available_stream_id()
+        h2.send_headers(stream, request_headers(key=key))
+        unsent[stream] = body
+    live = set(unsent)
+    with tls:
+        while live:
+            send_bodies(h2, unsent)
+            tls.sendall(h2.data_to_send())
+            for event in h2.receive_data(tls.recv(65536)):
+                match event:
+                    case ResponseReceived():
+                        ended[decoded(event)[":status"]] += 1
+                        if on_status:
+                            on_status(ended)
+                    case DataReceived():
+                        h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    case StreamEnded() | StreamReset():
+                        live.discard(event.stream_id)
+    return ended
+
+
+def send_bodies(h2: H2Connection, unsent: dict[int, bytes]) -> None:
+    """Send of each body as much as flow control allows now, and keep the rest."""
+    for stream in list(unsent):
+        while stream in unsent:
+            body = unsent[stream]
+            room = min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size)
+            if room <= 0:
+                break
+            h2.send_data(stream, body[:room], end_stream=len(body) <= room)
+            unsent[stream] = body[room:]
+            if len(body) <= room:
+                del unsent[stream]

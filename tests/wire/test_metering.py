@@ -169,7 +169,8 @@ def test_an_error_instead_of_an_answer_costs_nothing_and_a_break_before_it_its_i
     _, row = play(services, streamed([event("error", error={"type": "overloaded_error", "message": "x"})]))
     assert (row["cost_nano"], row["outcome"], row["estimated"]) == (0, "failed", 1)
     _, row = play(services, streamed([event("ping")]), ask("w" * 26_000, stream=True))
-    assert (row["output_tokens"], row["outcome"], row["estimated"]) == (0, "failed", 1)
+    assert (row["outcome"], row["estimated"]) == ("failed", 1)
+    assert row["output_tokens"] < 100, "what may have been written in these few milliseconds"
     assert row["cost_nano"] == row["input_tokens"] * IN > 0
 
 
@@ -209,7 +210,8 @@ def test_a_provider_that_never_answers_costs_the_input_and_one_that_cannot_be_re
     services.fake.script = lambda peer, _: peer.reset()
     reply = services.post(ask("z" * 26_000))
     row = services.calls(before + 1)[-1]
-    assert (reply.status, row["outcome"], row["output_tokens"], row["estimated"]) == (502, "failed", 0, 1)
+    assert (reply.status, row["outcome"], row["estimated"]) == (502, "failed", 1)
+    assert row["output_tokens"] < 100
     assert row["cost_nano"] == row["input_tokens"] * IN > 5_000 * IN
     gone = gateway(policy_text("http://127.0.0.1:9"))
     reply = gone.post()
