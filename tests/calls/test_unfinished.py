@@ -19,7 +19,7 @@ from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
 from sluicegate.pricing.generation import families, generation_of
 from sluicegate.pricing.prices import Prices
-from sluicegate.values import Usage
+from sluicegate.values import Extent, Usage
 from sluicegate.windows import parse_period
 from support.harness import policy_text
 from support.thinking import PROMPT_TOKENS, START_MS, Thinker
@@ -180,7 +180,7 @@ def test_an_unreadable_answer_that_was_cut_is_judged_by_time(policy):
 
 def test_a_call_whose_input_may_be_read_again_is_charged_its_bound(policy):
     call = Thinker(100).call(1_000)
-    call.facts = replace(call.facts, is_text_only=False)
+    call.facts = replace(call.facts, extent=Extent(passes=3))
     assert charged(call, policy, hard=True).cost_nano == call.bound_nano
 
 

@@ -8,7 +8,7 @@ from sluicegate.calls.answer import Answer, AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.unfinished import Pauses
 from sluicegate.providers import PROVIDERS
-from sluicegate.values import Principal, RequestFacts
+from sluicegate.values import Extent, Principal, RequestFacts
 from support.fake_provider import event, usage
 
 START_MS = 1_790_000_000_000
@@ -33,7 +33,15 @@ class Thinker:
     def call(self, left_after_ms: int, *, streamed: bool = True) -> Call:
         """Return the call as it stands when the client has left, before it is settled."""
         made = Call("call-0", START_MS, "anthropic", "messages", principal=Principal("vk"))
-        made.facts = RequestFacts(self.model, streamed, self.max_tokens, body_bytes=2_000, text_bytes=2_000, is_text_only=True)
+        made.facts = RequestFacts(
+            self.model,
+            stream=streamed,
+            max_tokens=self.max_tokens,
+            body_bytes=2_000,
+            text_bytes=2_000,
+            is_text_only=True,
+            extent=Extent(output_tokens=self.max_tokens),
+        )
         made.sent_at, made.ended_at, made.was_cut = START_MS, START_MS + left_after_ms, True
         pauses = Pauses(START_MS)
         made.answer = self._streamed(left_after_ms, pauses) if streamed else None

@@ -66,13 +66,31 @@ def worst_case_nano(
     worst = 0
     for model in facts.named_models:
         most = worst_case_usage(facts, prices.context_window(model, at), prices.max_output(model))
-        for usage in _by_class(most):
-            cost = prices.max_cost(usage, model, at, by_family=by_family)
-            if cost is None:
-                cost = otherwise(usage, model)
-            if cost is None:
-                return None
-            worst = max(worst, cost)
+        cost = dearest_nano(prices, most, model, at, otherwise, by_family=by_family)
+        if cost is None:
+            return None
+        worst = max(worst, cost)
+    return worst
+
+
+def dearest_nano(
+    prices: Prices,
+    most: Usage,
+    model: str,
+    at: int,
+    otherwise: Callable[[Usage, str], int | None],
+    *,
+    by_family: bool = True,
+) -> int | None:
+    """Return the most that this usage can cost, whatever class of input it turns out to be; None without a price."""
+    worst = 0
+    for usage in _by_class(most):
+        cost = prices.max_cost(usage, model, at, by_family=by_family)
+        if cost is None:
+            cost = otherwise(usage, model)
+        if cost is None:
+            return None
+        worst = max(worst, cost)
     return worst
 
 

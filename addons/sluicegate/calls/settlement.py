@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
+from sluicegate.calls.bound import dearest_nano
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.calls.unfinished import bound_usage, has_one_pass, unfinished_usage
@@ -78,9 +80,10 @@ def _charge(call: Call, facts: RequestFacts, policy: Policy, prices: Prices, usa
     is_estimate = usage.estimated and (call.answer is None or not call.answer.is_final)
     if call.bound_nano is not None and is_estimate and usage.model is None:
         # Nothing was reported, so neither is the speed, the region or the tier at which it is billed.
-        most = prices.max_cost(usage, facts.model, call.started_at, by_family=policy.unpriced == "family")
-        has_bound = most is None or not has_one_pass(facts)
-        return Charge(call.bound_nano if has_bound or most is None else min(most, call.bound_nano), is_estimated=True)
+        priced, by_family = partial(price_usage, policy, prices, at=call.started_at), policy.unpriced == "family"
+        most = dearest_nano(prices, usage, facts.model, call.started_at, priced, by_family=by_family)
+        is_bound = most is None or not has_one_pass(facts)
+        return Charge(call.bound_nano if is_bound or most is None else min(most, call.bound_nano), is_estimated=True)
     charge = charge_usage(policy, prices, usage, facts.model, call.started_at)
     # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.
     return charge if charge is not None else Charge(call.expected_nano, is_estimated=True)

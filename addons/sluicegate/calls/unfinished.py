@@ -80,8 +80,8 @@ def bound_usage(facts: RequestFacts, prices: Prices, at: int) -> Usage:
 
 
 def has_one_pass(facts: RequestFacts) -> bool:
-    """Return whether the model reads its input once, so that the beginning of an answer can say how much it was."""
-    return facts.is_text_only
+    """Return whether one model reads the input once, so that the beginning of an answer can say how much it was."""
+    return facts.extent.passes == 1 and facts.extent.prompts == 1 and not facts.models
 
 
 def _was_cut(call: Call) -> bool:
@@ -119,8 +119,9 @@ def _most_output(call: Call, facts: RequestFacts, limit: int) -> int:
     if family.max_tokens_per_s is None:
         return limit
     delivered, _ = _delivered(call, family)
-    written = -(-family.max_tokens_per_s * (call.elapsed_ms + NOTICE_MS) // 1000)
-    return min(limit, max(delivered, written))
+    # Candidates are written side by side.
+    per_s = family.max_tokens_per_s * facts.extent.candidates
+    return min(limit, max(delivered, -(-per_s * (call.elapsed_ms + NOTICE_MS) // 1000)))
 
 
 def _delivered(call: Call, family: Generation) -> tuple[int, bool]:
