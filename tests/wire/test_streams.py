@@ -1,0 +1,121 @@
+"""Every recorded answer, served to a real gateway: what is on record and charged is what the provider bills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from support.fake_provider import FakeProvider
+from support.harness import VK, Gateway, policy_text
+from support.respelling import PACKERS
+from support.streams import COUNTS, Recorded, prices, recorded_answers
+
+pytestmark = pytest.mark.wire
+
+ALL = recorded_answers()
+
+RECORDED_COUNTS = [name for name in COUNTS if name in ("input_tokens", "output_tokens", "web_search_requests") or "cache" in name]
+
+DETAILS = {"input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "web_search_requests"}
+"""What was reported of the input is on record as reported, however the answer ended."""
+
+
+PATHS = {"responses": "/v1/responses", "embeddings": "/v1/embeddings"}
+"""Paths of OpenAI's calls by the first word of an answer's name; the others are chats."""
+
+
+@pytest.fixture(scope="module")
+def gw(tmp_path_factory):
+    """One gateway and a provider of each kind for all of them: each call finds the newest record."""
+    with contextlib.ExitStack() as stack:
+        fakes = {name: stack.enter_context(FakeProvider()) for name in ("anthropic", "openai", "gemini")}
+        key = {"name": "key-1", "value": "env.PROVIDER_KEY"}
+        providers = {name: {"base_url": fake.url, "keys": [key]} for name, fake in fakes.items()}
+        budget = {"max_limit": 100_000, "reset_duration": "1M"}
+        policy = policy_text(providers=providers, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, "budget": budget}])
+        gateway = stack.enter_context(Gateway(tmp_path_factory.mktemp("streams"), policy))
+        gateway.fakes = fakes
+        yield gateway
+
+
+def request_of(recorded: Recorded) -> tuple[str, bytes]:
+    """Return the path and the body of a call that is answered so."""
+    says = {"model": recorded.model, "stream": recorded.is_stream}
+    if recorded.provider == "gemini":
+        verb = "streamGenerateContent?alt=sse" if recorded.is_stream else "generateContent"
+        path = recorded.path or f"/v1beta/models/{recorded.model}:{verb}"
+        return "/genai" + path, json.dumps({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}).encode()
+    if recorded.provider == "openai":
+        path = recorded.path or PATHS.get(recorded.name.split("-")[0], "/v1/chat/completions")
+        content = {"input": "hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "hi"}]}
+        return "/openai" + path, json.dumps(says | content).encode()
+    return recorded.path or "/v1/messages", json.dumps(
+        says | {"max_tokens": 4096, "messages": [{"role": "user", "content": "hi"}]}
+    ).encode()
+
+
+def play(gw: Gateway, recorded: Recorded, encoding: str = "", kind: str | None = None):
+    """Make one call that is answered with the recorded bytes; return its record."""
+    packed = PACKERS[encoding](recorded.body)
+    kind = recorded.content_type if kind is None else kind
+
+    def script(peer, _):
+        more = [f"content-encoding: {encoding}"] if encoding else []
+        peer.head(200, f"content-type: {kind}", "transfer-encoding: chunked", *more)
+        for at in range(0, len(packed), 500):
+            peer.chunk(packed[at : at + 500])
+        peer.end()
+
+    path, body = request_of(recorded)
+    before = len(gw.rows())
+    gw.fakes[recorded.provider].script = script
+    reply = gw.post(body, path=path)
+    assert (reply.status, reply.body) == (200, packed)
+    return gw.calls(before + 1)[-1]
+
+
+def compare(recorded: Recorded, row) -> None:
+    """Compare a call on record with the provider's bill. Raises AssertionError."""
+    found = {name: row[name] or 0 for name in RECORDED_COUNTS}
+    assert row["provider"] == recorded.provider
+    assert row["outcome"] == ("failed" if recorded.error else "completed")
+    if recorded.rule == "nothing":
+        assert (row["cost_nano"], sum(found.values())) == (0, 0)
+        return
+    today = time.time_ns() // 1_000_000
+    price = prices().price(recorded.served, today, by_family=True)
+    is_exact = recorded.rule == "reported" and not recorded.estimated and price is not None and not price.is_estimated
+    assert row["estimated"] == int(not is_exact)
+    if recorded.rule == "reported":
+        assert found == {name: recorded.usage.get(name, 0) for name in RECORDED_COUNTS}
+        assert row["model_served"] == recorded.served
+        # Of a model whose price has changed since the day of the bill, the cost is compared where the answer is read.
+        if price == prices().price(recorded.served, recorded.at, by_family=True):
+            assert row["cost_nano"] == recorded.cost_nano
+        return
+    assert row["cost_nano"] > 0
+    if recorded.usage is not None and recorded.rule == "delivered":
+        assert {n: found[n] for n in DETAILS} == {n: recorded.usage.get(n, 0) for n in DETAILS}
+    if recorded.rule == "delivered":
+        assert row["output_tokens"] >= recorded.delivered // 20
+
+
+@pytest.mark.parametrize("recorded", ALL, ids=[r.id for r in ALL])
+def test_a_recorded_answer_settles_to_its_true_bill(gw, recorded: Recorded):
+    compare(recorded, play(gw, recorded))
+
+
+WEB_SEARCH = next(r for r in ALL if r.id == "anthropic/web_search")
+
+
+@pytest.mark.parametrize("encoding", [e for e in PACKERS if e])
+def test_a_packed_stream_settles_to_the_same_bill(gw, encoding):
+    compare(WEB_SEARCH, play(gw, WEB_SEARCH, encoding))
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream", "text/html; charset=utf-8"])
+def test_a_mislabelled_stream_settles_to_the_same_bill(gw, kind):
+    compare(WEB_SEARCH, play(gw, WEB_SEARCH, kind=kind))
