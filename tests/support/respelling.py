@@ -88,7 +88,7 @@ def respelled_events(body: bytes, spelling: Spelling) -> Iterator[bytes]:
     """Return the events of a recorded stream, one piece each, with plain line feeds."""
     if spelling.comments:
         yield b": connected\nretry: 3000\n\n\n"
-    for number, block in enumerate(re.split(rb"\n\n+", body.strip(b"\n"))):
+    for number, block in enumerate(re.split(rb"\n\n+", body.replace(b"\r\n", b"\n").strip(b"\n"))):
         fields = [line.partition(b":")[::2] for line in block.split(b"\n") if line]
         lines = []
         for name, value in fields:
