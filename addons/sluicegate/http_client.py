@@ -1,6 +1,6 @@
-"""The only HTTP client of the running product: webhooks, and the command line's requests to a gateway.
+"""The only HTTP client of the running product: webhooks, reports of bills, and the command line's requests to a gateway.
 
-Both follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
+All follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
 ``.netrc`` would add credentials that were never configured here.
 """
 

@@ -24,6 +24,7 @@ from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.pricing.prices import Prices
+from sluicegate.reconciliation.history import Reconciliations
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
@@ -78,6 +79,7 @@ class Services:
         self.store.load(self.ledger)
         self.audit_trail = AuditTrail(self.store.path)
         self.adjustments = Adjustments(self.store.path)
+        self.reconciliations = Reconciliations(self.store.path)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, clock)
         self.revisions = Revisions(self.store.path)
         self.history = History(self.revisions, self.policy_watcher.active)

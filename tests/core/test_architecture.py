@@ -36,7 +36,7 @@ TIERS: list[set[str]] = [
     {"storage"},
     {"metrics"},
     {"alerts"},
-    {"logs"},
+    {"logs", "reconciliation"},
     {"services"},
     {"web", "banner"},
     {"cli"},

@@ -91,14 +91,16 @@ class FileBackend:
         from sluicegate.storage.state_folder import StateError
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import adjustments, governance
+        from sluicegate.web.routes import adjustments, governance, reconciliations
         from sluicegate.web.routing import build_routes
 
         try:
             services = self._open_services(sets_counters=path.partition("?")[0].endswith(("/reset-usage", adjustments.BASE)))
         except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        app = Starlette(routes=build_routes([*governance.endpoints(), *adjustments.endpoints()], services))
+        app = Starlette(
+            routes=build_routes([*governance.endpoints(), *adjustments.endpoints(), *reconciliations.endpoints()], services)
+        )
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         answer = anyio.run(asgi.call, app, method, path, (), raw, "", state)
@@ -128,18 +130,30 @@ class _FileServices:
         from sluicegate.calls.keyring import Keyring
         from sluicegate.policy.editing.writer import PolicyWriter
         from sluicegate.policy.watcher import PolicyWatcher
+        from sluicegate.reconciliation.history import Reconciliations
         from sluicegate.storage.store import FILENAME, read_ledger
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
+        self._policy_path = policy
         self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
         self.audit_trail = _open_audit_trail(state_dir / FILENAME)
+        self.reconciliations = Reconciliations(state_dir / FILENAME)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
 
     @property
     def policy(self) -> Any:
         """The current policy."""
         return self.policy_watcher.current
+
+    @property
+    def prices(self) -> Any:
+        """The prices, with those that stand beside the policy."""
+        from sluicegate.pricing.prices import Prices
+
+        beside = self._policy_path if self._policy_path.is_dir() else self._policy_path.parent
+        override = beside / "prices.yaml"
+        return Prices.load(override if override.is_file() else None)
 
     def clock(self) -> int:
         """Return the time in epoch milliseconds."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sluicegate import __version__
-from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, prices, run, statusline, usage
+from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, prices, reconcile, run, statusline, usage
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -37,7 +37,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, adjust, check, environment, statusline):
+for room in (run, usage, adjust, reconcile, check, environment, statusline):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

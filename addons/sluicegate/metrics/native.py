@@ -24,6 +24,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _health(snapshot)
     yield from _hooks(snapshot)
     yield from _alerts(snapshot)
+    yield from _reconciliations(snapshot)
 
 
 def _calls(snapshot: Snapshot) -> Iterator[Metric]:
@@ -157,3 +158,17 @@ def _alerts(snapshot: Snapshot) -> Iterator[Metric]:
         for family, count in zip(families, counts, strict=True):
             add_sample(family, Labels({"webhook": webhook}), count)
     yield from families
+
+
+def _reconciliations(snapshot: Snapshot) -> Iterator[Metric]:
+    at = GaugeMetricFamily(
+        "sluicegate_reconciliation_timestamp_seconds", "When a provider's bill was last compared with our records."
+    )
+    drift = GaugeMetricFamily("sluicegate_reconciliation_drift_usd", "The provider's bill less our records, dollars.")
+    share = GaugeMetricFamily("sluicegate_reconciliation_drift_ratio", "Drifts of all days and models, as a share of the bill.")
+    for provider, last in snapshot.services.reconciliations.latest().items():
+        add_sample(at, Labels({"provider": provider}), last["at"] / 1000)
+        add_sample(drift, Labels({"provider": provider}), float(last["drift_usd"]))
+        for unit, name in (("usd", "cost_drift_share"), ("tokens", "token_drift_share")):
+            add_sample(share, Labels({"provider": provider, "unit": unit}), last[name])
+    yield from (at, drift, share)

@@ -30,6 +30,7 @@ class MetricsSource(Protocol):
     hook_time: dict[tuple[str, str], list[int]]
     keyring: Keyring
     notifier: Any
+    reconciliations: Any
 
     @property
     def prices(self) -> Prices:

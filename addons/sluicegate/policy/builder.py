@@ -209,7 +209,18 @@ class SnapshotBuilder:
             keys=keys,
             simulate=written.simulate if written else False,
             limits=limits_of(written, "provider", name, name) if written else (),
+            admin_key=self._admin_key(name, written.admin_key) if written and written.admin_key else None,
         )
+
+    def _admin_key(self, provider: str, reference: str) -> str | None:
+        if not is_reference(reference):
+            self.warnings.append(f"{provider}: admin_key is in plain text in the policy; use env.NAME or file:PATH")
+        value, problem = resolve(reference, self.env)
+        if value is not None and not _HEADER_VALUE.fullmatch(value):
+            value, problem = None, "its value contains a character that no key can contain"
+        if value is None:
+            self.warnings.append(f"{provider}: admin_key is not usable, {problem}")
+        return value
 
     def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
         if not is_reference(key.value):

@@ -63,6 +63,8 @@ class Provider:
     keys: tuple[ProviderKey, ...]
     simulate: bool
     limits: tuple[Limit, ...]
+    admin_key: str | None = field(default=None, repr=False)
+    """The admin key of the organisation, by which its bill is read; None where there is none, or its source is not set."""
 
     @property
     def base_url(self) -> str:

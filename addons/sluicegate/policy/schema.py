@@ -110,6 +110,9 @@ class Provider(Limited):
     base_url: Url | None = Field(None, description="Where governed calls are sent.")
     hosts: tuple[Host, ...] = Field((), description="Further host names that are governed as this provider.")
     keys: tuple[ProviderKey, ...] = ()
+    admin_key: Prose | None = Field(
+        None, description="env.NAME or file:PATH of an admin key of the organisation, to compare with its bill.", repr=False
+    )
     simulate: StrictBool = Field(False, description="Answer with a simulated provider: no key, no spending.")
 
 

@@ -150,6 +150,12 @@ def _learn_by_key(db: sqlite_utils.Database) -> None:
     models.drop()
 
 
+def _create_reconciliations(db: sqlite_utils.Database) -> None:
+    made: Any = db["reconciliations"]
+    texts = dict.fromkeys(("at", "provider", "actor", "first_day", "last_day", "result"), str)
+    made.create({"number": int} | texts, pk="number")
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -161,6 +167,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_tool_requests,
     _create_adjustments,
     _learn_by_key,
+    _create_reconciliations,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -8,7 +8,7 @@ from sluicegate.services import Services
 from sluicegate.web import endpoint
 from sluicegate.web.auth import caller_of
 from sluicegate.web.errors import error_body
-from sluicegate.web.routes import policy
+from sluicegate.web.routes import policy, reconciliations
 from sluicegate.web.server import Headers
 
 MAX_ANONYMOUS_BODY_BYTES = 64 << 10
@@ -30,6 +30,8 @@ def max_body_bytes(services: Services, method: str, path: str, session_path: str
     bare = path.partition("?")[0]
     if caller.role == "admin" and (bare == policy.BASE or bare.startswith(f"{policy.BASE}/")):
         return policy.MAX_BODY_BYTES
+    if caller.role == "admin" and bare == reconciliations.BASE:
+        return reconciliations.MAX_BODY_BYTES
     return endpoint.MAX_BODY_BYTES
 
 

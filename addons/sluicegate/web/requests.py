@@ -64,7 +64,7 @@ CHANGE_MODELS: dict[str, type[BaseModel]] = {
 }
 """By kind, the body that creates or changes an entity."""
 
-ProviderChange = partial_model(schema.Provider, "ProviderChange", provider=(ProviderName | None, None))
+ProviderChange = partial_model(schema.Provider, "ProviderChange", without=("admin_key",), provider=(ProviderName | None, None))
 
 
 KeysBulk = create_model(

@@ -145,7 +145,7 @@ function Adjustments({ call, user, reload }) {
   const made = call.adjustments ?? [];
   const recorded = nano(call.cost_usd),
     effective = nano(call.effective_cost_usd ?? call.cost_usd);
-  const [recordedText, effectiveText, ...amounts] = moneys([recorded, effective, ...made.map((a) => a.amount_usd)]);
+  const [recordedText, effectiveText, ...amounts] = [recorded, effective, ...made.map((a) => a.amount_usd)].map(exactMoney);
   const canAdjust = user.role === "admin" && call.adjustments !== undefined;
   return html`${
     made.length > 0 &&

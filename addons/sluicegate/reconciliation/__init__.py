@@ -1,0 +1,1 @@
+"""Comparing our records with what a provider says it has billed."""
