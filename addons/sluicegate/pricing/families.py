@@ -81,7 +81,7 @@ def _dearest(members: list[Price], at: int, family: str) -> Price:
 
     def weight(price: Price) -> tuple[int, int]:
         units = price.rates_at(at, MEMBER_PROMPT_TOKENS).units
-        return units[0] + units[-1], max(sum(r.units) for r in price.rates)
+        return units[0] + units[-1], max(sum(r.units) for r in price.rates if r.is_in_force(at) or len(price.rates) == 1)
 
     dearest = max(members, key=weight)
     return replace(

@@ -56,6 +56,7 @@ class PriceState(ResponseModel):
     family: str | None = Field(description="The family, where the price is an estimate by it.")
     rates: RatesState | None
     web_search: str | None = Field(description="Dollars per thousand searches, or per thousand prompts that searched.")
+    web_search_per: Literal["search", "prompt"] | None = Field(description="What is billed: each search, or a prompt once.")
     file_search: str | None = Field(description="Dollars per thousand searches.")
     code_interpreter: str | None = Field(description="Dollars per session.")
 
@@ -105,6 +106,7 @@ async def _price(request: ApiRequest) -> ApiResponse:
                 "family": None,
                 "rates": None,
                 "web_search": None,
+                "web_search_per": None,
                 "file_search": None,
                 "code_interpreter": None,
             }
@@ -118,6 +120,7 @@ async def _price(request: ApiRequest) -> ApiResponse:
             "priced_as": price.model,
             "family": price.family,
             "rates": {name: dollars(getattr(rates, name)) for name in TOKEN_CLASSES},
+            "web_search_per": fees.web_search_per if fees is not None else None,
             **{name: dollars(getattr(fees, name)) if fees is not None else None for name in FEES},
         }
     )

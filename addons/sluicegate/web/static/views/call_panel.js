@@ -99,6 +99,13 @@ const TOKEN_CLASSES = [
 const tokenCost = (tokens, rate) => BigInt(tokens || 0) * nano(rate) * 1000n;
 const UNITS_PER_NANO = 1_000_000_000n;
 
+/** A record's count of tool calls, what they are called, the fee in a price, and how many calls that is for. */
+const TOOL_FEES = /** @type {const} */ ([
+  ["web_search_requests", "Web searches", "web_search", 1000],
+  ["file_search_requests", "File searches", "file_search", 1000],
+  ["code_interpreter_sessions", "Code interpreter sessions", "code_interpreter", 1],
+]);
+
 function Cost({ call }) {
   const model = call.model_served || call.model_requested;
   const prompt = TOKEN_CLASSES.slice(0, 4).reduce((a, [f]) => a + (call[f] || 0), 0);
@@ -111,14 +118,18 @@ function Cost({ call }) {
     rate: rates?.[name],
     sum: rates ? tokenCost(call[f], rates[name]) : null,
   }));
-  if (call.web_search_requests && prices.data?.web_search)
+  for (const [field, label, fee, per] of TOOL_FEES) {
+    const amount = prices.data?.[fee];
+    if (!call[field] || !amount) continue;
+    const billed = fee === "web_search" && prices.data.web_search_per === "prompt" ? 1 : call[field];
     lines.push({
-      label: "Web searches",
-      tokens: call.web_search_requests,
-      rate: prices.data.web_search,
-      per: "1,000",
-      sum: BigInt(call.web_search_requests) * nano(prices.data.web_search) * (UNITS_PER_NANO / 1000n),
+      label,
+      tokens: call[field],
+      rate: amount,
+      per: count(per),
+      sum: (BigInt(billed) * nano(amount) * UNITS_PER_NANO) / BigInt(per),
     });
+  }
   const isPriced = rates && lines.length > 0;
   const sum = isPriced ? (lines.reduce((a, l) => a + (l.sum ?? 0n), 0n) + UNITS_PER_NANO / 2n) / UNITS_PER_NANO : null;
   const recorded = nano(call.cost_usd);
@@ -134,6 +145,7 @@ function Cost({ call }) {
       <tfoot><tr><th scope="row">Charged</th><td class="num">${count(lines.reduce((a, l) => a + (l.per ? 0 : l.tokens), 0))}</td>
         <td /><td class="num"><b>${exactMoney(call.cost_usd)}</b></td></tr></tfoot></table>
       ${isPriced && sum !== null && sum !== recorded && html`<p class="note">At list price this is ${exactMoney(sum)}. The response named a speed, region, tier or several steps with their own prices, or prices have changed since.</p>`}
+      ${prices.data?.family && html`<p class="note">No price list has this model: an estimate by its family, ${prices.data.priced_as === prices.data.family ? prices.data.family : `as ${prices.data.priced_as}`}.</p>`}
       ${prices.data && !prices.data.known && html`<p class="note">This model has no known price, so the policy's fallback price was charged.</p>`}
       <${Problem} error=${prices.error} />`
     }`;

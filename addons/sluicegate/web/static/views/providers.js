@@ -27,7 +27,7 @@ export default function Providers({ parts, user }) {
 }
 
 const PRICED_BY = {
-  family: (m) => html`estimated as ${m.priced_as}, the dearest of its family`,
+  family: (m) => (m.priced_as === m.family ? `the family ${m.family}` : `${m.priced_as}, the dearest of the family ${m.family}`),
   fallback: () => "the policy's fallback_price",
   none: () => html`<${Tag} kind="warn">no price: refused under a budget</${Tag}>`,
 };
@@ -39,15 +39,15 @@ function UnlistedModels() {
     <${Fetched} of=${resource} lines=${2}>${({ models }) =>
       models.length === 0
         ? html`<p class="faint">None. Every model that was called has a listed price.</p>`
-        : html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Model</th><th scope="col">Priced by</th>
+        : html`<p class="faint">What they are charged is an estimate. List their prices: import a newer table with${" "}
+            <code>sluicegate prices import FILE</code>, or write them into prices.yaml beside the policy. Either is in force
+            within seconds.</p>
+          <div class="scroll"><table class="data rows"><thead><tr><th scope="col">Model</th><th scope="col">Priced by</th>
           <th scope="col" class="num">Calls</th><th scope="col" class="num">Charged</th></tr></thead>
           <tbody>${models.map(
             (m) => html`<tr key=${m.model}><td class="mono">${m.model}</td><td>${PRICED_BY[m.priced_by](m)}</td>
               <td class="num">${count(m.calls)}</td><td class="num"><${Money} of=${m.cost} /></td></tr>`,
-          )}</tbody></table></div>
-          <p class="faint">What they are charged is an estimate. Take a newer price list with
-            <code>sluicegate prices import FILE</code>, or put their prices into prices.yaml beside the policy; either holds
-            within seconds, without a restart.</p>`}</${Fetched}></${Section}>`;
+          )}</tbody></table></div>`}</${Fetched}></${Section}>`;
 }
 
 const State = ({ p }) =>
