@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import brotli
-import zstandard
+from backports import zstd
 from hypothesis import strategies as st
 
 PACKERS: dict[str, Any] = {
     "": bytes,
     "gzip": lambda b: gzip.compress(b, mtime=0),
     "br": lambda b: brotli.compress(b, quality=4),
-    "zstd": zstandard.compress,
+    "zstd": zstd.compress,
     "deflate": zlib.compress,
     "gzip, br": lambda b: brotli.compress(gzip.compress(b, mtime=0), quality=4),
 }

@@ -15,9 +15,6 @@ MAX_CHUNK_BYTES = 16 << 20
 _ZSTD_WINDOW_LOG = 23
 """RFC 9659: an answer's zstd frame needs a window of at most 8 MiB. One that asks for more could cost us 2 GiB."""
 
-_ZSTD_SLICE_BYTES = 256
-"""Bytes given to a decompressor that cannot limit its output: zstd makes at most 128 KiB of 4 bytes, so 8 MiB of a slice."""
-
 
 class _Step(Protocol):
     def feed(self, data: bytes) -> bytes: ...
@@ -80,46 +77,28 @@ class _Brotli:
 
 
 class _Zstd:
-    """Zstandard, one frame after another, by whichever library there is: the standard library's, its backport, or zstandard.
-
-    mitmproxy 12.3 brings the backport, older ones zstandard.
-    """
+    """Zstandard, one frame after another, by the standard library or its backport."""
 
     def __init__(self) -> None:
-        self._library, self._slice_bytes = _zstd_library()
+        try:
+            self._library = importlib.import_module("compression.zstd")
+        except ImportError:  # Python before 3.14
+            self._library = importlib.import_module("backports.zstd")
         self._frame: Any = None
 
     def feed(self, data: bytes) -> bytes:
-        out = bytearray()
+        out = b""
         while data:
             if self._frame is None:
-                self._frame = self._begin_frame()
-            if self._slice_bytes:
-                piece, data = data[: self._slice_bytes], data[self._slice_bytes :]
-                out += self._frame.decompress(piece)
-            else:
-                piece, data = data, b""
-                out += self._frame.decompress(piece, max_length=MAX_CHUNK_BYTES + 1 - len(out))
+                options = {self._library.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+                self._frame = self._library.ZstdDecompressor(options=options)
+            out += self._frame.decompress(data, MAX_CHUNK_BYTES + 1 - len(out))
             if len(out) > MAX_CHUNK_BYTES:
                 raise ValueError(f"one chunk decodes to more than {MAX_CHUNK_BYTES} bytes")
+            data = b""
             if self._frame.eof:
-                data, self._frame = self._frame.unused_data + data, None
-        return bytes(out)
-
-    def _begin_frame(self) -> Any:
-        if self._slice_bytes:
-            return self._library.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG).decompressobj()
-        return self._library.ZstdDecompressor(options={self._library.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
-
-
-def _zstd_library() -> tuple[Any, int]:
-    """Return a library for zstd, and the bytes it may be given at once; 0 if it limits its output. Raises ImportError."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name), 0
-        except ImportError:
-            continue
-    return importlib.import_module("zstandard"), _ZSTD_SLICE_BYTES
+                data, self._frame = self._frame.unused_data, None
+        return out
 
 
 class ContentDecoder:

@@ -11,6 +11,7 @@ from typing import Any
 
 import brotli
 import orjson
+from backports import zstd
 from hypothesis import strategies as st
 
 from proving.fuzzing.environment import Environment
@@ -225,6 +226,7 @@ PACKERS: dict[str, list[Any]] = {
     "gzip": [zipped, lambda d: zipped(d[:9]) + zipped(d[9:])],
     "deflate": [zlib.compress, raw_deflate],
     "br": [brotli.compress],
+    "zstd": [zstd.compress, lambda d: zstd.compress(d[:9]) + zstd.compress(d[9:])],
     "gzip, br": [lambda d: brotli.compress(zipped(d))],
     "": [bytes],
 }

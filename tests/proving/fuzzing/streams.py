@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from proving.billing import Entry
 from proving.fuzzing.environment import Environment
-from proving.fuzzing.events import PACKERS, bodies, cut, cuts, parsed, prices, usages
+from proving.fuzzing.events import PACKERS, bodies, cut, cuts, prices, usages
 from proving.fuzzing.recording_provider import ReceivedRequest
 from proving.fuzzing.target import batches, target
 from proving.fuzzing.testbed import KEY, Testbed
+from sluicegate.calls.answer import AnswerReader
 from sluicegate.providers import PROVIDERS
 from support.fake_provider import Peer, message
 from support.harness import OPUS, ask
@@ -101,17 +102,14 @@ def compare(testbed: Testbed, answer: Answer, row: dict[str, Any]) -> None:
     assert row["response_bytes"] == len(encoded_body(answer)), (
         f"{row['response_bytes']} bytes on record of {len(encoded_body(answer))}"
     )
-    reader = PROVIDERS["anthropic"].usage_reader()
     if answer.status >= 400:
         assert row["cost_nano"] == 0, f"an error is charged {row['cost_nano']}"
         return
-    if "event-stream" in answer.kind.lower():
-        for kind, content in parsed([answer.data]):
-            reader.feed_event(kind, content)
-    else:
-        reader.read_json(answer.data)
-    if reader.finished and reader.usage is not None:
-        wanted, got = reader.usage, {n: row[n] for n in TOKENS}
+    reader = AnswerReader(PROVIDERS["anthropic"].usage_reader(), "", answer.kind)
+    reader.feed(answer.data)
+    found = reader.finish()
+    if found.is_readable and found.is_final and found.usage is not None:
+        wanted, got = found.usage, {n: row[n] for n in TOKENS}
         assert got == {n: getattr(wanted, n) for n in TOKENS}, f"{answer} is on record as {got}"
         cost = prices().cost(wanted, OPUS, time.time_ns() // 1_000_000)
         assert cost is None or row["cost_nano"] == cost, f"{answer} costs {cost} and is charged {row['cost_nano']}"
