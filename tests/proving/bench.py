@@ -40,11 +40,12 @@ class Size:
     memory: tuple[int, int]
     h2_memory: tuple[int, int]
     rows: int
+    query_runs: int
     quick: bool
 
 
-FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, False)
-QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, True)
+FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, 20, False)
+QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, True)
 
 
 class Run:
@@ -204,7 +205,7 @@ class Run:
         detail = {"MB at start": sizes["start"], f"MB after {few}": sizes["few"], f"MB after {many}": round(proxy.memory(), 1)}
         self.add(Figure("memory", f"growth from call {few} to {many}", round(grown, 1), "%", "", 5.0, detail=detail))
         few, many = self.size.h2_memory
-        for name in ("stock", "mitmdump -s"):
+        for name in ("mitmdump -s",) if self.size.quick else ("stock", "mitmdump -s"):
             self.http2_memory(name, few, many)
 
     def http2_memory(self, name: str, few: int, many: int) -> None:
@@ -238,7 +239,7 @@ class Run:
     def queries(self) -> None:
         """Measure common queries on a full database."""
         self.progress(f"queries: writing {self.size.rows:,} calls")
-        for what, ms, detail in history.time_questions(self.proxies.folder / "history", self.size.rows):
+        for what, ms, detail in history.time_questions(self.proxies.folder / "history", self.size.rows, self.size.query_runs):
             self.progress(f"queries: {what}")
             reach = None if "once" in what else 100.0
             self.add(Figure("queries", f"p95 of {what}, {self.size.rows:,} calls", round(ms, 2), "ms", "", reach, detail=detail))

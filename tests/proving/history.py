@@ -61,8 +61,8 @@ def rows(count: int, now: int) -> Iterator[tuple[Any, ...]]:
         yield tuple(call.get(name) for name in COLUMNS)
 
 
-def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
-    """Time each query: of the ledger, and of the logs for everything, a month, a key, a team."""
+def time_questions(folder: Path, count: int, runs: int) -> Iterator[TimedQuestion]:
+    """Time each query on ``count`` calls in that many runs: of the ledger, and of the logs for everything, a month, a key, a team."""
     folder.mkdir()
     policy_file = folder / "policy.yaml"
     keys = [{"id": f"vk-{i}", "budget": {"max_limit": 50, "reset_duration": "1M"}} for i in range(KEYS)]
@@ -86,13 +86,13 @@ def time_questions(folder: Path, count: int) -> Iterator[TimedQuestion]:
         store.load(fresh)
         usage_rows(policy, fresh, now)
 
-    yield TimedQuestion("usage of every scope", p95(usage), {})
+    yield TimedQuestion("usage of every scope", p95(usage, runs), {})
     logs = Logs(folder / FILENAME, lambda: now)
     began = time.perf_counter()
     logs.index.catch_up()
     took = (time.perf_counter() - began) * 1000
     for what, ask in questions(logs).items():
-        detail = {about: round(p95(lambda a=ask, f=filters: a(f)), 1) for about, filters in filters_asked(now).items()}  # type: ignore[misc]
+        detail = {about: round(p95(lambda a=ask, f=filters: a(f), runs), 1) for about, filters in filters_asked(now).items()}  # type: ignore[misc]
         yield TimedQuestion(f"logs: {what}", max(detail.values()), detail)
     yield TimedQuestion("logs: building the index, once", round(took), {})
     logs.close()
@@ -143,8 +143,8 @@ def questions(logs: Logs) -> dict[str, Callable[[Filters], object]]:
     return asks
 
 
-def p95(ask: Callable[[], object], times: int = 20) -> float:
-    """Return the milliseconds below which 19 of 20 runs stay."""
+def p95(ask: Callable[[], object], times: int) -> float:
+    """Return the milliseconds below which 19 of 20 runs stay, by estimate where there are fewer."""
     ask()
     taken = []
     for _ in range(times):

@@ -1,10 +1,12 @@
 """Gateways without the cost of imports: a process that has imported mitmproxy and the addons is forked for each of them.
 
 A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
-every start has in common, some 2 s of imports, is done once for each worker of the tests. What depends on how a process
-was started (its command line, other scripts, another network namespace) is started afresh instead, see ``harness.py``.
+every start has in common, some 2 s of imports, is done once for each worker of the tests. Gateways with scripts of their own
+come from a second such process that has imported the libraries and none of our addons. What depends on how a process was
+started (its command line, another network namespace) is started afresh instead, see ``harness.py``.
 
-The server is ``python -m support.fork_server FD``, where FD is its end of a pair of sockets. A message is JSON with ``argv``,
+The server is ``python -m support.fork_server FD IMPORTS``, where FD is its end of a pair of sockets and IMPORTS are the names
+of modules. A message is JSON with ``argv``,
 ``env`` and ``cwd``, and two descriptors: where the gateway writes to, and where its process id and exit code are written.
 """
 
@@ -29,27 +31,35 @@ from typing import NoReturn
 ADDONS = Path(__file__).resolve().parents[2] / "addons"
 MAX_MESSAGE_BYTES = 1 << 16
 
-IMPORTS = (
+LIBRARIES = (
     "mitmproxy.tools.main",
     "mitmproxy.tools.dump",
-    "gateway",
     "anyio._backends._asyncio",
     "genai_prices.data_snapshot",
+    "httpx",
+    "msgspec",
+    "orjson",
+    "prometheus_client",
+    "pydantic",
     "ruamel.yaml",
+    "starlette.applications",
+    "starlette.responses",
     "uvicorn.lifespan.off",
     "uvicorn.protocols.http.h11_impl",
+    "yaml",
 )
-"""What a gateway imports, also in its first seconds: servers and tables of prices are loaded late."""
+"""What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""
 
 
 class ForkedProcess:
     """A gateway that was forked, with the part of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str) -> None:
+        """Start it; ``imports`` are modules of ours that it finds imported."""
         output, output_end = os.pipe()
         status, status_end = os.pipe()
         message = json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode()
-        socket.send_fds(server(), [message], [output_end, status_end])
+        socket.send_fds(server(imports), [message], [output_end, status_end])
         os.close(output_end)
         os.close(status_end)
         self.stdout = os.fdopen(output, errors="replace")
@@ -89,19 +99,19 @@ class ForkedProcess:
 
 
 @cache
-def server() -> socket.socket:
-    """Return our end of the connection to this process's server, which ends with us."""
+def server(imports: tuple[str, ...]) -> socket.socket:
+    """Return our end of the connection to this process's server with these imports, which ends with us."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
-    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno())]
+    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno()), *LIBRARIES, *imports]
     subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
     return ours
 
 
-def serve(control: socket.socket) -> None:
+def serve(control: socket.socket, imports: Sequence[str]) -> None:
     """Fork a gateway for each message, until the tests have ended."""
-    for name in IMPORTS:
+    for name in imports:
         importlib.import_module(name)
     sys.modules["genai_prices.data_snapshot"].get_snapshot()
     # A fork has the thread that forked and no other, but the locks of all of them.
@@ -161,4 +171,4 @@ def run(request: Mapping[str, object], output: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -79,6 +80,12 @@ def ask(words: str = "hi", model: str = OPUS, **fields: Any) -> bytes:
     return json.dumps({"model": model, "max_tokens": 1024, "messages": [{"role": "user", "content": words}], **fields}).encode()
 
 
+def copy_addons(target: Path) -> Path:
+    """Copy our chain to a folder, with what has been compiled of it but for what another process is about to compile."""
+    shutil.copytree(ADDONS, target, ignore=shutil.ignore_patterns("*.pyc.*"))
+    return target
+
+
 class Gateway:
     """A gateway process with its own policy, state and CA folders under ``folder``."""
 
@@ -135,9 +142,10 @@ class Gateway:
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedProcess:
-        """Start the process: forked where nothing but the usual gateway is asked for, which saves its imports."""
-        if self.forked and not self.command and not self.netns and tuple(self.scripts) == (ADDONS / "gateway.py",):
-            return ForkedProcess(command, self.env, self.folder)
+        """Start the process: forked where neither a command nor a network is asked for, which saves its imports."""
+        if self.forked and not self.command and not self.netns:
+            usual = tuple(self.scripts) == (ADDONS / "gateway.py",)
+            return ForkedProcess(command, self.env, self.folder, *(["gateway"] if usual else []))
         return subprocess.Popen(
             command,
             env=self.env,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.fake_provider import sse
-from support.harness import ADDONS, VK, ask, eventually, policy_text
+from support.harness import ADDONS, VK, ask, copy_addons, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -25,7 +24,7 @@ NAMES = ("admin", "identity", "egress", "access", "ratelimit", "budget", "keys",
 def services(tmp_path):
     """A copy of the addons that may be broken."""
     copy = tmp_path / "services" / "addons"
-    shutil.copytree(ADDONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_addons(copy)
     (tmp_path / "services" / "policies").mkdir()
     return copy
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 from proving import fuzz
 from proving.fuzzing import bodies, credentials, testbed
 from proving.fuzzing.target import TARGETS, Target
-from support.harness import ADDONS, ROOT, ask
+from support.harness import ROOT, ask, copy_addons
 
 pytestmark = pytest.mark.wire
 
@@ -126,7 +125,7 @@ def test_a_defect_in_a_running_gateway_is_found(tmp_path, monkeypatch, what):
     """Each is planted in a copy of the chain; the same inputs break no promise of the real one in the short form."""
     file, good, bad, found = PLANTED[what]
     copy = tmp_path / "addons"
-    shutil.copytree(ADDONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_addons(copy)
     text = (copy / file).read_text()
     assert good in text
     (copy / file).write_text(text.replace(good, bad))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import signal
 import threading
 import time
@@ -11,7 +10,7 @@ import time
 import pytest
 
 from support.fake_provider import FakeProvider, held, sse
-from support.harness import ADDONS, VK, Gateway, ask, eventually, policy_text
+from support.harness import VK, Gateway, ask, copy_addons, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -102,7 +101,7 @@ def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
 @pytest.mark.parametrize("saved", ["whole", "half"])
 def test_streams_that_outlive_a_reload_of_the_chain_are_waited_for_and_charged_what_they_used(gateway, provider, tmp_path, saved):
     services = tmp_path / "services" / "addons"
-    shutil.copytree(ADDONS, services, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_addons(services)
     go = threading.Event()
     provider.script = held(go)
     gw = gateway(policy_text(provider.url), scripts=[services / "gateway.py"])
