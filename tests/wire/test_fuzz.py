@@ -106,9 +106,9 @@ PLANTED = {
         "the provider saw 1 requests, the books have 0 records",
     ),
     "a body judged otherwise than it reads": (
-        "sluicegate/providers/anthropic.py",
-        "model=model,\n            stream=stream,",
-        "model=model,\n            stream=False,",
+        "sluicegate/providers/anthropic_request.py",
+        "stream=stream,",
+        "stream=False,",
         "was judged as ('claude-opus-5-5', False), and the provider read ('claude-opus-5-5', True)",
     ),
     "a call that costs nothing": (
