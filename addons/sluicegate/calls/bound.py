@@ -26,15 +26,15 @@ CHEAP_REGIONS = ("global", "not_available")
 def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) -> Usage:
     """Return the most a call can use on a model with this window and output, to be priced at the highest rates.
 
-    All input is counted as one-hour cache writes, as a rule the dearest class. In a second pass the model also reads what
-    it wrote in the first.
+    All input is counted as one-hour cache writes, as a rule the dearest class. In each further pass the model also reads
+    what was written in those before it.
     """
     extent = facts.extent
     written = max(max_output if extent.output_tokens is None else extent.output_tokens, facts.max_tokens or 0)
     output = written * extent.candidates * extent.prompts
     read = context_window * extent.prompts
     if facts.is_text_only:
-        again = output if extent.passes > 1 else 0
+        again = output * (extent.passes - 1)
         read = min(read, facts.body_bytes + TEMPLATE_TOKENS + extent.prompt_tokens + again)
     return Usage(
         cache_write_1h_tokens=read * extent.passes,
