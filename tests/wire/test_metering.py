@@ -171,7 +171,7 @@ def test_an_error_instead_of_an_answer_costs_nothing_and_a_break_before_it_its_i
     _, row = play(services, streamed([event("ping")]), ask("w" * 26_000, stream=True))
     assert (row["outcome"], row["estimated"]) == ("failed", 1)
     assert row["output_tokens"] < 100, "what may have been written in these few milliseconds"
-    assert row["cost_nano"] == row["input_tokens"] * IN > 0
+    assert row["cost_nano"] == row["input_tokens"] * IN + row["output_tokens"] * OUT > 0
 
 
 def test_a_user_header_never_overrides_whose_key_it_is(services):
@@ -212,7 +212,7 @@ def test_a_provider_that_never_answers_costs_the_input_and_one_that_cannot_be_re
     row = services.calls(before + 1)[-1]
     assert (reply.status, row["outcome"], row["estimated"]) == (502, "failed", 1)
     assert row["output_tokens"] < 100
-    assert row["cost_nano"] == row["input_tokens"] * IN > 5_000 * IN
+    assert row["cost_nano"] == row["input_tokens"] * IN + row["output_tokens"] * OUT > 5_000 * IN
     gone = gateway(policy_text("http://127.0.0.1:9"))
     reply = gone.post()
     assert (reply.status, reply.headers["content-type"], reply.headers["x-should-retry"]) == (

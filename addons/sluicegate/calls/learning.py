@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,16 +39,19 @@ LearnedKey = tuple[str, str]
 """Virtual key id and model without its release date; an empty id stands for all keys."""
 
 
-class Ratio(NamedTuple):
+@dataclass(slots=True)
+class Ratio:
     """The ratio of two sums over answers, in which older answers weigh less and longer ones more."""
 
     part: float = 0.0
     whole: float = 0.0
     samples: int = 0
 
-    def add(self, part: float, whole: float) -> Ratio:
-        """Return the ratio with one more answer in it."""
-        return Ratio(self.part * _KEPT_SHARE + part, self.whole * _KEPT_SHARE + whole, self.samples + 1)
+    def add(self, part: float, whole: float) -> None:
+        """Add one more answer."""
+        self.part = self.part * _KEPT_SHARE + part
+        self.whole = self.whole * _KEPT_SHARE + whole
+        self.samples += 1
 
     @property
     def value(self) -> float | None:
@@ -55,38 +59,41 @@ class Ratio(NamedTuple):
         return self.part / self.whole if self.samples >= MIN_RATIO_SAMPLES and self.whole > 0 else None
 
 
-_NO_RATIO = Ratio()
+def _no_counts() -> array[int]:
+    return array("I")
 
 
 @dataclass(slots=True)
 class Learned:
     """What is remembered of one virtual key's calls to one model, or of all keys' calls to it."""
 
-    outputs: array[int] = field(default_factory=lambda: array("I"))
+    outputs: array[int] = field(default_factory=_no_counts)
     """Output tokens of the last answers that were not cut short, oldest first."""
-    tokens_per_byte: Ratio = _NO_RATIO
+    tokens_per_byte: Ratio = field(default_factory=Ratio)
     """Prompt tokens for a byte of the request's text."""
-    characters_per_token: Ratio = _NO_RATIO
+    characters_per_token: Ratio = field(default_factory=Ratio)
     """Characters of delivered text for an output token."""
-    tokens_per_ms: Ratio = _NO_RATIO
+    tokens_per_ms: Ratio = field(default_factory=Ratio)
     """Output tokens for a millisecond of a whole call."""
-    _percentile: int | None = field(default=None, init=False, compare=False)
+    _ranked: array[int] = field(default_factory=_no_counts, init=False, compare=False)
+    """The same outputs, smallest first: sorting them anew for each call would take longer than all the rest."""
+
+    def __post_init__(self) -> None:
+        self._ranked = array("I", sorted(self.outputs))
 
     def add_output(self, tokens: int) -> None:
         """Remember the output of an answer that came to its own end."""
+        tokens = min(tokens, _MAX_COUNT)
         if len(self.outputs) >= KEPT_ANSWERS:
-            del self.outputs[: len(self.outputs) - KEPT_ANSWERS + 1]
-        self.outputs.append(min(tokens, _MAX_COUNT))
-        self._percentile = None
+            del self._ranked[bisect_left(self._ranked, self.outputs.pop(0))]
+        self.outputs.append(tokens)
+        insort(self._ranked, tokens)
 
     @property
     def output_tokens(self) -> int | None:
         """Return the 95th percentile of the outputs, one of them (nearest rank); None until there are enough."""
-        if len(self.outputs) < MIN_ANSWERS:
-            return None
-        if self._percentile is None:
-            self._percentile = sorted(self.outputs)[-(-len(self.outputs) * 95 // 100) - 1]
-        return self._percentile
+        count = len(self._ranked)
+        return self._ranked[-(-count * 95 // 100) - 1] if count >= MIN_ANSWERS else None
 
 
 class Known(NamedTuple):
@@ -201,11 +208,11 @@ def _add(learned: Learned, lesson: Lesson) -> None:
     if lesson.output_tokens is not None:
         learned.add_output(lesson.output_tokens)
     if lesson.prompt is not None:
-        learned.tokens_per_byte = learned.tokens_per_byte.add(*lesson.prompt)
+        learned.tokens_per_byte.add(*lesson.prompt)
     if lesson.delivered is not None:
-        learned.characters_per_token = learned.characters_per_token.add(*lesson.delivered)
+        learned.characters_per_token.add(*lesson.delivered)
     if lesson.speed is not None:
-        learned.tokens_per_ms = learned.tokens_per_ms.add(*lesson.speed)
+        learned.tokens_per_ms.add(*lesson.speed)
 
 
 def lesson_of(

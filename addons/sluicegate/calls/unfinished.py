@@ -103,7 +103,8 @@ def _likely_output(call: Call, facts: RequestFacts) -> int:
     wrote all the time; otherwise text that was delivered accounts for the time in which it came, and only pauses count.
     """
     family = generation_of(facts.model)
-    per_ms = call.known.shared.tokens_per_ms.value or family.tokens_per_s / 1000
+    own, shared = call.known
+    per_ms = own.tokens_per_ms.value or shared.tokens_per_ms.value or family.tokens_per_s / 1000
     delivered, has_hidden = _delivered(call, family)
     # An answer in one piece has been written to its end before its first byte comes.
     is_streamed = call.answer is not None and call.answer.is_streamed and call.answer.has_content
