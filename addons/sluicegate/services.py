@@ -22,6 +22,7 @@ from sluicegate.policy.history import History
 from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicyWatcher
+from sluicegate.pricing import generation
 from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.pricing.prices import Prices
 from sluicegate.reconciliation.history import Reconciliations
@@ -69,6 +70,8 @@ class Services:
         self.env = env
         self.policy_watcher = PolicyWatcher(policy_path, env, clock)
         self.state_dir = state_dir
+        # Read now, so that no call waits for the file.
+        generation.families()
         self.price_watcher = PriceWatcher(policy_path)
         self.state_folder = StateFolder(state_dir)
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
