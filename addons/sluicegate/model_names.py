@@ -28,6 +28,11 @@ def undated(model: str) -> str:
 @lru_cache(maxsize=16384)
 def matches(pattern: str, model: str) -> bool:
     """Return whether a list entry (a name, a name without its date, or a glob) means this model."""
+    return means(pattern, model)
+
+
+def means(pattern: str, model: str) -> bool:
+    """Return what ``matches`` does without remembering it: for comparing whole lists, which would fill the memory."""
     want, have = canonical(pattern), canonical(model)
     return want in ("*", have, undated(have)) or (is_glob(want) and fnmatchcase(have, want))
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
+PRICES = "prices.yaml"
+"""The file of the operator's prices, in the policy's folder."""
+
 
 def addons_dir() -> Path:
     """Return the folder of the addons: next to the package in a checkout, inside it in a wheel."""
@@ -23,3 +26,8 @@ def policy_path(option: str | None, env: Mapping[str, str]) -> Path:
 def state_dir(option: str | None, env: Mapping[str, str]) -> Path:
     """Return the state folder: the option, else SLUICEGATE_STATE, else ~/.sluicegate."""
     return Path(option or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()
+
+
+def price_file(policy_path: Path) -> Path:
+    """Return where the operator's prices are: in the policy's folder."""
+    return (policy_path if policy_path.is_dir() else policy_path.parent) / PRICES

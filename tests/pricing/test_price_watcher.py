@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from sluicegate.paths import price_file
 from sluicegate.pricing.price_file import PriceError
-from sluicegate.pricing.price_watcher import PriceWatcher, price_file
+from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.values import Usage
 
 AT = 1_795_000_000_000

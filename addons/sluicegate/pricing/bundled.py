@@ -40,9 +40,8 @@ def find(model: str) -> Price | None:
     return None
 
 
-@cache
 def all_prices() -> tuple[Price, ...]:
-    """Return every price by token of the makers of models that our clients use."""
+    """Return every price by token of the makers of models that our clients use. Slow: some tenths of a second."""
     return prices_of(_providers())
 
 

@@ -41,6 +41,8 @@ class Families:
         """Compute what every family costs, which takes a tenth of a second."""
         for family in self._families:
             self._spans_of(family)
+        # Every family is known now; the list of all prices takes two megabytes.
+        self._all = None
 
     def price(self, model: str, at: int | None = None) -> Price | None:
         """Return the price by family at a time, epoch milliseconds; absent: the latest. None if no family is known."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from sluicegate.model_names import matches, undated
+from sluicegate.model_names import means, undated
 from sluicegate.pricing.price import (
     DEFAULT_CONTEXT_TOKENS,
     DEFAULT_OUTPUT_TOKENS,
@@ -53,7 +53,7 @@ class Globs:
 
 
 def _means(pattern: str, model: str) -> bool:
-    return matches(pattern, model) or fnmatchcase(undated(model), pattern)
+    return means(pattern, model) or fnmatchcase(undated(model), pattern)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,11 @@ import logging
 import threading
 from pathlib import Path
 
+from sluicegate.paths import price_file
 from sluicegate.pricing.price_file import PriceError
 from sluicegate.pricing.prices import Prices
 
 logger = logging.getLogger("sluicegate.pricing")
-
-FILENAME = "prices.yaml"
-"""The operator's prices, in the policy's folder."""
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two looks at the file; each is one stat."""
@@ -73,8 +71,3 @@ class PriceWatcher:
                 self.check()
             except Exception:
                 logger.exception("The price file cannot be watched; still using the prices from before")
-
-
-def price_file(policy_path: Path) -> Path:
-    """Return where the operator's prices are: in the policy's folder."""
-    return (policy_path if policy_path.is_dir() else policy_path.parent) / FILENAME

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sluicegate.background import low_priority
-from sluicegate.model_names import is_glob, matches
+from sluicegate.model_names import is_glob, means
 from sluicegate.pricing import bundled
 from sluicegate.pricing.families import CACHED_MODELS, Families
 from sluicegate.pricing.price import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, TOKEN_CLASSES, Charge, Price, Rates, to_nano
@@ -61,7 +61,7 @@ class Prices:
         """Yield every listed price, the operator's first; a model that several tables have comes from the first of them."""
         yield from (self._with_rules(price, price.model) for price in self._own)
         for price in bundled.all_prices():
-            if not any(matches(own.model, price.model) for own in self._own):
+            if not any(means(own.model, price.model) for own in self._own):
                 yield self._with_rules(price, price.model)
 
     def price(self, model: str, at: int | None = None, *, by_family: bool = True) -> Price | None:
@@ -72,7 +72,7 @@ class Prices:
         if model in self._cache:
             found = self._cache[model]
         else:
-            found = next((p for p in self._own if matches(p.model, model)), None) or bundled.find(model)
+            found = next((p for p in self._own if means(p.model, model)), None) or bundled.find(model)
             found = self._with_rules(found, model) if found is not None else None
             if len(self._cache) < CACHED_MODELS:
                 self._cache[model] = found
