@@ -12,7 +12,7 @@ import inspect
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -102,8 +102,11 @@ class Addon:
         """Open the services before the first call, so that a bad policy is known at the start."""
         services()
 
-    def call_ended(self, flow: http.HTTPFlow) -> None:
+    def call_ended(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Finish what an addon does for a flow, however it ended: answered, refused, failed or cancelled.
+
+        What is returned is awaited before the next addon's turn, except for a call that mitmproxy has lost: so it may only
+        make better what has been done already.
 
         mitmproxy ends each flow with exactly one of ``response`` and ``error``; addons are called in the chain's order.
         """
@@ -315,14 +318,18 @@ def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def observing(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a hook that only watches or keeps accounts: an exception is logged and never disturbs the flow."""
+    """Mark a hook that only watches or keeps accounts: an exception is logged and never disturbs the flow.
+
+    What it returns is awaited before the hooks of later addons, where hooks are awaited at all.
+    """
 
     @functools.wraps(hook)
-    def wrapped(self: object, flow: http.HTTPFlow) -> None:
+    def wrapped(self: object, flow: http.HTTPFlow) -> Any:
         try:
-            hook(self, flow)
+            return hook(self, flow)
         except Exception:
             logger.exception("%s.%s failed", type(self).__name__, hook.__name__)
+            return None
 
     wrapped.observing = True  # type: ignore[attr-defined]
     return wrapped

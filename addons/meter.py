@@ -7,8 +7,8 @@ stream callback would cost the client that chunk, so the tap never raises.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -17,7 +17,7 @@ from flow import Addon, call_of, end_call, ensure_call, observing, services
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.settlement import used
-from sluicegate.calls.unfinished import Pauses
+from sluicegate.calls.unfinished import Pauses, note_count, text_to_count
 from sluicegate.providers import PROVIDERS
 
 logger = logging.getLogger("sluicegate")
@@ -83,11 +83,12 @@ class Meter(Addon):
         tap = self.taps[flow] = Tap(call, flow.response)
         flow.response.stream = tap
 
-    def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Make the call's usage final, once."""
+    def call_ended(self, flow: http.HTTPFlow) -> TokenCount | None:
+        """Make the call's usage final, once. Where its output has to be counted, that is final once the count is awaited."""
         call, tap = call_of(flow), self.taps.pop(flow, None)
         if call is None:
-            return
+            return None
+        count = None
         if tap is not None and tap.reader is not None:
             call.answer = answer = tap.reader.finish()
             call.upstream_error = answer.error
@@ -95,8 +96,32 @@ class Meter(Addon):
             tap.pauses.end(call.ended_at or 0)
             call.unseen_ms = tap.pauses.total_ms
             call.usage = used(call, services().prices)
+            if (counted := text_to_count(call)) is not None:
+                count = TokenCount(call, *counted)
         # The callback refers to the call and the call to it: a cycle that only the garbage collector, run rarely, would free.
         call.on_usage = None
+        return count
+
+
+class TokenCount:
+    """The count of a call's output by its model's own tokenizer. Until it has been awaited, the usage is an estimate by length."""
+
+    def __init__(self, call: Call, text: str, encoding: str) -> None:
+        self.call, self.text, self.encoding = call, text, encoding
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.run().__await__()
+
+    async def run(self) -> None:
+        """Count, and judge the call's usage once more. Never raises."""
+        shared = services()
+        try:
+            tokens = await shared.tokens.count(self.text, self.encoding)
+            if tokens is not None:
+                note_count(self.call, tokens)
+                self.call.usage = used(self.call, shared.prices)
+        except Exception:
+            logger.exception("The output of call %s cannot be counted; it is estimated by its length", self.call.id)
 
 
 addons = [Meter()]

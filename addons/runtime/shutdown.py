@@ -61,8 +61,10 @@ class Shutdown(Addon):
         began = time.monotonic()
         if count := self.calls_in_flight():
             logger.warning("Stopping: waiting up to %d s for %d calls; stop again to cut them", ctx.options.grace_period, count)
-        while self.calls_in_flight() or has_unsent_bytes(
-            except_for={flow.client_conn for flow in self.administration if flow.live}
+        while (
+            self.calls_in_flight()
+            or services().tokens.is_busy
+            or has_unsent_bytes(except_for={flow.client_conn for flow in self.administration if flow.live})
         ):
             if time.monotonic() - began >= ctx.options.grace_period:
                 logger.warning("Stopping: %d calls are cut and settled for what they delivered", self.calls_in_flight())

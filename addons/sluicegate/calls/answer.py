@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.sse import SseParser, events_of
-from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, UsageReader
+from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
 from sluicegate.values import Usage
 
 MAX_JSON_BYTES = 64 << 20
@@ -44,6 +44,11 @@ class Answer:
     error: str | None = None
     """What went wrong in an answer that began well: the type of an error event, or an early end."""
     reader: UsageReader | None = None
+
+    @property
+    def tool_requests(self) -> ToolRequests:
+        """Return what the provider's tools are billed for beside tokens, also where ``usage`` is None."""
+        return self.reader.tool_requests() if self.reader else ToolRequests()
 
     @property
     def delivered(self) -> Delivered:

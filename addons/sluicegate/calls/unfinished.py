@@ -9,6 +9,7 @@ from sluicegate.calls.bound import worst_case_usage
 from sluicegate.calls.call import Call
 from sluicegate.pricing.generation import Generation, generation_of
 from sluicegate.pricing.prices import Prices
+from sluicegate.tokenizers.encodings import encoding_of
 from sluicegate.values import RequestFacts, Usage
 
 MIN_GAP_MS = 250
@@ -64,14 +65,43 @@ def unfinished_usage(call: Call, facts: RequestFacts, prices: Prices) -> Usage:
         output = _most_output(call, facts, limit) if _was_cut(call) else limit
     else:
         base = reported or _expected_input(call)
-        limit = prices.max_output(facts.model) if facts.max_tokens is None else facts.max_tokens
-        output = min(limit, _likely_output(call, facts))
+        output = min(_output_limit(call, facts, prices), _likely_output(call, facts))
+    if answer is not None and reported is None:
+        base = replace(base, **answer.tool_requests._asdict())
     if answer is not None and answer.output_tokens is not None:
         # The answer's end has counted its output, though not its input.
         output = answer.output_tokens
     elif reported is not None:
         output = max(output, reported.output_tokens)
     return replace(base, output_tokens=output, iterations=(), estimated=True)
+
+
+def text_to_count(call: Call) -> tuple[str, str] | None:
+    """Return the delivered text on which a call's charge depends, and the encoding to count it with.
+
+    None where the answer's end has counted its output, or where the model's tokenizer is not known.
+    """
+    answer, facts = call.answer, call.facts
+    if answer is None or facts is None or not answer.is_readable or answer.is_final or answer.output_tokens is not None:
+        return None
+    served = answer.usage.model if answer.usage is not None else None
+    encoding = encoding_of(served or facts.model) or encoding_of(facts.model)
+    text = "".join(answer.delivered.pieces) if encoding is not None else ""
+    return (text, encoding) if text and encoding is not None else None
+
+
+def note_count(call: Call, tokens: int) -> None:
+    """Note how many tokens the kept part of the delivered text is; the rest of it is taken to be as long in tokens."""
+    if call.answer is not None and (delivered := call.answer.delivered).kept:
+        call.delivered_tokens = math.ceil(tokens * max(1, delivered.characters / delivered.kept))
+
+
+def _output_limit(call: Call, facts: RequestFacts, prices: Prices) -> int:
+    """Return the most output a call can be charged for: what it allows, or what its model can write, for each candidate."""
+    if facts.max_tokens is not None:
+        return facts.max_tokens * facts.extent.candidates
+    # Text that has been counted was written, whatever we believe the model can write.
+    return max(prices.max_output(facts.model) * facts.extent.candidates, call.delivered_tokens or 0)
 
 
 def bound_usage(facts: RequestFacts, prices: Prices, at: int) -> Usage:

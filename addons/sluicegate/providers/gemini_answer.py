@@ -7,7 +7,7 @@ from typing import Any
 
 from sluicegate.providers.gemini_usage import TokenCounts
 from sluicegate.providers.reported_counts import parse_report, reports_in
-from sluicegate.providers.usage_reader import CUT_SHORT, UsageReader, json_text, parse_count, parse_partial_json
+from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, json_text, parse_count, parse_partial_json
 
 _DONE = ("STOP", "FINISH_REASON_UNSPECIFIED")
 """Reasons to end that say the model was done; all others cut it short, by a limit or by a filter."""
@@ -97,12 +97,15 @@ class GeminiUsage(UsageReader):
         self.usage, self.output_tokens, self.is_final = None, None, False
         if self.is_invalid or not counts.has_input:
             return
-        searches = len(self._queries) or int(self._is_grounded)
-        self.usage = counts.usage(self._model, searches)
+        self.usage = counts.usage(self._model, self.tool_requests())
         is_blocked = not self._candidates
         if self.finished and self._is_counted and (counts.has_answer or is_blocked or not self._has_delivered()):
             self.output_tokens = counts.output
         self.is_final = self.output_tokens is not None
+
+    def tool_requests(self) -> ToolRequests:
+        """Return the searches that ground the answer."""
+        return ToolRequests(web_search_requests=len(self._queries) or int(self._is_grounded))
 
     def _has_delivered(self) -> bool:
         return self.has_content and self.delivered.characters > 0

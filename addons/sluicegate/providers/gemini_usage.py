@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.providers.reported_counts import ReportedCounts
+from sluicegate.providers.usage_reader import ToolRequests
 from sluicegate.values import Usage
 
 _COUNTS = {
@@ -59,7 +60,7 @@ class TokenCounts:
         elif isinstance(traffic, str):
             self._service_tier = _TIERS.get(traffic)
 
-    def usage(self, model: str | None, searches: int) -> Usage:
+    def usage(self, model: str | None, tools: ToolRequests) -> Usage:
         """Return what is billed: cached input apart from the prompt it is part of, what tools read as further input."""
         prompt, cached, tool_use = (self._counts[name] for name in _INPUT)
         is_beside = cached > prompt
@@ -67,8 +68,10 @@ class TokenCounts:
             input_tokens=(prompt if is_beside else prompt - cached) + tool_use,
             output_tokens=self.output,
             cache_read_tokens=cached,
-            web_search_requests=searches,
             model=model,
             service_tier=self._service_tier,
             estimated=is_beside,
+            web_search_requests=tools.web_search_requests,
+            file_search_requests=tools.file_search_requests,
+            code_interpreter_sessions=tools.code_interpreter_sessions,
         )

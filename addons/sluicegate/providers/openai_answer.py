@@ -7,9 +7,9 @@ from typing import Any
 
 from sluicegate.providers.openai_text import ResponseText, has_text, measure_choice, objects
 from sluicegate.providers.openai_tools import ToolItems
-from sluicegate.providers.openai_usage import TokenCounts, ToolRequests
+from sluicegate.providers.openai_usage import TokenCounts
 from sluicegate.providers.reported_counts import parse_report, reports_in
-from sluicegate.providers.usage_reader import CUT_SHORT, UsageReader, parse_count, parse_partial_json
+from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_partial_json
 from sluicegate.values import Usage
 
 _TRUNCATED = ("length", "content_filter", "max_tokens")
@@ -168,9 +168,13 @@ class OpenAIUsage(UsageReader):
                 # A zero beside output is a field that the server does not fill.
                 self.output_tokens = None
         if counts.has_input:
-            tools = ToolRequests(web_searches=1) if self._searches_always else self._tools.requests()
-            self.usage = _with_images(counts.usage(self._model, self._service_tier, tools), self._images)
+            usage = counts.usage(self._model, self._service_tier, self.tool_requests())
+            self.usage = _with_images(usage, self._images)
         self.is_final = self.output_tokens is not None and self.usage is not None
+
+    def tool_requests(self) -> ToolRequests:
+        """Return the searches, and the containers that code ran in."""
+        return ToolRequests(web_search_requests=1) if self._searches_always else self._tools.requests()
 
     def measure(self, event: Any) -> None:
         """Add what a chunk, an event or a whole answer has delivered."""

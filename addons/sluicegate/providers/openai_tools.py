@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sluicegate.providers.openai_text import objects
-from sluicegate.providers.openai_usage import ToolRequests
-from sluicegate.providers.usage_reader import parse_count
+from sluicegate.providers.usage_reader import ToolRequests, parse_count
 
 _FREE_ACTIONS = ("open_page", "find", "find_in_page")
 """What a web search call may do beside searching. Source: OpenAI's web search guide, 2026-10."""
@@ -40,8 +39,8 @@ class ToolItems:
         items = self._items
         searches = [i for i in items.values() if i["type"] == "web_search_call" and not _is_free(i)]
         return ToolRequests(
-            web_searches=max(len(searches), self._web_searches_reported),
-            file_searches=sum(i["type"] == "file_search_call" for i in items.values()),
+            web_search_requests=max(len(searches), self._web_searches_reported),
+            file_search_requests=sum(i["type"] == "file_search_call" for i in items.values()),
             code_interpreter_sessions=len(set(_containers(items.items()))),
         )
 

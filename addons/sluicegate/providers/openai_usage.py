@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.providers.reported_counts import ReportedCounts
-from sluicegate.providers.usage_reader import parse_count
+from sluicegate.providers.usage_reader import ToolRequests, parse_count
 from sluicegate.values import Usage
 
 Fields = dict[str, Any]
@@ -17,15 +16,6 @@ _INPUT_DETAILS = ("input_tokens_details", "prompt_tokens_details")
 _OUTPUT_DETAILS = ("output_tokens_details", "completion_tokens_details")
 
 _INPUT = ("prompt", "cached", "written")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolRequests:
-    """What the provider's own tools are billed for beside tokens."""
-
-    web_searches: int = 0
-    file_searches: int = 0
-    code_interpreter_sessions: int = 0
 
 
 class TokenCounts:
@@ -63,12 +53,12 @@ class TokenCounts:
             output_tokens=self._counts["output"] + self._reasoning_beside(),
             cache_read_tokens=cached,
             cache_write_5m_tokens=written,
-            web_search_requests=tools.web_searches,
-            file_search_requests=tools.file_searches,
-            code_interpreter_sessions=tools.code_interpreter_sessions,
             model=model,
             service_tier=service_tier,
             estimated=is_beside,
+            web_search_requests=tools.web_search_requests,
+            file_search_requests=tools.file_search_requests,
+            code_interpreter_sessions=tools.code_interpreter_sessions,
         )
 
     def _reasoning_beside(self) -> int:

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import orjson
@@ -53,6 +53,14 @@ class Delivered:
         if keep and self.kept + len(text) <= MAX_KEPT_CHARACTERS:
             self.pieces.append(text)
             self.kept += len(text)
+
+
+class ToolRequests(NamedTuple):
+    """What tools of the provider's own are billed for beside tokens, by the names of ``Usage``."""
+
+    web_search_requests: int = 0
+    file_search_requests: int = 0
+    code_interpreter_sessions: int = 0
 
 
 class UsageReader(ABC):
@@ -104,6 +112,10 @@ class UsageReader(ABC):
         """Count a string that the model wrote; anything else is nothing."""
         if isinstance(text, str):
             self._delivered.add(text, self.keeps_text)
+
+    def tool_requests(self) -> ToolRequests:
+        """Return what tools of the provider's own are billed for, so far as it is known, with or without a usage."""
+        return ToolRequests()
 
     def skim(self, text: bytes) -> bool:
         """Keep the text of several events undecoded if it is known to be content only; return whether it was."""
