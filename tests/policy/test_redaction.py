@@ -138,6 +138,7 @@ def test_two_secrets_of_one_name_are_two():
 def test_the_schema_says_what_is_secret():
     assert {"/".join(p) for p in module._secret_paths()} == {
         "providers/*/keys/*/value",
+        "providers/*/admin_key",
         "virtual_keys/*/value",
         "virtual_keys/*/value_hash",
         "virtual_keys/*/previous_value_hash",

@@ -29,6 +29,7 @@ _ERRORS = {
     413: "The body is too large",
     415: "The body must be application/json",
     429: "Too many attempts; retry-after says when to try again",
+    502: "The provider did not answer as it should; the message says what it said",
     503: "Not possible right now; try again in a moment",
 }
 

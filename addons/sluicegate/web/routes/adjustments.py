@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -190,6 +190,10 @@ class _Adjusting:
 
     async def make(self, request: ApiRequest) -> ApiResponse:
         """Answer with the adjustment that was made, or would be."""
+        answer = await self._adjust(request)
+        return replace(answer, revision=request.services.policy.revision)
+
+    async def _adjust(self, request: ApiRequest) -> ApiResponse:
         async with self.turn:
             with contextlib.suppress(StoreError):
                 request.services.writer.flush()
