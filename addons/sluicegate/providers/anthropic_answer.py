@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, merge, read_usage
-from sluicegate.providers.usage_reader import CUT_SHORT, UsageReader, parse_count, parse_json, parse_partial_json
+from sluicegate.providers.usage_reader import CUT_SHORT, MAX_COUNT, UsageReader, parse_count, parse_json, parse_partial_json
 from sluicegate.values import Usage
 
 _TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
@@ -229,10 +229,11 @@ class MessagesUsage(UsageReader):
     def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
         """Note thinking, which is billed in full and delivered as a summary or not at all."""
         self._delivered.has_hidden = True
-        self._delivered.hidden_tokens += parse_count(fields.get("estimated_tokens")) or 0
-        text = fields.get("thinking")
+        counted, text = parse_count(fields.get("estimated_tokens")) or 0, fields.get("thinking")
+        self._delivered.hidden_tokens += counted
         if isinstance(text, str) and isinstance(index, int | None):
-            self._thinking[index] = self._thinking.get(index, 0) + len(text)
+            # Where the provider counts what it hides, the signature adds nothing to that.
+            self._thinking[index] = self._thinking.get(index, 0) + (MAX_COUNT if counted else len(text))
 
     def _measure_signature(self, signature: Any, index: Any) -> None:
         """Count a signature: it is the block's thinking once more, encrypted, so only what is longer counts."""
