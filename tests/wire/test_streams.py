@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
-from support.fake_provider import FakeProvider
+from support.fake_provider import FakeProvider, message, usage
 from support.harness import VK, Gateway, policy_text
-from support.respelling import PACKERS
+from support.respelling import PACKERS, Spelling, respell
 from support.streams import COUNTS, Recorded, prices, recorded_answers
 
 pytestmark = pytest.mark.wire
@@ -119,3 +120,29 @@ def test_a_packed_stream_settles_to_the_same_bill(gw, encoding):
 @pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream", "text/html; charset=utf-8"])
 def test_a_mislabelled_stream_settles_to_the_same_bill(gw, kind):
     compare(WEB_SEARCH, play(gw, WEB_SEARCH, kind=kind))
+
+
+CUT = next(r for r in ALL if r.id == "anthropic/cut_in_text")
+
+
+def test_a_cut_stream_costs_the_same_however_it_is_spelled(gw):
+    """80 characters. Their bytes, and the distances between them, say nothing about how many they are."""
+    ways = [Spelling(), Spelling(padding=15), Spelling(spaced=True), Spelling(reordered=True), Spelling(escaped=True)]
+    ways += [Spelling(indented=True, newline=b"\r\n"), Spelling(named=False, comments=True)]
+    rows = [play(gw, replace(CUT, body=respell(CUT.body, way, is_stream=True))) for way in ways]
+    assert {(r["estimated"], r["outcome"], r["input_tokens"], r["cache_read_tokens"]) for r in rows} == {(1, "failed", 100, 50)}
+    tokens = [r["output_tokens"] for r in rows]
+    # Besides the text, the time counts in which nothing came; here that is milliseconds.
+    assert min(tokens) >= 20
+    assert max(tokens) - min(tokens) <= 30
+
+
+def test_a_part_of_an_unknown_model_is_priced_beside_the_others(gw):
+    """505,000 tokens used to cost $0.003."""
+    parts = [
+        {"type": "message", "input_tokens": 1_000, "output_tokens": 50},
+        {"type": "advisor_message", "model": "model-without-a-price", "input_tokens": 505_000, "output_tokens": 100},
+    ]
+    body = message(**usage(input_tokens=1_000, output_tokens=50), iterations=parts)
+    row = play(gw, replace(WEB_SEARCH, body=body, is_stream=False, content_type="application/json"))
+    assert (row["cost_nano"], row["estimated"]) == (506_000 * 4_000 + 150 * 20_000, 1)
