@@ -138,10 +138,14 @@ def test_a_price_list_is_picked_up_while_the_gateway_runs(gw):
     assert "claude-opus-6" not in {m["model"] for m in gw.admin("/api/prices/unlisted").json["models"]}
     file.write_text("models: [{model: claude-opus-6}]\n")
     gw.wait_for("Prices cannot be read; still using those from before")
+    health = gw.admin("/health").json
+    assert health["status"] == gw.admin("/api/health").json["status"] == "degraded"
+    assert "prices.yaml:1: models[0]: an entry needs a model and a list of prices" in health["prices"]["error"]
     assert "sluicegate_prices_ok 0.0" in gw.admin("/metrics").body.decode()
     assert send(gw, *call)["cost_nano"] == 1_000 * 7_000 + 100 * 9_000
     file.unlink()
     eventually(lambda: "sluicegate_prices_ok 1.0" in gw.admin("/metrics").body.decode())
+    assert (gw.admin("/health").json["status"], gw.admin("/api/health").json["prices"]) == ("ok", {"error": None})
 
 
 def test_unpriced_deny_refuses_a_new_model(tmp_path):

@@ -68,6 +68,12 @@ class PolicyHealth(ResponseModel):
     warning_count: int
 
 
+class PricesHealth(ResponseModel):
+    """The operator's prices."""
+
+    error: str | None = Field(description="What is wrong with prices.yaml; those from before stay in force. null: it is in force.")
+
+
 class ProviderKeyHealth(ResponseModel):
     """A provider's key and whether it can be used."""
 
@@ -126,6 +132,7 @@ class Health(ResponseModel):
     ledger: LedgerHealth
     audit: AuditHealth
     policy: PolicyHealth
+    prices: PricesHealth
     providers: dict[str, ProviderHealth]
     chain: list[AddonTime]
     options_refused: list[OptionRefused]
@@ -156,6 +163,7 @@ async def _health(request: ApiRequest) -> ApiResponse:
                 "error": services.policy_watcher.error,
                 "warnings": policy.warnings,
             },
+            "prices": {"error": services.price_watcher.error},
             "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
             "audit": {"mode": policy.audit, "error": services.writer.journal_error},
             "content": {"error": services.content.error, "dropped": services.content.dropped},
@@ -174,7 +182,8 @@ async def _ready(request: ApiRequest) -> ApiResponse:
 
 def status(services: Services) -> str:
     """Return ``ok``, or ``degraded`` if something cannot be read or written."""
-    return "degraded" if services.policy_watcher.error or services.writer.store_error or services.writer.journal_error else "ok"
+    unread = services.policy_watcher.error or services.price_watcher.error
+    return "degraded" if unread or services.writer.store_error or services.writer.journal_error else "ok"
 
 
 def provider_health(services: Services, provider: Provider) -> dict[str, object]:
@@ -221,6 +230,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
                 "backlog": len(services.writer.rows.calls) + len(services.journal.backlog),
             },
             "policy": _policy_health(services, policy),
+            "prices": {"error": services.price_watcher.error},
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],

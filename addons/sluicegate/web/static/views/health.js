@@ -28,6 +28,8 @@ function Report({ h }) {
       <div class="stat"><dt>Version</dt><dd>${h.version}</dd></div>
     </dl>
     ${errors.map(([what, e]) => html`<div class="problem" role="alert">The ${what} cannot be written: ${e}. Calls are refused until this is fixed.</div>`)}
+    ${h.prices.error && html`<div class="problem" role="alert">prices.yaml cannot be used; the prices from before stay in force.
+      <p><code>${h.prices.error}</code></p></div>`}
     ${h.policy.error && html`<div class="problem" role="alert">The last policy edit is invalid; the previous revision stays in force. ${[h.policy.error].flat().map((p) => html`<p>
       <code>${p.file}${p.line ? `:${p.line}` : ""}</code> ${p.path && html`<code>${p.path}</code>`} ${p.message}</p>`)}</div>`}
     <div class="columns">
