@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -33,7 +34,7 @@ from sluicegate.limits.ledger import Exhausted, Ledger
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
 from sluicegate.pricing.prices import Prices
-from sluicegate.values import NANO, Deny, Principal, Reason, RequestFacts, Usage
+from sluicegate.values import NANO, Deny, Extent, Principal, Reason, RequestFacts, Usage
 from sluicegate.windows import parse_period
 from support.harness import policy_text
 
@@ -269,3 +270,28 @@ def end(chain, ledger, policy, flow, ending):
 
 def numbers(ledger):
     return {name: (c.used, c.reserved, c.start) for name, c in ledger.counters.items()}
+
+
+def test_a_hard_claim_and_the_draft_keep_the_bound_while_the_call_runs(tmp_path):
+    """The beginning of an answer says how much was read, but what may still be written is billed all the same."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(policy_text(None, **POLICY))
+    policy = load(file, env={}, now=0)
+    chain = Chain(policy)
+    before, flow_module._services = flow_module._services, chain.services
+    try:
+        call = call_of(1, HAIKU, 2_000, policy)
+        call.facts = replace(call.facts, is_text_only=True, extent=Extent(output_tokens=1_000))
+        chain.begin(call)
+        bound = call.bound_nano
+        hard, soft = (chain.ledger.counters[name] for name in ("team/team-a/usd/1h", "virtual_key/vk/usd/1h"))
+        assert (hard.reserved, soft.reserved) == (bound, call.expected_nano)
+        assert bound > call.expected_nano
+        call.on_usage(Usage(700, 1, model=HAIKU))
+        draft = chain.ledger.open[call.id].draft
+        assert (hard.reserved, draft["cost_nano"]) == (bound, bound)
+        assert draft["output_tokens"] == 1_000
+        call.on_usage(Usage(10**7, 1, model=HAIKU))
+        assert hard.reserved == soft.reserved == call.bound_nano == call.expected_nano > bound, "what is known is never less"
+    finally:
+        flow_module._services = before
