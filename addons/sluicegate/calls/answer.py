@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sluicegate.providers.content_encoding import ContentDecoder
+from sluicegate.providers.json_list import JsonListParser
 from sluicegate.providers.sse import SseParser, events_of
 from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
 from sluicegate.values import Usage
@@ -70,7 +71,7 @@ class AnswerReader:
         """Whether the bytes so far do not tell an event stream from JSON."""
         self._is_guess = False
         """Whether it is read as a stream for its label alone, and no event has been found in it."""
-        self._sse: SseParser | None = None
+        self._sse: SseParser | JsonListParser | None = None
         self._body = bytearray()
         self._is_broken = not self._decoder.readable
 
@@ -115,6 +116,8 @@ class AnswerReader:
         self._is_undecided = False
         if is_stream:
             self._sse = SseParser()
+        elif self.reader.reads_lists and self._body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+            self._sse, self._is_guess = JsonListParser(), True
 
     def _guess(self) -> None:
         self._decide(self._is_labelled_stream)

@@ -16,6 +16,8 @@ _DONE = ("STOP", "FINISH_REASON_UNSPECIFIED")
 class GeminiUsage(UsageReader):
     """Usage of one answer: every chunk repeats the counts so far."""
 
+    reads_lists = True
+
     def __init__(self) -> None:
         super().__init__()
         self._counts = TokenCounts()
@@ -29,34 +31,26 @@ class GeminiUsage(UsageReader):
         """Candidates that have been seen, and those of them that have ended, by their index."""
 
     def feed_event(self, event: str, data: bytes) -> None:
-        """Read one chunk of a streamed answer."""
-        for chunk in _objects_of(parse_report(data, "usageMetadata")):
-            self._note_chunk(chunk)
-            if any(_has_parts(c) for c in _list(chunk, "candidates")):
-                self.defer(data)
+        """Read one chunk of a streamed answer; of one that was cut, what had come of it."""
+        chunk = parse_report(data, "usageMetadata")
+        if not isinstance(chunk, dict):
+            chunk = _cut_chunk(data)
+        self._note_chunk(chunk)
+        if any(_has_parts(c) for c in _list(chunk, "candidates")):
+            self.has_content = True
+            self.measure(chunk) if chunk.pop("is_cut", False) else self.defer(data)
         self._judge()
 
     def read_json(self, body: bytes) -> None:
-        """Read a whole answer, or a list of chunks; of one that was cut, what had come of it."""
-        value = parse_report(body, "usageMetadata")
-        is_whole = isinstance(value, dict | list)
+        """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
+        chunk = parse_report(body, "usageMetadata")
+        is_whole = isinstance(chunk, dict)
         if not is_whole:
-            value = parse_partial_json(body)
-        chunks = list(_objects_of(value))
-        for number, chunk in enumerate(chunks):
-            if not is_whole and number == len(chunks) - 1 and next(reversed(chunk), None) == "usageMetadata":
-                # Where the cut is inside the metadata, counts may be missing from it.
-                del chunk["usageMetadata"]
-            self._note_chunk(chunk)
-            self.has_content = self.has_content or any(map(_has_parts, _list(chunk, "candidates")))
-            self.measure(chunk)
-        if not is_whole:
-            self.error = CUT_SHORT
-            self.finished = False
-        elif chunks and not self.error and isinstance(value, list) and not self.finished:
-            self.error = CUT_SHORT
-        elif isinstance(value, dict) and self._counts.has_input:
-            self.finished = True
+            self.error, chunk = CUT_SHORT, _cut_chunk(body)
+        self._note_chunk(chunk)
+        self.has_content = any(map(_has_parts, _list(chunk, "candidates")))
+        self.measure(chunk)
+        self.finished = is_whole and (self.finished or self._counts.has_input)
         self._judge()
 
     def _note_chunk(self, chunk: dict[str, Any]) -> None:
@@ -148,6 +142,18 @@ def _has_parts(candidate: dict[str, Any]) -> bool:
     """Return whether a candidate carries anything that the model wrote; the last chunk often has one empty part."""
     content = candidate.get("content")
     return isinstance(content, dict) and any(v not in ("", True) for part in _list(content, "parts") for v in part.values())
+
+
+def _cut_chunk(data: bytes) -> dict[str, Any]:
+    """Return what has come of a chunk that was cut, but for the last of its fields, which may say something else when whole."""
+    chunk = parse_partial_json(data)
+    if not isinstance(chunk, dict) or not chunk:
+        return {}
+    if (last := next(reversed(chunk))) != "candidates":
+        del chunk[last]
+    for candidate in _list(chunk, "candidates"):
+        candidate.pop("finishReason", None)
+    return chunk | {"is_cut": True}
 
 
 def _error_type(error: dict[str, Any]) -> str:

@@ -69,6 +69,9 @@ class UsageReader(ABC):
     keeps_text: ClassVar[bool] = False
     """Whether the delivered text is kept, for models whose tokeniser is known."""
 
+    reads_lists: ClassVar[bool] = False
+    """Whether an answer may be a JSON list, whose elements are what the events of a stream would be."""
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         """What is billed, judged on all that was seen so far; None while nothing valid was reported."""
