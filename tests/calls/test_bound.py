@@ -2,183 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import orjson
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.calls.bound import worst_case_nano, worst_case_usage
-from sluicegate.pricing.prices import Prices
-from sluicegate.providers import PROVIDERS
-from sluicegate.values import Extent, RequestFacts, Usage
-from support.documented_fields import CHAT, GEMINI, MESSAGES, RESPONSES, Effect, Field
-
-NOW = 1_795_392_000_000
-PRICES = Prices.load()
-TEMPLATE_TOKENS = 1000
-"""Tokens that a provider writes around any body: more than any documented chat template has."""
-
-LISTS, CONFIGS = ("messages", "tools", "input", "contents"), ("generationConfig", "generation_config")
-
-
-@dataclass(frozen=True)
-class Api:
-    """One API: what it documents, a small call, and the models that serve it."""
-
-    provider: str
-    path: str
-    fields: tuple[Field, ...]
-    base: dict
-    limit: int
-    models: tuple[str, ...]
-
-
-def text(size):
-    return "x" * size
-
-
-APIS = {
-    "messages": Api(
-        "anthropic",
-        "/v1/messages",
-        MESSAGES,
-        {"max_tokens": 2000, "messages": [{"role": "user", "content": text(3000)}]},
-        2000,
-        ("claude-opus-5-5", "claude-haiku-5-5", "claude-sonnet-4-5", "claude-new-9"),
-    ),
-    "chat": Api(
-        "openai",
-        "/v1/chat/completions",
-        CHAT,
-        {"max_completion_tokens": 500, "messages": [{"role": "user", "content": text(3000)}]},
-        500,
-        ("gpt-6.1-sol", "gpt-4.1", "gpt-6.2-sol"),
-    ),
-    "responses": Api(
-        "openai",
-        "/v1/responses",
-        RESPONSES,
-        {"max_output_tokens": 2000, "input": [{"role": "user", "content": text(3000)}]},
-        2000,
-        ("gpt-6.1-sol", "gpt-4.1", "gpt-6.2-sol"),
-    ),
-    "gemini": Api(
-        "gemini",
-        "/v1beta/models/MODEL:generateContent",
-        GEMINI,
-        {"generationConfig": {"maxOutputTokens": 2000}, "contents": [{"role": "user", "parts": [{"text": text(3000)}]}]},
-        2000,
-        ("gemini-2.5-pro", "gemini-2.5-flash", "gemini-3.1-pro-preview", "gemini-4-hydrogen"),
-    ),
-}
-
-
-def composed(api, fields):
-    """Return the body that uses all of these fields, and those of them that had room in it."""
-    body, used = dict(api.base), []
-    for field in fields:
-        if "generation_config" in field.body and body.get("generationConfig") == api.base.get("generationConfig"):
-            # The same limit in the other spelling, since no body may have both.
-            body = {k: v for k, v in body.items() if k != "generationConfig"} | {
-                "generation_config": {"max_output_tokens": api.limit}
-            }
-        if "generationConfig" in field.body and "generation_config" in body:
-            continue
-        shared = [k for k, v in field.body.items() if k in body and k not in (*LISTS, *CONFIGS) and body[k] != v]
-        configs = {c: body.get(c, {}) for c in CONFIGS}
-        if shared or any(configs[c].get(k, v) != v for c in CONFIGS for k, v in field.body.get(c, {}).items()):
-            continue
-        for name, value in field.body.items():
-            if name in LISTS:
-                body[name] = [*body.get(name, []), *value]
-            elif name in CONFIGS:
-                body[name] = configs[name] | value
-            else:
-                body[name] = value
-        used.append(field)
-    return body, used
-
-
-def read(api, model, body):
-    sent = body if api.provider == "gemini" else {"model": model} | body
-    raw = orjson.dumps(sent)
-    return PROVIDERS[api.provider].read_request(raw, api.path.replace("MODEL", model)), len(raw)
-
-
-class WorstProvider:
-    """A provider that does the dearest thing each field of a body allows, in one class of input and one tier.
-
-    It knows the body by the fields it was composed of, not by reading it as the gateway does.
-    """
-
-    def __init__(self, api, model, fields, body, size, wishes):
-        self.api, self.model, self.body = api, model, body
-        self.effects = [f.effect for f in fields]
-        self.fallbacks = [o for f in fields for o in f.effect.others if f.name == "fallbacks"]
-        self.advisors = [o for f in fields for o in f.effect.others if f.name != "fallbacks"]
-        self.size, (self.input_class, self.tier, self.geo) = size, wishes
-        limits = [v for k in ("max_tool_calls",) if (v := body.get(k)) is not None]
-        self.most_calls = min(limits, default=10**9)
-
-    def uses(self, name):
-        return min(self.most_calls, sum(getattr(e, name) for e in self.effects))
-
-    def tokens_read(self, model, written):
-        window = PRICES.context_window(model, NOW)
-        if any(e.reads_window for e in self.effects):
-            return window
-        added = sum(e.prompt_tokens for e in self.effects) + TEMPLATE_TOKENS
-        return min(window, self.size + added + written)
-
-    def part(self, model, writes, written, *, summary=False):
-        candidates = 1 if summary else max(e.candidates for e in (*self.effects, Effect()))
-        read = self.tokens_read(model, written)
-        return replace(
-            Usage(output_tokens=writes * candidates, model=model, service_tier=self.tier, inference_geo=self.geo),
-            speed="fast" if any(e.fast for e in self.effects) else None,
-            **{self.input_class: read},
-        )
-
-    def bill(self):
-        """Return the bill in nano-dollars."""
-        limit = max(self.api.limit, *(e.writes for e in self.effects), 0) if self.effects else self.api.limit
-        if any(e.writes_freely for e in self.effects):
-            limit = PRICES.max_output(self.model) + sum(e.writes for e in self.effects)
-        rounds = 1 + min(self.most_calls, max((e.rounds for e in self.effects), default=0))
-        attempts = [(self.model, None), *self.fallbacks]
-        parts, written = [], 0
-        for model, own_limit in attempts:
-            for _ in range(rounds):
-                if any(e.summaries for e in self.effects):
-                    parts.append(self.part(model, PRICES.max_output(model), written, summary=True))
-                parts.append(self.part(model, own_limit or limit, written))
-                written += own_limit or limit
-            for advisor, its_limit in self.advisors:
-                most = PRICES.max_output(advisor) if its_limit is None else its_limit or limit
-                parts.append(self.part(advisor, most, written))
-        tools = {
-            "web_search_requests": self.uses("searches"),
-            "file_search_requests": self.uses("files"),
-            "code_interpreter_sessions": self.uses("sessions"),
-        }
-        total = Usage(model=self.model, iterations=tuple(parts), **tools)
-        charge = PRICES.charge(total, self.model, NOW)
-        return charge.nano
-
-
-def wishes(api, fields):
-    """Return what a provider may choose: the class input is billed in, the tier and the region."""
-    tiers = [t for f in fields for t in f.effect.tiers] or ["standard", "priority"]
-    if any(f.body.get("inference_geo") == "global" for f in fields) or api.provider != "anthropic":
-        regions = [None]
-    else:
-        regions = ["us", None]
-    classes = ["input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens"]
-    # Only Anthropic sells cache writes by how long they live.
-    classes = classes if api.provider == "anthropic" else ["input_tokens", "cache_write_5m_tokens", "cache_read_tokens"]
-    return st.tuples(st.sampled_from(classes), st.sampled_from(tiers), st.sampled_from(regions))
+from sluicegate.values import Extent, RequestFacts
+from support.documented_fields import Effect
+from support.worst_provider import APIS, NOW, PRICES, WorstProvider, composed, read, wishes
 
 
 def check(name, model, fields, chosen):
@@ -274,3 +107,10 @@ def test_the_worst_case_grows_with_everything_that_makes_it_worse(size, passes, 
         worst(extent=Extent(passes, 100, candidates, prompts + 1)),
     ):
         assert all(more >= less for more, less in zip(worse, base, strict=True))
+
+
+def test_each_pass_reads_what_those_before_it_wrote():
+    facts = RequestFacts("m", body_bytes=1000, is_text_only=True, extent=Extent(passes=3, output_tokens=100))
+    usage = worst_case_usage(facts, 200_000, 8_000)
+    assert usage.cache_write_1h_tokens == 3 * (1000 + 2048 + 200)
+    assert usage.output_tokens == 300
