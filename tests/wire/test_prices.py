@@ -112,6 +112,17 @@ def test_both_sides_of_an_edge(gw, prompt, per_token, out):
     assert record["cost_nano"] == prompt * per_token + 7 * out
 
 
+def test_a_part_that_a_new_model_served_is_priced_by_its_family_and_the_rest_by_its_own(gw):
+    parts = [
+        {"type": "message", "model": "claude-opus-5-5", "input_tokens": 500, "output_tokens": 50},
+        {"type": "advisor_message", "model": "claude-opus-6", "input_tokens": 505_000, "output_tokens": 10},
+    ]
+    answer = message("claude-opus-5-5", **usage(input_tokens=500, output_tokens=50, iterations=parts))
+    record = send(gw, "/v1/messages", json.loads(ask()), answer)
+    assert record["cost_nano"] == 500 * 4_000 + 50 * 20_000 + 505_000 * 5_000 + 10 * 25_000
+    assert record["estimated"]
+
+
 def test_an_unknown_name_of_no_family_is_refused_under_a_budget(gw):
     reply = gw.post(ask(model="nobodys-model"))
     assert (reply.status, reply.reason) == (400, "model_unpriced")
