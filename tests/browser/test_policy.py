@@ -44,7 +44,7 @@ def test_an_edit_is_rehearsed_saved_compared_and_taken_back(site, visit):
     page.get_by_role("navigation", name="Policy").get_by_role("link", name="Dry run").click()
     page.get_by_role("button", name="Run").click()
     row = page.locator("table tbody tr", has_text="vk-frank")
-    row.first.wait_for(timeout=30_000)
+    row.first.wait_for(timeout=120_000)
     assert "budget exceeded" in row.first.inner_text()
     assert "user frank" in row.first.inner_text()
 

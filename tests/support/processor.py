@@ -1,0 +1,31 @@
+"""How long a process has waited for a processor that others used, so that its speed can be judged on a busy machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NANOSECONDS_PER_S = 1e9
+
+
+class ProcessorWait:
+    """Counts from now on how long the threads of a process are ready to run and do not run, by Linux's ``schedstat``."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.began = self._waits()
+
+    def _waits(self) -> dict[str, float]:
+        """Return the seconds that each thread has waited, by its id."""
+        found = {}
+        for file in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            try:
+                found[file.parent.name] = int(file.read_text().split()[1]) / NANOSECONDS_PER_S
+            except OSError:
+                # The thread has ended meanwhile.
+                continue
+        return found
+
+    @property
+    def seconds(self) -> float:
+        """The longest wait of any thread: at least so much sooner would the process have been done on an idle machine."""
+        return max((now - self.began.get(thread, 0.0) for thread, now in self._waits().items()), default=0.0)
