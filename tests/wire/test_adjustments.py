@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import signal
 import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import orjson
 import pytest
@@ -69,7 +74,7 @@ def test_a_call_is_corrected_at_every_level_and_everywhere_it_is_counted(spent):
     assert page["logs"][0]["effective_cost_usd"] == "0.12"
     assert sum(b["total_cost"] for b in api.ok("GET", "/api/logs/histogram/cost")["buckets"]) == pytest.approx(0.12)
     (line,) = csv.DictReader(io.StringIO(gw.admin("/api/logs/export?format=csv").body.decode()))
-    assert (line["cost_usd"], line["adjustment_usd"], line["effective_cost_usd"]) == ("3", "'-2.88", "0.12")
+    assert (line["cost_usd"], line["adjustment_usd"], line["effective_cost_usd"]) == ("3", "-2.88", "0.12")
     (kept,) = map(orjson.loads, gw.admin("/api/logs/export?format=jsonl").body.splitlines())
     assert (kept["cost_nano"], kept["effective_cost_usd"]) == (3 * NANO, "0.12")
     metrics = gw.admin("/metrics").body.decode()
@@ -118,6 +123,12 @@ def test_a_scope_is_corrected_with_the_levels_above_it(spent):
     pages.append(api.ok("GET", f"/api/adjustments?limit=2&before={pages[0]['next_before']}"))
     assert [[a["amount_usd"] for a in p["adjustments"]] for p in pages] == [["0.5", "-3"], ["-2"]]
     assert pages[1]["next_before"] is None
+    exported = csv.DictReader(io.StringIO(gw.admin("/api/adjustments/export").body.decode()))
+    assert [(r["scope_kind"], r["scope_id"], r["amount_usd"], r["reason"]) for r in exported] == [
+        ("team", "team-engineering", "-2", "refund"),
+        ("user", "alice", "-3", "refund"),
+        ("virtual_key", VK, "0.5", "a call that was not metered"),
+    ]
 
 
 def test_a_request_that_is_sent_twice_adjusts_once(spent):
@@ -136,6 +147,42 @@ def test_a_request_that_is_sent_twice_adjusts_once(spent):
     assert api.ok("POST", "/api/adjustments", body)["repeated"] is True
     assert used(gw) == [2] * 4
     assert len(gw.rows("SELECT * FROM adjustments")) == len([x for x in gw.journal() if x.get("kind")]) == 1
+
+
+def test_many_at_once_are_made_one_by_one(spent):
+    gw, call_id = spent
+
+    def adjust(key):
+        return Api(gw)("POST", "/api/adjustments", {"call_id": call_id, "amount": -0.5, "idempotency_key": key})
+
+    with ThreadPoolExecutor(8) as pool:
+        same = list(pool.map(adjust, ["same"] * 8))
+        assert sorted(r.json["repeated"] for r in same) == [False] + [True] * 7
+        assert used(gw) == [2.5] * 4
+        # Five more make nothing of what is left; the others are refused.
+        others = list(pool.map(adjust, [f"key-{i}" for i in range(8)]))
+    assert sorted(r.status for r in others) == [200] * 5 + [409] * 3
+    assert used(gw) == [0] * 4
+    assert Api(gw).ok("GET", f"/api/logs/{call_id}")["effective_cost_usd"] == "0"
+
+
+def test_a_person_at_a_terminal_is_asked(spent):
+    gw, call_id = spent
+    command = [str(Path(sys.executable).with_name("sluicegate")), "adjust", "--call", call_id, "--cost", "1", "--gateway", gw.url]
+    for answer, code, left in (("n\n", 1, 3), ("y\n", 0, 1)):
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            command,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"SLUICEGATE_ADMIN_TOKEN": gw.token, "HOME": "/nonexistent"},
+        ) as running:
+            os.write(ours, answer.encode())
+            _, told = running.communicate(timeout=60)
+        os.close(ours)
+        os.close(theirs)
+        assert (running.returncode, b"now costs $1.00 instead of $3.00" in told, used(gw)) == (code, True, [left] * 4), told
 
 
 REFUSED = [

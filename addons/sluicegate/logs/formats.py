@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
+from sluicegate.calls.adjustment import COLUMNS as ADJUSTMENT_COLUMNS
+from sluicegate.calls.adjustment import Adjustment
 from sluicegate.calls.limit_checks import to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.logs.listing import ADJUSTED
@@ -23,7 +25,15 @@ def csv_header() -> bytes:
 
 def csv_rows(rows: Iterable[Record]) -> bytes:
     """Return one line per record. A value that would be a formula gets an apostrophe before it, so that it stays text."""
-    return _csv([list(map(_harmless, [*to_row(row), *map(row.get, ADJUSTED)])) for row in rows])
+    # What was adjusted is a number of ours, which may begin with a minus.
+    return _csv([[*map(_harmless, to_row(row)), *map(row.get, ADJUSTED)] for row in rows])
+
+
+def adjustment_rows(adjustments: Iterable[Adjustment]) -> bytes:
+    """Return adjustments as CSV, a header line first, without what each changed on the counters."""
+    columns = [name for name in ADJUSTMENT_COLUMNS if name not in ("charges", "idempotency_key")]
+    numbers = ("amount_usd", "amount_nano")
+    return _csv([columns, *([a[n] if n in numbers else _harmless(a[n]) for n in columns] for a in adjustments)])
 
 
 def jsonl_rows(rows: Iterable[Record]) -> bytes:
@@ -35,7 +45,7 @@ def _harmless(value: object) -> object:
     return "'" + value if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def _csv(lines: Iterable[list[object]] | list[list[str]]) -> bytes:
+def _csv(lines: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerows(lines)
     return text.getvalue().encode()

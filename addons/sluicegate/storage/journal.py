@@ -1,7 +1,7 @@
 """The journal, ``audit.jsonl``: one line per call, written in the hook itself, append-only.
 
-The line also records the settlement it describes: the database may lag by milliseconds, so after a crash it is completed
-from the lines it has not seen.
+An adjustment of a charge gets a line too, with a ``kind``. The line also records the settlement it describes: the database
+may lag by milliseconds, so after a crash it is completed from the lines it has not seen.
 """
 
 from __future__ import annotations

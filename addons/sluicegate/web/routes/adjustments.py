@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import anyio
 import orjson
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from starlette.responses import Response
 
 from sluicegate.calls.adjustment import (
     Adjustment,
@@ -26,6 +27,7 @@ from sluicegate.calls.adjustment import (
 )
 from sluicegate.calls.record import Record
 from sluicegate.limits.ledger import Ledger
+from sluicegate.logs.formats import adjustment_rows
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant, Money, Prose, Text
@@ -41,6 +43,9 @@ from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 
 BASE = "/api/adjustments"
+
+MAX_EXPORTED = 100_000
+"""The newest adjustments that an export has; people make them one by one."""
 
 
 def _signed_money(value: Any) -> Any:
@@ -150,7 +155,11 @@ def endpoints() -> list[Endpoint]:
         errors=(404, 409, 503),
     )
     listing = "Corrections of charges, newest first"
-    return [read_endpoint(BASE, _list, listing, AdjustmentList, query=AdjustmentPage, roles=STAFF, errors=(503,)), make]
+    return [
+        read_endpoint(BASE, _list, listing, AdjustmentList, query=AdjustmentPage, roles=STAFF, errors=(503,)),
+        read_endpoint(f"{BASE}/export", _export, "Every correction as CSV", None, media_types=("text/csv",), errors=(503,)),
+        make,
+    ]
 
 
 async def _list(request: ApiRequest) -> ApiResponse:
@@ -159,6 +168,12 @@ async def _list(request: ApiRequest) -> ApiResponse:
     found = await request.run_in_thread(lambda: request.services.adjustments.page(page.limit, page.before, **equal))
     more = found[-1]["id"] if len(found) == page.limit else None
     return ApiResponse({"adjustments": [describe(a) for a in found], "next_before": more})
+
+
+async def _export(request: ApiRequest) -> Response:
+    found = await request.run_in_thread(lambda: request.services.adjustments.page(MAX_EXPORTED, None))
+    headers = {"content-disposition": 'attachment; filename="sluicegate-adjustments.csv"'}
+    return Response(adjustment_rows(reversed(found)), headers=headers, media_type="text/csv; charset=utf-8")
 
 
 @dataclass(slots=True)
