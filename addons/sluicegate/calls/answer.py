@@ -6,7 +6,7 @@ Pure: bytes go in, an ``Answer`` comes out when it has ended. What the call is c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sluicegate.providers.content_encoding import ContentDecoder
 from sluicegate.providers.json_list import JsonListParser
@@ -142,6 +142,10 @@ class AnswerReader:
         is_nothing = usage is None and not reader.has_content and not reader.error
         if reader.is_invalid or (is_nothing and (self._sse is None or self._is_guess)):
             return Answer(is_readable=False, has_content=reader.has_content, reader=reader)
+        if usage is not None and not reader.is_final:
+            # The end that counts them has not come, but what has come shows some.
+            used = {name: max(count, getattr(usage, name)) for name, count in reader.tool_requests()._asdict().items()}
+            usage = replace(usage, **used)
         return Answer(
             usage=usage,
             is_final=reader.is_final and usage is not None,

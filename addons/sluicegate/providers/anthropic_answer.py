@@ -6,10 +6,17 @@ import contextlib
 import json
 from typing import Any
 
-import orjson
-
 from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, merge, read_usage
-from sluicegate.providers.usage_reader import CUT_SHORT, MAX_COUNT, UsageReader, parse_count, parse_json, parse_partial_json
+from sluicegate.providers.usage_reader import (
+    CUT_SHORT,
+    MAX_COUNT,
+    ToolRequests,
+    UsageReader,
+    json_text,
+    parse_count,
+    parse_json,
+    parse_partial_json,
+)
 from sluicegate.values import Usage
 
 _TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
@@ -40,6 +47,8 @@ class MessagesUsage(UsageReader):
         self._attempts_with_output: list[bool] = []
         """For each attempt that another model took over from, whether it had delivered any output."""
         self._characters_at_fallback = 0
+        self._searches = 0
+        """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
 
@@ -70,19 +79,26 @@ class MessagesUsage(UsageReader):
         if kind in ("content_block_start", "content_block_delta"):
             self._note_content(value, data)
             return
+        self._note_message(kind, value)
+        self._judge()
+
+    def _note_message(self, kind: str, value: dict[str, Any]) -> None:
+        """Note what an event says of the message as a whole."""
+        message, delta = value.get("message"), value.get("delta")
         if kind == "message_start":
             self.message_started = True
-            message = value.get("message")
-            if isinstance(message, dict):
-                self._note_model(message.get("model"))
-                self._report(message.get("usage"))
-        elif kind == "message_delta":
-            self._note_delta(value)
         elif kind == "message_stop":
             self.finished = True
         elif kind == "error":
             self.error = _error_type(value)
-        self._judge()
+        if isinstance(message, dict):
+            self._note_model(message.get("model"))
+        if isinstance(delta, dict):
+            self._note_stop(delta.get("stop_reason"))
+        # Some gateways put it elsewhere than the provider does.
+        for place in (value, message, delta):
+            if isinstance(place, dict):
+                self._report(place.get("usage"), is_start=kind == "message_start")
 
     def _note_content(self, value: dict[str, Any], data: bytes) -> None:
         self._is_counted = False
@@ -92,20 +108,6 @@ class MessagesUsage(UsageReader):
             self._judge()
         else:
             self.defer(data)
-
-    def _note_delta(self, value: dict[str, Any]) -> None:
-        delta, usage = value.get("delta"), value.get("usage")
-        if isinstance(delta, dict):
-            self._note_stop(delta.get("stop_reason"))
-        self._report(usage)
-        if not isinstance(usage, dict) or usage.get("output_tokens") is None:
-            return
-        count = parse_count(usage["output_tokens"])
-        if count is None:
-            self._is_counted = False
-        # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
-        elif count or usage.get("iterations") or not self.has_content or not self.delivered.characters:
-            self._is_counted, self._counted_output = True, count
 
     def read_json(self, body: bytes) -> None:
         """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
@@ -131,7 +133,7 @@ class MessagesUsage(UsageReader):
         # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
         self._attempts_with_output.clear()
         usage = value.get("usage")
-        self._report(usage)
+        self._report(usage, is_start=True)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
         count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
         self._is_counted, self._counted_output = is_whole and count is not None, count or 0
@@ -146,12 +148,22 @@ class MessagesUsage(UsageReader):
             self._stop_reason, self.finished = reason, True
             self.is_truncated = reason in _TRUNCATED
 
-    def _report(self, usage: Any) -> None:
-        if isinstance(usage, dict):
-            self._reports.append(usage)
-            # Streams have three; whoever sends thousands is not worth keeping them all.
-            if len(self._reports) > 16:
-                self._reports = [merge(self._reports)]
+    def _report(self, usage: Any, is_start: bool = False) -> None:
+        """Note a usage object. The output count of the start is a placeholder."""
+        if not isinstance(usage, dict):
+            return
+        self._reports.append(usage)
+        # Streams have three; whoever sends thousands is not worth keeping them all.
+        if len(self._reports) > 16:
+            self._reports = [merge(self._reports)]
+        if is_start or usage.get("output_tokens") is None:
+            return
+        count = parse_count(usage["output_tokens"])
+        if count is None:
+            self._is_counted = False
+        # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
+        elif count or usage.get("iterations") or not self.has_content or not self.delivered.characters:
+            self._is_counted, self._counted_output = True, count
 
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""
@@ -167,12 +179,18 @@ class MessagesUsage(UsageReader):
             # Also a zero: what stood at the start was a placeholder.
             fields["output_tokens"] = self.output_tokens
         self.is_invalid = has_invalid_count(fields)
-        if self.is_invalid or "input_tokens" not in fields:
-            self.usage, self.is_final = None, False
-            return
         outputs = (*self._attempts_with_output, self._has_output_since_fallback()) if self._attempts_with_output else ()
         self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
-        self.is_final = self.output_tokens is not None
+        if self.is_invalid or "input_tokens" not in fields or not self.usage.prompt_tokens:
+            # No prompt has 0 tokens: those are counts that the upstream does not fill.
+            self.usage = None
+        self.is_final = self.usage is not None and self.output_tokens is not None
+
+    def tool_requests(self) -> ToolRequests:
+        """Return the web searches: as reported, or more if more results have come than were reported by then."""
+        self._decode_pending(self._pending_bytes)
+        reported = read_usage(merge(self._reports), None).web_search_requests
+        return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)
 
     def _has_output_since_fallback(self) -> bool:
         return self.delivered.characters > self._characters_at_fallback
@@ -224,7 +242,9 @@ class MessagesUsage(UsageReader):
             self._delivered.has_hidden |= kind == "redacted_thinking"
             self._deliver_strings(block)
             if tool_input := block.get("input"):
-                self.deliver(orjson.dumps(tool_input).decode())
+                self.deliver(json_text(tool_input))
+        else:
+            self._searches += kind == "web_search_tool_result" and isinstance(block.get("content"), list)
 
     def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
         """Note thinking, which is billed in full and delivered as a summary or not at all."""
@@ -274,7 +294,3 @@ def _error_type(value: dict[str, Any]) -> str:
     error = value.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     return kind[:64] if isinstance(kind, str) and kind else "error"
-
-
-def _compact(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -71,7 +71,13 @@ def _merge_details(merged: Fields, new: Fields) -> None:
 
 def has_invalid_count(fields: Fields) -> bool:
     """Return whether a count is something that is none, such as "12", -1 or 1.5. That is not taken for zero."""
-    return any(name in fields and parse_count(fields[name]) is None for name in _COUNTS)
+    tools, split = fields.get("server_tool_use"), fields.get("cache_creation")
+    searches = tools.get("web_search_requests") if isinstance(tools, dict) else None
+    values = [fields[name] for name in _COUNTS if name in fields]
+    if isinstance(split, dict) and "cache_creation_input_tokens" not in fields:
+        # The split is all that is known of the cache writes.
+        values += [split[name] for name in _SPLIT if split.get(name) is not None]
+    return any(parse_count(value) is None for value in values) or (searches is not None and parse_count(searches) is None)
 
 
 def read_usage(fields: Fields, model: str | None, ending: Ending | None = None) -> Usage:

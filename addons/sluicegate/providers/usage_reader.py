@@ -194,7 +194,8 @@ def parse_json(data: bytes) -> Any:
 
 def json_text(value: Any) -> str:
     """Return an object that the model wrote as the shortest JSON, however it was spelled on the way."""
-    return orjson.dumps(_with_whole_numbers(value)).decode()
+    # orjson would raise for half an emoji and for a number of more than 64 bits.
+    return json.dumps(_with_whole_numbers(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _with_whole_numbers(value: Any) -> Any:
