@@ -35,8 +35,7 @@ class GeminiUsage(UsageReader):
         chunk = parse_report(data, "usageMetadata")
         if not isinstance(chunk, dict):
             chunk = _cut_chunk(data)
-        self._note_chunk(chunk)
-        if any(_has_parts(c) for c in _list(chunk, "candidates")):
+        if self._note_chunk(chunk):
             self.has_content = True
             self.measure(chunk) if chunk.pop("is_cut", False) else self.defer(data)
         self._judge()
@@ -47,18 +46,19 @@ class GeminiUsage(UsageReader):
         is_whole = isinstance(chunk, dict)
         if not is_whole:
             self.error, chunk = CUT_SHORT, _cut_chunk(body)
-        self._note_chunk(chunk)
-        self.has_content = any(map(_has_parts, _list(chunk, "candidates")))
+        self.has_content = self._note_chunk(chunk)
         self.measure(chunk)
         self.finished = is_whole and (self.finished or self._counts.has_input)
         self._judge()
 
-    def _note_chunk(self, chunk: dict[str, Any]) -> None:
+    def _note_chunk(self, chunk: dict[str, Any]) -> bool:
+        """Note what a chunk says beside its content; return whether it has any."""
         model, feedback = chunk.get("modelVersion"), chunk.get("promptFeedback")
         if isinstance(model, str) and model:
             self._model = model[:200]
+        has_content = False
         for candidate in _list(chunk, "candidates"):
-            self._note_candidate(candidate)
+            has_content = self._note_candidate(candidate) or has_content
         for metadata in reports_in(chunk, "usageMetadata"):
             self._counts.report(metadata)
             self._is_counted = True
@@ -68,11 +68,14 @@ class GeminiUsage(UsageReader):
             # The prompt was read and there will be no answer.
             self.finished = self.is_truncated = True
         self.finished = self.finished or bool(self._ended and self._ended >= self._candidates)
+        return has_content
 
-    def _note_candidate(self, candidate: dict[str, Any]) -> None:
+    def _note_candidate(self, candidate: dict[str, Any]) -> bool:
+        """Note a candidate; return whether it carries content."""
         index, reason = parse_count(candidate.get("index", 0)), candidate.get("finishReason")
         self._candidates.add(index)
-        if _has_parts(candidate):
+        has_parts = _has_parts(candidate)
+        if has_parts:
             self._is_counted = False
         if isinstance(reason, str) and reason:
             self._ended.add(index)
@@ -83,6 +86,7 @@ class GeminiUsage(UsageReader):
             # Billed are the different queries that are not empty, or the grounding itself.
             self._queries.update(q for q in queries if isinstance(q, str) and q) if isinstance(queries, list) else None
             self._is_grounded = self._is_grounded or bool(queries or grounding.get("groundingChunks"))
+        return has_parts
 
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""

@@ -45,12 +45,16 @@ class OpenAIUsage(UsageReader):
         self._ended: set[Any] = set()
         """Choices that have been seen, and those of them that have ended, by their index."""
 
+    def skim(self, text: bytes) -> bool:
+        """Keep several events undecoded if all of them are deltas of content, as most chunks of a stream are."""
+        if self._model is None or not _are_plain_deltas(text):
+            return False
+        self._is_counted = False
+        self.defer_text(text)
+        return True
+
     def feed_event(self, event: str, data: bytes) -> None:
-        """Read one server-sent event. Nearly all are deltas, which are only kept: that keeps the stream cheap."""
-        if self._model is not None and _is_plain_delta(event, data):
-            self._is_counted = False
-            self.defer(data)
-            return
+        """Read one server-sent event."""
         if data.strip() == b"[DONE]":
             self.finished = True
             self._judge()
@@ -187,31 +191,37 @@ class OpenAIUsage(UsageReader):
         self._text.measure_output(event.get("output"))
 
 
-_DELTAS = frozenset(
-    f"response.{name}.delta"
+_DELTA_HEADS = {
+    name: b"event: %b\ndata: {" % name
     for name in (
-        "output_text",
-        "refusal",
-        "reasoning_text",
-        "reasoning_summary_text",
-        "function_call_arguments",
-        "custom_tool_call_input",
-        "mcp_call_arguments",
-        "code_interpreter_call_code",
+        b"response.output_text.delta",
+        b"response.refusal.delta",
+        b"response.reasoning_text.delta",
+        b"response.reasoning_summary_text.delta",
+        b"response.function_call_arguments.delta",
+        b"response.custom_tool_call_input.delta",
+        b"response.mcp_call_arguments.delta",
+        b"response.code_interpreter_call_code.delta",
     )
-)
+}
+"""How an event of Responses begins that carries content and nothing else, by its name."""
+
+_MORE_THAN_CONTENT = (b"\\u", b'"usage":{', b'"usage" ', b'"usage": ', b'"error"', b'"finish_reason":"')
+"""What may say more than content. Inside a JSON string every quote is escaped, so the model cannot have written these."""
 
 
-def _is_plain_delta(event: str, data: bytes) -> bool:
-    """Return whether an event is known, without parsing it, to carry content and nothing that is billed or ends anything.
-
-    Inside a JSON string every quote is escaped, so that none of these can be part of what the model wrote.
-    """
-    if b"\\u" in data or b'"usage":{' in data or b'"usage" ' in data or b'"usage": ' in data:
-        return False
-    if event:
-        return event in _DELTAS
-    return b'"index":0,"delta":{"content":"' in data and b'"finish_reason":null}]' in data and b'"error"' not in data
+def _are_plain_deltas(text: bytes) -> bool:
+    """Return whether events are known, without parsing them, to carry content and nothing that is billed or ends anything."""
+    head = _DELTA_HEADS.get(text[7 : text.find(b"\n")])
+    lines = text.count(b"\n")
+    if head is not None:
+        # Two lines and a blank one each.
+        is_usual = 3 * text.count(head) == lines
+    else:
+        # A line and a blank one each, for the first of the choices.
+        events = text.count(b'"index":0,"delta":{"content":"')
+        is_usual = 2 * events == lines and text.startswith(b"data: {") and text.count(b'"finish_reason":null}]') == events > 0
+    return is_usual and not any(sign in text for sign in _MORE_THAN_CONTENT)
 
 
 def _error_type(value: dict[str, Any], default: str = "error") -> str:
