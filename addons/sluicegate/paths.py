@@ -29,5 +29,7 @@ def state_dir(option: str | None, env: Mapping[str, str]) -> Path:
 
 
 def price_file(policy_path: Path) -> Path:
-    """Return where the operator's prices are: in the policy's folder."""
-    return (policy_path if policy_path.is_dir() else policy_path.parent) / PRICES
+    """Return where the operator's prices are: in the policy's folder, also as ``prices.yml`` if that is what there is."""
+    file = (policy_path if policy_path.is_dir() else policy_path.parent) / PRICES
+    other = file.with_suffix(".yml")
+    return other if other.is_file() and not file.is_file() else file

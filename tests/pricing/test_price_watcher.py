@@ -24,6 +24,18 @@ def test_the_file_is_in_the_policys_folder(tmp_path):
     assert price_file(tmp_path / "policy.yaml") == price_file(tmp_path) == tmp_path / "prices.yaml"
 
 
+def test_both_endings_of_a_yaml_file_are_known_and_the_usual_one_wins(tmp_path):
+    (tmp_path / "prices.yml").write_text(listed("mine", 2))
+    watcher = PriceWatcher(tmp_path)
+    assert watcher.current.cost(USAGE, "mine", AT) == 2_000_000
+    (tmp_path / "prices.yaml").write_text(listed("mine", 3))
+    assert watcher.check()
+    assert watcher.current.cost(USAGE, "mine", AT) == 3_000_000
+    (tmp_path / "prices.yaml").unlink()
+    assert watcher.check()
+    assert watcher.current.cost(USAGE, "mine", AT) == 2_000_000
+
+
 def test_an_edit_is_in_force_and_a_mistake_never_is(tmp_path, caplog):
     file = tmp_path / "prices.yaml"
     watcher = PriceWatcher(tmp_path)

@@ -13,7 +13,7 @@ from sluicegate.pricing.prices import Prices
 logger = logging.getLogger("sluicegate.pricing")
 
 POLL_INTERVAL_S = 1.0
-"""Seconds between two looks at the file; each is one stat."""
+"""Seconds between two looks at the file; each is a few stats."""
 
 
 class PriceWatcher:
@@ -21,6 +21,7 @@ class PriceWatcher:
 
     def __init__(self, policy_path: Path) -> None:
         """Load the prices beside this policy. Raises PriceError or OSError."""
+        self._policy_path = policy_path
         self.path = price_file(policy_path)
         self.error: str | None = None
         """What is wrong with the file on disk; None while it is in force."""
@@ -58,12 +59,13 @@ class PriceWatcher:
         logger.warning("New prices are in force: %s", self.path if fingerprint is not None else "the gateway's own")
         return True
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _look(self) -> tuple[str, int, int, int] | None:
+        self.path = price_file(self._policy_path)
         try:
             found = self.path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return self.path.name, found.st_mtime_ns, found.st_size, found.st_ino
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_INTERVAL_S):
