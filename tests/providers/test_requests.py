@@ -444,3 +444,16 @@ def test_an_answer_that_is_fetched_later_cannot_be_metered():
 def test_what_cannot_be_metered_is_known_by_its_path(provider, method, path, words):
     found = PROVIDERS[provider].unmetered(method, path)
     assert (found is None) if words is None else (words in found)
+
+
+@pytest.mark.parametrize(
+    ("api", "field"),
+    [
+        ("messages", '"messages":[{"role":"user","content":[%s]}]'),
+        ("responses", '"input":[%s]'),
+        ("gemini", '"contents":[{"parts":[%s]}]'),
+    ],
+)
+def test_a_body_of_a_million_unknown_parts_is_refused_and_not_searched(api, field):
+    body = '{"model":"m","odd":1,' + field % ",".join(["{}"] * 1_000_001) + "}"
+    assert "more than 1000000 parts" in read(api, body)

@@ -81,6 +81,9 @@ def composed(api: Api, fields: list[Field]) -> tuple[Body, list[Field]]:
     body: Body = dict(api.base)
     used: list[Field] = []
     for field in fields:
+        if field in used and not set(field.body) <= set(LISTS):
+            # Only what stands in a list can be there twice.
+            continue
         if "generation_config" in field.body and body.get("generationConfig") == api.base.get("generationConfig"):
             # The same limit in the other spelling, since no body may have both.
             body = {k: v for k, v in body.items() if k != "generationConfig"} | {

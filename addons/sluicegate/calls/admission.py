@@ -41,6 +41,8 @@ class Demand(NamedTuple):
     cost_nano: int | None
     worst_case_nano: int | None
     """The most it can cost, which is what a hard budget must have left; never less than ``cost_nano``."""
+    unbounded: str = ""
+    """Why there is no worst case, in words, where the body is the reason."""
 
 
 class Admission(NamedTuple):
@@ -125,7 +127,8 @@ def reserve_budgets(
         cost = 0
     if worst is None:
         if any(x.hard for x in budgets):
-            return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget")
+            why = f": {demand.unbounded}" if demand.unbounded else ""
+            return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget{why}")
         worst = cost
     requested = [(x, worst if x.hard else cost) for x in budgets]
     exhausted = ledger.reserve(call_id, requested, now, checks)
@@ -142,7 +145,7 @@ def expected_demand(
         priced = partial(price_usage, policy, prices, at=at)
         worst = worst_case_nano(prices, facts, at, priced, by_family=policy.unpriced == "family")
         worst = None if worst is None else max(worst, cost)
-    return Demand(expected.total_tokens, cost, worst)
+    return Demand(expected.total_tokens, cost, worst, facts.extent.unbounded)
 
 
 def raise_reservation(

@@ -140,7 +140,7 @@ def read_request(body: bytes) -> RequestFacts | str:
     sources = ContentSources()
     if text is not None:
         _add_client_tools(text, tally, request)
-    else:
+    elif request.can_be_searched():
         sources = find_sources(request.json)
         _add_server_side(request, tally)
     _add_fallbacks(request, tally)

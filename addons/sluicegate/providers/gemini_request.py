@@ -66,8 +66,9 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     images = payload_bytes = 0
     if text is None or method not in ("generatecontent", "streamgeneratecontent", "embedcontent"):
         text = None
-        images, payload_bytes = find_base64(body)
-        _add_server_side(request, config, tally)
+        if request.can_be_searched():
+            images, payload_bytes = find_base64(body)
+            _add_server_side(request, config, tally)
     if request.problem:
         return request.problem
     return RequestFacts(

@@ -8,7 +8,7 @@ import msgspec
 
 from sluicegate.providers import chat_parts, responses_parts
 from sluicegate.providers.base import clean_path
-from sluicegate.providers.request_body import MAX_OBJECT_BYTES, Members, RequestBody, Unmetered, find_base64
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, RequestBody, Unmetered, find_base64
 from sluicegate.providers.server_tools import (
     OPENAI_LOOP_PASSES,
     PROVIDER_PROMPT_TOKENS,
@@ -74,29 +74,17 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     limits = {name: limit for name in ALL_LIMITS if (limit := request.count(name)) is not None}
     if len(set(limits.values())) > 1:
         request.problems.append(f"'{min(limits)}' and '{max(limits)}' limit the same answer differently: send one of them")
-    candidates = max(request.count("n") or 1, request.count("best_of") or 1)
-    if candidates > MAX_CANDIDATES:
-        request.problems.append(f"'n' is more than {MAX_CANDIDATES}")
     if request.problem or model is None:
         return request.problem or "no model"
-    body_type = None if api is None else _read_as(request, api.text)
     tally = Tally(OPENAI_LOOP_PASSES)
-    prompts, images, payload_bytes = 1, 0, 0
-    bounding = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
-    if kind == "/embeddings":
-        prompts, bounding = _prompts(request), 0
-    elif (thinking := request.count("thinking_budget")) is not None or request.flag("enable_thinking"):
-        # DashScope does not count thinking towards the limit of the answer.
-        tally.add_output((bounding or 0) + (thinking or 0))
-        tally.writes_freely = thinking is None
-    elif request.raw("prediction"):
-        # What the model writes instead of a prediction is billed, and so is what it rejects of it.
-        tally.writes_freely, candidates = True, 2 * candidates
-    if body_type is None:
+    output = _output(request, kind, next((limits[name] for name in (api.limits if api else ()) if name in limits), None), tally)
+    body_type = None if api is None else _read_as(request, api.text)
+    images = payload_bytes = 0
+    if body_type is not None:
+        tally.prompt_tokens += _prompt_tokens(body_type)
+    elif request.can_be_searched():
         images, payload_bytes = find_base64(body)
         _add_server_side(request, api, tally)
-    else:
-        tally.prompt_tokens += _prompt_tokens(body_type)
     if request.problem:
         return request.problem
     return RequestFacts(
@@ -109,8 +97,26 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         images=images,
         is_text_only=body_type is not None,
         service_tier=tier,
-        extent=tally.extent(bounding, candidates, prompts),
+        extent=tally.extent(*output),
     )
+
+
+def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) -> tuple[int | None, int, int]:
+    """Return the limit of an answer that bounds it, how many answers each prompt gets, and how many prompts there are."""
+    candidates = max(request.count("n") or 1, request.count("best_of") or 1)
+    if candidates > MAX_CANDIDATES:
+        request.problems.append(f"'n' is more than {MAX_CANDIDATES}")
+    thinking = request.count("thinking_budget")
+    if kind == "/embeddings":
+        return 0, 1, _prompts(request)
+    if thinking is not None or request.flag("enable_thinking"):
+        # DashScope does not count thinking towards the limit of the answer.
+        tally.add_output((limit or 0) + (thinking or 0))
+        tally.writes_freely = thinking is None
+    if request.raw("prediction"):
+        # What the model writes instead of a prediction is billed, and so is what it rejects of it.
+        tally.writes_freely, candidates = True, 2 * candidates
+    return limit, candidates, 1
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -126,7 +132,7 @@ _ITEM = msgspec.json.Decoder(_Item)
 def _read_as(request: RequestBody, decoder: msgspec.json.Decoder[Any]) -> Any:
     """Return the body as a decoder's type, or None. In the responses API a message may leave out that it is one."""
     found = request.read_as(decoder)
-    if found is not None or not (raw := request.raw("input")).startswith(b"["):
+    if found is not None or request.json.count(b"{") > MAX_OBJECTS or not (raw := request.raw("input")).startswith(b"["):
         return found
     items = [bytes(item) for item in _ITEMS.decode(raw)]
     typed = [b'{"type":"message",' + item[1:] if _is_message(item) else item for item in items]

@@ -22,6 +22,9 @@ MAX_SCALAR_BYTES = 2048
 MAX_OBJECT_BYTES = 1 << 20
 """Bytes of a governed object, such as a configuration, that is read member by member."""
 
+MAX_OBJECTS = 1_000_000
+"""Opening braces in a body that is not known to be text: looking through more of them would stop all other calls."""
+
 _OBJECT_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
@@ -164,6 +167,13 @@ class RequestBody(Members):
             return str(model)
         self.problems.append(NO_MODEL)
         return None
+
+    def can_be_searched(self) -> bool:
+        """Return whether what a body holds may be looked at part by part; too many parts are a problem."""
+        if self.json.count(b"{") <= MAX_OBJECTS:
+            return True
+        self.problems.append(f"the body has more than {MAX_OBJECTS} parts, and not all of them are known to be text")
+        return False
 
     def read_as(self, decoder: msgspec.json.Decoder[Body]) -> Body | None:
         """Return the whole body as a decoder's type, which lists all that it may hold; None if it holds anything else."""
