@@ -78,7 +78,7 @@ def test_a_model_without_a_listed_price_is_named():
 def test_fees_of_tools_are_compared_apart_because_the_bill_names_no_model():
     fee = 10_000_000
     told = Report(report(cost=5).usage, [CostLine(DAY, OPUS, 5), CostLine(DAY, TOOLS, fee)], {DAY}, True)
-    made = compare(told, {(DAY, OPUS): booked(cost=5 + fee, web_searches=1)}, PRICES, START, START + DAY_MS)
+    made = compare(told, {(DAY, OPUS): booked(cost=5 + fee, tools={"web_search_requests": 1})}, PRICES, START, START + DAY_MS)
     assert [(r["model"], r["drift"]["cost_nano"]) for r in made["rows"]] == [(TOOLS, 0), (OPUS, 0)]
 
 
@@ -144,4 +144,4 @@ def test_our_side_is_read_by_day_and_model_with_what_may_explain_a_drift(tmp_pat
     }
     day = found["2026-11-01", OPUS]
     assert (day.estimated, day.estimated_nano, day.cut_short, day.cut_short_nano) == (1, 7, 1, 9)
-    assert (day.adjusted, day.adjusted_nano, day.web_searches) == (1, -4, 2)
+    assert (day.adjusted, day.adjusted_nano, day.tools["web_search_requests"]) == (1, -4, 2)

@@ -124,6 +124,10 @@ def test_a_drift_is_shown_explained_and_above_the_threshold_exit_status_1(gw, fa
 def test_other_keys_of_the_organisation_are_left_out_on_request(gw, fake):
     fake.usage = {d: [*r, anthropic_usage(OPUS, key="apikey_other", output=5)] for d, r in fake.usage.items()}
     assert "other keys of the organisation" in " ".join(reconcile(gw).stdout.split())
+    fake.usage = {d: [*r, anthropic_usage(OPUS, key="apikey_other", space="wrkspc_other", output=7)] for d, r in fake.usage.items()}
+    fake.costs = {d: [*r, anthropic_cost(OPUS, "9", space="wrkspc_other")] for d, r in fake.costs.items()}
+    made = json.loads(reconcile(gw, "--workspace", "default", "--json").stdout)
+    assert (made["totals"]["drift_tokens"], made["totals"]["drift_usd"]) == (50, "0")
     done = reconcile(gw, "--api-key", "apikey_ours")
     assert (done.returncode, done.stdout.count("agrees")) == (0, 10)
     assert "the report has no costs" in done.stdout

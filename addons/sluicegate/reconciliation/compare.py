@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluicegate.calls.record import TOKEN_COLUMNS
@@ -67,15 +68,18 @@ def _list_price(prices: Prices, key: Key, tokens: Mapping[str, int]) -> int:
 
 
 def _without_fees(booked: Mapping[Key, Booked], prices: Prices) -> tuple[Mapping[Key, Booked], dict[Key, int]]:
-    """Return our calls, and their fees for searches under ``TOOLS``, because the providers report these without a model."""
+    """Return our calls, and their fees for tools under ``TOOLS``, because the providers report these without a model."""
     fees: dict[Key, int] = {}
+    models = dict(booked)
     for (day, model), calls in booked.items():
-        if calls.web_searches:
-            usage = Usage(web_search_requests=calls.web_searches, model=model)
+        if any(calls.tools.values()):
+            usage = Usage(model=model)
+            for name, count in calls.tools.items():
+                setattr(usage, name, count)
             fee = min(prices.cost(usage, model, parse_iso(day)) or 0, calls.cost_nano)
-            calls.cost_nano -= fee
+            models[day, model] = replace(calls, cost_nano=calls.cost_nano - fee)
             fees[day, TOOLS] = fees.get((day, TOOLS), 0) + fee
-    return booked, fees
+    return models, fees
 
 
 def _row(key: Key, ours: Booked, fee: int, tokens: Mapping[str, int], cost: int, tiers: set[str]) -> dict[str, Any]:

@@ -124,11 +124,12 @@ def _requests(provider: str, start: int, end: int, scope: Scope) -> list[tuple[s
     keys = [("api_key_ids[]", k) for k in scope.api_keys]
     if provider == "anthropic":
         span = [("starting_at", iso(start)[:19] + "Z"), ("ending_at", iso(end)[:19] + "Z"), *limit]
-        groups = [("group_by[]", "model"), ("group_by[]", "service_tier")]
-        spaces = [("workspace_ids[]", w) for w in scope.workspaces if w != "default"]
-        usage = ("/v1/organizations/usage_report/messages", [*span, *groups, *keys, *spaces], False)
-        by = [("group_by[]", "description"), *([("group_by[]", "workspace_id")] if scope.workspaces else [])]
-        costs = ("/v1/organizations/cost_report", [*span, *by], bool(scope.workspaces))
+        # Narrowed here and not by the provider: costs can't be, and the default workspace has no id to ask for.
+        narrows = bool(scope.workspaces)
+        spaces = [("group_by[]", "workspace_id")] if narrows else []
+        groups = [("group_by[]", "model"), ("group_by[]", "service_tier"), *spaces]
+        usage = ("/v1/organizations/usage_report/messages", [*span, *groups, *keys], narrows)
+        costs = ("/v1/organizations/cost_report", [*span, ("group_by[]", "description"), *spaces], narrows)
     else:
         span = [("start_time", str(start // 1000)), ("end_time", str(end // 1000)), *limit]
         projects = [("project_ids[]", p) for p in scope.workspaces]

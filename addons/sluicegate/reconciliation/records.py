@@ -13,6 +13,8 @@ from sluicegate.model_names import undated
 from sluicegate.storage.errors import StoreError
 from sluicegate.windows import DAY_MS, iso
 
+TOOL_COLUMNS = ("web_search_requests", "file_search_requests", "code_interpreter_sessions")
+
 CUT_SHORT = ("cancelled", "failed", "interrupted")
 
 
@@ -29,7 +31,8 @@ class Booked:
     cut_short_nano: int = 0
     adjusted: int = 0
     adjusted_nano: int = 0
-    web_searches: int = 0
+    tools: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOOL_COLUMNS, 0))
+    """Calls of tools that have a fee, by the column that counts them."""
 
 
 def read_booked(path: Path, provider: str, start: int, end: int) -> dict[tuple[str, str], Booked]:
@@ -48,16 +51,18 @@ def read_booked(path: Path, provider: str, start: int, end: int) -> dict[tuple[s
 
 
 def _add_calls(booked: Booked, numbers: Sequence[int]) -> None:
-    calls, cost, estimated, estimated_nano, cut_short, cut_short_nano, searches, *tokens = numbers
+    calls, cost, estimated, estimated_nano, cut_short, cut_short_nano, *counts = numbers
     booked.calls += calls
     booked.cost_nano += cost
     booked.estimated += estimated
     booked.estimated_nano += estimated_nano
     booked.cut_short += cut_short
     booked.cut_short_nano += cut_short_nano
-    booked.web_searches += searches
-    for name, count in zip(TOKEN_COLUMNS, tokens, strict=True):
-        booked.tokens[name] += count
+    for name, count in zip((*TOKEN_COLUMNS, *TOOL_COLUMNS), counts, strict=True):
+        if name in booked.tokens:
+            booked.tokens[name] += count
+        else:
+            booked.tools[name] += count
 
 
 _MODEL = "coalesce(model_served, model_requested)"
@@ -67,8 +72,8 @@ _COST = "coalesce(cost_nano, 0)"
 _GUESSED = f"(estimated = 1 AND NOT {_CUT})"
 _CALLS = (
     f"SELECT {_MODEL}, count(*), sum({_COST}), sum({_GUESSED}), sum({_GUESSED} * {_COST}), "  # noqa: S608
-    f"sum({_CUT} AND {_COST} > 0), sum({_CUT} * {_COST}), sum(coalesce(web_search_requests, 0)), "
-    + ", ".join(f"sum(coalesce({name}, 0))" for name in TOKEN_COLUMNS)
+    f"sum({_CUT} AND {_COST} > 0), sum({_CUT} * {_COST}), "
+    + ", ".join(f"sum(coalesce({name}, 0))" for name in (*TOKEN_COLUMNS, *TOOL_COLUMNS))
     + f" FROM calls WHERE {_WHERE} GROUP BY 1"
 )
 _ADJUSTMENTS = (

@@ -81,7 +81,7 @@ def _pages(document: Any) -> Iterator[Json]:
 
 
 def add_page(provider: str, page: Json, report: Report, workspaces: frozenset[str] = frozenset()) -> None:
-    """Add a page to a report; ``workspaces`` names those whose costs count, all if it is empty. Raises ReportError."""
+    """Add a page to a report; ``workspaces`` names those whose results count, all if it is empty. Raises ReportError."""
     for bucket in page["data"]:
         try:
             day = _day(bucket)
@@ -94,12 +94,12 @@ def add_page(provider: str, page: Json, report: Report, workspaces: frozenset[st
 
 
 def _add_result(provider: str, day: str, result: Json, report: Report, workspaces: frozenset[str]) -> None:
+    report.has_costs |= "amount" in result
+    # The default workspace has no id: it is asked for by the word.
+    if workspaces and (result.get("workspace_id") or "default") not in workspaces:
+        return
     if "amount" in result:
-        report.has_costs = True
-        where = result.get("workspace_id") if provider == "anthropic" else result.get("project_id")
-        # The default workspace has no id: it is asked for by the word.
-        if not workspaces or (where or "default") in workspaces:
-            report.costs.append(_COSTS[provider](day, result))
+        report.costs.append(_COSTS[provider](day, result))
     else:
         report.usage.append(_USAGE[provider](day, result))
 
