@@ -277,3 +277,11 @@ def test_who_may_scrape_what(open_to_all):
         assert scrape(x_api_key="vk-alice") == (less if open_to_all else (403, False))
         assert scrape(authorization="Bearer wrong") == (401, False)
         assert scrape(x_bf_vk="wrong") == (401, False)
+
+
+def test_answers_whose_output_was_counted_and_those_that_could_not_be(services, monkeypatch):
+    monkeypatch.setattr(services.tokens, "counted", 3)
+    monkeypatch.setattr(services.tokens, "failed", 1)
+    found = series(services, public=True)
+    counts = {dict(labels)["result"]: value for (name, labels), value in found.items() if name == "sluicegate_token_counts_total"}
+    assert counts == {"counted": 3, "failed": 1}

@@ -23,6 +23,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _limits(snapshot)
     yield from _health(snapshot)
     yield from _hooks(snapshot)
+    yield from _token_counts(snapshot)
     yield from _alerts(snapshot)
     yield from _reconciliations(snapshot)
 
@@ -143,6 +144,14 @@ def _hooks(snapshot: Snapshot) -> Iterator[Metric]:
         add_sample(seconds, labels, spent / 1e9)
         add_sample(times, labels, count)
     yield from (seconds, times)
+
+
+def _token_counts(snapshot: Snapshot) -> Iterator[Metric]:
+    family = CounterMetricFamily("sluicegate_token_counts", "Answers whose output was to be counted by their model's tokenizer.")
+    tokens = snapshot.services.tokens
+    for result, count in (("counted", tokens.counted), ("failed", tokens.failed)):
+        add_sample(family, Labels({"result": result}), count)
+    yield family
 
 
 def _alerts(snapshot: Snapshot) -> Iterator[Metric]:

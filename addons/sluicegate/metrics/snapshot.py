@@ -14,6 +14,7 @@ from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.model import Limit, Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.storage.writer import Writer
+from sluicegate.tokenizers.counter import TokenCounter
 
 PRIVATE_SCOPE_KINDS = frozenset({"virtual_key", "user", "provider_config"})
 """Kinds of scopes that belong to one person or one key; never shown without a token."""
@@ -31,6 +32,7 @@ class MetricsSource(Protocol):
     keyring: Keyring
     notifier: Any
     reconciliations: Any
+    tokens: TokenCounter
 
     @property
     def prices(self) -> Prices:

@@ -42,14 +42,16 @@ class ReportedCounts:
                 found[name] = count
             elif value is not None:
                 self.is_invalid = True
-        fall = sum(self[n] for n in self._input if found.get(n) == 0)
-        rise = sum(max(0, found.get(n, 0) - self[n]) for n in self._input)
-        # The first figure may have been the server's own estimate, so the parts need not add up to it.
-        is_split = 2 * rise >= fall
-        for name, count in found.items():
-            if count or name not in self or (name in self._input and is_split):
-                self._counts[name] = count
-        return frozenset(found)
+        emptied = [name for name, count in found.items() if not count and self._counts.get(name)]
+        if emptied:
+            fall = sum(self[n] for n in emptied if n in self._input)
+            rise = sum(max(0, found.get(n, 0) - self[n]) for n in self._input)
+            for name in emptied:
+                # The first figure may have been the server's own estimate, so the parts need not add up to it.
+                if name not in self._input or 2 * rise < fall:
+                    del found[name]
+        self._counts |= found
+        return frozenset((*found, *emptied))
 
 
 @dataclass(frozen=True, slots=True)
