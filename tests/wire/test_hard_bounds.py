@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.harness import OPUS, VK, policy_text
+from support.harness import OPUS, VK, Gateway, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -34,17 +34,20 @@ def responses(**fields):
 
 def gemini(*parts, **fields):
     contents = [{"role": "user", "parts": [{"text": "hi"}, *parts]}]
-    return GEMINI, {"generationConfig": {"maxOutputTokens": 100}, "contents": contents} | fields
+    body = {"generationConfig": {"maxOutputTokens": 100}, "contents": contents} | fields
+    return GEMINI, {name: value for name, value in body.items() if value is not None}
 
 
 @pytest.fixture(scope="module")
-def edge(module_gateway):
-    """A gateway whose key has a cent left under a hard budget: enough for small calls, and for no context window."""
-    cent = {"max_limit": 0.05, "reset_duration": "1M", "enforcement": "hard"}
+def edge(tmp_path_factory):
+    """A gateway whose key has five cents left under a hard budget: enough for small calls, and for no context window."""
+    cents = {"max_limit": 0.05, "reset_duration": "1M", "enforcement": "hard"}
     narrow = [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]
     providers = {name: {"simulate": True} for name in ("anthropic", "openai", "gemini")}
-    keys = [{"id": VK, "budget": cent}, {"id": "vk-haiku", "provider_configs": narrow}, {"id": "vk-free"}]
-    return module_gateway(policy_text(None, providers=providers, virtual_keys=keys, customers=[], teams=[], users=[]))
+    keys = [{"id": VK, "budget": cents}, {"id": "vk-haiku", "provider_configs": narrow}, {"id": "vk-free"}]
+    policy = policy_text(None, providers=providers, virtual_keys=keys, customers=[], teams=[], users=[])
+    with Gateway(tmp_path_factory.mktemp("bounds"), policy) as gw:
+        yield gw
 
 
 SMALL = [messages(), chat(), chat(n=3), responses(), gemini()]
@@ -77,7 +80,10 @@ def test_what_does_not_fit_is_refused_with_its_worst_case(edge, path, body):
 
 @pytest.mark.parametrize(("path", "body"), SMALL, ids=lambda x: x if isinstance(x, str) else json.dumps(x)[-60:])
 def test_small_calls_of_text_pass(edge, path, body):
-    assert edge.post(json.dumps(body).encode(), path=path).status == 200
+    """They reach the simulated provider, which knows the Messages API alone and says so."""
+    reply = edge.post(json.dumps(body).encode(), path=path)
+    assert reply.reason is None
+    assert reply.status == 200 or "is not simulated" in reply.message
 
 
 def test_what_has_no_worst_case_says_why(edge):
