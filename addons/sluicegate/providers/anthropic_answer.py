@@ -199,7 +199,12 @@ class MessagesUsage(UsageReader):
         """Add what a delta, or the beginning of a content block, has delivered."""
         if not isinstance(event, dict):
             return
-        block, delta = event.get("content_block"), event.get("delta")
+        delta = event.get("delta")
+        # Nearly all deltas are of text, and a cut stream may have thousands.
+        if isinstance(delta, dict) and delta.get("type") == "text_delta" and isinstance(text := delta.get("text"), str):
+            self._delivered.characters += len(text)
+            return
+        block = event.get("content_block")
         if isinstance(block, dict):
             self._measure_block(block, event.get("index"))
         if isinstance(delta, dict):
