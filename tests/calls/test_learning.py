@@ -21,7 +21,7 @@ from sluicegate.calls.learning import (
     Lesson,
     lesson_of,
 )
-from sluicegate.values import RequestFacts, Usage
+from sluicegate.values import Extent, RequestFacts, Usage
 
 MODEL = "claude-haiku-4-5"
 FACTS = RequestFacts(MODEL, max_tokens=32_000, body_bytes=2_600, text_bytes=2_600, is_text_only=True)
@@ -44,6 +44,13 @@ def expected(learning, key="vk-a", facts=FACTS):
 def test_a_first_call_is_expected_to_write_what_it_may(max_tokens, output):
     found = expected_usage(replace(FACTS, max_tokens=max_tokens))
     assert (found.output_tokens, found.input_tokens, found.estimated) == (output, 1_000, True)
+
+
+def test_candidates_are_each_expected_to_write_what_they_may():
+    facts = replace(FACTS, max_tokens=1_000, extent=Extent(candidates=3))
+    assert expected_usage(facts).output_tokens == 3_000
+    assert lesson_of(facts, Usage(1_000, 2_500)).output_tokens == 2_500
+    assert lesson_of(facts, Usage(1_000, 3_000)).output_tokens is None
 
 
 def test_images_count_as_full_size():

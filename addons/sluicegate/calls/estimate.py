@@ -29,11 +29,12 @@ def expected_usage(facts: RequestFacts, known: Known = UNKNOWN) -> Usage:
     own, or one key's long answers would hold another's money for ever.
     """
     own, shared = known
+    candidates = facts.extent.candidates
     output = own.output_tokens
     if output is None:
-        output = max(UNKNOWN_OUTPUT_TOKENS, shared.output_tokens or 0)
+        output = max(UNKNOWN_OUTPUT_TOKENS * candidates, shared.output_tokens or 0)
     if facts.max_tokens is not None:
-        output = min(output, facts.max_tokens)
+        output = min(output, facts.max_tokens * candidates)
     ratio = own.tokens_per_byte.value
     if ratio is None:
         ratio = max(1 / BYTES_PER_TOKEN, shared.tokens_per_byte.value or 0.0)

@@ -227,7 +227,7 @@ def lesson_of(
     if reported.estimated:
         return Lesson()
     output = reported.output_tokens
-    is_whole = not is_truncated and (facts.max_tokens is None or output < facts.max_tokens)
+    is_whole = not is_truncated and (facts.max_tokens is None or output < facts.max_tokens * facts.extent.candidates)
     has_prompt = facts.is_text_only and not reported.iterations and facts.text_bytes > 0 and reported.prompt_tokens
     return Lesson(
         output if is_whole and output else None,
