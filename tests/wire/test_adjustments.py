@@ -38,7 +38,7 @@ def here(*arguments, **env):
 @pytest.fixture
 def spent(gateway, provider):
     """Start a gateway with one call of $3.00 on record."""
-    provider.script = plain(message(**usage(input_tokens=0, output_tokens=150_000)))
+    provider.script = plain(message(**usage(input_tokens=5, output_tokens=149_999)))
     gw = gateway(policy_text(provider.url))
     assert gw.post().status == 200
     (row,) = gw.calls(1)
