@@ -46,7 +46,7 @@ class Thinker:
         pauses = Pauses(START_MS)
         made.answer = self._streamed(left_after_ms, pauses) if streamed else None
         pauses.end(made.ended_at)
-        made.unseen_ms = pauses.total_ms
+        made.unseen_ms = round(pauses.total_ms)
         return made
 
     def _streamed(self, left_after_ms: int, pauses: Pauses) -> Answer:

@@ -23,23 +23,23 @@ NOTICE_MS = 2_000
 
 
 class Pauses:
-    """Adds up the time in which an answer brought no content. Times are epoch milliseconds."""
+    """Adds up the time in which an answer brought no content. Times are milliseconds of any steady clock."""
 
     __slots__ = ("_last_at", "_seen", "total_ms")
 
-    def __init__(self, sent_at: int) -> None:
+    def __init__(self, sent_at: float) -> None:
         """Begin when the request is sent."""
-        self.total_ms = 0
+        self.total_ms = 0.0
         self._last_at = sent_at
         self._seen = 0
 
-    def note(self, now: int, content_pieces: int) -> None:
-        """Note how many pieces of content have come by now."""
+    def note(self, now: float, content_pieces: int) -> None:
+        """Note how often content has come by now."""
         if content_pieces != self._seen:
             self._seen = content_pieces
             self.end(now)
 
-    def end(self, now: int) -> None:
+    def end(self, now: float) -> None:
         """Count the pause that ends now, if it was one."""
         pause = now - self._last_at
         self._last_at = now
