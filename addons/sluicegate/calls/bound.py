@@ -7,7 +7,6 @@ known to be text; otherwise the model may fill its context window, in every pass
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import RequestFacts, Usage
@@ -83,23 +82,5 @@ def dearest_nano(
     by_family: bool = True,
 ) -> int | None:
     """Return the most that this usage can cost, whatever class of input it turns out to be; None without a price."""
-    worst = 0
-    for usage in _by_class(most):
-        cost = prices.max_cost(usage, model, at, by_family=by_family)
-        if cost is None:
-            cost = otherwise(usage, model)
-        if cost is None:
-            return None
-        worst = max(worst, cost)
-    return worst
-
-
-def _by_class(usage: Usage) -> list[Usage]:
-    """Return the same usage with its input billed in each class."""
-    count, plain = usage.cache_write_1h_tokens, replace(usage, cache_write_1h_tokens=0)
-    return [
-        usage,
-        replace(plain, cache_write_5m_tokens=count),
-        replace(plain, input_tokens=count),
-        replace(plain, cache_read_tokens=count),
-    ]
+    cost = prices.max_cost(most, model, at, by_family=by_family, in_any_class=True)
+    return cost if cost is not None else otherwise(most, model)

@@ -185,11 +185,11 @@ class Price:
         fees = self.fees_at(at)
         return fees.cost(usage) if fees is not None else 0
 
-    def max_cost(self, usage: Usage, at: int) -> int:
+    def max_cost(self, usage: Usage, at: int, *, in_any_class: bool = False) -> int:
         """Return the most that a usage can cost, in units: at the dearest size, speed, region and tier that it leaves open.
 
         A speed, tier or region that the usage names is taken at its word where it is the cheap one, for a provider serves
-        no dearer one than was asked for.
+        no dearer one than was asked for. ``in_any_class`` prices all input in the dearest class, whichever it is counted in.
         """
         open_rates = list(self._in_force(self.rates, at))
         tier = (usage.service_tier or "").lower()
@@ -199,6 +199,9 @@ class Price:
         if usage.speed != "standard":
             open_rates += self._in_force(self.fast, at)
         units = [max(r.units[i] for r in open_rates) for i in range(len(TOKEN_CLASSES))]
+        if in_any_class:
+            *inputs, output = units
+            units = [max(inputs)] * len(inputs) + [output]
         total = sum(n * u for n, u in zip(_token_counts(usage), units, strict=True))
         if usage.inference_geo in (None, "us"):
             total = round_half_up(total * max(self.us_multiplier, Decimal(1)))

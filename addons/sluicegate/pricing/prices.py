@@ -122,13 +122,14 @@ class Prices:
         found = self.price(model)
         return found.max_output if found else DEFAULT_OUTPUT_TOKENS
 
-    def max_cost(self, usage: Usage, model: str, at: int, *, by_family: bool = True) -> int | None:
+    def max_cost(self, usage: Usage, model: str, at: int, *, by_family: bool = True, in_any_class: bool = False) -> int | None:
         """Return the most this usage can cost at any size of prompt, tier, speed and region that it leaves open.
 
-        In nano-dollars; None if the model has no price.
+        ``in_any_class`` prices all input in the dearest class, whichever it is counted in. In nano-dollars; None if the
+        model has no price.
         """
         price = self.price(model, at, by_family=by_family)
-        return to_nano(price.max_cost(usage, at)) if price is not None else None
+        return to_nano(price.max_cost(usage, at, in_any_class=in_any_class)) if price is not None else None
 
     def _with_rules(self, price: Price, model: str) -> Price:
         """Return a price with the fees and service tiers that its own entry does not list."""
