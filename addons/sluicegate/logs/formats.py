@@ -26,7 +26,12 @@ def csv_header() -> bytes:
 def csv_rows(rows: Iterable[Record]) -> bytes:
     """Return one line per record. A value that would be a formula gets an apostrophe before it, so that it stays text."""
     # What was adjusted is a number of ours, which may begin with a minus.
-    return _csv([[*map(_harmless, to_row(row)), *map(row.get, ADJUSTED)] for row in rows])
+    return _csv([[*map(_harmless, to_row(row)), *_adjusted(row)] for row in rows])
+
+
+def _adjusted(row: Record) -> tuple[object, object]:
+    adjustment, effective = ADJUSTED
+    return row.get(adjustment), row.get(effective, row.get("cost_usd"))
 
 
 def adjustment_rows(adjustments: Iterable[Adjustment]) -> bytes:

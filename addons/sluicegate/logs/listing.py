@@ -24,7 +24,7 @@ from sluicegate.logs.reading import Readers, Route, route
 from sluicegate.values import usd
 
 ADJUSTED = ("adjustment_usd", "effective_cost_usd")
-"""What a listed call has besides its record's columns."""
+"""What a call that was adjusted has besides its record's columns."""
 
 SORTED_BY = {"timestamp": "at", "latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """The column of an entry that each order compares. A call without latency sorts as the shortest."""
@@ -118,14 +118,14 @@ def one(conn: sqlite3.Connection, call_id: str) -> Record | None:
 
 
 def with_adjustments(conn: sqlite3.Connection, rows: list[Record]) -> list[Record]:
-    """Add to each call what was adjusted, None where nothing was, and what it costs with that, as exact decimal text."""
+    """Add to each call that was adjusted by how much, and what it costs with that, as exact decimal text."""
     marks = ", ".join("?" * len(rows))
     sql = f"SELECT call_id, sum(amount_nano) FROM source.adjustments WHERE call_id IN ({marks}) GROUP BY call_id"
     sums = dict(conn.execute(sql, [row["id"] for row in rows]).fetchall())
     for row in rows:
-        amount = sums.get(row["id"])
-        effective = (row["cost_nano"] or 0) + (amount or 0)
-        row |= {"adjustment_usd": None if amount is None else usd(amount), "effective_cost_usd": usd(effective)}
+        if row["id"] in sums:
+            amount = sums[row["id"]]
+            row |= {"adjustment_usd": usd(amount), "effective_cost_usd": usd((row["cost_nano"] or 0) + amount)}
     return rows
 
 
