@@ -142,3 +142,8 @@ def test_a_record_settles_as_the_call_did(policy, usage, was_sent, status, size)
 def test_a_refused_call_on_record_gives_everything_back():
     record = {"id": "a", "outcome": "denied", "status": 402, "cost_nano": 5, "input_tokens": 7}
     assert recorded_amounts(record) == {"usd": 0, "requests": 0, "tokens": 0, "concurrent": 0}
+
+
+def test_a_clock_that_is_set_back_does_not_shorten_the_time_a_call_took():
+    call = Call("c", 0, "anthropic", "messages", sent_at=10_000, ended_at=4_000, unseen_ms=9_000)
+    assert call.elapsed_ms == 9_000

@@ -284,3 +284,12 @@ def test_noted_numbers_are_the_counters_of_that_moment_and_explain_the_verdict(e
 def test_counts_of_calls_are_exact_even_when_soft(unit):
     ledger, cap = Ledger(), limit(unit, 2, period=None if unit == "concurrent" else "1h")
     assert [ledger.reserve(str(i), [(cap, 1)], 0) is None for i in range(3)] == [True, True, False]
+
+
+def test_a_call_without_a_limit_stays_on_file_until_it_is_closed():
+    ledger = Ledger()
+    ledger.hold_open("call", 0, {"id": "call"})
+    ledger.settle("call", {"requests": 1})
+    assert "call" in ledger.open
+    ledger.close("call")
+    assert not ledger.open

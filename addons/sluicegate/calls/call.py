@@ -101,4 +101,5 @@ class Call:
     @property
     def elapsed_ms(self) -> int:
         """Return how long the provider has had it, once it has ended."""
-        return max(0, (self.ended_at or 0) - (self.sent_at or self.started_at))
+        # The pauses are taken from a clock that is never set back.
+        return max(0, (self.ended_at or 0) - (self.sent_at or self.started_at), self.unseen_ms)

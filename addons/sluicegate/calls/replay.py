@@ -125,6 +125,7 @@ class _Replay:
         while self.in_flight and self.in_flight[0][0] <= at:
             _, call_id, amounts = heapq.heappop(self.in_flight)
             self.ledger.settle(call_id, amounts)
+            self.ledger.close(call_id)
             self.ledger.forget_changes()
 
     def amounts_of(self, row: Record, was_refused: bool) -> dict[Unit, int]:

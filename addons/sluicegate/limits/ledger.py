@@ -210,9 +210,13 @@ class Ledger:
                 self._changed_reservations.add(call_id)
 
     def settle(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
-        """Charge ``amounts`` to the call's claims of those units and close them; a second time does nothing."""
+        """Charge ``amounts`` to the call's claims of those units and close them; a second time does nothing.
+
+        The last claim closes the reservation. One that never had any stays open until ``close``: only its draft would
+        tell of the call after a crash.
+        """
         reservation = self.open.get(call_id)
-        if reservation is None:
+        if reservation is None or not reservation.claims:
             return
         left: list[Claim] = []
         charged = False
