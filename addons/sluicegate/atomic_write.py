@@ -24,16 +24,17 @@ def replace_all(staged: Mapping[Path, Path], previous: Mapping[Path, bytes]) -> 
 def stage(file: Path, data: bytes) -> Path:
     """Write a file's new content under another name in its folder, on disk, with the file's owner and mode.
 
-    Returns the other name. Raises OSError.
+    A file that does not exist yet gets the folder's owner, and is readable by all. Returns the other name. Raises OSError.
     """
     # Always the same name, because the folder is locked: what a killed process has left is overwritten.
     ready = file.with_name(f".{file.name}.new")
-    current = file.stat()
+    is_new = not file.exists()
+    current = (file.parent if is_new else file).stat()
     fd = os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, current.st_uid, current.st_gid)
-        os.fchmod(fd, current.st_mode & 0o777)
+        os.fchmod(fd, 0o644 if is_new else current.st_mode & 0o777)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]

@@ -166,7 +166,12 @@ def test_import_refuses_what_it_cannot_use(run, tmp_path):
     for words, status, message in (
         (["import", str(tmp_path / "none.json")], 1, "No such file or directory"),
         (["import", str(tmp_path / "other.json")], 1, "neither the data of genai-prices"),
-        (["import", "table.json", "--model", "nobodys-*"], 1, "the table has no model that matches 'nobodys-*'"),
+        (
+            ["import", "table.json", "--model", "nobodys-*"],
+            1,
+            "the table has no model with a price per token that matches 'nobodys-*'",
+        ),
+        (["import", "table.json", "--from", "2026-12-01T13:00:00Z"], 2, "prices begin at midnight UTC"),
         (["import", "table.json", "--from", "soon"], 2, "--from soon: write a day such as 2026-12-01"),
         (["import"], 2, "Missing argument"),
     ):

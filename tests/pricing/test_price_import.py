@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -190,6 +192,39 @@ def test_importing_twice_changes_nothing(tmp_path):
         assert (tmp_path / "prices.yaml").read_text() == text
 
 
+PRICED = {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("gpt-x", {**PRICED, "output_cost_per_token": None}),
+        ("gpt-x", {**PRICED, "output_cost_per_token": -5e-06}),
+        ("gpt-x", {**PRICED, "output_cost_per_token": "soon"}),
+        ("gpt-x", {**PRICED, "output_cost_per_token": 1e300}),
+        ("gpt-x", {**PRICED, "mode": "image_generation", "output_cost_per_token": None}),
+        ("gpt-x", {**PRICED, "input_cost_per_token": -1}),
+        ("gpt-*", PRICED),
+        ("gpt-[56]", PRICED),
+        ("openai/", PRICED),
+        ("", PRICED),
+        ("gpt-\x1b[31mred", PRICED),
+    ],
+)
+def test_what_has_no_price_or_no_name_of_its_own_is_left_out(name, entry):
+    assert [p.model for p in read({name: entry, "gpt-fine": PRICED})[1]] == ["gpt-fine"]
+
+
+def test_an_embedding_has_no_output_to_price():
+    (price,) = read({"embed": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 1e-06}})[1]
+    assert (price.rates[0].input, price.rates[0].output) == (1, 0)
+
+
+def test_a_tier_without_a_usable_price_is_left_out():
+    (price,) = read({"gpt-x": {**PRICED, "input_cost_per_token_flex": -1, "input_cost_per_token": 1e-06}})[1]
+    assert price.tiers.get("flex", price.rates) == price.rates
+
+
 def test_a_glob_limits_what_is_taken(tmp_path):
     found, prices = imported(tmp_path, GENAI, pattern="gpt-6*")
     assert found == {"gpt-6.2-sol": "new"}
@@ -257,3 +292,41 @@ def test_a_new_file_is_valid_and_says_what_it_is(tmp_path):
     write_entries(file, [to_entry(p) for p in read(GENAI)[1]])
     assert file.read_text().startswith("# Prices that come before the gateway's own")
     assert {p.model for p in Prices.load(file).listed() if p.origin == "operator"} == {"gpt-6.2-sol", "gpt-4.1", "claude-opus-5-5"}
+
+
+def test_a_new_file_can_be_read_by_a_gateway_that_runs_as_another_user(tmp_path):
+    tmp_path.chmod(0o755)
+    file = tmp_path / "prices.yaml"
+    write_entries(file, [to_entry(p) for p in read(GENAI)[1]])
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert (file.stat().st_uid, file.stat().st_gid) == (tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+
+
+def test_a_write_that_fails_leaves_no_file_behind(tmp_path, monkeypatch):
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_entries(tmp_path / "prices.yaml", [to_entry(p) for p in read(GENAI)[1]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_a_link(tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    (there / "p.yaml").write_text(WRITTEN)
+    (here / "prices.yaml").symlink_to(there / "p.yaml")
+    write_entries(here / "prices.yaml", [to_entry(p) for p in read(GENAI)[1]])
+    assert (here / "prices.yaml").is_symlink()
+    assert "gpt-6.2-sol" in (there / "p.yaml").read_text()
+
+
+def test_imports_at_once_lose_nothing(tmp_path):
+    entries = [to_entry(p) for p in read(LITELLM)[1]]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda e: write_entries(tmp_path / "prices.yaml", [e]), entries))
+    assert {p.model for p in Prices.load(tmp_path / "prices.yaml").listed() if p.origin == "operator"} == {
+        e["model"] for e in entries
+    }

@@ -83,10 +83,12 @@ def import_prices(
     """
     from sluicegate.cli.price_text import print_changes, rates_json
     from sluicegate.pricing.price_import import ImportFormatError, compare, read_table
-    from sluicegate.windows import iso
+    from sluicegate.windows import DAY_MS, iso
 
     settings: Settings = ctx.obj
-    day = _now() // 86_400_000 * 86_400_000 if since is None else _date("--from", since)
+    day = _now() // DAY_MS * DAY_MS if since is None else _date("--from", since)
+    if day % DAY_MS:
+        fail(f"--from {since}: prices begin at midnight UTC; write a day such as 2026-12-01", 2)
     try:
         table, imported = read_table(file.read_bytes())
     except OSError as e:
@@ -95,7 +97,7 @@ def import_prices(
         fail(f"{file}: {e}")
     changes = compare(_load(settings), imported, model, day)
     if not changes:
-        fail(f"{file}: the table has no model that matches '{model}'")
+        fail(f"{file}: the table has no model with a price per token that matches '{model}'")
     target = price_file(settings.policy_path())
     written = [c for c in changes if c.status != "unchanged"]
     if not settings.as_json:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from sluicegate.model_names import canonical, matches, undated
+from sluicegate.model_names import canonical, is_glob, matches, undated
 from sluicegate.pricing import bundled
 from sluicegate.pricing.price import (
     DEFAULT_CONTEXT_TOKENS,
@@ -35,6 +35,9 @@ LITELLM_CLASSES = {
     "cache_read": "cache_read_input_token_cost",
     "output": "output_cost_per_token",
 }
+
+LITELLM_WITHOUT_OUTPUT = ("embedding", "rerank", "moderation")
+"""LiteLLM's modes of models that generate no tokens; an entry of another mode without a price for output has no price."""
 
 LITELLM_SUFFIXES = {"priority": ("_priority",), "flex": ("_flex",), "batch": ("_batches", "_batch")}
 
@@ -63,10 +66,15 @@ def read_table(data: bytes) -> tuple[str, list[Price]]:
         raise ImportFormatError(f"not JSON: {e}") from None
     providers = raw.get("providers") if isinstance(raw, dict) else raw
     if isinstance(providers, list):
-        return "genai-prices", _read_genai(providers)
+        return "genai-prices", [p for p in _read_genai(providers) if _is_name(p.model)]
     if isinstance(raw, dict) and any(isinstance(v, dict) and "litellm_provider" in v for v in raw.values()):
-        return "LiteLLM", _read_litellm(raw)
+        return "LiteLLM", [p for p in _read_litellm(raw) if _is_name(p.model)]
     raise ImportFormatError("neither the data of genai-prices (a list of providers) nor LiteLLM's model_prices (models by name)")
+
+
+def _is_name(model: str) -> bool:
+    """Return whether a model can have an entry of its own: one with the characters of a glob would price many models."""
+    return bool(model) and model.isprintable() and not is_glob(model)
 
 
 def compare(prices: Prices, imported: Iterable[Price], pattern: str, since: int) -> list[PriceChange]:
@@ -210,6 +218,7 @@ def _litellm_price(name: str, entry: Mapping[str, Any]) -> Price | None:
             if f"input_cost_per_token{suffix}" in entry:
                 tiers[tier] = _litellm_rates(entry, suffix)
                 break
+    tiers = {tier: rows for tier, rows in tiers.items() if rows}
     window, output = (_tokens(entry.get(key)) for key in ("max_input_tokens", "max_output_tokens"))
     return Price(
         model=name,
@@ -222,7 +231,11 @@ def _litellm_price(name: str, entry: Mapping[str, Any]) -> Price | None:
 
 
 def _litellm_rates(entry: Mapping[str, Any], suffix: str) -> tuple[Rates, ...]:
-    """Return the rates of one service tier; a class without a price in it costs what it does in the standard tier."""
+    """Return the rates of one service tier; a class without a price in it costs what it does in the standard tier.
+
+    None where a price for input, or for the output that such a model has, is missing or cannot be used: it is not free.
+    """
+    required = ("input",) if entry.get("mode") in LITELLM_WITHOUT_OUTPUT else ("input", "output")
     edges = {0: ""}
     for key in entry:
         if found := re.fullmatch(r"input_cost_per_token_above_(\d{1,6})k_tokens" + re.escape(suffix), key):
@@ -235,7 +248,7 @@ def _litellm_rates(entry: Mapping[str, Any], suffix: str) -> tuple[Rates, ...]:
             keys = (f"{key}{words}{suffix}", f"{key}{words}", f"{key}{suffix}", key)
             amount = next((a for k in keys if (a := _per_million(entry.get(k))) is not None), None)
             fallback = {"cache_write_1h": "cache_write_5m", "output": None}.get(name, "input")
-            if amount is None and name == "input":
+            if amount is None and name in required:
                 return ()
             values[name] = amount if amount is not None else values[fallback] if fallback else Decimal(0)
         rows.append(Rates(**values, above=above))  # type: ignore[arg-type]

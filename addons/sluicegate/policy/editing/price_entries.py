@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,30 @@ models: []
 def write_entries(file: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Put entries into a price file, which is made if there is none: in place of those of the same name, else last.
 
-    The file is replaced as a whole or not at all. Raises PriceError if it would not be valid, NotPatchableError if it
-    cannot be changed without losing a comment, and OSError.
+    The file is replaced as a whole or not at all, also where two commands write at once. Raises PriceError if it would not
+    be valid, NotPatchableError if it cannot be changed without losing a comment, and OSError.
     """
-    is_new = not file.exists()
-    data = HEADER.encode() if is_new else file.read_bytes()
-    read_prices(data, str(file))
-    document = parse(data, str(file))
-    positions = {canonical(entry["model"]): i for i, entry in enumerate(document.value["models"])}
-    changes = [Change("models", positions.get(canonical(entry["model"])), dict(entry)) for entry in entries]
-    text, _ = rewrite(document, data.decode(), changes)
-    written = text.encode()
-    read_prices(written, str(file))
-    if is_new:
-        file.touch(0o600)
-    os.replace(stage(file, written), file)
-    sync_folder(file.parent)
+    # The file of a deployment is often a link to another place, and stays one.
+    target = file.resolve()
+    with _locked(target.parent):
+        data = target.read_bytes() if target.exists() else HEADER.encode()
+        read_prices(data, str(file))
+        document = parse(data, str(file))
+        positions = {canonical(entry["model"]): i for i, entry in enumerate(document.value["models"])}
+        changes = [Change("models", positions.get(canonical(entry["model"])), dict(entry)) for entry in entries]
+        text, _ = rewrite(document, data.decode(), changes)
+        written = text.encode()
+        read_prices(written, str(file))
+        os.replace(stage(target, written), target)
+        sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which writers of the policy in it take too; wait for them, for they are done in moments."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
