@@ -181,8 +181,9 @@ class MessagesUsage(UsageReader):
         self.is_invalid = has_invalid_count(fields)
         outputs = (*self._attempts_with_output, self._has_output_since_fallback()) if self._attempts_with_output else ()
         self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
-        if self.is_invalid or "input_tokens" not in fields or not self.usage.prompt_tokens:
-            # No prompt has 0 tokens: those are counts that the upstream does not fill.
+        if self.is_invalid or "input_tokens" not in fields or not (self.usage.prompt_tokens or self.output_tokens):
+            # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or
+            # never will be.
             self.usage = None
         self.is_final = self.usage is not None and self.output_tokens is not None
 
