@@ -69,6 +69,7 @@ def test_an_adjustment_counts_at_every_level_its_call_counted_under():
     ]
     assert effective_nano(row, [made]) == 3 * NANO
     assert message_of(made, 5 * NANO) == "Call a now costs $3.00 instead of $5.00"
+    assert message_of(made, 5 * NANO, planned=True) == "Call a would cost $3.00 instead of $5.00"
 
 
 def test_it_belongs_to_the_window_of_its_call():

@@ -131,6 +131,34 @@ def test_a_scope_is_corrected_with_the_levels_above_it(spent):
     ]
 
 
+def test_a_scope_without_a_budget_gets_back_no_more_than_it_has_spent(gateway, provider):
+    provider.script = plain(message(**usage(input_tokens=0, output_tokens=150_000)))
+    month = {"max_limit": 50, "reset_duration": "1M"}
+    customers = [{"id": "customer-acme", "budget": month | {"max_limit": 5000}}]
+    teams = [{"id": t, "customer_id": "customer-acme"} for t in ("team-a", "team-b")]
+    keys = [{"id": f"vk-{t}", "team_id": t} for t in ("team-a", "team-b")]
+    gw = gateway(policy_text(provider.url, customers=customers, teams=teams, users=[], virtual_keys=keys))
+    assert [gw.post(key=k["id"]).status for k in keys] == [200, 200]
+    gw.calls(2)
+    api = Api(gw)
+    body = {"scope": "team-a", "amount": -5, "reason": "refund"}
+    told = api("POST", "/api/adjustments", body)
+    assert (told.status, told.message) == (
+        409,
+        "amount: team 'team-a' has used $3.00 on record, so $5.00 cannot be taken off; at most $3.00",
+    )
+    planned = api.ok("POST", "/api/adjustments?dry_run=true", body | {"amount": -2})
+    assert planned["message"] == "$2.00 would be taken off team team-a"
+    api.ok("POST", "/api/adjustments", body | {"amount": -2})
+    told = api("POST", "/api/adjustments", body | {"amount": -1.01})
+    assert (told.status, "has used $1.00 on record" in told.message) == (409, True)
+    api.ok("POST", "/api/adjustments", body | {"amount": -1})
+    total = gw.used("customer/customer-acme")
+    assert total == pytest.approx(3, abs=0.01)
+    for query, cost in (("", total), ("?team=team-a", total - 3), ("?team=team-b", 3)):
+        assert api.ok("GET", f"/api/logs/stats{query}")["total_cost"] == pytest.approx(cost, abs=0.001), query
+
+
 def test_a_request_that_is_sent_twice_adjusts_once(spent):
     gw, call_id = spent
     api = Api(gw)
@@ -182,7 +210,7 @@ def test_a_person_at_a_terminal_is_asked(spent):
             _, told = running.communicate(timeout=60)
         os.close(ours)
         os.close(theirs)
-        assert (running.returncode, b"now costs $1.00 instead of $3.00" in told, used(gw)) == (code, True, [left] * 4), told
+        assert (running.returncode, b"would cost $1.00 instead of $3.00" in told, used(gw)) == (code, True, [left] * 4), told
 
 
 REFUSED = [
@@ -190,13 +218,16 @@ REFUSED = [
     ({"cost": 1}, 400, "name either 'call_id' or 'scope'"),
     ({"call_id": "x"}, 400, "give either 'cost'"),
     ({"call_id": "x", "cost": 1, "amount": 1}, 400, "give either 'cost'"),
-    ({"call_id": "x", "cost": -1}, 400, "cannot be negative"),
+    ({"call_id": "x", "cost": -1}, 400, "cost: '-1': a call cannot cost less than nothing"),
+    ({"call_id": "x", "cost": 1e9}, 400, "at most a million dollars"),
+    ({"call_id": "x", "amount": 1e20}, 400, "at most a million dollars"),
+    ({"call_id": "x", "amount": -1e300}, 400, "at most a million dollars"),
     ({"call_id": "x", "cost": "1"}, 400, "without quotes"),
     ({"call_id": "x", "amount": 1e9}, 400, "at most a million dollars"),
     ({"call_id": "x", "amount": 0.0000000001}, 400, "nine decimals"),
     ({"scope": "alice", "cost": 1, "reason": "x"}, 400, "'cost' is of a call"),
     ({"scope": "alice", "amount": 1}, 400, "'reason' is required"),
-    ({"call_id": "x", "amount": 1, "idempotency_key": "a b"}, 400, "idempotency_key"),
+    ({"call_id": "x", "amount": 1, "idempotency_key": "a b"}, 400, "'^[A-Za-z0-9._-]{1,64}$'"),
     ({"scope": "team-enginering", "amount": 1, "reason": "x"}, 404, "(did you mean team/team-engineering?)"),
     ({"scope": "user/team-engineering", "amount": 1, "reason": "x"}, 404, "There is no"),
 ]
@@ -238,7 +269,7 @@ def test_the_command_line_corrects_at_a_gateway_and_on_its_files(spent, tmp_path
     common = ("--gateway", gw.url, "--state-dir", gw.state)
     token = {"SLUICEGATE_ADMIN_TOKEN": gw.token}
     foreseen = here("adjust", "--call", call_id, "--cost", "0.12", "--dry-run", *common, **token)
-    assert foreseen.stdout.splitlines()[0] == f"Would be: Call {call_id} now costs $0.12 instead of $3.00"
+    assert foreseen.stdout.splitlines()[0] == f"Call {call_id} would cost $0.12 instead of $3.00"
     asked = here("adjust", "--call", call_id, "--cost", "0.12", *common, **token)
     assert (asked.returncode, "give --yes" in asked.stderr, used(gw)) == (2, True, [3] * 4)
     done = here("adjust", "--call", call_id, "--cost", "$0.12", "--yes", *common, **token)

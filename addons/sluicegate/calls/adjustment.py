@@ -141,14 +141,16 @@ def describe(adjustment: Adjustment) -> dict[str, Any]:
     return shown | {"levels": describe_levels(adjustment)}
 
 
-def message_of(adjustment: Adjustment, before_nano: int | None) -> str:
-    """Return an adjustment in words; ``before_nano`` is what its call cost until then."""
+def message_of(adjustment: Adjustment, before_nano: int | None, *, planned: bool = False) -> str:
+    """Return an adjustment in words, made or only ``planned``; ``before_nano`` is what its call cost until then."""
     amount = adjustment["amount_nano"]
     if before_nano is not None:
         before, after = dollar_texts(before_nano, before_nano + amount, grouped=True)
-        text = f"Call {adjustment['call_id']} now costs {after} instead of {before}"
+        text = f"Call {adjustment['call_id']} {'would cost' if planned else 'now costs'} {after} instead of {before}"
     else:
         (size,) = dollar_texts(abs(amount), grouped=True)
-        text = f"{size} {'added to' if amount > 0 else 'taken off'} {adjustment['scope_kind']} {adjustment['scope_id']}"
+        done = ("would be " if planned else "") + ("added to" if amount > 0 else "taken off")
+        text = f"{size} {done} {adjustment['scope_kind']} {adjustment['scope_id']}"
     stopped = [f"{x['kind']} {x['id']} ({x['window']})" for x in describe_levels(adjustment) if x["stopped_at_zero"]]
-    return text + (f"; stopped at 0, because no more was counted there: {', '.join(stopped)}" if stopped else "")
+    stops = "would stop" if planned else "stopped"
+    return text + (f"; {stops} at 0, because no more was counted there: {', '.join(stopped)}" if stopped else "")

@@ -44,7 +44,7 @@ def adjust(
     backend = open_backend(settings)
     foreseen = call_api(backend, "POST", PATH, body, dry_run=True)
     if settings.dry_run or foreseen["adjustment"] is None:
-        _print(foreseen, settings, prefix="Would be: " if settings.dry_run else "")
+        _print(foreseen, settings)
         return
     if not yes:
         _confirm(foreseen)
@@ -89,14 +89,14 @@ def _confirm(foreseen: dict[str, Any]) -> None:
         fail("nothing was adjusted")
 
 
-def _print(answer: dict[str, Any], settings: Settings, prefix: str = "") -> None:
+def _print(answer: dict[str, Any], settings: Settings) -> None:
     if settings.as_json:
         print_json(answer)
         return
-    print(prefix + answer["message"])
+    print(answer["message"])
     for line in _levels(answer):
         print(line)
-    if answer["adjustment"] is not None and not prefix:
+    if answer["adjustment"] is not None and not settings.dry_run:
         print(f"adjustment {answer['adjustment']['id']}")
 
 

@@ -57,7 +57,8 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
         "dict_type": "a mapping of keys",
         "string_too_short": "allowed to be empty",
     }.get(kind)
-    return f"{this} is not {expected}" if expected else f"{this}: {item['msg'].lower()}"
+    # The first letter alone: a pattern in the message means its capitals.
+    return f"{this} is not {expected}" if expected else f"{this}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 
 
 def display_value(value: Any, location: Location) -> str:

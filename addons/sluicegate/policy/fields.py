@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from sluicegate.policy.secrets import is_reference
 from sluicegate.providers import PROVIDERS
+from sluicegate.values import MAX_COST_NANO, NANO
 from sluicegate.windows import iso, parse_iso, parse_period
 
 
@@ -28,6 +29,23 @@ def _duration(value: Any) -> Any:
 def _zone(value: str) -> str:
     parse_period("1d", timezone=value)
     return value
+
+
+def _signed_money(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
+        raise ValueError("write an amount in dollars, such as -20 or 0.12, without quotes")
+    amount = Decimal(str(value))
+    # The size first: a huge number cannot be rounded to nine decimals.
+    if not amount.is_finite() or abs(amount) * NANO > MAX_COST_NANO or amount != round(amount, 9):
+        raise ValueError("an amount is at most a million dollars and has at most nine decimals")
+    return amount
+
+
+def _call_cost(value: Any) -> Any:
+    amount = _signed_money(value)
+    if amount < 0:
+        raise ValueError("a call cannot cost less than nothing")
+    return amount
 
 
 def _money(value: Any) -> Any:
@@ -176,6 +194,10 @@ Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "
 Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 Money = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e9})]
+SignedMoney = Annotated[
+    Decimal, BeforeValidator(_signed_money), WithJsonSchema({"type": "number", "minimum": -1e6, "maximum": 1e6})
+]
+CallCost = Annotated[Decimal, BeforeValidator(_call_cost), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e6})]
 Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1})]
 Weight = Annotated[float, BeforeValidator(_weight), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": 1e9})]
 Instant = Annotated[

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import orjson
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from sluicegate.calls.adjustment import (
@@ -27,19 +25,21 @@ from sluicegate.calls.adjustment import (
 )
 from sluicegate.calls.record import Record
 from sluicegate.limits.ledger import Ledger
+from sluicegate.logs.filters import Filters
 from sluicegate.logs.formats import adjustment_rows
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.fields import Instant, Money, Prose, Text
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.fields import CallCost, Prose, SignedMoney, Text
+from sluicegate.policy.model import Limit
 from sluicegate.policy.schema import Model
-from sluicegate.storage.errors import StoreError
-from sluicegate.values import MAX_COST_NANO, NANO, Outcome, dollar_texts, usd
+from sluicegate.values import NANO, Outcome, dollar_texts, nano_of, usd
 from sluicegate.web.adjusted_scope import AdjustedScope, find_scope
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query, WriteQuery
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.log_models import AdjustmentShown
+from sluicegate.web.routes.logs import reading_logs, write_ended_calls
 from sluicegate.windows import iso
 
 BASE = "/api/adjustments"
@@ -48,26 +48,12 @@ MAX_EXPORTED = 100_000
 """The newest adjustments that an export has; people make them one by one."""
 
 
-def _signed_money(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
-        raise ValueError("write an amount in dollars, such as -20 or 0.12, without quotes")
-    amount = Decimal(str(value))
-    if not amount.is_finite() or amount != round(amount, 9) or abs(amount) * NANO > MAX_COST_NANO:
-        raise ValueError("an amount is at most a million dollars and has at most nine decimals")
-    return amount
-
-
-SignedMoney = Annotated[
-    Decimal, BeforeValidator(_signed_money), WithJsonSchema({"type": "number", "minimum": -1e6, "maximum": 1e6})
-]
-
-
 class AdjustmentBody(Model):
     """A correction: what a call should have cost, or an amount to add to what a call or a scope has used."""
 
     call_id: Text | None = Field(None, description="The call; or name a scope.")
     scope: Text | None = Field(None, description="Customer, team, user, project or virtual key, by id or name, or as KIND/ID.")
-    cost: Money | None = Field(None, description="What the call should have cost, in dollars.")
+    cost: CallCost | None = Field(None, description="What the call should have cost, in dollars.")
     amount: SignedMoney | None = Field(None, description="Dollars to add; below zero takes them off.")
     reason: Prose | None = Field(None, description="Why, for the audit trail; required for a scope.")
     idempotency_key: str | None = Field(
@@ -85,33 +71,6 @@ class AdjustmentBody(Model):
         if self.scope is not None and self.reason is None:
             raise ValueError("'reason' is required for a scope: no call explains the amount")
         return self
-
-
-class AdjustedLevel(ResponseModel):
-    """What an adjustment changed on one counter."""
-
-    kind: str
-    id: str
-    window: str
-    resets_at: Instant | None
-    amount_usd: str
-    stopped_at_zero: bool = Field(description="Less was counted there than was to be taken off.")
-
-
-class AdjustmentShown(ResponseModel):
-    """An adjustment and what it changed at each level."""
-
-    id: str
-    at: Instant
-    call_id: str | None
-    scope_kind: str | None
-    scope_id: str | None
-    amount_usd: str
-    amount_nano: int
-    reason: str
-    actor: str
-    policy_revision: str
-    levels: list[AdjustedLevel]
 
 
 class AdjustmentResult(ResponseModel):
@@ -210,8 +169,7 @@ class _Adjusting:
 
     async def _adjust(self, request: ApiRequest) -> ApiResponse:
         async with self.turn:
-            with contextlib.suppress(StoreError):
-                request.services.writer.flush()
+            write_ended_calls(request.services)
             key = _full_key(request.body)
             earlier = await _made_before(request, key)
             if earlier is not None:
@@ -239,7 +197,7 @@ async def _make(request: ApiRequest, plan: _Plan, key: str | None) -> ApiRespons
     if request.dry_run:
         known = [x for x in plan.limits if x.counter in services.ledger.counters]
         foresee(services.ledger, made, [*plan.windows, *_present_windows(services.ledger, known, now)])
-        return _answer(plan, made, repeated=False)
+        return _answer(plan, made, repeated=False, planned=True)
     before = None if plan.before_nano is None else {"cost_usd": usd(plan.before_nano)}
     after = {"adjustment_id": made["id"], "amount_usd": made["amount_usd"], "reason": reason}
     after |= {} if plan.before_nano is None else {"cost_usd": usd(plan.before_nano + plan.amount_nano)}
@@ -256,7 +214,7 @@ def _present_windows(ledger: Ledger, limits: Sequence[Limit], now: int) -> list[
     return [(x.counter, ledger.counter(x, now).end) for x in limits]
 
 
-def _answer(plan: _Plan, made: Adjustment | None, *, repeated: bool) -> ApiResponse:
+def _answer(plan: _Plan, made: Adjustment | None, *, repeated: bool, planned: bool = False) -> ApiResponse:
     if made is None:
         (cost,) = dollar_texts(plan.before_nano or 0, grouped=True)
         subject = f"Call {plan.name} costs {cost} already" if plan.record is not None else f"Nothing to adjust for {plan.name}"
@@ -265,7 +223,7 @@ def _answer(plan: _Plan, made: Adjustment | None, *, repeated: bool) -> ApiRespo
         before = None
         if plan.before_nano is not None:
             before = plan.before_nano - (made["amount_nano"] if repeated else 0)
-        message = ("Made before: " if repeated else "") + message_of(made, before)
+        message = ("Made before: " if repeated else "") + message_of(made, before, planned=planned)
         body = {"message": message, "adjustment": describe(made), **plan.costs(0 if repeated else made["amount_nano"])}
     return ApiResponse(body | {"repeated": repeated})
 
@@ -298,7 +256,26 @@ async def _plan(request: ApiRequest, earlier: Adjustment | None) -> _Plan:
         return await _plan_of_call(request, str(body["call_id"]), earlier)
     policy = request.services.policy
     scope = await request.run_in_thread(lambda: find_scope(policy, str(body["scope"])))
-    return _plan_of_scope(request, policy, scope, int(body["amount"] * NANO))
+    amount, limits = int(body["amount"] * NANO), scope.limits(policy)
+    used, where = await _used(request, scope, limits)
+    if -amount > used:
+        most, asked = dollar_texts(used, -amount, grouped=True)
+        message = f"amount: {scope.kind} '{scope.id}' has used {most} {where}, so {asked} cannot be taken off; at most {most}"
+        raise ApiError(409, "conflict", message, "amount")
+    return _Plan(amount, {"scope_kind": scope.kind, "scope_id": scope.id, **scope.columns}, [], scope.kind, scope.id, limits=limits)
+
+
+async def _used(request: ApiRequest, scope: AdjustedScope, limits: Sequence[Limit]) -> tuple[int, str]:
+    """Return what a scope has used in nano-dollars, and where that is counted: its budgets, or what is on record without any."""
+    services = request.services
+    now = services.clock()
+    own = [services.ledger.usage(x, now)[0] for x in limits if (x.scope_kind, x.scope_id) == (scope.kind, scope.id)]
+    if own:
+        return max(own), "in its window"
+    filters = Filters({f"{scope.kind}_id": (scope.id,)})
+    with reading_logs():
+        found = await request.run_in_thread(lambda: services.logs.stats(filters))
+    return nano_of(found["total_cost"]), "on record"
 
 
 async def _plan_of_call(request: ApiRequest, call_id: str, earlier: Adjustment | None) -> _Plan:
@@ -329,15 +306,3 @@ async def _unknown_call(request: ApiRequest, call_id: str) -> ApiError:
     ids = await request.run_in_thread(lambda: request.services.adjustments.ids_like(call_id))
     near = next((f" (did you mean {i}?)" for i in ids if i.startswith(call_id)), did_you_mean(call_id, ids))
     return ApiError(404, "not_found", f"There is no call '{call_id[:80]}'{near}", "call_id")
-
-
-def _plan_of_scope(request: ApiRequest, policy: Policy, scope: AdjustedScope, amount_nano: int) -> _Plan:
-    ledger, now = request.services.ledger, request.services.clock()
-    limits = scope.limits(policy)
-    own = [ledger.usage(x, now)[0] for x in limits if (x.scope_kind, x.scope_id) == (scope.kind, scope.id)]
-    if own and -amount_nano > max(own):
-        used, asked = dollar_texts(max(own), -amount_nano, grouped=True)
-        message = f"amount: {scope.kind} '{scope.id}' has used {used} in its window, so {asked} cannot be taken off; at most {used}"
-        raise ApiError(409, "conflict", message, "amount")
-    subject = {"scope_kind": scope.kind, "scope_id": scope.id, **scope.columns}
-    return _Plan(amount_nano, subject, [], scope.kind, scope.id, limits=limits)

@@ -11,13 +11,40 @@ from sluicegate.calls.record import COLUMNS
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.listing import ADJUSTED
 from sluicegate.logs.parameters import FILTERS, BadParameter, Parameter, read
+from sluicegate.policy.fields import Instant
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Pairs, query_parameter
 from sluicegate.web.responses import ResponseModel
-from sluicegate.web.routes.adjustments import AdjustmentShown
 
 FiltersAndMore = tuple[Filters, dict[str, Any]]
 """Which calls are asked about, and the values of an endpoint's other parameters."""
+
+
+class AdjustedLevel(ResponseModel):
+    """What an adjustment changed on one counter."""
+
+    kind: str
+    id: str
+    window: str
+    resets_at: Instant | None
+    amount_usd: str
+    stopped_at_zero: bool = Field(description="Less was counted there than was to be taken off.")
+
+
+class AdjustmentShown(ResponseModel):
+    """An adjustment and what it changed at each level."""
+
+    id: str
+    at: Instant
+    call_id: str | None
+    scope_kind: str | None
+    scope_id: str | None
+    amount_usd: str
+    amount_nano: int
+    reason: str
+    actor: str
+    policy_revision: str
+    levels: list[AdjustedLevel]
 
 
 class LogQuery:
