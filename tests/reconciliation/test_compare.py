@@ -52,7 +52,10 @@ def test_what_agrees_needs_no_explanation():
         (report(80, 4), booked(), ["unknown"]),
         (report(80, 4), booked(estimated=1, estimated_nano=3), ["estimated"]),
         (report(80, 4), booked(cut_short=2, cut_short_nano=5), ["cut_short"]),
-        (report(cost=9), booked(adjusted=1, adjusted_nano=-4), ["adjusted", "price"]),
+        (report(cost=9), booked(adjusted=1, adjusted_nano=-4), ["adjusted"]),
+        (report(cost=9), booked(adjusted=1, adjusted_nano=-3), ["adjusted", "price"]),
+        (report(80, 9), booked(adjusted=1, adjusted_nano=-4), ["adjusted", "unknown"]),
+        (report(cost=0, has_costs=False), booked(), ["price"]),
         (report(cost=9, tier="batch"), booked(), ["service_tier", "price"]),
         (report(), Booked(), ["not_ours"]),
     ],
@@ -80,6 +83,17 @@ def test_fees_of_tools_are_compared_apart_because_the_bill_names_no_model():
     told = Report(report(cost=5).usage, [CostLine(DAY, OPUS, 5), CostLine(DAY, TOOLS, fee)], {DAY}, True)
     made = compare(told, {(DAY, OPUS): booked(cost=5 + fee, tools={"web_search_requests": 1})}, PRICES, START, START + DAY_MS)
     assert [(r["model"], r["drift"]["cost_nano"]) for r in made["rows"]] == [(TOOLS, 0), (OPUS, 0)]
+
+
+def test_tokens_of_no_model_are_named_as_such():
+    told = Report([UsageLine(DAY, TOOLS, None, NONE | {"input_tokens": 5})], [CostLine(DAY, TOOLS, 7)], {DAY}, True)
+    _, row, causes = only_row(told, {})
+    assert (causes, row["causes"][0]["text"]) == (["not_ours"], "the report names no model for these tokens")
+
+
+def test_a_drift_of_a_report_without_costs_is_not_put_down_to_tokens_that_agree():
+    _, row, _ = only_row(report(cost=0, has_costs=False), {(DAY, OPUS): booked()})
+    assert row["causes"][0]["text"].startswith("the tokens agree; without costs")
 
 
 def test_without_costs_the_bill_is_its_tokens_at_our_prices():

@@ -154,23 +154,37 @@ def test_openais_export_is_compared_from_a_file(gw, fake, tmp_path):
 def test_what_fails_says_how_to_mend_it(gw, fake, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "other.json").write_text('{"rows": []}')
+    (tmp_path / "null.json").write_text("null")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for words, code, says in (
-        (("--provider", "openai"), 1, "providers.openai.admin_key is not set or not usable"),
-        (("--provider", "gemini"), 1, "known are anthropic, openai"),
-        (("--provider", "anthropc"), 1, "did you mean anthropic?"),
+        (("--provider", "openai"), 2, "providers.openai.admin_key is not set or not usable"),
+        (("--provider", "gemini"), 2, "known are anthropic, openai"),
+        (("--provider", "anthropc"), 2, "did you mean anthropic?"),
         (("--threshold", "much"), 2, "write a share such as 1% or 0.01"),
         (("--file", tmp_path / "none.json"), 2, "No such file"),
         (("--file", tmp_path / "bad.json"), 2, "is not JSON"),
-        (("--file", tmp_path / "other.json"), 1, "the report has no page"),
-        (("--to", "2026-02-01"), 1, "is after 2026-02-01"),
-        (("--to", "2099-01-01"), 1, "has not begun yet"),
-        (("--to", "tomorrow"), 1, "is not a day such as 2026-11-01"),
+        (("--file", tmp_path / "null.json"), 2, "is not a report"),
+        (("--file", tmp_path / "deep.json"), 2, "is not JSON"),
+        (("--file", tmp_path / "binary.json"), 2, "is not JSON"),
+        (("--file", tmp_path / "other.json"), 2, "the report has no page"),
+        (("--to", "2026-02-01"), 2, "is after 2026-02-01"),
+        (("--to", "2099-01-01"), 2, "has not begun yet"),
+        (("--to", "tomorrow"), 2, "is not a day such as 2026-11-01"),
     ):
         told = reconcile(gw, *words)
         assert (told.returncode, says in told.stderr) == (code, True), (words, told)
+    assert fake.seen == []
+    told = here(
+        "reconcile", "--provider", "anthropic", "--from", "2099-01-01", "--gateway", gw.url, SLUICEGATE_ADMIN_TOKEN=gw.token
+    )
+    assert (told.returncode, "--to is yesterday" in told.stderr) == (2, True)
+    fake.failures = [(401, b"{}")]
+    told = reconcile(gw)
+    assert (told.returncode, "providers.anthropic.admin_key must be" in told.stderr) == (2, True)
     fake.failures = [(403, b'{"error": {"message": "no"}}')]
     told = reconcile(gw)
-    assert (told.returncode, "does not let this admin key read usage and costs (403: no)" in told.stderr) == (1, True)
+    assert (told.returncode, "does not let this admin key read usage and costs (403: no)" in told.stderr) == (2, True)
     assert gw.request("POST", "/api/reconciliations", b"{}", {"x-bf-vk": VK, "content-type": "application/json"}).status == 403
 
 

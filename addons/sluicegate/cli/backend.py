@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from sluicegate.cli.options import Settings
 from sluicegate.cli.output import fail
+from sluicegate.paths import price_file
 
 Answer = tuple[int, Any]
 """An HTTP status and the answer's JSON."""
@@ -29,9 +30,9 @@ class Backend(Protocol):
         """Return the answer, a refusal too; exit if there is none."""
 
 
-def open_backend(settings: Settings) -> Backend:
-    """Return the running gateway if one is named, else the policy file."""
-    return GatewayBackend(settings) if settings.gateway else FileBackend(settings)
+def open_backend(settings: Settings, timeout_s: float = GATEWAY_TIMEOUT_S) -> Backend:
+    """Return the running gateway if one is named, which may take ``timeout_s`` for an answer, else the policy file."""
+    return GatewayBackend(settings, timeout_s) if settings.gateway else FileBackend(settings)
 
 
 def call_api(backend: Backend, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
@@ -53,8 +54,8 @@ def api_path(*parts: str) -> str:
 class GatewayBackend:
     """A running gateway."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.url, self._settings = (settings.gateway or "").rstrip("/"), settings
+    def __init__(self, settings: Settings, timeout_s: float) -> None:
+        self.url, self._settings, self._timeout_s = (settings.gateway or "").rstrip("/"), settings, timeout_s
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
         """Send the request over HTTP with the admin token."""
@@ -63,7 +64,7 @@ class GatewayBackend:
         headers = {"authorization": f"Bearer {admin_token(self._settings)}", "content-type": "application/json"}
         data = json.dumps(body, default=str).encode() if body is not None else None
         try:
-            answer = request(method, self.url + path, headers=headers, body=data, timeout_s=GATEWAY_TIMEOUT_S)
+            answer = request(method, self.url + path, headers=headers, body=data, timeout_s=self._timeout_s)
         except UnreachableError as e:
             fail(f"the gateway at {self.url} does not answer: {e}")
         try:
@@ -151,8 +152,7 @@ class _FileServices:
         """The prices, with those that stand beside the policy."""
         from sluicegate.pricing.prices import Prices
 
-        beside = self._policy_path if self._policy_path.is_dir() else self._policy_path.parent
-        override = beside / "prices.yaml"
+        override = price_file(self._policy_path)
         return Prices.load(override if override.is_file() else None)
 
     def clock(self) -> int:

@@ -18,6 +18,9 @@ from sluicegate.windows import DAY_MS, iso
 
 PATH = "/api/reconciliations"
 
+ANSWER_TIMEOUT_S = 3600
+"""Time for an answer: the gateway asks the provider for every page again while it is slow or busy, and gives up by itself."""
+
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
@@ -42,16 +45,21 @@ def reconcile(
 ) -> None:
     """Compare our records with a provider's bill; exit status 1 if they differ by more than the threshold.
 
+    Exit status 2: nothing could be compared.
+
     Example: sluicegate reconcile --provider anthropic --from 2026-11-01 --threshold 0.5%
 
     Example: sluicegate reconcile --provider openai --from 2026-11-01 --file report.json
     """
     settings: Settings = ctx.obj
     allowed = _share(threshold)
+    yesterday = iso(int(time.time() * 1000) - DAY_MS)[:10]
+    if last_day is None and first_day > yesterday:
+        fail(f"--from {first_day}: --to is yesterday, {yesterday}, unless another day is given", 2)
     body: dict[str, Any] = {
         "provider": provider,
         "from": first_day,
-        "to": last_day or iso(int(time.time() * 1000) - DAY_MS)[:10],
+        "to": yesterday if last_day is None else last_day,
         "api_key_ids": api_key or [],
         "workspace_ids": workspace or [],
     }
@@ -60,7 +68,11 @@ def reconcile(
     if sys.stderr.isatty():
         asked = "reading the report" if file is not None else f"asking {provider}"
         typer.echo(f"{asked} about {body['from']} to {body['to']} ...", err=True)
-    made = call_api(open_backend(settings), "POST", PATH, body)
+    try:
+        made = call_api(open_backend(settings, ANSWER_TIMEOUT_S), "POST", PATH, body)
+    except typer.Exit as e:
+        # Status 1 says that the bill differs: a job that watches it must not take a provider that is down for that.
+        raise typer.Exit(2) from e
     if settings.as_json:
         print_json(made)
     else:
@@ -82,11 +94,14 @@ def _share(text: str) -> float:
 
 def _read(file: str) -> Any:
     try:
-        return json.loads(Path(file).read_text())
+        report = json.loads(Path(file).read_bytes())
     except OSError as e:
         fail(f"{file}: {e.strerror}", 2)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         fail(f"{file} is not JSON: {e}", 2)
+    if not isinstance(report, dict | list):
+        fail(f"{file} is not a report: it must hold pages of the provider's reports, as an object or a list", 2)
+    return report
 
 
 def _print(made: dict[str, Any]) -> None:

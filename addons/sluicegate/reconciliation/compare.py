@@ -143,14 +143,17 @@ def _rest(row: Mapping[str, Any], ours: Booked, has_costs: bool) -> Iterator[dic
     """Yield what the tokens say once everything on record has been named."""
     drift, model = row["drift"], row["model"]
     tokens = [drift[name] for name in TOKEN_COLUMNS]
-    if any(n > 0 for n in tokens) and ours.calls:
+    if any(n > 0 for n in tokens):
         text = "more tokens than passed this gateway: other keys of the organisation, or calls not metered"
-        yield _cause("not_ours", text, None)
-    elif not any(tokens) and has_costs:
-        text = "fees for tools differ" if model == TOOLS else f"the tokens agree, so a price of {model} differs (sluicegate prices)"
-        yield _cause("price", text, drift["cost_nano"])
-    elif not (ours.cut_short or ours.estimated):
-        yield _cause("unknown", "fewer tokens than our records have, and nothing on record explains it", None)
+        yield _cause("not_ours", "the report names no model for these tokens" if model == TOOLS else text, None)
+    elif any(tokens):
+        if not (ours.cut_short or ours.estimated):
+            yield _cause("unknown", "fewer tokens than our records have, and nothing on record explains it", None)
+    elif drift["cost_nano"] != -ours.adjusted_nano:
+        text = f"the tokens agree, so a price of {model} differs (sluicegate prices)"
+        if not has_costs:
+            text = "the tokens agree; without costs they are priced as one sum, which hides tiers, speed and region of single calls"
+        yield _cause("price", "fees for tools differ" if model == TOOLS else text, drift["cost_nano"])
 
 
 def _calls(count: int, word: str = "call") -> str:

@@ -100,7 +100,7 @@ class AdminApi:
             said = ""
         said = re.sub(r"\s+", " ", said.replace(self.key, "********"))[:200]
         what = {
-            401: "does not accept the admin key: providers.NAME.admin_key must be an organisation's admin key",
+            401: f"does not accept the admin key: providers.{self.provider}.admin_key must be an organisation's admin key",
             403: "does not let this admin key read usage and costs",
             404: "is not there: the admin API is the provider's own, so base_url must lead to it",
             429: "asks for fewer requests",
@@ -112,7 +112,7 @@ def _json(answer: Response, path: str) -> Any:
     try:
         body = answer.json()
     except ValueError as e:
-        raise ReportError(f"{path} answered something that is not JSON") from e
+        raise ReportError(f"{path} answered something that is not JSON: base_url must lead to the provider itself") from e
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         raise ReportError(f"{path} answered something that is not a page of a report")
     return body

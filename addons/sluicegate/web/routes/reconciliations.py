@@ -170,7 +170,8 @@ def _fetch(provider: Provider, start: int, end: int, scope: Scope) -> Report:
 
 def _provider(known: Mapping[str, Provider], name: str) -> Provider:
     if name not in PROVIDERS:
-        message = f"provider: bills of '{name}' cannot be compared; known are {', '.join(PROVIDERS)}{did_you_mean(name, PROVIDERS)}"
+        near = "" if name in known else did_you_mean(name, PROVIDERS)
+        message = f"provider: bills of '{name}' cannot be compared; known are {', '.join(PROVIDERS)}{near}"
         raise ApiError(400, "invalid_request", message, "provider")
     return known[name]
 
