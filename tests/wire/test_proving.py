@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from proving import bench, books, chaos, scene
 from proving.traffic import call
+from support.fake_provider import plain
 from support.harness import PROVIDER_KEY, ROOT, VK, eventually, policy_text
 from support.scripts import run_script
 
@@ -68,7 +69,12 @@ def test_books_that_do_not_balance_are_noticed(gateway, provider, tampering, fou
 
 def test_what_is_held_at_rest_is_noticed(gateway, provider):
     over = threading.Event()
-    provider.script = lambda peer, _: over.wait(20)
+
+    def answer_late(peer, seen):
+        over.wait(20)
+        plain()(peer, seen)
+
+    provider.script = answer_late
     key = {"id": VK, "rate_limit": RATES}
     gw = gateway(policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[key]))
     asking = threading.Thread(target=lambda: call(gw, key=VK))
