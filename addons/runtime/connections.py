@@ -17,4 +17,9 @@ def connection_handlers() -> dict[Any, Any]:
 
 def client_writer(handler: Any) -> Any:
     """Return the stream by which a handler writes to its client; None where the client has left."""
-    return getattr(getattr(handler, "transports", {}).get(getattr(handler, "client", None)), "writer", None)
+    return writer_to(handler, getattr(handler, "client", None))
+
+
+def writer_to(handler: Any, peer: Any) -> Any:
+    """Return the stream by which a handler writes to its client or to a server; None where that connection has ended."""
+    return getattr(getattr(handler, "transports", {}).get(peer), "writer", None)

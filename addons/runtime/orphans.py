@@ -11,10 +11,11 @@ import asyncio
 import logging
 
 from mitmproxy import connection, ctx, flow
+from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers.http import HttpErrorHook
 
 from flow import Addon, call_of, was_sent_upstream
-from runtime.connections import client_writer, connection_handlers, in_flight
+from runtime.connections import connection_handlers, in_flight, writer_to
 from sluicegate.values import Outcome
 
 logger = logging.getLogger("sluicegate")
@@ -28,9 +29,13 @@ class Orphans(Addon):
 
     def client_disconnected(self, client: connection.Client) -> None:
         """Close the client's socket, and check later whether all its calls have ended."""
-        close_socket(client)
+        close_socket(client, client)
         if client.id in in_flight:
             asyncio.get_running_loop().call_later(GRACE_PERIOD_S, self.settle_lost_calls, client.id)
+
+    def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Close the socket to a server that has left or has been given up."""
+        close_socket(data.client, data.server)
 
     def settle_lost_calls(self, client_id: str) -> None:
         """Settle and record the calls that are left of a connection that has ended."""
@@ -49,13 +54,14 @@ class Orphans(Addon):
         in_flight.pop(client_id, None)
 
 
-def close_socket(client: connection.Client) -> None:
-    """Close the socket of a client that has left or has been given up.
+def close_socket(client: connection.Client, peer: connection.Connection) -> None:
+    """Close the socket of this client, or of a server that it is connected to, when mitmproxy calls it disconnected.
 
-    Where mitmproxy ends a connection on which the client still sends, as after a body that is too large, it may leave the
-    socket open: the client would wait on it until the garbage collector runs, which here is rare.
+    Where mitmproxy ends a connection on which the other side still sends, as after a body that is too large, it may leave
+    the socket open: the task that would close it is cancelled while it waits for its turn to hand on what has arrived. The
+    other side would wait until the garbage collector runs, which here is rare.
     """
-    writer = client_writer(connection_handlers().get(client.id))
+    writer = writer_to(connection_handlers().get(client.id), peer)
     if writer is not None and not writer.is_closing():
         writer.close()
 
