@@ -113,7 +113,7 @@ def test_a_drift_is_shown_explained_and_above_the_threshold_exit_status_1(gw, fa
     assert found == {
         (day(1), OPUS): ["price"],
         (day(2), "claude-haiku-5-5"): ["not_ours"],
-        (day(3), OPUS): ["adjusted", "price"],
+        (day(3), OPUS): ["adjusted"],
         (day(9), OPUS): ["missing_day"],
     }
     kept = Api(gw).ok("GET", "/api/reconciliations?provider=anthropic")["reconciliations"]
@@ -215,3 +215,12 @@ def test_on_the_files_of_a_gateway_that_does_not_run(gw, fake):
     common = ("--provider", "anthropic", "--from", day(0), "--to", day(9), "--policy", gw.policy, "--state-dir", gw.state)
     done = here("reconcile", *common)
     assert (done.returncode, done.stdout.count("agrees")) == (0, 10), done
+    elsewhere = ("--policy", gw.policy, "--state-dir", gw.folder / "no-such-folder")
+    for command in (("reconcile", *common[:6]), ("adjust", "--call", "call_1", "--cost", "1", "--yes")):
+        told = here(*command, *elsewhere)
+        assert (told.returncode > 0, "no gateway has recorded anything in" in told.stderr) == (True, True), told
+    assert not (gw.folder / "no-such-folder").exists()
+    gw.policy.with_name("prices.yml").write_text("models: [{model: a}]\n")
+    for command in (("reconcile", *common[:6]), ("adjust", "--call", "call_1", "--cost", "1", "--yes")):
+        told = here(*command, *common[6:])
+        assert told.stderr.endswith("prices.yml:1: models[0]: an entry needs a model and a list of prices\n"), told

@@ -88,16 +88,23 @@ class FileBackend:
         from starlette.applications import Starlette
 
         from sluicegate.policy.loader import PolicyError
+        from sluicegate.pricing.price_file import PriceError
         from sluicegate.storage.errors import StoreError
         from sluicegate.storage.state_folder import StateError
+        from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
         from sluicegate.web.routes import adjustments, governance, reconciliations
         from sluicegate.web.routing import build_routes
 
+        route = path.partition("?")[0]
+        if route in (adjustments.BASE, reconciliations.BASE) and not (self.state_dir / FILENAME).exists():
+            fail(f"no gateway has recorded anything in {self.state_dir}: give its --state-dir, or a running one by --gateway")
         try:
-            services = self._open_services(sets_counters=path.partition("?")[0].endswith(("/reset-usage", adjustments.BASE)))
-        except (PolicyError, StateError, StoreError, sqlite3.Error, OSError) as e:
+            services = self._open_services(sets_counters=route.endswith(("/reset-usage", adjustments.BASE)))
+            if route == reconciliations.BASE:
+                services.load_prices()
+        except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
         app = Starlette(
             routes=build_routes([*governance.endpoints(), *adjustments.endpoints(), *reconciliations.endpoints()], services)
@@ -147,13 +154,12 @@ class _FileServices:
         """The current policy."""
         return self.policy_watcher.current
 
-    @property
-    def prices(self) -> Any:
-        """The prices, with those that stand beside the policy."""
+    def load_prices(self) -> None:
+        """Load the prices, with those that stand beside the policy. Raises PriceError, OSError."""
         from sluicegate.pricing.prices import Prices
 
         override = price_file(self._policy_path)
-        return Prices.load(override if override.is_file() else None)
+        self.prices = Prices.load(override if override.is_file() else None)
 
     def clock(self) -> int:
         """Return the time in epoch milliseconds."""
