@@ -178,6 +178,18 @@ def test_an_unreadable_answer_that_was_cut_is_judged_by_time(policy):
     assert charged(call, policy).usage.output_tokens == 110
 
 
+def test_other_keys_answers_never_lower_what_an_unfinished_call_is_charged(policy):
+    """Slow answers, and answers of hundreds of characters a token, by one key; then another key's first call is cut."""
+    learning = Learning()
+    facts = Thinker(100).call(0).facts
+    for _ in range(50):
+        slow = Usage(PROMPT_TOKENS, 100, model=facts.model)
+        learning.learn("vk-slow", facts.model, lesson_of(facts, slow, characters=50_000, elapsed_ms=600_000))
+    known = learning.known("vk-other", facts.model)
+    for thinker in (Thinker(100), Thinker(100, hidden_tokens=0)):
+        assert charged(thinker.call(8_000), policy, known=known) == charged(thinker.call(8_000), policy)
+
+
 def test_a_call_whose_input_may_be_read_again_is_charged_its_bound(policy):
     call = Thinker(100).call(1_000)
     call.facts = replace(call.facts, extent=Extent(passes=3))

@@ -134,7 +134,8 @@ def _likely_output(call: Call, facts: RequestFacts) -> int:
     """
     family = generation_of(facts.model)
     own, shared = call.known
-    per_ms = own.tokens_per_ms.value or shared.tokens_per_ms.value or family.tokens_per_s / 1000
+    # Other keys' calls may raise a charge, never lower it: anyone can have a model write slowly, or spaces by the thousand.
+    per_ms = own.tokens_per_ms.value or max(shared.tokens_per_ms.value or 0, family.tokens_per_s / 1000)
     delivered, has_hidden = _delivered(call, family)
     # An answer in one piece has been written to its end before its first byte comes.
     is_streamed = call.answer is not None and call.answer.is_streamed and call.answer.has_content
@@ -163,5 +164,6 @@ def _delivered(call: Call, family: Generation) -> tuple[int, bool]:
     if call.delivered_tokens is not None:
         return call.delivered_tokens + delivered.hidden_tokens, delivered.has_hidden
     own, shared = call.known
-    length = own.characters_per_token.value or shared.characters_per_token.value or family.characters_per_token
+    usual = family.characters_per_token
+    length = own.characters_per_token.value or min(shared.characters_per_token.value or usual, usual)
     return math.ceil(delivered.characters / length) + delivered.hidden_tokens, delivered.has_hidden
