@@ -55,6 +55,8 @@ class Budget(Addon):
             raised = raise_reservation(policy, shared.prices, shared.ledger, call.id, facts, expected, usage, call.started_at)
             if raised is not None:
                 likely, call.expected_nano = raised
+                # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
+                call.expected_usage, call.cache_split = likely, None
                 if call.bound_nano is not None:
                     call.bound_nano = max(call.bound_nano, call.expected_nano)
                 self.write_draft(shared, call, facts, likely)

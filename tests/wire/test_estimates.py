@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from support import http2_client
-from support.fake_provider import event, message, plain, usage
+from support.fake_provider import event, message, plain, sse, streamed, usage
 from support.harness import Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
@@ -181,6 +181,16 @@ def test_who_leaves_while_the_model_thinks_pays_for_it(gateway, provider, tokens
     # A haiku is taken to write 110 tokens a second as long as none has ended.
     assert rows[2]["output_tokens"] == pytest.approx(110, rel=0.5)
     assert gw.rows("SELECT * FROM reservations") == []
+
+
+def test_an_answer_that_becomes_unreadable_is_charged_what_it_had_raised_the_reservation_to(gateway, provider):
+    """The beginning says that far more was read than the body holds; then a count comes that is none."""
+    gw = gateway(policy_text(provider.url, virtual_keys=keys(1), customers=[], teams=[], users=[]))
+    provider.script = streamed(sse(model=HAIKU, first=usage(input_tokens=500_000, output_tokens=1), last={"output_tokens": "12"}))
+    assert gw.post(ask("hi", HAIKU, max_tokens=50, stream=True), "vk-0").status == 200
+    (row,) = gw.calls(1)
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (500_000, 50, 1)
+    assert row["cost_nano"] == 500_000 * IN + 50 * OUT
 
 
 def test_a_turn_that_is_cut_again_and_again_is_charged_as_the_session_was(gateway, provider):
