@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,35 @@ def test_attempts_without_output_are_not_billed(iterations, ending, billed):
     assert [(p.model, p.input_tokens, p.output_tokens) for p in found.iterations] == billed
     assert found.input_tokens == sum(i for _, i, _ in billed)
     assert found.output_tokens == sum(o for _, _, o in billed)
+
+
+def refused(*blocks, **reported):
+    """Return the usage of an answer that ends in a refusal after these blocks, streamed and in one piece."""
+    whole = {"model": "a", "content": list(blocks), "stop_reason": "refusal", "usage": {IN: 5_000, OUT: 1} | reported}
+    pieces = [event("message_start", message={"model": "a", "usage": {IN: 5_000, OUT: 1}})]
+    pieces += [event("content_block_start", index=i, content_block=block) for i, block in enumerate(blocks)]
+    pieces += [event("message_delta", delta={"stop_reason": "refusal"}, usage={OUT: 1} | reported), event("message_stop")]
+    found = []
+    for body in (b"".join(pieces), orjson.dumps(whole)):
+        reader = AnswerReader(MessagesUsage(), "", "")
+        reader.feed(body)
+        found.append(reader.finish())
+    assert all(answer.is_final for answer in found)
+    return [(a.is_unbilled, a.usage.input_tokens, a.usage.output_tokens) for a in found]
+
+
+def test_a_refusal_after_unseen_thinking_is_billed():
+    assert refused() == [(True, 0, 0)] * 2
+    assert refused({"type": "text", "text": ""}) == [(True, 0, 0)] * 2
+    assert refused({"type": "thinking", "thinking": ""}, **{OUT: 300}) == [(False, 5_000, 300)] * 2
+
+
+def test_a_refusal_does_not_take_back_what_an_attempt_before_it_wrote():
+    """In one piece such an answer shows nothing of it: only the iterations do."""
+    tried = steps(("message", "a", 5_000, 400), ("fallback_message", "b", 5_000, 0))
+    assert refused(**{OUT: 0, "iterations": tried})[1] == (False, 5_000, 400)
+    silent = steps(("message", "a", 5_000, 0), ("fallback_message", "b", 5_000, 0))
+    assert refused(**{OUT: 0, "iterations": silent}) == [(True, 0, 0)] * 2
 
 
 counts = st.integers(0, 10_000)

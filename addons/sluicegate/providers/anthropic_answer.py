@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any
 
-from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, merge, read_usage
+from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, has_output_before_last, merge, read_usage
 from sluicegate.providers.usage_reader import (
     CUT_SHORT,
     MAX_COUNT,
@@ -46,7 +46,9 @@ class MessagesUsage(UsageReader):
         self._counted_output = 0
         self._attempts_with_output: list[bool] = []
         """For each attempt that another model took over from, whether it had delivered any output."""
-        self._characters_at_fallback = 0
+        self._written_at_fallback = 0
+        self._thoughts = 0
+        """Pieces of thinking, which are output even where nothing of it is shown."""
         self._searches = 0
         """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
@@ -168,7 +170,7 @@ class MessagesUsage(UsageReader):
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""
         was_refused = self._stop_reason == "refusal"
-        if was_refused and not self.delivered.characters:
+        if was_refused and not self._written() and not has_output_before_last(merge(self._reports)):
             # Refused before any output: nothing is billed, whatever the usage says.
             self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
             return
@@ -193,8 +195,12 @@ class MessagesUsage(UsageReader):
         reported = read_usage(merge(self._reports), None).web_search_requests
         return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)
 
+    def _written(self) -> int:
+        """Return a measure of what the model has written so far, seen or unseen; 0 if that is nothing."""
+        return self.delivered.characters + self._thoughts
+
     def _has_output_since_fallback(self) -> bool:
-        return self.delivered.characters > self._characters_at_fallback
+        return self._written() > self._written_at_fallback
 
     def measure(self, event: Any) -> None:
         """Add what a delta, or the beginning of a content block, has delivered."""
@@ -255,6 +261,7 @@ class MessagesUsage(UsageReader):
     def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
         """Note thinking, which is billed in full and delivered as a summary or not at all."""
         self._delivered.has_hidden = True
+        self._thoughts += 1
         counted, text = parse_count(fields.get("estimated_tokens")) or 0, fields.get("thinking")
         self._delivered.hidden_tokens += counted
         if isinstance(text, str) and isinstance(index, int | None):
@@ -271,7 +278,7 @@ class MessagesUsage(UsageReader):
     def _note_fallback(self, block: dict[str, Any]) -> None:
         """Note that another model takes over: its content follows, and what there is was the model's before it."""
         self._attempts_with_output.append(self._has_output_since_fallback())
-        self._characters_at_fallback = self._delivered.characters
+        self._written_at_fallback = self._delivered.characters + self._thoughts
         target = block.get("to")
         self._note_model(target.get("model") if isinstance(target, dict) else None)
 

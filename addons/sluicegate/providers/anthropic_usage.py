@@ -135,6 +135,13 @@ def _declined(attempts: list[Fields], ending: Ending) -> list[Fields]:
     return declined
 
 
+def has_output_before_last(fields: Fields) -> bool:
+    """Return whether iterations before the last one say that they had output: those are billed if the last was refused."""
+    steps = fields.get("iterations")
+    earlier = steps[:-1] if isinstance(steps, list) else ()
+    return any(isinstance(step, dict) and parse_count(step.get("output_tokens")) for step in earlier)
+
+
 def _served(attempts: list[Fields], declined: list[Fields]) -> str | None:
     """Return the model of the last attempt that is billed, if other models than the one asked for were tried."""
     if not any(attempt.get("type") == "fallback_message" for attempt in attempts):
