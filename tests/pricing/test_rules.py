@@ -199,7 +199,7 @@ def test_a_family_lends_tiers_service_tiers_and_its_windows_are_wide():
     assert PRICES.cost(Usage(1_000, 0, service_tier="priority"), "gpt-6.2-sol", NOW) == 8_000_000
     assert price.context_window(NOW) >= 1_000_000
     assert PRICES.cost(Usage(32_001, 0), "qwen3-coder-plus", NOW) == 32_001 * 2_400
-    assert PRICES.price("claude-haiku-6", NOW).context_window(NOW) == 1_000_000
+    assert PRICES.price("claude-haiku-6", NOW).context_window(NOW) == 1_050_000
 
 
 def test_retired_and_special_models_lend_nothing():

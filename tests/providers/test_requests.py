@@ -215,6 +215,7 @@ HIDING = [
     ("responses", item({"id": "msg_1"})),
     ("responses", item({"type": "reasoning", "id": "rs_1", "summary": []})),
     ("responses", item({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": None})),
+    ("responses", item({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""})),
     ("responses", item({"type": "compaction", "encrypted_content": "abc="})),
     ("responses", item({"type": "compaction_trigger"})),
     ("responses", item({"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]})),
@@ -311,7 +312,9 @@ LOOP = 11
         ("chat", {"enable_thinking": True, "thinking_budget": 50}, Extent(output_tokens=150)),
         ("chat", {"enable_thinking": True}, Extent()),
         ("chat", {"prediction": {"type": "content", "content": "t"}}, Extent(candidates=2)),
+        ("chat", {"max_completion_tokens": 0}, Extent()),
         ("completions", {"n": 2, "best_of": 5}, Extent(output_tokens=100, candidates=5)),
+        ("completions", {"prompt": ["a", "b", "c"]}, Extent(128, 100, prompts=3, web_searches=1280, file_searches=1280, code_sessions=1280)),
         ("embeddings", {"input": ["a", "b", "c"]}, Extent(output_tokens=0, prompts=3)),
         ("responses", {}, Extent(output_tokens=100)),
         ("responses", {"max_output_tokens": None, "max_tokens": 5}, None),
@@ -329,7 +332,8 @@ LOOP = 11
         ("gemini", {"generationConfig": {"candidateCount": 8}}, Extent(candidates=8)),
         ("gemini", {"tools": [{"codeExecution": {}}]}, Extent(LOOP, 100)),
         ("gemini", {"tools": [{"google_search": {}}]}, Extent(LOOP, 100, web_searches=110)),
-        ("gemini", {"cachedContent": "c"}, Extent(1, 100)),
+        ("gemini", {"cachedContent": "c"}, Extent(LOOP, 100, web_searches=110, file_searches=110, code_sessions=110)),
+        ("gemini", {"generationConfig": {"maxOutputTokens": 0}}, Extent()),
         ("embed", {}, Extent(output_tokens=0)),
     ],
 )  # fmt: skip
@@ -378,6 +382,7 @@ def test_every_model_that_a_body_names_is_found(api, body, models):
         ("responses", {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "64g"}}]}),
         ("responses", said({"type": "input_audio"})),
         ("gemini", part(inlineData={"mimeType": "audio/wav", "data": "AA=="})),
+        ("gemini", part(inlineData={"mimeType": "video/mp4", "data": "AA=="})),
         ("gemini", part(fileData={"fileUri": "u"})),
         ("gemini", part(functionResponse={"parts": [{"inline_data": {"mime_type": "audio/wav"}}]})),
         ("gemini", {"contents": 7}),
@@ -403,6 +408,32 @@ def test_what_is_billed_at_unknown_rates_has_no_bound(api, body):
 )
 def test_only_what_asks_for_speed_may_be_fast(body, fast):
     assert read("messages", body).extent.may_be_fast is fast
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-2.5-pro-preview-tts"])
+def test_a_model_that_draws_or_speaks_unasked_has_no_bound(model):
+    found = PROVIDERS["gemini"].read_request(json.dumps(SMALL["gemini"]).encode(), f"/v1beta/models/{model}:generateContent")
+    assert found.extent.unbounded
+
+
+@pytest.mark.parametrize("fields", [{"max_output_tokens": 1}, {"max_tokens": 0}, {"max_completion_tokens": 0}])
+def test_what_does_not_limit_a_chat_answer_is_not_taken_for_its_limit(fields):
+    facts = read("chat", {"max_completion_tokens": None} | fields)
+    assert (facts.max_tokens, facts.extent.output_tokens) == (None, None)
+
+
+def test_a_tool_that_is_named_again_is_read_again():
+    large = {"name": "t", "description": "x" * 10_000, "input_schema": {}, "defer_loading": True}
+    found = {"type": "tool_result", "tool_use_id": "u", "content": [{"type": "tool_reference", "tool_name": "t"}] * 50}
+    offered = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "t"}}
+    facts = read("messages", {"tools": [large]} | user(found, offered))
+    assert facts.is_text_only
+    assert facts.extent.prompt_tokens >= 51 * 10_000
+    escaped = json.dumps({"model": "m"} | SMALL["messages"] | {"tools": [large]} | user(found)).replace(
+        "tool_ref", "tool\\u005fref"
+    )
+    other = PROVIDERS["anthropic"].read_request(escaped.encode(), "/v1/messages")
+    assert other.extent.prompt_tokens >= 50 * 10_000
 
 
 def test_media_at_the_rate_of_text_has_a_bound():

@@ -384,10 +384,10 @@ GEMINI: tuple[Field, ...] = (
     Field("inlineData", _part(inlineData={"mimeType": "image/png", "data": "AAAA"}), WINDOW),
     Field("inline_data", _part(inline_data={"mime_type": "application/pdf", "data": "AAAA"}), WINDOW),
     Field("inlineData, audio", _part(inlineData={"mimeType": "audio/mp3", "data": "AAAA"}), OTHER_RATES),
-    Field("fileData", _part(fileData={"mimeType": "video/mp4", "fileUri": "u"}), WINDOW),
+    Field("fileData", _part(fileData={"mimeType": "video/mp4", "fileUri": "u"}), OTHER_RATES),
     Field("file_data", _part(file_data={"mime_type": "image/png", "file_uri": "u"}), WINDOW),
     Field("fileData, untyped", _part(fileData={"fileUri": "u"}), OTHER_RATES),
-    Field("videoMetadata", _part(fileData={"mimeType": "video/mp4", "fileUri": "u"}, videoMetadata={"fps": 24}), WINDOW),
+    Field("videoMetadata", _part(fileData={"mimeType": "video/mp4", "fileUri": "u"}, videoMetadata={"fps": 24}), OTHER_RATES),
     Field("toolCall", _part(toolCall={"toolType": "GOOGLE_SEARCH_WEB", "args": {}}), WINDOW),
     Field("toolResponse", _part(toolResponse={"toolType": "GOOGLE_SEARCH_WEB", "response": {}}), WINDOW),
     # -- tools

@@ -23,7 +23,7 @@ SERVICE_TIERS = ("batch", "flex", "priority")
 TIER_NAMES: Mapping[str, str] = MappingProxyType({"batch": "batch", "flex": "flex", "priority": "priority", "fast": "priority"})
 """Service tiers by the words that answers use; OpenAI sells its priority tier as fast too. Any other word is the standard tier."""
 
-DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1_000_000, 128_000
+DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS = 1_050_000, 128_000
 """Assumed for models without figures: large, since they bound what a call can cost."""
 
 UNITS_PER_NANO = 10**9

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sluicegate.providers.anthropic_parts import CLIENT_TOOLS, ONE_PASS, TEXT, TextBody
+from sluicegate.providers.anthropic_parts import (
+    CLIENT_TOOLS,
+    ONE_PASS,
+    TEXT,
+    TextBody,
+    ToolAddition,
+    ToolName,
+    ToolReference,
+    ToolResult,
+)
 from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody, find_base64
 from sluicegate.providers.server_tools import (
     ANTHROPIC_LOOP_PASSES,
@@ -167,6 +176,31 @@ def _add_client_tools(text: TextBody, tally: Tally, request: RequestBody) -> Non
     if len(tools) > MAX_TOOLS:
         request.problems.append(f"the body has more than {MAX_TOOLS} tools")
     tally.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
+    if b"tool_reference" in request.json or b"\\u" in request.json:
+        tally.prompt_tokens += _repeated_tokens(text)
+
+
+def _repeated_tokens(text: TextBody) -> int:
+    """Return how much reading tools adds that the body defines once and names again: each naming writes out the definition."""
+    defined: dict[str, int] = {}
+    named: list[str] = []
+    for tool in text.tools or ():
+        defined[tool.name] = defined.get(tool.name, 0) + len(msgspec.json.encode(tool))
+    for message in text.messages or ():
+        for block in message.content if isinstance(message.content, list) else ():
+            if isinstance(block, ToolResult):
+                named += [
+                    x.tool_name for x in (block.content if isinstance(block.content, list) else ()) if isinstance(x, ToolReference)
+                ]
+            elif isinstance(block, ToolAddition):
+                if isinstance(block.tool, ToolName):
+                    named.append(block.tool.name)
+                else:
+                    tool = block.tool.definition
+                    defined[tool.name] = defined.get(tool.name, 0) + len(msgspec.json.encode(tool))
+    # A name that the body does not define may stand for any of its tools.
+    largest = max(defined.values(), default=0)
+    return sum(defined.get(name, largest) for name in named)
 
 
 def _add_server_side(request: RequestBody, tally: Tally) -> None:

@@ -34,8 +34,11 @@ SERVER_TOOLS = {
 CLIENT_TOOLS = ("functionDeclarations", "computerUse")
 """Fields of ``tools`` whose tools the client runs."""
 
-TEXT_RATE_MEDIA = ("image/", "text/", "video/", "application/pdf")
-"""Beginnings of media types that are billed as text is; sound has a rate of its own."""
+TEXT_RATE_MEDIA = ("image/", "text/", "application/pdf")
+"""Beginnings of media types that are billed as text is; sound has a rate of its own, also that of a video."""
+
+OTHER_OUTPUT = re.compile(r"image|tts|audio|live|omni|lyria", re.IGNORECASE)
+"""In the names of models that answer by pictures or sound without being asked, at rates other than text's."""
 
 MAX_CANDIDATES = 128
 """Most answers that one call may ask for; eight are documented."""
@@ -50,7 +53,8 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     if request.problem:
         return "the body of a model call is a JSON object" if request.problem == NO_MODEL else request.problem
     config = request.child("generationConfig", "generation_config")
-    max_tokens = config.count("maxOutputTokens", "max_output_tokens")
+    # A zero is what protocol buffers write for a field that is not set.
+    max_tokens = config.count("maxOutputTokens", "max_output_tokens") or None
     # Minus one leaves the thinking to the model, within the limit of the answer.
     thinking = config.child("thinkingConfig", "thinking_config").count("thinkingBudget", "thinking_budget", lowest=-1)
     candidates = config.count("candidateCount", "candidate_count") or 1
@@ -63,6 +67,8 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     tally = Tally(GEMINI_LOOP_PASSES)
     tally.add_output(thinking)
     _name_model(request, found[1], tally)
+    if any(OTHER_OUTPUT.search(name) for name in (found[1], *tally.models)):
+        tally.unbounded = "the model's pictures or sound are billed at other rates than text"
     images = payload_bytes = 0
     if text is None or method not in ("generatecontent", "streamgeneratecontent", "embedcontent"):
         text = None
@@ -101,8 +107,8 @@ def _add_server_side(request: RequestBody, config: Members, tally: Tally) -> Non
     for tool in request.children("tools"):
         for field in tool.members:
             _add_tool(tool, field, tally)
-    if request.read_as(ONE_PASS) is None and not request.raw("cachedContent", "cached_content"):
-        # Something in the body is not listed, and may be a server tool.
+    if request.raw("cachedContent", "cached_content") or request.read_as(ONE_PASS) is None:
+        # Cached content may hold server tools, and so may anything in the body that is not listed.
         tally.add_unknown()
     modalities = config.value("responseModalities", "response_modalities", limit=MAX_OBJECT_BYTES)
     if any(str(m).upper() != "TEXT" for m in modalities or ()):

@@ -71,13 +71,16 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     model, stream, tier = request.model(), request.flag("stream"), request.text("service_tier")
     if request.flag("background"):
         return Unmetered("'background': true cannot be metered, since its answer is fetched later: send the call without it")
-    limits = {name: limit for name in ALL_LIMITS if (limit := request.count(name)) is not None}
+    # A zero limits nothing: some servers refuse it, others take it for no limit at all.
+    limits = {name: limit for name in ALL_LIMITS if (limit := request.count(name))}
     if len(set(limits.values())) > 1:
         request.problems.append(f"'{min(limits)}' and '{max(limits)}' limit the same answer differently: send one of them")
     if request.problem or model is None:
         return request.problem or "no model"
     tally = Tally(OPENAI_LOOP_PASSES)
-    output = _output(request, kind, next((limits[name] for name in (api.limits if api else ()) if name in limits), None), tally)
+    # The field of another API limits nothing here: whoever ignores unknown fields ignores it.
+    limit = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
+    output = _output(request, kind, limit, tally)
     body_type = None if api is None else _read_as(request, api.text)
     images = payload_bytes = 0
     if body_type is not None:
@@ -91,7 +94,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         model=model,
         models=tuple(tally.models),
         stream=stream,
-        max_tokens=next(iter(limits.values()), None),
+        max_tokens=limit,
         body_bytes=len(body),
         text_bytes=len(body) - payload_bytes,
         images=images,
@@ -108,7 +111,8 @@ def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) ->
         request.problems.append(f"'n' is more than {MAX_CANDIDATES}")
     thinking = request.count("thinking_budget")
     if kind == "/embeddings":
-        return 0, 1, _prompts(request)
+        return 0, 1, _prompts(request, "input")
+    prompts = _prompts(request, "prompt") if kind == "/completions" else 1
     if thinking is not None or request.flag("enable_thinking"):
         # DashScope does not count thinking towards the limit of the answer.
         tally.add_output((limit or 0) + (thinking or 0))
@@ -116,7 +120,7 @@ def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) ->
     if request.raw("prediction"):
         # What the model writes instead of a prediction is billed, and so is what it rejects of it.
         tally.writes_freely, candidates = True, 2 * candidates
-    return limit, candidates, 1
+    return limit, candidates, prompts
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -158,9 +162,9 @@ def _prompt_tokens(body: Any) -> int:
     return PROVIDER_PROMPT_TOKENS * sum(isinstance(tool, described) for tool in getattr(body, "tools", None) or ())
 
 
-def _prompts(request: RequestBody) -> int:
-    """Return how many texts a body gives to be embedded: each may fill the model's window."""
-    raw = request.raw("input")
+def _prompts(request: RequestBody, name: str) -> int:
+    """Return how many texts a body gives to be embedded or continued: each may fill the model's window."""
+    raw = request.raw(name)
     return max(1, len(_ITEMS.decode(raw))) if raw.startswith(b"[") else 1
 
 

@@ -5,7 +5,7 @@ See ``chat_parts``. Source: the parameter types of openai 3.57.0 (2026-11) and b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -61,7 +61,7 @@ class ItemMessage[T](Part, tag="message"):
 class Reasoning(Part, tag="reasoning"):
     """Earlier reasoning that the body carries itself: without ``encrypted_content`` the provider would look it up by id."""
 
-    encrypted_content: str
+    encrypted_content: Annotated[str, msgspec.Meta(min_length=1)]
     id: str | None = None
     summary: Json = ABSENT
     content: Json = ABSENT
