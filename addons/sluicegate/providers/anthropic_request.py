@@ -12,6 +12,7 @@ from sluicegate.providers.anthropic_parts import (
     TEXT,
     TextBody,
     ToolAddition,
+    ToolDefinition,
     ToolName,
     ToolReference,
     ToolResult,
@@ -182,25 +183,18 @@ def _add_client_tools(text: TextBody, tally: Tally, request: RequestBody) -> Non
 
 def _repeated_tokens(text: TextBody) -> int:
     """Return how much reading tools adds that the body defines once and names again: each naming writes out the definition."""
-    defined: dict[str, int] = {}
-    named: list[str] = []
-    for tool in text.tools or ():
-        defined[tool.name] = defined.get(tool.name, 0) + len(msgspec.json.encode(tool))
-    for message in text.messages or ():
-        for block in message.content if isinstance(message.content, list) else ():
-            if isinstance(block, ToolResult):
-                named += [
-                    x.tool_name for x in (block.content if isinstance(block.content, list) else ()) if isinstance(x, ToolReference)
-                ]
-            elif isinstance(block, ToolAddition):
-                if isinstance(block.tool, ToolName):
-                    named.append(block.tool.name)
-                else:
-                    tool = block.tool.definition
-                    defined[tool.name] = defined.get(tool.name, 0) + len(msgspec.json.encode(tool))
+    blocks = [b for m in text.messages or () if isinstance(m.content, list) for b in m.content]
+    offered = [b.tool for b in blocks if isinstance(b, ToolAddition)]
+    results = [b.content for b in blocks if isinstance(b, ToolResult) and isinstance(b.content, list)]
+    defined = [*(text.tools or ()), *(t.definition for t in offered if isinstance(t, ToolDefinition))]
+    named = [t.name for t in offered if isinstance(t, ToolName)]
+    named += [x.tool_name for content in results for x in content if isinstance(x, ToolReference)]
+    sizes: dict[str, int] = {}
+    for tool in defined:
+        sizes[tool.name] = sizes.get(tool.name, 0) + len(msgspec.json.encode(tool))
     # A name that the body does not define may stand for any of its tools.
-    largest = max(defined.values(), default=0)
-    return sum(defined.get(name, largest) for name in named)
+    largest = max(sizes.values(), default=0)
+    return sum(sizes.get(name, largest) for name in named)
 
 
 def _add_server_side(request: RequestBody, tally: Tally) -> None:
