@@ -47,8 +47,7 @@ class MessagesUsage(UsageReader):
         self._attempts_with_output: list[bool] = []
         """For each attempt that another model took over from, whether it had delivered any output."""
         self._written_at_fallback = 0
-        self._thoughts = 0
-        """Pieces of thinking, which are output even where nothing of it is shown."""
+        self._thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
         self._searches = 0
         """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
@@ -115,8 +114,7 @@ class MessagesUsage(UsageReader):
         """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
         value = _parse(body)
         is_whole = isinstance(value, dict)
-        if not is_whole:
-            value = parse_partial_json(body)
+        value = value if is_whole else parse_partial_json(body)
         if not isinstance(value, dict):
             return
         if not is_whole:
@@ -181,7 +179,7 @@ class MessagesUsage(UsageReader):
             # Also a zero: what stood at the start was a placeholder.
             fields["output_tokens"] = self.output_tokens
         self.is_invalid = has_invalid_count(fields)
-        outputs = (*self._attempts_with_output, self._has_output_since_fallback()) if self._attempts_with_output else ()
+        outputs = (*self._attempts_with_output, self._written() > self._written_at_fallback) if self._attempts_with_output else ()
         self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
         if self.is_invalid or "input_tokens" not in fields or not (self.usage.prompt_tokens or self.output_tokens):
             # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or
@@ -198,9 +196,6 @@ class MessagesUsage(UsageReader):
     def _written(self) -> int:
         """Return a measure of what the model has written so far, seen or unseen; 0 if that is nothing."""
         return self.delivered.characters + self._thoughts
-
-    def _has_output_since_fallback(self) -> bool:
-        return self._written() > self._written_at_fallback
 
     def measure(self, event: Any) -> None:
         """Add what a delta, or the beginning of a content block, has delivered."""
@@ -277,7 +272,7 @@ class MessagesUsage(UsageReader):
 
     def _note_fallback(self, block: dict[str, Any]) -> None:
         """Note that another model takes over: its content follows, and what there is was the model's before it."""
-        self._attempts_with_output.append(self._has_output_since_fallback())
+        self._attempts_with_output.append(self._written() > self._written_at_fallback)
         self._written_at_fallback = self._delivered.characters + self._thoughts
         target = block.get("to")
         self._note_model(target.get("model") if isinstance(target, dict) else None)
