@@ -307,6 +307,55 @@ def test_openai_counts_cached_tokens_inside_the_input_and_we_apart():
     assert (reader.usage.input_tokens, reader.usage.model, reader.finished) == (9, "gpt-6", True)
 
 
+CHUNK = {"model": "m", "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}]}
+USED = {"prompt_tokens": 10, "completion_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USED}]},
+        {"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USED}},
+    ],
+    ids=["Moonshot", "Groq"],
+)
+def test_a_usage_counts_where_compatible_servers_put_it(last):
+    reader = read([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in (CHUNK, last)], "openai")
+    assert reader.is_final
+    assert (reader.usage.input_tokens, reader.usage.output_tokens) == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("provider", "answer"),
+    [
+        ("openai", {"choices": [{"message": {"content": "hi"}}], "usage": {"prompt_tokens": 0, "completion_tokens": 5}}),
+        ("openai", {"output": [{"type": "message"}], "status": "completed", "usage": {"input_tokens": 0, "output_tokens": 5}}),
+        (
+            "gemini",
+            {
+                "candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 5},
+            },
+        ),
+    ],
+)
+def test_a_prompt_of_no_tokens_is_a_count_that_the_server_does_not_fill(provider, answer):
+    reader = PROVIDERS[provider].usage_reader()
+    reader.read_json(orjson.dumps(answer))
+    assert reader.usage is None
+    assert not reader.is_final
+
+
+@pytest.mark.parametrize(("reason", "is_truncated"), [("STOP", False), (1, False), ("MAX_TOKENS", True), (2, True)])
+def test_gemini_ends_by_a_word_or_by_its_number(reason, is_truncated):
+    chunk = {
+        "candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": reason}],
+        "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 5},
+    }
+    reader = read([b"data: " + orjson.dumps(chunk) + b"\n\n"], "gemini")
+    assert (reader.is_final, reader.is_truncated) == (True, is_truncated)
+
+
 def test_gemini_names_the_model_in_the_path():
     facts = PROVIDERS["gemini"].read_request(b'{"contents":[]}', "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse")
     assert (facts.model, facts.stream) == ("gemini-2.5-flash", True)

@@ -9,8 +9,11 @@ from sluicegate.providers.gemini_usage import TokenCounts
 from sluicegate.providers.reported_counts import parse_report, reports_in
 from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, json_text, parse_count, parse_partial_json
 
-_DONE = ("STOP", "FINISH_REASON_UNSPECIFIED")
-"""Reasons to end that say the model was done; all others cut it short, by a limit or by a filter."""
+_DONE = ("STOP", "FINISH_REASON_UNSPECIFIED", 1)
+"""Reasons to end that say the model was done; all others cut it short, by a limit or by a filter.
+
+Some clients ask for numbers in their place, by ``$alt=json;enum-encoding=int``.
+"""
 
 
 class GeminiUsage(UsageReader):
@@ -77,7 +80,7 @@ class GeminiUsage(UsageReader):
         has_parts = _has_parts(candidate)
         if has_parts:
             self._is_counted = False
-        if isinstance(reason, str) and reason:
+        if isinstance(reason, str | int) and reason:
             self._ended.add(index)
             self.is_truncated = self.is_truncated or reason not in _DONE
         grounding = candidate.get("groundingMetadata")

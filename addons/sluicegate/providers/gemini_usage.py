@@ -38,8 +38,8 @@ class TokenCounts:
 
     @property
     def has_input(self) -> bool:
-        """Return whether the input has been counted."""
-        return "prompt" in self._counts
+        """Return whether the input has been counted. No prompt has 0 tokens: that is a field that the server does not fill."""
+        return any(self._counts[name] for name in _INPUT)
 
     @property
     def has_answer(self) -> bool:

@@ -135,6 +135,9 @@ class OpenAIUsage(UsageReader):
         for choice in choices:
             self._note_choice(choice)
         self._note_fields(value)
+        # Moonshot reports in the last chunk's choice, Groq in a field of its own.
+        for place in (*choices, *objects([value.get("x_groq")])):
+            self._note_reports(place)
         self.finished = self.finished or bool(self._ended and self._ended >= self._choices)
 
     def _note_choice(self, choice: dict[str, Any]) -> None:
@@ -152,11 +155,14 @@ class OpenAIUsage(UsageReader):
             self._searches_always = "choices" in value and any(name in model for name in _SEARCH_MODELS)
         if isinstance(tier, str):
             self._service_tier = tier[:64]
-        for usage in reports_in(value, "usage"):
-            self._is_counted = self._counts.report(usage) or self._is_counted
+        self._note_reports(value)
         tool_usage = value.get("tool_usage")
         if isinstance(tool_usage, dict) and isinstance(tool_usage.get("image_gen"), dict):
             self._images = _image_usage(tool_usage["image_gen"], value.get("tools"))
+
+    def _note_reports(self, place: dict[str, Any]) -> None:
+        for usage in reports_in(place, "usage"):
+            self._is_counted = self._counts.report(usage) or self._is_counted
 
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""

@@ -154,8 +154,12 @@ class UsageReader(ABC):
             self._pending_bytes -= len(text)
             size -= len(text)
             batch.append(text)
+        first = len(self._delivered.pieces)
         for event in _values_of(b"".join(batch)):
             self.measure(event)
+        # As pieces of a token each, the text would take ten times its size.
+        if len(self._delivered.pieces) > first + 1:
+            self._delivered.pieces[first:] = ["".join(self._delivered.pieces[first:])]
 
 
 def _values_of(text: bytes) -> list[Any]:
