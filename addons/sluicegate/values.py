@@ -218,6 +218,11 @@ def dollar_texts(*amounts: int, grouped: bool = False) -> list[str]:
     return [_dollar_text(a, _decimals_needed(a, {0, *amounts} - {a}), grouped) for a in amounts]
 
 
+def exact_dollars(nano: int) -> str:
+    """Return nano-dollars as people read them, with every digit: ``$1,234.50``, ``$0.00056``."""
+    return _dollar_text(nano, NANO_DECIMALS, grouped=True)
+
+
 def _decimals_needed(nano: int, others: Set[int]) -> int:
     """Return the fewest decimals that tell an amount from others; any of those needs as many against this one."""
     for decimals in range(CENT_DECIMALS, NANO_DECIMALS):

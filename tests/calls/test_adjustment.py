@@ -124,6 +124,8 @@ def test_a_line_of_the_journal_is_an_adjustment_or_a_call():
     assert from_line(line_of(made)) == made
     assert from_line(record("a")) is None
     assert message_of(made, None) == "$0.000000003 added to team t"
+    # Every digit: whoever corrects a charge compares it with a bill.
+    assert message_of(adjustment(119_440_000, call_id="a"), 560_000) == "Call a now costs $0.12 instead of $0.00056"
     assert message_of(adjustment(-20 * NANO, scope_kind="team", scope_id="t"), None) == "$20.00 taken off team t"
 
 

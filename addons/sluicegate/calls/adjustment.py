@@ -13,7 +13,7 @@ from typing import Any
 from sluicegate.calls.record import Record
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Policy
-from sluicegate.values import Principal, dollar_texts, usd
+from sluicegate.values import Principal, exact_dollars, usd
 from sluicegate.windows import iso, parse_iso
 
 JOURNAL_KIND = "adjustment"
@@ -145,12 +145,11 @@ def message_of(adjustment: Adjustment, before_nano: int | None, *, planned: bool
     """Return an adjustment in words, made or only ``planned``; ``before_nano`` is what its call cost until then."""
     amount = adjustment["amount_nano"]
     if before_nano is not None:
-        before, after = dollar_texts(before_nano, before_nano + amount, grouped=True)
+        before, after = exact_dollars(before_nano), exact_dollars(before_nano + amount)
         text = f"Call {adjustment['call_id']} {'would cost' if planned else 'now costs'} {after} instead of {before}"
     else:
-        (size,) = dollar_texts(abs(amount), grouped=True)
         done = ("would be " if planned else "") + ("added to" if amount > 0 else "taken off")
-        text = f"{size} {done} {adjustment['scope_kind']} {adjustment['scope_id']}"
+        text = f"{exact_dollars(abs(amount))} {done} {adjustment['scope_kind']} {adjustment['scope_id']}"
     stopped = [f"{x['kind']} {x['id']} ({x['window']})" for x in describe_levels(adjustment) if x["stopped_at_zero"]]
     stops = "would stop" if planned else "stopped"
     return text + (f"; {stops} at 0, because no more was counted there: {', '.join(stopped)}" if stopped else "")

@@ -10,7 +10,7 @@ import typer
 from sluicegate.cli.backend import call_api, open_backend
 from sluicegate.cli.options import WRITE, Settings, command_class
 from sluicegate.cli.output import fail, print_json
-from sluicegate.values import dollar_texts, nano_of
+from sluicegate.values import exact_dollars, nano_of
 
 PATH = "/api/adjustments"
 
@@ -102,5 +102,4 @@ def _print(answer: dict[str, Any], settings: Settings) -> None:
 
 def _levels(answer: dict[str, Any]) -> list[str]:
     levels = answer["adjustment"]["levels"] if answer["adjustment"] else []
-    amounts = dollar_texts(*(nano_of(x["amount_usd"]) for x in levels), grouped=True)
-    return [f"  {x['kind']} {x['id']} ({x['window']}): {amount}" for x, amount in zip(levels, amounts, strict=True)]
+    return [f"  {x['kind']} {x['id']} ({x['window']}): {exact_dollars(nano_of(x['amount_usd']))}" for x in levels]

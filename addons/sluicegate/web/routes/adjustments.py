@@ -32,7 +32,7 @@ from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import CallCost, Prose, SignedMoney, Text
 from sluicegate.policy.model import Limit
 from sluicegate.policy.schema import Model
-from sluicegate.values import NANO, Outcome, dollar_texts, nano_of, usd
+from sluicegate.values import NANO, Outcome, exact_dollars, nano_of, usd
 from sluicegate.web.adjusted_scope import AdjustedScope, find_scope
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
@@ -216,8 +216,11 @@ def _present_windows(ledger: Ledger, limits: Sequence[Limit], now: int) -> list[
 
 def _answer(plan: _Plan, made: Adjustment | None, *, repeated: bool, planned: bool = False) -> ApiResponse:
     if made is None:
-        (cost,) = dollar_texts(plan.before_nano or 0, grouped=True)
-        subject = f"Call {plan.name} costs {cost} already" if plan.record is not None else f"Nothing to adjust for {plan.name}"
+        subject = (
+            f"Call {plan.name} costs {exact_dollars(plan.before_nano or 0)} already"
+            if plan.record is not None
+            else f"Nothing to adjust for {plan.name}"
+        )
         body: dict[str, Any] = {"message": subject, "adjustment": None, **plan.costs(0)}
     else:
         before = None
@@ -259,7 +262,7 @@ async def _plan(request: ApiRequest, earlier: Adjustment | None) -> _Plan:
     amount, limits = int(body["amount"] * NANO), scope.limits(policy)
     used, where = await _used(request, scope, limits)
     if -amount > used:
-        most, asked = dollar_texts(used, -amount, grouped=True)
+        most, asked = exact_dollars(used), exact_dollars(-amount)
         message = f"amount: {scope.kind} '{scope.id}' has used {most} {where}, so {asked} cannot be taken off; at most {most}"
         raise ApiError(409, "conflict", message, "amount")
     return _Plan(amount, {"scope_kind": scope.kind, "scope_id": scope.id, **scope.columns}, [], scope.kind, scope.id, limits=limits)
@@ -294,7 +297,7 @@ async def _plan_of_call(request: ApiRequest, call_id: str, earlier: Adjustment |
         raise ApiError(409, "conflict", f"Call '{call_id}' was refused and cost nothing: there is no charge to correct")
     plan.amount_nano = int(body["cost"] * NANO) - before if body.get("cost") is not None else int(body["amount"] * NANO)
     if before + plan.amount_nano < 0:
-        most, asked = dollar_texts(before, -plan.amount_nano, grouped=True)
+        most, asked = exact_dollars(before), exact_dollars(-plan.amount_nano)
         raise ApiError(409, "conflict", f"amount: the call costs {most}, so {asked} cannot be taken off; at most {most}", "amount")
     plan.windows = windows_of_call(record, services.ledger, services.policy)
     return plan
