@@ -178,6 +178,21 @@ def test_an_unreadable_answer_that_was_cut_is_judged_by_time(policy):
     assert charged(call, policy).usage.output_tokens == 110
 
 
+def test_text_that_was_counted_is_charged_whatever_the_model_is_believed_to_write(policy):
+    """A model of a compatible server that writes more than any we know, to the end, and says nothing of its usage."""
+    thinker = Thinker(100, model="gpt-oss-120b")
+    bounds = []
+    for counted in (1_000, 500_000):
+        call = thinker.call(1_000)
+        call.facts = replace(call.facts, max_tokens=None, extent=Extent())
+        call.answer = replace(call.answer, usage=None, error=None)
+        call.was_cut, call.delivered_tokens = False, counted
+        found = charged(call, policy, hard=True)
+        bounds.append(call.bound_nano)
+        assert found.usage.output_tokens == max(counted, PRICES.max_output(thinker.model))
+    assert found.cost_nano == PRICES.max_cost(found.usage, thinker.model, START_MS) > bounds[0] == bounds[1]
+
+
 def test_other_keys_answers_never_lower_what_an_unfinished_call_is_charged(policy):
     """Slow answers, and answers of hundreds of characters a token, by one key; then another key's first call is cut."""
     learning = Learning()

@@ -311,6 +311,15 @@ CHUNK = {"model": "m", "choices": [{"index": 0, "delta": {"content": "hi"}, "fin
 USED = {"prompt_tokens": 10, "completion_tokens": 3}
 
 
+def test_candidates_that_are_written_side_by_side_are_each_a_text():
+    words = [["one ", "two ", "three"], ["eins ", "zwei ", "drei"]]
+    chunks = [
+        {"model": "m", "choices": [{"index": index, "delta": {"content": words[index][at]}}]} for at in range(3) for index in (0, 1)
+    ]
+    reader = read([b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks], "openai")
+    assert reader.delivered.text == "one two threeeins zwei drei"
+
+
 @pytest.mark.parametrize(
     "last",
     [

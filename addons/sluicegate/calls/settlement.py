@@ -83,6 +83,9 @@ def _charge(call: Call, facts: RequestFacts, policy: Policy, prices: Prices, usa
         priced, by_family = partial(price_usage, policy, prices, at=call.started_at), policy.unpriced == "family"
         most = dearest_nano(prices, usage, facts.model, call.started_at, priced, by_family=by_family)
         is_bound = most is None or not has_one_pass(facts)
+        if facts.max_tokens is None and usage.output_tokens > bound_usage(facts, prices, call.started_at).output_tokens:
+            # The bound rests on what the model was believed to write at most, and it has written more.
+            return Charge(max(most or 0, call.bound_nano), is_estimated=True)
         return Charge(call.bound_nano if is_bound or most is None else min(most, call.bound_nano), is_estimated=True)
     charge = charge_usage(policy, prices, usage, facts.model, call.started_at)
     # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.

@@ -61,6 +61,9 @@ def unfinished_usage(call: Call, facts: RequestFacts, prices: Prices) -> Usage:
             # A second pass may read everything again, and only the end of the answer would say so.
             return worst
         base, limit = reported or worst, worst.output_tokens
+        if facts.max_tokens is None:
+            # Text that has been counted was written, whatever we believe the model can write.
+            limit = max(limit, call.delivered_tokens or 0)
         # An answer that came to its end without a count may have used all that it was allowed.
         output = _most_output(call, facts, limit) if _was_cut(call) else limit
     else:
@@ -86,7 +89,7 @@ def text_to_count(call: Call) -> tuple[str, str] | None:
         return None
     served = answer.usage.model if answer.usage is not None else None
     encoding = encoding_of(served or facts.model) or encoding_of(facts.model)
-    text = "".join(answer.delivered.pieces) if encoding is not None else ""
+    text = answer.delivered.text if encoding is not None else ""
     return (text, encoding) if text and encoding is not None else None
 
 

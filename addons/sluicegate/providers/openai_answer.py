@@ -191,6 +191,7 @@ class OpenAIUsage(UsageReader):
         if not isinstance(event, dict):
             return
         for choice in objects(event.get("choices")):
+            self._candidate = parse_count(choice.get("index", 0))
             measure_choice(choice, self.deliver, self._delivered)
         if isinstance(event.get("type"), str):
             self._text.measure_event(event)

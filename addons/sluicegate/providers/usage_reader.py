@@ -45,17 +45,22 @@ class Delivered:
     """Whether the model wrote more than can be seen: summarised, redacted or omitted thinking, encrypted reasoning."""
     hidden_tokens: int = 0
     """Tokens of hidden thinking by the provider's own running estimate, where it sends one."""
-    pieces: list[str] = field(default_factory=list)
-    """The text, in order, up to MAX_KEPT_CHARACTERS; empty where the reader does not keep it."""
+    pieces: dict[int | None, list[str]] = field(default_factory=dict)
+    """The text by candidate, up to MAX_KEPT_CHARACTERS in all; empty where the reader does not keep it."""
     kept: int = 0
     """Characters in ``pieces``; fewer than ``characters`` if there was too much to keep."""
 
-    def add(self, text: str, keep: bool = False) -> None:
+    def add(self, text: str, keep: bool = False, candidate: int | None = None) -> None:
         """Count a piece of text, and keep it if asked to and there is room."""
         self.characters += len(text)
         if keep and self.kept + len(text) <= MAX_KEPT_CHARACTERS:
-            self.pieces.append(text)
+            self.pieces.setdefault(candidate, []).append(text)
             self.kept += len(text)
+
+    @property
+    def text(self) -> str:
+        """The kept text, one candidate after another: they are written side by side, and each is tokens of its own."""
+        return "".join("".join(pieces) for pieces in self.pieces.values())
 
 
 class ToolRequests(NamedTuple):
@@ -96,6 +101,8 @@ class UsageReader(ABC):
         self.error: str | None = None
         """The type of an error event inside the answer."""
         self._delivered = Delivered()
+        self._candidate: int | None = None
+        """The candidate whose content is being measured, where there may be several."""
         self.content_pieces = 0
         """How often content has come, one event or several at a time."""
         self._pending: deque[bytes] = deque()
@@ -117,7 +124,7 @@ class UsageReader(ABC):
     def deliver(self, text: Any) -> None:
         """Count a string that the model wrote; anything else is nothing."""
         if isinstance(text, str):
-            self._delivered.add(text, self.keeps_text)
+            self._delivered.add(text, self.keeps_text, self._candidate)
 
     def tool_requests(self) -> ToolRequests:
         """Return what tools of the provider's own are billed for, so far as it is known, with or without a usage."""
@@ -154,12 +161,14 @@ class UsageReader(ABC):
             self._pending_bytes -= len(text)
             size -= len(text)
             batch.append(text)
-        first = len(self._delivered.pieces)
+        texts = self._delivered.pieces
+        kept = {candidate: len(pieces) for candidate, pieces in texts.items()}
         for event in _values_of(b"".join(batch)):
             self.measure(event)
         # As pieces of a token each, the text would take ten times its size.
-        if len(self._delivered.pieces) > first + 1:
-            self._delivered.pieces[first:] = ["".join(self._delivered.pieces[first:])]
+        for candidate, pieces in texts.items():
+            if len(pieces) > (first := kept.get(candidate, 0)) + 1:
+                pieces[first:] = ["".join(pieces[first:])]
 
 
 def _values_of(text: bytes) -> list[Any]:
