@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -23,20 +24,31 @@ def fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
+def replace_unprintable() -> None:
+    """Print a question mark for what a terminal's or pipe's encoding does not have, instead of ending with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, in which every encoding has every character."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print rows; ``columns`` maps a row's key to the column's title. In colour only on a terminal."""
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], whole: Collection[str] = ()) -> None:
+    """Print rows; ``columns`` maps a row's key to the column's title. In colour only on a terminal.
+
+    The cells of columns in ``whole`` are never folded, however narrow the terminal.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns.values():
-        table.add_column(title, overflow="fold")
+    for name, title in columns.items():
+        table.add_column(title, overflow="fold", no_wrap=name in whole)
     for row in rows:
         table.add_row(*(_cell(Text, row.get(name)) for name in columns))
     Console(width=None if sys.stdout.isatty() else 250).print(table)

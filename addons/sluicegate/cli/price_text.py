@@ -38,7 +38,8 @@ def print_price(model: str, price: Price, at: int) -> None:
         for tier, rates in (("standard", price.rates), *price.tiers.items(), ("fast", price.fast))
         for r in rates
     ]
-    print_table(rows, {"tier": "tier", "prompt": "prompt", "from": "from", "until": "until", **CLASS_TITLES})
+    spans = {"tier": "tier", "prompt": "prompt", "from": "from", "until": "until"}
+    print_table(rows, spans | CLASS_TITLES, whole=spans)
     for line in _other_components(price, at):
         print(line)
 
