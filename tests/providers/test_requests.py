@@ -383,6 +383,9 @@ def test_every_model_that_a_body_names_is_found(api, body, models):
         ("responses", said({"type": "input_audio"})),
         ("gemini", part(inlineData={"mimeType": "audio/wav", "data": "AA=="})),
         ("gemini", part(inlineData={"mimeType": "video/mp4", "data": "AA=="})),
+        ("gemini", part(inlineData={"mimeType": "image/png", "mime_type": "audio/wav"})),
+        ("gemini", '{"contents":[{"parts":[{"inlineData":{"mimeType":"audio/wav","mimeType":"image/png"}}]}]}'),
+        ("gemini", '{"contents":[{"parts":[{"fileData":{"mimeType" : "Audio/wav"}}],"parts":[{"text":"x"}]}],"tools":[]}'),
         ("gemini", part(fileData={"fileUri": "u"})),
         ("gemini", part(functionResponse={"parts": [{"inline_data": {"mime_type": "audio/wav"}}]})),
         ("gemini", {"contents": 7}),
@@ -420,6 +423,20 @@ def test_a_model_that_draws_or_speaks_unasked_has_no_bound(model):
 def test_what_does_not_limit_a_chat_answer_is_not_taken_for_its_limit(fields):
     facts = read("chat", {"max_completion_tokens": None} | fields)
     assert (facts.max_tokens, facts.extent.output_tokens) == (None, None)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview-2025-03-11", "gpt-5-search-api"])
+def test_a_model_that_searches_unasked_is_bounded_with_its_searches(model):
+    facts = read("chat", {"model": model})
+    assert not facts.is_text_only
+    assert facts.extent.web_searches >= 1
+    assert facts.extent.passes > 1
+
+
+@pytest.mark.parametrize(("mode", "does_more"), [("pro", True), ("ultra", True), ("standard", False), (None, False)])
+def test_a_mode_of_several_runs_is_bounded_by_all_of_them(mode, does_more):
+    extent = read("responses", {"reasoning": {"effort": "low", "mode": mode}}).extent
+    assert (extent.passes > 1, extent.output_tokens is None) == (does_more, does_more)
 
 
 def test_a_tool_that_is_named_again_is_read_again():

@@ -262,6 +262,7 @@ RESPONSES: tuple[Field, ...] = (
     Field("prompt_cache_options", {"prompt_cache_options": {"mode": "implicit"}}),
     Field("prompt_cache_retention", {"prompt_cache_retention": "24h"}),
     Field("reasoning", {"reasoning": {"effort": "max", "summary": "auto", "context": "all_turns"}}),
+    Field("reasoning, pro", {"reasoning": {"mode": "pro"}}, _LOOP),
     Field("safety_identifier", {"safety_identifier": "s"}),
     *(Field("service_tier", {"service_tier": tier}, Effect(tiers=tiers)) for tier, tiers in (("auto", _TIERS), ("default", ("standard",)), ("flex", ("flex", "standard")), ("priority", _TIERS))),
     Field("store", {"store": True}),

@@ -37,6 +37,9 @@ CLIENT_TOOLS = ("functionDeclarations", "computerUse")
 TEXT_RATE_MEDIA = ("image/", "text/", "application/pdf")
 """Beginnings of media types that are billed as text is; sound has a rate of its own, also that of a video."""
 
+_OTHER_MEDIUM = re.compile(rb'"[A-Za-z_]+"\s*:\s*"(?:audio|video)/', re.IGNORECASE)
+"""A field whose value is a medium at a rate of its own. In text every quote is escaped, so no text looks like it."""
+
 OTHER_OUTPUT = re.compile(r"image|tts|audio|live|omni|lyria", re.IGNORECASE)
 """In the names of models that answer by pictures or sound without being asked, at rates other than text's."""
 
@@ -115,7 +118,8 @@ def _add_server_side(request: RequestBody, config: Members, tally: Tally) -> Non
         tally.unbounded = tally.unbounded or "answers other than text are billed at other rates"
     if config.raw("routingConfig", "routing_config") or config.raw("modelSelectionConfig", "model_selection_config"):
         tally.unbounded = tally.unbounded or "the provider chooses the model"
-    if not all(_at_text_rate(part) for part in _parts(request)):
+    # A name that stands in an object twice shows only its last value, and other parsers may take the first.
+    if _OTHER_MEDIUM.search(request.json) or not all(_at_text_rate(part) for part in _parts(request)):
         tally.unbounded = tally.unbounded or "sound is billed at other rates than text"
 
 
@@ -175,4 +179,6 @@ def _parts(request: RequestBody) -> Iterator[_Part]:
 def _at_text_rate(part: _Part) -> bool:
     """Return whether what a part holds is billed as text is."""
     data = (part.inline_data, part.inline_data_snake, part.file_data, part.file_data_snake)
-    return all(d is None or str(d.camel or d.snake).lower().startswith(TEXT_RATE_MEDIA) for d in data)
+    kinds = [d.snake if d.camel is None else d.camel for d in data if d is not None]
+    kinds += [d.snake for d in data if d is not None and d.snake is not None]
+    return all(str(kind).lower().startswith(TEXT_RATE_MEDIA) for kind in kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from sluicegate.providers.openai_request import SEARCHING_MODELS
 from sluicegate.providers.openai_text import ResponseText, has_text, measure_choice, objects
 from sluicegate.providers.openai_tools import ToolItems
 from sluicegate.providers.openai_usage import TokenCounts
@@ -17,9 +18,6 @@ _TRUNCATED = ("length", "content_filter", "max_tokens")
 
 _UNFINISHED = ("in_progress", "queued")
 """States of a response that runs in the background: its usage is still to come."""
-
-_SEARCH_MODELS = ("-search-preview", "-search-api")
-"""In the names of Chat models that search the web once in each call. Source: OpenAI's pricing page, 2026-10."""
 
 _IMAGE_MODEL = "gpt-image-1"
 """The model that makes a response's images where the response does not name it."""
@@ -152,7 +150,7 @@ class OpenAIUsage(UsageReader):
         model, tier = value.get("model"), value.get("service_tier")
         if isinstance(model, str) and model:
             self._model = model[:200]
-            self._searches_always = "choices" in value and any(name in model for name in _SEARCH_MODELS)
+            self._searches_always = "choices" in value and any(name in model for name in SEARCHING_MODELS)
         if isinstance(tier, str):
             self._service_tier = tier[:64]
         self._note_reports(value)

@@ -37,6 +37,9 @@ SERVER_TOOLS = {
 }
 """Server tools by type."""
 
+SEARCHING_MODELS = ("-search-preview", "-search-api")
+"""In the names of Chat models that search the web in each call, unasked. Source: OpenAI's pricing page, 2026-10."""
+
 MAX_CANDIDATES = 128
 """Most answers that one call may ask for."""
 
@@ -81,7 +84,13 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     # The field of another API limits nothing here: whoever ignores unknown fields ignores it.
     limit = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
     output = _output(request, kind, limit, tally)
-    body_type = None if api is None else _read_as(request, api.text)
+    searches = any(name in model for name in SEARCHING_MODELS)
+    if searches:
+        tally.add_tool(Members({}, []), SERVER_TOOLS["web_search"], None)
+    if _does_more(request):
+        # How often it reads and writes is not documented; both are billed.
+        tally.loops = tally.writes_freely = True
+    body_type = None if api is None or searches else _read_as(request, api.text)
     images = payload_bytes = 0
     if body_type is not None:
         tally.prompt_tokens += _prompt_tokens(body_type)
@@ -121,6 +130,11 @@ def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) ->
         # What the model writes instead of a prediction is billed, and so is what it rejects of it.
         tally.writes_freely, candidates = True, 2 * candidates
     return limit, candidates, prompts
+
+
+def _does_more(request: RequestBody) -> bool:
+    """Return whether a mode of reasoning is asked for in which the provider has several runs make one answer."""
+    return request.child("reasoning").text("mode") not in (None, "standard")
 
 
 class _Item(msgspec.Struct, gc=False):
