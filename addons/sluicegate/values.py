@@ -154,6 +154,8 @@ class Extent:
     """Prompts in the body that are answered apart, each of which may fill a context window."""
     prompt_tokens: int = 0
     """Tokens of prompts that the provider adds for tools it defines itself."""
+    image_tokens: int = 0
+    """Tokens that images are billed as beyond what the model's window holds."""
     web_searches: int = 0
     file_searches: int = 0
     code_sessions: int = 0

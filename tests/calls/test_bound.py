@@ -105,6 +105,7 @@ def test_the_worst_case_grows_with_everything_that_makes_it_worse(size, passes, 
         worst(extent=Extent(passes, None, candidates, prompts)),
         worst(extent=Extent(passes, 100, candidates + 1, prompts)),
         worst(extent=Extent(passes, 100, candidates, prompts + 1)),
+        worst(is_text_only=False, extent=Extent(passes, 100, candidates, prompts, image_tokens=1)),
     ):
         assert all(more >= less for more, less in zip(worse, base, strict=True))
 

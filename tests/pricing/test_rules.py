@@ -320,3 +320,8 @@ def test_the_entries_of_the_documentation_are_valid_and_cost_what_they_say(tmp_p
     assert prices.cost(Usage(1_000), "gpt-6.2-sol", parse_iso("2027-01-01")) == 1_000_000
     assert prices.cost(Usage(1_000, service_tier="flex"), "gpt-6.2-sol", NOW) == 1_000_000
     assert prices.charge(Usage(1_000), "ours-1", NOW) == (4_000_000, True)
+
+
+def test_what_a_model_can_write_is_never_taken_for_less():
+    assert PRICES.max_output("gpt-5-pro") == PRICES.max_output("gpt-5-pro-2025-10-06") == 272_000
+    assert PRICES.max_output("gpt-6.2-sol") == 128_000

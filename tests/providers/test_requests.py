@@ -439,6 +439,17 @@ def test_a_mode_of_several_runs_is_bounded_by_all_of_them(mode, does_more):
     assert (extent.passes > 1, extent.output_tokens is None) == (does_more, does_more)
 
 
+@pytest.mark.parametrize(("model", "tokens"), [("gpt-4o-mini", 300 * 48_169), ("gpt-4.1", 0)])
+def test_images_that_are_billed_as_more_than_they_take_of_the_window_are_bounded_apart(model, tokens):
+    image = {"type": "image_url", "image_url": {"url": "https://x.example", "detail": "high"}}
+    body = {"model": model} | SMALL["chat"] | user(*[image] * 300)
+    for text in (json.dumps(body), json.dumps(body).replace("image_url", "image\\u005furl")):
+        extent = read("chat", text).extent
+        assert extent.passes == 1
+        assert (extent.image_tokens >= tokens) if tokens else (extent.image_tokens == 0)
+    assert read("chat", {"model": model}).extent.image_tokens == 0
+
+
 def test_a_tool_that_is_named_again_is_read_again():
     large = {"name": "t", "description": "x" * 10_000, "input_schema": {}, "defer_loading": True}
     found = {"type": "tool_result", "tool_use_id": "u", "content": [{"type": "tool_reference", "tool_name": "t"}] * 50}

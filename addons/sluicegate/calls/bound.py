@@ -31,7 +31,7 @@ def worst_case_usage(facts: RequestFacts, context_window: int, max_output: int) 
     extent = facts.extent
     written = max(max_output if extent.output_tokens is None else extent.output_tokens, facts.max_tokens or 0)
     output = written * extent.candidates * extent.prompts
-    read = context_window * extent.prompts
+    read = context_window * extent.prompts + extent.image_tokens
     if facts.is_text_only:
         again = output * (extent.passes - 1)
         read = min(read, facts.body_bytes + TEMPLATE_TOKENS + extent.prompt_tokens + again)

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sluicegate.model_names import canonical, undated
-from sluicegate.pricing.price import DAY_MS, DEFAULT_CONTEXT_TOKENS, Fees, Price, Rates, Window
+from sluicegate.pricing.price import DAY_MS, DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, Fees, Price, Rates, Window
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
@@ -90,6 +90,10 @@ def _providers() -> tuple[Provider, ...]:
     return tuple(get_snapshot().providers)
 
 
+LARGE_OUTPUTS = {"gpt-5-pro": 272_000}
+"""Most output tokens of models that write more than is assumed of others. Source: OpenAI's model pages, 2026-10."""
+
+
 def _to_price(info: ModelInfo) -> Price | None:
     rates, fees = _spans(info, {})
     if not rates or all(r.input == r.output == 0 for r in rates):
@@ -109,6 +113,7 @@ def _to_price(info: ModelInfo) -> Price | None:
         fees=fees,
         # The library's figures of windows are not checked, and too small a one would bound a call below its cost.
         windows=(Window(0, window),),
+        max_output=LARGE_OUTPUTS.get(info.id, DEFAULT_OUTPUT_TOKENS),
     )
 
 

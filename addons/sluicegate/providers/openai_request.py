@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,6 +43,13 @@ SEARCHING_MODELS = ("-search-preview", "-search-api")
 
 MAX_CANDIDATES = 128
 """Most answers that one call may ask for."""
+
+
+MULTIPLIED_IMAGES = ("mini", "nano")
+"""In the names of models that bill an image as many times the tokens that it takes of their window."""
+
+TOKENS_PER_MULTIPLIED_IMAGE = 48_169
+"""Most that one image is billed as: by gpt-4o-mini, 2,833 and 5,667 for each of eight tiles (OpenAI's vision guide, 2026-10)."""
 
 
 class Api(NamedTuple):
@@ -109,7 +117,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         images=images,
         is_text_only=body_type is not None,
         service_tier=tier,
-        extent=tally.extent(*output),
+        extent=replace(tally.extent(*output), image_tokens=0 if body_type is not None else _image_tokens(request, model)),
     )
 
 
@@ -135,6 +143,15 @@ def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) ->
 def _does_more(request: RequestBody) -> bool:
     """Return whether a mode of reasoning is asked for in which the provider has several runs make one answer."""
     return request.child("reasoning").text("mode") not in (None, "standard")
+
+
+def _image_tokens(request: RequestBody, model: str) -> int:
+    """Return the most tokens that a body's images can be billed as where the model's window does not bound them."""
+    if not any(name in model for name in MULTIPLIED_IMAGES):
+        return 0
+    # No image takes less than a word of this, unless the word is spelled with escapes: then any object may be one.
+    named = request.json.count(b"image_url") + request.json.count(b"input_image")
+    return TOKENS_PER_MULTIPLIED_IMAGE * (request.json.count(b"{") if b"\\u" in request.json else named)
 
 
 class _Item(msgspec.Struct, gc=False):
