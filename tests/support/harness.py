@@ -86,6 +86,10 @@ def copy_addons(target: Path) -> Path:
     return target
 
 
+authority: dict[str, bytes] = {}
+"""The CA that the first gateway of this process has made, by file; the next ones get it, which saves making and checking keys."""
+
+
 class Gateway:
     """A gateway process with its own policy, state and CA folders under ``folder``."""
 
@@ -139,11 +143,17 @@ class Gateway:
             pattern = r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
+            if not authority:
+                authority.update({file.name: file.read_bytes() for file in self.confdir.iterdir()})
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedProcess:
         """Start the process: forked where neither a command nor a network is asked for, which saves its imports."""
         if self.forked and not self.command and not self.netns:
+            if authority and not self.confdir.exists():
+                self.confdir.mkdir()
+                for name, content in authority.items():
+                    (self.confdir / name).write_bytes(content)
             usual = tuple(self.scripts) == (ADDONS / "gateway.py",)
             return ForkedProcess(command, self.env, self.folder, *(["gateway"] if usual else []))
         return subprocess.Popen(
