@@ -128,7 +128,7 @@ def test_import_shows_what_would_change_and_changes_nothing(run, tmp_path):
         assert done.exit_code == 0, done.stderr
         text = rows(done.output)
         assert "changed claude-opus-5-5 standard 4 -> 5 5 8 0.2 20" in text
-        assert "new gpt-6.2-sol standard 2 2 2 2 10" in text
+        assert "new gpt-6.2-sol standard 2 2.5 2.5 2 10" in text
         assert "LiteLLM, from 2026-12-01: 1 new, 1 changed, 1 unchanged" in text
         assert text[-1] == f"nothing was written; --yes writes {tmp_path / 'prices.yaml'}"
         assert not (tmp_path / "prices.yaml").exists()

@@ -183,6 +183,35 @@ def test_a_table_of_litellm_changes_what_it_says_and_keeps_the_rest(tmp_path):
     assert not prices.price("qwen3-coder-plus").is_estimated
 
 
+def test_a_class_that_a_table_does_not_list_keeps_its_share_of_input(tmp_path):
+    table = {
+        "claude-opus-5-5": {"litellm_provider": "anthropic", "input_cost_per_token": 4e-06, "output_cost_per_token": 2e-05},
+        "gpt-4.1": {"litellm_provider": "openai", "input_cost_per_token": 1e-06, "output_cost_per_token": 8e-06},
+    }
+    old = Prices.load()
+    found, prices = imported(tmp_path, table)
+    assert found == {"claude-opus-5-5": "unchanged", "gpt-4.1": "changed"}
+    assert prices.cost(MIX, "claude-opus-5-5", AFTER) == old.cost(MIX, "claude-opus-5-5", AFTER)
+    for tokens in (Usage(1_000), Usage(cache_read_tokens=1_000), Usage(cache_write_5m_tokens=1_000)):
+        assert prices.cost(tokens, "gpt-4.1", AFTER) * 2 == old.cost(tokens, "gpt-4.1", AFTER)
+    assert imported(tmp_path, table)[0] == {"claude-opus-5-5": "unchanged", "gpt-4.1": "unchanged"}
+
+
+def test_an_unlisted_class_of_a_new_model_is_never_cheaper_than_in_its_family(tmp_path):
+    table = {"gpt-6.2-sol": {"litellm_provider": "openai", "input_cost_per_token": 2e-06, "output_cost_per_token": 1e-05}}
+    _, prices = imported(tmp_path, table)
+    # Its family writes at 1.25 times input and reads at a tenth, which nobody has said of this model.
+    assert prices.cost(Usage(cache_write_5m_tokens=1_000), "gpt-6.2-sol", AFTER) == 2_500_000
+    assert prices.cost(Usage(cache_read_tokens=1_000), "gpt-6.2-sol", AFTER) == 2_000_000
+
+
+def test_a_new_price_in_tiers_from_a_day_to_come_leaves_its_family_priced(tmp_path):
+    _, prices = imported(tmp_path, GENAI)
+    prices.load_bundled()
+    for at in (0, BEFORE, AFTER):
+        assert prices.price("gpt-7-sol", at).is_estimated
+
+
 def test_importing_twice_changes_nothing(tmp_path):
     for raw in (GENAI, LITELLM):
         imported(tmp_path, raw)

@@ -83,7 +83,9 @@ def _dearest(members: list[Price], at: int, family: str) -> Price:
 
     def weight(price: Price) -> tuple[int, int]:
         units = price.rates_at(at, MEMBER_PROMPT_TOKENS).units
-        return units[0] + units[-1], max(sum(r.units) for r in price.rates if r.is_in_force(at) or len(price.rates) == 1)
+        # A price that has not begun yet counts with all its rows, as rates_at takes one of them.
+        begun = [r for r in price.rates if r.is_in_force(at)] or price.rates
+        return units[0] + units[-1], max(sum(r.units) for r in begun)
 
     dearest = max(members, key=weight)
     return replace(

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import Any, Literal
 
 from sluicegate.model_names import canonical, is_glob, matches, undated
@@ -49,6 +49,14 @@ class ImportFormatError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedPrice(Price):
+    """A price of LiteLLM's table."""
+
+    unlisted: frozenset[str] = frozenset()
+    """Classes of tokens that the table says nothing about; their rates stand in for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PriceChange:
     """What an import does to one model: its price from a day on, beside the one that is in force before it."""
 
@@ -84,7 +92,7 @@ def compare(prices: Prices, imported: Iterable[Price], pattern: str, since: int)
         if not matches(pattern, price.model) or price.model in changes:
             continue
         before = prices.price(price.model, since, by_family=False)
-        after = _joined(before, price, since)
+        after = _joined(before, _completed(before or prices.price(price.model, since), price, since), since)
         status: Status = "new" if before is None else "unchanged" if _same(before, after, since) else "changed"
         changes[price.model] = PriceChange(price.model, status, before, after)
     return [changes[name] for name in sorted(changes)]
@@ -115,6 +123,31 @@ def _row(rates: Rates) -> dict[str, Any]:
 
 def _date(key: str, at: int | None) -> dict[str, str]:
     return {} if at is None else {key: iso(at)[:10]}
+
+
+def _completed(known: Price | None, new: Price, since: int) -> Price:
+    """Return the new price, in which a class that its table does not list costs the same share of input as it does now.
+
+    Of a model that is priced by its family until now, the share counts only where it is the dearer one.
+    """
+    if known is None or not isinstance(new, ImportedPrice) or not new.unlisted:
+        return new
+
+    def complete(tier: str | None, rows: tuple[Rates, ...]) -> tuple[Rates, ...]:
+        return tuple(
+            _with_shares_of(known.tier_rates_at(tier, since, r.above + 1), r, new.unlisted, at_least=known.is_estimated)
+            for r in rows
+        )
+
+    return replace(new, rates=complete(None, new.rates), tiers={tier: complete(tier, rows) for tier, rows in new.tiers.items()})
+
+
+def _with_shares_of(old: Rates | None, row: Rates, classes: Iterable[str], *, at_least: bool) -> Rates:
+    if old is None or not old.input:
+        return row
+    step = Decimal("0.000001")
+    shares = {name: (getattr(old, name) * row.input / old.input).quantize(step, ROUND_UP) for name in classes}
+    return replace(row, **{n: max(share, getattr(row, n)) if at_least else share for n, share in shares.items()})
 
 
 def _joined(before: Price | None, new: Price, since: int) -> Price:
@@ -220,10 +253,12 @@ def _litellm_price(name: str, entry: Mapping[str, Any]) -> Price | None:
                 break
     tiers = {tier: rows for tier, rows in tiers.items() if rows}
     window, output = (_tokens(entry.get(key)) for key in ("max_input_tokens", "max_output_tokens"))
-    return Price(
+    amounts = [name for name, key in LITELLM_CLASSES.items() if _per_million(entry.get(key)) is not None]
+    return ImportedPrice(
         model=name,
         rates=rates,
         origin="operator",
+        unlisted=frozenset(TOKEN_CLASSES) - {*amounts, "output"},
         tiers=tiers,
         windows=(Window(0, max(DEFAULT_CONTEXT_TOKENS, window)),),
         max_output=max(DEFAULT_OUTPUT_TOKENS, output),
