@@ -348,9 +348,35 @@ def test_a_usage_counts_where_compatible_servers_put_it(last):
         ),
     ],
 )
-def test_a_prompt_of_no_tokens_is_a_count_that_the_server_does_not_fill(provider, answer):
+def test_a_prompt_of_no_tokens_is_taken_at_its_word_once_the_end_has_counted_output(provider, answer):
     reader = PROVIDERS[provider].usage_reader()
     reader.read_json(orjson.dumps(answer))
+    assert reader.is_final
+    assert (reader.usage.prompt_tokens, reader.usage.output_tokens) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("provider", "chunk"),
+    [
+        (
+            "openai",
+            {
+                "model": "m",
+                "choices": [{"index": 0, "delta": {"content": "hi"}}],
+                "usage": {"prompt_tokens": 0, "completion_tokens": 5},
+            },
+        ),
+        (
+            "gemini",
+            {
+                "candidates": [{"content": {"parts": [{"text": "hi"}]}}],
+                "usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 5},
+            },
+        ),
+    ],
+)
+def test_before_the_end_a_prompt_of_no_tokens_is_a_count_that_is_not_filled(provider, chunk):
+    reader = read([b"data: " + orjson.dumps(chunk) + b"\n\n"], provider)
     assert reader.usage is None
     assert not reader.is_final
 

@@ -51,7 +51,7 @@ class GeminiUsage(UsageReader):
             self.error, chunk = CUT_SHORT, _cut_chunk(body)
         self.has_content = self._note_chunk(chunk)
         self.measure(chunk)
-        self.finished = is_whole and (self.finished or self._counts.has_input)
+        self.finished = is_whole and (self.finished or self._counts.has_input(is_counted=False))
         self._judge()
 
     def _note_chunk(self, chunk: dict[str, Any]) -> bool:
@@ -96,11 +96,12 @@ class GeminiUsage(UsageReader):
         counts = self._counts
         self.is_invalid = counts.is_invalid
         self.usage, self.output_tokens, self.is_final = None, None, False
-        if self.is_invalid or not counts.has_input:
+        is_counted = self.finished and self._is_counted
+        if self.is_invalid or not counts.has_input(is_counted=is_counted and counts.output > 0):
             return
         self.usage = counts.usage(self._model, self.tool_requests())
         is_blocked = not self._candidates
-        if self.finished and self._is_counted and (counts.has_answer or is_blocked or not self._has_delivered()):
+        if is_counted and (counts.has_answer or is_blocked or not self._has_delivered()):
             self.output_tokens = counts.output
         self.is_final = self.output_tokens is not None
 

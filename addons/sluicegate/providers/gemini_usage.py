@@ -36,10 +36,12 @@ class TokenCounts:
         """Return whether a count was written as something that is no count."""
         return self._counts.is_invalid
 
-    @property
-    def has_input(self) -> bool:
-        """Return whether the input has been counted. No prompt has 0 tokens: that is a field that the server does not fill."""
-        return any(self._counts[name] for name in _INPUT)
+    def has_input(self, *, is_counted: bool) -> bool:
+        """Return whether the input has been counted; ``is_counted`` says whether the answer's end has counted some output.
+
+        No prompt has 0 tokens. Until then a 0 is a count that is not filled yet, or never will be.
+        """
+        return any(self._counts[name] for name in _INPUT) or (is_counted and "prompt" in self._counts)
 
     @property
     def has_answer(self) -> bool:

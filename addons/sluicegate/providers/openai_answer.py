@@ -91,7 +91,7 @@ class OpenAIUsage(UsageReader):
             self._note_choice(choice)
         self._tools.note_response(value)
         self._note_fields(value)
-        if not choices and not output and self._counts.has_input and self._counts.output is None:
+        if not choices and not output and self._counts.has_input(is_counted=False) and self._counts.output is None:
             # Embeddings have no output, and say nothing of it.
             self._is_counted = True
         status = value.get("status")
@@ -175,7 +175,7 @@ class OpenAIUsage(UsageReader):
             if not self.output_tokens and self.has_content and self.delivered.characters:
                 # A zero beside output is a field that the server does not fill.
                 self.output_tokens = None
-        if counts.has_input:
+        if counts.has_input(is_counted=bool(self.output_tokens)):
             usage = counts.usage(self._model, self._service_tier, self.tool_requests())
             self.usage = _with_images(usage, self._images)
         self.is_final = self.output_tokens is not None and self.usage is not None
@@ -242,7 +242,7 @@ def _image_usage(counts: dict[str, Any], tools: Any) -> Usage | None:
     model = next((t.get("model") for t in objects(tools) if t.get("type") == "image_generation"), None)
     found = TokenCounts()
     found.report(counts)
-    if found.is_invalid or not found.has_input:
+    if found.is_invalid or not found.has_input(is_counted=True):
         return None
     usage = found.usage(model if isinstance(model, str) else _IMAGE_MODEL, None, ToolRequests())
     return usage if usage.total_tokens else None
