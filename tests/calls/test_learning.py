@@ -158,6 +158,25 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     assert sorted(kept) == sorted(learning.learned) == sorted([("", MODEL), *((f"vk-{n}", MODEL) for n in (16, 17, 18, 19))])
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_key_that_makes_up_models_only_makes_room_for_its_own(monkeypatch, is_restarted):
+    monkeypatch.setattr(learning_module, "MAX_KEYS", 40)
+    monkeypatch.setattr(learning_module, "MAX_MODELS_OF_A_KEY", 3)
+    monkeypatch.setattr(learning_module, "MAX_MODELS", 5)
+    learning, on_file = Learning(), {}
+    for _ in range(30):
+        on_file |= learning.learn("vk-long", MODEL, Lesson(output_tokens=40_000))
+    if is_restarted:
+        learning = Learning(dict(on_file))
+    for number in range(200):
+        on_file |= learning.learn("vk-odd", f"made-up-{number}", Lesson(output_tokens=1))
+    assert learning.known("vk-long", MODEL).own.output_tokens == 40_000
+    kept = {key for key, value in on_file.items() if value is not None}
+    assert kept == set(learning.learned)
+    assert sorted(name for key, name in kept if key == "vk-odd") == ["made-up-197", "made-up-198", "made-up-199"]
+    assert sum(key == "" for key, _ in kept) == 5
+
+
 def test_sessions_are_bounded(monkeypatch):
     monkeypatch.setattr(learning_module, "MAX_SESSIONS", 3)
     learning = Learning()

@@ -24,6 +24,9 @@ MIN_RATIO_SAMPLES = 5
 MAX_KEYS = 10_000
 """Pairs of virtual key and model that are remembered, the last ones used; more are forgotten in memory and on file."""
 
+MAX_MODELS_OF_A_KEY, MAX_MODELS = 100, 1_000
+"""Models that are remembered of one virtual key and of all keys together: a key that makes up names only makes room for its own."""
+
 MAX_SESSIONS = 10_000
 """Sessions whose last cache split is remembered."""
 
@@ -161,6 +164,10 @@ class Learning:
     def __init__(self, learned: Mapping[LearnedKey, Learned] | Iterable[tuple[LearnedKey, Learned]] = ()) -> None:
         """Begin with what is on file, least recently learned first."""
         self.learned: OrderedDict[LearnedKey, Learned] = OrderedDict(learned)
+        self._models: dict[str, OrderedDict[str, None]] = {}
+        """The models of each key, least recently learned first; of all keys under an empty id."""
+        for key_id, name in self.learned:
+            self._models.setdefault(key_id, OrderedDict())[name] = None
         self.splits: OrderedDict[tuple[str, str, str], CacheSplit] = OrderedDict()
 
     def known(self, key_id: str | None, model: str) -> Known:
@@ -182,10 +189,22 @@ class Learning:
                 self.learned.move_to_end(key)
             _add(found, lesson)
             changed[key] = found
+            models = self._models.setdefault(key[0], OrderedDict())
+            models[name] = None
+            models.move_to_end(name)
+            if len(models) > (MAX_MODELS_OF_A_KEY if key[0] else MAX_MODELS):
+                changed[self._forget((key[0], next(iter(models))))] = None
         while len(self.learned) > MAX_KEYS:
-            forgotten, _ = self.learned.popitem(last=False)
-            changed[forgotten] = None
+            changed[self._forget(next(iter(self.learned)))] = None
         return changed
+
+    def _forget(self, key: LearnedKey) -> LearnedKey:
+        del self.learned[key]
+        models = self._models[key[0]]
+        del models[key[1]]
+        if not models:
+            del self._models[key[0]]
+        return key
 
     def remember_split(self, key_id: str | None, session_id: str | None, model: str, usage: Usage) -> None:
         """Remember how a session's prompt was billed; calls without a session teach nothing."""
