@@ -149,6 +149,12 @@ def test_import_writes_from_a_day_on_and_twice_is_once(run, tmp_path):
     assert rows(run("show", "gpt-6.2-sol").output)[0] == "gpt-6.2-sol: from your prices.yaml"
 
 
+def test_a_price_that_has_not_begun_is_listed_as_it_is_charged(run, tmp_path):
+    assert run("import", "table.json", "--model", "gpt-6.2-sol", "--from", "2099-01-01", "--yes").exit_code == 0
+    assert rows(run("list", "--model", "gpt-6.2-sol").output)[1:] == ["gpt-6.2-sol 2 2.5 2.5 2 10 operator"]
+    assert Prices.load(tmp_path / "prices.yaml").cost(Usage(1_000), "gpt-6.2-sol", parse_iso("2026-12-01")) == 2_000_000
+
+
 def test_import_by_glob_and_as_json(run, tmp_path):
     done = json.loads(run("import", "table.json", "--model", "claude-*", "--from", "2026-12-01", "--json").output)
     assert (done["table"], done["from"], done["written"], done["unchanged"]) == ("LiteLLM", "2026-12-01", False, 1)

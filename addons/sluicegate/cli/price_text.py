@@ -126,8 +126,10 @@ def rates_json(price: Price | None, at: int) -> list[dict[str, Any]] | None:
 
 def _in_force(rates: tuple[Rates, ...], at: int) -> list[Rates]:
     """Return the rates that a call made at a time can be charged, one for each size of prompt."""
-    edges = sorted({r.above for r in rates if r.is_in_force(at)})
-    return [max((r for r in rates if r.above == edge and r.is_in_force(at)), key=lambda r: r.since) for edge in edges]
+    # Where no time of theirs has come, a call is charged the first of them.
+    begun = [r for r in rates if r.is_in_force(at)] or rates[:1]
+    edges = sorted({r.above for r in begun})
+    return [max((r for r in begun if r.above == edge), key=lambda r: r.since) for edge in edges]
 
 
 def _cells(rates: Rates) -> dict[str, str]:
