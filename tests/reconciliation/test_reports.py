@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sluicegate.reconciliation.fetching import ATTEMPTS, AdminApi, Scope
@@ -157,3 +159,21 @@ def test_a_file_holds_pages_in_any_wrapping(document):
 def test_what_is_no_report_is_refused(document):
     with pytest.raises(ReportError):
         read_report("anthropic", document)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "says"),
+    [
+        ({}, "'results' is missing"),
+        ({"results": None}, "'results', a list of objects"),
+        ({"results": [1]}, "'results', a list of objects"),
+        ({"results": [{"amount": "much"}]}, "an amount is not a number"),
+        ({"results": [{"amount": "1e400"}]}, "'1e400' is not an amount of a bill"),
+        ({"results": [{"amount": 1e30}]}, "'1e+30' is not an amount of a bill"),
+        ({"results": [{"uncached_input_tokens": 10**20}]}, "'100000000000000000000' is not a number of tokens"),
+    ],
+)
+def test_a_report_that_cannot_be_read_is_refused_in_words(bucket, says):
+    page = {"data": [{"starting_at": "2026-11-01T00:00:00Z", **bucket}]}
+    with pytest.raises(ReportError, match=re.escape(says)):
+        read_report("anthropic", page)

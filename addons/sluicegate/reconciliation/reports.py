@@ -19,6 +19,10 @@ from sluicegate.windows import iso, parse_iso
 TOOLS = "(tools)"
 """In place of a model: costs of searches and other tools, which the providers report without one."""
 
+MAX_TOKENS = (1 << 53) - 1
+MAX_DOLLARS = 1_000_000_000
+"""What one line of a report says at most; more is a mistake, and would not fit the answer's JSON."""
+
 Json = Mapping[str, Any]
 
 
@@ -90,7 +94,15 @@ def add_page(provider: str, page: Json, report: Report, workspaces: frozenset[st
             for result in results:
                 _add_result(provider, day, result, report, workspaces)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
-            raise ReportError(f"the report of {provider} is not in its documented form: {type(e).__name__}: {e}") from e
+            raise ReportError(f"the report of {provider} is not in its documented form: {_reason(e)}") from e
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, TypeError | AttributeError):
+        return "a bucket is an object with its day and 'results', a list of objects"
+    return "an amount is not a number" if isinstance(error, ArithmeticError) else str(error)
 
 
 def _add_result(provider: str, day: str, result: Json, report: Report, workspaces: frozenset[str]) -> None:
@@ -163,15 +175,15 @@ def _model(name: Any) -> str:
 def _count(value: Any) -> int:
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is not a number of tokens")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
+        raise ValueError(f"{str(value)[:40]!r} is not a number of tokens")
     return value
 
 
 def _nano(value: Any, per_dollar: int) -> int:
     amount = Decimal(str(value))
-    if not amount.is_finite():
-        raise ValueError(f"{value!r} is not an amount")
+    if not amount.is_finite() or abs(amount) > MAX_DOLLARS * per_dollar:
+        raise ValueError(f"{str(value)[:40]!r} is not an amount of a bill")
     return int((amount * NANO / per_dollar).to_integral_value())
 
 
