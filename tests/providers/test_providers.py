@@ -391,6 +391,20 @@ def test_gemini_ends_by_a_word_or_by_its_number(reason, is_truncated):
     assert (reader.is_final, reader.is_truncated) == (True, is_truncated)
 
 
+@pytest.mark.parametrize("medium", ["TEXT", "AUDIO", "IMAGE"])
+def test_sound_and_pictures_make_a_charge_an_estimate(medium):
+    """They are billed at rates of their own."""
+    details = [{"modality": medium, "tokenCount": 1_290}]
+    gemini = PROVIDERS["gemini"].usage_reader()
+    counts = {"promptTokenCount": 9, "candidatesTokenCount": 1_290, "candidatesTokensDetails": details}
+    gemini.read_json(orjson.dumps({"candidates": [{"finishReason": "STOP"}], "usageMetadata": counts}))
+    openai = PROVIDERS["openai"].usage_reader()
+    sound = {"audio_tokens": 40 if medium == "AUDIO" else 0}
+    openai.read_json(orjson.dumps({"choices": [], "usage": USED | {"prompt_tokens_details": sound}}))
+    assert (gemini.usage.output_tokens, gemini.usage.estimated) == (1_290, medium != "TEXT")
+    assert (openai.usage.input_tokens, openai.usage.estimated) == (10, medium == "AUDIO")
+
+
 def test_gemini_names_the_model_in_the_path():
     facts = PROVIDERS["gemini"].read_request(b'{"contents":[]}', "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse")
     assert (facts.model, facts.stream) == ("gemini-2.5-flash", True)

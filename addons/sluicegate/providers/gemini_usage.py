@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.providers.reported_counts import ReportedCounts
-from sluicegate.providers.usage_reader import ToolRequests
+from sluicegate.providers.usage_reader import ToolRequests, parse_count
 from sluicegate.values import Usage
 
 _COUNTS = {
@@ -30,6 +30,8 @@ class TokenCounts:
     def __init__(self) -> None:
         self._counts = ReportedCounts(_INPUT)
         self._service_tier: str | None = None
+        self._has_other_rates = False
+        """Whether some of it is sound or pictures, whose rates no table has."""
 
     @property
     def is_invalid(self) -> bool:
@@ -56,6 +58,10 @@ class TokenCounts:
     def report(self, metadata: dict[str, Any]) -> None:
         """Note one metadata object."""
         self._counts.report((name, metadata.get(field)) for field, name in _COUNTS.items())
+        if _counts_other(metadata.get("promptTokensDetails"), ("AUDIO",)) or _counts_other(
+            metadata.get("candidatesTokensDetails"), ("AUDIO", "IMAGE", "VIDEO")
+        ):
+            self._has_other_rates = True
         tier, traffic = metadata.get("serviceTier"), metadata.get("trafficType")
         if isinstance(tier, str):
             self._service_tier = tier.lower()[:64]
@@ -72,8 +78,14 @@ class TokenCounts:
             cache_read_tokens=cached,
             model=model,
             service_tier=self._service_tier,
-            estimated=is_beside,
+            estimated=is_beside or self._has_other_rates,
             web_search_requests=tools.web_search_requests,
             file_search_requests=tools.file_search_requests,
             code_interpreter_sessions=tools.code_interpreter_sessions,
         )
+
+
+def _counts_other(details: Any, kinds: tuple[str, ...]) -> bool:
+    """Return whether the counts by medium show any tokens of these kinds."""
+    listed = [d for d in details if isinstance(d, dict)] if isinstance(details, list) else []
+    return any(d.get("modality") in kinds and parse_count(d.get("tokenCount")) for d in listed)

@@ -57,7 +57,8 @@ class TokenCounts:
             cache_write_5m_tokens=written,
             model=model,
             service_tier=service_tier,
-            estimated=is_beside,
+            # No table has the rates of sound.
+            estimated=is_beside or self._counts["sound"] > 0,
             web_search_requests=tools.web_search_requests,
             file_search_requests=tools.file_search_requests,
             code_interpreter_sessions=tools.code_interpreter_sessions,
@@ -84,6 +85,7 @@ def _fields_of(usage: Fields) -> Iterable[tuple[str, Any]]:
     # These two only explain each other, so that nonsense in them spoils nothing.
     total = parse_count(usage.get("total_tokens"))
     yield "total", total
+    yield "sound", sum(parse_count(d.get("audio_tokens")) or 0 for d in (details, reasoning) if isinstance(d, dict))
     yield "reasoning", parse_count(reasoning.get("reasoning_tokens")) if isinstance(reasoning, dict) else None
 
 
