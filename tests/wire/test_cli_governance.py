@@ -234,7 +234,7 @@ def test_beside_a_running_gateway_the_file_may_be_changed_and_the_trail_has_it_b
     assert re.fullmatch(r".+ \(command line\)", entry["who"])
     assert (entry["action"], entry["after"]["budget"]["max_limit"]) == ("update", 2)
     refused = here("key", "reset", VK, *where)
-    assert (refused.returncode, "another gateway is using the state folder" in refused.stderr) == (1, True)
+    assert (refused.returncode, "name it by --gateway, or stop it" in refused.stderr) == (1, True)
     gw.stop()
     assert here("key", "reset", VK, *where).returncode == 0
     assert "$0.00/2.00" in here("key", "list", *where).stdout

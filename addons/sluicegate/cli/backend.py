@@ -90,7 +90,7 @@ class FileBackend:
         from sluicegate.policy.loader import PolicyError
         from sluicegate.pricing.price_file import PriceError
         from sluicegate.storage.errors import StoreError
-        from sluicegate.storage.state_folder import StateError
+        from sluicegate.storage.state_folder import StateError, StateInUseError
         from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
@@ -104,6 +104,8 @@ class FileBackend:
             services = self._open_services(sets_counters=route.endswith(("/reset-usage", adjustments.BASE)))
             if route == reconciliations.BASE:
                 services.load_prices()
+        except StateInUseError:
+            fail(f"a gateway is using the state folder {self.state_dir}: name it by --gateway, or stop it")
         except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
         app = Starlette(

@@ -15,11 +15,15 @@ class StateError(Exception):
     """The state folder cannot be used; the message says why and what to do."""
 
 
+class StateInUseError(StateError):
+    """The state folder belongs to a gateway that runs."""
+
+
 class StateFolder:
     """One state folder, locked until it is closed."""
 
     def __init__(self, path: Path) -> None:
-        """Create the folder if need be and lock it. Raises StateError if another gateway has it."""
+        """Create the folder if need be and lock it. Raises StateError, StateInUseError if another gateway has it."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -31,7 +35,7 @@ class StateFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             os.close(self._lock)
-            raise StateError(
+            raise StateInUseError(
                 f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir"
             ) from e
 
