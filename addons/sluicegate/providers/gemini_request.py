@@ -37,7 +37,7 @@ CLIENT_TOOLS = ("functionDeclarations", "computerUse")
 TEXT_RATE_MEDIA = ("image/", "text/", "application/pdf")
 """Beginnings of media types that are billed as text is; sound has a rate of its own, also that of a video."""
 
-_OTHER_MEDIUM = re.compile(rb'"[A-Za-z_]+"\s*:\s*"(?:audio|video)/', re.IGNORECASE)
+_OTHER_MEDIUM = re.compile(rb'"[A-Za-z_]{1,40}"\s*:\s*"(?:audio|video)/', re.IGNORECASE)
 """A field whose value is a medium at a rate of its own. In text every quote is escaped, so no text looks like it."""
 
 OTHER_OUTPUT = re.compile(r"image|tts|audio|live|omni|lyria", re.IGNORECASE)
