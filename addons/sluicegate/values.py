@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -140,8 +140,7 @@ Kind = Literal["messages", "count_tokens", "other"]
 """``messages`` is charged and limited; ``count_tokens`` names a model but is free; ``other`` is any other request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """How far a call may go beyond one reading of its body: what its worst case is computed from."""
 
     passes: int = 1
@@ -165,6 +164,9 @@ class Extent:
     """What keeps the cost from having a bound at all, in words; empty for nearly all calls."""
 
 
+_ONE_READING = Extent()
+
+
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
     """What governance needs from the body of a model call, read without changing it."""
@@ -183,7 +185,7 @@ class RequestFacts:
     speed: str | None = None
     service_tier: str | None = None
     inference_geo: str | None = None
-    extent: Extent = Extent()
+    extent: Extent = _ONE_READING
 
     @property
     def named_models(self) -> tuple[str, ...]:

@@ -343,7 +343,7 @@ def test_how_far_a_call_may_go(api, body, extent):
         # Refused, or unknown fields beside the limit: at least as far as any tool.
         assert isinstance(facts, str) or facts.extent.passes > 1 or facts.extent.output_tokens is None
     else:
-        assert facts.extent == replace(extent, may_be_fast=False)
+        assert facts.extent == extent._replace(may_be_fast=False)
 
 
 @pytest.mark.parametrize(

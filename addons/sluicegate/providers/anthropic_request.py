@@ -10,6 +10,7 @@ from sluicegate.providers.anthropic_parts import (
     CLIENT_TOOLS,
     ONE_PASS,
     TEXT,
+    TextBlock,
     TextBody,
     ToolAddition,
     ToolDefinition,
@@ -146,14 +147,16 @@ def read_request(body: bytes) -> RequestFacts | str:
     text = request.read_as(TEXT)
     tally = Tally(ANTHROPIC_LOOP_PASSES)
     tally.may_be_fast = speed not in (None, "standard")
-    tally.add_output(request.child("thinking").count("budget_tokens"))
+    if "thinking" in request.members:
+        tally.add_output(request.child("thinking").count("budget_tokens"))
     sources = ContentSources()
     if text is not None:
         _add_client_tools(text, tally, request)
     elif request.can_be_searched():
         sources = find_sources(request.json)
         _add_server_side(request, tally)
-    _add_fallbacks(request, tally)
+    if "fallbacks" in request.members:
+        _add_fallbacks(request, tally)
     if request.problem:
         return request.problem
     return RequestFacts(
@@ -186,11 +189,13 @@ def _repeated_tokens(text: TextBody) -> int:
     named: list[str] = []
     # Every block of every call passes here, so this is one plain loop, and faster than a search of the bytes.
     for message in text.messages or ():
-        for block in message.content if type(message.content) is list else ():
-            if type(block) is ToolAddition:
+        for block in message.content if isinstance(message.content, list) else ():
+            if isinstance(block, TextBlock):
+                continue
+            if isinstance(block, ToolAddition):
                 offered.append(block.tool)
-            elif isinstance(block, ToolResult) and type(block.content) is list:
-                named += [x.tool_name for x in block.content if type(x) is ToolReference]
+            elif isinstance(block, ToolResult) and isinstance(block.content, list):
+                named += [x.tool_name for x in block.content if isinstance(x, ToolReference)]
     named += [tool.name for tool in offered if isinstance(tool, ToolName)]
     if not named:
         return 0

@@ -40,6 +40,11 @@ def merge(reports: Iterable[Fields]) -> Fields:
     merged: Fields = {}
     for report in reports:
         new = {name: value for name, value in report.items() if value is not None}
+        if not merged:
+            # An answer that is not streamed has one report, which replaces nothing.
+            _merge_details(merged, new)
+            merged = new
+            continue
         emptied = [n for n in _INPUT if parse_count(new.get(n)) == 0 and parse_count(merged.get(n))]
         fall = sum(parse_count(merged[n]) or 0 for n in emptied)
         rise = sum(max(0, (parse_count(new.get(n)) or 0) - (parse_count(merged.get(n)) or 0)) for n in _INPUT)

@@ -47,6 +47,12 @@ def find_unmetered(table: Unmetered, method: str, path: str) -> str | None:
     if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
         return None
     clean = clean_path(path)
+    # Long paths are not cached: a caller who varies them could fill the cache with megabytes.
+    return _words_for(table, clean) if len(clean) <= 200 else _words_for.__wrapped__(table, clean)
+
+
+@lru_cache(maxsize=1024)
+def _words_for(table: Unmetered, clean: str) -> str | None:
     return next((words for pattern, words in table if pattern.search(clean)), None)
 
 

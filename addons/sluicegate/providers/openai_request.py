@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -117,7 +116,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         images=images,
         is_text_only=body_type is not None,
         service_tier=tier,
-        extent=replace(tally.extent(*output), image_tokens=0 if body_type is not None else _image_tokens(request, model)),
+        extent=tally.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
     )
 
 

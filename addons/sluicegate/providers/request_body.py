@@ -62,6 +62,9 @@ class Members:
 
     def value(self, *names: str, limit: int = MAX_SCALAR_BYTES) -> Any:
         """Return a field's value; None if the field is missing, null or a problem."""
+        if self.members.keys().isdisjoint(names):
+            # Most governed fields are in few bodies.
+            return None
         raw = self.raw(*names)
         if not raw:
             return None

@@ -186,7 +186,9 @@ def _values_of(text: bytes) -> list[Any]:
 
 def parse_count(value: Any) -> int | None:
     """Return a count that a provider reported, written 12 or 12.0; None if the value is not a valid count."""
-    # True is an int in Python, but not a count.
+    # The usual form first. True is an int in Python, but not a count.
+    if type(value) is int:
+        return value if 0 <= value < MAX_COUNT else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COUNT:
         return None
     count = int(value)
