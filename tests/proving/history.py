@@ -90,9 +90,7 @@ def time_questions(folder: Path, count: int, runs: int) -> Iterator[TimedQuestio
 
     yield TimedQuestion("usage of every scope", p95(usage, runs), {})
     logs = Logs(folder / FILENAME, lambda: now)
-    began = time.perf_counter()
-    logs.index.catch_up()
-    took = (time.perf_counter() - began) * 1000
+    took = milliseconds(logs.index.catch_up)
     for what, ask in questions(logs).items():
         detail = {about: round(p95(lambda a=ask, f=filters: a(f), runs), 1) for about, filters in filters_asked(now).items()}  # type: ignore[misc]
         yield TimedQuestion(f"logs: {what}", max(detail.values()), detail)
@@ -145,15 +143,14 @@ def questions(logs: Logs) -> dict[str, Callable[[Filters], object]]:
     return asks
 
 
-def p95(ask: Callable[[], object], times: int) -> float:
-    """Return the milliseconds below which 19 of 20 runs stay, by estimate where there are fewer.
-
-    The time in which others had the processor is left out: it says nothing about the query.
-    """
+def milliseconds(ask: Callable[[], object]) -> float:
+    """Return how long something takes, without the time in which others had the processor: that says nothing about it."""
+    waited, began = ProcessorWait(os.getpid()), time.perf_counter()
     ask()
-    taken = []
-    for _ in range(times):
-        waited, began = ProcessorWait(os.getpid()), time.perf_counter()
-        ask()
-        taken.append(max(0.0, time.perf_counter() - began - waited.seconds) * 1000)
-    return statistics.quantiles(taken, n=20)[-1]
+    return max(0.0, time.perf_counter() - began - waited.seconds) * 1000
+
+
+def p95(ask: Callable[[], object], times: int) -> float:
+    """Return the milliseconds below which 19 of 20 runs stay, by estimate where there are fewer."""
+    ask()
+    return statistics.quantiles([milliseconds(ask) for _ in range(times)], n=20)[-1]
