@@ -304,3 +304,15 @@ def test_a_cut_answer_in_one_piece_is_never_final_and_never_says_half_a_count(en
     assert not answer.is_final
     assert answer.usage is None or (answer.usage.input_tokens, answer.usage.output_tokens) == (4630, 170)
     assert answer.delivered.characters <= 9
+
+
+def test_a_block_whose_index_is_written_as_a_float_is_the_same_block():
+    def delivered(index):
+        reader = PROVIDERS["anthropic"].usage_reader()
+        thinking, signature = {"type": "thinking_delta", "thinking": "x" * 40}, {"type": "signature_delta", "signature": "s" * 50}
+        for delta in (thinking, signature):
+            event = {"type": "content_block_delta", "index": index, "delta": delta}
+            reader.feed_event("content_block_delta", orjson.dumps(event))
+        return reader.delivered.characters
+
+    assert delivered(1) == delivered(1.0) == 50

@@ -259,14 +259,15 @@ class MessagesUsage(UsageReader):
         self._thoughts += 1
         counted, text = parse_count(fields.get("estimated_tokens")) or 0, fields.get("thinking")
         self._delivered.hidden_tokens += counted
-        if isinstance(text, str) and isinstance(index, int | None):
-            # Where the provider counts what it hides, the signature adds nothing to that.
-            self._thinking[index] = self._thinking.get(index, 0) + (MAX_COUNT if counted else len(text))
+        if isinstance(text, str):
+            # Where the provider counts what it hides, the signature adds nothing to that. An index may be written 1.0.
+            block = parse_count(index)
+            self._thinking[block] = self._thinking.get(block, 0) + (MAX_COUNT if counted else len(text))
 
     def _measure_signature(self, signature: Any, index: Any) -> None:
         """Count a signature: it is the block's thinking once more, encrypted, so only what is longer counts."""
         if isinstance(signature, str):
-            shown = self._thinking.pop(index, 0) if isinstance(index, int | None) else 0
+            shown = self._thinking.pop(parse_count(index), 0)
             self._delivered.has_hidden = True
             self._delivered.characters += max(0, len(signature) - shown)
 
