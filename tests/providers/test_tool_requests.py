@@ -61,7 +61,7 @@ def test_chunks_that_are_skimmed_say_the_same_as_chunks_that_are_parsed(name):
 def test_a_zero_replaces_a_count_only_where_another_one_rises(reports, counts):
     found = ReportedCounts(("a", "b"))
     for report in reports:
-        found.report(report.items())
+        found.note(report.items())
     assert {name: found[name] for name in counts} == counts
     assert not found.is_invalid
 
@@ -69,6 +69,6 @@ def test_a_zero_replaces_a_count_only_where_another_one_rises(reports, counts):
 @pytest.mark.parametrize("value", ["12", -1, 1.5, True, 1 << 40, json.loads("NaN"), [], {}])
 def test_what_is_no_count_spoils_the_report(value):
     found = ReportedCounts(("a",))
-    found.report([("a", 10)])
-    found.report([("a", value)])
+    found.note([("a", 10)])
+    found.note([("a", value)])
     assert (found.is_invalid, found["a"]) == (True, 10)

@@ -24,8 +24,8 @@ from sluicegate.providers.server_tools import (
     MAX_SERVER_FALLBACKS,
     PROVIDER_PROMPT_TOKENS,
     UNKNOWN_TOOL,
+    ExtentBuilder,
     ServerTool,
-    Tally,
 )
 from sluicegate.values import RequestFacts
 
@@ -145,23 +145,23 @@ def read_request(body: bytes) -> RequestFacts | str:
     if request.problem or model is None:
         return request.problem or "no model"
     text = request.read_as(TEXT)
-    tally = Tally(ANTHROPIC_LOOP_PASSES)
-    tally.may_be_fast = speed not in (None, "standard")
+    builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
+    builder.may_be_fast = speed not in (None, "standard")
     if "thinking" in request.members:
-        tally.add_output(request.child("thinking").count("budget_tokens"))
+        builder.add_output(request.child("thinking").count("budget_tokens"))
     sources = ContentSources()
     if text is not None:
-        _add_client_tools(text, tally, request)
+        _add_client_tools(text, builder, request)
     elif request.can_be_searched():
         sources = find_sources(request.json)
-        _add_server_side(request, tally)
+        _add_server_side(request, builder)
     if "fallbacks" in request.members:
-        _add_fallbacks(request, tally)
+        _add_fallbacks(request, builder)
     if request.problem:
         return request.problem
     return RequestFacts(
         model=model,
-        models=tuple(tally.models),
+        models=tuple(builder.models),
         stream=stream,
         max_tokens=max_tokens,
         body_bytes=len(body),
@@ -171,16 +171,16 @@ def read_request(body: bytes) -> RequestFacts | str:
         speed=speed,
         service_tier=tier,
         inference_geo=geo,
-        extent=tally.extent(max_tokens),
+        extent=builder.extent(max_tokens),
     )
 
 
-def _add_client_tools(text: TextBody, tally: Tally, request: RequestBody) -> None:
+def _add_client_tools(text: TextBody, builder: ExtentBuilder, request: RequestBody) -> None:
     tools = text.tools or ()
     if len(tools) > MAX_TOOLS:
         request.problems.append(f"the body has more than {MAX_TOOLS} tools")
-    tally.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
-    tally.prompt_tokens += _repeated_tokens(text)
+    builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
+    builder.prompt_tokens += _repeated_tokens(text)
 
 
 def _repeated_tokens(text: TextBody) -> int:
@@ -208,32 +208,32 @@ def _repeated_tokens(text: TextBody) -> int:
     return sum(sizes.get(name, largest) for name in named)
 
 
-def _add_server_side(request: RequestBody, tally: Tally) -> None:
+def _add_server_side(request: RequestBody, builder: ExtentBuilder) -> None:
     """Add what the provider may do by itself."""
     for tool in (*request.children("tools"), *_tools_in_messages(request)):
-        _add_tool(tool, tally)
+        _add_tool(tool, builder)
     edits = request.child("context_management").children("edits")
     if request.raw("compaction") or any(edit.text("type") not in REMOVING_EDITS for edit in edits):
-        tally.compacts = tally.writes_freely = True
+        builder.compacts = builder.writes_freely = True
     if request.raw("mcp_servers") or request.raw("container") or request.read_as(ONE_PASS) is None:
         # Something in the body is not listed, and may be a server tool.
-        tally.add_unknown()
-    tally.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
+        builder.add_unknown()
+    builder.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
 
 
-def _add_tool(tool: Members, tally: Tally) -> None:
+def _add_tool(tool: Members, builder: ExtentBuilder) -> None:
     kind = tool.value("type", limit=MAX_OBJECT_BYTES)
     if kind in (None, "custom", *CLIENT_TOOLS):
-        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
         return
     kind, uses = str(kind), tool.count("max_uses")
-    tally.add_tool(tool, next((k for prefix, k in SERVER_TOOLS.items() if kind.startswith(prefix)), UNKNOWN_TOOL), uses)
+    builder.add_tool(tool, next((k for prefix, k in SERVER_TOOLS.items() if kind.startswith(prefix)), UNKNOWN_TOOL), uses)
     if kind.startswith("advisor_"):
         # An advisor reads the whole conversation each time it is asked.
-        tally.more_passes += ANTHROPIC_LOOP_PASSES if uses is None else uses
+        builder.more_passes += ANTHROPIC_LOOP_PASSES if uses is None else uses
         limit = tool.count("max_tokens")
-        tally.add_output(limit)
-        tally.writes_freely = tally.writes_freely or limit is None
+        builder.add_output(limit)
+        builder.writes_freely = builder.writes_freely or limit is None
 
 
 def _tools_in_messages(request: RequestBody) -> list[Members]:
@@ -244,20 +244,20 @@ def _tools_in_messages(request: RequestBody) -> list[Members]:
     return Members({"tools": msgspec.Raw(msgspec.json.encode(defined))}, request.problems).children("tools") if defined else []
 
 
-def _add_fallbacks(request: RequestBody, tally: Tally) -> None:
+def _add_fallbacks(request: RequestBody, builder: ExtentBuilder) -> None:
     """Add the models that take over when one declines: each reads the conversation again."""
     raw = request.raw("fallbacks")
     if not raw:
         return
     if not raw.startswith(b"["):
-        tally.models.append(UNNAMED_MODEL)
-        tally.attempts += MAX_SERVER_FALLBACKS
+        builder.models.append(UNNAMED_MODEL)
+        builder.attempts += MAX_SERVER_FALLBACKS
         return
     listed = request.value("fallbacks", limit=MAX_OBJECT_BYTES)
-    tally.attempts += len(listed or ())
-    tally.name_models({"models": listed}, request.problems)
+    builder.attempts += len(listed or ())
+    builder.name_models({"models": listed}, request.problems)
     for attempt in request.children("fallbacks"):
-        tally.name_models({"model": attempt.value("model")}, request.problems)
-        tally.add_output(attempt.count("max_tokens"))
-        tally.may_be_fast = tally.may_be_fast or attempt.text("speed") not in (None, "standard")
-        tally.add_output(attempt.child("thinking").count("budget_tokens"))
+        builder.name_models({"model": attempt.value("model")}, request.problems)
+        builder.add_output(attempt.count("max_tokens"))
+        builder.may_be_fast = builder.may_be_fast or attempt.text("speed") not in (None, "standard")
+        builder.add_output(attempt.child("thinking").count("budget_tokens"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sluicegate.providers.reported_counts import unexplained_zeros
 from sluicegate.providers.usage_reader import parse_count
 from sluicegate.values import Usage
 
@@ -34,8 +35,7 @@ class Ending:
 def merge(reports: Iterable[Fields]) -> Fields:
     """Return what all usage objects of one answer say together. Counts are cumulative, so later ones replace earlier ones.
 
-    A zero or null replaces no count, unless another count of the input rises to explain it: 8834 tokens of input may turn
-    into 18 and 8831 from the cache, but a gateway that fills its closing event with zeros takes nothing back.
+    A zero or null replaces no count, unless another count of the input rises to explain it.
     """
     merged: Fields = {}
     for report in reports:
@@ -45,15 +45,12 @@ def merge(reports: Iterable[Fields]) -> Fields:
             _merge_details(merged, new)
             merged = new
             continue
-        emptied = [n for n in _INPUT if parse_count(new.get(n)) == 0 and parse_count(merged.get(n))]
-        fall = sum(parse_count(merged[n]) or 0 for n in emptied)
-        rise = sum(max(0, (parse_count(new.get(n)) or 0) - (parse_count(merged.get(n)) or 0)) for n in _INPUT)
-        # The first figure may have been the upstream's own estimate, so the parts need not add up to it.
-        if 2 * rise < fall:
-            for name in emptied:
-                del new[name]
-        if parse_count(new.get("output_tokens")) == 0 and merged.get("output_tokens"):
-            del new["output_tokens"]
+        before = {n: parse_count(merged.get(n)) or 0 for n in _INPUT}
+        # A zero does not mend an output count that was invalid.
+        before["output_tokens"] = int(bool(merged.get("output_tokens")))
+        now = {n: count for n in _COUNTS if (count := parse_count(new.get(n))) is not None}
+        for name in unexplained_zeros(before, now, _INPUT):
+            del new[name]
         _merge_details(merged, new)
         merged |= new
     return merged

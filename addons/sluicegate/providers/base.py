@@ -38,11 +38,11 @@ class ProviderAdapter(Protocol):
         """Return an error body as this provider would write it."""
 
 
-Unmetered = tuple[tuple[re.Pattern[str], str], ...]
+UnmeteredTable = tuple[tuple[re.Pattern[str], str], ...]
 """What of an API cannot be metered: patterns of clean paths, each with words for what is asked for."""
 
 
-def find_unmetered(table: Unmetered, method: str, path: str) -> str | None:
+def find_unmetered(table: UnmeteredTable, method: str, path: str) -> str | None:
     """Return the words of the first row that fits a request; reading and deleting start nothing."""
     if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
         return None
@@ -52,7 +52,7 @@ def find_unmetered(table: Unmetered, method: str, path: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _words_for(table: Unmetered, clean: str) -> str | None:
+def _words_for(table: UnmeteredTable, clean: str) -> str | None:
     return next((words for pattern, words in table if pattern.search(clean)), None)
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from sluicegate.providers.gemini_parts import EMBED_TEXT, ONE_PASS, TEXT, snake_case
 from sluicegate.providers.request_body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64, is_model_name
-from sluicegate.providers.server_tools import GEMINI_LOOP_PASSES, PROVIDER_PROMPT_TOKENS, UNKNOWN_TOOL, ServerTool, Tally
+from sluicegate.providers.server_tools import GEMINI_LOOP_PASSES, PROVIDER_PROMPT_TOKENS, UNKNOWN_TOOL, ExtentBuilder, ServerTool
 from sluicegate.values import RequestFacts
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
@@ -67,22 +67,22 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     method = found[2].lower()
     is_embedding = method == "embedcontent"
     text = request.read_as(EMBED_TEXT if is_embedding else TEXT)
-    tally = Tally(GEMINI_LOOP_PASSES)
-    tally.add_output(thinking)
-    _name_model(request, found[1], tally)
-    if any(OTHER_OUTPUT.search(name) for name in (found[1], *tally.models)):
-        tally.unbounded = "the model's pictures or sound are billed at other rates than text"
+    builder = ExtentBuilder(GEMINI_LOOP_PASSES)
+    builder.add_output(thinking)
+    _name_model(request, found[1], builder)
+    if any(OTHER_OUTPUT.search(name) for name in (found[1], *builder.models)):
+        builder.unbounded = "the model's pictures or sound are billed at other rates than text"
     images = payload_bytes = 0
     if text is None or method not in ("generatecontent", "streamgeneratecontent", "embedcontent"):
         text = None
         if request.can_be_searched():
             images, payload_bytes = find_base64(body)
-            _add_server_side(request, config, tally)
+            _add_server_side(request, config, builder)
     if request.problem:
         return request.problem
     return RequestFacts(
         model=found[1],
-        models=tuple(tally.models),
+        models=tuple(builder.models),
         stream=method.startswith("stream"),
         max_tokens=max_tokens,
         body_bytes=len(body),
@@ -90,45 +90,45 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         images=images,
         is_text_only=text is not None,
         service_tier=tier,
-        extent=tally.extent(0 if is_embedding else max_tokens, candidates),
+        extent=builder.extent(0 if is_embedding else max_tokens, candidates),
     )
 
 
-def _name_model(request: RequestBody, model: str, tally: Tally) -> None:
+def _name_model(request: RequestBody, model: str, builder: ExtentBuilder) -> None:
     """Add the model that the body names besides the path."""
     named = request.value("model", limit=MAX_OBJECT_BYTES)
     name = named.removeprefix("models/") if isinstance(named, str) else named
     if name is not None and not is_model_name(name):
         request.problems.append("'model' is not a model's name")
     elif name is not None and name != model:
-        tally.models.append(name)
-    tally.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
+        builder.models.append(name)
+    builder.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
 
 
-def _add_server_side(request: RequestBody, config: Members, tally: Tally) -> None:
+def _add_server_side(request: RequestBody, config: Members, builder: ExtentBuilder) -> None:
     """Add what the provider may do by itself, and what is billed at other rates than text."""
     for tool in request.children("tools"):
         for field in tool.members:
-            _add_tool(tool, field, tally)
+            _add_tool(tool, field, builder)
     if request.raw("cachedContent", "cached_content") or request.read_as(ONE_PASS) is None:
         # Cached content may hold server tools, and so may anything in the body that is not listed.
-        tally.add_unknown()
+        builder.add_unknown()
     modalities = config.value("responseModalities", "response_modalities", limit=MAX_OBJECT_BYTES)
     if any(str(m).upper() != "TEXT" for m in modalities or ()):
-        tally.unbounded = tally.unbounded or "answers other than text are billed at other rates"
+        builder.unbounded = builder.unbounded or "answers other than text are billed at other rates"
     if config.raw("routingConfig", "routing_config") or config.raw("modelSelectionConfig", "model_selection_config"):
-        tally.unbounded = tally.unbounded or "the provider chooses the model"
+        builder.unbounded = builder.unbounded or "the provider chooses the model"
     # A name that stands in an object twice shows only its last value, and other parsers may take the first.
     if _OTHER_MEDIUM.search(request.json) or not all(_at_text_rate(part) for part in _parts(request)):
-        tally.unbounded = tally.unbounded or "sound is billed at other rates than text"
+        builder.unbounded = builder.unbounded or "sound is billed at other rates than text"
 
 
-def _add_tool(tool: Members, field: str, tally: Tally) -> None:
+def _add_tool(tool: Members, field: str, builder: ExtentBuilder) -> None:
     if field in CLIENT_TOOLS or field in map(snake_case, CLIENT_TOOLS):
-        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
         return
     known = next((kind for name, kind in SERVER_TOOLS.items() if field in (name, snake_case(name))), UNKNOWN_TOOL)
-    tally.add_tool(Members({field: tool.members[field]}, tool.problems), known, None)
+    builder.add_tool(Members({field: tool.members[field]}, tool.problems), known, None)
 
 
 class _Data(msgspec.Struct, gc=False):

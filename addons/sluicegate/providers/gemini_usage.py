@@ -24,40 +24,28 @@ _TIERS = {
 """Service tiers by the type of traffic, as Vertex names them; the rest is billed at the standard price."""
 
 
-class TokenCounts:
+class TokenCounts(ReportedCounts):
     """The counts of one answer, by all metadata that was seen. Each chunk repeats the counts so far."""
 
     def __init__(self) -> None:
-        self._counts = ReportedCounts(_INPUT)
+        super().__init__(_INPUT)
         self._service_tier: str | None = None
         self._has_other_rates = False
         """Whether some of it is sound or pictures, whose rates no table has."""
 
     @property
-    def is_invalid(self) -> bool:
-        """Return whether a count was written as something that is no count."""
-        return self._counts.is_invalid
-
-    def has_input(self, *, is_counted: bool) -> bool:
-        """Return whether the input has been counted; ``is_counted`` says whether the answer's end has counted some output.
-
-        No prompt has 0 tokens. Until then a 0 is a count that is not filled yet, or never will be.
-        """
-        return any(self._counts[name] for name in _INPUT) or (is_counted and "prompt" in self._counts)
-
-    @property
     def has_answer(self) -> bool:
         """Return whether the answer itself has been counted, not its thoughts alone."""
-        return self._counts["answer"] > 0
+        return self["answer"] > 0
 
     @property
     def output(self) -> int:
         """Return the output so far: the answer and the thoughts, which are counted beside it."""
-        return self._counts["answer"] + self._counts["thoughts"]
+        return self["answer"] + self["thoughts"]
 
     def report(self, metadata: dict[str, Any]) -> None:
         """Note one metadata object."""
-        self._counts.report((name, metadata.get(field)) for field, name in _COUNTS.items())
+        self.note((name, metadata.get(field)) for field, name in _COUNTS.items())
         if _counts_other(metadata.get("promptTokensDetails"), ("AUDIO",)) or _counts_other(
             metadata.get("candidatesTokensDetails"), ("AUDIO", "IMAGE", "VIDEO")
         ):
@@ -70,7 +58,7 @@ class TokenCounts:
 
     def usage(self, model: str | None, tools: ToolRequests) -> Usage:
         """Return what is billed: cached input apart from the prompt it is part of, what tools read as further input."""
-        prompt, cached, tool_use = (self._counts[name] for name in _INPUT)
+        prompt, cached, tool_use = (self[name] for name in _INPUT)
         is_beside = cached > prompt
         return Usage(
             input_tokens=(prompt if is_beside else prompt - cached) + tool_use,
@@ -79,9 +67,7 @@ class TokenCounts:
             model=model,
             service_tier=self._service_tier,
             estimated=is_beside or self._has_other_rates,
-            web_search_requests=tools.web_search_requests,
-            file_search_requests=tools.file_search_requests,
-            code_interpreter_sessions=tools.code_interpreter_sessions,
+            **tools._asdict(),
         )
 
 

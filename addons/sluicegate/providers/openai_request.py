@@ -14,8 +14,8 @@ from sluicegate.providers.server_tools import (
     PROVIDER_PROMPT_TOKENS,
     SEARCHES_PER_PASS,
     UNKNOWN_TOOL,
+    ExtentBuilder,
     ServerTool,
-    Tally,
 )
 from sluicegate.values import RequestFacts
 
@@ -87,28 +87,28 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         request.problems.append(f"'{min(limits)}' and '{max(limits)}' limit the same answer differently: send one of them")
     if request.problem or model is None:
         return request.problem or "no model"
-    tally = Tally(OPENAI_LOOP_PASSES)
+    builder = ExtentBuilder(OPENAI_LOOP_PASSES)
     # The field of another API limits nothing here: whoever ignores unknown fields ignores it.
     limit = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
-    output = _output(request, kind, limit, tally)
+    output = _output(request, kind, limit, builder)
     searches = any(name in model for name in SEARCHING_MODELS)
     if searches:
-        tally.add_tool(Members({}, []), SERVER_TOOLS["web_search"], None)
+        builder.add_tool(Members({}, []), SERVER_TOOLS["web_search"], None)
     if _does_more(request):
         # How often it reads and writes is not documented; both are billed.
-        tally.loops = tally.writes_freely = True
+        builder.loops = builder.writes_freely = True
     body_type = None if api is None or searches else _read_as(request, api.text)
     images = payload_bytes = 0
     if body_type is not None:
-        tally.prompt_tokens += _prompt_tokens(body_type)
+        builder.prompt_tokens += _prompt_tokens(body_type)
     elif request.can_be_searched():
         images, payload_bytes = find_base64(body)
-        _add_server_side(request, api, tally)
+        _add_server_side(request, api, builder)
     if request.problem:
         return request.problem
     return RequestFacts(
         model=model,
-        models=tuple(tally.models),
+        models=tuple(builder.models),
         stream=stream,
         max_tokens=limit,
         body_bytes=len(body),
@@ -116,11 +116,11 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         images=images,
         is_text_only=body_type is not None,
         service_tier=tier,
-        extent=tally.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
+        extent=builder.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
     )
 
 
-def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) -> tuple[int | None, int, int]:
+def _output(request: RequestBody, kind: str, limit: int | None, builder: ExtentBuilder) -> tuple[int | None, int, int]:
     """Return the limit of an answer that bounds it, how many answers each prompt gets, and how many prompts there are."""
     candidates = max(request.count("n") or 1, request.count("best_of") or 1)
     if candidates > MAX_CANDIDATES:
@@ -131,11 +131,11 @@ def _output(request: RequestBody, kind: str, limit: int | None, tally: Tally) ->
     prompts = _prompts(request, "prompt") if kind == "/completions" else 1
     if thinking is not None or request.flag("enable_thinking"):
         # DashScope does not count thinking towards the limit of the answer.
-        tally.add_output((limit or 0) + (thinking or 0))
-        tally.writes_freely = thinking is None
+        builder.add_output((limit or 0) + (thinking or 0))
+        builder.writes_freely = thinking is None
     if request.raw("prediction"):
         # What the model writes instead of a prediction is billed, and so is what it rejects of it.
-        tally.writes_freely, candidates = True, 2 * candidates
+        builder.writes_freely, candidates = True, 2 * candidates
     return limit, candidates, prompts
 
 
@@ -198,45 +198,45 @@ def _prompts(request: RequestBody, name: str) -> int:
     return max(1, len(_ITEMS.decode(raw))) if raw.startswith(b"[") else 1
 
 
-def _add_server_side(request: RequestBody, api: Api | None, tally: Tally) -> None:
+def _add_server_side(request: RequestBody, api: Api | None, builder: ExtentBuilder) -> None:
     """Add what the provider may do by itself."""
     most_calls = request.count("max_tool_calls")
     if most_calls is not None:
-        tally.loop_passes = most_calls + 1
+        builder.loop_passes = most_calls + 1
     for tool in (*request.children("tools"), *_tools_in_items(request)):
-        _add_tool(tool, tally, most_calls)
+        _add_tool(tool, builder, most_calls)
     if request.raw("context_management"):
-        tally.compacts = tally.writes_freely = True
+        builder.compacts = builder.writes_freely = True
     if request.raw("web_search_options"):
-        tally.web_searches += SEARCHES_PER_PASS
+        builder.web_searches += SEARCHES_PER_PASS
     if any(str(m).lower() != "text" for m in request.value("modalities", limit=MAX_OBJECT_BYTES) or ()):
-        tally.unbounded = tally.unbounded or "spoken answers are billed at other rates than text"
+        builder.unbounded = builder.unbounded or "spoken answers are billed at other rates than text"
     if not _at_text_rate(request):
-        tally.unbounded = tally.unbounded or "sound is billed at other rates than text"
+        builder.unbounded = builder.unbounded or "sound is billed at other rates than text"
     if api is None or _read_as(request, api.one_pass) is None:
         # Something in the body is not listed, and may be a server tool.
-        tally.loop_passes = OPENAI_LOOP_PASSES if most_calls is None else most_calls + 1
-        tally.add_unknown()
+        builder.loop_passes = OPENAI_LOOP_PASSES if most_calls is None else most_calls + 1
+        builder.add_unknown()
     for name in ("moderation", "models"):
-        tally.name_models({name: request.value(name, limit=MAX_OBJECT_BYTES)}, request.problems)
+        builder.name_models({name: request.value(name, limit=MAX_OBJECT_BYTES)}, request.problems)
     if listed := request.value("models", limit=MAX_OBJECT_BYTES):
-        tally.attempts += len(listed) if isinstance(listed, list) else 0
+        builder.attempts += len(listed) if isinstance(listed, list) else 0
 
 
-def _add_tool(tool: Members, tally: Tally, most_calls: int | None) -> None:
+def _add_tool(tool: Members, builder: ExtentBuilder, most_calls: int | None) -> None:
     kind = tool.value("type", limit=MAX_OBJECT_BYTES)
     if kind == "namespace":
         for inner in tool.children("tools"):
-            _add_tool(inner, tally, most_calls)
+            _add_tool(inner, builder, most_calls)
         return
     is_local = kind == "shell" and tool.child("environment").text("type") == "local"
     is_answered = kind == "tool_search" and tool.text("execution") == "client"
     if kind in CLIENT_TOOLS or is_local or is_answered:
-        tally.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
         return
-    tally.add_tool(tool, SERVER_TOOLS.get(str(kind), UNKNOWN_TOOL), most_calls)
+    builder.add_tool(tool, SERVER_TOOLS.get(str(kind), UNKNOWN_TOOL), most_calls)
     if tool.child("container").text("memory_limit") not in (None, "1g"):
-        tally.unbounded = tally.unbounded or "larger containers are billed by their size"
+        builder.unbounded = builder.unbounded or "larger containers are billed by their size"
 
 
 class _Typed(msgspec.Struct, gc=False):

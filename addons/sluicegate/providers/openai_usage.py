@@ -18,56 +18,41 @@ _OUTPUT_DETAILS = ("output_tokens_details", "completion_tokens_details")
 _INPUT = ("prompt", "cached", "written")
 
 
-class TokenCounts:
+class TokenCounts(ReportedCounts):
     """The counts of one answer, by all usage objects that were seen."""
 
     def __init__(self) -> None:
-        self._counts = ReportedCounts(_INPUT)
-
-    @property
-    def is_invalid(self) -> bool:
-        """Return whether a count was written as something that is no count."""
-        return self._counts.is_invalid
-
-    def has_input(self, *, is_counted: bool) -> bool:
-        """Return whether the input has been counted; ``is_counted`` says whether the answer's end has counted some output.
-
-        No prompt has 0 tokens. Until then a 0 is a count that is not filled yet, or never will be.
-        """
-        return any(self._counts[name] for name in _INPUT) or (is_counted and "prompt" in self._counts)
+        super().__init__(_INPUT)
 
     @property
     def output(self) -> int | None:
         """Return the output so far; None if nothing has been said of it."""
-        return self._counts.get("output")
+        return self.get("output")
 
     def report(self, usage: Fields) -> bool:
         """Note one usage object; return whether it says how much output there is."""
-        return "output" in self._counts.report(_fields_of(usage))
+        return "output" in self.note(_fields_of(usage))
 
     def usage(self, model: str | None, service_tier: str | None, tools: ToolRequests) -> Usage:
         """Return what is billed, with cached input apart: OpenAI counts it, and cache writes, as part of the input."""
-        prompt, cached, written = (self._counts[name] for name in _INPUT)
+        prompt, cached, written = (self[name] for name in _INPUT)
         # A gateway that counts cached input beside the prompt, as other providers do, is believed: that is dearer.
         is_beside = cached + written > prompt
         return Usage(
             input_tokens=prompt if is_beside else prompt - cached - written,
-            output_tokens=self._counts["output"] + self._reasoning_beside(),
+            output_tokens=self["output"] + self._reasoning_beside(),
             cache_read_tokens=cached,
             cache_write_5m_tokens=written,
             model=model,
             service_tier=service_tier,
             # No table has the rates of sound.
-            estimated=is_beside or self._counts["sound"] > 0,
-            web_search_requests=tools.web_search_requests,
-            file_search_requests=tools.file_search_requests,
-            code_interpreter_sessions=tools.code_interpreter_sessions,
+            estimated=is_beside or self["sound"] > 0,
+            **tools._asdict(),
         )
 
     def _reasoning_beside(self) -> int:
         """Return the reasoning that is not in the output: OpenAI includes it, some others add it to the total alone."""
-        counts = self._counts
-        reasoning, rest = counts["reasoning"], counts["total"] - counts["prompt"] - counts["output"]
+        reasoning, rest = self["reasoning"], self["total"] - self["prompt"] - self["output"]
         return reasoning if reasoning == rest else 0
 
 

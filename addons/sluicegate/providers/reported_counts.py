@@ -10,6 +10,19 @@ from typing import Any
 from sluicegate.providers.usage_reader import parse_count, parse_json
 
 
+def unexplained_zeros(before: Mapping[str, int], now: Mapping[str, int], input_names: tuple[str, ...]) -> list[str]:
+    """Return the names of the zeros in a report that replace no count, because no other count of the input rises instead.
+
+    8834 tokens of input may turn into 18 and 8831 from the cache, but a server that fills its last event with zeros takes
+    nothing back.
+    """
+    emptied = [name for name, count in now.items() if not count and before.get(name)]
+    fall = sum(before[n] for n in emptied if n in input_names)
+    rise = sum(max(0, now.get(n, 0) - before.get(n, 0)) for n in input_names)
+    # The first figure may have been the server's own estimate, so the parts need not add up to it.
+    return [name for name in emptied if name not in input_names or 2 * rise < fall]
+
+
 class ReportedCounts:
     """The counts of one answer, by all reports that were seen. Each report includes the ones before it, so later counts win.
 
@@ -18,6 +31,7 @@ class ReportedCounts:
     """
 
     def __init__(self, input_names: tuple[str, ...]) -> None:
+        """Take the names of the counts of the input, that of the prompt first."""
         self.is_invalid = False
         """Whether a count was written as something that is no count."""
         self._input = input_names
@@ -33,7 +47,14 @@ class ReportedCounts:
         """Return a count; None if nothing has been said of it."""
         return self._counts.get(name)
 
-    def report(self, values: Iterable[tuple[str, Any]]) -> frozenset[str]:
+    def has_input(self, *, is_counted: bool) -> bool:
+        """Return whether the input has been counted; ``is_counted`` says whether the answer's end has counted some output.
+
+        No prompt has 0 tokens. Until then a 0 is a count that is not filled yet, or never will be.
+        """
+        return any(self[name] for name in self._input) or (is_counted and self._input[0] in self)
+
+    def note(self, values: Iterable[tuple[str, Any]]) -> frozenset[str]:
         """Note one report, values as the provider wrote them; return the names of the counts in it."""
         found: dict[str, int] = {}
         for name, value in values:
@@ -42,16 +63,11 @@ class ReportedCounts:
                 found[name] = count
             elif value is not None:
                 self.is_invalid = True
-        emptied = [name for name, count in found.items() if not count and self._counts.get(name)]
-        if emptied:
-            fall = sum(self[n] for n in emptied if n in self._input)
-            rise = sum(max(0, found.get(n, 0) - self[n]) for n in self._input)
-            for name in emptied:
-                # The first figure may have been the server's own estimate, so the parts need not add up to it.
-                if name not in self._input or 2 * rise < fall:
-                    del found[name]
+        reported = frozenset(found)
+        for name in unexplained_zeros(self._counts, found, self._input):
+            del found[name]
         self._counts |= found
-        return frozenset((*found, *emptied))
+        return reported
 
 
 @dataclass(frozen=True, slots=True)

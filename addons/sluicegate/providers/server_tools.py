@@ -50,7 +50,7 @@ UNKNOWN_TOOL = ServerTool(web_searches=True, file_searches=True, code_sessions=T
 """A tool of a kind that no table lists may do whatever any of them does."""
 
 
-class Tally:
+class ExtentBuilder:
     """Adds up how far a call may go while its body is read."""
 
     def __init__(self, loop_passes: int) -> None:

@@ -15,7 +15,7 @@ from sluicegate.windows import DAY_MS, iso
 
 TOOL_COLUMNS = ("web_search_requests", "file_search_requests", "code_interpreter_sessions")
 
-CUT_SHORT = ("cancelled", "failed", "interrupted")
+CUT_OUTCOMES = ("cancelled", "failed", "interrupted")
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ def _add_calls(booked: Booked, numbers: Sequence[int]) -> None:
 
 
 _MODEL = "coalesce(model_served, model_requested)"
-_CUT = f"(outcome IN ({', '.join(repr(o) for o in CUT_SHORT)}))"
+_CUT = f"(outcome IN ({', '.join(repr(o) for o in CUT_OUTCOMES)}))"
 _WHERE = "provider = ? AND started_at >= ? AND started_at < ? AND model_requested IS NOT NULL AND outcome <> 'denied'"
 _COST = "coalesce(cost_nano, 0)"
 _GUESSED = f"(estimated = 1 AND NOT {_CUT})"
