@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 from mitmproxy import http
+from mitmproxy.net.http.status_codes import RESPONSES as STATUS_TEXTS
 from mitmproxy.net.http.url import hostport
 
 from flow import (
@@ -31,6 +32,7 @@ from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
+from sluicegate.request_grammar import HeaderValues, first_problem, replace_fields
 from sluicegate.values import Deny, Reason
 
 GATEWAY_PREFIXES = ("x-bf-", "x-sluicegate-", "proxy-")
@@ -61,10 +63,6 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
         yield value
 
 
-HeaderValues = Mapping[str, Sequence[str]]
-"""Header values by lower-case name."""
-
-
 def header_values(headers: http.Headers) -> HeaderValues:
     """Return all header values by name, read in one pass: each look-up in mitmproxy's headers reads all of them."""
     found: dict[str, list[str]] = {}
@@ -91,41 +89,6 @@ def strip_headers(headers: http.Headers) -> None:
     headers.fields = tuple(
         f for f in headers.fields if (low := f[0].lower()) not in _CREDENTIAL_HEADERS and not low.startswith(_GATEWAY_PREFIXES)
     )
-
-
-HeaderFields = tuple[tuple[bytes, bytes], ...]
-
-
-_CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_METHOD, _TARGET = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(rb"/[!-~]*")
-
-
-def is_unambiguous(flow: http.HTTPFlow, values: HeaderValues) -> bool:
-    """Return whether a request contains only what HTTP allows, so that every reader reads it alike.
-
-    Some readers take a line end inside a header's value for the start of another header; a transfer coding other than
-    chunked would have the body judged encoded and read decoded.
-    """
-    request = flow.request
-    if any(v.lower() != "chunked" for v in values.get("transfer-encoding", ())):
-        return False
-    if flow.client_conn.alpn != b"h2" and request.http_version not in ("HTTP/1.1", "HTTP/1.0"):
-        return False
-    if _METHOD.fullmatch(request.data.method) is None or _TARGET.fullmatch(request.data.path) is None:
-        return False
-    return _CONTROL_CHARACTERS.search(b"\t".join(v for _, v in request.headers.fields)) is None
-
-
-def replace_fields(fields: HeaderFields, changed: dict[bytes, bytes], needs_host: bool) -> HeaderFields:
-    """Return the header fields with these values, each where it first stood, else at the end; names keep their case."""
-    left, out = dict(changed), []
-    for name, value in fields:
-        low = name.lower()
-        if low not in changed:
-            out.append((name, value))
-        elif low in left:
-            out.append((name, left.pop(low)))
-    return (*out, *((n, v) for n, v in left.items() if needs_host or n != b"host"))
 
 
 def host_and_port(header: str) -> tuple[str, int | None]:
@@ -204,17 +167,16 @@ class Identity(Addon):
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return True
-        if not is_unambiguous(flow, values):
-            message = "Invalid request: its method, path, version or a header is not what HTTP allows"
-            deny(flow, Deny(Reason.INVALID_REQUEST, message))
-            return True
-        # An offer of cleartext HTTP/2 may be ignored, as mitmproxy does; any other upgrade would leave HTTP.
-        if any(v.lower() != "h2c" for v in values.get("upgrade", ())):
-            deny(flow, Deny(Reason.UNSUPPORTED, "Upgrades such as WebSocket are not supported; use plain HTTP"))
-            if flow.response is not None:
-                flow.response.status_code, flow.response.reason = 426, "Upgrade Required"
-            return True
-        return False
+        request = flow.request
+        # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
+        version = None if flow.client_conn.alpn == b"h2" else request.http_version
+        problem = first_problem(request.data.method, request.data.path, version, request.headers.fields, values)
+        if problem is None:
+            return False
+        deny(flow, Deny(problem.reason, problem.message))
+        if problem.status is not None and flow.response is not None:
+            flow.response.status_code, flow.response.reason = problem.status, STATUS_TEXTS.get(problem.status, "")
+        return True
 
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""

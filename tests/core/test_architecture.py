@@ -27,7 +27,7 @@ TIERS: list[set[str]] = [
         "http_client",
         "model_names",
     }
-    | {"dashboard_sessions"},
+    | {"dashboard_sessions", "request_grammar"},
     {"pricing", "tokenizers"},
     {"providers"},
     {"policy"},
