@@ -30,6 +30,8 @@ from flow import (
 )
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
+from sluicegate.calls.clients import OTHER, note_client
+from sluicegate.calls.refusal import render
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
 from sluicegate.request_grammar import HeaderValues, first_problem, replace_fields
@@ -40,9 +42,6 @@ GATEWAY_PREFIXES = ("x-bf-", "x-sluicegate-", "proxy-")
 
 _CREDENTIAL_HEADERS = frozenset(n.encode() for n in CREDENTIAL_HEADERS)
 _GATEWAY_PREFIXES = tuple(n.encode() for n in GATEWAY_PREFIXES)
-
-ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
-"""What an attribution header may contain. Other values are ignored, because the value is shown to people."""
 
 
 def secrets_in(name: str, value: str) -> Iterator[str]:
@@ -132,8 +131,11 @@ class Identity(Addon):
             else:
                 self.strip_foreign_request(flow, connection)
             return
+        if any("websocket" in v.lower() for v in values.get("upgrade", ())):
+            self.decline_websocket(flow, provider)
+            return
         call = new_call(flow, provider)
-        self.note_client(call, values)
+        note_client(call, values)
         policy = shared.policy
         call.policy = policy
         key, has_credential = find_key(values, policy)
@@ -177,6 +179,17 @@ class Identity(Addon):
         if problem.status is not None and flow.response is not None:
             flow.response.status_code, flow.response.reason = problem.status, STATUS_TEXTS.get(problem.status, "")
         return True
+
+    def decline_websocket(self, flow: http.HTTPFlow, provider: str) -> None:
+        """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
+
+        It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
+        """
+        flow.metadata.setdefault("sluicegate", "refused")
+        strip_headers(flow.request.headers)
+        _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), provider, OTHER)
+        flow.response = http.Response.make(426, body, dict(headers))
+        services().metrics.declined_websockets += 1
 
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
@@ -239,26 +252,6 @@ class Identity(Addon):
         if not key.is_demo or policy.server.allow_id_as_value or not listener or is_loopback(listener[0]):
             return None
         return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
-
-    def note_client(self, call: Call, values: HeaderValues) -> None:
-        """Note what the client's headers say about it, bounded and printable."""
-
-        def header(name: str) -> str:
-            return ", ".join(values.get(name, ()))
-
-        agent = header("user-agent")[:256]
-        call.user_agent = (agent if agent.isprintable() else "".join(c for c in agent if c.isprintable())) or None
-        session = header("x-claude-code-session-id") or header("session-id")
-        call.session_id = session if ATTRIBUTION.fullmatch(session) else None
-        agent_id = header("x-claude-code-agent-id")
-        call.agent_id = agent_id if ATTRIBUTION.fullmatch(agent_id) else None
-        if "x-claude-code-session-id" in values or agent.startswith("claude-cli/"):
-            call.client = "claude-code"
-        elif agent.startswith(("codex", "Codex")) or header("originator").startswith("codex"):
-            call.client = "codex"
-        user = header("x-bf-user-id")
-        if ATTRIBUTION.fullmatch(user):
-            call.attribution["user_id"] = user
 
     def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
         """Set the request's target to the provider's base URL, leaving path and query unchanged."""

@@ -97,9 +97,20 @@ def test_raw_bytes_and_tunnels_in_tunnels_never_reach_a_provider(edge):
     assert edge.fake.connections == before
 
 
-def test_a_websocket_upgrade_is_answered_426(edge):
-    reply = edge.request("GET", "/v1/responses", headers={"x-api-key": VK, "Upgrade": "websocket", "Connection": "Upgrade"})
-    assert (reply.status, reply.reason) == (426, "unsupported")
+@pytest.mark.parametrize("key", [VK, "vk-nobody", None])
+@pytest.mark.parametrize("offer", ["websocket", "WebSocket", "h2c, websocket"])
+def test_an_attempt_at_websocket_is_answered_426_and_counted_but_is_no_call(edge, key, offer):
+    def counted() -> int:
+        return int(re.search(r"sluicegate_declined_websockets_total (\d+)", edge.admin("/metrics").body.decode())[1])
+
+    count, before, session = counted(), len(edge.fake.seen), f"after-{offer[:3]}-{key}"
+    headers = {"Upgrade": offer, "Connection": "Upgrade"} | ({"authorization": f"Bearer {key}"} if key else {})
+    reply = edge.request("GET", "/v1/responses", headers=headers)
+    assert (reply.status, reply.reason, counted(), len(edge.fake.seen)) == (426, "unsupported", count + 1, before)
+    # Records are written in their order: once a later call is on record, the attempt would be.
+    edge.post(b"{", session_id=session)
+    assert eventually(lambda: session in (rows := {r["session_id"]: r for r in edge.rows()}) and rows)
+    assert not [r for r in edge.rows() if r["status"] == 426]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Call:
     user_agent: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
     client: str = "other"
-    """The client (``claude-code``, ``codex``, ``other``), for which refusals are rendered."""
+    """The client (``claude-code``, ``codex`` ..., else ``other``), for which refusals are rendered."""
 
     @property
     def virtual_key_id(self) -> str | None:

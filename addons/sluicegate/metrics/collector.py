@@ -36,6 +36,8 @@ class Metrics:
         self.call_totals: dict[tuple[str, ...], CallTotals] = {}
         self.timings: dict[tuple[str, str], Latencies] = {}
         self.refusals: dict[str, int] = {}
+        self.declined_websockets = 0
+        """Attempts at WebSocket that were answered 426: no calls, and so without a record."""
         self.adjusted_nano = {"up": 0, "down": 0}
         """Nano-dollars that adjustments have added and taken off."""
 
@@ -107,6 +109,7 @@ class Metrics:
             timings=list(self.timings.items()),
             limits=[(x, *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
             refusals=dict(self.refusals),
+            declined_websockets=self.declined_websockets,
             adjusted_nano=dict(self.adjusted_nano),
         )
 

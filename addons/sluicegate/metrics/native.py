@@ -50,6 +50,11 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         # Every reason is there from the start, at 0: Prometheus sees no increase in a series that begins with its first refusal.
         add_sample(refusals, Labels({"reason": reason.value}), snapshot.refusals.get(reason.value, 0))
     yield refusals
+    declined = CounterMetricFamily(
+        "sluicegate_declined_websockets", "Attempts at WebSocket, answered 426; clients go on over HTTP."
+    )
+    add_sample(declined, Labels({}), snapshot.declined_websockets)
+    yield declined
 
 
 def _unlisted_models(snapshot: Snapshot) -> Metric:

@@ -56,6 +56,7 @@ class Snapshot:
     limits: list[tuple[Limit, int, int]]
     """Each limit with the amounts used and reserved."""
     refusals: Mapping[str, int]
+    declined_websockets: int
     adjusted_nano: Mapping[str, int]
     """What adjustments have added (``up``) and taken off (``down``)."""
 

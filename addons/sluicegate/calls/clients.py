@@ -1,0 +1,61 @@
+"""Clients: which program makes a call, by what its headers say, and what else they say about it.
+
+That decides how a refusal is put to the client, never whether there is one: anyone can send any header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sluicegate.calls.call import Call
+from sluicegate.request_grammar import HeaderValues
+
+OTHER = "other"
+
+_AGENTS: Mapping[str, str] = {
+    # The second for its requests besides model calls; some of its subprocesses have "Bun/" and send no session either.
+    "claude-cli/": "claude-code",
+    "claude-code/": "claude-code",
+    # "codex_exec/", "codex_cli_rs/", "codex-tui/", "codex_vscode/", "Codex Desktop/".
+    "codex": "codex",
+    # "GeminiCLI/", "GeminiCLI-tui/", "GeminiCLI-a2a-server/".
+    "geminicli": "gemini-cli",
+    "qwencode/": "qwen-code",
+    "opencode/": "opencode",
+}
+"""How the ``User-Agent`` of a client begins, in lower case. The providers' own libraries are none of these."""
+
+_PREFIXES = tuple(_AGENTS)
+
+ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+"""What an attribution header may contain. Other values are ignored, because the value is shown to people."""
+
+
+def client_of(agent: str, values: HeaderValues) -> str:
+    """Return the client's name, by its ``User-Agent`` or else by a header that no other client sends; ``other`` if unknown."""
+    low = agent[:32].lower()
+    if low.startswith(_PREFIXES):
+        return next(name for prefix, name in _AGENTS.items() if low.startswith(prefix))
+    if "x-claude-code-session-id" in values:
+        return "claude-code"
+    # Programs that embed Codex have an agent of their own.
+    return "codex" if any(v.startswith("codex") for v in values.get("originator", ())) else OTHER
+
+
+def note_client(call: Call, values: HeaderValues) -> None:
+    """Note on the call what the client's headers say about it, bounded and printable."""
+
+    def header(name: str) -> str:
+        return ", ".join(values.get(name, ()))
+
+    agent = header("user-agent")[:256]
+    call.user_agent = (agent if agent.isprintable() else "".join(c for c in agent if c.isprintable())) or None
+    call.client = client_of(agent, values)
+    session = header("x-claude-code-session-id") or header("session-id")
+    call.session_id = session if ATTRIBUTION.fullmatch(session) else None
+    agent_id = header("x-claude-code-agent-id")
+    call.agent_id = agent_id if ATTRIBUTION.fullmatch(agent_id) else None
+    user = header("x-bf-user-id")
+    if ATTRIBUTION.fullmatch(user):
+        call.attribution["user_id"] = user
