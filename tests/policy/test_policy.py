@@ -75,7 +75,16 @@ BAD = {
     "version: 1\nproviders: {anthropic: {base_url: 'http://[::::]'}}": "the host is not a name or address, or the port is not a number",
     "version: 1\nproviders: {anthropic: {base_url: 'http://a:0'}}": "the host is not a name or address, or the port is not a number",
     "version: 1\nproviders: {anthropic: {base_url: 'http://a:65536'}}": "the host is not a name or address, or the port is not a number",
-    "version: 1\nproviders: {anthropic: {base_url: 'http://..'}}": "the host is not a name or address, or the port is not a number",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://..'}}": "the host is not a name or an address that every reader reads alike",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://127.0.0.1.5:80'}}": "the host is not a name or an address that every reader",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://2852039166/'}}": "169.254.169.254 is a link-local, multicast or reserved address",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://[::ffff:a9fe:a9fe]/'}}": "169.254.169.254 is a link-local, multicast or reserved",
+    "version: 1\nproviders: {anthropic: {base_url: 'http://0:8080/'}}": "0.0.0.0 is no address of a server; write 127.0.0.1",
+    "version: 1\nalerts: {webhooks: [{name: w, url: 'http://169.254.43518/x'}]}": "or a link-local, unspecified or reserved address",
+    "version: 1\nalerts: {webhooks: [{name: w, url: 'https://hooks%2Eexample.com/x'}]}": "its host is no name that every reader reads alike",
+    "version: 1\nproviders: {anthropic: {hosts: ['*.example.com']}}": "hosts[0]: '*.example.com': write a host name or an address",
+    "version: 1\nproviders: {anthropic: {hosts: [a%2eb]}}": "hosts[0]: 'a%2eb': write a host name or an address",
+    "version: 1\negress: {allow: ['https://example.com']}": "allow[0]: 'https://example.com': write a host name or an address",
     "version: 1\nproviders: {anthropic: {hosts: ['.']}}": "hosts[0]: '.': write a host name",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 999999w, calendar_aligned: true}}]": "'999999w' is longer than 100 years: write never",
     "version: 1\nvirtual_keys: [{id: k, expires_at: '9999-12-31T23:59:59-23:59'}]": "write a time such as",
@@ -323,3 +332,22 @@ def test_ten_thousand_keys_load_in_seconds(tmp_path):
     (tmp_path / "p.yaml").write_text(f"version: 1\nteams: [{{id: t}}]\nvirtual_keys:\n{keys}")
     code = f"import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20)); sys.path.insert(0, {str(ROOT / 'addons')!r}); from sluicegate.policy.loader import load; assert len(load({str(tmp_path / 'p.yaml')!r}, env={{}}, now=0).virtual_keys) == 10000"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:9000", "http://127.1:9000", "http://0x7f000001:9000/", "http://[::ffff:7f00:1]:9000"]
+)
+@pytest.mark.parametrize("target", ["127.0.0.1", "127.1", "2130706433", "[::ffff:127.0.0.1]", "１２７.0.0.1", "127.0.0.1."])
+def test_a_provider_at_an_address_governs_every_spelling_of_it_on_its_port(tmp_path, base_url, target):
+    policy = read(tmp_path, f"version: 1\nproviders: {{anthropic: {{base_url: '{base_url}'}}}}")
+    assert (policy.providers["anthropic"].host, policy.providers["anthropic"].port) == ("127.0.0.1", 9000)
+    assert policy.provider_of_host(target, 9000) is policy.providers["anthropic"]
+    assert policy.provider_of_host(target, 9001) is None
+
+
+def test_hosts_are_kept_in_the_spelling_they_are_compared_by(tmp_path):
+    text = "version: 1\nproviders: {anthropic: {hosts: [LLM.Corp., '[::1]:9000', '127.1:9001', '::1']}}\negress: {allow: ['*.Example.COM', 0x7f.1]}"
+    policy = read(tmp_path, text)
+    assert {"llm.corp", "::1:9000", "127.0.0.1:9001", "::1"} <= policy.providers["anthropic"].hosts
+    assert policy.egress.allow == ("*.example.com", "127.0.0.1")
+    assert policy.provider_of_host("[0::1]", 9000) is policy.provider_of_host("LLM.corp", 1) is policy.providers["anthropic"]

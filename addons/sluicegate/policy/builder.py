@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from sluicegate.addresses import is_address
+from sluicegate.addresses import is_address, normalize_host
 from sluicegate.policy import schema
 from sluicegate.policy.fields import check_webhook_url
 from sluicegate.policy.model import (
@@ -192,7 +192,7 @@ class SnapshotBuilder:
     def _provider(self, name: str, written: schema.Provider | None) -> Provider:
         adapter = PROVIDERS[name]
         url = urlsplit(written.base_url if written and written.base_url else adapter.base_url)
-        host = (url.hostname or "").lower().rstrip(".")
+        host = normalize_host(url.hostname or "")
         port = url.port or (443 if url.scheme == "https" else 80)
         keys = tuple(self._provider_key(name, k) for k in written.keys) if written else ()
         if len({k.name for k in keys}) != len(keys):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from sluicegate.addresses import is_host, normalize_host, refusal_of_server
 from sluicegate.policy.secrets import is_reference
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import MAX_COST_NANO, NANO
@@ -141,8 +142,10 @@ def _url(value: str) -> str:
         port = parts.port
     except ValueError as e:
         raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535") from e
-    if port == 0 or not (parts.hostname or "").rstrip("."):
+    if port == 0:
         raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535")
+    if why := refusal_of_server(parts.hostname or ""):
+        raise ValueError(why)
     return value
 
 
@@ -167,22 +170,32 @@ def check_webhook_url(value: str) -> None:
         is_valid = False
     if not is_valid or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("write env.NAME, file:PATH or a URL such as https://hooks.example.com/..., without user or fragment")
+    if refusal_of_server(parts.hostname or ""):
+        raise ValueError("its host is no name that every reader reads alike, or a link-local, unspecified or reserved address")
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._*\[\]:-]{1,253}", value):
-        raise ValueError("write a host name, without scheme or path")
-    name = value.lower().rstrip(".")
-    if not name:
-        # Nothing but dots would match every connection that names no host.
-        raise ValueError("write a host name, without scheme or path")
-    return name
+    name, port = re.fullmatch(r"(.*?)((?<=[^:]):[0-9]{1,5})?", value, re.DOTALL).groups("")  # type: ignore[union-attr]
+    if ":" in name and not name.startswith("["):
+        # An IPv6 address without brackets, which has no port.
+        name, port = value, ""
+    if not is_host(name):
+        raise ValueError("write a host name or an address, without scheme, path or *")
+    return normalize_host(name) + port
+
+
+def _host_pattern(value: str) -> str:
+    if "*" not in value:
+        return _host(value)
+    if not re.fullmatch(r"[A-Za-z0-9._*:-]{1,253}", value):
+        raise ValueError("write a host name, or a glob such as *.example.com, without scheme or path")
+    return value.lower().rstrip(".")
 
 
 _INSTANT_PATTERN = (
     r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-2]):[0-5]\d)$"
 )
-_HOST = {"type": "string", "pattern": r"^[A-Za-z0-9._*\[\]:-]{1,253}$"}
+_HOST = {"type": "string", "minLength": 1, "maxLength": 261}
 _HASH = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 _DURATION = {"type": "string", "pattern": "^([1-9][0-9]{0,5}[smhdwMY]|never)$", "examples": ["30s", "5m", "1h", "1d", "1w", "1M"]}
 
@@ -206,6 +219,7 @@ Instant = Annotated[
     WithJsonSchema({"type": "string", "pattern": _INSTANT_PATTERN, "examples": ["2027-01-01T00:00:00Z"]}),
 ]
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern), WithJsonSchema(_HOST)]
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]

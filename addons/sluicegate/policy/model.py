@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sluicegate.addresses import normalize_host
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
 from sluicegate.values import MAX_COST_NANO, Principal, Unit, Usage
@@ -217,7 +218,7 @@ class Policy:
 
     def provider_of_host(self, host: str, port: int | None = None) -> Provider | None:
         """Return the provider that governs a host: a name on any port, an address only on the provider's port."""
-        bare = host.lower().rstrip(".")
+        bare = normalize_host(host)
         name = self._provider_by_host.get(bare) or self._provider_by_host.get(f"{bare}:{port}")
         return self.providers[name] if name is not None else None
 

@@ -17,6 +17,7 @@ from sluicegate.policy.fields import (
     Duration,
     Hash,
     Host,
+    HostPattern,
     Id,
     Instant,
     KeyId,
@@ -209,8 +210,8 @@ class Egress(Model):
     """Hosts that belong to no provider."""
 
     default: Literal["tunnel", "deny"] = "tunnel"
-    allow: tuple[Host, ...] = Field((), description="Globs that are always allowed, private addresses included.")
-    deny: tuple[Host, ...] = Field((), description="Globs that are always refused.")
+    allow: tuple[HostPattern, ...] = Field((), description="Globs that are always allowed, private addresses included.")
+    deny: tuple[HostPattern, ...] = Field((), description="Globs that are always refused.")
 
 
 class Server(Model):
