@@ -11,13 +11,13 @@ from typing import Literal
 
 import msgspec
 
-from sluicegate.providers.parts import ABSENT, Json, Part
+from sluicegate.providers.parts import ABSENT, Json, Part, Words
 
 
 class TextBlock(Part, tag="text"):
     """Text."""
 
-    text: str
+    text: Words
     cache_control: Json = ABSENT
     citations: Json = ABSENT
 
@@ -25,14 +25,14 @@ class TextBlock(Part, tag="text"):
 class Thinking(Part, tag="thinking"):
     """Earlier thinking, sent back."""
 
-    thinking: str
-    signature: str = ""
+    thinking: Words
+    signature: Words = ABSENT
 
 
 class RedactedThinking(Part, tag="redacted_thinking"):
     """Earlier thinking, encrypted."""
 
-    data: str
+    data: Words
 
 
 class ToolUse(Part, tag="tool_use"):
@@ -65,7 +65,7 @@ class SearchResult(Part, tag="search_result"):
 class PlainText(Part, tag="text"):
     """A document's text."""
 
-    data: str
+    data: Words
     media_type: str = ""
 
 

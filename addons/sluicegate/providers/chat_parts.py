@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import msgspec
 
-from sluicegate.providers.parts import ABSENT, Json, Part
+from sluicegate.providers.parts import ABSENT, Json, Part, Words
 
 
 class Text(Part, tag="text"):
     """Text."""
 
-    text: str
+    text: Words
     cache_control: Json = ABSENT
     prompt_cache_breakpoint: Json = ABSENT
 
@@ -23,7 +23,7 @@ class Text(Part, tag="text"):
 class Refusal(Part, tag="refusal"):
     """A refusal, sent back."""
 
-    refusal: str
+    refusal: Words
 
 
 class ImageUrl(Part, tag="image_url"):
@@ -51,8 +51,8 @@ class ChatMessage[T](Part):
     tool_call_id: str | None = None
     function_call: Json = ABSENT
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: Words = ABSENT
+    reasoning: Words = ABSENT
 
 
 class ChatFunction(Part, tag="function"):

@@ -29,12 +29,11 @@ def _object(name: str, opaque: str = "", **typed: Any) -> type[msgspec.Struct]:
 
 
 _FunctionResponse = _object("FunctionResponse", "id name response willContinue scheduling")
-_TEXT_FIELDS = "thought thoughtSignature functionCall executableCode codeExecutionResult partMetadata"
-_TextPart: Any = _object("TextPart", _TEXT_FIELDS, text=str, functionResponse=_FunctionResponse)
+_TEXT_FIELDS = "text thought thoughtSignature functionCall executableCode codeExecutionResult partMetadata"
+_TextPart: Any = _object("TextPart", _TEXT_FIELDS, functionResponse=_FunctionResponse)
 _OnePassPart = _object(
     "OnePassPart",
     _TEXT_FIELDS + " functionResponse inlineData fileData videoMetadata mediaResolution",
-    text=str,
 )
 _SAMPLING = (
     "candidateCount maxOutputTokens thinkingConfig temperature topP topK stopSequences seed presencePenalty frequencyPenalty"

@@ -10,6 +10,12 @@ import msgspec
 Json = msgspec.Raw
 """A field whose whole value is text to the model, or nothing at all."""
 
+Words = msgspec.Raw
+"""A field that holds a text, left undecoded: a large body has thousands, and copying them takes longer than all the rest.
+
+A value of another type costs no more than its bytes either, since the provider refuses it.
+"""
+
 ABSENT = msgspec.Raw()
 
 

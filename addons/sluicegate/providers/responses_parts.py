@@ -10,20 +10,20 @@ from typing import Annotated, Literal
 import msgspec
 
 from sluicegate.providers.chat_parts import Refusal, Settings
-from sluicegate.providers.parts import ABSENT, Json, Part
+from sluicegate.providers.parts import ABSENT, Json, Part, Words
 
 
 class InputText(Part, tag="input_text"):
     """Text sent to the model."""
 
-    text: str
+    text: Words
     prompt_cache_breakpoint: Json = ABSENT
 
 
 class OutputText(Part, tag="output_text"):
     """Text of the model, sent back."""
 
-    text: str
+    text: Words
     annotations: Json = ABSENT
     logprobs: Json = ABSENT
 
@@ -73,7 +73,7 @@ class FunctionCall(Part, tag="function_call"):
 
     call_id: str
     name: str
-    arguments: str
+    arguments: Words
     id: str | None = None
     namespace: str | None = None
     status: str | None = None
@@ -97,7 +97,7 @@ class CustomToolCall(Part, tag="custom_tool_call"):
 
     call_id: str
     name: str
-    input: str
+    input: Words
     id: str | None = None
     namespace: str | None = None
     status: str | None = None
@@ -127,7 +127,7 @@ class LocalShellCall(Part, tag="local_shell_call"):
 class LocalShellCallOutput(Part, tag="local_shell_call_output"):
     """What the command printed."""
 
-    output: str
+    output: Words
     id: str | None = None
     call_id: str | None = None
     status: str | None = None
