@@ -11,15 +11,13 @@ from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from flow import CREDENTIAL_HEADERS, Addon, connection_of, enforcing, limit_body, observing, origin_form, services
+from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normalize_host
+from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
 from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
 from sluicegate.web.session_path import split_session_path
-
-SECRET_HEADERS = (*CREDENTIAL_HEADERS, "cookie")
-"""Removed before anything prints or saves the flow, and restored for the application."""
 
 WRITE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -51,7 +49,10 @@ class Admin(Addon):
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Claim a request for the gateway itself, remove its secrets from the flow and refuse what another site may have sent."""
+        """Claim a request for the gateway itself, remove its secrets from the flow and refuse what another site may have sent.
+
+        The secrets must not be printed or saved, and are restored for the application.
+        """
         request = flow.request
         session_path, path = split_session_path(request.path)
         if not origin_form(request) or connection_of(flow.client_conn).target is not None or not is_own_path(path):
@@ -61,8 +62,8 @@ class Admin(Addon):
             # As secret as the cookie that is bound to it: not to be printed or saved.
             self.session_paths[flow.id], request.path = session_path, path
         fields = request.headers.fields
-        self.credentials[flow.id] = [(n, v) for n, v in fields if n.lower().decode("latin-1") in SECRET_HEADERS]
-        for name in SECRET_HEADERS:
+        self.credentials[flow.id] = [(n, v) for n, v in fields if n.lower().decode("latin-1") in CREDENTIAL_HEADERS]
+        for name in CREDENTIAL_HEADERS:
             request.headers.pop(name, None)
         if not is_own_host(request.host_header or ""):
             self.refuse(flow, 421, "The gateway does not answer to this Host; list it under server.hosts in the policy")

@@ -38,10 +38,6 @@ from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
 logger = logging.getLogger("sluicegate")
 
 
-CREDENTIAL_HEADERS = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
-"""Headers that may carry a virtual key, in the order in which they are searched."""
-
-
 @dataclass(slots=True)
 class ClientConnection:
     """What is known about a client connection, from its CONNECT on."""

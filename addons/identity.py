@@ -6,17 +6,13 @@ by the party being governed and decides nothing.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Iterator
 
 from mitmproxy import http
 from mitmproxy.net.http.status_codes import RESPONSES as STATUS_TEXTS
 from mitmproxy.net.http.url import hostport
 
 from flow import (
-    CREDENTIAL_HEADERS,
     Addon,
     ClientConnection,
     call_of,
@@ -32,34 +28,11 @@ from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.calls.call import Call
 from sluicegate.calls.clients import OTHER, note_client
 from sluicegate.calls.refusal import render
+from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
 from sluicegate.request_grammar import HeaderValues, first_problem, replace_fields
 from sluicegate.values import Deny, Reason
-
-GATEWAY_PREFIXES = ("x-bf-", "x-sluicegate-", "proxy-")
-"""Prefixes of headers that are consumed here and never forwarded."""
-
-_CREDENTIAL_HEADERS = frozenset(n.encode() for n in CREDENTIAL_HEADERS)
-_GATEWAY_PREFIXES = tuple(n.encode() for n in GATEWAY_PREFIXES)
-
-
-def secrets_in(name: str, value: str) -> Iterator[str]:
-    """Yield the credentials that a header may carry: its whole value, a bearer token, a Basic user or password."""
-    value = value.strip()
-    scheme, _, rest = value.partition(" ")
-    rest = rest.strip()
-    if name.endswith("authorization"):
-        if scheme.lower() == "bearer" and rest:
-            yield rest
-        elif scheme.lower() == "basic":
-            try:
-                user, _, password = base64.b64decode(rest, validate=True).decode("utf-8", "replace").partition(":")
-            except (binascii.Error, ValueError):
-                return
-            yield from (x for x in (user, password) if x)
-    elif value:
-        yield value
 
 
 def header_values(headers: http.Headers) -> HeaderValues:
@@ -68,26 +41,6 @@ def header_values(headers: http.Headers) -> HeaderValues:
     for name, value in headers.fields:
         found.setdefault(name.lower().decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
     return found
-
-
-def find_key(values: HeaderValues, policy: Policy) -> tuple[VirtualKey | None, bool]:
-    """Return the first known virtual key, and whether any credential was sent at all."""
-    has_credential = False
-    for name in CREDENTIAL_HEADERS:
-        for value in values.get(name, ()):
-            for secret in secrets_in(name, value):
-                has_credential = True
-                key = policy.key_by_value(secret)
-                if key is not None:
-                    return key, True
-    return None, has_credential
-
-
-def strip_headers(headers: http.Headers) -> None:
-    """Delete every credential and every header addressed to the gateway, keeping the order of the others."""
-    headers.fields = tuple(
-        f for f in headers.fields if (low := f[0].lower()) not in _CREDENTIAL_HEADERS and not low.startswith(_GATEWAY_PREFIXES)
-    )
 
 
 def host_and_port(header: str) -> tuple[str, int | None]:
@@ -108,8 +61,10 @@ class Identity(Addon):
         if connection.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
             return
-        connection.key, _ = find_key(header_values(flow.request.headers), shared.policy)
-        strip_headers(flow.request.headers)
+        reading = self.take_credentials(flow)
+        if reading is None:
+            return
+        connection.key = reading.key
         connection.target = (normalize_host(flow.request.host), flow.request.port)
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
@@ -120,30 +75,32 @@ class Identity(Addon):
         if flow.metadata.get("sluicegate") is not None:
             return
         shared, connection = services(), connection_of(flow.client_conn)
-        headers = flow.request.headers
-        values = header_values(headers)
+        values = header_values(flow.request.headers)
         provider = self.provider_of(flow, connection, values)
         if provider is None:
             if flow.response is not None:
                 # Marked, so that no later addon makes a call of it: unknown senders could fill the records.
                 flow.metadata.setdefault("sluicegate", "refused")
-                strip_headers(headers)
+                self.take_credentials(flow)
             else:
                 self.strip_foreign_request(flow, connection)
+            return
+        reading = self.take_credentials(flow)
+        if reading is None:
+            flow.metadata["sluicegate"] = "refused"
             return
         if any("websocket" in v.lower() for v in values.get("upgrade", ())):
             self.decline_websocket(flow, provider)
             return
         call = new_call(flow, provider)
-        note_client(call, values)
+        note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
         policy = shared.policy
         call.policy = policy
-        key, has_credential = find_key(values, policy)
+        key, has_credential = reading.key, bool(reading.sent)
         if key is None and connection.key is not None:
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
             key, has_credential = policy.key_by_digest(connection.key.digest), True
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
-        strip_headers(headers)
         now = shared.clock()
         if key is None:
             reason = Reason.VIRTUAL_KEY_NOT_FOUND if has_credential else Reason.VIRTUAL_KEY_REQUIRED
@@ -186,7 +143,6 @@ class Identity(Addon):
         It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
         """
         flow.metadata.setdefault("sluicegate", "refused")
-        strip_headers(flow.request.headers)
         _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), provider, OTHER)
         flow.response = http.Response.make(426, body, dict(headers))
         services().metrics.declined_websockets += 1
@@ -214,22 +170,30 @@ class Identity(Addon):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, message))
         return None
 
+    def take_credentials(self, flow: http.HTTPFlow, *, is_foreign: bool = False) -> Reading[VirtualKey] | None:
+        """Read a request's credentials and remove them, and our headers with them; None if it had to be refused.
+
+        From another host's request only what is ours is removed.
+        """
+        request, shared = flow.request, services()
+        credentials = shared.credentials(shared.policy)
+        read = credentials.read_foreign if is_foreign else credentials.read
+        try:
+            reading = read(request.headers.fields, request.data.path)
+        except TooManyPartsError:
+            request.headers.fields, request.data.path = (), b"/"
+            message = "Invalid request: its headers and query have too many parts to be searched for keys"
+            deny(flow, Deny(Reason.INVALID_REQUEST, message))
+            return None
+        request.headers.fields, request.data.path = reading.fields, reading.target
+        return reading
+
     def strip_foreign_request(self, flow: http.HTTPFlow, connection: ClientConnection) -> None:
         """Remove our headers and virtual keys from a request to another host; its own credentials stay."""
-        headers, policy = flow.request.headers, services().policy
-        proxy = http.Headers([f for f in headers.fields if f[0].lower() == b"proxy-authorization"])
-        key, has_credential = find_key(header_values(proxy), policy)
+        reading = self.take_credentials(flow, is_foreign=True)
         # On a kept connection to the proxy itself, each request names its caller; in a tunnel the CONNECT did.
-        if has_credential or connection.target is None:
-            connection.key = key
-
-        def is_ours(name: str, value: str) -> bool:
-            has_key = name in CREDENTIAL_HEADERS and any(policy.key_by_value(s) for s in secrets_in(name, value))
-            return has_key or name.startswith(GATEWAY_PREFIXES)
-
-        headers.fields = tuple(
-            (n, v) for n, v in headers.fields if not is_ours(n.lower().decode("latin-1"), v.decode("utf-8", "surrogateescape"))
-        )
+        if reading is not None and (reading.sent or connection.target is None):
+            connection.key = reading.key
 
     def route_origin_form(self, flow: http.HTTPFlow) -> str | None:
         """Return the provider that a request to our own port is for, by its path; answer 404 if it is for none."""
@@ -284,7 +248,7 @@ class Identity(Addon):
     def error(self, flow: http.HTTPFlow) -> None:
         """Remove the credentials from a request that broke off, perhaps before its headers were judged."""
         if call_of(flow) is None and flow.metadata.get("sluicegate") is None:
-            strip_headers(flow.request.headers)
+            self.take_credentials(flow)
 
 
 addons = [Identity()]

@@ -12,8 +12,9 @@ from mitmproxy import ctx, http
 from mitmproxy.addonmanager import traverse
 from mitmproxy.proxy import server_hooks
 
-from flow import CREDENTIAL_HEADERS, Addon, call_of, connection_of, deny, services
+from flow import Addon, call_of, connection_of, deny, services
 from sluicegate.addresses import normalize_host
+from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -88,6 +89,7 @@ class Failsafe:
         """Answer 503 whatever state the chain is in."""
         for name in CREDENTIAL_HEADERS:
             flow.request.headers.pop(name, None)
+        flow.request.data.path = flow.request.data.path.partition(b"?")[0]
         verdict = Deny(Reason.GATEWAY_ERROR, "The gateway is not able to judge calls right now; nothing was sent")
         try:
             deny(flow, verdict)

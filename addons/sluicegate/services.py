@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
+from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
@@ -19,7 +20,7 @@ from sluicegate.metrics.collector import Metrics
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
-from sluicegate.policy.model import Policy, Provider
+from sluicegate.policy.model import Policy, Provider, VirtualKey
 from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing import generation
@@ -76,6 +77,7 @@ class Services:
         self.state_folder = StateFolder(state_dir)
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
+        self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
         self.keyring = Keyring()
         self.ledger = Ledger()
         self.store = Store(state_dir / FILENAME)
@@ -139,6 +141,12 @@ class Services:
     def may_dial(self, host: str, port: int) -> bool:
         """Return whether calls of some provider go to this address."""
         return any((t := self.target(p)).host == host and t.port == port for p in self.policy.providers.values())
+
+    def credentials(self, policy: Policy) -> Credentials[VirtualKey]:
+        """Return what finds a policy's secrets and the admin token in requests, made anew for each new policy."""
+        if self._credentials is None or self._credentials[0] is not policy:
+            self._credentials = policy, policy.credentials((self.admin_token,))
+        return self._credentials[1]
 
     def is_admin(self, digest: bytes) -> bool:
         """Return whether this is the admin token's SHA-256, compared in constant time."""

@@ -21,6 +21,7 @@ TIERS: list[set[str]] = [
         "windows",
         "paths",
         "addresses",
+        "credentials",
         "background",
         "database",
         "atomic_write",

@@ -82,9 +82,9 @@ def test_the_list_names_each_target_and_its_promise():
 
 PLANTED = {
     "a key that goes on to the provider": (
-        "identity.py",
-        "not in _CREDENTIAL_HEADERS and not low.startswith(_GATEWAY_PREFIXES)",
-        "not in _CREDENTIAL_HEADERS - {b'x-bf-vk'} and not low.startswith(b'proxy-')",
+        "sluicegate/credentials.py",
+        "Reading(key, sent, is_login, tuple(kept),",
+        "Reading(key, sent, is_login, fields,",
         "a virtual key: b'POST",
     ),
     "a hook that raises": (

@@ -7,11 +7,12 @@ A snapshot is replaced as a whole when the file changes; a call is judged and se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from sluicegate.addresses import normalize_host
+from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
 from sluicegate.values import MAX_COST_NANO, Principal, Unit, Usage
@@ -194,6 +195,13 @@ class Policy:
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
+
+    def credentials(self, others: Iterable[str]) -> Credentials[VirtualKey]:
+        """Return what finds this policy's keys, its providers' keys, its operators' tokens and ``others`` in requests."""
+        provider_keys = (k.value for p in self.providers.values() for k in p.keys)
+        secrets = (*provider_keys, *(p.admin_key for p in self.providers.values()), *others)
+        digests = frozenset(_digest(s) for s in secrets if s)
+        return Credentials(self._keys_by_digest, digests | self._operators_by_digest.keys())
 
     def key_by_value(self, secret: str) -> VirtualKey | None:
         """Return the virtual key with a value, found by its hash, so that timing reveals nothing about values."""
