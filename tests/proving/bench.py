@@ -31,7 +31,7 @@ KB = 1000
 
 @dataclass(frozen=True)
 class Size:
-    """The amount of work: the long form for publication, the quick one to notice a regression."""
+    """The amount of work: the long form for publication, a quick one to notice a regression, a smoke run to see all parts work."""
 
     rounds: int
     seconds: float
@@ -41,11 +41,16 @@ class Size:
     h2_memory: tuple[int, int]
     rows: int
     query_runs: int
+    streams: tuple[int, int]
+    """How many live at once, and the chunks of each."""
+    single_streams: int
+    starts: int
     quick: bool
 
 
-FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, 20, False)
-QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, True)
+FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, 20, (200, 80), 60, 5, quick=False)
+QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, (50, 20), 30, 2, quick=True)
+SMOKE = Size(1, 0.2, 20, 1, (50, 100), (20, 40), 20_000, 3, (10, 5), 10, 1, quick=True)
 
 
 class Run:
@@ -115,7 +120,7 @@ class Run:
         for size, reach in ((20 * KB, 150), (150 * KB, 350), (1000 * KB, 1200)):
             self.progress(f"hooks: {size // KB} KB")
             sent = load.request(load.body(size))
-            calls = max(100, self.size.hook_calls // (1 + size // (200 * KB))) // self.size.rounds
+            calls = max(min(100, self.size.hook_calls), self.size.hook_calls // (1 + size // (200 * KB))) // self.size.rounds
             per: dict[str, list[float]] = {}
             for number in range(self.size.rounds + 1):
                 before = proxy.hooks()
@@ -137,7 +142,7 @@ class Run:
         for number in range(self.size.rounds * 2):
             for name in waits if number % 2 else reversed(list(waits)):
                 route = self.proxies.proxy(name).routes["base"]
-                seen = require_no_errors(asyncio.run(load.drive(route, sent, 1, 30, most=30 if self.size.quick else 60)), name)
+                seen = require_no_errors(asyncio.run(load.drive(route, sent, 1, 30, most=self.size.single_streams)), name)
                 waits[name] += seen.first[5:]
         for q, reach in ((50, 1.0), (99, 5.0)):
             stock, ours = (percentile(waits[n], q) * 1000 for n in waits)
@@ -146,7 +151,7 @@ class Run:
 
     def many_streams(self) -> None:
         """Measure 200 live streams, a chunk each 50 ms, with an occasional request of 1 MB."""
-        count, events = (50, 20) if self.size.quick else (200, 80)
+        count, events = self.size.streams
         large_request = load.request(load.body(1000 * KB))
         ratios: dict[str, list[float]] = {"first byte": [], "chunk gap": []}
         last: dict[str, dict[str, float]] = {}
@@ -233,7 +238,7 @@ class Run:
     def start(self) -> None:
         """Measure the time from the command to listening."""
         self.progress("start-up")
-        times = [seconds_to_start(self.proxies.folder / f"start-{i}") for i in range(2 if self.size.quick else 5)]
+        times = [seconds_to_start(self.proxies.folder / f"start-{i}") for i in range(self.size.starts)]
         self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
 
     def queries(self) -> None:
@@ -284,6 +289,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 )
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of a quarter of an hour; noisier.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Half a minute: whether each part works; its figures say little.")] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help=f"Only these parts: {', '.join(PARTS)}.")] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8).")] = None,
     peer: Annotated[
@@ -306,7 +312,7 @@ def main(
     for name in peer or ():
         if name not in peers.REACH:
             raise typer.BadParameter(f"{name!r} is none of: {', '.join(peers.REACH)}", param_hint="--peer")
-    size = QUICK if quick else FULL
+    size = SMOKE if smoke else QUICK if quick else FULL
     if rounds:
         size = Size(**(asdict(size) | {"rounds": rounds}))
     began = time.time()

@@ -1,13 +1,14 @@
-"""Gateways without the cost of imports: a process that has imported mitmproxy and the addons is forked for each of them.
+"""Gateways and commands without the cost of imports: a process that has imported what they need is forked for each of them.
 
 A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
 every start has in common, some 2 s of imports, is done once for each worker of the tests. Gateways with scripts of their own
-come from a second such process that has imported the libraries and none of our addons. What depends on how a process was
-started (its command line, another network namespace) is started afresh instead, see ``harness.py``.
+come from a second such process that has imported the libraries and none of our addons, commands of ``sluicegate`` from a third
+one. What depends on how a process was started (its command line, a terminal, another network namespace) is started afresh
+instead, see ``harness.py`` and ``command.py``.
 
 The server is ``python -m support.fork_server FD IMPORTS``, where FD is its end of a pair of sockets and IMPORTS are the names
-of modules. A message is JSON with ``argv``,
-``env`` and ``cwd``, and two descriptors: where the gateway writes to, and where its process id and exit code are written.
+of modules. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env`` and ``cwd``, and four descriptors:
+standard input, output and error, and where the process id and the exit code are written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ADDONS = Path(__file__).resolve().parents[2] / "addons"
 MAX_MESSAGE_BYTES = 1 << 16
@@ -50,19 +51,26 @@ LIBRARIES = (
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""
 
+MITMDUMP = "mitmproxy.tools.main:mitmdump"
+
 
 class ForkedProcess:
-    """A gateway that was forked, with the part of ``subprocess.Popen`` that tests use."""
+    """A process that was forked, with the part of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str) -> None:
-        """Start it; ``imports`` are modules of ours that it finds imported."""
-        output, output_end = os.pipe()
+    def __init__(
+        self,
+        entry: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | str,
+        standard: Sequence[int],
+        imports: Sequence[str],
+    ) -> None:
+        """Start it; ``standard`` are its three standard descriptors, ``imports`` the modules that it finds imported."""
         status, status_end = os.pipe()
-        message = json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode()
-        socket.send_fds(server(imports), [message], [output_end, status_end])
-        os.close(output_end)
+        message = json.dumps({"entry": entry, "argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode()
+        socket.send_fds(server(tuple(imports)), [message], [*standard, status_end])
         os.close(status_end)
-        self.stdout = os.fdopen(output, errors="replace")
         self._status = os.fdopen(status)
         self.argv = argv
         self.pid = int(self._status.readline())
@@ -98,29 +106,44 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+class ForkedGateway(ForkedProcess):
+    """A forked mitmdump, whose output and errors are read together."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str) -> None:
+        """Start it; ``imports`` are modules of ours that it finds imported."""
+        output, output_end = os.pipe()
+        with open(os.devnull, "rb") as nothing:
+            super().__init__(MITMDUMP, argv, env, cwd, [nothing.fileno(), output_end, output_end], [*LIBRARIES, *imports])
+        os.close(output_end)
+        self.stdout = os.fdopen(output, errors="replace")
+
+
 @cache
 def server(imports: tuple[str, ...]) -> socket.socket:
     """Return our end of the connection to this process's server with these imports, which ends with us."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
-    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno()), *LIBRARIES, *imports]
+    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno()), *imports]
     subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
     return ours
 
 
 def serve(control: socket.socket, imports: Sequence[str]) -> None:
-    """Fork a gateway for each message, until the tests have ended."""
+    """Fork a process for each message, until the tests have ended."""
     for name in imports:
         importlib.import_module(name)
-    sys.modules["genai_prices.data_snapshot"].get_snapshot()
+    if prices := sys.modules.get("genai_prices.data_snapshot"):
+        prices.get_snapshot()
+    if application := sys.modules.get("sluicegate.web.app"):
+        application.own_paths()
     # A fork has the thread that forked and no other, but the locks of all of them.
     assert threading.active_count() == 1
     # A collection in a fork need not look through, and thereby copy, what it has inherited.
     gc.collect()
     gc.freeze()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 4)
         if not message:
             return
         if os.fork() == 0:
@@ -141,33 +164,37 @@ def reap() -> None:
         pass
 
 
-def supervise(request: Mapping[str, object], output: int, status: int) -> None:
-    """Run a gateway in a process of its own, and report its id and its exit code."""
+def supervise(request: Mapping[str, str], *descriptors: int) -> None:
+    """Run the program in a process of its own, and report its id and its exit code."""
+    *standard, status = descriptors
     pid = os.fork()
     if pid == 0:
         os.close(status)
-        run(request, output)
-    os.close(output)
+        run(request, standard)
+    for descriptor in standard:
+        os.close(descriptor)
     os.write(status, b"%d\n" % pid)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(status, b"%d\n" % code)
     os._exit(0)
 
 
-def run(request: Mapping[str, object], output: int) -> NoReturn:
-    """Become mitmdump."""
-    from mitmproxy.tools.main import mitmdump
-
-    for standard in (sys.stdout, sys.stderr):
-        os.dup2(output, standard.fileno())
-        standard.reconfigure(write_through=True, line_buffering=True)  # type: ignore[union-attr]
-    os.close(output)
-    os.chdir(str(request["cwd"]))
+def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
+    """Become the program."""
+    module, _, function = request["entry"].partition(":")
+    entry = getattr(importlib.import_module(module), function)
+    for number, descriptor in enumerate(standard):
+        os.dup2(descriptor, number)
+    for descriptor in standard:
+        os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(write_through=True, line_buffering=True)  # type: ignore[union-attr]
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["env"])  # type: ignore[call-overload]
-    sys.argv = list(request["argv"])  # type: ignore[call-overload]
+    os.environ.update(request["env"])
+    sys.argv = list(request["argv"])
     random.seed()
-    sys.exit(mitmdump())
+    sys.exit(entry())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from support.fork_server import ForkedProcess
+from support.fork_server import ForkedGateway
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDONS = ROOT / "addons"
@@ -147,7 +147,7 @@ class Gateway:
                 authority.update({file.name: file.read_bytes() for file in self.confdir.iterdir()})
         return self
 
-    def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedProcess:
+    def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
         """Start the process: forked where neither a command nor a network is asked for, which saves its imports."""
         if self.forked and not self.command and not self.netns:
             if authority and not self.confdir.exists():
@@ -155,7 +155,7 @@ class Gateway:
                 for name, content in authority.items():
                     (self.confdir / name).write_bytes(content)
             usual = tuple(self.scripts) == (ADDONS / "gateway.py",)
-            return ForkedProcess(command, self.env, self.folder, *(["gateway"] if usual else []))
+            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if usual else []))
         return subprocess.Popen(
             command,
             env=self.env,

@@ -7,10 +7,10 @@ from xdist.scheduler import LoadFileScheduling
 
 LONGEST_FIRST = (
     "tests/browser/",
-    "tests/wire/test_chaos.py",
-    "tests/wire/test_bench.py",
-    "tests/wire/test_fuzz.py",
     "tests/wire/test_claude_code.py",
+    "tests/wire/test_fuzz.py",
+    "tests/wire/test_bench.py",
+    "tests/wire/test_chaos.py",
     "tests/wire/test_openapi.py",
     "tests/wire/test_cli.py",
     "tests/wire/test_faults.py",
@@ -23,10 +23,15 @@ LONGEST_FIRST = (
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
-    """A file's tests run in one worker, in their order; all browser tests in one, because they share a company's calls."""
+    """A file's tests run in one worker, in their order, but for two kinds.
+
+    All browser tests run in one worker, because they share a company's calls; those of chaos in any, because they share nothing.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/browser/" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
+        if nodeid.startswith("tests/browser/"):
+            return "tests/browser/"
+        return nodeid if nodeid.startswith("tests/wire/test_chaos.py") else str(super()._split_scope(nodeid))
 
 
 def rank(item: pytest.Item) -> tuple[int, bool]:

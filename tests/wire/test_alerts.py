@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from support.command import sluicegate
 from support.harness import VK, ask, eventually, policy_text
 from support.receiver import Receiver, signed
 
@@ -31,10 +28,7 @@ def policy(receiver, **webhook):
 
 
 def cli(*arguments, **env):
-    command = [str(Path(sys.executable).with_name("sluicegate")), *map(str, arguments)]
-    return subprocess.run(
-        command, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | env, capture_output=True, text=True, timeout=60
-    )
+    return sluicegate(*arguments, env=env)
 
 
 def test_a_threshold_is_told_once_whatever_happens_to_the_gateway(gateway, receiver):

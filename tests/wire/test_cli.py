@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from support.command import SLUICEGATE, sluicegate
 from support.harness import ROOT, VK, policy_text
 
 pytestmark = pytest.mark.wire
 
-SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
-
 
 def cli(*arguments, command=SLUICEGATE, stdin="", home=None, **env):
-    clean = {"PATH": os.environ["PATH"], "HOME": str(home or "/nonexistent")} | env
+    clean = {"HOME": str(home or "/nonexistent")} | env
+    if command == SLUICEGATE:
+        return sluicegate(*arguments, stdin=stdin, env=clean)
     words = [command] if isinstance(command, str) else command
+    clean = {"PATH": os.environ["PATH"]} | clean
     return subprocess.run(
         [*words, *map(str, arguments)], input=stdin, env=clean, capture_output=True, text=True, timeout=60, cwd="/"
     )

@@ -7,29 +7,26 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from sluicegate.cli.main import app as sluicegate
+from sluicegate.cli.main import app
 from support.api import POLICY, Api
+from support.command import SLUICEGATE, sluicegate
 from support.harness import ROOT, VK, ask, eventually
 
 pytestmark = pytest.mark.wire
 
-SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
-
 
 def cli(*arguments, **env):
-    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | env
-    return subprocess.run([SLUICEGATE, *map(str, arguments)], env=clean, capture_output=True, text=True, timeout=60, cwd="/")
+    return sluicegate(*arguments, env=env)
 
 
 def here(*arguments, **env):
     """The same in this process: a command's time is mostly that of its imports."""
-    done = CliRunner().invoke(sluicegate, [*map(str, arguments)], env={"HOME": "/nonexistent"} | env)
+    done = CliRunner().invoke(app, [*map(str, arguments)], env={"HOME": "/nonexistent"} | env)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 

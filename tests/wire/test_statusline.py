@@ -6,32 +6,23 @@ import json
 import shlex
 import socket
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from support.command import SLUICEGATE, sluicegate
 from support.harness import ROOT, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
-SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
 CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
 MONTH = {"max_limit": 50, "reset_duration": "1M"}
 
 
 def statusline(*options: str, **env: str) -> str:
-    done = subprocess.run(
-        [SLUICEGATE, "statusline", "--no-colour", *options],
-        env={"PATH": "/usr/bin:/bin", **env},
-        input="{}",
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    done = sluicegate("statusline", "--no-colour", *options, stdin="{}", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -232,11 +233,13 @@ def _entity_field(kind: Kind) -> dict[str, Any]:
     return {f"{kind.singular}_state": (ENTITY_MODELS[kind.name], Field(alias=kind.singular))}
 
 
+@functools.cache
 def entity_response(kind: Kind) -> type[BaseModel]:
     """Return the envelope of one entity."""
     return _envelope(kind, "Answer", ResponseModel, **_entity_field(kind))
 
 
+@functools.cache
 def list_response(kind: Kind) -> type[BaseModel]:
     """Return the envelope of a page of entities."""
     state: Any = ENTITY_MODELS[kind.name]
@@ -250,12 +253,14 @@ def list_response(kind: Kind) -> type[BaseModel]:
     return _envelope(kind, "List", ResponseModel, **fields)
 
 
+@functools.cache
 def write_response(kind: Kind) -> type[BaseModel]:
     """Return the envelope of a write."""
     created = (list[CreatedEntity], Field(description="Entities created because this one referred to them."))
     return _envelope(kind, "Written", Confirmation, **_entity_field(kind), created=created, warnings=(list[str], ...))
 
 
+@functools.cache
 def reset_response(kind: Kind) -> type[BaseModel]:
     """Return the envelope of a reset of usage."""
     return _envelope(kind, "Reset", Confirmation, **_entity_field(kind), reset=(list[ResetCounter], ...))

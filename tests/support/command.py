@@ -1,0 +1,62 @@
+"""The console script, run as a user runs it, without the cost of its imports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from support.fork_server import ForkedProcess
+
+SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
+"""The real script, for what depends on how a process was started."""
+
+TIMEOUT_S = 60.0
+
+IMPORTS = (
+    "sluicegate.cli.main",
+    "sluicegate.policy.loader",
+    "sluicegate.pricing.prices",
+    "sluicegate.logs",
+    "typer._adapters",
+    "httpx",
+    "orjson",
+    "ruamel.yaml",
+    "rich.table",
+)
+"""What commands import, also those things that only some of them need."""
+
+
+def sluicegate(*arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in the root folder with little of our environment, and return its exit code and what it has printed.
+
+    Raises subprocess.TimeoutExpired. What it sees of a process of its own is real but for the file it was started from.
+    """
+    argv = [SLUICEGATE, *map(str, arguments)]
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | dict(env or {})
+    given, output, errors = (memory_file(name) for name in ("stdin", "stdout", "stderr"))
+    with given, output, errors:
+        given.write(stdin.encode())
+        given.seek(0)
+        standard = [f.fileno() for f in (given, output, errors)]
+        process = ForkedProcess("sluicegate.cli.main:main", argv, clean, "/", standard, IMPORTS)
+        try:
+            code = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(argv, code, text_of(output), text_of(errors))
+
+
+def memory_file(name: str) -> IO[bytes]:
+    """Return a file without a name in the file system."""
+    return os.fdopen(os.memfd_create(name), "r+b", buffering=0)
+
+
+def text_of(file: IO[bytes]) -> str:
+    """Return what has been written to a file."""
+    file.seek(0)
+    return file.read().decode()
