@@ -1,13 +1,15 @@
-"""Shutdown: on a signal, calls in flight are finished and new ones are refused with 503, to be tried again.
+"""Signals: TERM and INT finish the calls in flight and refuse new ones with 503; HUP reads everything again.
 
-mitmproxy itself stops at once and cuts every stream. A second signal still does.
+mitmproxy itself stops at once on TERM and INT and cuts every stream, as a second signal still does. HUP would kill it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from typing import ClassVar
 from weakref import WeakSet
@@ -30,19 +32,27 @@ class Shutdown(Addon):
 
     administration: ClassVar[WeakSet[http.HTTPFlow]] = WeakSet()
     drain_task: ClassVar[asyncio.Task[None] | None] = None
-    """Both belong to the class: a reload of the chain makes another instance while calls are in flight."""
+    reload_task: ClassVar[asyncio.Task[None] | None] = None
+    reload_is_due: ClassVar[bool] = False
+    """All belong to the class: a reload of the chain makes another instance while calls are in flight."""
+
+    had_terminal: ClassVar[bool] = False
+    """Whether the gateway was started in a terminal, which sends HUP when it is closed."""
 
     def load(self, loader: Loader) -> None:
-        """Declare how long calls in flight may take."""
+        """Declare how long calls in flight may take; a HUP during the start changes nothing."""
         super().load(loader)
+        Shutdown.had_terminal = has_terminal()
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         loader.add_option("grace_period", int, GRACE_PERIOD_S, "Seconds that calls in flight get to end on SIGTERM or SIGINT.")
 
     def running(self) -> None:
         """Replace mitmproxy's signal handlers, which are in place by now."""
         super().running()
-        for which in (signal.SIGTERM, signal.SIGINT):
+        for which, handle in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self.hang_up)):
             try:
-                asyncio.get_running_loop().add_signal_handler(which, self.stop)
+                asyncio.get_running_loop().add_signal_handler(which, handle)
             except (NotImplementedError, RuntimeError, ValueError):
                 logger.warning("Signals cannot be handled here: stopping the gateway will cut live streams")
                 return
@@ -55,6 +65,22 @@ class Shutdown(Addon):
         services().draining = True
         services().live_calls.close()
         Shutdown.drain_task = asyncio.get_running_loop().create_task(self.drain())
+
+    def hang_up(self) -> None:
+        """Reopen the journal and read policy, secrets and prices again; stop if the terminal we were started in is closed."""
+        if self.had_terminal and not has_terminal():
+            self.stop()
+            return
+        services().writer.reopen_journal()
+        Shutdown.reload_is_due = True
+        if Shutdown.reload_task is None or Shutdown.reload_task.done():
+            Shutdown.reload_task = asyncio.get_running_loop().create_task(self.reload())
+
+    async def reload(self) -> None:
+        """Read everything again in a thread, once more if another signal came meanwhile."""
+        while Shutdown.reload_is_due:
+            Shutdown.reload_is_due = False
+            await asyncio.to_thread(services().reload)
 
     async def drain(self) -> None:
         """Wait for the calls in flight, at most the grace period, then shut down."""
@@ -97,6 +123,15 @@ class Shutdown(Addon):
             others.discard(flow)
             if not others:
                 del in_flight[flow.client_conn.id]
+
+
+def has_terminal() -> bool:
+    """Return whether this process has a terminal that can still be used."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def has_unsent_bytes(except_for: set[connection.Client]) -> bool:

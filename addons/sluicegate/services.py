@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -40,6 +41,9 @@ from sluicegate.tokenizers.counter import TokenCounter
 
 if TYPE_CHECKING:
     from sluicegate.providers.simulator import Simulator
+
+
+logger = logging.getLogger("sluicegate")
 
 
 class Target(NamedTuple):
@@ -159,6 +163,12 @@ class Services:
         self.price_watcher.start()
         self.notifier.start()
         self._housekeeper.start()
+
+    def reload(self) -> None:
+        """Read policy, secrets and prices again though their files look the same. Blocking; what is invalid changes nothing."""
+        logger.warning("Reading policy, secrets and prices again")
+        self.policy_watcher.reload()
+        self.price_watcher.check(unchanged=True)
 
     def _checkpoint(self) -> None:
         checkpoint(self.store.path)

@@ -17,6 +17,7 @@ from sluicegate.model_names import matches
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
 from sluicegate.providers import PROVIDERS
+from sluicegate.storage.journal_files import other_files
 from sluicegate.values import Unit
 from sluicegate.windows import iso
 
@@ -49,13 +50,14 @@ def check(
 
 
 def records(rows: list[dict[str, Any]], journal: Path) -> list[str]:
-    """Check that each call is recorded once in both places, with the same values."""
+    """Check that each call is recorded once in both places, with the same values; a rotated journal is part of the journal."""
     lines: list[dict[str, Any]] = []
-    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            return [f"audit.jsonl:{number} is not a record"]
+    for file in (*other_files(journal), journal):
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                return [f"{file.name}:{number} is not a record"]
     found = [f"{i} stands {n} times in audit.jsonl" for i, n in Counter(x["id"] for x in lines).items() if n > 1]
     by_id = {x["id"]: x for x in lines}
     in_table = {r["id"] for r in rows}

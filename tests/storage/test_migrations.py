@@ -12,6 +12,7 @@ from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage import migrations
 from sluicegate.storage.errors import StoreError
+from sluicegate.storage.journal_files import records
 from sluicegate.storage.migrations import MIGRATIONS
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import Rows, Store
@@ -40,7 +41,7 @@ def test_calls_in_flight_in_an_older_file_are_settled_by_the_new_gateway(tmp_pat
     store, journal, ledger = files()
     assert recover(store, journal, ledger)["interrupted"] == 1
     assert ledger.usage(BUDGET, 2000)[:2] == (45, 0)
-    assert [(r["id"], r["cost_nano"]) for r in journal.since(0)] == [("call_old", 40)]
+    assert [(r["id"], r["cost_nano"]) for r in records(journal.path)] == [("call_old", 40)]
 
 
 def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
@@ -78,7 +79,7 @@ def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, fil
     assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 1, "interrupted": 1, "rewritten": 0}
     kept = {r["id"]: ([r[name] for name in added], r["cost_nano"]) for r in store.rows_since(0)}
     assert kept == {i: ([None] * len(added), 5) for i in lines}
-    assert [(r["id"], r.get(first)) for r in journal.since(0)] == [("row", None), ("line", None), ("draft", None)]
+    assert [(r["id"], r.get(first)) for r in records(journal.path)] == [("row", None), ("line", None), ("draft", None)]
     values = {"limits": LIMIT_CHECKS, "file_search_requests": 7, "code_interpreter_sessions": 2}
     store.write(ledger.take_changes(), Rows([record("new", **values)]))
     newest = store.rows_since(0)[-1]

@@ -10,6 +10,7 @@ import pytest
 from sluicegate.calls.adjustment import adjustment_of, charge
 from sluicegate.policy.model import Limit
 from sluicegate.services import Services
+from sluicegate.storage.journal_files import records
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import Rows
 from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES, Writer
@@ -37,7 +38,7 @@ def test_a_call_cut_off_is_charged_its_draft_and_marked(files):
     assert ledger2.usage(BUDGET, 2000)[:2] == (10, 0)
     (row,) = store2.rows_since(0)
     assert (row["outcome"], row["estimated"], row["cost_nano"]) == ("interrupted", 1, 10)
-    assert [r["id"] for r in journal2.since(0)] == ["a"]
+    assert [r["id"] for r in records(journal2.path)] == ["a"]
 
 
 def test_a_refused_call_replayed_gives_its_slots_back(files):
@@ -80,7 +81,7 @@ def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
     store2, journal2, ledger2 = files()
     done = recover(store2, journal2, ledger2)
     assert (done["torn_bytes"], done["rewritten"], done["replayed"]) == (14, 1, 0)
-    assert [r["cost_nano"] for r in journal2.since(0)] == [7]
+    assert [r["cost_nano"] for r in records(journal2.path)] == [7]
 
 
 def test_verdicts_survive_a_crash_wherever_it_comes(files):
@@ -93,7 +94,7 @@ def test_verdicts_survive_a_crash_wherever_it_comes(files):
     store2, journal2, ledger2 = files()
     recover(store2, journal2, ledger2)
     assert {r["id"]: r["limits"] for r in store2.rows_since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), LIMIT_CHECKS)
-    assert {r["id"]: r["limits"] for r in journal2.since(0)} == dict.fromkeys(("drafted", "missed", "unwritten"), LIMIT_CHECKS)
+    assert {r["id"]: r["limits"] for r in records(journal2.path)} == dict.fromkeys(("drafted", "missed", "unwritten"), LIMIT_CHECKS)
 
 
 def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_an_adjustment_survives_a_crash_and_counts_once(files, flush, lose_line)
         (kept,) = store.adjustments_since(0)
         assert kept | {"charges": made["charges"]} == made
         assert [tuple(c) for c in kept["charges"]] == made["charges"]
-        assert [(r.get("kind"), r["id"]) for r in journal.since(0)] == [(None, "a"), ("adjustment", "adj_1")]
+        assert [(r.get("kind"), r["id"]) for r in records(journal.path)] == [(None, "a"), ("adjustment", "adj_1")]
 
 
 def test_an_adjustment_whose_line_and_row_are_lost_was_never_charged(files):

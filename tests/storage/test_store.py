@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from sluicegate.storage.errors import StoreBusy
+from sluicegate.storage.journal_files import records
 from sluicegate.storage.store import Rows
 from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
 
@@ -47,6 +48,6 @@ def test_verdicts_are_text_in_the_table_and_a_list_in_the_journal(files, tmp_pat
     for call_id, limits in (("a", LIMIT_CHECKS), ("b", []), ("c", None)):
         journal.append(record(call_id, limits=limits))
         store.write(ledger.take_changes(), Rows([record(call_id, limits=limits)]))
-    assert [r["limits"] for r in store.rows_since(0)] == [r["limits"] for r in journal.since(0)] == [LIMIT_CHECKS, [], None]
+    assert [r["limits"] for r in store.rows_since(0)] == [r["limits"] for r in records(journal.path)] == [LIMIT_CHECKS, [], None]
     texts = store._conn.execute("SELECT limits, json_extract(limits, '$[0][6]') FROM calls ORDER BY id").fetchall()
     assert texts == [(json.dumps(LIMIT_CHECKS, separators=(",", ":")), 40), ("[]", None), (None, None)]

@@ -27,6 +27,7 @@ class PriceWatcher:
         """What is wrong with the file on disk; None while it is in force."""
         self._fingerprint = self._look()
         self.current = Prices.load(self.path if self._fingerprint is not None else None)
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -41,10 +42,14 @@ class PriceWatcher:
         """Stop watching."""
         self._stop.set()
 
-    def check(self) -> bool:
-        """Read the file again if it has changed; return whether new prices are in force."""
+    def check(self, *, unchanged: bool = False) -> bool:
+        """Read the file again if it has changed, or ``unchanged`` too; return whether prices were read."""
+        with self._lock:
+            return self._check(unchanged)
+
+    def _check(self, unchanged: bool) -> bool:
         fingerprint = self._look()
-        if fingerprint == self._fingerprint:
+        if fingerprint == self._fingerprint and not unchanged:
             return False
         # After an invalid edit too: it is reported once, not at every look.
         self._fingerprint = fingerprint

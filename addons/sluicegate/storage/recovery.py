@@ -7,6 +7,7 @@ from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.journal import Journal
+from sluicegate.storage.journal_files import Place, end_place, records_after
 from sluicegate.storage.store import Rows, Store
 from sluicegate.values import Outcome
 
@@ -17,10 +18,11 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     A journal line without a row is a settlement or an adjustment that the database missed: it is charged now, in the order of
     the lines. A reservation left after that
     is a call cut off midway: it is charged what its draft says and put on record as ``interrupted``. A row without a
-    line gets its line. Each step is idempotent, so a crash during recovery is only another crash.
+    line gets its line, unless the file that may have it is gone: then it stays without. Each step is idempotent, so a crash
+    during recovery is only another crash.
     """
-    torn_bytes = journal.cut_torn_line()
-    lines = {r["id"]: r for r in journal.since(store.read_meta("journal_offset"))}
+    tail = records_after(journal.path, Place(store.read_meta("journal_offset"), store.read_meta("journal_fingerprint")))
+    lines = {r["id"]: r for r in tail.records}
     known = store.known(lines) | store.known(lines, "adjustments")
     missed, adjusted = [], []
     for record in (r for i, r in lines.items() if i not in known):
@@ -42,14 +44,25 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
             _settle(ledger, draft)
         else:
             ledger.release(call_id)
-    rewritten = [r for r in store.rows_since(store.read_meta("calls_rowid")) if r["id"] not in lines]
-    unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
+    rewritten, unlisted = [], []
+    if tail.found:
+        rewritten = [r for r in store.rows_since(store.read_meta("calls_rowid")) if r["id"] not in lines]
+        unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
     for record in (*rewritten, *map(line_of, unlisted), *interrupted):
         journal.append(record)
     store.write(ledger.take_changes(), Rows([*missed, *interrupted], adjustments=adjusted))
+    note_agreement(store, journal)
+    return {"torn_bytes": journal.torn_bytes, "replayed": len(missed), "interrupted": len(interrupted), "rewritten": len(rewritten)}
+
+
+def note_agreement(store: Store, journal: Journal) -> None:
+    """Note up to where journal and table agree, so that the next start need not compare them again. Raises StoreError.
+
+    For the moment after a flush, with no line in the journal's backlog.
+    """
+    place = end_place(journal.path)
     numbers = {"calls_rowid": store.last_rowid(), "adjustments_number": store.last_rowid("adjustments")}
-    store.write_meta(journal_offset=journal.size, **numbers)
-    return {"torn_bytes": torn_bytes, "replayed": len(missed), "interrupted": len(interrupted), "rewritten": len(rewritten)}
+    store.write_meta(journal_offset=place.offset, journal_fingerprint=place.fingerprint, **numbers)
 
 
 def _settle(ledger: Ledger, record: Record) -> None:

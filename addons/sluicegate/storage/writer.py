@@ -17,6 +17,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.errors import StoreBusy, StoreError
 from sluicegate.storage.group_commit import GroupCommit
 from sluicegate.storage.journal import Journal
+from sluicegate.storage.recovery import note_agreement
 from sluicegate.storage.store import NO_ROWS, Rows, Store
 from sluicegate.windows import iso
 
@@ -69,11 +70,14 @@ class Writer:
         try:
             self.journal.append(line)
         except OSError as e:
-            if self.journal_error is None:
-                logger.error("The journal %s cannot be written: %s", self.journal.path.name, e.strerror)
-            self.journal_error = e.strerror or "cannot be written"
+            self._journal_failed(e)
         else:
             self.journal_error = None
+
+    def _journal_failed(self, error: OSError) -> None:
+        if self.journal_error is None:
+            logger.error("The journal %s cannot be written: %s", self.journal.path.name, error.strerror)
+        self.journal_error = error.strerror or "cannot be written"
 
     def count_refusal(self, at: int, source: str, reason: str) -> None:
         """Count a refused request without a known key, by minute: a record of each would let unknown senders fill the disk."""
@@ -111,7 +115,7 @@ class Writer:
         """Write what is pending now. Raises StoreError, and then all of it stays pending."""
         if self.has_pending:
             self._write_all()
-            if self.journal.size - self._agreed_size >= AGREEMENT_INTERVAL_BYTES:
+            if self._agreement_is_due():
                 self._note_agreement()
 
     def flush_soon(self, delay_s: float = FLUSH_DELAY_S) -> None:
@@ -126,6 +130,14 @@ class Writer:
             # A write that can wait must not delay one that is due sooner.
             self._timer.cancel()
         self._timer = loop.call_at(at, self._flush_now)
+
+    def reopen_journal(self) -> None:
+        """Let the journal's file exist again after a rotation, without waiting for the next line."""
+        try:
+            self.journal.reopen()
+            self.journal.catch_up()
+        except OSError as e:
+            self._journal_failed(e)
 
     def journal_ready(self) -> bool:
         """Return whether records can be written, after trying to write what an earlier failure left behind."""
@@ -197,14 +209,20 @@ class Writer:
             self.store_error = None
             logger.warning("The database can be written again")
 
-    def _note_agreement(self) -> None:
-        """Note up to where journal and table agree, right after a flush, so that the next start need not compare them again.
-
-        Raises StoreError.
-        """
-        # With a backlog the journal lacks lines whose rows the table has, so the two do not agree at this size.
+    def _agreement_is_due(self) -> bool:
+        """Return whether much has been written since agreement was noted, or the place noted may not be found any more."""
         size = self.journal.size
+        return (
+            self.journal.is_another_file
+            or size - self._agreed_size >= AGREEMENT_INTERVAL_BYTES
+            # Of a place before the first line nobody could tell that the lines after it were deleted.
+            or (size > 0 and self._agreed_size == 0)
+        )
+
+    def _note_agreement(self) -> None:
+        """Note that journal and table agree, right after a flush. Raises StoreError."""
+        # With a backlog the journal lacks lines whose rows the table has, so the two do not agree at this size.
         if not self.journal.backlog:
-            numbers = {"calls_rowid": self.store.last_rowid(), "adjustments_number": self.store.last_rowid("adjustments")}
-            self.store.write_meta(journal_offset=size, **numbers)
-            self._agreed_size = size
+            size = self.journal.size
+            note_agreement(self.store, self.journal)
+            self._agreed_size, self.journal.is_another_file = size, False

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import sqlite3
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,6 +185,35 @@ def torn(scene: Scene) -> Observation:
     gateway.start()
     scene.balance(gateway)
     return Observation("nothing")
+
+
+@fault(
+    "machine",
+    "audit.jsonl rotated, SIGHUP and kill -9",
+    "each call stands in exactly one of the files, and is charged exactly once",
+)
+def rotated(scene: Scene) -> Observation:
+    gateway = scene.gateway()
+    outcomes: Counter[str] = Counter()
+    journal = gateway.state / "audit.jsonl"
+    for number in range(4):
+        with Traffic(gateway, 4) as traffic:
+            good = traffic.outcomes["200"]
+            eventually(lambda: traffic.outcomes["200"] > good + 10)  # noqa: B023
+            old = journal.with_name(f"audit.jsonl.{number}")
+            if number % 2:
+                shutil.copyfile(journal, old)
+                os.truncate(journal, 0)
+            else:
+                journal.rename(old)
+                gateway.process.send_signal(signal.SIGHUP)
+            eventually(lambda: traffic.outcomes["200"] > good + 20)  # noqa: B023
+            gateway.process.kill()
+            gateway.process.wait()
+        outcomes += traffic.outcomes
+        gateway.start()
+    scene.balance(gateway)
+    return Observation(summary(outcomes), f"no line of {len(gateway.rows())} in {len(list(gateway.state.glob('audit*')))} files")
 
 
 def clocked(scene: Scene, start: datetime, budgets: dict[str, object]) -> tuple[Gateway, Path]:
