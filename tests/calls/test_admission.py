@@ -56,6 +56,10 @@ def limit(unit="usd", maximum=100, *, hard=False, period="1h"):
         (Exhausted(limit("tokens", 100), 130, 50, NOW + 60_000), Reason.TOKEN_LIMITED, 130, 60, False),
         (Exhausted(limit("tokens", 100), 130, 50, NOW), Reason.TOKEN_LIMITED, 130, 1, False),
         (Exhausted(limit("concurrent", 8, period=None), 8, 1, None), Reason.CONCURRENCY_LIMITED, 9, 2, False),
+        # Where waiting is in vain, no client is left to wait by itself.
+        (Exhausted(limit("concurrent", 0, period=None), 0, 1, None), Reason.CONCURRENCY_LIMITED, 1, 2, True),
+        (Exhausted(limit("requests", 0), 0, 1, NOW + 30_000), Reason.REQUEST_LIMITED, 1, 30, True),
+        (Exhausted(limit("tokens", 100, period="never"), 100, 1, None), Reason.TOKEN_LIMITED, 100, None, True),
         (Exhausted(limit("usd", 5 * NANO), 6 * NANO, NANO, NOW + 1), Reason.BUDGET_EXCEEDED, 6 * NANO, 1, True),
         (Exhausted(limit("usd", 5 * NANO, hard=True), 4 * NANO, 2 * NANO, NOW + 1), Reason.BUDGET_EXCEEDED, 6 * NANO, 1, True),
         (Exhausted(limit("usd", 5 * NANO, period=None), 5 * NANO, NANO, None), Reason.BUDGET_EXCEEDED, 5 * NANO, None, True),

@@ -10,6 +10,8 @@ from sluicegate.policy.model import Limit
 from sluicegate.values import NANO, Deny, Reason
 from sluicegate.windows import parse_iso, parse_period
 
+RATES = ("request_limited", "token_limited", "concurrency_limited")
+KEYS = ("virtual_key_required", "virtual_key_not_found", "virtual_key_blocked")
 ROWS = [
     ("budget_exceeded", "other", 402, "budget_exceeded"),
     ("budget_exceeded", "claude-code", 402, "budget_exceeded"),
@@ -17,7 +19,12 @@ ROWS = [
     ("request_limited", "other", 429, "rate_limited"),
     ("token_limited", "other", 429, "rate_limited"),
     ("concurrency_limited", "other", 429, "rate_limited"),
+    *((limit, "claude-code", 429, "rate_limited") for limit in RATES),
+    *((limit, "codex", 400, "rate_limited") for limit in RATES),
+    *((limit, client, 402, "rate_limited") for limit in RATES for client in ("gemini-cli", "qwen-code", "opencode")),
+    *(("budget_exceeded", client, 402, "budget_exceeded") for client in ("gemini-cli", "qwen-code", "opencode")),
     ("model_blocked", "other", 403, "model_blocked"),
+    ("model_blocked", "gemini-cli", 403, "model_blocked"),
     ("model_blocked", "claude-code", 400, "model_blocked"),
     ("model_blocked", "codex", 404, "model_not_found"),
     ("provider_blocked", "other", 403, "provider_blocked"),
@@ -25,6 +32,8 @@ ROWS = [
     ("virtual_key_required", "other", 401, "virtual_key_required"),
     ("virtual_key_not_found", "other", 401, "virtual_key_not_found"),
     ("virtual_key_blocked", "other", 401, "virtual_key_blocked"),
+    *((key, "codex", 400, key) for key in KEYS),
+    *((key, client, 401, key) for key in KEYS for client in ("claude-code", "gemini-cli", "qwen-code", "opencode")),
     ("invalid_request", "other", 400, "invalid_request"),
     ("model_unpriced", "other", 400, "model_unpriced"),
     ("missing_required_headers", "other", 400, "missing_required_headers"),
@@ -33,6 +42,8 @@ ROWS = [
     ("gateway_error", "other", 503, "gateway_error"),
     ("provider_unavailable", "other", 503, "provider_unavailable"),
     ("shutting_down", "other", 503, "shutting_down"),
+    ("provider_unavailable", "claude-code", 503, "provider_unavailable"),
+    *(("provider_unavailable", client, 400, "provider_unavailable") for client in ("codex", "gemini-cli", "qwen-code", "opencode")),
 ]
 
 
@@ -42,7 +53,8 @@ def test_every_row_of_the_table(reason, client, status, family):
     got, headers, body = render(deny, "anthropic", client)
     assert (got, dict(headers)["x-sluicegate-reason"], dict(headers)["content-type"]) == (status, reason, "application/json")
     assert dict(headers)["x-should-retry"] == "false"
-    assert dict(headers)["retry-after"] == "90"
+    # Clients that get another status for a rate limit obey a long wait in silence.
+    assert dict(headers).get("retry-after") == (None if reason in RATES and status != 429 else "90")
     assert orjson.loads(body) == {"type": "error", "error": {"type": family, "message": "Because."}}
 
 
@@ -50,9 +62,20 @@ def test_every_reason_has_a_status():
     assert set(STATUS) == set(Reason)
 
 
-def test_a_wait_worth_waiting_does_not_forbid_retrying():
-    _, headers, _ = render(Deny(Reason.REQUEST_LIMITED, "x", retry_after=5, final=False), "anthropic", "claude-code")
-    assert "x-should-retry" not in dict(headers)
+@pytest.mark.parametrize("client", ["other", "claude-code", "codex", "gemini-cli", "qwen-code", "opencode"])
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("request_limited", 429),
+        ("token_limited", 429),
+        ("concurrency_limited", 429),
+        ("gateway_error", 503),
+        ("shutting_down", 503),
+    ],
+)
+def test_a_wait_worth_waiting_is_left_to_every_client(client, reason, status):
+    got, headers, _ = render(Deny(Reason(reason), "x", retry_after=5, final=False), "anthropic", client)
+    assert (got, dict(headers)["retry-after"], "x-should-retry" in dict(headers)) == (status, "5", False)
 
 
 @pytest.mark.parametrize(("provider", "key"), [("openai", "code"), ("gemini", "status")])
@@ -80,6 +103,8 @@ def test_messages_name_level_numbers_and_reset():
     assert "0.00011 > 0.0001 dollars: 0.00004 used and this call's worst case of 0.00007" in said
     said = rate_message(limit("requests", 100, "1h"), 101, retry_after=7)
     assert said == "Rate limits exceeded: [request limit exceeded (101/100, resets every 1h)] for VK vk-dev-alice; try again in 7 s"
+    said = rate_message(limit("tokens", 100, "never"), 100, retry_after=None)
+    assert said == "Rate limits exceeded: [token limit exceeded (100/100, never resets)] for VK vk-dev-alice"
     assert model_message("m", ["b", "a"]) == "Model 'm' is not allowed for this virtual key. Allowed: a, b"
 
 

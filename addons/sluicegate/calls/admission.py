@@ -175,8 +175,11 @@ def deny_exhausted(exhausted: Exhausted, now: int) -> Deny:
     else:
         # Requests and calls in flight are counted with the refused call, as in "101/100".
         used += 0 if limit.unit == "tokens" else 1
-        wait = CONCURRENCY_RETRY_S if wait is None else wait
-        message, is_final = rate_message(limit, used, retry_after=wait), wait > MAX_CLIENT_WAIT_S
+        if limit.unit == "concurrent":
+            wait = CONCURRENCY_RETRY_S
+        # Nothing ever passes a limit of zero, so a client that waited by itself would do so again and again.
+        is_final = wait is None or wait > MAX_CLIENT_WAIT_S or limit.maximum == 0
+        message = rate_message(limit, used, retry_after=wait)
     return Deny(
         REASONS[limit.unit],
         message,

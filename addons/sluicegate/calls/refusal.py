@@ -6,7 +6,8 @@ Clients show the message and little else, so it is self-contained: which scope, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from sluicegate.policy.model import Limit
 from sluicegate.providers import PROVIDERS
@@ -33,15 +34,38 @@ STATUS: dict[Reason, int] = {
     Reason.SHUTTING_DOWN: 503,
 }
 
-_BY_CLIENT: dict[tuple[str, Reason], tuple[int, str | None]] = {
+
+class Answer(NamedTuple):
+    """How a client gets a refusal: the status, and a family in place of the reason's own."""
+
+    status: int
+    family: str | None = None
+
+
+def _each(reasons: Iterable[Reason], status: int, family: str | None = None) -> dict[Reason, Answer]:
+    return dict.fromkeys(reasons, Answer(status, family))
+
+
+_BLOCKED = (Reason.MODEL_BLOCKED, Reason.PROVIDER_BLOCKED)
+_KEYS = (Reason.VIRTUAL_KEY_REQUIRED, Reason.VIRTUAL_KEY_NOT_FOUND, Reason.VIRTUAL_KEY_BLOCKED)
+_RATES = (Reason.REQUEST_LIMITED, Reason.TOKEN_LIMITED, Reason.CONCURRENCY_LIMITED)
+_UNAVAILABLE = (Reason.PROVIDER_UNAVAILABLE,)
+
+_BY_CLIENT: Mapping[str, Mapping[Reason, Answer]] = {
     # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404.
-    ("claude-code", Reason.MODEL_BLOCKED): (400, None),
-    ("claude-code", Reason.PROVIDER_BLOCKED): (400, None),
-    # Codex retries a 402 six times, and shows the message of a 404 model_not_found as it is.
-    ("codex", Reason.BUDGET_EXCEEDED): (400, None),
-    ("codex", Reason.MODEL_BLOCKED): (404, "model_not_found"),
-    ("codex", Reason.PROVIDER_BLOCKED): (404, "model_not_found"),
+    "claude-code": _each(_BLOCKED, 400),
+    # Codex tries a 401, 402 or 403 six times and a 503 thirty times, hides the message of a 429, and shows that of a 404
+    # model_not_found as it is.
+    "codex": _each((Reason.BUDGET_EXCEEDED, *_KEYS, *_RATES, *_UNAVAILABLE), 400) | _each(_BLOCKED, 404, "model_not_found"),
+    # These try a 429 and a 503 for minutes, whatever the answer says, and show the message of a 402 at once.
+    "gemini-cli": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
+    "qwen-code": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
+    "opencode": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
 }
+"""What a client gets in place of ``STATUS`` where that would keep its user waiting, or show other words than ours.
+
+It holds for final refusals: where trying again helps, the standard status has the client do so by itself.
+"""
 
 _REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
 """Phrases for which clients show a message of their own instead of ours."""
@@ -49,12 +73,18 @@ _REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", 
 
 def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return ``(status, headers, body)`` of a refusal, in this provider's envelope and for this client."""
-    status, family = _BY_CLIENT.get((client, deny.reason), (STATUS[deny.reason], None))
+    status, family = STATUS[deny.reason], None
+    retry_after = deny.retry_after
+    if deny.final and (answer := _BY_CLIENT.get(client, {}).get(deny.reason)) is not None:
+        status, family = answer
+        if deny.reason in _RATES:
+            # A client that gets another status for a rate limit would obey the header all the same, in silence.
+            retry_after = None
     headers = [("content-type", "application/json"), ("x-sluicegate-reason", deny.reason.value)]
     if deny.final:
         headers.append(("x-should-retry", "false"))
-    if deny.retry_after is not None:
-        headers.append(("retry-after", str(deny.retry_after)))
+    if retry_after is not None:
+        headers.append(("retry-after", str(retry_after)))
     return status, headers, PROVIDERS[provider].error_body(family or deny.reason.family, one_line(deny.message), status)
 
 
@@ -74,12 +104,15 @@ def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | 
     return f"{text} ({limit.scope_id}, {_resets(resets_at)})"
 
 
-def rate_message(limit: Limit, used: int, *, retry_after: int) -> str:
-    """Return the count with the refused call in it, the limit, and in how many seconds a retry may pass."""
+def rate_message(limit: Limit, used: int, *, retry_after: int | None) -> str:
+    """Return the count with the refused call in it, the limit, and in how many seconds a retry may pass; None for never."""
     word = {"requests": "request", "tokens": "token", "concurrent": "concurrency"}[limit.unit]
-    every = f", resets every {limit.period.text}" if limit.period is not None else " in flight"
+    every = " in flight"
+    if limit.period is not None:
+        every = ", never resets" if limit.period.text == "never" else f", resets every {limit.period.text}"
     exceeded = f"Rate limits exceeded: [{word} limit exceeded ({used}/{limit.maximum}{every})]"
-    return f"{exceeded} for {limit.label} {limit.scope_id}; try again in {retry_after} s"
+    again = "" if retry_after is None else f"; try again in {retry_after} s"
+    return f"{exceeded} for {limit.label} {limit.scope_id}{again}"
 
 
 def model_message(model: str, allowed: Iterable[str]) -> str:
