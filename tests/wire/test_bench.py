@@ -41,7 +41,8 @@ def test_processor_time_has_not_doubled(figures):
     queries = {what: f["value"] for what, f in figures.items() if f["group"] == "queries"}
     once = next(what for what in queries if "building the index" in what)
     assert queries.pop(once) < 5_000
-    assert {what: ms for what, ms in queries.items() if ms >= 300} == {}
+    most_ms = 300 if any("50,000" in what for what in queries) else 100
+    assert {what: ms for what, ms in queries.items() if ms >= most_ms} == {}
 
 
 @pytest.mark.proving

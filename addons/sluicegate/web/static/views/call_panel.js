@@ -5,7 +5,8 @@ import { link } from "../lib/router.js";
 import { Bar, Field, FormDialog, Loading, Outcome, Problem, Time } from "../lib/components.js";
 import { SCOPE_NAMES, bytes, count, duration, exactMoney, moneys, nano, period, reasonText } from "../lib/format.js";
 
-export function CallPanel({ id, known, close, user }) {
+/** ``onChange`` is called when the call has been changed, so that the list beside the panel shows it too. */
+export function CallPanel({ id, known, close, user, onChange }) {
   const running = known && !known.outcome;
   const resource = useGet(running ? null : `/api/logs/${encodeURIComponent(id)}`);
   const call = running ? known : (resource.data ?? known);
@@ -20,7 +21,7 @@ export function CallPanel({ id, known, close, user }) {
       ${call && html`<p class="faint"><${Time} at=${call.started_at} /></p>`}</div><span class="grow" />
         <button class="quiet icon" aria-label="Close" onClick=${close}>×</button></div>
     ${!call && (resource.error ? html`<${Problem} error=${resource.error} retry=${resource.reload} />` : html`<${Loading} />`)}
-    ${call && html`<${Details} call=${call} user=${user} reload=${resource.reload} />`}
+    ${call && html`<${Details} call=${call} user=${user} reload=${() => (resource.reload(), onChange())} />`}
   </aside>`;
 }
 

@@ -122,7 +122,7 @@ export default function Calls({ parts, query, user }) {
         }
         <${Problem} error=${addOlder.error} />
       </div>
-      ${chosen && html`<${CallPanel} id=${chosen} known=${shown.find((c) => c.id === chosen)} close=${() => go(["calls"], state)} user=${user} />`}
+      ${chosen && html`<${CallPanel} id=${chosen} known=${shown.find((c) => c.id === chosen)} close=${() => go(["calls"], state)} user=${user} onChange=${first.reload} />`}
     </div>
   </${Page}>`;
 }
