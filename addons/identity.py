@@ -6,8 +6,6 @@ by the party being governed and decides nothing.
 
 from __future__ import annotations
 
-import re
-
 from mitmproxy import http
 from mitmproxy.net.http.status_codes import RESPONSES as STATUS_TEXTS
 from mitmproxy.net.http.url import hostport
@@ -19,6 +17,7 @@ from flow import (
     connection_of,
     deny,
     enforcing,
+    limit_body,
     new_call,
     observing,
     origin_form,
@@ -31,7 +30,14 @@ from sluicegate.calls.refusal import render
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
-from sluicegate.request_grammar import HeaderValues, first_problem, replace_fields
+from sluicegate.request_grammar import (
+    BODILESS_METHODS,
+    HeaderValues,
+    first_problem,
+    removed_headers,
+    replace_fields,
+    split_host,
+)
 from sluicegate.values import Deny, Reason
 
 
@@ -43,12 +49,9 @@ def header_values(headers: http.Headers) -> HeaderValues:
     return found
 
 
-def host_and_port(header: str) -> tuple[str, int | None]:
-    """Return a Host header's name, normalised, and its port if it names one."""
-    name, _, port = header.rpartition(":")
-    # Not isdigit(): Python takes digits of every script for digits, and int() cannot read all of them.
-    has_port = name and not name.endswith(":") and re.fullmatch(r"[0-9]{1,5}", port)
-    return (normalize_host(name), int(port)) if has_port else (normalize_host(header), None)
+def refuse_body(flow: http.HTTPFlow) -> None:
+    """Refuse a request whose method has no body, when one begins."""
+    deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: a {flow.request.method} has no body"))
 
 
 class Identity(Addon):
@@ -117,11 +120,11 @@ class Identity(Addon):
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return
-        if not self.refuse_malformed(flow, values, missing):
+        if not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
-            self.direct_to_provider(flow, call, policy)
+            self.direct_to_provider(flow, call, policy, removed_headers(values))
 
-    def refuse_malformed(self, flow: http.HTTPFlow, values: HeaderValues, missing: list[str]) -> bool:
+    def refuse_malformed(self, flow: http.HTTPFlow, call: Call, values: HeaderValues, missing: list[str]) -> bool:
         """Refuse a request that lacks required headers, is ambiguous or asks to leave HTTP; return whether it did."""
         if missing:
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
@@ -129,8 +132,19 @@ class Identity(Addon):
         request = flow.request
         # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
         version = None if flow.client_conn.alpn == b"h2" else request.http_version
-        problem = first_problem(request.data.method, request.data.path, version, request.headers.fields, values)
+        problem = first_problem(
+            request.data.method,
+            request.data.path,
+            version,
+            getattr(request, "named_authority", ""),
+            request.headers.fields,
+            values,
+            is_model_call=call.kind == "messages",
+        )
         if problem is None:
+            if version is None and request.method in BODILESS_METHODS:
+                # Only HTTP/2 begins a body without a word about it in the headers.
+                limit_body(flow, 0, refuse_body)
             return False
         deny(flow, Deny(problem.reason, problem.message))
         if problem.status is not None and flow.response is not None:
@@ -150,7 +164,7 @@ class Identity(Addon):
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
         request, policy = flow.request, services().policy
-        name, port = host_and_port(request.authority or ", ".join(values.get("host", ())))
+        name, port = split_host(request.authority or ", ".join(values.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
         # In this order: a CONNECT has fixed the target, and what a request inside claims no longer matters.
@@ -164,6 +178,9 @@ class Identity(Addon):
             provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
+            if self.is_own_address(flow):
+                # A client whose proxy and base URL are both the gateway names it in full. Administration is never so reached.
+                return self.route_origin_form(flow)
         if claimed is not None or sni is not None or connection.target is not None:
             # A tunnel to another host is only decrypted because it named a provider in its first bytes.
             message = "The connection's target is not the provider it claims to be for; nothing was sent"
@@ -187,6 +204,14 @@ class Identity(Addon):
             return None
         request.headers.fields, request.data.path = reading.fields, reading.target
         return reading
+
+    def is_own_address(self, flow: http.HTTPFlow) -> bool:
+        """Return whether a request names the gateway's own address as its target."""
+        listener, host = flow.client_conn.sockname, normalize_host(flow.request.host)
+        if not listener or flow.request.port != listener[1]:
+            return False
+        names = ("localhost", normalize_host(listener[0]), *services().policy.server.hosts)
+        return host in names or is_loopback(host)
 
     def strip_foreign_request(self, flow: http.HTTPFlow, connection: ClientConnection) -> None:
         """Remove our headers and virtual keys from a request to another host; its own credentials stay."""
@@ -217,8 +242,8 @@ class Identity(Addon):
             return None
         return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
 
-    def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
-        """Set the request's target to the provider's base URL, leaving path and query unchanged."""
+    def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy, removed: frozenset[bytes]) -> None:
+        """Set the request's target to the provider's base URL, leaving path and query unchanged, and remove these headers."""
         target, request = services().target(policy.providers[call.provider]), flow.request
         host = hostport(target.scheme, target.host, target.port).encode()
         changed = {b"host": host}
@@ -231,7 +256,7 @@ class Identity(Addon):
         if data.authority:
             # In HTTP/1 only a proxy takes a target that names its host, and the provider is not one.
             data.authority = host if request.is_http2 else b""
-        request.headers.fields = replace_fields(request.headers.fields, changed, needs_host=not data.authority)
+        request.headers.fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
         if target.prefix:
             request.path = target.prefix + request.path
 

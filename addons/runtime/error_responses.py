@@ -7,6 +7,9 @@ from mitmproxy.net.http.http1 import assemble_response
 
 from sluicegate.providers import PROVIDERS
 
+SWITCHED = "it switched protocols"
+"""The beginning of the reason why a call failed whose answer would have left HTTP."""
+
 BLOCKED = "blocked by policy: "
 """The beginning of egress's reason why an address was not dialled."""
 
@@ -16,6 +19,8 @@ def explain(status: int, message: str) -> str:
     if BLOCKED in message:
         return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
     what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
+    if message.startswith(SWITCHED):
+        what = "The provider's answer cannot be passed on"
     return f"{what}: {message}"[:500]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mitmproxy import flow
 from mitmproxy.connection import ConnectionState
+from mitmproxy.net.http.http1.read import connection_close
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
@@ -36,7 +37,7 @@ from mitmproxy.version import VERSION
 
 from flow import call_of, connection_of
 from runtime import release_memory, size_limits
-from runtime.error_responses import error_bytes, error_response
+from runtime.error_responses import SWITCHED, error_bytes, error_response
 from runtime.options import exit_with_error
 
 Commands = layer.CommandGenerator[None]
@@ -97,6 +98,13 @@ class GatewayHttp1Server(Http1Server):
             event = events.ConnectionClosed(self.conn)
         return super().wait(event)
 
+    def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
+        """Note that one side is done, and end the connection after both if the client asked for that."""
+        if response and self.request is not None and getattr(self.request, "asks_to_close", False):
+            # It was removed from what is sent on, and mitmproxy looks for it there.
+            self.request.headers["connection"] = "close"
+        yield from super().mark_done(request=request, response=response)
+
 
 class GatewayHttp2Server(Http2Server):
     """Our side of a client's HTTP/2 connection."""
@@ -139,6 +147,8 @@ class GatewayHttpStream(HttpStream):
         names_target = bool(request.authority or request.data.host)
         # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
         request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
+        request.asks_to_close = connection_close(request.http_version, request.headers)  # type: ignore[attr-defined]
+        request.named_authority = request.data.authority.decode("latin-1")  # type: ignore[attr-defined]
         stock: Commands = super().state_wait_for_request_headers(event)
         return stock
 
@@ -171,6 +181,21 @@ class GatewayHttpStream(HttpStream):
             too_large = ResponseProtocolError(self.stream_id, self.flow.error.msg, ErrorCode.REQUEST_TOO_LARGE)
             yield SendHttp(too_large, self.context.client)
             self.client_state, self.flow.live = self.state_errored, False
+
+    def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands:
+        """End a call whose answer would leave HTTP: mitmproxy would relay whatever follows, in both directions."""
+        if event.response.status_code == 101 and self.flow.metadata.get("sluicegate") != "egress":
+            return self.end_switched()
+        stock: Commands = super().state_wait_for_response_headers(event)
+        return stock
+
+    def end_switched(self) -> Commands:
+        """Close the upstream connection, and answer the client with an error."""
+        yield commands.CloseConnection(self.context.server)
+        error = ResponseProtocolError(
+            self.stream_id, f"{SWITCHED} (101), which nobody asked for", ErrorCode.RESPONSE_VALIDATION_FAILED
+        )
+        yield from self.handle_protocol_error(error)
 
     def flow_done(self) -> Commands:
         """Finish the stream, then free its memory."""
@@ -227,7 +252,7 @@ class GatewayClientTLSLayer(ClientTLSLayer):
 
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
 
-ADDED = {"send_error", "headers_sent", "discard"}
+ADDED = {"send_error", "headers_sent", "discard", "end_switched"}
 """Methods of our layers that override nothing."""
 
 RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {

@@ -17,6 +17,7 @@ from mitmproxy import http
 from mitmproxy.proxy import events
 
 from flow import call_of, deny
+from runtime.informational import skipping_informational
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
 from sluicegate.values import Deny, Reason
 
@@ -78,7 +79,8 @@ def bytes_to_keep(flow: http.HTTPFlow, kept_bytes: int, data: bytes) -> bytes:
 def limited_answer(client: Any) -> Mapping[str, Callable[..., Any]]:
     """Return the readers of mitmproxy's ``Http1Client``, made to end a connection whose answer is all head or framing.
 
-    Any host that agents may reach could fill the memory with one. Plain functions, for they are called for each chunk.
+    Any host that agents may reach could fill the memory with one, also with informational answers, which are skipped here.
+    Plain functions, for they are called for each chunk.
     """
 
     def limited(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,4 +94,4 @@ def limited_answer(client: Any) -> Mapping[str, Callable[..., Any]]:
 
         return read_limited
 
-    return {"read_headers": limited(client.read_headers), "read_body": limited(client.read_body)}
+    return {"read_headers": limited(skipping_informational(client.read_headers)), "read_body": limited(client.read_body)}
