@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from support.harness import PROVIDER, VK, Gateway, Reply, ask
+from support.harness import PROVIDER, VK, Gateway, Reply, ask, receive
 
 
 def connect(gw: Gateway, host: str = PROVIDER) -> tuple[ssl.SSLSocket, H2Connection]:
@@ -147,3 +147,43 @@ def send_bodies(h2: H2Connection, unsent: dict[int, bytes]) -> None:
             unsent[stream] = body[room:]
             if len(body) <= room:
                 del unsent[stream]
+
+
+def statuses(
+    gw: Gateway,
+    body: bytes,
+    trailers: tuple[tuple[bytes, bytes], ...] = (),
+    streams: int = 1,
+    fields: tuple[tuple[bytes, bytes], ...] = (),
+    **pseudo: bytes,
+) -> int | set[int | None] | None:
+    """Return the status of a request that is sent as it is, however wrong; of several side by side, the set of theirs.
+
+    It says nothing of its body's length. ``pseudo`` are its fields that begin with a colon; None stands for an error of
+    the protocol.
+    """
+    known = {"method": b"POST", "scheme": b"https", "authority": PROVIDER.encode(), "path": b"/v1/messages"} | pseudo
+    trust = ssl.create_default_context(cafile=str(gw.ca))
+    trust.set_alpn_protocols(["h2"])
+    client = H2Connection(H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False))
+    client.initiate_connection()
+    head = [*((b":" + n.encode(), v) for n, v in known.items()), *fields, (b"x-api-key", VK.encode())]
+    for number in range(1, 2 * streams, 2):
+        client.send_headers(number, head, end_stream=not body)
+        if body:
+            client.send_data(number, body, end_stream=not trailers)
+        if trailers:
+            client.send_headers(number, trailers, end_stream=True)
+    answers: list[int | None] = []
+    with gw.raw() as conn:
+        conn.sendall(f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        receive(conn, b"\r\n\r\n")
+        with trust.wrap_socket(conn, server_hostname=PROVIDER) as tls:
+            tls.sendall(client.data_to_send())
+            while len(answers) < streams and (data := tls.recv(65536)):
+                for event in client.receive_data(data):
+                    if isinstance(event, ResponseReceived):
+                        answers.append(int(dict(event.headers)[b":status"]))
+                    if isinstance(event, StreamReset | ConnectionTerminated):
+                        answers += [None] * streams
+    return answers[0] if streams == 1 else set(answers)

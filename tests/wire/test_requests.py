@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import ssl
 import threading
 from pathlib import Path
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
 
 from support.fake_provider import FakeProvider, sse
 from support.harness import VK, Gateway, ask, eventually, policy_text, receive
+from support.http2_client import statuses as http2
 
 pytestmark = pytest.mark.wire
 
@@ -76,22 +73,42 @@ def test_what_reads_in_two_ways_is_refused_and_recorded(edge, odd, path):
 @pytest.mark.parametrize(
     "odd",
     [
-        {"host": b""},
-        {"host": b"Host: a\r\nHost: b\r\n"},
-        {"host": b"Host: a:\xc2\xb2\r\n"},
-        {"host": b"Host: a:" + b"9" * 5000 + b"\r\n"},
-        {"line": b"POST http://api.anthropic.com/v1/messages HTTP/1.1"},
+        {"host": b"Host: api.anthropic.com\r\n"},
+        {"host": b"Host: API.Anthropic.COM.:80\r\n"},
+        {"host": b"", "line": b"POST /v1/messages HTTP/1.0"},
+        {"line": b"POST http://api.anthropic.com/v1/messages HTTP/1.1", "host": b"Host: api.anthropic.com:80\r\n"},
     ],
 )
 def test_a_provider_is_sent_a_path_and_its_own_name_once(edge, odd):
-    for answer in (
-        inside(edge, request(**odd)),
-        edge.send_raw(request(**(odd | {"line": b"POST http://api.anthropic.com/v1/messages HTTP/1.1"}))),
-    ):
+    version = odd.get("line", b"HTTP/1.1")[-8:]
+    absolute = odd | {"line": b"POST http://api.anthropic.com/v1/messages " + version}
+    for answer in (inside(edge, request(**odd)), edge.send_raw(request(**absolute))):
         assert answer.startswith(b"HTTP/1.1 200 ")
         seen = edge.fake.seen[-1]
-        assert seen.lines[0] == b"POST /v1/messages HTTP/1.1"
+        assert seen.lines[0].startswith(b"POST /v1/messages HTTP/1.")
         assert [v for n, v in seen.headers if n.lower() == "host"] == [f"127.0.0.1:{edge.fake.port}"]
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (b"", b"no Host header"),
+        (b"Host: a\r\nHost: b\r\n", b"'host' twice"),
+        (b"Host: api.anthropic.com\r\nhost: api.anthropic.com\r\n", b"'host' twice"),
+        (b"Host: a:\xc2\xb2\r\n", b"not a host and port"),
+        (b"Host: a:" + b"9" * 5000 + b"\r\n", b"not a host and port"),
+    ],
+)
+def test_a_request_names_one_host(edge, host, said):
+    """Two used to be forwarded as one: the gateway's own."""
+    before = edge.fake.connections
+    for answer in (
+        inside(edge, request(host=host)),
+        edge.send_raw(request(line=b"POST http://api.anthropic.com/v1/messages HTTP/1.1", host=host)),
+    ):
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert said in answer
+    assert edge.fake.connections == before
 
 
 def test_trailers_are_left_out_both_ways(edge):
@@ -114,7 +131,7 @@ def test_trailers_are_left_out_both_ways(edge):
 
 def test_trailers_of_http2_are_left_out(edge):
     """Over them mitmproxy used to give the connection up, and quote them."""
-    assert http2(edge, ask(), trailers=[(b"x-api-key", b"sk-sg-in-a-trailer")]) == 200
+    assert http2(edge, ask(), trailers=((b"x-api-key", b"sk-sg-in-a-trailer"),)) == 200
     assert edge.fake.seen[-1].body == ask()
     assert not [x for x in edge.output if "has crashed" in x or "Traceback" in x or "sk-sg-in-a-trailer" in x]
 
@@ -208,35 +225,6 @@ def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
     eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))
     assert not [x for x in edge.output if "sk-sg-half-a-request" in x]
     assert [x for x in edge.output[before:] if "bytes, not shown>" in x]
-
-
-def http2(gw, body, trailers=(), streams=1, **pseudo):
-    """The status of a request over HTTP/2, which says nothing of its length; of several side by side, the set of theirs."""
-    pseudo = {"method": b"POST", "scheme": b"https", "authority": b"api.anthropic.com", "path": b"/v1/messages"} | pseudo
-    trust = ssl.create_default_context(cafile=str(gw.ca))
-    trust.set_alpn_protocols(["h2"])
-    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False)
-    client = h2.connection.H2Connection(config)
-    client.initiate_connection()
-    fields = [(b":" + n.encode(), v) for n, v in pseudo.items()]
-    for number in range(1, 2 * streams, 2):
-        client.send_headers(number, [*fields, (b"x-api-key", VK.encode())])
-        client.send_data(number, body, end_stream=not trailers)
-        if trailers:
-            client.send_headers(number, trailers, end_stream=True)
-    answers = []
-    with gw.raw() as conn:
-        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-        receive(conn, b"\r\n\r\n")
-        with trust.wrap_socket(conn, server_hostname="api.anthropic.com") as tls:
-            tls.sendall(client.data_to_send())
-            while len(answers) < streams and (data := tls.recv(65536)):
-                for event in client.receive_data(data):
-                    if isinstance(event, h2.events.ResponseReceived):
-                        answers.append(int(dict(event.headers)[b":status"]))
-                    if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
-                        answers += [None] * streams
-    return answers[0] if streams == 1 else set(answers)
 
 
 def test_calls_side_by_side_on_one_connection_of_http2_leave_it_whole(edge):

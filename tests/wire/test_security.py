@@ -62,7 +62,7 @@ def test_a_governed_connect_is_opened_and_sent_to_the_base_url_whatever_it_says_
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_absolute_form_to_a_governed_host_is_governed(edge, scheme):
-    line = f"GET {scheme}://api.anthropic.com/v1/models HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\n"
+    line = f"GET {scheme}://api.anthropic.com/v1/models HTTP/1.1\r\nHost: api.anthropic.com\r\nConnection: close\r\n"
     assert b" 401 " in edge.send_raw(line.encode() + b"\r\n")
     assert b" 200 " in edge.send_raw(line.encode() + b"x-api-key: vk-dev-alice\r\n\r\n")
 
