@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from sluicegate.providers.gemini_usage import TokenCounts
+from sluicegate.providers.plain_chunks import GeminiCounts, plain_gemini_chunk
 from sluicegate.providers.reported_counts import parse_report, reports_in
 from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, json_text, parse_count, parse_partial_json
 
@@ -32,9 +35,16 @@ class GeminiUsage(UsageReader):
         self._candidates: set[Any] = set()
         self._ended: set[Any] = set()
         """Candidates that have been seen, and those of them that have ended, by their index."""
+        self._put_off: GeminiCounts | None = None
+        """Counts that are noted only when others come that leave some of them out, or when someone asks."""
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one chunk of a streamed answer; of one that was cut, what had come of it."""
+        if self._is_plain(data):
+            self.has_content = True
+            self.defer(data)
+            return
+        self._note_put_off()
         chunk = parse_report(data, "usageMetadata")
         if not isinstance(chunk, dict):
             chunk = _cut_chunk(data)
@@ -53,6 +63,35 @@ class GeminiUsage(UsageReader):
         self.measure(chunk)
         self.finished = is_whole and (self.finished or self._counts.has_input(is_counted=False))
         self._judge()
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Return whether a chunk adds content to candidates that go on, and counts, which are put off; nothing else."""
+        chunk = plain_gemini_chunk(data) if self._candidates and not self.finished else None
+        if chunk is None or not chunk.candidates or chunk.model_version not in (None, self._model):
+            return False
+        for candidate in chunk.candidates:
+            if candidate.index not in self._candidates or not candidate.has_text:
+                return False
+        counts = chunk.usage_metadata
+        if counts is not None:
+            if not self._counts.has_tier(counts.service_tier, counts.traffic_type):
+                return False
+            if self._put_off is not None and not counts.covers(self._put_off):
+                self._note_put_off()
+            self._put_off = counts
+        self._is_counted = counts is not None
+        return True
+
+    def _note_put_off(self) -> None:
+        if self._put_off is not None:
+            counts, self._put_off = self._put_off, None
+            self._counts.report(msgspec.to_builtins(counts))
+
+    def catch_up(self) -> None:
+        """Judge the counts that were put off."""
+        if self._put_off is not None:
+            self._note_put_off()
+            self._judge()
 
     def _note_chunk(self, chunk: dict[str, Any]) -> bool:
         """Note what a chunk says beside its content; return whether it has any."""

@@ -30,6 +30,8 @@ class TokenCounts(ReportedCounts):
     def __init__(self) -> None:
         super().__init__(_INPUT)
         self._service_tier: str | None = None
+        self._tier_fields: tuple[Any, Any] = (None, None)
+        """What the last metadata said of the tier, as it was written."""
         self._has_other_rates = False
         """Whether some of it is sound or pictures, whose rates no table has."""
 
@@ -43,6 +45,10 @@ class TokenCounts(ReportedCounts):
         """Return the output so far: the answer and the thoughts, which are counted beside it."""
         return self["answer"] + self["thoughts"]
 
+    def has_tier(self, tier: str | None, traffic: str | None) -> bool:
+        """Return whether metadata with these fields would say nothing new of the tier."""
+        return (tier is None and traffic is None) or (tier, traffic) == self._tier_fields
+
     def report(self, metadata: dict[str, Any]) -> None:
         """Note one metadata object."""
         self.note((name, metadata.get(field)) for field, name in _COUNTS.items())
@@ -50,7 +56,7 @@ class TokenCounts(ReportedCounts):
             metadata.get("candidatesTokensDetails"), ("AUDIO", "IMAGE", "VIDEO")
         ):
             self._has_other_rates = True
-        tier, traffic = metadata.get("serviceTier"), metadata.get("trafficType")
+        tier, traffic = self._tier_fields = metadata.get("serviceTier"), metadata.get("trafficType")
         if isinstance(tier, str):
             self._service_tier = tier.lower()[:64]
         elif isinstance(traffic, str):

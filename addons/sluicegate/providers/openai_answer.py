@@ -9,6 +9,7 @@ from sluicegate.providers.openai_request import SEARCHING_MODELS
 from sluicegate.providers.openai_text import ResponseText, has_text, measure_choice, objects
 from sluicegate.providers.openai_tools import ToolItems
 from sluicegate.providers.openai_usage import TokenCounts
+from sluicegate.providers.plain_chunks import plain_chat_chunk
 from sluicegate.providers.reported_counts import parse_report, reports_in
 from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_partial_json
 from sluicegate.values import Usage
@@ -34,6 +35,8 @@ class OpenAIUsage(UsageReader):
         self._tools = ToolItems()
         self._text = ResponseText(self.deliver, self._delivered)
         self._model: str | None = None
+        self._chunk_model: Any = None
+        """The model that the last chunk with choices named."""
         self._service_tier: str | None = None
         self._is_counted = False
         """Whether an output count came after the last piece of content, so that it covers all of it."""
@@ -53,6 +56,9 @@ class OpenAIUsage(UsageReader):
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one server-sent event."""
+        if not event and self._is_plain(data):
+            self.defer(data)
+            return
         if data.strip() == b"[DONE]":
             self.finished = True
             self._judge()
@@ -124,6 +130,20 @@ class OpenAIUsage(UsageReader):
                 if kind.endswith((".delta", ".done", ".added", ".partial_image")):
                     self.defer(data)
 
+    def _is_plain(self, data: bytes) -> bool:
+        """Return whether a chunk adds content to choices that go on, and nothing else to what has been noted."""
+        if self._is_counted or self.finished or self._chunk_model is None:
+            return False
+        chunk = plain_chat_chunk(data)
+        if chunk is None or chunk.model != self._chunk_model or chunk.service_tier not in (None, self._service_tier):
+            return False
+        has_text = False
+        for choice in chunk.choices:
+            if choice.index not in self._choices:
+                return False
+            has_text = has_text or choice.has_text
+        return has_text
+
     def _note_chunk(self, value: dict[str, Any], data: bytes) -> None:
         """Note a chunk of Chat Completions or of legacy completions."""
         choices = list(objects(value.get("choices")))
@@ -133,6 +153,7 @@ class OpenAIUsage(UsageReader):
         for choice in choices:
             self._note_choice(choice)
         self._note_fields(value)
+        self._chunk_model = value.get("model") if "choices" in value else None
         # Moonshot reports in the last chunk's choice, Groq in a field of its own.
         for place in (*choices, *objects([value.get("x_groq")])):
             self._note_reports(place)
@@ -211,22 +232,16 @@ _DELTA_HEADS = {
 }
 """How an event of Responses begins that carries content and nothing else, by its name."""
 
-_MORE_THAN_CONTENT = (b"\\u", b'"usage":{', b'"usage" ', b'"usage": ', b'"error"', b'"finish_reason":"')
-"""What may say more than content. Inside a JSON string every quote is escaped, so the model cannot have written these."""
-
 
 def _are_plain_deltas(text: bytes) -> bool:
-    """Return whether events are known, without parsing them, to carry content and nothing that is billed or ends anything."""
+    """Return whether events of Responses are known, without parsing them, to carry content and nothing else."""
     head = _DELTA_HEADS.get(text[7 : text.find(b"\n")])
-    lines = text.count(b"\n")
-    if head is not None:
-        # Two lines and a blank one each.
-        is_usual = 3 * text.count(head) == lines
-    else:
-        # A line and a blank one each, for the first of the choices.
-        events = text.count(b'"index":0,"delta":{"content":"')
-        is_usual = 2 * events == lines and text.startswith(b"data: {") and text.count(b'"finish_reason":null}]') == events > 0
-    return is_usual and not any(sign in text for sign in _MORE_THAN_CONTENT)
+    # Two lines and a blank one each. Inside a JSON string every quote is escaped, so the model cannot have written the rest.
+    return (
+        head is not None
+        and 3 * text.count(head) == text.count(b"\n")
+        and not (b'"usage"' in text or b'"error"' in text or b"\\u" in text)
+    )
 
 
 def _error_type(value: dict[str, Any], default: str = "error") -> str:

@@ -77,10 +77,12 @@ def events_of(text: bytes) -> list[Event]:
     """Return the events of a text whose lines end with plain line feeds."""
     events: list[Event] = []
     for block in text.split(b"\n\n"):
-        # The form of nearly all events: one line with the name, one with the data.
+        # The forms of nearly all events: one line with the name, one with the data; or the data alone.
         end = block.find(b"\n")
         if end > 0 and block.startswith(b"event: ") and block.startswith(b"data: ", end + 1) and block.find(b"\n", end + 1) < 0:
             events.append((block[7:end].strip().decode("utf-8", "replace"), block[end + 7 :]))
+        elif end < 0 and block.startswith(b"data: "):
+            events.append(("", block[6:]))
         elif block:
             _read_lines(block, events)
     return events

@@ -81,8 +81,7 @@ class UsageReader(ABC):
     """Whether an answer may be a JSON list, whose elements are what the events of a stream would be."""
 
     def __init__(self) -> None:
-        self.usage: Usage | None = None
-        """What is billed, judged on all that was seen so far; None while nothing valid was reported."""
+        self._usage: Usage | None = None
         self.is_invalid = False
         """Whether a count that matters was reported as something that is no count."""
         self.finished = False
@@ -120,6 +119,19 @@ class UsageReader(ABC):
     @abstractmethod
     def measure(self, event: Any) -> None:
         """Add what a decoded content event has delivered: ``self.deliver`` of each string that the model wrote."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What is billed, judged on all that was seen so far; None while nothing valid was reported."""
+        self.catch_up()
+        return self._usage
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        self._usage = usage
+
+    def catch_up(self) -> None:  # noqa: B027
+        """Judge what a reader has put off. One that puts nothing off has nothing to do here."""
 
     def deliver(self, text: Any) -> None:
         """Count a string that the model wrote; anything else is nothing."""
