@@ -14,7 +14,7 @@ class Access(Addon):
     """Refuses what the key's provider configs do not list. A key without any may use everything."""
 
     @enforcing
-    def request(self, flow: http.HTTPFlow) -> None:
+    async def request(self, flow: http.HTTPFlow) -> None:
         """Judge provider and model once the request is complete."""
         call = ensure_call(flow)
         if call is None or call.policy is None:
@@ -26,7 +26,7 @@ class Access(Addon):
             return
         models: tuple[str, ...] = ()
         if call.kind != "other":
-            facts = facts_of(flow, call)
+            facts = await facts_of(flow, call)
             if facts is None:
                 return
             models = facts.named_models

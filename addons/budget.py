@@ -22,7 +22,7 @@ class Budget(Addon):
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
         """Reserve the call's money under every budget, or refuse it and name the first one that is exhausted."""
-        judged = model_call(flow)
+        judged = await model_call(flow)
         if judged is None:
             return
         call, facts, policy = judged

@@ -29,6 +29,7 @@ from sluicegate.calls.settlement import settle
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.reading import read_body
 from sluicegate.providers.request_body import Unmetered
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
@@ -178,14 +179,18 @@ def ensure_call(flow: http.HTTPFlow) -> Call | None:
     return call
 
 
-def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
-    """Return what governance needs from the body, read once; refuse a body that is not a model call and return None."""
+async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
+    """Return what governance needs from the body, read once; refuse a body that is not a model call and return None.
+
+    It waits only where a large body has not been read yet, so it does not come between a check and its reservation.
+    """
     if call.facts is None:
         encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
             return None
-        read = PROVIDERS[call.provider].read_request(flow.request.raw_content or b"", flow.request.path)
+        body, policy = flow.request.raw_content or b"", call.policy or services().policy
+        read = await read_body(PROVIDERS[call.provider], body, flow.request.path, policy.server.max_objects)
         if isinstance(read, Unmetered):
             deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by this gateway: {read}"))
             return None
@@ -196,12 +201,12 @@ def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     return call.facts
 
 
-def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
+async def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] | None:
     """Return what limits are judged by: the call, its body's facts and its policy. None where nothing is limited."""
     call = ensure_call(flow)
     if call is None or call.kind != "messages" or call.policy is None:
         return None
-    facts = facts_of(flow, call)
+    facts = await facts_of(flow, call)
     return None if facts is None else (call, facts, call.policy)
 
 

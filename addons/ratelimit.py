@@ -16,9 +16,9 @@ class RateLimit(Addon):
     """Takes a slot under every rate limit that applies, or takes none and refuses the call with 429."""
 
     @enforcing
-    def request(self, flow: http.HTTPFlow) -> None:
+    async def request(self, flow: http.HTTPFlow) -> None:
         """Take the slots once the request is complete."""
-        judged = model_call(flow)
+        judged = await model_call(flow)
         if judged is None:
             return
         call, facts, policy = judged

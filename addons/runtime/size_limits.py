@@ -18,6 +18,7 @@ from mitmproxy.proxy import events
 
 from flow import call_of, deny
 from runtime.informational import skipping_informational
+from sluicegate.providers.reading import LARGE_BODY_BYTES
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
 from sluicegate.values import Deny, Reason
 
@@ -32,9 +33,6 @@ MAX_DISCARDED_BYTES = 64 << 20
 
 MAX_CLIENT_HELLO_BYTES = 64 << 10
 """Bytes of a TLS connection's first message; clients send one or two thousand. mitmproxy parses it again with each packet."""
-
-LARGE_BODY_BYTES = 1 << 20
-"""Bytes from which a body counts as large; an agent's turn has a tenth of that."""
 
 MAX_HELD_BYTES = 512 << 20
 """Bytes of large bodies that may be in memory at one moment, over all callers."""

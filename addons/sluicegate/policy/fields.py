@@ -155,6 +155,12 @@ def _percent(value: Any) -> Any:
     return value
 
 
+def _body_objects(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1_000 <= value <= 1_000_000:
+        raise ValueError("write a whole number from 1000 to 1000000")
+    return value
+
+
 def _webhook_url(value: str) -> str:
     if not is_reference(value):
         check_webhook_url(value)
@@ -228,6 +234,9 @@ ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PRO
 Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over model names."""
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
+BodyObjects = Annotated[
+    int, BeforeValidator(_body_objects), WithJsonSchema({"type": "integer", "minimum": 1_000, "maximum": 1_000_000})
+]
 
 Content = Annotated[
     Literal["off", "full"] | None,

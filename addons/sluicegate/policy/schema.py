@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from sluicegate.policy.fields import (
+    BodyObjects,
     Content,
     Count,
     Duration,
@@ -222,6 +223,9 @@ class Server(Model):
     allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
     public_metrics: StrictBool = Field(
         False, description="Serve /metrics without a token too, then without the figures of single keys and users."
+    )
+    max_objects: BodyObjects = Field(
+        50_000, description="Most JSON objects in one request: messages, content blocks, tools and what they hold."
     )
 
 
