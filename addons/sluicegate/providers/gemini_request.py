@@ -123,11 +123,15 @@ def _add_server_side(request: RequestBody, config: Members, builder: ExtentBuild
         builder.unbounded = builder.unbounded or "sound is billed at other rates than text"
 
 
+_CLIENT_SPELLINGS = {*CLIENT_TOOLS, *map(snake_case, CLIENT_TOOLS)}
+_SERVER_SPELLINGS = SERVER_TOOLS | {snake_case(name): kind for name, kind in SERVER_TOOLS.items()}
+
+
 def _add_tool(tool: Members, field: str, builder: ExtentBuilder) -> None:
-    if field in CLIENT_TOOLS or field in map(snake_case, CLIENT_TOOLS):
+    if field in _CLIENT_SPELLINGS:
         builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
         return
-    known = next((kind for name, kind in SERVER_TOOLS.items() if field in (name, snake_case(name))), UNKNOWN_TOOL)
+    known = _SERVER_SPELLINGS.get(field, UNKNOWN_TOOL)
     builder.add_tool(Members({field: tool.members[field]}, tool.problems), known, None)
 
 

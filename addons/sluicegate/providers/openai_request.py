@@ -8,7 +8,7 @@ import msgspec
 
 from sluicegate.providers import chat_parts, responses_parts
 from sluicegate.providers.base import clean_path
-from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, RequestBody, Unmetered, find_base64
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, Problems, RequestBody, Unmetered, find_base64
 from sluicegate.providers.server_tools import (
     OPENAI_LOOP_PASSES,
     PROVIDER_PROMPT_TOKENS,
@@ -93,7 +93,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     output = _output(request, kind, limit, builder)
     searches = any(name in model for name in SEARCHING_MODELS)
     if searches:
-        builder.add_tool(Members({}, []), SERVER_TOOLS["web_search"], None)
+        builder.add_tool(Members({}, Problems()), SERVER_TOOLS["web_search"], None)
     if _does_more(request):
         # How often it reads and writes is not documented; both are billed.
         builder.loops = builder.writes_freely = True
@@ -154,13 +154,14 @@ def _image_tokens(request: RequestBody, model: str) -> int:
 
 
 class _Item(msgspec.Struct, gc=False):
-    type: str | None = None
-    role: str | None = None
+    type: msgspec.Raw = msgspec.Raw()
+    role: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
 
 
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
-_ITEM = msgspec.json.Decoder(_Item)
+_READ_ITEMS = msgspec.json.Decoder(list[_Item])
+"""Decodes all items at once, each of which must be an object."""
 
 
 def _read_as(request: RequestBody, decoder: msgspec.json.Decoder[Any]) -> Any:
@@ -168,23 +169,29 @@ def _read_as(request: RequestBody, decoder: msgspec.json.Decoder[Any]) -> Any:
     found = request.read_as(decoder)
     if found is not None or request.json.count(b"{") > MAX_OBJECTS or not (raw := request.raw("input")).startswith(b"["):
         return found
-    items = [bytes(item) for item in _ITEMS.decode(raw)]
-    typed = [b'{"type":"message",' + item[1:] if _is_message(item) else item for item in items]
-    if typed == items:
+    read = _items(request, raw)
+    if not any(map(_is_message, read)):
         return None
+    items = map(bytes, _ITEMS.decode(raw))
+    typed = [b'{"type":"message",' + item.lstrip()[1:] if _is_message(x) else item for x, item in zip(read, items, strict=True)]
     members = request.members | {"input": msgspec.Raw(b"[%s]" % b",".join(typed))}
     return RequestBody(msgspec.json.encode(members)).read_as(decoder)
 
 
-def _is_message(item: bytes) -> bool:
-    """Return whether an item is a message that does not say so: it has a role and no type."""
-    if not item.startswith(b"{"):
-        return False
+def _items(request: RequestBody, raw: bytes) -> list[_Item]:
+    """Return the items of a list; none of a list of texts or tokens. A list of both kinds is a problem."""
     try:
-        found = _ITEM.decode(item)
+        return _READ_ITEMS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return found.type is None and found.role is not None
+        # What is no object would hide the tools of the items beside it.
+        if b"{" in raw:
+            request.problems.append("an item of 'input' cannot be read")
+        return []
+
+
+def _is_message(item: _Item) -> bool:
+    """Return whether an item is a message that does not say so: it has a role and no type."""
+    return bytes(item.type) in (b"", b"null") and bytes(item.role).startswith(b'"')
 
 
 def _prompt_tokens(body: Any) -> int:
@@ -223,11 +230,12 @@ def _add_server_side(request: RequestBody, api: Api | None, builder: ExtentBuild
         builder.attempts += len(listed) if isinstance(listed, list) else 0
 
 
-def _add_tool(tool: Members, builder: ExtentBuilder, most_calls: int | None) -> None:
+def _add_tool(tool: Members, builder: ExtentBuilder, most_calls: int | None, *, is_inner: bool = False) -> None:
     kind = tool.value("type", limit=MAX_OBJECT_BYTES)
-    if kind == "namespace":
+    if kind == "namespace" and not is_inner:
         for inner in tool.children("tools"):
-            _add_tool(inner, builder, most_calls)
+            # Whatever is nested further is unknown, and so taken for the dearest.
+            _add_tool(inner, builder, most_calls, is_inner=True)
         return
     is_local = kind == "shell" and tool.child("environment").text("type") == "local"
     is_answered = kind == "tool_search" and tool.text("execution") == "client"
@@ -271,11 +279,7 @@ def _tools_in_items(request: RequestBody) -> list[Members]:
     """Return the tools that items of the input offer in passing."""
     raw = request.raw("input")
     found: list[Members] = []
-    for item in _ITEMS.decode(raw) if raw.startswith(b"[") else ():
-        try:
-            read = _ITEM.decode(item)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue
-        if bytes(read.tools).startswith(b"["):
-            found += Members({"tools": read.tools}, request.problems).children("tools")
+    for item in _items(request, raw) if raw.startswith(b"[") else ():
+        if bytes(item.tools).startswith(b"[") and not request.problems:
+            found += Members({"tools": item.tools}, request.problems).children("tools")
     return found

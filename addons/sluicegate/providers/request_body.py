@@ -8,18 +8,21 @@ from typing import Any, TypeVar
 import msgspec
 
 MAX_FIELDS = 256
-"""Top-level fields of a body; a model call has some twenty."""
+"""Fields of a body, or of a governed object in it; a model call has some twenty."""
 
 MAX_NAME_CHARS = 200
 """Characters in the name of a top-level field."""
 
 MAX_TOOLS = 4096
-"""Tools in a body; a model call has some hundred."""
+"""Tools and other governed objects in a body; a model call has some hundred."""
 
-MAX_SCALAR_BYTES = 2048
+MAX_TOOL_FIELDS = 32_768
+"""Fields of all tools and other governed objects in a body; a tool has about four."""
+
+MAX_SCALAR_BYTES = 1024
 """Bytes of a governed number, flag or short text as it is written; decoding a long one only to refuse it would cost time."""
 
-MAX_OBJECT_BYTES = 1 << 20
+MAX_OBJECT_BYTES = 256 << 10
 """Bytes of a governed object, such as a configuration, that is read member by member."""
 
 MAX_OBJECTS = 1_000_000
@@ -27,8 +30,8 @@ MAX_OBJECTS = 1_000_000
 
 _OBJECT_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
-_MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
-_COMMA = re.compile(rb"\s*,?")
+_MEMBER = re.compile(rb'\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+')
+_COMMA = re.compile(rb"\s*+,?")
 _BOM = b"\xef\xbb\xbf"
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
 
@@ -42,13 +45,19 @@ class Unmetered(str):
     __slots__ = ()
 
 
+class Problems(list[str]):
+    """What keeps a body from being governed, and how much of it has been read member by member."""
+
+    objects = fields = 0
+
+
 class Members:
     """The members of a JSON object, read strictly. What parsers could read in two ways is noted in ``problems``.
 
     A field that has several spellings is asked for by all of them; more than one of them in the object is a problem.
     """
 
-    def __init__(self, members: dict[str, msgspec.Raw], problems: list[str]) -> None:
+    def __init__(self, members: dict[str, msgspec.Raw], problems: Problems) -> None:
         self.members = members
         self.problems = problems
 
@@ -93,13 +102,18 @@ class Members:
         if not raw.startswith(b"["):
             return []
         items = _LIST_DECODER.decode(raw)
-        if len(items) > MAX_TOOLS:
+        self.problems.objects += len(items)
+        if self.problems.objects > MAX_TOOLS:
             self.problems.append(f"the body has more than {MAX_TOOLS} {names[0]}")
             return []
         return [self._object(bytes(item), names[0].removesuffix("s")) for item in items if bytes(item).startswith(b"{")]
 
     def _object(self, raw: bytes, name: str) -> Members:
         members = _OBJECT_DECODER.decode(raw)
+        self.problems.fields += len(members)
+        if len(members) > MAX_FIELDS or self.problems.fields > MAX_TOOL_FIELDS:
+            self.problems.append(f"'{name}' has more than {MAX_FIELDS} fields, or all of them together more than {MAX_TOOL_FIELDS}")
+            return Members({}, self.problems)
         if (twice := first_duplicate(raw, members)) is not None:
             self.problems.append(f"'{twice[:MAX_NAME_CHARS]}' is in a {name} twice")
         return Members(members, self.problems)
@@ -138,7 +152,7 @@ class RequestBody(Members):
     """The governed fields of a JSON body. ``problem`` says why the body cannot be governed."""
 
     def __init__(self, raw: bytes) -> None:
-        super().__init__({}, [])
+        super().__init__({}, Problems())
         self.json = raw = raw.removeprefix(_BOM)
         """The body in a form that parsers accept."""
         try:
@@ -230,7 +244,7 @@ def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
     return None
 
 
-_BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,})"')
+_BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,}+)"')
 
 
 def find_base64(body: bytes) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sluicegate.providers.request_body import MAX_OBJECT_BYTES, Members, is_model_name, model_names
+from sluicegate.providers.request_body import MAX_OBJECT_BYTES, Members, Problems, is_model_name, model_names
 from sluicegate.values import Extent
 
 ANTHROPIC_LOOP_PASSES = 11
@@ -26,6 +26,9 @@ GEMINI_LOOP_PASSES = 11
 
 SEARCHES_PER_PASS = 10
 """Assumed: parallel uses of one tool in one round of a loop."""
+
+MAX_MODELS = 64
+"""Models that a body may name; each of them is judged and priced."""
 
 MAX_SERVER_FALLBACKS = 3
 """Attempts after the first where the provider chooses the models that take over."""
@@ -80,26 +83,30 @@ class ExtentBuilder:
         self.file_searches += uses if kind.file_searches else 0
         self.code_sessions += uses if kind.code_sessions else 0
         self.unbounded = self.unbounded or kind.unbounded
-        for name in tool.members:
-            # A tool may name a model at any depth, and each may do a part of the work.
-            self.name_models({name: tool.value(name, limit=MAX_OBJECT_BYTES)}, tool.problems)
+        for name, raw in tool.members.items():
+            # A tool may name a model at any depth, and each may do a part of the work. Most name none, which bytes tell.
+            if name in ("model", "models") or any(word in bytes(raw) for word in (b'"model', b"\\")):
+                self.name_models({name: tool.value(name, limit=MAX_OBJECT_BYTES)}, tool.problems)
 
     def add_unknown(self) -> None:
         """Add something that no table lists, which may be any server tool."""
-        self.add_tool(Members({}, []), UNKNOWN_TOOL, None)
+        self.add_tool(Members({}, Problems()), UNKNOWN_TOOL, None)
 
     def add_output(self, limit: int | None) -> None:
         """Add a limit of what one pass may write, if there is one."""
         if limit is not None:
             self.outputs.append(limit)
 
-    def name_models(self, value: object, problems: list[str]) -> None:
+    def name_models(self, value: object, problems: Problems) -> None:
         """Add the models that a value names; a name that policy cannot judge is a problem."""
         for name in model_names(value):
             if not is_model_name(name):
                 problems.append("'model' in a tool is not a model's name")
             elif name not in self.models:
                 self.models.append(name)
+            if len(self.models) > MAX_MODELS:
+                problems.append(f"the body names more than {MAX_MODELS} models")
+                return
 
     def extent(self, max_tokens: int | None, candidates: int = 1, prompts: int = 1) -> Extent:
         """Return the whole; ``max_tokens`` is the body's limit of the answer."""
