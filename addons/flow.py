@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,12 +21,14 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
+from sluicegate.addresses import is_loopback
 from sluicegate.calls import estimate
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle
+from sluicegate.egress.connection import ClientConnection, Traffic
 from sluicegate.policy.loader import PolicyError
-from sluicegate.policy.model import Policy, VirtualKey
+from sluicegate.policy.model import Policy
 from sluicegate.providers import PROVIDERS
 from sluicegate.providers.reading import read_body
 from sluicegate.providers.request_body import Unmetered
@@ -37,24 +38,6 @@ from sluicegate.storage.state_folder import StateError
 from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
 
 logger = logging.getLogger("sluicegate")
-
-
-@dataclass(slots=True)
-class ClientConnection:
-    """What is known about a client connection, from its CONNECT on."""
-
-    target: tuple[str, int] | None = None
-    """Host and port of its CONNECT; None while it talks to the gateway itself or names a target with each request."""
-    provider: str | None = None
-    """The provider that governs the target."""
-    key: VirtualKey | None = None
-    """The virtual key of its proxy credential."""
-    is_tunnel: bool = False
-    """Relayed without being decrypted."""
-    approved: set[tuple[str, int]] = field(default_factory=set)
-    """Hosts and ports of no provider that egress has approved for this connection."""
-    web_address: tuple[str, int] | None = None
-    """The web application's address, once an administrative request of this connection has been sent there."""
 
 
 _connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
@@ -169,6 +152,18 @@ def connection_of(client: Client) -> ClientConnection:
     return found
 
 
+def record_connection(client: Client, traffic: Traffic, outcome: str, reason: Reason | None = None) -> None:
+    """Record a connection to another host. A stranger's refusal is only counted: anyone could fill the disk."""
+    shared, key = services(), connection_of(client).key
+    source = client.peername[0] if client.peername else ""
+    if outcome == "denied" and reason is not None and key is None and not is_loopback(source):
+        shared.writer.count_refusal(shared.clock(), source or "?", reason.value)
+    else:
+        row = traffic.row(shared.clock(), key, source or None, outcome, reason.value if reason else None)
+        shared.writer.record_connection(row)
+    shared.writer.flush_soon(0.5)
+
+
 def ensure_call(flow: http.HTTPFlow) -> Call | None:
     """Return the flow's call, made now if its host is a provider's and the chain runs without identity."""
     call = call_of(flow)
@@ -268,7 +263,7 @@ def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
         if call.deny is not None:
             return
         call.deny = refusal
-    provider, client = (call.provider, call.client) if call else ("anthropic", "other")
+    provider, client = (call.provider, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
     status, headers, body = render(refusal, provider, client)
     flow.response = http.Response.make(status, body, dict(headers))
 

@@ -26,6 +26,7 @@ from runtime.patches import Patches
 from runtime.release_memory import ReleaseMemory
 from runtime.shutdown import Shutdown
 from runtime.trailers import Trailers
+from runtime.tunnels import Tunnels
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
@@ -33,6 +34,7 @@ RUNTIME = [
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
+    Tunnels(),  # what is spoken inside a CONNECT, before mitmproxy chooses
     Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones
     Orphans(),  # settles calls that mitmproxy has lost

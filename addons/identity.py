@@ -12,7 +12,6 @@ from mitmproxy.net.http.url import hostport
 
 from flow import (
     Addon,
-    ClientConnection,
     call_of,
     connection_of,
     deny,
@@ -23,11 +22,12 @@ from flow import (
     origin_form,
     services,
 )
-from sluicegate.addresses import is_loopback, normalize_host
+from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
 from sluicegate.calls.clients import OTHER, note_client
 from sluicegate.calls.refusal import render
 from sluicegate.credentials import Reading, TooManyPartsError
+from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
 from sluicegate.request_grammar import (
@@ -36,7 +36,6 @@ from sluicegate.request_grammar import (
     first_problem,
     removed_headers,
     replace_fields,
-    split_host,
 )
 from sluicegate.values import Deny, Reason
 
@@ -54,6 +53,11 @@ def refuse_body(flow: http.HTTPFlow) -> None:
     deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: a {flow.request.method} has no body"))
 
 
+def is_websocket(values: HeaderValues) -> bool:
+    """Return whether a request asks for a WebSocket."""
+    return any("websocket" in v.lower() for v in values.get("upgrade", ()))
+
+
 class Identity(Addon):
     """Makes the call, names the caller, removes the credentials and directs the request to its provider."""
 
@@ -68,9 +72,16 @@ class Identity(Addon):
         if reading is None:
             return
         connection.key = reading.key
-        connection.target = (normalize_host(flow.request.host), flow.request.port)
+        connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
+
+    @observing
+    def http_connect_error(self, flow: http.HTTPFlow) -> None:
+        """Forget a CONNECT that was refused: its client may send another on this connection, now with its credential."""
+        connection = connection_of(flow.client_conn)
+        if connection.connect_id == flow.id:
+            connection.target = connection.provider = connection.refusal = None
 
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -92,7 +103,7 @@ class Identity(Addon):
         if reading is None:
             flow.metadata["sluicegate"] = "refused"
             return
-        if any("websocket" in v.lower() for v in values.get("upgrade", ())):
+        if is_websocket(values):
             self.decline_websocket(flow, provider)
             return
         call = new_call(flow, provider)
@@ -164,13 +175,19 @@ class Identity(Addon):
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
         request, policy = flow.request, services().policy
-        name, port = split_host(request.authority or ", ".join(values.get("host", ())))
+        name, port = split_port(request.authority or ", ".join(values.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
         # In this order: a CONNECT has fixed the target, and what a request inside claims no longer matters.
         if connection.target is not None:
             if connection.provider is not None:
                 return connection.provider
+            if connection.refusal is not None:
+                if is_websocket(values):
+                    self.decline_websocket(flow, connection.envelope)
+                else:
+                    deny(flow, connection.refusal)
+                return None
         elif origin_form(request):
             if claimed is None:
                 return self.route_origin_form(flow)

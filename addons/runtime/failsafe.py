@@ -19,7 +19,7 @@ from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
 
-REQUIRED_ADDONS = ("identity", "egress", "budget", "keys", "audit")
+REQUIRED_ADDONS = ("tunnels", "identity", "egress", "budget", "keys", "audit")
 """Addons of the chain without which nothing is let through."""
 
 

@@ -17,6 +17,9 @@ MAX_HOST_CHARACTERS = 253
 """Characters a host name may have (RFC 1035)."""
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:]*):([0-9]{1,5})", re.DOTALL)
+"""A host and its port. Not an IPv6 address without brackets, whose last group would be taken for one."""
+
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 _READ_TWO_WAYS = frozenset("\u00df\u03c2\u200c\u200d")
@@ -54,6 +57,14 @@ def normalize_host(host: str) -> str:
 def is_host(host: str) -> bool:
     """Return whether this is a name or an address that every reader reads alike."""
     return _read(host)[1]
+
+
+def split_port(authority: str) -> tuple[str, int | None]:
+    """Return the host of ``host:port`` or ``[address]:port``, normalized, and its port; None where there is none."""
+    found = _AUTHORITY.fullmatch(authority.strip())
+    if found is None:
+        return normalize_host(authority), None
+    return normalize_host(found[1]), int(found[2])
 
 
 def is_address(host: str) -> bool:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import product
 from urllib.parse import unquote_to_bytes
 
-from sluicegate.addresses import normalize_host
+from sluicegate.addresses import split_port
 from sluicegate.values import Reason
 
 HeaderFields = tuple[tuple[bytes, bytes], ...]
@@ -247,16 +247,8 @@ def host_problem(hosts: Sequence[str], authority: str, is_required: bool) -> str
 
 def is_same_host(one: str, other: str) -> bool:
     """Return whether two hosts are the same, with the same port where both state one."""
-    (name, port), (name_2, port_2) = split_host(one), split_host(other)
+    (name, port), (name_2, port_2) = split_port(one), split_port(other)
     return name == name_2 and (port == port_2 or port is None or port_2 is None)
-
-
-def split_host(host: str) -> tuple[str, int | None]:
-    """Return a host's name, normalised, and its port if it states one."""
-    name, _, port = host.rpartition(":")
-    # Not isdigit(): Python takes digits of every script for digits, and int() cannot read all of them.
-    has_port = name and not name.endswith(":") and re.fullmatch(r"[0-9]{1,5}", port)
-    return (normalize_host(name), int(port)) if has_port else (normalize_host(host), None)
 
 
 def framing_problem(method: bytes, values: HeaderValues) -> str | None:

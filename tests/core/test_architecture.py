@@ -32,7 +32,7 @@ TIERS: list[set[str]] = [
     {"pricing", "tokenizers"},
     {"providers"},
     {"policy"},
-    {"limits"},
+    {"limits", "egress"},
     {"calls"},
     {"storage"},
     {"metrics"},

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from sluicegate.addresses import is_host, normalize_host, refusal_of_server
+from sluicegate.addresses import is_host, refusal_of_server, split_port
 from sluicegate.policy.secrets import is_reference
 from sluicegate.providers import PROVIDERS
 from sluicegate.values import MAX_COST_NANO, NANO
@@ -181,13 +181,10 @@ def check_webhook_url(value: str) -> None:
 
 
 def _host(value: str) -> str:
-    name, port = re.fullmatch(r"(.*?)((?<=[^:]):[0-9]{1,5})?", value, re.DOTALL).groups("")  # type: ignore[union-attr]
-    if ":" in name and not name.startswith("["):
-        # An IPv6 address without brackets, which has no port.
-        name, port = value, ""
-    if not is_host(name):
+    name, port = split_port(value)
+    if not is_host(name) or "*" in value:
         raise ValueError("write a host name or an address, without scheme, path or *")
-    return normalize_host(name) + port
+    return name if port is None else f"{name}:{port}"
 
 
 def _host_pattern(value: str) -> str:

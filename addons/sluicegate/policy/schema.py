@@ -213,6 +213,21 @@ class Egress(Model):
     default: Literal["tunnel", "deny"] = "tunnel"
     allow: tuple[HostPattern, ...] = Field((), description="Globs that are always allowed, private addresses included.")
     deny: tuple[HostPattern, ...] = Field((), description="Globs that are always refused.")
+    model_hosts: Literal["deny", "tunnel"] = Field(
+        "deny",
+        description="Known model APIs that no provider here governs. deny: refused, unless a host's whole name is under allow. "
+        "tunnel: passed unread and unmetered, as other hosts are.",
+    )
+    encrypted_names: Literal["deny", "tunnel"] = Field(
+        "deny",
+        description="Tunnels whose ClientHello hides the server's name (ECH), as those of browsers do, to hosts that are not "
+        "under allow. deny: refused, because they could be for a provider.",
+    )
+    require_key: StrictBool = Field(
+        False,
+        description="Ask every connection for a virtual key, those from this machine too. Clients such as git send theirs only "
+        "when asked, so without it their connections from this machine are recorded without a name.",
+    )
 
 
 class Server(Model):
