@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, expected_of, model_call, services, settlement_of
@@ -27,6 +29,9 @@ class Budget(Addon):
             return
         call, facts, policy = judged
         shared = services()
+        if not all(map(shared.prices.is_at_hand, facts.named_models)):
+            # Once in the life of most gateways that need it at all.
+            await asyncio.to_thread(shared.prices.load_bundled)
         refusal = self.reserve(shared, call, facts, policy)
         if refusal is None:
             try:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 from flow import Addon
-
-SECOND_FREEZE_DELAY_S = 10
-"""Seconds after the start after which the bundled price table, which a thread loads, is in memory as well."""
 
 
 class GcTuning(Addon):
@@ -26,8 +22,6 @@ class GcTuning(Addon):
         if not self._is_tuned:
             self._is_tuned = True
             freeze()
-            # Calls may be under way by then, so only the young generations are collected.
-            asyncio.get_running_loop().call_later(SECOND_FREEZE_DELAY_S, freeze, 1)
 
 
 def freeze(generation: int = 2) -> None:

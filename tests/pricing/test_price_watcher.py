@@ -64,6 +64,16 @@ def test_an_edit_is_in_force_and_a_mistake_never_is(tmp_path, caplog):
     assert watcher.current.cost(USAGE, "mine", AT) is None
 
 
+@pytest.mark.parametrize("was_loaded", [False, True])
+def test_new_prices_load_the_bundled_table_only_if_it_was_needed_before(tmp_path, was_loaded):
+    watcher = PriceWatcher(tmp_path)
+    if was_loaded:
+        watcher.current.load_bundled()
+    (tmp_path / "prices.yaml").write_text(listed("mine", 2))
+    assert watcher.check()
+    assert watcher.current.is_loaded is was_loaded
+
+
 def test_a_bad_file_at_the_start_stops_the_start(tmp_path):
     (tmp_path / "prices.yaml").write_text(listed("mine", "free"))
     with pytest.raises(PriceError, match="not a price"):

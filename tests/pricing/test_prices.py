@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from sluicegate.pricing.prices import PriceError, Prices, read_prices
 from sluicegate.values import MAX_COST_NANO, RequestFacts, Usage
 from sluicegate.windows import parse_iso
 
+ADDONS = Path(__file__).resolve().parents[2] / "addons"
 PRICES = Prices.load()
 NOW = parse_iso("2026-11-23")
 
@@ -146,6 +150,21 @@ def test_each_iteration_is_billed_at_its_own_model():
 def test_the_served_model_is_billed_and_an_unknown_one_is_not_free():
     assert PRICES.cost(Usage(input_tokens=10, model="claude-haiku-4-5"), "claude-opus-5-5", NOW) == 10 * 1_000
     assert PRICES.cost(Usage(input_tokens=10), "somebody-elses-model", NOW) is None
+
+
+def test_the_bundled_table_is_loaded_only_for_models_that_our_own_tables_lack():
+    code = """
+import sys
+from sluicegate.pricing.prices import Prices
+prices = Prices.load()
+assert prices.is_at_hand("claude-opus-5-5") and prices.price("claude-opus-5-5") is not None
+assert not prices.is_at_hand("gpt-4o") and not prices.is_loaded
+assert "genai_prices" not in sys.modules
+prices.load_bundled()
+assert prices.is_at_hand("gpt-4o") and prices.is_at_hand("claude-next") and prices.is_loaded
+assert prices.price("gpt-4o").origin == "genai-prices"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ADDONS)})
 
 
 def test_models_beyond_our_table_come_from_the_bundled_one():

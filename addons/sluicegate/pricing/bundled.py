@@ -1,7 +1,7 @@
 """The prices of genai-prices, read from the library's own table with its tiers, dates, hours and variants as they are.
 
 The library is installed as a dependency and never uses the network here. Importing it takes half a second, so it happens
-in a thread at start, or at the first model that our own tables do not have.
+at the first model that our own tables do not have; before a call of one, in a thread.
 """
 
 from __future__ import annotations

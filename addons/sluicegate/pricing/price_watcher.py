@@ -32,8 +32,7 @@ class PriceWatcher:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Load the bundled table and start watching, in threads of their own."""
-        self.current.preload()
+        """Start watching in a thread of its own."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sluicegate-prices", daemon=True)
             self._thread.start()
@@ -59,7 +58,9 @@ class PriceWatcher:
             self.error = str(e)
             logger.error("Prices cannot be read; still using those from before:\n%s", e)
             return False
-        prices.load_bundled()
+        if self.current.is_loaded:
+            # Calls need it, so none of them is to wait for it again.
+            prices.load_bundled()
         self.current, self.error = prices, None
         logger.warning("New prices are in force: %s", self.path if fingerprint is not None else "the gateway's own")
         return True

@@ -37,6 +37,7 @@ class Prices:
         self._factors = tuple(rule for table in tables for rule in table.factors)
         self._families = Families((f for table in tables for f in table.families), self.listed, self._with_rules)
         self._cache: dict[str, Price | None] = {}
+        self._loading, self._is_loaded = threading.Lock(), False
 
     @classmethod
     def load(cls, override: Path | None = None) -> Prices:
@@ -46,16 +47,24 @@ class Prices:
             tables.insert(0, read_prices(override.read_bytes(), str(override), "operator"))
         return cls(*tables)
 
-    def preload(self, delay_s: float = 2.0) -> None:
-        """Load the bundled table in a thread shortly after the start, so that no call waits the second it takes."""
-        timer = threading.Timer(delay_s, self.load_bundled)
-        timer.daemon = True
-        timer.start()
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the bundled table, and what families cost by it, have been loaded."""
+        return self._is_loaded
+
+    def is_at_hand(self, model: str) -> bool:
+        """Return whether a model's price can be looked up at once, without loading the bundled table."""
+        return self._is_loaded or self._cache.get(model) is not None or any(means(p.model, model) for p in self._own)
 
     def load_bundled(self) -> None:
-        """Load the bundled table and what families cost by it, letting other threads go first."""
-        with low_priority():
-            self._families.load()
+        """Load the bundled table and what families cost by it, once, letting other threads go first.
+
+        That takes half a second and ten megabytes, which a gateway whose models are all in our own tables never needs.
+        """
+        with self._loading, low_priority():
+            if not self._is_loaded:
+                self._families.load()
+                self._is_loaded = True
 
     def listed(self) -> Iterator[Price]:
         """Yield every listed price, the operator's first; a model that several tables have comes from the first of them."""
