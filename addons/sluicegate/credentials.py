@@ -9,9 +9,8 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from sluicegate.request_grammar import HeaderFields
@@ -59,6 +58,7 @@ _MAX_REMEMBERED = 4_096
 _MAX_REMEMBERED_BYTES = 512
 
 _WORD = re.compile(rb"[^\s,;&\"'<>(){}\[\]|\\]+")
+_PLAIN = re.compile(rb"[A-Za-z0-9_-]+")
 _CUT = re.compile(rb"[=:@/?.#]")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{4,}={0,2}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -77,8 +77,7 @@ class Key(Protocol):
         """Whether its value is its id, which is no secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading[K: Key]:
+class Reading[K: Key](NamedTuple):
     """A request's caller, and the request without credentials."""
 
     key: K | None
@@ -90,7 +89,7 @@ class Reading[K: Key]:
     fields: HeaderFields
     target: bytes
     """Path and query."""
-    hidden: tuple[bytes, ...] = ()
+    hidden: Sequence[bytes] = ()
     """Lower-case names of the other headers that held a secret."""
 
 
@@ -102,48 +101,63 @@ class Credentials[K: Key]:
         self._keys, self._others = keys, others
         self._harmless: set[bytes] = set()
         """Values that hold no secret: clients send most of theirs again and again."""
+        self._usual_names: set[bytes] = set()
+        """Names of headers that are sent on unless their value holds a secret."""
+        self._compared = 0
+        """Parts of the current request that have been compared."""
 
     def read(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a provider or to the gateway. Raises TooManyPartsError."""
-        search = _Search(self)
+        self._compared = 0
+        usual_names, harmless = self._usual_names, self._harmless
         found: dict[str, list[bytes]] = {}
-        kept, hidden = [], []
-        for name, value in fields:
-            low = name.lower()
-            if low in _HEADERS:
-                found.setdefault(low.decode(), []).append(value)
-            elif search.is_held_by(value) or search.is_held_by(name):
+        kept: list[tuple[bytes, bytes]] = []
+        hidden: list[bytes] = []
+        for field in fields:
+            name, value = field
+            if name in usual_names and (value in harmless or self._is_harmless(value)):
+                kept.append(field)
+            elif (low := name.lower()) == b"content-length":
+                # It says where the request ends, and only there is it true.
+                kept.append(field)
+            elif low in _HEADERS:
+                if _is_credential(low, value):
+                    found.setdefault(low.decode(), []).append(value)
+            elif not (self._is_harmless(value) and self._is_harmless(name)):
                 hidden.append(low)
             elif not low.startswith(_GATEWAY_PREFIXES):
-                kept.append((name, value))
-        target, found[QUERY] = self._without_credentials(search, target, QUERY_NAMES)
-        sent = tuple(place for place in PLACES if any(_is_credential(place, v) for v in found.get(place, ())))
-        key = next((k for place in sent for v in found[place] if (k := search.key_in(v)) is not None), None)
+                kept.append(field)
+                self._remember(name, usual_names)
+        target, in_query = self._without_credentials(target, QUERY_NAMES)
+        if in_query:
+            found[QUERY] = in_query
+        sent = tuple([place for place in PLACES if place in found])
         is_login = any(_CLAUDE_LOGIN in v for v in found.get("authorization", ()))
-        return Reading(key, sent, is_login, tuple(kept), target, tuple(hidden))
+        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden)
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a host of no provider: its own credentials stay, ours do not. Raises TooManyPartsError."""
-        search = _Search(self)
+        self._compared = 0
         kept, proxy = [], []
         for name, value in fields:
             low = name.lower()
             if low == b"proxy-authorization":
                 proxy.append(value)
-            elif not (low.startswith(_GATEWAY_PREFIXES) or search.is_held_by(value) or search.is_held_by(name)):
+            elif not low.startswith(_GATEWAY_PREFIXES) and self._is_harmless(name) and self._is_harmless(value):
                 kept.append((name, value))
-        target, _ = self._without_credentials(search, target, ())
-        key = next((k for v in proxy if (k := search.key_in(v)) is not None), None)
+        target, _ = self._without_credentials(target, ())
+        key = next((k for v in proxy if (k := self._key_in(v)) is not None), None)
         return Reading(key, ("proxy-authorization",) if proxy else (), False, tuple(kept), target)
 
     def shows_secret(self, text: bytes) -> bool:
         """Return whether a text that will be recorded holds a secret. The id of a demo key is none."""
+        self._compared = 0
         try:
-            return _Search(self, demo=False).is_held_by(text)
+            return not self._is_harmless(text, demo=False)
         except TooManyPartsError:
             return True
 
-    def _without_credentials(self, search: _Search[K], target: bytes, names: tuple[bytes, ...]) -> tuple[bytes, list[bytes]]:
+    def _without_credentials(self, target: bytes, names: tuple[bytes, ...]) -> tuple[bytes, list[bytes]]:
         """Return path and query without the pairs that have such a name or hold a secret, and the values of those named."""
         path, mark, query = target.partition(b"?")
         if not mark or query in self._harmless:
@@ -152,88 +166,103 @@ class Credentials[K: Key]:
         for pair in pairs:
             name, _, value = pair.partition(b"=")
             if unquote_to_bytes(name.replace(b"+", b" ")).lower() in names:
-                values.append(value)
-            elif not (search.is_held_by(pair) or (b"+" in pair and search.is_held_by(pair.replace(b"+", b" ")))):
+                values += [value] if value else []
+            elif self._is_harmless(pair) and (b"+" not in pair or self._is_harmless(pair.replace(b"+", b" "))):
                 kept.append(pair)
         if len(kept) == len(pairs):
-            self.remember(query)
+            self._remember(query, self._harmless)
             return target, []
         return path + b"?" + b"&".join(kept) if kept else path, values
 
-    def remember(self, value: bytes) -> None:
-        """Note that a value holds no secret."""
-        if len(value) <= _MAX_REMEMBERED_BYTES:
-            if len(self._harmless) >= _MAX_REMEMBERED:
-                self._harmless.clear()
-            self._harmless.add(value)
+    def _first_key(self, found: Mapping[str, Sequence[bytes]], places: Sequence[str]) -> K | None:
+        for place in places:
+            for value in found[place]:
+                if (key := self._key_in(value)) is not None:
+                    return key
+        return None
 
-
-class _Search[K: Key]:
-    """The search of one request, which compares at most ``MAX_PIECES`` parts."""
-
-    def __init__(self, known: Credentials[K], *, demo: bool = True) -> None:
-        self.known, self.demo = known, demo
-        self.keys, self.others, self.harmless = known._keys, known._others, known._harmless
-        self.count = 0
-
-    def key_in(self, value: bytes) -> K | None:
+    def _key_in(self, value: bytes) -> K | None:
         """Return the virtual key that a value holds."""
+        scheme, _, rest = value.partition(b" ")
+        usual = self._keys.get(self._digest(rest.strip() or scheme))
+        if usual is not None:
+            return usual
         for piece in pieces_of(value):
-            self.take()
-            key = self.keys.get(hashlib.sha256(piece).digest())
+            key = self._keys.get(self._digest(piece))
             if key is not None:
                 return key
         return None
 
-    def is_held_by(self, value: bytes) -> bool:
-        """Return whether a value holds a secret."""
-        if value in self.harmless:
-            return False
+    def _is_harmless(self, value: bytes, *, demo: bool = True) -> bool:
+        """Return whether a value holds no secret; with ``demo`` the id of a demo key counts as one."""
+        harmless = self._harmless
+        if value in harmless:
+            return True
         for piece in pieces_of(value):
-            if piece in self.harmless:
-                continue
-            self.take()
-            digest = hashlib.sha256(piece).digest()
-            key = self.keys.get(digest)
-            if digest in self.others or (key is not None and (self.demo or not key.is_demo)):
-                return True
-            if self.demo:
-                self.known.remember(piece)
-        if self.demo:
-            self.known.remember(value)
-        return False
+            if piece not in harmless:
+                digest = self._digest(piece)
+                key = self._keys.get(digest)
+                if digest in self._others or (key is not None and (demo or not key.is_demo)):
+                    return False
+                if demo:
+                    self._remember(piece, harmless)
+        if demo:
+            self._remember(value, harmless)
+        return True
 
-    def take(self) -> None:
-        self.count += 1
-        if self.count > MAX_PIECES:
+    def _digest(self, piece: bytes) -> bytes:
+        self._compared += 1
+        if self._compared > MAX_PIECES:
             raise TooManyPartsError
+        return hashlib.sha256(piece).digest()
+
+    def _remember(self, value: bytes, among: set[bytes]) -> None:
+        if len(value) <= _MAX_REMEMBERED_BYTES:
+            if len(among) >= _MAX_REMEMBERED:
+                among.clear()
+            among.add(value)
 
 
-def _is_credential(place: str, value: bytes) -> bool:
+def _is_credential(place: bytes, value: bytes) -> bool:
     """Return whether a value in a place for credentials is one: a WebSocket's subprotocols need not be."""
-    return bool(value.strip()) and (place != "sec-websocket-protocol" or _SUBPROTOCOL in value)
+    return bool(value) and (place != b"sec-websocket-protocol" or _SUBPROTOCOL in value)
 
 
-def pieces_of(value: bytes, *, is_decoded: bool = False) -> Iterator[bytes]:
+def pieces_of(value: bytes) -> Iterable[bytes]:
     """Return the parts of a value that may be a secret: itself, its words and what stands between their separators.
 
     So a secret is found in a list, after a scheme such as Bearer, as a parameter, as the user or password of a URL, and
     however often it is percent-encoded. What is base64 is decoded once, which is how Basic carries user and password.
     """
+    if _PLAIN.fullmatch(value) is not None:
+        decoded = _decoded(value)
+        return (value,) if decoded is None else (value, *_words_of(decoded))
+    return _all_pieces_of(value)
+
+
+def _all_pieces_of(value: bytes) -> Iterator[bytes]:
+    for word in _words_of(value):
+        yield word
+        if (decoded := _decoded(word)) is not None:
+            yield from _words_of(decoded)
+
+
+def _words_of(value: bytes) -> Iterator[bytes]:
+    """Return a value's words and their parts, with every percent-encoding undone."""
     for _ in range(1 + _MAX_ENCODINGS):
         whole = value.strip()
         if whole:
             yield whole
+            # The only parts with spaces in them: what follows a scheme, a user and a password.
+            for separator in (b" ", b":"):
+                first, found, rest = whole.partition(separator)
+                if found:
+                    yield first
+                    yield rest.lstrip()
         for match in _WORD.finditer(value):
-            word = match[0]
-            if word != whole:
-                yield word
-            for piece in _between_cuts(word):
-                yield piece
-                if not is_decoded:
-                    yield from _pieces_of_base64(piece)
-            if not is_decoded:
-                yield from _pieces_of_base64(word)
+            if match[0] != whole:
+                yield match[0]
+            yield from _between_cuts(match[0])
         if b"%" not in value or (decoded := unquote_to_bytes(value)) == value:
             return
         value = decoded
@@ -251,12 +280,18 @@ def _between_cuts(word: bytes) -> Iterator[bytes]:
                 yield piece
 
 
-def _pieces_of_base64(word: bytes) -> Iterator[bytes]:
-    if _BASE64.fullmatch(word) is None:
-        return
+def _decoded(word: bytes) -> bytes | None:
+    """Return what a word says in base64; None if it is not base64 of text."""
+    if _BASE64.fullmatch(word) is None or (len(word) == 36 and word[8:24:5] == b"----"):
+        # A UUID is the one value that is new in every request of the usual clients.
+        return None
     try:
         decoded = binascii.a2b_base64(word.translate(_URL_SAFE) + b"==")
     except binascii.Error:
-        return
-    if _CONTROL.search(decoded) is None:
-        yield from pieces_of(decoded, is_decoded=True)
+        return None
+    if not decoded.isascii():
+        try:
+            decoded.decode()
+        except UnicodeDecodeError:
+            return None
+    return decoded if _CONTROL.search(decoded) is None else None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.credentials import MAX_PIECES, Credentials, TooManyPartsError
+from support.hypothesis_profiles import examples
 
 SECRET, OTHER, DEMO, PROVIDER_KEY = "sk-sg-Zq_9x-K2", "sk-sg-other", "vk-dev-alice", "sk-ant-api03-real"
 
@@ -101,9 +102,9 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("name", ["x-whatever", "user-agent", "referer", "x-forwarded-authorization"])
 @pytest.mark.parametrize("secret", [SECRET, DEMO, PROVIDER_KEY])
-def test_a_known_secret_is_found_in_any_header_however_it_is_written(spelling, name, secret):
+def test_a_known_secret_is_found_in_any_header_however_it_is_written(spelling, secret):
+    name = "x-whatever"
     value = SPELLINGS[spelling].format(secret)
     percent = "".join(f"%{ord(c):02x}" for c in secret)
     forms = [value, quote(value), quote(quote(value)), SPELLINGS[spelling].format(percent), basic(value, ""), basic("u", value)]
@@ -113,6 +114,17 @@ def test_a_known_secret_is_found_in_any_header_however_it_is_written(spelling, n
         for read in (known().read, known().read_foreign):
             assert read(sent, b"/").fields == fields(("a", "b"), ("c", "d")), form
         assert known().read(sent, b"/").key is None
+
+
+def test_a_key_of_several_words_is_found_where_it_was_before():
+    secrets = Credentials({digest("correct horse é"): Key("words")})
+    for header in (
+        ("authorization", "Bearer correct horse é"),
+        ("x-api-key", "correct horse é"),
+        ("authorization", basic("correct horse é", "x")),
+        ("authorization", basic("x", "correct horse é")),
+    ):
+        assert secrets.read(fields(header), b"/").key == Key("words")
 
 
 def test_a_header_named_like_a_secret_goes():
@@ -147,6 +159,7 @@ def test_the_query_loses_credentials_and_nothing_else(query, left):
 pairs = st.lists(st.from_regex(r"[a-z0-9_.~%+=-]{0,12}", fullmatch=True), max_size=6)
 
 
+@settings(max_examples=examples(40))
 @given(pairs, pairs)
 def test_a_pair_taken_out_leaves_the_others_byte_for_byte(before, after):
     others = [p for p in (*before, *after) if p.partition("=")[0] not in ("key", "api_key", "access_token") and "%" not in p]
@@ -160,6 +173,7 @@ def test_a_pair_taken_out_leaves_the_others_byte_for_byte(before, after):
 headers = st.lists(st.tuples(st.from_regex(rb"[A-Za-z][A-Za-z-]{0,12}", fullmatch=True), st.binary(max_size=40)), max_size=8)
 
 
+@settings(max_examples=examples(40))
 @given(headers)
 def test_other_headers_are_left_as_they_are(sent):
     prefixes = (b"x-bf-", b"proxy-", b"x-sluicegate-")
