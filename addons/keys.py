@@ -11,6 +11,7 @@ from flow import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.account_headers import without_account_headers
 from sluicegate.values import Deny, Reason
 
 SIMULATOR_KEY = ProviderKey("simulated", "simulated", 1.0, "simulator")
@@ -54,9 +55,14 @@ class Keys(Addon):
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Remove the key as the answer begins: the request's bytes have left, and nothing later may see it."""
+        """Remove the key as the answer begins: the request's bytes have left, and nothing later may see it.
+
+        What the answer says about the account of that key is removed too.
+        """
         self.remove_key(flow)
         call = call_of(flow)
+        if call is not None and flow.response is not None:
+            flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
         # A key may be rejected for more than models (administration, account settings); that says nothing about the key.
         if call is None or call.kind == "other" or call.provider_key is None or flow.response is None:
             return

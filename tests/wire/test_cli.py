@@ -136,8 +136,8 @@ def test_run_keeps_the_gateways_secrets_from_the_command(tmp_path, provider):
 def test_env_and_curl_setup(gateway, tmp_path):
     gw = gateway()
     for form, begins in (
-        ("shell", "export HTTPS_PROXY=http://vk-1:@"),
-        ("powershell", "$env:HTTPS_PROXY = 'http://vk-1:@"),
+        ("shell", "export HTTPS_PROXY=http://vk-1:x@"),
+        ("powershell", "$env:HTTPS_PROXY = 'http://vk-1:x@"),
         ("claude-settings", '{\n  "env": {'),
     ):
         done = cli("env", "--gateway", gw.url, "--key", "vk-1", "--ca", tmp_path / "ca.pem", "--format", form)

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 LOOPBACK = "localhost,127.0.0.1,::1"
 
@@ -14,10 +14,14 @@ BUNDLE_VARIABLES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GI
 """Variables whose certificate file replaces the system's, so that it must contain the system's authorities too."""
 
 
+PLACEHOLDER_PASSWORD = "x"
+"""A password that nobody reads: some clients, such as Python's urllib, send no credential whose password is empty."""
+
+
 def proxy_url(gateway: str, key: str | None) -> str:
     """Return the gateway's URL as a proxy, with the virtual key as its user name if there is one."""
     parts = urlsplit(gateway)
-    return f"{parts.scheme}://{key}:@{parts.netloc}" if key else gateway
+    return f"{parts.scheme}://{quote(key, safe='')}:{PLACEHOLDER_PASSWORD}@{parts.netloc}" if key else gateway
 
 
 def variables(gateway: str, key: str | None, ca: str, bundle: str) -> dict[str, str]:

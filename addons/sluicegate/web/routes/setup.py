@@ -55,8 +55,9 @@ export ANTHROPIC_API_KEY=<virtual key>
 export ANTHROPIC_BASE_URL={url}
 export ANTHROPIC_API_KEY=<virtual key>
 
-# The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands
-export HTTPS_PROXY=http://<virtual key>:@{host}
+# The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands;
+# the x is a password that nobody reads, without which some clients would not send the key
+export HTTPS_PROXY=http://<virtual key>:x@{host}
 
 # Shell tools that the agent runs
 export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem
