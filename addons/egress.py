@@ -15,6 +15,7 @@ from mitmproxy.proxy import server_hooks
 
 from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services
 from sluicegate.addresses import is_loopback, normalize_host
+from sluicegate.calls.unknown_caller import refusal_at_proxy
 from sluicegate.egress.connection import ClientConnection, Traffic, remember
 from sluicegate.egress.dialling import Dialling, DialRefused
 from sluicegate.egress.judgement import HostRefusal, refusal_of_host
@@ -110,8 +111,7 @@ class Egress(Addon):
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, blocked))
             return False
         if connection.key is None and (egress.require_key or not is_loopback(source)):
-            message = "This proxy asks for a virtual key: put it into the proxy URL as the user"
-            deny(flow, Deny(Reason.VIRTUAL_KEY_REQUIRED, message))
+            deny(flow, refusal_at_proxy(has_credential=connection.sent_credential))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 407, "Proxy Authentication Required"
                 flow.response.headers["proxy-authenticate"] = PROXY_CHALLENGE

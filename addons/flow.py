@@ -192,6 +192,10 @@ async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
         if isinstance(read, str):
             deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: {read}"))
             return None
+        if services().credentials(services().policy).shows_secret(read.model.encode("utf-8", "replace")):
+            # It would be recorded, counted and shown.
+            deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its model is a key"))
+            return None
         call.facts = read
     return call.facts
 

@@ -26,6 +26,7 @@ from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
 from sluicegate.calls.clients import OTHER, note_client
 from sluicegate.calls.refusal import render
+from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
@@ -71,7 +72,7 @@ class Identity(Addon):
         reading = self.take_credentials(flow)
         if reading is None:
             return
-        connection.key = reading.key
+        connection.key, connection.sent_credential = reading.key, bool(reading.sent)
         connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
@@ -110,21 +111,14 @@ class Identity(Addon):
         note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
         policy = shared.policy
         call.policy = policy
-        key, has_credential = reading.key, bool(reading.sent)
+        key = reading.key
         if key is None and connection.key is not None:
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
-            key, has_credential = policy.key_by_digest(connection.key.digest), True
+            key = policy.key_by_digest(connection.key.digest)
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
         now = shared.clock()
         if key is None:
-            reason = Reason.VIRTUAL_KEY_NOT_FOUND if has_credential else Reason.VIRTUAL_KEY_REQUIRED
-            message = (
-                "The key that was sent is not a known virtual key: it may have been revoked or mistyped"
-                if has_credential
-                else "No virtual key was sent: set ANTHROPIC_API_KEY to yours, or put it into the proxy URL"
-            )
-            self.count_refusal(flow, call, reason)
-            deny(flow, Deny(reason, message))
+            self.refuse_unknown(flow, call, reading)
             return
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
         why = key.refusal(now) or self.demo_key_refusal(flow, key, policy)
@@ -134,6 +128,13 @@ class Identity(Addon):
         if not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
             self.direct_to_provider(flow, call, policy, removed_headers(values))
+
+    def refuse_unknown(self, flow: http.HTTPFlow, call: Call, reading: Reading[VirtualKey]) -> None:
+        """Refuse a call whose caller nobody knows, in words that fit what it has sent."""
+        of_connection = (PROXY,) if connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent else ()
+        refusal = refusal_of_unknown(call.client, call.provider, (*reading.sent, *of_connection), is_login=reading.is_login)
+        self.count_refusal(flow, call, refusal.reason)
+        deny(flow, refusal)
 
     def refuse_malformed(self, flow: http.HTTPFlow, call: Call, values: HeaderValues, missing: list[str]) -> bool:
         """Refuse a request that lacks required headers, is ambiguous or asks to leave HTTP; return whether it did."""
@@ -220,6 +221,14 @@ class Identity(Addon):
             deny(flow, Deny(Reason.INVALID_REQUEST, message))
             return None
         request.headers.fields, request.data.path = reading.fields, reading.target
+        shown = b" ".join(
+            (request.data.method, request.data.host.encode() if is_foreign else b"", reading.target.partition(b"?")[0])
+        )
+        if credentials.shows_secret(shown):
+            # It would be printed, recorded and sent on.
+            request.data.method, request.data.path = b"GET", b"/"
+            deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: a key stands in its method or path; send it in a header"))
+            return None
         return reading
 
     def is_own_address(self, flow: http.HTTPFlow) -> bool:
@@ -235,7 +244,7 @@ class Identity(Addon):
         reading = self.take_credentials(flow, is_foreign=True)
         # On a kept connection to the proxy itself, each request names its caller; in a tunnel the CONNECT did.
         if reading is not None and (reading.sent or connection.target is None):
-            connection.key = reading.key
+            connection.key, connection.sent_credential = reading.key, bool(reading.sent)
 
     def route_origin_form(self, flow: http.HTTPFlow) -> str | None:
         """Return the provider that a request to our own port is for, by its path; answer 404 if it is for none."""

@@ -101,6 +101,8 @@ class Credentials[K: Key]:
         self._keys, self._others = keys, others
         self._harmless: set[bytes] = set()
         """Values that hold no secret: clients send most of theirs again and again."""
+        self._no_secrets: set[bytes] = set()
+        """Parts that are no secret themselves; they may hold one."""
         self._usual_names: set[bytes] = set()
         """Names of headers that are sent on unless their value holds a secret."""
         self._compared = 0
@@ -153,7 +155,7 @@ class Credentials[K: Key]:
         """Return whether a text that will be recorded holds a secret. The id of a demo key is none."""
         self._compared = 0
         try:
-            return not self._is_harmless(text, demo=False)
+            return not (self._is_harmless(text) or self._is_harmless(text, demo=False))
         except TooManyPartsError:
             return True
 
@@ -195,19 +197,18 @@ class Credentials[K: Key]:
 
     def _is_harmless(self, value: bytes, *, demo: bool = True) -> bool:
         """Return whether a value holds no secret; with ``demo`` the id of a demo key counts as one."""
-        harmless = self._harmless
-        if value in harmless:
+        if value in self._harmless:
             return True
         for piece in pieces_of(value):
-            if piece not in harmless:
+            if piece not in self._no_secrets:
                 digest = self._digest(piece)
                 key = self._keys.get(digest)
                 if digest in self._others or (key is not None and (demo or not key.is_demo)):
                     return False
-                if demo:
-                    self._remember(piece, harmless)
+                if key is None:
+                    self._remember(piece, self._no_secrets)
         if demo:
-            self._remember(value, harmless)
+            self._remember(value, self._harmless)
         return True
 
     def _digest(self, piece: bytes) -> bytes:

@@ -60,6 +60,8 @@ class ClientConnection:
     """The provider that governs the target."""
     key: VirtualKey | None = None
     """The virtual key of its proxy credential."""
+    sent_credential: bool = False
+    """Whether it sent a proxy credential, known or not."""
     tunnel: Traffic | None = None
     """Relayed without being decrypted, or about to be: its bytes so far."""
     server_name: str | None = None

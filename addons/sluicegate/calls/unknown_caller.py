@@ -1,0 +1,61 @@
+"""Unknown callers: what a request without a known virtual key is told, in the words of its client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sluicegate.values import Deny, Reason
+
+PROXY = "proxy-authorization"
+
+_BY_CLIENT: Mapping[str, str] = {
+    "claude-code": "ANTHROPIC_API_KEY",
+    # Codex sends no key that stands in OPENAI_API_KEY alone.
+    "codex": "CODEX_API_KEY",
+    "gemini-cli": "GEMINI_API_KEY",
+    "qwen-code": "OPENAI_API_KEY",
+}
+
+_BY_PROVIDER: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
+
+_IN_PROXY_URL = "put it into the proxy URL (HTTPS_PROXY=http://KEY:x@HOST:PORT)"
+
+
+def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
+    """Return the environment variable from which a client takes the key it sends."""
+    if client == "claude-code" and "authorization" in sent and "x-api-key" not in sent:
+        return "ANTHROPIC_AUTH_TOKEN"
+    return _BY_CLIENT.get(client) or _BY_PROVIDER.get(provider, "ANTHROPIC_API_KEY")
+
+
+def refusal_of_unknown(client: str, provider: str, sent: Sequence[str], *, is_login: bool) -> Deny:
+    """Return the refusal of a call whose credentials, in the places ``sent``, are no known virtual key.
+
+    ``is_login`` says that a Claude login is among them.
+    """
+    others = [place for place in sent if place != PROXY]
+    if is_login and others == ["authorization"]:
+        variable, in_url = variable_of(client, provider), PROXY in sent
+        text = f"A Claude login was sent, and this gateway asks for a virtual key: set {variable} to yours, or {_IN_PROXY_URL}"
+        text += "; the one in the proxy URL is not known" if in_url else ", where it works beside the login"
+        return Deny(Reason.VIRTUAL_KEY_NOT_FOUND if in_url else Reason.VIRTUAL_KEY_REQUIRED, text)
+    variable = variable_of(client, provider, sent)
+    unknown = "is not a known virtual key: it may have been revoked or mistyped"
+    if others:
+        which = f"The key that was sent {unknown}"
+        also = "; nor is the one in the proxy URL known" if PROXY in sent else ""
+        return Deny(Reason.VIRTUAL_KEY_NOT_FOUND, f"{which}; set {variable} to yours, or {_IN_PROXY_URL}{also}")
+    if sent:
+        return Deny(
+            Reason.VIRTUAL_KEY_NOT_FOUND, f"The key in the proxy URL {unknown}; correct it there, or set {variable} to yours"
+        )
+    return Deny(Reason.VIRTUAL_KEY_REQUIRED, f"No virtual key was sent: set {variable} to yours, or {_IN_PROXY_URL}")
+
+
+def refusal_at_proxy(*, has_credential: bool) -> Deny:
+    """Return the refusal of a connection to a host of no provider, whose user may see it in a shell tool."""
+    if has_credential:
+        text = "The key in the proxy URL is not a known virtual key: it may have been revoked or mistyped; correct it there"
+        return Deny(Reason.VIRTUAL_KEY_REQUIRED, text)
+    text = "This proxy asks for a virtual key: put it into the proxy URL as the user (http://KEY:x@HOST:PORT)"
+    return Deny(Reason.VIRTUAL_KEY_REQUIRED, text)
