@@ -118,16 +118,15 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
     """Make the flow's call, judged from here on by the policy now in force."""
     shared = services()
     now = shared.clock()
-    adapter = PROVIDERS[provider]
-    request = flow.request
+    policy, request = shared.policy, flow.request
     call = Call(
         id=f"call_{now:012x}{secrets.token_hex(8)}",
         started_at=now,
         provider=provider,
-        kind=adapter.classify(request.method, request.path),
+        kind=policy.providers[provider].kind_of(request.method, request.path),
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),
-        policy=shared.policy,
+        policy=policy,
     )
     # An attribute, not metadata: mitmproxy copies and replays flows by their state, and a copy must begin without a call.
     flow.sluicegate_call = call  # type: ignore[attr-defined]
@@ -137,6 +136,20 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
 def call_of(flow: http.HTTPFlow) -> Call | None:
     """Return the flow's call; None for a flow that is not a call, such as administration."""
     return getattr(flow, "sluicegate_call", None)
+
+
+def count_refusal(flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
+    """Count a refused call of an unknown caller by source and minute, not as a record: anyone could fill the disk."""
+    shared = services()
+    shared.writer.count_refusal(call.started_at, source_of(flow), reason.value)
+    shared.metrics.count_refusal(reason.value)
+    call.recorded = True
+    shared.writer.flush_soon(1.0)
+
+
+def source_of(flow: http.HTTPFlow) -> str:
+    """Return the address that a flow comes from."""
+    return flow.client_conn.peername[0] if flow.client_conn.peername else "?"
 
 
 def origin_form(request: http.Request) -> bool:

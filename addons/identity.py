@@ -14,6 +14,7 @@ from flow import (
     Addon,
     call_of,
     connection_of,
+    count_refusal,
     deny,
     enforcing,
     limit_body,
@@ -107,6 +108,10 @@ class Identity(Addon):
         if is_websocket(values):
             self.decline_websocket(flow, provider)
             return
+        served = shared.policy.providers[provider]
+        if served.prefix and (connection.target is not None or not origin_form(flow.request)):
+            # A client that means to talk to the provider itself writes the whole path.
+            flow.request.path = served.without_prefix(flow.request.path)
         call = new_call(flow, provider)
         note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
         policy = shared.policy
@@ -116,29 +121,35 @@ class Identity(Addon):
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
             key = policy.key_by_digest(connection.key.digest)
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
-        now = shared.clock()
-        if key is None:
-            self.refuse_unknown(flow, call, reading)
-            return
-        call.principal = policy.principal_of(key, call.attribution.get("user_id"))
-        why = key.refusal(now) or self.demo_key_refusal(flow, key, policy)
-        if why is not None:
-            deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
-            return
-        if not self.refuse_malformed(flow, call, values, missing):
+        if self.name_caller(flow, call, key, reading) and not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
             self.direct_to_provider(flow, call, policy, removed_headers(values))
+
+    def name_caller(self, flow: http.HTTPFlow, call: Call, key: VirtualKey | None, reading: Reading[VirtualKey]) -> bool:
+        """Note whose call it is, and return True; refuse one that needs a key if there is none that may be used."""
+        if key is None:
+            if call.kind == "keyless":
+                return True
+            self.refuse_unknown(flow, call, reading)
+            return False
+        policy = services().policy
+        call.principal = policy.principal_of(key, call.attribution.get("user_id"))
+        why = key.refusal(services().clock()) or self.demo_key_refusal(flow, key, policy)
+        if why is not None:
+            deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
+            return False
+        return True
 
     def refuse_unknown(self, flow: http.HTTPFlow, call: Call, reading: Reading[VirtualKey]) -> None:
         """Refuse a call whose caller nobody knows, in words that fit what it has sent."""
         of_connection = (PROXY,) if connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent else ()
         refusal = refusal_of_unknown(call.client, call.provider, (*reading.sent, *of_connection), is_login=reading.is_login)
-        self.count_refusal(flow, call, refusal.reason)
+        count_refusal(flow, call, refusal.reason)
         deny(flow, refusal)
 
     def refuse_malformed(self, flow: http.HTTPFlow, call: Call, values: HeaderValues, missing: list[str]) -> bool:
         """Refuse a request that lacks required headers, is ambiguous or asks to leave HTTP; return whether it did."""
-        if missing:
+        if missing and call.kind != "keyless":
             deny(flow, Deny(Reason.MISSING_REQUIRED_HEADERS, f"missing required headers: {', '.join(missing)}"))
             return True
         request = flow.request
@@ -191,14 +202,14 @@ class Identity(Addon):
                 return None
         elif origin_form(request):
             if claimed is None:
-                return self.route_origin_form(flow)
+                return self.route_origin_form(flow, values)
         else:
             provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
             if self.is_own_address(flow):
                 # A client whose proxy and base URL are both the gateway names it in full. Administration is never so reached.
-                return self.route_origin_form(flow)
+                return self.route_origin_form(flow, values)
         if claimed is not None or sni is not None or connection.target is not None:
             # A tunnel to another host is only decrypted because it named a provider in its first bytes.
             message = "The connection's target is not the provider it claims to be for; nothing was sent"
@@ -246,9 +257,12 @@ class Identity(Addon):
         if reading is not None and (reading.sent or connection.target is None):
             connection.key, connection.sent_credential = reading.key, bool(reading.sent)
 
-    def route_origin_form(self, flow: http.HTTPFlow) -> str | None:
-        """Return the provider that a request to our own port is for, by its path; answer 404 if it is for none."""
-        found = provider_for_path(flow.request.path)
+    def route_origin_form(self, flow: http.HTTPFlow, values: HeaderValues) -> str | None:
+        """Return the provider that a request to our own port is for, by method and path; answer 404 if it is for none."""
+        providers = services().policy.providers
+        found = provider_for_path(
+            flow.request.method, flow.request.path, values, lambda name, *what: providers[name].kind_of(*what)
+        )
         if found is None:
             flow.metadata["sluicegate"] = "local"
             body = b'{"type":"error","error":{"type":"not_found_error","message":"There is no page with that name"}}'
@@ -285,15 +299,6 @@ class Identity(Addon):
         request.headers.fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
         if target.prefix:
             request.path = target.prefix + request.path
-
-    def count_refusal(self, flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
-        """Count the call of an unknown caller by source and minute, not as a record: anyone could fill the disk."""
-        shared = services()
-        source = flow.client_conn.peername[0] if flow.client_conn.peername else "?"
-        shared.writer.count_refusal(call.started_at, source, reason.value)
-        shared.metrics.count_refusal(reason.value)
-        call.recorded = True
-        shared.writer.flush_soon(1.0)
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

@@ -5,6 +5,8 @@ It is added only if the request is about to go exactly where the provider's ``ba
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, observing, services
@@ -33,8 +35,12 @@ class Keys(Addon):
             return
         provider = call.policy.providers[call.provider]
         destination = (flow.request.scheme, flow.request.host, flow.request.port)
-        if not call.identified or destination != services().target(provider)[:3]:
+        if not call.identified or call.kind == "unsupported" or destination != services().target(provider)[:3]:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"))
+            return
+        if call.kind == "keyless":
+            # Its clients send it without a credential, so it leaves with none, and whoever asks gets no use of ours.
+            self.clear(flow, call, ())
             return
         key = SIMULATOR_KEY if provider.simulate else services().keyring.choose(provider, caller_of(call), call.started_at)
         if key is None:
@@ -43,14 +49,17 @@ class Keys(Addon):
                 # Claude Code fetches settings before its first call: it waits on a 503 and goes on after a 404.
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
-        credentials = PROVIDERS[call.provider].auth_headers(key.value or "")
+        call.provider_key = key
+        self.clear(flow, call, PROVIDERS[call.provider].auth_headers(key.value or ""))
+
+    def clear(self, flow: http.HTTPFlow, call: Call, credentials: Iterable[tuple[str, str]]) -> None:
+        """Make these the request's only credentials, and let it leave."""
         fields = without_provider_key(flow.request.headers)
         flow.request.headers.fields = (
             *fields,
             *content_length(fields, flow.request.raw_content or b""),
             *((name.encode(), value.encode()) for name, value in credentials),
         )
-        call.provider_key = key
         call.cleared = True
 
     @observing
@@ -64,7 +73,7 @@ class Keys(Addon):
         if call is not None and flow.response is not None:
             flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
         # A key may be rejected for more than models (administration, account settings); that says nothing about the key.
-        if call is None or call.kind == "other" or call.provider_key is None or flow.response is None:
+        if call is None or call.kind not in ("messages", "count_tokens") or call.provider_key is None or flow.response is None:
             return
         if call.policy is not None:
             shared = services()

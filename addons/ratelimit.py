@@ -1,4 +1,4 @@
-"""Rate limits: requests, tokens and calls in flight, exact at admission.
+"""Rate limits: requests, tokens and calls in flight, exact at admission; free requests have a limit of their own.
 
 A slot is taken here and given back if a later check refuses the call. Tokens are held by estimate and corrected to what
 the provider reports.
@@ -8,8 +8,26 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, expected_of, model_call, services, settlement_of
-from sluicegate.calls.admission import reserve_rates
+from flow import (
+    Addon,
+    call_of,
+    count_refusal,
+    deny,
+    enforcing,
+    ensure_call,
+    expected_of,
+    facts_of,
+    services,
+    settlement_of,
+    source_of,
+)
+from sluicegate.calls.admission import deny_exhausted, reserve_rates
+from sluicegate.calls.call import Call
+from sluicegate.policy.model import Policy
+from sluicegate.values import Reason
+
+LIMITED = ("messages", "allowed")
+"""Kinds of requests that count under the policy's limits."""
 
 
 class RateLimit(Addon):
@@ -18,25 +36,43 @@ class RateLimit(Addon):
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
         """Take the slots once the request is complete."""
-        judged = await model_call(flow)
-        if judged is None:
+        call = ensure_call(flow)
+        if call is None or call.policy is None:
             return
-        call, facts, policy = judged
-        limits = [x for x in policy.limits(call.principal, call.provider, facts.model) if x.unit != "usd"]
+        if call.kind not in LIMITED:
+            self.take_free(flow, call, call.policy)
+            return
+        facts = await facts_of(flow, call) if call.kind == "messages" else None
+        if flow.response is not None:
+            return
+        model = facts.model if facts is not None else None
+        limits = [x for x in call.policy.limits(call.principal, call.provider, model) if x.unit != "usd"]
         if not limits:
             return
         shared = services()
-        tokens = expected_of(call, facts).total_tokens
+        tokens = expected_of(call, facts).total_tokens if facts is not None else 0
         refusal = reserve_rates(shared.ledger, call.id, limits, tokens, shared.clock(), call.limit_checks)
         if refusal is not None:
             deny(flow, refusal)
         else:
             shared.writer.flush_soon()
 
+    def take_free(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
+        """Count a free request of the caller, or of its address where it has shown no key."""
+        shared, who = services(), call.virtual_key_id
+        now = shared.clock()
+        scope = ("virtual_key", who) if who is not None else ("address", source_of(flow))
+        exhausted = shared.free_requests.take(*scope, policy.free_request_max_limit, now)
+        if exhausted is None:
+            return
+        deny(flow, deny_exhausted(exhausted, now))
+        if who is None:
+            count_refusal(flow, call, Reason.REQUEST_LIMITED)
+
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Correct the tokens and free the slot; a call that was never sent gives everything back."""
         call = call_of(flow)
-        if call is not None and call.kind == "messages" and call.policy is not None:
+        if call is not None and call.kind in LIMITED and call.policy is not None:
             services().ledger.settle(call.id, settlement_of(flow, call, call.policy).rate_amounts)
 
 

@@ -15,6 +15,7 @@ from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
+from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
@@ -84,6 +85,7 @@ class Services:
         self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
         self.keyring = Keyring()
         self.ledger = Ledger()
+        self.free_requests = FreeRequests()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
         self.audit_trail = AuditTrail(self.store.path)

@@ -136,8 +136,13 @@ class Usage:
         return self.prompt_tokens + self.output_tokens
 
 
-Kind = Literal["messages", "count_tokens", "other"]
-"""``messages`` is charged and limited; ``count_tokens`` names a model but is free; ``other`` is any other request."""
+Kind = Literal["messages", "count_tokens", "other", "keyless", "allowed", "unsupported"]
+"""What a request is by its method and path.
+
+``messages`` is charged and limited; ``count_tokens`` names a model but is free; ``other`` is free and names none;
+``keyless`` needs no credential and gets none; ``allowed`` is sent because the policy lists it, unmetered; ``unsupported``
+is refused.
+"""
 
 
 class Extent(NamedTuple):

@@ -90,6 +90,37 @@ def test_access_is_what_the_key_lists(policy, configs, model, reason):
     assert (deny.reason if deny else None, deny.scope if deny else "vk") == (reason, "vk")
 
 
+ELSEWHERE = {"base_url": "https://models.example/api"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "config", "model", "passes"),
+    [
+        ("anthropic", {}, "openai/gpt-4.1", False),
+        ("anthropic", {}, "OpenAI/gpt-4.1", False),
+        ("anthropic", {}, "gemini/gemini-2.5-pro", False),
+        ("anthropic", {}, "bedrock/claude-opus-5-5", False),
+        ("anthropic", {}, "anthropic/claude-opus-5-5", True),
+        ("anthropic", {}, OPUS, True),
+        ("anthropic", ELSEWHERE, "openai/gpt-4.1", False),
+        ("anthropic", ELSEWHERE, "google/gemini-2.5-pro", False),
+        ("anthropic", ELSEWHERE, "deepseek/deepseek-v4", True),
+        ("openai", {}, "anthropic/claude-opus-5-5", False),
+        ("openai", {}, "openai/gpt-4.1", True),
+        ("openai", ELSEWHERE, "anthropic/claude-opus-5-5", True),
+        ("gemini", {}, "models/gemini-2.5-pro", True),
+        ("gemini", {}, "openai/gpt-4.1", False),
+    ],
+)
+def test_a_model_that_names_another_provider_is_refused_until_calls_are_routed(policy, provider, config, model, passes):
+    deny = check_access(policy(providers={provider: config}), Principal("vk"), provider, model)
+    if passes:
+        assert deny is None
+    else:
+        assert deny.reason == Reason.UNSUPPORTED
+        assert deny.message.startswith(f"Model '{model}' is one of '{model.lower().partition('/')[0]}', and this call")
+
+
 def test_a_call_that_no_rate_limit_concerns_takes_no_slot():
     ledger = Ledger()
     assert reserve_rates(ledger, "a", [limit("usd")], 10, NOW) is None
@@ -173,9 +204,12 @@ class Chain:
         flow = tflow.tflow()
         flow.sluicegate_call = call
         access, ratelimit, budget = self.addons
-        access.request(flow)
-        ratelimit.request(flow)
-        asyncio.run(budget.request(flow))
+
+        async def pass_the_chain():
+            for addon in (access, ratelimit, budget):
+                await addon.request(flow)
+
+        asyncio.run(pass_the_chain())
         return flow
 
     def end(self, flow, sent, status, usage):

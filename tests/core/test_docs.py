@@ -15,6 +15,7 @@ from sluicegate.alerts.alert import Alert, alert_fields, build_headers
 from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
+from sluicegate.providers import PROVIDERS
 from sluicegate.services import Services
 from sluicegate.values import NANO, Principal, Reason
 from sluicegate.web.app import endpoints
@@ -92,6 +93,20 @@ def test_the_readmes_policies_are_ones(tmp_path):
     loaded = load(file, env={"SLACK_URL": "https://hooks.example.com/a"}, now=0)
     assert loaded.virtual_keys["vk-dev-alice"].team_id == "team-engineering"
     assert [w.name for w in loaded.alerts.webhooks] == ["finance"]
+
+
+def test_the_page_about_endpoints_shows_a_policy_and_every_listed_request(tmp_path):
+    page = (ROOT / "docs/endpoints.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    loaded = load(file, env={"ANTHROPIC_API_KEY": "k"}, now=0)
+    assert loaded.providers["anthropic"].kind_of("GET", "/v1/files/file_1/content") == "allowed"
+    assert (loaded.free_request_max_limit, loaded.warnings) == (600, ())
+    for provider in ("anthropic", "openai"):
+        for endpoint, kind in PROVIDERS[provider].endpoints.rows:
+            if kind == "messages":
+                assert f"{endpoint.path}`" in page
 
 
 def test_the_page_about_alerts_says_what_is_true(tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.model_names import canonical
-from sluicegate.providers import PROVIDERS, content_encoding, provider_for_path
+from sluicegate.providers import PROVIDERS, content_encoding
 from sluicegate.providers.content_encoding import MAX_CHUNK_BYTES, ContentDecoder
 from sluicegate.providers.sse import SseParser
 from support.fake_provider import event, sse, usage
@@ -267,26 +267,6 @@ def test_the_bytes_of_an_image_are_not_text():
     facts = ANTHROPIC.read_request(orjson.dumps(body), "/v1/messages")
     assert (facts.images, facts.is_text_only) == (1, False)
     assert facts.body_bytes - facts.text_bytes == 4000
-
-
-@pytest.mark.parametrize(
-    ("path", "found"),
-    [
-        ("/v1/messages?beta=true", ("anthropic", "/v1/messages?beta=true")),
-        ("/anthropic/v1/messages", ("anthropic", "/v1/messages")),
-        ("/anthropic", ("anthropic", "/")),
-        ("/openai/v1/responses", ("openai", "/v1/responses")),
-        ("/v1/chat/completions", ("openai", "/v1/chat/completions")),
-        ("/v1/responses?x=1", ("openai", "/v1/responses?x=1")),
-        ("/v1/responsesx", ("anthropic", "/v1/responsesx")),
-        ("/genai/v1beta/models/g:generateContent", ("gemini", "/v1beta/models/g:generateContent")),
-        ("/api/claude_code/settings", ("anthropic", "/api/claude_code/settings")),
-        ("/favicon.ico", None),
-        ("/anthropicx/v1", None),
-    ],
-)
-def test_paths_of_our_own_port(path, found):
-    assert provider_for_path(path) == found
 
 
 def test_openai_counts_cached_tokens_inside_the_input_and_we_apart():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.request_body import Unmetered
+from sluicegate.providers.request_body import Unmetered, models_anywhere
 from sluicegate.values import Extent, RequestFacts
 
 PATHS = {
@@ -362,14 +362,77 @@ def test_how_far_a_call_may_go(api, body, extent):
         ("responses", {"tools": [{"type": "image_generation", "model": "dear"}]}, ["dear"]),
         ("responses", {"tools": [{"type": "image_generation", "svg": {"model": "dear"}}]}, ["dear"]),
         ("responses", item({"type": "additional_tools", "tools": [{"type": "image_generation", "model": "dear"}]}), ["dear"]),
+        ("messages", {"extra_body": {"routing": [{"model": "dear"}]}}, ["dear"]),
+        ("messages", {"fallback_model": "dear"}, ["dear"]),
+        ("messages", {"odd": {"Model_ID": "dear"}}, ["dear"]),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 9, "model": "dear"}}, ["dear"]),
+        ("messages", {"context_management": {"edits": [{"type": "compact_20260112", "model": "dear"}]}}, ["dear"]),
+        ("messages", {"mcp_servers": [{"url": "u", "sampling": {"model": "dear"}}]}, ["dear"]),
+        ("messages", {"tools": [{"name": "t", "input_schema": {"model": "no"}, "model": "dear"}]}, ["dear"]),
+        ("messages", {"fallbacks": [{"model": "a", "advisor": {"model": "b"}}]}, ["a", "b"]),
+        ("messages", {"metadata": {"model": "no"}}, []),
+        ("messages", {"output_config": {"format": {"type": "json_schema", "schema": {"properties": {"model": {"type": "string"}}}}}}, []),
+        ("messages", user({"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}), []),
+        ("chat", {"plugins": [{"id": "web", "model": "dear"}]}, ["dear"]),
+        ("chat", {"tool_choice": {"type": "x", "model": "dear"}}, ["dear"]),
+        ("chat", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"model": "no"}}}}, []),
+        ("responses", {"tools": [{"type": "function", "name": "f", "parameters": {"model": "no"}, "models": ["dear"]}]}, ["dear"]),
+        ("responses", {"reasoning": {"model": "dear"}}, ["dear"]),
+        ("gemini", {"generationConfig": {"routingConfig": {"manualMode": {"modelName": "dear"}}}}, ["dear"]),
+        ("gemini", {"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"model": "no"}}]}]}, []),
+        ("gemini", {"tools": [{"googleSearch": {"model": "dear"}}]}, ["dear"]),
+        ("gemini", {"requests": [{"model": "models/dear"}]}, ["dear"]),
         ("gemini", {"model": "models/g"}, []),
         ("gemini", {"model": "models/dear"}, ["dear"]),
     ],
 )  # fmt: skip
 def test_every_model_that_a_body_names_is_found(api, body, models):
     facts = read(api, body)
+    assert not isinstance(facts, str), facts
     assert list(facts.models) == models
     assert facts.named_models == (facts.model, *models)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"odd":{"model":"a","model":"b"}',
+        '"odd":{"mod\\u0065l":"a","x":[{"model":"b"}]}',
+        '"tools":[{"type":"advisor_1","x":{"model":"a","model":"b"}}]',
+    ],
+)
+def test_both_models_of_a_field_that_stands_twice_are_found(field):
+    """Nobody knows which of the two the provider reads."""
+    facts = read("messages", '{"model":"m","messages":[],' + field + "}")
+    assert set(facts.models) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ['{"model":"\\ud83d"}', '[{"model":"%s"}]' % ("x" * 201), '{"model":"a\\u0000"}', "[" * 100_000 + '"model"' + "]" * 100_000],
+)
+def test_what_names_a_model_and_cannot_be_judged_is_refused(odd):
+    assert isinstance(read("messages", '{"model":"m","messages":[],"odd":' + odd + "}"), str)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "models"),
+    [
+        (b"", "/v1/files", ()),
+        (b'{"model":"a","deep":[{"models":["b","a"]},{"model_id":"c"}]}', "/v1/images/generations", ("c", "b", "a")),
+        (b'{"x":{"model":"a","model":"b"}}', "/v1/x", ("a", "b")),
+        (b'{"mod\\u0065l":"a"}', "/v1/x", ("a",)),
+        (b"{}", "/v1beta/models/imagen-4:predict", ("imagen-4",)),
+        (b"{}", "/v1/models/gpt-5", ("gpt-5",)),
+        (b"--x\r\nmodel: a", "/v1/audio/transcriptions", None),
+        ('{"model":"a"}'.encode("utf-16"), "/v1/x", None),
+        (b'{"a":"%s"}' % (b"x" * 300_000), "/v1/x", None),
+        (b"[" * 120_000 + b"]" * 120_000, "/v1/x", None),
+    ],
+)
+def test_models_that_a_request_of_an_unknown_kind_names(body, path, models):
+    found = models_anywhere(body, path)
+    assert (found and set(found)) == (models and set(models))
 
 
 @pytest.mark.parametrize(
@@ -473,36 +536,6 @@ def test_an_answer_that_is_fetched_later_cannot_be_metered():
     found = read("responses", {"background": True})
     assert isinstance(found, Unmetered)
     assert isinstance(read("responses", {"background": False}), RequestFacts)
-
-
-@pytest.mark.parametrize(
-    ("provider", "method", "path", "words"),
-    [
-        ("anthropic", "POST", "/v1/messages/batches", "Message batches"),
-        ("anthropic", "POST", "/v1/Messages//batches/?beta=true", "Message batches"),
-        ("anthropic", "POST", "/v1/sessions", "Managed agents"),
-        ("anthropic", "POST", "/v1/agents/a/versions", "Managed agents"),
-        ("anthropic", "POST", "/v1/messages", None),
-        ("anthropic", "GET", "/v1/messages/batches", None),
-        ("openai", "POST", "/v1/batches", "Message batches"),
-        ("openai", "POST", "/v1/threads/runs", "Runs of threads"),
-        ("openai", "POST", "/v1/threads/t/runs", "Runs of threads"),
-        ("openai", "POST", "/v1/threads/t/runs/r/submit_tool_outputs", "Runs of threads"),
-        ("openai", "POST", "/v1/realtime/sessions", "Realtime sessions"),
-        ("openai", "POST", "/v1/realtime/client_secrets", "Realtime sessions"),
-        ("openai", "POST", "/v1/%72ealtime/calls", "Realtime sessions"),
-        ("openai", "POST", "/v1/fine_tuning/jobs", "Jobs that run later"),
-        ("openai", "POST", "/v1/responses", None),
-        ("openai", "POST", "/v1/chat/completions", None),
-        ("gemini", "POST", "/v1beta/models/g:batchGenerateContent", "Message batches"),
-        ("gemini", "POST", "/v1beta/models/g:predictLongRunning", "jobs that run later"),
-        ("gemini", "POST", "/v1alpha/auth_tokens", "tokens of their own"),
-        ("gemini", "POST", "/v1beta/models/g:generateContent", None),
-    ],
-)
-def test_what_cannot_be_metered_is_known_by_its_path(provider, method, path, words):
-    found = PROVIDERS[provider].unmetered(method, path)
-    assert (found is None) if words is None else (words in found)
 
 
 @pytest.mark.parametrize(

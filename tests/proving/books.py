@@ -99,7 +99,7 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
 
 def falls_under(row: dict[str, Any], limit: Limit) -> bool:
     """Return whether a recorded call counts under this limit."""
-    if row["model_requested"] is None or PROVIDERS[row["provider"]].classify("POST", row["path"]) == "count_tokens":
+    if row["model_requested"] is None or PROVIDERS[row["provider"]].endpoints.kind("POST", row["path"]) == "count_tokens":
         return False
     match limit.scope_kind:
         case "provider":

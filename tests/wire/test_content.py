@@ -129,7 +129,7 @@ def test_compressed_and_binary_bodies(gateway, provider):
     kept = logged(gw)["content"]
     assert (kept["request"], kept["response"]) == ("", '{"data":[]}')
     provider.script = plain(b"\xff\x00\x01", 200)
-    gw.request("GET", "/v1/files/1/content", headers={"x-api-key": VK})
+    gw.request("GET", "/v1/models/1", headers={"x-api-key": VK})
     kept = logged(gw)["content"]
     assert (kept["response_encoding"], kept["response"]) == ("base64", "/wAB")
 

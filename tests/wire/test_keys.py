@@ -44,14 +44,14 @@ def test_a_rejected_key_is_set_aside_and_the_next_one_used(gateway, provider, st
 
 def test_what_a_key_may_not_do_beside_the_models_says_nothing_of_it(gateway, provider):
     def script(peer, seen):
-        plain(b"{}", 401)(peer, seen) if seen.target == "/v1/organizations/users" else plain(message())(peer, seen)
+        plain(b"{}", 401)(peer, seen) if seen.target == "/api/claude_code/settings" else plain(message())(peer, seen)
 
     provider.script = script
     keys = [{"name": n, "value": f"env.{n.upper()}"} for n in ("first", "second")]
     policy = policy_text(provider.url, providers={"anthropic": {"base_url": provider.url, "keys": keys}})
     gw = gateway(policy, env={"FIRST": "sk-first-key", "SECOND": "sk-second-key"})
     asked = {"x-api-key": VK}
-    assert {gw.request("GET", "/v1/organizations/users", headers=asked).status for _ in range(10)} == {401}
+    assert {gw.request("GET", "/api/claude_code/settings", headers=asked).status for _ in range(10)} == {401}
     health = gw.admin("/health").json["providers"]["anthropic"]["keys"]
     assert [k["set_aside_until"] for k in health] == [None, None]
 

@@ -62,7 +62,7 @@ TABLE = [
     ("vk-free", {"body": b"no json"}, 400, "invalid_request", "Invalid request: the body of a model call"),
     ("vk-unpriced", {"model": "nobodys-model"}, 400, "model_unpriced", "Model 'nobodys-model' has no known price"),
     ("vk-free", {"x_tenant": ""}, 400, "missing_required_headers", "missing required headers: x-tenant"),
-    ("vk-free", {"path": "/v1/messages/batches"}, 400, "unsupported", "Message batches are not supported"),
+    ("vk-free", {"path": "/v1/messages/batches"}, 400, "unsupported", "POST /v1/messages/batches is not supported"),
     ("vk-free", {"content_encoding": "gzip"}, 400, "unsupported", "Request bodies in content-encoding gzip"),
     ("vk-free", {"Host": "api.anthropic.com"}, 400, "blocked_by_policy", "The connection's target is not the provider"),
     ("vk-free", {"path": "/openai/v1/chat/completions"}, 503, "provider_unavailable", "Provider 'openai' has no key"),

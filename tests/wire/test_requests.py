@@ -238,9 +238,12 @@ def test_a_body_of_http2_does_not_reach_the_provider_as_the_next_request(edge):
     """It says nothing of its length, and used to be sent to an HTTP/1.1 provider without any: a second, unjudged call."""
     smuggled = b"POST /v1/messages HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
     before = len(edge.fake.seen)
-    assert http2(edge, smuggled, path=b"/v1/other") == 200
+    assert http2(edge, smuggled, path=b"/api/claude_code/metrics") == 200
     assert http2(edge, ask()) == 200
-    assert [(s.target, s.body) for s in edge.fake.seen[before:]] == [("/v1/other", smuggled), ("/v1/messages", ask())]
+    assert [(s.target, s.body) for s in edge.fake.seen[before:]] == [
+        ("/api/claude_code/metrics", smuggled),
+        ("/v1/messages", ask()),
+    ]
 
 
 def test_a_provider_is_told_its_name_where_http2_names_none(edge):

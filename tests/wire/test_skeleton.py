@@ -108,10 +108,10 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
         ("GET", "/api/claude_code/settings"),
         ("GET", "/v1/models?limit=1000"),
         ("POST", "/v1/messages/count_tokens"),
-        ("GET", "/v1/files"),
+        ("GET", "/v1/models/claude-opus-5-5"),
     ],
 )
-def test_everything_else_for_the_provider_is_forwarded_with_its_key_recorded_and_free(gateway, provider, method, path):
+def test_what_is_free_is_forwarded_with_its_key_recorded_and_free(gateway, provider, method, path):
     poor = [
         {
             "id": VK,

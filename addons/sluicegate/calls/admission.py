@@ -12,11 +12,12 @@ from functools import partial
 from typing import NamedTuple
 
 from sluicegate.calls.bound import worst_case_nano
-from sluicegate.calls.refusal import budget_message, model_message, rate_message
+from sluicegate.calls.refusal import budget_message, model_message, prefixed_message, rate_message
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.ledger import Exhausted, Ledger
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.model import Limit, Policy, Provider
 from sluicegate.pricing.prices import Prices
+from sluicegate.providers import PROVIDERS
 from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, Unit, Usage
 
 REASONS: Mapping[Unit, Reason] = {
@@ -32,6 +33,14 @@ CONCURRENCY_RETRY_S = 2
 
 MAX_CLIENT_WAIT_S = 60
 """Longest wait for which clients may retry by themselves; beyond it they are told not to."""
+
+
+OWN_PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "anthropic": ("anthropic",),
+    "openai": ("openai",),
+    "gemini": ("gemini", "google", "models", "tunedmodels"),
+}
+"""What may stand before a slash in the name of a provider's own model."""
 
 
 class Demand(NamedTuple):
@@ -82,6 +91,8 @@ def admit(
 
 def check_access(policy: Policy, principal: Principal | None, provider: str, model: str | None) -> Deny | None:
     """Refuse a provider or model that the virtual key may not use; ``model`` is None for a request that names none."""
+    if model is not None and (prefix := foreign_prefix(policy.providers[provider], model)):
+        return Deny(Reason.UNSUPPORTED, prefixed_message(model, prefix, provider))
     access = policy.model_access(principal, provider, model)
     scope = principal.virtual_key_id if principal else None
     if not access.provider_allowed:
@@ -89,6 +100,20 @@ def check_access(policy: Policy, principal: Principal | None, provider: str, mod
     if model is not None and not access.model_allowed:
         return Deny(Reason.MODEL_BLOCKED, model_message(model, access.allowed_models), scope=scope)
     return None
+
+
+def foreign_prefix(provider: Provider, model: str) -> str | None:
+    """Return the part of a model's name that says it is another provider's, as in ``openai/gpt-4.1``; None if there is none.
+
+    Where the provider's calls go to a host of somebody else's, that may be a service that offers models of many by such names.
+    """
+    prefix, slash, _ = model.lower().partition("/")
+    if not slash or prefix in OWN_PREFIXES[provider.name]:
+        return None
+    if provider.host in PROVIDERS[provider.name].hosts:
+        return prefix
+    others = (p for name, prefixes in OWN_PREFIXES.items() if name != provider.name for p in prefixes)
+    return prefix if provider.name != "openai" and prefix in others else None
 
 
 def reserve_rates(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sluicegate.policy.model import Limit
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.endpoints import NEVER_ALLOWED, parse_endpoint
 from sluicegate.values import Deny, Reason, dollar_texts
 from sluicegate.windows import iso
 
@@ -119,6 +120,30 @@ def model_message(model: str, allowed: Iterable[str]) -> str:
     """Return the refused model and the ones that are allowed."""
     names = ", ".join(sorted(allowed)) or "none"
     return f"Model '{model}' is not allowed for this virtual key. Allowed: {names}"
+
+
+def prefixed_message(model: str, prefix: str, provider: str) -> str:
+    """Return why a call that names another provider's model is refused."""
+    return (
+        f"Model '{model}' is one of '{prefix}', and this call is in the form of {provider}'s API: calls are not passed from one "
+        f"provider to another. Name a model of {provider}, or send the call to the API of '{prefix}'"
+    )
+
+
+UNREADABLE_MODELS = (
+    "This virtual key may use some models only, and what this request asks of which model cannot be read: send its body as JSON"
+)
+
+
+def unsupported_message(provider: str, method: str, path: str) -> str:
+    """Return why a request that no table lists is refused, and the line of policy that would allow it."""
+    asked = f"{method[:20]} {path[:120]}"
+    text = f"{asked} is not supported: it is not among the requests that may be sent with the key of {provider}"
+    try:
+        endpoint = parse_endpoint(f"{method} {path}")
+    except ValueError as e:
+        return f"{text}; {NEVER_ALLOWED}" if str(e) == NEVER_ALLOWED else text
+    return f'{text}. A policy can allow it, unmetered: providers.{provider}.allow_paths: ["{endpoint}"]'
 
 
 def _resets(at: int | None) -> str:

@@ -30,6 +30,7 @@ from sluicegate.policy.model import (
 )
 from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.values import NANO, Unit
 from sluicegate.windows import Period, parse_iso, parse_period, period_ms
 from sluicegate.yaml_document import Location
@@ -76,6 +77,7 @@ class SnapshotBuilder:
             egress=file.egress,
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
+            free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),
             file=file,
             content_retention=period_ms(parse_period(file.content_retention)),
@@ -209,6 +211,7 @@ class SnapshotBuilder:
             keys=keys,
             simulate=written.simulate if written else False,
             limits=limits_of(written, "provider", name, name) if written else (),
+            allow_paths=AllowedPaths(written.allow_paths if written else ()),
             admin_key=self._admin_key(name, written.admin_key) if written and written.admin_key else None,
         )
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from sluicegate.addresses import is_host, refusal_of_server, split_port
 from sluicegate.policy.secrets import is_reference
 from sluicegate.providers import PROVIDERS
+from sluicegate.providers.endpoints import METHODS, parse_endpoint
 from sluicegate.values import MAX_COST_NANO, NANO
 from sluicegate.windows import iso, parse_iso, parse_period
 
@@ -180,6 +181,11 @@ def check_webhook_url(value: str) -> None:
         raise ValueError("its host is no name that every reader reads alike, or a link-local, unspecified or reserved address")
 
 
+def _allowed_path(value: str) -> str:
+    parse_endpoint(value)
+    return value
+
+
 def _host(value: str) -> str:
     name, port = split_port(value)
     if not is_host(name) or "*" in value:
@@ -223,6 +229,19 @@ Instant = Annotated[
 ]
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern), WithJsonSchema(_HOST)]
+AllowedPath = Annotated[
+    str,
+    AfterValidator(_allowed_path),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^({'|'.join(METHODS)}) /[A-Za-z0-9._~@:{{}}*/-]+$",
+            "maxLength": 310,
+            "examples": ["POST /v1/files", "GET /v1/files/{id}"],
+        }
+    ),
+]
+"""A method and a path that a policy allows; ``{name}`` or ``*`` stands for one segment."""
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]

@@ -15,7 +15,9 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
-from sluicegate.values import MAX_COST_NANO, Principal, Unit, Usage
+from sluicegate.providers import PROVIDERS
+from sluicegate.providers.endpoints import AllowedPaths
+from sluicegate.values import MAX_COST_NANO, Kind, Principal, Unit, Usage
 from sluicegate.windows import Period, iso
 
 
@@ -65,6 +67,8 @@ class Provider:
     keys: tuple[ProviderKey, ...]
     simulate: bool
     limits: tuple[Limit, ...]
+    allow_paths: AllowedPaths = field(default_factory=AllowedPaths)
+    """Requests that are sent besides those the gateway knows."""
     admin_key: str | None = field(default=None, repr=False)
     """The admin key of the organisation, by which its bill is read; None where there is none, or its source is not set."""
 
@@ -73,6 +77,15 @@ class Provider:
         """Return where calls are sent, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.prefix}"
+
+    def without_prefix(self, path: str) -> str:
+        """Return a path without the path of the base URL, which is put before every path that is sent."""
+        return path[len(self.prefix) :] if path.startswith(self.prefix + "/") else path
+
+    def kind_of(self, method: str, path: str) -> Kind:
+        """Return what a request is, by its method and path together."""
+        kind = PROVIDERS[self.name].endpoints.kind(method, path)
+        return "allowed" if kind == "unsupported" and self.allow_paths.allow(method, path) else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,8 @@ class Policy:
     server: schema.Server
     alerts: Alerts
     required_headers: tuple[str, ...]
+    free_request_max_limit: int
+    """Free requests a minute, of each virtual key."""
     content_retention: int | None
     """Milliseconds for which stored bodies are kept; None keeps them."""
     file: schema.PolicyFile = field(repr=False)

@@ -54,10 +54,21 @@ def _check_parents(policy: MergedPolicy, ids: dict[str, dict[str, int]]) -> None
 
 def _check_providers(policy: MergedPolicy) -> None:
     providers = policy.values.get("providers")
-    for name in providers if isinstance(providers, dict) else ():
+    for name, provider in providers.items() if isinstance(providers, dict) else ():
         if name not in PROVIDERS:
             known = f"; known are {', '.join(PROVIDERS)}"
             policy.report(("providers", name), f"'{name}' is not a provider{known}{did_you_mean(name, PROVIDERS)}")
+        else:
+            _check_allowed_paths(policy, name, provider)
+
+
+def _check_allowed_paths(policy: MergedPolicy, name: str, provider: Any) -> None:
+    listed = {str(endpoint): kind for endpoint, kind in PROVIDERS[name].endpoints.rows}
+    paths = provider.get("allow_paths") if isinstance(provider, dict) else None
+    for i, path in enumerate(paths if isinstance(paths, list) else ()):
+        if path in listed:
+            how = "metered" if listed[path] == "messages" else "free"
+            policy.report(("providers", name, "allow_paths", i), f"'{path}' is sent anyway, as {how}; remove it")
 
 
 def _check_virtual_keys(policy: MergedPolicy) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from sluicegate.policy.fields import (
+    AllowedPath,
     BodyObjects,
     Content,
     Count,
@@ -114,6 +115,11 @@ class Provider(Limited):
     keys: tuple[ProviderKey, ...] = ()
     admin_key: Prose | None = Field(
         None, description="env.NAME or file:PATH of an admin key of the organisation, to compare with its bill.", repr=False
+    )
+    allow_paths: tuple[AllowedPath, ...] = Field(
+        (),
+        description="Requests to send with the provider's key besides the known ones, as POST /v1/files or GET /v1/files/{id}. "
+        "They count under request limits, but what they cost is not metered.",
     )
     simulate: StrictBool = Field(False, description="Answer with a simulated provider: no key, no spending.")
 
@@ -290,6 +296,9 @@ class PolicyFile(Model):
     fallback_price: FallbackPrice | None = Field(None, description="Price for unpriced models, dollars per million tokens.")
     audit: Literal["required", "best_effort"] = Field(
         "required", description="required: refuse calls that cannot be recorded; best_effort: warn."
+    )
+    free_request_max_limit: Count = Field(
+        600, description="Free requests, such as lists of models and token counts, that each virtual key may make in a minute."
     )
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
     content: Literal["off", "full"] = Field("off", description="Whether bodies are kept where no scope decides.")

@@ -1,23 +1,16 @@
-"""Anthropic's API: recognise calls, carry the key, write errors."""
+"""Anthropic's API: carry the key, write errors."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import orjson
 
+from sluicegate.providers import endpoint_table
 from sluicegate.providers.anthropic_answer import MessagesUsage
 from sluicegate.providers.anthropic_request import read_request
-from sluicegate.providers.base import clean_path, find_unmetered
 from sluicegate.providers.usage_reader import UsageReader
-from sluicegate.values import Kind, RequestFacts
-
-UNMETERED = (
-    (re.compile(r"/messages/batches(/|$)"), "Message batches"),
-    (re.compile(r"^/v1/(agents|sessions|deployments|dreams|environments|threads)(/|$)"), "Managed agents"),
-)
-"""What runs models outside single calls, as of anthropic 2.14.0 (2026-11)."""
+from sluicegate.values import RequestFacts
 
 
 class Anthropic:
@@ -26,22 +19,7 @@ class Anthropic:
     name = "anthropic"
     base_url = "https://api.anthropic.com"
     hosts = frozenset({"api.anthropic.com"})
-
-    def classify(self, method: str, path: str) -> Kind:
-        """Return the kind of a request; whatever might run a model is ``messages``."""
-        clean = clean_path(path)
-        if clean.endswith("/messages/count_tokens"):
-            if method != "POST":
-                return "other"
-            # Free only as the documentation writes it: an odd spelling of the path might be read differently upstream.
-            return "count_tokens" if path.partition("?")[0] == clean else "messages"
-        # Whatever the method: an unexpected one is refused for its body, not let through as free.
-        runs_a_model = clean.endswith(("/messages", "/complete", "/completions", "/responses"))
-        return "messages" if runs_a_model and not clean.startswith("/api/") else "other"
-
-    def unmetered(self, method: str, path: str) -> str | None:
-        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
-        return find_unmetered(UNMETERED, method, path)
+    endpoints = endpoint_table.ANTHROPIC
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read the facts of a Messages body."""

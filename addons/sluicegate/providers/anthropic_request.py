@@ -51,6 +51,10 @@ REMOVING_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015")
 """Edits of the context that only make it shorter. Any other may have it read and summarised by the model first."""
 
 
+JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "metadata", "output_format"})
+"""Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
+
+
 class _Source(msgspec.Struct, gc=False):
     type: str = ""
     data: msgspec.Raw = _MISSING
@@ -155,6 +159,7 @@ def read_request(body: bytes) -> RequestFacts | str:
     elif request.can_be_searched():
         sources = find_sources(request.json)
         _add_server_side(request, builder)
+    builder.name_models(request.models(JUDGED_APART), request.problems)
     if "fallbacks" in request.members:
         _add_fallbacks(request, builder)
     if request.problem:
@@ -218,13 +223,12 @@ def _add_server_side(request: RequestBody, builder: ExtentBuilder) -> None:
     if request.raw("mcp_servers") or request.raw("container") or request.read_as(ONE_PASS) is None:
         # Something in the body is not listed, and may be a server tool.
         builder.add_unknown()
-    builder.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
 
 
 def _add_tool(tool: Members, builder: ExtentBuilder) -> None:
     kind = tool.value("type", limit=MAX_OBJECT_BYTES)
     if kind in (None, "custom", *CLIENT_TOOLS):
-        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.add_client_tool(tool)
         return
     kind, uses = str(kind), tool.count("max_uses")
     builder.add_tool(tool, next((k for prefix, k in SERVER_TOOLS.items() if kind.startswith(prefix)), UNKNOWN_TOOL), uses)
@@ -255,9 +259,9 @@ def _add_fallbacks(request: RequestBody, builder: ExtentBuilder) -> None:
         return
     listed = request.value("fallbacks", limit=MAX_OBJECT_BYTES)
     builder.attempts += len(listed or ())
-    builder.name_models({"models": listed}, request.problems)
+    builder.name_models([x for x in listed or () if isinstance(x, str)], request.problems)
     for attempt in request.children("fallbacks"):
-        builder.name_models({"model": attempt.value("model")}, request.problems)
+        builder.name_models(attempt.models(()), request.problems)
         builder.add_output(attempt.count("max_tokens"))
         builder.may_be_fast = builder.may_be_fast or attempt.text("speed") not in (None, "standard")
         builder.add_output(attempt.child("thinking").count("budget_tokens"))

@@ -1,24 +1,16 @@
-"""Google's Gemini API, in which the path names the model: recognise calls, carry the key, write errors."""
+"""Google's Gemini API, in which the path names the model: carry the key, write errors."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import orjson
 
-from sluicegate.providers.base import clean_path, find_unmetered
+from sluicegate.providers import endpoint_table
 from sluicegate.providers.gemini_answer import GeminiUsage
 from sluicegate.providers.gemini_request import read_request
 from sluicegate.providers.usage_reader import UsageReader
-from sluicegate.values import Kind, RequestFacts
-
-UNMETERED = (
-    (re.compile(r":[^/:]*batch[^/:]*$"), "Message batches"),
-    (re.compile(r":(predictlongrunning|bidi[a-z]*)$"), "Live sessions and jobs that run later"),
-    (re.compile(r"/(interactions|auth_?tokens|tunedmodels)(/|$)"), "Interactions, tuning and tokens of their own"),
-)
-"""What runs models outside single calls, as of google-genai 3.6.1 (2026-11)."""
+from sluicegate.values import RequestFacts
 
 
 class Gemini:
@@ -27,16 +19,7 @@ class Gemini:
     name = "gemini"
     base_url = "https://generativelanguage.googleapis.com"
     hosts = frozenset({"generativelanguage.googleapis.com"})
-
-    def classify(self, method: str, path: str) -> Kind:
-        """Return ``messages`` for whatever might run a model."""
-        if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            return "other"
-        return "count_tokens" if clean_path(path).endswith(":counttokens") else "messages"
-
-    def unmetered(self, method: str, path: str) -> str | None:
-        """Return what a request asks for, in words, if models would work for it in a way that cannot be metered."""
-        return find_unmetered(UNMETERED, method, path)
+    endpoints = endpoint_table.GEMINI
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read model and streaming from the path, the output cap from ``generationConfig``."""

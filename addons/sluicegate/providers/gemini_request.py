@@ -10,7 +10,7 @@ import msgspec
 
 from sluicegate.providers.gemini_parts import EMBED_TEXT, ONE_PASS, TEXT, snake_case
 from sluicegate.providers.request_body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64, is_model_name
-from sluicegate.providers.server_tools import GEMINI_LOOP_PASSES, PROVIDER_PROMPT_TOKENS, UNKNOWN_TOOL, ExtentBuilder, ServerTool
+from sluicegate.providers.server_tools import GEMINI_LOOP_PASSES, UNKNOWN_TOOL, ExtentBuilder, ServerTool
 from sluicegate.values import RequestFacts
 
 _MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
@@ -39,6 +39,9 @@ TEXT_RATE_MEDIA = ("image/", "text/", "application/pdf")
 
 _OTHER_MEDIUM = re.compile(rb'"[A-Za-z_]{1,40}"\s*:\s*"(?:audio|video)/', re.IGNORECASE)
 """A field whose value is a medium at a rate of its own. In text every quote is escaped, so no text looks like it."""
+
+JUDGED_APART = frozenset({"model", "contents", "content", "systemInstruction", "system_instruction", "tools", "labels"})
+"""Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
 
 OTHER_OUTPUT = re.compile(r"image|tts|audio|live|omni|lyria", re.IGNORECASE)
 """In the names of models that answer by pictures or sound without being asked, at rates other than text's."""
@@ -102,7 +105,7 @@ def _name_model(request: RequestBody, model: str, builder: ExtentBuilder) -> Non
         request.problems.append("'model' is not a model's name")
     elif name is not None and name != model:
         builder.models.append(name)
-    builder.name_models({"models": request.value("models", limit=MAX_OBJECT_BYTES)}, request.problems)
+    builder.name_models((n.removeprefix("models/") for n in request.models(JUDGED_APART)), request.problems)
 
 
 def _add_server_side(request: RequestBody, config: Members, builder: ExtentBuilder) -> None:
@@ -129,7 +132,7 @@ _SERVER_SPELLINGS = SERVER_TOOLS | {snake_case(name): kind for name, kind in SER
 
 def _add_tool(tool: Members, field: str, builder: ExtentBuilder) -> None:
     if field in _CLIENT_SPELLINGS:
-        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.add_client_tool(Members({field: tool.members[field]}, tool.problems))
         return
     known = _SERVER_SPELLINGS.get(field, UNKNOWN_TOOL)
     builder.add_tool(Members({field: tool.members[field]}, tool.problems), known, None)

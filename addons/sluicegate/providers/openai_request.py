@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sluicegate.providers import chat_parts, responses_parts
-from sluicegate.providers.base import clean_path
 from sluicegate.providers.request_body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, Problems, RequestBody, Unmetered, find_base64
 from sluicegate.providers.server_tools import (
     OPENAI_LOOP_PASSES,
@@ -44,6 +43,12 @@ MAX_CANDIDATES = 128
 """Most answers that one call may ask for."""
 
 
+JUDGED_APART = frozenset(
+    {"model", "messages", "input", "instructions", "prompt", "tools", "functions", "metadata", "client_metadata"}
+    | {"response_format", "text", "prediction", "prompt_cache_key", "user"}
+)
+"""Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
+
 MULTIPLIED_IMAGES = ("mini", "nano")
 """In the names of models that bill an image as many times the tokens that it takes of their window."""
 
@@ -65,6 +70,8 @@ class Api(NamedTuple):
 APIS = {
     "/chat/completions": Api(chat_parts.CHAT_TEXT, chat_parts.CHAT_ONE_PASS, ("max_completion_tokens", "max_tokens")),
     "/responses": Api(responses_parts.RESPONSES_TEXT, responses_parts.RESPONSES_ONE_PASS, ("max_output_tokens",)),
+    # Its answer has no limit that a body could set.
+    "/responses/compact": Api(responses_parts.RESPONSES_TEXT, responses_parts.RESPONSES_ONE_PASS, ()),
     "/completions": Api(chat_parts.COMPLETIONS_TEXT, chat_parts.COMPLETIONS_TEXT, ("max_tokens",)),
     "/embeddings": Api(chat_parts.EMBEDDINGS_TEXT, chat_parts.EMBEDDINGS_TEXT, ()),
 }
@@ -76,8 +83,8 @@ ALL_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 def read_request(body: bytes, path: str) -> RequestFacts | str:
     """Read the facts of a chat, responses, completions or embeddings body."""
     request = RequestBody(body)
-    clean = clean_path(path)
-    kind, api = next(((end, api) for end, api in APIS.items() if clean.endswith(end)), ("", None))
+    bare = path.partition("?")[0]
+    kind, api = next(((end, api) for end, api in APIS.items() if bare.endswith(end)), ("", None))
     model, stream, tier = request.model(), request.flag("stream"), request.text("service_tier")
     if request.flag("background"):
         return Unmetered("'background': true cannot be metered, since its answer is fetched later: send the call without it")
@@ -97,6 +104,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     if _does_more(request):
         # How often it reads and writes is not documented; both are billed.
         builder.loops = builder.writes_freely = True
+    builder.name_models(request.models(JUDGED_APART), request.problems)
     body_type = None if api is None or searches else _read_as(request, api.text)
     images = payload_bytes = 0
     if body_type is not None:
@@ -224,8 +232,6 @@ def _add_server_side(request: RequestBody, api: Api | None, builder: ExtentBuild
         # Something in the body is not listed, and may be a server tool.
         builder.loop_passes = OPENAI_LOOP_PASSES if most_calls is None else most_calls + 1
         builder.add_unknown()
-    for name in ("moderation", "models"):
-        builder.name_models({name: request.value(name, limit=MAX_OBJECT_BYTES)}, request.problems)
     if listed := request.value("models", limit=MAX_OBJECT_BYTES):
         builder.attempts += len(listed) if isinstance(listed, list) else 0
 
@@ -240,7 +246,7 @@ def _add_tool(tool: Members, builder: ExtentBuilder, most_calls: int | None, *, 
     is_local = kind == "shell" and tool.child("environment").text("type") == "local"
     is_answered = kind == "tool_search" and tool.text("execution") == "client"
     if kind in CLIENT_TOOLS or is_local or is_answered:
-        builder.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        builder.add_client_tool(tool)
         return
     builder.add_tool(tool, SERVER_TOOLS.get(str(kind), UNKNOWN_TOOL), most_calls)
     if tool.child("container").text("memory_limit") not in (None, "1g"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Container
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +26,9 @@ MAX_SCALAR_BYTES = 1024
 
 MAX_OBJECT_BYTES = 256 << 10
 """Bytes of a governed object, such as a configuration, that is read member by member."""
+
+MAX_NAMING_BYTES = 128 << 10
+"""Bytes that are looked through for models one by one, which takes some ten milliseconds: usual bodies need none."""
 
 MAX_OBJECTS = 1_000_000
 """Opening braces in a body that is not known to be text: looking through more of them would stop all other calls."""
@@ -48,7 +53,7 @@ class Unmetered(str):
 class Problems(list[str]):
     """What keeps a body from being governed, and how much of it has been read member by member."""
 
-    objects = fields = 0
+    objects = fields = naming_bytes = 0
 
 
 class Members:
@@ -117,6 +122,24 @@ class Members:
         if (twice := first_duplicate(raw, members)) is not None:
             self.problems.append(f"'{twice[:MAX_NAME_CHARS]}' is in a {name} twice")
         return Members(members, self.problems)
+
+    def models(self, apart: Container[str]) -> list[str]:
+        """Return the models that the members name at any depth, but for those members that are judged apart or hold content."""
+        found: list[str] = []
+        for name, value in self.members.items():
+            if name in apart:
+                continue
+            raw = bytes(value)
+            if "odel" not in name.lower() and (raw[:1] not in (b"{", b"[") or not _MAY_NAME_MODEL.search(raw)):
+                # Nearly all.
+                continue
+            self.problems.naming_bytes += len(raw)
+            named = models_in(name, raw) if self.problems.naming_bytes <= MAX_NAMING_BYTES else None
+            if named is None:
+                self.problems.append(f"'{name}' may name a model and is too long or too odd to be looked through")
+                break
+            found += named
+        return found
 
     def flag(self, *names: str) -> bool:
         """Return a boolean field. Anything but true, false or null is a problem, since parsers would differ on it."""
@@ -205,21 +228,45 @@ def is_model_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-def model_names(value: object) -> list[str]:
-    """Return the models that a value names at any depth, in fields called ``model`` or ``models``."""
+_MODEL_FIELD = re.compile(r".*models?(?:[_-]?(?:ids?|names?))?", re.IGNORECASE)
+"""Names of fields that hold the names of models, such as ``model``, ``models``, ``model_id`` or ``fallbackModel``."""
+
+
+_MAY_NAME_MODEL = re.compile(rb"model|\\u", re.IGNORECASE)
+_MODEL_IN_PATH = re.compile(r"/models/([^/:]+)")
+
+
+def _names_in(field: str, value: object) -> list[str]:
+    """Return the models in the value of a field: a name, a list of names, or an object that has one."""
+    if not _MODEL_FIELD.fullmatch(field):
+        return []
+    names = value if isinstance(value, list) else [value.get("id"), value.get("name")] if isinstance(value, dict) else [value]
+    return [name for name in names if isinstance(name, str)]
+
+
+def models_in(field: str, raw: bytes) -> list[str] | None:
+    """Return the models that a field's JSON names, itself or at any depth; None if it cannot be read."""
     found: list[str] = []
-    # Not recursive: the depth is the sender's choice.
-    open_values = [value]
-    while open_values:
-        inner = open_values.pop()
-        if isinstance(inner, list):
-            open_values += inner
-        elif isinstance(inner, dict):
-            listed = inner.get("models")
-            names = [inner.get("model"), *(listed if isinstance(listed, list) else ())]
-            found += [name for name in names if isinstance(name, str)]
-            open_values += inner.values()
-    return found
+
+    def note(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Every member, also one whose name stands in the object twice: nobody knows which of them is read.
+        for name, value in members:
+            found.extend(_names_in(name, value))
+        return dict(members)
+
+    try:
+        return _names_in(field, json.loads(raw.decode(), object_pairs_hook=note)) + found
+    except (ValueError, RecursionError):
+        return None
+
+
+def models_anywhere(body: bytes, path: str) -> tuple[str, ...] | None:
+    """Return every model that a request of an unknown kind names, in its path and at any depth of its body.
+
+    None if the body is not JSON, or is too long to be looked through while other calls wait.
+    """
+    found = models_in("", body) if 0 < len(body) <= MAX_NAMING_BYTES else None if body else []
+    return None if found is None else tuple(dict.fromkeys([*_MODEL_IN_PATH.findall(path), *found]))
 
 
 def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:

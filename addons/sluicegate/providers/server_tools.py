@@ -10,9 +10,10 @@ types of anthropic 2.14.0, openai 3.57.0 and google-genai 3.6.1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from sluicegate.providers.request_body import MAX_OBJECT_BYTES, Members, Problems, is_model_name, model_names
+from sluicegate.providers.request_body import Members, Problems, is_model_name
 from sluicegate.values import Extent
 
 ANTHROPIC_LOOP_PASSES = 11
@@ -35,6 +36,13 @@ MAX_SERVER_FALLBACKS = 3
 
 PROVIDER_PROMPT_TOKENS = 4096
 """Tokens allowed for a client tool that the provider describes to the model itself; the documented ones have 245 to 1,300."""
+
+
+CLIENT_TOOL_TEXTS = frozenset(
+    {"name", "description", "input_schema", "input_examples", "parameters", "function", "custom"}
+    | {"functionDeclarations", "function_declarations"}
+)
+"""Fields of a client tool that are text to the model. What looks like the name of a model in them is an argument's."""
 
 
 class ServerTool(NamedTuple):
@@ -83,10 +91,13 @@ class ExtentBuilder:
         self.file_searches += uses if kind.file_searches else 0
         self.code_sessions += uses if kind.code_sessions else 0
         self.unbounded = self.unbounded or kind.unbounded
-        for name, raw in tool.members.items():
-            # A tool may name a model at any depth, and each may do a part of the work. Most name none, which bytes tell.
-            if name in ("model", "models") or any(word in bytes(raw) for word in (b'"model', b"\\")):
-                self.name_models({name: tool.value(name, limit=MAX_OBJECT_BYTES)}, tool.problems)
+        # A tool may name a model at any depth, and each may do a part of the work.
+        self.name_models(tool.models(()), tool.problems)
+
+    def add_client_tool(self, tool: Members) -> None:
+        """Add a tool that the client runs, which the provider may describe to the model."""
+        self.prompt_tokens += PROVIDER_PROMPT_TOKENS
+        self.name_models(tool.models(CLIENT_TOOL_TEXTS), tool.problems)
 
     def add_unknown(self) -> None:
         """Add something that no table lists, which may be any server tool."""
@@ -97,11 +108,11 @@ class ExtentBuilder:
         if limit is not None:
             self.outputs.append(limit)
 
-    def name_models(self, value: object, problems: Problems) -> None:
-        """Add the models that a value names; a name that policy cannot judge is a problem."""
-        for name in model_names(value):
+    def name_models(self, names: Iterable[str], problems: Problems) -> None:
+        """Add models that the body names; a name that policy cannot judge is a problem."""
+        for name in names:
             if not is_model_name(name):
-                problems.append("'model' in a tool is not a model's name")
+                problems.append("'model' in a part of the body is not a model's name")
             elif name not in self.models:
                 self.models.append(name)
             if len(self.models) > MAX_MODELS:

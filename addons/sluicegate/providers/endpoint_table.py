@@ -1,0 +1,85 @@
+"""Which requests may travel on each provider's key, as dated data: exact methods and path templates, and what never may.
+
+As of 2026-11-26. Sources: the providers' API references and the requests that their clients make, which are anthropic 2.14.0,
+openai 3.57.0, google-genai 3.6.1, Claude Code 2.1.332, Codex 0.171, Gemini CLI 0.61, Qwen Code 0.24 and opencode 1.18.
+"""
+
+from __future__ import annotations
+
+from sluicegate.providers.endpoints import Endpoints
+
+_MODELS = r"/v1/models(/[^/:]*)?$"
+"""Paths of models where a path does not say by a method after a colon that it is Google's."""
+
+ANTHROPIC = Endpoints(
+    metered=("POST /v1/messages",),
+    free_with_model=("POST /v1/messages/count_tokens",),
+    free=(
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        # Claude Code with an API key: its settings, feature flags, models, telemetry and feedback.
+        "GET /api/claude_cli/bootstrap",
+        "GET /api/claude_cli_profile",
+        "POST /api/claude_cli_feedback",
+        "GET /api/claude_code/organizations/metrics_enabled",
+        "GET /api/claude_code/policy_limits",
+        "GET /api/claude_code/settings",
+        "POST /api/claude_code/metrics",
+        "GET /api/claude_code_penguin_mode",
+        "POST /api/eval/{client_key}",
+        "POST /api/event_logging/v2/batch",
+        "GET /api/model_selector/{surface}",
+    ),
+    without_key=(
+        "GET /api/directory/plugins",
+        "GET /api/directory/server-urls",
+        "GET /api/directory/servers",
+        "GET /api/hello",
+        "HEAD /api/hello",
+        "GET /api/web/domain_info",
+        "GET /mcp-registry/v0/servers",
+    ),
+    own=(
+        r"/v1/(messages|complete|agents|sessions|deployments|dreams|environments|memory_stores|vaults|user_profiles|tunnels"
+        r"|organizations|experimental|code|mcp_servers|design|filestore)(/|$)",
+        r"/v1/(files|skills)(/|$)",
+        _MODELS,
+        r"/api/(claude_|eval|event_logging/|directory/|web/|hello$|model_selector/|oauth/|organizations?/|frame/)",
+        r"/mcp-registry/",
+    ),
+)
+
+OPENAI = Endpoints(
+    metered=(
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+        "POST /v1/embeddings",
+        "POST /v1/responses",
+        "POST /v1/responses/compact",
+    ),
+    free_with_model=("POST /v1/responses/input_tokens",),
+    free=("GET /v1/models", "GET /v1/models/{model}"),
+    own=(
+        r"/v1/(chat|completions|embeddings|responses|conversations|images|audio|moderations|videos|batches|uploads|realtime"
+        r"|assistants|threads|vector_stores|containers|evals|fine_tuning|organization|chatkit|edits|engines|alpha)(/|$)",
+        r"/v1/(files|skills)(/|$)",
+        _MODELS,
+    ),
+)
+
+_VERSIONS = ("v1", "v1alpha", "v1beta")
+
+GEMINI = Endpoints(
+    metered=tuple(
+        f"POST /{version}/models/{{model}}:{method}"
+        for version in _VERSIONS
+        for method in ("generateContent", "streamGenerateContent", "embedContent")
+    ),
+    free_with_model=tuple(f"POST /{version}/models/{{model}}:countTokens" for version in _VERSIONS),
+    free=tuple(f"GET /{version}/models{one}" for version in _VERSIONS for one in ("", "/{model}")),
+    own=(
+        r"/(upload/|download/)?(v1alpha|v1beta[0-9]?)(/|$)",
+        r"/v1/models$",
+        r"/v1/(models/[^/]*:|tunedModels|cachedContents|fileSearchStores|interactions|operations)",
+    ),
+)

@@ -1,0 +1,218 @@
+"""What may travel on the provider's key, through a real gateway: the table, its limits, and where the paths of our port lead."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.fake_provider import FakeProvider, message, plain
+from support.harness import OPUS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+HAIKU_ONLY = {
+    "id": "vk-haiku",
+    "provider_configs": [
+        {"provider": name, "allowed_models": [model]}
+        for name, model in (("anthropic", "claude-haiku-*"), ("openai", "gpt-mini*"), ("gemini", "gemini-flash*"))
+    ],
+    "budget": {"max_limit": 0, "reset_duration": "1d"},
+}
+ONCE = {"id": "vk-once", "rate_limit": {"request_max_limit": 1, "request_reset_duration": "1h"}}
+IDLE = {"id": "vk-idle"}
+FREE_LIMIT = 12
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    """One gateway before three providers, which answer every request."""
+    with (
+        FakeProvider(plain(b'{"ok":true}')) as anthropic,
+        FakeProvider(plain(b"{}")) as openai,
+        FakeProvider(plain(b"{}")) as gemini,
+    ):
+        fakes = {"anthropic": anthropic, "openai": openai, "gemini": gemini}
+        keys = [{"name": "key-1", "value": "env.PROVIDER_KEY"}]
+        providers = {name: {"base_url": fake.url, "keys": keys} for name, fake in fakes.items()}
+        providers["anthropic"]["allow_paths"] = ["POST /v1/files", "GET /v1/files/{id}/content"]
+        providers["openai"] |= {"base_url": openai.url + "/compatible-mode", "allow_paths": ["POST /v1/images/generations"]}
+        policy = policy_text(
+            providers=providers,
+            virtual_keys=[{"id": VK}, HAIKU_ONLY, ONCE, IDLE],
+            free_request_max_limit=FREE_LIMIT,
+            customers=[],
+            teams=[],
+            users=[],
+        )
+        with Gateway(tmp_path_factory.mktemp("gate"), policy) as gw:
+            gw.fakes = fakes
+            yield gw
+
+
+def seen(gate):
+    return {name: len(fake.seen) for name, fake in gate.fakes.items()}
+
+
+def call(gate, asked, key=VK, body=None, **headers):
+    """Send a request and return its reply with the provider that it reached."""
+    method, path = asked.split(" ")
+    before = seen(gate)
+    sent = {"x-api-key": key} | headers if key else headers
+    reply = gate.request(method, path, body if body is not None else (b"{}" if method == "POST" else None), sent)
+    went = [name for name, count in seen(gate).items() if count > before[name]]
+    return reply, (went or [None])[0]
+
+
+REFUSED = [
+    "POST /v1/agents",
+    "POST /v1/sessions",
+    "POST /v1/organizations/api_keys",
+    "POST /v1/experimental/generate_prompt",
+    "POST /v1/messages/batches",
+    "GET /v1/files/file_1",
+    "DELETE /v1/files/file_1",
+    "GET /v1/messages",
+    "POST /anthropic/api/v1/messages",
+    "POST /anthropic/v1/Messages",
+    "POST /anthropic/v1/complete",
+    "POST /openai/v1/batches",
+    "POST /openai/v1/threads/t/runs",
+    "POST /openai/v1/realtime/client_secrets",
+    "POST /openai/v1/fine_tuning/jobs",
+    "POST /openai/v1/images/edits",
+    "POST /genai/v1beta/models/g:batchGenerateContent",
+    "GET /v1beta/models/gemini-flash:generateContent",
+    "POST /genai/v1alpha/auth_tokens",
+]
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_what_no_table_lists_is_refused_recorded_and_never_sent(gate, asked):
+    reply, went = call(gate, asked, "vk-haiku")
+    assert (reply.status, reply.reason, reply.headers["x-should-retry"], went) == (400, "unsupported", "false", None)
+    path = asked.split(" ")[1]
+    assert f"{path.removeprefix('/anthropic').removeprefix('/openai').removeprefix('/genai')} is not supported" in reply.message
+    (row,) = eventually(lambda: gate.rows("SELECT * FROM calls ORDER BY rowid DESC LIMIT 1"))
+    assert (row["outcome"], row["reason"], row["cost_nano"], row["virtual_key_id"]) == ("denied", "unsupported", 0, "vk-haiku")
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "provider"),
+    [
+        ("GET /v1/models", {}, "anthropic"),
+        ("GET /v1/models", {"authorization": f"Bearer {VK}"}, "openai"),
+        ("GET /v1/models", {"x-goog-api-key": VK}, "gemini"),
+        ("GET /v1/models", {"authorization": f"Bearer {VK}", "anthropic-version": "2023-06-01"}, "anthropic"),
+        ("POST /v1/files", {}, "anthropic"),
+        ("POST /v1/images/generations", {}, "openai"),
+        ("GET /api/claude_code/settings", {}, "anthropic"),
+    ],
+)
+def test_a_path_at_the_root_goes_to_its_own_provider(gate, asked, headers, provider):
+    reply, went = call(gate, asked, None if headers else VK, **headers)
+    assert (reply.status, went) == (200, provider)
+    sent = gate.fakes[provider].seen[-1]
+    assert PROVIDER_KEY in sent.head.decode()
+    assert VK not in sent.head.decode()
+    assert sent.target == {"openai": "/compatible-mode"}.get(provider, "") + asked.split(" ")[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ("POST /v1/moderations", "unsupported"),
+        ("POST /v1/models/gemini-flash:generateContent", "invalid_request"),
+        ("POST /v1/audio/speech", "unsupported"),
+        ("POST /v1/other", None),
+        ("POST /v1/compatible-mode/v1/chat/completions", None),
+        ("GET /", "x"),
+    ],
+)
+def test_a_path_of_another_provider_never_reaches_the_first_one(gate, asked, reason):
+    reply, went = call(gate, asked, body=b"[]" if asked.startswith("POST") else None)
+    assert went is None
+    if reason != "x":
+        assert (reply.status, reply.reason) == ((404, None) if reason is None else (400, reason))
+
+
+def test_the_path_of_the_base_url_is_not_doubled_for_a_client_behind_the_proxy(gate):
+    """Qwen Code writes its provider's whole path, and so does every client that does not know of the gateway."""
+    url = gate.fakes["openai"].url
+    host = url.removeprefix("http://")
+    head = [f"GET {url}/compatible-mode/v1/models HTTP/1.1", f"Host: {host}", f"authorization: Bearer {VK}", "Connection: close"]
+    assert b" 200 " in gate.send_raw("\r\n".join([*head, "", ""]).encode())
+    assert gate.fakes["openai"].seen[-1].target == "/compatible-mode/v1/models"
+
+
+@pytest.mark.parametrize("key", [None, "nobody", VK])
+@pytest.mark.parametrize("path", ["/api/web/domain_info?domain=example.org", "/api/directory/server-urls"])
+def test_what_clients_ask_without_a_credential_passes_without_any(gate, path, key):
+    before = len(gate.fakes["anthropic"].seen)
+    headers = {} if key is None else {"x-api-key": key, "authorization": f"Bearer {key}"}
+    assert gate.request("GET", path, headers=headers).status == 200
+    (sent,) = gate.fakes["anthropic"].seen[before:]
+    assert sent.target == path
+    for name in ("x-api-key", "authorization", "x-goog-api-key"):
+        assert sent.header(name) is None
+    assert gate.request("POST", path.partition("?")[0], b"{}", headers).reason in (
+        "unsupported",
+        "virtual_key_required",
+        "virtual_key_not_found",
+    )
+    assert len(gate.fakes["anthropic"].seen) == before + 1
+
+
+def test_strangers_are_limited_by_address_without_filling_the_records(gate):
+    statuses = [gate.request("GET", "/api/directory/server-urls").status for _ in range(FREE_LIMIT + 3)]
+    assert statuses[-2:] == [429, 429]
+    assert not [r for r in gate.rows() if r["virtual_key_id"] is None and r["outcome"] == "denied"]
+
+
+def test_free_requests_have_a_limit_of_their_own(gate):
+    gate.fakes["anthropic"].script = plain(message())
+    try:
+        # A key that may make one call an hour still counts its tokens, and the call is left for the call.
+        counts = [call(gate, "POST /v1/messages/count_tokens", "vk-once", ask())[0] for _ in range(FREE_LIMIT + 1)]
+        assert [r.status for r in counts] == [200] * FREE_LIMIT + [429]
+        refused = counts[-1]
+        assert (refused.reason, 0 < int(refused.headers["retry-after"]) <= 60) == ("request_limited", True)
+        assert (
+            f"[request limit exceeded ({FREE_LIMIT + 1}/{FREE_LIMIT}, resets every 1m)] for free requests of VK" in refused.message
+        )
+        assert call(gate, "GET /v1/models", "vk-once")[0].status == 429
+        assert call(gate, "POST /v1/messages", "vk-once", ask())[0].status == 200
+        # What the policy allows counts like a call.
+        allowed = call(gate, "POST /v1/files", "vk-once", b"x")[0]
+        assert (allowed.reason, "(2/1, resets every 1h)" in allowed.message) == ("request_limited", True)
+    finally:
+        gate.fakes["anthropic"].script = plain(b'{"ok":true}')
+
+
+def test_an_allowed_path_is_recorded_and_its_slot_is_kept(gate):
+    for _ in range(2):
+        assert call(gate, "GET /v1/files/file_1/content?x=1")[0].status == 200
+    (row,) = eventually(lambda: gate.rows("SELECT * FROM calls WHERE path = '/v1/files/file_1/content' LIMIT 1"))
+    assert (row["outcome"], row["model_requested"], row["cost_nano"]) == ("completed", None, 0)
+    assert call(gate, "POST /v1/files", "vk-idle", b"multipart")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "body", "reason"),
+    [
+        ("POST /v1/messages", ask(model="claude-haiku-5-5", tools=[{"type": "advisor_20260301", "name": "a", "model": OPUS}]), "model_blocked"),
+        ("POST /v1/messages", ask(model="claude-haiku-5-5", fallbacks=[{"model": OPUS}]), "model_blocked"),
+        ("POST /v1/messages", ask(model="claude-haiku-5-5", odd={"deep": [{"model": OPUS}]}), "model_blocked"),
+        ("POST /v1/messages/count_tokens", ask(model="claude-haiku-5-5", models=[OPUS]), "model_blocked"),
+        ("POST /v1/responses", json.dumps({"model": "gpt-mini", "input": "x", "tools": [{"type": "image_generation", "model": "gpt-image-1"}]}).encode(), "model_blocked"),
+        ("POST /v1beta/models/gemini-pro:generateContent", b'{"contents":[]}', "model_blocked"),
+        ("POST /v1beta/models/gemini-flash:generateContent", b'{"model":"models/gemini-pro","contents":[]}', "model_blocked"),
+        ("POST /v1/images/generations", b'{"model":"gpt-image-1","prompt":"x"}', "model_blocked"),
+        ("POST /v1/images/generations", b"--x\r\nmultipart", "unsupported"),
+        ("POST /v1/messages", ask(model="openai/gpt-4.1"), "unsupported"),
+        ("POST /v1/messages", ask(model="gemini/gemini-2.5-pro"), "unsupported"),
+    ],
+)  # fmt: skip
+def test_every_model_that_a_request_names_is_judged(gate, asked, body, reason):
+    reply, went = call(gate, asked, "vk-haiku", body)
+    assert (reply.reason, went) == (reason, None)
