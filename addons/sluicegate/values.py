@@ -221,7 +221,8 @@ CENT_DECIMALS, NANO_DECIMALS = 2, 9
 def dollar_texts(*amounts: int, grouped: bool = False) -> list[str]:
     """Return nano-dollars as people read them, for amounts that are shown side by side.
 
-    Cents where cents tell an amount from the others and from zero; otherwise as many more digits as that takes.
+    Cents where cents tell an amount from the others and from zero; otherwise as many more digits as that takes. Below a cent,
+    at least two digits that are not leading zeros: $0.00056 is not $0.001.
     ``grouped`` adds the dollar sign and groups thousands: ``$1,234.50``.
     """
     return [_dollar_text(a, _decimals_needed(a, {0, *amounts} - {a}), grouped) for a in amounts]
@@ -234,7 +235,9 @@ def exact_dollars(nano: int) -> str:
 
 def _decimals_needed(nano: int, others: Set[int]) -> int:
     """Return the fewest decimals that tell an amount from others; any of those needs as many against this one."""
-    for decimals in range(CENT_DECIMALS, NANO_DECIMALS):
+    size = abs(nano)
+    fewest = NANO_DECIMALS + 2 - len(str(size)) if 0 < size < NANO // 100 else CENT_DECIMALS
+    for decimals in range(fewest, NANO_DECIMALS):
         if all(_rounded(nano, decimals) != _rounded(x, decimals) for x in others):
             return decimals
     return NANO_DECIMALS

@@ -26,13 +26,14 @@ function rounded(n, decimals) {
 
 /**
  * Amounts that are shown side by side: each with cents (or `least` decimals) where they tell it from the others and from
- * zero, otherwise with as many more digits as that takes.
+ * zero, otherwise with as many more digits as that takes; below a cent with two digits that are not leading zeros.
  */
 export function moneys(values, least = 2) {
   const amounts = values.map(nano),
     different = [0n, ...amounts];
   return amounts.map((n) => {
-    let decimals = least;
+    const size = n < 0n ? -n : n;
+    let decimals = n && size < NANO / 100n ? Math.min(9, Math.max(least, 11 - String(size).length)) : least;
     const isAlone = () => different.every((other) => other === n || rounded(other, decimals) !== rounded(n, decimals));
     while (decimals < 9 && !isAlone()) decimals += 1;
     const text = money(n, decimals);
