@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sluicegate.calls.refusal import STATUS, budget_message, model_message, rate_message, render
+from sluicegate.calls.refusal import (
+    NO_BREAK_SPACE,
+    STATUS,
+    WORD_JOINER,
+    budget_message,
+    model_message,
+    one_line,
+    rate_message,
+    render,
+)
 from sluicegate.policy.model import Limit
 from sluicegate.values import NANO, Deny, Reason
 from sluicegate.windows import parse_iso, parse_period
@@ -21,7 +34,8 @@ ROWS = [
     ("concurrency_limited", "other", 429, "rate_limited"),
     *((limit, "claude-code", 429, "rate_limited") for limit in RATES),
     *((limit, "codex", 400, "rate_limited") for limit in RATES),
-    *((limit, client, 402, "rate_limited") for limit in RATES for client in ("gemini-cli", "qwen-code", "opencode")),
+    *((limit, client, 402, "rate_limited") for limit in RATES for client in ("gemini-cli", "qwen-code")),
+    *((limit, "opencode", 402, "limit_exceeded") for limit in RATES),
     *(("budget_exceeded", client, 402, "budget_exceeded") for client in ("gemini-cli", "qwen-code", "opencode")),
     ("model_blocked", "other", 403, "model_blocked"),
     ("model_blocked", "gemini-cli", 403, "model_blocked"),
@@ -116,3 +130,33 @@ def test_a_message_is_one_printable_line_without_words_that_clients_replace():
     assert len(said) <= 1000
     assert "too long" not in said.lower()
     assert "too low" not in said.lower()
+
+
+OPENCODE = [
+    r"429|500|502|503|504|524",
+    r"rate increased too quickly|rate limit|rate-limit|rate_limit|too many requests",
+    r"overloaded|service unavailable|service_unavailable|service-unavailable|internal error|internal_error|internal server error"
+    r"|server error|server_error|server-error|provider returned error|provider_returned_error|provider-returned-error",
+    r"terminated|fetch failed|failed to fetch|network[-_\s]error|upstream connect|connection error|connection refused"
+    r"|connection lost|socket connection was closed|socket hang up|reset before headers|getaddrinfo|enotfound|eai_again"
+    r"|econnrefused|econnreset|etimedout",
+    r"^timeout$|\b(?:request|response|connection|network|stream|read) (?:timeout|timed out|time out)\b",
+    r"try your request again|retry your request|resource exhausted|resource_exhausted",
+    r"\btry again (?:later|in\b)|\b(?:currently|temporarily) at capacity\b",
+]
+"""What opencode 1.18.33 looks for in the message and the body of an error that its library would not try again."""
+PIECES = re.split(r"\||\\b", "|".join(OPENCODE).replace("(?:", "|").replace(")", "|"))
+
+
+@given(st.lists(st.sampled_from([*PIECES, *"0123456789 .-_"]) | st.text(max_size=3), max_size=12).map("".join))
+def test_opencode_finds_no_reason_to_try_a_final_refusal_again(said):
+    _, _, body = render(Deny(Reason.REQUEST_LIMITED, said), "openai", "opencode")
+    shown = orjson.loads(body)["error"]["message"]
+    assert not [p for p in OPENCODE for text in (shown, body.decode()) if re.search(p, text, re.IGNORECASE)]
+    as_read = shown.replace(WORD_JOINER, "").replace(NO_BREAK_SPACE, " ")
+    assert as_read == one_line(said).replace(NO_BREAK_SPACE, " ")
+
+
+def test_opencode_is_left_to_wait_where_waiting_helps():
+    _, _, body = render(Deny(Reason.REQUEST_LIMITED, "Rate limits", retry_after=5, final=False), "openai", "opencode")
+    assert orjson.loads(body)["error"] == {"type": "rate_limited", "code": "rate_limited", "message": "Rate limits", "param": None}

@@ -161,7 +161,10 @@ def _more(conn: socket.socket) -> bytes:
 class FakeProvider:
     """Serves ``script`` to every request, on as many connections as come."""
 
-    def __init__(self, script: Script | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, script: Script | None = None, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
+    ) -> None:
+        """Serve on ``listener``, such as a socket of another network namespace, or else on loopback."""
         self.tls = tls
         self.sni: list[str | None] = []
         if tls is not None:
@@ -169,7 +172,7 @@ class FakeProvider:
         self.script = script or plain()
         self.seen: list[Seen] = []
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()

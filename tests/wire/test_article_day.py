@@ -11,10 +11,9 @@ import pytest
 
 from support import article
 from support.harness import ROOT, Gateway, policy_text
+from support.real_clients import program
 
 pytestmark = pytest.mark.wire
-
-CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
 
 
 def test_every_line_of_the_article_is_tried_or_excepted():
@@ -63,7 +62,7 @@ def test_the_real_client_with_the_articles_variables(day, tmp_path, way):
         script = f"{variables}\n{article.EXCEPTED[said][1]}".replace(":8080", f":{day.port}")
         (tmp_path / "bin").mkdir(exist_ok=True)
         if not (tmp_path / "bin/claude").exists():
-            (tmp_path / "bin/claude").symlink_to(CLIENT)
+            (tmp_path / "bin/claude").symlink_to(program("claude-code"))
         env = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
         done = subprocess.run(
             ["bash", "-c", script], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60

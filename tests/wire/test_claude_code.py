@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
@@ -12,23 +11,19 @@ from pathlib import Path
 import pytest
 
 from sluicegate.windows import iso
-from support.harness import OPUS, ROOT, VK, Gateway, eventually, policy_text
+from support.harness import OPUS, VK, Gateway, eventually, policy_text
+from support.real_clients import isolated_network, program
 
 pytestmark = [pytest.mark.wire, pytest.mark.client]
 
-CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
 OTHER = "vk-limited"
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[str]:
-    """A network namespace with nothing but loopback: whatever bypasses the gateway reaches nobody."""
-    assert CLIENT.exists(), "Claude Code is not installed: run scripts/test-tools"
-    name = f"sluicegate-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
-    yield name
-    subprocess.run(["ip", "netns", "delete", name], check=True)
+    program("claude-code")
+    with isolated_network() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ def claude(lab, network, tmp_path) -> Run:
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         clean = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8"} | env
-        command = ["ip", "netns", "exec", network, str(CLIENT), "-p", words, *options]
+        command = ["ip", "netns", "exec", network, str(program("claude-code")), "-p", words, *options]
         return subprocess.run(command, env=clean, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     return run

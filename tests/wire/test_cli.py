@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -204,9 +205,20 @@ def test_the_scripts_of_the_readme_work_as_written(gateway):
     """scripts/gateway with options of mitmdump's; every script that takes -h says what it is for."""
     gw = gateway(None, command=[str(ROOT / "scripts/gateway")])
     assert gw.post().status == 200
-    for name in ("setup", "gateway", "test", "test-tools", "lock", "screenshots"):
+    for name in ("setup", "gateway", "test", "test-tools", "test-clients", "npm-install", "lock", "screenshots"):
         said = subprocess.run([ROOT / "scripts" / name, "-h"], capture_output=True, text=True, timeout=60)
         assert (said.returncode, f"scripts/{name}" in said.stdout) == (0, True)
+
+
+def test_an_installation_without_a_registry_ends_and_says_so(tmp_path):
+    """A registry that accepts connections and never answers: npm itself waits for it for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        registry = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NPM_CONFIG_REGISTRY": registry, "NPM_INSTALL_TIMEOUT_S": "3"}
+        command = [ROOT / "scripts" / "npm-install", tmp_path / "folder", "left-pad@1.3.0"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 124
+    assert "npm install of left-pad@1.3.0 ended with status 124 (124: no end after 3 s); is the registry reachable?" in done.stderr
 
 
 def test_the_demo_tells_its_story_and_exits_0():

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from support.command import SLUICEGATE, sluicegate
-from support.harness import ROOT, VK, ask, eventually, policy_text
+from support.harness import VK, ask, eventually, policy_text
+from support.real_clients import program
 
 pytestmark = pytest.mark.wire
 
-CLIENT = ROOT / ".cache/client/node_modules/@anthropic-ai/claude-code-linux-x64/claude"
 MONTH = {"max_limit": 50, "reset_duration": "1M"}
 
 
@@ -87,7 +87,7 @@ def test_the_real_client_shows_it_and_it_moves(gateway, terminal, tmp_path):
     known["projects"] = {str(work): {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}}
     (home / ".claude.json").write_text(json.dumps(known))
     link = tmp_path / "claude"
-    link.symlink_to(CLIENT)
+    link.symlink_to(program("claude-code"))
     env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC"}
     assignments = [f"{k}={v}" for k, v in env.items()]
     command = ["env", "-i", *assignments, SLUICEGATE, "run", "--gateway", gw.url, "--key", VK, "--", str(link)]

@@ -61,7 +61,7 @@ _BY_CLIENT: Mapping[str, Mapping[Reason, Answer]] = {
     # These try a 429 and a 503 for minutes, whatever the answer says, and show the message of a 402 at once.
     "gemini-cli": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
     "qwen-code": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
-    "opencode": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
+    "opencode": _each(_RATES, 402, "limit_exceeded") | _each(_UNAVAILABLE, 400),
 }
 """What a client gets in place of ``STATUS`` where that would keep its user waiting, or show other words than ours.
 
@@ -70,6 +70,23 @@ It holds for final refusals: where trying again helps, the standard status has t
 
 _REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
 """Phrases for which clients show a message of their own instead of ours."""
+
+
+_RETRIED_BY_OPENCODE = re.compile(
+    r"429|50[0234]|524|rate increased too quickly|rate[ _-]limit|too many requests|overloaded|service[ _-]unavailable"
+    r"|internal[ _]error|server[ _-]error|provider[ _-]returned[ _-]error|terminated|fetch failed|failed to fetch"
+    r"|network[-_\s]error|upstream connect|connection (?:error|refused|lost)|socket (?:connection was closed|hang up)"
+    r"|reset before headers|getaddrinfo|enotfound|eai_again|econnrefused|econnreset|etimedout"
+    r"|time(?:out|d out| out)|try your request again|retry your request|resource[ _]exhausted"
+    r"|try again (?:later|in)|(?:currently|temporarily) at capacity",
+    re.IGNORECASE,
+)
+"""Words and numbers for which opencode 1.18 takes any error for one that passes: it tries again five times."""
+
+_RETRIED_FROM_HERE = re.compile(rf"(?={_RETRIED_BY_OPENCODE.pattern})(.)", re.IGNORECASE)
+"""The first character of each of them, those that overlap included."""
+
+NO_BREAK_SPACE, WORD_JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 
 
 def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -86,13 +103,22 @@ def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str,
         headers.append(("x-should-retry", "false"))
     if retry_after is not None:
         headers.append(("retry-after", str(retry_after)))
-    return status, headers, PROVIDERS[provider].error_body(family or deny.reason.family, one_line(deny.message), status)
+    message = one_line(deny.message)
+    if deny.final and client == "opencode":
+        message = unretried(message)
+    return status, headers, PROVIDERS[provider].error_body(family or deny.reason.family, message, status)
 
 
 def one_line(text: str) -> str:
     """Return a message fit for a terminal: printable, one line, bounded, and without phrases that clients replace."""
     plain = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
     return _REPLACED_PHRASES.sub("(...)", plain)[:1000]
+
+
+def unretried(text: str) -> str:
+    """Return a text that looks the same, but without what opencode tries again for: ``Rate limits`` and the 500 in ``500.00``."""
+    text = _RETRIED_BY_OPENCODE.sub(lambda found: found[0].replace(" ", NO_BREAK_SPACE), text)
+    return _RETRIED_FROM_HERE.sub(rf"\1{WORD_JOINER}", text)
 
 
 def budget_message(limit: Limit, used: int, asked: int | None, resets_at: int | None) -> str:

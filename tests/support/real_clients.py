@@ -1,0 +1,155 @@
+"""The real clients, each in a network of its own where only the gateway exists."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from support.harness import ROOT, Gateway
+
+CLIENTS = ROOT / ".cache" / "clients"
+TIMEOUT_S = 240
+"""Seconds a run may take: a client starts in up to four, and ten times slower on a machine that is very busy."""
+
+
+def program(client: str) -> Path:
+    """Return a client's program. Skips the test, and says why, if it could not be installed."""
+    found, failed = CLIENTS / "bin" / client, CLIENTS / f"{client}.failed"
+    if not found.exists():
+        why = failed.read_text().strip() if failed.exists() else "run scripts/test-clients"
+        pytest.skip(f"{client} is not installed: {why}")
+    return found
+
+
+@contextlib.contextmanager
+def isolated_network() -> Iterator[str]:
+    """Make a network namespace with nothing but loopback: whatever bypasses the gateway reaches nobody."""
+    name = f"sluicegate-{os.getpid()}-{threading.get_ident() & 0xFFFF:x}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def listener_in(netns: str) -> socket.socket:
+    """Return a socket that listens in a network namespace, to be accepted from in this one."""
+    made: list[socket.socket] = []
+
+    def make() -> None:
+        # Only this thread moves there, and it ends at once.
+        with open(f"/run/netns/{netns}") as namespace:
+            os.setns(namespace.fileno(), os.CLONE_NEWNET)
+        made.append(socket.create_server(("127.0.0.1", 0), backlog=200))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+@dataclass(frozen=True)
+class RealClient:
+    """How one client is run once, with a prompt and a virtual key."""
+
+    name: str
+    provider: str
+    arguments: tuple[str, ...]
+    key_variable: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    base_url_variable: str | None = None
+    """What its base URL is set with, if it is not run through the proxy."""
+    files: Mapping[str, object] = field(default_factory=dict)
+    """JSON files in its home."""
+
+
+OPENCODE_PLUGIN = {"dependencies": {"@opencode-ai/plugin": "1.18.33"}}
+
+REAL_CLIENTS = {
+    c.name: c
+    for c in (
+        RealClient("claude-code", "anthropic", ("-p", "{prompt}", "--allowedTools", "WebFetch"), "ANTHROPIC_API_KEY"),
+        RealClient("codex", "openai", ("exec", "--skip-git-repo-check", "{prompt}"), "CODEX_API_KEY"),
+        RealClient(
+            "gemini-cli",
+            "gemini",
+            # With a model it does not first ask another one which to take.
+            ("-m", "gemini-2.5-flash", "--skip-trust", "-p", "{prompt}"),
+            "GEMINI_API_KEY",
+            # One process in place of two.
+            {"GEMINI_CLI_NO_RELAUNCH": "true"},
+            files={".gemini/settings.json": {"privacy": {"usageStatisticsEnabled": False}}},
+        ),
+        RealClient(
+            "qwen-code",
+            "openai",
+            ("--auth-type", "openai", "-p", "{prompt}"),
+            "OPENAI_API_KEY",
+            {"OPENAI_MODEL": "qwen3-coder-plus", "QWEN_CODE_NO_RELAUNCH": "true"},
+            base_url_variable="OPENAI_BASE_URL",
+        ),
+        RealClient(
+            "opencode",
+            "openai",
+            # With a title it does not ask another model for one.
+            ("run", "--title", "t", "--model", "openai/gpt-4.1", "{prompt}"),
+            "OPENAI_API_KEY",
+            {f"OPENCODE_{n}": "1" for n in ("PURE", "DISABLE_AUTOUPDATE", "DISABLE_MODELS_FETCH", "DISABLE_DEFAULT_PLUGINS")},
+            # It waits for the installation of its plugin library, which has no registry here, unless it is on file.
+            files={
+                ".config/opencode/package.json": OPENCODE_PLUGIN,
+                ".config/opencode/package-lock.json": {"packages": {"": OPENCODE_PLUGIN}},
+                ".config/opencode/node_modules/@opencode-ai/plugin/package.json": {"version": "1.18.33"},
+            },
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a client's user has seen, and after how many seconds."""
+
+    status: int
+    text: str
+    seconds: float
+
+
+def run_client(client: RealClient, gateway: Gateway, key: str, prompt: str, home: Path) -> Run:
+    """Run a client once, with a clean environment and ``home`` as its home."""
+    home.mkdir()
+    for name, content in client.files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(json.dumps(content))
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    env |= {client.key_variable: key, **client.env}
+    if client.base_url_variable:
+        env[client.base_url_variable] = gateway.url + "/v1"
+    else:
+        env |= {"HTTPS_PROXY": gateway.url, "NODE_EXTRA_CA_CERTS": str(gateway.ca), "SSL_CERT_FILE": str(gateway.ca)}
+    command = ["ip", "netns", "exec", str(gateway.netns), str(program(client.name))]
+    command += [a.format(prompt=prompt) for a in client.arguments]
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        env=env,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout, time.monotonic() - began)
