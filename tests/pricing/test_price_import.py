@@ -249,6 +249,49 @@ def test_an_embedding_has_no_output_to_price():
     assert (price.rates[0].input, price.rates[0].output) == (1, 0)
 
 
+def test_prices_by_ranges_of_the_prompt_are_kept():
+    ranges = [
+        {"input_cost_per_token": 1e-06, "output_cost_per_token": 5e-06, "range": [0, 32_000.0]},
+        {
+            "input_cost_per_token": 3e-06,
+            "output_cost_per_token": 15e-06,
+            "cache_read_input_token_cost": 3e-07,
+            "range": [32_000.0, 1e6],
+        },
+    ]
+    entry = {"litellm_provider": "dashscope", "tiered_pricing": ranges}
+    # The price beside the ranges is that of the first of them.
+    for flat in ({}, {"input_cost_per_token": 1e-06, "output_cost_per_token": 5e-06}):
+        (price,) = read({"dashscope/qwen3-coder-plus": entry | flat})[1]
+        assert [(r.above, r.input, r.output, r.cache_read) for r in price.rates] == [
+            (0, 1, 5, 1),
+            (32_000, 3, 15, Decimal("0.3")),
+        ]
+        assert price.unlisted == {"cache_write_5m", "cache_write_1h"}
+
+
+@pytest.mark.parametrize("damage", [{"range": None}, {"range": []}, {"range": ["0"]}, {"input_cost_per_token": None}])
+def test_ranges_that_are_not_understood_are_left_out(damage):
+    ranges = [{"input_cost_per_token": 1e-06, "output_cost_per_token": 5e-06, "range": [0, 32_000]}]
+    ranges.append(ranges[0] | {"range": [32_000, 64_000]} | damage)
+    assert read({"qwen": {"litellm_provider": "dashscope", "tiered_pricing": ranges}, "other": PRICED})[1][0].model == "other"
+
+
+def test_a_service_tier_becomes_dearer_with_the_prompt_as_the_standard_one_does():
+    entry = PRICED | {
+        "input_cost_per_token_above_200k_tokens": 2e-06,
+        "output_cost_per_token_above_200k_tokens": 3e-06,
+        "input_cost_per_token_priority": 3e-06,
+        "output_cost_per_token_priority": 6e-06,
+        "input_cost_per_token_batches": 5e-07,
+        "output_cost_per_token_batches": 1e-06,
+        "output_cost_per_token_above_200k_tokens_batches": 1.4e-06,
+    }
+    (price,) = read({"model": entry})[1]
+    assert [(r.above, r.input, r.output) for r in price.tiers["priority"]] == [(0, 3, 6), (200_000, 6, 9)]
+    assert [(r.above, r.input, r.output) for r in price.tiers["batch"]] == [(0, Decimal("0.5"), 1), (200_000, 1, Decimal("1.4"))]
+
+
 def test_a_tier_without_a_usable_price_is_left_out():
     (price,) = read({"gpt-x": {**PRICED, "input_cost_per_token_flex": -1, "input_cost_per_token": 1e-06}})[1]
     assert price.tiers.get("flex", price.rates) == price.rates

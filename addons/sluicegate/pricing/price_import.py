@@ -253,7 +253,8 @@ def _litellm_price(name: str, entry: Mapping[str, Any]) -> Price | None:
                 break
     tiers = {tier: rows for tier, rows in tiers.items() if rows}
     window, output = (_tokens(entry.get(key)) for key in ("max_input_tokens", "max_output_tokens"))
-    amounts = [name for name, key in LITELLM_CLASSES.items() if _per_million(entry.get(key)) is not None]
+    listed = [at for _, _, at in _litellm_steps(entry, "")]
+    amounts = [name for name, key in LITELLM_CLASSES.items() if any(_per_million(at.get(key)) is not None for at in listed)]
     return ImportedPrice(
         model=name,
         rates=rates,
@@ -271,23 +272,47 @@ def _litellm_rates(entry: Mapping[str, Any], suffix: str) -> tuple[Rates, ...]:
     None where a price for input, or for the output that such a model has, is missing or cannot be used: it is not free.
     """
     required = ("input",) if entry.get("mode") in LITELLM_WITHOUT_OUTPUT else ("input", "output")
-    edges = {0: ""}
-    for key in entry:
-        if found := re.fullmatch(r"input_cost_per_token_above_(\d{1,6})k_tokens" + re.escape(suffix), key):
-            edges[int(found[1]) * 1000] = f"_above_{found[1]}k_tokens"
     rows = []
-    for above, words in sorted(edges.items()):
+    for above, words, listed in _litellm_steps(entry, suffix):
         values: dict[str, Decimal] = {}
         for name, key in LITELLM_CLASSES.items():
-            # From the most particular to the most general: the size of the prompt counts for more than the tier.
-            keys = (f"{key}{words}{suffix}", f"{key}{words}", f"{key}{suffix}", key)
-            amount = next((a for k in keys if (a := _per_million(entry.get(k))) is not None), None)
+            amount = _litellm_amount(listed, key, words, suffix)
             fallback = {"cache_write_1h": "cache_write_5m", "output": None}.get(name, "input")
             if amount is None and name in required:
                 return ()
             values[name] = amount if amount is not None else values[fallback] if fallback else Decimal(0)
         rows.append(Rates(**values, above=above))  # type: ignore[arg-type]
     return tuple(rows)
+
+
+def _litellm_steps(entry: Mapping[str, Any], suffix: str) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """Return the sizes of prompt above which other prices begin, the words for them in keys, and where the keys stand."""
+    ranges = entry.get("tiered_pricing")
+    if isinstance(ranges, list) and not suffix:
+        begins = [r["range"][0] for r in ranges if isinstance(r, dict) and isinstance(r.get("range"), list) and r["range"]]
+        # What is not understood has no price, and is then left out.
+        whole = len(begins) == len(ranges) and all(isinstance(n, int | Decimal) and 0 <= n < MAX_AMOUNT for n in begins)
+        steps = sorted(zip(map(int, begins), ranges, strict=True), key=lambda step: step[0]) if whole else []
+        return [(above if number else 0, "", r) for number, (above, r) in enumerate(steps)]
+    edges = {0: ""}
+    for key in entry:
+        # A service tier without a price of its own for large prompts becomes dearer with them as the standard one does.
+        if found := re.fullmatch(rf"input_cost_per_token_above_(\d{{1,6}})k_tokens(?:{re.escape(suffix)})?", key):
+            edges[int(found[1]) * 1000] = f"_above_{found[1]}k_tokens"
+    return [(above, words, entry) for above, words in sorted(edges.items())]
+
+
+def _litellm_amount(listed: Mapping[str, Any], key: str, words: str, suffix: str) -> Decimal | None:
+    """Return a price by the most particular key that there is, per million tokens."""
+
+    def price(words: str, suffix: str) -> Decimal | None:
+        return _per_million(listed.get(f"{key}{words}{suffix}"))
+
+    own, of_tier, of_size, standard = price(words, suffix), price("", suffix), price(words, ""), price("", "")
+    if own is None and words and suffix and of_tier is not None and of_size is not None and standard:
+        return (of_tier * of_size / standard).quantize(Decimal("0.000001"), ROUND_UP)
+    # The size of the prompt counts for more than the tier.
+    return next((amount for amount in (own, of_size, of_tier, standard) if amount is not None), None)
 
 
 def _per_million(value: Any) -> Decimal | None:
