@@ -17,6 +17,11 @@ NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OURS = ("x-bf-", "x-sluicegate-", "proxy-")
 PLACES = ("x-api-key", "authorization", "x-goog-api-key")
 SESSION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+HOP_BY_HOP = ("connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "expect")
+CLAIMS = ("forwarded", "x-host", "x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-host", "x-forwarded-prefix")
+OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-method")
+ONCE = ("content-type", "content-encoding")
+PLAIN_PATH = re.compile(rb"[A-Z]+ (/|(/(?!\.\.?[/? ])[A-Za-z0-9._~!$&'()*+,=:@-]+)+)(\?[!-~]*)? ")
 GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container")
 
 
@@ -61,6 +66,8 @@ class ReceivedRequest(Entry):
 
     call: bool = False
     """A provider might have run a model for it."""
+    path: str = ""
+    """As it arrived, without its query."""
     body: dict[str, Any] = field(default_factory=dict)
     billed: bool = True
     """Its cost is known here; a target that answers in its own way compares the cost itself."""
@@ -86,6 +93,7 @@ class RecordingProvider(BillingProvider):
         method, _, target = seen.lines[0].decode("latin-1").rpartition(" ")[0].partition(" ")
         path = lenient_path(target)
         mine = self.anthropic and not (seen.header("host") or "").startswith("localhost")
+        entry.path = target.partition("?")[0]
         entry.call = mine and path.endswith("/v1/messages") and method not in ("HEAD", "GET")
         one, other = parse_both_ways(seen.body)
         if entry.call:
@@ -127,7 +135,13 @@ def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
     hosts = ([f"127.0.0.1:{port}"], [f"localhost:{port}"])
     named = [n.lower() for n, _ in seen.headers]
     text = seen.head.decode("latin-1")
+    dashed = [n.replace("_", "-") for n in named]
     checks = {
+        "a header for one connection, or named like one": any(n in HOP_BY_HOP for n in dashed),
+        "another target or method in a header": any(n in (*CLAIMS, *OVERRIDES) for n in dashed),
+        "one header twice": any(dashed.count(n) > 1 for n in ONCE),
+        "a length that is named otherwise": named.count("content-length") != dashed.count("content-length"),
+        "a method or path that reads in two ways": not PLAIN_PATH.match(seen.lines[0]),
         "a target that is not a path": not re.fullmatch(rb"[!-~]+ /[!-~]* HTTP/1\.[01]", seen.lines[0]),
         "a header line that reads in two ways": any(
             not NAME.fullmatch(x.partition(b":")[0]) or re.search(rb"[\r\n\0]", x) for x in lines

@@ -52,6 +52,8 @@ requests = st.builds(
             b"",
             b"",
             b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n",
+            b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\nContent-Length: {n}\r\n\r\n{body}",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
             b"\r\n\r\n",
             b"\x16\x03\x01\x00\x05hello",
             b"\x00" * 50,

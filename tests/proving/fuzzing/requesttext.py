@@ -50,6 +50,25 @@ PATHS = [
         b"/favicon.ico",
     ),
     *(
+        b"/v1/messages?_method=GET",
+        b"/v1/messages?beta=true&BETA=false",
+        b"/v1/messages?%24httpMethod=GET",
+        b"/v1/messages?a=1;b=2",
+        b"/v1/messages?a=%0d%0aX:y",
+        b"/v1/messages?a=%c0%af",
+    ),
+    *(
+        b"/v1/messages%3Fbeta=true",
+        b"/v1/..;/messages",
+        b"/v1/.%2e/messages",
+        b"/v1/x/..%5cmessages",
+        b"/v1/%u002e/messages",
+        b"/v1/%c0%ae%c0%ae/messages",
+        b"/anthropic//v1/messages",
+        b"/anthropic/../v1/messages",
+        b"/anthropic/api/v1/messages",
+    ),
+    *(
         b"/genai/v1beta/models/x:generateContent",
         b"/genai/v1beta/models/\xff:generateContent",
         b"/v1/messages/batches",
@@ -172,7 +191,23 @@ FIELDS: list[tuple[bytes, bytes]] = [
         )
     ),
     *((b"connection", v) for v in (b"keep-alive", b"x-api-key", b"x-claude-code-session-id, host", b"upgrade", b"te", b"\xff")),
-    *((b"upgrade", v) for v in (b"websocket", b"h2c", b"H2C, websocket", b"\xff", b"TLS/1.0")),
+    *(
+        (b"upgrade", v)
+        for v in (b"websocket", b"h2c", b"H2C, websocket", b"\xff", b"TLS/1.0", b"H2C", b"h2c, h2c", b"\th2c", b"h2c;q=1")
+    ),
+    *(
+        (b"connection", v)
+        for v in (b"Upgrade, HTTP2-Settings", b"HTTP2-Settings", b"content-length", b"x-a, x_a", b"close\x0b", b"a b")
+    ),
+    *((n, b"AAMAAABkAARAAAAAAAIAAAAA") for n in (b"http2-settings", b"HTTP2_Settings")),
+    *((n, b"chunked") for n in (b"transfer_encoding", b"transfer-encoding\x85", b"transfer-encoding\xa0", b"transfer-encoding\t")),
+    *(
+        (n, b"7")
+        for n in (b"content_length", b"content-length\xa0", b"content-length\x00", b"content\r\n-length", b"content-length\n")
+    ),
+    *((n, b"GET") for n in (b"x-http-method", b"x_http_method_override", b"x-method-override", b"x-original-method")),
+    *((n, b"/v1/models") for n in (b"x-rewrite-url", b"x-original-uri", b"x-forwarded-prefix", b"x_original_url")),
+    *((b"content-type", v) for v in (b"application/json; charset=utf-16", b"application/x-protobuf", b"application/json")),
     *((b"expect", v) for v in (b"100-continue", b"100-Continue, x", b"200-ok")),
     *(
         (b"user-agent", v)
@@ -217,6 +252,24 @@ FRAMING: list[tuple[bytes, ...]] = [
         (b"content-length : {n}",),
         (b"content-length: 3",),
     ),
+    *(
+        (b"content-length: " + v,)
+        for v in (b"1_0", b"{n} ", b"{n},", b"\x0b{n}", b"{n}\x0b", b"{n}Z", b"{n}\x00", b"{n}\r0", b"{n}\n0")
+    ),
+    *((b"content-length: ", b"content-length: {n}"), (b"content-length: {n}", b"content-length:"), (b"content-length {n}",)),
+    *(
+        (b"transfer-encoding: " + v, b"content-length: {n}")
+        for v in (b",chunked", b"chunked,", b"\xa0chunked", b"'chunked'", b"chunke\nd")
+    ),
+    *(
+        (b"transfer-encoding: " + v,)
+        for v in (b",chunked", b"\tchunked", b"chunked;a=b", b"chunked\r\n ", b"chunked\x00", b"CHUNKED")
+    ),
+    *(
+        (b"transfer-encoding: chunked",) * 2,
+        (b"transfer-", b"encoding: chunked", b"content-length: {n}"),
+        (b": a", b"content-length: {n}"),
+    ),
     *((b"transfer-encoding: identity",), (b"transfer-encoding: gzip, chunked",), (b"transfer-encoding: chunked, chunked",)),
     *((b"transfer-encoding: xchunked", b"content-length: {n}"), (b"transfer-encoding:\x0bchunked", b"content-length: {n}")),
     *((b"transfer-encoding: chunked", b"transfer-encoding: identity"), (b"Transfer-Encoding : chunked", b"content-length: {n}")),
@@ -237,6 +290,18 @@ CHUNKS = [
         b"\r\n",
         b"0\r\n\r\n",
         b"{body}",
+    ),
+    *(
+        size + b"\r\n{body}\r\n0\r\n\r\n"
+        for size in (b"+{n:x}", b"{n:x}_0", b"0_{n:x}", b"\t{n:x}", b" {n:x}", b"{n:x}\r;a", b"{n:x};\n", b"{n:x}\x00")
+    ),
+    *(
+        b"{n:x}\r\n{body}" + end
+        for end in (b"\n0\r\n\r\n", b"XX0\r\n\r\n", b"\r\n\r\n0\r\n\r\n", b"\r\n-0x0\r\n\r\n", b"\r\n0\n\r\n")
+    ),
+    *(
+        b"{n:x}\r\n{body}\r\n" + end
+        for end in (b"0\r\nX:POST / HTTP/1.1\r\n\r\n", b"0\r\n\rX\r\n\r\n", b"\r\n\r\n", b"0;a\r\n\r\n")
     ),
     *(
         b"{n:x} \r\n{body}\r\n0\r\n\r\n",

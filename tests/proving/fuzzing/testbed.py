@@ -256,7 +256,9 @@ def compare_bill(bill: dict[str, list[Any]], rows: list[Row]) -> list[str]:
 
 
 def misread_by_gateway(row: Row, seen: ReceivedRequest) -> str | None:
-    """Return how the gateway read a model call differently from the provider, if it did."""
+    """Return how the gateway read a request differently from the provider, if it did."""
+    if row["path"] != seen.path[:512]:
+        return f"{row['id']} was judged as a request for {row['path']!r}, and the provider was sent {seen.path!r}"
     mine, theirs = (row["model_requested"], bool(row["stream"])), (seen.body.get("model"), seen.body.get("stream") is True)
     if not seen.call or not seen.body or mine == theirs:
         return None
