@@ -258,3 +258,20 @@ def test_a_start_does_not_journal_again_what_a_file_moved_elsewhere_holds(files,
     store, journal, ledger = files()
     assert recover(store, journal, ledger) == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 0}
     assert (ids(Path(elsewhere)), ids(journal.path)) == (["a", "b", "c"], [])
+
+
+def test_a_look_at_the_other_files_leaves_the_locks_of_the_database(tmp_path):
+    """Without them the next reader takes the database for unused and truncates what it has in memory: the gateway was killed."""
+    store = Store(tmp_path / "sluicegate.db")
+    store.load(Ledger())
+
+    def locked():
+        held = {line.split()[5].rpartition(":")[2] for line in Path("/proc/locks").read_text().splitlines() if "POSIX" in line}
+        return {file.name for file in tmp_path.iterdir() if str(file.stat().st_ino) in held}
+
+    before = locked()
+    (tmp_path / "audit.jsonl.1").write_bytes(b'{"id":"x"}\n')
+    assert other_files(tmp_path / "audit.jsonl") == [tmp_path / "audit.jsonl.1"]
+    assert "sluicegate.db-shm" in before
+    assert locked() == before
+    store.close()

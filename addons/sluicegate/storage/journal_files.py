@@ -26,6 +26,11 @@ COPY_END_BYTES = 128 << 10
 """How many bytes at the end of such a file are searched."""
 
 
+DATABASE_ENDINGS = (".db", ".db-wal", ".db-shm", ".db-journal")
+"""Files that are not even opened: closing one ends the locks that SQLite holds on it in this process, and the next reader would
+cut off memory that is in use."""
+
+
 class Place(NamedTuple):
     """A place in the journal: how many bytes came before it in its file, and a fingerprint of the last of them."""
 
@@ -81,7 +86,9 @@ def other_files(path: Path) -> list[Path]:
     found = []
     with os.scandir(path.parent) as entries:
         for entry in entries:
-            if entry.name != path.name and entry.is_file(follow_symlinks=False) and _read(Path(entry.path), 0, 2) == b'{"':
+            if entry.name == path.name or entry.name.endswith(DATABASE_ENDINGS) or not entry.is_file(follow_symlinks=False):
+                continue
+            if _read(Path(entry.path), 0, 2) == b'{"':
                 found.append((entry.stat().st_mtime_ns, entry.path))
     return [Path(file) for _, file in sorted(found)]
 
