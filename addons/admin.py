@@ -19,6 +19,9 @@ from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes,
 from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
 from sluicegate.web.session_path import split_session_path
 
+OPEN_PATHS = frozenset({"/health", "/ready", "/ca.pem", "/setup"})
+"""What answers to any Host, without what only staff see."""
+
 WRITE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -66,7 +69,12 @@ class Admin(Addon):
         for name in CREDENTIAL_HEADERS:
             request.headers.pop(name, None)
         if not is_own_host(request.host_header or ""):
-            self.refuse(flow, 421, "The gateway does not answer to this Host; list it under server.hosts in the policy")
+            if request.method in ("GET", "HEAD") and path.partition("?")[0] in OPEN_PATHS:
+                # Probes come by address. Whoever has led a browser here by a name of its own learns no more than a stranger.
+                self.credentials[flow.id] = []
+                self.session_paths.pop(flow.id, None)
+            else:
+                self.refuse(flow, 421, "The gateway does not answer to this Host; list it under server.hosts in the policy")
         elif request.method in WRITE_METHODS:
             if not is_same_origin(request):
                 self.refuse(flow, 403, "Writes from another origin are refused")

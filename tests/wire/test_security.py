@@ -241,6 +241,21 @@ def test_host_and_origin_are_checked_even_with_the_token(edge):
     assert edge.request("GET", "/api/usage", headers=basic).status == 200
 
 
+@pytest.mark.parametrize("host", ["10.244.0.5:8080", "[fd00::5]:8080", "rebound.test"])
+def test_probes_are_answered_under_any_host_and_told_no_more_than_strangers(edge, host):
+    sent = {"authorization": f"Bearer {edge.token}", "x-bf-vk": VK, "Host": host}
+    health = edge.request("GET", "/health?verbose=1", headers=sent)
+    assert (health.status, health.json) == (200, {"status": "ok", "same-user": "cooperative"})
+    assert edge.request("HEAD", "/health", headers=sent).status == 200
+    assert edge.request("GET", "/ready", headers=sent).json == {"ready": True}
+    assert edge.request("GET", "/ca.pem", headers=sent).body.startswith(b"-----BEGIN CERTIFICATE-----")
+    assert f"http://{host}/ca.pem" in edge.request("GET", "/setup", headers=sent).body.decode()
+    for path in ("/", "/metrics", "/api/health", "/api/config", "/static/app.js"):
+        assert edge.request("GET", path, headers=sent).status == 421, path
+    assert edge.request("POST", "/health", b"{}", sent | {"content-type": "application/json"}).status == 421
+    assert "policy" in edge.admin("/health").json
+
+
 def test_denied_hosts_are_refused_and_recorded(edge):
     assert connect(edge, "files.denied.test:443").startswith(b"HTTP/1.1 403")
     edge.post()
