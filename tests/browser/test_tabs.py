@@ -148,7 +148,7 @@ def test_one_of_several_budgets_is_changed_and_the_others_stay(site, visit, api)
 
 
 def test_a_providers_key_is_not_removed_by_one_click(site, visit, api):
-    api.ok("POST", "/api/providers/openai/keys", {"name": "spare", "value": "env.SPARE", "weight": 1})
+    api.ok("POST", "/api/providers/openai/keys", {"name": "spare", "value": "sk-a-spare-key", "weight": 1})
     page = visit(site).go("#/providers/openai")
     page.get_by_role("button", name="Remove spare").click()
     dialog = page.get_by_role("dialog")

@@ -87,6 +87,8 @@ def test_a_company_is_set_up_on_the_file_without_a_gateway(offline):
     key = json.loads(offline("key", "show", "vk-bob", "--json"))
     assert (key["team"]["id"], key["customer"]["id"], key["budget"]["remaining"]) == ("team-data-science", "customer-globex", 5.0)
     assert offline("key", "create", "--user", "bob").startswith("vk-bob-2 ")
+    taken = offline("team", "create", "DATA science", "--budget", "900/1w", code=1)
+    assert "'DATA science' is taken by the team 'team-data-science' (Data Science Team): change that one" in taken
     offline("team", "set", "data science", "--budget", "none", "--rate", "none", "--customer", "none")
     team = json.loads(offline("team", "show", "team-data-science", "--json"))
     assert (team["budget"], team["rate_limit"], team["customer_id"]) == (None, None, None)
@@ -178,7 +180,7 @@ def test_the_examples_of_the_document_work_as_written(tmp_path):
     env = {"PATH": path, "HOME": str(tmp_path), "SLUICEGATE_POLICY": str(tmp_path / "policy.yaml")}
     done = subprocess.run(["bash", "-ec", "\n".join(lines)], env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, len(lines)) == (0, 3), done
-    assert "Team updated successfully: team-data-science" in done.stdout
+    assert "Team created successfully: team-platform" in done.stdout
     assert "ada" in (tmp_path / "keys.csv").read_text()
 
 

@@ -24,7 +24,8 @@ def test_comments_order_and_everything_else_in_the_file_survive(api):
     api.ok("PUT", "users/alice", {"budget": {"max_limit": 80, "reset_duration": "1w"}})
     api.ok("PUT", f"virtual-keys/{VK}", {"budget": {"max_limit": 60.5}, "description": "Alice's laptop"})
     api.ok("POST", "teams", {"name": "Data Science Team", "customer_id": "Acme Corp"})
-    api.ok("PUT", "/api/providers/anthropic", {"keys": [{"name": "k", "value": "env.PROVIDER_KEY"}]})
+    api.ok("PUT", "/api/providers/anthropic", {"keys": [{"name": "k", "value": "sk-literal-key", "weight": 2}]})
+    (stored,) = (gw.state.resolve() / "provider-keys").iterdir()
     api.ok("POST", "model-configs", {"model_name": "claude-*", "budget": {"max_limit": 0.1, "reset_duration": "1h"}})
     expected = (
         POLICY.replace(
@@ -34,7 +35,7 @@ def test_comments_order_and_everything_else_in_the_file_survive(api):
         .replace(
             "50.00, reset_duration: 1M}   # enough", '60.5, reset_duration: 1M}    # enough\n    description: "Alice\'s laptop"'
         )
-        .replace("{simulate: true}   #", "{simulate: true, keys: [{name: k, value: env.PROVIDER_KEY}]} #")
+        .replace("{simulate: true}   #", f'{{simulate: true, keys: [{{name: k, value: "file:{stored}", weight: 2}}]}} #')
         .replace("users:\n", "  - {id: team-data-science, name: Data Science Team, customer_id: customer-acme}\nusers:\n")
     ) + '\nmodel_configs:\n  - model_name: "claude-*"\n    budget: {max_limit: 0.1, reset_duration: 1h}\n'
     assert gw.policy.read_text() == expected
@@ -131,7 +132,8 @@ def test_lists_are_paged_filtered_searched_and_sorted(api):
 
 
 def test_a_dry_run_says_what_would_be_and_does_nothing(api):
-    before, noted = api.gw.policy.read_text(), api.ok("GET", "/api/audit")["total_count"]
+    folder = api.gw.state / "provider-keys"
+    before, noted, stored = api.gw.policy.read_text(), api.ok("GET", "/api/audit")["total_count"], sorted(folder.glob("*"))
     would = api.ok(
         "PUT", "virtual-keys/vk-x?dry_run=true", {"team_id": "team-enginering", "budget": {"max_limit": 1, "reset_duration": "1d"}}
     )
@@ -143,7 +145,7 @@ def test_a_dry_run_says_what_would_be_and_does_nothing(api):
     api.ok("POST", f"virtual-keys/{VK}/reset-usage?dry_run=true", {})
     assert api("PUT", "virtual-keys/vk-x?dry_run=true", {"user_id": "nobody"}).status == 400
     assert api.gw.policy.read_text() == before
-    assert list((api.gw.state / "provider-keys").iterdir()) == []
+    assert sorted(folder.glob("*")) == stored
     assert api.ok("GET", "/api/audit")["total_count"] == noted
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sluicegate.values import usd
 from support.api import DANA, POLICY, VERA, Api, error, token_hash
+from support.command import sluicegate
 from support.harness import VK, Gateway, eventually
 
 pytestmark = pytest.mark.wire
@@ -200,16 +203,49 @@ def test_every_policy_is_in_the_history_and_can_be_brought_back(gateway):
     assert LITERAL.encode() not in kept
 
 
-def test_what_history_kept_no_secret_of_has_to_be_given_a_new_one(gateway):
+def test_a_restore_says_what_it_does_and_gives_back_no_access_that_is_not_asked_for(gateway):
     gw = gateway(POLICY)
     api = Api(gw)
     api.ok("POST", "virtual-keys", {"id": "vk-bob"})
-    with_bob = texts(api)[1][1:-1]
+    api.ok("PUT", "virtual-keys/vk-eve", {"team_id": "team-engineering"})
+    old = texts(api)[1][1:-1]
+    api.ok("PUT", "teams/team-engineering", {"budget": {"max_limit": 50}})
     api.ok("DELETE", "virtual-keys/vk-bob")
-    eventually(lambda: len(api.ok("GET", "/api/policy/revisions")["revisions"]) == 3)
-    refused = api("POST", f"/api/policy/revisions/{with_bob}/restore", if_match=texts(api)[1])
+    api.ok("PUT", "virtual-keys/vk-eve", {"is_active": False})
+    eventually(lambda: len(api.ok("GET", "/api/policy/revisions")["revisions"]) == 6)
+    path, before = f"/api/policy/revisions/{old}/restore", gw.policy.read_text()
+    would = api.ok("POST", f"{path}?dry_run=true", if_match=texts(api)[1])
+    assert gw.policy.read_text() == before
+    assert [(e["text"], e["loosens"]) for e in would["effects"]] == [("raises team team-engineering's budget from 50 to 500", True)]
+    bob, eve = (e["text"] for e in would["kept"])
+    assert re.fullmatch(r"key vk-bob, deleted \d{4}-\d\d-\d\d, stays deleted", bob)
+    assert re.fullmatch(r"key vk-eve, disabled \d{4}-\d\d-\d\d, stays disabled", eve)
+    # Its secret is kept nowhere, so it has to be given a new one.
+    refused = api("POST", path, {"also_re_enable": ["vk-bob"]}, if_match=texts(api)[1])
     assert (refused.status, error(refused)["type"]) == (400, "invalid_policy")
     assert "<secret virtual_keys/vk-bob/value_hash>" in error(refused)["message"]
+    refused = api("POST", path, {"also_re_enable": ["vk-nobody"]}, if_match=texts(api)[1])
+    assert (refused.status, error(refused)["field"]) == (400, "also_re_enable")
+    assert gw.policy.read_text() == before
+
+    at = ("--gateway", gw.url, "--state-dir", gw.state)
+    history = sluicegate("policy", "history", *at)
+    assert old in history.stdout
+    said = sluicegate("policy", "restore", old, "--dry-run", *at).stdout
+    assert "! raises team team-engineering's budget from 50 to 500\n" in said
+    assert f"= {eve} (--also-re-enable vk-eve would undo it)\n" in said
+    assert said.endswith("Nothing was changed\n")
+    done = sluicegate("policy", "restore", old, "--also-re-enable", "vk-eve", *at).stdout
+    assert "! re-enables key vk-eve, disabled " in done
+    assert api.ok("GET", "teams/team-engineering")["team"]["budget"]["max_limit"] == 500
+    assert api.ok("GET", "virtual-keys/vk-eve")["virtual_key"]["is_active"] is True
+    assert api("GET", "virtual-keys/vk-bob").status == 404
+
+    # On the files, without a gateway.
+    gw.stop()
+    alone = ("--policy", gw.policy, "--state-dir", gw.state)
+    said = sluicegate("policy", "restore", old, "--dry-run", *alone).stdout
+    assert "nothing changes" in said
 
 
 def test_a_folder_is_shown_file_by_file_and_changed_where_it_is_changed(gateway, tmp_path):

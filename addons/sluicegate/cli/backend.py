@@ -26,7 +26,7 @@ GATEWAY_TIMEOUT_S = 120
 class Backend(Protocol):
     """A server of the governance API."""
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Return the answer, a refusal too; exit if there is none."""
 
 
@@ -35,11 +35,24 @@ def open_backend(settings: Settings, timeout_s: float = GATEWAY_TIMEOUT_S) -> Ba
     return GatewayBackend(settings, timeout_s) if settings.gateway else FileBackend(settings)
 
 
-def call_api(backend: Backend, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-    """Return the JSON answer; exit with a refusal's message. A path without a slash in front is below ``/api/governance/``."""
+def call_api(
+    backend: Backend,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    create_only: bool = False,
+    on_present_policy: bool = False,
+    **query: Any,
+) -> Any:
+    """Return the JSON answer; exit with a refusal's message. A path without a slash in front is below ``/api/governance/``.
+
+    With ``create_only`` what exists already is not changed; ``on_present_policy`` says that whatever is in force may be replaced.
+    """
+    headers = ({"if-none-match": "*"} if create_only else {}) | ({"if-match": "*"} if on_present_policy else {})
     parameters = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
     target = path if path.startswith("/") else f"/api/governance/{path}"
-    status, answer = backend.send(method, target + (f"?{urlencode(parameters)}" if parameters else ""), body)
+    status, answer = backend.send(method, target + (f"?{urlencode(parameters)}" if parameters else ""), body, headers)
     if status != 200:
         is_error = isinstance(answer, dict) and "error" in answer
         fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
@@ -57,14 +70,14 @@ class GatewayBackend:
     def __init__(self, settings: Settings, timeout_s: float) -> None:
         self.url, self._settings, self._timeout_s = (settings.gateway or "").rstrip("/"), settings, timeout_s
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Send the request over HTTP with the admin token."""
         from sluicegate.http_client import UnreachableError, request
 
-        headers = {"authorization": f"Bearer {admin_token(self._settings)}", "content-type": "application/json"}
+        sent = {"authorization": f"Bearer {admin_token(self._settings)}", "content-type": "application/json", **headers}
         data = json.dumps(body, default=str).encode() if body is not None else None
         try:
-            answer = request(method, self.url + path, headers=headers, body=data, timeout_s=self._timeout_s)
+            answer = request(method, self.url + path, headers=sent, body=data, timeout_s=self._timeout_s)
         except UnreachableError as e:
             fail(f"the gateway at {self.url} does not answer: {e}")
         try:
@@ -82,7 +95,7 @@ class FileBackend:
         self.policy, self.state_dir = settings.policy_path(), settings.state_path()
         self._files: _FileServices | None = None
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Answer the request from the API's own routes, in the name of the logged-in user."""
         import anyio
         from starlette.applications import Starlette
@@ -94,11 +107,12 @@ class FileBackend:
         from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import adjustments, governance, reconciliations
+        from sluicegate.web.routes import adjustments, governance, reconciliations, revisions
         from sluicegate.web.routing import build_routes
 
         route = path.partition("?")[0]
-        if route in (adjustments.BASE, reconciliations.BASE) and not (self.state_dir / FILENAME).exists():
+        recorded = (adjustments.BASE, reconciliations.BASE, revisions.BASE)
+        if route.startswith(recorded) and not (self.state_dir / FILENAME).exists():
             fail(f"no gateway has recorded anything in {self.state_dir}: give its --state-dir, or a running one by --gateway")
         try:
             services = self._open_services(sets_counters=route.endswith(("/reset-usage", adjustments.BASE)))
@@ -109,11 +123,14 @@ class FileBackend:
         except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
         app = Starlette(
-            routes=build_routes([*governance.endpoints(), *adjustments.endpoints(), *reconciliations.endpoints()], services)
+            routes=build_routes(
+                [*governance.endpoints(), *adjustments.endpoints(), *reconciliations.endpoints(), *revisions.endpoints()], services
+            )
         )
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
-        answer = anyio.run(asgi.call, app, method, path, (), raw, "", state)
+        sent = [(n.encode(), v.encode()) for n, v in headers.items()]
+        answer = anyio.run(asgi.call, app, method, path, sent, raw, "", state)
         if close := getattr(services, "close", None):
             close()
         return answer.status, json.loads(answer.body)
@@ -139,6 +156,7 @@ class _FileServices:
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
         from sluicegate.policy.editing.writer import PolicyWriter
+        from sluicegate.policy.revisions import Revisions
         from sluicegate.policy.watcher import PolicyWatcher
         from sluicegate.reconciliation.history import Reconciliations
         from sluicegate.storage.store import FILENAME, read_ledger
@@ -149,6 +167,7 @@ class _FileServices:
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
         self.audit_trail = _open_audit_trail(state_dir / FILENAME)
         self.reconciliations = Reconciliations(state_dir / FILENAME)
+        self.revisions = Revisions(state_dir / FILENAME)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
 
     @property

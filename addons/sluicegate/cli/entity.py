@@ -28,7 +28,7 @@ def build_app(kind: str) -> typer.Typer:
     @app.command(
         "create",
         cls=with_references,
-        help=f"Create a {kind}, or change the existing one.\n\nExample: sluicegate {kind} create {quoted} --budget 500/1M",
+        help=f"Create a {kind}; one that exists is changed with set.\n\nExample: sluicegate {kind} create {quoted} --budget 500/1M",
     )
     def create(
         ctx: typer.Context,
@@ -44,7 +44,7 @@ def build_app(kind: str) -> typer.Typer:
     ) -> None:
         fields = {"name": name} | ({"id": entity_id} if entity_id else {})
         fields |= reference_fields(team=team, customer=customer) | limit_fields(budget, hard, rate, tokens, concurrent)
-        answer = call_api(open_backend(ctx.obj), "POST", path, fields, dry_run=ctx.obj.dry_run)
+        answer = call_api(open_backend(ctx.obj), "POST", path, fields, create_only=True, dry_run=ctx.obj.dry_run)
         print_change(kind, answer, ctx.obj)
 
     @app.command(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sluicegate import __version__
-from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, prices, reconcile, run, statusline, usage
+from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, policy, prices, reconcile, run, statusline, usage
 from sluicegate.cli.output import replace_unprintable
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))
 for kind in ("customer", "team", "user", "project"):
     app.add_typer(entity.build_app(kind), name=kind)
+policy.register(_group("policy", "The policies that were in force, and restoring one."))
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 

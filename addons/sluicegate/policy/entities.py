@@ -14,6 +14,8 @@ from sluicegate.policy.secrets import ENV, FILE, is_reference
 REDACTED = "********"
 """Shown in place of a secret."""
 
+MAX_ID_LENGTH = 128
+
 _FILLER_WORDS = frozenset({"team", "corp", "inc", "ltd", "llc", "gmbh", "group"})
 
 
@@ -66,7 +68,7 @@ def id_from_name(kind: Kind, name: str) -> str:
     kept = [w for w in words if w not in _FILLER_WORDS] or words
     if not kept:
         raise ValueError(f"no id can be made from the name '{name}': give an id")
-    return "-".join([kind.prefix, *kept])[:128].rstrip("-")
+    return "-".join([kind.prefix, *kept])[:MAX_ID_LENGTH].rstrip("-")
 
 
 def id_of(kind: Kind, value: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ Each module in ``routes/`` declares its rows as ``Endpoint``s. ``routing.py`` ch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,8 @@ class ApiRequest:
     """The JSON object that was sent, with exact numbers and only the fields that were given."""
     if_match: Callable[[str], bool]
     """Whether the request was made for this policy revision; without the header, any."""
+    create_only: bool
+    """Whether an entity that exists already must not be changed."""
     http: Request
     """The HTTP request itself."""
 
@@ -69,12 +71,23 @@ class ApiRequest:
         """Run blocking or slow work in a worker thread."""
         return await anyio.to_thread.run_sync(work)
 
-    async def edit_policy[T](self, work: Callable[[Draft], T], action: str = "update") -> tuple[T, Policy]:
-        """Change the policy in the caller's name, one change at a time, without delaying calls."""
+    @property
+    def is_over_http(self) -> bool:
+        """Whether it came over HTTP; the command line makes requests within its own process, as the files' owner."""
+        return "caller" not in self.http.scope
+
+    async def edit_policy[T](
+        self, work: Callable[[Draft], T], action: str = "update", created: Collection[str] = ()
+    ) -> tuple[T, Policy]:
+        """Change the policy in the caller's name, one change at a time, without delaying calls.
+
+        ``created`` are references that were made for this change; over HTTP no other reference can be added.
+        """
 
         def run() -> tuple[T, Policy]:
             who, write = self.caller.name, not self.dry_run
-            return self.services.policy_writer.change(work, who=who, action=action, if_match=self.if_match, write=write)
+            more: dict[str, Any] = {"secrets_stay": self.is_over_http, "created": created}
+            return self.services.policy_writer.change(work, who=who, action=action, if_match=self.if_match, write=write, **more)
 
         return await anyio.to_thread.run_sync(run, limiter=_policy_writers)
 
@@ -113,6 +126,8 @@ class Endpoint:
     """Answers with a status of their own that are not errors."""
     edits_policy: bool = False
     """Whether it changes the policy, for the revision that If-Match names."""
+    creates: bool = False
+    """Whether it may create an entity, and only that where If-None-Match says so."""
     media_types: tuple[str, ...] = (JSON,)
     max_body_bytes: int = MAX_BODY_BYTES
     is_documented: bool = True

@@ -107,16 +107,14 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     ]
     parameters += endpoint.query.parameters()
     if endpoint.edits_policy:
-        parameters.append(
-            {
-                "name": "If-Match",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": "The ETag of the policy the change is made for.",
-            }
-        )
+        parameters.append(_header("If-Match", {"type": "string"}, "The ETag of the policy the change is made for."))
+    if endpoint.creates:
+        parameters.append(_header("If-None-Match", {"const": "*"}, "Only create: 409 where it exists already, under any spelling."))
     return parameters
+
+
+def _header(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
 
 
 def _responses(endpoint: Endpoint, models: Models) -> dict[str, Any]:

@@ -71,3 +71,13 @@ def if_match_of(request: Request) -> Callable[[str], bool]:
         return lambda _: True
     tags = {tag.strip() for tag in header.split(",")}
     return lambda revision: f'"{revision}"' in tags
+
+
+def create_only_of(request: Request) -> bool:
+    """Return whether the request may only create, as ``If-None-Match: *`` says. Raises ApiError for anything else in it."""
+    header = request.headers.get("if-none-match")
+    if header is None or request.method not in ("POST", "PUT"):
+        return False
+    if header.strip() != "*":
+        raise ApiError(400, "invalid_request", "If-None-Match: write * to create only what does not exist yet", "If-None-Match")
+    return True

@@ -38,7 +38,9 @@ class ProviderKeyChange(Model):
 
     name: Id
     value: Prose | None = Field(
-        None, description="env.NAME, or the key itself, which is then kept in a file of its own.", repr=False
+        None,
+        description="The key itself, which is kept in a file of its own; a reference only if it is in force already.",
+        repr=False,
     )
     weight: Weight | None = None
 

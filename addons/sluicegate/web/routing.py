@@ -16,7 +16,7 @@ from sluicegate.web.auth import Caller, authorize, caller_of
 from sluicegate.web.endpoint import ALL_ROLES, ANONYMOUS, MAX_NAME_LENGTH, OPEN, STAFF, ApiRequest, Endpoint
 from sluicegate.web.errors import ApiError, api_error_of
 from sluicegate.web.rendering import render, render_error
-from sluicegate.web.request_body import if_match_of, read_body
+from sluicegate.web.request_body import create_only_of, if_match_of, read_body
 
 logger = logging.getLogger("sluicegate.api")
 
@@ -81,8 +81,9 @@ class _Dispatcher:
             raise ApiError(405, "method_not_allowed", message, headers={"allow": allowed})
         query = endpoint.query.parse(request.query_params.multi_items())
         body = await read_body(request, endpoint)
+        preconditions = if_match_of(request), create_only_of(request)
         response = await endpoint.handler(
-            ApiRequest(self.services, caller, request.path_params, query, body, if_match_of(request), request)
+            ApiRequest(self.services, caller, request.path_params, query, body, *preconditions, request)
         )
         return response if isinstance(response, Response) else await render(response)
 

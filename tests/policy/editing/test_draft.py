@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -180,10 +181,74 @@ def test_a_key_made_by_post_has_a_secret_and_one_made_by_put_its_id():
     with pytest.raises(EditError, match="with a value"):
         operations.upsert(draft(), KEYS, "vk-bob", {}, demo_keys=False)
     named = draft(TEXT + "  - {id: x, name: Bob's key}\n")
-    assert operations.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "x"
-    assert operations.create(named, KEYS, {"id": "vk-bob-s-key"}).is_new, "an id is meant as one"
-    again = operations.create(draft(), KEYS, {"id": "k1", "description": "same"})
-    assert (again.secret, again.is_new, again.entry.before["id"]) == (None, False, "k1")
+    assert operations.create(named, KEYS, {"name": "bob's KEY"}).entry.id == "vk-bob-s-key"
+    assert operations.create(named, KEYS, {"name": "Bob's key"}).entry.id == "vk-bob-s-key-2"
+
+
+EXISTING = (
+    TEXT
+    + """\
+  - {id: vk-carol, name: Carol, budget: {max_limit: 5, reset_duration: 1M}}
+projects:
+  - {id: project-apollo, name: Apollo}
+users:
+  - {id: alice, name: Alice}
+model_configs:
+  - {model_name: "claude-*", budget: {max_limit: 5, reset_duration: 1M}}
+"""
+)
+SPELLINGS = ["Carol", "carol", " CAROL ", "\uff23\uff41\uff52\uff4f\uff4c", "C\u00e1rol", "vk-carol", "VK Carol"]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_name_that_leads_to_an_existing_key_makes_another_or_is_a_conflict(name):
+    made = draft(EXISTING)
+    before = made.get(KEYS, "vk-carol").after
+    first = operations.create(made, KEYS, {"name": name, "budget": {"max_limit": 7, "reset_duration": "1M"}})
+    second = operations.create(made, KEYS, {"name": name})
+    assert (first.entry.id, second.entry.id) == ("vk-carol-2", "vk-carol-3")
+    assert made.get(KEYS, "vk-carol").after == before
+    with pytest.raises(ConflictError, match=r"taken by the virtual key 'vk-carol' \(Carol\): change that one") as caught:
+        operations.create(draft(EXISTING), KEYS, {"name": name}, only=True)
+    assert (caught.value.field, caught.value.details) == ("name", {"existing": "vk-carol"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "existing"),
+    [
+        ("virtual_keys", {"id": "vk-carol"}, "vk-carol"),
+        ("virtual_keys", {"id": "VK-Carol"}, "vk-carol"),
+        ("users", {"id": "alice"}, "alice"),
+        ("users", {"id": "ALICE", "name": "Another"}, "alice"),
+        ("projects", {"id": "project-apollo"}, "project-apollo"),
+        ("model_configs", {"model_name": "claude-*"}, "claude-*"),
+        ("model_configs", {"model_name": "Claude-*"}, "claude-*"),
+    ],
+)
+def test_an_id_in_use_is_a_conflict_however_it_is_written(kind, fields, existing):
+    for only in (False, True):
+        with pytest.raises(ConflictError, match=f"taken by the .* '{re.escape(existing)}'"):
+            operations.create(draft(EXISTING), KINDS[kind], fields, only=only)
+    entity_id = fields.get("id") or fields["model_name"]
+    with pytest.raises(ConflictError, match=f"taken by the .* '{re.escape(existing)}'"):
+        operations.upsert(draft(EXISTING), KINDS[kind], entity_id, {}, only_create=True)
+
+
+def test_a_request_sent_twice_makes_one_team_and_a_different_one_another():
+    made = draft(EXISTING)
+    body = {"name": "Platform", "budget": {"max_limit": 7, "reset_duration": "1M"}}
+    first, again = operations.create(made, TEAMS, body), operations.create(made, TEAMS, body)
+    other = operations.create(made, TEAMS, {"name": "Platform Team", "budget": {"max_limit": 9, "reset_duration": "1M"}})
+    assert [s.entry.id for s in (first, again, other)] == ["team-platform", "team-platform", "team-platform-2"]
+    assert first.entry.after["budget"]["max_limit"] == 7
+    with pytest.raises(ConflictError, match="'PLATFORM team' is taken by the team 'team-platform' \\(Platform\\)"):
+        operations.create(made, TEAMS, {"name": "PLATFORM team"}, only=True)
+
+
+def test_a_long_id_keeps_its_length_with_a_number():
+    made = draft()
+    first, second = (operations.create(made, KEYS, {"name": "x" * 300}).entry.id for _ in range(2))
+    assert (len(first), len(second), second[-2:]) == (128, 128, "-2")
 
 
 @pytest.mark.parametrize(

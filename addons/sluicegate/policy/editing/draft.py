@@ -6,6 +6,7 @@ each entity; the whole policy is validated by the loader, like any other, before
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sluicegate.policy.entities import KINDS, REFERENCES, AmbiguousNameError, Kind, NameIndex, id_from_name, id_of
+from sluicegate.policy.entities import KINDS, MAX_ID_LENGTH, REFERENCES, AmbiguousNameError, Kind, NameIndex, id_from_name, id_of
 from sluicegate.policy.errors import describe_errors, did_you_mean
 from sluicegate.yaml_document import Document, dotted
 
@@ -66,6 +67,8 @@ class Draft:
     """Entities created because another one refers to them."""
     _entries: dict[str, dict[str, DraftEntry]] = field(default_factory=dict)
     _names: dict[str, NameIndex] = field(default_factory=dict)
+    _spellings: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By kind, the ids that exist by their letters without case and width."""
 
     def entries(self, kind: Kind) -> dict[str, DraftEntry]:
         """Return every entity of a kind by id, in the order of the files, including those to be deleted."""
@@ -101,6 +104,32 @@ class Draft:
             raise ConflictError(str(e), candidates=e.candidates) from e
         return self.entries(kind)[found] if found is not None else None
 
+    def alike(self, kind: Kind, entity_id: str) -> DraftEntry | None:
+        """Return the entity whose id is this one but for case and width of its letters, None if there is none."""
+        found = self._ids_by_spelling(kind).get(_spelling(entity_id))
+        return self.entries(kind)[found] if found is not None else None
+
+    def same_as(self, kind: Kind, fields: Fields) -> DraftEntry | None:
+        """Return an entity of this name that these fields would not change, None if there is none."""
+        changes = self._resolve_references(_exact_numbers(fields), create_teams=False)
+        named = (e for e in self.entries(kind).values() if e.after is not None and e.after.get("name") == fields.get("name"))
+        return next((e for e in named if merge_fields(e.after or {}, changes) == e.after), None)
+
+    def free_id(self, kind: Kind, entity_id: str) -> str:
+        """Return this id, with a number from 2 on where it is in use."""
+        taken = self._ids_by_spelling(kind)
+        found, number = entity_id, 1
+        while _spelling(found) in taken:
+            number += 1
+            found = f"{entity_id[: MAX_ID_LENGTH - 1 - len(str(number))]}-{number}"
+        return found
+
+    def _ids_by_spelling(self, kind: Kind) -> dict[str, str]:
+        if kind.name not in self._spellings:
+            present = (i for i, e in self.entries(kind).items() if e.after is not None)
+            self._spellings[kind.name] = {_spelling(i): i for i in present}
+        return self._spellings[kind.name]
+
     def get(self, kind: Kind, id_or_name: str) -> DraftEntry:
         """Return the entity with this id or name. Raises NotFoundError or ConflictError."""
         entry = self.find(kind, id_or_name)
@@ -126,6 +155,8 @@ class Draft:
                 del self._names[kind.name]
             else:
                 self._names[kind.name].add(name, after.get("name"))
+        if kind.name in self._spellings:
+            self._spellings[kind.name].setdefault(_spelling(name), name)
         entry.after, entry.touched = order_fields(kind, after) if entry.before is None else after, True
         return entry
 
@@ -147,6 +178,7 @@ class Draft:
             self.upsert(other.kind, other.id, {field: None})
         entry.after, entry.touched = None, True
         self._names.pop(entry.kind.name, None)
+        self._spellings.pop(entry.kind.name, None)
         return referring
 
     def changes(self) -> list[DraftEntry]:
@@ -178,6 +210,10 @@ class Draft:
                 raise EditError(f"there is no {kind.singular} '{reference}'{hint}", name)
             resolved[name] = entry.id
         return resolved
+
+
+def _spelling(entity_id: str) -> str:
+    return unicodedata.normalize("NFKC", entity_id).casefold()
 
 
 def make_id(kind: Kind, name: str, field: str) -> str:

@@ -42,8 +42,13 @@ def hash_value(value: str) -> str:
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
 
 
-def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
-    """Create an entity, or change the one with this id or name. A new key without a value is given a secret one."""
+def create(draft: Draft, kind: Kind, fields: Fields, *, only: bool = False) -> Saved:
+    """Create an entity; never change one. A new key without a value is given a secret one.
+
+    What is the same as an existing entity but for its id is that entity, unless it is a key.
+    An id made from a name gets a number where it is in use; with ``only``, a name that leads to an existing entity is a conflict
+    instead. Raises ConflictError, which names the existing entity, or EditError.
+    """
     field = {"providers": "provider", "model_configs": "model_name"}.get(kind.name) or ("id" if fields.get("id") else "name")
     id_or_name = fields.get(field)
     if not isinstance(id_or_name, str) or not id_or_name:
@@ -51,17 +56,50 @@ def create(draft: Draft, kind: Kind, fields: Fields) -> Saved:
     if kind.name == "model_configs":
         id_or_name = id_of(kind, fields)
     if field == "name":
-        entry = draft.find(kind, id_or_name)
-        id_or_name = entry.id if entry else make_id(kind, id_or_name, field)
+        if only:
+            require_new(_any_of_name(draft, kind, id_or_name), id_or_name, field)
+        elif kind is not KEYS and (same := draft.same_as(kind, fields)) is not None:
+            # The same request, sent again: a key would need a value of its own, but nothing else does.
+            return Saved(same)
+        id_or_name = draft.free_id(kind, make_id(kind, id_or_name, field))
+    else:
+        require_new(draft.alike(kind, id_or_name), id_or_name, field)
     return _save(draft, kind, id_or_name, fields, generate=True)
 
 
-def upsert(draft: Draft, kind: Kind, id_or_name: str, fields: Fields, *, demo_keys: bool = True) -> Saved:
+def _any_of_name(draft: Draft, kind: Kind, name: str) -> DraftEntry | None:
+    try:
+        return draft.find(kind, name)
+    except ConflictError as e:
+        return draft.entries(kind)[e.details["candidates"][0]]
+
+
+def require_new(existing: DraftEntry | None, id_or_name: str, field: str) -> None:
+    """Refuse to create what exists. Raises ConflictError."""
+    if existing is None:
+        return
+    kind, name = existing.kind, (existing.after or {}).get("name")
+    named = f"{kind.singular} '{existing.id}'" + (f" ({name})" if name and name != existing.id else "")
+    advice = "" if field in ("model_name", "provider") else ", or give the new one an id of its own"
+    raise ConflictError(
+        f"{field}: '{id_or_name}' is taken by the {named.replace('_', ' ', 1)}: change that one{advice}",
+        field,
+        existing=existing.id,
+    )
+
+
+def upsert(
+    draft: Draft, kind: Kind, id_or_name: str, fields: Fields, *, demo_keys: bool = True, only_create: bool = False
+) -> Saved:
     """Change the entity with this id or name, or create it with this id. A team it refers to is created if missing.
 
-    A new key without a value is a demo key, whose value is its id; where those are not allowed it is an error.
+    A new key without a value is a demo key, whose value is its id; where those are not allowed it is an error. With
+    ``only_create`` an existing entity is a conflict. Raises ConflictError or EditError.
     """
     entry = draft.find(kind, id_or_name)
+    if only_create:
+        field = {"providers": "provider", "model_configs": "model_name"}.get(kind.name, "id")
+        require_new(entry or draft.alike(kind, id_or_name), id_or_name, field)
     if kind.name == "model_configs" and entry is None:
         provider, _, model = id_or_name.partition("/")
         parts = {"model_name": model, "provider": provider} if model and provider in PROVIDERS else {"model_name": id_or_name}

@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from sluicegate.background import low_priority
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
 from sluicegate.policy.diff import compare_policies
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError
+from sluicegate.policy.editing.secret_targets import forbidden_uses
 from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
 from sluicegate.policy.loader import PolicyError, build_policy, policy_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.watcher import ActivePolicy, PolicyWatcher, file_fingerprint
 from sluicegate.windows import iso
-from sluicegate.yaml_document import Document, parse
+from sluicegate.yaml_document import Document, Problem, parse
 
 LOCK_TIMEOUT_S = 30.0
 """Seconds that a change waits for others that are being written."""
@@ -90,11 +91,14 @@ class PolicyWriter:
         action: str,
         if_match: Callable[[str], bool] = lambda _: True,
         write: bool = True,
+        secrets_stay: bool = False,
+        created: Collection[str] = (),
     ) -> tuple[T, Policy]:
         """Let ``work`` change a draft, put it in force, and return the result of ``work`` with the changed policy.
 
         ``if_match`` decides whether the present revision is the one the change is for; without ``write`` everything is
-        checked and nothing changed. Raises EditError, RevisionMismatchError, PolicyNotWritableError, PolicyLockedError or
+        checked and nothing changed. With ``secrets_stay`` no reference may be added and no secret sent elsewhere, except for
+        the references in ``created``. Raises EditError, RevisionMismatchError, PolicyNotWritableError, PolicyLockedError or
         AuditTrailError, and then nothing was changed.
         """
         with self._exclusive(), low_priority():
@@ -107,6 +111,9 @@ class PolicyWriter:
                 if not changes:
                     return result, self.watcher.current
                 texts, docs = _rewritten(files, changes)
+                if secrets_stay and (found := self.forbidden_uses(files.docs, docs, created)):
+                    field = _OF_ENTITY.sub("", found[0].path)
+                    raise EditError(f"{field}: {found[0].message}", field)
                 policy = self._checked(files, docs, texts)
                 if not write:
                     return result, policy
@@ -126,11 +133,13 @@ class PolicyWriter:
         action: str,
         if_match: Callable[[str], bool],
         write: bool = True,
+        secrets_stay: bool = False,
     ) -> Policy:
         """Replace whole files, even invalid ones, and return the policy they make.
 
-        ``contents`` takes the content of each file and returns the new content of those that change. Raises PolicyError with
-        every problem of the result, or what ``change`` raises; then nothing was changed.
+        ``contents`` takes the content of each file and returns the new content of those that change. With ``secrets_stay`` no
+        reference may be added and no secret sent elsewhere. Raises PolicyError with every problem of the result, or what
+        ``change`` raises; then nothing was changed.
         """
         with self._exclusive(), low_priority():
             for _ in range(MAX_ATTEMPTS):
@@ -140,6 +149,8 @@ class PolicyWriter:
                     self.watcher.reload()
                 texts = {f: data for f, data in contents(files.data).items() if data != files.data[f]}
                 docs = [parse(texts[Path(d.file)], d.file) if Path(d.file) in texts else d for d in files.docs]
+                if secrets_stay:
+                    self.require_secrets_stay(files.docs, docs)
                 policy = self._policy_from(files, docs, texts)
                 if not texts or not write:
                     return policy
@@ -151,6 +162,21 @@ class PolicyWriter:
                     continue
                 return policy
             raise PolicyLockedError(RETRIES_EXHAUSTED)
+
+    def require_secrets_stay(self, before: Sequence[Document], after: Sequence[Document]) -> None:
+        """Refuse files that name secrets anew or send them elsewhere, before anything is read for them. Raises PolicyError."""
+        if found := self.forbidden_uses(before, after):
+            raise PolicyError(found)
+
+    def forbidden_uses(self, before: Sequence[Document], after: Sequence[Document], created: Collection[str] = ()) -> list[Problem]:
+        """Return which secrets of changed files were neither in the files before nor are in force, for that use."""
+        written = [doc.value for doc in before]
+        found = forbidden_uses(written, after, created, self.watcher.env)
+        if found:
+            # Usually the same as before; reading a large policy once more takes seconds.
+            in_force = [parse(data, file.name).value for file, data in self.watcher.active.files.items()]
+            found = forbidden_uses([*in_force, *written], after, created, self.watcher.env)
+        return found
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

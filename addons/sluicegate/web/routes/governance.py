@@ -60,13 +60,19 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
         read_endpoint(
             one, _get(kind), f"One {label} with its live usage", responses.entity_response(kind), roles=roles, errors=(404, 409)
         ),
-        write_endpoint("PUT", one, _put(kind), f"Change a {label}, or create it", written, body),
+        write_endpoint(
+            "PUT",
+            one,
+            _put(kind),
+            f"Change a {label}, or create it; with If-None-Match only create it",
+            written,
+            body,
+            creates=True,
+        ),
         write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", responses.Deleted, query=delete),
     ]
     if kind.name != "providers":
-        rows.append(
-            write_endpoint("POST", every, _post(kind), f"Create a {label}, or change the one of this id or name", written, body)
-        )
+        rows.append(write_endpoint("POST", every, _post(kind), f"Create a {label}", written, body, creates=True))
     if kind is KEYS:
         rows.append(write_endpoint("POST", one + "/rotate", _rotate, "Give a key a new value", written, requests.Rotate))
         rows.append(write_endpoint("POST", one + "/expire", _expire, "Expire a key now or at a time", written, requests.Expire))
@@ -141,7 +147,8 @@ def _reference(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 
 def _post(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
-        saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, request.body))
+        only = request.create_only
+        saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, request.body, only=only))
         return await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
@@ -152,7 +159,9 @@ def _put(kind: Kind) -> Handler:
         services = request.services
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
         saved, policy = await request.edit_policy(
-            lambda draft: operations.upsert(draft, kind, request.path["id"], request.body, demo_keys=demo_keys)
+            lambda draft: operations.upsert(
+                draft, kind, request.path["id"], request.body, demo_keys=demo_keys, only_create=request.create_only
+            )
         )
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
         return await _written(request, kind, saved, policy, word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sluicegate.policy.editing.draft import EditError
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import redacted_files
-from sluicegate.policy.loader import PolicyError, policy_from_files, read_files, revision_of
+from sluicegate.policy.loader import PolicyError, build_policy, read_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactableError, redact, restore_secrets
 from sluicegate.policy.schema import Model
@@ -26,7 +26,7 @@ from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, r
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
-from sluicegate.yaml_document import Problem
+from sluicegate.yaml_document import Problem, parse
 
 BASE = "/api/policy"
 
@@ -165,11 +165,14 @@ async def _validate(request: ApiRequest) -> ApiResponse:
 
 
 async def _save(request: ApiRequest) -> ApiResponse:
-    return await put_in_force(request, request.body["files"], "update")
+    return await put_in_force(request, lambda: request.body["files"], "update")
 
 
-async def put_in_force(request: ApiRequest, files: Sequence[Mapping[str, str]], action: str) -> ApiResponse:
-    """Save files in the caller's name, provided that the policy is still the one If-Match names. Raises ApiError."""
+async def put_in_force(request: ApiRequest, files: Callable[[], Sequence[Mapping[str, str]]], action: str) -> ApiResponse:
+    """Save files in the caller's name, provided that the policy is still the one If-Match names. Raises ApiError.
+
+    ``files`` is called in a thread while nobody else can change the policy.
+    """
     services = request.services
     if "if-match" not in request.http.headers:
         raise ApiError(
@@ -178,11 +181,12 @@ async def put_in_force(request: ApiRequest, files: Sequence[Mapping[str, str]], 
 
     def work() -> Policy:
         return services.policy_writer.replace_files(
-            lambda data: with_secrets(services, data, files),
+            lambda data: with_secrets(services, data, files()),
             who=request.caller.name,
             action=action,
             if_match=request.if_match,
             write=not request.dry_run,
+            secrets_stay=request.is_over_http,
         )
 
     try:
@@ -196,9 +200,13 @@ async def put_in_force(request: ApiRequest, files: Sequence[Mapping[str, str]], 
 def policy_with(services: Services, files: Sequence[Mapping[str, str]]) -> Policy:
     """Return the policy with these files in place of its own. Raises PolicyError or EditError. Blocking."""
     with low_priority():
-        data = read_files(services.policy_watcher.path)
+        path = services.policy_watcher.path
+        data = read_files(path)
         contents = {**data, **with_secrets(services, data, files)}
-        return policy_from_files(services.policy_watcher.path, contents, env=services.env, now=services.clock())
+        before, after = ([parse(text, str(file)) for file, text in part.items()] for part in (data, contents))
+        # Before secrets are read: whether a file exists or a variable is set is nothing to be found out here.
+        services.policy_writer.require_secrets_stay(before, after)
+        return build_policy(path, after, revision_of(contents), env=services.env, now=services.clock())
 
 
 def with_secrets(services: Services, data: Mapping[Path, bytes], files: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:

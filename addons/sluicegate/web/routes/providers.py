@@ -31,16 +31,14 @@ def endpoints() -> list[Endpoint]:
     configure = "Configure a provider; keys are added or changed by name"
     return [
         read_endpoint(BASE, _list, "Every provider", responses.ProviderList),
-        write_endpoint("POST", BASE, _post, configure, state, requests.ProviderChange),
+        write_endpoint("POST", BASE, _post, configure, state, requests.ProviderChange, creates=True),
         read_endpoint(one, _get, "One provider", state, errors=missing),
-        write_endpoint("PUT", one, _put, configure, state, requests.ProviderChange),
+        write_endpoint("PUT", one, _put, configure, state, requests.ProviderChange, creates=True),
         write_endpoint("DELETE", one, _delete, "Delete a provider's configuration and its keys", responses.Confirmation),
         read_endpoint(keys, _keys, "A provider's keys, without their values", responses.ProviderKeyList, errors=missing),
-        write_endpoint(
-            "POST", keys, _post_key, "Add a provider's key, or change the one with this name", entry, requests.ProviderKeyChange
-        ),
+        write_endpoint("POST", keys, _post_key, "Add a provider's key", entry, requests.ProviderKeyChange),
         read_endpoint(key, _get_key, "One of a provider's keys, without its value", entry, errors=missing),
-        write_endpoint("PUT", key, _put_key, "Add or change a provider's key", entry, requests.KeyChange),
+        write_endpoint("PUT", key, _put_key, "Add or change a provider's key", entry, requests.KeyChange, creates=True),
         write_endpoint("DELETE", key, _delete_key, "Remove a provider's key", responses.Confirmation),
     ]
 
@@ -90,23 +88,32 @@ async def _put(request: ApiRequest) -> ApiResponse:
 
 
 async def _saved(request: ApiRequest, name: str) -> ApiResponse:
-    policy = await _save(request, name, request.body)
+    policy = await _save(request, name, request.body, create_only=request.create_only)
     return ApiResponse(_view(request.services, policy, name), revision=policy.revision)
 
 
-async def _save(request: ApiRequest, name: str, fields: dict[str, Any]) -> Policy:
+async def _save(request: ApiRequest, name: str, fields: dict[str, Any], *, create_only: bool, new_key: bool = False) -> Policy:
+    """Save a provider; ``create_only`` and ``new_key`` say that the provider, or its key, must be new."""
     services = request.services
-    created: list[Path] = []
+    created: list[str] = []
     before = _key_files_of(services, services.policy)
+
+    def stored(draft: Draft) -> dict[str, Any]:
+        if new_key:
+            _require_new_key(draft, name, fields["keys"][0]["name"])
+        return _store_values(services, draft, name, fields, created)
+
     try:
         _, policy = await request.edit_policy(
-            lambda draft: upsert(draft, PROVIDERS, name, _store_values(services, draft, name, fields, created))
+            lambda draft: upsert(draft, PROVIDERS, name, stored(draft), only_create=create_only), created=created
         )
     except BaseException:
-        await request.run_in_thread(lambda: _delete_files(created))
+        await request.run_in_thread(lambda: _delete_files(map(_file_of, created)))
         raise
     # Delete the files that the policy no longer names: replaced values, or everything that a dry run created.
-    await request.run_in_thread(lambda: _delete_files({*before, *created} - _key_files_of(services, services.policy)))
+    await request.run_in_thread(
+        lambda: _delete_files({*before, *map(_file_of, created)} - _key_files_of(services, services.policy))
+    )
     return policy
 
 
@@ -143,7 +150,7 @@ async def _get_key(request: ApiRequest) -> ApiResponse:
 
 
 async def _post_key(request: ApiRequest) -> ApiResponse:
-    return await _save_key(request, request.body["name"])
+    return await _save_key(request, request.body["name"], create_only=True)
 
 
 async def _put_key(request: ApiRequest) -> ApiResponse:
@@ -151,13 +158,13 @@ async def _put_key(request: ApiRequest) -> ApiResponse:
         raise ApiError(
             400, "invalid_request", f"name: differs from the path, which says {request.path['name']}; leave it out", "name"
         )
-    return await _save_key(request, request.path["name"])
+    return await _save_key(request, request.path["name"], create_only=request.create_only)
 
 
-async def _save_key(request: ApiRequest, name: str) -> ApiResponse:
+async def _save_key(request: ApiRequest, name: str, *, create_only: bool) -> ApiResponse:
     provider = _require_provider(request.services, request.path["provider"])
     try:
-        policy = await _save(request, provider, {"keys": [request.body | {"name": name}]})
+        policy = await _save(request, provider, {"keys": [request.body | {"name": name}]}, create_only=False, new_key=create_only)
     except EditError as e:
         field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
         raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.details) from e
@@ -181,6 +188,15 @@ async def _delete_key(request: ApiRequest) -> ApiResponse:
     return ApiResponse({"message": "Key deleted successfully"}, revision=policy.revision)
 
 
+def _require_new_key(draft: Draft, provider: str, name: str) -> None:
+    """Refuse a key whose name another one of the provider has, in any case. Raises ConflictError."""
+    entry = draft.find(PROVIDERS, provider)
+    names = [str(k.get("name")) for k in ((entry.after or {}).get("keys") or ())] if entry else []
+    for existing in names:
+        if existing.casefold() == name.casefold():
+            raise ConflictError(f"name: {provider} has a key '{existing}': change that one with PUT", "name", existing=existing)
+
+
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
@@ -199,8 +215,12 @@ def _folder(services: Services) -> Path:
 
 def _key_files_of(services: Services, policy: Policy) -> set[Path]:
     """Return the key files in our folder that a policy names."""
-    named = (Path(k.source.removeprefix(FILE)) for p in policy.providers.values() for k in p.keys)
+    named = (_file_of(k.source) for p in policy.providers.values() for k in p.keys)
     return {path for path in named if path.parent == _folder(services)}
+
+
+def _file_of(reference: str) -> Path:
+    return Path(reference.removeprefix(FILE))
 
 
 def _delete_files(paths: Iterable[Path]) -> None:
@@ -208,7 +228,7 @@ def _delete_files(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _store_values(services: Services, draft: Draft, provider: str, fields: dict[str, Any], created: list[Path]) -> dict[str, Any]:
+def _store_values(services: Services, draft: Draft, provider: str, fields: dict[str, Any], created: list[str]) -> dict[str, Any]:
     """Return the fields with every literal value written to a file and replaced by its name."""
     keys = fields.get("keys")
     if keys is None:
@@ -220,15 +240,14 @@ def _store_values(services: Services, draft: Draft, provider: str, fields: dict[
     }
 
 
-def _store_value(folder: Path, provider: str, key: dict[str, Any], current: str | None, created: list[Path]) -> dict[str, Any]:
+def _store_value(folder: Path, provider: str, key: dict[str, Any], current: str | None, created: list[str]) -> dict[str, Any]:
     value, name = key.get("value"), str(key.get("name"))
     if value is None or is_reference(value, (ENV,)) or value == current:
         return key
     if value == REDACTED:
         raise EditError("keys.value: is the placeholder of a hidden value; leave it out to keep it", "keys.value")
     if is_reference(value, (FILE,)):
-        # Otherwise an administrator could have any file of this machine read and sent to a provider of their choice.
-        raise EditError("keys.value: send the key itself or env.NAME; file: is allowed only in the policy file", "keys.value")
+        raise EditError("keys.value: send the key itself; file: is allowed only in the policy file", "keys.value")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise EditError(
             "keys.value: contains spaces or characters outside printable ASCII; copy the provider's key again", "keys.value"
@@ -237,7 +256,7 @@ def _store_value(folder: Path, provider: str, key: dict[str, Any], current: str 
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        created.append(path)
+        created.append(f"{FILE}{path}")
         with os.fdopen(fd, "w") as file:
             file.write(value + "\n")
             file.flush()

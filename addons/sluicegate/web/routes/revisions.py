@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
@@ -11,14 +13,18 @@ from pydantic import Field
 from sluicegate.background import low_priority
 from sluicegate.policy.diff import unified_diff
 from sluicegate.policy.editing.draft import ConflictError, NotFoundError
+from sluicegate.policy.editing.restoring import Plan, Since, plan_restore
+from sluicegate.policy.editing.yaml_patch import NotPatchableError
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
+from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
-from sluicegate.web.routes.policy import FileState, Saved, put_in_force
+from sluicegate.web.routes.policy import FileState, Saved, put_in_force, redacted_texts
+from sluicegate.yaml_document import parse
 
 BASE = "/api/policy/revisions"
 
@@ -82,16 +88,40 @@ class Diff(ResponseModel):
     files: list[FileDiff]
 
 
+class Restore(Model):
+    """Which revocations a restore undoes; every other one stays."""
+
+    also_re_enable: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
+        (), max_length=1000, description="Ids of keys and operators that were disabled, expired, deleted, rotated or demoted since."
+    )
+
+
+class EffectState(ResponseModel):
+    """One thing that a restore does, or leaves as it is."""
+
+    kind: str
+    id: str
+    text: str
+    loosens: bool = Field(description="Whether somebody may do or spend more than before.")
+
+
+class Restored(Saved):
+    """The policy that is in force now, or would be."""
+
+    effects: list[EffectState] = Field(description="What changes, compared with the policy that was in force.")
+    kept: list[EffectState] = Field(description="Revocations that stay.")
+
+
 def endpoints() -> list[Endpoint]:
     """Declare everything under ``/api/policy/revisions``."""
     one = f"{BASE}/{{revision}}"
     diff = "What changed with a revision, as unified diffs"
-    restore = "Put a revision in force again, with the secrets of the present policy"
+    restore = "Put a revision in force again, with the secrets of the present policy; revocations stay unless asked for by name"
     return [
         read_endpoint(BASE, _page, "Every policy that was in force, newest first", RevisionList, query=RevisionPage, errors=(503,)),
         read_endpoint(one, _texts, "One revision of the policy, without secrets", RevisionTexts, errors=(404, 503)),
         read_endpoint(f"{one}/diff", _diff, diff, Diff, query=DiffQuery, errors=(404, 503)),
-        write_endpoint("POST", f"{one}/restore", _restore, restore, Saved),
+        write_endpoint("POST", f"{one}/restore", _restore, restore, Restored, Restore),
     ]
 
 
@@ -126,15 +156,52 @@ async def _diff(request: ApiRequest) -> ApiResponse:
 
 
 async def _restore(request: ApiRequest) -> ApiResponse:
-    found = await request.run_in_thread(lambda: _revision(request.services, request.path["revision"]))
+    services = request.services
+    found = await request.run_in_thread(lambda: _revision(services, request.path["revision"]))
     if UNREDACTABLE_TEXT in found.files.values():
         raise ConflictError(
             f"revision {found.revision} cannot be restored: its secrets could not be redacted, so its text was not kept"
         )
-    present = {f.name for f in request.services.policy_watcher.active.files}
-    if present != set(found.files):
-        raise ConflictError(f"revision {found.revision} has the files {_join(found.files)}, the policy now has {_join(present)}")
-    return await put_in_force(request, [{"name": n, "text": t} for n, t in found.files.items()], "restore")
+    plans: list[Plan] = []
+
+    def files() -> list[dict[str, str]]:
+        now = redacted_texts(services)
+        if set(now) != set(found.files):
+            raise ConflictError(f"revision {found.revision} has the files {_join(found.files)}, the policy now has {_join(now)}")
+        if UNREDACTABLE_TEXT in now.values():
+            raise ConflictError("the policy in force is written so that it cannot be shown or compared: edit its file instead")
+        present, past = ([parse(text.encode(), name) for name, text in texts.items()] for texts in (now, found.files))
+        try:
+            plan = plan_restore(present, past, found.files, request.body.get("also_re_enable") or (), _since(services))
+        except NotPatchableError as e:
+            raise ConflictError(str(e)) from e
+        plans[:] = [plan]
+        return [{"name": name, "text": text} for name, text in plan.texts.items()]
+
+    response = await put_in_force(request, files, "restore")
+    (plan,) = plans
+    effects, kept = ([effect._asdict() for effect in part] for part in (plan.effects, plan.kept))
+    return replace(response, body={**response.body, "effects": effects, "kept": kept})
+
+
+_ACTIONS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    "deleted": lambda entry: entry["after"] is None,
+    "disabled": lambda entry: (entry["after"] or {}).get("is_active") is False,
+    "rotated": lambda entry: entry["action"] == "rotate",
+}
+"""What the audit trail's entry of a revocation looks like."""
+
+
+def _since(services: Services) -> Since:
+    """Return a function that looks up in the audit trail when an entity was revoked."""
+
+    def day(kind: str, entity_id: str, done: str) -> str | None:
+        if services.audit_trail is None:
+            return None
+        entries, _ = services.audit_trail.read(limit=20, entity_kind=kind, entity_id=entity_id)
+        return next((str(e["at"])[:10] for e in entries if _ACTIONS[done](e)), None)
+
+    return day
 
 
 def _join(names: Any) -> str:

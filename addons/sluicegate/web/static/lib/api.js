@@ -72,6 +72,9 @@ export async function api(method, path, body, headers = {}) {
   return { data, etag: response.headers.get("etag") };
 }
 
+/** The headers of a request that may create something but never change what exists. */
+export const CREATE_ONLY = { "if-none-match": "*" };
+
 export const get = async (path) => (await api("GET", path)).data;
 
 /** A path with its query; null, undefined and empty values are left out. */

@@ -1,6 +1,6 @@
 // The form that creates or edits a key, team, user, project, customer or model limit.
 import { html, useState } from "../lib/ui.js";
-import { api, useAction, useGet } from "../lib/api.js";
+import { api, CREATE_ONLY, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { Fetched, Field, Page, Problem, Select } from "../lib/components.js";
 import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
@@ -79,7 +79,7 @@ export function Create({ kind, query }) {
     go([kind, e.id], {}, { replace: true });
   };
   return html`<${Page} title=${`New ${k.noun}`} back=${{ href: link([kind]), text: k.title }} lead=${k.description}>
-    <${Form} kind=${kind} initial=${initial} button=${`Create ${k.noun}`} work=${(v) => api("POST", listPath(kind), bodyOf(kind, v, null))} onDone=${onDone} isNew /></${Page}>`;
+    <${Form} kind=${kind} initial=${initial} button=${`Create ${k.noun}`} work=${(v) => api("POST", listPath(kind), bodyOf(kind, v, null), CREATE_ONLY)} onDone=${onDone} isNew /></${Page}>`;
 }
 
 export function Edit({ kind, id }) {

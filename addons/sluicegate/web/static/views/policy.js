@@ -248,16 +248,30 @@ function Revision({ revision, query, user }) {
   const text = useGet(path),
     diff = useGet(url(`${path}/diff`, { against }));
   const [view, setView] = useState("diff");
-  const restoring = useAction(() => api("POST", `${path}/restore`, undefined, { "if-match": `"${current.data.on_disk}"` }));
-  const [isConfirming, setConfirming] = useState(false);
   const isInForce = current.data?.revision === revision;
+  /** What a restore would do, as the gateway says it; null until it is asked for. */
+  const [plan, setPlan] = useState(/** @type {any} */ (null));
+  const [alsoReEnable, setAlsoReEnable] = useState(/** @type {string[]} */ ([]));
+  const sendRestore = (ids, dryRun) =>
+    api(
+      "POST",
+      `${path}/restore${dryRun ? "?dry_run=true" : ""}`,
+      { also_re_enable: ids },
+      { "if-match": `"${(dryRun ? current.data : plan).on_disk}"` },
+    );
+  const planning = useAction(async (ids) => {
+    const on_disk = current.data.on_disk;
+    setPlan({ ...(await sendRestore(ids, true)).data, on_disk });
+    setAlsoReEnable(ids);
+  });
+  const restoring = useAction(() => sendRestore(alsoReEnable, false));
   const restore = async () => {
     if (await restoring.run()) {
       draft = null;
       go(["policy", "history"]);
     } else {
       // Another revision may be in force by now, which must be seen before it is replaced.
-      setConfirming(false);
+      setPlan(null);
       current.reload();
     }
   };
@@ -271,11 +285,42 @@ function Revision({ revision, query, user }) {
       ]} value=${view} onChange=${setView} small />
       ${view === "diff" && html`<label>since <select onChange=${(e) => go(["policy", "history", revision], { against: e.target.value || null }, { replace: true })}>
         <option value="" selected=${!against}>the previous one</option>${others.map((r) => html`<option value=${r.revision} selected=${r.revision === against}>${r.revision}${r.revision === current.data?.revision ? " (in force)" : ""}</option>`)}</select></label>`}
-      ${user.role === "admin" && !isInForce && current.data && (isConfirming ? html`<button class="danger" disabled=${restoring.busy} onClick=${restore}>Restore this revision</button>
-        <button class="quiet" onClick=${() => setConfirming(false)}>Cancel</button>` : html`<button onClick=${() => setConfirming(true)}>Restore</button>`)}</div>
-    <${Problem} error=${restoring.error} />
+      ${user.role === "admin" && !isInForce && current.data && !plan && html`<button disabled=${planning.busy} onClick=${() => planning.run([])}>Restore …</button>`}</div>
+    <${Problem} error=${restoring.error || planning.error} />
+    ${
+      plan &&
+      html`<${RestorePlan} plan=${plan} ids=${alsoReEnable} busy=${planning.busy || restoring.busy} onChange=${(ids) => planning.run(ids)}
+        onRestore=${restore} onCancel=${() => {
+          setPlan(null);
+          setAlsoReEnable([]);
+        }} />`
+    }
     ${view === "diff" ? html`<${Fetched} of=${diff}>${(d) => html`<${Diff} of=${d} />`}</${Fetched}>` : html`<${Fetched} of=${text}>${({ files }) => files.map((f) => html`<h3>${f.name}</h3>
       <pre class="diff" tabindex="0">${f.text.split("\n").map((l) => html`<span>${l || " "}</span>`)}</pre>`)}</${Fetched}>`}`;
+}
+
+/** What a restore does, in words; revocations since are undone only where they are ticked. */
+function RestorePlan({ plan, ids, busy, onChange, onRestore, onCancel }) {
+  const given = plan.effects.filter((e) => ids.includes(e.id) && (e.kind === "virtual_key" || e.kind === "operator"));
+  const others = plan.effects.filter((e) => !given.includes(e));
+  const names = [...new Set([...plan.kept, ...given].map((e) => e.id))].sort();
+  return html`<section class="card restore" aria-label="What restoring does">
+    <h3>Restoring this revision</h3>
+    ${others.length ? html`<ul>${others.map((e) => html`<li key=${e.text} class=${e.loosens ? "loosens" : ""}>${e.loosens && html`<span class="tag warn">loosens</span> `}${e.text}</li>`)}</ul>` : html`<p class="faint">${given.length ? "Nothing else changes." : "Nothing changes."}</p>`}
+    ${
+      names.length > 0 &&
+      html`<fieldset><legend>Revoked since, and kept so unless ticked</legend>${names.map(
+        (
+          id,
+        ) => html`<label class="check" key=${id}><input type="checkbox" checked=${ids.includes(id)} disabled=${busy} onChange=${(e) => onChange(e.target.checked ? [...ids, id] : ids.filter((x) => x !== id))} />
+        <span>${[...plan.kept, ...given]
+          .filter((e) => e.id === id)
+          .map((e) => e.text)
+          .join("; ")}</span></label>`,
+      )}</fieldset>`
+    }
+    <div class="form-foot"><button class="danger" disabled=${busy} onClick=${onRestore}>Restore this revision</button>
+      <button class="quiet" onClick=${onCancel}>Cancel</button></div></section>`;
 }
 
 function Diff({ of }) {

@@ -1,6 +1,6 @@
 // Providers: where calls go, and the provider keys they carry. A key's value is never shown.
 import { html, useState } from "../lib/ui.js";
-import { api, useGet } from "../lib/api.js";
+import { api, CREATE_ONLY, useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
 import { count } from "../lib/format.js";
 import { FormDialog, Fetched, Field, Money, Page, Problem, Section, Tag, Time } from "../lib/components.js";
@@ -98,11 +98,12 @@ function Detail({ name, resource, admin }) {
 function KeyDialog({ provider, of, onClose, onDone }) {
   const path = `/api/providers/${encodeURIComponent(provider)}/keys`;
   const work = (v) =>
-    api(of ? "PUT" : "POST", of ? `${path}/${encodeURIComponent(of.name)}` : path, {
-      ...(of ? {} : { name: v.name }),
-      ...(v.value ? { value: v.value } : {}),
-      weight: Number(v.weight),
-    });
+    api(
+      of ? "PUT" : "POST",
+      of ? `${path}/${encodeURIComponent(of.name)}` : path,
+      { ...(of ? {} : { name: v.name }), ...(v.value ? { value: v.value } : {}), weight: Number(v.weight) },
+      of ? {} : CREATE_ONLY,
+    );
   return html`<${FormDialog} title=${of ? `Key ${of.name}` : `New key for ${provider}`} button="Save" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ name: "", value: "", weight: of?.weight ?? 1 }}>
     ${({
       values,
@@ -110,7 +111,7 @@ function KeyDialog({ provider, of, onClose, onDone }) {
       error,
     }) => html`<div class="fields">${!of && html`<${Field} label="Name" name="name" required value=${values.name} error=${error} onInput=${(name) => set({ name })} />`}
       <${Field} label="Weight" name="weight" type="number" min="0" step="any" value=${values.weight} error=${error} onInput=${(weight) => set({ weight })} /></div>
-      <p /><${Field} label=${of ? "New value" : "Value"} name="value" type="password" required=${!of} autocomplete="off" value=${values.value} error=${error} onInput=${(value) => set({ value })} hint=${`${of ? "Leave empty to keep it. " : ""}Use env.NAME for an environment variable of the gateway. A key entered here is stored in its own file that only the gateway can read.`} />`}</${FormDialog}>`;
+      <p /><${Field} label=${of ? "New value" : "Value"} name="value" type="password" required=${!of} autocomplete="off" value=${values.value} error=${error} onInput=${(value) => set({ value })} hint=${`${of ? "Leave empty to keep it. " : ""}It is stored in a file of its own that only the gateway can read. To use an environment variable or a file of the gateway's machine, edit the policy file there.`} />`}</${FormDialog}>`;
 }
 
 function RemoveDialog({ provider, of, onClose, onDone }) {
