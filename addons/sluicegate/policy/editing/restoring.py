@@ -139,22 +139,29 @@ def _differences(now: Sequence[Document], then: Sequence[Document], said: Collec
             elif after is None:
                 yield Effect(kind, name, f"deletes {label} {name}", kind not in ("virtual_key", "operator"))
             elif before is not None and before != after:
-                yield from _changes(kind, name, f"{label} {name}", before, after)
+                skipped = ("is_active", "expires_at", "role") if (kind, name) in said else ()
+                yield from _changes(kind, name, f"{label} {name}", before, after, skipped)
     for section in {**_sections(now), **_sections(then)}:
         before, after = _sections(now).get(section), _sections(then).get(section)
         if before != after:
             yield Effect("policy", section, f"changes {section}: {_short(before)} becomes {_short(after)}", True)
 
 
-def _changes(kind: str, name: str, owner: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Effect]:
+def _changes(
+    kind: str, name: str, owner: str, before: Mapping[str, Any], after: Mapping[str, Any], skipped: Collection[str]
+) -> Iterator[Effect]:
     for field in {**before, **after}:
         old, new = before.get(field), after.get(field)
-        if old == new or field in VALUE_FIELDS:
+        if old == new or field in VALUE_FIELDS or field in skipped:
+            continue
+        if field == "is_active" and new is False:
+            yield Effect(kind, name, f"disables {owner}", False)
             continue
         if field in ("budget", "rate_limit") and isinstance(old or {}, dict) and isinstance(new or {}, dict):
             yield from _limit_changes(kind, name, owner, field, old or {}, new or {})
         else:
-            yield Effect(kind, name, f"changes {field} of {owner}: {_short(old)} becomes {_short(new)}", True)
+            loosens = field != "expires_at" or _instant(new) > _instant(old)
+            yield Effect(kind, name, f"changes {field} of {owner}: {_short(old)} becomes {_short(new)}", loosens)
 
 
 def _limit_changes(

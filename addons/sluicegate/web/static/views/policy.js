@@ -261,8 +261,14 @@ function Revision({ revision, query, user }) {
     );
   const planning = useAction(async (ids) => {
     const on_disk = current.data.on_disk;
-    setPlan({ ...(await sendRestore(ids, true)).data, on_disk });
     setAlsoReEnable(ids);
+    try {
+      setPlan({ ...(await sendRestore(ids, true)).data, on_disk });
+    } catch (error) {
+      // Such as a deleted key, whose secret is kept nowhere: its box must not stay ticked.
+      setAlsoReEnable(alsoReEnable);
+      throw error;
+    }
   });
   const restoring = useAction(() => sendRestore(alsoReEnable, false));
   const restore = async () => {
@@ -285,7 +291,7 @@ function Revision({ revision, query, user }) {
       ]} value=${view} onChange=${setView} small />
       ${view === "diff" && html`<label>since <select onChange=${(e) => go(["policy", "history", revision], { against: e.target.value || null }, { replace: true })}>
         <option value="" selected=${!against}>the previous one</option>${others.map((r) => html`<option value=${r.revision} selected=${r.revision === against}>${r.revision}${r.revision === current.data?.revision ? " (in force)" : ""}</option>`)}</select></label>`}
-      ${user.role === "admin" && !isInForce && current.data && !plan && html`<button disabled=${planning.busy} onClick=${() => planning.run([])}>Restore …</button>`}</div>
+      ${user.role === "admin" && !isInForce && current.data && !plan && html`<button disabled=${planning.busy} onClick=${() => planning.run([])}>Restore</button>`}</div>
     <${Problem} error=${restoring.error || planning.error} />
     ${
       plan &&
@@ -304,7 +310,7 @@ function RestorePlan({ plan, ids, busy, onChange, onRestore, onCancel }) {
   const given = plan.effects.filter((e) => ids.includes(e.id) && (e.kind === "virtual_key" || e.kind === "operator"));
   const others = plan.effects.filter((e) => !given.includes(e));
   const names = [...new Set([...plan.kept, ...given].map((e) => e.id))].sort();
-  return html`<section class="card restore" aria-label="What restoring does">
+  return html`<section class="restore" aria-label="What restoring does">
     <h3>Restoring this revision</h3>
     ${others.length ? html`<ul>${others.map((e) => html`<li key=${e.text} class=${e.loosens ? "loosens" : ""}>${e.loosens && html`<span class="tag warn">loosens</span> `}${e.text}</li>`)}</ul>` : html`<p class="faint">${given.length ? "Nothing else changes." : "Nothing changes."}</p>`}
     ${
@@ -312,7 +318,7 @@ function RestorePlan({ plan, ids, busy, onChange, onRestore, onCancel }) {
       html`<fieldset><legend>Revoked since, and kept so unless ticked</legend>${names.map(
         (
           id,
-        ) => html`<label class="check" key=${id}><input type="checkbox" checked=${ids.includes(id)} disabled=${busy} onChange=${(e) => onChange(e.target.checked ? [...ids, id] : ids.filter((x) => x !== id))} />
+        ) => html`<label class="revocation" key=${id}><input type="checkbox" checked=${ids.includes(id)} disabled=${busy} onChange=${(e) => onChange(e.target.checked ? [...ids, id] : ids.filter((x) => x !== id))} />
         <span>${[...plan.kept, ...given]
           .filter((e) => e.id === id)
           .map((e) => e.text)
