@@ -194,7 +194,8 @@ def test_every_policy_is_in_the_history_and_can_be_brought_back(gateway):
     back = api("POST", f"/api/policy/revisions/{first}/restore", if_match=texts(api)[1], token=DANA)
     assert back.status == 200, back.body
     assert "max_limit: 50.00" in texts(api)[0]
-    assert gw.post().status == 200
+    assert [e["text"].partition(", ")[0] for e in back.json["kept"]] == [f"key {VK}"], "rotated since"
+    assert gw.post().status == 401
     newest = eventually(lambda: (r := api.ok("GET", "/api/policy/revisions")["revisions"][0])["action"] == "restore" and r)
     assert newest["who"] == "dana"
     gw.stop()
