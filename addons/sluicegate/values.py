@@ -136,6 +136,18 @@ class Usage:
         return self.prompt_tokens + self.output_tokens
 
 
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+)
+"""The counts of tokens in a usage, by their names there and in records."""
+
+TOOL_COLUMNS = ("web_search_requests", "file_search_requests", "code_interpreter_sessions")
+"""The counts of what the provider's own tools are billed for, likewise."""
+
 Kind = Literal["messages", "count_tokens", "other", "keyless", "allowed", "unsupported"]
 """What a request is by its method and path.
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.calls.adjustment import adjustment_of
-from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
+from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
 from sluicegate.logs.filters import Filters, NotPermitted
@@ -26,7 +26,7 @@ from sluicegate.logs.index import LATENCY_EDGES_MS, IndexNotReady
 from sluicegate.logs.listing import ADJUSTED, Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
 from sluicegate.storage.store import FILENAME, Rows, Store
-from sluicegate.values import NANO, nano_of, usd
+from sluicegate.values import NANO, TOKEN_COLUMNS, nano_of, usd
 from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.hypothesis_profiles import examples
 

@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
+from sluicegate.calls.record import COLUMNS
 from sluicegate.metrics import collector as module
 from sluicegate.metrics.exposition import Labels
 from sluicegate.services import Services
-from sluicegate.values import NANO
+from sluicegate.values import NANO, TOKEN_COLUMNS
 from sluicegate.web.app import build
 from support.hypothesis_profiles import examples
 

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.adjustment import adjustment_of
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.pricing.prices import Prices
 from sluicegate.reconciliation.compare import compare
 from sluicegate.reconciliation.records import Booked, read_booked
 from sluicegate.reconciliation.reports import TOOLS, CostLine, Report, UsageLine
 from sluicegate.storage.store import FILENAME, Rows, Store
-from sluicegate.values import NANO, usd
+from sluicegate.values import NANO, TOKEN_COLUMNS, usd
 from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.calls import record
 

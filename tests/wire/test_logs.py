@@ -18,7 +18,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from sluicegate.calls.record import COLUMNS, TOKEN_COLUMNS
+from sluicegate.calls.record import COLUMNS
+from sluicegate.values import TOKEN_COLUMNS
 from sluicegate.windows import iso
 from support.fake_provider import FakeProvider
 from support.harness import PROVIDER_KEY, ROOT, VK, Gateway, eventually, policy_text, receive

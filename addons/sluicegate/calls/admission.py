@@ -168,7 +168,7 @@ def expected_demand(
     worst = cost
     if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
         priced = partial(price_usage, policy, prices, at=at)
-        worst = worst_case_nano(prices, facts, at, priced, by_family=policy.unpriced == "family")
+        worst = worst_case_nano(prices, facts, at, priced, by_family=policy.prices_by_family)
         worst = None if worst is None else max(worst, cost)
     return Demand(expected.total_tokens, cost, worst, facts.extent.unbounded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.calls.call import Call
-from sluicegate.values import Outcome, Usage, usd
+from sluicegate.values import TOKEN_COLUMNS, Outcome, Usage, usd
 from sluicegate.windows import iso
 
 Record = dict[str, Any]
@@ -53,14 +53,6 @@ COLUMNS: dict[str, type] = {
 """
 
 _UNUSED = Usage()
-
-TOKEN_COLUMNS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-)
 
 
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:

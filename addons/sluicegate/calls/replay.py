@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sluicegate.calls.admission import REASONS, Demand, admit
-from sluicegate.calls.record import TOKEN_COLUMNS, Record
+from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit, Policy
-from sluicegate.values import ZERO_AMOUNTS, Deny, Reason, Unit
+from sluicegate.values import TOKEN_COLUMNS, ZERO_AMOUNTS, Deny, Reason, Unit
 from sluicegate.windows import parse_iso, window
 
 REQUIRED_COLUMNS = (

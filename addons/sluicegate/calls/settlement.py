@@ -80,7 +80,7 @@ def _charge(call: Call, facts: RequestFacts, policy: Policy, prices: Prices, usa
     is_estimate = usage.estimated and (call.answer is None or not call.answer.is_final)
     if call.bound_nano is not None and is_estimate and usage.model is None:
         # Nothing was reported, so neither is the speed, the region or the tier at which it is billed.
-        priced, by_family = partial(price_usage, policy, prices, at=call.started_at), policy.unpriced == "family"
+        priced, by_family = partial(price_usage, policy, prices, at=call.started_at), policy.prices_by_family
         most = dearest_nano(prices, usage, facts.model, call.started_at, priced, by_family=by_family)
         is_bound = most is None or not has_one_pass(facts)
         if facts.max_tokens is None and usage.output_tokens > bound_usage(facts, prices, call.started_at).output_tokens:
@@ -105,9 +105,9 @@ def charge_usage(policy: Policy, prices: Prices, usage: Usage, model: str, at: i
     neither applies it costs what the model that was asked for would have cost. All of these are marked as estimates.
     Returns None if that model cannot be priced either.
     """
-    fallback = policy.fallback_price if policy.unpriced != "deny" else None
+    fallback = policy.fallback_in_force
     return prices.charge(
-        usage, model, at, by_family=policy.unpriced == "family", unlisted=fallback.cost if fallback is not None else None
+        usage, model, at, by_family=policy.prices_by_family, unlisted=fallback.cost if fallback is not None else None
     )
 
 
@@ -117,10 +117,10 @@ PricedBy = Literal["listed", "family", "fallback", "none"]
 
 def priced_by(policy: Policy, prices: Prices, model: str, at: int) -> PricedBy:
     """Return the rule by which calls of a model are priced at a time, epoch milliseconds."""
-    price = prices.price(model, at, by_family=policy.unpriced == "family")
+    price = prices.price(model, at, by_family=policy.prices_by_family)
     if price is not None:
         return "family" if price.is_estimated else "listed"
-    return "fallback" if policy.fallback_price is not None and policy.unpriced != "deny" else "none"
+    return "fallback" if policy.fallback_in_force is not None else "none"
 
 
 def recorded_amounts(record: Record) -> dict[Unit, int]:

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.logs.answers import average
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import HOUR_MS, LATENCY_EDGES_MS
 from sluicegate.logs.parameters import DIMENSIONS
 from sluicegate.logs.totals import percentile, sums
-from sluicegate.values import NANO
+from sluicegate.values import NANO, TOKEN_COLUMNS
 from sluicegate.windows import DAY_MS, iso
 
 MAX_SERIES = 50

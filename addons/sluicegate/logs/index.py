@@ -23,9 +23,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sluicegate.calls.adjustment import SCOPE_COLUMNS
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.database import Mode, connect, connection, uri_of
-from sluicegate.values import Outcome
+from sluicegate.values import TOKEN_COLUMNS, Outcome
 from sluicegate.windows import DAY_MS
 
 logger = logging.getLogger("sluicegate")

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sluicegate.calls.record import TOKEN_COLUMNS, Record
-from sluicegate.values import Outcome
+from sluicegate.calls.record import Record
+from sluicegate.values import TOKEN_COLUMNS, Outcome
 
 TOKEN_TYPES = {column: column.removesuffix("_tokens") for column in TOKEN_COLUMNS}
 """A record's column, and the value of the label ``token_type`` that stands for it."""

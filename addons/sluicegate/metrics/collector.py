@@ -8,13 +8,13 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
 from sluicegate.background import paced
-from sluicegate.calls.record import TOKEN_COLUMNS, Record
+from sluicegate.calls.record import Record
 from sluicegate.metrics.aggregates import OTHER_MODELS, CallLabels, CallTotals, Latencies
 from sluicegate.metrics.bifrost import bifrost_families
 from sluicegate.metrics.exposition import render_text
 from sluicegate.metrics.native import native_families
 from sluicegate.metrics.snapshot import PRIVATE_SCOPE_KINDS, MetricsSource, Snapshot, merge_callers
-from sluicegate.values import Outcome
+from sluicegate.values import TOKEN_COLUMNS, Outcome
 
 MAX_MODELS = 200
 """Distinct model names that get series of their own; a client can invent names without end."""

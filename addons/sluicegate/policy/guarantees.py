@@ -53,7 +53,7 @@ def _guarantees(policy: Policy, is_exposed: bool) -> Iterator[Guarantee]:
         yield Guarantee("records", "cooperative", "audit is best_effort: calls pass while they cannot be recorded")
     if policy.unpriced == "deny":
         yield Guarantee("prices", "enforced", "A model without a known price is refused under a budget")
-    elif policy.unpriced == "family" and policy.fallback_price is None:
+    elif policy.prices_by_family and policy.fallback_price is None:
         why = "A model without a known price costs as the dearest of its family; one of no known family is refused under a budget"
         yield Guarantee("prices", "enforced", why)
     else:

@@ -211,6 +211,16 @@ class Policy:
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
 
+    @property
+    def prices_by_family(self) -> bool:
+        """Whether a model that no table lists is priced as the dearest of its family."""
+        return self.unpriced == "family"
+
+    @property
+    def fallback_in_force(self) -> FallbackPrice | None:
+        """The price of a model that nothing else prices; None if there is none, or the policy refuses such models."""
+        return None if self.unpriced == "deny" else self.fallback_price
+
     def credentials(self, others: Iterable[str]) -> Credentials[VirtualKey]:
         """Return what finds this policy's keys, its providers' keys, its operators' tokens and ``others`` in requests."""
         provider_keys = (k.value for p in self.providers.values() for k in p.keys)

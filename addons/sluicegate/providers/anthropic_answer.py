@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from sluicegate.providers.anthropic_usage import Ending, Fields, has_invalid_count, has_output_before_last, merge, read_usage
+from sluicegate.providers.reported_counts import parse_report
 from sluicegate.providers.usage_reader import (
     CUT_SHORT,
     MAX_COUNT,
@@ -14,8 +14,7 @@ from sluicegate.providers.usage_reader import (
     UsageReader,
     json_text,
     parse_count,
-    parse_json,
-    parse_partial_json,
+    parse_cut_object,
 )
 from sluicegate.values import Usage
 
@@ -114,14 +113,11 @@ class MessagesUsage(UsageReader):
         """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
         value = _parse(body)
         is_whole = isinstance(value, dict)
-        value = value if is_whole else parse_partial_json(body)
-        if not isinstance(value, dict):
-            return
         if not is_whole:
+            value = parse_cut_object(body, "usage")
+            if value is None:
+                return
             self.error = CUT_SHORT
-            if value and next(reversed(value)) == "usage":
-                # Where the cut is inside the usage, counts may be missing from it.
-                del value["usage"]
         if value.get("type") == "error":
             self.error = _error_type(value)
         self._note_model(value.get("model"))
@@ -287,16 +283,12 @@ class MessagesUsage(UsageReader):
 
 def _parse(data: bytes) -> Any:
     """Return an event or answer. A usage that stands twice in it is read as two that came one after the other."""
-    value = parse_json(data)
-    if data.count(b'"usage"') > 1:
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(data, object_pairs_hook=_join_usages)
-    return value
+    return parse_report(data, "usage", _join_usages)
 
 
-def _join_usages(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    usages = [value for name, value in pairs if name == "usage" and isinstance(value, dict)]
-    return dict(pairs) | ({"usage": merge(usages)} if len(usages) > 1 else {})
+def _join_usages(values: Sequence[Any]) -> Any:
+    usages = [value for value in values if isinstance(value, dict)]
+    return merge(usages) if len(usages) > 1 else values[-1]
 
 
 def _error_type(value: dict[str, Any]) -> str:

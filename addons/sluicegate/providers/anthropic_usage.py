@@ -8,7 +8,7 @@ from typing import Any
 
 from sluicegate.providers.reported_counts import unexplained_zeros
 from sluicegate.providers.usage_reader import parse_count
-from sluicegate.values import Usage
+from sluicegate.values import TOKEN_COLUMNS, Usage
 
 Fields = dict[str, Any]
 """A usage object as the provider wrote it."""
@@ -16,8 +16,6 @@ Fields = dict[str, Any]
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _COUNTS = (*_INPUT, "output_tokens")
 _SPLIT = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-
-_TOTALS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 
 _ADDED = ("compaction", "advisor_message")
 """Iterations whose tokens are not in the totals beside them."""
@@ -109,14 +107,14 @@ def _with_parts(usage: Usage, steps: Sequence[Any], ending: Ending) -> Usage:
             parts.append(part)
     # Iterations never bill less than the totals: what they leave out is the answer's own.
     rest = replace(usage, estimated=True, web_search_requests=0)
-    for name in _TOTALS:
+    for name in TOKEN_COLUMNS:
         setattr(rest, name, max(0, getattr(usage, name) - getattr(in_totals, name)))
     if rest.total_tokens:
         parts.append(rest)
     total = _sum(parts)
     return replace(
         usage,
-        **{name: getattr(total, name) for name in _TOTALS},
+        **{name: getattr(total, name) for name in TOKEN_COLUMNS},
         model=_served(attempts, declined) or usage.model,
         estimated=any(p.estimated for p in parts) or len(valid) < len(steps),
         iterations=tuple(parts),
@@ -156,7 +154,7 @@ def _served(attempts: list[Fields], declined: list[Fields]) -> str | None:
 def _sum(parts: Iterable[Usage]) -> Usage:
     total = Usage()
     for part in parts:
-        for name in _TOTALS:
+        for name in TOKEN_COLUMNS:
             setattr(total, name, getattr(total, name) + getattr(part, name))
     return total
 

@@ -11,7 +11,7 @@ from sluicegate.providers.openai_tools import ToolItems
 from sluicegate.providers.openai_usage import TokenCounts
 from sluicegate.providers.plain_chunks import plain_chat_chunk
 from sluicegate.providers.reported_counts import parse_report, reports_in
-from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_partial_json
+from sluicegate.providers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_cut_object
 from sluicegate.values import Usage
 
 _TRUNCATED = ("length", "content_filter", "max_tokens")
@@ -80,14 +80,10 @@ class OpenAIUsage(UsageReader):
         value = parse_report(body, "usage")
         is_whole = isinstance(value, dict)
         if not is_whole:
-            value = parse_partial_json(body)
-        if not isinstance(value, dict):
-            return
-        if not is_whole:
+            value = parse_cut_object(body, "usage")
+            if value is None:
+                return
             self.error = CUT_SHORT
-            if value and next(reversed(value)) == "usage":
-                # Where the cut is inside the usage, counts may be missing from it.
-                del value["usage"]
         if isinstance(value.get("error"), dict):
             self.error = _error_type(value)
         choices, output = list(objects(value.get("choices"))), list(objects(value.get("output")))

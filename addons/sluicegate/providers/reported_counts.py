@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,17 +74,20 @@ class ReportedCounts:
 class _Repeated:
     """All values of a key that stands in one object more than once."""
 
-    values: tuple[Any, ...]
+    values: Sequence[Any]
 
 
-def parse_report(data: bytes, name: str) -> Any:
-    """Return a JSON value; where the key of its report stands in an object twice, both are kept for ``reports_in``."""
+def parse_report(data: bytes, name: str, join_values: Callable[[Sequence[Any]], Any] = _Repeated) -> Any:
+    """Return a JSON value; where the key of its report stands in an object twice, both values are joined.
+
+    By default both are kept for ``reports_in``.
+    """
     value = parse_json(data)
     if value is not None and data.count(b'"%b"' % name.encode()) > 1:
 
         def join(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-            values = tuple(value for key, value in pairs if key == name)
-            return dict(pairs) | ({name: _Repeated(values)} if len(values) > 1 else {})
+            values = [value for key, value in pairs if key == name]
+            return dict(pairs) | ({name: join_values(values)} if len(values) > 1 else {})
 
         try:
             return json.loads(data, object_pairs_hook=join)

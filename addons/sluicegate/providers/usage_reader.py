@@ -241,6 +241,20 @@ def _with_whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
 
 
+def parse_cut_object(data: bytes, report: str) -> dict[str, Any] | None:
+    """Return as much of a JSON object as has come of one that was cut, without its report if the cut may be inside of that.
+
+    None if nothing has come of an object.
+    """
+    value = parse_partial_json(data)
+    if not isinstance(value, dict):
+        return None
+    if value and next(reversed(value)) == report:
+        # Counts may be missing from it.
+        del value[report]
+    return value
+
+
 def parse_partial_json(data: bytes) -> Any:
     """Return as much of a JSON value as has come of one that was cut; None if that is nothing.
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.pricing.prices import Prices
 from sluicegate.reconciliation.records import Booked
 from sluicegate.reconciliation.reports import TOOLS, CostLine, Report
-from sluicegate.values import Usage, usd
+from sluicegate.values import TOKEN_COLUMNS, Usage, usd
 from sluicegate.windows import DAY_MS, iso, parse_iso
 
 STANDARD_TIERS = ("standard", "default", None)
@@ -59,10 +58,11 @@ def _costs_by_key(lines: Iterable[CostLine], days: Iterable[str]) -> dict[Key, i
     return costs
 
 
-def _list_price(prices: Prices, key: Key, tokens: Mapping[str, int]) -> int:
+def _list_price(prices: Prices, key: Key, counts: Mapping[str, int]) -> int:
+    """Return what counts of a usage, by their names there, cost a model on a day; 0 if nothing prices it."""
     day, model = key
     usage = Usage(model=model)
-    for name, count in tokens.items():
+    for name, count in counts.items():
         setattr(usage, name, count)
     return prices.cost(usage, model, parse_iso(day)) or 0
 
@@ -73,10 +73,7 @@ def _without_fees(booked: Mapping[Key, Booked], prices: Prices) -> tuple[Mapping
     models = dict(booked)
     for (day, model), calls in booked.items():
         if any(calls.tools.values()):
-            usage = Usage(model=model)
-            for name, count in calls.tools.items():
-                setattr(usage, name, count)
-            fee = min(prices.cost(usage, model, parse_iso(day)) or 0, calls.cost_nano)
+            fee = min(_list_price(prices, (day, model), calls.tools), calls.cost_nano)
             models[day, model] = replace(calls, cost_nano=calls.cost_nano - fee)
             fees[day, TOOLS] = fees.get((day, TOOLS), 0) + fee
     return models, fees

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.database import connection
 from sluicegate.model_names import undated
 from sluicegate.storage.errors import StoreError
+from sluicegate.values import TOKEN_COLUMNS, TOOL_COLUMNS
 from sluicegate.windows import DAY_MS, iso
-
-TOOL_COLUMNS = ("web_search_requests", "file_search_requests", "code_interpreter_sessions")
 
 CUT_OUTCOMES = ("cancelled", "failed", "interrupted")
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from sluicegate.calls.record import TOKEN_COLUMNS
 from sluicegate.model_names import undated
-from sluicegate.values import NANO
+from sluicegate.values import NANO, TOKEN_COLUMNS
 from sluicegate.windows import iso, parse_iso
 
 TOOLS = "(tools)"

@@ -94,7 +94,7 @@ def endpoints() -> list[Endpoint]:
 async def _price(request: ApiRequest) -> ApiResponse:
     query, prices = request.query, request.services.prices
     at = parse_iso(query.at) if query.at is not None else request.services.clock()
-    by_family = request.services.policy.unpriced == "family"
+    by_family = request.services.policy.prices_by_family
     price = await request.run_in_thread(lambda: prices.price(query.model, at, by_family=by_family))
     if price is None:
         return ApiResponse(
