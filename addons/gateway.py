@@ -18,12 +18,14 @@ from meter import Meter
 from ratelimit import RateLimit
 from runtime.failsafe import Failsafe
 from runtime.gc_tuning import GcTuning
+from runtime.idle_connections import IdleConnections
 from runtime.layers import Layers
 from runtime.log_redaction import LogRedaction
 from runtime.options import Options
 from runtime.orphans import Orphans
 from runtime.patches import Patches
 from runtime.release_memory import ReleaseMemory
+from runtime.repeated_lines import CountedLog
 from runtime.shutdown import Shutdown
 from runtime.trailers import Trailers
 from runtime.tunnels import Tunnels
@@ -31,12 +33,14 @@ from runtime.tunnels import Tunnels
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
     LogRedaction(),  # before anything can be logged
+    CountedLog(),  # a warning that recurs is counted; early, so that it holds for all others
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
     Tunnels(),  # what is spoken inside a CONNECT, before mitmproxy chooses
     Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones
+    IdleConnections(),  # ends silent clients and stalled bodies; after the patches, whose way of accepting it puts in place
     Orphans(),  # settles calls that mitmproxy has lost
 ]
 GOVERNANCE = [

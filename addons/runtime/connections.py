@@ -10,6 +10,10 @@ in_flight: dict[str, set[http.HTTPFlow]] = {}
 """By client connection: the calls that have been admitted and have not ended. Module-level, so that a reload keeps it."""
 
 
+strangers: dict[str, float] = {}
+"""By client connection: when a client came that has made no request yet, on a clock that is never set; the oldest first."""
+
+
 def connection_handlers() -> dict[Any, Any]:
     """Return mitmproxy's handlers of client connections, by the connection's id."""
     return getattr(ctx.master.addons.get("proxyserver"), "connections", {})

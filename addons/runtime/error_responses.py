@@ -14,11 +14,19 @@ BLOCKED = "blocked by policy: "
 """The beginning of egress's reason why an address was not dialled."""
 
 
+WHAT = {
+    408: "The request took too long",
+    413: "The request is too large",
+    502: "The provider cannot be reached",
+}
+"""What each status says happened."""
+
+
 def explain(status: int, message: str) -> str:
     """Return mitmproxy's error message, worded for the person who made the call."""
     if BLOCKED in message:
         return "Blocked by policy: " + message.rpartition(BLOCKED)[2][:400]
-    what = {502: "The provider cannot be reached", 413: "The request is too large"}.get(status, "The request failed")
+    what = WHAT.get(status, "The request failed")
     if message.startswith(SWITCHED):
         what = "The provider's answer cannot be passed on"
     return f"{what}: {message}"[:500]

@@ -37,6 +37,7 @@ from mitmproxy.version import VERSION
 
 from flow import call_of, connection_of
 from runtime import release_memory, size_limits
+from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, error_bytes, error_response
 from runtime.options import exit_with_error
 
@@ -53,6 +54,12 @@ def provider_of(context: Context, stream_id: int) -> str:
     return connection_of(context.client).provider or "anthropic"
 
 
+def status_of(event: ResponseProtocolError) -> int | None:
+    """Return the status in which an error is told; None for one that is not."""
+    # mitmproxy has no code of its own for what takes too long.
+    return getattr(event, "status", None) or event.code.http_status_code()
+
+
 class GatewayHttp1Server(Http1Server):
     """Our side of a client's HTTP/1 connection."""
 
@@ -64,7 +71,7 @@ class GatewayHttp1Server(Http1Server):
 
     def send_error(self, event: ResponseProtocolError) -> Commands:
         """Send an error as JSON where no answer has begun; mitmproxy closes the connection after it."""
-        status = event.code.http_status_code()
+        status = status_of(event)
         # A "100 Continue" invites the body and begins no answer, though mitmproxy takes it for one.
         has_begun = self.response is not None and self.response.status_code != 100
         if status is None or has_begun or not self.conn.state & ConnectionState.CAN_WRITE:
@@ -117,7 +124,7 @@ class GatewayHttp2Server(Http2Server):
 
     def send_error(self, event: ResponseProtocolError) -> Commands:
         """Send an error as a whole JSON answer where none has begun, else reset the stream as mitmproxy does."""
-        status = event.code.http_status_code()
+        status = status_of(event)
         if status is None or not self.is_open_for_us(event.stream_id) or self.headers_sent(event.stream_id):
             yield from super()._handle_event(event)
             return
@@ -143,6 +150,7 @@ class GatewayHttpStream(HttpStream):
         mitmproxy erases the difference between ``GET /x`` and ``GET http://host/x`` before any hook runs, and a request
         for us would look like one for whatever its Host header claims.
         """
+        strangers.pop(self.context.client.id, None)
         request = event.request
         names_target = bool(request.authority or request.data.host)
         # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
@@ -197,6 +205,13 @@ class GatewayHttpStream(HttpStream):
         )
         yield from self.handle_protocol_error(error)
 
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Refuse a body that is larger than any may be, and keep nothing of it."""
+        is_refused: bool = yield from super().check_body_size(request)
+        if is_refused:
+            size_limits.forget_body(self)
+        return is_refused
+
     def flow_done(self) -> Commands:
         """Finish the stream, then free its memory."""
         yield from super().flow_done()
@@ -205,6 +220,7 @@ class GatewayHttpStream(HttpStream):
     def handle_protocol_error(self, event: Any) -> Commands:
         """End the stream after an error, then free its memory."""
         yield from super().handle_protocol_error(event)
+        size_limits.forget_body(self)
         release_memory.release(self)
 
 

@@ -1,4 +1,4 @@
-"""Patches: the only place that assigns to an attribute of mitmproxy, in one table.
+"""Patches: the only place that assigns to an attribute of mitmproxy, or of asyncio below it, in one table.
 
 Each row knows what it replaces. If mitmproxy has changed there, a row that guards security refuses to start; one that
 only saves time is left out with a warning, and the gateway works without it.
@@ -17,6 +17,7 @@ from mitmproxy.version import VERSION
 
 from flow import Addon
 from runtime import fast_paths, size_limits
+from runtime.descriptors import accepting_gently
 from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
@@ -105,6 +106,28 @@ PATCHES = (
         replacements=cached_dispatch,
         on_mismatch="degrade",
         without_it="hooks are dispatched mitmproxy's own, slower way, and the time of our addons is not measured",
+    ),
+    Patch(
+        name="accept",
+        owner="asyncio.selector_events:BaseSelectorEventLoop",
+        known={
+            "_accept_connection": (
+                "self",
+                "protocol_factory",
+                "sock",
+                "sslcontext",
+                "server",
+                "backlog",
+                "ssl_handshake_timeout",
+                "ssl_shutdown_timeout",
+            ),
+            "_start_serving": None,
+            "_remove_reader": None,
+            "_add_reader": None,
+        },
+        replacements=lambda owner: {"_accept_connection": accepting_gently(owner._accept_connection)},
+        on_mismatch="degrade",
+        without_it="out of descriptors, asyncio logs a line for each connection that it cannot accept",
     ),
     Patch(
         name="header_lookup",

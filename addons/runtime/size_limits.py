@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from mitmproxy import http
 from mitmproxy.proxy import events
 
-from flow import call_of, deny
+from flow import call_of, connection_of, deny
 from runtime.informational import skipping_informational
 from sluicegate.providers.reading import LARGE_BODY_BYTES
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
@@ -37,6 +37,9 @@ MAX_CLIENT_HELLO_BYTES = 64 << 10
 MAX_HELD_BYTES = 512 << 20
 """Bytes of large bodies that may be in memory at one moment, over all callers."""
 
+MAX_HELD_BYTES_PER_CALLER = 128 << 20
+"""How many of them may be one caller's; two bodies of the largest size fit."""
+
 large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
 
@@ -44,24 +47,57 @@ large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 def refusal_of_body(flow: http.HTTPFlow, size_bytes: int) -> Callable[[http.HTTPFlow], None] | None:
     """Return what refuses the flow because its body, now of this size, is too large to be kept; None while it may grow."""
     # No entry: mitmproxy's own body_size_limit holds.
-    max_bytes, refuse = getattr(flow, "sluicegate_body_limit", (None, refuse_for_now))
+    max_bytes, too_large = getattr(flow, "sluicegate_body_limit", (None, refuse_for_now))
     if max_bytes is not None and size_bytes > max_bytes:
-        return refuse
+        return too_large
     if size_bytes > LARGE_BODY_BYTES:
         large_bodies[flow] = size_bytes
+        if held_by(caller_of(flow)) > MAX_HELD_BYTES_PER_CALLER:
+            del large_bodies[flow]
+            return refuse_share
         if sum(large_bodies.values()) > MAX_HELD_BYTES:
             del large_bodies[flow]
             return refuse_for_now
     return None
 
 
+def caller_of(flow: http.HTTPFlow) -> str:
+    """Return whose a large body is: the virtual key's, or where none is known that of the address it comes from."""
+    call = call_of(flow)
+    key = (call.virtual_key_id if call else None) or getattr(connection_of(flow.client_conn).key, "id", None)
+    return f"key {key}" if key else f"address {(flow.client_conn.peername or ('',))[0]}"
+
+
+def held_by(caller: str) -> int:
+    """Return how many bytes of large bodies are held for one caller."""
+    return sum(size for flow, size in large_bodies.items() if caller_of(flow) == caller)
+
+
 def refuse_for_now(flow: http.HTTPFlow) -> None:
     """Refuse a body for which there is no memory left at this moment."""
-    message = f"The gateway holds {MAX_HELD_BYTES >> 20} MB of large requests and takes no more at this moment; try again"
+    refuse(flow, f"The gateway holds {MAX_HELD_BYTES >> 20} MB of large requests and takes no more at this moment; try again")
+
+
+def refuse_share(flow: http.HTTPFlow) -> None:
+    """Refuse a body whose caller has filled its share of the memory."""
+    held = MAX_HELD_BYTES_PER_CALLER >> 20
+    refuse(flow, f"The gateway holds {held} MB of this caller's large requests and takes no more at this moment; try again")
+
+
+def refuse(flow: http.HTTPFlow, message: str) -> None:
+    """Answer a request that may be tried again in a moment."""
     if call_of(flow) is not None:
         deny(flow, Deny(Reason.GATEWAY_ERROR, message, retry_after=2, final=False))
     else:
         flow.response = http.Response.make(503, message, {"retry-after": "2"})
+
+
+def forget_body(stream: Any) -> None:
+    """Free the request's body of a stream that has failed: otherwise it would wait for the garbage collector."""
+    stream.request_body_buf.clear()
+    if hasattr(stream, "flow") and not stream.flow.live:
+        large_bodies.pop(stream.flow, None)
+        stream.flow.request.data.content = None
 
 
 def bytes_to_keep(flow: http.HTTPFlow, kept_bytes: int, data: bytes) -> bytes:

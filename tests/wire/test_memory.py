@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import re
+from pathlib import Path
 
 import pytest
 
 from support.fake_provider import plain, streamed
-from support.harness import ADDONS, VK, ask, policy_text
+from support.harness import ADDONS, VK, ask, eventually, policy_text
 from support.http2_client import many
 
 pytestmark = pytest.mark.wire
@@ -25,6 +27,11 @@ class Left:
 
 addons = [Left()]
 """
+
+
+def resident(gw):
+    """Megabytes of memory the gateway holds."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{gw.process.pid}/status").read_text())[1]) >> 10
 
 
 @pytest.fixture
@@ -59,3 +66,21 @@ def test_calls_on_one_http2_connection_are_gone_also_those_that_were_left(watche
     assert (flows, streams) == (1, 1)
     assert calls <= 4
     assert taps <= 4
+
+
+def test_bodies_of_calls_that_a_client_breaks_off_are_gone(watched, provider):
+    """On HTTP/1.1 they waited for the collector, up to two hundred of them."""
+    body = ask("x" * (4 << 20))
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {VK}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    provider.script = lambda peer, _: peer.released.wait(20)
+    before = None
+    for number in range(12):
+        seen = len(provider.seen)
+        with watched.raw() as conn:
+            conn.sendall(head + body[: len(body) - number % 2])
+            if not number % 2:
+                eventually(lambda seen=seen: len(provider.seen) > seen)
+        if number == 3:
+            before = resident(watched)
+    eventually(lambda: len(watched.rows()) >= 12, 10)
+    assert resident(watched) < before + 16
