@@ -12,7 +12,14 @@ from sluicegate.values import Kind
 
 PROVIDERS: Mapping[str, ProviderAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
 
-_PREFIXES = (("/anthropic", "anthropic"), ("/openai", "openai"), ("/genai", "gemini"))
+_PREFIXES = {"anthropic": "anthropic", "openai": "openai", "genai": "gemini"}
+"""Providers by the first segment of a path."""
+
+_LISTING: dict[tuple[str, str], tuple[str, ...]] = {}
+"""The providers that list an endpoint, by method and path."""
+for _name, _adapter in PROVIDERS.items():
+    for _endpoint, _ in _adapter.endpoints.rows:
+        _LISTING[_endpoint] = (*_LISTING.get(_endpoint, ()), _name)
 
 _CALLERS = (("anthropic-version", "anthropic"), ("x-api-key", "anthropic"), ("x-goog-api-key", "gemini"))
 """Headers by which a caller shows whose form it speaks, for paths that several providers have; without any it is OpenAI's."""
@@ -26,12 +33,14 @@ def provider_for_path(
     ``headers`` are the names of the request's headers in lower case. ``kind_of`` says what a provider, by name, takes a
     method and a path for. A path that a provider lists, or would refuse by name, is never sent to another one.
     """
-    for prefix, provider in _PREFIXES:
-        # "/openai2" is not under "/openai": the prefix must be the whole first segment.
-        if path == prefix or path.startswith((prefix + "/", prefix + "?")):
-            rest = path[len(prefix) :]
-            return provider, rest if rest.startswith("/") else "/" + rest
     bare = path.partition("?")[0]
+    first = bare[1:].partition("/")[0]
+    if first in _PREFIXES and path.startswith("/"):
+        rest = path[len(first) + 1 :]
+        return _PREFIXES[first], rest if rest.startswith("/") else "/" + rest
+    if len(listing := _LISTING.get((method, bare), ())) == 1:
+        # Nearly all calls.
+        return listing[0], path
     found = [name for name in PROVIDERS if kind_of(name, method, bare) != "unsupported"]
     found = found or [name for name, adapter in PROVIDERS.items() if adapter.endpoints.is_own(bare)]
     if len(found) > 1:

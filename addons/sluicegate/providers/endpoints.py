@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from sluicegate.values import Kind
@@ -70,6 +71,7 @@ class Lookup:
             else:
                 pattern = _ANY_SEGMENT.join(map(re.escape, _PARAMETER.split(endpoint.path)))
                 self._templates.setdefault(endpoint.method, []).append((re.compile(pattern), kind))
+        self._match = lru_cache(maxsize=1024)(self._match_templates)
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._templates)
@@ -77,8 +79,10 @@ class Lookup:
     def kind(self, method: str, path: str) -> Kind | None:
         """Return the kind of a request by its method and its path without query; None if it is not listed."""
         found = self._exact.get((method, path))
-        if found is not None or len(path) > MAX_PATH_CHARS:
-            return found
+        # Longer paths are not cached: a caller who varies them could fill the cache with megabytes.
+        return self._match(method, path) if found is None and len(path) <= MAX_PATH_CHARS else found
+
+    def _match_templates(self, method: str, path: str) -> Kind | None:
         return next((kind for pattern, kind in self._templates.get(method, ()) if pattern.fullmatch(path)), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -125,13 +126,15 @@ class Members:
 
     def models(self, apart: Container[str]) -> list[str]:
         """Return the models that the members name at any depth, but for those members that are judged apart or hold content."""
+        looked_at = {name: value for name, value in self.members.items() if name not in apart and _may_name_model(name, value)}
+        text = b"".join(looked_at.values())
+        if b"odel" not in text and b"\\u" not in text and not any("odel" in name for name in looked_at):
+            # Nearly every call; so this is asked of all members at once.
+            return []
         found: list[str] = []
-        for name, value in self.members.items():
-            if name in apart:
-                continue
+        for name, value in looked_at.items():
             raw = bytes(value)
-            if "odel" not in name.lower() and (raw[:1] not in (b"{", b"[") or not _MAY_NAME_MODEL.search(raw)):
-                # Nearly all.
+            if not _is_model_field(name) and b"odel" not in raw and b"\\u" not in raw:
                 continue
             self.problems.naming_bytes += len(raw)
             named = models_in(name, raw) if self.problems.naming_bytes <= MAX_NAMING_BYTES else None
@@ -228,17 +231,28 @@ def is_model_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-_MODEL_FIELD = re.compile(r".*models?(?:[_-]?(?:ids?|names?))?", re.IGNORECASE)
+_MODEL_FIELD = re.compile(r".*[Mm]odels?(?:[_-]?(?:[Ii][Dd]s?|[Nn]ames?))?")
 """Names of fields that hold the names of models, such as ``model``, ``models``, ``model_id`` or ``fallbackModel``."""
 
 
-_MAY_NAME_MODEL = re.compile(rb"model|\\u", re.IGNORECASE)
+SHORTEST_NAMING = len('{"model":"a"}')
 _MODEL_IN_PATH = re.compile(r"/models/([^/:]+)")
+
+
+@lru_cache(maxsize=1024)
+def _is_model_field(name: str) -> bool:
+    return _MODEL_FIELD.fullmatch(name) is not None
+
+
+def _may_name_model(name: str, value: msgspec.Raw) -> bool:
+    """Return whether a member is long enough to name a model, or is called like one."""
+    return len(value) >= SHORTEST_NAMING or "odel" in name
 
 
 def _names_in(field: str, value: object) -> list[str]:
     """Return the models in the value of a field: a name, a list of names, or an object that has one."""
-    if not _MODEL_FIELD.fullmatch(field):
+    # Long names are not cached: a caller who varies them could fill the cache with megabytes.
+    if not (_is_model_field(field) if len(field) <= MAX_NAME_CHARS else _MODEL_FIELD.fullmatch(field)):
         return []
     names = value if isinstance(value, list) else [value.get("id"), value.get("name")] if isinstance(value, dict) else [value]
     return [name for name in names if isinstance(name, str)]
