@@ -174,6 +174,8 @@ def test_serve_is_the_same_gateway_without_a_script_and_refuses_in_one_line(gate
         1,
         "sluicegate: ssl_insecure is not supported: providers would no longer be verified",
     )
+    done = cli("serve", "--nope")
+    assert (done.returncode, done.stderr.partition(";")[0]) == (2, "unrecognized arguments: --nope")
 
 
 def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):

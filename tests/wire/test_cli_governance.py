@@ -123,6 +123,7 @@ def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
         (1, ("key", "set", "vk-dev-alcie", "--budget", "1/1d"), f"did you mean {VK}?"),
         (1, ("key", "rotate", VK, "--grace", "never"), "accepted forever"),
         (1, ("user", "top-up", "alice", "--amount", "5"), "has no budget"),
+        (2, ("user", "top-up", "alice", "--amount", "-5"), "a top-up adds dollars; to lower a budget, write the new one"),
         (1, ("key", "show", VK, "--gateway", "http://127.0.0.1:9"), "admin-token"),
     ):  # fmt: skip
         said = offline(*words, code=code)

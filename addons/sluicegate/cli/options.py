@@ -152,7 +152,9 @@ def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
 
 
 def parse_dollars(text: str) -> float:
-    """Return ``--amount`` in dollars, with or without a dollar sign."""
+    """Return ``--amount`` in dollars, with or without a dollar sign; exit if it would lower a budget."""
+    if text.removeprefix("$").startswith("-") or text.startswith("-$"):
+        fail(f"--amount {text}: a top-up adds dollars; to lower a budget, write the new one with set --budget", 2)
     return _parse_number("--amount", text.removeprefix("$"))
 
 

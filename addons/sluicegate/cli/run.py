@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -58,7 +58,16 @@ def serve(ctx: typer.Context) -> None:
             manager: Any = self.addons
             manager.add(*gateway.addons)
 
-    main.run(GatewayMaster, cmdline.mitmdump, arguments, None)
+    def parser(options: Any) -> Any:
+        made = cmdline.mitmdump(options)
+        # mitmproxy turns every error of its parser into exit status 1.
+        made.error = wrong_usage
+        return made
+
+    def wrong_usage(message: str) -> NoReturn:
+        fail(f"{message}; sluicegate serve takes --policy, --state-dir and mitmdump's own options", 2)
+
+    main.run(GatewayMaster, parser, arguments, None)
 
 
 def run(
