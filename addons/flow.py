@@ -193,10 +193,6 @@ async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     It waits only where a large body has not been read yet, so it does not come between a check and its reservation.
     """
     if call.facts is None:
-        encoding = flow.request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            deny(flow, Deny(Reason.UNSUPPORTED, f"Request bodies in content-encoding {encoding[:40]} are not supported"))
-            return None
         body, policy = flow.request.raw_content or b"", call.policy or services().policy
         read = await read_body(PROVIDERS[call.provider], body, flow.request.path, policy.server.max_objects)
         if isinstance(read, Unmetered):

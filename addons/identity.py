@@ -162,7 +162,7 @@ class Identity(Addon):
             getattr(request, "named_authority", ""),
             request.headers.fields,
             values,
-            is_model_call=call.kind == "messages",
+            is_model_call=call.kind in ("messages", "count_tokens"),
         )
         if problem is None:
             if version is None and request.method in BODILESS_METHODS:

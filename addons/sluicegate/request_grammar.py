@@ -129,7 +129,7 @@ def first_problem(
     )
     if what is not None:
         return Problem(f"Invalid request: {what}")
-    return upgrade_problem(values)
+    return upgrade_problem(values) or encoding_of_body_problem(values.get("content-encoding", ()), is_model_call)
 
 
 def method_problem(method: bytes) -> str | None:
@@ -277,6 +277,13 @@ def type_problem(types: Sequence[str], is_model_call: bool) -> str | None:
         if name.strip().startswith("charset") and value.strip().strip('"') not in ("utf-8", "utf8", "us-ascii"):
             return "its body has another charset than UTF-8"
     return None
+
+
+def encoding_of_body_problem(codings: Sequence[str], is_model_call: bool) -> Problem | None:
+    """Return why a model call is refused whose body would have to be unpacked to be judged."""
+    if not is_model_call or not codings or codings[0].strip().lower() in ("", "identity"):
+        return None
+    return Problem(f"Request bodies in content-encoding {codings[0][:40]} are not supported", Reason.UNSUPPORTED)
 
 
 def upgrade_problem(values: HeaderValues) -> Problem | None:

@@ -413,6 +413,21 @@ def test_only_a_model_calls_type_is_judged_but_every_charset():
     assert "charset" in words(("Content-Type", "application/json; charset=utf-16"), model=False)
 
 
+@pytest.mark.parametrize(
+    "value", ["gzip", "br", "zstd", "identity, gzip", "gzip, identity", "x-gzip", "deflate", ",", "chunked", "\xff"]
+)
+def test_a_model_calls_body_is_not_packed(value):
+    found = problem(("Content-Encoding", value), JSON)
+    assert (found.reason, found.status) == (Reason.UNSUPPORTED, None)
+    assert value in found.message
+    assert problem(("Content-Encoding", value), JSON, model=False) is None
+
+
+@pytest.mark.parametrize("value", ["identity", "Identity", "", " "])
+def test_a_body_that_says_it_is_not_packed_passes(value):
+    assert problem(("Content-Encoding", value), JSON) is None
+
+
 UPGRADES = ["websocket", "WebSocket", "h2", "TLS/1.0", "h2c, websocket", "websocket, h2c", "h2c/1", "HTTP/2.0", "h2c;q=1", "\xff"]
 
 

@@ -117,6 +117,29 @@ def garbage(scene: Scene) -> Observation:
     return Observation(summary(call_each_way(scene, [sends(k) for k in kinds], times=2)))
 
 
+@fault("upstream", "sends hints before answers, or leaves HTTP", "answers pass; a 101 is a 502, and nothing after it is relayed")
+def leaves_http(scene: Scene) -> Observation:
+    hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n"
+
+    def hinted(peer: Peer, entry: Entry) -> None:
+        peer.send(hints)
+        billing.normal(peer, entry)
+
+    def sends(data: bytes) -> Answer:
+        def answer(peer: Peer, entry: Entry) -> None:
+            peer.send(data)
+            time.sleep(0.01)
+            raise ConnectionResetError
+
+        return answer
+
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n\x00\x00\x00\x04\x00 raw"
+    outcomes = call_each_way(scene, [hinted, sends(hints), sends(switched)])
+    ended = Counter({"502" if x.startswith("502") else x: n for x, n in outcomes.items()})
+    expect(ended == {"200": 4, "502": 8}, f"clients saw {summary(outcomes)}")
+    return Observation(summary(outcomes), "the answers that never came")
+
+
 @fault(
     "upstream",
     "cuts streams at every event boundary",
