@@ -77,13 +77,20 @@ def test_the_median_soft_charge_is_near_the_bill(policy, speed, streamed):
     assert statistics.median(ratios) == pytest.approx(1, abs=0.25)
 
 
-def test_before_anything_is_known_the_familys_speed_serves(policy):
-    ratios = [
-        charged(Thinker(speed).call(ms), policy).usage.output_tokens / Thinker(speed).billed(ms)
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-sonnet-5", "claude-opus-5-5", "claude-fable-5"])
+def test_before_anything_is_known_the_familys_speed_serves(policy, model):
+    """Within a quarter over all speeds; for one of them it is off by as much as that is from the family's, as time is all there is."""
+    usual = generation_of(model).tokens_per_s
+    ratios = {
+        speed: [
+            charged(thinker.call(ms), policy).usage.output_tokens / thinker.billed(ms)
+            for thinker in [Thinker(speed, model=model)]
+            for ms in LEFT_AFTER_MS
+        ]
         for speed in SPEEDS
-        for ms in LEFT_AFTER_MS
-    ]
-    assert statistics.median(ratios) == pytest.approx(1, abs=0.25)
+    }
+    assert statistics.median(ratio for of_speed in ratios.values() for ratio in of_speed) == pytest.approx(1, abs=0.25)
+    assert [statistics.median(ratios[s]) for s in SPEEDS] == pytest.approx([usual / s for s in SPEEDS], rel=0.02)
 
 
 @given(
@@ -242,4 +249,4 @@ def test_every_family_is_known_by_plausible_figures():
         assert 2 <= family.characters_per_token <= 5
         assert family.max_tokens_per_s is None or family.max_tokens_per_s >= 2 * family.tokens_per_s
     assert generation_of("claude-haiku-5-5-20261007").tokens_per_s == 110
-    assert generation_of("anthropic/claude-opus-5-5[1m]").tokens_per_s == 65
+    assert generation_of("anthropic/claude-opus-5-5[1m]").tokens_per_s == 80
