@@ -14,7 +14,7 @@ from sluicegate.calls.refusal import NO_BREAK_SPACE, WORD_JOINER
 from support.fake_provider import FakeProvider
 from support.harness import Gateway, eventually, policy_text
 from support.model_apis import ANSWER, answer
-from support.real_clients import REAL_CLIENTS, Run, isolated_network, listener_in, program, run_client
+from support.real_clients import CLIENTS, REAL_CLIENTS, Run, isolated_network, listener_in, program, run_client
 
 pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(600)]
 
@@ -121,3 +121,12 @@ def test_claude_code_may_ask_whether_it_may_fetch_a_page(lab):
     (asked,) = [s for s in lab.providers["anthropic"].seen if s.target.startswith("/api/web/domain_info")]
     assert asked.target == "/api/web/domain_info?domain=example.com"
     assert not {n.lower() for n, _ in asked.headers} & {"x-api-key", "authorization"}
+
+
+def test_nothing_else_is_denied(lab):
+    """Whatever the clients send besides their model calls: no refused call is on record, nor counted for an unknown caller."""
+    for done in lab.runs.values():
+        done.exception()
+    refused = [r["virtual_key_id"] for r in lab.gateway.rows() if r["outcome"] == "denied"]
+    assert sorted(refused) == sorted(f"{client}-{case}" for client, case in STATUS if (CLIENTS / "bin" / client).exists())
+    assert lab.gateway.rows("SELECT * FROM refusals") == []
