@@ -64,10 +64,9 @@ class Admin(Addon):
         if session_path:
             # As secret as the cookie that is bound to it: not to be printed or saved.
             self.session_paths[flow.id], request.path = session_path, path
-        fields = request.headers.fields
-        self.credentials[flow.id] = [(n, v) for n, v in fields if n.lower().decode("latin-1") in CREDENTIAL_HEADERS]
-        for name in CREDENTIAL_HEADERS:
-            request.headers.pop(name, None)
+        self.withhold_secrets(flow)
+        if flow.response is not None:
+            return
         if not is_own_host(request.host_header or ""):
             if request.method in ("GET", "HEAD") and path.partition("?")[0] in OPEN_PATHS:
                 # Probes come by address. Whoever has led a browser here by a name of its own learns no more than a stranger.
@@ -82,6 +81,19 @@ class Admin(Addon):
                 self.refuse(flow, 415, "The body of a write must be application/json; set Content-Type")
         if flow.response is None:
             self.limit_body(flow)
+
+    def withhold_secrets(self, flow: http.HTTPFlow) -> None:
+        """Remove the headers that hold secrets, for the application alone to see; refuse a request whose URL holds one."""
+        request, secrets = flow.request, services().credentials(services().policy)
+        kept: Headers = []
+        withheld: Headers = []
+        for name, value in request.headers.fields:
+            is_secret = name.lower().decode("latin-1") in CREDENTIAL_HEADERS or secrets.shows_secret(name + b" " + value)
+            (withheld if is_secret else kept).append((name, value))
+        request.headers.fields, self.credentials[flow.id] = tuple(kept), withheld
+        if secrets.shows_secret(request.data.method + b" " + request.data.path):
+            request.data.method, request.data.path = b"GET", b"/"
+            self.refuse(flow, 400, "A key or token stands in the URL; send it in the Authorization header")
 
     def limit_body(self, flow: http.HTTPFlow) -> None:
         """Refuse a body larger than its sender may send: at once by its declared length, else when it has grown too large."""

@@ -202,7 +202,8 @@ async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
             deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: {read}"))
             return None
         if services().credentials(services().policy).shows_secret(read.model.encode("utf-8", "replace")):
-            # It would be recorded, counted and shown.
+            # It would be recorded, counted, shown and, with the body, saved.
+            flow.request.raw_content = b""
             deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its model is a key"))
             return None
         call.facts = read

@@ -67,11 +67,10 @@ class Identity(Addon):
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """Note a CONNECT's target and virtual key. One to a provider is never refused: clients show only the answers to calls."""
         shared, connection = services(), connection_of(flow.client_conn)
+        reading = self.take_credentials(flow)
         if connection.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
-            return
-        reading = self.take_credentials(flow)
-        if reading is None:
+        if reading is None or flow.response is not None:
             return
         connection.key, connection.sent_credential = reading.key, bool(reading.sent)
         connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
@@ -101,7 +100,7 @@ class Identity(Addon):
             else:
                 self.strip_foreign_request(flow, connection)
             return
-        reading = self.take_credentials(flow)
+        reading = self.take_credentials(flow, is_call=True)
         if reading is None:
             flow.metadata["sluicegate"] = "refused"
             return
@@ -216,7 +215,9 @@ class Identity(Addon):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, message))
         return None
 
-    def take_credentials(self, flow: http.HTTPFlow, *, is_foreign: bool = False) -> Reading[VirtualKey] | None:
+    def take_credentials(
+        self, flow: http.HTTPFlow, *, is_foreign: bool = False, is_call: bool = False
+    ) -> Reading[VirtualKey] | None:
         """Read a request's credentials and remove them, and our headers with them; None if it had to be refused.
 
         From another host's request only what is ours is removed.
@@ -232,13 +233,12 @@ class Identity(Addon):
             deny(flow, Deny(Reason.INVALID_REQUEST, message))
             return None
         request.headers.fields, request.data.path = reading.fields, reading.target
-        shown = b" ".join(
-            (request.data.method, request.data.host.encode() if is_foreign else b"", reading.target.partition(b"?")[0])
-        )
+        host = b"" if is_call else request.data.host.encode()
+        shown = b" ".join((request.data.method, host, reading.target.partition(b"?")[0]))
         if credentials.shows_secret(shown):
             # It would be printed, recorded and sent on.
-            request.data.method, request.data.path = b"GET", b"/"
-            deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: a key stands in its method or path; send it in a header"))
+            request.data.method, request.data.path, request.data.host = b"GET", b"/", ""
+            deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its method, host or path holds a key; send that in a header"))
             return None
         return reading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mitmproxy import http
 from mitmproxy.net.http.http1 import assemble_response
 
+from runtime.log_redaction import without_bytes
 from sluicegate.providers import PROVIDERS
 
 SWITCHED = "it switched protocols"
@@ -29,7 +30,7 @@ def explain(status: int, message: str) -> str:
     what = WHAT.get(status, "The request failed")
     if message.startswith(SWITCHED):
         what = "The provider's answer cannot be passed on"
-    return f"{what}: {message}"[:500]
+    return f"{what}: {without_bytes(message)}"[:500]
 
 
 def reason_for(status: int, message: str) -> str:

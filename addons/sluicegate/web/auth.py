@@ -19,6 +19,9 @@ Role = Literal["admin", "viewer", "developer"]
 
 COOKIE = "sluicegate_session"
 
+CREDENTIAL_HEADERS = ("authorization", "x-bf-vk", "x-api-key", "x-goog-api-key")
+"""Headers that may hold a token or a virtual key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -132,9 +135,26 @@ def is_from_own_page(request: Request) -> bool:
     return request.method in ("GET", "HEAD") or site == "same-origin" or origin is not None
 
 
-def authorize(caller: Caller | None, roles: tuple[Role, ...], request: Request) -> Caller:
-    """Return the caller if they have one of these roles. Raises ApiError, 401 or 403, if not."""
+def count_wrong_credential(services: Services, request: Request) -> None:
+    """Count a wrong token or virtual key by its sender's address. Raises ApiError, 429, where too many came before.
+
+    A right one is accepted without delay: the wrong ones may be those of others on the same machine.
+    """
+    source, now = request.client.host if request.client else "", services.clock()
+    if delay_ms := services.attempts.delay_ms(source, now):
+        seconds = -(-delay_ms // 1000)
+        message = f"Too many wrong tokens from this address; try again in {seconds} s"
+        raise ApiError(429, "too_many_attempts", message, retry_after=seconds)
+    services.attempts.failed(source, now)
+    services.writer.count_refusal(now, source, "unauthorized")
+    services.writer.flush_soon()
+
+
+def authorize(caller: Caller | None, roles: tuple[Role, ...], request: Request, services: Services) -> Caller:
+    """Return the caller if they have one of these roles. Raises ApiError, 401, 403 or 429, if not."""
     if caller is None:
+        if any(request.headers.get(name) for name in CREDENTIAL_HEADERS):
+            count_wrong_credential(services, request)
         # A browser answers Basic with a password prompt of its own, which a page's script must not cause.
         is_page = "text/html" in request.headers.get("accept", "")
         is_script = "mozilla" in request.headers.get("user-agent", "").lower() and not is_page

@@ -124,7 +124,7 @@ def _responses(endpoint: Endpoint, models: Models) -> dict[str, Any]:
         schema = {"type": "object" if endpoint.media_types == (JSON,) else "string"}
     has_etag = endpoint.edits_policy or 404 in endpoint.errors
     responses = {"200": _response("Done", schema, has_etag, endpoint.media_types)}
-    errors = {400, 401, 403, *endpoint.errors}
+    errors = {400, 401, 403, *endpoint.errors} | (set() if endpoint.roles == OPEN else {429})
     errors |= {409, 412, 503} if endpoint.edits_policy else set()
     errors |= {413, 415} if endpoint.method != "GET" else set()
     for status in sorted(errors):

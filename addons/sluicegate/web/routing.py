@@ -94,4 +94,4 @@ class _Dispatcher:
             return caller or ANONYMOUS
         # Only callers who may use a path learn whether it exists; an open path is no secret.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
-        return authorize(caller, roles, request)
+        return authorize(caller, roles, request, self.services)

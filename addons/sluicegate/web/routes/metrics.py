@@ -6,12 +6,9 @@ import anyio
 import anyio.to_thread
 from starlette.responses import Response
 
-from sluicegate.web.auth import authorize
+from sluicegate.web.auth import CREDENTIAL_HEADERS, authorize
 from sluicegate.web.endpoint import ANONYMOUS, OPEN, STAFF, ApiRequest, Endpoint, read_endpoint
 from sluicegate.web.query import AnyQuery
-
-CREDENTIALS = ("authorization", "x-api-key", "x-bf-vk")
-"""Where a caller may have put a token. A wrong one is an error, not a request for the public part."""
 
 
 def endpoints() -> list[Endpoint]:
@@ -21,7 +18,7 @@ def endpoints() -> list[Endpoint]:
     async def metrics(request: ApiRequest) -> Response:
         is_public = _may_be_public(request)
         if not is_public:
-            authorize(request.caller if request.caller is not ANONYMOUS else None, STAFF, request.http)
+            authorize(request.caller if request.caller is not ANONYMOUS else None, STAFF, request.http, request.services)
         body = await anyio.to_thread.run_sync(request.services.metrics.render, is_public, limiter=one_at_a_time)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -35,5 +32,6 @@ def _may_be_public(request: ApiRequest) -> bool:
     if not request.services.policy.server.public_metrics:
         return False
     if request.caller is ANONYMOUS:
-        return not any(name in request.http.headers for name in CREDENTIALS)
+        # A wrong token is an error, not a request for the public part.
+        return not any(name in request.http.headers for name in CREDENTIAL_HEADERS)
     return request.caller.role == "developer"

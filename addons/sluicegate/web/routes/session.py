@@ -7,7 +7,17 @@ import logging
 from pydantic import Field
 
 from sluicegate.policy.schema import Model
-from sluicegate.web.auth import COOKIE, Caller, Role, caller_with, digest_of, is_local, session_id_of, session_path_of
+from sluicegate.web.auth import (
+    COOKIE,
+    Caller,
+    Role,
+    caller_with,
+    count_wrong_credential,
+    digest_of,
+    is_local,
+    session_id_of,
+    session_path_of,
+)
 from sluicegate.web.endpoint import ALL_ROLES, OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
@@ -59,20 +69,12 @@ def endpoints() -> list[Endpoint]:
 
 async def _login(request: ApiRequest) -> ApiResponse:
     services, now = request.services, request.services.clock()
-    source = request.http.client.host if request.http.client else ""
     digest = digest_of(request.body["token"])
     caller = caller_with(services, digest, is_local(request.http))
-    # A right token is accepted without delay: the wrong ones may be those of others on the same machine.
-    if caller is None and (delay_ms := services.attempts.delay_ms(source, now)):
-        seconds = -(-delay_ms // 1000)
-        raise ApiError(
-            429, "too_many_attempts", f"Too many wrong tokens from this address; try again in {seconds} s", retry_after=seconds
-        )
     if caller is None:
-        services.attempts.failed(source, now)
-        services.writer.count_refusal(now, source, "unauthorized")
-        services.writer.flush_soon()
+        count_wrong_credential(services, request.http)
         raise ApiError(401, "unauthorized", "This is not the admin token, an operator's token or an active virtual key", "token")
+    source = request.http.client.host if request.http.client else ""
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
     _close_session(request)
     # Only if the page came over TLS, from a proxy in front of us: browsers drop a secure cookie that comes over plain HTTP.
