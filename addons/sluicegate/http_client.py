@@ -10,14 +10,17 @@ import asyncio
 import functools
 import json
 import logging
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from sluicegate import __version__
+from sluicegate.addresses import refusal_of_server
 
 # httpx imports its own command line, with rich and pygments, whenever these are installed, which doubles the time of the
 # import. None in sys.modules makes that inner import fail, and httpx handles the failure.
@@ -92,6 +95,8 @@ def request(
 
 def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | None:
     """Return None if the receiver accepted the POST (2xx), else what went wrong, without the URL."""
+    if why := _refusal_of_receiver(url):
+        return why
     try:
         status = asyncio.run(_post(url, body, headers))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
@@ -102,6 +107,19 @@ def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | Non
     if 200 <= status < 300:
         return None
     return f"it answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
+
+
+def _refusal_of_receiver(url: str) -> str | None:
+    """Return why nothing is posted to a URL: its name leads where no receiver can be, such as a cloud's metadata."""
+    try:
+        parts = urlsplit(url)
+        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        # The attempt itself will say so.
+        return None
+    if any(refusal_of_server(str(address[0])) for *_, address in found):
+        return "its host has a link-local, unspecified or reserved address; nothing was sent"
+    return None
 
 
 async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:

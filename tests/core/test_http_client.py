@@ -86,3 +86,11 @@ def test_a_webhook_is_posted_to_directly_and_its_url_is_never_logged(proxied, ca
 def test_importing_it_does_not_import_the_command_line_of_httpx():
     code = "import sys, sluicegate.http_client; sys.exit('httpx._main' in sys.modules or 'pygments' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "addons"}).returncode == 0
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "0.0.0.0"])
+def test_a_webhook_is_not_posted_to_a_clouds_metadata_whatever_its_name(monkeypatch, address):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 80))])
+    assert post_webhook("http://hooks.example.com/secret", b"{}", {}) == (
+        "its host has a link-local, unspecified or reserved address; nothing was sent"
+    )

@@ -98,11 +98,12 @@ GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer vk-dev-alice
 def test_every_spelling_of_a_providers_address_is_governed(edge, host):
     """By CONNECT and by absolute URI: never an unread tunnel, and with the provider's own key only."""
     before, port = len(edge.fake.seen), edge.fake.port
+    request = GET.replace(b"Host: x", f"Host: {host}:{port}".encode())
     with tunnel(edge, f"{host}:{port}") as conn:
-        conn.sendall(GET)
+        conn.sendall(request)
         assert b" 200 " in receive(conn, b"}}").split(b"\r\n")[0]
     with edge.raw() as conn:
-        conn.sendall(GET.replace(b"GET /", f"GET http://{host}:{port}/".encode()))
+        conn.sendall(request.replace(b"GET /", f"GET http://{host}:{port}/".encode()))
         assert b" 200 " in receive(conn, b"}}").split(b"\r\n")[0]
     assert len(edge.fake.seen) == before + 2
     assert all(VK not in seen.head.decode() for seen in edge.fake.seen[before:])
@@ -341,3 +342,9 @@ def test_a_connect_may_be_repeated_with_a_credential_on_its_connection(asking, e
         assert conn.recv(100) == b"CONNECT b:1 HTTP/1.1\r\n\r\n"
     rows = eventually(lambda: asking.rows("SELECT * FROM connections WHERE outcome = 'completed'"))
     assert (rows[-1]["virtual_key_id"], rows[-1]["port"]) == (VK, echo.port)
+
+
+def test_a_base_url_that_leads_back_to_the_gateway_gets_no_calls(asking):
+    """However it is spelled: a call would come back as another call, without end."""
+    asking.policy.write_text(policy_text(f"http://127.1:{asking.port}"))
+    assert eventually(lambda: b"leads back to this gateway" in asking.post(Host="localhost").body)

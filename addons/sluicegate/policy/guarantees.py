@@ -46,7 +46,10 @@ def _guarantees(policy: Policy, is_exposed: bool) -> Iterator[Guarantee]:
     if policy.egress.default == "deny":
         yield Guarantee("other_hosts", "enforced", "Through the proxy only hosts under egress.allow are reached")
     else:
-        yield Guarantee("other_hosts", "cooperative", "Hosts of no provider are tunnelled unread, except those under egress.deny")
+        spared = (
+            "known model APIs and those under egress.deny" if policy.egress.model_hosts == "deny" else "those under egress.deny"
+        )
+        yield Guarantee("other_hosts", "cooperative", f"Hosts of no provider are tunnelled unread, except {spared}")
     if policy.audit == "required":
         yield Guarantee("records", "enforced", "A call that cannot be recorded is refused")
     else:
