@@ -35,8 +35,8 @@ def dial(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     file = tmp_path / "policy.yaml"
     file.write_text(
-        "version: 1\nproviders: {openai: {base_url: 'http://llm.corp:8000'}, gemini: {base_url: 'http://10.8.8.8:9000'}}\n"
-        "egress: {allow: ['10.*', '127.0.0.1', 'self.test']}"
+        "version: 1\nproviders: {openai: {base_url: 'http://llm.corp:8000'}, gemini: {base_url: 'http://10.8.8.8:9000'}, anthropic: {base_url: 'http://127.0.0.1:7000'}}\n"
+        "egress: {allow: ['10.*', '127.*', '0.0.0.0', '::1', 'self.test']}"
     )
     policy = load(file, env={}, now=0)
     dialling = Dialling(lambda: 1_000)
@@ -49,7 +49,13 @@ def dial(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("host", "port", "address"),
-    [("usual.test", 443, "1.1.1.1"), ("1.1.1.1", 80, "1.1.1.1"), ("10.8.8.8", 9001, "10.8.8.8"), ("self.test", 8081, "127.0.0.1")],
+    [
+        ("usual.test", 443, "1.1.1.1"),
+        ("1.1.1.1", 80, "1.1.1.1"),
+        ("10.8.8.8", 9001, "10.8.8.8"),
+        ("self.test", 8081, "127.0.0.1"),
+        ("127.0.0.2", 7001, "127.0.0.2"),
+    ],
 )
 def test_the_address_that_was_judged_is_dialled(dial, host, port, address):
     assert dial(host, port) == address
@@ -62,6 +68,10 @@ def test_the_address_that_was_judged_is_dialled(dial, host, port, address):
         ("self.test", 8080, "an address of the gateway itself"),
         ("127.0.0.1", 8080, "an address of the gateway itself"),
         ("10.8.8.8", 9000, "governed as a provider"),
+        ("127.0.0.2", 7000, "at an address of 127.0.0.1"),
+        ("0.0.0.0", 7000, "at an address of 127.0.0.1"),
+        ("::1", 7000, "at an address of 127.0.0.1"),
+        ("self.test", 7000, "at an address of 127.0.0.1"),
         ("alias.test", 443, "at an address of llm.corp"),
         ("10.9.9.9", 22, "at an address of llm.corp"),
         ("160.79.104.10", 443, "at an address of api.anthropic.com"),

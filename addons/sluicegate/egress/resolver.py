@@ -118,7 +118,15 @@ class ProviderAddresses:
         for name, only_port in self._targets(policy):
             if only_port in (None, port) and (name, address) in self._seen:
                 return name
+        if belongs_to_this_machine(address):
+            # A server that listens on every address of this machine is reached at each of them.
+            return next((p.host for p in policy.providers.values() if p.port == port and self._is_here(p.host)), None)
         return None
+
+    def _is_here(self, host: str) -> bool:
+        """Return whether a provider's host is this machine."""
+        addresses = [host] if is_address(host) else [address for name, address in self._seen if name == host]
+        return any(map(belongs_to_this_machine, addresses))
 
     @staticmethod
     def _targets(policy: Policy) -> list[tuple[str, int | None]]:
