@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from sluicegate.calls.call import Call
 from sluicegate.request_grammar import HeaderValues
@@ -26,17 +27,23 @@ _AGENTS: Mapping[str, str] = {
 }
 """How the ``User-Agent`` of a client begins, in lower case. The providers' own libraries are none of these."""
 
-_PREFIXES = tuple(_AGENTS)
+_AGENT_CHARACTERS = 16
+"""How much of a ``User-Agent`` is looked at: more than any of these is long."""
 
 ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
 """What an attribution header may contain. Other values are ignored, because the value is shown to people."""
 
 
+@lru_cache(maxsize=256)
+def _by_agent(beginning: str) -> str | None:
+    return next((name for prefix, name in _AGENTS.items() if beginning.lower().startswith(prefix)), None)
+
+
 def client_of(agent: str, values: HeaderValues) -> str:
     """Return the client's name, by its ``User-Agent`` or else by a header that no other client sends; ``other`` if unknown."""
-    low = agent[:32].lower()
-    if low.startswith(_PREFIXES):
-        return next(name for prefix, name in _AGENTS.items() if low.startswith(prefix))
+    name = _by_agent(agent[:_AGENT_CHARACTERS])
+    if name is not None:
+        return name
     if "x-claude-code-session-id" in values:
         return "claude-code"
     # Programs that embed Codex have an agent of their own.
