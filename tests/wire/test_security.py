@@ -379,7 +379,7 @@ def test_no_secret_is_ever_written_down(gateway, provider, verbosity):
         }
     ]
     gw = gateway(policy_text(provider.url, virtual_keys=key), *verbosity, forked=False)
-    spread = {"x-bf-vk": secret, "authorization": f"Bearer {stranger}", "cookie": "c=1"}
+    spread = {"x-bf-vk": secret, "authorization": f"Bearer {stranger}", "cookie": "c=1", "anthropic-version": "2023-06-01"}
     replies = [
         gw.post(key=secret),
         gw.proxied(key=stranger, user=secret),
