@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from runtime.connections import connection_handlers
@@ -25,9 +26,6 @@ MAX_RESERVED = 128
 ACCEPTED_AT_ONCE = 16
 """Connections accepted before those that should end have ended."""
 
-USUALLY_OPEN = 64
-"""Descriptors of the gateway without a client."""
-
 REST_S = 0.05
 """Seconds for which nothing is accepted when no descriptor is left."""
 
@@ -37,6 +35,7 @@ make_room: list[Callable[[int], None]] = []
 
 def raise_limit() -> int:
     """Raise the limit of open files as far as it may be raised, and return it."""
+    open_at_start()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -67,13 +66,24 @@ def room() -> int:
     if limit == resource.RLIM_INFINITY:
         return ACCEPTED_AT_ONCE
     free = limit - reserved(limit)
-    # Counting those that are open takes some microseconds for each, so it is done only where they may be many.
-    if USUALLY_OPEN + 2 * len(connection_handlers()) < free:
+    # Counting those that are open takes a microsecond for each, so it is done only where they may be many.
+    if 4 * len(connection_handlers()) < free - open_at_start():
         return ACCEPTED_AT_ONCE
+    return free - count_open()
+
+
+def count_open() -> int:
+    """Return how many descriptors are open: more than there can be where that cannot be told, since no descriptor is left."""
     try:
-        return free - len(os.listdir("/proc/self/fd"))
+        return len(os.listdir("/proc/self/fd"))
     except OSError:
-        return 0
+        return MAX_DESCRIPTORS
+
+
+@cache
+def open_at_start() -> int:
+    """Return how many descriptors were open when this was first asked for."""
+    return count_open()
 
 
 def accepting_gently(stock: Callable[..., None]) -> Callable[..., None]:
@@ -111,5 +121,7 @@ def accepting_gently(stock: Callable[..., None]) -> Callable[..., None]:
 def adopt(loop: Any, sockets: Iterable[Any]) -> None:
     """Have sockets that listen already accept by the loop's present method; they keep the one they began with."""
     for sock in sockets:
-        reader = loop._selector.get_map()[sock.fileno()].data[0]
-        loop._add_reader(sock.fileno(), loop._accept_connection, *reader._args)
+        reader = loop._selector.get_map()[sock.fileno()].data[0] if sock.fileno() in loop._selector.get_map() else None
+        # While it rests it has none.
+        if reader is not None and reader._callback != loop._accept_connection:
+            loop._add_reader(sock.fileno(), loop._accept_connection, *reader._args)

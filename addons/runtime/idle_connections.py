@@ -29,7 +29,7 @@ SILENCE_S = 10.0
 MAX_HEAD_S = 60.0
 """Seconds a client may take for the head of its first request."""
 
-SPARED_S = 2.0
+SPARED_S = 0.5
 """Seconds without a byte after which a connection without a request may be ended to make room for others."""
 
 STALL_S = 30.0
@@ -51,6 +51,7 @@ class IdleConnections(Addon):
 
     name = "idle_connections"
 
+    adopts: ClassVar[bool] = True
     task: ClassVar[asyncio.Task[None] | None] = None
     bodies: ClassVar[dict[HttpStream, tuple[int, float]]] = {}
     """Bodies under way: how much of each had arrived, and since when it has not grown enough."""
@@ -62,13 +63,19 @@ class IdleConnections(Addon):
         if warning := descriptors.warning_of(limit):
             logger.warning("%s", warning)
         descriptors.make_room[:] = [self.make_room]
-        loop = asyncio.get_running_loop()
-        try:
-            descriptors.adopt(loop, listening_sockets())
-        except (AttributeError, KeyError, TypeError):
-            logger.warning("Connections are accepted asyncio's own way, which logs a line for each one there is no room for")
+        self.adopt_listeners()
         if IdleConnections.task is None:
-            IdleConnections.task = loop.create_task(self.look_after_connections())
+            IdleConnections.task = asyncio.get_running_loop().create_task(self.look_after_connections())
+
+    def adopt_listeners(self) -> None:
+        """Have all listeners accept in our way; mitmproxy begins to listen elsewhere when its options say so."""
+        if not self.adopts:
+            return
+        try:
+            descriptors.adopt(asyncio.get_running_loop(), listening_sockets())
+        except (AttributeError, KeyError, TypeError):
+            IdleConnections.adopts = False
+            logger.warning("Connections are accepted asyncio's own way, which logs a line for each one there is no room for")
 
     def client_connected(self, client: connection.Client) -> None:
         """Note a client that has not said anything yet."""
@@ -85,6 +92,7 @@ class IdleConnections(Addon):
             await asyncio.sleep(SWEEP_INTERVAL_S)
             sweeps += 1
             try:
+                self.adopt_listeners()
                 self.end_strangers()
                 if not sweeps % SWEEPS_PER_BODY_CHECK:
                     self.end_stalled_bodies()

@@ -489,3 +489,10 @@ def test_raw_deflate_unknown_encodings_and_bombs():
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_providers_name_before_a_model_is_no_part_of_the_models_name(name):
     assert canonical(f"{name}/some-model") == "some-model"
+
+
+def test_more_encodings_than_anyone_uses_are_not_undone():
+    """Each has buffers of its own, and a header has room for thousands."""
+    assert ContentDecoder("identity, , gzip, gzip, br, deflate").readable
+    assert not ContentDecoder("gzip, gzip, br, br, gzip").readable
+    assert not ContentDecoder("br, " * 50_000 + "gzip").readable

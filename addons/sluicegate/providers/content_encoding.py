@@ -12,6 +12,9 @@ MAX_DECODED_BYTES = 256 << 20
 MAX_CHUNK_BYTES = 16 << 20
 """Decoded bytes of one chunk as it came off the wire, which is 64 KiB at most."""
 
+MAX_ENCODINGS = 4
+"""Encodings of one answer, one over the other; each has buffers of its own, and nobody uses more than two."""
+
 _ZSTD_WINDOW_LOG = 23
 """RFC 9659: an answer's zstd frame needs a window of at most 8 MiB. One that asks for more could cost us 2 GiB."""
 
@@ -112,6 +115,9 @@ class ContentDecoder:
         for name in reversed([x.strip().lower() for x in content_encoding.split(",")] if content_encoding else ()):
             if name in ("", "identity"):
                 continue
+            if len(self._steps) == MAX_ENCODINGS:
+                self.readable = False
+                break
             if name in ("gzip", "x-gzip"):
                 self._steps.append(_Zlib(gzip=True))
             elif name == "deflate":

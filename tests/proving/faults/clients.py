@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from proving import billing
 from proving.scene import Observation, Scene, expect, fault
-from proving.traffic import KEY_VALUE, Traffic, call, session, summary
+from proving.traffic import KEY, KEY_VALUE, Traffic, call, session, summary
 from support.harness import PROVIDER, Gateway, eventually, receive
 
 
@@ -142,6 +142,42 @@ def idle(scene: Scene) -> Observation:
         conn.close()
     scene.balance(gateway)
     return Observation(f"others: {summary(traffic.outcomes)}")
+
+
+@fault("clients", "more idle connections than descriptors", "others are served, and the log stays short")
+def strangers(scene: Scene) -> Observation:
+    gateway = scene.gateway()
+    resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+    usual = seconds_alone(gateway)
+    lines = len(gateway.output)
+    with contextlib.ExitStack() as stack:
+        for _ in range(299):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=20))
+        with Traffic(gateway, 2) as traffic:
+            expect_served(traffic, usual, 1.0 if scene.quick else 3.0)
+    errors = [line for line in gateway.output[lines:] if "Error" in line or "Traceback" in line]
+    expect(len(errors) < 20, f"{len(errors)} lines of errors, such as {errors[:1]}")
+    scene.balance(gateway)
+    return Observation(f"others: {summary(traffic.outcomes)}; {len(errors)} lines of errors")
+
+
+@fault("clients", "half-sent bodies of 120 MB by one key", "another key's large body is served")
+def half_sent(scene: Scene) -> Observation:
+    keys = [{"id": KEY, "value": KEY_VALUE}, {"id": "vk-other"}]
+    gateway = scene.gateway(scene.policy(virtual_keys=keys))
+    body = request(31 << 20)
+    with contextlib.ExitStack() as stack:
+        conns = [stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=20)) for _ in range(5)]
+        for conn in conns:
+            conn.sendall(body[:-1])
+        large = request(2 << 20).partition(b"\r\n\r\n")[2]
+        saw = call(gateway, True, body=large, key="vk-other")
+        expect(saw == "200", f"another key's body got {saw}")
+        others = Counter(call(gateway) for _ in range(5))
+        expect(set(others) == {"200"}, f"small calls saw {summary(others)}")
+    eventually(lambda: not gateway.rows("SELECT * FROM reservations"), 10)
+    scene.balance(gateway)
+    return Observation(f"another key's 2 MB: {saw}; small calls of the same key: {summary(others)}")
 
 
 @fault("clients", "200 live streams while a 20 MB body arrives", "every stream ends whole, none waits seconds for a piece")
