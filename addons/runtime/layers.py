@@ -13,7 +13,7 @@ from typing import Any
 
 from mitmproxy import flow
 from mitmproxy.connection import ConnectionState
-from mitmproxy.net.http.http1.read import connection_close
+from mitmproxy.net.http.http1 import connection_close
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer

@@ -62,6 +62,9 @@ _OVERRIDE_PARAMETERS = frozenset(
 )
 """Query parameters that do so, as letters only: ``_method``, ``X-HTTP-Method-Override``."""
 
+_ANSWER_PARAMETERS = frozenset(("fields", "callback"))
+"""Query parameters by which Google's servers leave fields out of an answer or wrap it."""
+
 _SINGLE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "expect", "anthropic-version")
 """Headers of which there may be one: readers differ in whether the first or the last counts."""
 
@@ -95,6 +98,9 @@ _USUAL_TYPES = frozenset(("application/json", "application/json; charset=utf-8",
 _USUAL_CONNECTIONS = frozenset(("keep-alive", "close", "Keep-Alive", "Close"))
 
 
+FIELD_MASK_PROBLEM = "the header 'x-goog-fieldmask' leaves fields out of the answer, so that its usage could not be read"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a request is refused. ``status`` is None where the reason has a status of its own."""
@@ -121,10 +127,11 @@ def first_problem(
     what = (
         method_problem(method)
         or ("it is neither HTTP/1.1 nor HTTP/1.0" if version not in (None, "HTTP/1.1", "HTTP/1.0") else None)
-        or target_problem(target)
+        or target_problem(target, is_model_call)
         or headers_problem(fields, values)
         or host_problem(values.get("host", ()), authority, version == "HTTP/1.1")
         or framing_problem(method, values)
+        or (FIELD_MASK_PROBLEM if is_model_call and "x-goog-fieldmask" in values else None)
         or type_problem(values.get("content-type", ()), is_model_call)
     )
     if what is not None:
@@ -139,13 +146,13 @@ def method_problem(method: bytes) -> str | None:
     return f"its method is none of {', '.join(METHODS)}, in capitals"
 
 
-def target_problem(target: bytes) -> str | None:
+def target_problem(target: bytes, is_model_call: bool) -> str | None:
     """Return what is wrong with a path and query, in words."""
     path, has_query, query = target.partition(b"?")
     # Long paths are not cached: a caller who varies them could fill the cache with megabytes.
     what = path_problem(path) if len(path) <= 200 else path_problem.__wrapped__(path)
     if what is None and has_query and query not in _USUAL_QUERIES:
-        what = query_problem(query)
+        what = query_problem(query, is_model_call)
     return what
 
 
@@ -167,7 +174,7 @@ def path_problem(path: bytes) -> str | None:
     return "its path holds a character that may not stand in one, such as ';', '#', '\\' or one outside ASCII"
 
 
-def query_problem(query: bytes) -> str | None:
+def query_problem(query: bytes, is_model_call: bool) -> str | None:
     """Return what is wrong with a query, in words."""
     if len(query) > MAX_QUERY_BYTES:
         return f"its query is longer than {MAX_QUERY_BYTES} bytes"
@@ -177,7 +184,7 @@ def query_problem(query: bytes) -> str | None:
         return what
     seen: dict[str, str] = {}
     for pair in query.split(b"&"):
-        raw, _, _ = pair.partition(b"=")
+        raw, _, value = pair.partition(b"=")
         name = unquote_to_bytes(raw.replace(b"+", b" ")).decode().lower()
         # Frameworks read the parameters of some APIs in either spelling: pageSize and page_size.
         letters = "".join(filter(str.isalnum, name))
@@ -185,6 +192,8 @@ def query_problem(query: bytes) -> str | None:
             return "its query has a parameter without a name"
         if letters in _OVERRIDE_PARAMETERS or name.startswith("$"):
             return f"its query's '{name[:40]}' changes how the request is read; use the method and the headers"
+        if is_model_call and (letters in _ANSWER_PARAMETERS or (letters == "alt" and value not in (b"json", b"sse"))):
+            return f"its query's '{name[:40]}' changes the answer's form, so that its usage could not be read"
         if letters in seen and not (name.endswith("[]") and name == seen[letters]):
             return f"its query has '{name[:40]}' twice"
         seen[letters] = name

@@ -182,6 +182,19 @@ def test_no_query_reads_in_two_ways(query):
 
 
 @pytest.mark.parametrize(
+    "query", ["fields=candidates", "FIELDS=a", "callback=x", "alt=proto", "alt=media", "alt", "alt=", "alt=sse%20", "alt=SSE"]
+)
+def test_a_model_calls_answer_keeps_its_form_and_its_usage(query):
+    assert "its usage could not be read" in words(target=f"/v1beta/models/gemini-2.5-pro:generateContent?{query}")
+    assert problem(method="GET", target=f"/v1beta/models?{query}", model=False) is None
+
+
+def test_no_header_takes_the_usage_out_of_an_answer():
+    assert "x-goog-fieldmask" in words(("X-Goog-FieldMask", "candidates"))
+    assert problem(("X-Goog-FieldMask", "models"), method="GET", model=False) is None
+
+
+@pytest.mark.parametrize(
     "method", ["", "post", "Post", "TRACE", "CONNECT", "PRI", "BREW", "P\xd6ST", "POST ", "GET /v1/models", "*"]
 )
 def test_no_other_method_is_known(method):
