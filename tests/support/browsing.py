@@ -61,8 +61,8 @@ class Watched:
         errors, strangers = self.errors[:], self.strangers[:]
         self.errors.clear()
         self.strangers.clear()
-        assert errors == []
-        assert strangers == []
+        assert not errors, errors
+        assert not strangers, strangers
 
     def go(self, where: str = "#/") -> Page:
         """Open a page of the dashboard and wait until its content is there."""
