@@ -92,7 +92,7 @@ def caller(claim: Claim) -> tuple[str | None, bool]:
                 return credential.key, True
     if claim.tunnel in KEYS:
         return claim.tunnel, True
-    return None, any(c.key for c in claim.given)
+    return None, bool(claim.tunnel) or any(c.key for c in claim.given)
 
 
 def sent(testbed: Testbed, claim: Claim, session: str) -> bytes:
