@@ -11,6 +11,7 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
+from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import server_hooks
 
 from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services
@@ -57,6 +58,9 @@ class Egress(Addon):
             return
         if self.admit(flow, connection, host, request.port):
             flow.metadata["sluicegate"] = "egress"
+            if not request.is_http2:
+                # As RFC 9112, 3.2.2, wants it: what was judged is the target, and a server at its address may have other names.
+                request.headers["host"] = hostport(request.scheme, request.data.host, request.port)
             self.plain[flow] = Traffic(services().clock(), host, request.port)
 
     @enforcing

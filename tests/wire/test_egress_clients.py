@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import threading
 import zipfile
+from typing import ClassVar
 
 import pytest
 
@@ -38,6 +39,13 @@ class Files(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    hosts: ClassVar[list[str]] = []
+    """The Host lines of each request."""
+
+    def do_GET(self) -> None:
+        """Serve a file."""
+        self.hosts.append(", ".join(self.headers.get_all("host", [])))
+        super().do_GET()
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -110,6 +118,16 @@ def test_any_number_of_plain_requests_by_name_share_one_connection(gw, files):
     named_rows(gw, port, 200)
     (dialled,) = {line for line in gw.output if "server connect" in line and f":{port}" in line}
     assert f"127.0.0.1:{port}" in dialled
+
+
+def test_a_plain_request_carries_the_host_of_its_target(gw, files):
+    """Another one, twice even, would be the way to what policy does not let agents reach at that address."""
+    folder, port = files
+    (folder / "page.txt").write_text("hello")
+    lines = [f"GET http://localhost:{port}/page.txt HTTP/1.1", "Host: openrouter.ai", f"Proxy-Authorization: {CREDENTIAL}"]
+    answer = gw.send_raw("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+    assert b" 200 " in answer.split(b"\r\n")[0], answer
+    assert Files.hosts[-1] == f"localhost:{port}"
 
 
 def test_npm_installs_through_the_proxy(gw, files, tmp_path):
