@@ -83,8 +83,8 @@ def test_the_list_names_each_target_and_its_promise():
 PLANTED = {
     "a key that goes on to the provider": (
         "sluicegate/credentials.py",
-        "Reading(key, sent, is_login, tuple(kept),",
-        "Reading(key, sent, is_login, fields,",
+        "sent, is_login, tuple(kept), target, hidden",
+        "sent, is_login, fields, target, hidden",
         "a virtual key: b'POST",
     ),
     "a hook that raises": (
