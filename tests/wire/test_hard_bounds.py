@@ -103,7 +103,7 @@ def test_what_has_no_worst_case_says_why(edge):
         ("/openai/v1/realtime/client_secrets", {"session": {"model": GPT}}, "no policy can allow it"),
         ("/openai/v1/batches", {"input_file_id": "f"}, "batches"),
         ("/anthropic/v1/messages/batches", {"requests": []}, "batches"),
-        ("/genai/v1beta/models/g:batchGenerateContent", {}, "batches"),
+        ("/genai/v1beta/models/g:batchGenerateContent", {}, "is not supported"),
     ],
 )
 def test_what_cannot_be_metered_is_refused(edge, path, body, words):
