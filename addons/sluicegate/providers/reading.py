@@ -29,20 +29,19 @@ _thread = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-bodies")
 
 async def read_body(adapter: ProviderAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
     """Return the facts of a model call's body, or a sentence that says why it is not one."""
-    if len(body) <= LARGE_BODY_BYTES:
-        return read_small(adapter, body, path, max_objects)
+    if is_read_at_once(body, max_objects):
+        return adapter.read_request(body, path)
     return await asyncio.get_running_loop().run_in_executor(_thread, read_large, adapter, body, path, max_objects)
 
 
-def read_small(adapter: ProviderAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
-    """Read a body at once, which takes up to some ten milliseconds."""
-    # Braces in texts count here as well; the outline counts only those of objects.
-    if len(body) > SMALLEST_OBJECT_BYTES * max_objects and _has_braces(body, max_objects):
-        try:
-            outline_of(body, max_objects)
-        except OutlineError as e:
-            return str(e)
-    return adapter.read_request(body, path)
+def is_read_at_once(body: bytes, max_objects: int) -> bool:
+    """Return whether a body is read in some milliseconds: neither large nor of more objects than it may hold.
+
+    Braces in texts count here as well; the outline counts only those of objects.
+    """
+    if len(body) > LARGE_BODY_BYTES:
+        return False
+    return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or not _has_braces(body, max_objects)
 
 
 def _has_braces(body: bytes, above: int) -> bool:
