@@ -149,6 +149,7 @@ class Machine:
 @example(["call", "flush", "call", "copy and truncate", "call", "crash"])
 @example(["call", "rename", "shift", "call", "rename", "shift", "crash"])
 @example(["call", "call while it is copied and truncated", "crash"])
+@example(["call", "flush", "delete", "call while it is copied and truncated", "crash"])
 def test_whatever_is_done_to_the_journal_each_call_is_charged_and_recorded_once(operations):
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))

@@ -81,6 +81,11 @@ def records_after(path: Path, place: Place) -> Tail:
     return Tail(list(records(path)), False)
 
 
+def records_in_other_files(path: Path) -> Iterator[Record]:
+    """Yield the records of the journal's other files, oldest file first."""
+    return _in_all(other_files(path))
+
+
 def other_files(path: Path) -> list[Path]:
     """Return the other journals beside this one, oldest first: every file that begins as a record does, whatever its name."""
     found = []

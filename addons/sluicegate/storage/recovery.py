@@ -7,7 +7,7 @@ from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.journal import Journal
-from sluicegate.storage.journal_files import Place, end_place, records_after
+from sluicegate.storage.journal_files import Place, end_place, records_after, records_in_other_files
 from sluicegate.storage.store import Rows, Store
 from sluicegate.values import Outcome
 
@@ -23,6 +23,10 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     """
     tail = records_after(journal.path, Place(store.read_meta("journal_offset"), store.read_meta("journal_fingerprint")))
     lines = {r["id"]: r for r in tail.records}
+    if not tail.found and ledger.open:
+        # Where the last agreed place is gone, older files are not searched for calls, because retention may have removed them
+        # from the table. A call whose reservation is open was never in the table, though, and its line may stand in any file.
+        lines = {r["id"]: r for r in records_in_other_files(journal.path) if r["id"] in ledger.open} | lines
     known = store.known(lines) | store.known(lines, "adjustments")
     missed, adjusted = [], []
     for record in (r for i, r in lines.items() if i not in known):
