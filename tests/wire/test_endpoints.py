@@ -216,3 +216,8 @@ def test_an_allowed_path_is_recorded_and_its_slot_is_kept(gate):
 def test_every_model_that_a_request_names_is_judged(gate, asked, body, reason):
     reply, went = call(gate, asked, "vk-haiku", body)
     assert (reply.reason, went) == (reason, None)
+
+
+def test_what_a_policy_allows_is_shown(gate):
+    assert gate.admin("/api/providers/openai").json["allow_paths"] == ["POST /v1/images/generations"]
+    assert gate.admin("/api/config").json["free_request_max_limit"] == FREE_LIMIT

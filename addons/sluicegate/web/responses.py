@@ -160,6 +160,7 @@ class ProviderState(ResponseModel):
     name: str
     base_url: str
     hosts: list[str]
+    allow_paths: list[str] = Field(description="Requests that are sent besides the listed ones, unmetered.")
     simulate: bool
     keys: list[ProviderKeyState]
     provider_status: Literal["active", "error"]

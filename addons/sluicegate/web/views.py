@@ -123,6 +123,7 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
         "name": name,
         "base_url": (written.base_url if written else None) or PROVIDERS[name].base_url,
         "hosts": list(written.hosts) if written else [],
+        "allow_paths": list(written.allow_paths) if written else [],
         "simulate": live.simulate,
         "keys": keys,
         "provider_status": "active" if live.simulate or any(k["usable"] for k in keys) else "error",

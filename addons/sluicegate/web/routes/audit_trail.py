@@ -78,6 +78,7 @@ class ConfigState(ResponseModel):
     audit: Literal["required", "best_effort"]
     unpriced: Literal["family", "deny", "fallback"]
     fallback_price: dict[str, float] | None
+    free_request_max_limit: int
     required_headers: list[str]
     egress: dict[str, Any]
     server: dict[str, Any]
@@ -155,6 +156,7 @@ async def _config(request: ApiRequest) -> ApiResponse:
         "audit": policy.audit,
         "unpriced": policy.unpriced,
         "fallback_price": {"input": fallback.input, "output": fallback.output} if fallback else None,
+        "free_request_max_limit": policy.free_request_max_limit,
         "required_headers": policy.required_headers,
         "egress": policy.egress.model_dump(),
         "server": policy.server.model_dump(),
