@@ -128,3 +128,47 @@ def test_a_name_that_nothing_was_taken_from_is_a_mistake():
     with pytest.raises(EditError, match=r"nothing of 'vk-bib' was revoked since \(did you mean vk-bob\?\)") as caught:
         plan("vk-bib")
     assert caught.value.field == "also_re_enable"
+
+
+LONG = ", ".join(f"host{i}.example.com" for i in range(10))
+MODELS = "claude-haiku-4-5, claude-sonnet-4-5-20250929, claude-sonnet-5, claude-3-5-haiku-20241022"
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "words"),
+    [
+        (f"egress: {{allow: [{LONG}]}}", f"egress: {{allow: [{LONG}, '*']}}", "changes egress: allow gains *"),
+        (f"egress: {{allow: [{LONG}], deny: [x.example]}}", f"egress: {{allow: [{LONG}]}}", "changes egress: deny loses x.example"),
+        ("", f"egress: {{default: deny, allow: [{LONG}]}}", f"changes egress: default nothing becomes deny; allow gains {LONG}"),
+        (
+            f"virtual_keys: [{{id: k, provider_configs: [{{provider: anthropic, allowed_models: [{MODELS}]}}]}}]",
+            f"virtual_keys: [{{id: k, provider_configs: [{{provider: anthropic, allowed_models: [{MODELS}, claude-opus-5]}}]}}]",
+            "changes provider_configs of key k: anthropic.allowed_models gains claude-opus-5",
+        ),
+        (
+            f"virtual_keys: [{{id: k, provider_configs: [{{provider: anthropic, allowed_models: [{MODELS}]}}]}}]",
+            "virtual_keys: [{id: k, provider_configs: [{provider: anthropic}]}]",
+            f"changes provider_configs of key k: anthropic.allowed_models loses {MODELS}",
+        ),
+        (
+            "teams: [{id: t, budgets: [{max_limit: 1, reset_duration: 1d}, {max_limit: 5, reset_duration: 1w}, {max_limit: 9, reset_duration: 1M}]}]",
+            "teams: [{id: t, budgets: [{max_limit: 1, reset_duration: 1d}, {max_limit: 5, reset_duration: 1w}, {max_limit: 900, reset_duration: 1M}]}]",
+            "changes budgets of team t: 1M.max_limit 9 becomes 900",
+        ),
+        (
+            f"egress: {{allow: [{LONG}, a.example, b.example]}}",
+            f"egress: {{allow: [{LONG}, b.example, a.example]}}",
+            "changes egress: the order of allow",
+        ),
+    ],
+)
+def test_of_long_values_it_says_what_differs(now, then, words):
+    made = plan(now=f"version: 1\n{now}\n", then=f"version: 1\n{then}\n")
+    assert [e.text for e in made.effects] == [words]
+
+
+def test_of_very_many_differences_it_says_how_many_are_left_out():
+    hosts = ", ".join(f"host{i}.example.com" for i in range(100))
+    (effect,) = plan(now="version: 1\n", then=f"version: 1\negress: {{allow: [{hosts}]}}\n").effects
+    assert effect.text.startswith("changes egress: allow gains host0.example.com, host1.example.com, ")
+    assert effect.text.endswith(", host19.example.com and 80 more")

@@ -6,7 +6,7 @@ text does not know. So these stay unless they are asked for by name. Texts have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -19,6 +19,12 @@ from sluicegate.windows import parse_iso
 from sluicegate.yaml_document import Document
 
 VALUE_FIELDS = ("value", "value_hash", "previous_value_hash", "previous_expires_at")
+
+MAX_CHARACTERS = 80
+"""Characters of a value that are shown."""
+
+MAX_DIFFERENCES = 20
+"""Differences between two long values that are listed."""
 
 Since = Callable[[str, str, str], str | None]
 """Takes a kind, an id and what was done (``disabled``, ``deleted``, ``rotated``); returns the day, None where it is not known."""
@@ -144,7 +150,7 @@ def _differences(now: Sequence[Document], then: Sequence[Document], said: Collec
     for section in {**_sections(now), **_sections(then)}:
         before, after = _sections(now).get(section), _sections(then).get(section)
         if before != after:
-            yield Effect("policy", section, f"changes {section}: {_short(before)} becomes {_short(after)}", True)
+            yield Effect("policy", section, f"changes {section}: {_difference(before, after)}", True)
 
 
 def _changes(
@@ -161,7 +167,7 @@ def _changes(
             yield from _limit_changes(kind, name, owner, field, old or {}, new or {})
         else:
             loosens = field != "expires_at" or _instant(new) > _instant(old)
-            yield Effect(kind, name, f"changes {field} of {owner}: {_short(old)} becomes {_short(new)}", loosens)
+            yield Effect(kind, name, f"changes {field} of {owner}: {_difference(old, new)}", loosens)
 
 
 def _limit_changes(
@@ -221,6 +227,49 @@ def _number(value: Any) -> Decimal | None:
     return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
 
 
+def _difference(old: Any, new: Any) -> str:
+    """Return how a value changes: from what to what, or only what differs where that would be long."""
+    texts = _text(old), _text(new)
+    # Two long values often begin alike: cut off, both would look the same, whatever the change lets through.
+    return " becomes ".join(texts) if max(map(len, texts)) <= MAX_CHARACTERS else _listed(_parts(old, new, ""), "; ")
+
+
+def _parts(old: Any, new: Any, place: str) -> Iterator[str]:
+    """Yield each difference between two values, with its place in them."""
+    kind = next((t for t in (dict, list) if isinstance(old, t) or isinstance(new, t)), None)
+    if kind is None or not isinstance(old, kind | None) or not isinstance(new, kind | None):
+        yield f"{place} {_short(old)} becomes {_short(new)}"
+        return
+    a, b = (_named(value) if isinstance(value, list) else value or {} for value in (old, new))
+    differ = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    if not differ:
+        yield f"the order of {place}"
+    if kind is list:
+        for verb, more, less in (("gains", b, a), ("loses", a, b)):
+            if items := [_short(more[name]) for name in differ if name not in less]:
+                yield f"{place} {verb} {_listed(items, ', ')}".strip()
+        differ = [name for name in differ if name in a and name in b]
+    for name in differ:
+        yield from _parts(a.get(name), b.get(name), f"{place}.{name}" if place and kind is dict else str(name))
+
+
+def _named(items: list[Any]) -> dict[str, Any]:
+    """Return a list's items by what tells them apart."""
+    fields = ("name", "provider", "reset_duration")
+    names = (next((v for f in fields if (v := _of(item, f)) is not None), item) for item in items)
+    return {str(name): item for name, item in zip(names, items, strict=True)}
+
+
+def _listed(texts: Iterable[str], separator: str) -> str:
+    shown = [*texts]
+    more = len(shown) - MAX_DIFFERENCES
+    return separator.join(shown[:MAX_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _short(value: Any) -> str:
-    text = "nothing" if value in (None, (), []) else str(value) if not isinstance(value, Decimal) else str(_number(value))
-    return text if len(text) <= 80 else text[:79] + "\u2026"
+    text = _text(value)
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "\u2026"
+
+
+def _text(value: Any) -> str:
+    return "nothing" if value in (None, (), []) else str(value) if not isinstance(value, Decimal) else str(_number(value))
