@@ -65,6 +65,9 @@ _OVERRIDE_PARAMETERS = frozenset(
 _ANSWER_PARAMETERS = frozenset(("fields", "callback"))
 """Query parameters by which Google's servers leave fields out of an answer or wrap it."""
 
+_NAMING_PARAMETERS = frozenset(("model", "models", "modelid", "modelname", "engine", "deployment"))
+"""Query parameters that name a model, as letters only. Those of the body are judged, and some servers believe the query."""
+
 _SINGLE = ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "expect", "anthropic-version")
 """Headers of which there may be one: readers differ in whether the first or the last counts."""
 
@@ -92,7 +95,7 @@ _PATH = re.compile(rb"/|(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+")
 _QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,=:@/?\[\]{}|^-]|%[0-9A-Fa-f]{2})*")
 _ENCODED_TWICE = re.compile(rb"%25[0-9A-Fa-f]{2}")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-5][0-9]{3}))?")
-_JSON_TYPES = re.compile(r"(?:application/(?:json|[a-z0-9.-]+\+json|x-www-form-urlencoded)|text/(?:json|plain))")
+_JSON_TYPES = re.compile(r"(?:application/(?:json|[a-z0-9.-]+\+json)|text/(?:json|plain))")
 _USUAL_QUERIES = frozenset((b"", b"beta=true", b"alt=sse"))
 _USUAL_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
 _USUAL_CONNECTIONS = frozenset(("keep-alive", "close", "Keep-Alive", "Close"))
@@ -194,6 +197,8 @@ def query_problem(query: bytes, is_model_call: bool) -> str | None:
             return f"its query's '{name[:40]}' changes how the request is read; use the method and the headers"
         if is_model_call and (letters in _ANSWER_PARAMETERS or (letters == "alt" and value not in (b"json", b"sse"))):
             return f"its query's '{name[:40]}' changes the answer's form, so that its usage could not be read"
+        if is_model_call and letters in _NAMING_PARAMETERS:
+            return f"its query's '{name[:40]}' names a model; name it in the body only"
         if letters in seen and not (name.endswith("[]") and name == seen[letters]):
             return f"its query has '{name[:40]}' twice"
         seen[letters] = name
@@ -278,7 +283,7 @@ def type_problem(types: Sequence[str], is_model_call: bool) -> str | None:
     if not types or types[0] in _USUAL_TYPES:
         return None
     kind, _, parameters = types[0].lower().partition(";")
-    # A JSON object that is read as text or as a form names no model.
+    # Not a form: in {"model":"a","x":"&model=b&"} JSON's readers find one model and a form's another.
     if is_model_call and _JSON_TYPES.fullmatch(kind.strip()) is None:
         return "the content-type of a model call is application/json"
     for parameter in parameters.split(";"):

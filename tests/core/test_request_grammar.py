@@ -181,6 +181,12 @@ def test_no_query_reads_in_two_ways(query):
     assert words(target=b"/v1/messages?" + query).startswith("Invalid request: its query")
 
 
+@pytest.mark.parametrize("query", ["model=dear", "beta=true&Model=dear", "mod%65l=dear", "model_id=a", "models[]=a"])
+def test_a_query_says_nothing_that_the_body_of_a_model_call_says(query):
+    assert "name it in the body only" in words(target=f"/v1/messages?{query}")
+    assert problem(method="GET", target=f"/v1/models?{query}", model=False) is None
+
+
 @pytest.mark.parametrize(
     "query", ["fields=candidates", "FIELDS=a", "callback=x", "alt=proto", "alt=media", "alt", "alt=", "alt=sse%20", "alt=SSE"]
 )
@@ -384,7 +390,7 @@ def test_these_methods_have_no_body(method):
             'Application/JSON ;charset="UTF-8"',
             "application/json;charset=us-ascii",
         ),
-        *("application/vnd.acme+json", "text/json", "text/plain; charset=utf8", "application/x-www-form-urlencoded"),
+        *("application/vnd.acme+json", "text/json", "text/plain; charset=utf8"),
     ],
 )
 def test_json_in_utf_8_passes(value):
@@ -409,6 +415,8 @@ def test_json_in_utf_8_passes(value):
         *(
             "application/x-protobuf",
             "application/grpc",
+            "application/x-www-form-urlencoded",
+            "Application/X-WWW-Form-Urlencoded; charset=utf-8",
             "multipart/form-data; boundary=x",
             "application/xml",
             "json",

@@ -151,8 +151,7 @@ def read_request(body: bytes) -> RequestFacts | str:
     text = request.read_as(TEXT)
     builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
     builder.may_be_fast = speed not in (None, "standard")
-    if "thinking" in request.members:
-        builder.add_output(request.child("thinking").count("budget_tokens"))
+    builder.add_output(request.child("thinking").count("budget_tokens"))
     sources = ContentSources()
     if text is not None:
         _add_client_tools(text, builder, request)
@@ -160,8 +159,7 @@ def read_request(body: bytes) -> RequestFacts | str:
         sources = find_sources(request.json)
         _add_server_side(request, builder)
     builder.name_models(request.models(JUDGED_APART), request.problems)
-    if "fallbacks" in request.members:
-        _add_fallbacks(request, builder)
+    _add_fallbacks(request, builder)
     if request.problem:
         return request.problem
     return RequestFacts(

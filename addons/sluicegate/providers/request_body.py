@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -66,12 +66,15 @@ class Members:
     def __init__(self, members: dict[str, msgspec.Raw], problems: Problems) -> None:
         self.members = members
         self.problems = problems
+        self._respelled = _respelled(members)
 
     def raw(self, *names: str) -> bytes:
         """Return a field's JSON, empty if it is missing or null."""
         found = [name for name in names if name in self.members]
         if len(found) > 1:
             self.problems.append(f"'{found[0]}' and '{found[1]}' are one field: send one of them")
+        if self._respelled:
+            self._check_case(names)
         text = bytes(self.members[found[0]]) if found else b""
         return b"" if text == b"null" else text
 
@@ -79,6 +82,8 @@ class Members:
         """Return a field's value; None if the field is missing, null or a problem."""
         if self.members.keys().isdisjoint(names):
             # Most governed fields are in few bodies.
+            if self._respelled:
+                self._check_case(names)
             return None
         raw = self.raw(*names)
         if not raw:
@@ -91,6 +96,13 @@ class Members:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problems.append(f"'{names[0]}' cannot be read")
             return None
+
+    def _check_case(self, names: Iterable[str]) -> None:
+        """Note a member whose name is one of these but for its case: some servers read it, others pass over it."""
+        for name in names:
+            for other in self._respelled.get(name.casefold(), ()):
+                if other not in names:
+                    self.problems.append(f"'{other}' is read as '{name}' by some servers: write it so")
 
     def child(self, *names: str) -> Members:
         """Return a field that holds an object; it is empty if the field is missing or holds anything else."""
@@ -128,13 +140,13 @@ class Members:
         """Return the models that the members name at any depth, but for those members that are judged apart or hold content."""
         looked_at = {name: value for name, value in self.members.items() if name not in apart and _may_name_model(name, value)}
         text = b"".join(looked_at.values())
-        if b"odel" not in text and b"\\u" not in text and not any("odel" in name for name in looked_at):
+        if not _may_hold_model(text) and not any("odel" in name.lower() for name in looked_at):
             # Nearly every call; so this is asked of all members at once.
             return []
         found: list[str] = []
         for name, value in looked_at.items():
             raw = bytes(value)
-            if not _is_model_field(name) and b"odel" not in raw and b"\\u" not in raw:
+            if not _is_model_field(name) and not _may_hold_model(raw):
                 continue
             self.problems.naming_bytes += len(raw)
             named = models_in(name, raw) if self.problems.naming_bytes <= MAX_NAMING_BYTES else None
@@ -194,7 +206,7 @@ class RequestBody(Members):
             elif (name := first_duplicate(raw, top)) is not None:
                 self.problems.append(f"'{name}' is in the body twice")
             else:
-                self.members = top
+                self.members, self._respelled = top, _respelled(top)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problems.append(NO_MODEL)
 
@@ -231,8 +243,11 @@ def is_model_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
-_MODEL_FIELD = re.compile(r".*[Mm]odels?(?:[_-]?(?:[Ii][Dd]s?|[Nn]ames?))?")
-"""Names of fields that hold the names of models, such as ``model``, ``models``, ``model_id`` or ``fallbackModel``."""
+_MODEL_FIELD = re.compile(r".*models?(?:[_-]?(?:ids?|names?))?", re.IGNORECASE)
+"""Names of fields that hold the names of models, such as ``model``, ``models``, ``model_id`` or ``fallbackModel``.
+
+In any case, because servers written in Go or for .NET find ``MODEL`` where they look for ``model``.
+"""
 
 
 SHORTEST_NAMING = len('{"model":"a"}')
@@ -246,7 +261,21 @@ def _is_model_field(name: str) -> bool:
 
 def _may_name_model(name: str, value: msgspec.Raw) -> bool:
     """Return whether a member is long enough to name a model, or is called like one."""
-    return len(value) >= SHORTEST_NAMING or "odel" in name
+    return len(value) >= SHORTEST_NAMING or "odel" in name.lower()
+
+
+def _may_hold_model(text: bytes) -> bool:
+    """Return whether some JSON may have a field that names a model: by its name, or by one that is written with escapes."""
+    return b"\\u" in text or b"odel" in text.lower()
+
+
+def _respelled(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that are not in lower case, by what they are in it."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if (folded := name.casefold()) != name:
+            found.setdefault(folded, []).append(name)
+    return found
 
 
 def _names_in(field: str, value: object) -> list[str]:
