@@ -55,7 +55,7 @@ def test_pages_name_only_files_that_exist(page):
         assert (ROOT / script).exists(), script
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "SECURITY.md"])
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "docs/security.md"])
 def test_pages_for_contributors_name_only_modules_that_exist(page):
     tree = {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.py") if ".venv" not in p.parts}
     names = re.findall(r"(?<![\w*])(?:[\w./]+/)?\w+\.py\b", (ROOT / page).read_text())
