@@ -137,6 +137,8 @@ def serve(control: socket.socket, imports: Sequence[str]) -> None:
         prices.get_snapshot()
     if application := sys.modules.get("sluicegate.web.app"):
         application.own_paths()
+        # What it compiles for its routes stays compiled; without services nothing is served.
+        application.build(None, Path())
     # A fork has the thread that forked and no other, but the locks of all of them.
     assert threading.active_count() == 1
     # A collection in a fork need not look through, and thereby copy, what it has inherited.

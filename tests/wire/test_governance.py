@@ -190,7 +190,8 @@ def test_roles_and_a_developers_own_view(api):
         assert api("GET", path, token=VERA).status == api("GET", path, token=DANA).status == 200, path
         expected = 200 if path == "/api/usage" else 403
         assert api("GET", path, token=VK).status == expected, path
-        assert api("GET", path, token="who").status == 401, path
+        # After some wrong tokens in a row the next are slowed.
+        assert api("GET", path, token="who").status in (401, 429), path
     assert [api("GET", "/api/audit", token=t).status for t in (DANA, VERA, VK)] == [200, 403, 403]
     for method, path, body in (
         ("PUT", f"virtual-keys/{VK}", {}),
