@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import shlex
 import struct
 import subprocess
 import sys
@@ -46,6 +47,21 @@ def test_blocks_of_the_usage_table_become_question_marks(policy, tmp_path):
     command = [COMMAND, "usage", "--policy", policy, "--state-dir", tmp_path / "state"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
+
+
+@pytest.mark.parametrize("words", [["usage"], ["--version"]], ids=" ".join)
+def test_a_full_disk_and_a_closed_stream_are_no_traceback(policy, tmp_path, words):
+    options = [] if words[0].startswith("--") else ["--policy", str(policy), "--state-dir", str(tmp_path / "state")]
+    command = shlex.join([COMMAND, *words, *options])
+
+    def run(redirection):
+        shell = ["sh", "-c", f"{command} {redirection}"]
+        done = subprocess.run(shell, env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stderr
+
+    assert run(">/dev/full") == (1, "the output cannot be written: No space left on device\n")
+    assert run(">&-") == (0, "")
+    assert run(">&- 2>&- <&-") == (0, "")
 
 
 def test_dates_are_whole_in_eighty_columns(policy):

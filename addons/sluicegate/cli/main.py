@@ -8,7 +8,7 @@ import typer
 
 from sluicegate import __version__
 from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, policy, prices, reconcile, run, statusline, usage
-from sluicegate.cli.output import replace_unprintable
+from sluicegate.cli.output import replace_unprintable, reporting_full_disk
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -52,4 +52,5 @@ alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list 
 def main() -> None:
     """Run the console script."""
     replace_unprintable()
-    app(prog_name="sluicegate")
+    with reporting_full_disk():
+        app(prog_name="sluicegate")
