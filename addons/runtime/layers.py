@@ -92,6 +92,7 @@ class GatewayHttp1Server(Http1Server):
 
     def read_body(self, event: events.Event) -> Commands:
         """Read a request's body; where what frames its chunks has no end, its call ends as if the client had left."""
+        self.body_reader = size_limits.counting_chunks(self.body_reader)
         yield from super().read_body(event)
         # The body's bytes have been passed on by now: what is left is the size line of a chunk, or trailers.
         if self.state == self.read_body and len(self.buf) > size_limits.MAX_HEAD_BYTES:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import h11
+from h11._readers import ContentLengthReader
 from mitmproxy import http
 from mitmproxy.proxy import events
 
@@ -39,6 +41,12 @@ MAX_HELD_BYTES = 512 << 20
 
 MAX_HELD_BYTES_PER_CALLER = 128 << 20
 """How many of them may be one caller's; two bodies of the largest size fit."""
+
+MEAN_CHUNK_BYTES = 64
+"""Bytes that the chunks of a request's body have on average at least; each costs some twenty microseconds, however small."""
+
+SMALL_CHUNKS = 2000
+"""Chunks of no length that may come beyond that average; they cost forty milliseconds."""
 
 large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
@@ -90,6 +98,33 @@ def refuse(flow: http.HTTPFlow, message: str) -> None:
         deny(flow, Deny(Reason.GATEWAY_ERROR, message, retry_after=2, final=False))
     else:
         flow.response = http.Response.make(503, message, {"retry-after": "2"})
+
+
+class RequestChunks:
+    """A reader of a request's chunked body, which ends a body whose chunks are too small.
+
+    Chunks of one byte each would stop all other calls for a minute, in a body of twenty megabytes.
+    """
+
+    def __init__(self, reader: Any) -> None:
+        self.read_eof = reader.read_eof
+        self._reader = reader
+        self._most_bytes = self._left_bytes = SMALL_CHUNKS * MEAN_CHUNK_BYTES
+
+    def __call__(self, buffer: Any) -> Any:
+        """Return the next event in the buffer; None if it holds no whole one yet. Raises RemoteProtocolError."""
+        event = self._reader(buffer)
+        if isinstance(event, h11.Data):
+            costs = MEAN_CHUNK_BYTES if event.chunk_start else 0
+            self._left_bytes = min(self._most_bytes, self._left_bytes + len(event.data) - costs)
+            if self._left_bytes < 0:
+                raise h11.RemoteProtocolError(f"a body's chunks have at least {MEAN_CHUNK_BYTES} bytes on average")
+        return event
+
+
+def counting_chunks(reader: Any) -> Any:
+    """Return the reader of a request's body, made to count its chunks if it comes in such."""
+    return reader if type(reader) in (RequestChunks, ContentLengthReader) else RequestChunks(reader)
 
 
 def forget_body(stream: Any) -> None:

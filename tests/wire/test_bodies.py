@@ -121,6 +121,21 @@ def test_framing_of_a_body_without_end_is_ended_and_takes_no_memory(edge, framin
     assert edge.post().status == 200
 
 
+@pytest.mark.parametrize("key", ["sk-nobody", VK])
+def test_a_body_in_tiny_chunks_is_ended(edge, key):
+    """A chunk of one byte takes as long as one of a thousand, so their number is what stops all other calls."""
+    with opened(edge, "/v1/messages", {"x-api-key": key}, None) as conn:
+        assert pour(conn, chunk(b" ") * 5000, 1000) < 500
+    assert edge.post().status == 200
+
+
+def test_a_body_in_small_chunks_is_a_body(edge):
+    body = ask(words="x" * 40_000)
+    with opened(edge, "/v1/messages", {"x-api-key": VK}, None) as conn:
+        conn.sendall(b"".join(chunk(body[i : i + 30]) for i in range(0, len(body), 30)) + b"0\r\n\r\n")
+        assert receive(conn, b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 def test_who_is_known_may_send_what_they_need(edge, chunked):
     def answer(path, size, token):
