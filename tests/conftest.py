@@ -68,7 +68,7 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
 
     yield make
     for made in running:
-        made.stop()
+        made.discard()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
     ci         the same examples at every run
     dev        other examples at every run
-    thorough   twenty times as many
+    thorough   twenty times as many, and a hundred times twenty where a property does not say how many it needs
 
 No profile limits the time of an example: on a busy machine hypothesis would report a failure.
 """
@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, settings
 
 THOROUGH_FACTOR = 20
 
+USUAL_EXAMPLES = 60
+"""Examples of a property that does not say how many it needs; every run of ``dev`` tries others."""
+
 
 def load_profile() -> None:
     """Choose the profile. Raises InvalidArgument for an unknown name."""
-    shared = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    shared = settings(deadline=None, print_blob=True, max_examples=USUAL_EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("ci", shared, derandomize=True, database=None)
     settings.register_profile("dev", shared)
     settings.register_profile("thorough", shared, max_examples=examples(100))

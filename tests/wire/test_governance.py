@@ -210,7 +210,7 @@ def test_roles_and_a_developers_own_view(api):
     assert api("GET", "virtual-keys/quota", x_bf_vk=VK).status == 200, "said on purpose, beside the admin token"
     basic = api.gw.request("GET", "/api/audit", headers={"authorization": "Basic " + _basic("dana", DANA)})
     wrong = api.gw.request("GET", "/api/audit", headers={"authorization": "Basic " + _basic("vera", DANA)})
-    assert (basic.status, wrong.status) == (200, 401)
+    assert (basic.status, wrong.status in (401, 429)) == (200, True)
 
 
 def _basic(user, token):

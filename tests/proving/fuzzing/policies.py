@@ -77,7 +77,7 @@ def policy_reload(environment: Environment, example: Files) -> int:
     "prices that cost any usage in bounds, or every mistake with file and line",
     mutants(price_list).map(lambda parts: {"prices.yaml": parts.get("a.yaml", b"")})
     | noise.map(lambda parts: {"prices.yaml": parts["a.yaml"]}),
-    quick=100,
+    quick=40,
 )
 def price_files(environment: Environment, example: Files) -> int:
     result = environment.reader.read(example)
