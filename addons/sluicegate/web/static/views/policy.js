@@ -277,8 +277,8 @@ function Revision({ revision, query, user }) {
       go(["policy", "history"]);
     } else {
       // Another revision may be in force by now, which must be seen before it is replaced.
+      await current.reload();
       setPlan(null);
-      current.reload();
     }
   };
   const others = (list.data?.revisions || []).filter((r) => r.revision !== revision);
