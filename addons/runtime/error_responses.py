@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import assemble_response
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import HttpLayer
+from mitmproxy.proxy.layers.http import ResponseProtocolError
 
+from flow import call_of, connection_of
 from runtime.log_redaction import without_bytes
 from sluicegate.providers import PROVIDERS
 
@@ -57,3 +61,19 @@ def error_bytes(status_code: int, message: str = "", provider: str = "anthropic"
     response.headers["connection"] = "close"
     raw: bytes = assemble_response(response)
     return raw
+
+
+def provider_of(context: Context, stream_id: int) -> str:
+    """Return the provider in whose envelope a client expects its error; Anthropic where none is known."""
+    for above in reversed(context.layers):
+        if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
+            call = call_of(stream.flow) if hasattr(stream, "flow") else None
+            if call is not None:
+                return call.provider
+    return connection_of(context.client).provider or "anthropic"
+
+
+def status_of(event: ResponseProtocolError) -> int | None:
+    """Return the status in which an error is told; None for one that is not."""
+    # mitmproxy has no code of its own for what takes too long.
+    return getattr(event, "status", None) or event.code.http_status_code()

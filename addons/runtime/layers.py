@@ -35,29 +35,12 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.version import VERSION
 
-from flow import call_of, connection_of
-from runtime import release_memory, size_limits
+from runtime import frame_limits, release_memory, size_limits
 from runtime.connections import strangers
-from runtime.error_responses import SWITCHED, error_bytes, error_response
+from runtime.error_responses import SWITCHED, error_bytes, error_response, provider_of, status_of
 from runtime.options import exit_with_error
 
 Commands = layer.CommandGenerator[None]
-
-
-def provider_of(context: Context, stream_id: int) -> str:
-    """Return the provider in whose envelope a client expects its error; Anthropic where none is known."""
-    for above in reversed(context.layers):
-        if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
-            call = call_of(stream.flow) if hasattr(stream, "flow") else None
-            if call is not None:
-                return call.provider
-    return connection_of(context.client).provider or "anthropic"
-
-
-def status_of(event: ResponseProtocolError) -> int | None:
-    """Return the status in which an error is told; None for one that is not."""
-    # mitmproxy has no code of its own for what takes too long.
-    return getattr(event, "status", None) or event.code.http_status_code()
 
 
 class GatewayHttp1Server(Http1Server):
@@ -117,10 +100,19 @@ class GatewayHttp1Server(Http1Server):
 class GatewayHttp2Server(Http2Server):
     """Our side of a client's HTTP/2 connection."""
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.frame_credit = frame_limits.FrameCredit()
+
     def _handle_event(self, event: events.Event) -> Commands:
         """Handle an event; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
-        if isinstance(event, ResponseProtocolError):
+        if isinstance(event, events.DataReceived):
+            if not self.frame_credit.admits(event.data):
+                return frame_limits.end(self)
+        elif isinstance(event, ResponseProtocolError):
             return self.send_error(event)
+        else:
+            self.frame_credit.earn(len(event.data) if isinstance(event, ResponseData) else 0)
         return super()._handle_event(event)
 
     def send_error(self, event: ResponseProtocolError) -> Commands:
@@ -274,7 +266,7 @@ ADDED = {"send_error", "headers_sent", "discard", "end_switched"}
 
 RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
     GatewayHttp1Server: ("done",),
-    GatewayHttp2Server: ("is_open_for_us",),
+    GatewayHttp2Server: ("is_open_for_us", "close_connection"),
     GatewayHttpStream: ("state_errored",),
     GatewayHttpLayer: ("event_to_child",),
     GatewayClientTLSLayer: ("client_hello_parsed", "receive_data"),
