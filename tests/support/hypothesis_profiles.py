@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 THOROUGH_FACTOR = 20
 
-USUAL_EXAMPLES = 60
+USUAL_EXAMPLES = 40
 """Examples of a property that does not say how many it needs; every run of ``dev`` tries others."""
 
 

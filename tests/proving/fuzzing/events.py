@@ -172,7 +172,7 @@ def parsed(pieces: Iterable[bytes]) -> list[tuple[str, bytes]]:
     "SSE",
     "the same events and usage for every cut; nothing a provider says raises or overflows",
     st.tuples(bodies, cuts),
-    quick=100,
+    quick=50,
 )
 def every_cut(_: Environment, example: tuple[bytes, list[int]]) -> int:
     data, at = example
