@@ -10,6 +10,7 @@ from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from flow import call_of, connection_of
 from runtime.log_redaction import without_bytes
+from sluicegate.calls.refusal import one_line
 from sluicegate.providers import PROVIDERS
 
 SWITCHED = "it switched protocols"
@@ -46,7 +47,8 @@ def reason_for(status: int, message: str) -> str:
 
 def error_response(status: int, message: str, provider: str = "anthropic") -> http.Response:
     """Return the answer to a request that mitmproxy gave up on, in the provider's own envelope."""
-    body = PROVIDERS[provider].error_body("api_error", explain(status, message), status)
+    # A message may quote what a client has sent, such as a scheme that is not UTF-8.
+    body = PROVIDERS[provider].error_body("api_error", one_line(explain(status, message)), status)
     headers = {
         "content-type": "application/json",
         "x-should-retry": "false",
