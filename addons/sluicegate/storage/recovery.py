@@ -11,6 +11,9 @@ from sluicegate.storage.journal_files import Place, end_place, records_after, re
 from sluicegate.storage.store import Rows, Store
 from sluicegate.values import Outcome
 
+MAX_TORN_ROWS = 1000
+"""Rows that are compared with the journal's lines where its end is torn."""
+
 
 def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     """Complete what a crash left half-done, before the first call. Return counts by what was done.
@@ -49,6 +52,11 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
         else:
             ledger.release(call_id)
     rewritten, unlisted = [], []
+    if not tail.found and journal.torn_bytes:
+        # The journal's own last line was cut, so the agreed place is gone with it and not with a whole file.
+        written = lines.keys() | {r["id"] for r in records_in_other_files(journal.path)}
+        since = max(0, store.read_meta("calls_rowid") - MAX_TORN_ROWS)
+        rewritten = [r for r in store.rows_since(since) if r["id"] not in written]
     if tail.found:
         rewritten = [r for r in store.rows_since(store.read_meta("calls_rowid")) if r["id"] not in lines]
         unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
