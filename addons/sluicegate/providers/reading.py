@@ -21,9 +21,6 @@ LARGE_BODY_BYTES = 1 << 20
 SMALLEST_OBJECT_BYTES = 3
 """Bytes of an object in a list, as it is written: two braces and a comma."""
 
-FEW_BRACES = 1000
-"""Opening braces up to which they are sought one by one."""
-
 _thread = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-bodies")
 
 
@@ -41,20 +38,7 @@ def is_read_at_once(body: bytes, max_objects: int) -> bool:
     """
     if len(body) > LARGE_BODY_BYTES:
         return False
-    return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or not _has_braces(body, max_objects)
-
-
-def _has_braces(body: bytes, above: int) -> bool:
-    """Return whether a body has more than so many opening braces.
-
-    The next brace is found at many times the speed at which braces are counted, so a body that has few is not counted.
-    """
-    place = -1
-    for found in range(FEW_BRACES):
-        place = body.find(b"{", place + 1)
-        if place < 0:
-            return found > above
-    return body.count(b"{") > above
+    return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or body.count(b"{") <= max_objects
 
 
 def read_large(adapter: ProviderAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
