@@ -26,10 +26,12 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
     """
     tail = records_after(journal.path, Place(store.read_meta("journal_offset"), store.read_meta("journal_fingerprint")))
     lines = {r["id"]: r for r in tail.records}
-    if not tail.found and ledger.open:
+    elsewhere: dict[str, Record] = {}
+    if not tail.found and (ledger.open or journal.torn_bytes):
+        elsewhere = {r["id"]: r for r in records_in_other_files(journal.path)}
         # Where the last agreed place is gone, older files are not searched for calls, because retention may have removed them
         # from the table. A call whose reservation is open was never in the table, though, and its line may stand in any file.
-        lines = {r["id"]: r for r in records_in_other_files(journal.path) if r["id"] in ledger.open} | lines
+        lines = {i: r for i, r in elsewhere.items() if i in ledger.open} | lines
     known = store.known(lines) | store.known(lines, "adjustments")
     missed, adjusted = [], []
     for record in (r for i, r in lines.items() if i not in known):
@@ -52,13 +54,11 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
         else:
             ledger.release(call_id)
     rewritten, unlisted = [], []
-    if not tail.found and journal.torn_bytes:
-        # The journal's own last line was cut, so the agreed place is gone with it and not with a whole file.
-        written = lines.keys() | {r["id"] for r in records_in_other_files(journal.path)}
-        since = max(0, store.read_meta("calls_rowid") - MAX_TORN_ROWS)
-        rewritten = [r for r in store.rows_since(since) if r["id"] not in written]
+    if tail.found or journal.torn_bytes:
+        # If the journal's own last line was cut, the agreed place is gone with it and not with a whole file.
+        since = store.read_meta("calls_rowid") - (0 if tail.found else MAX_TORN_ROWS)
+        rewritten = [r for r in store.rows_since(max(0, since)) if r["id"] not in lines and r["id"] not in elsewhere]
     if tail.found:
-        rewritten = [r for r in store.rows_since(store.read_meta("calls_rowid")) if r["id"] not in lines]
         unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
     for record in (*rewritten, *map(line_of, unlisted), *interrupted):
         journal.append(record)
