@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import re
 import socket
@@ -15,12 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from proving.load import KEY, Route
+from support.certificates import certificate
 from support.harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
 
 BIN = Path(sys.executable).parent
@@ -79,30 +74,6 @@ def bench_policy(url: str) -> str:
         users=[{"id": "alice", "team_id": "team-engineering", "budget": budget}],
         virtual_keys=[{"id": KEY, "team_id": "team-engineering", "user_id": "alice", "budget": budget, "rate_limit": rate}],
     )
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a self-signed certificate for localhost, and the same followed by its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public, both = folder / "upstream.pem", folder / "upstream-with-key.pem"
-    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    both.write_bytes(public.read_bytes() + secret)
-    return public, both
 
 
 def free_port() -> int:

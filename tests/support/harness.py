@@ -281,6 +281,14 @@ class Gateway:
             conn.sendall(data)
             return receive(conn, until)
 
+    def send_inside(self, data: bytes) -> bytes:
+        """Return what comes back for these bytes through a CONNECT to the provider, in clear."""
+        with self.raw() as conn:
+            conn.sendall(f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            receive(conn, b"\r\n\r\n")
+            conn.sendall(data)
+            return receive(conn)
+
     # -- what it has recorded ------------------------------------------------------------------------------------------
 
     def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:

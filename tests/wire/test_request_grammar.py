@@ -53,15 +53,6 @@ def outcomes(gw, session, count=1):
     return eventually(recorded)
 
 
-def inside(gw, data):
-    """What comes back for a request through CONNECT, in clear."""
-    with gw.raw() as conn:
-        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-        receive(conn, b"\r\n\r\n")
-        conn.sendall(data)
-        return receive(conn)
-
-
 def as_judged(seen, body=BODY):
     """Check that a request is written in the only way a strict server reads, and says what was sent."""
     assert re.fullmatch(rb"POST /team/a/v1/messages(\?[!-~]+)? HTTP/1\.[01]", seen.lines[0])
@@ -194,7 +185,7 @@ def test_chunks_in_two_ways_are_refused_or_written_in_one(edge, chunks):
 def test_a_target_in_two_ways_never_leaves_the_base_path(edge, way, path):
     host = b"api.anthropic.com" if way != "origin" else b"localhost"
     target = b"http://api.anthropic.com" + path if way == "absolute" else path
-    send = (lambda data: inside(edge, data)) if way == "tunnel" else None
+    send = (lambda data: edge.send_inside(data)) if way == "tunnel" else None
     assert refused_or_as_judged(edge, written(b"POST %s HTTP/1.1" % target, host=host), send) in (400, 404)
 
 
@@ -217,7 +208,7 @@ def test_a_target_in_two_ways_never_leaves_the_base_path(edge, way, path):
     ],
 )
 def test_the_answer_says_what_is_wrong(edge, line, fields, said):
-    answer = inside(edge, written(line, *fields))
+    answer = edge.send_inside(written(line, *fields))
     assert answer[9:12] in (b"400", b"426")
     assert said in answer
     assert b"\r\nx-should-retry: false\r\n" in answer
@@ -296,7 +287,7 @@ def test_an_upstream_that_switches_protocols_ends_the_call(edge, script, over, p
 def test_http_2_without_tls_is_not_spoken(edge, over):
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     before = edge.fake.connections
-    answer = edge.send_raw(preface) if over == "port" else inside(edge, preface)
+    answer = edge.send_raw(preface) if over == "port" else edge.send_inside(preface)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
     assert edge.fake.connections == before
 

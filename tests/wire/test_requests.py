@@ -33,15 +33,6 @@ def request(*fields, line=b"POST /v1/messages HTTP/1.1", host=b"Host: localhost\
     return b"\r\n".join(head) + b"\r\n" + host + framing + b"\r\n" + body
 
 
-def inside(gw, data):
-    """A request through CONNECT, in clear."""
-    with gw.raw() as conn:
-        conn.sendall(b"CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
-        receive(conn, b"\r\n\r\n")
-        conn.sendall(data)
-        return receive(conn)
-
-
 @pytest.mark.parametrize(
     ("odd", "path"),
     [
@@ -59,7 +50,7 @@ def inside(gw, data):
 def test_what_reads_in_two_ways_is_refused_and_recorded(edge, odd, path):
     before = len(edge.rows()), edge.fake.connections
     # On the gateway's own port such a path leads nowhere.
-    answer = inside(edge, request(*odd.pop("fields", ()), **odd))
+    answer = edge.send_inside(request(*odd.pop("fields", ()), **odd))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"x-sluicegate-reason: invalid_request" in answer
     row = edge.calls(before[0] + 1)[-1]
@@ -83,7 +74,7 @@ def test_what_reads_in_two_ways_is_refused_and_recorded(edge, odd, path):
 def test_a_provider_is_sent_a_path_and_its_own_name_once(edge, odd):
     version = odd.get("line", b"HTTP/1.1")[-8:]
     absolute = odd | {"line": b"POST http://api.anthropic.com/v1/messages " + version}
-    for answer in (inside(edge, request(**odd)), edge.send_raw(request(**absolute))):
+    for answer in (edge.send_inside(request(**odd)), edge.send_raw(request(**absolute))):
         assert answer.startswith(b"HTTP/1.1 200 ")
         seen = edge.fake.seen[-1]
         assert seen.lines[0].startswith(b"POST /v1/messages HTTP/1.")
@@ -104,7 +95,7 @@ def test_a_request_names_one_host(edge, host, said):
     """Two used to be forwarded as one: the gateway's own."""
     before = edge.fake.connections
     for answer in (
-        inside(edge, request(host=host)),
+        edge.send_inside(request(host=host)),
         edge.send_raw(request(line=b"POST http://api.anthropic.com/v1/messages HTTP/1.1", host=host)),
     ):
         assert answer.startswith(b"HTTP/1.1 400 ")

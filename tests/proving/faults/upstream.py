@@ -17,6 +17,17 @@ from support.harness import eventually, receive
 HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
+def sends(data: bytes) -> Answer:
+    """Return a way of answering: these bytes, then a reset."""
+
+    def answer(peer: Peer, entry: Entry) -> None:
+        peer.send(data)
+        time.sleep(0.01)
+        raise ConnectionResetError
+
+    return answer
+
+
 def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counter[str]:
     """Make a few calls, plain and streamed, for each way of answering, then one that must work; then check the books."""
     gateway = scene.gateway()
@@ -92,14 +103,6 @@ def _request(body: bytes, name: str) -> bytes:
 
 @fault("upstream", "answers with garbage", "clients get it or a 502; what cannot be read is charged its estimate")
 def garbage(scene: Scene) -> Observation:
-    def sends(data: bytes) -> Answer:
-        def answer(peer: Peer, entry: Entry) -> None:
-            peer.send(data)
-            time.sleep(0.01)
-            raise ConnectionResetError
-
-        return answer
-
     def body(kind: str, content: bytes, *more: str) -> bytes:
         head = ["HTTP/1.1 200 OK", f"content-type: {kind}", f"content-length: {len(content)}", *more, "", ""]
         return "\r\n".join(head).encode() + content
@@ -124,14 +127,6 @@ def leaves_http(scene: Scene) -> Observation:
     def hinted(peer: Peer, entry: Entry) -> None:
         peer.send(hints)
         billing.normal(peer, entry)
-
-    def sends(data: bytes) -> Answer:
-        def answer(peer: Peer, entry: Entry) -> None:
-            peer.send(data)
-            time.sleep(0.01)
-            raise ConnectionResetError
-
-        return answer
 
     switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n\x00\x00\x00\x04\x00 raw"
     outcomes = call_each_way(scene, [hinted, sends(hints), sends(switched)])
