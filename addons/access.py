@@ -7,7 +7,7 @@ from mitmproxy import http
 from flow import Addon, deny, enforcing, ensure_call, facts_of
 from sluicegate.calls.admission import check_access
 from sluicegate.calls.refusal import UNREADABLE_MODELS, unsupported_message
-from sluicegate.providers.request_body import models_anywhere
+from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
 
 

@@ -13,7 +13,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
-from sluicegate.providers.content_encoding import ContentDecoder
+from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.storage import content_store
 from sluicegate.storage.content_store import MAX_BODY_BYTES, MAX_REFUSED_BYTES
 

@@ -30,8 +30,8 @@ from sluicegate.egress.connection import ClientConnection, Traffic
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.reading import read_body
-from sluicegate.providers.request_body import Unmetered
+from sluicegate.providers.requests.body import Unmetered
+from sluicegate.providers.requests.reading import read_body
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.state_folder import StateError

@@ -13,7 +13,7 @@ from flow import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Provider, ProviderKey
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.account_headers import without_account_headers
+from sluicegate.providers.answers.account_headers import without_account_headers
 from sluicegate.values import Deny, Reason
 
 SIMULATOR_KEY = ProviderKey("simulated", "simulated", 1.0, "simulator")

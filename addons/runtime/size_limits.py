@@ -20,7 +20,7 @@ from mitmproxy.proxy import events
 
 from flow import call_of, connection_of, deny
 from runtime.informational import skipping_informational
-from sluicegate.providers.reading import LARGE_BODY_BYTES
+from sluicegate.providers.requests.reading import LARGE_BODY_BYTES
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
 from sluicegate.values import Deny, Reason
 

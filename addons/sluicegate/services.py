@@ -41,7 +41,7 @@ from sluicegate.storage.writer import Writer
 from sluicegate.tokenizers.counter import TokenCounter
 
 if TYPE_CHECKING:
-    from sluicegate.providers.simulator import Simulator
+    from sluicegate.providers.anthropic.simulator import Simulator
 
 
 logger = logging.getLogger("sluicegate")
@@ -138,7 +138,7 @@ class Services:
         if not provider.simulate:
             return Target(provider.scheme, provider.host, provider.port, provider.prefix)
         if self._simulator is None:
-            from sluicegate.providers.simulator import Simulator
+            from sluicegate.providers.anthropic.simulator import Simulator
 
             self._simulator = Simulator()
             self._simulator.start()

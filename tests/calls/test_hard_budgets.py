@@ -15,7 +15,7 @@ from sluicegate.calls.settlement import settle, used
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit
 from sluicegate.pricing.generation import generation_of
-from sluicegate.providers.usage_reader import CUT_SHORT
+from sluicegate.providers.answers.usage_reader import CUT_SHORT
 from sluicegate.values import NANO
 from sluicegate.windows import parse_period
 from support.worst_provider import APIS, NOW, PRICES, WorstProvider, composed, read, wishes

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.model_names import canonical
-from sluicegate.providers import PROVIDERS, content_encoding
-from sluicegate.providers.content_encoding import MAX_CHUNK_BYTES, ContentDecoder
-from sluicegate.providers.sse import SseParser
+from sluicegate.providers import PROVIDERS
+from sluicegate.providers.answers import content_encoding
+from sluicegate.providers.answers.content_encoding import MAX_CHUNK_BYTES, ContentDecoder
+from sluicegate.providers.answers.sse import SseParser
 from support.fake_provider import event, sse, usage
 
 ANTHROPIC = PROVIDERS["anthropic"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.request_body import Unmetered, models_anywhere
+from sluicegate.providers.requests.body import Unmetered, models_anywhere
 from sluicegate.values import Extent, RequestFacts
 
 PATHS = {

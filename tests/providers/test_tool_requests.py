@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sluicegate.providers.reported_counts import ReportedCounts
+from sluicegate.providers.answers.reported_counts import ReportedCounts
 from support.respelling import Spelling, respell
 from support.streams import read, recorded_answers
 

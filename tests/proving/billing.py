@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers.anthropic_usage import read_usage
+from sluicegate.providers.anthropic.usage import read_usage
 from support.fake_provider import FakeProvider, Peer, Seen, event, message, sse, usage
 from support.harness import OPUS
 

@@ -106,7 +106,7 @@ PLANTED = {
         "the provider saw 1 requests, the books have 0 records",
     ),
     "a body judged otherwise than it reads": (
-        "sluicegate/providers/anthropic_request.py",
+        "sluicegate/providers/anthropic/request.py",
         "stream=stream,",
         "stream=False,",
         "was judged as ('claude-opus-5-5', False), and the provider read ('claude-opus-5-5', True)",

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sluicegate.providers.content_encoding import ContentDecoder
-from sluicegate.providers.json_list import JsonListParser
-from sluicegate.providers.sse import SseParser, events_of
-from sluicegate.providers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
+from sluicegate.providers.answers.content_encoding import ContentDecoder
+from sluicegate.providers.answers.json_list import JsonListParser
+from sluicegate.providers.answers.sse import SseParser, events_of
+from sluicegate.providers.answers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
 from sluicegate.values import Usage
 
 MAX_JSON_BYTES = 64 << 20

@@ -17,7 +17,7 @@ from sluicegate.calls.unfinished import bound_usage, has_one_pass, unfinished_us
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.price import Charge
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers.usage_reader import CUT_SHORT
+from sluicegate.providers.answers.usage_reader import CUT_SHORT
 from sluicegate.values import ZERO_AMOUNTS, Outcome, RequestFacts, Unit, Usage
 
 _GIVEN_BACK: Mapping[Unit, int] = {unit: 0 for unit in ZERO_AMOUNTS if unit != "usd"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
-from sluicegate.providers.anthropic import Anthropic
+from sluicegate.providers.anthropic.protocol import Anthropic
 from sluicegate.providers.base import ProviderAdapter
-from sluicegate.providers.gemini import Gemini
-from sluicegate.providers.openai import OpenAI
+from sluicegate.providers.gemini.protocol import Gemini
+from sluicegate.providers.openai.protocol import OpenAI
 from sluicegate.values import Kind
 
 PROVIDERS: Mapping[str, ProviderAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.endpoints import Endpoints
-from sluicegate.providers.usage_reader import UsageReader
 from sluicegate.values import RequestFacts
 
 

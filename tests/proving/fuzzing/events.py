@@ -20,8 +20,8 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers import PROVIDERS
-from sluicegate.providers.content_encoding import ContentDecoder
-from sluicegate.providers.sse import SseParser
+from sluicegate.providers.answers.content_encoding import ContentDecoder
+from sluicegate.providers.answers.sse import SseParser
 from sluicegate.values import Usage
 from support.fake_provider import event, sse, usage
 from support.harness import OPUS

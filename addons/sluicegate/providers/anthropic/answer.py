@@ -1,0 +1,297 @@
+"""Read a Messages answer, streamed or whole: what it used, how it ended, and what was delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sluicegate.providers.answers.reported_counts import parse_report
+from sluicegate.providers.answers.usage_reader import (
+    CUT_SHORT,
+    MAX_COUNT,
+    ToolRequests,
+    UsageReader,
+    json_text,
+    parse_count,
+    parse_cut_object,
+)
+from sluicegate.providers.anthropic.usage import Ending, Fields, has_invalid_count, has_output_before_last, merge, read_usage
+from sluicegate.values import Usage
+
+_TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
+"""Reasons to stop before the model was done. A ``pause_turn`` is not one: such calls use no more than that."""
+
+_DELTA_HEAD = b"event: content_block_delta\ndata: "
+
+_DELTA_STRINGS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "compaction_delta": "content",
+}
+"""The string that each kind of delta carries. Signatures and citations are measured by rules of their own."""
+
+
+class MessagesUsage(UsageReader):
+    """Usage of one Messages answer. It is judged on all usage objects that were seen, each time another one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reports: list[Fields] = []
+        self._model: str | None = None
+        self._stop_reason: str | None = None
+        self._is_counted = False
+        """Whether an output count came after the last piece of content, so that it covers all of it."""
+        self._counted_output = 0
+        self._attempts_with_output: list[bool] = []
+        """For each attempt that another model took over from, whether it had delivered any output."""
+        self._written_at_fallback = 0
+        self._thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
+        self._searches = 0
+        """Web searches whose results have come; one that failed is free."""
+        self._thinking: dict[int | None, int] = {}
+        """Characters of thinking by content block."""
+
+    def skim(self, text: bytes) -> bool:
+        """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
+        count = text.count(_DELTA_HEAD)
+        # Each in the usual form of two lines and a blank one. None may hide a usage, whatever it is called.
+        if not count or text.count(b"\n") != 3 * count or not text.startswith(_DELTA_HEAD) or b'"usage"' in text:
+            return False
+        self._is_counted = False
+        self.defer_text(text)
+        return True
+
+    def feed_event(self, event: str, data: bytes) -> None:
+        """Read one server-sent event. Nearly all are deltas, which are only kept: that keeps the stream cheap."""
+        if event == "content_block_delta" and b'"usage"' not in data:
+            self._is_counted = False
+            self.defer(data)
+            return
+        if event in ("ping", "content_block_stop") and b'"usage"' not in data:
+            return
+        value = _parse(data)
+        if not isinstance(value, dict):
+            return
+        # Clients choose by the event's name what they parse, and by the type inside what it means.
+        kind = value.get("type")
+        kind = kind if isinstance(kind, str) else event
+        if kind in ("content_block_start", "content_block_delta"):
+            self._note_content(value, data)
+            return
+        self._note_message(kind, value)
+        self._judge()
+
+    def _note_message(self, kind: str, value: dict[str, Any]) -> None:
+        """Note what an event says of the message as a whole."""
+        message, delta = value.get("message"), value.get("delta")
+        if kind == "message_start":
+            self.message_started = True
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            self.error = _error_type(value)
+        if isinstance(message, dict):
+            self._note_model(message.get("model"))
+        if isinstance(delta, dict):
+            self._note_stop(delta.get("stop_reason"))
+        # Some gateways put it elsewhere than the provider does.
+        for place in (value, message, delta):
+            if isinstance(place, dict):
+                self._report(place.get("usage"), is_start=kind == "message_start")
+
+    def _note_content(self, value: dict[str, Any], data: bytes) -> None:
+        self._is_counted = False
+        block = value.get("content_block")
+        if isinstance(block, dict) and block.get("type") == "fallback":
+            self._note_fallback(block)
+            self._judge()
+        else:
+            self.defer(data)
+
+    def read_json(self, body: bytes) -> None:
+        """Read a whole answer that was not streamed; of one that was cut, what had come of it."""
+        value = _parse(body)
+        is_whole = isinstance(value, dict)
+        if not is_whole:
+            value = parse_cut_object(body, "usage")
+            if value is None:
+                return
+            self.error = CUT_SHORT
+        if value.get("type") == "error":
+            self.error = _error_type(value)
+        self._note_model(value.get("model"))
+        self._note_stop(value.get("stop_reason"))
+        content = value.get("content")
+        for block in content if isinstance(content, list) else ():
+            self.has_content = True
+            self.measure({"type": "content_block_start", "content_block": block})
+        # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
+        self._attempts_with_output.clear()
+        usage = value.get("usage")
+        self._report(usage, is_start=True)
+        self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
+        count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
+        self._is_counted, self._counted_output = is_whole and count is not None, count or 0
+        self._judge()
+
+    def _note_model(self, model: Any) -> None:
+        if isinstance(model, str) and model:
+            self._model = model[:200]
+
+    def _note_stop(self, reason: Any) -> None:
+        if isinstance(reason, str):
+            self._stop_reason, self.finished = reason, True
+            self.is_truncated = reason in _TRUNCATED
+
+    def _report(self, usage: Any, is_start: bool = False) -> None:
+        """Note a usage object. The output count of the start is a placeholder."""
+        if not isinstance(usage, dict):
+            return
+        self._reports.append(usage)
+        # Streams have three; whoever sends thousands is not worth keeping them all.
+        if len(self._reports) > 16:
+            self._reports = [merge(self._reports)]
+        if is_start or usage.get("output_tokens") is None:
+            return
+        count = parse_count(usage["output_tokens"])
+        if count is None:
+            self._is_counted = False
+        # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
+        elif count or usage.get("iterations") or not self.has_content or not self.delivered.characters:
+            self._is_counted, self._counted_output = True, count
+
+    def _judge(self) -> None:
+        """Say what is billed by all that was seen so far."""
+        was_refused = self._stop_reason == "refusal"
+        if was_refused and not self._written() and not has_output_before_last(merge(self._reports)):
+            # Refused before any output: nothing is billed, whatever the usage says.
+            self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
+            return
+        fields = merge(self._reports)
+        self.is_unbilled = False
+        self.output_tokens = self._counted_output if self.finished and self._is_counted else None
+        if self.output_tokens is not None:
+            # Also a zero: what stood at the start was a placeholder.
+            fields["output_tokens"] = self.output_tokens
+        self.is_invalid = has_invalid_count(fields)
+        outputs = (*self._attempts_with_output, self._written() > self._written_at_fallback) if self._attempts_with_output else ()
+        self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
+        if self.is_invalid or "input_tokens" not in fields or not (self.usage.prompt_tokens or self.output_tokens):
+            # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or
+            # never will be.
+            self.usage = None
+        self.is_final = self.usage is not None and self.output_tokens is not None
+
+    def tool_requests(self) -> ToolRequests:
+        """Return the web searches: as reported, or more if more results have come than were reported by then."""
+        self._decode_pending(self._pending_bytes)
+        reported = read_usage(merge(self._reports), None).web_search_requests
+        return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)
+
+    def _written(self) -> int:
+        """Return a measure of what the model has written so far, seen or unseen; 0 if that is nothing."""
+        return self.delivered.characters + self._thoughts
+
+    def measure(self, event: Any) -> None:
+        """Add what a delta, or the beginning of a content block, has delivered."""
+        if not isinstance(event, dict):
+            return
+        delta = event.get("delta")
+        # Nearly all deltas are of text, and a cut stream may have thousands.
+        if isinstance(delta, dict) and delta.get("type") == "text_delta" and isinstance(text := delta.get("text"), str):
+            self._delivered.characters += len(text)
+            return
+        block = event.get("content_block")
+        if isinstance(block, dict):
+            self._measure_block(block, event.get("index"))
+        if isinstance(delta, dict):
+            self._measure_delta(delta, event.get("index"))
+
+    def _measure_delta(self, delta: dict[str, Any], index: Any) -> None:
+        kind = delta.get("type")
+        name = _DELTA_STRINGS.get(kind) if isinstance(kind, str) else None
+        if kind == "thinking_delta":
+            self._note_thinking(delta, index)
+        if kind == "signature_delta":
+            self._measure_signature(delta.get("signature"), index)
+        elif kind == "citations_delta":
+            # A quotation is not billed as output. But it shows that the model was writing, so a cut answer counts it.
+            citation = delta.get("citation")
+            self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
+        elif name is not None:
+            self.deliver(delta.get(name))
+        else:
+            self._deliver_strings(delta)
+
+    def _measure_block(self, block: dict[str, Any], index: Any) -> None:
+        kind = block.get("type")
+        if kind == "fallback":
+            self._note_fallback(block)
+        elif kind == "thinking":
+            self._note_thinking(block, index)
+            self.deliver(block.get("thinking"))
+            self._measure_signature(block.get("signature"), index)
+        elif kind == "text":
+            self.deliver(block.get("text"))
+            citations = block.get("citations")
+            for citation in citations if isinstance(citations, list) else ():
+                self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
+        elif kind == "advisor_tool_result":
+            # Other tools' results are input; this one was written by a model.
+            content = block.get("content")
+            self._deliver_strings(content if isinstance(content, dict) else {})
+        elif not isinstance(kind, str) or not (kind.endswith("_tool_result") or kind == "container_upload"):
+            self._delivered.has_hidden |= kind == "redacted_thinking"
+            self._deliver_strings(block)
+            if tool_input := block.get("input"):
+                self.deliver(json_text(tool_input))
+        else:
+            self._searches += kind == "web_search_tool_result" and isinstance(block.get("content"), list)
+
+    def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
+        """Note thinking, which is billed in full and delivered as a summary or not at all."""
+        self._delivered.has_hidden = True
+        self._thoughts += 1
+        counted, text = parse_count(fields.get("estimated_tokens")) or 0, fields.get("thinking")
+        self._delivered.hidden_tokens += counted
+        if isinstance(text, str):
+            # Where the provider counts what it hides, the signature adds nothing to that. An index may be written 1.0.
+            block = parse_count(index)
+            self._thinking[block] = self._thinking.get(block, 0) + (MAX_COUNT if counted else len(text))
+
+    def _measure_signature(self, signature: Any, index: Any) -> None:
+        """Count a signature: it is the block's thinking once more, encrypted, so only what is longer counts."""
+        if isinstance(signature, str):
+            shown = self._thinking.pop(parse_count(index), 0)
+            self._delivered.has_hidden = True
+            self._delivered.characters += max(0, len(signature) - shown)
+
+    def _note_fallback(self, block: dict[str, Any]) -> None:
+        """Note that another model takes over: its content follows, and what there is was the model's before it."""
+        self._attempts_with_output.append(self._written() > self._written_at_fallback)
+        self._written_at_fallback = self._delivered.characters + self._thoughts
+        target = block.get("to")
+        self._note_model(target.get("model") if isinstance(target, dict) else None)
+
+    def _deliver_strings(self, fields: dict[str, Any]) -> None:
+        """Count all strings of something unknown but its type and ids: better too much than nothing."""
+        for name, value in fields.items():
+            if name != "type" and not name.endswith("id") and name != "stop_reason":
+                self.deliver(value)
+
+
+def _parse(data: bytes) -> Any:
+    """Return an event or answer. A usage that stands twice in it is read as two that came one after the other."""
+    return parse_report(data, "usage", _join_usages)
+
+
+def _join_usages(values: Sequence[Any]) -> Any:
+    usages = [value for value in values if isinstance(value, dict)]
+    return merge(usages) if len(usages) > 1 else values[-1]
+
+
+def _error_type(value: dict[str, Any]) -> str:
+    error = value.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind[:64] if isinstance(kind, str) and kind else "error"

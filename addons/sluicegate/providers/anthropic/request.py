@@ -1,0 +1,265 @@
+"""Read the body of a Messages call: what governance needs to know before it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from sluicegate.providers.anthropic.parts import (
+    CLIENT_TOOLS,
+    ONE_PASS,
+    TEXT,
+    TextBlock,
+    TextBody,
+    ToolAddition,
+    ToolDefinition,
+    ToolName,
+    ToolReference,
+    ToolResult,
+)
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody, find_base64
+from sluicegate.providers.requests.server_tools import (
+    ANTHROPIC_LOOP_PASSES,
+    MAX_SERVER_FALLBACKS,
+    PROVIDER_PROMPT_TOKENS,
+    UNKNOWN_TOOL,
+    ExtentBuilder,
+    ServerTool,
+)
+from sluicegate.values import RequestFacts
+
+_MISSING = msgspec.Raw(b"")
+
+UNNAMED_MODEL = "claude-default"
+"""Stands for the model that the provider chooses when ``fallbacks`` is ``"default"``.
+
+It is judged as a model of this name: a key must allow it, and it costs as much as the dearest of its family.
+"""
+
+SERVER_TOOLS = {
+    "advisor_": ServerTool(),
+    "code_execution_": ServerTool(code_sessions=True),
+    "mcp_toolset": ServerTool(),
+    "tool_search_tool_": ServerTool(),
+    "web_fetch_": ServerTool(),
+    "web_search_": ServerTool(web_searches=True),
+}
+"""Server tools by the beginning of their types."""
+
+REMOVING_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015")
+"""Edits of the context that only make it shorter. Any other may have it read and summarised by the model first."""
+
+
+JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "metadata", "output_format"})
+"""Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
+
+
+class _Source(msgspec.Struct, gc=False):
+    type: str = ""
+    data: msgspec.Raw = _MISSING
+    content: str | list[_Block] | None = None
+
+
+class _Block(msgspec.Struct, gc=False):
+    source: _Source | str | None = None
+    content: str | list[_Block] | _Block | None = None
+
+
+_INLINE_BLOCK = _Block()
+"""Stands for a block that holds its own content, as nearly all do, and so has nothing of interest."""
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | list[_Block] | None = None
+
+
+class _MessagesBody(msgspec.Struct, gc=False):
+    messages: list[_Message] | None = None
+    system: str | list[_Block] | None = None
+
+
+class _Definition(msgspec.Struct, gc=False):
+    definition: msgspec.Raw = _MISSING
+
+
+class _Changing(msgspec.Struct, gc=False):
+    tool: _Definition | None = None
+
+
+class _ChangingMessage(msgspec.Struct, gc=False):
+    content: str | list[_Changing] | None = None
+
+
+class _ChangingBody(msgspec.Struct, gc=False):
+    messages: list[_ChangingMessage] | None = None
+
+
+_INLINE_TOOLS = msgspec.json.Decoder(_ChangingBody)
+"""Decodes only the tools that messages define."""
+
+_BODY_DECODER = msgspec.json.Decoder(_MessagesBody)
+"""Decodes only the fields in which content names a source, so that no text can be mistaken for one."""
+
+
+@dataclass(slots=True)
+class ContentSources:
+    """What a body holds besides text."""
+
+    images: int = 0
+    payload_bytes: int = 0
+    """Bytes of base64."""
+
+    def scan(self, blocks: str | list[_Block] | _Block | None) -> None:
+        """Add the sources found in content, at any depth."""
+        if isinstance(blocks, _Block):
+            blocks = [blocks]
+        for block in blocks if isinstance(blocks, list) else ():
+            if block == _INLINE_BLOCK:
+                continue
+            source = block.source
+            if isinstance(source, _Source):
+                if source.type == "base64":
+                    self.images += 1
+                    # The raw value includes its two quotes.
+                    self.payload_bytes += max(0, len(bytes(source.data)) - 2)
+                self.scan(source.content)
+            self.scan(block.content)
+
+
+def find_sources(body: bytes) -> ContentSources:
+    """Return the sources in a Messages body; in a body of another shape, those that look like one."""
+    found = ContentSources()
+    try:
+        content = _BODY_DECODER.decode(body)
+        for message in content.messages or ():
+            found.scan(message.content)
+        found.scan(content.system)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        images, payload_bytes = find_base64(body)
+        return ContentSources(images, payload_bytes)
+    return found
+
+
+def read_request(body: bytes) -> RequestFacts | str:
+    """Read the facts of a Messages body."""
+    request = RequestBody(body)
+    model, stream, max_tokens = request.model(), request.flag("stream"), request.count("max_tokens")
+    speed, geo, tier = request.text("speed"), request.text("inference_geo"), request.text("service_tier")
+    if request.problem or model is None:
+        return request.problem or "no model"
+    text = request.read_as(TEXT)
+    builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
+    builder.may_be_fast = speed not in (None, "standard")
+    builder.add_output(request.child("thinking").count("budget_tokens"))
+    sources = ContentSources()
+    if text is not None:
+        _add_client_tools(text, builder, request)
+    elif request.can_be_searched():
+        sources = find_sources(request.json)
+        _add_server_side(request, builder)
+    builder.name_models(request.models(JUDGED_APART), request.problems)
+    _add_fallbacks(request, builder)
+    if request.problem:
+        return request.problem
+    return RequestFacts(
+        model=model,
+        models=tuple(builder.models),
+        stream=stream,
+        max_tokens=max_tokens,
+        body_bytes=len(body),
+        text_bytes=len(body) - sources.payload_bytes,
+        images=sources.images,
+        is_text_only=text is not None,
+        speed=speed,
+        service_tier=tier,
+        inference_geo=geo,
+        extent=builder.extent(max_tokens),
+    )
+
+
+def _add_client_tools(text: TextBody, builder: ExtentBuilder, request: RequestBody) -> None:
+    tools = text.tools or ()
+    if len(tools) > MAX_TOOLS:
+        request.problems.append(f"the body has more than {MAX_TOOLS} tools")
+    builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
+    builder.prompt_tokens += _repeated_tokens(text)
+
+
+def _repeated_tokens(text: TextBody) -> int:
+    """Return how much reading tools adds that the body defines once and names again: each naming writes out the definition."""
+    offered: list[ToolName | ToolDefinition] = []
+    named: list[str] = []
+    # Every block of every call passes here, so this is one plain loop, and faster than a search of the bytes.
+    for message in text.messages or ():
+        for block in message.content if isinstance(message.content, list) else ():
+            if isinstance(block, TextBlock):
+                continue
+            if isinstance(block, ToolAddition):
+                offered.append(block.tool)
+            elif isinstance(block, ToolResult) and isinstance(block.content, list):
+                named += [x.tool_name for x in block.content if isinstance(x, ToolReference)]
+    named += [tool.name for tool in offered if isinstance(tool, ToolName)]
+    if not named:
+        return 0
+    defined = [*(text.tools or ()), *(tool.definition for tool in offered if isinstance(tool, ToolDefinition))]
+    sizes: dict[str, int] = {}
+    for tool in defined:
+        sizes[tool.name] = sizes.get(tool.name, 0) + len(msgspec.json.encode(tool))
+    # A name that the body does not define may stand for any of its tools.
+    largest = max(sizes.values(), default=0)
+    return sum(sizes.get(name, largest) for name in named)
+
+
+def _add_server_side(request: RequestBody, builder: ExtentBuilder) -> None:
+    """Add what the provider may do by itself."""
+    for tool in (*request.children("tools"), *_tools_in_messages(request)):
+        _add_tool(tool, builder)
+    edits = request.child("context_management").children("edits")
+    if request.raw("compaction") or any(edit.text("type") not in REMOVING_EDITS for edit in edits):
+        builder.compacts = builder.writes_freely = True
+    if request.raw("mcp_servers") or request.raw("container") or request.read_as(ONE_PASS) is None:
+        # Something in the body is not listed, and may be a server tool.
+        builder.add_unknown()
+
+
+def _add_tool(tool: Members, builder: ExtentBuilder) -> None:
+    kind = tool.value("type", limit=MAX_OBJECT_BYTES)
+    if kind in (None, "custom", *CLIENT_TOOLS):
+        builder.add_client_tool(tool)
+        return
+    kind, uses = str(kind), tool.count("max_uses")
+    builder.add_tool(tool, next((k for prefix, k in SERVER_TOOLS.items() if kind.startswith(prefix)), UNKNOWN_TOOL), uses)
+    if kind.startswith("advisor_"):
+        # An advisor reads the whole conversation each time it is asked.
+        builder.more_passes += ANTHROPIC_LOOP_PASSES if uses is None else uses
+        limit = tool.count("max_tokens")
+        builder.add_output(limit)
+        builder.writes_freely = builder.writes_freely or limit is None
+
+
+def _tools_in_messages(request: RequestBody) -> list[Members]:
+    """Return the tools that messages define in passing."""
+    found = request.read_as(_INLINE_TOOLS)
+    blocks = [b for m in (found.messages or () if found else ()) if isinstance(m.content, list) for b in m.content]
+    defined = [b.tool.definition for b in blocks if b.tool is not None and b.tool.definition]
+    return Members({"tools": msgspec.Raw(msgspec.json.encode(defined))}, request.problems).children("tools") if defined else []
+
+
+def _add_fallbacks(request: RequestBody, builder: ExtentBuilder) -> None:
+    """Add the models that take over when one declines: each reads the conversation again."""
+    raw = request.raw("fallbacks")
+    if not raw:
+        return
+    if not raw.startswith(b"["):
+        builder.models.append(UNNAMED_MODEL)
+        builder.attempts += MAX_SERVER_FALLBACKS
+        return
+    listed = request.value("fallbacks", limit=MAX_OBJECT_BYTES)
+    builder.attempts += len(listed or ())
+    builder.name_models([x for x in listed or () if isinstance(x, str)], request.problems)
+    for attempt in request.children("fallbacks"):
+        builder.name_models(attempt.models(()), request.problems)
+        builder.add_output(attempt.count("max_tokens"))
+        builder.may_be_fast = builder.may_be_fast or attempt.text("speed") not in (None, "standard")
+        builder.add_output(attempt.child("thinking").count("budget_tokens"))

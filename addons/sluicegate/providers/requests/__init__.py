@@ -1,0 +1,1 @@
+"""Read request bodies strictly and at a bounded cost, whatever the protocol."""
