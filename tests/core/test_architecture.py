@@ -31,6 +31,7 @@ TIERS: list[set[str]] = [
     | {"dashboard_sessions", "request_grammar"},
     {"pricing", "tokenizers"},
     {"providers"},
+    {"translation"},
     {"policy"},
     {"limits", "egress"},
     {"calls"},

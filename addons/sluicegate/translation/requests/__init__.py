@@ -1,0 +1,1 @@
+"""Translate requests: read each dialect's body into a Request, and write one from it."""
