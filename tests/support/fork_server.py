@@ -13,6 +13,8 @@ standard input, output and error, and where the process id and the exit code are
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -135,6 +137,10 @@ def serve(control: socket.socket, imports: Sequence[str]) -> None:
         importlib.import_module(name)
     if prices := sys.modules.get("genai_prices.data_snapshot"):
         prices.get_snapshot()
+    if ours := sys.modules.get("sluicegate.pricing.prices"):
+        ours.Prices.load()
+    if plugins := sys.modules.get("sqlite_utils.plugins"):
+        plugins.ensure_plugins_loaded()
     if application := sys.modules.get("sluicegate.web.app"):
         application.own_paths()
         # What it compiles for its routes stays compiled; without services nothing is served.
@@ -196,7 +202,26 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
     os.environ.update(request["env"])
     sys.argv = list(request["argv"])
     random.seed()
-    sys.exit(entry())
+    try:
+        code = entry()
+    except SystemExit as e:
+        code = e.code
+    leave(code)
+
+
+def leave(code: object) -> NoReturn:
+    """End as an interpreter does, without freeing object by object what was inherited, which takes as long as a command.
+
+    Where that is more than an exit code (a message to print, an output that cannot be written), the interpreter does it.
+    """
+    if code is None or isinstance(code, int):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit((code or 0) & 0xFF)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from support.certificates import authority
 from support.fork_server import ForkedGateway
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,10 +87,6 @@ def copy_addons(target: Path) -> Path:
     return target
 
 
-authority: dict[str, bytes] = {}
-"""The CA that the first gateway of this process has made, by file; the next ones get it, which saves making and checking keys."""
-
-
 class Gateway:
     """A gateway process with its own policy, state and CA folders under ``folder``."""
 
@@ -143,16 +140,14 @@ class Gateway:
             pattern = r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
-            if not authority:
-                authority.update({file.name: file.read_bytes() for file in self.confdir.iterdir()})
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
         """Start the process: forked where neither a command nor a network is asked for, which saves its imports."""
         if self.forked and not self.command and not self.netns:
-            if authority and not self.confdir.exists():
+            if not self.confdir.exists():
                 self.confdir.mkdir()
-                for name, content in authority.items():
+                for name, content in authority().items():
                     (self.confdir / name).write_bytes(content)
             usual = tuple(self.scripts) == (ADDONS / "gateway.py",)
             return ForkedGateway(command, self.env, self.folder, *(["gateway"] if usual else []))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from sluicegate.background import low_priority
@@ -42,7 +43,7 @@ class Prices:
     @classmethod
     def load(cls, override: Path | None = None) -> Prices:
         """Load our tables under the operator's, if there is one. Raises PriceError, OSError."""
-        tables = [read_prices(path.read_bytes(), str(path), "own") for path in BUILTIN_TABLES]
+        tables = [builtin_table(path) for path in BUILTIN_TABLES]
         if override is not None:
             tables.insert(0, read_prices(override.read_bytes(), str(override), "operator"))
         return cls(*tables)
@@ -161,6 +162,12 @@ class Prices:
             ) + tuple(general)
         factors = price.factors or tuple(f for globs, f in self._factors if globs.include(model))
         return replace(price, fees=fees, factors=factors)
+
+
+@cache
+def builtin_table(path: Path) -> PriceTable:
+    """Read one of our own tables, once: they do not change while a process runs. Raises PriceError, OSError."""
+    return read_prices(path.read_bytes(), str(path), "own")
 
 
 def _uncounted_fees(usage: Usage) -> Usage:
