@@ -1,1 +1,20 @@
-"""Translate model calls between Messages, Chat Completions, Responses and generateContent, by one form that is no provider's."""
+"""Translate model calls between Messages, Chat Completions, Responses and generateContent, by one form that is no provider's.
+
+``AnswerTranslator(source, target, context, answer_id=..., created_s=...)`` turns the target's answer into the client's.
+"""
+
+from sluicegate.translation.answers.translator import AnswerTranslator
+from sluicegate.translation.context import AnswerContext, TranslatedRequest
+from sluicegate.translation.conversation import DIALECTS, Dialect, Untranslatable
+from sluicegate.translation.events import Failed, Finished
+
+__all__ = [
+    "DIALECTS",
+    "AnswerContext",
+    "AnswerTranslator",
+    "Dialect",
+    "Failed",
+    "Finished",
+    "TranslatedRequest",
+    "Untranslatable",
+]

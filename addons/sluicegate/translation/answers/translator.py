@@ -1,0 +1,147 @@
+"""Translate one answer: the target's bytes in, the client's bytes out, by events that are in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sluicegate.providers.answers.usage_reader import parse_json
+from sluicegate.translation.answers.chat_reader import ChatReader
+from sluicegate.translation.answers.chat_writer import ChatWriter
+from sluicegate.translation.answers.errors import failure, read_error, write_error
+from sluicegate.translation.answers.framing import JSON, PING, Frames, encode, is_event_stream
+from sluicegate.translation.answers.gemini_reader import GeminiReader
+from sluicegate.translation.answers.gemini_writer import GeminiWriter
+from sluicegate.translation.answers.grammar import Grammar
+from sluicegate.translation.answers.messages_reader import MessagesReader
+from sluicegate.translation.answers.messages_writer import MessagesWriter
+from sluicegate.translation.answers.reader import AnswerReader
+from sluicegate.translation.answers.responses_reader import ResponsesReader
+from sluicegate.translation.answers.responses_writer import ResponsesWriter
+from sluicegate.translation.answers.writer import AnswerWriter, Setting, gather
+from sluicegate.translation.context import AnswerContext
+from sluicegate.translation.conversation import Dialect
+from sluicegate.translation.estimate import estimate_tokens
+from sluicegate.translation.events import Event, Failed, Finished
+
+READERS: Mapping[Dialect, Callable[[], AnswerReader]] = {
+    "messages": MessagesReader,
+    "chat": ChatReader,
+    "responses": ResponsesReader,
+    "generate_content": GeminiReader,
+}
+
+WRITERS: Mapping[Dialect, Callable[[Setting], AnswerWriter]] = {
+    "messages": MessagesWriter,
+    "chat": ChatWriter,
+    "responses": ResponsesWriter,
+    "generate_content": GeminiWriter,
+}
+
+NOT_JSON = "The provider's answer is not JSON."
+
+
+class AnswerReading:
+    """Read an answer's bytes into events that are in order, wherever the bytes were split."""
+
+    def __init__(self, dialect: Dialect, grammar: Grammar) -> None:
+        self._reader = READERS[dialect]()
+        self._grammar = grammar
+        self._frames = Frames()
+
+    def feed(self, data: bytes) -> list[Event | None]:
+        """Return the events that these bytes complete; None stands for a ping."""
+        return [event for frame in self._frames.feed(data) for event in self._read(*frame)]
+
+    def end(self) -> list[Event | None]:
+        """Return the events with which the stream ends, be it complete or not."""
+        events: list[Event | None] = []
+        is_document = self._frames.form == "document"
+        for frame in self._frames.flush():
+            events += self.whole(frame[1]) if is_document else self._read(*frame)
+        return [*events, *self._grammar.take(self._reader.end())]
+
+    def whole(self, body: bytes) -> list[Event]:
+        """Return the events of an answer that is not streamed."""
+        value = parse_json(body)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            # Gemini's list of chunks, from a server that streams whatever it was asked for.
+            found = [event for chunk in value if isinstance(chunk, dict) for event in self._guarded(self._reader.read, "", chunk)]
+            return self._grammar.take([*found, *self._reader.end()])
+        if not isinstance(value, dict):
+            return self._grammar.take([Failed(502, "server", NOT_JSON)])
+        return self._grammar.take(self._guarded(lambda _, v: self._reader.whole(v), "", value))
+
+    def _read(self, name: str, data: bytes) -> list[Event | None]:
+        if (name, data) == PING or name == "ping":
+            return [None]
+        if data.strip() == b"[DONE]":
+            return [*self._grammar.take(self._reader.done())]
+        value = parse_json(data)
+        if not isinstance(value, dict):
+            return []
+        return [*self._grammar.take(self._guarded(self._reader.read, name, value))]
+
+    def _guarded(self, read: Callable[[str, dict[str, Any]], Iterable[Event]], name: str, value: dict[str, Any]) -> Iterable[Event]:
+        """Return what a reader finds in a value, however deep that is nested."""
+        try:
+            return list(read(name, value))
+        except RecursionError:
+            return [Failed(502, "server", "The provider's answer is nested too deeply.")]
+
+
+class AnswerTranslator:
+    """Translate the answer to one call, streamed or not. Nothing a provider sends makes it raise.
+
+    ``source`` is the client's dialect, ``target`` the provider's. ``answer_id`` is a text that no other answer has, from which ids
+    are made: the same bytes in give the same bytes out.
+    """
+
+    def __init__(self, source: Dialect, target: Dialect, context: AnswerContext, *, answer_id: str, created_s: int) -> None:
+        self._source: Dialect = source
+        self._writer = WRITERS[source](Setting(context, answer_id, created_s))
+        self._reading = AnswerReading(target, Grammar(context.names, answer_id, lambda: estimate_tokens(context.request)))
+        self._is_streamed = bool(context.stream)
+        self.ending: Finished | Failed | None = None
+        """How the answer ended; None while it has not. Of a whole answer that failed, ``error`` in it has the status to send."""
+
+    @property
+    def content_type(self) -> str:
+        """Return the content type of what the client gets."""
+        return self._writer.content_type if self._is_streamed else JSON
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what the client gets for these bytes of the stream; nothing once the answer has ended."""
+        return self._write(self._reading.feed(data)) if data and self.ending is None else b""
+
+    def end(self) -> bytes:
+        """Return what the client gets when the provider's stream ends: nothing more if it was complete."""
+        return self._write(self._reading.end()) if self.ending is None else b""
+
+    def whole(self, body: bytes) -> bytes:
+        """Return the client's body for a whole answer; an error's envelope if it holds an error, as ``ending`` then says."""
+        events: list[Event]
+        if is_event_stream(body):
+            events = [e for e in [*self._reading.feed(body), *self._reading.end()] if e is not None]
+        else:
+            events = self._reading.whole(body)
+        answer = gather(events)
+        self.ending = answer.ending
+        if isinstance(answer.ending, Failed):
+            return write_error(self._source, answer.ending)[1]
+        return encode(self._writer.whole(answer))
+
+    def error(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return the client's status and body for a provider's answer with an error status."""
+        self.ending = failure(read_error(status, body))
+        return write_error(self._source, self.ending)
+
+    def _write(self, events: Iterable[Event | None]) -> bytes:
+        written = bytearray()
+        for event in events:
+            if self.ending is not None:
+                break
+            written += self._writer.ping() if event is None else self._writer.write(event)
+            if isinstance(event, Finished | Failed):
+                self.ending = event
+        return bytes(written)
