@@ -95,7 +95,7 @@ def main(
         list[str] | None, typer.Option("--only", help="Only faults whose family or name begins with it; repeatable.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Each fault once and short.")] = False,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of kill -9 (default 50, quick 3).")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of kill -9 (default 50, quick 2).")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat a run's random choices.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Also write the lines to this file.")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
@@ -115,7 +115,7 @@ def main(
         return
     number = secrets.randbelow(1_000_000) if seed is None else seed
     began = time.monotonic()
-    lines = [run_fault(f, rounds or (3 if quick else 50), quick, number, not as_markdown) for f in chosen]
+    lines = [run_fault(f, rounds or (2 if quick else 50), quick, number, not as_markdown) for f in chosen]
     if as_markdown:
         print(markdown(lines))
     else:

@@ -149,8 +149,9 @@ class Gateway:
                 self.confdir.mkdir()
                 for name, content in authority().items():
                     (self.confdir / name).write_bytes(content)
-            usual = tuple(self.scripts) == (ADDONS / "gateway.py",)
-            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if usual else []))
+            # A script before it may want to change what it imports.
+            ours = self.scripts[0] == ADDONS / "gateway.py"
+            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if ours else []))
         return subprocess.Popen(
             command,
             env=self.env,
@@ -296,7 +297,7 @@ class Gateway:
         finally:
             conn.close()
 
-    def calls(self, count: int, timeout: float = 10) -> list[dict[str, Any]]:
+    def calls(self, count: int, timeout: float = 20) -> list[dict[str, Any]]:
         """Return the calls on record, once there are ``count`` of them."""
         deadline = time.monotonic() + timeout
         rows = self.rows()
@@ -341,7 +342,7 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
     return {k.replace("_", "-"): v for k, v in headers.items()}
 
 
-def eventually(check: Any, timeout: float = 5) -> Any:
+def eventually(check: Any, timeout: float = 20) -> Any:
     """Return the first true value of ``check()``. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -51,7 +51,7 @@ def full(scene: Scene) -> Observation:
     with disk(scene, "16m") as place:
         gateway = gateway_with_state(scene, place / "state")
         with Traffic(gateway, 3) as traffic:
-            time.sleep(0.5)
+            eventually(lambda: traffic.outcomes["200"] > 10, 20)
             filler = place / "filler"
             with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
@@ -150,12 +150,16 @@ def turned_read_only(scene: Scene) -> Observation:
 def locked(scene: Scene) -> Observation:
     gateway = scene.gateway()
     with Traffic(gateway, 3) as traffic:
+
+        def refused() -> int:
+            return traffic.outcomes["503 gateway_error"]
+
         eventually(lambda: traffic.outcomes["200"] > 10)
         other = sqlite3.connect(gateway.state / "sluicegate.db", isolation_level=None, timeout=5)
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         slowest = 0.0
-        while time.monotonic() - began < (1.0 if scene.quick else 3.0):
+        while (passed := time.monotonic() - began) < (0.3 if scene.quick else 3.0) or (not refused() and passed < 20):
             asked = time.monotonic()
             expect(gateway.request("GET", "/health").status == 200, "/health did not answer")
             slowest = max(slowest, time.monotonic() - asked)
@@ -164,8 +168,9 @@ def locked(scene: Scene) -> Observation:
         other.close()
         good = traffic.outcomes["200"]
         eventually(lambda: traffic.outcomes["200"] > good + 5)
-    expect(traffic.outcomes["503 gateway_error"] > 0, "no call was refused while the lock was held")
-    expect(slowest < 1, f"/health took {slowest:.2f} s")
+    expect(refused() > 0, "no call was refused while the lock was held")
+    # A loop that waited for the lock would not answer before it is released below.
+    expect(slowest < (10 if scene.quick else 1), f"/health took {slowest:.2f} s")
     scene.balance(gateway)
     return Observation(f"{summary(traffic.outcomes)}; /health within {slowest * 1000:.0f} ms")
 
@@ -196,7 +201,7 @@ def rotated(scene: Scene) -> Observation:
     gateway = scene.gateway()
     outcomes: Counter[str] = Counter()
     journal = gateway.state / "audit.jsonl"
-    for number in range(4):
+    for number in range(2 if scene.quick else 4):
         with Traffic(gateway, 4) as traffic:
             good = traffic.outcomes["200"]
             eventually(lambda: traffic.outcomes["200"] > good + 10)  # noqa: B023

@@ -28,7 +28,7 @@ def edits(scene: Scene) -> Observation:
     gateway = scene.gateway()
     good = gateway.policy.read_text()
     first = revision(gateway)
-    count = 40 if scene.quick else 200
+    count = 12 if scene.quick else 200
     with Traffic(gateway, 4) as traffic:
         for number in range(count):
             text = (
@@ -66,13 +66,13 @@ def many_keys(scene: Scene) -> Observation:
             "team_id": "team-engineering",
             "budget": {"max_limit": 50, "reset_duration": "1M"},
         }
-        for i in range(10_000)
+        for i in range(1_000 if scene.quick else 10_000)
     ]
     before = revision(gateway)
     fresh = gateway.policy.with_suffix(".new")
     fresh.write_text(json.dumps(policy))
     with Traffic(gateway, 1) as traffic:
-        time.sleep(0.3)
+        eventually(lambda: traffic.outcomes["200"] > 2, 20)
         waited, began = ProcessorWait(gateway.process.pid), time.monotonic()
         fresh.rename(gateway.policy)
         eventually(lambda: revision(gateway) != before, 60)
@@ -110,14 +110,14 @@ def symlinks(scene: Scene) -> Observation:
             eventually(lambda before=before: revision(gateway) != before, 10)
             slowest = max(slowest, time.monotonic() - began)
     expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
-    expect(slowest < (3 if scene.quick else 1), f"a swap took {slowest:.2f} s")
+    expect(slowest < (10 if scene.quick else 1), f"a swap took {slowest:.2f} s")
     scene.balance(gateway)
     return Observation(f"{summary(traffic.outcomes)}; in force within {slowest:.2f} s")
 
 
 @fault("operators", "a key is revoked while its stream runs", "the stream ends whole, the next call gets 401")
 def revoked(scene: Scene) -> Observation:
-    scene.provider.answer = billing.paced(1.0)
+    scene.provider.answer = billing.paced(0.8 if scene.quick else 1.0)
     gateway = scene.gateway()
     good = json.loads(gateway.policy.read_text())
     saw: list[str] = []

@@ -24,7 +24,7 @@ def kill(scene: Scene) -> Observation:
     for number in range(scene.rounds):
         scene.progress(f"round {number + 1} of {scene.rounds}")
         with Traffic(gateway, 6) as traffic:
-            time.sleep(scene.chance.uniform(0.05, 0.5))
+            time.sleep(scene.chance.uniform(0.05, 0.2 if scene.quick else 0.5))
             gateway.process.kill()
             gateway.process.wait()
         outcomes += traffic.outcomes
@@ -82,7 +82,7 @@ def impatient(scene: Scene) -> Observation:
     took = time.monotonic() - began
     for thread in threads:
         thread.join(10)
-    expect(took < 8, f"it took {took:.1f} s to stop")
+    expect(took < (20 if scene.quick else 8), f"it took {took:.1f} s to stop")
     scene.balance(gateway)
     return Observation(f"{summary(Counter(streams))} after {took:.1f} s", "the rest of the streams")
 
@@ -91,9 +91,9 @@ def impatient(scene: Scene) -> Observation:
 def copied(scene: Scene) -> Observation:
     gateway = scene.gateway()
     copies: list[Path] = []
-    with Traffic(gateway, 6) as traffic:
-        for _ in range(3 if scene.quick else 12):
-            time.sleep(scene.chance.uniform(0.2, 0.6))
+    with Traffic(gateway, 4 if scene.quick else 6) as traffic:
+        for _ in range(2 if scene.quick else 12):
+            time.sleep(scene.chance.uniform(0.1, 0.3) if scene.quick else scene.chance.uniform(0.2, 0.6))
             place = scene.folder / f"copy-{len(copies)}"
             place.mkdir()
             for name in ("sluicegate.db", "sluicegate.db-wal", "audit.jsonl", "admin-token"):

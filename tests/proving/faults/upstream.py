@@ -28,13 +28,21 @@ def sends(data: bytes) -> Answer:
     return answer
 
 
+WAYS = ((False, False), (True, True), (True, False), (False, True))
+"""Plain or streamed, by the base URL or by the proxy."""
+
+
 def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counter[str]:
-    """Make a few calls, plain and streamed, for each way of answering, then one that must work; then check the books."""
+    """Make a few calls, plain and streamed, for each way of answering, then one that must work; then check the books.
+
+    The short form makes two, alternately one half of the ways and the other.
+    """
     gateway = scene.gateway()
     outcomes: Counter[str] = Counter()
-    for answer in answers:
+    for number, answer in enumerate(answers):
         scene.provider.answer = answer
-        outcomes += Counter(call(gateway, stream=bool(i % 2), proxied=i % 4 > 1) for i in range(times))
+        ways = WAYS[number % 2 * 2 :][:2] if scene.quick else WAYS[:times]
+        outcomes += Counter(call(gateway, stream=stream, proxied=proxied) for stream, proxied in ways)
     scene.provider.answer = billing.normal
     expect(call(gateway) == "200", "afterwards a normal call failed")
     scene.balance(gateway)
@@ -131,7 +139,7 @@ def leaves_http(scene: Scene) -> Observation:
     switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n\x00\x00\x00\x04\x00 raw"
     outcomes = call_each_way(scene, [hinted, sends(hints), sends(switched)])
     ended = Counter({"502" if x.startswith("502") else x: n for x, n in outcomes.items()})
-    expect(ended == {"200": 4, "502": 8}, f"clients saw {summary(outcomes)}")
+    expect(ended == {"200": ended.total() // 3, "502": ended.total() // 3 * 2}, f"clients saw {summary(outcomes)}")
     return Observation(summary(outcomes), "the answers that never came")
 
 
@@ -193,7 +201,7 @@ def storms(scene: Scene) -> Observation:
 
     scene.provider.answer = answer
     with Traffic(gateway, 4) as traffic:
-        time.sleep(0.6 if scene.quick else 2)
+        eventually(lambda: traffic.outcomes.total() > (20 if scene.quick else 200), 60)
     spent = gateway.used("virtual_key/vk-chaos")
     expect(set(traffic.outcomes) <= {str(s) for s in storm}, f"clients saw {summary(traffic.outcomes)}")
     expect(spent == 0, f"{spent} $ were charged for errors")
@@ -219,10 +227,11 @@ def revoked(scene: Scene) -> Observation:
 
     scene.provider.script = take
     # One client: two answering at once would share what the next answer is to be.
-    before = Counter(call(gateway) for _ in range(20))
+    count = 8 if scene.quick else 20
+    before = Counter(call(gateway) for _ in range(count))
     dead.add("sk-ant-first")
-    after = Counter(call(gateway) for _ in range(40))
+    after = Counter(call(gateway) for _ in range(2 * count))
     expect(set(before) == {"200"}, f"before, clients saw {summary(before)}")
-    expect(after["401"] <= 1 and after["200"] >= 39, f"after, clients saw {summary(after)}")
+    expect(after["401"] <= 1 and after["200"] >= 2 * count - 1, f"after, clients saw {summary(after)}")
     scene.balance(gateway)
     return Observation(summary(before + after))
