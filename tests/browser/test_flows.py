@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from support.browsing import EVIL, VERA, until
-from support.harness import ask
+from support.harness import ask, eventually
 
 pytestmark = pytest.mark.browser
 
@@ -97,8 +97,8 @@ def test_who_may_only_look_is_offered_nothing_else(site, visit):
     assert page.get_by_label("Policy policy.yaml").get_attribute("readonly") is not None
 
 
-def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(site, visit):
-    page = visit(site).go("#/keys/new")
+def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(site, walk):
+    page = walk("#/keys/new")
     page.get_by_label("Name", exact=True).fill("Ivan's laptop")
     page.get_by_label("Team", exact=True).select_option("team-data")
     page.get_by_label("Dollars").fill("12.5")
@@ -135,10 +135,9 @@ def test_a_key_is_made_handed_out_called_with_and_its_call_seen_as_it_happens(si
     assert "vk-ivan-s-laptop" not in site.policy.read_text()
 
 
-def test_what_cannot_be_saved_is_said_at_its_field(site, visit):
-    seen = visit(site)
-    seen.expected += ("400 (Bad Request)",)
-    page = seen.go("#/teams/new")
+def test_what_cannot_be_saved_is_said_at_its_field(walk, walking):
+    walking.expected += ("400 (Bad Request)",)
+    page = walk("#/teams/new")
     page.get_by_label("Name", exact=True).fill("Platform two")
     page.get_by_label("Id").fill("-bad id-")
     with page.expect_response("**/api/governance/teams"):
@@ -149,8 +148,8 @@ def test_what_cannot_be_saved_is_said_at_its_field(site, visit):
     assert field.locator(".hint").text_content()
 
 
-def test_a_budget_is_topped_up_where_it_stands(site, visit):
-    page = visit(site).go("#/budgets")
+def test_a_budget_is_topped_up_where_it_stands(site, walk):
+    page = walk("#/budgets")
     row = page.locator("tr", has=page.get_by_role("link", name="vk-bob"))
     limit = float(row.locator("td").nth(4).inner_text().removeprefix("$"))
     assert f"id: vk-bob, team_id: team-platform, user_id: bob, budget: {{max_limit: {limit:.2f}," in site.policy.read_text()
@@ -167,9 +166,8 @@ def test_a_budget_is_topped_up_where_it_stands(site, visit):
     assert f"max_limit: {limit + 2.5}" in site.policy.read_text()
 
 
-def test_filters_are_in_the_address_and_back_goes_back(site, visit):
-    seen = visit(site)
-    page = seen.go("#/calls?range=30d")
+def test_filters_are_in_the_address_and_back_goes_back(walk):
+    page = walk("#/calls?range=30d")
     page.get_by_label("Outcome").select_option("denied")
     until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('refused'))")
     assert "outcome=denied" in page.url
@@ -191,7 +189,9 @@ def test_what_makes_no_sense_in_the_address_is_passed_over(walk):
 
 def test_an_address_that_leads_nowhere_says_so(walk):
     for where in ("#/nowhere", "#/keys/%", "#/%E0%A4%A", "#/__proto__", "#/constructor"):
-        assert walk(where).get_by_role("heading", level=1).text_content() == "Page not found"
+        page = walk("#/users")
+        page.evaluate("where => { location.hash = where }", where)
+        page.get_by_role("heading", name="Page not found", level=1, exact=True).wait_for()
 
 
 def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
@@ -207,10 +207,10 @@ def test_a_calls_cost_can_be_followed_line_by_line(site, walk):
     assert call["policy_revision"] in panel.inner_text()
 
 
-def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, visit):
+def test_a_calls_panel_has_what_each_limit_stood_at_when_it_was_judged(site, walk):
     (listed,) = json.loads(site.admin("/api/logs?limit=1&outcome=denied&reason=budget_exceeded").body)["logs"]
     call = json.loads(site.admin(f"/api/logs/{listed['id']}").body)
-    page = visit(site).go(f"#/calls/{call['id']}")
+    page = walk(f"#/calls/{call['id']}")
     items = page.get_by_role("complementary", name="Call").locator(".verdicts li")
     items.first.wait_for()
     texts = items.all_inner_texts()
@@ -236,35 +236,39 @@ def dollars(amount):
     return f"${float(amount):,.2f}"
 
 
-def test_a_real_refusals_panel_says_what_its_client_was_told(empty, visit):
-    replies = [empty.post(ask(model="claude-haiku-5-5"), key="vk-ci") for _ in range(15)]
+def test_a_real_refusals_panel_says_what_its_client_was_told(small, walk_small):
+    replies = [small.post(ask(model="claude-haiku-5-5"), key="vk-ci") for _ in range(15)]
     assert [r.status for r in replies] == [200] * 14 + [429]
     used, limit = re.search(r"\((\d+)/(\d+),", replies[-1].message).groups()
-    seen = visit(empty)
-    page = seen.go("#/calls?range=1h&outcome=denied")
+    page = walk_small("#/calls?range=1h&outcome=denied&vk=vk-ci")
     page.locator("a.to-call").first.click()
     panel = page.get_by_role("complementary", name="Call")
     panel.locator(".verdicts li").first.wait_for()
     assert f"{used} of {limit} calls with this call" in panel.inner_text()
-    page = seen.go("#/calls?range=1h&outcome=completed")
+    page = walk_small("#/calls?range=1h&outcome=completed&vk=vk-ci")
     page.locator("a.to-call").first.click()
     panel.get_by_text("13 used, 0 in flight, 1 asked").wait_for()
     assert "admitted" in panel.locator(".verdicts").inner_text()
 
 
-def test_a_call_from_before_limits_were_kept_says_so(empty, visit):
-    empty.post(key="vk-alice")
-    (call,) = empty.calls(1)
-    with sqlite3.connect(empty.state / "sluicegate.db") as db:
-        db.execute("UPDATE calls SET limits = NULL")
+def made(gateway, key):
+    """Make a call with a key that has made none, and return its record."""
+    gateway.post(key=key)
+    return eventually(lambda: next((c for c in gateway.rows() if c["virtual_key_id"] == key), None), 20)
+
+
+def test_a_call_from_before_limits_were_kept_says_so(small, walk_small):
+    call = made(small, "vk-bob")
+    with sqlite3.connect(small.state / "sluicegate.db") as db:
+        db.execute("UPDATE calls SET limits = NULL WHERE id = ?", [call["id"]])
     db.close()
-    page = visit(empty).go(f"#/calls/{call['id']}")
+    page = walk_small(f"#/calls/{call['id']}")
     panel = page.get_by_role("complementary", name="Call")
     panel.get_by_text("from before limits were recorded").wait_for()
     assert panel.locator(".verdicts").count() == 0
 
 
-def test_what_is_recorded_is_never_taken_for_markup(site, walk, walking):
+def test_what_is_recorded_is_never_taken_for_markup(site, walk):
     said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
     assert said.status >= 400
     page = walk("#/calls?range=1h")
@@ -274,10 +278,10 @@ def test_what_is_recorded_is_never_taken_for_markup(site, walk, walking):
     panel = page.get_by_role("complementary", name="Call")
     assert EVIL in panel.locator("dd", has_text="<img").first.text_content()
     for where in ("#/", "#/budgets", "#/teams", "#/teams/team-platform", "#/models"):
-        walking.go(where)
+        walk(where)
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
-    assert EVIL in walking.go("#/budgets").locator("main").inner_text()
+    assert EVIL in walk("#/budgets").locator("main").inner_text()
 
 
 def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):
@@ -295,12 +299,10 @@ def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit)
     page.get_by_text("This month").wait_for()
 
 
-def test_a_call_is_corrected_on_its_panel(empty, visit):
-    empty.post(key="vk-alice")
-    (call,) = empty.calls(1)
-    before = empty.used("virtual_key/vk-alice")
-    seen = visit(empty)
-    page = seen.go(f"#/calls/{call['id']}?range=1h")
+def test_a_call_is_corrected_on_its_panel(small, walk_small, visit):
+    call = made(small, "vk-alice")
+    before = small.used("virtual_key/vk-alice")
+    page = walk_small(f"#/calls/{call['id']}?range=1h")
     panel = page.get_by_role("complementary", name="Call")
     panel.get_by_role("button", name="Correct the cost").click()
     dialog = page.get_by_role("dialog")
@@ -312,9 +314,9 @@ def test_a_call_is_corrected_on_its_panel(empty, visit):
     assert "the provider's bill" in table.inner_text()
     assert table.locator("tfoot td").last.text_content() == "$0.50"
     assert panel.locator("table.cost").first.locator("tfoot td").last.text_content() == f"${call['cost_usd']}"
-    assert empty.used("virtual_key/vk-alice") == pytest.approx(before + 0.5 - float(call["cost_usd"]))
+    assert small.used("virtual_key/vk-alice") == pytest.approx(before + 0.5 - float(call["cost_usd"]))
     page.locator("td[title*='adjusted from']").wait_for()
     # Who may not adjust is not offered it.
-    own = visit(empty, token="vk-alice").go(f"#/calls/{call['id']}?range=1h").get_by_role("complementary", name="Call")
+    own = visit(small, token="vk-alice").go(f"#/calls/{call['id']}?range=1h").get_by_role("complementary", name="Call")
     own.locator("table.adjustments").wait_for()
     assert own.get_by_role("button", name="Correct the cost").count() == 0

@@ -37,6 +37,9 @@ PAGES = {
     "health": "#/health",
 }
 
+FIRST_VISITS = ("overview", "calls", "policy")
+"""The pages of which the short form has the first visit timed: those that fetch the most. All share what is painted first."""
+
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 1e9"
 VISITS = 20
 """How often a page is opened at most until it is as quick as promised; on an idle machine it is the first time."""
@@ -59,13 +62,10 @@ def violations(page, wanted) -> list[str]:
 
 
 @pytest.mark.parametrize("where", PAGES.values(), ids=PAGES.keys())
-def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, where):
-    # The best of many visits: this machine does other things as well.
-    painted: list[float] = []
-    while len(painted) < VISITS and (not painted or min(painted) >= 1000):
-        page = walk(where)
-        painted.append(page.evaluate(PAINTED))
-    assert min(painted) < 1000
+def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, walking, where):
+    page = walk(where)
+    # The best of many: this machine does other things as well.
+    assert walking.opened_ms < 1000 or any(walking.open(where) < 1000 for _ in range(VISITS))
     assert page.title().endswith("sluicegate")
     assert page.locator("h1").count() == 1
     assert page.locator("main .problem").count() == 0
@@ -79,12 +79,18 @@ def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, wh
     assert page.evaluate("window.hacked") is None
 
 
+def test_a_first_visit_shows_something_within_a_second(first_visit, request):
+    """By any page's address, with no file stored. The best of many visits: this machine does other things as well."""
+    for name in PAGES if request.config.getoption("--long") else FIRST_VISITS:
+        assert any(first_visit(PAGES[name]).evaluate(PAINTED) < 1000 for _ in range(VISITS)), name
+
+
 @pytest.mark.parametrize("title", ["Budgets", "Calls", "Virtual keys", "Health"])
 def test_a_page_is_there_within_a_second(walk, walking, title):
     """From the click to all of its figures. The best of many visits: this machine does other things as well."""
     taken = []
     while len(taken) < VISITS and (not taken or min(taken) > 1000):
-        page = walk("#/")
+        page = walk("#/users")
         before = page.evaluate("performance.now()")
         page.get_by_role("navigation", name="Main").get_by_role("link", name=title, exact=True).click()
         until(page, "t => document.querySelector('h1')?.textContent === t", arg=title)
@@ -118,8 +124,8 @@ def test_a_budget_can_be_read_and_changed_on_any_screen(site, visit):
         assert cell.evaluate("e => parseFloat(getComputedStyle(e).width)") >= 7 * len(longest)
 
 
-def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(walk):
-    page = walk("#/calls?range=30d")
+def test_everything_is_reached_by_keyboard_and_one_sees_where_one_is(first_visit):
+    page = first_visit("#/calls?range=30d")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     wanted = page.evaluate(
@@ -151,7 +157,7 @@ def test_a_chart_can_be_read_as_a_table(walk):
     assert chart.locator("canvas").count() == 1
     chart.get_by_role("button", name="Table").click()
     completed = chart.locator("tbody td:nth-child(2)").all_text_contents()
-    assert sum(int(c.replace(",", "")) for c in completed) > 5_000
+    assert sum(int(c.replace(",", "")) for c in completed) > 1_000
     assert chart.locator("canvas").count() == 0
     cost = page.locator("figure", has=page.get_by_role("heading", name="Cost", exact=True))
     cost.get_by_role("button", name="Table").click()

@@ -17,8 +17,8 @@ def replace(page, old, new):
     box.fill(text.replace(old, new))
 
 
-def test_a_mistake_is_said_at_its_line_as_one_types(site, visit):
-    page = visit(site).go("#/policy")
+def test_a_mistake_is_said_at_its_line_as_one_types(walk):
+    page = walk("#/policy")
     before = page.get_by_label("Policy policy.yaml").input_value()
     line = before.splitlines().index(next(x for x in before.splitlines() if "id: bob" in x)) + 1
     replace(page, "{id: bob, name: Bob, team_id: team-platform}", "{id: bob, name: Bob, team_id: team-plattform}")
@@ -36,9 +36,8 @@ def test_a_mistake_is_said_at_its_line_as_one_types(site, visit):
     assert page.get_by_label("Policy policy.yaml").input_value() == before
 
 
-def test_an_edit_is_rehearsed_saved_compared_and_taken_back(site, visit):
-    seen = visit(site)
-    page = seen.go("#/policy")
+def test_an_edit_is_rehearsed_saved_compared_and_taken_back(site, walk):
+    page = walk("#/policy")
     replace(page, "name: Frank", "budget: {max_limit: 1.00, reset_duration: 1M}, name: Frank")
     page.get_by_text("policy is valid").wait_for()
     page.get_by_role("navigation", name="Policy").get_by_role("link", name="Dry run").click()
@@ -53,7 +52,7 @@ def test_an_edit_is_rehearsed_saved_compared_and_taken_back(site, visit):
     page.get_by_text("saved and in force").wait_for()
     assert "budget: {max_limit: 1.00, reset_duration: 1M}, name: Frank" in site.policy.read_text()
 
-    seen.go("#/policy/history")
+    walk("#/policy/history")
     page.locator("table tbody tr").first.get_by_role("link").click()
     page.locator(".diff .add").wait_for()
     assert page.locator(".diff .add").all_text_contents() == [

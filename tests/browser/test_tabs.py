@@ -73,11 +73,11 @@ def test_what_is_slow_is_not_asked_again_before_it_has_answered(site, visit):
     page.unroute("**/api/health")
 
 
-def test_a_tab_behind_others_lets_go_of_its_stream_and_misses_nothing(site, visit, api):
+def test_a_tab_behind_others_lets_go_of_its_stream_and_misses_nothing(site, walk, api):
     def lookers():
         return api.ok("GET", "/api/health")["lookers"]
 
-    page = visit(site).go("#/calls?live=1&user=bob")
+    page = walk("#/calls?live=1&user=bob")
     until(page, "document.querySelector('.summary').textContent.includes('as they begin')")
     # Those of pages that have been closed go a moment later.
     eventually(lambda: lookers() == 1)
@@ -92,8 +92,9 @@ def test_a_tab_behind_others_lets_go_of_its_stream_and_misses_nothing(site, visi
     assert lookers() == 1
 
 
-def test_a_form_shows_what_is_there_now_and_takes_nothing_of_others_back(site, visit, api):
-    page = visit(site).go("#/teams/team-data")
+def test_a_form_shows_what_is_there_now_and_takes_nothing_of_others_back(walk, walking, api):
+    walking.expected += ("412 (Precondition Failed)",)
+    page = walk("#/teams/team-data")
     api.ok("PUT", "teams/team-data", {"name": "Data Science 2"})
     page.get_by_role("link", name="Edit", exact=True).click()
     name = page.get_by_label("Name", exact=True)
@@ -105,7 +106,7 @@ def test_a_form_shows_what_is_there_now_and_takes_nothing_of_others_back(site, v
     assert "Someone else has changed this in the meantime (budget)" in page.get_by_role("alert").text_content()
     assert api.ok("GET", "/api/governance/teams/team-data")["team"]["budget"]["max_limit"] == 1111
 
-    page = visit(site).go("#/teams/team-data/edit")
+    page = walk("#/teams/team-data/edit")
     api.ok("PUT", "teams/team-data", {"budget": {"max_limit": 1020}})
     page.get_by_label("Name", exact=True).fill("Data Science")
     page.get_by_role("button", name="Save").click()
@@ -114,10 +115,10 @@ def test_a_form_shows_what_is_there_now_and_takes_nothing_of_others_back(site, v
     assert (team["name"], team["budget"]["max_limit"]) == ("Data Science", 1020)
 
 
-def test_a_models_budget_keeps_its_calendar_when_its_amount_is_changed(site, visit, api):
+def test_a_models_budget_keeps_its_calendar_when_its_amount_is_changed(walk, api):
     aligned = {"reset_duration": "1M", "calendar_aligned": True, "timezone": "Europe/Berlin"}
     api.ok("PUT", "model-configs/claude-opus-*", {"budget": {"max_limit": 5000, **aligned}})
-    page = visit(site).go("#/budgets")
+    page = walk("#/budgets")
     page.get_by_role("button", name="Change the budget of claude-opus-*").click()
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_label("Dollars").fill("6000.5")
@@ -128,14 +129,13 @@ def test_a_models_budget_keeps_its_calendar_when_its_amount_is_changed(site, vis
     api.ok("DELETE", "model-configs/claude-opus-*")
 
 
-def test_one_of_several_budgets_is_changed_and_the_others_stay(site, visit, api):
+def test_one_of_several_budgets_is_changed_and_the_others_stay(walk, api):
     two = [{"max_limit": 900, "reset_duration": "1d"}, {"max_limit": 9000, "reset_duration": "1M"}]
     api.ok("PUT", "users/heidi", {"budgets": two})
-    seen = visit(site)
-    page = seen.go("#/users/heidi/edit")
+    page = walk("#/users/heidi/edit")
     assert page.get_by_label("Dollars").count() == 0
     assert "It has several" in page.locator("main").inner_text()
-    page = seen.go("#/budgets")
+    page = walk("#/budgets")
     row = page.locator("tr", has_text="$900.00")
     row.get_by_role("button", name="Change").click()
     page.get_by_role("button", name="Edit", exact=True).click()
@@ -147,9 +147,9 @@ def test_one_of_several_budgets_is_changed_and_the_others_stay(site, visit, api)
     api.ok("PUT", "users/heidi", {"budgets": None})
 
 
-def test_a_providers_key_is_not_removed_by_one_click(site, visit, api):
+def test_a_providers_key_is_not_removed_by_one_click(walk, api):
     api.ok("POST", "/api/providers/openai/keys", {"name": "spare", "value": "sk-a-spare-key", "weight": 1})
-    page = visit(site).go("#/providers/openai")
+    page = walk("#/providers/openai")
     page.get_by_role("button", name="Remove spare").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Cancel").click()
@@ -160,12 +160,16 @@ def test_a_providers_key_is_not_removed_by_one_click(site, visit, api):
     assert api.ok("GET", "/api/providers/openai")["keys"] == []
 
 
-def test_an_old_policy_does_not_replace_one_that_nobody_has_looked_at(site, visit, api):
+def test_an_old_policy_does_not_replace_one_that_nobody_has_looked_at(walk, walking, api):
     api.ok("PUT", "users/bob", {"name": "Bobby"})
-    old = api.ok("GET", "/api/policy/revisions?limit=2")["revisions"][1]["revision"]
-    seen = visit(site)
-    seen.expected += ("412 (Precondition Failed)",)
-    page = seen.go(f"#/policy/history/{old}")
+    changed = api.ok("GET", "/api/policy")["revision"]
+    # A revision is recorded a moment after it has taken effect.
+    listed = eventually(
+        lambda: (r := api.ok("GET", "/api/policy/revisions?limit=2")["revisions"])[0]["revision"] == changed and r, 20
+    )
+    old = listed[1]["revision"]
+    walking.expected += ("412 (Precondition Failed)",)
+    page = walk(f"#/policy/history/{old}")
     page.get_by_role("button", name="Restore", exact=True).click()
     api.ok("PUT", "users/bob", {"name": "Robert"})
     page.get_by_role("button", name="Restore this revision").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -31,12 +32,34 @@ VERA = "a-viewer-s-token"
 """The token of an operator who may only read."""
 
 
+OPEN_TIMEOUT_S = 30.0
+
+
 def until(page: Page, expression: str, arg: Any = None, timeout: float = 15) -> None:
     """Wait until an expression is true. Playwright's own waiting needs eval, which the pages' policy forbids."""
     deadline = time.monotonic() + timeout
     while not page.evaluate(expression, arg):
         assert time.monotonic() < deadline, f"never true: {expression}\n{page.locator('body').inner_text()[:2000]}"
         page.wait_for_timeout(40)
+
+
+OPEN = """async ([where, patience]) => {
+  const reached = async (ready) => {
+    for (const end = performance.now() + patience; !ready(); await new Promise((again) => setTimeout(again, 10)))
+      if (performance.now() > end) throw new Error(`${where} never came: ${document.body.innerText.slice(0, 2000)}`);
+  };
+  const title = () => document.querySelector('h1')?.textContent;
+  location.hash = '#/-';
+  await reached(() => title() === 'Page not found');
+  const begin = performance.now();
+  location.hash = where;
+  await reached(() => title() && title() !== 'Page not found' && SETTLED);
+  return performance.now() - begin;
+}"""
+"""Go to a page by its address as a link does, by way of one that does not exist so that nothing of another page is left."""
+
+SETTLED = "!document.querySelector('.loading') && ![...document.querySelectorAll('.stat dd')].some(d => d.textContent === '…')"
+"""True once nothing on a page is still being fetched for the first time."""
 
 
 @dataclass
@@ -47,6 +70,9 @@ class Watched:
     gateway: Gateway
     errors: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+
+    opened_ms: float = math.inf
+    """How long the last page that was opened within the document took."""
 
     expected: tuple[str, ...] = ("401 (Unauthorized)",)
     """Errors that may occur: the browser counts the 401 before signing in as one."""
@@ -72,8 +98,18 @@ class Watched:
     def settled(self) -> Page:
         """Return the page, once nothing on it is still being fetched for the first time."""
         self.page.wait_for_selector("h1")
-        until(
-            self.page,
-            "!document.querySelector('.loading') && ![...document.querySelectorAll('.stat dd')].some(d => d.textContent === '…')",
-        )
+        until(self.page, SETTLED)
         return self.page
+
+    def open(self, where: str) -> float:
+        """Go to a page of the dashboard within the browser's document; return the milliseconds until its content was there.
+
+        That takes a processor a fifth of the time of ``go``, which fetches and runs all scripts again.
+        """
+        self.opened_ms = float(self.page.evaluate(OPEN.replace("SETTLED", SETTLED), [where, OPEN_TIMEOUT_S * 1000]))
+        return self.opened_ms
+
+    def leave(self) -> None:
+        """Leave the page that is shown, so that it polls nothing, and forget what a person has chosen and a test has allowed."""
+        self.page.evaluate("() => { localStorage.removeItem('sluicegate-theme'); location.hash = '#/-'; }")
+        self.expected = Watched.expected
