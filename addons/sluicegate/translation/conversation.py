@@ -108,12 +108,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned for the call ``call_id``; ``name`` is the tool's, filled in by ``requests.pairing``."""
+    """What a tool returned for the call ``call_id``; the tool's own fields are filled in by ``requests.pairing``."""
 
     call_id: str
     parts: tuple[Text | Image | Document, ...]
     is_error: bool = False
     name: str = ""
+    namespace: str = ""
     kind: ToolKind = "function"
     cache: CacheMark = ""
 

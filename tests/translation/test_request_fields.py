@@ -1,0 +1,97 @@
+"""Fields: each one that an API documents is translated, left out or refused by name, and an unknown one is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sluicegate.translation.conversation import Untranslatable
+from sluicegate.translation.requests.translate import translate
+from support.client_bodies import CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE
+from support.documented_fields import CHAT, GEMINI, MESSAGES, RESPONSES
+from support.translations import MODELS, PATHS, others
+
+SMALL = {
+    "messages": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
+    "chat": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+    "responses": {"model": "m", "input": "hi"},
+    "generate_content": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
+}
+DOCUMENTED = {"messages": MESSAGES, "chat": CHAT, "responses": RESPONSES, "generate_content": GEMINI}
+
+
+PLACES = ("no result", "no call", "an image of the type", "a file", "stop:", "messages:", "tools:")
+"""What a refusal names that is no field."""
+
+
+def outcome(source, target, body):
+    """Return the target's body, or the words of the refusal."""
+    try:
+        return json.loads(translate(json.dumps(body).encode(), PATHS[source], source, target, MODELS[target]).body)
+    except Untranslatable as refused:
+        return refused.message
+
+
+@pytest.mark.parametrize("source", SMALL)
+def test_each_documented_field_is_known_and_a_refusal_names_it(source):
+    for field in DOCUMENTED[source]:
+        results = [outcome(source, target, SMALL[source] | field.body) for target in others(source)]
+        for words in (result for result in results if isinstance(result, str)):
+            assert "is no field of" not in words, (field.name, words)
+            named = {*field.body, *field.body.get("generationConfig", ()), *field.body.get("generation_config", ()), *PLACES}
+            assert any(name.replace("_", "").lower() in words.replace("_", "").lower() for name in named), (field.name, words)
+
+
+@pytest.mark.parametrize("source", SMALL)
+def test_a_field_that_nothing_is_known_of_is_refused_by_name_and_null_says_nothing(source):
+    for target in others(source):
+        assert "'brandNew'" in outcome(source, target, SMALL[source] | {"brandNew": 1})
+        assert outcome(source, target, SMALL[source] | {"brandNew": None}) == outcome(source, target, SMALL[source])
+
+
+CLIENTS = [
+    ("messages", {"model": "claude-opus-5-5"} | CLAUDE_CODE),
+    ("responses", CODEX),
+    ("chat", {"model": "qwen3-coder-plus"} | QWEN_CODE),
+    ("generate_content", GEMINI_CLI),
+]
+
+
+@pytest.mark.parametrize(("source", "body"), CLIENTS, ids=[source for source, _ in CLIENTS])
+def test_what_real_clients_send_is_translated_for_every_provider(source, body):
+    for target in others(source):
+        sent = outcome(source, target, body)
+        assert isinstance(sent, dict), sent
+        text = json.dumps(sent)
+        for private in ("device_id", "sessionId", "thread_id", "billing-header", "diagnostics", "client_metadata"):
+            assert private not in text
+        tools = sent["tools"][0]["functionDeclarations"] if target == "generate_content" else sent["tools"]
+        assert len(tools) == {"messages": 2, "responses": 2, "chat": 1, "generate_content": 1}[source]
+
+
+def test_the_fields_of_claude_code_are_all_known():
+    body = {"model": "claude-opus-5-5"} | CLAUDE_CODE | {"safeguards": {"a": 1}}
+    assert "'safeguards'" in outcome("messages", "chat", body)
+    thinking_free = {name: value for name, value in body.items() if name != "safeguards"}
+    assert isinstance(outcome("messages", "chat", thinking_free), dict)
+
+
+@pytest.mark.parametrize("target", ["chat", "responses", "generate_content"])
+def test_a_parse_that_two_readers_could_disagree_on_is_refused(target):
+    for body in (
+        b'{"model":"a","model":"b"}',
+        b'{"max_tokens":NaN}',
+        b"[]",
+        b"",
+        b"\xff",
+        b'{"messages":' + b"[" * 100_000,
+        b"1" * 5000,
+    ):
+        with pytest.raises(Untranslatable):
+            translate(body, "/v1/messages", "messages", target, "m")
+
+
+@pytest.mark.parametrize("both", [{"generationConfig": {}, "generation_config": {}}, {"generationConfig": {"topP": 1, "top_p": 0}}])
+def test_a_field_of_gemini_in_both_spellings_is_refused(both):
+    assert "two spellings" in outcome("generate_content", "chat", SMALL["generate_content"] | both)
