@@ -3,12 +3,13 @@
 A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
 every start has in common, some 2 s of imports, is done once for each worker of the tests. Gateways with scripts of their own
 come from a second such process that has imported the libraries and none of our addons, commands of ``sluicegate`` from a third
-one. What depends on how a process was started (its command line, a terminal, another network namespace) is started afresh
-instead, see ``harness.py`` and ``command.py``.
+one. What depends on how a process was started (its command line, a terminal) is started afresh instead, see ``harness.py`` and
+``command.py``.
 
 The server is ``python -m support.fork_server FD IMPORTS``, where FD is its end of a pair of sockets and IMPORTS are the names
-of modules. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env`` and ``cwd``, and four descriptors:
-standard input, output and error, and where the process id and the exit code are written.
+of modules. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env``, ``cwd`` and ``netns`` (the name of
+a network namespace, or None), and four descriptors: standard input, output and error, and where the process id and the exit
+code are written.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ class ForkedProcess:
         cwd: Path | str,
         standard: Sequence[int],
         imports: Sequence[str],
+        netns: str | None = None,
     ) -> None:
         """Start it; ``standard`` are its three standard descriptors, ``imports`` the modules that it finds imported."""
         status, status_end = os.pipe()
-        message = json.dumps({"entry": entry, "argv": list(argv), "env": dict(env), "cwd": str(cwd)}).encode()
+        message = json.dumps({"entry": entry, "argv": list(argv), "env": dict(env), "cwd": str(cwd), "netns": netns}).encode()
         socket.send_fds(server(tuple(imports)), [message], [*standard, status_end])
         os.close(status_end)
         self._status = os.fdopen(status)
@@ -111,11 +113,11 @@ class ForkedProcess:
 class ForkedGateway(ForkedProcess):
     """A forked mitmdump, whose output and errors are read together."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str, netns: str | None = None) -> None:
         """Start it; ``imports`` are modules of ours that it finds imported."""
         output, output_end = os.pipe()
         with open(os.devnull, "rb") as nothing:
-            super().__init__(MITMDUMP, argv, env, cwd, [nothing.fileno(), output_end, output_end], [*LIBRARIES, *imports])
+            super().__init__(MITMDUMP, argv, env, cwd, [nothing.fileno(), output_end, output_end], [*LIBRARIES, *imports], netns)
         os.close(output_end)
         self.stdout = os.fdopen(output, errors="replace")
 
@@ -197,6 +199,9 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
         os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(write_through=True, line_buffering=True)  # type: ignore[union-attr]
+    if request["netns"]:
+        with open(f"/run/netns/{request['netns']}") as namespace:
+            os.setns(namespace.fileno(), os.CLONE_NEWNET)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -129,8 +129,6 @@ class Gateway:
         command += ["--set", f"policy={self.policy}", *self.options]
         if not any(o.startswith("state_dir=") for o in self.options):
             command += ["--set", f"state_dir={self.state}"]
-        if self.netns:
-            command = ["ip", "netns", "exec", self.netns, *command]
         self.output = []
         self.process = self._launch(command)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -143,17 +141,17 @@ class Gateway:
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
-        """Start the process: forked where neither a command nor a network is asked for, which saves its imports."""
-        if self.forked and not self.command and not self.netns:
+        """Start the process: forked where no command is asked for, which saves its imports."""
+        if self.forked and not self.command:
             if not self.confdir.exists():
                 self.confdir.mkdir()
                 for name, content in authority().items():
                     (self.confdir / name).write_bytes(content)
             # A script before it may want to change what it imports.
             ours = self.scripts[0] == ADDONS / "gateway.py"
-            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if ours else []))
+            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if ours else []), netns=self.netns)
         return subprocess.Popen(
-            command,
+            [*(["ip", "netns", "exec", self.netns] if self.netns else []), *command],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
