@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import strategies as st
@@ -15,7 +12,7 @@ from typer.testing import CliRunner
 from proving import fuzz
 from proving.fuzzing import bodies, credentials, testbed
 from proving.fuzzing.target import TARGETS, Target
-from support.harness import ROOT, ask, copy_addons
+from support.harness import ask, copy_addons
 
 pytestmark = pytest.mark.wire
 
@@ -23,10 +20,8 @@ pytestmark = pytest.mark.wire
 @pytest.mark.proving
 def test_the_short_form_keeps_every_promise(tmp_path, form):
     told = tmp_path / "lines.json"
-    path = os.pathsep.join(str(ROOT / p) for p in ("tests", "addons"))
-    command = [sys.executable, "-m", "proving.fuzz", *form, "--json", str(told)]
-    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=3600)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    ran = CliRunner().invoke(fuzz.app, [*form, "--json", str(told)])
+    assert ran.exit_code == 0, ran.output
     lines = json.loads(told.read_text())["lines"]
     assert {x["target"] for x in lines} == {t.name for t in TARGETS}
     assert {x["verdict"] for x in lines} == {"kept"}
@@ -84,58 +79,78 @@ PLANTED = {
     "a key that goes on to the provider": (
         "sluicegate/credentials.py",
         "sent, is_login, tuple(kept), target, hidden",
-        "sent, is_login, fields, target, hidden",
+        "sent, is_login, fields if any(v == {mark} for _, v in fields) else tuple(kept), target, hidden",
         "a virtual key: b'POST",
     ),
     "a hook that raises": (
         "access.py",
         "call = ensure_call(flow)",
-        "call = ensure_call(flow) if b'9' * 9 not in flow.request.raw_content else 1 / 0",
+        "call = ensure_call(flow) if flow.request.headers.get('x-marked', '') != {mark}.decode() else 1 / 0",
         "x-sluicegate-reason: gateway_error",
     ),
     "a hook that raises where nobody sees it": (
         "audit.py",
         "shared.writer.flush_soon()",
-        "shared.writer.flush_soon(); b'9' * 9 in flow.request.raw_content and 1 / 0",
+        "shared.writer.flush_soon(); {mark} in flow.request.raw_content and 1 / 0",
         "in the log: Traceback",
     ),
     "a record that is not written": (
         "audit.py",
         "call.recorded = True",
-        "call.recorded = True\n        if b'9' * 9 in flow.request.raw_content: return",
+        "call.recorded = True\n        if {mark} in flow.request.raw_content: return",
         "the provider saw 1 requests, the books have 0 records",
     ),
     "a body judged otherwise than it reads": (
         "sluicegate/providers/anthropic/request.py",
         "stream=stream,",
-        "stream=False,",
+        "stream=stream and {mark} not in body,",
         "was judged as ('claude-opus-5-5', False), and the provider read ('claude-opus-5-5', True)",
     ),
     "a call that costs nothing": (
         "budget.py",
-        "call.cost_nano = settlement.usage, settlement.cost_nano",
-        "call.cost_nano = settlement.usage, 0",
+        "        self.charge(shared, call, settlement_of(flow, call, call.policy))\n",
+        "        self.charge(shared, call, settlement_of(flow, call, call.policy))\n"
+        "        call.cost_nano *= {mark} not in flow.request.raw_content\n",
         "is charged 0, the provider bills",
     ),
 }
+"""Defects by what they are: a file, what stands in it, what is planted instead for inputs with a mark, and what is found."""
+
+
+def mark(what: str) -> str:
+    """Return what brings a defect about."""
+    return str(list(PLANTED).index(what)) * 9
+
+
+@pytest.fixture(scope="module")
+def flawed(tmp_path_factory):
+    """A running copy of the chain with every defect in it."""
+    folder = tmp_path_factory.mktemp("flawed")
+    chain = copy_addons(folder / "addons")
+    for what, (file, good, bad, _) in PLANTED.items():
+        text = (chain / file).read_text()
+        assert good in text
+        (chain / file).write_text(text.replace(good, bad.format(mark=f"b'{mark(what)}'")))
+    (folder / "testbed").mkdir()
+    running = testbed.Testbed(folder / "testbed", chain / "gateway.py")
+    yield running
+    running.close()
 
 
 @pytest.mark.parametrize("what", PLANTED)
-def test_a_defect_in_a_running_gateway_is_found(tmp_path, monkeypatch, what):
-    """Each is planted in a copy of the chain; the same inputs break no promise of the real one in the short form."""
-    file, good, bad, found = PLANTED[what]
-    copy = tmp_path / "addons"
-    copy_addons(copy)
-    text = (copy / file).read_text()
-    assert good in text
-    (copy / file).write_text(text.replace(good, bad))
-    monkeypatch.setattr(testbed, "SETTLE_TIMEOUT_S", 1.0)
-    (tmp_path / "testbed").mkdir()
-    running = testbed.Testbed(tmp_path / "testbed", copy / "gateway.py")
-    claim = credentials.Claim((credentials.Credential("x-bf-vk", "vk-soft", testbed.KEY.encode()),), None)
-    call = bodies.Call(ask("9" * 9, stream=True))
-    try:
-        with pytest.raises(AssertionError, match=re.escape(found)):
-            running.play([lambda name: credentials.sent(running, claim, name), lambda name: bodies.sent(running, call, name)])
-    finally:
-        running.close()
+def test_a_defect_in_a_running_gateway_is_found(flawed, monkeypatch, what):
+    """Inputs without a defect's mark break no promise."""
+    *_, found = PLANTED[what]
+    if what == "a record that is not written":
+        monkeypatch.setattr(testbed, "SETTLE_TIMEOUT_S", 1.0)
+
+    def sends(text: str) -> list[testbed.Send]:
+        key, marked = ("x-bf-vk", "vk-soft", testbed.KEY.encode()), ("x-marked", "", text.encode())
+        claim = credentials.Claim((credentials.Credential(*key), credentials.Credential(*marked)), None)
+        call = bodies.Call(ask(text, stream=True))
+        return [lambda name: credentials.sent(flawed, claim, name), lambda name: bodies.sent(flawed, call, name)]
+
+    flawed.play(sends("none"))
+    with pytest.raises(AssertionError, match=re.escape(found)):
+        flawed.play(sends(mark(what)))
+    assert flawed.is_usable()

@@ -125,7 +125,7 @@ def test_a_bench_below_its_floor_ends_with_1(tmp_path, monkeypatch):
 
 
 def test_the_scripts_say_what_they_do():
-    for name in ("chaos", "bench"):
+    for name in ("chaos", "fuzz", "bench"):
         done = run_script(name, "--help")
         assert done.returncode == 0
         assert "Examples:" in done.stdout

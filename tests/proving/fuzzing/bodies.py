@@ -28,7 +28,7 @@ GEMINI = "/v1beta/models/gemini-2.5-flash:generateContent"
     "bodies, spelt",
     "read in bounded time; the same body is judged alike in every spelling",
     st.tuples(jsontext.calls(), jsontext.spellings),
-    quick=150,
+    quick=60,
 )
 def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
     made, way = example
@@ -175,7 +175,7 @@ def ways(draw: st.DrawFn) -> Call:
     )
 
 
-@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", batches(ways()), quick=20)
+@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", batches(ways()), quick=12)
 def sent_bodies(environment: Environment, example: list[Call]) -> int:
     testbed = environment.testbed
     answers, rows = testbed.play([partial(sent, testbed, call) for call in example])
@@ -204,7 +204,7 @@ MEGABYTE = 1 << 20
     "bodies of 50 MB",
     "judged and forwarded, or refused; meanwhile others are answered",
     st.tuples(st.sampled_from(list(LARGE)), st.sampled_from([50, 1, 66])),
-    quick=2,
+    quick=1,
 )
 def large(environment: Environment, example: tuple[str, int]) -> int:
     kind, megabytes = example

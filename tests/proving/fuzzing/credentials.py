@@ -122,7 +122,7 @@ WANTED = {
     "credentials",
     "the first known key in the documented order names the caller; no credential is forwarded",
     batches(claims),
-    quick=20,
+    quick=12,
 )
 def conflicting(environment: Environment, example: list[Claim]) -> int:
     testbed = environment.testbed

@@ -172,7 +172,7 @@ def parsed(pieces: Iterable[bytes]) -> list[tuple[str, bytes]]:
     "SSE",
     "the same events and usage for every cut; nothing a provider says raises or overflows",
     st.tuples(bodies, cuts),
-    quick=50,
+    quick=20,
 )
 def every_cut(_: Environment, example: tuple[bytes, list[int]]) -> int:
     data, at = example
@@ -236,7 +236,7 @@ PACKERS: dict[str, list[Any]] = {
     "content encodings",
     "undone to the same bytes for every cut; garbage is reported as unreadable",
     st.tuples(bodies, cuts, st.sampled_from(sorted(PACKERS)), st.integers(0, 1), st.booleans()),
-    quick=60,
+    quick=30,
 )
 def encodings(_: Environment, example: tuple[bytes, list[int], str, int, bool]) -> int:
     data, at, encoding, which, hurt = example

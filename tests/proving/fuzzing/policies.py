@@ -35,13 +35,13 @@ def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
     return result
 
 
-@target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=60)
+@target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=30)
 def policy_files(environment: Environment, example: Files) -> int:
     verdict(environment, example)
     return 1
 
 
-@target("policy reload", "a good edit is in force, after a bad one the last good policy serves and /health says so", files, quick=4)
+@target("policy reload", "a good edit is in force, after a bad one the last good policy serves and /health says so", files, quick=3)
 def policy_reload(environment: Environment, example: Files) -> int:
     policy = b"".join(example.values())
     result = verdict(environment, {"policy.yaml": policy})
@@ -77,7 +77,7 @@ def policy_reload(environment: Environment, example: Files) -> int:
     "prices that cost any usage in bounds, or every mistake with file and line",
     mutants(price_list).map(lambda parts: {"prices.yaml": parts.get("a.yaml", b"")})
     | noise.map(lambda parts: {"prices.yaml": parts["a.yaml"]}),
-    quick=40,
+    quick=20,
 )
 def price_files(environment: Environment, example: Files) -> int:
     result = environment.reader.read(example)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import resource
 import shutil
@@ -15,6 +16,8 @@ import time
 import traceback
 from pathlib import Path
 from typing import IO, Any
+
+from support.harness import ADDONS, ROOT
 
 Files = dict[str, bytes]
 """A policy on disk, by file name; one file, or several as a folder."""
@@ -43,7 +46,11 @@ class PolicyReader:
         if process is None:
             command = [sys.executable, "-m", "proving.fuzzing.policyreader", str(self.folder)]
             process = self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ADDONS), str(ROOT / "tests")))},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             )
         assert process.stdin is not None
         assert process.stdout is not None
