@@ -85,7 +85,7 @@ class Slow:
         self.fails: Exception | None = None
 
     def put(self, kept: Content) -> None:
-        self.go.wait(10)
+        self.go.wait(60)
         if self.fails:
             raise self.fails
         self.kept[kept.call_id] = kept

@@ -90,7 +90,8 @@ def test_what_nobody_thought_of_leaves_nobody_waiting_and_is_told() -> None:
     assert [type(e) for e in told] == [KeyError]
 
 
-def test_a_foreign_lock_is_waited_for() -> None:
+def test_a_foreign_lock_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 60.0)
     disk = Disk(StoreBusy("locked"), StoreBusy("locked"), None)
 
     async def scene() -> None:
@@ -123,7 +124,8 @@ def test_each_waits_for_a_foreign_lock_as_long_as_he_may_and_no_longer(monkeypat
     run(scene)
 
 
-def test_one_who_stops_waiting_leaves_the_others_waiting() -> None:
+def test_one_who_stops_waiting_leaves_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 60.0)
     disk = Disk(StoreBusy("locked"), None)
 
     async def scene() -> None:

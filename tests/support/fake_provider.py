@@ -185,7 +185,7 @@ class FakeProvider:
         # Reset connections that wait to be accepted: the next provider may get the same port and would inherit them.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join(5)
+        self._acceptor.join(60)
         self._listener.close()
 
     def __enter__(self) -> Self:
@@ -238,7 +238,7 @@ def held(go: threading.Event) -> Script:
     def run(peer: Peer, _: Seen) -> None:
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
         peer.chunk(sse()[0])
-        go.wait(20)
+        go.wait(60)
         for piece in sse()[1:]:
             peer.chunk(piece)
         peer.end()

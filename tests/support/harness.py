@@ -35,6 +35,10 @@ VK = "vk-dev-alice"
 
 START_TIMEOUT_S = 120.0
 """Seconds a gateway may take to listen: two when the machine is idle, and no test measures it here."""
+
+WAIT_S = 60.0
+"""Seconds to wait for what happens at once on an idle machine. No test measures how long: a busy machine must not fail one."""
+
 OPUS = "claude-opus-5-5"
 
 
@@ -165,7 +169,7 @@ class Gateway:
         for line in self.process.stdout:
             self.output.append(line.rstrip("\n"))
 
-    def wait_for(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = WAIT_S) -> re.Match[str]:
         """Wait until a line of output matches; fail with the output otherwise."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -173,16 +177,16 @@ class Gateway:
                 if found := re.search(pattern, line):
                     return found
             if self.process.poll() is not None:
-                self._reader.join(1)
+                self._reader.join(WAIT_S)
                 if not any(re.search(pattern, x) for x in self.output):
                     break
             time.sleep(0.02)
         raise AssertionError(f"no line matched {pattern!r}:\n" + "\n".join(self.output[-60:]))
 
-    def exit_code(self, timeout: float = 30) -> int:
+    def exit_code(self, timeout: float = WAIT_S) -> int:
         """Return the code it exits with by itself."""
         code = self.process.wait(timeout)
-        self._reader.join(2)
+        self._reader.join(WAIT_S)
         return code
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -190,11 +194,11 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(how)
             try:
-                self.process.wait(10)
+                self.process.wait(WAIT_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self._reader.join(2)
+        self._reader.join(WAIT_S)
 
     def discard(self) -> None:
         """End it when nothing of it will be looked at any more: at once, unless the end is what its coverage is written at."""
@@ -227,7 +231,7 @@ class Gateway:
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
         """Send a request to our own port."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
             connection.request(method, path, body, headers or {})
             return _reply(connection.getresponse())
@@ -249,7 +253,7 @@ class Gateway:
     ) -> Reply:
         """Make a model call through CONNECT and TLS, as with HTTPS_PROXY."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=20, context=ssl.create_default_context(cafile=str(self.ca))
+            "127.0.0.1", self.port, timeout=WAIT_S, context=ssl.create_default_context(cafile=str(self.ca))
         )
         connection.set_tunnel(
             host,
@@ -266,7 +270,7 @@ class Gateway:
     @contextlib.contextmanager
     def raw(self) -> Iterator[socket.socket]:
         """Open a bare connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as conn:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S) as conn:
             yield conn
 
     def send_raw(self, data: bytes, until: bytes | None = None) -> bytes:
@@ -287,7 +291,7 @@ class Gateway:
 
     def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:
         """Return rows of the database, read while it runs, with a call's limit checks as a list."""
-        conn = sqlite3.connect(f"file:{self.state / 'sluicegate.db'}?mode=ro", uri=True, timeout=5)
+        conn = sqlite3.connect(f"file:{self.state / 'sluicegate.db'}?mode=ro", uri=True, timeout=WAIT_S)
         conn.row_factory = sqlite3.Row
         try:
             rows = [dict(r) for r in conn.execute(sql)]
@@ -295,7 +299,7 @@ class Gateway:
         finally:
             conn.close()
 
-    def calls(self, count: int, timeout: float = 20) -> list[dict[str, Any]]:
+    def calls(self, count: int, timeout: float = WAIT_S) -> list[dict[str, Any]]:
         """Return the calls on record, once there are ``count`` of them."""
         deadline = time.monotonic() + timeout
         rows = self.rows()
@@ -340,7 +344,7 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
     return {k.replace("_", "-"): v for k, v in headers.items()}
 
 
-def eventually(check: Any, timeout: float = 20) -> Any:
+def eventually(check: Any, timeout: float = WAIT_S) -> Any:
     """Return the first true value of ``check()``. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

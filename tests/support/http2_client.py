@@ -11,12 +11,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from support.harness import PROVIDER, VK, Gateway, Reply, ask, receive
+from support.harness import PROVIDER, VK, WAIT_S, Gateway, Reply, ask, receive
 
 
 def connect(gw: Gateway, host: str = PROVIDER) -> tuple[ssl.SSLSocket, H2Connection]:
     """Open an HTTP/2 connection to a host through the gateway."""
-    raw = socket.create_connection(("127.0.0.1", gw.port), timeout=20)
+    raw = socket.create_connection(("127.0.0.1", gw.port), timeout=WAIT_S)
     raw.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
     assert b" 200 " in raw.recv(4096)
     trust = ssl.create_default_context(cafile=str(gw.ca))

@@ -1,10 +1,22 @@
-"""How long a process has waited for a processor that others used, so that its speed can be judged on a busy machine."""
+"""What a process has taken of the processors, and how long it has waited for one: its speed, also on a busy machine."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 NANOSECONDS_PER_S = 1e9
+
+
+def process_s(pid: int) -> float:
+    """Return the seconds of processor time that all threads of a process have taken, those that have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main_thread_s(pid: int) -> float:
+    """Return the seconds of processor time that the first thread of a process has taken, which runs a gateway's event loop."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / NANOSECONDS_PER_S
 
 
 class ProcessorWait:

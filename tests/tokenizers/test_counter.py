@@ -28,7 +28,7 @@ def counter():
     yield make
     for made in counters:
         made.close()
-        assert made._child is None or made._child.wait(5) is not None
+        assert made._child is None or made._child.wait(60) is not None
 
 
 def run(command, *args):
@@ -98,7 +98,7 @@ def test_a_count_that_takes_too_long_is_given_up_with_its_child(counter):
 
     async def ask():
         assert await asyncio.gather(made.count("a", "o200k_base"), made.count("b", "o200k_base")) == [None, None]
-        assert made._child.wait(5) < 0
+        assert made._child.wait(60) < 0
         assert not made.is_busy
 
     asyncio.run(ask())
@@ -122,7 +122,7 @@ def test_a_child_without_work_ends(counter):
 
     asyncio.run(ask())
     if (thread := made._thread) is not None:
-        thread.join(10)
+        thread.join(60)
     assert (made._child, made._thread) == (None, None)
     assert asyncio.run(made.count("hello world", "o200k_base")) == 2
 
@@ -132,6 +132,6 @@ def test_closing_ends_the_child(counter):
     assert asyncio.run(made.count("hello world", "o200k_base")) == 2
     child = made._child
     made.close()
-    assert child.wait(5) is not None
+    assert child.wait(60) is not None
     assert asyncio.run(made.count("hello world", "o200k_base")) is None
     assert not os.path.exists(f"/proc/{child.pid}/exe")

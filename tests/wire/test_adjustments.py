@@ -302,7 +302,7 @@ def test_a_call_that_runs_is_adjusted_once_it_has_ended(gateway, provider):
     gw = gateway(policy_text(provider.url))
     go = threading.Event()
     answer = plain(message(**usage(input_tokens=10, output_tokens=10)))
-    provider.script = lambda peer, seen: (go.wait(20), answer(peer, seen))
+    provider.script = lambda peer, seen: (go.wait(60), answer(peer, seen))
     caller = threading.Thread(target=gw.post)
     caller.start()
     (running,) = eventually(lambda: gw.rows("SELECT call_id FROM reservations"))

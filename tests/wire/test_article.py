@@ -107,7 +107,7 @@ def test_every_command_of_the_article_works_as_printed_and_governs_the_next_call
         assert "http://localhost:8080" in command
         done = subprocess.run(
             ["bash", "-c", command.replace(":8080", f":{gw.port}").replace("curl ", "curl -sS -w '%{http_code}' ", 1)],
-            env=home, capture_output=True, text=True, timeout=20,
+            env=home, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         body, status = done.stdout[:-3], done.stdout[-3:]
         assert status == "200", (command, done)
@@ -135,7 +135,7 @@ def test_the_examples_of_the_document_work_as_written(api):
     path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
     home = {"PATH": path, "HOME": str(gw.folder), "SLUICEGATE_STATE": str(gw.state)}
     script = "set -e\n" + block.replace(":8080", f":{gw.port}").replace("curl ", "curl -sS --fail-with-body ")
-    done = subprocess.run(["bash", "-c", script], env=home, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", script], env=home, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     assert '"message":"Virtual key updated successfully"' in done.stdout
     assert '"virtual_key_id":"vk-dev-alice"' in done.stdout

@@ -41,7 +41,7 @@ def printed(gw: Gateway, command: str) -> str:
     home = {"PATH": os.environ["PATH"], "HOME": str(gw.folder)}
     subprocess.run([ROOT / ".venv/bin/sluicegate", "admin", "curl-setup", "--state-dir", gw.state], env=home, check=True)
     command = command.replace(":8080", f":{gw.port}").replace("curl ", "curl -sS --fail-with-body ", 1)
-    done = subprocess.run(["bash", "-c", command], env=home, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "-c", command], env=home, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, (command, done)
     return done.stdout
 

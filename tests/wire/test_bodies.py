@@ -36,7 +36,7 @@ def resident(gw):
 
 def opened(gw, path, headers, size):
     """A connection on which a body of ``size`` bytes has been announced, or one of unknown length."""
-    conn = socket.create_connection(("127.0.0.1", gw.port), timeout=20)
+    conn = socket.create_connection(("127.0.0.1", gw.port), timeout=60)
     length = "transfer-encoding: chunked" if size is None else f"content-length: {size}"
     fields = {"host": "127.0.0.1", "content-type": "application/json", "connection": "close"} | headers
     head = [f"POST {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items()), length, "", ""]
@@ -102,7 +102,7 @@ def test_a_body_without_end_is_ended_and_its_connection_closed(edge, key):
     """The first time the socket was closed by luck: the collector had just found it."""
     for _ in range(4):
         with opened(edge, "/v1/messages", {"x-api-key": key}, None) as conn:
-            conn.settimeout(5)
+            conn.settimeout(60)
             assert 60 < pour(conn, chunk(PIECE), 200) < 110
             answer = receive(conn)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 413 ")
@@ -245,7 +245,7 @@ def test_a_tls_greeting_without_end_is_ended(edge):
     before = resident(edge)
     first = b"\x01\xff\xff\xff\x03\x03" + b"a" * 16378
     with edge.raw() as conn:
-        conn.settimeout(5)
+        conn.settimeout(60)
         conn.sendall(f"CONNECT {PROVIDER}:443 HTTP/1.1\r\nHost: {PROVIDER}:443\r\n\r\n".encode())
         receive(conn, b"\r\n\r\n")
         conn.sendall(b"\x16\x03\x01\x40\x00" + first)
@@ -258,7 +258,7 @@ def test_a_tls_greeting_that_cannot_be_parsed_is_ended_and_not_quoted(edge):
     """Its bytes went into the log, and those after it made mitmproxy crash."""
     before = len(edge.output)
     with edge.raw() as conn:
-        conn.settimeout(5)
+        conn.settimeout(60)
         pour(conn, b"\x16\x03\x01\x00\x04\x01\x00\xff\xff" + b"a" * 16380, 60)
         port = conn.getsockname()[1]
     eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))

@@ -46,7 +46,7 @@ def test_a_stream_is_kept_as_it_came_and_leaves_as_it_came(gateway, provider):
             b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body)
             + body
         )
-        assert over.wait(20)
+        assert over.wait(60)
         receive(client, b"0\r\n\r\n")
     assert all(piece in seen for piece, seen in zip(pieces, got, strict=True))
     kept = logged(gw)
@@ -71,7 +71,7 @@ def test_nothing_is_kept_unless_policy_says_so_and_edits_count_at_once(gateway, 
     gw.post(key="vk-kept")
     assert logged(gw)["content"]["response"] == message().decode()
     gw.policy.write_text(policy_text(provider.url, virtual_keys=[{"id": VK}, {"id": "vk-kept", "content": "off"}]))
-    eventually(lambda: gw.post(key="vk-kept") and logged(gw)["content"] is None, 10)
+    eventually(lambda: gw.post(key="vk-kept") and logged(gw)["content"] is None)
     assert logged(gw)["content"] is None
 
 
@@ -178,7 +178,7 @@ def test_content_is_forgotten_when_its_time_is_over_and_its_record_is_not(gatewa
     gw = gateway(policy_text(provider.url, content="full", content_retention="1s"))
     gw.post()
     (row,) = gw.calls(1)
-    eventually(lambda: gw.admin(f"/api/logs/{row['id']}").json["content"] is None, 15)
+    eventually(lambda: gw.admin(f"/api/logs/{row['id']}").json["content"] is None)
     assert gw.admin(f"/api/logs/{row['id']}").json["cost_nano"] == row["cost_nano"]
 
 

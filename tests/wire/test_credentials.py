@@ -55,7 +55,7 @@ class Site:
     def connect(self, line: str, *headers: str, inside: bytes = b"") -> bytes:
         """Open a tunnel and send a request inside it; return the answer to it, or to the CONNECT if it was refused."""
         with self.gw.raw() as conn:
-            conn.settimeout(2)
+            conn.settimeout(60)
             conn.sendall("\r\n".join([f"CONNECT {line} HTTP/1.1", "Host: a", *headers, "", ""]).encode())
             answer = receive(conn, b"\r\n\r\n")
             if b" 200 " in answer.partition(b"\r\n")[0] and inside:

@@ -8,7 +8,6 @@ import http.client
 import json
 import signal
 import threading
-import time
 
 import pytest
 
@@ -321,7 +320,7 @@ class Looking:
     """An open stream of events."""
 
     def __init__(self, gw, page=None, **headers):
-        self.connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=60)
         path = "/api/events"
         if page is not None:
             path, headers = page.place + path, headers | {"cookie": page.cookie}
@@ -364,7 +363,7 @@ def test_who_looks_hears_of_calls_as_they_happen_and_a_developer_of_their_own(ga
     usual = streamed()
 
     def held(peer, seen):
-        go.wait(10)
+        go.wait(60)
         usual(peer, seen)
 
     everything, bob = Looking(gw, authorization=f"Bearer {gw.token}"), Looking(gw, x_api_key="vk-bob")
@@ -395,7 +394,7 @@ def test_a_page_that_closes_is_let_go(gateway):
     eventually(lambda: lookers(gw) == 3)
     for page in pages:
         page.close()
-    eventually(lambda: lookers(gw) == 0, timeout=3)
+    eventually(lambda: lookers(gw) == 0)
 
 
 def test_a_stream_ends_with_the_right_to_it(gateway):
@@ -424,13 +423,12 @@ def test_a_stop_ends_streams_at_once(gateway):
     gw = gateway(POLICY)
     looking = Looking(gw, authorization=f"Bearer {gw.token}")
     gw.post()
-    began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)
     with contextlib.suppress(http.client.HTTPException, OSError):
         while looking.event():
             pass
-    gw.exit_code(5)
-    assert time.monotonic() - began < 3
+    gw.exit_code()
+    assert not any("waiting up to" in line for line in gw.output)
 
 
 def test_streams_asked_for_at_the_same_moment_count_each_other(gateway):

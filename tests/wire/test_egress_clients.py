@@ -109,7 +109,7 @@ def test_any_number_of_plain_requests_by_name_share_one_connection(gw, files):
     """Two hundred over one kept-alive connection to the proxy, which needs one connection to the server."""
     folder, port = files
     (folder / "page.txt").write_text("hello")
-    connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=60)
     for _ in range(200):
         connection.request("GET", f"http://localhost:{port}/page.txt", headers={"Proxy-Authorization": CREDENTIAL})
         response = connection.getresponse()

@@ -62,7 +62,7 @@ def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway,
     else:
         chain.write_text(good[:600] + "(" if how == "half-saved" else "")
     os.utime(services, None)
-    eventually(lambda: gw.post().status == 503, 10)
+    eventually(lambda: gw.post().status == 503)
     before = len(provider.seen)
     assert gw.post().status == 503
     assert gw.proxied().status == 503
@@ -70,7 +70,7 @@ def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway,
     assert len(provider.seen) == before
     if how != "deleted":
         chain.write_text(good)
-        eventually(lambda: gw.post().status == 200, 10)
+        eventually(lambda: gw.post().status == 200)
         assert gw.admin("/api/usage").status == 200
 
 
@@ -90,7 +90,7 @@ def test_a_policy_deleted_or_broken_while_running_leaves_the_last_good_one(gatew
     swap = gw.policy.with_suffix(".new")
     swap.write_text(good.replace('"max_limit": 50,', '"max_limit": 0,'))
     swap.rename(gw.policy)
-    eventually(lambda: gw.post().status == 402, 2)
+    eventually(lambda: gw.post().status == 402)
     assert gw.request("GET", "/health").json["status"] == "ok"
 
 
@@ -100,7 +100,7 @@ def test_a_call_in_flight_is_settled_by_the_policy_it_began_with(gateway, provid
     def script(peer, _):
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
         peer.chunk(sse()[0])
-        go.wait(10)
+        go.wait(60)
         for piece in sse()[1:]:
             peer.chunk(piece)
         peer.end()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from support.harness import ADDONS, PROVIDER, VK, Gateway, ask, eventually, policy_text, receive
+from support.harness import ADDONS, PROVIDER, VK, WAIT_S, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -19,8 +19,8 @@ import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
 
 from runtime import idle_connections, size_limits
-idle_connections.SILENCE_S, idle_connections.SPARED_S = 1.5, 0.2
-idle_connections.STALL_S, idle_connections.SWEEP_INTERVAL_S, idle_connections.SWEEPS_PER_BODY_CHECK = 1.5, 0.1, 1
+idle_connections.SILENCE_S, idle_connections.SPARED_S = 1.5, 0.5
+idle_connections.STALL_S, idle_connections.SWEEP_INTERVAL_S, idle_connections.SWEEPS_PER_BODY_CHECK = 4.0, 0.1, 1
 size_limits.MAX_HELD_BYTES_PER_CALLER = 8 << 20
 """
 
@@ -32,7 +32,7 @@ HEAD = (
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory):
-    """A gateway with few descriptors that waits for a second or two where others wait longer."""
+    """A gateway with few descriptors that waits for seconds where others wait longer: a busy machine may not let us send for one."""
     folder = tmp_path_factory.mktemp("idle")
     script = folder / "impatient.py"
     script.write_text(IMPATIENT)
@@ -42,9 +42,7 @@ def edge(tmp_path_factory):
 
 
 def connect(gw):
-    conn = socket.create_connection(("127.0.0.1", gw.port), timeout=10)
-    conn.settimeout(8)
-    return conn
+    return socket.create_connection(("127.0.0.1", gw.port), timeout=WAIT_S)
 
 
 def is_ended(conn):
@@ -59,14 +57,14 @@ def test_the_operator_is_told_of_a_low_limit(edge):
 
 
 def test_who_says_nothing_is_ended_and_who_has_said_something_is_not(edge):
+    began = time.monotonic()
     with connect(edge) as silent, connect(edge) as begun, connect(edge) as kept:
         begun.sendall(b"POST /v1/mess")
         kept.sendall(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         receive(kept, b"}")
-        began = time.monotonic()
         assert is_ended(silent)
+        assert time.monotonic() - began > 1.5
         assert is_ended(begun)
-        assert 1 < time.monotonic() - began < 6
         time.sleep(0.3)
         kept.sendall(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         assert b"200 OK" in receive(kept, b"}")
@@ -113,7 +111,8 @@ def test_a_body_that_arrives_slowly_is_waited_for(edge):
         conn.sendall(HEAD.format(VK, len(body)).encode())
         for at in range(0, len(body), 40_000):
             conn.sendall(body[at : at + 40_000])
-            time.sleep(0.4)
+            # All together take longer than a body may stand still.
+            time.sleep(0.8)
         assert receive(conn, b"200 OK").startswith(b"HTTP/1.1 200 OK")
 
 
@@ -123,8 +122,7 @@ def test_one_callers_half_sent_bodies_leave_room_for_others(edge):
         waiting = [opened.enter_context(connect(edge)) for _ in range(6)]
         for conn in waiting:
             conn.sendall(HEAD.format(VK, len(large)).encode() + large[:-1])
-        refused = eventually(lambda: edge.post(large).status == 503)
-        assert refused
+        eventually(lambda: edge.post(large).status == 503)
         assert edge.post(large, key=OTHER).status == 200
         answers = [receive(conn) for conn in waiting]
     assert {answer[9:12] for answer in answers} == {b"408"}

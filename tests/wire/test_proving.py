@@ -71,7 +71,7 @@ def test_what_is_held_at_rest_is_noticed(gateway, provider):
     over = threading.Event()
 
     def answer_late(peer, seen):
-        over.wait(20)
+        over.wait(60)
         plain()(peer, seen)
 
     provider.script = answer_late
@@ -83,7 +83,7 @@ def test_what_is_held_at_rest_is_noticed(gateway, provider):
     with pytest.raises(scene.Broken, match=f"reserved are virtual_key/{VK}/"):
         scene.at_rest(gw, 0.2)
     over.set()
-    asking.join(20)
+    asking.join(60)
     scene.at_rest(gw)
 
 

@@ -145,10 +145,17 @@ CHUNKINGS = [
 @pytest.mark.parametrize("chunks", CHUNKINGS, ids=lambda c: repr(c.replace(BODY, b"BODY"))[:40])
 def test_chunks_in_two_ways_are_refused_or_written_in_one(edge, chunks):
     def ended(data):
+        seen = len(edge.fake.seen)
         with edge.raw() as conn:
             conn.sendall(data)
             conn.settimeout(0.3)
-            return receive(conn)
+            # Some of these wait for more and are not answered. Of the others a call is under way, however slow the machine is.
+            for _ in range(200):
+                if answer := receive(conn):
+                    return answer
+                if len(edge.fake.seen) == seen and not edge.admin("/health").json["ledger"]["reservations"]:
+                    return b""
+        return b""
 
     refused_or_as_judged(edge, written(framing=CHUNKED, body=chunks) + SMUGGLED, ended)
 
@@ -244,7 +251,7 @@ def test_a_connection_ends_where_the_client_asked_for_that(edge, close, version,
     with edge.raw() as conn:
         conn.sendall(written(b"POST /v1/messages " + version, close=close))
         assert receive(conn, b"}}").endswith(b"}}")
-        conn.settimeout(0.5 if stays else 5)
+        conn.settimeout(0.5 if stays else 60)
         try:
             assert (conn.recv(1) == b"") is not stays
         except TimeoutError:

@@ -156,7 +156,7 @@ def resident(gw):
 
 def pour(conn, data, times):
     """Send data again and again until nobody takes it any more; how often it was taken."""
-    conn.settimeout(5)
+    conn.settimeout(60)
     for count in range(times):
         try:
             conn.sendall(data)
@@ -183,7 +183,7 @@ def test_who_sends_on_while_the_answer_is_on_its_way_is_let_go_and_charged(edge)
     def script(peer, _):
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
         peer.chunk(sse(first={"input_tokens": 100})[0])
-        held.wait(20)
+        held.wait(60)
 
     edge.fake.script, stock = script, edge.fake.script
     with edge.raw() as conn:

@@ -35,7 +35,7 @@ def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, pr
     go = threading.Event()
     provider.script = held(go)
     gw = gateway(policy_text(provider.url), forked=False)
-    kept = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=10)
+    kept = http.client.HTTPConnection("127.0.0.1", gw.port, timeout=60)
     kept.connect()
     asking, replies = live_stream(gw, provider)
     gw.process.send_signal(how)
@@ -54,7 +54,7 @@ def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, pr
     go.set()
     asking.join()
     assert replies[0].body == b"".join(sse())
-    assert gw.exit_code(10) == 0
+    assert gw.exit_code() == 0
     rows = gw.rows()
     assert [(r["outcome"], r["estimated"]) for r in rows if r["reason"] is None] == [("completed", 0)]
     assert {r["reason"] for r in rows} == {None, "shutting_down"}
@@ -67,8 +67,8 @@ def test_when_the_grace_period_is_over_streams_are_cut_and_settled(gateway, prov
     asking, _ = live_stream(gw, provider)
     began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)
-    assert gw.exit_code(10) == 0
-    assert 0.9 < time.monotonic() - began < 8
+    assert gw.exit_code() == 0
+    assert time.monotonic() - began > 0.9
     asking.join()
     (row,) = gw.rows()
     assert row["estimated"] == 1
@@ -84,7 +84,7 @@ def test_a_second_signal_ends_it_at_once(gateway, provider):
     gw.process.send_signal(signal.SIGINT)
     gw.wait_for("stop again to cut them")
     gw.process.send_signal(signal.SIGINT)
-    assert gw.exit_code(10) == 0
+    assert gw.exit_code() == 0
     asking.join()
     assert [r["estimated"] for r in gw.rows()] == [1]
 
@@ -92,10 +92,9 @@ def test_a_second_signal_ends_it_at_once(gateway, provider):
 def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
     gw = gateway(policy_text(provider.url), forked=False)
     assert gw.post().status == 200
-    began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)
-    assert gw.exit_code(10) == 0
-    assert time.monotonic() - began < 5
+    assert gw.exit_code() == 0
+    assert not any("waiting up to" in line for line in gw.output)
 
 
 @pytest.mark.parametrize("saved", ["whole", "half"])
@@ -108,12 +107,12 @@ def test_streams_that_outlive_a_reload_of_the_chain_are_waited_for_and_charged_w
     asking, replies = live_stream(gw, provider)
     file = services / "gateway.py"
     file.write_text(file.read_text() + ("\n" if saved == "whole" else "\naddons = ["))
-    eventually(lambda: sum("Loading script" in line for line in gw.output) == 2, 10)
+    eventually(lambda: sum("Loading script" in line for line in gw.output) == 2)
     if saved == "whole":
         gw.process.send_signal(signal.SIGTERM)
         gw.wait_for("waiting up to 30 s for 1 calls")
     else:
-        eventually(lambda: gw.post().status == 503, 10)
+        eventually(lambda: gw.post().status == 503)
     go.set()
     asking.join()
     assert replies[0].body == b"".join(sse())
@@ -121,4 +120,4 @@ def test_streams_that_outlive_a_reload_of_the_chain_are_waited_for_and_charged_w
     assert (row["outcome"], row["estimated"], row["input_tokens"], row["output_tokens"]) == ("completed", 0, 100, 50)
     assert gw.rows("SELECT * FROM reservations") == []
     if saved == "whole":
-        assert gw.exit_code(10) == 0
+        assert gw.exit_code() == 0

@@ -92,7 +92,7 @@ def test_each_piece_leaves_before_the_next_one_comes(gateway, provider):
             b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: vk-dev-alice\r\nContent-Length: %d\r\n\r\n" % len(body)
             + body
         )
-        assert over.wait(20)
+        assert over.wait(60)
         rest = receive(client, b"0\r\n\r\n")
     assert len(got) == len(pieces)
     assert all(piece in seen for piece, seen in zip(pieces, got, strict=True))
