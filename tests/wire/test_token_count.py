@@ -13,7 +13,7 @@ import pytest
 
 from sluicegate.tokenizers.encodings import count
 from support.fake_provider import FakeProvider
-from support.harness import VK, Gateway, eventually, policy_text
+from support.harness import ADDONS, VK, Gateway, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -27,11 +27,24 @@ POLICY = {
 }
 
 
+PATIENT = """
+from functools import partial
+
+from sluicegate import services
+from sluicegate.tokenizers.counter import TokenCounter
+
+services.TokenCounter = partial(TokenCounter, deadline_s=300.0)
+"""
+"""On a busy machine the child that counts takes long to start; the unit's own tests let it miss its deadline."""
+
+
 @contextlib.contextmanager
-def started(folder: Path, **options):
+def started(folder: Path):
+    patient = folder / "patient.py"
+    patient.write_text(PATIENT)
     with FakeProvider() as fake:
         openai = {"base_url": fake.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}
-        with Gateway(folder, policy_text(providers={"openai": openai}, **POLICY), **options) as gw:
+        with Gateway(folder, policy_text(providers={"openai": openai}, **POLICY), scripts=(patient, ADDONS / "gateway.py")) as gw:
             gw.fake = fake
             yield gw
 
