@@ -112,7 +112,7 @@ class Scene:
             raise Broken("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""))
 
 
-def at_rest(gateway: Gateway, timeout_s: float = 5) -> None:
+def at_rest(gateway: Gateway, timeout_s: float = 60) -> None:
     """Wait until nothing is reserved under any limit, at most ``timeout_s`` seconds. Raises Broken if something stays reserved."""
 
     def held() -> list[str]:

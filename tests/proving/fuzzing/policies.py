@@ -58,16 +58,16 @@ def policy_reload(environment: Environment, example: Files) -> int:
     try:
         gateway.policy.write_bytes(policy)
         if "policy" in result:
-            eventually(lambda: health()["revision"] == result["policy"], 10)
+            eventually(lambda: health()["revision"] == result["policy"])
             assert health()["status"] == "ok", "a good policy is in force, and /health is degraded"
         else:
-            eventually(lambda: health()["status"] == "degraded", 10)
+            eventually(lambda: health()["status"] == "degraded")
             assert health()["revision"] == before, "a bad policy is in force"
             assert health()["error"]["line"] >= 1
             testbed.play([])
     finally:
         gateway.policy.write_text(good)
-        eventually(lambda: (h := health())["status"] == "ok" and h["revision"] == before, 10)
+        eventually(lambda: (h := health())["status"] == "ok" and h["revision"] == before)
     testbed.play([])
     return 1
 

@@ -31,7 +31,7 @@ KEYS = {
 
 KEY = KEYS["vk-soft"]
 
-SETTLE_TIMEOUT_S = 10.0
+SETTLE_TIMEOUT_S = 30.0
 """Seconds for what should take a moment: the machine may be busy."""
 
 HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
