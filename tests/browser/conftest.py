@@ -94,7 +94,7 @@ def empty(tmp_path: Path) -> Iterator[Gateway]:
 
 def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watched:
     """Return a page of a browser, signed in unless ``token`` is None; its errors are recorded."""
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     if token is not None:
         said = context.request.post(
             f"{gateway.url}/api/session/login", data={"token": token or gateway.token}, headers={"origin": gateway.url}

@@ -35,7 +35,7 @@ VERA = "a-viewer-s-token"
 OPEN_TIMEOUT_S = 30.0
 
 
-def until(page: Page, expression: str, arg: Any = None, timeout: float = 15) -> None:
+def until(page: Page, expression: str, arg: Any = None, timeout: float = 60) -> None:
     """Wait until an expression is true. Playwright's own waiting needs eval, which the pages' policy forbids."""
     deadline = time.monotonic() + timeout
     while not page.evaluate(expression, arg):

@@ -64,7 +64,7 @@ def leave(scene: Scene) -> Observation:
                 time.sleep(0.05)
     scene.provider.answer = billing.normal
     expect(call(gateway) == "200", "afterwards a normal call failed")
-    eventually(lambda: not gateway.rows("SELECT * FROM reservations"), 10)
+    eventually(lambda: not gateway.rows("SELECT * FROM reservations"))
     outcomes = Counter(r["outcome"] for r in gateway.rows())
     scene.balance(gateway)
     return Observation(f"{len(phases) * times} left before a call, {4 * times} within one; records: {summary(outcomes)}")
@@ -106,7 +106,7 @@ def seconds_alone(gateway: Gateway) -> float:
 def seconds_to_answers(traffic: Traffic) -> float:
     """Wait until ``ANSWERS`` answers have come; return how long it took. Raises AssertionError after a minute."""
     began = time.monotonic()
-    eventually(lambda: traffic.outcomes["200"] > ANSWERS, 60)
+    eventually(lambda: traffic.outcomes["200"] > ANSWERS)
     return time.monotonic() - began
 
 
@@ -179,7 +179,7 @@ def half_sent(scene: Scene) -> Observation:
         expect(saw == "200", f"another key's body got {saw}")
         others = Counter(call(gateway) for _ in range(5))
         expect(set(others) == {"200"}, f"small calls saw {summary(others)}")
-    eventually(lambda: not gateway.rows("SELECT * FROM reservations"), 10)
+    eventually(lambda: not gateway.rows("SELECT * FROM reservations"))
     scene.balance(gateway)
     return Observation(f"another key's 2 MB: {saw}; small calls of the same key: {summary(others)}")
 
@@ -213,7 +213,7 @@ def crowd(scene: Scene) -> Observation:
     threads = [threading.Thread(target=stream) for _ in range(count)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(scene.provider.bill) == count, 20)
+    eventually(lambda: len(scene.provider.bill) == count)
     waited = ProcessorWait(gateway.process.pid)
     large = call(
         gateway,

@@ -51,18 +51,18 @@ def full(scene: Scene) -> Observation:
     with disk(scene, "16m") as place:
         gateway = gateway_with_state(scene, place / "state")
         with Traffic(gateway, 3) as traffic:
-            eventually(lambda: traffic.outcomes["200"] > 10, 20)
+            eventually(lambda: traffic.outcomes["200"] > 10)
             filler = place / "filler"
             with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while True:
                     file.write(b"x" * 4096)
-            eventually(lambda: traffic.outcomes["503 gateway_error"] > 20, 15)
+            eventually(lambda: traffic.outcomes["503 gateway_error"] > 20)
             seen = len(scene.provider.bill)
             time.sleep(0.3)
             expect(len(scene.provider.bill) <= seen + 3, "calls reached the provider while nothing could be written")
             filler.unlink()
             good = traffic.outcomes["200"]
-            eventually(lambda: traffic.outcomes["200"] > good + 5, 10)
+            eventually(lambda: traffic.outcomes["200"] > good + 5)
         scene.balance(gateway)
         return Observation(summary(traffic.outcomes))
 
@@ -139,7 +139,7 @@ def turned_read_only(scene: Scene) -> Observation:
             refused = gateway.post(key=KEY_VALUE)
             expect("cannot" in refused.message, f"refused with: {refused.message}")
         good = traffic.outcomes["200"]
-        eventually(lambda: traffic.outcomes["200"] > good + 5, 10)
+        eventually(lambda: traffic.outcomes["200"] > good + 5)
         expect(gateway.request("GET", "/health").json["status"] == "ok", "/health still calls it degraded")
     expect(streams == ["200"] * 6, f"live streams ended as {streams}")
     scene.balance(gateway)
