@@ -14,9 +14,10 @@ from mitmproxy import ctx, http
 from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
+from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
-from sluicegate.web.server import TICKET_HEADER, ApplicationServer, Headers
+from sluicegate.web.server import ApplicationServer, Headers, PendingRequest
 from sluicegate.web.session_path import split_session_path
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/ca.pem", "/setup"})
@@ -46,7 +47,7 @@ class Admin(Addon):
         if self.server is None:
             ca_certificate = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
             self.server = ApplicationServer(build(services(), ca_certificate))
-            services().web_address = self.server.address
+            services().own_servers["web"] = self.server.address
         await self.server.start()
         return self.server
 
@@ -125,14 +126,14 @@ class Admin(Addon):
         # A body may hold a token or a provider's key, so it must not be printed or saved either.
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
-        ticket = self.tickets[flow.id] = server.issue_ticket(credentials, body, source_of(flow), session_path)
+        ticket = self.tickets[flow.id] = server.issue_ticket(PendingRequest(credentials, body, source_of(flow), session_path))
         request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"
         for name in ("upgrade", "transfer-encoding"):
             request.headers.pop(name, None)
         # Set past mitmproxy's own setters, which would also rewrite the Host header.
         request.data.scheme, (request.data.host, request.data.port) = b"http", server.address
-        connection_of(flow.client_conn).web_address = server.address
+        connection_of(flow.client_conn).own_servers.add(server.address)
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:

@@ -6,16 +6,13 @@ import asyncio
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, expected_of, model_call, services, settlement_of
-from sluicegate.calls.admission import expected_demand, raise_reservation, reserve_budgets
+from flow import Addon, call_of, deny, enforcing, model_call, services, settlement_of
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MIN_RATIO_SAMPLES, lesson_of
-from sluicegate.calls.record import draft_of
-from sluicegate.calls.unfinished import bound_usage
-from sluicegate.policy.model import Policy
+from sluicegate.sending.reservation import reserve_money
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
-from sluicegate.values import Deny, Reason, RequestFacts, Usage
+from sluicegate.values import Deny, Reason
 
 
 class Budget(Addon):
@@ -32,7 +29,7 @@ class Budget(Addon):
         if not all(map(shared.prices.is_at_hand, facts.named_models)):
             # Once in the life of most gateways that need it at all.
             await asyncio.to_thread(shared.prices.load_bundled)
-        refusal = self.reserve(shared, call, facts, policy)
+        refusal = reserve_money(shared, call, facts, policy)
         if refusal is None:
             try:
                 await shared.writer.commit()
@@ -41,44 +38,6 @@ class Budget(Addon):
         if refusal is not None:
             shared.ledger.release(call.id)
             deny(flow, refusal)
-
-    def reserve(self, shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
-        """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
-        limits = policy.limits(call.principal, call.provider, facts.model)
-        expected = expected_of(call, facts)
-        demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
-        admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
-        if isinstance(admission, Deny):
-            return admission
-        call.expected_nano = admission.cost_nano
-        call.sent_at = shared.clock()
-        if any(x.hard and x.unit == "usd" for x in limits):
-            call.bound_nano = demand.worst_case_nano
-        self.write_draft(shared, call, facts, expected)
-
-        def raise_to(usage: Usage) -> None:
-            raised = raise_reservation(policy, shared.prices, shared.ledger, call.id, facts, expected, usage, call.started_at)
-            if raised is not None:
-                likely, call.expected_nano = raised
-                # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
-                call.expected_usage, call.cache_split = likely, None
-                if call.bound_nano is not None:
-                    call.bound_nano = max(call.bound_nano, call.expected_nano)
-                self.write_draft(shared, call, facts, likely)
-                shared.writer.flush_soon()
-
-        call.on_usage = raise_to
-        return None
-
-    def write_draft(self, shared: Services, call: Call, facts: RequestFacts, usage: Usage) -> None:
-        """Store the record by which the call is charged if the process dies before the call ends.
-
-        Under a hard budget that is its bound: after a crash nobody knows how much of it was billed.
-        """
-        cost = call.expected_nano
-        if call.bound_nano is not None:
-            usage, cost = bound_usage(facts, shared.prices, call.started_at), call.bound_nano
-        shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost))
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Charge what the call really cost, once."""

@@ -152,7 +152,7 @@ class Egress(Addon):
         # Not inside a tunnel: its bytes are relayed unread, so they would reach the provider unjudged.
         if shared.may_dial(server.address[0], port) and connection.tunnel is None:
             return await self.dialling.refusal_of_loop(host, port, self.own_ports())
-        if (host, port) == connection.web_address or (connection.tunnel is None and (host, port) in connection.judged):
+        if (host, port) in connection.own_servers or (connection.tunnel is None and (host, port) in connection.judged):
             return None
         if (host, port) not in connection.approved:
             return "blocked by policy: this address belongs to no provider"
@@ -182,7 +182,7 @@ class Egress(Addon):
 
         proxyserver = ctx.master.addons.get("proxyserver")
         found = {address[1] for address in proxyserver.listen_addrs()} if proxyserver else set()
-        return found | ({web[1]} if (web := services().web_address) else set())
+        return found | {address[1] for address in services().own_servers.values()}
 
 
 addons = [Egress()]

@@ -22,7 +22,6 @@ from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
 from sluicegate.addresses import is_loopback
-from sluicegate.calls import estimate
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle
@@ -35,7 +34,7 @@ from sluicegate.providers.requests.reading import read_body
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.state_folder import StateError
-from sluicegate.values import Deny, Outcome, Reason, RequestFacts, Usage
+from sluicegate.values import Deny, Outcome, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
@@ -123,6 +122,7 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
         id=f"call_{now:012x}{secrets.token_hex(8)}",
         started_at=now,
         provider=provider,
+        envelope=provider,
         kind=policy.providers[provider].kind_of(request.method, request.path),
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),
@@ -219,21 +219,13 @@ async def model_call(flow: http.HTTPFlow) -> tuple[Call, RequestFacts, Policy] |
     return None if facts is None else (call, facts, call.policy)
 
 
-def expected_of(call: Call, facts: RequestFacts) -> Usage:
-    """Return what the call will probably use, estimated once from its size and from what earlier answers have taught."""
-    if call.expected_usage is None:
-        learning = services().writer.learning
-        call.known = learning.known(call.virtual_key_id, facts.model)
-        call.cache_split = learning.split(call.virtual_key_id, call.session_id, facts.model)
-        call.expected_usage = estimate.expected_usage(facts, call.known)
-    return call.expected_usage
-
-
 def was_sent_upstream(flow: http.HTTPFlow) -> bool:
     """Return whether the request was put on a connection to the provider: from then on it may cost money."""
     call = call_of(flow)
     if call is None or call.deny is not None:
         return False
+    if call.attempts is not None:
+        return any(attempt.was_sent for attempt in call.attempts)
     server = flow.server_conn
     up = server.timestamp_tls_setup if flow.request.scheme == "https" else server.timestamp_tcp_setup
     return up is not None
@@ -277,7 +269,7 @@ def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
         if call.deny is not None:
             return
         call.deny = refusal
-    provider, client = (call.provider, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
+    provider, client = (call.envelope, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
     status, headers, body = render(refusal, provider, client)
     flow.response = http.Response.make(status, body, dict(headers))
 

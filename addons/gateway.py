@@ -16,6 +16,8 @@ from keys import Keys
 from live import Live
 from meter import Meter
 from ratelimit import RateLimit
+from relay import Relay
+from route import Route
 from runtime.failsafe import Failsafe
 from runtime.gc_tuning import GcTuning
 from runtime.idle_connections import IdleConnections
@@ -48,9 +50,11 @@ GOVERNANCE = [
     Identity(),  # who is calling; everything below depends on it
     Egress(),  # hosts that belong to no provider: tunnelled or refused, by who asks
     Meter(),  # before ratelimit and budget: on the way back, usage must be final when they settle
+    Route(),  # which provider and model answer, before anything is judged by them
     Access(),  # providers and models: a check that costs nothing comes before one that takes a slot
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved
     Budget(),  # the last check, and the one that puts the call on disk
+    Relay(),  # calls that may need another attempt or another API: they leave by a server of our own
     Keys(),  # after every check, so that no refused call ever carries a provider key
     Content(),  # after the meter, whose chunks it copies, and after every addon that may refuse
     Audit(),  # sees the outcome of all the others

@@ -11,12 +11,10 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.calls.call import Call
-from sluicegate.policy.model import Provider, ProviderKey
+from sluicegate.policy.model import Provider
 from sluicegate.providers import PROVIDERS
 from sluicegate.providers.answers.account_headers import without_account_headers
 from sluicegate.values import Deny, Reason
-
-SIMULATOR_KEY = ProviderKey("simulated", "simulated", 1.0, "simulator")
 
 HeaderFields = tuple[tuple[bytes, bytes], ...]
 
@@ -31,7 +29,8 @@ class Keys(Addon):
     def request(self, flow: http.HTTPFlow) -> None:
         """Add the key once all checks have passed, and only then clear the call for the failsafe."""
         call = call_of(flow)
-        if call is None or call.policy is None:
+        if call is None or call.policy is None or call.cleared:
+            # The relay adds the key where it sends the call.
             return
         provider = call.policy.providers[call.provider]
         destination = (flow.request.scheme, flow.request.host, flow.request.port)
@@ -42,7 +41,8 @@ class Keys(Addon):
             # Its clients send it without a credential, so it leaves with none, and whoever asks gets no use of ours.
             self.clear(flow, call, ())
             return
-        key = SIMULATOR_KEY if provider.simulate else services().keyring.choose(provider, caller_of(call), call.started_at)
+        names = call.plan.targets[0].key_names if call.plan is not None else None
+        key = services().keyring.choose(provider, caller_of(call), call.started_at, names)
         if key is None:
             deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, no_usable_key(provider)))
             if flow.response is not None and call.path.startswith("/api/"):

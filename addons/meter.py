@@ -36,7 +36,11 @@ class Tap:
         self.call = call
         self.clock = services().clock
         self.reader: AnswerReader | None = None
-        if call.kind == "messages" and response.status_code < 400:
+        self.feeds = call.reader is None
+        """Whether the answer that passes here is the one that is billed: otherwise its reader is fed where that arrives."""
+        if call.reader is not None:
+            self.reader = call.reader
+        elif call.kind == "messages" and response.status_code < 400:
             encoding, kind = (header_value(response, n).decode("latin-1") for n in (b"content-encoding", b"content-type"))
             self.reader = AnswerReader(PROVIDERS[call.provider].usage_reader(), encoding, kind)
             self.reader.on_start = call.on_usage
@@ -51,7 +55,8 @@ class Tap:
         call.response_bytes += len(chunk)
         if self.reader is not None:
             try:
-                self.reader.feed(chunk)
+                if self.feeds:
+                    self.reader.feed(chunk)
             except Exception:
                 # It is not read any further, so this is logged once a call.
                 logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", call.id)
@@ -100,7 +105,7 @@ class Meter(Addon):
             if (counted := text_to_count(call)) is not None:
                 count = TokenCount(call, *counted)
         # The callback refers to the call and the call to it: a cycle that only the garbage collector, run rarely, would free.
-        call.on_usage = None
+        call.on_usage = call.reader = None
         return count
 
 

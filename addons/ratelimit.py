@@ -15,7 +15,6 @@ from flow import (
     deny,
     enforcing,
     ensure_call,
-    expected_of,
     facts_of,
     services,
     settlement_of,
@@ -24,6 +23,7 @@ from flow import (
 from sluicegate.calls.admission import deny_exhausted, reserve_rates
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
+from sluicegate.sending.reservation import expected_of
 from sluicegate.values import Reason
 
 LIMITED = ("messages", "allowed")
@@ -50,7 +50,7 @@ class RateLimit(Addon):
         if not limits:
             return
         shared = services()
-        tokens = expected_of(call, facts).total_tokens if facts is not None else 0
+        tokens = expected_of(services(), call, facts).total_tokens if facts is not None else 0
         refusal = reserve_rates(shared.ledger, call.id, limits, tokens, shared.clock(), call.limit_checks)
         if refusal is not None:
             deny(flow, refusal)

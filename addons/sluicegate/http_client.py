@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -107,6 +107,92 @@ def post_webhook(url: str, body: bytes, headers: Mapping[str, str]) -> str | Non
     if 200 <= status < 300:
         return None
     return f"it answered {status}" + ("; redirects are not followed" if 300 <= status < 400 else "")
+
+
+class NotSentError(UnreachableError):
+    """No connection was made, so nothing was sent."""
+
+
+class NoAnswerError(UnreachableError):
+    """The request was sent and no answer came, or not in time."""
+
+
+@dataclass(slots=True)
+class StreamedAnswer:
+    """An answer whose body is still to come. ``close`` it, however it ends."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    chunks: AsyncIterator[bytes]
+    """The body as it arrives, as it is encoded. Raises UnreachableError where it breaks off."""
+    close: Callable[[], Awaitable[None]]
+
+
+class StreamingClient:
+    """Sends requests whose answers are read as they arrive, on connections that are kept. Use it in one event loop."""
+
+    def __init__(self, ca_file: str | None = None) -> None:
+        """``ca_file`` holds the authorities to trust in place of the system's."""
+        self._ca_file = ca_file
+        self._client: httpx.AsyncClient | None = None
+
+    def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:
+            context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _trusted_authorities()
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=60)
+            self._client = httpx.AsyncClient(verify=context, trust_env=False, limits=limits)
+        return self._client
+
+    async def send(
+        self,
+        method: str,
+        server: tuple[str, str, int],
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+    ) -> StreamedAnswer:
+        """Send a request to ``server`` (scheme, host, port) and return its answer once its headers are there.
+
+        Nothing is added to ``headers`` but what frames the body. Raises NotSentError or NoAnswerError.
+        """
+        scheme, host, port = server
+        url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target)
+        timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
+        request = httpx.Request(method, url, headers=headers, content=body, extensions={"timeout": timeout.as_dict()})
+        try:
+            answer = await self._opened().send(request, stream=True, follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
+            raise NotSentError(_reason_of(e)) from e
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
+            raise NoAnswerError(_reason_of(e)) from e
+        return StreamedAnswer(answer.status_code, answer.headers.raw, _chunks_of(answer), answer.aclose)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+async def _chunks_of(answer: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    except (httpx.HTTPError, OSError) as e:
+        raise NoAnswerError(_reason_of(e)) from e
+
+
+def _reason_of(error: Exception) -> str:
+    """Return what went wrong, in words without an address or what was sent."""
+    untrusted = _innermost(error, ssl.SSLCertVerificationError)
+    if untrusted is not None:
+        return f"its certificate is not trusted: {untrusted.verify_message}"
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long"
+    cause = _innermost(error, OSError)
+    return (cause.strerror if cause is not None else None) or type(cause or error).__name__
 
 
 def _refusal_of_receiver(url: str) -> str | None:

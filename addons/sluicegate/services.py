@@ -29,6 +29,7 @@ from sluicegate.pricing import generation
 from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.pricing.prices import Prices
 from sluicegate.reconciliation.history import Reconciliations
+from sluicegate.routing.router import Router
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
@@ -85,6 +86,7 @@ class Services:
         self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
         self.keyring = Keyring()
         self.ledger = Ledger()
+        self.router = Router(self.ledger)
         self.free_requests = FreeRequests()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
@@ -104,8 +106,8 @@ class Services:
         """Other machines can reach us, so a key whose value is its id is not accepted."""
         self.draining = False
         """The gateway is stopping: no new call begins."""
-        self.web_address: tuple[str, int] | None = None
-        """Where the web application listens, for this process alone."""
+        self.own_servers: dict[str, tuple[str, int]] = {}
+        """Where the web application (``web``) and the relay (``relay``) listen, for this process alone."""
         self.chain: Callable[[], Iterable[str]] = tuple
         """The addons' names in their order, as ``hook_time`` has them."""
         self.options_refused: dict[str, str] = {}

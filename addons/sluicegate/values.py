@@ -197,6 +197,8 @@ class RequestFacts:
     text_bytes: int = 0
     """Body bytes without base64 payloads: the part that turns into tokens by its length."""
     images: int = 0
+    fallbacks: tuple[str, ...] = ()
+    """Targets that the body names for the gateway to fall back to, as ``openai/gpt-4o-mini``."""
     is_text_only: bool = False
     """Whether the body holds nothing but parts known to be text, so that the model reads no more than the body."""
     speed: str | None = None

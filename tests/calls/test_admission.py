@@ -30,7 +30,8 @@ from sluicegate.calls.admission import (
 from sluicegate.calls.call import Call
 from sluicegate.calls.learning import Learning
 from sluicegate.calls.settlement import settle
-from sluicegate.limits.ledger import Exhausted, Ledger
+from sluicegate.limits.claims import Exhausted
+from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
 from sluicegate.pricing.prices import Prices

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sluicegate.calls.bound import worst_case_nano
 from sluicegate.calls.refusal import budget_message, model_message, prefixed_message, rate_message
 from sluicegate.calls.settlement import price_usage
-from sluicegate.limits.ledger import Exhausted, Ledger
+from sluicegate.limits.claims import Exhausted
+from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Limit, Policy, Provider
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers import PROVIDERS
@@ -138,9 +139,24 @@ def reserve_budgets(
 ) -> Admission | Deny:
     """Hold the call's money under every budget, or hold none and refuse the call.
 
-    A soft budget holds the expected cost, a hard one the worst case. Without any budget the call is still held open, so
-    that it is on file while it is in flight.
+    Without any budget the call is still held open, so that it is on file while it is in flight.
     """
+    money = requested_money(limits, demand, model)
+    if isinstance(money, Deny):
+        return money
+    exhausted = ledger.reserve(call_id, money.amounts, now, checks)
+    return Admission(money.cost_nano) if exhausted is None else deny_exhausted(exhausted, now)
+
+
+class Money(NamedTuple):
+    """What a call asks of its budgets, in nano-dollars, and what it is expected to cost."""
+
+    amounts: list[tuple[Limit, int]]
+    cost_nano: int
+
+
+def requested_money(limits: Iterable[Limit], demand: Demand, model: str) -> Money | Deny:
+    """Return what the call asks of each budget: the expected cost of a soft one, the worst case of a hard one."""
     budgets = [x for x in limits if x.unit == "usd"]
     cost, worst = demand.cost_nano, demand.worst_case_nano
     if cost is None:
@@ -155,9 +171,7 @@ def reserve_budgets(
             why = f": {demand.unbounded}" if demand.unbounded else ""
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget{why}")
         worst = cost
-    requested = [(x, worst if x.hard else cost) for x in budgets]
-    exhausted = ledger.reserve(call_id, requested, now, checks)
-    return Admission(cost) if exhausted is None else deny_exhausted(exhausted, now)
+    return Money([(x, worst if x.hard else cost) for x in budgets], cost)
 
 
 def expected_demand(

@@ -75,6 +75,11 @@ class AnswerReader:
         self._body = bytearray()
         self._is_broken = not self._decoder.readable
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether what has arrived shows that the answer is not a stream."""
+        return self._sse is None and not self._is_undecided
+
     def feed(self, chunk: bytes) -> None:
         """Read a chunk. Raises whatever a reader raises; after that the answer counts as unreadable."""
         if self._is_broken or not chunk:

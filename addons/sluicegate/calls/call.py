@@ -10,7 +10,8 @@ from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
 from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
-    from sluicegate.calls.answer import Answer
+    from sluicegate.calls.answer import Answer, AnswerReader
+    from sluicegate.calls.plan import Attempt, Plan
     from sluicegate.policy.model import Policy, ProviderKey
 
 
@@ -30,7 +31,10 @@ class Call:
     id: str
     started_at: int
     provider: str
+    """The provider that is to answer it, or has."""
     kind: Kind
+    envelope: str = ""
+    """The provider whose API its client speaks, and in whose form it is answered."""
     method: str = ""
     path: str = ""
     policy: Policy | None = None
@@ -42,6 +46,14 @@ class Call:
     """Whether every enforcing addon has admitted it and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
+    plan: Plan | None = None
+    """Where it goes; None where that is the provider and the model that it asks for, once."""
+    asked_model: str | None = None
+    """The model in the client's own words, where a plan was made."""
+    attempts: list[Attempt] | None = None
+    """What was tried, where more than one attempt might have been needed; None for a call that simply went."""
+    reader: AnswerReader | None = None
+    """What reads the answer's usage where that is not the answer the client gets, because it is translated or tried again."""
     limit_checks: list[LimitCheck] = field(default_factory=list)
     """The checks of its limits, in order: every limit before the first one that refused has admitted it."""
     answer: Answer | None = None
@@ -88,6 +100,8 @@ class Call:
     """The provider key it was sent with."""
     session_id: str | None = None
     agent_id: str | None = None
+    request_class: str | None = None
+    """What Claude Code says the call is for, such as ``subagent``."""
     user_agent: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
     client: str = "other"

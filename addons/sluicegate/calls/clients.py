@@ -63,6 +63,8 @@ def note_client(call: Call, values: HeaderValues) -> None:
     call.session_id = session if ATTRIBUTION.fullmatch(session) else None
     agent_id = header("x-claude-code-agent-id")
     call.agent_id = agent_id if ATTRIBUTION.fullmatch(agent_id) else None
+    request_class = header("x-claude-code-request-class")
+    call.request_class = request_class if ATTRIBUTION.fullmatch(request_class) else None
     user = header("x-bf-user-id")
     if ATTRIBUTION.fullmatch(user):
         call.attribution["user_id"] = user

@@ -10,6 +10,8 @@ from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate")
 
+SIMULATOR_KEY = ProviderKey("simulated", "simulated", 1.0, "simulator")
+
 SET_ASIDE_MS = 300_000
 """How long a rejected key is set aside before it is tried again."""
 
@@ -28,13 +30,17 @@ class Keyring:
         self._rejections: dict[tuple[str, ProviderKey], dict[str, int]] = {}
         """By provider and key: the virtual keys whose calls were rejected, and until when that counts, epoch ms."""
 
-    def choose(self, provider: Provider, caller: str, now: int) -> ProviderKey | None:
+    def choose(self, provider: Provider, caller: str, now: int, names: Container[str] | None = None) -> ProviderKey | None:
         """Return a usable key for a call of virtual key ``caller``, at random by weight; None if there is none at all.
+
+        ``names`` are those that may be used, None for any. A simulated provider takes a key of its own.
 
         Where every key has been rejected, all of them are tried again: a 403 may be about one call and not the key, and
         the provider's own answer says more than our refusal would.
         """
-        usable = [k for k in provider.keys if k.value and k.weight > 0]
+        if provider.simulate:
+            return SIMULATOR_KEY
+        usable = [k for k in provider.keys if k.value and k.weight > 0 and (names is None or k.name in names)]
         if self._rejections:
             usable = [k for k in usable if not self._is_set_aside(provider, k, caller, now)] or usable
         if len(usable) < 2:

@@ -28,8 +28,14 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
 
     ``was_sent`` says whether it was put on a connection to the provider; ``status`` is the provider's, None if no answer
     came. A call that was never sent costs nothing and gives its request back. One that the provider answered with an error
-    costs nothing but its request.
+    costs nothing but its request. What earlier attempts have cost is added.
     """
+    last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
+    earlier = sum(attempt.cost_nano for attempt in call.attempts or ())
+    return last._replace(cost_nano=last.cost_nano + earlier) if earlier else last
+
+
+def _settle_last(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:
     if not was_sent:
         return Settlement(call.usage, 0, _GIVEN_BACK)
     usage = used_or_expected(call, prices, status)

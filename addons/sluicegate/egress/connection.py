@@ -74,7 +74,7 @@ class ClientConnection:
     """Hosts and ports of no provider that egress has approved by name, to be judged once more by address."""
     judged: set[tuple[str, int]] = field(default_factory=set)
     """Addresses and ports of no provider that have been judged: only these are dialled."""
-    web_address: tuple[str, int] | None = None
+    own_servers: set[tuple[str, int]] = field(default_factory=set)
     """The web application's address, once an administrative request of this connection has been sent there."""
 
 

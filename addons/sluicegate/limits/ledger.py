@@ -13,49 +13,14 @@ The arithmetic knows nothing of files, clocks or HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from sluicegate.limits.changes import Changes, ReservationRow
+from sluicegate.limits.claims import Claim, Exhausted, Reservation
 from sluicegate.limits.counter import Counter
 from sluicegate.policy.model import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
 from sluicegate.windows import window
-
-
-@dataclass(slots=True)
-class Claim:
-    """One call's hold on one counter, in the window in which it was admitted."""
-
-    counter: str
-    unit: Unit
-    start: int
-    amount: int
-
-
-@dataclass(slots=True)
-class Reservation:
-    """All that one call in flight holds, begun ``at``, epoch milliseconds.
-
-    ``number`` counts reservations up and is their key on file, because rows that are appended are written fastest.
-    """
-
-    call_id: str
-    at: int
-    number: int
-    claims: list[Claim] = field(default_factory=list)
-    draft: Mapping[str, Any] | None = None
-    """The record the call would get if the process died now; the ledger only carries it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exhausted:
-    """Why ``reserve`` refused: the limit, what is used including everything in flight, and what was asked for."""
-
-    limit: Limit
-    used: int
-    asked: int
-    resets_at: int | None
 
 
 class Ledger:
@@ -183,21 +148,56 @@ class Ledger:
         The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
         """
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
+        claims = self._admit({}, requested, now, checks)
+        if isinstance(claims, Exhausted):
+            return claims
+        self._add(self.hold_open(call_id, now), claims)
+        return None
+
+    def move(
+        self, call_id: str, requested: Iterable[tuple[Limit, int]], now: int, checks: list[LimitCheck] | None = None
+    ) -> Exhausted | None:
+        """Hold these amounts in place of all that the call holds, or change nothing and return the first exhausted limit.
+
+        What it holds already does not count against it.
+        """
+        reservation = self.hold_open(call_id, now)
+        held = {(c.counter, c.start): c.amount for c in reservation.claims}
+        claims = self._admit(held, requested, now, checks)
+        if isinstance(claims, Exhausted):
+            return claims
+        for claim in reservation.claims:
+            self._hold(claim, -claim.amount)
+        reservation.claims = []
+        self._add(reservation, claims)
+        return None
+
+    def _admit(
+        self,
+        held: Mapping[tuple[str, int], int],
+        requested: Iterable[tuple[Limit, int]],
+        now: int,
+        checks: list[LimitCheck] | None,
+    ) -> list[tuple[Counter, Claim]] | Exhausted:
+        """Return the claims to hold, or the first limit that does not admit them; ``held`` is the call's own already."""
         claims: list[tuple[Counter, Claim]] = []
         for limit, amount in requested:
             counter = self.counter(limit, now)
-            taken = counter.used + counter.reserved
+            reserved = counter.reserved - held.get((counter.name, counter.start), 0) if held else counter.reserved
+            taken = counter.used + reserved
             full = taken + amount > limit.maximum if limit.hard or limit.unit in _ONE_PER_CALL else taken >= limit.maximum
             if checks is not None:
-                checks.append((*limit.check_prefix, counter.used, counter.reserved, amount, counter.end, not full))
+                checks.append((*limit.check_prefix, counter.used, reserved, amount, counter.end, not full))
             if full:
                 return Exhausted(limit, taken, amount, counter.end)
             claims.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
-        reservation = self.hold_open(call_id, now)
+        return claims
+
+    @staticmethod
+    def _add(reservation: Reservation, claims: Iterable[tuple[Counter, Claim]]) -> None:
         for counter, claim in claims:
             counter.reserved += claim.amount
             reservation.claims.append(claim)
-        return None
 
     def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
         """Raise the call's claims to what is now known; a claim is never lowered before it is settled."""

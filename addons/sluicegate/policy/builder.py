@@ -77,6 +77,7 @@ class SnapshotBuilder:
             egress=file.egress,
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
+            routes=file.routes,
             free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),
             file=file,
@@ -153,7 +154,13 @@ class SnapshotBuilder:
             return None
         configs = tuple(
             ProviderConfig(
-                c.provider, c.allowed_models, c.weight, limits_of(c, "provider_config", f"{key.id}:{c.provider}", c.provider)
+                c.provider,
+                c.allowed_models,
+                c.weight,
+                limits_of(c, "provider_config", f"{key.id}:{c.provider}", c.provider),
+                c.blacklisted_models,
+                c.default_model,
+                c.key_names,
             )
             for c in key.provider_configs
         )

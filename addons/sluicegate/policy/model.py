@@ -15,6 +15,7 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
+from sluicegate.policy.routes import Route
 from sluicegate.providers import PROVIDERS
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.values import MAX_COST_NANO, Kind, Principal, Unit, Usage
@@ -96,6 +97,15 @@ class ProviderConfig:
     allowed_models: tuple[str, ...] | None
     weight: float
     limits: tuple[Limit, ...]
+    blacklisted_models: tuple[str, ...] = ()
+    default_model: str | None = None
+    key_names: tuple[str, ...] | None = None
+
+    def allows(self, model: str) -> bool:
+        """Return whether a model may be used; what is blacklisted may not, whatever else is said."""
+        if any(matches(pattern, model) for pattern in self.blacklisted_models):
+            return False
+        return self.allowed_models is None or any(matches(pattern, model) for pattern in self.allowed_models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +206,7 @@ class Policy:
     server: schema.Server
     alerts: Alerts
     required_headers: tuple[str, ...]
+    routes: tuple[Route, ...]
     free_request_max_limit: int
     """Free requests a minute, of each virtual key."""
     content_retention: int | None
@@ -326,8 +337,7 @@ class Policy:
         if not configs:
             return ModelAccess(False, False, ())
         models = tuple(m for c in configs for m in c.allowed_models or ())
-        is_unrestricted = any(c.allowed_models is None for c in configs)
-        return ModelAccess(True, is_unrestricted or model is None or any(matches(m, model) for m in models), models)
+        return ModelAccess(True, model is None or any(c.allows(model) for c in configs), models)
 
 
 def _digest(secret: str) -> bytes:

@@ -16,7 +16,9 @@ from sluicegate.yaml_document import Location
 
 def check_references(policy: MergedPolicy) -> None:
     """Report every inconsistency between parts of the policy."""
-    _check_parents(policy, _check_ids(policy))
+    ids = _check_ids(policy)
+    _check_parents(policy, ids)
+    _check_routes(policy, ids)
     _check_providers(policy)
     _check_virtual_keys(policy)
     _check_model_configs(policy)
@@ -28,15 +30,16 @@ def check_references(policy: MergedPolicy) -> None:
 def _check_ids(policy: MergedPolicy) -> dict[str, dict[str, int]]:
     """Report ids that are defined twice; return the index of each id by section."""
     ids: dict[str, dict[str, int]] = {}
-    for section in ("customers", "teams", "users", "projects", "virtual_keys", "operators"):
-        seen = ids[section] = {}
+    named = {"routes": "name"}
+    for section in ("customers", "teams", "users", "projects", "virtual_keys", "operators", *named):
+        seen, field = ids.setdefault(section, {}), named.get(section, "id")
         for i, item in policy.entries(section):
-            name = item.get("id")
+            name = item.get(field)
             if not isinstance(name, str):
                 continue
             if name in seen:
-                first = policy.position((section, seen[name], "id"))
-                policy.report((section, i, "id"), f"'{name}' is defined twice, first at {first}")
+                first = policy.position((section, seen[name], field))
+                policy.report((section, i, field), f"'{name}' is defined twice, first at {first}")
             seen.setdefault(name, i)
     return ids
 
@@ -77,8 +80,38 @@ def _check_virtual_keys(policy: MergedPolicy) -> None:
         for j, config in enumerate(configs if isinstance(configs, list) else ()):
             name = config.get("provider") if isinstance(config, dict) else None
             _check_provider_name(policy, name, ("virtual_keys", i, "provider_configs", j, "provider"))
+            _check_key_names(policy, name, config, ("virtual_keys", i, "provider_configs", j, "key_names"))
         if item.get("value") is not None and item.get("value_hash") is not None:
             policy.report(("virtual_keys", i, "value_hash"), "give either value or value_hash, not both")
+
+
+def _check_key_names(policy: MergedPolicy, provider: Any, config: Any, path: Location) -> None:
+    providers = policy.values.get("providers")
+    written = providers.get(provider) if isinstance(providers, dict) and isinstance(provider, str) else None
+    keys = written.get("keys") if isinstance(written, dict) else None
+    known = [key.get("name") for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+    names = config.get("key_names") if isinstance(config, dict) else None
+    for k, name in enumerate(names if isinstance(names, list) else ()):
+        if isinstance(name, str) and name not in known:
+            message = f"{provider} has no key '{name}'{did_you_mean(name, [x for x in known if isinstance(x, str)])}"
+            policy.report((*path, k), message)
+
+
+def _check_routes(policy: MergedPolicy, ids: dict[str, dict[str, int]]) -> None:
+    """Report conditions and targets that name what does not exist: such a route would never be taken, or never answer."""
+    for i, route in policy.entries("routes"):
+        conditions, targets = route.get("when"), route.get("targets")
+        for field in ("virtual_key", "user", "team", "customer", "project"):
+            name = conditions.get(field) if isinstance(conditions, dict) else None
+            known = ids[f"{field}s"]
+            if isinstance(name, str) and name not in known:
+                message = f"there is no {field.replace('_', ' ')} '{name}'{did_you_mean(name, known)}"
+                policy.report(("routes", i, "when", field), message)
+        if isinstance(conditions, dict):
+            _check_provider_name(policy, conditions.get("provider"), ("routes", i, "when", "provider"))
+        for j, target in enumerate(targets if isinstance(targets, list) else ()):
+            if isinstance(target, dict):
+                _check_provider_name(policy, target.get("provider"), ("routes", i, "targets", j, "provider"))
 
 
 def _check_model_configs(policy: MergedPolicy) -> None:

@@ -34,6 +34,7 @@ from sluicegate.policy.fields import (
     Weight,
     Zone,
 )
+from sluicegate.policy.routes import Route
 
 
 class Model(BaseModel):
@@ -168,7 +169,12 @@ class ProviderConfig(Limited):
     allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
-    weight: Weight = 1.0
+    blacklisted_models: tuple[Pattern, ...] = Field((), description="Model names or globs that are refused even if allowed above.")
+    weight: Weight = Field(1.0, description="Share of the calls that several of the key's providers can answer.")
+    default_model: Pattern | None = Field(
+        None, description="The model that answers where the one asked for is not this provider's; absent: the only one allowed."
+    )
+    key_names: tuple[Id, ...] | None = Field(None, description="The provider keys to use, by name; absent: any.")
 
 
 class VirtualKey(Limited):
@@ -284,6 +290,7 @@ class PolicyFile(Model):
     projects: tuple[Project, ...] = ()
     virtual_keys: tuple[VirtualKey, ...] = ()
     model_configs: tuple[ModelConfig, ...] = ()
+    routes: tuple[Route, ...] = Field((), description="Which calls go to which providers and models; the first that fits is taken.")
     operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the holder of the admin token.")
     egress: Egress = Field(default_factory=Egress)
     server: Server = Field(default_factory=Server)

@@ -22,7 +22,8 @@ from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connect, connection
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.counter import Counter
-from sluicegate.limits.ledger import Claim, Ledger, Reservation
+from sluicegate.limits.claims import Claim, Reservation
+from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.errors import StoreBusy, StoreError
 from sluicegate.storage.migrations import CONNECTION_COLUMNS, LEARNED_COLUMNS, migrate

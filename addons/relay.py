@@ -1,0 +1,98 @@
+"""Relay: calls that may need another attempt, or another API than their client's, are sent by a server of our own.
+
+All others go straight to their provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mitmproxy import ctx, http
+
+from flow import Addon, call_of, connection_of, deny, enforcing, services
+from sluicegate.calls.call import Call
+from sluicegate.calls.plan import Plan
+from sluicegate.loopback.ticket_server import TICKET_HEADER
+from sluicegate.policy.model import Policy
+from sluicegate.sending import relay
+from sluicegate.sending.prepared import ClientRequest, in_place
+from sluicegate.values import Deny, Reason
+
+
+class Relay(Addon):
+    """Forwards such a call with a ticket; its provider key is added where it is sent."""
+
+    def __init__(self) -> None:
+        self.relay: relay.Relay | None = None
+        self.start_task: asyncio.Task[relay.Relay] | None = None
+        self.tickets: dict[str, str] = {}
+        """The tickets of calls under way, by the flow's id."""
+
+    def running(self) -> None:
+        """Start the server, so that the first call need not wait for it."""
+        super().running()
+        self.start_task = asyncio.get_running_loop().create_task(self.start_server())
+
+    async def start_server(self) -> relay.Relay:
+        """Return the relay once it serves, started now if it is not running yet."""
+        if self.relay is None:
+            self.relay = relay.Relay(services(), ctx.options.ssl_verify_upstream_trusted_ca)
+            services().own_servers["relay"] = self.relay.server.address
+        await self.relay.server.start()
+        return self.relay
+
+    @enforcing
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Forward a call whose plan a single request to its own provider cannot fulfil; else put the plan's model in place."""
+        call = call_of(flow)
+        if call is None or call.plan is None or call.policy is None or call.facts is None:
+            return
+        if not call.identified:
+            deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
+        elif call.plan.attempts == 1 and call.provider == call.envelope:
+            self.put_in_place(flow, call, call.asked_model or call.facts.model, call.facts.model)
+        else:
+            await self.forward(flow, call, call.plan, call.policy)
+
+    def put_in_place(self, flow: http.HTTPFlow, call: Call, asked: str, model: str) -> None:
+        """Change the request so that it asks for the target's model; every other byte stays the client's."""
+        request = flow.request
+        path, body = in_place(call.envelope, request.path, request.raw_content or b"", asked, model)
+        request.path = path
+        if body != request.raw_content:
+            request.data.content = body
+            if "content-length" in request.headers:
+                request.headers["content-length"] = str(len(body))
+
+    async def forward(self, flow: http.HTTPFlow, call: Call, plan: Plan, policy: Policy) -> None:
+        """Direct the request to the relay with a ticket, for which the call and the client's request wait there."""
+        started, request = await self.start_server(), flow.request
+        path = policy.providers[call.envelope].without_prefix(request.path)
+        sent = ClientRequest(request.method, path, list(request.headers.fields), request.raw_content or b"")
+        facts = call.facts
+        assert facts is not None
+        asked = call.asked_model or facts.model
+        ticket = self.tickets[flow.id] = started.server.issue_ticket(relay.RelayedCall(call, plan, policy, facts, asked, sent))
+        host = "%s:%d" % started.server.address
+        fields = ((b"host", host.encode()), (TICKET_HEADER.encode(), ticket.encode()))
+        request.headers.fields = (*fields, (b"content-length", b"%d" % len(sent.body)))
+        data = request.data
+        # Set past mitmproxy's own setters, which would also rewrite the Host header.
+        data.scheme, (data.host, data.port), data.authority, data.path = b"http", started.server.address, b"", b"/"
+        connection_of(flow.client_conn).own_servers.add(started.server.address)
+        call.cleared = True
+
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Forget the ticket of a call that has ended."""
+        ticket = self.tickets.pop(flow.id, None)
+        if ticket is not None and self.relay is not None:
+            self.relay.server.revoke_ticket(ticket)
+            flow.request.headers.pop(TICKET_HEADER, None)
+
+    def done(self) -> None:
+        """Stop the relay's server."""
+        if self.relay is not None:
+            self.relay.stop()
+
+
+addons = [Relay()]

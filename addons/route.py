@@ -1,0 +1,35 @@
+"""Route: which provider and model answer a call, where the policy, the key or the model's name gives a choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mitmproxy import http
+
+from flow import Addon, call_of, enforcing, facts_of, services
+from sluicegate.routing.selection import Asked
+
+
+class Route(Addon):
+    """Makes the call's plan. Every rule after this judges the call by the plan's first target."""
+
+    @enforcing
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Choose a target once the request is complete."""
+        call = call_of(flow)
+        if call is None or call.kind != "messages" or call.policy is None:
+            return
+        facts = await facts_of(flow, call)
+        if facts is None:
+            return
+        shared = services()
+        asked = Asked(call.envelope, facts.model, facts.fallbacks, call.request_class, call.session_id)
+        plan = shared.router.plan(call.policy, call.principal, asked, shared.clock())
+        if plan is None:
+            return
+        first = plan.targets[0]
+        call.plan, call.asked_model = plan, facts.model
+        call.provider, call.facts = first.provider, replace(facts, model=first.model)
+
+
+addons = [Route()]

@@ -1,0 +1,1 @@
+"""Servers of the gateway's own, reached only from its port."""

@@ -1,0 +1,122 @@
+"""A server on loopback, in mitmproxy's event loop, that answers only requests that carry a ticket.
+
+mitmproxy's hooks can answer only with a whole body. A request that is forwarded to a server streams like any other: it is
+sent as it is made, at the pace of its client, and ends when the client leaves.
+
+Other programs on this machine can reach this server's port, and what is forwarded can be printed and saved on its way.
+So what must stay secret is not forwarded: it waits here for the request that carries its ticket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+logger = logging.getLogger("sluicegate")
+
+TICKET_HEADER = "x-sluicegate-ticket"
+
+KEEP_ALIVE_TIMEOUT_S = 86_400
+"""Longer than the forwarding side's: a connection that ended here just as it is used again would fail a request."""
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the gateway and signals when it is serving."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self.is_serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: the gateway drains calls before it stops."""
+        yield
+
+
+class TicketServer[T]:
+    """The server; a ticket stands for a ``T`` that waits. Create and start it inside the running event loop."""
+
+    def __init__(self, answer: Callable[[T, Scope, Receive, Send], Awaitable[None]]) -> None:
+        """``answer`` gets what waited for a request with a ticket, and the request as ASGI."""
+        self._answer = answer
+        self._waiting: dict[bytes, T] = {}
+        """By the ticket's hash."""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        config = uvicorn.Config(
+            self._redeem_ticket,
+            interface="asgi3",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            # Errors of the application are logged below; uvicorn's own are about bad requests of other programs here.
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            # Otherwise uvicorn believes headers that name another client, because requests come from loopback.
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_TIMEOUT_S,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve; return once requests are accepted."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+        await self._server.is_serving.wait()
+
+    def stop(self) -> None:
+        """Stop serving at once; responses under way are cut off."""
+        self._server.should_exit = self._server.force_exit = True
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        for listener in self._server.servers if self._server.started else ():
+            # Not the socket itself: the loop would go on watching its descriptor, which the next connection gets.
+            listener.close()
+
+    def issue_ticket(self, waiting: T) -> str:
+        """Return a ticket for one request, which is to be forwarded with it as TICKET_HEADER."""
+        ticket = secrets.token_urlsafe(32)
+        self._waiting[_digest(ticket.encode())] = waiting
+        return ticket
+
+    def revoke_ticket(self, ticket: str) -> None:
+        """Forget a ticket, used or not."""
+        self._waiting.pop(_digest(ticket.encode()), None)
+
+    async def _redeem_ticket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that has a ticket; refuse any other."""
+        name = TICKET_HEADER.encode()
+        tickets = [v for n, v in scope["headers"] if n == name]
+        # Removed at once: a ticket that was printed on the way is worthless afterwards.
+        waiting = self._waiting.pop(_digest(tickets[0]), None) if len(tickets) == 1 else None
+        if waiting is None:
+            message = "This port is internal to the gateway; send requests to the gateway's own port"
+            await PlainTextResponse(message, 403, {"connection": "close"})(scope, receive, send)
+            return
+        try:
+            await self._answer(waiting, scope, receive, send)
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+
+
+def _digest(ticket: bytes) -> bytes:
+    """Return a ticket's hash, by which it is looked up, so that the time taken reveals nothing about valid tickets."""
+    return hashlib.sha256(ticket).digest()

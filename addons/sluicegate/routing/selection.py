@@ -1,0 +1,179 @@
+"""Which targets may answer a call: by the model's name, the policy's routes, or the virtual key's provider configs.
+
+Pure: nothing here draws a number or remembers a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from sluicegate.calls.admission import OWN_PREFIXES, check_access
+from sluicegate.calls.plan import ONE_ATTEMPT, Target
+from sluicegate.model_names import is_glob, matches
+from sluicegate.policy.model import Limit, Policy, ProviderConfig
+from sluicegate.policy.routes import Conditions, Retry, Route
+from sluicegate.providers import PROVIDERS
+from sluicegate.values import Principal
+
+Used = Callable[[Limit], int]
+"""What a limit's window has used, calls in flight included, in the limit's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call asks for, as far as routes look at it."""
+
+    provider: str
+    """Whose API the client speaks."""
+    model: str
+    fallbacks: tuple[str, ...] = ()
+    """Models that the body names to fall back to, as ``openai/gpt-4o-mini``."""
+    request_class: str | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The targets that may answer a call, before one is chosen by weight."""
+
+    targets: tuple[Target, ...]
+    retry: Retry = ONE_ATTEMPT
+    route: Route | None = None
+    fallbacks: tuple[Target, ...] = ()
+    """Targets that are only tried where the others fail, in this order."""
+
+
+def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> Selection | None:
+    """Return the targets of a call; None where it goes to the provider and the model that it asks for, and nowhere else.
+
+    A target that the virtual key may not use is left out. Where none is left, the call is judged by the first one, so that the
+    refusal names what is missing.
+    """
+    fallbacks = tuple(t for t in (named_target(policy, asked.provider, name) for name in asked.fallbacks) if t is not None)
+    found = _select(policy, principal, asked, used, now)
+    if found is None:
+        if not fallbacks:
+            return None
+        found = Selection((Target(asked.provider, asked.model),))
+    retry = found.retry if not fallbacks or found.retry.attempts > 1 else Retry()
+    return Selection(
+        tuple(t for t in found.targets if _may_use(policy, principal, t)) or found.targets[:1],
+        retry,
+        found.route,
+        tuple(t for t in fallbacks if _may_use(policy, principal, t)),
+    )
+
+
+def _select(policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> Selection | None:
+    pinned = named_target(policy, asked.provider, asked.model)
+    if pinned is not None:
+        return Selection((pinned,))
+    for route in policy.routes:
+        if holds(route.when, policy, principal, asked, used, now):
+            targets = (Target(t.provider, t.model or asked.model, t.weight) for t in route.targets)
+            return Selection(tuple(_with_keys(policy, principal, t) for t in targets), route.retry, route)
+    return _by_configs(policy, principal, asked)
+
+
+def named_target(policy: Policy, provider: str, name: str) -> Target | None:
+    """Return the target that a model's name pins by its provider, as in ``openai/gpt-4o-mini``; None for a plain name.
+
+    A provider that is reached at somebody else's host may offer models of many by such names, so there they stay what they are.
+    """
+    prefix, slash, model = name.partition("/")
+    if not slash or not model or policy.providers[provider].host not in PROVIDERS[provider].hosts:
+        return None
+    prefix = prefix.lower()
+    owner = prefix if prefix in policy.providers else next((p for p, own in _ALIASES if prefix in own), None)
+    return Target(owner, model) if owner is not None else None
+
+
+_ALIASES = [(name, tuple(p for p in own if p not in ("models", "tunedmodels"))) for name, own in OWN_PREFIXES.items()]
+"""What else may stand for a provider in a model's name; ``models/`` is a part of Gemini's own names."""
+
+
+def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Selection | None:
+    """Return the targets among the providers of the virtual key, each with the model that it has for the one asked for."""
+    key = policy.virtual_keys.get(principal.virtual_key_id) if principal is not None else None
+    configs = key.provider_configs if key is not None else None
+    if not configs:
+        return None
+    targets: list[Target] = []
+    for config in configs:
+        model = model_of(config, asked)
+        if model is not None:
+            targets.append(Target(config.provider, model, config.weight, config.key_names))
+    plain = Target(asked.provider, asked.model)
+    if not targets or (len(targets) == 1 and (targets[0].provider, targets[0].model) == (plain.provider, plain.model)):
+        return None if not targets or targets[0].key_names is None else Selection(tuple(targets))
+    return Selection(tuple(targets), Retry() if len(targets) > 1 else ONE_ATTEMPT)
+
+
+def model_of(config: ProviderConfig, asked: Asked) -> str | None:
+    """Return the model with which a provider of the key answers a call; None where it has none for it.
+
+    Its list holds the model asked for, or it has a ``default_model``, or its list is a single name.
+    """
+    is_asked_for = config.provider == asked.provider
+    if config.allows(asked.model) and (is_asked_for or config.allowed_models is not None):
+        return asked.model
+    if config.default_model is not None:
+        return config.default_model
+    only = config.allowed_models if config.allowed_models is not None and len(config.allowed_models) == 1 else None
+    return only[0] if only is not None and not is_glob(only[0]) and config.allows(only[0]) else None
+
+
+def _with_keys(policy: Policy, principal: Principal | None, target: Target) -> Target:
+    """Return a route's target with the provider keys that the virtual key is restricted to."""
+    key = policy.virtual_keys.get(principal.virtual_key_id) if principal is not None else None
+    names = next((c.key_names for c in (key.provider_configs or () if key else ()) if c.provider == target.provider), None)
+    return target if names is None else Target(target.provider, target.model, target.weight, names)
+
+
+def _may_use(policy: Policy, principal: Principal | None, target: Target) -> bool:
+    return check_access(policy, principal, target.provider, target.model) is None
+
+
+def holds(when: Conditions, policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> bool:
+    """Return whether every condition of a route holds for a call."""
+    if when.model is not None and not matches(when.model, asked.model):
+        return False
+    if when.provider is not None and when.provider != asked.provider:
+        return False
+    if when.request_class is not None and not matches(when.request_class, asked.request_class or ""):
+        return False
+    scopes = (("virtual_key", when.virtual_key), ("user", when.user), ("team", when.team))
+    for kind, wanted in (*scopes, ("customer", when.customer), ("project", when.project)):
+        if wanted is not None and (principal is None or getattr(principal, f"{kind}_id") != wanted):
+            return False
+    if when.hours is not None and not _is_within(when.hours, when.timezone, now):
+        return False
+    if when.budget_used_above is None:
+        return True
+    limits = policy.limits(principal, asked.provider, asked.model)
+    return any(x.unit == "usd" and used(x) > when.budget_used_above * x.maximum for x in limits)
+
+
+def _is_within(hours: str, timezone: str, now: int) -> bool:
+    """Return whether a time, epoch milliseconds, is within hours such as ``22:00-06:00``."""
+    begin, end = hours.split("-")
+    local = datetime.fromtimestamp(now / 1000, _zone(timezone) if timezone != "UTC" else UTC).strftime("%H:%M")
+    return begin <= local < end if begin < end else local >= begin or local < end
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+OF_TARGETS = ("provider", "provider_config", "model")
+"""Kinds of scopes whose limits are a target's: where one is exhausted, another target may still answer."""
+
+
+def is_exhausted(limits: Iterable[Limit], used: Used) -> Limit | None:
+    """Return the first of a target's own limits that admits no further call; None if all do."""
+    return next((x for x in limits if x.scope_kind in OF_TARGETS and used(x) >= x.maximum), None)

@@ -1,0 +1,95 @@
+"""A request as a target wants it: the client's own bytes where it speaks the target's API, else what they are translated to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import msgspec
+
+from sluicegate.calls.plan import Target
+from sluicegate.policy.model import Provider, ProviderKey
+from sluicegate.providers import PROVIDERS
+
+Headers = list[tuple[bytes, bytes]]
+
+CONSUMED_FIELDS: dict[str, tuple[str, ...]] = {"openai": ("fallbacks",)}
+"""Top-level fields of a body that are for the gateway, by the API that the client speaks. Anthropic's ``fallbacks`` is its own."""
+
+NOT_SENT = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"expect"))
+"""Headers of the client's that are about its own connection, or that are written anew."""
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """A model call as its client has sent it, judged, without credentials and without the path of a base URL."""
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request ready to be sent: where, and its bytes."""
+
+    server: tuple[str, str, int]
+    target: bytes
+    headers: Headers
+    body: bytes
+
+
+def prepare(
+    request: ClientRequest, spoken: str, asked_model: str, target: Target, provider: Provider, server: tuple[str, str, int, str]
+) -> PreparedRequest:
+    """Return a client's request for a target that speaks the same API. ``server`` is scheme, host, port and path prefix.
+
+    The body's bytes stay the client's but for a model that another one stands in for, and for what is the gateway's own.
+    """
+    path, body = in_place(spoken, request.path, request.body, asked_model, target.model)
+    scheme, host, port, prefix = server
+    default = 443 if scheme == "https" else 80
+    authority = f"[{host}]" if ":" in host else host
+    headers: Headers = [(b"host", (authority if port == default else f"{authority}:{port}").encode())]
+    headers += [(n, v) for n, v in request.headers if n.lower() not in NOT_SENT]
+    headers += [(b"accept-encoding", b"identity"), (b"content-length", b"%d" % len(body))]
+    return PreparedRequest((scheme, host, port), (prefix + path).encode("utf-8", "surrogateescape"), headers, body)
+
+
+def in_place(spoken: str, path: str, body: bytes, asked_model: str, model: str) -> tuple[str, bytes]:
+    """Return path and body with the model that is to answer, and without what is the gateway's own.
+
+    ``spoken`` is the provider whose API the client speaks.
+    """
+    if spoken == "gemini":
+        return with_model_in_path(path, asked_model, model), body
+    return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
+
+
+def with_key(headers: Headers, provider: str, key: ProviderKey) -> Headers:
+    """Return headers with the provider key added in the provider's way."""
+    return [*headers, *((n.encode(), v.encode()) for n, v in PROVIDERS[provider].auth_headers(key.value or ""))]
+
+
+def rewritten(body: bytes, model: str | None, removed: Iterable[str] = ()) -> bytes:
+    """Return a JSON body with another model, and without some top-level fields; every other value keeps its bytes and its place."""
+    if model is None and not any(b'"%s"' % name.encode() in body for name in removed):
+        return body
+    members = _MEMBERS.decode(body)
+    changed = {name: value for name, value in members.items() if name not in removed}
+    if model is not None:
+        changed["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return body if changed == members else msgspec.json.encode(changed)
+
+
+def with_model_in_path(path: str, model: str, other: str) -> str:
+    """Return a path of Gemini's with another model in it."""
+    if model == other:
+        return path
+    head, _, rest = path.partition("/models/")
+    _, colon, method = rest.partition(":")
+    return f"{head}/models/{quote(other, safe='')}{colon}{method}"

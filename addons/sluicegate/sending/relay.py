@@ -1,0 +1,348 @@
+"""The relay: sends a call that may need more than one attempt, and hands the answer to its client as it arrives.
+
+mitmproxy sends a request once, to one server. So such a call is forwarded to this server of our own, by ticket, which sends it
+on: to the first target of its plan and, where that fails before a byte has gone to the client, to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from starlette.types import Message, Receive, Scope, Send
+
+from sluicegate.calls.answer import AnswerReader
+from sluicegate.calls.call import Call
+from sluicegate.calls.plan import Attempt, Plan, Target, cause_of_status, pause_ms, retries
+from sluicegate.calls.refusal import render
+from sluicegate.calls.settlement import price_usage
+from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
+from sluicegate.loopback.ticket_server import TicketServer
+from sluicegate.policy.model import Policy
+from sluicegate.policy.routes import RetryCause
+from sluicegate.providers import PROVIDERS
+from sluicegate.sending.prepared import ClientRequest, Headers, prepare, with_key
+from sluicegate.sending.reservation import move_to_target
+from sluicegate.services import Services
+from sluicegate.storage.errors import StoreError
+from sluicegate.values import Deny, Reason, RequestFacts
+
+logger = logging.getLogger("sluicegate")
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 600.0
+"""The longest pause in an answer, and before it: as long as the clients themselves wait."""
+
+MAX_ERROR_BYTES = 1 << 20
+"""Bytes of an error answer that are kept while another target is tried."""
+
+ROUTE_HEADER = b"x-sluicegate-route"
+
+_DROPPED = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"content-length", b"trailer", b"upgrade"))
+"""Headers of an answer that are about the connection it came on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedCall:
+    """A call that waits for its ticket: admitted under its first target, and how to send it."""
+
+    call: Call
+    plan: Plan
+    policy: Policy
+    facts: RequestFacts
+    asked_model: str
+    """The model in the client's own words, as its request has it."""
+    request: ClientRequest
+
+
+class Failed(Exception):
+    """An attempt that has no answer for the client: why, and the provider's own error answer if it gave one."""
+
+    def __init__(self, cause: RetryCause | None, error: str, answer: tuple[int, Headers, bytes] | None = None) -> None:
+        super().__init__(error)
+        self.cause, self.error, self.answer = cause, error, answer
+        self.retry_after_ms: int | None = None
+
+
+class Relay:
+    """Sends calls by their plans. Create and start it inside the running event loop."""
+
+    def __init__(self, shared: Services, ca_file: str | None = None) -> None:
+        self.shared = shared
+        self.client = StreamingClient(ca_file)
+        self.server: TicketServer[RelayedCall] = TicketServer(self.answer)
+
+    async def answer(self, relayed: RelayedCall, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one forwarded request; what it still does ends when its client leaves."""
+        work = asyncio.ensure_future(Exchange(self.shared, self.client, relayed, send).run())
+        gone = asyncio.ensure_future(_until_disconnected(receive))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await work
+
+    def stop(self) -> None:
+        """Stop at once; answers under way are cut off."""
+        self.server.stop()
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Exchange:
+    """One call on its way through its plan."""
+
+    def __init__(self, shared: Services, client: StreamingClient, relayed: RelayedCall, send: Send) -> None:
+        self.shared, self.client, self.send = shared, client, send
+        self.relayed, self.call, self.plan = relayed, relayed.call, relayed.plan
+        self.attempts: list[Attempt] = []
+        self.call.attempts = self.attempts
+        self.held = self.plan.targets[0]
+        """The target whose limits hold the call."""
+
+    async def run(self) -> None:
+        """Try the targets until one answers, or none is left to try; then the client gets the last answer there was."""
+        failed: Failed | None = None
+        for number in range(self.plan.attempts):
+            target = self.plan.target_of(number)
+            if failed is not None and not await self.may_try(target, number, failed):
+                break
+            try:
+                await self.attempt(target, number)
+            except Failed as e:
+                failed = failed if failed is not None and failed.answer and not e.answer else e
+                if e.cause is None or not retries(self.plan.retry, e.cause):
+                    break
+                continue
+            return
+        await self.give_up(failed)
+
+    async def may_try(self, target: Target, number: int, failed: Failed) -> bool:
+        """Wait as long as another attempt should, and return whether it is worth one."""
+        is_same = target == self.attempts[-1].target
+        pause = pause_ms(
+            number,
+            is_same_target=is_same,
+            retry_after_ms=failed.retry_after_ms,
+            jitter=random.random(),  # noqa: S311
+        )
+        if pause is None:
+            return False
+        await asyncio.sleep(pause / 1000)
+        return True
+
+    async def attempt(self, target: Target, number: int) -> None:
+        """Send the call to a target and its answer to the client. Raises Failed while nothing has gone to the client."""
+        shared, call, started = self.shared, self.call, time.monotonic()
+        attempt = Attempt(target)
+        self.attempts.append(attempt)
+        try:
+            refusal = await self.hold(target)
+            if refusal is not None:
+                raise Failed("429", refusal.message, _rendered(refusal, call))
+            shared.router.begin(target, shared.clock())
+            answer = await self.sent(target, attempt)
+            try:
+                await self.deliver(answer, target, attempt, number, started)
+            finally:
+                await answer.close()
+        except Failed as e:
+            attempt.error, attempt.ms = e.error[:200], _ms_since(started)
+            if e.cause is not None and attempt.was_sent | (e.cause == "connect"):
+                shared.router.note(target, shared.clock(), is_failure=True)
+            self.charge_abandoned(attempt)
+            raise
+
+    async def hold(self, target: Target) -> Deny | None:
+        """Hold the call under the limits of a target that it is not held under yet; return the refusal if they do not admit it."""
+        call, facts = self.call, self.relayed.facts
+        call.provider, call.facts = target.provider, replace(facts, model=target.model)
+        if target == self.held:
+            return None
+        call.expected_usage = None
+        refusal = move_to_target(self.shared, call, call.facts, self.relayed.policy)
+        if refusal is None:
+            self.held = target
+            try:
+                await self.shared.writer.commit()
+            except StoreError:
+                return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+        return refusal
+
+    async def sent(self, target: Target, attempt: Attempt) -> StreamedAnswer:
+        """Send the request and return the answer's head, of a successful one."""
+        shared, call, policy = self.shared, self.call, self.relayed.policy
+        provider = policy.providers[target.provider]
+        key = shared.keyring.choose(provider, call.virtual_key_id or "", call.started_at, target.key_names)
+        if key is None:
+            raise Failed("5xx", "no usable provider key")
+        call.provider_key, attempt.key_name = key, key.name
+        request = prepare(
+            self.relayed.request, call.envelope, self.relayed.asked_model, target, provider, shared.target(provider)
+        )
+        retry = self.plan.retry
+        first = float(retry.first_token_timeout[:-1]) if retry.first_token_timeout else READ_TIMEOUT_S
+        try:
+            attempt.was_sent = True
+            async with asyncio.timeout(first + CONNECT_TIMEOUT_S):
+                answer = await self.client.send(
+                    self.relayed.request.method,
+                    request.server,
+                    request.target,
+                    with_key(request.headers, target.provider, key),
+                    request.body,
+                    connect_timeout_s=min(CONNECT_TIMEOUT_S, first),
+                    read_timeout_s=first,
+                )
+        except NotSentError as e:
+            attempt.was_sent = False
+            raise Failed("connect", f"{target.provider} could not be reached: {e}") from e
+        except (NoAnswerError, TimeoutError) as e:
+            raise Failed("timeout", f"{target.provider} gave no answer: {e or 'it took too long'}") from e
+        attempt.status = answer.status
+        shared.keyring.note_response(provider, key, call.virtual_key_id or "", answer.status, shared.clock())
+        return answer
+
+    async def deliver(self, answer: StreamedAnswer, target: Target, attempt: Attempt, number: int, started: float) -> None:
+        """Send an answer to the client, once its first bytes show that it is one."""
+        if answer.status >= 400:
+            body = await _whole(answer)
+            error = Failed(cause_of_status(answer.status), f"{target.provider} answered {answer.status}")
+            error.answer, error.retry_after_ms = (answer.status, answer.headers, body), _retry_after_ms(answer.headers)
+            raise error
+        call, shared = self.call, self.shared
+        reader = call.reader = AnswerReader(
+            PROVIDERS[target.provider].usage_reader(), _header(answer, b"content-encoding"), _header(answer, b"content-type")
+        )
+        reader.on_start = call.on_usage
+        chunks = self.read(answer, reader)
+        head = await self.first_chunks(chunks, reader, started)
+        attempt.ms = _ms_since(started)
+        shared.router.note(target, shared.clock(), is_failure=False, latency_ms=attempt.ms, headroom=_headroom(answer.headers))
+        await self.begin(answer.status, answer.headers, target, number)
+        for chunk in head:
+            await self.write(chunk)
+        # From here on the client has a part of the answer: where it breaks off, it breaks off for the client too.
+        async for chunk in chunks:
+            await self.write(chunk)
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def first_chunks(self, chunks: AsyncIterator[bytes], reader: AnswerReader, started: float) -> list[bytes]:
+        """Return the beginning of an answer: its first chunk, or all up to the first token where the route waits for that."""
+        wait = self.plan.retry.first_token_timeout
+        left = None if wait is None else float(wait[:-1]) - (time.monotonic() - started)
+        head: list[bytes] = []
+        try:
+            async with asyncio.timeout(None if left is None else max(0.0, left)):
+                async for chunk in chunks:
+                    head.append(chunk)
+                    if reader.reader.error and not reader.reader.has_content:
+                        raise Failed("stream_error", f"the stream began with an error: {reader.reader.error}")
+                    if wait is None or reader.reader.has_content or reader.is_plain:
+                        break
+        except TimeoutError as e:
+            raise Failed("timeout", f"no token within {wait}") from e
+        except UnreachableError as e:
+            raise Failed("timeout", f"the answer broke off before it began: {e}") from e
+        return head
+
+    async def read(self, answer: StreamedAnswer, reader: AnswerReader) -> AsyncIterator[bytes]:
+        """Yield an answer's chunks, each of them metered."""
+        async for chunk in answer.chunks:
+            try:
+                reader.feed(chunk)
+            except Exception:
+                logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", self.call.id)
+            yield chunk
+
+    async def begin(self, status: int, headers: Headers, target: Target, number: int) -> None:
+        """Send the head of the answer, which names the target."""
+        kept = [(n.lower(), v) for n, v in headers if n.lower() not in _DROPPED]
+        kept.append((ROUTE_HEADER, f"{target}; attempt={number + 1}".encode("ascii", "replace")))
+        await self.send({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a chunk of the answer."""
+        message: Message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        await self.send(message)
+
+    async def give_up(self, failed: Failed | None) -> None:
+        """Send the last error answer that a provider gave, or our own words where none has answered."""
+        target = self.attempts[-1].target
+        tried = ", ".join(f"{a.target} ({a.error})" for a in self.attempts)
+        logger.warning("Call %s has no answer after %d attempts: %s", self.call.id, len(self.attempts), tried)
+        if failed is not None and failed.answer is not None:
+            status, headers, body = failed.answer
+        else:
+            why = Deny(Reason.PROVIDER_UNAVAILABLE, f"No provider could answer this call: {tried}", final=False)
+            (_, headers, body), status = _rendered(why, self.call), 502
+        await self.begin(status, headers, target, len(self.attempts) - 1)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def charge_abandoned(self, attempt: Attempt) -> None:
+        """Note what an attempt that was given up has cost: one that was sent and never answered, its input by estimate."""
+        call, policy = self.call, self.relayed.policy
+        if not attempt.was_sent or (attempt.status is not None and attempt.status >= 400) or call.expected_usage is None:
+            return
+        reported = call.reader.reader.usage if call.reader is not None else None
+        usage = reported or replace(call.expected_usage, output_tokens=0, estimated=True)
+        model = call.facts.model if call.facts is not None else attempt.target.model
+        attempt.cost_nano = price_usage(policy, self.shared.prices, usage, model, call.started_at) or 0
+        call.reader = None
+
+
+async def _whole(answer: StreamedAnswer) -> bytes:
+    """Return an error answer's body, as far as it is kept."""
+    body = bytearray()
+    with contextlib.suppress(UnreachableError):
+        async for chunk in answer.chunks:
+            body += chunk
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+    return bytes(body)
+
+
+def _rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
+    status, headers, body = render(refusal, call.envelope, call.client)
+    return status, [(n.encode(), v.encode()) for n, v in headers], body
+
+
+def _header(answer: StreamedAnswer, name: bytes) -> str:
+    return b",".join(v for n, v in answer.headers if n.lower() == name).decode("latin-1")
+
+
+def _retry_after_ms(headers: Headers) -> int | None:
+    text = next((v for n, v in headers if n.lower() == b"retry-after"), b"")
+    return int(text) * 1000 if text.isdigit() and len(text) < 8 else None
+
+
+_LIMIT_HEADERS = (
+    (b"anthropic-ratelimit-requests-remaining", b"anthropic-ratelimit-requests-limit"),
+    (b"anthropic-ratelimit-tokens-remaining", b"anthropic-ratelimit-tokens-limit"),
+    (b"x-ratelimit-remaining-requests", b"x-ratelimit-limit-requests"),
+    (b"x-ratelimit-remaining-tokens", b"x-ratelimit-limit-tokens"),
+)
+"""Headers in which a provider says what is left of a rate limit, and of how much."""
+
+
+def _headroom(headers: Headers) -> float | None:
+    """Return the smallest share that is left of the rate limits that an answer reports; None if it reports none."""
+    values = {n.lower(): int(v) for n, v in headers if v.isdigit() and len(v) < 16}
+    shares = [values[left] / values[limit] for left, limit in _LIMIT_HEADERS if left in values and values.get(limit)]
+    return min(1.0, *shares) if shares else None
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

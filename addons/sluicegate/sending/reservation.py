@@ -1,0 +1,86 @@
+"""What a call holds while it is under way: its money under every budget, and the draft by which a crash charges it."""
+
+from __future__ import annotations
+
+from sluicegate.calls import estimate
+from sluicegate.calls.admission import Demand, deny_exhausted, expected_demand, raise_reservation, requested_money, reserve_budgets
+from sluicegate.calls.call import Call
+from sluicegate.calls.record import draft_of
+from sluicegate.calls.unfinished import bound_usage
+from sluicegate.policy.model import Limit, Policy
+from sluicegate.services import Services
+from sluicegate.values import Deny, RequestFacts, Usage
+
+
+def expected_of(shared: Services, call: Call, facts: RequestFacts) -> Usage:
+    """Return what the call will probably use, estimated once from its size and from what earlier answers have taught."""
+    if call.expected_usage is None:
+        learning = shared.writer.learning
+        call.known = learning.known(call.virtual_key_id, facts.model)
+        call.cache_split = learning.split(call.virtual_key_id, call.session_id, facts.model)
+        call.expected_usage = estimate.expected_usage(facts, call.known)
+    return call.expected_usage
+
+
+def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+    """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
+    limits = policy.limits(call.principal, call.provider, facts.model)
+    expected = expected_of(shared, call, facts)
+    demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
+    admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
+    if isinstance(admission, Deny):
+        return admission
+    hold(shared, call, facts, policy, limits, demand, admission.cost_nano)
+    return None
+
+
+def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+    """Hold what another target takes in place of what the call holds, under the limits that apply there; or change nothing."""
+    limits = policy.limits(call.principal, call.provider, facts.model)
+    expected = expected_of(shared, call, facts)
+    demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
+    now = shared.clock()
+    money = requested_money(limits, demand, facts.model)
+    if isinstance(money, Deny):
+        return money
+    rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
+    exhausted = shared.ledger.move(call.id, [*rates, *money.amounts], now, call.limit_checks)
+    if exhausted is not None:
+        return deny_exhausted(exhausted, now)
+    hold(shared, call, facts, policy, limits, demand, money.cost_nano)
+    return None
+
+
+def hold(
+    shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: tuple[Limit, ...], demand: Demand, cost_nano: int
+) -> None:
+    """Note what an admitted call holds, and raise it when the answer tells more."""
+    expected = expected_of(shared, call, facts)
+    call.expected_nano = cost_nano
+    call.sent_at = shared.clock()
+    call.bound_nano = demand.worst_case_nano if any(x.hard and x.unit == "usd" for x in limits) else None
+    write_draft(shared, call, facts, expected)
+
+    def raise_to(usage: Usage) -> None:
+        raised = raise_reservation(policy, shared.prices, shared.ledger, call.id, facts, expected, usage, call.started_at)
+        if raised is not None:
+            likely, call.expected_nano = raised
+            # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
+            call.expected_usage, call.cache_split = likely, None
+            if call.bound_nano is not None:
+                call.bound_nano = max(call.bound_nano, call.expected_nano)
+            write_draft(shared, call, facts, likely)
+            shared.writer.flush_soon()
+
+    call.on_usage = raise_to
+
+
+def write_draft(shared: Services, call: Call, facts: RequestFacts, usage: Usage) -> None:
+    """Store the record by which the call is charged if the process dies before the call ends.
+
+    Under a hard budget that is its bound: after a crash nobody knows how much of it was billed.
+    """
+    cost = call.expected_nano
+    if call.bound_nano is not None:
+        usage, cost = bound_usage(facts, shared.prices, call.started_at), call.bound_nano
+    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost))
