@@ -73,8 +73,8 @@ class Relay(Addon):
         assert facts is not None
         asked = call.asked_model or facts.model
         ticket = self.tickets[flow.id] = started.server.issue_ticket(relay.RelayedCall(call, plan, policy, facts, asked, sent))
-        host = "%s:%d" % started.server.address
-        fields = ((b"host", host.encode()), (TICKET_HEADER.encode(), ticket.encode()))
+        name, port = started.server.address
+        fields = ((b"host", f"{name}:{port}".encode()), (TICKET_HEADER.encode(), ticket.encode()))
         request.headers.fields = (*fields, (b"content-length", b"%d" % len(sent.body)))
         data = request.data
         # Set past mitmproxy's own setters, which would also rewrite the Host header.

@@ -46,7 +46,9 @@ class Failsafe:
                 return
             if call is None and flow.metadata.get("sluicegate") == "egress" and chain_is_loaded():
                 return
-            if flow.metadata.get("sluicegate") == "admin" and (flow.request.host, flow.request.port) == services().own_servers.get("web"):
+            if flow.metadata.get("sluicegate") == "admin" and (flow.request.host, flow.request.port) == services().own_servers.get(
+                "web"
+            ):
                 return
         logger.error("A request was not cleared by the chain and is refused")
         self.refuse(flow)

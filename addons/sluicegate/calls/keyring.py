@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Container
 
 from sluicegate.policy.model import Provider, ProviderKey
 from sluicegate.windows import iso

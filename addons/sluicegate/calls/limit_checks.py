@@ -10,40 +10,42 @@ from typing import Any
 
 import orjson
 
-from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS, Record
 from sluicegate.values import LimitCheck, usd
 from sluicegate.windows import iso
 
 SHARED_SCOPES = ("provider", "model")
 """Scopes whose counters add up the calls of all callers."""
 
-LISTED_COLUMNS = tuple(name for name in COLUMNS if name != "limits")
+LISTED_COLUMNS = tuple(name for name in COLUMNS if name not in DETAIL_COLUMNS)
 """Columns shown in a list of calls: limit checks make up half a record, and a list of fifty calls does not show them."""
 
-_LIMITS = list(COLUMNS).index("limits")
+_DETAILS = [(name, list(COLUMNS).index(name)) for name in DETAIL_COLUMNS]
 
 
 def to_row(record: Record) -> list[Any]:
-    """Return a record as a row of the table ``calls``, its limit checks as JSON text."""
+    """Return a record as a row of the table ``calls``, its lists as JSON text."""
     row = [record.get(name) for name in COLUMNS]
-    row[_LIMITS] = to_text(row[_LIMITS])
+    for _, at in _DETAILS:
+        row[at] = to_text(row[at])
     return row
 
 
 def from_row(values: Iterable[Any]) -> Record:
     """Return the record stored in a row of the table ``calls``."""
     record = dict(zip(COLUMNS, values, strict=True))
-    record["limits"] = from_text(record["limits"])
+    for name, _ in _DETAILS:
+        record[name] = from_text(record[name])
     return record
 
 
-def to_text(checks: list[LimitCheck] | None) -> str | None:
-    """Return limit checks as JSON text; None for a record written before checks were kept."""
-    return None if checks is None else orjson.dumps(checks).decode()
+def to_text(details: list[Any] | None) -> str | None:
+    """Return limit checks or attempts as JSON text; None where there are none on record."""
+    return None if details is None else orjson.dumps(details).decode()
 
 
-def from_text(text: str | None) -> list[LimitCheck] | None:
-    """Return the limit checks in a column."""
+def from_text(text: str | None) -> list[Any] | None:
+    """Return the list in a column."""
     return None if text is None else orjson.loads(text)
 
 

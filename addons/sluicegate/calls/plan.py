@@ -92,14 +92,14 @@ class Attempt:
     error: str | None = None
     """Why it was given up; None for the one that answered."""
 
-    def as_record(self) -> dict[str, str | int | None]:
-        """Return it as it stands in the call's record."""
+    def as_record(self, cost_nano: int) -> dict[str, str | int | None]:
+        """Return it as it stands in the call's record, at this cost."""
         return {
             "provider": self.target.provider,
             "model": self.target.model,
             "key_name": self.key_name,
             "status": self.status,
             "ms": self.ms,
-            "cost_usd": usd(self.cost_nano),
+            "cost_usd": usd(cost_nano),
             "error": self.error,
         }

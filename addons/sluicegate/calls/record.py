@@ -46,11 +46,17 @@ COLUMNS: dict[str, type] = {
     "limits": str,
     "file_search_requests": int,
     "code_interpreter_sessions": int,
+    "route": str,
+    "attempts": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
-``limits`` is a list of limit checks, JSON text in the table; None in records from before it was kept.
+``limits`` is a list of limit checks; None in records from before it was kept. ``route`` names the policy's route that the call
+took, ``attempts`` lists what was tried, None for a call that was sent once and could not be sent elsewhere.
 """
+
+DETAIL_COLUMNS = ("limits", "attempts")
+"""Columns that hold lists: JSON text in the table, and not in lists of calls."""
 
 _UNUSED = Usage()
 
@@ -102,7 +108,19 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "limits": call.limit_checks,
         "file_search_requests": usage.file_search_requests,
         "code_interpreter_sessions": usage.code_interpreter_sessions,
+        "route": call.plan.route if call.plan else None,
+        "attempts": _attempts(call),
     }
+
+
+def _attempts(call: Call) -> list[Record] | None:
+    """Return what was tried; the one that answered has cost what the others have not."""
+    if call.attempts is None:
+        return None
+    earlier = sum(attempt.cost_nano for attempt in call.attempts)
+    return [
+        attempt.as_record(call.cost_nano - earlier if attempt.error is None else attempt.cost_nano) for attempt in call.attempts
+    ]
 
 
 def total_tokens(record: Record) -> int:

@@ -61,7 +61,9 @@ Fraction = Annotated[float, BeforeValidator(_fraction), WithJsonSchema({"type": 
 Cause = Annotated[
     RetryCause,
     BeforeValidator(_cause),
-    WithJsonSchema({"anyOf": [{"type": "string", "enum": list(get_args(RetryCause))}, {"type": "integer", "enum": [408, 429, 529]}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "enum": list(get_args(RetryCause))}, {"type": "integer", "enum": [408, 429, 529]}]}
+    ),
 ]
 Attempts = Annotated[int, BeforeValidator(_attempts), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 10})]
 

@@ -189,9 +189,7 @@ class Exchange:
         if key is None:
             raise Failed("5xx", "no usable provider key")
         call.provider_key, attempt.key_name = key, key.name
-        request = prepare(
-            self.relayed.request, call.envelope, self.relayed.asked_model, target, provider, shared.target(provider)
-        )
+        request = prepare(self.relayed.request, call.envelope, self.relayed.asked_model, target, provider, shared.target(provider))
         retry = self.plan.retry
         first = float(retry.first_token_timeout[:-1]) if retry.first_token_timeout else READ_TIMEOUT_S
         try:

@@ -128,6 +128,13 @@ def _add_tool_requests(db: sqlite_utils.Database) -> None:
             calls.add_column(name, int)
 
 
+def _add_attempts(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    for name in ("route", "attempts"):
+        if name not in calls.columns_dict:
+            calls.add_column(name, str)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -168,6 +175,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_adjustments,
     _learn_by_key,
     _create_reconciliations,
+    _add_attempts,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -21,8 +21,8 @@ from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connect, connection
 from sluicegate.limits.changes import Changes, ReservationRow
-from sluicegate.limits.counter import Counter
 from sluicegate.limits.claims import Claim, Reservation
+from sluicegate.limits.counter import Counter
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.errors import StoreBusy, StoreError

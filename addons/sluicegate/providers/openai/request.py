@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -45,7 +45,7 @@ MAX_CANDIDATES = 128
 
 JUDGED_APART = frozenset(
     {"model", "messages", "input", "instructions", "prompt", "tools", "functions", "metadata", "client_metadata"}
-    | {"response_format", "text", "prediction", "prompt_cache_key", "user"}
+    | {"response_format", "text", "prediction", "prompt_cache_key", "user", "fallbacks"}
 )
 """Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
 
@@ -54,6 +54,11 @@ MULTIPLIED_IMAGES = ("mini", "nano")
 
 TOKENS_PER_MULTIPLIED_IMAGE = 48_169
 """Most that one image is billed as: by gpt-4o-mini, 2,833 and 5,667 for each of eight tiles (OpenAI's vision guide, 2026-10)."""
+
+
+_FALLBACKS = msgspec.json.Decoder(
+    Annotated[list[Annotated[str, msgspec.Meta(pattern=r"^[^/\s]+/\S+$", max_length=200)]], msgspec.Meta(max_length=8)]
+)
 
 
 class Api(NamedTuple):
@@ -105,6 +110,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         # How often it reads and writes is not documented; both are billed.
         builder.loops = builder.writes_freely = True
     builder.name_models(request.models(JUDGED_APART), request.problems)
+    fallbacks = _fallbacks(request)
     body_type = None if api is None or searches else _read_as(request, api.text)
     images = payload_bytes = 0
     if body_type is not None:
@@ -118,6 +124,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         model=model,
         models=tuple(builder.models),
         stream=stream,
+        fallbacks=fallbacks,
         max_tokens=limit,
         body_bytes=len(body),
         text_bytes=len(body) - payload_bytes,
@@ -126,6 +133,17 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         service_tier=tier,
         extent=builder.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
     )
+
+
+def _fallbacks(request: RequestBody) -> tuple[str, ...]:
+    """Return the targets that the body names for the gateway to fall back to: its own field, which no provider gets."""
+    if not (raw := request.raw("fallbacks")):
+        return ()
+    try:
+        return tuple(_FALLBACKS.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        request.problems.append("'fallbacks' is a list of at most 8 models such as \"openai/gpt-4o-mini\"")
+        return ()
 
 
 def _output(request: RequestBody, kind: str, limit: int | None, builder: ExtentBuilder) -> tuple[int | None, int, int]:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from sluicegate.calls.record import DETAIL_COLUMNS
 from sluicegate.services import Services
 from sluicegate.web.auth import Caller, caller_of
 from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, Endpoint, read_endpoint
@@ -39,7 +40,7 @@ class Event(ResponseModel):
 
     event: Literal["began", "ended", "missed"]
     data: dict[str, Any] = Field(
-        description="The call's record with the columns of `calls` except `limits`; without outcome, latency and "
+        description="The call's record with the columns of `calls` except `limits` and `attempts`; without outcome, latency and "
         'cost when it began. For missed {"calls": n}: that many events were dropped, because the client read too slowly.'
     )
 
@@ -86,7 +87,7 @@ async def _events(services: Services, caller: Caller, request: Request) -> Async
                 yield b":\n\n"
             else:
                 # Without limits, as in a list: they are half of a record, and a client can fetch them with the call.
-                record = {name: value for name, value in live_event.record.items() if name != "limits"}
+                record = {name: value for name, value in live_event.record.items() if name not in DETAIL_COLUMNS}
                 yield b"event: %b\ndata: %b\n\n" % (live_event.kind.encode(), to_json(record))
 
 

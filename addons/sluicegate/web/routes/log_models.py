@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from sluicegate.calls.record import COLUMNS
+from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.listing import ADJUSTED
 from sluicegate.logs.parameters import FILTERS, BadParameter, Parameter, read
@@ -99,7 +99,7 @@ class LogPosition(ResponseModel):
     next_cursor: str | None = Field(description="Send it as cursor for the next page; null: this was the last.")
 
 
-_columns: dict[str, Any] = {name: (kind | None, ...) for name, kind in COLUMNS.items() if name != "limits"}
+_columns: dict[str, Any] = {name: (kind | None, ...) for name, kind in COLUMNS.items() if name not in DETAIL_COLUMNS}
 
 _columns |= dict.fromkeys(ADJUSTED, (str | None, None))
 
@@ -120,8 +120,9 @@ class CallContent(ResponseModel):
 LoggedCallInFull: type[BaseModel] = create_model(
     "LoggedCallInFull",
     __base__=LoggedCall,
-    __doc__="A call with the verdict of each limit, and its bodies.",
+    __doc__="A call with the verdict of each limit, what was tried, and its bodies.",
     limits=(list[dict[str, Any]] | None, ...),
+    attempts=(list[dict[str, Any]] | None, ...),
     content=(CallContent | None, ...),
     adjustments=(list[AdjustmentShown], ...),
 )
