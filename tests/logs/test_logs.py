@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.calls.adjustment import adjustment_of
-from sluicegate.calls.record import COLUMNS
+from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
 from sluicegate.logs.filters import Filters, NotPermitted
@@ -338,7 +338,7 @@ def check(books, found, pairs, sort_by, order, limit):
         cursor = answer["pagination"]["next_cursor"]
         if cursor is None:
             break
-    wanted = [{name: row[name] for name in (*COLUMNS, *ADJUSTED) if name != "limits" and name in row} for row in wanted]
+    wanted = [{name: row[name] for name in (*COLUMNS, *ADJUSTED) if name not in DETAIL_COLUMNS and name in row} for row in wanted]
     assert listed == wanted
     assert books.logs.page(filters, Page(sort_by, order, 5, 3))["logs"] == wanted[3:8]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from proving.billing import Entry
 from sluicegate.calls.limit_checks import from_text
-from sluicegate.calls.record import COLUMNS, total_tokens
+from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS, total_tokens
 from sluicegate.model_names import matches
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import Limit
@@ -35,7 +35,7 @@ def check(
     """
     with sqlite3.connect(f"file:{state / 'sluicegate.db'}?mode=ro", uri=True) as conn:
         conn.row_factory = sqlite3.Row
-        rows = [dict(r) | {"limits": from_text(r["limits"])} for r in conn.execute("SELECT * FROM calls")]
+        rows = [dict(r) | {name: from_text(r[name]) for name in DETAIL_COLUMNS} for r in conn.execute("SELECT * FROM calls")]
         counters = [dict(r) for r in conn.execute("SELECT * FROM counters")]
         open_ = conn.execute("SELECT count(*) FROM reservations").fetchone()[0]
         sound = conn.execute("PRAGMA integrity_check").fetchone()[0]

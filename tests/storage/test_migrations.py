@@ -58,7 +58,12 @@ def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("step", "first"), [(migrations._add_limit_checks, "limits"), (migrations._add_tool_requests, "file_search_requests")]
+    ("step", "first"),
+    [
+        (migrations._add_limit_checks, "limits"),
+        (migrations._add_tool_requests, "file_search_requests"),
+        (migrations._add_attempts, "route"),
+    ],
 )
 def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, files, tmp_path, monkeypatch):
     """An older file with a row, a line that is not in it, and a call in flight with its draft."""
@@ -80,7 +85,8 @@ def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, fil
     kept = {r["id"]: ([r[name] for name in added], r["cost_nano"]) for r in store.rows_since(0)}
     assert kept == {i: ([None] * len(added), 5) for i in lines}
     assert [(r["id"], r.get(first)) for r in records(journal.path)] == [("row", None), ("line", None), ("draft", None)]
-    values = {"limits": LIMIT_CHECKS, "file_search_requests": 7, "code_interpreter_sessions": 2}
+    tried = [{"provider": "anthropic", "model": "m", "status": 529}]
+    values = {"limits": LIMIT_CHECKS, "file_search_requests": 7, "code_interpreter_sessions": 2, "route": "r", "attempts": tried}
     store.write(ledger.take_changes(), Rows([record("new", **values)]))
     newest = store.rows_since(0)[-1]
     assert {name: newest[name] for name in values} == values
