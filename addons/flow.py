@@ -122,7 +122,6 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
         id=f"call_{now:012x}{secrets.token_hex(8)}",
         started_at=now,
         provider=provider,
-        envelope=provider,
         kind=policy.providers[provider].kind_of(request.method, request.path),
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),

@@ -41,7 +41,7 @@ DEAREST_INPUT = {"messages": "cache_write_1h_tokens"}
 PARTNERS = {
     "messages": ("image, url", "web_fetch_20260318", "compaction", "computer_20251124", "advisor_20260301, limited"),
     "chat": ("image_url", "n", "prediction"),
-    "responses": ("input_image, url", "web_search", "max_tool_calls"),
+    "responses": ("input_image, url", "web_search", "max_tool_calls", "compaction_trigger"),
     "gemini": ("inlineData", "codeExecution", "candidateCount"),
 }
 """Fields that make others worse."""

@@ -293,3 +293,21 @@ def test_a_call_without_a_limit_stays_on_file_until_it_is_closed():
     assert "call" in ledger.open
     ledger.close("call")
     assert not ledger.open
+
+
+def test_another_targets_amounts_replace_what_a_call_holds():
+    """What it holds does not count against it, what it no longer needs is given back, and a refusal changes nothing."""
+    month = parse_period("1M")
+    both = Limit("virtual_key", "vk", "VK", "usd", 100, month, True, "both")
+    first = Limit("provider", "a", "a", "usd", 100, month, True, "first")
+    second = Limit("provider", "b", "b", "usd", 50, month, True, "second")
+    ledger = Ledger()
+    assert ledger.reserve("call", [(both, 80), (first, 80)], 0) is None
+    refused = ledger.reserve("call", [(both, 90), (second, 90)], 0, replaces=True)
+    assert (refused.limit, refused.used) == (second, 0)
+    assert [ledger.usage(x, 0)[1] for x in (both, first)] == [80, 80]
+    assert ledger.reserve("call", [(both, 40), (second, 40)], 0, replaces=True) is None
+    assert [ledger.usage(x, 0)[1] for x in (both, first, second)] == [40, 0, 40]
+    ledger.settle("call", {"usd": 30})
+    assert [ledger.usage(x, 0)[:2] for x in (both, first, second)] == [(30, 0), (0, 0), (30, 0)]
+    assert ledger.open == {}

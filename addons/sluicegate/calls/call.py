@@ -34,7 +34,7 @@ class Call:
     """The provider that is to answer it, or has."""
     kind: Kind
     envelope: str = ""
-    """The provider whose API its client speaks, and in whose form it is answered."""
+    """The provider whose API its client speaks, and in whose form it is answered; ``provider`` until a route chooses another."""
     method: str = ""
     path: str = ""
     policy: Policy | None = None
@@ -106,6 +106,9 @@ class Call:
     attribution: dict[str, str] = field(default_factory=dict)
     client: str = "other"
     """The client (``claude-code``, ``codex`` ..., else ``other``), for which refusals are rendered."""
+
+    def __post_init__(self) -> None:
+        self.envelope = self.envelope or self.provider
 
     @property
     def virtual_key_id(self) -> str | None:

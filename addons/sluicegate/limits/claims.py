@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sluicegate.limits.changes import ReservationRow
+from sluicegate.limits.counter import Counter
 from sluicegate.policy.model import Limit
-from sluicegate.values import Unit
+from sluicegate.values import LimitCheck, Unit
 
 
 @dataclass(slots=True)
@@ -34,6 +36,12 @@ class Reservation:
     draft: Mapping[str, Any] | None = None
     """The record the call would get if the process died now; the ledger only carries it."""
 
+    @property
+    def row(self) -> ReservationRow:
+        """Return it as it is stored."""
+        claims = [(c.counter, c.unit, c.start, c.amount) for c in self.claims]
+        return ReservationRow(self.number, self.call_id, self.at, claims, self.draft)
+
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
@@ -43,3 +51,32 @@ class Exhausted:
     used: int
     asked: int
     resets_at: int | None
+
+
+_ONE_PER_CALL = frozenset({"requests", "concurrent"})
+"""Units of which a call takes exactly one: there is no "last one that may overshoot"."""
+
+
+def admitted_claims(
+    requested: Iterable[tuple[Limit, int]],
+    counter_of: Callable[[Limit], Counter],
+    held: Iterable[Claim],
+    checks: list[LimitCheck] | None,
+) -> list[Claim] | Exhausted:
+    """Return a call's claims under these limits, or the first limit that does not admit it.
+
+    ``held`` is what the call holds already, which does not count against it. The verdict of each limit is added to ``checks``.
+    """
+    own = {(claim.counter, claim.start): claim.amount for claim in held}
+    claims: list[Claim] = []
+    for limit, amount in requested:
+        counter = counter_of(limit)
+        reserved = counter.reserved - own.get((counter.name, counter.start), 0) if own else counter.reserved
+        taken = counter.used + reserved
+        full = taken + amount > limit.maximum if limit.hard or limit.unit in _ONE_PER_CALL else taken >= limit.maximum
+        if checks is not None:
+            checks.append((*limit.check_prefix, counter.used, reserved, amount, counter.end, not full))
+        if full:
+            return Exhausted(limit, taken, amount, counter.end)
+        claims.append(Claim(counter.name, limit.unit, counter.start, amount))
+    return claims

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sluicegate.limits.changes import Changes, ReservationRow
-from sluicegate.limits.claims import Claim, Exhausted, Reservation
+from sluicegate.limits.claims import Claim, Exhausted, Reservation, admitted_claims
 from sluicegate.limits.counter import Counter
 from sluicegate.policy.model import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
@@ -65,10 +65,7 @@ class Ledger:
         return Changes((), self._take_reservations(), _NONE, _NONE, _NONE)
 
     def _take_reservations(self) -> list[ReservationRow]:
-        taken = [
-            ReservationRow(r.number, r.call_id, r.at, [(c.counter, c.unit, c.start, c.amount) for c in r.claims], r.draft)
-            for r in map(self.open.__getitem__, self._changed_reservations)
-        ]
+        taken = [self.open[call_id].row for call_id in self._changed_reservations]
         self._changed_reservations.clear()
         return taken
 
@@ -139,65 +136,33 @@ class Ledger:
         self._enter_window(counter, start, end, used)
 
     def reserve(
-        self, call_id: str, requested: Iterable[tuple[Limit, int]], now: int, checks: list[LimitCheck] | None = None
+        self,
+        call_id: str,
+        requested: Iterable[tuple[Limit, int]],
+        now: int,
+        checks: list[LimitCheck] | None = None,
+        *,
+        replaces: bool = False,
     ) -> Exhausted | None:
         """Admit the call under every limit and hold its amounts, or hold nothing and return the first exhausted limit.
 
         A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
         The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
+        Where the amounts are held in place of all that the call holds (``replaces``), that does not count against it.
         """
+        held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
-        claims = self._admit({}, requested, now, checks)
+        claims = admitted_claims(requested, lambda limit: self.counter(limit, now), held, checks)
         if isinstance(claims, Exhausted):
             return claims
-        self._add(self.hold_open(call_id, now), claims)
-        return None
-
-    def move(
-        self, call_id: str, requested: Iterable[tuple[Limit, int]], now: int, checks: list[LimitCheck] | None = None
-    ) -> Exhausted | None:
-        """Hold these amounts in place of all that the call holds, or change nothing and return the first exhausted limit.
-
-        What it holds already does not count against it.
-        """
         reservation = self.hold_open(call_id, now)
-        held = {(c.counter, c.start): c.amount for c in reservation.claims}
-        claims = self._admit(held, requested, now, checks)
-        if isinstance(claims, Exhausted):
-            return claims
-        for claim in reservation.claims:
+        for claim in held:
             self._hold(claim, -claim.amount)
-        reservation.claims = []
-        self._add(reservation, claims)
+        for claim in claims:
+            self._hold(claim, claim.amount)
+        reservation.claims = claims if replaces else reservation.claims + claims
         return None
-
-    def _admit(
-        self,
-        held: Mapping[tuple[str, int], int],
-        requested: Iterable[tuple[Limit, int]],
-        now: int,
-        checks: list[LimitCheck] | None,
-    ) -> list[tuple[Counter, Claim]] | Exhausted:
-        """Return the claims to hold, or the first limit that does not admit them; ``held`` is the call's own already."""
-        claims: list[tuple[Counter, Claim]] = []
-        for limit, amount in requested:
-            counter = self.counter(limit, now)
-            reserved = counter.reserved - held.get((counter.name, counter.start), 0) if held else counter.reserved
-            taken = counter.used + reserved
-            full = taken + amount > limit.maximum if limit.hard or limit.unit in _ONE_PER_CALL else taken >= limit.maximum
-            if checks is not None:
-                checks.append((*limit.check_prefix, counter.used, reserved, amount, counter.end, not full))
-            if full:
-                return Exhausted(limit, taken, amount, counter.end)
-            claims.append((counter, Claim(counter.name, limit.unit, counter.start, amount)))
-        return claims
-
-    @staticmethod
-    def _add(reservation: Reservation, claims: Iterable[tuple[Counter, Claim]]) -> None:
-        for counter, claim in claims:
-            counter.reserved += claim.amount
-            reservation.claims.append(claim)
 
     def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
         """Raise the call's claims to what is now known; a claim is never lowered before it is settled."""
@@ -316,6 +281,3 @@ def _used_on_return(counter: Counter, start: int) -> int:
 
 
 _NONE: frozenset[Any] = frozenset()
-
-_ONE_PER_CALL = frozenset({"requests", "concurrent"})
-"""Units of which a call takes exactly one: there is no "last one that may overshoot"."""

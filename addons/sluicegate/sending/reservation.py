@@ -44,7 +44,7 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     if isinstance(money, Deny):
         return money
     rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
-    exhausted = shared.ledger.move(call.id, [*rates, *money.amounts], now, call.limit_checks)
+    exhausted = shared.ledger.reserve(call.id, [*rates, *money.amounts], now, call.limit_checks, replaces=True)
     if exhausted is not None:
         return deny_exhausted(exhausted, now)
     hold(shared, call, facts, policy, limits, demand, money.cost_nano)

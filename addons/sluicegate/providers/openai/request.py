@@ -238,7 +238,7 @@ def _add_server_side(request: RequestBody, api: Api | None, builder: ExtentBuild
         builder.loop_passes = most_calls + 1
     for tool in (*request.children("tools"), *_tools_in_items(request)):
         _add_tool(tool, builder, most_calls)
-    if request.raw("context_management"):
+    if request.raw("context_management") or _asks_to_compact(request):
         builder.compacts = builder.writes_freely = True
     if request.raw("web_search_options"):
         builder.web_searches += SEARCHES_PER_PASS
@@ -297,6 +297,17 @@ def _at_text_rate(request: RequestBody) -> bool:
     holders = [*(body.messages or ()), *(body.input if isinstance(body.input, list) else ())]
     listed = [x for h in holders for x in (h.content, h.output) if isinstance(x, list)]
     return all(part.type != "input_audio" for items in listed for part in items)
+
+
+def _asks_to_compact(request: RequestBody) -> bool:
+    """Return whether an item of the input has the context summarised, which writes as much as the model can."""
+    raw = request.raw("input")
+    items = _items(request, raw) if raw.startswith(b"[") else ()
+    return any(
+        x.type and msgspec.json.decode(x.type) == "compaction_trigger"
+        for x in items
+        if b"ompaction" in bytes(x.type) or b"\\" in bytes(x.type)
+    )
 
 
 def _tools_in_items(request: RequestBody) -> list[Members]:
