@@ -33,12 +33,12 @@ class Call:
     provider: str
     """The provider that is to answer it, or has."""
     kind: Kind
-    envelope: str = ""
-    """The provider whose API its client speaks, and in whose form it is answered; ``provider`` until a route chooses another."""
     method: str = ""
     path: str = ""
     policy: Policy | None = None
     """The policy this call is judged and settled by, even if another is loaded meanwhile."""
+    envelope: str = ""
+    """The provider whose API its client speaks, and in whose form it is answered; ``provider`` until a route chooses another."""
     principal: Principal | None = None
     identified: bool = False
     """Whether identity has named the caller; the failsafe lets nothing pass without that."""
