@@ -24,12 +24,17 @@ DIALECT_WORDS: Mapping[Dialect, str] = {
 """Each dialect's name in sentences for people."""
 
 
+MAX_MESSAGE_CHARS = 400
+"""Names and values of a client's can have any length; what a person reads about them is bounded."""
+
+
 class Untranslatable(Exception):
     """A call that the target's dialect cannot say; ``message`` names the field and the API, and how to mend the request."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        line = " ".join(message.split()).encode("utf-8", "replace").decode()
+        self.message = line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
+        super().__init__(self.message)
 
 
 type ToolKind = Literal["function", "custom"]

@@ -105,7 +105,7 @@ def _messages(messages: list[Any], dropped: list[str]) -> list[Message]:
 
 def _part(block: Fields, where: str, role: str) -> Part | None:
     """Return one block; None for one that is left out."""
-    kind = block.get("type")
+    kind = as_text(block.get("type"), f"{where}.type")
     if kind in ("text", "image", "document", "search_result", "tool_reference"):
         part = _shown(block, where)
         if role == "assistant" and not isinstance(part, Text):
