@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.translation.conversation import (
@@ -25,6 +25,7 @@ from sluicegate.translation.conversation import (
 from sluicegate.translation.names import ToolName, ToolNames
 from sluicegate.translation.requests.pairing import arrange
 from sluicegate.translation.requests.translate import path_of, read, write
+from support.hypothesis_profiles import examples
 from support.translations import MODELS, PATHS
 
 WORDS = st.text('abcé \n<"\\{}', min_size=1, max_size=12).filter(lambda text: text.strip())
@@ -115,11 +116,13 @@ def meaning(request):
     return conversation, tools, choice, request.max_tokens, request.stream
 
 
+@settings(max_examples=examples(20))
 @given(dialect=st.sampled_from(DIALECTS), request=requests())
 def test_what_a_dialect_is_told_is_read_back_from_it(dialect, request):
     assert meaning(through(request, dialect)) == meaning(request)
 
 
+@settings(max_examples=examples(20))
 @given(dialects=st.permutations(DIALECTS), request=requests())
 def test_what_both_can_say_survives_another_dialect(dialects, request):
     dialect, other, *_ = dialects
@@ -128,6 +131,7 @@ def test_what_both_can_say_survives_another_dialect(dialects, request):
     assert meaning(back) == meaning(there) == meaning(request)
 
 
+@settings(max_examples=examples(20))
 @given(dialect=st.sampled_from(DIALECTS), request=requests())
 def test_a_body_is_the_same_each_time_and_grows_at_its_end(dialect, request):
     """A conversation that goes on begins with the same bytes, or no prompt cache would hit."""
@@ -141,6 +145,7 @@ def test_a_body_is_the_same_each_time_and_grows_at_its_end(dialect, request):
             assert json.loads(whole)[field][: len(begin)] == begin
 
 
+@settings(max_examples=examples(20))
 @given(dialect=st.sampled_from(("messages", "generate_content")), request=requests(media=()))
 def test_a_failed_tool_is_read_back_where_the_dialect_has_a_field_for_it(dialect, request):
     failed = [
@@ -151,6 +156,7 @@ def test_a_failed_tool_is_read_back_where_the_dialect_has_a_field_for_it(dialect
     assert meaning(through(request, dialect)) == meaning(request)
 
 
+@settings(max_examples=examples(20))
 @given(
     origin=st.sampled_from(("messages", "responses", "generate_content")),
     thought=WORDS,

@@ -22,6 +22,8 @@ class AnswerContext:
     the target makes with the JSON arguments ``{"input": TEXT}`` and the client expects as free text."""
     stream: Literal["", "sse", "json"] = ""
     """Not streamed, as events, or as Gemini's JSON list of chunks."""
+    stop: tuple[str, ...] = ()
+    """Stop sequences that the target does not take: the answer's text ends before the first of them."""
     body: Mapping[str, Any] | None = None
     """The client's body as parsed; a Responses answer repeats fields of it. Not to be changed."""
 

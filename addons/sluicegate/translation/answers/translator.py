@@ -18,6 +18,7 @@ from sluicegate.translation.answers.messages_writer import MessagesWriter
 from sluicegate.translation.answers.reader import AnswerReader
 from sluicegate.translation.answers.responses_reader import ResponsesReader
 from sluicegate.translation.answers.responses_writer import ResponsesWriter
+from sluicegate.translation.answers.stop_sequences import StopSequences
 from sluicegate.translation.answers.writer import AnswerWriter, Setting, gather
 from sluicegate.translation.context import AnswerContext
 from sluicegate.translation.conversation import Dialect
@@ -101,6 +102,7 @@ class AnswerTranslator:
         self._source: Dialect = source
         self._writer = WRITERS[source](Setting(context, answer_id, created_s))
         self._reading = AnswerReading(target, Grammar(context.names, answer_id, lambda: estimate_tokens(context.request)))
+        self._stops = StopSequences(context.stop)
         self._is_streamed = bool(context.stream)
         self.ending: Finished | Failed | None = None
         """How the answer ended; None while it has not. Of a whole answer that failed, ``error`` in it has the status to send."""
@@ -112,20 +114,17 @@ class AnswerTranslator:
 
     def feed(self, data: bytes) -> bytes:
         """Return what the client gets for these bytes of the stream; nothing once the answer has ended."""
-        return self._write(self._reading.feed(data)) if data and self.ending is None else b""
+        return self._write(self._stops.take(self._reading.feed(data))) if data and self.ending is None else b""
 
     def end(self) -> bytes:
         """Return what the client gets when the provider's stream ends: nothing more if it was complete."""
-        return self._write(self._reading.end()) if self.ending is None else b""
+        return self._write(self._stops.take(self._reading.end())) if self.ending is None else b""
 
     def whole(self, body: bytes) -> bytes:
         """Return the client's body for a whole answer; an error's envelope if it holds an error, as ``ending`` then says."""
-        events: list[Event]
-        if is_event_stream(body):
-            events = [e for e in [*self._reading.feed(body), *self._reading.end()] if e is not None]
-        else:
-            events = self._reading.whole(body)
-        answer = gather(events)
+        is_stream = is_event_stream(body)
+        events = [*self._reading.feed(body), *self._reading.end()] if is_stream else self._reading.whole(body)
+        answer = gather(event for event in self._stops.take(events) if event is not None)
         self.ending = answer.ending
         if isinstance(answer.ending, Failed):
             return write_error(self._source, answer.ending)[1]

@@ -28,10 +28,10 @@ from sluicegate.translation.requests.effort import effort_of, nearest
 from sluicegate.translation.requests.models import OpenAIModel, openai_model
 from sluicegate.translation.requests.pairing import call_id, from_system, joined, split_system
 from sluicegate.translation.requests.schemas import for_tool, is_strict
+from sluicegate.translation.requests.stops import sent_stops
 
 type Block = dict[str, Any]
 
-MAX_STOP_SEQUENCES = 4
 FAILED = "The tool failed:\n"
 """Begins the result of a failed tool where the API has no field for that."""
 
@@ -104,12 +104,9 @@ def _sampling(request: Request, takes: OpenAIModel) -> Block:
         pairs = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
         pairs |= {"frequency_penalty": request.frequency_penalty, "presence_penalty": request.presence_penalty}
         found |= {name: value for name, value in pairs.items() if value is not None}
-    if request.stop:
-        if takes.reasons and takes.is_openai:
-            raise Untranslatable(f"stop: the model '{request.model}' takes no stop sequences; leave them out")
-        if len(request.stop) > MAX_STOP_SEQUENCES:
-            raise Untranslatable(f"stop: Chat Completions take {MAX_STOP_SEQUENCES} stop sequences at most; leave some out")
-        found["stop"] = list(request.stop)
+    stop = sent_stops(request.stop, "chat", request.model)
+    if stop:
+        found["stop"] = list(stop)
     return found
 
 

@@ -27,10 +27,10 @@ from sluicegate.translation.requests.effort import budget_of, effort_of, nearest
 from sluicegate.translation.requests.gemini_schema import for_gemini
 from sluicegate.translation.requests.models import Gemini, gemini
 from sluicegate.translation.requests.pairing import alternating, joined, split_system
+from sluicegate.translation.requests.stops import sent_stops
 
 type Block = dict[str, Any]
 
-MAX_STOP_SEQUENCES = 5
 UNSIGNED = "skip_thought_signature_validator"
 """Google's word, in the place of a signature, for a call that another model made: Gemini 3 refuses one without."""
 
@@ -69,15 +69,13 @@ def _without_foreign_thoughts(message: Message) -> Message:
 
 
 def _sampling(request: Request, takes: Gemini) -> Block:
-    if len(request.stop) > MAX_STOP_SEQUENCES:
-        raise Untranslatable(f"stop: Gemini takes {MAX_STOP_SEQUENCES} stop sequences at most; leave some out")
     limit = request.max_tokens
     pairs: Block = {
         "temperature": request.temperature,
         "topP": request.top_p,
         "topK": request.top_k,
         "maxOutputTokens": None if limit is None else min(limit, takes.max_tokens),
-        "stopSequences": list(request.stop) or None,
+        "stopSequences": list(sent_stops(request.stop, "generate_content", request.model)) or None,
         "seed": request.seed,
         "presencePenalty": request.presence_penalty,
         "frequencyPenalty": request.frequency_penalty,

@@ -25,6 +25,7 @@ from sluicegate.translation.requests.effort import budget_of, effort_of, within
 from sluicegate.translation.requests.models import DEFAULT_MAX_TOKENS, Claude, claude
 from sluicegate.translation.requests.pairing import alternating, call_id, split_system
 from sluicegate.translation.requests.schemas import for_anthropic_answer, for_tool
+from sluicegate.translation.requests.stops import sent_stops
 
 type Block = dict[str, Any]
 
@@ -62,8 +63,9 @@ def write(request: Request, names: ToolNames) -> Block:
     if request.output_format and request.output_format.kind == "json_schema":
         form = {"type": "json_schema", "schema": for_anthropic_answer(request.output_format.schema)}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
-    if request.stop:
-        body["stop_sequences"] = _stops(request.stop)
+    stop = sent_stops(request.stop, "messages", request.model)
+    if stop:
+        body["stop_sequences"] = list(stop)
     body["stream"] = request.stream
     _mark_caches(body)
     return body
@@ -82,13 +84,6 @@ def _is_refused(part: Part) -> bool:
 
 def _limit(request: Request, takes: Claude) -> int:
     return min(request.max_tokens or DEFAULT_MAX_TOKENS, takes.max_tokens)
-
-
-def _stops(stop: tuple[str, ...]) -> list[str]:
-    for sequence in stop:
-        if not sequence.strip():
-            raise Untranslatable("stop: Anthropic takes no stop sequence of blanks alone; leave it out")
-    return list(stop)
 
 
 def _sampling(request: Request) -> Block:

@@ -35,8 +35,6 @@ MIN_OUTPUT_TOKENS = 16
 def write(request: Request, names: ToolNames) -> Block:
     """Return the body. Raises Untranslatable for what the API cannot say."""
     takes = openai_model(request.model)
-    if request.stop:
-        raise Untranslatable("stop: the Responses API has no stop sequences; leave them out")
     system, rest = split_system(request.messages)
     body: Block = {"model": request.model}
     if system:

@@ -22,6 +22,7 @@ from sluicegate.translation.requests import (
     responses_writer,
 )
 from sluicegate.translation.requests.pairing import arrange
+from sluicegate.translation.requests.stops import applied_stops
 from sluicegate.translation.requests.typed import Fields, dump, parse
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -65,7 +66,7 @@ def _translate(body: bytes, path: str, source: Dialect, target: Dialect, model: 
         path=path_of(target, model, request.stream),
         body=dump(write(replace(_ended(request, source, target), model=model), target, names)).encode(),
         headers=headers_of(target),
-        context=AnswerContext(request, model, names, form, fields),
+        context=AnswerContext(request, model, names, form, applied_stops(request.stop, target, model), fields),
     )
 
 
