@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from sluicegate.translation.conversation import Untranslatable
+from sluicegate.translation.requests.effort import BUDGET_TOKENS
+from sluicegate.translation.requests.fields import GENERATION_CONFIG, RULES
 from sluicegate.translation.requests.translate import translate
 from support.client_bodies import CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE
 from support.documented_fields import CHAT, GEMINI, MESSAGES, RESPONSES
@@ -95,3 +99,24 @@ def test_a_parse_that_two_readers_could_disagree_on_is_refused(target):
 @pytest.mark.parametrize("both", [{"generationConfig": {}, "generation_config": {}}, {"generationConfig": {"topP": 1, "top_p": 0}}])
 def test_a_field_of_gemini_in_both_spellings_is_refused(both):
     assert "two spellings" in outcome("generate_content", "chat", SMALL["generate_content"] | both)
+
+
+TITLES = {"messages": "Messages", "chat": "Chat Completions", "responses": "Responses", "generate_content": "generateContent"}
+
+
+def test_the_document_lists_the_fields_that_are_left_out_and_refused():
+    text = (Path(__file__).resolve().parents[2] / "docs/translation.md").read_text()
+    rules = {name: (sorted(r.dropped), sorted(r.refused)) for name, r in RULES.items()}
+    for names, more in zip(rules["generate_content"], (GENERATION_CONFIG.dropped, GENERATION_CONFIG.refused), strict=True):
+        names += [f"generationConfig.{name}" for name in sorted(more)]
+    for column, title in enumerate(("### Left out", "### Refused")):
+        section = text.partition(title)[2].partition("\n#")[0]
+        for name, lists in rules.items():
+            (row,) = re.findall(rf"^\| {TITLES[name]} \| (.*) \|$", section, re.MULTILINE)
+            assert re.findall(r"`([^`]+)`", row) == lists[column]
+
+
+def test_the_document_has_the_table_of_budgets():
+    text = (Path(__file__).resolve().parents[2] / "docs/translation.md").read_text()
+    rows = re.findall(r"^\| (\w[\w, ]*) \| ([\d,]+) \|$", text, re.MULTILINE)
+    assert {effort: int(budget.replace(",", "")) for efforts, budget in rows for effort in efforts.split(", ")} == BUDGET_TOKENS
