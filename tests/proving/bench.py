@@ -50,7 +50,7 @@ class Size:
 
 FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, 20, (200, 80), 60, 5, quick=False)
 QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, (50, 20), 30, 2, quick=True)
-SMOKE = Size(1, 0.2, 20, 1, (50, 100), (20, 40), 5_000, 3, (10, 5), 10, 1, quick=True)
+SMOKE = Size(1, 0.15, 10, 1, (20, 40), (10, 20), 1_000, 2, (5, 3), 8, 1, quick=True)
 
 
 class Run:
@@ -109,7 +109,7 @@ class Run:
                 median, spread = middle(rates)
                 self.add(Figure("throughput", f"{name} / {stock}: {what}", median, "x", spread, reach, True, detail))
         sent = load.request(load.body(20 * KB))
-        own = require_no_errors(asyncio.run(load.drive(Route(self.proxies.plain_port), sent, 16, 1.0)), "upstream")
+        own = require_no_errors(asyncio.run(load.drive(Route(self.proxies.plain_port), sent, 16, self.size.seconds)), "upstream")
         self.add(Figure("throughput", "the fake upstream itself, 20 KB, 16 connections", round(own.rate), "calls/s"))
 
     # -- our own code -------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Run:
     def start(self) -> None:
         """Measure the time from the command to listening."""
         self.progress("start-up")
-        times = [seconds_to_start(self.proxies.folder / f"start-{i}") for i in range(self.size.starts)]
+        times = [seconds_to_start(self.proxies.folder / f"start-{i}", self.proxies.forked) for i in range(self.size.starts)]
         self.add(Figure("start", "from the command to listening", round(statistics.median(times), 2), "s"))
 
     def queries(self) -> None:
@@ -320,7 +320,7 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-bench-")))
         status = stack.enter_context(console.status("starting")) if console.is_terminal else None
         progress = status.update if status else lambda text: print(text, flush=True)
-        run = Run(Proxies(folder, stack), size, progress)
+        run = Run(Proxies(folder, stack, forked=smoke), size, progress)
         for part in only or (PARTS if not peer else ()):
             getattr(run, part)()
         run.against(peer or [])

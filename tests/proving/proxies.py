@@ -16,7 +16,7 @@ from pathlib import Path
 
 from proving.load import KEY, Route
 from support.certificates import certificate
-from support.harness import ADDONS, PROVIDER, Gateway, eventually, policy_text
+from support.harness import ADDONS, PROVIDER, ROOT, Gateway, eventually, policy_text
 
 BIN = Path(sys.executable).parent
 STREAMING = "stock, streaming"
@@ -86,7 +86,8 @@ def free_port() -> int:
 @contextlib.contextmanager
 def upstream(*arguments: str) -> Iterator[int]:
     """Run the fast provider as a process; yield its port."""
-    process = subprocess.Popen([sys.executable, "-m", "proving.upstream", *arguments], stdout=subprocess.PIPE, text=True)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(ADDONS), str(ROOT / "tests")))}
+    process = subprocess.Popen([sys.executable, "-m", "proving.upstream", *arguments], env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield int(process.stdout.readline())
@@ -98,8 +99,9 @@ def upstream(*arguments: str) -> Iterator[int]:
 class Proxies:
     """All subjects of one run, started once and measured in turns. A route has a process of its own where needed."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        self.folder, self.stack = folder, stack
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, forked: bool = False) -> None:
+        """``forked`` gateways start sooner, with another kind of key than stock's: good enough to see that they work."""
+        self.folder, self.stack, self.forked = folder, stack, forked
         self.ca, both = certificate(folder)
         self.plain_port = stack.enter_context(upstream())
         self.tls_port = stack.enter_context(upstream(str(both)))
@@ -119,8 +121,9 @@ class Proxies:
         url = f"http://127.0.0.1:{self.plain_port}" if route == "base" else f"https://localhost:{self.tls_port}"
         options = ["-q"] if route == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
-        gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=(ADDONS / "gateway.py", *scripts)).start()
-        self.stack.callback(gateway.stop)
+        chain = (ADDONS / "gateway.py", *scripts)
+        gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=chain, forked=self.forked).start()
+        self.stack.callback(gateway.discard)
         return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
     def stock(self, name: str, route: str) -> ProxyProcess:
@@ -138,7 +141,7 @@ class Proxies:
             command += ["-s", str(Path(__file__).with_name("streaming.py"))]
         process = subprocess.Popen(command)
         self.stack.callback(process.wait)
-        self.stack.callback(process.terminate)
+        self.stack.callback(process.kill)
         ca = folder / "mitmproxy-ca-cert.pem"
         eventually(lambda: listening(port) and ca.exists(), 30)
         return ProxyProcess(name, process.pid, {route: self.route(route, port, "localhost", ca, self.tls_port)})
@@ -156,11 +159,11 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def seconds_to_start(folder: Path) -> float:
+def seconds_to_start(folder: Path, forked: bool = False) -> float:
     """Return the seconds from the command to the first line that says it listens."""
     folder.mkdir(parents=True)
     began = time.perf_counter()
-    gateway = Gateway(folder, bench_policy("http://127.0.0.1:9"), "-q").start()
+    gateway = Gateway(folder, bench_policy("http://127.0.0.1:9"), "-q", forked=forked).start()
     took = time.perf_counter() - began
-    gateway.stop()
+    gateway.discard()
     return took

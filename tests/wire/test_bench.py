@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from proving.bench import PARTS
-from support.scripts import run_script
+from proving import bench
 
 pytestmark = pytest.mark.wire
 
@@ -17,8 +17,8 @@ def figures(request, tmp_path_factory):
     """Return the figures of the quick form if the long tests were asked for, else of a smoke run, by what they are."""
     out = tmp_path_factory.mktemp("bench") / "results.json"
     form = ["--quick", "--least", "0.7"] if request.config.getoption("--long") else ["--smoke"]
-    done = run_script("bench", *form, "--output", out)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    done = CliRunner().invoke(bench.app, [*form, "--output", str(out)])
+    assert done.exit_code == 0, done.output[-3000:] + repr(done.exception)
     return {f["what"]: f for f in json.loads(out.read_text())["figures"]}
 
 
@@ -26,7 +26,7 @@ def figures(request, tmp_path_factory):
 def test_every_part_yields_its_figures(figures):
     groups = {f["group"] for f in figures.values()}
     assert groups == {"throughput", "hooks", "streams", "memory", "start", "queries"}
-    assert set(PARTS) == groups - {"streams"} | {"first_byte", "many_streams", "capacity"}
+    assert set(bench.PARTS) == groups - {"streams"} | {"first_byte", "many_streams", "capacity"}
     assert all(f["value"] == f["value"] for f in figures.values())
     assert {f["unit"] for f in figures.values() if f["group"] == "hooks"} == {"us"}
     addons = figures["CPU in all our hooks, 20 KB"]["detail"]
