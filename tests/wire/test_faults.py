@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_provider import sse
-from support.harness import ADDONS, VK, ask, copy_addons, eventually, policy_text
+from support.fake_provider import FakeProvider, sse
+from support.harness import ADDONS, VK, Gateway, ask, copy_addons, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -23,55 +23,75 @@ NAMES = ("admin", "identity", "egress", "access", "ratelimit", "budget", "keys",
 @pytest.fixture
 def services(tmp_path):
     """A copy of the addons that may be broken."""
-    copy = tmp_path / "services" / "addons"
-    copy_addons(copy)
-    (tmp_path / "services" / "policies").mkdir()
-    return copy
+    return copied(tmp_path)
+
+
+def copied(folder: Path) -> Path:
+    """Return a copy of the addons in a folder."""
+    (folder / "services" / "policies").mkdir(parents=True)
+    return copy_addons(folder / "services" / "addons")
+
+
+HOOKS = (
+    "    async def request(self, flow: http.HTTPFlow) -> None:\n",
+    "    def request(self, flow: http.HTTPFlow) -> None:\n",
+    "    def requestheaders(self, flow: http.HTTPFlow) -> None:\n",
+)
+
+
+@pytest.fixture(scope="module")
+def raising(tmp_path_factory):
+    """A gateway, each of whose addons raises in its hooks on a request that names it, and its provider."""
+    folder = tmp_path_factory.mktemp("raising")
+    addons = copied(folder)
+    for name in NAMES:
+        text = (addons / f"{name}.py").read_text()
+        for hook in HOOKS:
+            text = text.replace(hook, hook + f"        assert flow.request.headers.get('x-breaks') != '{name}', 'broken'\n")
+        assert "broken" in text
+        (addons / f"{name}.py").write_text(text)
+    with FakeProvider() as provider, Gateway(folder, policy_text(provider.url), scripts=[addons / "gateway.py"]) as gw:
+        yield gw, provider
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_exception_in_any_addon_refuses_the_call(gateway, provider, services, name):
+def test_an_exception_in_any_addon_refuses_the_call(raising, name):
     """Each addon's first hook on a request raises: 503, the record says so, and nothing reaches the provider."""
-    file = services / f"{name}.py"
-    text = file.read_text()
-    for hook in (
-        "    async def request(self, flow: http.HTTPFlow) -> None:\n",
-        "    def request(self, flow: http.HTTPFlow) -> None:\n",
-    ):
-        text = text.replace(hook, hook + "        raise RuntimeError('broken')\n")
-    hook = "    def requestheaders(self, flow: http.HTTPFlow) -> None:\n"
-    text = text.replace(hook, hook + "        raise RuntimeError('broken')\n")
-    assert "broken" in text
-    file.write_text(text)
-    gw = gateway(policy_text(provider.url), scripts=[services / "gateway.py"])
-    for reply in (gw.post(), gw.proxied()):
+    gw, provider = raising
+    assert gw.post(x_claude_code_session_id=f"before-{name}").status == 200
+    # Calls are recorded in their order: what other addons have refused is on record as well.
+    eventually(lambda: gw.rows()[-1:] and gw.rows()[-1]["session_id"] == f"before-{name}")
+    recorded = len(gw.rows())
+    before = len(provider.seen)
+    for reply in (gw.post(x_breaks=name), gw.proxied(x_breaks=name)):
         assert (reply.status, reply.reason) == (503, "gateway_error")
-    assert provider.connections == 0
+    assert len(provider.seen) == before
     if name not in ("admin", "identity"):
-        assert {r["reason"] for r in gw.calls(2)} == {"gateway_error"}
+        assert [r["reason"] for r in gw.calls(recorded + 2)[recorded:]] == ["gateway_error"] * 2
 
 
-@pytest.mark.parametrize("how", ["half-saved", "deleted", "emptied"])
-def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway, provider, services, how):
+def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway, provider, services):
     gw = gateway(policy_text(provider.url), scripts=[services / "gateway.py"])
     assert gw.post().status == 200
     chain = services / "gateway.py"
     good = chain.read_text()
-    if how == "deleted":
-        chain.unlink()
-    else:
-        chain.write_text(good[:600] + "(" if how == "half-saved" else "")
-    os.utime(services, None)
-    eventually(lambda: gw.post().status == 503)
-    before = len(provider.seen)
-    assert gw.post().status == 503
-    assert gw.proxied().status == 503
-    assert gw.send_raw(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", b"\r\n\r\n").startswith(b"HTTP/1.1 503")
-    assert len(provider.seen) == before
-    if how != "deleted":
-        chain.write_text(good)
-        eventually(lambda: gw.post().status == 200)
-        assert gw.admin("/api/usage").status == 200
+    for how in ("half-saved", "emptied", "deleted"):
+        if how == "deleted":
+            chain.unlink()
+        else:
+            chain.write_text(good[:600] + "(" if how == "half-saved" else "")
+        os.utime(services, None)
+        eventually(lambda: gw.post().status == 503)
+        before = len(provider.seen)
+        assert gw.post().status == 503
+        assert gw.proxied().status == 503
+        tunnel = gw.send_raw(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", b"\r\n\r\n")
+        assert tunnel.startswith(b"HTTP/1.1 503")
+        assert len(provider.seen) == before
+        if how != "deleted":
+            chain.write_text(good)
+            eventually(lambda: gw.post().status == 200)
+            assert gw.admin("/api/usage").status == 200
 
 
 def test_a_policy_deleted_or_broken_while_running_leaves_the_last_good_one(gateway, provider):
