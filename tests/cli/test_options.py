@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from sluicegate.cli.main import app
 from sluicegate.cli.options import Settings, command_class, limit_fields, model_fields, parse_dollars, reference_fields
 from sluicegate.cli.output import print_table
+from support.command import CliRunner
 from support.harness import ROOT
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
-from typer.testing import CliRunner
 
 from sluicegate.cli.main import app
+from sluicegate.pricing import bundled
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import Usage
 from sluicegate.windows import parse_iso
+from support.command import CliRunner
 
 TABLE = {
     "claude-opus-5-5": {
@@ -31,6 +33,14 @@ TABLE = {
     },
     "gpt-6.2-sol": {"litellm_provider": "openai", "input_cost_per_token": 2e-06, "output_cost_per_token": 1e-05},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def listed_once():
+    """What the library lists is the same for all commands and takes half a second: a process of its own would run only one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundled, "all_prices", cache(bundled.all_prices))
+        yield
 
 
 @pytest.fixture

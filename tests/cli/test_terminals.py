@@ -9,13 +9,12 @@ import pty
 import shlex
 import struct
 import subprocess
-import sys
 import termios
-from pathlib import Path
 
 import pytest
 
-COMMAND = str(Path(sys.executable).with_name("sluicegate"))
+from support.command import SLUICEGATE, sluicegate
+
 EIGHTY_COLUMNS = struct.pack("HHHH", 24, 80, 0, 0)
 
 
@@ -32,10 +31,9 @@ def policy(tmp_path):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_every_encoding_can_print_every_name(policy, encoding):
     def run(*words):
-        env = {"HOME": "/nonexistent", "PYTHONIOENCODING": encoding}
-        done = subprocess.run([COMMAND, "prices", "list", *words, "--policy", policy], env=env, capture_output=True, timeout=60)
+        done = sluicegate("prices", "list", *words, "--policy", policy, env={"PYTHONIOENCODING": encoding})
         assert done.returncode == 0, done.stderr
-        return done.stdout.decode(encoding)
+        return done.stdout
 
     assert ("gr??e" if encoding == "ascii" else "größe") in run("--model", "gr*e")
     assert [p["priced_as"] for p in json.loads(run("--model", "gr*e", "--json"))["prices"]] == ["größe"]
@@ -43,16 +41,14 @@ def test_every_encoding_can_print_every_name(policy, encoding):
 
 def test_blocks_of_the_usage_table_become_question_marks(policy, tmp_path):
     policy.write_text("version: 1\ncustomers: [{id: c, budget: {max_limit: 5, reset_duration: 1M}}]\n")
-    env = {"HOME": str(tmp_path), "PYTHONIOENCODING": "ascii"}
-    command = [COMMAND, "usage", "--policy", policy, "--state-dir", tmp_path / "state"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    done = sluicegate("usage", "--policy", policy, "--state-dir", tmp_path / "state", env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
 
 
 @pytest.mark.parametrize("words", [["usage"], ["--version"]], ids=" ".join)
 def test_a_full_disk_and_a_closed_stream_are_no_traceback(policy, tmp_path, words):
     options = [] if words[0].startswith("--") else ["--policy", str(policy), "--state-dir", str(tmp_path / "state")]
-    command = shlex.join([COMMAND, *words, *options])
+    command = shlex.join([SLUICEGATE, *words, *options])
 
     def run(redirection):
         shell = ["sh", "-c", f"{command} {redirection}"]
@@ -68,7 +64,7 @@ def test_dates_are_whole_in_eighty_columns(policy):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, EIGHTY_COLUMNS)
     env = {"HOME": "/nonexistent", "TERM": "dumb"}
-    command = [COMMAND, "prices", "show", "gpt-5.6-sol", "--policy", policy]
+    command = [SLUICEGATE, "prices", "show", "gpt-5.6-sol", "--policy", policy]
     with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         text = b""

@@ -6,10 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+import typer.main
+import typer.testing
+from typer.testing import CliRunner as CliRunner
+
 from support.fork_server import ForkedProcess
+
+# It builds all commands of an application again for each call, which takes a tenth of a second and several times that of one call.
+typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]
 
 SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
 """The real script, for what depends on how a process was started."""
@@ -30,8 +38,10 @@ IMPORTS = (
 """What commands import, also those things that only some of them need."""
 
 
-def sluicegate(*arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in the root folder with little of our environment, and return its exit code and what it has printed.
+def sluicegate(
+    *arguments: object, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path | str = "/"
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with little of our environment, and return its exit code and what it has printed.
 
     Raises subprocess.TimeoutExpired. What it sees of a process of its own is real but for the file it was started from.
     """
@@ -42,13 +52,14 @@ def sluicegate(*arguments: object, stdin: str = "", env: Mapping[str, str] | Non
         given.write(stdin.encode())
         given.seek(0)
         standard = [f.fileno() for f in (given, output, errors)]
-        process = ForkedProcess("sluicegate.cli.main:main", argv, clean, "/", standard, IMPORTS)
+        process = ForkedProcess("sluicegate.cli.main:main", argv, clean, cwd, standard, IMPORTS)
         try:
             code = process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        return subprocess.CompletedProcess(argv, code, text_of(output), text_of(errors))
+        encoding = clean.get("PYTHONIOENCODING", "utf-8")
+        return subprocess.CompletedProcess(argv, code, text_of(output, encoding), text_of(errors, encoding))
 
 
 def memory_file(name: str) -> IO[bytes]:
@@ -56,7 +67,7 @@ def memory_file(name: str) -> IO[bytes]:
     return os.fdopen(os.memfd_create(name), "r+b", buffering=0)
 
 
-def text_of(file: IO[bytes]) -> str:
+def text_of(file: IO[bytes], encoding: str) -> str:
     """Return what has been written to a file."""
     file.seek(0)
-    return file.read().decode()
+    return file.read().decode(encoding)

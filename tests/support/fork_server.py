@@ -135,18 +135,7 @@ def server(imports: tuple[str, ...]) -> socket.socket:
 
 def serve(control: socket.socket, imports: Sequence[str]) -> None:
     """Fork a process for each message, until the tests have ended."""
-    for name in imports:
-        importlib.import_module(name)
-    if prices := sys.modules.get("genai_prices.data_snapshot"):
-        prices.get_snapshot()
-    if ours := sys.modules.get("sluicegate.pricing.prices"):
-        ours.Prices.load()
-    if plugins := sys.modules.get("sqlite_utils.plugins"):
-        plugins.ensure_plugins_loaded()
-    if application := sys.modules.get("sluicegate.web.app"):
-        application.own_paths()
-        # What it compiles for its routes stays compiled; without services nothing is served.
-        application.build(None, Path())
+    prepare(imports)
     # A fork has the thread that forked and no other, but the locks of all of them.
     assert threading.active_count() == 1
     # A collection in a fork need not look through, and thereby copy, what it has inherited.
@@ -163,6 +152,31 @@ def serve(control: socket.socket, imports: Sequence[str]) -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         reap()
+
+
+def prepare(imports: Sequence[str]) -> None:
+    """Import modules, and do once what else every process that has them does at its start."""
+    for name in imports:
+        importlib.import_module(name)
+    if prices := sys.modules.get("genai_prices.data_snapshot"):
+        prices.get_snapshot()
+    if ours := sys.modules.get("sluicegate.pricing.prices"):
+        ours.Prices.load()
+    if plugins := sys.modules.get("sqlite_utils.plugins"):
+        plugins.ensure_plugins_loaded()
+    if commands := sys.modules.get("sluicegate.cli.main"):
+        build_commands_once(commands.app)
+    if application := sys.modules.get("sluicegate.web.app"):
+        application.own_paths()
+        # What it compiles for its routes stays compiled; without services nothing is served.
+        application.build(None, Path())
+
+
+def build_commands_once(app: Any) -> None:
+    """Build all commands of the console script now instead of in each fork, which takes as long as most commands."""
+    main = importlib.import_module("typer.main")
+    built, build = main.get_command(app), main.get_command
+    main.get_command = lambda wanted: built if wanted is app else build(wanted)  # type: ignore[attr-defined]
 
 
 def reap() -> None:
@@ -202,6 +216,9 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
     if request["netns"]:
         with open(f"/run/netns/{request['netns']}") as namespace:
             os.setns(namespace.fileno(), os.CLONE_NEWNET)
+    if encoding := request["env"].get("PYTHONIOENCODING"):
+        sys.stdout.reconfigure(encoding=encoding, errors="strict")  # type: ignore[union-attr]
+        sys.stderr.reconfigure(encoding=encoding, errors="backslashreplace")  # type: ignore[union-attr]
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
 from sluicegate.cli.main import app as sluicegate
 from sluicegate.values import NANO, usd
 from support.api import DANA, POLICY, VERA, Api, error
+from support.command import CliRunner
 from support.fake_provider import message, plain, usage
 from support.harness import VK, eventually, policy_text
 

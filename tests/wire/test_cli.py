@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.command import SLUICEGATE, sluicegate
+from sluicegate.cli.main import app
+from support.command import SLUICEGATE, CliRunner, sluicegate
 from support.harness import ROOT, VK, policy_text
 
 pytestmark = pytest.mark.wire
@@ -30,7 +31,8 @@ def cli(*arguments, command=SLUICEGATE, stdin="", home=None, **env):
 
 
 def test_help_names_every_command_and_each_has_an_example():
-    said = cli("--help").stdout
+    invoke = CliRunner().invoke
+    said = invoke(app, ["--help"]).stdout
     commands = [
         ["serve"],
         ["run"],
@@ -50,7 +52,7 @@ def test_help_names_every_command_and_each_has_an_example():
     docs = (ROOT / "docs/cli.md").read_text()
     for command in commands:
         assert command[0] in said
-        page = cli(*command, "--help").stdout
+        page = invoke(app, [*command, "--help"]).stdout
         assert "Example: " in page
         assert f"sluicegate {' '.join(command)}" in docs
         for option in re.findall(r"--[a-z][a-z-]+", page):
@@ -99,7 +101,7 @@ def test_usage_of_a_model_whose_name_looks_like_markup(tmp_path):
     assert (done.returncode, "[/red]*" in done.stdout) == (0, True), done.stderr
 
 
-def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp_path):
+def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp_path, gateway):
     policy = tmp_path / "policy.yaml"
     policy.write_text(policy_text())
     common = ("--policy", policy, "--state-dir", tmp_path / "state", "--key", VK)
@@ -107,8 +109,9 @@ def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp
     done = cli("run", *common, "--", "sh", "-c", f"cd {tmp_path}; {script}", home=tmp_path)
     assert (done.returncode, done.stdout.strip()) == (7, VK), done
     assert "claude-opus-5-5" in (tmp_path / "models.json").read_text()
-    assert cli("run", *common, "--", "no-such-command", home=tmp_path).returncode == 127
-    shown = cli("run", *common, "--dry-run", home=tmp_path).stdout
+    running = ("--gateway", gateway().url, "--key", VK)
+    assert cli("run", *running, "--", "no-such-command", home=tmp_path).returncode == 127
+    shown = cli("run", *running, "--dry-run", home=tmp_path).stdout
     for name in (
         "HTTPS_PROXY",
         "http_proxy",
@@ -163,13 +166,10 @@ def test_env_and_curl_setup(gateway, tmp_path):
     assert cli("admin", "token", "--state-dir", gw.state).stdout.strip() == gw.token
 
 
-def test_serve_is_the_same_gateway_without_a_script_and_refuses_in_one_line(gateway):
-    gw = gateway(None, command=[SLUICEGATE, "serve"])
-    assert gw.post().status == 200
-    assert not any("Loading script" in x for x in gw.output)
-    done = cli(
-        "serve", "--policy", gw.policy, "--state-dir", gw.folder / "other", "--set", "ssl_insecure=true", "--listen-port", "0"
-    )
+def test_serve_refuses_in_one_line(tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(policy_text())
+    done = cli("serve", "--policy", policy, "--state-dir", tmp_path / "state", "--set", "ssl_insecure=true", "--listen-port", "0")
     assert (done.returncode, done.stderr.strip()) == (
         1,
         "sluicegate: ssl_insecure is not supported: providers would no longer be verified",
@@ -179,7 +179,10 @@ def test_serve_is_the_same_gateway_without_a_script_and_refuses_in_one_line(gate
 
 
 def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
-    """Only the wheel's own files may be needed: the environment sees the libraries, not the checkout."""
+    """Only the wheel's own files may be needed: the environment sees the libraries, not the checkout.
+
+    ``serve`` is the same gateway as mitmdump with our script, without a script.
+    """
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True
     )
@@ -201,6 +204,7 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
     assert "virtual_key" in cli("usage", "--state-dir", tmp_path / "state", command=script).stdout
     gw = gateway(None, command=[script, "serve"])
     assert gw.post().status == 200
+    assert not any("Loading script" in x for x in gw.output)
     assert {gw.request("GET", f"/static/{name}").status for name in ("app.js", "views/calls.js", "vendor/preact.js")} == {200}
 
 

@@ -7,13 +7,13 @@ import sqlite3
 import subprocess
 
 import pytest
-from typer.testing import CliRunner
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.cli.main import app as sluicegate
 from sluicegate.values import NANO, TOKEN_COLUMNS
 from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.api import Api
+from support.command import CliRunner
 from support.fake_admin_api import ADMIN_KEY, FakeAdminApi, anthropic_cost, anthropic_usage, openai_cost, openai_usage
 from support.harness import OPUS, VK, eventually, policy_text
 
