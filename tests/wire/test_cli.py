@@ -101,14 +101,23 @@ def test_usage_of_a_model_whose_name_looks_like_markup(tmp_path):
     assert (done.returncode, "[/red]*" in done.stdout) == (0, True), done.stderr
 
 
-def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp_path, gateway):
+def test_run_starts_a_gateway_for_the_commands_life_passes_its_status_on_and_keeps_its_secrets(tmp_path):
     policy = tmp_path / "policy.yaml"
-    policy.write_text(policy_text())
+    openai = {"base_url": "http://127.0.0.1:9", "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}
+    webhook = {"name": "ops", "url": "env.HOOK", "secret": "env.SIGN"}
+    policy.write_text(policy_text(providers={"anthropic": {"simulate": True}, "openai": openai}, alerts={"webhooks": [webhook]}))
+    secrets = {"PROVIDER_KEY": "sk-real", "SLUICEGATE_ADMIN_TOKEN": "sk-admin", "HARMLESS": "stays"}
+    secrets |= {"HOOK": "http://127.0.0.1:9/sk-hook", "SIGN": "sk-sign"}
+    script = f"cd {tmp_path}; curl -sS https://api.anthropic.com/v1/models -o models.json; env; exit 7"
     common = ("--policy", policy, "--state-dir", tmp_path / "state", "--key", VK)
-    script = "curl -sS https://api.anthropic.com/v1/models -o models.json; echo $ANTHROPIC_API_KEY; exit 7"
-    done = cli("run", *common, "--", "sh", "-c", f"cd {tmp_path}; {script}", home=tmp_path)
-    assert (done.returncode, done.stdout.strip()) == (7, VK), done
+    done = cli("run", *common, "--", "sh", "-c", script, home=tmp_path, **secrets)
+    assert (done.returncode, f"ANTHROPIC_API_KEY={VK}" in done.stdout.splitlines()) == (7, True), done
     assert "claude-opus-5-5" in (tmp_path / "models.json").read_text()
+    assert "HARMLESS=stays" in done.stdout
+    assert not [s for s in ("sk-real", "sk-admin", "sk-hook", "sk-sign") if s in done.stdout]
+
+
+def test_run_at_a_running_gateway(tmp_path, gateway):
     running = ("--gateway", gateway().url, "--key", VK)
     assert cli("run", *running, "--", "no-such-command", home=tmp_path).returncode == 127
     shown = cli("run", *running, "--dry-run", home=tmp_path).stdout
@@ -124,17 +133,6 @@ def test_run_starts_a_gateway_for_the_commands_life_and_passes_its_status_on(tmp
         assert f"export {name}=" in shown
     assert cli("run").returncode == 2
     assert cli("run", "--gateway", "http://127.0.0.1:9", "--", "true").returncode == 1
-
-
-def test_run_keeps_the_gateways_secrets_from_the_command(tmp_path, provider):
-    policy = tmp_path / "policy.yaml"
-    webhook = {"name": "ops", "url": "env.HOOK", "secret": "env.SIGN"}
-    policy.write_text(policy_text(provider.url, alerts={"webhooks": [webhook]}))
-    secrets = {"PROVIDER_KEY": "sk-real", "SLUICEGATE_ADMIN_TOKEN": "sk-admin", "HARMLESS": "stays"}
-    secrets |= {"HOOK": "http://127.0.0.1:9/sk-hook", "SIGN": "sk-sign"}
-    done = cli("run", "--policy", policy, "--state-dir", tmp_path / "state", "--key", VK, "--", "env", home=tmp_path, **secrets)
-    assert "HARMLESS=stays" in done.stdout
-    assert not [s for s in ("sk-real", "sk-admin", "sk-hook", "sk-sign") if s in done.stdout]
 
 
 def test_env_and_curl_setup(gateway, tmp_path):

@@ -389,13 +389,14 @@ def test_who_looks_hears_of_calls_as_they_happen_and_a_developer_of_their_own(ga
     eventually(lambda: lookers(gw) == 0)
 
 
-def test_a_page_that_closes_is_let_go(gateway):
-    gw = gateway(POLICY)
-    pages = [Looking(gw, Page(gw, DANA)) for _ in range(3)]
-    eventually(lambda: lookers(gw) == 3)
+def test_a_page_that_closes_is_let_go(shared):
+    # Those of other tests may still be on their way out.
+    eventually(lambda: lookers(shared) == 0)
+    pages = [Looking(shared, Page(shared, DANA)) for _ in range(3)]
+    eventually(lambda: lookers(shared) == 3)
     for page in pages:
         page.close()
-    eventually(lambda: lookers(gw) == 0)
+    eventually(lambda: lookers(shared) == 0)
 
 
 def test_a_stream_ends_with_the_right_to_it(gateway):
@@ -432,8 +433,9 @@ def test_a_stop_ends_streams_at_once(gateway):
     assert not any("waiting up to" in line for line in gw.output)
 
 
-def test_streams_asked_for_at_the_same_moment_count_each_other(gateway):
-    gw = gateway(POLICY)
+def test_streams_asked_for_at_the_same_moment_count_each_other(shared):
+    gw = shared
+    eventually(lambda: lookers(gw) == 0)
     head = f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gw.token}\r\n\r\n".encode()
     with contextlib.ExitStack() as stack:
         conns = [stack.enter_context(gw.raw()) for _ in range(MAX_STREAMS_PER_CALLER + 15)]
