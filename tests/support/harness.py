@@ -344,11 +344,11 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
     return {k.replace("_", "-"): v for k, v in headers.items()}
 
 
-def eventually(check: Any, timeout: float = WAIT_S) -> Any:
-    """Return the first true value of ``check()``. Raises AssertionError if there is none in time."""
+def eventually(check: Any, timeout: float = WAIT_S, interval_s: float = 0.02) -> Any:
+    """Return the first true value of ``check()``, asked every ``interval_s``. Raises AssertionError if there is none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if value := check():
             return value
-        time.sleep(0.02)
+        time.sleep(interval_s)
     raise AssertionError("it did not happen in time")

@@ -11,7 +11,7 @@ import pytest
 
 from support import article
 from support.harness import ROOT, Gateway, policy_text
-from support.real_clients import program
+from support.real_clients import TIMEOUT_S, program
 
 pytestmark = pytest.mark.wire
 
@@ -47,25 +47,28 @@ def printed(gw: Gateway, command: str) -> str:
 
 
 @pytest.mark.client
-@pytest.mark.parametrize("way", ["export", "file"])
-def test_the_real_client_with_the_articles_variables(day, tmp_path, way):
+def test_the_real_client_with_the_articles_variables(day, tmp_path):
     """As exported in the shell, and from a file of variables."""
-    for words, key in (("create a REST API for user management", "vk-dev-alice"), ("refactor this function", "vk-eng-team")):
+    commands = ["create a REST API for user management", "refactor this function"]
+    for words in commands:
         said = f'claude-code "{words}"'
         assert said in article.lines()
         assert article.EXCEPTED[said][1] == f'claude -p "{words}"'
-        if way == "export":
-            variables = f'export ANTHROPIC_API_KEY="{key}"\nexport ANTHROPIC_BASE_URL="http://localhost:8080"'
-        else:
-            (tmp_path / ".env").write_text(f"ANTHROPIC_API_KEY={key}\nANTHROPIC_BASE_URL=http://localhost:{day.port}\n")
-            variables = "set -a; . ./.env; set +a"
-        script = f"{variables}\n{article.EXCEPTED[said][1]}".replace(":8080", f":{day.port}")
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        if not (tmp_path / "bin/claude").exists():
-            (tmp_path / "bin/claude").symlink_to(program("claude-code"))
-        env = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    (tmp_path / ".env").write_text(f"ANTHROPIC_API_KEY=vk-eng-team\nANTHROPIC_BASE_URL=http://localhost:{day.port}\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/claude").symlink_to(program("claude-code"))
+    env = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    exported = 'export ANTHROPIC_API_KEY="vk-dev-alice"\nexport ANTHROPIC_BASE_URL="http://localhost:8080"'
+    for words, variables in zip(commands, (exported, "set -a; . ./.env; set +a"), strict=True):
+        script = f'{variables}\nclaude -p "{words}"'.replace(":8080", f":{day.port}")
         done = subprocess.run(
-            ["bash", "-c", script], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            ["bash", "-c", script],
+            env=env,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "Hello from the simulated provider."), done
     calls = [r for r in day.rows() if r["model_requested"]]

@@ -106,7 +106,7 @@ def test_the_real_client_shows_it_and_it_moves(gateway, terminal, tmp_path):
 
     def shows(words: str) -> None:
         try:
-            eventually(lambda: words in screen())
+            eventually(lambda: words in screen(), interval_s=0.25)
         except AssertionError:
             raise AssertionError(f"{words!r} is not on the screen:\n{screen()}") from None
 
