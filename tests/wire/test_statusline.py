@@ -50,6 +50,8 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     assert statusline() == "sluicegate: no gateway and virtual key in the environment\n"
     assert statusline("--gateway", "http://127.0.0.1:9", "--key", VK) == UNANSWERED
     assert statusline("--gateway", "nonsense", "--key", VK) == UNANSWERED
+    without_port = statusline("--gateway", "http://127.0.0.1:port", "--key", VK)
+    assert without_port == "sluicegate: the answer is not from a sluicegate gateway\n"
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,6 @@ def test_whatever_answers_it_is_one_line_and_never_a_failure(answer):
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert statusline("--gateway", url, "--key", VK) == "sluicegate: the answer is not from a sluicegate gateway\n"
         thread.join()
-    assert (
-        statusline("--gateway", "http://127.0.0.1:port", "--key", VK) == "sluicegate: the answer is not from a sluicegate gateway\n"
-    )
 
 
 def answering(server: socket.socket, answer: bytes) -> None:
@@ -95,6 +94,8 @@ def test_the_real_client_shows_it_and_it_moves(gateway, terminal, tmp_path):
     link = tmp_path / "claude"
     link.symlink_to(program("claude-code"))
     env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC"}
+    # What it does besides its calls does not go through a base URL, and nothing here is to reach another machine.
+    env["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
     assignments = [f"{k}={v}" for k, v in env.items()]
     command = ["env", "-i", *assignments, SLUICEGATE, "run", "--gateway", gw.url, "--key", VK, "--", str(link)]
     subprocess.run([*terminal, "new-session", "-d", "-x", "160", "-y", "40", "-c", str(work), shlex.join(command)], check=True)
