@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from sluicegate.calls.plan import Target
-from sluicegate.policy.model import Provider, ProviderKey
+from sluicegate.policy.model import ProviderKey
 from sluicegate.providers import PROVIDERS
 
 Headers = list[tuple[bytes, bytes]]
@@ -44,20 +44,26 @@ class PreparedRequest:
 
 
 def prepare(
-    request: ClientRequest, spoken: str, asked_model: str, target: Target, provider: Provider, server: tuple[str, str, int, str]
+    request: ClientRequest, spoken: str, asked_model: str, target: Target, server: tuple[str, str, int, str]
 ) -> PreparedRequest:
     """Return a client's request for a target that speaks the same API. ``server`` is scheme, host, port and path prefix.
 
     The body's bytes stay the client's but for a model that another one stands in for, and for what is the gateway's own.
     """
     path, body = in_place(spoken, request.path, request.body, asked_model, target.model)
+    headers = [(n, v) for n, v in request.headers if n.lower() not in NOT_SENT]
+    return addressed(server, path, headers, body)
+
+
+def addressed(server: tuple[str, str, int, str], path: str, headers: Headers, body: bytes) -> PreparedRequest:
+    """Return a request with these headers for a server: scheme, host, port and path prefix."""
     scheme, host, port, prefix = server
     default = 443 if scheme == "https" else 80
     authority = f"[{host}]" if ":" in host else host
-    headers: Headers = [(b"host", (authority if port == default else f"{authority}:{port}").encode())]
-    headers += [(n, v) for n, v in request.headers if n.lower() not in NOT_SENT]
-    headers += [(b"accept-encoding", b"identity"), (b"content-length", b"%d" % len(body))]
-    return PreparedRequest((scheme, host, port), (prefix + path).encode("utf-8", "surrogateescape"), headers, body)
+    own = (b"host", (authority if port == default else f"{authority}:{port}").encode())
+    framing = ((b"accept-encoding", b"identity"), (b"content-length", b"%d" % len(body)))
+    whole = (prefix + path).encode("utf-8", "surrogateescape")
+    return PreparedRequest((scheme, host, port), whole, [own, *headers, *framing], body)
 
 
 def in_place(spoken: str, path: str, body: bytes, asked_model: str, model: str) -> tuple[str, bytes]:

@@ -23,13 +23,15 @@ from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import price_usage
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
 from sluicegate.loopback.ticket_server import TicketServer
-from sluicegate.policy.model import Policy
+from sluicegate.policy.model import Policy, Provider
 from sluicegate.policy.routes import RetryCause
 from sluicegate.providers import PROVIDERS
-from sluicegate.sending.prepared import ClientRequest, Headers, prepare, with_key
+from sluicegate.sending.dialects import Translation, translation_of
+from sluicegate.sending.prepared import ClientRequest, Headers, PreparedRequest, addressed, prepare, with_key
 from sluicegate.sending.reservation import move_to_target
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
+from sluicegate.translation import Untranslatable
 from sluicegate.values import Deny, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
@@ -64,9 +66,12 @@ class Failed(Exception):
     """An attempt that has no answer for the client: why, and the provider's own error answer if it gave one."""
 
     def __init__(self, cause: RetryCause | None, error: str, answer: tuple[int, Headers, bytes] | None = None) -> None:
+        """``cause`` is None where the target was not asked at all: another one may still answer."""
         super().__init__(error)
         self.cause, self.error, self.answer = cause, error, answer
         self.retry_after_ms: int | None = None
+        self.is_final = False
+        """Whether the answer stands, whatever other targets there are."""
 
 
 class Relay:
@@ -111,6 +116,8 @@ class Exchange:
         self.call.attempts = self.attempts
         self.held = self.plan.targets[0]
         """The target whose limits hold the call."""
+        self.translation: Translation | None = None
+        """What stands between the client and the present target; None where both speak the same API."""
 
     async def run(self) -> None:
         """Try the targets until one answers, or none is left to try; then the client gets the last answer there was."""
@@ -123,7 +130,7 @@ class Exchange:
                 await self.attempt(target, number)
             except Failed as e:
                 failed = failed if failed is not None and failed.answer and not e.answer else e
-                if e.cause is None or not retries(self.plan.retry, e.cause):
+                if e.is_final or (e.cause is not None and not retries(self.plan.retry, e.cause)):
                     break
                 continue
             return
@@ -151,7 +158,7 @@ class Exchange:
         try:
             refusal = await self.hold(target)
             if refusal is not None:
-                raise Failed("429", refusal.message, _rendered(refusal, call))
+                raise Failed(None, refusal.message, _rendered(refusal, call))
             shared.router.begin(target, shared.clock())
             answer = await self.sent(target, attempt)
             try:
@@ -187,9 +194,9 @@ class Exchange:
         provider = policy.providers[target.provider]
         key = shared.keyring.choose(provider, call.virtual_key_id or "", call.started_at, target.key_names)
         if key is None:
-            raise Failed("5xx", "no usable provider key")
+            raise Failed(None, "no usable provider key")
         call.provider_key, attempt.key_name = key, key.name
-        request = prepare(self.relayed.request, call.envelope, self.relayed.asked_model, target, provider, shared.target(provider))
+        request = self.prepared(target, provider)
         retry = self.plan.retry
         first = float(retry.first_token_timeout[:-1]) if retry.first_token_timeout else READ_TIMEOUT_S
         try:
@@ -213,13 +220,25 @@ class Exchange:
         shared.keyring.note_response(provider, key, call.virtual_key_id or "", answer.status, shared.clock())
         return answer
 
+    def prepared(self, target: Target, provider: Provider) -> PreparedRequest:
+        """Return the request as the target wants it. Raises Failed for a call that its API cannot say."""
+        call, client, server = self.call, self.relayed.request, self.shared.target(provider)
+        self.translation = None
+        if target.provider == call.envelope:
+            return prepare(client, call.envelope, self.relayed.asked_model, target, server)
+        try:
+            self.translation = translation_of(client, target.provider, target, call.id, call.started_at)
+        except Untranslatable as e:
+            refusal = Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}")
+            raise Failed(None, e.message, _rendered(refusal, call)) from e
+        translated = self.translation.request
+        return addressed(server, translated.path, self.translation.headers(client.headers), translated.body)
+
     async def deliver(self, answer: StreamedAnswer, target: Target, attempt: Attempt, number: int, started: float) -> None:
         """Send an answer to the client, once its first bytes show that it is one."""
         if answer.status >= 400:
             body = await _whole(answer)
-            error = Failed(cause_of_status(answer.status), f"{target.provider} answered {answer.status}")
-            error.answer, error.retry_after_ms = (answer.status, answer.headers, body), _retry_after_ms(answer.headers)
-            raise error
+            raise self.error_answer(answer, body, target)
         call, shared = self.call, self.shared
         reader = call.reader = AnswerReader(
             PROVIDERS[target.provider].usage_reader(), _header(answer, b"content-encoding"), _header(answer, b"content-type")
@@ -229,13 +248,47 @@ class Exchange:
         head = await self.first_chunks(chunks, reader, started)
         attempt.ms = _ms_since(started)
         shared.router.note(target, shared.clock(), is_failure=False, latency_ms=attempt.ms, headroom=_headroom(answer.headers))
-        await self.begin(answer.status, answer.headers, target, number)
-        for chunk in head:
-            await self.write(chunk)
-        # From here on the client has a part of the answer: where it breaks off, it breaks off for the client too.
-        async for chunk in chunks:
-            await self.write(chunk)
+        await self.pass_on(answer, head, chunks, target, number)
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def pass_on(
+        self, answer: StreamedAnswer, head: list[bytes], rest: AsyncIterator[bytes], target: Target, number: int
+    ) -> None:
+        """Send an answer as it arrives, translated where its provider speaks another dialect than the client.
+
+        The client has a part of it from here on: where it breaks off, it breaks off for the client too.
+        """
+        between = self.translation
+        if between is not None and not between.is_streamed:
+            body = b"".join([*head, *[chunk async for chunk in rest]])
+            status, translated = between.whole(answer.status, body)
+            await self.begin(status, between.head(answer.headers), target, number)
+            await self.write(translated)
+            return
+        await self.begin(answer.status, answer.headers if between is None else between.head(answer.headers), target, number)
+        for chunk in head:
+            await self.write_pieces(chunk)
+        try:
+            async for chunk in rest:
+                await self.write_pieces(chunk)
+        except UnreachableError:
+            if between is None:
+                raise
+            # A stream that breaks off ends as the client's own API would end it.
+        await self.write_pieces(None)
+
+    def error_answer(self, answer: StreamedAnswer, body: bytes, target: Target) -> Failed:
+        """Return why a target has no answer, with its own error as the client is to see it."""
+        cause, between = cause_of_status(answer.status), self.translation
+        error = Failed(cause, f"{target.provider} answered {answer.status}")
+        error.is_final, error.retry_after_ms = cause is None, _retry_after_ms(answer.headers)
+        if between is None:
+            error.answer = answer.status, answer.headers, body
+        else:
+            status, translated = between.answers.error(answer.status, body)
+            kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
+            error.answer = status, [*kept, (b"content-type", b"application/json")], translated
+        return error
 
     async def first_chunks(self, chunks: AsyncIterator[bytes], reader: AnswerReader, started: float) -> list[bytes]:
         """Return the beginning of an answer: its first chunk, or all up to the first token where the route waits for that."""
@@ -270,6 +323,14 @@ class Exchange:
         kept = [(n.lower(), v) for n, v in headers if n.lower() not in _DROPPED]
         kept.append((ROUTE_HEADER, f"{target}; attempt={number + 1}".encode("ascii", "replace")))
         await self.send({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def write_pieces(self, chunk: bytes | None) -> None:
+        """Send what the client gets for a chunk; None stands for the end."""
+        if self.translation is not None:
+            for piece in self.translation.pieces(chunk):
+                await self.write(piece)
+        elif chunk is not None:
+            await self.write(chunk)
 
     async def write(self, chunk: bytes) -> None:
         """Send a chunk of the answer."""

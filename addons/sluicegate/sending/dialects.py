@@ -1,0 +1,80 @@
+"""Which dialect a client speaks and which one its target does, and what stands between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sluicegate.calls.plan import Target
+from sluicegate.sending.prepared import NOT_SENT, ClientRequest, Headers
+from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
+
+_KEPT = (b"user-agent", b"accept", b"accept-language")
+"""Headers of the client's that mean the same to every provider. All others belong to the API it speaks."""
+
+
+def dialect_of_path(path: str) -> Dialect | None:
+    """Return the dialect of a model call by its path; None for one that no other provider's API can say, such as embeddings."""
+    bare = path.partition("?")[0]
+    if bare.endswith("/v1/messages"):
+        return "messages"
+    if bare.endswith("/chat/completions"):
+        return "chat"
+    if bare.endswith("/responses"):
+        return "responses"
+    return "generate_content" if bare.endswith((":generateContent", ":streamGenerateContent")) else None
+
+
+def dialect_of_protocol(protocol: str, spoken: Dialect | None) -> Dialect:
+    """Return the dialect in which a provider is asked by clients that speak ``spoken``."""
+    if protocol == "anthropic":
+        return "messages"
+    if protocol == "gemini":
+        return "generate_content"
+    return "responses" if spoken == "responses" else "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A call between two dialects: the request in the target's, and the translator of the answer to it."""
+
+    request: TranslatedRequest
+    answers: AnswerTranslator
+
+    @property
+    def is_streamed(self) -> bool:
+        """Return whether the client wants its answer as a stream."""
+        return bool(self.request.context.stream)
+
+    def headers(self, sent: Headers) -> Headers:
+        """Return the headers of the request, of which few are the client's."""
+        kept = [(n, v) for n, v in sent if n.lower() in _KEPT and n.lower() not in NOT_SENT]
+        return [*kept, *((n.encode(), v.encode()) for n, v in self.request.headers)]
+
+    def head(self, headers: Headers) -> Headers:
+        """Return the headers of the client's answer, of which few are the provider's."""
+        kept = [(n.lower(), v) for n, v in headers if n.lower() in (b"retry-after", b"date")]
+        return [*kept, (b"content-type", self.answers.content_type.encode())]
+
+    def whole(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return status and body of an answer that is not streamed."""
+        answer = self.answers.whole(body)
+        ending = self.answers.ending
+        return (ending.status if isinstance(ending, Failed) else status), answer
+
+    def pieces(self, chunk: bytes | None) -> Iterator[bytes]:
+        """Yield what the client gets for a chunk; None stands for the end."""
+        piece = self.answers.end() if chunk is None else self.answers.feed(chunk)
+        if piece:
+            yield piece
+
+
+def translation_of(request: ClientRequest, protocol: str, target: Target, answer_id: str, now: int) -> Translation:
+    """Return what stands between a client and a target that speaks another protocol. Raises Untranslatable."""
+    spoken = dialect_of_path(request.path)
+    if spoken is None:
+        raise Untranslatable(f"{request.path.partition('?')[0]} cannot be answered by {target.provider}, which has no such request")
+    wanted = dialect_of_protocol(protocol, spoken)
+    translated = translate_request(request.body, request.path, spoken, wanted, target.model)
+    answers = AnswerTranslator(spoken, wanted, translated.context, answer_id=answer_id, created_s=now // 1000)
+    return Translation(translated, answers)
