@@ -15,6 +15,7 @@ from sluicegate.calls.plan import Plan
 from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
+from sluicegate.sending.exchange import RelayedCall
 from sluicegate.sending.prepared import ClientRequest, in_place
 from sluicegate.values import Deny, Reason
 
@@ -72,7 +73,7 @@ class Relay(Addon):
         facts = call.facts
         assert facts is not None
         asked = call.asked_model or facts.model
-        ticket = self.tickets[flow.id] = started.server.issue_ticket(relay.RelayedCall(call, plan, policy, facts, asked, sent))
+        ticket = self.tickets[flow.id] = started.server.issue_ticket(RelayedCall(call, plan, policy, facts, asked, sent))
         name, port = started.server.address
         fields = ((b"host", f"{name}:{port}".encode()), (TICKET_HEADER.encode(), ticket.encode()))
         request.headers.fields = (*fields, (b"content-length", b"%d" % len(sent.body)))

@@ -82,6 +82,8 @@ def answer(peer: Peer, seen: Seen) -> None:
     model = str(body.get("model"))
     if path.endswith(":streamGenerateContent"):
         script = streamed([data(gemini(path.rpartition("/")[2].partition(":")[0]))])
+    elif path.endswith(":generateContent"):
+        script = plain(json.dumps(gemini(path.rpartition("/")[2].partition(":")[0])).encode())
     elif path.endswith("/messages"):
         is_asked = b"fetch it" in seen.body and b"tool_result" not in seen.body
         script = streamed(tool_use(model, "WebFetch", FETCH) if is_asked else sse(ANSWER, model))

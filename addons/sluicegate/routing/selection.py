@@ -82,14 +82,18 @@ def _select(policy: Policy, principal: Principal | None, asked: Asked, used: Use
 def named_target(policy: Policy, provider: str, name: str) -> Target | None:
     """Return the target that a model's name pins by its provider, as in ``openai/gpt-4o-mini``; None for a plain name.
 
-    A provider that is reached at somebody else's host may offer models of many by such names, so there they stay what they are.
+    Another provider must be one that the policy configures. The provider's own name is taken off only where it is reached at its
+    own host: at somebody else's, models of many may be offered by such names.
     """
     prefix, slash, model = name.partition("/")
-    if not slash or not model or policy.providers[provider].host not in PROVIDERS[provider].hosts:
+    if not slash or not model:
         return None
     prefix = prefix.lower()
     owner = prefix if prefix in policy.providers else next((p for p, own in _ALIASES if prefix in own), None)
-    return Target(owner, model) if owner is not None else None
+    if owner is None:
+        return None
+    is_meant = policy.providers[provider].host in PROVIDERS[provider].hosts if owner == provider else owner in policy.file.providers
+    return Target(owner, model) if is_meant else None
 
 
 _ALIASES = [(name, tuple(p for p in own if p not in ("models", "tunedmodels"))) for name, own in OWN_PREFIXES.items()]
