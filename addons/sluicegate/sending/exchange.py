@@ -129,7 +129,8 @@ class Exchange:
             attempt.error, attempt.ms = e.error[:200], _ms_since(started)
             if e.cause is not None and attempt.was_sent | (e.cause == "connect"):
                 shared.router.note(target, shared.clock(), is_failure=True)
-            self.charge_abandoned(attempt)
+            attempt.cost_nano = cost_of_abandoned(shared, call, self.relayed.policy, attempt)
+            call.reader = None
             raise
 
     async def hold(self, target: Target) -> Deny | None:
@@ -310,16 +311,17 @@ class Exchange:
         await self.begin(status, headers, target, len(self.attempts) - 1)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def charge_abandoned(self, attempt: Attempt) -> None:
-        """Note what an attempt that was given up has cost: one that was sent and never answered, its input by estimate."""
-        call, policy = self.call, self.relayed.policy
-        if not attempt.was_sent or (attempt.status is not None and attempt.status >= 400) or call.expected_usage is None:
-            return
-        reported = call.reader.reader.usage if call.reader is not None else None
-        usage = reported or replace(call.expected_usage, output_tokens=0, estimated=True)
-        model = call.facts.model if call.facts is not None else attempt.target.model
-        attempt.cost_nano = price_usage(policy, self.shared.prices, usage, model, call.started_at) or 0
-        call.reader = None
+
+def cost_of_abandoned(shared: Services, call: Call, policy: Policy, attempt: Attempt) -> int:
+    """Return what an attempt that was given up has cost, in nano-dollars.
+
+    One that was sent and got no answer is charged what its answer had reported until then, else its input by estimate.
+    """
+    if not attempt.was_sent or (attempt.status is not None and attempt.status >= 400) or call.expected_usage is None:
+        return 0
+    reported = call.reader.reader.usage if call.reader is not None else None
+    usage = reported or replace(call.expected_usage, output_tokens=0, estimated=True)
+    return price_usage(policy, shared.prices, usage, attempt.target.model, call.started_at) or 0
 
 
 def _rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
