@@ -12,7 +12,7 @@ from sluicegate.translation.context import TranslatedRequest
 from sluicegate.translation.conversation import Dialect
 from sluicegate.translation.requests.translate import translate
 
-CORPUS = Path(__file__).resolve().parents[1] / "data" / "translations" / "requests"
+CORPUS = Path(__file__).resolve().parents[1] / "data" / "translation" / "requests"
 
 PATHS: dict[Dialect, str] = {
     "messages": "/v1/messages",

@@ -13,7 +13,7 @@ from sluicegate.translation.conversation import DIALECTS, Opaque, Untranslatable
 from sluicegate.translation.names import ToolName, ToolNames
 from sluicegate.translation.opaque import PREFIX, pack, unpack
 
-OPAQUES = st.builds(Opaque, st.sampled_from(DIALECTS), st.text(), st.booleans(), st.none() | st.text())
+OPAQUES = st.builds(Opaque, st.sampled_from(DIALECTS), st.text(), st.booleans(), st.none() | st.text(), st.text())
 
 
 @given(OPAQUES)

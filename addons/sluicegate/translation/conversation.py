@@ -58,6 +58,8 @@ class Opaque:
     redacted: bool = False
     text: str | None = None
     """The thinking that the data belongs to, where it must go back letter by letter; None where the client keeps it."""
+    id: str = ""
+    """The id of the item that held it, which OpenAI checks against its encrypted content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ _STANDARD = str.maketrans("-_", "+/")
 
 def pack(opaque: Opaque) -> str:
     """Return a text that holds ``opaque`` with its origin; the same for the same value."""
-    fields: list[str | bool | None] = [opaque.origin, opaque.data, opaque.redacted, opaque.text]
+    fields: list[str | bool | None] = [opaque.origin, opaque.data, opaque.redacted, opaque.text, opaque.id]
     plain = _MARK + json.dumps(fields, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(plain).decode()
 
@@ -37,8 +37,8 @@ def unpack(text: str) -> Opaque | None:
     except (binascii.Error, ValueError, RecursionError):
         return None
     match fields:
-        case [origin, str(data), bool(redacted), None | str() as thought] if origin in DIALECTS:
-            return Opaque(origin, data, redacted, thought)
+        case [str() as origin, str(data), bool(redacted), None | str() as thought, str(item)] if origin in DIALECTS:
+            return Opaque(origin, data, redacted, thought, item)
         case _:
             return None
 

@@ -157,7 +157,7 @@ class ResponsesReader(AnswerReader):
             for part, said in enumerate(dicts_in(texts)):
                 yield from self._rest(index, subject, part, text_of(said.get("text")))
         if encrypted := text_of(item.get("encrypted_content")):
-            yield ThinkingOpaque(Opaque("responses", encrypted))
+            yield ThinkingOpaque(Opaque("responses", encrypted, id=text_of(item.get("id"))))
 
     def _close(self, response: dict[str, Any], status: str) -> Iterator[Event]:
         self._usage.report(response.get("usage"))

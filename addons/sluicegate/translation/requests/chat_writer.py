@@ -54,7 +54,7 @@ def write(request: Request, names: ToolNames) -> Block:
         body |= choice_fields(request.tool_choice, names, "function")
     if request.max_tokens is not None:
         field = "max_completion_tokens" if takes.is_openai else "max_tokens"
-        body[field] = min(request.max_tokens, takes.max_tokens or request.max_tokens)
+        body[field] = min(request.max_tokens, takes.max_tokens)
     body |= _sampling(request, takes)
     if request.output_format:
         body["response_format"] = _format(request.output_format)
@@ -93,8 +93,8 @@ def choice_fields(choice: ToolChoice, names: ToolNames, nested: str) -> Block:
         found["tool_choice"] = {"type": "function", **({nested: name} if nested else name)}
     elif choice.mode != "auto":
         found["tool_choice"] = choice.mode
-    if choice.parallel is not None:
-        found["parallel_tool_calls"] = choice.parallel
+    if choice.parallel is False and choice.mode != "none":
+        found["parallel_tool_calls"] = False
     return found
 
 

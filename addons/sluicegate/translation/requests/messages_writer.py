@@ -9,6 +9,7 @@ from sluicegate.translation.conversation import (
     Document,
     Image,
     Message,
+    OutputFormat,
     Part,
     Request,
     Text,
@@ -21,11 +22,12 @@ from sluicegate.translation.conversation import (
 from sluicegate.translation.names import ToolNames
 from sluicegate.translation.requests import media
 from sluicegate.translation.requests.custom_tools import arguments_of, described, schema_of
-from sluicegate.translation.requests.effort import budget_of, effort_of, within
+from sluicegate.translation.requests.effort import budget_of, effort_of, nearest, within
 from sluicegate.translation.requests.models import DEFAULT_MAX_TOKENS, Claude, claude
 from sluicegate.translation.requests.pairing import alternating, call_id, split_system
 from sluicegate.translation.requests.schemas import for_anthropic_answer, for_tool
 from sluicegate.translation.requests.stops import sent_stops
+from sluicegate.translation.requests.typed import dump
 
 type Block = dict[str, Any]
 
@@ -48,8 +50,7 @@ def write(request: Request, names: ToolNames) -> Block:
     writer = _Writer(request, names)
     body: Block = {"model": request.model, "max_tokens": _limit(request, takes)}
     blocks = [writer.text(text) for text in system if text.text.strip()]
-    if request.output_format and request.output_format.kind == "json_object":
-        blocks.append({"type": "text", "text": JSON_ONLY})
+    blocks += [{"type": "text", "text": text} for text in _told_format(request.output_format, takes)]
     if blocks:
         body["system"] = blocks
     body["messages"] = [writer.message(message) for message in messages]
@@ -60,7 +61,7 @@ def write(request: Request, names: ToolNames) -> Block:
     body |= thinking
     if takes.samples and "thinking" not in thinking:
         body |= _sampling(request)
-    if request.output_format and request.output_format.kind == "json_schema":
+    if request.output_format and request.output_format.kind == "json_schema" and takes.takes_schema:
         form = {"type": "json_schema", "schema": for_anthropic_answer(request.output_format.schema)}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
     stop = sent_stops(request.stop, "messages", request.model)
@@ -69,6 +70,13 @@ def write(request: Request, names: ToolNames) -> Block:
     body["stream"] = request.stream
     _mark_caches(body)
     return body
+
+
+def _told_format(form: OutputFormat | None, takes: Claude) -> list[str]:
+    """Return the form of the answer in words, where the model has no field for it."""
+    if form is None or (form.kind == "json_schema" and takes.takes_schema):
+        return []
+    return [f"{JSON_ONLY} It follows this JSON schema:\n{dump(dict(form.schema))}" if form.kind == "json_schema" else JSON_ONLY]
 
 
 def _visible(message: Message) -> Message:
@@ -104,8 +112,8 @@ def _choice(request: Request, names: ToolNames) -> Block:
     found: Block = {"type": kinds[choice.mode]}
     if choice.mode == "tool":
         found["name"] = names.sent(choice.name, choice.namespace)
-    if choice.parallel is not None and choice.mode != "none":
-        found["disable_parallel_tool_use"] = not choice.parallel
+    if choice.parallel is False and choice.mode != "none":
+        found["disable_parallel_tool_use"] = True
     return {} if found == {"type": "auto"} else {"tool_choice": found}
 
 
@@ -118,7 +126,7 @@ def _thinking(request: Request, takes: Claude, messages: list[Message], max_toke
     if takes.thinking == "adaptive":
         effort = effort_of(asked)
         found: Block = {"thinking": {"type": "adaptive", **({"display": "summarized"} if asked.shown else {})}}
-        return found | ({"output_config": {"effort": "low" if effort == "minimal" else effort}} if effort else {})
+        return found | ({"output_config": {"effort": nearest(effort, takes.efforts)}} if effort else {})
     budget = within(budget_of(asked) or 0, max_tokens)
     if budget < MIN_BUDGET_TOKENS or not _may_think(messages):
         return {}

@@ -144,8 +144,9 @@ def _file(part: Fields, where: str) -> Document:
 def _thinking(item: Fields, where: str) -> Thinking:
     packed = as_text(item.get("encrypted_content"), f"{where}.encrypted_content")
     summary = [*as_list(item.get("summary"), f"{where}.summary"), *as_list(item.get("content"), f"{where}.content")]
+    named = as_text(item.get("id"), f"{where}.id")
     texts = [as_text(as_object(part, f"{where}.summary").get("text"), f"{where}.summary") for part in summary]
-    return Thinking("\n\n".join(texts), (unpack(packed) or Opaque("responses", packed)) if packed else None)
+    return Thinking("\n\n".join(texts), (unpack(packed) or Opaque("responses", packed, id=named)) if packed else None)
 
 
 def _call(item: Fields, where: str) -> ToolCall:

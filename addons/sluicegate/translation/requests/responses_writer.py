@@ -47,7 +47,7 @@ def write(request: Request, names: ToolNames) -> Block:
         body["tools"] = [writer.tool(tool) for tool in request.tools]
         body |= _choice(request, names)
     if request.max_tokens is not None:
-        body["max_output_tokens"] = max(min(request.max_tokens, takes.max_tokens or request.max_tokens), MIN_OUTPUT_TOKENS)
+        body["max_output_tokens"] = max(min(request.max_tokens, takes.max_tokens), MIN_OUTPUT_TOKENS)
     if not takes.reasons:
         pairs = {"temperature": request.temperature, "top_p": request.top_p}
         body |= {name: value for name, value in pairs.items() if value is not None}
@@ -114,8 +114,10 @@ class _Writer:
 
     @staticmethod
     def message(message: Message, parts: Iterable[Part]) -> list[Block]:
-        kind = "output_text" if message.role == "assistant" else "input_text"
-        content = [_block(part, kind) for part in parts]
+        """Return the texts and media of a message; what the model said as plain texts, for its parts would need ids."""
+        if message.role == "assistant":
+            return [{"type": "message", "role": "assistant", "content": part.text} for part in parts if isinstance(part, Text)]
+        content = [_block(part) for part in parts]
         role = "developer" if message.role == "system" else message.role
         return [{"type": "message", "role": role, "content": content}] if content else []
 
@@ -126,7 +128,8 @@ class _Writer:
                     return None
                 shown = text if opaque.text is None else opaque.text
                 summary = [{"type": "summary_text", "text": shown}] if shown else []
-                return {"type": "reasoning", "summary": summary, "encrypted_content": opaque.data}
+                named = {"id": opaque.id} if opaque.id else {}
+                return {"type": "reasoning", **named, "summary": summary, "encrypted_content": opaque.data}
             case ToolCall():
                 begin = {"type": "custom_tool_call" if part.kind == "custom" else "function_call", "call_id": self.id(part.id)}
                 name = self.names.sent(part.name, part.namespace)
@@ -156,13 +159,13 @@ def _output(part: ToolResult) -> str | list[Block]:
     if len(texts) == len(part.parts):
         return (FAILED if part.is_error else "") + joined(texts)
     failed = [Text(FAILED)] if part.is_error else []
-    return [_block(inner, "input_text") for inner in (*failed, *part.parts)]
+    return [_block(inner) for inner in (*failed, *part.parts)]
 
 
-def _block(part: Part, text_kind: str) -> Block:
+def _block(part: Part) -> Block:
     match part:
         case Text(text):
-            return {"type": text_kind, "text": text}
+            return {"type": "input_text", "text": text}
         case Image() as image:
             url = image.data if image.source == "url" else media.data_url(image.media_type, image.data)
             return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
@@ -171,7 +174,7 @@ def _block(part: Part, text_kind: str) -> Block:
         case Document() as document:
             plain = media.as_text(document)
             if plain:
-                return {"type": text_kind, "text": plain.text}
+                return {"type": "input_text", "text": plain.text}
             if document.media_type.startswith(("audio/", "video/")):
                 raise Untranslatable(f"a file of the type '{document.media_type}' can't be sent to the Responses API")
             url = media.data_url(document.media_type, document.data)

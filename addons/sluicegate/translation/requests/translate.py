@@ -73,6 +73,9 @@ def _translate(body: bytes, path: str, source: Dialect, target: Dialect, model: 
 def read(fields: Fields, path: str, source: Dialect) -> tuple[Request, Literal["", "sse", "json"]]:
     """Return a client's request in neutral words, and how it asks for its answer."""
     if source != "generate_content":
+        endpoint = path.partition("?")[0]
+        if not endpoint.endswith(_PATHS[source].removeprefix("/v1")):
+            raise Untranslatable(f"'{endpoint}' can't be translated for another provider; choose a model of the API's own")
         request = _READERS[source](fields)
         return _checked(request), "sse" if request.stream else ""
     named = _GEMINI_PATH.search(path)
