@@ -26,7 +26,7 @@ class Budget(Addon):
             return
         call, facts, policy = judged
         shared = services()
-        if not all(map(shared.prices.is_at_hand, facts.named_models)):
+        if not all(map(shared.prices_for(call.provider, policy).is_at_hand, facts.named_models)):
             # Once in the life of most gateways that need it at all.
             await asyncio.to_thread(shared.prices.load_bundled)
         refusal = reserve_money(shared, call, facts, policy)

@@ -28,7 +28,6 @@ from sluicegate.calls.settlement import settle
 from sluicegate.egress.connection import ClientConnection, Traffic
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy
-from sluicegate.providers import PROVIDERS
 from sluicegate.providers.requests.body import Unmetered
 from sluicegate.providers.requests.reading import read_body
 from sluicegate.services import Services
@@ -118,11 +117,13 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
     shared = services()
     now = shared.clock()
     policy, request = shared.policy, flow.request
+    served = policy.providers[provider]
     call = Call(
         id=f"call_{now:012x}{secrets.token_hex(8)}",
         started_at=now,
         provider=provider,
-        kind=policy.providers[provider].kind_of(request.method, request.path),
+        kind=served.kind_of(request.method, request.path),
+        protocol=served.protocol,
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),
         policy=policy,
@@ -193,7 +194,8 @@ async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     """
     if call.facts is None:
         body, policy = flow.request.raw_content or b"", call.policy or services().policy
-        read = await read_body(PROVIDERS[call.provider], body, flow.request.path, policy.server.max_objects)
+        served = policy.providers[call.provider]
+        read = await read_body(served.adapter, body, flow.request.path, policy.server.max_objects)
         if isinstance(read, Unmetered):
             deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by this gateway: {read}"))
             return None
@@ -242,7 +244,9 @@ def settlement_of(flow: http.HTTPFlow, call: Call, policy: Policy) -> Settlement
     if call.settlement is None:
         status = flow.response.status_code if flow.response else None
         end_call(flow, call)
-        call.settlement = settle(call, policy, services().prices, was_sent=was_sent_upstream(flow), status=status)
+        call.settlement = settle(
+            call, policy, services().prices_for(call.provider, policy), was_sent=was_sent_upstream(flow), status=status
+        )
     return call.settlement
 
 
@@ -268,8 +272,8 @@ def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
         if call.deny is not None:
             return
         call.deny = refusal
-    provider, client = (call.envelope, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
-    status, headers, body = render(refusal, provider, client)
+    protocol, client = (call.protocol, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
+    status, headers, body = render(refusal, protocol, client)
     flow.response = http.Response.make(status, body, dict(headers))
 
 

@@ -32,6 +32,8 @@ from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
+from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.known import known_provider
 from sluicegate.request_grammar import (
     BODILESS_METHODS,
     HeaderValues,
@@ -60,6 +62,14 @@ def is_websocket(values: HeaderValues) -> bool:
     return any("websocket" in v.lower() for v in values.get("upgrade", ()))
 
 
+def demo_key_refusal(flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
+    """Return why a key without a secret value may not be used from another machine; None if it may."""
+    listener = flow.client_conn.sockname
+    if not key.is_demo or policy.server.allow_id_as_value or not listener or is_loopback(listener[0]):
+        return None
+    return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
+
+
 class Identity(Addon):
     """Makes the call, names the caller, removes the credentials and directs the request to its provider."""
 
@@ -76,6 +86,8 @@ class Identity(Addon):
         connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
+        if provider is not None:
+            connection.envelope = provider.protocol
 
     @observing
     def http_connect_error(self, flow: http.HTTPFlow) -> None:
@@ -105,12 +117,12 @@ class Identity(Addon):
             flow.metadata["sluicegate"] = "refused"
             return
         if is_websocket(values):
-            self.decline_websocket(flow, provider)
+            self.decline_websocket(flow, shared.policy.providers[provider].protocol)
             return
         served = shared.policy.providers[provider]
-        if served.prefix and (connection.target is not None or not origin_form(flow.request)):
-            # A client that means to talk to the provider itself writes the whole path.
-            flow.request.path = served.without_prefix(flow.request.path)
+        is_whole = connection.target is not None or not origin_form(flow.request)
+        if (path := served.inner_path(flow.request.path, is_whole=is_whole)) != flow.request.path:
+            flow.request.path = path
         call = new_call(flow, provider)
         note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
         policy = shared.policy
@@ -133,7 +145,7 @@ class Identity(Addon):
             return False
         policy = services().policy
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
-        why = key.refusal(services().clock()) or self.demo_key_refusal(flow, key, policy)
+        why = key.refusal(services().clock()) or demo_key_refusal(flow, key, policy)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return False
@@ -142,7 +154,9 @@ class Identity(Addon):
     def refuse_unknown(self, flow: http.HTTPFlow, call: Call, reading: Reading[VirtualKey]) -> None:
         """Refuse a call whose caller nobody knows, in words that fit what it has sent."""
         of_connection = (PROXY,) if connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent else ()
-        refusal = refusal_of_unknown(call.client, call.provider, (*reading.sent, *of_connection), is_login=reading.is_login)
+        # A provider that only policy knows is called with the client of its protocol.
+        provider = call.provider if known_provider(call.provider) is not None else call.protocol
+        refusal = refusal_of_unknown(call.client, provider, (*reading.sent, *of_connection), is_login=reading.is_login)
         count_refusal(flow, call, refusal.reason)
         deny(flow, refusal)
 
@@ -173,13 +187,13 @@ class Identity(Addon):
             flow.response.status_code, flow.response.reason = problem.status, STATUS_TEXTS.get(problem.status, "")
         return True
 
-    def decline_websocket(self, flow: http.HTTPFlow, provider: str) -> None:
+    def decline_websocket(self, flow: http.HTTPFlow, protocol: ProtocolName) -> None:
         """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
 
         It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
         """
         flow.metadata.setdefault("sluicegate", "refused")
-        _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), provider, OTHER)
+        _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), protocol, OTHER)
         flow.response = http.Response.make(426, body, dict(headers))
         services().metrics.declined_websockets += 1
 
@@ -259,9 +273,13 @@ class Identity(Addon):
 
     def route_origin_form(self, flow: http.HTTPFlow, values: HeaderValues) -> str | None:
         """Return the provider that a request to our own port is for, by method and path; answer 404 if it is for none."""
-        providers = services().policy.providers
+        policy = services().policy
         found = provider_for_path(
-            flow.request.method, flow.request.path, values, lambda name, *what: providers[name].kind_of(*what)
+            flow.request.method,
+            flow.request.path,
+            values,
+            lambda name, *what: policy.providers[name].kind_of(*what),
+            policy.prefixes,
         )
         if found is None:
             flow.metadata["sluicegate"] = "local"
@@ -274,13 +292,6 @@ class Identity(Addon):
             return None
         flow.request.path = found[1]
         return found[0]
-
-    def demo_key_refusal(self, flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
-        """Return why a key without a secret value may not be used from another machine; None if it may."""
-        listener = flow.client_conn.sockname
-        if not key.is_demo or policy.server.allow_id_as_value or not listener or is_loopback(listener[0]):
-            return None
-        return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
 
     def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy, removed: frozenset[bytes]) -> None:
         """Set the request's target to the provider's base URL, leaving path and query unchanged, and remove these headers."""
@@ -297,8 +308,9 @@ class Identity(Addon):
             # In HTTP/1 only a proxy takes a target that names its host, and the provider is not one.
             data.authority = host if request.is_http2 else b""
         request.headers.fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
-        if target.prefix:
-            request.path = target.prefix + request.path
+        path = target.prefix + policy.providers[call.provider].outer_path(request.path)
+        if path != request.path:
+            request.path = path
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

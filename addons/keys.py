@@ -11,14 +11,13 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.calls.call import Call
-from sluicegate.policy.model import Provider
-from sluicegate.providers import PROVIDERS
+from sluicegate.policy.provider import Provider
 from sluicegate.providers.answers.account_headers import without_account_headers
 from sluicegate.values import Deny, Reason
 
 HeaderFields = tuple[tuple[bytes, bytes], ...]
 
-PROVIDER_KEY_HEADERS = frozenset((b"x-api-key", b"authorization", b"x-goog-api-key"))
+PROVIDER_KEY_HEADERS = frozenset((b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key"))
 """Headers that may carry a provider's key."""
 
 
@@ -50,7 +49,7 @@ class Keys(Addon):
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
         call.provider_key = key
-        self.clear(flow, call, PROVIDERS[call.provider].auth_headers(key.value or ""))
+        self.clear(flow, call, provider.credentials(key))
 
     def clear(self, flow: http.HTTPFlow, call: Call, credentials: Iterable[tuple[str, str]]) -> None:
         """Make these the request's only credentials, and let it leave."""

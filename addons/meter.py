@@ -19,7 +19,8 @@ from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.settlement import used
 from sluicegate.calls.unfinished import Pauses, note_count, text_to_count
-from sluicegate.providers import PROVIDERS
+from sluicegate.pricing.prices import Prices
+from sluicegate.providers.answers.usage_reader import UsageReader
 
 logger = logging.getLogger("sluicegate")
 
@@ -27,6 +28,18 @@ logger = logging.getLogger("sluicegate")
 def header_value(response: http.Response, name: bytes) -> bytes:
     """Return an answer's header, its values joined. Read from the raw fields: mitmproxy's look-up takes ten times as long."""
     return b",".join(value for header, value in response.headers.fields if header.lower() == name)
+
+
+def reader_of(call: Call) -> UsageReader:
+    """Return a reader of the call's answer, by its protocol and its provider's own ways to report usage."""
+    policy = call.policy or services().policy
+    provider = policy.providers[call.provider]
+    return provider.usage_reader()
+
+
+def prices_of(call: Call) -> Prices:
+    """Return the prices of the call's provider."""
+    return services().prices_for(call.provider, call.policy)
 
 
 class Tap:
@@ -42,7 +55,7 @@ class Tap:
             self.reader = call.reader
         elif call.kind == "messages" and response.status_code < 400:
             encoding, kind = (header_value(response, n).decode("latin-1") for n in (b"content-encoding", b"content-type"))
-            self.reader = AnswerReader(PROVIDERS[call.provider].usage_reader(), encoding, kind)
+            self.reader = AnswerReader(reader_of(call), encoding, kind)
             self.reader.on_start = call.on_usage
         # A clock that is never set back, and takes a third of the time to read.
         self.pauses = Pauses(monotonic() * 1000 - max(0, self.clock() - (call.sent_at or call.started_at)))
@@ -101,7 +114,7 @@ class Meter(Addon):
             end_call(flow, call)
             tap.pauses.end(monotonic() * 1000)
             call.unseen_ms = round(tap.pauses.total_ms)
-            call.usage = used(call, services().prices)
+            call.usage = used(call, prices_of(call))
             if (counted := text_to_count(call)) is not None:
                 count = TokenCount(call, *counted)
         # The callback refers to the call and the call to it: a cycle that only the garbage collector, run rarely, would free.
@@ -125,7 +138,7 @@ class TokenCount:
             tokens = await shared.tokens.count(self.text, self.encoding)
             if tokens is not None:
                 note_count(self.call, tokens)
-                self.call.usage = used(self.call, shared.prices)
+                self.call.usage = used(self.call, prices_of(self.call))
         except Exception:
             logger.exception("The output of call %s cannot be counted; it is estimated by its length", self.call.id)
 

@@ -58,7 +58,7 @@ class Relay(Addon):
     def put_in_place(self, flow: http.HTTPFlow, call: Call, asked: str, model: str) -> None:
         """Change the request so that it asks for the target's model; every other byte stays the client's."""
         request = flow.request
-        path, body = in_place(call.envelope, request.path, request.raw_content or b"", asked, model)
+        path, body = in_place(call.protocol, request.path, request.raw_content or b"", asked, model)
         request.path = path
         if body != request.raw_content:
             request.data.content = body
@@ -68,7 +68,7 @@ class Relay(Addon):
     async def forward(self, flow: http.HTTPFlow, call: Call, plan: Plan, policy: Policy) -> None:
         """Direct the request to the relay with a ticket, for which the call and the client's request wait there."""
         started, request = await self.start_server(), flow.request
-        path = policy.providers[call.envelope].without_prefix(request.path)
+        path = policy.providers[call.envelope].inner_path(request.path, is_whole=True)
         sent = ClientRequest(request.method, path, list(request.headers.fields), request.raw_content or b"")
         facts = call.facts
         assert facts is not None

@@ -11,7 +11,8 @@ from mitmproxy.proxy.layers.http import ResponseProtocolError
 from flow import call_of, connection_of
 from runtime.log_redaction import without_bytes
 from sluicegate.calls.refusal import one_line
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.base import ProtocolName
 
 SWITCHED = "it switched protocols"
 """The beginning of the reason why a call failed whose answer would have left HTTP."""
@@ -45,10 +46,10 @@ def reason_for(status: int, message: str) -> str:
     return "provider_unreachable" if status == 502 else "invalid_request"
 
 
-def error_response(status: int, message: str, provider: str = "anthropic") -> http.Response:
-    """Return the answer to a request that mitmproxy gave up on, in the provider's own envelope."""
+def error_response(status: int, message: str, protocol: ProtocolName = "anthropic") -> http.Response:
+    """Return the answer to a request that mitmproxy gave up on, in the protocol's own envelope."""
     # A message may quote what a client has sent, such as a scheme that is not UTF-8.
-    body = PROVIDERS[provider].error_body("api_error", one_line(explain(status, message)), status)
+    body = PROTOCOLS[protocol].error_body("api_error", one_line(explain(status, message)), status)
     headers = {
         "content-type": "application/json",
         "x-should-retry": "false",
@@ -57,22 +58,22 @@ def error_response(status: int, message: str, provider: str = "anthropic") -> ht
     return http.Response.make(status, body, headers)
 
 
-def error_bytes(status_code: int, message: str = "", provider: str = "anthropic") -> bytes:
+def error_bytes(status_code: int, message: str = "", protocol: ProtocolName = "anthropic") -> bytes:
     """Return such an answer as HTTP/1.1, after which the connection is closed."""
-    response = error_response(status_code, message, provider)
+    response = error_response(status_code, message, protocol)
     response.headers["connection"] = "close"
     raw: bytes = assemble_response(response)
     return raw
 
 
-def provider_of(context: Context, stream_id: int) -> str:
-    """Return the provider in whose envelope a client expects its error; Anthropic where none is known."""
+def protocol_of(context: Context, stream_id: int) -> ProtocolName:
+    """Return the protocol in whose envelope a client expects its error; Anthropic where none is known."""
     for above in reversed(context.layers):
         if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
             call = call_of(stream.flow) if hasattr(stream, "flow") else None
             if call is not None:
-                return call.provider
-    return connection_of(context.client).provider or "anthropic"
+                return call.protocol
+    return connection_of(context.client).envelope
 
 
 def status_of(event: ResponseProtocolError) -> int | None:

@@ -18,7 +18,7 @@ from flow import Addon, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.policy.model import Policy
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.storage.errors import StoreError
 
 logger = logging.getLogger("sluicegate")
@@ -120,7 +120,7 @@ class Options(Addon):
 
     def check(self, updated: set[str]) -> None:
         """Raise OptionsError for any option that would let a call pass unjudged."""
-        governed = {h for p in PROVIDERS.values() for h in p.hosts}
+        governed = {host for name in ALWAYS_GOVERNED for host in known_providers()[name].hosts}
         if self.started:
             governed |= {h for p in services().policy.providers.values() for h in p.hosts}
         for name in sorted(updated & CHECKED):

@@ -188,7 +188,7 @@ class Tunnels(Addon):
         for name, port in map(split_port, names):
             provider = policy.provider_of_host(name, port or tunnel.port)
             if provider is not None:
-                return HostRefusal(MISMATCH, provider.name)
+                return HostRefusal(MISMATCH, provider.protocol)
             refusal = None
             if name == HIDDEN_NAME:
                 refusal = refusal_of_hidden_name(policy.egress, tunnel.host)

@@ -22,7 +22,8 @@ from sluicegate.metrics.collector import Metrics
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
-from sluicegate.policy.model import Policy, Provider, VirtualKey
+from sluicegate.policy.model import Policy, VirtualKey
+from sluicegate.policy.provider import Provider
 from sluicegate.policy.revisions import Revisions
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing import generation
@@ -134,6 +135,11 @@ class Services:
     def prices(self) -> Prices:
         """Return the prices in force now."""
         return self.price_watcher.current
+
+    def prices_for(self, provider: str, policy: Policy | None = None) -> Prices:
+        """Return the prices in force now of the models that a provider sells."""
+        served = (policy or self.policy).providers.get(provider)
+        return self.prices.sold_by(served.seller) if served is not None and served.seller is not None else self.prices
 
     def target(self, provider: Provider) -> Target:
         """Return where a provider's calls really go: its base URL, or the simulator that stands in for it."""

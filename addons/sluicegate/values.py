@@ -123,6 +123,8 @@ class Usage:
     service_tier: str | None = None
     inference_geo: str | None = None
     estimated: bool = False
+    reported_cost_nano: int | None = None
+    """What the answer itself says it cost, in nano-dollars; None where it does not, or its provider is not known to bill that."""
     iterations: tuple[Usage, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -93,6 +94,17 @@ def parse(data: bytes, file: str) -> Document:
     except yaml.YAMLError as e:
         doc.problems.append(Problem(file, 1, "", f"this is not valid YAML: {str(e).splitlines()[0][:200]}"))
     return doc
+
+
+def read_data(path: Path) -> dict[str, Any]:
+    """Return the mapping in one of our own data files, which begins with ``version: 1``. Raises ValueError if it cannot be used."""
+    document = parse(path.read_bytes(), str(path))
+    if not isinstance(document.value, dict) or document.value.get("version") != 1:
+        document.add_problem(("version",), "the file must be a mapping with version: 1")
+    if document.problems:
+        raise ValueError("\n".join(map(str, document.problems)))
+    found: dict[str, Any] = document.value
+    return found
 
 
 @dataclass(slots=True)

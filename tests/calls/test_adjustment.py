@@ -18,8 +18,8 @@ from sluicegate.calls.adjustment import (
     windows_of_call,
 )
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
-from sluicegate.policy.model import Limit
 from sluicegate.values import NANO
 from sluicegate.windows import DAY_MS, iso, parse_iso, parse_period
 from support.calls import record

@@ -32,8 +32,8 @@ from sluicegate.calls.learning import Learning
 from sluicegate.calls.settlement import settle
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
-from sluicegate.policy.model import Limit
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import NANO, Deny, Extent, Principal, Reason, RequestFacts, Usage
 from sluicegate.windows import parse_period
@@ -192,7 +192,9 @@ class Chain:
         self.ledger, self.now, self.policy = Ledger(), NOW, policy
         self.learning = Learning()
         writer = SimpleNamespace(learning=self.learning, learn=self.learning.learn, flush_soon=lambda: None, commit=self.commit)
-        self.services = SimpleNamespace(ledger=self.ledger, prices=PRICES, writer=writer, clock=lambda: self.now, policy=policy)
+        self.services = SimpleNamespace(
+            ledger=self.ledger, prices=PRICES, prices_for=lambda *_: PRICES, writer=writer, clock=lambda: self.now, policy=policy
+        )
         self.addons = Access(), RateLimit(), Budget()
 
     async def commit(self):

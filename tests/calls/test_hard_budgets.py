@@ -13,7 +13,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.estimate import expected_usage
 from sluicegate.calls.settlement import settle, used
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.pricing.generation import generation_of
 from sluicegate.providers.answers.usage_reader import CUT_SHORT
 from sluicegate.values import NANO

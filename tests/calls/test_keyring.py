@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sluicegate.calls.keyring import SET_ASIDE_MS, Keyring
-from sluicegate.policy.model import Provider, ProviderKey
+from sluicegate.policy.provider import Provider, ProviderKey
 
 ONE, TWO = ProviderKey("one", "s1", 1.0, "env.ONE"), ProviderKey("two", "s2", 1.0, "env.TWO")
 
 
 def provider(*keys: ProviderKey) -> Provider:
-    return Provider("anthropic", "https", "api.anthropic.com", 443, "", frozenset(), keys, False, ())
+    return Provider("anthropic", "anthropic", "https", "api.anthropic.com", 443, "", frozenset(), keys, False, (), "x-api-key")
 
 
 def chosen(ring: Keyring, where: Provider, now: int, times: int = 60, caller: str = "vk-a") -> set[str]:

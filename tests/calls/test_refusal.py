@@ -19,7 +19,7 @@ from sluicegate.calls.refusal import (
     rate_message,
     render,
 )
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import NANO, Deny, Reason
 from sluicegate.windows import parse_iso, parse_period
 

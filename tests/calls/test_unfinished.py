@@ -15,8 +15,8 @@ from sluicegate.calls.estimate import expected_usage
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Learning, lesson_of
 from sluicegate.calls.settlement import settle, used
 from sluicegate.calls.unfinished import MIN_GAP_MS, NOTICE_MS, Pauses, bound_usage
+from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
-from sluicegate.policy.model import Limit
 from sluicegate.pricing.generation import families, generation_of
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import Extent, Usage

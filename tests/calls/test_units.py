@@ -11,7 +11,7 @@ from sluicegate.calls.admission import REASONS
 from sluicegate.calls.refusal import STATUS
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import ZERO_AMOUNTS, Unit
 from sluicegate.windows import parse_period
 

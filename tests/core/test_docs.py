@@ -15,7 +15,7 @@ from sluicegate.alerts.alert import Alert, alert_fields, build_headers
 from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.services import Services
 from sluicegate.values import NANO, Principal, Reason
 from sluicegate.web.app import endpoints
@@ -104,7 +104,7 @@ def test_the_page_about_endpoints_shows_a_policy_and_every_listed_request(tmp_pa
     assert loaded.providers["anthropic"].kind_of("GET", "/v1/files/file_1/content") == "allowed"
     assert (loaded.free_request_max_limit, loaded.warnings) == (600, ())
     for provider in ("anthropic", "openai"):
-        for endpoint, kind in PROVIDERS[provider].endpoints.rows:
+        for endpoint, kind in PROTOCOLS[provider].endpoints.rows:
             if kind == "messages":
                 assert f"{endpoint.path}`" in page
 

@@ -8,7 +8,8 @@ from sluicegate.addresses import is_host
 from sluicegate.egress.judgement import refusal_of_address, refusal_of_hidden_name, refusal_of_host
 from sluicegate.egress.model_hosts import find_model_host, model_hosts
 from sluicegate.policy.schema import Egress
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 
 OPEN, CLOSED = Egress(), Egress(default="deny", allow=("*.example.com", "10.1.*"), deny=("bad.example.com", "10.1.2.*", "1.1.1.1"))
 
@@ -29,7 +30,9 @@ OPEN, CLOSED = Egress(), Egress(default="deny", allow=("*.example.com", "10.1.*"
         (CLOSED, "bad.example.com", "Policy does not let agents reach bad.example.com"),
         (CLOSED, "10.1.1.1", None),
         (CLOSED, "10.1.2.1", "Policy does not let agents reach 10.1.2.1"),
-        (CLOSED, "api.groq.com", "govern it with providers.openai.base_url: https://api.groq.com/openai"),
+        (CLOSED, "api.groq.com", "govern it with providers.groq.keys in the gateway's policy"),
+        (CLOSED, "api.z.ai", "providers.NAME: {protocol: openai, base_url: https://api.z.ai/api/paas, keys: ...}"),
+        (CLOSED, "me.openai.azure.com", "providers.azure: {base_url: https://me.openai.azure.com/openai, keys: ...}"),
         (Egress(allow=("openrouter.ai",)), "openrouter.ai", None),
         (Egress(allow=("*", "openrouter.*")), "openrouter.ai", "is a model API"),
         (Egress(model_hosts="tunnel"), "openrouter.ai", None),
@@ -112,10 +115,27 @@ def test_the_data_is_well_formed():
     """Every entry says what to do, speaks a known style, and covers no host that a provider governs."""
     seen = set()
     for entry in model_hosts():
-        assert entry.style in PROVIDERS
-        assert (entry.base_url is None) != (entry.hint is None), entry.name
+        assert entry.style in PROTOCOLS
+        assert (entry.base_url is None and entry.provider is None) != (entry.hint is None), entry.name
         for host in entry.hosts:
             assert is_host(host.replace("*", "x")), host
             assert host not in seen
             seen.add(host)
-    assert not [host for adapter in PROVIDERS.values() for host in adapter.hosts if find_model_host(host) is not None]
+    governed = [host for name in ALWAYS_GOVERNED for host in known_providers()[name].hosts]
+    assert not [host for host in governed if find_model_host(host) is not None]
+
+
+def test_hosts_of_known_providers_are_refused_where_policy_does_not_configure_them():
+    """And the advice is to configure the provider that would govern them: the two tables never contradict each other."""
+    for known in known_providers().values():
+        for host in known.hosts if known.name not in ALWAYS_GOVERNED else ():
+            entry = find_model_host(host)
+            assert entry is not None, host
+            assert (entry.provider, entry.style) == (known.name, known.protocol), host
+            assert f"providers.{known.name}" in entry.advice(host)
+    for entry in model_hosts():
+        if entry.provider is not None:
+            known = known_providers()[entry.provider]
+            assert known.unsupported is None
+            # What is no host of the provider's own data needs a base_url: the advice says which.
+            assert entry.base_url is not None or {h for h in entry.hosts if "*" not in h} <= known.hosts, entry.name

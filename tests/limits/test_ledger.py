@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.windows import parse_period
 from support.hypothesis_profiles import examples
 

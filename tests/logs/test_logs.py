@@ -129,7 +129,7 @@ def ids(answer):
         ([("status", "success,429")], "status", "not both"),
         ([("outcome", "deny")], "outcome", "did you mean denied?"),
         ([("reason", "budget")], "reason", "did you mean budget_exceeded?"),
-        ([("provider", "antropic")], "provider", "did you mean anthropic?"),
+        ([("provider", "Anthropic!")], "provider", "must be a provider's name, such as anthropic"),
         ([("min_latency", "-1")], "min_latency", "must be a whole number from 0"),
         ([("max_cost", "much")], "max_cost", "must be an amount in dollars"),
         ([("max_cost", "NaN")], "max_cost", "must be an amount in dollars"),

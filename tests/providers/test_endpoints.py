@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.refusal import unsupported_message
-from sluicegate.providers import PROVIDERS, provider_for_path
+from sluicegate.providers import PROTOCOLS, provider_for_path
 from sluicegate.providers.endpoints import AllowedPaths, parse_endpoint
 
 METERED, WITH_MODEL, FREE, KEYLESS, REFUSED = "messages", "count_tokens", "other", "keyless", "unsupported"
@@ -131,15 +131,17 @@ CLIENTS = {
 ASKED = sorted({row for rows in CLIENTS.values() for row in rows})
 SERVED = [row for row in ASKED if row[2] != REFUSED]
 
+PREFIXES = {"anthropic": "anthropic", "openai": "openai", "genai": "gemini", "gemini": "gemini"}
+
 KEY_HEADERS = {"anthropic": {"x-api-key"}, "openai": {"authorization"}, "gemini": {"x-goog-api-key"}}
 
 
 def kind_of(name: str, method: str, path: str) -> str:
-    return PROVIDERS[name].endpoints.kind(method, path)
+    return PROTOCOLS[name].endpoints.kind(method, path)
 
 
 def route(method: str, path: str, *headers: str) -> tuple[str, str] | None:
-    return provider_for_path(method, path, headers, kind_of)
+    return provider_for_path(method, path, headers, kind_of, PREFIXES)
 
 
 @pytest.mark.parametrize(("provider", "asked", "kind"), ASKED)
@@ -155,7 +157,7 @@ def test_every_request_of_the_known_clients(provider, asked, kind):
 @pytest.mark.parametrize(("provider", "asked", "kind"), SERVED)
 def test_method_and_path_are_judged_together(provider, asked, kind):
     method, path = asked.split(" ")
-    listed = {str(endpoint) for endpoint, _ in PROVIDERS[provider].endpoints.rows}
+    listed = {str(endpoint) for endpoint, _ in PROTOCOLS[provider].endpoints.rows}
     for other in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", method.lower()} - {method}:
         if f"{other} {path.partition('?')[0]}" not in listed:
             assert kind_of(provider, other, path) == REFUSED

@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.model_names import canonical
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.answers import content_encoding
 from sluicegate.providers.answers.content_encoding import MAX_CHUNK_BYTES, ContentDecoder
 from sluicegate.providers.answers.sse import SseParser
 from support.fake_provider import event, sse, usage
 
-ANTHROPIC = PROVIDERS["anthropic"]
+ANTHROPIC = PROTOCOLS["anthropic"]
 
 
 def read(chunks, provider="anthropic"):
-    parser, reader = SseParser(), PROVIDERS[provider].usage_reader()
+    parser, reader = SseParser(), PROTOCOLS[provider].usage_reader()
     for chunk in chunks:
         for name, data in parser.feed(chunk):
             reader.feed_event(name, data)
@@ -119,7 +119,7 @@ def test_whole_chunks_read_like_single_bytes(chunks):
 
 @pytest.mark.parametrize("depth", [900, 5_000, 100_000])
 def test_deep_nesting_in_an_answer_never_raises(depth):
-    for name in PROVIDERS:
+    for name in PROTOCOLS:
         reader = read([b"event: message_start\ndata: " + b"[" * depth + b"]" * depth + b"\n\n"], name)
         reader.read_json(b'{"usage":' + b"[" * depth)
         assert reader.usage is None
@@ -127,7 +127,7 @@ def test_deep_nesting_in_an_answer_never_raises(depth):
 
 @given(st.lists(st.binary(max_size=60), max_size=30))
 def test_garbage_never_raises(chunks):
-    for name in PROVIDERS:
+    for name in PROTOCOLS:
         reader = read(chunks, name)
         reader.read_json(b"".join(chunks))
         reader.feed_event("message_start", b"".join(chunks))
@@ -164,7 +164,7 @@ def test_absurd_counts_are_not_believed_and_not_taken_for_nothing(name, value):
     ],
 )
 def test_absurd_counts_of_other_providers_are_not_believed_either(provider, body):
-    reader = PROVIDERS[provider].usage_reader()
+    reader = PROTOCOLS[provider].usage_reader()
     reader.read_json(orjson.dumps(body))
     assert reader.usage is None
 
@@ -271,7 +271,7 @@ def test_the_bytes_of_an_image_are_not_text():
 
 
 def test_openai_counts_cached_tokens_inside_the_input_and_we_apart():
-    reader = PROVIDERS["openai"].usage_reader()
+    reader = PROTOCOLS["openai"].usage_reader()
     reader.read_json(
         orjson.dumps(
             {
@@ -330,7 +330,7 @@ def test_a_usage_counts_where_compatible_servers_put_it(last):
     ],
 )
 def test_a_prompt_of_no_tokens_is_taken_at_its_word_once_the_end_has_counted_output(provider, answer):
-    reader = PROVIDERS[provider].usage_reader()
+    reader = PROTOCOLS[provider].usage_reader()
     reader.read_json(orjson.dumps(answer))
     assert reader.is_final
     assert (reader.usage.prompt_tokens, reader.usage.output_tokens) == (0, 5)
@@ -376,10 +376,10 @@ def test_gemini_ends_by_a_word_or_by_its_number(reason, is_truncated):
 def test_sound_and_pictures_make_a_charge_an_estimate(medium):
     """They are billed at rates of their own."""
     details = [{"modality": medium, "tokenCount": 1_290}]
-    gemini = PROVIDERS["gemini"].usage_reader()
+    gemini = PROTOCOLS["gemini"].usage_reader()
     counts = {"promptTokenCount": 9, "candidatesTokenCount": 1_290, "candidatesTokensDetails": details}
     gemini.read_json(orjson.dumps({"candidates": [{"finishReason": "STOP"}], "usageMetadata": counts}))
-    openai = PROVIDERS["openai"].usage_reader()
+    openai = PROTOCOLS["openai"].usage_reader()
     sound = {"audio_tokens": 40 if medium == "AUDIO" else 0}
     openai.read_json(orjson.dumps({"choices": [], "usage": USED | {"prompt_tokens_details": sound}}))
     assert (gemini.usage.output_tokens, gemini.usage.estimated) == (1_290, medium != "TEXT")
@@ -387,9 +387,9 @@ def test_sound_and_pictures_make_a_charge_an_estimate(medium):
 
 
 def test_gemini_names_the_model_in_the_path():
-    facts = PROVIDERS["gemini"].read_request(b'{"contents":[]}', "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse")
+    facts = PROTOCOLS["gemini"].read_request(b'{"contents":[]}', "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse")
     assert (facts.model, facts.stream) == ("gemini-2.5-flash", True)
-    reader = PROVIDERS["gemini"].usage_reader()
+    reader = PROTOCOLS["gemini"].usage_reader()
     reader.read_json(
         b'{"usageMetadata":{"promptTokenCount":10,"cachedContentTokenCount":4,"candidatesTokenCount":2,"thoughtsTokenCount":3}}'
     )
@@ -487,7 +487,7 @@ def test_raw_deflate_unknown_encodings_and_bombs():
     assert not broken.readable
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_providers_name_before_a_model_is_no_part_of_the_models_name(name):
     assert canonical(f"{name}/some-model") == "some-model"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.requests.body import Unmetered, models_anywhere
 from sluicegate.values import Extent, RequestFacts
 from support.client_bodies import CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE
@@ -37,7 +37,7 @@ def read(api, body):
     provider, path = PATHS[api]
     if isinstance(body, dict):
         body = json.dumps(({} if provider == "gemini" else {"model": "m"}) | SMALL[api] | body)
-    return PROVIDERS[provider].read_request(body.encode(), path)
+    return PROTOCOLS[provider].read_request(body.encode(), path)
 
 
 def user(*blocks):
@@ -156,7 +156,7 @@ def test_whatever_may_add_input_is_not_text(api, body):
     provider, path = PATHS[api]
     text = json.dumps(({} if provider == "gemini" else {"model": "m"}) | SMALL[api] | body)
     spelt = "".join(rf"\u{ord(c):04x}" if c.isalpha() and text[i - 1] == '"' else c for i, c in enumerate(text))
-    other = PROVIDERS[provider].read_request(spelt.encode(), path)
+    other = PROTOCOLS[provider].read_request(spelt.encode(), path)
     assert replace(other, body_bytes=0, text_bytes=0, images=0) == replace(facts, body_bytes=0, text_bytes=0, images=0)
 
 
@@ -397,7 +397,7 @@ def test_only_what_asks_for_speed_may_be_fast(body, fast):
 
 @pytest.mark.parametrize("model", ["gemini-2.5-flash-image", "gemini-3-pro-image-preview", "gemini-2.5-pro-preview-tts"])
 def test_a_model_that_draws_or_speaks_unasked_has_no_bound(model):
-    found = PROVIDERS["gemini"].read_request(json.dumps(SMALL["gemini"]).encode(), f"/v1beta/models/{model}:generateContent")
+    found = PROTOCOLS["gemini"].read_request(json.dumps(SMALL["gemini"]).encode(), f"/v1beta/models/{model}:generateContent")
     assert found.extent.unbounded
 
 
@@ -442,7 +442,7 @@ def test_a_tool_that_is_named_again_is_read_again():
     escaped = json.dumps({"model": "m"} | SMALL["messages"] | {"tools": [large]} | user(found)).replace(
         "tool_ref", "tool\\u005fref"
     )
-    other = PROVIDERS["anthropic"].read_request(escaped.encode(), "/v1/messages")
+    other = PROTOCOLS["anthropic"].read_request(escaped.encode(), "/v1/messages")
     assert other.extent.prompt_tokens >= 50 * 10_000
 
 

@@ -14,9 +14,9 @@ from proving.billing import Entry
 from sluicegate.calls.limit_checks import from_text
 from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS, total_tokens
 from sluicegate.model_names import matches
+from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
-from sluicegate.policy.model import Limit
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.storage.journal_files import other_files
 from sluicegate.values import Unit
 from sluicegate.windows import iso
@@ -99,7 +99,7 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
 
 def falls_under(row: dict[str, Any], limit: Limit) -> bool:
     """Return whether a recorded call counts under this limit."""
-    if row["model_requested"] is None or PROVIDERS[row["provider"]].endpoints.kind("POST", row["path"]) == "count_tokens":
+    if row["model_requested"] is None or PROTOCOLS[row["provider"]].endpoints.kind("POST", row["path"]) == "count_tokens":
         return False
     match limit.scope_kind:
         case "provider":

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from runtime.error_responses import error_response
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 
 
-@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+@pytest.mark.parametrize("provider", sorted(PROTOCOLS))
 @pytest.mark.parametrize("quoted", ["\udcff", "a\r\nb", "\x00", "x" * 5000, "\u2028"])
 def test_any_message_becomes_one_line_of_json(provider, quoted):
     response = error_response(400, f"Invalid request scheme: {quoted}", provider)

@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from sluicegate.calls.record import COLUMNS
 from sluicegate.database import connect
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.recovery import recover

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from sluicegate.calls.adjustment import adjustment_of, charge
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.services import Services
 from sluicegate.storage.journal_files import records
 from sluicegate.storage.recovery import recover

@@ -6,7 +6,7 @@ from typing import Any
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.storage.store import Store
 from sluicegate.values import NANO
 from sluicegate.windows import parse_period

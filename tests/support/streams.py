@@ -12,7 +12,8 @@ import orjson
 
 from sluicegate.calls.answer import Answer, AnswerReader
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.known import KnownProvider, known_providers
 from sluicegate.values import Usage
 from sluicegate.windows import parse_iso
 
@@ -43,6 +44,11 @@ class Recorded:
     truncated: bool
     path: str | None
     content_type: str
+
+    @property
+    def known(self) -> KnownProvider:
+        """Return what is known of the provider that answers so."""
+        return known_providers()[self.provider]
 
     @property
     def id(self) -> str:
@@ -90,16 +96,17 @@ def read(
 ) -> Answer:
     """Read an answer as the gateway does, in these chunks."""
     kind = recorded.content_type if content_type is None else content_type
-    reader = AnswerReader(PROVIDERS[recorded.provider].usage_reader(), encoding, kind)
+    known = recorded.known
+    reader = AnswerReader(PROTOCOLS[known.protocol].usage_reader(known.usage), encoding, kind)
     for chunk in [recorded.body] if chunks is None else chunks:
         reader.feed(chunk)
     return reader.finish()
 
 
 @cache
-def prices() -> Prices:
-    """Return what calls cost."""
-    return Prices.load()
+def prices(provider: str = "openai") -> Prices:
+    """Return what a provider's calls cost."""
+    return Prices.load().sold_by(known_providers()[provider].seller)
 
 
 def check(recorded: Recorded, answer: Answer) -> None:
@@ -125,4 +132,4 @@ def check(recorded: Recorded, answer: Answer) -> None:
     assert usage.model == recorded.served
     if recorded.rule == "reported":
         assert usage.estimated == recorded.estimated
-        assert prices().cost(usage, recorded.model, recorded.at) == recorded.cost_nano
+        assert prices(recorded.provider).cost(usage, recorded.model, recorded.at) == recorded.cost_nano

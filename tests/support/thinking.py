@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sluicegate.calls.answer import Answer, AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.unfinished import Pauses
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.values import Extent, Principal, RequestFacts
 from support.fake_provider import event, usage
 
@@ -50,7 +50,7 @@ class Thinker:
         return made
 
     def _streamed(self, left_after_ms: int, pauses: Pauses) -> Answer:
-        reader = AnswerReader(PROVIDERS["anthropic"].usage_reader(), "", "text/event-stream")
+        reader = AnswerReader(PROTOCOLS["anthropic"].usage_reader(), "", "text/event-stream")
         started = {"id": "msg_1", "type": "message", "role": "assistant", "model": self.model, "content": []}
         reader.feed(event("message_start", message=started | {"usage": usage(input_tokens=PROMPT_TOKENS, output_tokens=1)}))
         shown = 0

@@ -8,7 +8,7 @@ import orjson
 from hypothesis import strategies as st
 
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.values import RequestFacts, Usage
 from support.documented_fields import CHAT, GEMINI, MESSAGES, RESPONSES, Body, Effect, Field
 
@@ -110,7 +110,7 @@ def read(api: Api, model: str, body: Body) -> tuple[RequestFacts | str, int]:
     """Return what the gateway reads of a body, and its size."""
     sent = body if api.provider == "gemini" else {"model": model} | body
     raw = orjson.dumps(sent)
-    return PROVIDERS[api.provider].read_request(raw, api.path.replace("MODEL", model)), len(raw)
+    return PROTOCOLS[api.provider].read_request(raw, api.path.replace("MODEL", model)), len(raw)
 
 
 class WorstProvider:

@@ -277,8 +277,8 @@ def with_extension(hello, kind, content):
 # -- model APIs -------------------------------------------------------------------------------------------------------
 
 MODEL_HOSTS = {
-    "openrouter.ai": ("openai", "providers.openai.base_url: https://openrouter.ai/api"),
-    "dashscope.aliyuncs.com": ("openai", "providers.openai.base_url: https://dashscope.aliyuncs.com/compatible-mode"),
+    "openrouter.ai": ("openai", "providers.openrouter.keys"),
+    "dashscope.aliyuncs.com": ("openai", "providers.qwen: {base_url: https://dashscope.aliyuncs.com/compatible-mode, keys: ...}"),
     "chatgpt.com": ("openai", "set CODEX_API_KEY to yours"),
     "cloudcode-pa.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),
     "us-central1-aiplatform.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),

@@ -32,7 +32,7 @@ PATHS = {"responses": "/v1/responses", "embeddings": "/v1/embeddings"}
 def gw(tmp_path_factory):
     """One gateway and a provider of each kind for all of them: each call finds the newest record."""
     with contextlib.ExitStack() as stack:
-        fakes = {name: stack.enter_context(FakeProvider()) for name in ("anthropic", "openai", "gemini")}
+        fakes = {name: stack.enter_context(FakeProvider()) for name in sorted({r.provider for r in ALL})}
         key = {"name": "key-1", "value": "env.PROVIDER_KEY"}
         providers = {name: {"base_url": fake.url, "keys": [key]} for name, fake in fakes.items()}
         budget = {"max_limit": 100_000, "reset_duration": "1M"}
@@ -49,10 +49,10 @@ def request_of(recorded: Recorded) -> tuple[str, bytes]:
         verb = "streamGenerateContent?alt=sse" if recorded.is_stream else "generateContent"
         path = recorded.path or f"/v1beta/models/{recorded.model}:{verb}"
         return "/genai" + path, json.dumps({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}).encode()
-    if recorded.provider == "openai":
+    if recorded.known.protocol == "openai":
         path = recorded.path or PATHS.get(recorded.name.split("-")[0], "/v1/chat/completions")
         content = {"input": "hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "hi"}]}
-        return "/openai" + path, json.dumps(says | content).encode()
+        return f"/{recorded.provider}{path}", json.dumps(says | content).encode()
     return recorded.path or "/v1/messages", json.dumps(
         says | {"max_tokens": 4096, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
@@ -87,14 +87,19 @@ def compare(recorded: Recorded, row) -> None:
         assert (row["cost_nano"], sum(found.values())) == (0, 0)
         return
     today = time.time_ns() // 1_000_000
-    price = prices().price(recorded.served, today, by_family=True)
-    is_exact = recorded.rule == "reported" and not recorded.estimated and price is not None and not price.is_estimated
+    by_provider = prices(recorded.provider)
+    price = by_provider.price(recorded.served, today, by_family=True)
+    is_billed = recorded.known.usage.cost is not None and recorded.rule == "reported"
+    is_exact = (
+        recorded.rule == "reported" and not recorded.estimated and (is_billed or (price is not None and not price.is_estimated))
+    )
     assert row["estimated"] == int(not is_exact)
     if recorded.rule == "reported":
         assert found == {name: recorded.usage.get(name, 0) for name in RECORDED_COUNTS}
         assert row["model_served"] == recorded.served
         # Of a model whose price has changed since the day of the bill, the cost is compared where the answer is read.
-        if price == prices().price(recorded.served, recorded.at, by_family=True):
+        rates = [p.rates_at(at, 1) for p, at in ((price, today), (price, recorded.at)) if p is not None]
+        if is_billed or rates[:1] == rates[1:]:
             assert row["cost_nano"] == recorded.cost_nano
         return
     assert row["cost_nano"] > 0

@@ -32,7 +32,8 @@ from sluicegate.alerts.outbox import Message, Outbox, ReachedThreshold
 from sluicegate.background import paced
 from sluicegate.http_client import post_webhook
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit, Policy, Webhook
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy, Webhook
 
 logger = logging.getLogger("sluicegate")
 

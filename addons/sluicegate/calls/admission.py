@@ -16,9 +16,11 @@ from sluicegate.calls.refusal import budget_message, model_message, prefixed_mes
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit, Policy, Provider
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
+from sluicegate.policy.provider import Provider
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, Unit, Usage
 
 REASONS: Mapping[Unit, Reason] = {
@@ -34,14 +36,6 @@ CONCURRENCY_RETRY_S = 2
 
 MAX_CLIENT_WAIT_S = 60
 """Longest wait for which clients may retry by themselves; beyond it they are told not to."""
-
-
-OWN_PREFIXES: Mapping[str, tuple[str, ...]] = {
-    "anthropic": ("anthropic",),
-    "openai": ("openai",),
-    "gemini": ("gemini", "google", "models", "tunedmodels"),
-}
-"""What may stand before a slash in the name of a provider's own model."""
 
 
 class Demand(NamedTuple):
@@ -109,12 +103,13 @@ def foreign_prefix(provider: Provider, model: str) -> str | None:
     Where the provider's calls go to a host of somebody else's, that may be a service that offers models of many by such names.
     """
     prefix, slash, _ = model.lower().partition("/")
-    if not slash or prefix in OWN_PREFIXES[provider.name]:
+    own = provider.model_prefixes
+    if not slash or own is None or prefix in own:
         return None
-    if provider.host in PROVIDERS[provider.name].hosts:
+    if provider.is_usual:
         return prefix
-    others = (p for name, prefixes in OWN_PREFIXES.items() if name != provider.name for p in prefixes)
-    return prefix if provider.name != "openai" and prefix in others else None
+    makers = (known_providers()[name].model_prefixes or () for name in ALWAYS_GOVERNED)
+    return prefix if provider.name != "openai" and any(prefix in prefixes for prefixes in makers) else None
 
 
 def reserve_rates(

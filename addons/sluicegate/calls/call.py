@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
+from sluicegate.providers.base import ProtocolName
 from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
     from sluicegate.calls.answer import Answer, AnswerReader
     from sluicegate.calls.plan import Attempt, Plan
-    from sluicegate.policy.model import Policy, ProviderKey
+    from sluicegate.policy.model import Policy
+    from sluicegate.policy.provider import ProviderKey
 
 
 class Settlement(NamedTuple):
@@ -104,6 +106,8 @@ class Call:
     """What Claude Code says the call is for, such as ``subagent``."""
     user_agent: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
+    protocol: ProtocolName = "anthropic"
+    """The API that its provider speaks: how it is read, and in what envelope it is refused."""
     client: str = "other"
     """The client (``claude-code``, ``codex`` ..., else ``other``), for which refusals are rendered."""
 

@@ -6,12 +6,15 @@ import logging
 import random
 from collections.abc import Container
 
-from sluicegate.policy.model import Provider, ProviderKey
+from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.windows import iso
 
 logger = logging.getLogger("sluicegate")
 
 SIMULATOR_KEY = ProviderKey("simulated", "simulated", 1.0, "simulator")
+
+NO_KEY = ProviderKey("none", None, 1.0, "none")
+"""Stands for the key of a provider that works without one, and has none."""
 
 SET_ASIDE_MS = 300_000
 """How long a rejected key is set aside before it is tried again."""
@@ -41,6 +44,8 @@ class Keyring:
         """
         if provider.simulate:
             return SIMULATOR_KEY
+        if provider.is_keyless and not provider.keys:
+            return NO_KEY
         usable = [k for k in provider.keys if k.value and k.weight > 0 and (names is None or k.name in names)]
         if self._rejections:
             usable = [k for k in usable if not self._is_set_aside(provider, k, caller, now)] or usable

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sluicegate.policy.model import Limit
-from sluicegate.providers import PROVIDERS
+from sluicegate.policy.limit import Limit
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.endpoints import NEVER_ALLOWED, parse_endpoint
 from sluicegate.values import Deny, Reason, dollar_texts
 from sluicegate.windows import iso
@@ -89,8 +90,8 @@ _RETRIED_FROM_HERE = re.compile(rf"(?={_RETRIED_BY_OPENCODE.pattern})(.)", re.IG
 NO_BREAK_SPACE, WORD_JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"
 
 
-def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return ``(status, headers, body)`` of a refusal, in this provider's envelope and for this client."""
+def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return ``(status, headers, body)`` of a refusal, in this protocol's envelope and for this client."""
     status, family = STATUS[deny.reason], None
     retry_after = deny.retry_after
     if deny.final and (answer := _BY_CLIENT.get(client, {}).get(deny.reason)) is not None:
@@ -106,7 +107,7 @@ def render(deny: Deny, provider: str, client: str) -> tuple[int, list[tuple[str,
     message = one_line(deny.message)
     if deny.final and client == "opencode":
         message = unretried(message)
-    return status, headers, PROVIDERS[provider].error_body(family or deny.reason.family, message, status)
+    return status, headers, PROTOCOLS[protocol].error_body(family or deny.reason.family, message, status)
 
 
 def one_line(text: str) -> str:

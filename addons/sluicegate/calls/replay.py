@@ -16,7 +16,8 @@ from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
 from sluicegate.values import TOKEN_COLUMNS, ZERO_AMOUNTS, Deny, Reason, Unit
 from sluicegate.windows import parse_iso, window
 

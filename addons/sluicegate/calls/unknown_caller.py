@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sluicegate.providers.known import known_provider
 from sluicegate.values import Deny, Reason
 
 PROXY = "proxy-authorization"
@@ -16,8 +17,6 @@ _BY_CLIENT: Mapping[str, str] = {
     "qwen-code": "OPENAI_API_KEY",
 }
 
-_BY_PROVIDER: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
-
 _IN_PROXY_URL = "put it into the proxy URL (HTTPS_PROXY=http://KEY:x@HOST:PORT)"
 
 
@@ -25,7 +24,8 @@ def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
     """Return the environment variable from which a client takes the key it sends."""
     if client == "claude-code" and "authorization" in sent and "x-api-key" not in sent:
         return "ANTHROPIC_AUTH_TOKEN"
-    return _BY_CLIENT.get(client) or _BY_PROVIDER.get(provider, "ANTHROPIC_API_KEY")
+    known = known_provider(provider)
+    return _BY_CLIENT.get(client) or (known.variable if known is not None else None) or "OPENAI_API_KEY"
 
 
 def refusal_of_unknown(client: str, provider: str, sent: Sequence[str], *, is_login: bool) -> Deny:

@@ -139,13 +139,13 @@ def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
         return {}
     if list(allowed) == ["all"]:
         return {"provider_configs": None}
-    # Imported here alone: most commands start without the readers of the providers' formats.
-    from sluicegate.providers import PROVIDERS
+    # Imported here alone: most commands start without the data about providers.
+    from sluicegate.providers.known import known_provider
 
     by_provider: dict[str, list[str]] = {}
     for word in allowed:
         provider, slash, model = word.partition("/")
-        if not slash or provider not in PROVIDERS:
+        if not slash or known_provider(provider) is None:
             provider, model = "anthropic", word
         by_provider.setdefault(provider, []).append(model)
     return {"provider_configs": [{"provider": p, "allowed_models": m} for p, m in by_provider.items()]}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluicegate.policy.model import VirtualKey
+from sluicegate.providers.base import ProtocolName
 from sluicegate.values import Deny
 from sluicegate.windows import iso
 
@@ -68,8 +69,8 @@ class ClientConnection:
     """The name that the ClientHello in a tunnel gives its server, normalized."""
     refusal: Deny | None = None
     """What every request inside its CONNECT is answered, where the tunnel was opened only to say so."""
-    envelope: str = "anthropic"
-    """The provider whose error envelope the client expects where a request is no call."""
+    envelope: ProtocolName = "anthropic"
+    """The protocol whose error envelope the client expects where a request is no call."""
     approved: set[tuple[str, int]] = field(default_factory=set)
     """Hosts and ports of no provider that egress has approved by name, to be judged once more by address."""
     judged: set[tuple[str, int]] = field(default_factory=set)

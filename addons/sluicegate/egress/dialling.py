@@ -14,7 +14,7 @@ from sluicegate.egress.resolver import (
     first_that_accepts,
 )
 from sluicegate.policy.model import Policy
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import known_providers
 
 
 class DialRefused(Exception):
@@ -69,5 +69,5 @@ def _may_share(host: str, owner: str, address: str, server_name: str | None) -> 
     Only where the provider is at its usual place on the internet, and the tunnel's ClientHello names the very host that
     the CONNECT does: then that host's server answers it, and not the provider's.
     """
-    is_usual = any(owner in adapter.hosts for adapter in PROVIDERS.values())
+    is_usual = any(owner in known.hosts for known in known_providers().values())
     return is_usual and is_public(address) and not is_address(host) and server_name == host

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sluicegate.addresses import is_address, is_host, is_public, matches_any
 from sluicegate.egress.model_hosts import find_model_host
 from sluicegate.policy.schema import Egress
+from sluicegate.providers.base import ProtocolName
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class HostRefusal:
     """Why a host may not be reached."""
 
     message: str
-    style: str | None = None
+    style: ProtocolName | None = None
     """The provider in whose envelope a model API's client expects it. Such a client never shows why a tunnel was refused, so
     the tunnel is opened and the request in it answered; None where the tunnel itself is refused."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sluicegate.limits.changes import ReservationRow
 from sluicegate.limits.counter import Counter
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import LimitCheck, Unit
 
 

@@ -7,7 +7,7 @@ is meant for model calls; without any limit a caller could still use up the prov
 from __future__ import annotations
 
 from sluicegate.limits.claims import Exhausted
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.windows import parse_period
 
 WINDOW_MS = 60_000

@@ -18,7 +18,7 @@ from typing import Any
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Exhausted, Reservation, admitted_claims
 from sluicegate.limits.counter import Counter
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
 from sluicegate.windows import window
 

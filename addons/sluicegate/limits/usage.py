@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
 from sluicegate.values import usd
 from sluicegate.windows import iso
 

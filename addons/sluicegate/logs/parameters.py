@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import NANO, Outcome, Reason
 from sluicegate.windows import DAY_MS, parse_iso
 
@@ -135,6 +135,13 @@ def _id(kind: str, what: str) -> Parameter:
     return Parameter((kind, f"{kind}_ids", f"{kind}_id"), f"calls of these {what}", _text, many=True)
 
 
+def _provider(value: str) -> str:
+    """Return a provider's name; one that policy has no more may still have calls."""
+    if PROVIDER_NAME.fullmatch(value) is None:
+        raise ValueError("must be a provider's name, such as anthropic, openai or gemini")
+    return value
+
+
 FILTERS: dict[str, Parameter] = {
     "virtual_key_id": Parameter(("vk", "virtual_key_ids", "virtual_key_id"), "calls with these virtual keys", _text, many=True),
     "user_id": _id("user", "users"),
@@ -143,7 +150,7 @@ FILTERS: dict[str, Parameter] = {
     "project_id": _id("project", "projects"),
     "session_id": _id("session", "sessions of an agent"),
     "agent_id": _id("agent", "sub-agents"),
-    "provider": Parameter(("provider", "providers"), "calls to these providers", _word(PROVIDERS), many=True),
+    "provider": Parameter(("provider", "providers"), "calls to these providers", _provider, many=True),
     "model": Parameter(("model", "models"), "calls served by these models, or asking for them where none served", _text, many=True),
     "model_requested": Parameter(("model_requested",), "calls that asked for these models", _text, many=True),
     "model_served": Parameter(("model_served",), "calls that these models served", _text, many=True),

@@ -11,7 +11,7 @@ from sluicegate.calls.settlement import priced_by
 from sluicegate.metrics.aggregates import OTHER_MODELS, TOKEN_TYPES
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.snapshot import Snapshot
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import NANO, Outcome, Reason
 
 

@@ -11,7 +11,8 @@ from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.storage.writer import Writer
 from sluicegate.tokenizers.counter import TokenCounter

@@ -6,37 +6,29 @@ Warnings and problems name the location of a secret, never its value.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from sluicegate.addresses import is_address, normalize_host
 from sluicegate.policy import schema
 from sluicegate.policy.fields import check_webhook_url
+from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import (
     Alerts,
     FallbackPrice,
-    Limit,
     Operator,
     Policy,
-    Provider,
     ProviderConfig,
-    ProviderKey,
     VirtualKey,
     Webhook,
 )
+from sluicegate.policy.provider import Provider
+from sluicegate.policy.provider_builder import ProviderBuilder, prefixes_of
 from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
-from sluicegate.providers import PROVIDERS
-from sluicegate.providers.endpoints import AllowedPaths
-from sluicegate.values import NANO, Unit
-from sluicegate.windows import Period, parse_iso, parse_period, period_ms
+from sluicegate.providers.known import ALWAYS_GOVERNED
+from sluicegate.windows import parse_iso, parse_period, period_ms
 from sluicegate.yaml_document import Location
-
-_HEADER_VALUE = re.compile(r"[!-~]+")
-"""A provider's key: it is sent as a header, where a line end would begin a second one."""
 
 
 class _Parents(NamedTuple):
@@ -64,7 +56,9 @@ class SnapshotBuilder:
         for i, key in enumerate(file.virtual_keys):
             self._add_virtual_key(("virtual_keys", i), key)
         operators = self._operators()
-        providers = {name: self._provider(name, file.providers.get(name)) for name in PROVIDERS}
+        names = dict.fromkeys((*ALWAYS_GOVERNED, *file.providers))
+        builder = ProviderBuilder(self.env, self.report, self.warnings)
+        providers = {name: builder.build(name, file.providers.get(name)) for name in names}
         return Policy(
             revision=revision,
             loaded_at=now,
@@ -88,6 +82,7 @@ class SnapshotBuilder:
             _limits_by_scope=self.limits_by_scope,
             _model_limits=tuple(_model_limits(file.model_configs)),
             _provider_by_host=self._provider_by_host(providers),
+            prefixes=prefixes_of(providers),
             _content_by_scope=_content_by_scope(file),
         )
 
@@ -198,52 +193,6 @@ class SnapshotBuilder:
             operators[token] = Operator(operator.id, operator.role)
         return operators
 
-    def _provider(self, name: str, written: schema.Provider | None) -> Provider:
-        adapter = PROVIDERS[name]
-        url = urlsplit(written.base_url if written and written.base_url else adapter.base_url)
-        host = normalize_host(url.hostname or "")
-        port = url.port or (443 if url.scheme == "https" else 80)
-        keys = tuple(self._provider_key(name, k) for k in written.keys) if written else ()
-        if len({k.name for k in keys}) != len(keys):
-            self.report(("providers", name, "keys"), "two keys have the same name")
-        # A machine may run more than the provider, so an address means the provider only on its port.
-        own = f"{host}:{port}" if is_address(host) or host == "localhost" else host
-        return Provider(
-            name=name,
-            scheme=url.scheme,
-            host=host,
-            port=port,
-            prefix=url.path.rstrip("/"),
-            hosts=frozenset({*adapter.hosts, own, *(written.hosts if written else ())}),
-            keys=keys,
-            simulate=written.simulate if written else False,
-            limits=limits_of(written, "provider", name, name) if written else (),
-            allow_paths=AllowedPaths(written.allow_paths if written else ()),
-            admin_key=self._admin_key(name, written.admin_key) if written and written.admin_key else None,
-        )
-
-    def _admin_key(self, provider: str, reference: str) -> str | None:
-        if not is_reference(reference):
-            self.warnings.append(f"{provider}: admin_key is in plain text in the policy; use env.NAME or file:PATH")
-        value, problem = resolve(reference, self.env)
-        if value is not None and not _HEADER_VALUE.fullmatch(value):
-            value, problem = None, "its value contains a character that no key can contain"
-        if value is None:
-            self.warnings.append(f"{provider}: admin_key is not usable, {problem}")
-        return value
-
-    def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
-        if not is_reference(key.value):
-            self.warnings.append(f"{provider}: key {key.name} is in plain text in the policy; use env.NAME or file:PATH")
-        value, problem = resolve(key.value, self.env)
-        value = (value or "").strip()
-        if value and not _HEADER_VALUE.fullmatch(value):
-            value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
-        if not value:
-            self.warnings.append(f"{provider}: key {key.name} is not usable, {problem or 'it is empty'}")
-        source = key.value if is_reference(key.value) else "literal"
-        return ProviderKey(key.name, value or None, key.weight, source)
-
     def _provider_by_host(self, providers: Mapping[str, Provider]) -> dict[str, str]:
         found: dict[str, str] = {}
         for provider in providers.values():
@@ -251,33 +200,6 @@ class SnapshotBuilder:
                 if found.setdefault(host, provider.name) != provider.name:
                     self.report(("providers", provider.name), f"host '{host}' is already governed as {found[host]}")
         return found
-
-
-def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
-    """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
-    found: list[Limit] = []
-
-    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False, thresholds: tuple[int, ...] | None = None) -> None:
-        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
-        if period is not None and period.aligned:
-            name += f"/aligned/{period.timezone}"
-        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, thresholds))
-
-    rate = entity.rate_limit
-    if rate is not None:
-        limits: tuple[tuple[Unit, int | None, str | None], ...] = (
-            ("requests", rate.request_max_limit, rate.request_reset_duration),
-            ("tokens", rate.token_max_limit, rate.token_reset_duration),
-        )
-        for unit, cap, text in limits:
-            if cap is not None and text is not None:
-                add(unit, cap, parse_period(text, aligned=rate.calendar_aligned, timezone=rate.timezone))
-        if rate.max_concurrent is not None:
-            add("concurrent", rate.max_concurrent, None)
-    for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
-        period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
-        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard", budget.thresholds)
-    return tuple(found)
 
 
 def _model_limits(configs: tuple[schema.ModelConfig, ...]) -> Iterator[tuple[str, str | None, tuple[Limit, ...]]]:

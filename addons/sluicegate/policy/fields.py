@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from sluicegate.addresses import is_host, refusal_of_server, split_port
 from sluicegate.policy.secrets import is_reference
-from sluicegate.providers import PROVIDERS
 from sluicegate.providers.endpoints import METHODS, parse_endpoint
+from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import MAX_COST_NANO, NANO
 from sluicegate.windows import iso, parse_iso, parse_period
 
@@ -246,7 +246,9 @@ Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
-ProviderName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PROVIDERS)})]
+ProviderName = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": PROVIDER_NAME.pattern, "examples": ["anthropic", "openai", "gemini", "groq"]})
+]
 Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over model names."""
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]

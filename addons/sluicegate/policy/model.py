@@ -15,78 +15,11 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
-from sluicegate.providers import PROVIDERS
-from sluicegate.providers.endpoints import AllowedPaths
-from sluicegate.values import MAX_COST_NANO, Kind, Principal, Unit, Usage
-from sluicegate.windows import Period, iso
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One cap on one scope. ``maximum`` is in nano-dollars or a count; ``period`` is None for calls in flight."""
-
-    scope_kind: str
-    scope_id: str
-    label: str
-    unit: Unit
-    maximum: int
-    period: Period | None
-    hard: bool
-    counter: str
-    thresholds: tuple[int, ...] | None = None
-    """Percentages at which an alert is sent; None for the policy's."""
-    check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
-    """The constant fields of this limit's checks, built once instead of at each call."""
-
-    def __post_init__(self) -> None:
-        window = self.period.text if self.period is not None else None
-        check_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
-        object.__setattr__(self, "check_prefix", check_prefix)
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderKey:
-    """A provider's key; ``value`` is None where its source is not set. The value is not in the repr."""
-
-    name: str
-    value: str | None = field(repr=False)
-    weight: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A governed provider: where its calls are sent, which hosts belong to it, its keys and limits."""
-
-    name: str
-    scheme: str
-    host: str
-    port: int
-    prefix: str
-    hosts: frozenset[str]
-    keys: tuple[ProviderKey, ...]
-    simulate: bool
-    limits: tuple[Limit, ...]
-    allow_paths: AllowedPaths = field(default_factory=AllowedPaths)
-    """Requests that are sent besides those the gateway knows."""
-    admin_key: str | None = field(default=None, repr=False)
-    """The admin key of the organisation, by which its bill is read; None where there is none, or its source is not set."""
-
-    @property
-    def base_url(self) -> str:
-        """Return where calls are sent, as a URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.prefix}"
-
-    def without_prefix(self, path: str) -> str:
-        """Return a path without the path of the base URL, which is put before every path that is sent."""
-        return path[len(self.prefix) :] if path.startswith(self.prefix + "/") else path
-
-    def kind_of(self, method: str, path: str) -> Kind:
-        """Return what a request is, by its method and path together."""
-        kind = PROVIDERS[self.name].endpoints.kind(method, path)
-        return "allowed" if kind == "unsupported" and self.allow_paths.allow(method, path) else kind
+from sluicegate.values import MAX_COST_NANO, Principal, Usage
+from sluicegate.windows import iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +151,8 @@ class Policy:
     _limits_by_scope: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
     _provider_by_host: Mapping[str, str] = field(repr=False)
+    prefixes: Mapping[str, str] = field(repr=False)
+    """The providers by the first segment of a path on our own port."""
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
     _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)

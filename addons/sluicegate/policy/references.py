@@ -10,7 +10,8 @@ from typing import Any
 
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.merging import MergedPolicy
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.known import ALWAYS_GOVERNED, PROVIDER_NAME, RESERVED_NAMES, known_provider, known_providers, prefix_owner
 from sluicegate.yaml_document import Location
 
 
@@ -58,16 +59,49 @@ def _check_parents(policy: MergedPolicy, ids: dict[str, dict[str, int]]) -> None
 def _check_providers(policy: MergedPolicy) -> None:
     providers = policy.values.get("providers")
     for name, provider in providers.items() if isinstance(providers, dict) else ():
-        if name not in PROVIDERS:
-            known = f"; known are {', '.join(PROVIDERS)}"
-            policy.report(("providers", name), f"'{name}' is not a provider{known}{did_you_mean(name, PROVIDERS)}")
+        fields = provider if isinstance(provider, dict) else {}
+        problem = _name_problem(str(name), fields)
+        if problem is not None:
+            policy.report(("providers", name), problem)
         else:
-            _check_allowed_paths(policy, name, provider)
+            _check_protocol(policy, name, fields)
+            _check_allowed_paths(policy, name, fields)
 
 
-def _check_allowed_paths(policy: MergedPolicy, name: str, provider: Any) -> None:
-    listed = {str(endpoint): kind for endpoint, kind in PROVIDERS[name].endpoints.rows}
-    paths = provider.get("allow_paths") if isinstance(provider, dict) else None
+def _name_problem(name: str, fields: dict[str, Any]) -> str | None:
+    """Return what is wrong with a provider's name, by itself; None if nothing is."""
+    known = known_provider(name)
+    if known is not None:
+        return f"{known.title} cannot be configured: {known.unsupported}" if known.unsupported else None
+    if "protocol" not in fields:
+        near = did_you_mean(name, known_providers())
+        others = f"any other needs protocol ({', '.join(PROTOCOLS)}) and base_url"
+        return f"'{name[:60]}' is not a provider; known are {', '.join(known_providers())}; {others}{near}"
+    if PROVIDER_NAME.fullmatch(name) is None:
+        return f"'{name[:60]}' cannot be a provider's name: write up to 40 of a-z, 0-9, - and _, beginning with a letter"
+    if (owner := prefix_owner(name)) is not None or name in RESERVED_NAMES:
+        whose = f"of {owner}" if owner else "of the gateway itself"
+        return f"'{name}' cannot be a provider's name: /{name} on the gateway's port is a path {whose}"
+    return None
+
+
+def _check_protocol(policy: MergedPolicy, name: str, fields: dict[str, Any]) -> None:
+    """Report a provider whose calls would go nowhere, or in another protocol than its paths on our port have."""
+    known, protocol = known_provider(name), fields.get("protocol")
+    is_other = known is not None and protocol is not None and protocol != known.protocol
+    if is_other and name in ALWAYS_GOVERNED:
+        message = f"'{name}' speaks its own protocol: give a provider that speaks {protocol!r} a name of its own"
+        policy.report(("providers", name, "protocol"), message)
+    elif fields.get("base_url") is None and (known is None or is_other or known.base_url is None):
+        hint = f": {known.note}" if known is not None and known.note and not is_other else ""
+        policy.report(("providers", name), f"'{name}' needs a base_url{hint}")
+
+
+def _check_allowed_paths(policy: MergedPolicy, name: str, provider: dict[str, Any]) -> None:
+    known, protocol = known_provider(name), provider.get("protocol")
+    adapter = PROTOCOLS.get(protocol or (known.protocol if known is not None else "openai"))
+    listed = {str(endpoint): kind for endpoint, kind in adapter.endpoints.rows} if adapter is not None else {}
+    paths = provider.get("allow_paths")
     for i, path in enumerate(paths if isinstance(paths, list) else ()):
         if path in listed:
             how = "metered" if listed[path] == "messages" else "free"
@@ -138,5 +172,10 @@ def _check_webhooks(policy: MergedPolicy) -> None:
 
 
 def _check_provider_name(policy: MergedPolicy, name: Any, path: Location) -> None:
-    if isinstance(name, str) and name not in PROVIDERS:
-        policy.report(path, f"'{name}' is not a provider{did_you_mean(name, PROVIDERS)}")
+    providers = policy.values.get("providers")
+    configured = {*ALWAYS_GOVERNED, *(map(str, providers) if isinstance(providers, dict) else ())}
+    if isinstance(name, str) and name not in configured:
+        if known_provider(name) is not None:
+            policy.report(path, f"provider '{name}' is not configured: add it under providers")
+        else:
+            policy.report(path, f"'{name}' is not a provider{did_you_mean(name, configured)}")

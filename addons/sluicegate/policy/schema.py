@@ -35,6 +35,7 @@ from sluicegate.policy.fields import (
     Zone,
 )
 from sluicegate.policy.routes import Route
+from sluicegate.providers.base import AuthForm, ProtocolName
 
 
 class Model(BaseModel):
@@ -100,6 +101,13 @@ class Limited(Model):
         return self
 
 
+class FallbackPrice(Model):
+    """Dollars per million tokens of input and of output."""
+
+    input: Money
+    output: Money
+
+
 class ProviderKey(Model):
     """One of a provider's keys."""
 
@@ -111,9 +119,22 @@ class ProviderKey(Model):
 class Provider(Limited):
     """A provider: where its calls are sent, and its keys and limits."""
 
-    base_url: Url | None = Field(None, description="Where governed calls are sent.")
+    protocol: ProtocolName | None = Field(
+        None, description="The API that it speaks. Needed, with a base_url, for a provider that is not among the known ones."
+    )
+    base_url: Url | None = Field(
+        None, description="Where governed calls are sent. A version at its end, as in .../v1, takes the place of the paths' /v1."
+    )
     hosts: tuple[Host, ...] = Field((), description="Further host names that are governed as this provider.")
     keys: tuple[ProviderKey, ...] = ()
+    auth: AuthForm | None = Field(
+        None, description="How a key is sent: as a bearer token or in the header of that name; absent: as its protocol does."
+    )
+    price: FallbackPrice | None = Field(
+        None,
+        description="What its models cost, dollars per million tokens, where the operator's prices.yaml does not have them. "
+        "0 for machines of your own.",
+    )
     admin_key: Prose | None = Field(
         None, description="env.NAME or file:PATH of an admin key of the organisation, to compare with its bill.", repr=False
     )
@@ -310,13 +331,6 @@ class PolicyFile(Model):
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
     content: Literal["off", "full"] = Field("off", description="Whether bodies are kept where no scope decides.")
     content_retention: Duration = Field("30d", description="How long kept bodies stay; never: until you delete them.")
-
-
-class FallbackPrice(Model):
-    """Dollars per million tokens for models without a known price."""
-
-    input: Money
-    output: Money
 
 
 PolicyFile.model_rebuild()

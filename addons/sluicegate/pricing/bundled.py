@@ -40,6 +40,15 @@ def find(model: str) -> Price | None:
     return None
 
 
+def find_sold(provider_id: str, model: str) -> Price | None:
+    """Return the price of a model at one provider of genai-prices; None if it has none there by token."""
+    provider = next((p for p in _providers() if p.id == provider_id), None)
+    names = (model, canonical(model), undated(model))
+    infos = (provider.find_model(name) for name in dict.fromkeys(names)) if provider is not None else ()
+    info = next((info for info in infos if info is not None), None)
+    return _to_price(info) if info is not None else None
+
+
 def all_prices() -> tuple[Price, ...]:
     """Return every price by token of the makers of models that our clients use. Slow: some tenths of a second."""
     return prices_of(_providers())

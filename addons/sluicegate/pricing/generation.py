@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.model_names import matches
-from sluicegate.yaml_document import parse
+from sluicegate.yaml_document import read_data
 
 GENERATION_DATA = Path(__file__).parent / "data" / "generation.yaml"
 
@@ -29,10 +29,7 @@ class Generation:
 @cache
 def families() -> tuple[Generation, ...]:
     """Return all families in the order in which they are tried, read once. Raises ValueError for data that cannot be used."""
-    document = parse(GENERATION_DATA.read_bytes(), str(GENERATION_DATA))
-    if document.problems:
-        raise ValueError("\n".join(map(str, document.problems)))
-    return tuple(_family(entry) for entry in document.value["families"])
+    return tuple(_family(entry) for entry in read_data(GENERATION_DATA)["families"])
 
 
 def _family(entry: dict[str, Any]) -> Generation:

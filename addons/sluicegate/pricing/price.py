@@ -31,8 +31,8 @@ UNITS_PER_NANO = 10**9
 
 DAY_MS = 86_400_000
 
-Origin = Literal["operator", "own", "genai-prices", "family"]
-"""Where a price comes from: the operator's file, our own table, the bundled library, or the dearest of the model's family."""
+Origin = Literal["operator", "own", "genai-prices", "family", "policy"]
+"""Where a price comes from: the operator's file, our own table, the bundled library, the dearest of the family, the policy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from sluicegate.pricing import bundled
 from sluicegate.pricing.families import CACHED_MODELS, Families
 from sluicegate.pricing.price import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, TOKEN_CLASSES, Charge, Price, Rates, to_nano
 from sluicegate.pricing.price_file import PriceError, PriceTable, read_prices
+from sluicegate.pricing.seller import Seller
 from sluicegate.values import MAX_COST_NANO, Usage
 
 __all__ = ["TOKEN_CLASSES", "Charge", "Price", "PriceError", "PriceTable", "Prices", "Rates", "read_prices"]
@@ -27,16 +28,24 @@ BUILTIN_TABLES = (DATA / "prices.yaml", DATA / "rules.yaml")
 """Our own prices, and our rules for fees, service tiers and families."""
 
 
+SAME_NAME = "the same name elsewhere"
+"""In place of a family: what prices a model that its seller's list leaves out, but others sell."""
+
+
 class Prices:
     """All known prices. Look-ups are cached; the first look-up of a model missing from our tables asks genai-prices."""
 
-    def __init__(self, *tables: PriceTable) -> None:
-        """Take the tables, the operator's before our own."""
+    def __init__(self, *tables: PriceTable, seller: Seller | None = None, makers: Prices | None = None) -> None:
+        """Take the tables, the operator's before our own. A seller's prices are made from those of the ``makers``."""
+        self._tables, self._seller, self._makers = tables, seller, makers or self
+        self._by_seller: dict[Seller, Prices] = {}
         # A name comes before a glob of the same file: an entry for one model is meant, wherever it stands.
         self._own = tuple(p for table in tables for p in sorted(table.prices, key=lambda p: is_glob(p.model)))
         self._fees = tuple(rule for table in tables for rule in table.fees)
         self._factors = tuple(rule for table in tables for rule in table.factors)
-        self._families = Families((f for table in tables for f in table.families), self.listed, self._with_rules)
+        self._families: Families = (
+            makers._families if makers else Families((f for table in tables for f in table.families), self.listed, self._with_rules)
+        )
         self._cache: dict[str, Price | None] = {}
         self._loading, self._is_loaded = threading.Lock(), False
 
@@ -48,24 +57,33 @@ class Prices:
             tables.insert(0, read_prices(override.read_bytes(), str(override), "operator"))
         return cls(*tables)
 
+    def sold_by(self, seller: Seller | None) -> Prices:
+        """Return the prices of a seller; those of the makers where it has none of its own."""
+        if seller is None:
+            return self
+        if (found := self._by_seller.get(seller)) is None:
+            found = self._by_seller[seller] = Prices(*self._tables, seller=seller, makers=self)
+        return found
+
     @property
     def is_loaded(self) -> bool:
         """Whether the bundled table, and what families cost by it, have been loaded."""
-        return self._is_loaded
+        return self._makers._is_loaded
 
     def is_at_hand(self, model: str) -> bool:
         """Return whether a model's price can be looked up at once, without loading the bundled table."""
-        return self._is_loaded or self._cache.get(model) is not None or any(means(p.model, model) for p in self._own)
+        return self.is_loaded or self._cache.get(model) is not None or self._find_at_hand(model) is not None
 
     def load_bundled(self) -> None:
         """Load the bundled table and what families cost by it, once, letting other threads go first.
 
         That takes half a second and ten megabytes, which a gateway whose models are all in our own tables never needs.
         """
-        with self._loading, low_priority():
-            if not self._is_loaded:
-                self._families.load()
-                self._is_loaded = True
+        makers = self._makers
+        with makers._loading, low_priority():
+            if not makers._is_loaded:
+                makers._families.load()
+                makers._is_loaded = True
 
     def listed(self) -> Iterator[Price]:
         """Yield every listed price, the operator's first; a model that several tables have comes from the first of them."""
@@ -82,11 +100,34 @@ class Prices:
         if model in self._cache:
             found = self._cache[model]
         else:
-            found = next((p for p in self._own if means(p.model, model)), None) or bundled.find(model)
-            found = self._with_rules(found, model) if found is not None else None
+            found = self._find(model)
             if len(self._cache) < CACHED_MODELS:
                 self._cache[model] = found
         return found if found is not None or not by_family else self._families.price(model, at)
+
+    def _find(self, model: str) -> Price | None:
+        """Return the listed price: a seller's own, and where it has none the model's elsewhere, as an estimate."""
+        at_hand = self._find_at_hand(model)
+        if at_hand is not None:
+            return at_hand
+        if self._seller is None:
+            found = bundled.find(model)
+            return self._with_rules(found, model) if found is not None else None
+        if self._seller.listed_as is not None and (found := bundled.find_sold(self._seller.listed_as, model)) is not None:
+            return found
+        elsewhere = next((p for p in self._own if means(p.model, model)), None) or bundled.find(model)
+        return replace(self._with_rules(elsewhere, model), family=SAME_NAME) if elsewhere is not None else None
+
+    def _find_at_hand(self, model: str) -> Price | None:
+        """Return a price that needs no look-up in the bundled table."""
+        if self._seller is None:
+            found = next((p for p in self._own if means(p.model, model)), None)
+            return self._with_rules(found, model) if found is not None else None
+        sold = f"{self._seller.name}/{model}"
+        # What the operator has written of this seller's model, else of the model wherever it is sold.
+        found = next((p for p in self._own if p.origin == "operator" and means(p.model, sold)), None)
+        found = found or next((p for p in self._own if p.origin == "operator" and means(p.model, model)), None)
+        return self._with_rules(found, model) if found is not None else _flat_price(self._seller, model)
 
     def cost(self, usage: Usage, model: str, at: int) -> int | None:
         """Return exact nano-dollars, rounded once, at the served model's price, each part at its own; None if unpriced."""
@@ -99,8 +140,11 @@ class Prices:
         """Return what a usage costs at a time, epoch milliseconds, each part at its own model's price; None if unpriced.
 
         A part without a listed price costs that of its family, where ``by_family``, else the nano-dollars that ``unlisted``
-        returns, else the price of the model that was asked for; all of these are estimates.
+        returns, else the price of the model that was asked for; all of these are estimates. An answer that says itself what
+        it cost is believed: its provider is one that is known to bill that amount.
         """
+        if usage.reported_cost_nano is not None:
+            return Charge(min(MAX_COST_NANO, usage.reported_cost_nano), usage.estimated)
         units = nano = 0
         estimated = False
         for part in usage.iterations or (usage,):
@@ -168,6 +212,13 @@ class Prices:
 def builtin_table(path: Path) -> PriceTable:
     """Read one of our own tables, once: they do not change while a process runs. Raises PriceError, OSError."""
     return read_prices(path.read_bytes(), str(path), "own")
+
+
+def _flat_price(seller: Seller, model: str) -> Price | None:
+    if seller.flat is None:
+        return None
+    given, written = seller.flat
+    return Price(model=model, rates=(Rates(given, given, given, given, written),), origin="policy")
 
 
 def _uncounted_fees(usage: Usage) -> Usage:

@@ -1,49 +1,56 @@
-"""The governed providers by name, and the paths of our own port that lead to them."""
+"""The protocols by name, and which provider a path of our own port leads to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
 from sluicegate.providers.anthropic.protocol import Anthropic
-from sluicegate.providers.base import ProviderAdapter
+from sluicegate.providers.base import ProtocolAdapter
 from sluicegate.providers.gemini.protocol import Gemini
 from sluicegate.providers.openai.protocol import OpenAI
 from sluicegate.values import Kind
 
-PROVIDERS: Mapping[str, ProviderAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
-
-_PREFIXES = {"anthropic": "anthropic", "openai": "openai", "genai": "gemini"}
-"""Providers by the first segment of a path."""
+PROTOCOLS: Mapping[str, ProtocolAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
+"""The provider that each was made by has the same name, and is governed whether policy names it or not."""
 
 _LISTING: dict[tuple[str, str], tuple[str, ...]] = {}
-"""The providers that list an endpoint, by method and path."""
-for _name, _adapter in PROVIDERS.items():
+"""The protocols that list an endpoint, by method and path."""
+for _name, _adapter in PROTOCOLS.items():
     for _endpoint, _ in _adapter.endpoints.rows:
         _LISTING[_endpoint] = (*_LISTING.get(_endpoint, ()), _name)
 
-_CALLERS = (("anthropic-version", "anthropic"), ("x-api-key", "anthropic"), ("x-goog-api-key", "gemini"))
-"""Headers by which a caller shows whose form it speaks, for paths that several providers have; without any it is OpenAI's."""
+_CALLERS: tuple[tuple[str, str], ...] = (
+    ("anthropic-version", "anthropic"),
+    ("x-api-key", "anthropic"),
+    ("x-goog-api-key", "gemini"),
+)
+"""Headers by which a caller shows whose form it speaks, for paths that several protocols have; without any it is OpenAI's."""
 
 
 def provider_for_path(
-    method: str, path: str, headers: Container[str], kind_of: Callable[[str, str, str], Kind]
+    method: str,
+    path: str,
+    headers: Container[str],
+    kind_of: Callable[[str, str, str], Kind],
+    prefixes: Mapping[str, str],
 ) -> tuple[str, str] | None:
     """Return the provider that a request to our own port is for, and its path without our prefix; None if it is for none.
 
     ``headers`` are the names of the request's headers in lower case. ``kind_of`` says what a provider, by name, takes a
-    method and a path for. A path that a provider lists, or would refuse by name, is never sent to another one.
+    method and a path for. ``prefixes`` are the providers by the first segment of a path. A path that a provider lists, or
+    would refuse by name, is never sent to another one.
     """
     bare = path.partition("?")[0]
     first = bare[1:].partition("/")[0]
-    if first in _PREFIXES and path.startswith("/"):
+    if first in prefixes and path.startswith("/"):
         rest = path[len(first) + 1 :]
-        return _PREFIXES[first], rest if rest.startswith("/") else "/" + rest
+        return prefixes[first], rest if rest.startswith("/") else "/" + rest
     if len(listing := _LISTING.get((method, bare), ())) == 1:
         # Nearly all calls.
         return listing[0], path
-    found = [name for name in PROVIDERS if kind_of(name, method, bare) != "unsupported"]
-    found = found or [name for name, adapter in PROVIDERS.items() if adapter.endpoints.is_own(bare)]
+    found = [name for name in PROTOCOLS if kind_of(name, method, bare) != "unsupported"]
+    found = found or [name for name, adapter in PROTOCOLS.items() if adapter.endpoints.is_own(bare)]
     if len(found) > 1:
-        by_header = next((name for header, name in _CALLERS if header in headers and name in found), "openai")
-        return (by_header if by_header in found else found[0]), path
+        by_header = next((name for header, name in _CALLERS if header in headers and name in found), None)
+        return by_header or ("openai" if "openai" in found else found[0]), path
     return (found[0], path) if found else None

@@ -7,9 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sluicegate.calls.keyring import NO_KEY
 from sluicegate.calls.plan import Plan, Target
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
 from sluicegate.routing.health import Health, State
 from sluicegate.routing.selection import Asked, Selection, is_exhausted, select
 from sluicegate.values import Principal
@@ -148,9 +150,11 @@ _WORDS = {"usd": "budget", "requests": "requests", "tokens": "tokens", "concurre
 
 
 def usable_keys(policy: Policy, target: Target) -> list[str]:
-    """Return the names of the provider keys with which a target can be called."""
-    names = target.key_names
-    keys = policy.providers[target.provider].keys
+    """Return the names of the provider keys with which a target can be called; of one that needs none, that of their stand-in."""
+    names, provider = target.key_names, policy.providers[target.provider]
+    keys = provider.keys
+    if provider.is_keyless and not keys:
+        return [NO_KEY.name]
     return [key.name for key in keys if key.value and key.weight > 0 and (names is None or key.name in names)]
 
 

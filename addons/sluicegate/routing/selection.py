@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from sluicegate.calls.admission import OWN_PREFIXES, check_access
+from sluicegate.calls.admission import check_access
 from sluicegate.calls.plan import ONE_ATTEMPT, Target
 from sluicegate.model_names import is_glob, matches
-from sluicegate.policy.model import Limit, Policy, ProviderConfig
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy, ProviderConfig
 from sluicegate.policy.routes import Conditions, Retry, Route
-from sluicegate.providers import PROVIDERS
 from sluicegate.values import Principal
 
 Used = Callable[[Limit], int]
@@ -83,21 +83,22 @@ def named_target(policy: Policy, provider: str, name: str) -> Target | None:
     """Return the target that a model's name pins by its provider, as in ``openai/gpt-4o-mini``; None for a plain name.
 
     Another provider must be one that the policy configures. The provider's own name is taken off only where it is reached at its
-    own host: at somebody else's, models of many may be offered by such names.
+    own host: at somebody else's, models of many may be offered by such names, as they are by some providers at their own.
     """
     prefix, slash, model = name.partition("/")
-    if not slash or not model:
+    asked = policy.providers[provider]
+    if not slash or not model or asked.model_prefixes is None:
         return None
     prefix = prefix.lower()
-    owner = prefix if prefix in policy.providers else next((p for p, own in _ALIASES if prefix in own), None)
+    aliases = (p.name for p in policy.providers.values() if prefix in (p.model_prefixes or ()) and prefix not in _OWN_NAMES)
+    owner = prefix if prefix in policy.providers else next(aliases, None)
     if owner is None:
         return None
-    is_meant = policy.providers[provider].host in PROVIDERS[provider].hosts if owner == provider else owner in policy.file.providers
-    return Target(owner, model) if is_meant else None
+    return Target(owner, model) if (asked.is_usual if owner == provider else owner in policy.file.providers) else None
 
 
-_ALIASES = [(name, tuple(p for p in own if p not in ("models", "tunedmodels"))) for name, own in OWN_PREFIXES.items()]
-"""What else may stand for a provider in a model's name; ``models/`` is a part of Gemini's own names."""
+_OWN_NAMES = ("models", "tunedmodels")
+"""What stands before a slash in Gemini's own names, and pins nothing."""
 
 
 def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Selection | None:

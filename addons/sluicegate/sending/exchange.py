@@ -17,9 +17,9 @@ from sluicegate.calls.plan import Attempt, Plan, Target, cause_of_status, pause_
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import price_usage
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
-from sluicegate.policy.model import Policy, Provider
+from sluicegate.policy.model import Policy
+from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import RetryCause
-from sluicegate.providers import PROVIDERS
 from sluicegate.sending.answer_facts import Headers, header, headroom, retry_after_ms, whole_error
 from sluicegate.sending.dialects import Translation, translation_of
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
@@ -167,7 +167,7 @@ class Exchange:
                     self.relayed.request.method,
                     request.server,
                     request.target,
-                    with_key(request.headers, target.provider, key),
+                    with_key(request.headers, provider, key),
                     request.body,
                     connect_timeout_s=min(CONNECT_TIMEOUT_S, first),
                     read_timeout_s=first,
@@ -185,15 +185,15 @@ class Exchange:
         """Return the request as the target wants it. Raises Failed for a call that its API cannot say."""
         call, client, server = self.call, self.relayed.request, self.shared.target(provider)
         self.translation = None
-        if target.provider == call.envelope:
-            return prepare(client, call.envelope, self.relayed.asked_model, target, server)
+        if provider.protocol == call.protocol:
+            return prepare(client, call.protocol, self.relayed.asked_model, target, provider, server)
         try:
-            self.translation = translation_of(client, target.provider, target, call.id, call.started_at)
+            self.translation = translation_of(client, provider.protocol, target, call.id, call.started_at)
         except Untranslatable as e:
             refusal = Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}")
             raise Failed(None, e.message, _rendered(refusal, call)) from e
         translated = self.translation.request
-        return addressed(server, translated.path, self.translation.headers(client.headers), translated.body)
+        return addressed(server, provider.outer_path(translated.path), self.translation.headers(client.headers), translated.body)
 
     async def deliver(self, answer: StreamedAnswer, target: Target, attempt: Attempt, number: int, started: float) -> None:
         """Send an answer to the client, once its first bytes show that it is one."""
@@ -202,7 +202,9 @@ class Exchange:
             raise self.error_answer(answer, body, target)
         call, shared = self.call, self.shared
         reader = call.reader = AnswerReader(
-            PROVIDERS[target.provider].usage_reader(), header(answer, b"content-encoding"), header(answer, b"content-type")
+            self.relayed.policy.providers[target.provider].usage_reader(),
+            header(answer, b"content-encoding"),
+            header(answer, b"content-type"),
         )
         reader.on_start = call.on_usage
         chunks = self.read(answer, reader)
@@ -321,11 +323,12 @@ def cost_of_abandoned(shared: Services, call: Call, policy: Policy, attempt: Att
         return 0
     reported = call.reader.reader.usage if call.reader is not None else None
     usage = reported or replace(call.expected_usage, output_tokens=0, estimated=True)
-    return price_usage(policy, shared.prices, usage, attempt.target.model, call.started_at) or 0
+    prices = shared.prices_for(attempt.target.provider, policy)
+    return price_usage(policy, prices, usage, attempt.target.model, call.started_at) or 0
 
 
 def _rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
-    status, headers, body = render(refusal, call.envelope, call.client)
+    status, headers, body = render(refusal, call.protocol, call.client)
     return status, [(n.encode(), v.encode()) for n, v in headers], body
 
 

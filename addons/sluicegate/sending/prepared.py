@@ -9,13 +9,13 @@ from urllib.parse import quote
 import msgspec
 
 from sluicegate.calls.plan import Target
-from sluicegate.policy.model import ProviderKey
-from sluicegate.providers import PROVIDERS
+from sluicegate.policy.provider import Provider, ProviderKey
+from sluicegate.providers.base import ProtocolName
 
 Headers = list[tuple[bytes, bytes]]
 
 CONSUMED_FIELDS: dict[str, tuple[str, ...]] = {"openai": ("fallbacks",)}
-"""Top-level fields of a body that are for the gateway, by the API that the client speaks. Anthropic's ``fallbacks`` is its own."""
+"""Top-level fields of a body that are for the gateway, by its client's protocol. Anthropic's ``fallbacks`` is its own."""
 
 NOT_SENT = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"expect"))
 """Headers of the client's that are about its own connection, or that are written anew."""
@@ -44,7 +44,12 @@ class PreparedRequest:
 
 
 def prepare(
-    request: ClientRequest, spoken: str, asked_model: str, target: Target, server: tuple[str, str, int, str]
+    request: ClientRequest,
+    spoken: ProtocolName,
+    asked_model: str,
+    target: Target,
+    provider: Provider,
+    server: tuple[str, str, int, str],
 ) -> PreparedRequest:
     """Return a client's request for a target that speaks the same API. ``server`` is scheme, host, port and path prefix.
 
@@ -52,7 +57,7 @@ def prepare(
     """
     path, body = in_place(spoken, request.path, request.body, asked_model, target.model)
     headers = [(n, v) for n, v in request.headers if n.lower() not in NOT_SENT]
-    return addressed(server, path, headers, body)
+    return addressed(server, provider.outer_path(path), headers, body)
 
 
 def addressed(server: tuple[str, str, int, str], path: str, headers: Headers, body: bytes) -> PreparedRequest:
@@ -66,19 +71,19 @@ def addressed(server: tuple[str, str, int, str], path: str, headers: Headers, bo
     return PreparedRequest((scheme, host, port), whole, [own, *headers, *framing], body)
 
 
-def in_place(spoken: str, path: str, body: bytes, asked_model: str, model: str) -> tuple[str, bytes]:
+def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, model: str) -> tuple[str, bytes]:
     """Return path and body with the model that is to answer, and without what is the gateway's own.
 
-    ``spoken`` is the provider whose API the client speaks.
+    ``spoken`` is the protocol that the client speaks.
     """
     if spoken == "gemini":
         return with_model_in_path(path, asked_model, model), body
     return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
 
 
-def with_key(headers: Headers, provider: str, key: ProviderKey) -> Headers:
+def with_key(headers: Headers, provider: Provider, key: ProviderKey) -> Headers:
     """Return headers with the provider key added in the provider's way."""
-    return [*headers, *((n.encode(), v.encode()) for n, v in PROVIDERS[provider].auth_headers(key.value or ""))]
+    return [*headers, *((n.encode(), v.encode()) for n, v in provider.credentials(key))]
 
 
 def rewritten(body: bytes, model: str | None, removed: Iterable[str] = ()) -> bytes:

@@ -7,7 +7,9 @@ from sluicegate.calls.admission import Demand, deny_exhausted, expected_demand, 
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
 from sluicegate.calls.unfinished import bound_usage
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
+from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
 from sluicegate.values import Deny, RequestFacts, Usage
 
@@ -22,11 +24,21 @@ def expected_of(shared: Services, call: Call, facts: RequestFacts) -> Usage:
     return call.expected_usage
 
 
+def prices_of(shared: Services, call: Call) -> Prices:
+    """Return what the models of the call's provider cost."""
+    return shared.prices_for(call.provider, call.policy)
+
+
+def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: tuple[Limit, ...]) -> Demand:
+    """Return what the call is expected to take of its provider, and at most, where that is known."""
+    expected, bounded = expected_of(shared, call, facts), policy.providers[call.provider].bounded(facts)
+    return expected_demand(policy, prices_of(shared, call), limits, bounded, expected, call.started_at)
+
+
 def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
     """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
     limits = policy.limits(call.principal, call.provider, facts.model)
-    expected = expected_of(shared, call, facts)
-    demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
+    demand = demand_of(shared, call, facts, policy, limits)
     admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
     if isinstance(admission, Deny):
         return admission
@@ -38,7 +50,7 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     """Hold what another target takes in place of what the call holds, under the limits that apply there; or change nothing."""
     limits = policy.limits(call.principal, call.provider, facts.model)
     expected = expected_of(shared, call, facts)
-    demand = expected_demand(policy, shared.prices, limits, facts, expected, call.started_at)
+    demand = demand_of(shared, call, facts, policy, limits)
     now = shared.clock()
     money = requested_money(limits, demand, facts.model)
     if isinstance(money, Deny):
@@ -62,7 +74,7 @@ def hold(
     write_draft(shared, call, facts, expected)
 
     def raise_to(usage: Usage) -> None:
-        raised = raise_reservation(policy, shared.prices, shared.ledger, call.id, facts, expected, usage, call.started_at)
+        raised = raise_reservation(policy, prices_of(shared, call), shared.ledger, call.id, facts, expected, usage, call.started_at)
         if raised is not None:
             likely, call.expected_nano = raised
             # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
@@ -82,5 +94,5 @@ def write_draft(shared: Services, call: Call, facts: RequestFacts, usage: Usage)
     """
     cost = call.expected_nano
     if call.bound_nano is not None:
-        usage, cost = bound_usage(facts, shared.prices, call.started_at), call.bound_nano
+        usage, cost = bound_usage(facts, prices_of(shared, call), call.started_at), call.bound_nano
     shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost))

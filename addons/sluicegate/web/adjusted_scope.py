@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.entities import KINDS, AmbiguousNameError, NameIndex
 from sluicegate.policy.errors import closest_match
-from sluicegate.policy.model import Limit, Policy
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
 from sluicegate.web.errors import ApiError
 from sluicegate.web.views import entity_names, own_limits
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, create_model
 from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, ProviderName, Text, Weight
+from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, ProviderName, Text, Url, Weight
 from sluicegate.policy.schema import Model
+from sluicegate.providers.base import ProtocolName
 from sluicegate.web.query import Query, WriteQuery
 
 _NESTED_CHANGES: dict[str, Any] = {}
@@ -31,6 +32,9 @@ def partial_model(model: type[BaseModel], name: str, *, without: tuple[str, ...]
     model_change = create_model(name, __config__=ConfigDict(extra="forbid", defer_build=True), **fields, **more)
     model_change.__doc__ = model.__doc__
     return model_change
+
+
+_UNUSED = "Accepted and not used: the gateway waits as long as the client does, and leaves trying again to it."
 
 
 class ProviderKeyChange(Model):
@@ -66,7 +70,34 @@ CHANGE_MODELS: dict[str, type[BaseModel]] = {
 }
 """By kind, the body that creates or changes an entity."""
 
-ProviderChange = partial_model(schema.Provider, "ProviderChange", without=("admin_key",), provider=(ProviderName | None, None))
+
+class NetworkConfig(Model):
+    """A provider's network settings, as Bifrost writes them."""
+
+    base_url: Url | None = Field(None, description="The same as base_url beside it.")
+    default_request_timeout_in_seconds: float | None = Field(None, description=_UNUSED)
+    stream_idle_timeout_in_seconds: float | None = Field(None, description=_UNUSED)
+    max_retries: int | None = Field(None, description=_UNUSED)
+    retry_backoff_initial: float | None = Field(None, description=_UNUSED)
+    retry_backoff_max: float | None = Field(None, description=_UNUSED)
+
+
+class CustomProviderConfig(Model):
+    """What a provider that is not among the known ones speaks, as Bifrost writes it."""
+
+    base_provider_type: ProtocolName = Field(description="The same as protocol.")
+    is_key_less: StrictBool | None = Field(None, description="True is the same as auth: none.")
+
+
+ProviderChange = partial_model(
+    schema.Provider,
+    "ProviderChange",
+    without=("admin_key",),
+    provider=(ProviderName | None, None),
+    network_config=(NetworkConfig | None, None),
+    custom_provider_config=(CustomProviderConfig | None, None),
+)
+"""The body that configures a provider, in our words or in Bifrost's."""
 
 
 KeysBulk = create_model(

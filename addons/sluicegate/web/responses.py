@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
 from sluicegate.policy.fields import Content, Count, Id, Instant, Text
+from sluicegate.providers.base import AuthForm, ProtocolName
 
 
 class ResponseModel(BaseModel):
@@ -154,11 +155,22 @@ class ProviderKeyState(ResponseModel):
     set_aside_until: Instant | None
 
 
+class FlatPrice(ResponseModel):
+    """Dollars per million tokens."""
+
+    input: float
+    output: float
+
+
 class ProviderState(ResponseModel):
     """A provider: where its calls go, and its keys."""
 
     name: str
+    title: str
+    protocol: ProtocolName
     base_url: str
+    auth: AuthForm = Field(description="How its key is sent.")
+    price: FlatPrice | None = Field(description="What the policy says its models cost, dollars per million tokens.")
     hosts: list[str]
     allow_paths: list[str] = Field(description="Requests that are sent besides the listed ones, unmetered.")
     simulate: bool

@@ -9,13 +9,13 @@ from typing import Any
 from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy import schema
-from sluicegate.policy.builder import limits_of
 from sluicegate.policy.editing.draft import ConflictError, NotFoundError
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, NameIndex
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.model import Limit, Policy, VirtualKey
+from sluicegate.policy.limit import Limit, limits_of
+from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.secrets import ENV, is_reference
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import known_provider
 from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.windows import iso
@@ -106,7 +106,7 @@ def _reference(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], nam
 def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
     """Return a provider: where its calls go, and its keys without their values."""
     live = policy.providers[name]
-    written = policy.file.providers.get(name)
+    written, known = policy.file.providers.get(name), known_provider(name)
     keys = []
     for key in live.keys:
         aside = keyring.set_aside_until(live, key, len(policy.virtual_keys), now)
@@ -121,12 +121,18 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
         )
     return {
         "name": name,
-        "base_url": (written.base_url if written else None) or PROVIDERS[name].base_url,
+        "title": known.title if known else name,
+        "protocol": live.protocol,
+        "base_url": (written.base_url if written else None) or (known.base_url if known else None) or "",
+        "auth": live.auth,
+        "price": {n: float(getattr(written.price, n)) for n in ("input", "output")} if written and written.price else None,
         "hosts": list(written.hosts) if written else [],
         "allow_paths": list(written.allow_paths) if written else [],
         "simulate": live.simulate,
         "keys": keys,
-        "provider_status": "active" if live.simulate or any(k["usable"] for k in keys) else "error",
+        "provider_status": "active"
+        if live.simulate or any(k["usable"] for k in keys) or (live.is_keyless and not keys)
+        else "error",
     }
 
 

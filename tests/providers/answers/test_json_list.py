@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.answer import AnswerReader
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.answers import json_list
 from sluicegate.providers.answers.json_list import JsonListParser
 from sluicegate.providers.answers.sse import events_of
@@ -64,7 +64,7 @@ def test_an_element_without_end_is_given_up(monkeypatch):
 
 def test_a_list_says_what_it_costs_before_its_end():
     body = next(r for r in recorded_answers("gemini") if r.name == "list").body
-    reader = AnswerReader(PROVIDERS["gemini"].usage_reader(), "", "application/json")
+    reader = AnswerReader(PROTOCOLS["gemini"].usage_reader(), "", "application/json")
     started = []
     reader.on_start = started.append
     for i in range(0, len(body) // 2, 50):
@@ -73,6 +73,6 @@ def test_a_list_says_what_it_costs_before_its_end():
 
 
 def test_an_empty_list_is_no_answer():
-    reader = AnswerReader(PROVIDERS["gemini"].usage_reader(), "", "application/json")
+    reader = AnswerReader(PROTOCOLS["gemini"].usage_reader(), "", "application/json")
     reader.feed(b"[]")
     assert not reader.finish().is_readable

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from sluicegate.calls.answer import AnswerReader
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.gemini import answer as gemini_answer
 from sluicegate.providers.openai import answer as openai_answer
 from support.streams import recorded_answers
@@ -84,7 +84,7 @@ def read(provider: str, chunks: list[bytes], *, is_plain_kept: bool) -> dict[str
         if not is_plain_kept:
             patch.setattr(openai_answer, "plain_chat_chunk", lambda data: None)
             patch.setattr(gemini_answer, "plain_gemini_chunk", lambda data: None)
-        reader = AnswerReader(PROVIDERS[provider].usage_reader(), "", "text/event-stream")
+        reader = AnswerReader(PROTOCOLS[provider].usage_reader(), "", "text/event-stream")
         for chunk in chunks:
             reader.feed(chunk)
         answer = reader.finish()
@@ -125,7 +125,7 @@ def test_recorded_streams_are_read_alike(provider: str) -> None:
 def test_a_long_plain_stream_is_only_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the first and the last chunk are plain, and none of their counts is noted until the end."""
     noted: list[Any] = []
-    reader = PROVIDERS["gemini"].usage_reader()
+    reader = PROTOCOLS["gemini"].usage_reader()
     monkeypatch.setattr(gemini_answer.TokenCounts, "report", lambda self, metadata: noted.append(metadata))
     content = {"content": {"parts": [{"text": "a word"}], "role": "model"}, "index": 0}
     for number in range(1, 101):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.answer import AnswerReader, begins_stream
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.answers.usage_reader import MAX_PENDING_BYTES, parse_count, parse_partial_json
 from sluicegate.providers.anthropic.answer import MessagesUsage
 from sluicegate.providers.anthropic.usage import Ending, merge, read_usage
@@ -223,7 +223,7 @@ def test_tool_input_that_strict_parsers_refuse_is_measured_all_the_same():
 def test_a_usage_that_stands_twice_is_read_as_two_and_a_count_that_does_as_the_last():
     """JavaScript and Python take the last of two equal keys. But a zero that follows takes nothing back."""
     body = b'{"model":"m","usage":{"input_tokens":14000,"output_tokens":9},"usage":{"input_tokens":0,"output_tokens":0}}'
-    reader = PROVIDERS["anthropic"].usage_reader()
+    reader = PROTOCOLS["anthropic"].usage_reader()
     reader.read_json(body)
     assert (reader.usage.input_tokens, reader.usage.output_tokens) == (14000, 9)
     start = b'event: message_start\ndata: {"type":"message_start","message":{"model":"m","usage":{"input_tokens":5,"input_tokens":7}}}\n\n'
@@ -308,7 +308,7 @@ def test_a_cut_answer_in_one_piece_is_never_final_and_never_says_half_a_count(en
 
 def test_a_block_whose_index_is_written_as_a_float_is_the_same_block():
     def delivered(index):
-        reader = PROVIDERS["anthropic"].usage_reader()
+        reader = PROTOCOLS["anthropic"].usage_reader()
         thinking, signature = {"type": "thinking_delta", "thinking": "x" * 40}, {"type": "signature_delta", "signature": "s" * 50}
         for delta in (thinking, signature):
             event = {"type": "content_block_delta", "index": index, "delta": delta}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.requests import outline, reading
 from sluicegate.providers.requests.outline import KEPT_BYTES, LONG_STRING_BYTES, OutlineError, outline_of
 from support.body_shapes import SHAPES, field
@@ -128,8 +128,8 @@ def test_a_string_without_end_is_refused():
 
 def test_too_long_for_a_rule_is_too_long_in_an_outline():
     for body in (b'{"model":"' + b"x" * 5000 + b'"}', field("max_tokens", b'"' + b"9" * 5000 + b'"')):
-        assert PROVIDERS["anthropic"].read_request(outline_of(body, MANY).json, "/v1/messages") == (
-            PROVIDERS["anthropic"].read_request(body, "/v1/messages")
+        assert PROTOCOLS["anthropic"].read_request(outline_of(body, MANY).json, "/v1/messages") == (
+            PROTOCOLS["anthropic"].read_request(body, "/v1/messages")
         )
     assert KEPT_BYTES > 1024 + 6
 
@@ -176,7 +176,7 @@ BODIES: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("spaced", [False, True])
 def test_an_outline_says_of_a_body_what_the_whole_says(path, body, spaced):
     raw = json.dumps({"model": "claude-opus-5-5"} | body, separators=None if spaced else (",", ":")).encode()
-    adapter = PROVIDERS[PATHS[path]]
+    adapter = PROTOCOLS[PATHS[path]]
     whole, by_outline = adapter.read_request(raw, path), reading.read_large(adapter, raw, path, MANY)
     assert not isinstance(whole, str)
     assert not isinstance(by_outline, str)
@@ -188,13 +188,13 @@ def test_an_outline_says_of_a_body_what_the_whole_says(path, body, spaced):
 
 def test_base64_where_no_media_can_be_counts_as_text():
     body = msgspec.json.encode({"model": "a", "messages": [{"role": "user", "content": [{"type": "text", "text": "A" * 9000}]}]})
-    facts = reading.read_large(PROVIDERS["anthropic"], body, "/v1/messages", MANY)
+    facts = reading.read_large(PROTOCOLS["anthropic"], body, "/v1/messages", MANY)
     assert not isinstance(facts, str)
     assert facts.text_bytes == len(body)
 
 
 def test_objects_are_counted_outside_of_texts(monkeypatch):
-    adapter = PROVIDERS["anthropic"]
+    adapter = PROTOCOLS["anthropic"]
     braces = msgspec.json.encode({"model": "a", "messages": [{"role": "user", "content": "{" * 9000}]})
 
     def read(body, max_objects):
@@ -209,7 +209,7 @@ def test_objects_are_counted_outside_of_texts(monkeypatch):
 def test_a_large_body_is_read_beside_the_loop():
     async def read() -> tuple[Any, int]:
         turns = 0
-        task = asyncio.ensure_future(reading.read_body(PROVIDERS["anthropic"], SHAPES["one text"](3 << 20), "/v1/messages", MANY))
+        task = asyncio.ensure_future(reading.read_body(PROTOCOLS["anthropic"], SHAPES["one text"](3 << 20), "/v1/messages", MANY))
         while not task.done():
             await asyncio.sleep(0)
             turns += 1
@@ -232,7 +232,7 @@ def test_no_shape_is_expensive(shape, path):
         tracemalloc.start()
         before = thread_time()
         try:
-            reading.read_large(PROVIDERS[PATHS[path]], body, path, 2_000)
+            reading.read_large(PROTOCOLS[PATHS[path]], body, path, 2_000)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -255,6 +255,6 @@ def test_what_is_read_at_once_is_read_in_milliseconds(shape):
         took = []
         while min(took, default=1) > MOST_S and len(took) < 3:
             began = thread_time()
-            PROVIDERS[provider].read_request(body, path)
+            PROTOCOLS[provider].read_request(body, path)
             took.append(thread_time() - began)
         assert min(took) < MOST_S, (path, size)

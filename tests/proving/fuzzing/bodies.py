@@ -17,7 +17,7 @@ from proving.fuzzing.environment import Environment
 from proving.fuzzing.jsontext import Pairs, Spelling
 from proving.fuzzing.target import batches, target
 from proving.fuzzing.testbed import HEAD, KEYS, Testbed
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.values import RequestFacts
 from support.harness import OPUS, ask
 
@@ -46,7 +46,7 @@ def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
 
 def judged(provider: str, path: str, text: str) -> RequestFacts | None:
     """Return the facts of a body that must not depend on its spelling; None if it is refused."""
-    facts = PROVIDERS[provider].read_request(text.encode("utf-8", "surrogatepass"), path)
+    facts = PROTOCOLS[provider].read_request(text.encode("utf-8", "surrogatepass"), path)
     if isinstance(facts, RequestFacts):
         return replace(facts, body_bytes=0, text_bytes=0, images=0)
     assert isinstance(facts, str), f"read as {facts!r}"

@@ -19,7 +19,7 @@ from proving.fuzzing.target import target
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.providers.answers.sse import SseParser
 from sluicegate.values import Usage
@@ -183,7 +183,7 @@ def every_cut(_: Environment, example: tuple[bytes, list[int]]) -> int:
     ways = [[short[:i], short[i:]] for i in range(len(short) + 1)] + [[short[i : i + 1] for i in range(len(short))]]
     for way in ways:
         assert parsed(way) == of_short, f"cut into {[len(p) for p in way][:40]} bytes it reads {parsed(way)}, whole {of_short}"
-    for name, adapter in PROVIDERS.items():
+    for name, adapter in PROTOCOLS.items():
         for reader in (adapter.usage_reader(), adapter.usage_reader()):
             for kind, content in whole:
                 reader.feed_event(kind, content)

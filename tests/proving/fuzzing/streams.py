@@ -16,7 +16,7 @@ from proving.fuzzing.recording_provider import ReceivedRequest
 from proving.fuzzing.target import batches, target
 from proving.fuzzing.testbed import KEY, Testbed
 from sluicegate.calls.answer import AnswerReader
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers import PROTOCOLS
 from support.fake_provider import Peer, message
 from support.harness import OPUS, ask
 
@@ -105,7 +105,7 @@ def compare(testbed: Testbed, answer: Answer, row: dict[str, Any]) -> None:
     if answer.status >= 400:
         assert row["cost_nano"] == 0, f"an error is charged {row['cost_nano']}"
         return
-    reader = AnswerReader(PROVIDERS["anthropic"].usage_reader(), "", answer.kind)
+    reader = AnswerReader(PROTOCOLS["anthropic"].usage_reader(), "", answer.kind)
     reader.feed(answer.data)
     found = reader.finish()
     if found.is_readable and found.is_final and found.usage is not None:

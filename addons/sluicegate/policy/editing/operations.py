@@ -12,7 +12,7 @@ from typing import Any
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, Fields, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
 from sluicegate.policy.secrets import ENV, is_reference, resolve
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import ALWAYS_GOVERNED
 from sluicegate.windows import iso, parse_period, window
 
 KEYS = KINDS["virtual_keys"]
@@ -102,7 +102,8 @@ def upsert(
         require_new(entry or draft.alike(kind, id_or_name), id_or_name, field)
     if kind.name == "model_configs" and entry is None:
         provider, _, model = id_or_name.partition("/")
-        parts = {"model_name": model, "provider": provider} if model and provider in PROVIDERS else {"model_name": id_or_name}
+        is_provider = model and (provider in ALWAYS_GOVERNED or draft.find(KINDS["providers"], provider) is not None)
+        parts = {"model_name": model, "provider": provider} if is_provider else {"model_name": id_or_name}
         fields = {**parts, **fields}
     if kind is KEYS and entry is None and not demo_keys and fields.get("value") is None and fields.get("value_hash") is None:
         raise EditError("value: a gateway that listens beyond its machine needs keys with a value: POST creates one", "value")

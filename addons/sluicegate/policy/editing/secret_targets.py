@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sluicegate.policy.secrets import ENV, is_reference
-from sluicegate.providers import PROVIDERS
+from sluicegate.providers.known import known_provider, known_providers
 from sluicegate.yaml_document import Document, Location, Problem, dotted
 
 EDIT_THE_FILE = "edit the policy file on the gateway's machine instead"
@@ -26,10 +26,6 @@ class Use(NamedTuple):
     """A base URL or webhook; empty for what is sent nowhere."""
 
 
-OWN_VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
-"""The variable that everybody keeps a provider's key in. While it is set, it counts as in force for that provider."""
-
-
 def forbidden_uses(
     before: Sequence[Any], after: Sequence[Document], created: Collection[str] = (), env: Mapping[str, str] | None = None
 ) -> list[Problem]:
@@ -38,7 +34,8 @@ def forbidden_uses(
     ``created`` are references to files that the gateway itself has made for this change; ``env`` is its environment.
     """
     allowed = {use for value in before for _, use in _uses(value)}
-    own = {name: variable for name, variable in OWN_VARIABLES.items() if (env or {}).get(variable)}
+    # The variable that everybody keeps a provider's key in. While it is set, it counts as in force for that provider.
+    own = {name: known.variable for name, known in known_providers().items() if known.variable and (env or {}).get(known.variable)}
     places = {name: {_target(name, _of(_of(value, "providers"), name)) for value in before} for name in own}
     allowed |= {Use(("providers", name, "keys"), f"{ENV}{own[name]}", target) for name in own for target in places[name]}
     known = {use.secret for use in allowed}
@@ -47,7 +44,7 @@ def forbidden_uses(
     for doc in after:
         for name, provider in _items(_of(doc.value, "providers")):
             # Else the address could be changed first, and the variable named after it.
-            if name in own and (target := _target(name, provider)) not in {*places[name], PROVIDERS[name].base_url}:
+            if name in own and (target := _target(name, provider)) not in {*places[name], known_providers()[name].base_url}:
                 message = f"{own[name]} is set here and could be sent to {target} next: {EDIT_THE_FILE}"
                 problems.append(_problem(doc, ("providers", name, "base_url"), message))
         for location, use in _uses(doc.value):
@@ -89,8 +86,8 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
 
 def _target(name: str, provider: Any) -> str:
     """Return where a provider's calls are sent."""
-    adapter = PROVIDERS.get(name)
-    return str(_of(provider, "base_url") or (adapter.base_url if adapter else "")).strip().rstrip("/")
+    known = known_provider(name)
+    return str(_of(provider, "base_url") or (known.base_url if known else None) or "").strip().rstrip("/")
 
 
 def _use(location: Location, secret: Any, purpose: tuple[str, ...], target: str) -> Iterator[tuple[Location, Use]]:

@@ -8,6 +8,7 @@ from typing import Any
 from sluicegate.providers.answers.plain_chunks import plain_chat_chunk
 from sluicegate.providers.answers.reported_counts import parse_report, reports_in
 from sluicegate.providers.answers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_cut_object
+from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.openai.request import SEARCHING_MODELS
 from sluicegate.providers.openai.text import ResponseText, has_text, measure_choice, objects
 from sluicegate.providers.openai.tools import ToolItems
@@ -29,9 +30,9 @@ class OpenAIUsage(UsageReader):
 
     keeps_text = True
 
-    def __init__(self) -> None:
+    def __init__(self, rules: UsageRules = NO_RULES) -> None:
         super().__init__()
-        self._counts = TokenCounts()
+        self._counts = TokenCounts(rules)
         self._tools = ToolItems()
         self._text = ResponseText(self.deliver, self._delivered)
         self._model: str | None = None
@@ -196,6 +197,8 @@ class OpenAIUsage(UsageReader):
             usage = counts.usage(self._model, self._service_tier, self.tool_requests())
             self.usage = _with_images(usage, self._images)
         self.is_final = self.output_tokens is not None and self.usage is not None
+        if self.is_final and self._usage is not None and counts.cost_nano is not None:
+            self.usage = replace(self._usage, reported_cost_nano=counts.cost_nano)
 
     def tool_requests(self) -> ToolRequests:
         """Return the searches, and the containers that code ran in."""

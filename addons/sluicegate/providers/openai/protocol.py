@@ -1,13 +1,13 @@
-"""OpenAI's APIs, as Codex and Qwen Code use them: carry the key, write errors."""
+"""OpenAI's APIs, as Codex and Qwen Code use them: read requests and answers, write errors."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import orjson
 
 from sluicegate.providers import endpoint_table
 from sluicegate.providers.answers.usage_reader import UsageReader
+from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
+from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.openai.answer import OpenAIUsage
 from sluicegate.providers.openai.request import read_request
 from sluicegate.values import RequestFacts
@@ -16,22 +16,17 @@ from sluicegate.values import RequestFacts
 class OpenAI:
     """The API of api.openai.com."""
 
-    name = "openai"
-    base_url = "https://api.openai.com"
-    hosts = frozenset({"api.openai.com"})
+    name: ProtocolName = "openai"
+    auth: AuthForm = "bearer"
     endpoints = endpoint_table.OPENAI
 
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Read the facts of a chat or responses body."""
         return read_request(body, path)
 
-    def usage_reader(self) -> UsageReader:
+    def usage_reader(self, rules: UsageRules = NO_RULES) -> UsageReader:
         """Return a reader for one answer."""
-        return OpenAIUsage()
-
-    def auth_headers(self, key: str) -> Iterable[tuple[str, str]]:
-        """Return the key as a bearer token."""
-        return [("authorization", f"Bearer {key}")]
+        return OpenAIUsage(rules)
 
     def error_body(self, family: str, message: str, status: int) -> bytes:
         """Return an error body in OpenAI's form."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sluicegate.providers.answers.reported_counts import ReportedCounts
 from sluicegate.providers.answers.usage_reader import ToolRequests, parse_count
+from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.values import Usage
 
 Fields = dict[str, Any]
@@ -21,8 +22,11 @@ _INPUT = ("prompt", "cached", "written")
 class TokenCounts(ReportedCounts):
     """The counts of one answer, by all usage objects that were seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: UsageRules = NO_RULES) -> None:
         super().__init__(_INPUT)
+        self._rules = rules
+        self.cost_nano: int | None = None
+        """What the answer says it cost, where its provider is known to bill that; each figure includes the earlier ones."""
 
     @property
     def output(self) -> int | None:
@@ -31,6 +35,8 @@ class TokenCounts(ReportedCounts):
 
     def report(self, usage: Fields) -> bool:
         """Note one usage object; return whether it says how much output there is."""
+        if self._rules.cost is not None and (cost := self._rules.cost.nano(usage)) is not None:
+            self.cost_nano = max(cost, self.cost_nano or 0)
         return "output" in self.note(_fields_of(usage))
 
     def usage(self, model: str | None, service_tier: str | None, tools: ToolRequests) -> Usage:
@@ -53,7 +59,9 @@ class TokenCounts(ReportedCounts):
     def _reasoning_beside(self) -> int:
         """Return the reasoning that is not in the output: OpenAI includes it, some others add it to the total alone."""
         reasoning, rest = self["reasoning"], self["total"] - self["prompt"] - self["output"]
-        return reasoning if reasoning == rest else 0
+        # Where the total says nothing, a provider that is known to leave it out is taken at its word.
+        is_beside = reasoning == rest or (self._rules.reasoning_beside and "total" not in self)
+        return reasoning if is_beside else 0
 
 
 def _fields_of(usage: Fields) -> Iterable[tuple[str, Any]]:

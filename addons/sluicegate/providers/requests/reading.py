@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from sluicegate.background import low_priority
-from sluicegate.providers.base import ProviderAdapter
+from sluicegate.providers.base import ProtocolAdapter
 from sluicegate.providers.requests.outline import Outline, OutlineError, outline_of
 from sluicegate.values import RequestFacts
 
@@ -24,7 +24,7 @@ SMALLEST_OBJECT_BYTES = 3
 _thread = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-bodies")
 
 
-async def read_body(adapter: ProviderAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
+async def read_body(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
     """Return the facts of a model call's body, or a sentence that says why it is not one."""
     if is_read_at_once(body, max_objects):
         return adapter.read_request(body, path)
@@ -41,7 +41,7 @@ def is_read_at_once(body: bytes, max_objects: int) -> bool:
     return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or body.count(b"{") <= max_objects
 
 
-def read_large(adapter: ProviderAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
+def read_large(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
     """Read a body by its outline, while other threads run."""
     with low_priority():
         try:

@@ -30,7 +30,7 @@ from sluicegate.logs.formats import adjustment_rows
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import CallCost, Prose, SignedMoney, Text
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.policy.schema import Model
 from sluicegate.values import NANO, Outcome, exact_dollars, nano_of, usd
 from sluicegate.web.adjusted_scope import AdjustedScope, find_scope

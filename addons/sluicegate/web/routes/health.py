@@ -10,7 +10,8 @@ from sluicegate import __version__
 from sluicegate.calls.record import Record
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.guarantees import guarantees
-from sluicegate.policy.model import Policy, Provider
+from sluicegate.policy.model import Policy
+from sluicegate.policy.provider import Provider
 from sluicegate.services import Services
 from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint

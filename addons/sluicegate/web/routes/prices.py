@@ -49,7 +49,7 @@ class PriceState(ResponseModel):
 
     model: str
     known: bool = Field(description="Whether there is a price for it.")
-    origin: Literal["operator", "own", "genai-prices", "family"] | None = Field(
+    origin: Literal["operator", "own", "genai-prices", "family", "policy"] | None = Field(
         description="The operator's prices.yaml, our own table, the bundled library, or the dearest of the model's family."
     )
     priced_as: str | None = Field(description="The entry that lends its price: a model, or a glob.")

@@ -15,6 +15,7 @@ from sluicegate.policy.entities import KINDS, REDACTED
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.model import Policy
 from sluicegate.policy.secrets import ENV, FILE, is_reference
+from sluicegate.providers.known import known_provider, known_providers
 from sluicegate.services import Services
 from sluicegate.web import requests, responses, views
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
@@ -43,13 +44,38 @@ def endpoints() -> list[Endpoint]:
     ]
 
 
-def _require_provider(services: Services, name: str) -> str:
+def _require_provider(services: Services, name: str, *, may_create: bool = False) -> str:
+    """Return the name of a provider that policy has, or, where ``may_create``, of one that needs no more than keys."""
     if name not in services.policy.providers:
-        known = services.policy.providers
-        raise NotFoundError(
-            f"Provider not found: there is no provider '{name}'; known are {', '.join(known)}{did_you_mean(name, known)}"
-        )
+        known = known_provider(name)
+        if known is None:
+            raise NotFoundError(f"Provider not found: {_unknown(name)}")
+        if not may_create:
+            raise NotFoundError(f"Provider not found: '{name}' is not configured; POST {BASE} with its keys")
     return name
+
+
+def _unknown(name: str) -> str:
+    known = sorted(known_providers())
+    return (
+        f"'{name[:60]}' is not a provider; known are {', '.join(known)}{did_you_mean(name, known)}. "
+        "Any other needs a protocol and a base_url"
+    )
+
+
+def _in_our_words(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a change with Bifrost's ways to write them in ours. Raises ApiError where the two disagree."""
+    fields = {k: v for k, v in body.items() if k not in ("network_config", "custom_provider_config")}
+    custom = body.get("custom_provider_config") or {}
+    theirs = {
+        "base_url": ((body.get("network_config") or {}).get("base_url"), "network_config.base_url"),
+        "protocol": (custom.get("base_provider_type"), "custom_provider_config.base_provider_type"),
+        "auth": ("none" if custom.get("is_key_less") else None, "custom_provider_config.is_key_less"),
+    }
+    for name, (value, place) in theirs.items():
+        if value is not None and fields.setdefault(name, value) != value:
+            raise ApiError(400, "invalid_request", f"{place}: says something else than {name}; send one of them", place)
+    return fields
 
 
 def _view(services: Services, policy: Policy, name: str) -> views.View:
@@ -73,22 +99,28 @@ async def _post(request: ApiRequest) -> ApiResponse:
     name = request.body.get("provider")
     if not isinstance(name, str):
         raise ApiError(400, "invalid_request", "provider: is required", "provider")
-    if name not in request.services.policy.providers:
-        known = request.services.policy.providers
-        message = f"provider: '{name}' is not a provider; known are {', '.join(known)}{did_you_mean(name, known)}"
-        raise ApiError(400, "invalid_request", message, "provider")
-    return await _saved(request, name)
+    fields = _in_our_words(request.body)
+    if _has_no_protocol(request.services, name, fields):
+        raise ApiError(400, "invalid_request", f"provider: {_unknown(name)}", "provider")
+    return await _saved(request, name, fields)
+
+
+def _has_no_protocol(services: Services, name: str, fields: dict[str, Any]) -> bool:
+    """Return whether neither policy, nor what is known, nor a change says what protocol a provider speaks."""
+    return name not in services.policy.providers and known_provider(name) is None and fields.get("protocol") is None
 
 
 async def _put(request: ApiRequest) -> ApiResponse:
-    name = _require_provider(request.services, request.path["provider"])
-    if request.body.get("provider") not in (None, name):
+    name, fields = request.path["provider"], _in_our_words(request.body)
+    if _has_no_protocol(request.services, name, fields):
+        raise NotFoundError(f"Provider not found: {_unknown(name)}")
+    if fields.get("provider") not in (None, name):
         raise ApiError(400, "invalid_request", f"provider: differs from the path, which says {name}; leave it out", "provider")
-    return await _saved(request, name)
+    return await _saved(request, name, fields)
 
 
-async def _saved(request: ApiRequest, name: str) -> ApiResponse:
-    policy = await _save(request, name, request.body, create_only=request.create_only)
+async def _saved(request: ApiRequest, name: str, fields: dict[str, Any]) -> ApiResponse:
+    policy = await _save(request, name, fields, create_only=request.create_only)
     return ApiResponse(_view(request.services, policy, name), revision=policy.revision)
 
 
@@ -162,7 +194,7 @@ async def _put_key(request: ApiRequest) -> ApiResponse:
 
 
 async def _save_key(request: ApiRequest, name: str, *, create_only: bool) -> ApiResponse:
-    provider = _require_provider(request.services, request.path["provider"])
+    provider = _require_provider(request.services, request.path["provider"], may_create=True)
     try:
         policy = await _save(request, provider, {"keys": [request.body | {"name": name}]}, create_only=False, new_key=create_only)
     except EditError as e:

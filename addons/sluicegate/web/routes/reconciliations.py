@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant
-from sluicegate.policy.model import Provider
+from sluicegate.policy.provider import Provider
 from sluicegate.policy.schema import Model
 from sluicegate.reconciliation.compare import compare
 from sluicegate.reconciliation.fetching import AdminApi, Scope

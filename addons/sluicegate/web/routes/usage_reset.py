@@ -5,7 +5,7 @@ from __future__ import annotations
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.editing.draft import ConflictError
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.model import Limit
+from sluicegate.policy.limit import Limit
 from sluicegate.values import NANO
 from sluicegate.web import views
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Handler

@@ -1,0 +1,59 @@
+"""A limit: one cap on one scope, as the policy in force has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sluicegate.policy import schema
+from sluicegate.values import NANO, Unit
+from sluicegate.windows import Period, parse_period
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One cap on one scope. ``maximum`` is in nano-dollars or a count; ``period`` is None for calls in flight."""
+
+    scope_kind: str
+    scope_id: str
+    label: str
+    unit: Unit
+    maximum: int
+    period: Period | None
+    hard: bool
+    counter: str
+    thresholds: tuple[int, ...] | None = None
+    """Percentages at which an alert is sent; None for the policy's."""
+    check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
+    """The constant fields of this limit's checks, built once instead of at each call."""
+
+    def __post_init__(self) -> None:
+        window = self.period.text if self.period is not None else None
+        check_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
+        object.__setattr__(self, "check_prefix", check_prefix)
+
+
+def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
+    """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
+    found: list[Limit] = []
+
+    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False, thresholds: tuple[int, ...] | None = None) -> None:
+        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
+        if period is not None and period.aligned:
+            name += f"/aligned/{period.timezone}"
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, thresholds))
+
+    rate = entity.rate_limit
+    if rate is not None:
+        limits: tuple[tuple[Unit, int | None, str | None], ...] = (
+            ("requests", rate.request_max_limit, rate.request_reset_duration),
+            ("tokens", rate.token_max_limit, rate.token_reset_duration),
+        )
+        for unit, cap, text in limits:
+            if cap is not None and text is not None:
+                add(unit, cap, parse_period(text, aligned=rate.calendar_aligned, timezone=rate.timezone))
+        if rate.max_concurrent is not None:
+            add("concurrent", rate.max_concurrent, None)
+    for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
+        period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
+        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard", budget.thresholds)
+    return tuple(found)

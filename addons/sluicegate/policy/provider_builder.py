@@ -1,0 +1,124 @@
+"""Providers of the policy in force, made of what the policy says of each and of what is known of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sluicegate.addresses import is_address, normalize_host
+from sluicegate.policy import schema
+from sluicegate.policy.limit import limits_of
+from sluicegate.policy.provider import Provider, ProviderKey
+from sluicegate.policy.secrets import is_reference, resolve
+from sluicegate.pricing.seller import Seller
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.endpoints import AllowedPaths
+from sluicegate.providers.known import VERSION, KnownProvider, known_provider
+from sluicegate.yaml_document import Location
+
+_HEADER_VALUE = re.compile(r"[!-~]+")
+"""A provider's key: it is sent as a header, where a line end would begin a second one."""
+
+_BASE_VERSION = re.compile(r"/v[0-9]+[a-z0-9]*$")
+"""A version at the end of a base URL, as the SDKs of OpenAI's protocol want it: there the paths begin behind it."""
+
+
+class _Address(NamedTuple):
+    """Where a provider's calls are sent."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    version: str
+
+
+class ProviderBuilder:
+    """Builds providers; ``report`` takes the problems that are found, ``warnings`` what the operator should know."""
+
+    def __init__(self, env: Mapping[str, str], report: Callable[[Location, str], None], warnings: list[str]) -> None:
+        self.env, self.report, self.warnings = env, report, warnings
+
+    def build(self, name: str, written: schema.Provider | None) -> Provider:
+        """Return a provider, which is valid only if nothing is reported, here or by ``references.py``."""
+        written = written or schema.Provider()
+        known = known_provider(name) or KnownProvider(name, name, written.protocol or "openai", "")
+        if written.protocol not in (None, known.protocol):
+            # Another API of the same company: what is known of the first says nothing about it.
+            known = KnownProvider(name, known.title, written.protocol, known.source, prefixes=known.prefixes, prices=known.prices)
+        address = _address(written.base_url or known.base_url or "", known)
+        keys = tuple(self._provider_key(name, k) for k in written.keys)
+        if len({k.name for k in keys}) != len(keys):
+            self.report(("providers", name, "keys"), "two keys have the same name")
+        # A machine may run more than the provider, so an address means the provider only on its port.
+        is_own = is_address(address.host) or address.host == "localhost"
+        own = f"{address.host}:{address.port}" if is_own else address.host
+        return Provider(
+            name=name,
+            protocol=known.protocol,
+            scheme=address.scheme,
+            host=address.host,
+            port=address.port,
+            prefix=address.prefix,
+            hosts=frozenset({*known.hosts, own, *written.hosts}),
+            keys=keys,
+            simulate=written.simulate,
+            limits=limits_of(written, "provider", name, name),
+            auth=written.auth or known.auth or PROTOCOLS[known.protocol].auth,
+            version=address.version,
+            is_usual=address.host in known.hosts,
+            is_keyless=known.keyless or written.auth == "none",
+            model_prefixes=known.model_prefixes,
+            usage=known.usage,
+            seller=_seller(known, written.price),
+            unbounded=known.unbounded,
+            allow_paths=AllowedPaths(written.allow_paths),
+            admin_key=self._admin_key(name, written.admin_key) if written.admin_key else None,
+        )
+
+    def _admin_key(self, provider: str, reference: str) -> str | None:
+        if not is_reference(reference):
+            self.warnings.append(f"{provider}: admin_key is in plain text in the policy; use env.NAME or file:PATH")
+        value, problem = resolve(reference, self.env)
+        if value is not None and not _HEADER_VALUE.fullmatch(value):
+            value, problem = None, "its value contains a character that no key can contain"
+        if value is None:
+            self.warnings.append(f"{provider}: admin_key is not usable, {problem}")
+        return value
+
+    def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
+        if not is_reference(key.value):
+            self.warnings.append(f"{provider}: key {key.name} is in plain text in the policy; use env.NAME or file:PATH")
+        value, problem = resolve(key.value, self.env)
+        value = (value or "").strip()
+        if value and not _HEADER_VALUE.fullmatch(value):
+            value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
+        if not value:
+            self.warnings.append(f"{provider}: key {key.name} is not usable, {problem or 'it is empty'}")
+        source = key.value if is_reference(key.value) else "literal"
+        return ProviderKey(key.name, value or None, key.weight, source)
+
+
+def prefixes_of(providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Return the providers by the first segment of a path on our own port."""
+    known = {name: known_provider(name) for name in providers}
+    return {prefix: name for name, provider in known.items() for prefix in (provider.prefixes if provider else (name,))}
+
+
+def _address(base_url: str, known: KnownProvider) -> _Address:
+    url = urlsplit(base_url)
+    prefix, version = url.path.rstrip("/"), known.version
+    if (found := _BASE_VERSION.search(prefix)) is not None:
+        # Google's paths bring their version.
+        prefix, version = prefix[: found.start()], VERSION if known.protocol == "gemini" else found[0]
+    host, port = normalize_host(url.hostname or ""), url.port or (443 if url.scheme == "https" else 80)
+    return _Address(url.scheme, host, port, prefix, version)
+
+
+def _seller(known: KnownProvider, price: schema.FallbackPrice | None) -> Seller | None:
+    """Return whose prices a provider's models have; None where they are priced by their names alone."""
+    if price is not None:
+        return Seller(known.name, known.prices, (price.input, price.output))
+    return known.seller

@@ -1,0 +1,188 @@
+"""Known and other providers on the wire: reached on both ways in, with their own paths and keys, and charged what they bill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sluicegate.values import Usage
+from sluicegate.windows import parse_iso
+from support.api import Api
+from support.fake_provider import FakeProvider, Seen, plain
+from support.harness import VK, Gateway, policy_text
+from support.streams import Recorded, prices, recorded_answers
+
+pytestmark = pytest.mark.wire
+
+KEY = "the-key-of-the-provider"
+CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+GENERATE = "/v1beta/models/gemini-2.5-flash:generateContent"
+BY_ID = {recorded.id: recorded for recorded in recorded_answers()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One provider: what policy says of it, how it is called, and what it then gets."""
+
+    name: str
+    policy: dict[str, Any]
+    base: str
+    """The path of its base URL."""
+    answer: str
+    """The recorded answer that it gives."""
+    host: str
+    """The host at which clients look for it."""
+    whole: str
+    """The path that a client writes there."""
+    sent: str
+    """The path that arrives."""
+    auth: tuple[str, str] | None = ("authorization", f"Bearer {KEY}")
+    path: str = CHAT
+    """The path behind our prefix."""
+    prefix: str = ""
+    price: tuple[int, int] | None = None
+    """Nano-dollars for a token of input and of output, where policy says what it costs."""
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("groq", {}, "/openai", "groq/chat-x-groq", "api.groq.com", f"/openai{CHAT}", f"/openai{CHAT}"),
+        Case("openrouter", {}, "/api", "openrouter/chat-cost", "openrouter.ai", f"/api{CHAT}", f"/api{CHAT}"),
+        Case("deepseek", {}, "", "deepseek/chat-cache-hit-alone", "api.deepseek.com", "/chat/completions", "/chat/completions"),
+        Case("mistral", {}, "", "mistral/chat-cached", "api.mistral.ai", CHAT, CHAT),
+        Case("xai", {}, "/v1", "xai/responses-search", "api.x.ai", RESPONSES, RESPONSES, path=RESPONSES),
+        Case("perplexity", {}, "", "perplexity/responses-search", "api.perplexity.ai", RESPONSES, RESPONSES, path=RESPONSES),
+        Case("together", {}, "", "together/chat-usage-at-the-end", "api.together.xyz", CHAT, CHAT),
+        Case(
+            *("fireworks", {}, "/inference", "fireworks/chat-usage-chunk", "api.fireworks.ai"),
+            *(f"/inference{CHAT}", f"/inference{CHAT}"),
+        ),
+        Case("cerebras", {}, "", "cerebras/chat-time-info", "api.cerebras.ai", CHAT, CHAT),
+        Case(
+            *("cohere", {}, "/compatibility", "cohere/chat-usage-at-the-end", "api.cohere.com"),
+            *(f"/compatibility{CHAT}", f"/compatibility{CHAT}"),
+        ),
+        Case(
+            *("qwen", {}, "/compatible-mode", "openai/chat-usage-chunk", "dashscope.aliyuncs.com"),
+            *(f"/compatible-mode{CHAT}", f"/compatible-mode{CHAT}"),
+            prefix="dashscope",
+        ),
+        Case(
+            *("azure", {"hosts": ["me.openai.azure.com"]}, "/openai", "openai/chat-usage-chunk", "me.openai.azure.com"),
+            *(f"/openai{CHAT}", f"/openai{CHAT}", ("api-key", KEY)),
+        ),
+        Case("ollama", {"keys": [], "hosts": ["llama.lan"]}, "", "ollama/chat-usage-chunk", "llama.lan", CHAT, CHAT, None),
+        Case(
+            *("own-messages", {"protocol": "anthropic", "hosts": ["messages.lan"]}, "/anthropic", "anthropic/cache_read"),
+            *("messages.lan", f"/anthropic{MESSAGES}", f"/anthropic{MESSAGES}", ("x-api-key", KEY), MESSAGES),
+        ),
+        Case(
+            *("own_gemini", {"protocol": "gemini", "hosts": ["gemini.lan"], "auth": "bearer"}, "/v1beta", "gemini/plain"),
+            *("gemini.lan", GENERATE, GENERATE),
+            path=GENERATE,
+        ),
+        Case(
+            *("own-v4", {"protocol": "openai", "hosts": ["v4.lan"], "price": {"input": 1, "output": 2}}, "/api/paas/v4"),
+            *("openai/chat-plain", "v4.lan", "/api/paas/v4/chat/completions", "/api/paas/v4/chat/completions"),
+            price=(1000, 2000),
+        ),
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def gw(tmp_path_factory):
+    """Yield one gateway in front of a fake of every provider."""
+    with contextlib.ExitStack() as stack:
+        fakes = {name: stack.enter_context(FakeProvider()) for name in CASES}
+        keys = {"keys": [{"name": "key-1", "value": "env.THE_KEY"}]}
+        providers = {name: {**keys, "base_url": fakes[name].url + case.base, **case.policy} for name, case in CASES.items()}
+        budget = {"max_limit": 100_000, "reset_duration": "1M"}
+        policy = policy_text(providers=providers, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, "budget": budget}])
+        gateway = stack.enter_context(Gateway(tmp_path_factory.mktemp("providers"), policy, env={"THE_KEY": KEY}))
+        gateway.fakes = fakes
+        yield gateway
+
+
+def body_of(case: Case, recorded: Recorded) -> bytes:
+    messages = [{"role": "user", "content": "hi"}]
+    if case.path == GENERATE:
+        return json.dumps({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}).encode()
+    content = {"input": "hi"} if case.path == RESPONSES else {"messages": messages, "max_tokens": 4096}
+    return json.dumps({"model": recorded.model, "stream": recorded.is_stream, **content}).encode()
+
+
+def ask(gw: Gateway, case: Case, way: str) -> tuple[Seen, dict[str, Any]]:
+    """Make one call; return what the provider got of it, and the call's record."""
+    recorded, fake = BY_ID[case.answer], gw.fakes[case.name]
+    fake.script = plain(recorded.body, 200, f"content-type: {recorded.content_type}")
+    before, body = len(gw.rows()), body_of(case, recorded)
+    if way == "port":
+        reply = gw.post(body, None, f"/{case.prefix or case.name}{case.path}", authorization=f"Bearer {VK}")
+    else:
+        reply = gw.proxied(body, None, case.whole, case.host, user=VK)
+    assert (reply.status, reply.body) == (200, recorded.body), reply.body
+    assert fake.seen[-1].body == body
+    return fake.seen[-1], gw.calls(before + 1)[-1]
+
+
+def bill(case: Case, recorded: Recorded, started_at: str) -> int:
+    """Return what a call costs that began then: DeepSeek's nights are cheaper than its days."""
+    if case.price is not None:
+        given, written = case.price
+        return given * recorded.usage["input_tokens"] + written * recorded.usage["output_tokens"]
+    if recorded.known.usage.cost is not None:
+        return recorded.cost_nano
+    return prices(recorded.provider).cost(Usage(**recorded.usage), recorded.served, parse_iso(started_at))
+
+
+@pytest.mark.parametrize("way", ["port", "HTTPS_PROXY"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_provider_is_reached_with_its_own_key_and_charged_what_it_bills(gw, name, way):
+    case = CASES[name]
+    seen, row = ask(gw, case, way)
+    assert seen.target == case.sent
+    sent = {n.lower(): v for n, v in seen.headers}
+    carried = {n: sent[n] for n in ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization") if n in sent}
+    assert carried == (dict([case.auth]) if case.auth else {})
+    assert VK.encode() not in seen.head + seen.body
+    recorded = BY_ID[case.answer]
+    assert (row["provider"], row["outcome"], row["model_requested"]) == (name, "completed", recorded.model)
+    assert row["output_tokens"] == recorded.usage["output_tokens"]
+    assert row["cost_nano"] == bill(case, recorded, row["started_at"])
+    assert not row["estimated"]
+
+
+def test_paths_that_only_the_whole_url_has_lead_to_no_other_provider(gw):
+    """What is none of a provider's requests is refused with its own envelope, and nothing is sent."""
+    before = len(gw.fakes["deepseek"].seen)
+    for path in ("/deepseek/anthropic/v1/messages", "/deepseek/user/balance", "/deepseek/v1/fine_tuning/jobs"):
+        reply = gw.post(b"{}", path=path)
+        assert (reply.status, reply.reason) == (400, "unsupported"), path
+        assert reply.json["error"]["code"] == "unsupported"
+    assert gw.post(b"{}", path="/moonshot/v1/chat/completions").status == 404
+    assert len(gw.fakes["deepseek"].seen) == before
+
+
+def test_a_caller_without_a_key_is_told_the_variable_of_its_client(gw):
+    for path, variable in (("/groq" + CHAT, "GROQ_API_KEY"), ("/own-messages" + MESSAGES, "ANTHROPIC_API_KEY")):
+        reply = gw.post(b"{}", None, path)
+        assert (reply.status, reply.reason) == (401, "virtual_key_required")
+        assert f"set {variable} to yours" in reply.message
+
+
+def test_providers_are_shown_and_their_calls_are_found(gw):
+    api = Api(gw)
+    shown = {p["name"]: p for p in api.ok("GET", "/api/providers")["providers"]}
+    assert {"anthropic", "openai", "gemini", *CASES} == set(shown)
+    assert (shown["groq"]["title"], shown["groq"]["protocol"], shown["groq"]["auth"]) == ("Groq", "openai", "bearer")
+    assert (shown["azure"]["auth"], shown["ollama"]["provider_status"]) == ("api-key", "active")
+    assert shown["own-v4"]["price"] == {"input": 1, "output": 2}
+    ask(gw, CASES["groq"], "port")
+    found = api.ok("GET", "/api/logs?provider=groq")["logs"]
+    assert {row["provider"] for row in found} == {"groq"}
