@@ -74,6 +74,27 @@ class RealClient:
     """JSON files in its home."""
 
 
+OPENCODE_MODEL = {
+    "id": "gpt-4.1",
+    "name": "GPT-4.1",
+    "attachment": True,
+    "reasoning": False,
+    "temperature": True,
+    "tool_call": True,
+    "release_date": "2025-04-14",
+    "limit": {"context": 1_000_000, "output": 32_768},
+}
+OPENCODE_MODELS = {
+    "openai": {
+        "id": "openai",
+        "name": "OpenAI",
+        "env": ["OPENAI_API_KEY"],
+        "npm": "@ai-sdk/openai",
+        "models": {"gpt-4.1": OPENCODE_MODEL},
+    }
+}
+"""The one model that is used: to read its own list of all of them costs more than all else that it does."""
+
 OPENCODE_PLUGIN = {"dependencies": {"@opencode-ai/plugin": "1.18.33"}}
 
 REAL_CLIENTS = {
@@ -105,9 +126,11 @@ REAL_CLIENTS = {
             # With a title it does not ask another model for one.
             ("run", "--title", "t", "--model", "openai/gpt-4.1", "{prompt}"),
             "OPENAI_API_KEY",
-            {f"OPENCODE_{n}": "1" for n in ("PURE", "DISABLE_AUTOUPDATE", "DISABLE_MODELS_FETCH", "DISABLE_DEFAULT_PLUGINS")},
+            {f"OPENCODE_{n}": "1" for n in ("PURE", "DISABLE_AUTOUPDATE", "DISABLE_MODELS_FETCH", "DISABLE_DEFAULT_PLUGINS")}
+            | {"OPENCODE_MODELS_PATH": "models.json"},
             # It waits for the installation of its plugin library, which has no registry here, unless it is on file.
             files={
+                "models.json": OPENCODE_MODELS,
                 ".config/opencode/package.json": OPENCODE_PLUGIN,
                 ".config/opencode/package-lock.json": {"packages": {"": OPENCODE_PLUGIN}},
                 ".config/opencode/node_modules/@opencode-ai/plugin/package.json": {"version": "1.18.33"},
