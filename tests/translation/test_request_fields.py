@@ -74,6 +74,76 @@ def test_what_real_clients_send_is_translated_for_every_provider(source, body):
         assert len(tools) == {"messages": 2, "responses": 2, "chat": 1, "generate_content": 1}[source]
 
 
+DUMPED = {
+    "messages": {
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "I look.", "citations": None},
+                    {"type": "tool_use", "id": "c1", "name": "read", "input": {}, "caller": {"type": "direct"}},
+                ],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "A", "is_error": None}]},
+        ],
+        "tools": [{"type": "custom", "name": "read", "input_schema": {"type": "object"}, "defer_loading": None}],
+    },
+    "chat": {
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "content": "I look.",
+                "refusal": None,
+                "annotations": [],
+                "audio": None,
+                "function_call": None,
+                "tool_calls": [{"id": "c1", "index": 0, "type": "function", "function": {"name": "read", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "name": "read", "content": [{"type": "text", "text": "A"}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "read", "description": None, "parameters": None, "strict": None}}],
+        "stop": None,
+        "tool_choice": None,
+    },
+    "responses": {
+        "input": [
+            {"role": "user", "content": "hi"},
+            {"id": "rs_1", "type": "reasoning", "summary": [], "content": None, "encrypted_content": None, "status": None},
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "I look.", "annotations": [], "logprobs": []}],
+            },
+            {"id": "fc_1", "type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}", "status": "completed"},
+            {"type": "function_call_output", "call_id": "c1", "output": "A"},
+        ],
+        "tools": [{"type": "function", "name": "read", "parameters": {"type": "object"}, "strict": None, "description": None}],
+    },
+    "generate_content": {
+        "contents": [
+            {"role": "user", "parts": [{"text": "hi", "thought": None, "functionCall": None}]},
+            {"role": "model", "parts": [{"text": "I look."}, {"functionCall": {"id": None, "name": "read", "args": {}}}]},
+            {"role": "user", "parts": [{"functionResponse": {"id": None, "name": "read", "response": {"result": "A"}}}]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "read", "parameters": None}], "googleSearch": None}],
+    },
+}
+"""Answers that programs send back as the official libraries print them, with all that is unset."""
+
+
+@pytest.mark.parametrize("source", DUMPED)
+def test_what_libraries_send_back_with_its_unset_fields_says_the_same(source):
+    sent = {target: outcome(source, target, SMALL[source] | DUMPED[source]) for target in others(source)}
+    for target, body in sent.items():
+        assert isinstance(body, dict), (target, body)
+        text = json.dumps(body)
+        assert all(text.count(word) == 1 for word in ('"I look."', '"A"', '"hi"')), (target, text)
+
+
 def test_the_fields_of_claude_code_are_all_known():
     body = {"model": "claude-opus-5-5"} | CLAUDE_CODE | {"safeguards": {"a": 1}}
     assert "'safeguards'" in outcome("messages", "chat", body)

@@ -13,7 +13,7 @@ from typing import Any
 from sluicegate.translation.conversation import Dialect, Untranslatable
 from sluicegate.translation.opaque import PREFIX, unpack
 from sluicegate.translation.requests.gemini_writer import UNSIGNED
-from sluicegate.translation.requests.typed import dump, parse
+from sluicegate.translation.requests.typed import encoded, parse
 
 _PREFIX_BYTES = PREFIX.encode()
 
@@ -25,7 +25,7 @@ def without_foreign_thoughts(body: bytes, dialect: Dialect) -> bytes:
     try:
         fields = parse(body)
         removed = _REMOVERS[dialect](fields)
-        return dump(fields).encode() if removed else body
+        return encoded(fields) if removed else body
     except (Untranslatable, RecursionError):
         return body
 

@@ -23,7 +23,7 @@ from sluicegate.translation.requests import (
 )
 from sluicegate.translation.requests.pairing import arrange
 from sluicegate.translation.requests.stops import applied_stops
-from sluicegate.translation.requests.typed import Fields, dump, parse
+from sluicegate.translation.requests.typed import Fields, encoded, parse
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -64,7 +64,7 @@ def _translate(body: bytes, path: str, source: Dialect, target: Dialect, model: 
         names.declare(ToolName(tool.name, tool.namespace, tool.kind))
     return TranslatedRequest(
         path=path_of(target, model, request.stream),
-        body=dump(write(replace(_ended(request, source, target), model=model), target, names)).encode(),
+        body=encoded(write(replace(_ended(request, source, target), model=model), target, names)),
         headers=headers_of(target),
         context=AnswerContext(request, model, names, form, applied_stops(request.stop, target, model), fields),
     )

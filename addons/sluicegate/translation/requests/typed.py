@@ -42,16 +42,19 @@ def _no_constant(name: str) -> NoReturn:
     raise Untranslatable(f"the request's body holds {name}, which is not JSON")
 
 
-def dump(value: Any) -> str:
-    """Return compact JSON text, keys in their order. Raises Untranslatable for numbers that JSON has no words for."""
+def encoded(value: Any) -> bytes:
+    """Return compact JSON, keys in their order. Raises Untranslatable for numbers that JSON has no words for."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        text.encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
+        return json.dumps(value, separators=(",", ":")).encode()
     except ValueError:
         raise Untranslatable("the request's body holds a number that is too large") from None
-    return text
+
+
+def dump(value: Any) -> str:
+    """Return ``encoded`` as text."""
+    return encoded(value).decode()
 
 
 def as_object(value: Any, where: str) -> dict[str, Any]:
