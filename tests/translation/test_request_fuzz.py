@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -120,3 +121,60 @@ def test_a_schema_whose_references_multiply_is_refused():
         "tools": [{"name": "t", "input_schema": schema}],
     }
     assert "too large" in refusal(json.dumps(body).encode(), "/v1/messages", "messages", "generate_content")
+
+
+def many(count):
+    """Bodies in which something stands many times, each for the dialect that it could be slow in."""
+    numbers = range(count)
+    call = {"type": "function", "id": "same", "function": {"name": "f", "arguments": "{}"}}
+    called = [
+        {"role": "assistant", "tool_calls": [call] * count},
+        *({"role": "tool", "tool_call_id": "same", "content": "a"} for _ in numbers),
+    ]
+    yield "chat", "messages", {"messages": [{"role": "user", "content": "hi"}, *called]}
+    yield "chat", "messages", {"messages": [{"role": "user", "content": "hi"}, called[0] | {"tool_calls": [call]}, *called[1:]]}
+    yield "chat", "messages", {"messages": [{"role": "user", "content": "hi"}] * count}
+    parts = (
+        [{"functionCall": {"name": "f"}} for _ in numbers],
+        [{"functionResponse": {"name": "f", "response": {}}} for _ in numbers],
+    )
+    contents = [
+        {"role": "user", "parts": [{"text": "hi"}]},
+        {"role": "model", "parts": parts[0]},
+        {"role": "user", "parts": parts[1]},
+    ]
+    yield "generate_content", "chat", {"contents": contents}
+    names = [f"n{i}" for i in numbers]
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in names},
+        "required": names,
+        "additionalProperties": False,
+    }
+    yield (
+        "chat",
+        "responses",
+        SMALL | {"response_format": {"type": "json_schema", "json_schema": {"schema": schema, "strict": True}}},
+    )
+    yield (
+        "chat",
+        "generate_content",
+        SMALL | {"response_format": {"type": "json_schema", "json_schema": {"schema": {"allOf": [schema] * 3}}}},
+    )
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
+    yield "chat", "responses", SMALL | {"tools": tools, "tool_choice": allowed}
+
+
+SMALL = {"messages": [{"role": "user", "content": "hi"}]}
+COUNT = 8000
+MOST_S = 2.0
+"""Processor seconds for ``COUNT`` of anything; what goes through all of them for each takes several times as long."""
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_the_time_a_body_takes_grows_with_its_size_alone(number):
+    source, target, body = list(many(COUNT))[number]
+    begun = time.process_time()
+    assert refusal(json.dumps(body).encode(), PATHS[source], source, target) is None
+    assert time.process_time() - begun < MOST_S

@@ -111,6 +111,9 @@ def _part(part: Fields, where: str) -> Part:
     match part.get("type"):
         case "text":
             return Text(as_text(part.get("text"), f"{where}.text"), _cache(part, where))
+        case "thinking" | "reference":
+            # Mistral's way of writing what the model thought and what it quotes.
+            return Text("")
         case "refusal":
             return Text(as_text(part.get("refusal"), f"{where}.refusal"))
         case "image_url":
@@ -216,17 +219,18 @@ def _reasoning(fields: Fields) -> Reasoning | None:
     budget = as_whole(asked.get("max_tokens", fields.get("thinking_budget")), "thinking_budget")
     effort = asked.get("effort") or fields.get("reasoning_effort")
     thinking = as_object(fields.get("thinking") or {}, "thinking").get("type")
+    shown = asked.get("exclude") is not True
     if effort == "none" or budget == 0 or asked.get("enabled") is False or fields.get("enable_thinking") is False:
         return Reasoning(off=True)
     if effort is None and thinking == "disabled":
         return Reasoning(off=True)
     if effort is not None:
-        return Reasoning(read_effort(effort, "reasoning_effort"), budget)
+        return Reasoning(read_effort(effort, "reasoning_effort"), budget, shown=bool(asked) and shown)
     if budget is None:
         # Thinking without a measure is what a model does by itself, or, where it does not, about the middle of the scale.
         on = fields.get("enable_thinking") is True or asked.get("enabled") is True or thinking == "enabled"
-        return Reasoning("medium") if on else None
-    return Reasoning(budget_tokens=budget)
+        return Reasoning("medium", shown=shown) if on else None
+    return Reasoning(budget_tokens=budget, shown=shown)
 
 
 def read_effort(value: Any, where: str) -> Effort:

@@ -60,7 +60,7 @@ def read_choice(fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice, tu
     match choice.get("type"):
         case "allowed_tools":
             allowed = as_object(choice.get("allowed_tools"), "tool_choice.allowed_tools")
-            names = [_name(as_object(item, "tool_choice"), "tool_choice") for item in as_list(allowed.get("tools"), "tool_choice")]
+            names = {_name(as_object(item, "tool_choice"), "tool_choice") for item in as_list(allowed.get("tools"), "tool_choice")}
             return plain_choice(allowed.get("mode"), parallel), tuple(tool for tool in tools if tool.name in names)
         case None | "function" | "custom":
             return ToolChoice("tool", _name(choice, "tool_choice"), parallel=parallel), tools

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import Any
 
 from sluicegate.translation.conversation import (
@@ -87,8 +88,10 @@ class _Contents:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.open: list[tuple[str, str]] = []
-        """Name and id of the calls that have no result yet."""
+        self.open: dict[str, str] = {}
+        """Id and name of the calls that have no result yet."""
+        self.waiting: dict[str, deque[str]] = {}
+        """By name: ids of calls, of which those that are open wait for a result without an id."""
 
     def read(self, contents: list[Any]) -> list[Message]:
         found = []
@@ -131,17 +134,18 @@ class _Contents:
         self.calls += 1
         name = as_text(call.get("name"), f"{where}.functionCall.name")
         call_id = as_text(call.get("id"), f"{where}.functionCall.id") or f"call_{self.calls}"
-        self.open.append((name, call_id))
+        self.open[call_id] = name
+        self.waiting.setdefault(name, deque()).append(call_id)
         return ToolCall(call_id, name, dump(call.get("args") if call.get("args") is not None else {}))
 
     def _response(self, response: Fields, where: str) -> ToolResult:
         here = f"{where}.functionResponse"
         name, given = as_text(response.get("name"), f"{here}.name"), as_text(response.get("id"), f"{here}.id")
         # Without an id, or with one that the call did not have, a result belongs to the oldest open call of its name.
-        call = next((c for c in self.open if c[1] == given), None) or next((c for c in self.open if c[0] == name), None)
-        if call:
-            self.open.remove(call)
-            given = call[1]
+        waiting = self.waiting.get(name, deque())
+        while given not in self.open and waiting:
+            given = waiting.popleft()
+        self.open.pop(given, None)
         if not given:
             refuse(here, f"answers no call of '{name}' before it")
         returned = as_object(response.get("response") or {}, f"{here}.response")

@@ -128,7 +128,7 @@ def _merged(schema: Mapping[str, Any]) -> Schema:
             if isinstance(mine, Mapping) and isinstance(value, Mapping):
                 found[key] = {**value, **mine}
             elif isinstance(mine, list) and isinstance(value, list) and key == "required":
-                found[key] = [*mine, *(name for name in value if name not in mine)]
+                found[key] = list(dict.fromkeys(name for name in (*mine, *value) if isinstance(name, str)))
             else:
                 found.setdefault(key, value)
     return found

@@ -42,7 +42,8 @@ def read_choice(value: Any, tools: tuple[Tool, ...]) -> tuple[ToolChoice, tuple[
     config = camel(as_object(value or {}, "toolConfig"), "toolConfig")
     calling = camel(as_object(config.get("functionCallingConfig") or {}, "toolConfig"), "toolConfig.functionCallingConfig")
     names = as_texts(calling.get("allowedFunctionNames"), "toolConfig.functionCallingConfig.allowedFunctionNames")
-    allowed = tuple(tool for tool in tools if tool.name in names) if names else tools
+    wanted = set(names)
+    allowed = tuple(tool for tool in tools if tool.name in wanted) if names else tools
     match calling.get("mode"):
         case None | "MODE_UNSPECIFIED" | "AUTO" | "VALIDATED":
             return ToolChoice(), allowed

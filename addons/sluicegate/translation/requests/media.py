@@ -12,6 +12,8 @@ from sluicegate.translation.requests.typed import refuse
 
 _DATA_URL = re.compile(r"data:([A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)?((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/x-yaml", "application/javascript"})
+_REGISTERED = {"image/jpg": "image/jpeg", "application/x-pdf": "application/pdf"}
+_STANDARD = str.maketrans("-_", "+/")
 
 NO_FILE_IDS = "it is a file stored at the provider, which another provider does not have; send its content in base64"
 
@@ -40,17 +42,25 @@ def document_of(data: str, where: str, name: str = "") -> Document:
 
 
 def inline(data: str, media_type: str, where: str) -> Image | Document:
-    """Return base64 data as the image or the file that its media type says it is."""
-    if not media_type:
-        refuse(where, "has no media type")
-    return Image("base64", data, media_type) if media_type.startswith("image/") else Document("base64", data, media_type)
+    """Return base64 data as the image or the file that its media type says it is.
+
+    Google takes the URL-safe alphabet too, in which its own library writes; nobody else does.
+    """
+    kind = _named(media_type) or refuse(where, "has no media type")
+    standard = data.translate(_STANDARD)
+    return Image("base64", standard, kind) if kind.startswith("image/") else Document("base64", standard, kind)
+
+
+def _named(media_type: str) -> str:
+    """Return a media type by its registered name."""
+    return _REGISTERED.get(media_type.lower(), media_type)
 
 
 def _data_of(url: str, where: str) -> tuple[str, str]:
     head = _DATA_URL.match(url)
     if not head or not head[1] or not head[3]:
         refuse(where, "must be a data URL with a media type and base64 data")
-    return head[1].lower(), url[head.end() :]
+    return _named(head[1].lower()), url[head.end() :]
 
 
 def _public(url: str, where: str) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from sluicegate.translation.conversation import Dialect, Message, Part, Text, ToolCall, ToolResult, Untranslatable
+from sluicegate.translation.conversation import Dialect, Message, Part, Role, Text, ToolCall, ToolResult, Untranslatable
 from sluicegate.translation.requests.models import is_mistral
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
@@ -26,7 +26,8 @@ class _Turn:
     """The model's turn: what it said and called, and what its calls returned."""
 
     parts: list[Part] = field(default_factory=list)
-    results: dict[str, ToolResult] = field(default_factory=dict)
+    results: dict[str, list[ToolResult]] = field(default_factory=dict)
+    """By a call's unique id: one result, or parts of it that the client sent one after the other."""
 
     def messages(self) -> list[Message]:
         found = [Message("assistant", tuple(self.parts))] if self.parts else []
@@ -36,7 +37,13 @@ class _Turn:
                 raise Untranslatable(
                     f"the call '{call.id}' of the tool '{call.name}' has no result; send one, also for a failed call"
                 )
-        return [*found, Message("user", tuple(self.results[call.id] for call in calls))] if calls else found
+        return [*found, Message("user", tuple(self._result(call) for call in calls))] if calls else found
+
+    def _result(self, call: ToolCall) -> ToolResult:
+        given = self.results[call.id]
+        parts = tuple(part for result in given for part in result.parts)
+        is_error = any(result.is_error for result in given)
+        return ToolResult(call.id, parts, is_error, call.name, call.namespace, call.kind, given[-1].cache)
 
 
 class _Arranger:
@@ -44,6 +51,8 @@ class _Arranger:
         self.places: list[_Turn | Message] = []
         self.calls: dict[str, list[tuple[_Turn, ToolCall]]] = {}
         """By the client's id: the calls that bear it, in order, under ids that are unique."""
+        self.answered: dict[str, int] = {}
+        """By the client's id: how many of its calls have a result."""
         self.ids: set[str] = set()
 
     def add(self, message: Message) -> None:
@@ -68,12 +77,12 @@ class _Arranger:
             turn.parts.append(self._called(part, turn) if isinstance(part, ToolCall) else part)
 
     def _called(self, call: ToolCall, turn: _Turn) -> ToolCall:
-        number, unique = 1, call.id
+        number, unique = len(self.calls.get(call.id, ())), call.id
         while unique in self.ids:
             number += 1
             unique = f"{call.id}_{number}"
         self.ids.add(unique)
-        named = replace(call, id=unique)
+        named = call if unique == call.id else replace(call, id=unique)
         self.calls.setdefault(call.id, []).append((turn, named))
         return named
 
@@ -81,12 +90,10 @@ class _Arranger:
         calls = self.calls.get(result.call_id, [])
         if not calls:
             raise Untranslatable(f"the tool result for '{result.call_id}' belongs to no call before it; send the call too")
-        turn, call = next((c for c in calls if c[1].id not in c[0].results), calls[-1])
-        earlier = turn.results.get(call.id)
-        whole = replace(result, call_id=call.id, name=call.name, namespace=call.namespace, kind=call.kind)
-        if earlier:
-            whole = replace(whole, parts=(*earlier.parts, *whole.parts), is_error=earlier.is_error or whole.is_error)
-        turn.results[call.id] = whole
+        number = self.answered.get(result.call_id, 0)
+        self.answered[result.call_id] = number + 1
+        turn, call = calls[min(number, len(calls) - 1)]
+        turn.results.setdefault(call.id, []).append(result)
 
 
 def arrange(messages: Iterable[Message]) -> tuple[Message, ...]:
@@ -118,15 +125,14 @@ def from_system(message: Message) -> Message:
 
 def alternating(messages: Iterable[Message]) -> list[Message]:
     """Return the messages as user and model by turns, beginning with the user."""
-    found: list[Message] = []
+    found: list[tuple[Role, list[Part]]] = []
     for message in map(from_system, messages):
-        if found and found[-1].role == message.role:
-            found[-1] = Message(message.role, (*found[-1].parts, *message.parts))
-        else:
-            found.append(message)
-    if found and found[0].role == "assistant":
-        found.insert(0, Message("user", (Text("(The conversation begins.)"),)))
-    return found
+        if not found or found[-1][0] != message.role:
+            found.append((message.role, []))
+        found[-1][1].extend(message.parts)
+    if found and found[0][0] == "assistant":
+        found.insert(0, ("user", [Text("(The conversation begins.)")]))
+    return [Message(role, tuple(parts)) for role, parts in found]
 
 
 def joined(texts: Iterable[Text]) -> str:

@@ -58,7 +58,7 @@ def read_choice(fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice, tu
     match choice.get("type"):
         case "allowed_tools":
             allowed = [as_object(item, "tool_choice.tools") for item in as_list(choice.get("tools"), "tool_choice.tools")]
-            names = [item.get("name") for item in allowed]
+            names = {as_text(item.get("name"), "tool_choice.tools") for item in allowed}
             return plain_choice(choice.get("mode"), parallel), tuple(tool for tool in tools if tool.name in names)
         case "function" | "custom":
             name = as_text(choice.get("name"), "tool_choice.name") or refuse("tool_choice", "names no tool")

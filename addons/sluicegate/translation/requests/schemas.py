@@ -112,7 +112,8 @@ def is_strict(schema: Mapping[str, Any]) -> bool:
         if isinstance(inner, dict):
             if inner.get("type") == "object" or "properties" in inner:
                 properties, required = inner.get("properties") or {}, inner.get("required") or []
-                named = isinstance(required, list) and isinstance(properties, dict) and all(name in required for name in properties)
+                names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+                named = isinstance(properties, dict) and properties.keys() <= names
                 strict[0] = strict[0] and named and inner.get("additionalProperties") is False
             walk.inside(inner, change)
         return inner

@@ -14,7 +14,7 @@ def camel(fields: Fields, where: str) -> dict[str, Any]:
     """Return the fields of one object in camel case. Raises Untranslatable where both spellings of one stand there."""
     found: dict[str, Any] = {}
     for name, value in fields.items():
-        spelled = _UNDERSCORE.sub(lambda match: match[1].upper(), name)
+        spelled = _UNDERSCORE.sub(lambda match: match[1].upper(), name) if "_" in name else name
         if spelled in found:
             refuse(where, f"names '{spelled}' in two spellings; send it once")
         found[spelled] = value
