@@ -20,6 +20,7 @@ from sluicegate.services import Services
 from sluicegate.values import NANO, Principal, Reason
 from sluicegate.web.app import endpoints
 from sluicegate.windows import parse_iso
+from support.provider_table import table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,6 +108,16 @@ def test_the_page_about_endpoints_shows_a_policy_and_every_listed_request(tmp_pa
         for endpoint, kind in PROTOCOLS[provider].endpoints.rows:
             if kind == "messages":
                 assert f"{endpoint.path}`" in page
+
+
+def test_the_page_about_providers_has_the_table_of_the_data_and_policies_that_load(tmp_path):
+    page = (ROOT / "docs/providers.md").read_text()
+    assert table() in page
+    for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        file = tmp_path / "policy.yaml"
+        file.write_text("version: 1\n" + text)
+        loaded = load(file, env={"GROQ_API_KEY": "k", "DEEPSEEK_API_KEY": "k", "MY_LLM_KEY": "k"}, now=0)
+        assert (len(loaded.providers) > 3, loaded.warnings) == (True, ())
 
 
 def test_the_page_about_alerts_says_what_is_true(tmp_path):

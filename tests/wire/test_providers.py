@@ -186,3 +186,87 @@ def test_providers_are_shown_and_their_calls_are_found(gw):
     ask(gw, CASES["groq"], "port")
     found = api.ok("GET", "/api/logs?provider=groq")["logs"]
     assert {row["provider"] for row in found} == {"groq"}
+
+
+# -- over REST --------------------------------------------------------------------------------------------------------
+
+CUSTOM = {
+    "provider": "my-custom",
+    "keys": [{"name": "k1", "value": "sk-the-literal-key", "weight": 1.0}],
+    "network_config": {"base_url": "https://llm.example.com/v1", "default_request_timeout_in_seconds": 60, "max_retries": 2},
+    "custom_provider_config": {"base_provider_type": "openai"},
+}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    """Yield the API of a gateway whose environment holds a known provider's own variable."""
+    env = {"GROQ_API_KEY": "gsk-1", "ANTHROPIC_API_KEY": "sk-ant"}
+    with Gateway(tmp_path_factory.mktemp("rest"), policy_text(), env=env) as gateway:
+        yield Api(gateway)
+
+
+def test_a_known_provider_needs_its_own_variable_alone(api):
+    keys = [{"name": "groq-1", "value": "env.GROQ_API_KEY", "weight": 1.0}]
+    shown = api.ok("POST", "/api/providers", {"provider": "groq", "keys": keys})
+    assert (shown["name"], shown["base_url"], shown["provider_status"]) == ("groq", "https://api.groq.com/openai", "active")
+    assert shown["keys"][0] | {"set_aside_until": None} == {
+        **keys[0],
+        "usable": True,
+        "set_aside_until": None,
+    }
+    # While the variable is set, its address cannot be changed over HTTP: the variable could be sent there next.
+    refused = api("PUT", "/api/providers/groq", {"base_url": "https://evil.example"})
+    assert refused.status == 400
+    assert "could be sent to https://evil.example" in refused.message
+    assert api.ok("DELETE", "/api/providers/groq")["message"] == "Provider deleted successfully"
+    assert api("GET", "/api/providers/groq").status == 404
+
+
+def test_a_custom_provider_is_taken_as_bifrost_writes_it(api):
+    shown = api.ok("POST", "/api/providers", CUSTOM)
+    assert (shown["protocol"], shown["base_url"], shown["auth"]) == ("openai", "https://llm.example.com/v1", "bearer")
+    assert "sk-the-literal-key" not in json.dumps(shown)
+    assert '"protocol": "openai"' in api.gw.policy.read_text()
+    assert api.ok("GET", "/api/providers/my-custom")["keys"][0]["usable"]
+    # The same again changes nothing, and a key without a value keeps the one it has.
+    again = CUSTOM | {"keys": [{"name": "k1", "weight": 2.0}]}
+    assert api.ok("POST", "/api/providers", again)["keys"][0]["weight"] == 2.0
+    more = api.ok("POST", "/api/providers/my-custom/keys", {"name": "k2", "value": "sk-another-literal-key"})
+    assert (more["name"], more["usable"]) == ("k2", True)
+    key = {"name": "Custom", "value": "vk-custom", "provider_configs": [{"provider": "my-custom", "allowed_models": ["m-*"]}]}
+    assert api("POST", "/api/governance/virtual-keys", key).status in (200, 201)
+    refused = api("DELETE", "/api/providers/my-custom")
+    assert refused.status in (400, 409)
+    assert "'my-custom' is not a provider" in refused.message
+    shown = api.ok("PUT", "/api/providers/my-keyless", {k: CUSTOM[k] for k in ("network_config",)} | KEYLESS)
+    assert (shown["auth"], shown["keys"], shown["provider_status"]) == ("none", [], "active")
+
+
+KEYLESS = {
+    "network_config": {"base_url": "https://other.example"},
+    "custom_provider_config": {"base_provider_type": "anthropic", "is_key_less": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"provider": "mine", "keys": []}, "'mine' is not a provider; known are anthropic, azure"),
+        ({"provider": "grok"}, "did you mean groq?"),
+        ({"provider": "mine", "protocol": "openai"}, "'mine' needs a base_url"),
+        ({"provider": "bedrock"}, "Amazon Bedrock cannot be configured"),
+        ({"provider": "azure", "keys": []}, "'azure' needs a base_url"),
+        ({"provider": "v1", "protocol": "openai", "base_url": "https://a.example"}, "'v1' cannot be a provider's name"),
+        (CUSTOM | {"protocol": "anthropic"}, "custom_provider_config.base_provider_type: says something else than protocol"),
+        (CUSTOM | {"base_url": "https://b.example"}, "network_config.base_url: says something else than base_url"),
+        (CUSTOM | {"custom_provider_config": {"base_provider_type": "cohere"}}, "base_provider_type"),
+        (CUSTOM | {"custom_provider_config": {"base_provider_type": "openai", "allowed_requests": {}}}, "allowed_requests"),
+        (CUSTOM | {"network_config": {"extra_headers": {"a": "b"}}}, "extra_headers"),
+        (CUSTOM | {"provider": "other", "network_config": {"base_url": "https://api.openai.com"}}, "is already governed as openai"),
+    ],
+)
+def test_what_cannot_be_configured_is_refused_in_words(api, body, says):
+    refused = api("POST", "/api/providers", body)
+    assert refused.status == 400, refused.body
+    assert says in refused.message
