@@ -43,6 +43,7 @@ def prices():
         (Seller("mine", None, (Decimal(0), Decimal(0))), "llama3.2", "0", "policy"),
         (Seller("cerebras", "cerebras"), "gpt-oss-120b", "1.10", "genai-prices"),
         (Seller("deepseek", "deepseek"), "deepseek-chat", "0.685", "genai-prices"),
+        (Seller("openrouter", "openrouter"), "agentica-org/deepcoder-14b-preview:free", "0", "genai-prices"),
     ],
 )
 def test_the_seller_s_price_counts(prices, seller, model, cost, origin):

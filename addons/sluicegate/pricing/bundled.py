@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAKERS = ("anthropic", "openai", "google", "deepseek", "x-ai", "moonshotai", "mistral")
 """Providers whose models are found by name alone, in this order, and lend their prices to new models of the same family."""
 
+FREE_VARIANT = ":free"
+"""How the names end of models that a seller of many offers for nothing."""
+
 MODES: dict[str, tuple[dict[str, str], ...]] = {
     "batch": ({"processing": "batch"}, {"service_tier": "batch"}),
     "flex": ({"service_tier": "flex"},),
@@ -46,7 +49,11 @@ def find_sold(provider_id: str, model: str) -> Price | None:
     names = (model, canonical(model), undated(model))
     infos = (provider.find_model(name) for name in dict.fromkeys(names)) if provider is not None else ()
     info = next((info for info in infos if info is not None), None)
-    return _to_price(info) if info is not None else None
+    if info is None:
+        return None
+    # Elsewhere a zero is a price that the library lacks; here the name says that it is one.
+    is_free = model.endswith(FREE_VARIANT) and info.id.endswith(FREE_VARIANT)
+    return _to_price(info) or (Price(info.id, (Rates(*[Decimal(0)] * 5),), "genai-prices") if is_free else None)
 
 
 def all_prices() -> tuple[Price, ...]:
