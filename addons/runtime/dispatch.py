@@ -165,9 +165,11 @@ class CachedDispatch:
                 began = clock_ns()
                 for hook, spent in steps:
                     result = hook(*args)
+                    if result is not None and spent is not None and inspect.iscoroutine(result):
+                        result = first_wait(result, spent, began)
                     if result is not None and inspect.isawaitable(result):
-                        await (Measured(result, spent) if spent is not None and inspect.iscoroutine(result) else result)
-                        # Measured has taken the time of the awaited hook; the next one starts from here.
+                        await result
+                        # What it took has been counted; the next hook starts from here.
                         began = clock_ns()
                     elif spent is not None:
                         # One hook's end is the next one's beginning: reading the clock costs as much as a small hook does.
@@ -198,29 +200,40 @@ class CachedDispatch:
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
 
-class Measured:
-    """A hook that awaits something, run so that only its own steps are measured and not what others do meanwhile."""
+def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> Measured | None:
+    """Run a hook up to where it waits, and return the rest of it; None if it is over: nearly every hook waits for nothing."""
+    try:
+        awaited = hook.send(None)
+    except StopIteration:
+        return None
+    spent[0] += clock_ns() - began
+    spent[1] += 1
+    return Measured(hook, awaited, spent)
 
-    def __init__(self, hook: Coroutine[Any, Any, Any], time_spent: list[int]) -> None:
-        self.hook, self.time_spent = hook, time_spent
+
+class Measured:
+    """The rest of a hook that waits, run so that only its own steps are measured and not what others do meanwhile."""
+
+    def __init__(self, hook: Coroutine[Any, Any, Any], awaited: Any, spent: list[int]) -> None:
+        """``awaited`` is what the hook waits for."""
+        self.hook, self.awaited, self.spent = hook, awaited, spent
 
     def __await__(self) -> Generator[Any, Any, None]:
-        steps: Any = self.hook.__await__()
         # The hook is driven by hand: time is taken around each step and not while it is suspended.
-        step, argument = steps.send, None
-        self.time_spent[1] += 1
+        step: Callable[[Any], Any]
+        awaited = self.awaited
         while True:
+            try:
+                step, argument = self.hook.send, (yield awaited)
+            except BaseException as thrown:
+                step, argument = self.hook.throw, thrown
             began = clock_ns()
             try:
                 awaited = step(argument)
             except StopIteration:
                 return
             finally:
-                self.time_spent[0] += clock_ns() - began
-            try:
-                step, argument = steps.send, (yield awaited)
-            except BaseException as thrown:
-                step, argument = steps.throw, thrown
+                self.spent[0] += clock_ns() - began
 
 
 def raise_not_callable(why: str, *_: object) -> NoReturn:
