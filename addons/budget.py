@@ -77,7 +77,7 @@ class Budget(Addon):
         Looking costs about a microsecond for each event of the answer, so it is done while the model's figure is new, and
         seldom after that.
         """
-        samples, is_due = call.known.shared.characters_per_token.samples, int(call.id[-1], 16) == 0
+        samples, is_due = call.known.shared.characters_per_token.samples, call.id.endswith("0")
         if call.answer is None or (samples >= MIN_RATIO_SAMPLES and not is_due):
             return 0
         delivered = call.answer.delivered

@@ -11,7 +11,6 @@ import functools
 import inspect
 import logging
 import os
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -119,7 +118,7 @@ def new_call(flow: http.HTTPFlow, provider: str) -> Call:
     policy, request = shared.policy, flow.request
     served = policy.providers[provider]
     call = Call(
-        id=f"call_{now:012x}{secrets.token_hex(8)}",
+        id=f"call_{now:012x}{os.urandom(8).hex()}",
         started_at=now,
         provider=provider,
         kind=served.kind_of(request.method, request.path),

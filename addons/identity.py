@@ -202,7 +202,6 @@ class Identity(Addon):
         request, policy = flow.request, services().policy
         name, port = split_port(request.authority or ", ".join(values.get("host", ())))
         claimed = policy.provider_of_host(name, port)
-        sni = policy.provider_of_host(normalize_host(flow.client_conn.sni or ""))
         # In this order: a CONNECT has fixed the target, and what a request inside claims no longer matters.
         if connection.target is not None:
             if connection.provider is not None:
@@ -223,6 +222,7 @@ class Identity(Addon):
             if self.is_own_address(flow):
                 # A client whose proxy and base URL are both the gateway names it in full. Administration is never so reached.
                 return self.route_origin_form(flow, values)
+        sni = policy.provider_of_host(flow.client_conn.sni or "")
         if claimed is not None or sni is not None or connection.target is not None:
             # A tunnel to another host is only decrypted because it named a provider in its first bytes.
             message = "The connection's target is not the provider it claims to be for; nothing was sent"

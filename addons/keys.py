@@ -20,6 +20,9 @@ HeaderFields = tuple[tuple[bytes, bytes], ...]
 PROVIDER_KEY_HEADERS = frozenset((b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key"))
 """Headers that may carry a provider's key."""
 
+LENGTH_HEADERS = frozenset((b"content-length", b"transfer-encoding"))
+"""Headers that say where a body ends."""
+
 
 class Keys(Addon):
     """Adds the provider key in place of the virtual key that identity removed."""
@@ -57,7 +60,7 @@ class Keys(Addon):
         flow.request.headers.fields = (
             *fields,
             *content_length(fields, flow.request.raw_content or b""),
-            *((name.encode(), value.encode()) for name, value in credentials),
+            *[(name.encode(), value.encode()) for name, value in credentials],
         )
         call.cleared = True
 
@@ -101,14 +104,14 @@ def content_length(fields: HeaderFields, body: bytes) -> HeaderFields:
     HTTP/2 needs none, but a provider that speaks HTTP/1.1 would take such a body for the next request, and that one
     would go unjudged.
     """
-    if not body or any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields):
+    if not body or not LENGTH_HEADERS.isdisjoint([name.lower() for name, _ in fields]):
         return ()
     return ((b"content-length", b"%d" % len(body)),)
 
 
 def without_provider_key(headers: http.Headers) -> HeaderFields:
     """Return the header fields without those that may carry a provider key."""
-    return tuple(f for f in headers.fields if f[0].lower() not in PROVIDER_KEY_HEADERS)
+    return tuple([f for f in headers.fields if f[0].lower() not in PROVIDER_KEY_HEADERS])
 
 
 def no_usable_key(provider: Provider) -> str:

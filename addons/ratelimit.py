@@ -46,8 +46,8 @@ class RateLimit(Addon):
         if flow.response is not None:
             return
         model = facts.model if facts is not None else None
-        limits = [x for x in call.policy.limits(call.principal, call.provider, model) if x.unit != "usd"]
-        if not limits:
+        limits = call.policy.limits(call.principal, call.provider, model)
+        if not limits.rates:
             return
         shared = services()
         tokens = expected_of(services(), call, facts).total_tokens if facts is not None else 0

@@ -61,6 +61,12 @@ def is_host(host: str) -> bool:
 
 def split_port(authority: str) -> tuple[str, int | None]:
     """Return the host of ``host:port`` or ``[address]:port``, normalized, and its port; None where there is none."""
+    # Long ones are not cached: a caller who varies them could fill the cache with megabytes.
+    return _split_port(authority) if len(authority) <= MAX_HOST_CHARACTERS else _split_port.__wrapped__(authority)
+
+
+@lru_cache(maxsize=1024)
+def _split_port(authority: str) -> tuple[str, int | None]:
     found = _AUTHORITY.fullmatch(authority.strip())
     if found is None:
         return normalize_host(authority), None

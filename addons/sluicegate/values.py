@@ -69,8 +69,7 @@ class Reason(StrEnum):
         return "rate_limited" if self.value.endswith("_limited") else self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """The caller: a virtual key and what it belongs to. Levels that do not apply are None."""
 
     virtual_key_id: str
@@ -186,8 +185,7 @@ class Extent(NamedTuple):
 _ONE_READING = Extent()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What governance needs from the body of a model call, read without changing it."""
 
     model: str

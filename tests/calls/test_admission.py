@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,7 +31,7 @@ from sluicegate.calls.learning import Learning
 from sluicegate.calls.settlement import settle
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.loader import load
 from sluicegate.pricing.prices import Prices
 from sluicegate.values import NANO, Deny, Extent, Principal, Reason, RequestFacts, Usage
@@ -124,7 +123,7 @@ def test_a_model_that_names_another_provider_is_refused_until_calls_are_routed(p
 
 def test_a_call_that_no_rate_limit_concerns_takes_no_slot():
     ledger = Ledger()
-    assert reserve_rates(ledger, "a", [limit("usd")], 10, NOW) is None
+    assert reserve_rates(ledger, "a", Limits([limit("usd")]), 10, NOW) is None
     assert not ledger.open
 
 
@@ -144,7 +143,7 @@ def test_a_call_that_no_rate_limit_concerns_takes_no_slot():
 )
 def test_money_is_held_or_refused(budgets, demand, outcome):
     ledger = Ledger()
-    found = reserve_budgets(ledger, "a", budgets, demand, OPUS, NOW)
+    found = reserve_budgets(ledger, "a", Limits(budgets), demand, OPUS, NOW)
     assert (found.reason if isinstance(found, Deny) else found.cost_nano) == outcome
     assert ("a" in ledger.open) == isinstance(found, Admission)
 
@@ -163,8 +162,8 @@ def test_a_call_that_its_budget_refuses_gives_its_slots_back(policy):
 def test_the_worst_case_is_asked_for_only_where_a_budget_is_hard(policy):
     facts = RequestFacts(OPUS, max_tokens=1000, body_bytes=3000, text_bytes=3000, is_text_only=True)
     expected = estimate.expected_usage(facts)
-    soft = expected_demand(policy(), PRICES, [limit()], facts, expected, NOW)
-    hard = expected_demand(policy(), PRICES, [limit(hard=True)], facts, expected, NOW)
+    soft = expected_demand(policy(), PRICES, Limits([limit()]), facts, expected, NOW)
+    hard = expected_demand(policy(), PRICES, Limits([limit(hard=True)]), facts, expected, NOW)
     assert soft.cost_nano == soft.worst_case_nano == hard.cost_nano
     assert hard.worst_case_nano > hard.cost_nano
     assert soft.tokens == expected.total_tokens
@@ -322,7 +321,7 @@ def test_a_hard_claim_and_the_draft_keep_the_bound_while_the_call_runs(tmp_path)
     before, flow_module._services = flow_module._services, chain.services
     try:
         call = call_of(1, HAIKU, 2_000, policy)
-        call.facts = replace(call.facts, is_text_only=True, extent=Extent(output_tokens=1_000))
+        call.facts = call.facts._replace(is_text_only=True, extent=Extent(output_tokens=1_000))
         chain.begin(call)
         bound = call.bound_nano
         hard, soft = (chain.ledger.counters[name] for name in ("team/team-a/usd/1h", "virtual_key/vk/usd/1h"))

@@ -13,7 +13,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.estimate import expected_usage
 from sluicegate.calls.settlement import settle, used
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.pricing.generation import generation_of
 from sluicegate.providers.answers.usage_reader import CUT_SHORT
 from sluicegate.values import NANO
@@ -56,7 +56,7 @@ class Books:
         if isinstance(facts, str):
             return
         self.count += 1
-        limits = [KEYS[key], *SHARED]
+        limits = Limits([KEYS[key], *SHARED])
         call = Call(f"call-{self.count}", NOW, api.provider, "messages", policy=self.policy)
         call.facts, call.sent_at = facts, NOW
         call.expected_usage = expected_usage(facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -42,19 +41,19 @@ def expected(learning, key="vk-a", facts=FACTS):
     [(None, UNKNOWN_OUTPUT_TOKENS), (10_000, 10_000), (16_384, 16_384), (64_000, UNKNOWN_OUTPUT_TOKENS), (0, 0)],
 )
 def test_a_first_call_is_expected_to_write_what_it_may(max_tokens, output):
-    found = expected_usage(replace(FACTS, max_tokens=max_tokens))
+    found = expected_usage(FACTS._replace(max_tokens=max_tokens))
     assert (found.output_tokens, found.input_tokens, found.estimated) == (output, 1_000, True)
 
 
 def test_candidates_are_each_expected_to_write_what_they_may():
-    facts = replace(FACTS, max_tokens=1_000, extent=Extent(candidates=3))
+    facts = FACTS._replace(max_tokens=1_000, extent=Extent(candidates=3))
     assert expected_usage(facts).output_tokens == 3_000
     assert lesson_of(facts, Usage(1_000, 2_500)).output_tokens == 2_500
     assert lesson_of(facts, Usage(1_000, 3_000)).output_tokens is None
 
 
 def test_images_count_as_full_size():
-    found = expected_usage(replace(FACTS, images=3))
+    found = expected_usage(FACTS._replace(images=3))
     assert found.input_tokens == math.ceil(2_600 / BYTES_PER_TOKEN) + 3 * TOKENS_PER_IMAGE
 
 
@@ -73,14 +72,14 @@ def test_then_the_95th_percentile_of_the_last_hundred_is_expected(outputs):
 
 
 def test_short_prompts_teach_output_too():
-    short = replace(FACTS, body_bytes=20, text_bytes=20)
+    short = FACTS._replace(body_bytes=20, text_bytes=20)
     assert expected(taught(Learning(), "vk-a", [300] * MIN_ANSWERS, short)).output_tokens == 300
 
 
 @pytest.mark.parametrize(
     "lesson",
     [
-        lesson_of(replace(FACTS, max_tokens=300), Usage(1_000, 300)),
+        lesson_of(FACTS._replace(max_tokens=300), Usage(1_000, 300)),
         lesson_of(FACTS, Usage(1_000, 300), is_truncated=True),
         lesson_of(FACTS, Usage(1_000, 300, estimated=True)),
         lesson_of(FACTS, Usage(1_000, 0)),
@@ -98,8 +97,8 @@ def test_an_answer_that_was_cut_short_says_nothing_about_output(lesson):
 @pytest.mark.parametrize(
     ("facts", "fields"),
     [
-        (replace(FACTS, is_text_only=False), {}),
-        (replace(FACTS, text_bytes=0), {}),
+        (FACTS._replace(is_text_only=False), {}),
+        (FACTS._replace(text_bytes=0), {}),
         (FACTS, {"iterations": (Usage(1_000, 300),)}),
         (FACTS, {"estimated": True}),
     ],
@@ -110,7 +109,7 @@ def test_input_that_is_not_text_teaches_no_ratio(facts, fields):
 
 @given(st.integers(1, 5_000), st.integers(0, 5_000))
 def test_a_learned_ratio_expects_at_least_what_the_same_prompt_used(uncached, cached):
-    facts = replace(FACTS, body_bytes=20_000, text_bytes=20_000)
+    facts = FACTS._replace(body_bytes=20_000, text_bytes=20_000)
     learning = Learning()
     for _ in range(MIN_RATIO_SAMPLES):
         learning.learn("vk-a", MODEL, lesson_of(facts, Usage(uncached, 10, cache_read_tokens=cached)))
@@ -137,11 +136,11 @@ def test_no_key_lowers_the_estimate_of_another(others, own):
 def test_a_model_that_writes_at_length_is_known_to_everyone():
     learning = taught(Learning(), "vk-b", [28_000] * MIN_ANSWERS)
     assert expected(learning).output_tokens == 28_000
-    assert expected(learning, facts=replace(FACTS, model="claude-opus-5-5")).output_tokens == UNKNOWN_OUTPUT_TOKENS
+    assert expected(learning, facts=FACTS._replace(model="claude-opus-5-5")).output_tokens == UNKNOWN_OUTPUT_TOKENS
 
 
 def test_a_model_is_the_same_with_its_release_date():
-    learning = taught(Learning(), "vk-a", [300] * MIN_ANSWERS, replace(FACTS, model=f"{MODEL}-20251001"))
+    learning = taught(Learning(), "vk-a", [300] * MIN_ANSWERS, FACTS._replace(model=f"{MODEL}-20251001"))
     assert expected(learning).output_tokens == 300
 
 

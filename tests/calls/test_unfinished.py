@@ -15,7 +15,7 @@ from sluicegate.calls.estimate import expected_usage
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Learning, lesson_of
 from sluicegate.calls.settlement import settle, used
 from sluicegate.calls.unfinished import MIN_GAP_MS, NOTICE_MS, Pauses, bound_usage
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.loader import load
 from sluicegate.pricing.generation import families, generation_of
 from sluicegate.pricing.prices import Prices
@@ -44,7 +44,7 @@ def charged(call, policy, *, hard=False, known=UNKNOWN, status=200):
     """Return the settlement of a call, admitted under a hard budget or a soft one."""
     call.known = known
     call.expected_usage = expected_usage(call.facts, known)
-    demand = expected_demand(policy, PRICES, [HARD] if hard else [], call.facts, call.expected_usage, START_MS)
+    demand = expected_demand(policy, PRICES, Limits([HARD] if hard else []), call.facts, call.expected_usage, START_MS)
     call.expected_nano = demand.cost_nano
     call.bound_nano = demand.worst_case_nano if hard else None
     call.usage = used(call, PRICES)
@@ -120,7 +120,7 @@ def test_leaving_after_a_second_does_not_cost_the_whole_bound(policy):
 def test_a_model_of_unknown_speed_is_charged_all_it_may_write(policy):
     """Under a hard budget only: some hardware writes ten thousand tokens a second."""
     call = Thinker(100, model="gpt-4.1", max_tokens=9_000).call(500)
-    call.facts = replace(call.facts, model="mistral-large-2407")
+    call.facts = call.facts._replace(model="mistral-large-2407")
     assert generation_of(call.facts.model).max_tokens_per_s is None
     call.expected_usage, call.bound_nano = expected_usage(call.facts), 10**12
     assert used(call, PRICES).output_tokens == 9_000
@@ -191,7 +191,7 @@ def test_text_that_was_counted_is_charged_whatever_the_model_is_believed_to_writ
     bounds = []
     for counted in (1_000, 500_000):
         call = thinker.call(1_000)
-        call.facts = replace(call.facts, max_tokens=None, extent=Extent())
+        call.facts = call.facts._replace(max_tokens=None, extent=Extent())
         call.answer = replace(call.answer, usage=None, error=None)
         call.was_cut, call.delivered_tokens = False, counted
         found = charged(call, policy, hard=True)
@@ -214,7 +214,7 @@ def test_other_keys_answers_never_lower_what_an_unfinished_call_is_charged(polic
 
 def test_a_call_whose_input_may_be_read_again_is_charged_its_bound(policy):
     call = Thinker(100).call(1_000)
-    call.facts = replace(call.facts, extent=Extent(passes=3))
+    call.facts = call.facts._replace(extent=Extent(passes=3))
     assert charged(call, policy, hard=True).cost_nano == call.bound_nano
 
 

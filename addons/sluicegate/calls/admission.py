@@ -6,7 +6,7 @@ alone; the dry run applies them all to calls on record. Nothing here reads a clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from sluicegate.calls.refusal import budget_message, model_message, prefixed_mes
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.pricing.prices import Prices
@@ -113,12 +113,12 @@ def foreign_prefix(provider: Provider, model: str) -> str | None:
 
 
 def reserve_rates(
-    ledger: Ledger, call_id: str, limits: Iterable[Limit], tokens: int, now: int, checks: list[LimitCheck] | None = None
+    ledger: Ledger, call_id: str, limits: Limits, tokens: int, now: int, checks: list[LimitCheck] | None = None
 ) -> Deny | None:
     """Hold a request, these tokens and a slot in flight under every rate limit, or hold nothing and refuse the call."""
-    requested = [(x, tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
-    if not requested:
+    if not limits.rates:
         return None
+    requested = [(x, tokens if x.unit == "tokens" else 1) for x in limits.rates]
     exhausted = ledger.reserve(call_id, requested, now, checks)
     return None if exhausted is None else deny_exhausted(exhausted, now)
 
@@ -126,7 +126,7 @@ def reserve_rates(
 def reserve_budgets(
     ledger: Ledger,
     call_id: str,
-    limits: Iterable[Limit],
+    limits: Limits,
     demand: Demand,
     model: str,
     now: int,
@@ -150,9 +150,9 @@ class Money(NamedTuple):
     cost_nano: int
 
 
-def requested_money(limits: Iterable[Limit], demand: Demand, model: str) -> Money | Deny:
+def requested_money(limits: Limits, demand: Demand, model: str) -> Money | Deny:
     """Return what the call asks of each budget: the expected cost of a soft one, the worst case of a hard one."""
-    budgets = [x for x in limits if x.unit == "usd"]
+    budgets = limits.budgets
     cost, worst = demand.cost_nano, demand.worst_case_nano
     if cost is None:
         if budgets:
@@ -162,20 +162,18 @@ def requested_money(limits: Iterable[Limit], demand: Demand, model: str) -> Mone
             )
         cost = 0
     if worst is None:
-        if any(x.hard for x in budgets):
+        if limits.has_hard_budget:
             why = f": {demand.unbounded}" if demand.unbounded else ""
             return Deny(Reason.BUDGET_EXCEEDED, f"Model '{model}' has no known worst case under a hard budget{why}")
         worst = cost
     return Money([(x, worst if x.hard else cost) for x in budgets], cost)
 
 
-def expected_demand(
-    policy: Policy, prices: Prices, limits: Iterable[Limit], facts: RequestFacts, expected: Usage, at: int
-) -> Demand:
+def expected_demand(policy: Policy, prices: Prices, limits: Limits, facts: RequestFacts, expected: Usage, at: int) -> Demand:
     """Return what a call is expected to take under these limits; ``at`` is when it began, by which it is priced."""
     cost = price_usage(policy, prices, expected, facts.model, at)
     worst = cost
-    if cost is not None and any(x.hard and x.unit == "usd" for x in limits):
+    if cost is not None and limits.has_hard_budget:
         priced = partial(price_usage, policy, prices, at=at)
         worst = worst_case_nano(prices, facts, at, priced, by_family=policy.prices_by_family)
         worst = None if worst is None else max(worst, cost)

@@ -60,11 +60,11 @@ def note_client(call: Call, values: HeaderValues) -> None:
     call.user_agent = (agent if agent.isprintable() else "".join(c for c in agent if c.isprintable())) or None
     call.client = client_of(agent, values)
     session = header("x-claude-code-session-id") or header("session-id")
-    call.session_id = session if ATTRIBUTION.fullmatch(session) else None
+    call.session_id = session if session and ATTRIBUTION.fullmatch(session) else None
     agent_id = header("x-claude-code-agent-id")
-    call.agent_id = agent_id if ATTRIBUTION.fullmatch(agent_id) else None
+    call.agent_id = agent_id if agent_id and ATTRIBUTION.fullmatch(agent_id) else None
     request_class = header("x-claude-code-request-class")
-    call.request_class = request_class if ATTRIBUTION.fullmatch(request_class) else None
+    call.request_class = request_class if request_class and ATTRIBUTION.fullmatch(request_class) else None
     user = header("x-bf-user-id")
-    if ATTRIBUTION.fullmatch(user):
+    if user and ATTRIBUTION.fullmatch(user):
         call.attribution["user_id"] = user

@@ -119,7 +119,10 @@ class Lesson(NamedTuple):
 
     def __bool__(self) -> bool:
         """Return whether it teaches anything."""
-        return any(x is not None for x in self)
+        return self != _TEACHES_NOTHING
+
+
+_TEACHES_NOTHING = Lesson()
 
 
 class CacheSplit(NamedTuple):
@@ -189,7 +192,9 @@ class Learning:
                 self.learned.move_to_end(key)
             _add(found, lesson)
             changed[key] = found
-            models = self._models.setdefault(key[0], OrderedDict())
+            models = self._models.get(key[0])
+            if models is None:
+                models = self._models[key[0]] = OrderedDict()
             models[name] = None
             models.move_to_end(name)
             if len(models) > (MAX_MODELS_OF_A_KEY if key[0] else MAX_MODELS):
@@ -245,12 +250,12 @@ def lesson_of(
     """
     if reported.estimated:
         return Lesson()
-    output = reported.output_tokens
+    output, prompt = reported.output_tokens, reported.prompt_tokens
     is_whole = not is_truncated and (facts.max_tokens is None or output < facts.max_tokens * facts.extent.candidates)
-    has_prompt = facts.is_text_only and not reported.iterations and facts.text_bytes > 0 and reported.prompt_tokens
+    has_prompt = facts.is_text_only and not reported.iterations and facts.text_bytes > 0 and prompt
     return Lesson(
         output if is_whole and output else None,
-        (min(reported.prompt_tokens, facts.text_bytes), facts.text_bytes) if has_prompt else None,
+        (min(prompt, facts.text_bytes), facts.text_bytes) if has_prompt else None,
         # Fewer characters than tokens: much of what was billed was thought unseen.
         (characters, output) if output and characters >= output else None,
         (output, elapsed_ms) if output >= MIN_SPEED_TOKENS and elapsed_ms >= MIN_SPEED_MS else None,

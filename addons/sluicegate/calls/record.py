@@ -63,8 +63,9 @@ _UNUSED = Usage()
 
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
     """Return the record the call would have if the process died now: this usage at this cost, ``interrupted``."""
-    cost = {"cost_usd": usd(cost_nano), "cost_nano": cost_nano}
-    return record_of(call, call.started_at, usage) | cost | {"outcome": Outcome.INTERRUPTED.value}
+    record = record_of(call, call.started_at, usage)
+    record.update(cost_usd=usd(cost_nano), cost_nano=cost_nano, outcome=Outcome.INTERRUPTED.value)
+    return record
 
 
 def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:

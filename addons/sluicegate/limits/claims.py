@@ -53,10 +53,6 @@ class Exhausted:
     resets_at: int | None
 
 
-_ONE_PER_CALL = frozenset({"requests", "concurrent"})
-"""Units of which a call takes exactly one: there is no "last one that may overshoot"."""
-
-
 def admitted_claims(
     requested: Iterable[tuple[Limit, int]],
     counter_of: Callable[[Limit], Counter],
@@ -72,10 +68,11 @@ def admitted_claims(
     for limit, amount in requested:
         counter = counter_of(limit)
         reserved = counter.reserved - own.get((counter.name, counter.start), 0) if own else counter.reserved
-        taken = counter.used + reserved
-        full = taken + amount > limit.maximum if limit.hard or limit.unit in _ONE_PER_CALL else taken >= limit.maximum
+        used = counter.used
+        taken = used + reserved
+        full = taken + amount > limit.maximum if limit.only_what_fits else taken >= limit.maximum
         if checks is not None:
-            checks.append((*limit.check_prefix, counter.used, reserved, amount, counter.end, not full))
+            checks.append((*limit.check_prefix, used, reserved, amount, counter.end, not full))
         if full:
             return Exhausted(limit, taken, amount, counter.end)
         claims.append(Claim(counter.name, limit.unit, counter.start, amount))

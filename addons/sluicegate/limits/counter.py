@@ -27,6 +27,19 @@ class Counter:
         """Return the counter as it is stored."""
         return self.name, self.anchor, self.start, self.end, self.used, *(self.previous or _NO_WINDOW)
 
+    def hold(self, start: int, amount: int) -> None:
+        """Add to what calls in flight hold of the window with this start; nothing where it is over."""
+        if self.start == start:
+            self.reserved += amount
+
+    def settle(self, start: int, held: int, charge: int) -> None:
+        """Free what a call held of the window with this start, and charge what it used."""
+        if self.start == start:
+            self.reserved -= held
+            self.used += charge
+        else:
+            self.charge(start, charge)
+
     def charge(self, start: int, amount: int) -> None:
         """Add to what was used in the window with this start; nothing where that is long over: then only the records have it."""
         if self.start == start:

@@ -96,6 +96,8 @@ class Ledger:
     def counter(self, limit: Limit, now: int) -> Counter:
         """Return the limit's counter, moved into the window that contains ``now``."""
         found = self.counters.get(limit.counter)
+        if found is not None and (found.end is None or found.start <= now < found.end):
+            return found
         if found is None:
             # A window begins with the first call, so this call's time anchors all later ones.
             found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
@@ -103,7 +105,7 @@ class Ledger:
                 found.start, found.end = window(limit.period, now, now)
             self._changed_counters.add(found.name)
             self._new_windows.add(found.name)
-        elif limit.period is not None and found.end is not None and not found.start <= now < found.end:
+        elif limit.period is not None and found.end is not None:
             start, end = window(limit.period, found.anchor, now)
             if start > found.start:
                 found.previous = (found.start, found.end, found.used)
@@ -184,20 +186,18 @@ class Ledger:
         if reservation is None or not reservation.claims:
             return
         left: list[Claim] = []
-        charged = False
+        charged: list[str] = []
         for claim in reservation.claims:
-            if claim.unit not in amounts:
+            charge = amounts.get(claim.unit)
+            if charge is None:
                 left.append(claim)
-                continue
-            self._hold(claim, -claim.amount)
-            charge = amounts[claim.unit]
-            counter = self.counters.get(claim.counter)
-            # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
-            if charge and counter is not None:
-                counter.charge(claim.start, charge)
-                self._changed_counters.add(counter.name)
-                self.charged.add(counter.name)
-                charged = True
+            elif (counter := self.counters.get(claim.counter)) is not None:
+                # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
+                counter.settle(claim.start, claim.amount, charge)
+                if charge:
+                    charged.append(claim.counter)
+        self._changed_counters.update(charged)
+        self.charged.update(charged)
         # Rate limits and budgets settle separately; only when no claim is left is the reservation closed.
         reservation.claims = left
         if left:
@@ -270,9 +270,8 @@ class Ledger:
         return 0, 0, start, end
 
     def _hold(self, claim: Claim, amount: int) -> None:
-        counter = self.counters.get(claim.counter)
-        if counter is not None and counter.start == claim.start:
-            counter.reserved += amount
+        if (counter := self.counters.get(claim.counter)) is not None:
+            counter.hold(claim.start, amount)
 
 
 def _used_on_return(counter: Counter, start: int) -> int:

@@ -1,7 +1,8 @@
-"""A limit: one cap on one scope, as the policy in force has it."""
+"""Limits: one cap on one scope, as the policy in force has it, and those that apply to a call."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sluicegate.policy import schema
@@ -25,11 +26,31 @@ class Limit:
     """Percentages at which an alert is sent; None for the policy's."""
     check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """The constant fields of this limit's checks, built once instead of at each call."""
+    only_what_fits: bool = field(init=False, repr=False, compare=False)
+    """Whether a call is admitted only if it fits whole: of the others, the call that crosses the line passes."""
 
     def __post_init__(self) -> None:
         window = self.period.text if self.period is not None else None
         check_prefix = self.scope_kind, self.scope_id, self.unit, window, "hard" if self.hard else "soft", self.maximum
         object.__setattr__(self, "check_prefix", check_prefix)
+        # Of requests and calls in flight each call takes exactly one: there is no last one that may overshoot.
+        object.__setattr__(self, "only_what_fits", self.hard or self.unit in ("requests", "concurrent"))
+
+
+class Limits(tuple[Limit, ...]):
+    """The limits that apply to a call, in the order they are checked. What they count is looked at once, not at each call."""
+
+    rates: tuple[Limit, ...]
+    """Those of requests, tokens and calls in flight."""
+    budgets: tuple[Limit, ...]
+    has_hard_budget: bool
+
+    def __new__(cls, limits: Iterable[Limit] = ()) -> Limits:
+        """Take the limits in their order."""
+        self = super().__new__(cls, limits)
+        self.rates, self.budgets = tuple(x for x in self if x.unit != "usd"), tuple(x for x in self if x.unit == "usd")
+        self.has_hard_budget = any(x.hard for x in self.budgets)
+        return self
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

@@ -15,7 +15,7 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
 from sluicegate.values import MAX_COST_NANO, Principal, Usage
@@ -79,6 +79,9 @@ class ModelAccess:
     provider_allowed: bool
     model_allowed: bool
     allowed_models: tuple[str, ...]
+
+
+UNRESTRICTED = ModelAccess(True, True, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Policy:
     """The providers by the first segment of a path on our own port."""
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
-    _limits_cache: dict[tuple[Principal | None, str, str | None], tuple[Limit, ...]] = field(default_factory=dict, repr=False)
+    _limits_cache: dict[tuple[Principal | None, str, str | None], Limits] = field(default_factory=dict, repr=False)
 
     @property
     def prices_by_family(self) -> bool:
@@ -201,12 +204,12 @@ class Policy:
         name = self._provider_by_host.get(bare) or self._provider_by_host.get(f"{bare}:{port}")
         return self.providers[name] if name is not None else None
 
-    def limits(self, principal: Principal | None, provider: str, model: str | None) -> tuple[Limit, ...]:
+    def limits(self, principal: Principal | None, provider: str, model: str | None) -> Limits:
         """Return every limit that applies to a call, in the order they are checked: the narrowest first."""
         cache_key = (principal, provider, canonical(model) if model else None)
         found = self._limits_cache.get(cache_key)
         if found is None:
-            found = tuple(self._limits(principal, provider, model))
+            found = Limits(self._limits(principal, provider, model))
             # Model names come from callers: without a bound they could fill the memory.
             if len(self._limits_cache) < 10_000:
                 self._limits_cache[cache_key] = found
@@ -267,7 +270,7 @@ class Policy:
         """Return whether a caller's key allows a provider and a model."""
         key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
         if key is None or key.provider_configs is None:
-            return ModelAccess(True, True, ())
+            return UNRESTRICTED
         configs = [c for c in key.provider_configs if c.provider == provider]
         if not configs:
             return ModelAccess(False, False, ())

@@ -7,7 +7,7 @@ from sluicegate.calls.admission import Demand, deny_exhausted, expected_demand, 
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
 from sluicegate.calls.unfinished import bound_usage
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
@@ -55,7 +55,7 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     money = requested_money(limits, demand, facts.model)
     if isinstance(money, Deny):
         return money
-    rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits if x.unit != "usd"]
+    rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits.rates]
     exhausted = shared.ledger.reserve(call.id, [*rates, *money.amounts], now, call.limit_checks, replaces=True)
     if exhausted is not None:
         return deny_exhausted(exhausted, now)
@@ -63,14 +63,12 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     return None
 
 
-def hold(
-    shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: tuple[Limit, ...], demand: Demand, cost_nano: int
-) -> None:
+def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits, demand: Demand, cost_nano: int) -> None:
     """Note what an admitted call holds, and raise it when the answer tells more."""
     expected = expected_of(shared, call, facts)
     call.expected_nano = cost_nano
     call.sent_at = shared.clock()
-    call.bound_nano = demand.worst_case_nano if any(x.hard and x.unit == "usd" for x in limits) else None
+    call.bound_nano = demand.worst_case_nano if limits.has_hard_budget else None
     write_draft(shared, call, facts, expected)
 
     def raise_to(usage: Usage) -> None:

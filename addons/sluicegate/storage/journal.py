@@ -41,7 +41,7 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Write one record as one line. Raises OSError if the disk refuses; the line is then kept in ``backlog``."""
-        self.backlog.append(orjson.dumps(record) + b"\n")
+        self.backlog.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         self.catch_up()
 
     def catch_up(self) -> None:

@@ -52,6 +52,8 @@ class Writer:
         self._reservations = GroupCommit(self._write_reservations, commit_time)
         self._everything = GroupCommit(self._write_all, commit_time)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_delay_s = 0.0
+        """The delay with which the timer was set."""
         self._closed = False
 
     # -- what to write ------------------------------------------------------------------------------------------------
@@ -120,7 +122,8 @@ class Writer:
 
     def flush_soon(self, delay_s: float = FLUSH_DELAY_S) -> None:
         """Write what is pending within ``delay_s`` seconds, with whatever else has gathered by then."""
-        if self._closed:
+        if self._closed or (self._timer is not None and self._timer_delay_s <= delay_s):
+            # One that was set before with no longer a delay is due no later: no need to read the clock, several times a call.
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + delay_s
@@ -129,7 +132,7 @@ class Writer:
                 return
             # A write that can wait must not delay one that is due sooner.
             self._timer.cancel()
-        self._timer = loop.call_at(at, self._flush_now)
+        self._timer, self._timer_delay_s = loop.call_at(at, self._flush_now), delay_s
 
     def reopen_journal(self) -> None:
         """Let the journal's file exist again after a rotation, without waiting for the next line."""

@@ -80,33 +80,35 @@ class UsageReader(ABC):
     reads_lists: ClassVar[bool] = False
     """Whether an answer may be a JSON list, whose elements are what the events of a stream would be."""
 
+    # What each answer begins with stands on the class: an instance gets what differs.
+    _usage: Usage | None = None
+    is_invalid = False
+    """Whether a count that matters was reported as something that is no count."""
+    finished = False
+    """Whether the answer has been marked as complete."""
+    is_final = False
+    """Whether the end of the answer said how much output there was."""
+    output_tokens: int | None = None
+    """What the end of the answer said of its output, also where nothing was said of the input and ``usage`` is None."""
+    is_truncated = False
+    """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
+    is_unbilled = False
+    """Whether the provider bills nothing for it: refused before any output."""
+    has_content = False
+    """Whether output has begun."""
+    message_started = False
+    error: str | None = None
+    """The type of an error event inside the answer."""
+    content_pieces = 0
+    """How often content has come, one event or several at a time."""
+    _candidate: int | None = None
+    """The candidate whose content is being measured, where there may be several."""
+    _pending_bytes = 0
+
     def __init__(self) -> None:
-        self._usage: Usage | None = None
-        self.is_invalid = False
-        """Whether a count that matters was reported as something that is no count."""
-        self.finished = False
-        """Whether the answer has been marked as complete."""
-        self.is_final = False
-        """Whether the end of the answer said how much output there was."""
-        self.output_tokens: int | None = None
-        """What the end of the answer said of its output, also where nothing was said of the input and ``usage`` is None."""
-        self.is_truncated = False
-        """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
-        self.is_unbilled = False
-        """Whether the provider bills nothing for it: refused before any output."""
-        self.has_content = False
-        """Whether output has begun."""
-        self.message_started = False
-        self.error: str | None = None
-        """The type of an error event inside the answer."""
         self._delivered = Delivered()
-        self._candidate: int | None = None
-        """The candidate whose content is being measured, where there may be several."""
-        self.content_pieces = 0
-        """How often content has come, one event or several at a time."""
         self._pending: deque[bytes] = deque()
         """Content events in their own spelling, undecoded."""
-        self._pending_bytes = 0
 
     @abstractmethod
     def feed_event(self, event: str, data: bytes) -> None:

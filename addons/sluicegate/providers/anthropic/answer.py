@@ -125,7 +125,8 @@ class MessagesUsage(UsageReader):
         content = value.get("content")
         for block in content if isinstance(content, list) else ():
             self.has_content = True
-            self.measure({"type": "content_block_start", "content_block": block})
+            if isinstance(block, dict):
+                self._measure_block(block, None)
         # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
         self._attempts_with_output.clear()
         usage = value.get("usage")

@@ -127,6 +127,9 @@ class ContentSources:
             self.scan(block.content)
 
 
+_NO_SOURCES = ContentSources()
+
+
 def find_sources(body: bytes) -> ContentSources:
     """Return the sources in a Messages body; in a body of another shape, those that look like one."""
     found = ContentSources()
@@ -152,7 +155,7 @@ def read_request(body: bytes) -> RequestFacts | str:
     builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
     builder.may_be_fast = speed not in (None, "standard")
     builder.add_output(request.child("thinking").count("budget_tokens"))
-    sources = ContentSources()
+    sources = _NO_SOURCES
     if text is not None:
         _add_client_tools(text, builder, request)
     elif request.can_be_searched():
@@ -179,10 +182,10 @@ def read_request(body: bytes) -> RequestFacts | str:
 
 
 def _add_client_tools(text: TextBody, builder: ExtentBuilder, request: RequestBody) -> None:
-    tools = text.tools or ()
-    if len(tools) > MAX_TOOLS:
-        request.problems.append(f"the body has more than {MAX_TOOLS} tools")
-    builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in tools if tool.type not in (None, "custom"))
+    if text.tools:
+        if len(text.tools) > MAX_TOOLS:
+            request.problems.append(f"the body has more than {MAX_TOOLS} tools")
+        builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in text.tools if tool.type not in (None, "custom"))
     builder.prompt_tokens += _repeated_tokens(text)
 
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sluicegate.providers.requests.outline import has_more_braces
+
 MAX_FIELDS = 256
 """Fields of a body, or of a governed object in it; a model call has some twenty."""
 
@@ -36,11 +38,11 @@ MAX_OBJECTS = 1_000_000
 
 _OBJECT_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST_DECODER = msgspec.json.Decoder(list[msgspec.Raw])
+_decode = msgspec.json.Decoder().decode
 _MEMBER = re.compile(rb'\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+')
 _COMMA = re.compile(rb"\s*+,?")
 _BOM = b"\xef\xbb\xbf"
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
-
 
 Body = TypeVar("Body")
 
@@ -70,7 +72,8 @@ class Members:
 
     def raw(self, *names: str) -> bytes:
         """Return a field's JSON, empty if it is missing or null."""
-        found = [name for name in names if name in self.members]
+        # Most governed fields are in few bodies.
+        found = [] if self.members.keys().isdisjoint(names) else [name for name in names if name in self.members]
         if len(found) > 1:
             self.problems.append(f"'{found[0]}' and '{found[1]}' are one field: send one of them")
         if self._respelled:
@@ -80,11 +83,6 @@ class Members:
 
     def value(self, *names: str, limit: int = MAX_SCALAR_BYTES) -> Any:
         """Return a field's value; None if the field is missing, null or a problem."""
-        if self.members.keys().isdisjoint(names):
-            # Most governed fields are in few bodies.
-            if self._respelled:
-                self._check_case(names)
-            return None
         raw = self.raw(*names)
         if not raw:
             return None
@@ -92,7 +90,7 @@ class Members:
             self.problems.append(f"'{names[0]}' is too long")
             return None
         try:
-            return msgspec.json.decode(raw)
+            return _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problems.append(f"'{names[0]}' cannot be read")
             return None
@@ -138,7 +136,11 @@ class Members:
 
     def models(self, apart: Container[str]) -> list[str]:
         """Return the models that the members name at any depth, but for those members that are judged apart or hold content."""
-        looked_at = {name: value for name, value in self.members.items() if name not in apart and _may_name_model(name, value)}
+        looked_at = {
+            name: value
+            for name, value in self.members.items()
+            if name not in apart and (len(value) >= SHORTEST_NAMING or "odel" in name.lower())
+        }
         text = b"".join(looked_at.values())
         if not _may_hold_model(text) and not any("odel" in name.lower() for name in looked_at):
             # Nearly every call; so this is asked of all members at once.
@@ -225,7 +227,7 @@ class RequestBody(Members):
 
     def can_be_searched(self) -> bool:
         """Return whether what a body holds may be looked at part by part; too many parts are a problem."""
-        if self.json.count(b"{") <= MAX_OBJECTS:
+        if not has_more_braces(self.json, MAX_OBJECTS):
             return True
         self.problems.append(f"the body has more than {MAX_OBJECTS} parts, and not all of them are known to be text")
         return False
@@ -251,17 +253,14 @@ In any case, because servers written in Go or for .NET find ``MODEL`` where they
 
 
 SHORTEST_NAMING = len('{"model":"a"}')
+"""Bytes of the shortest value that names a model, unless the member itself is called like one."""
+
 _MODEL_IN_PATH = re.compile(r"/models/([^/:]+)")
 
 
 @lru_cache(maxsize=1024)
 def _is_model_field(name: str) -> bool:
     return _MODEL_FIELD.fullmatch(name) is not None
-
-
-def _may_name_model(name: str, value: msgspec.Raw) -> bool:
-    """Return whether a member is long enough to name a model, or is called like one."""
-    return len(value) >= SHORTEST_NAMING or "odel" in name.lower()
 
 
 def _may_hold_model(text: bytes) -> bool:
@@ -271,6 +270,9 @@ def _may_hold_model(text: bytes) -> bool:
 
 def _respelled(names: Iterable[str]) -> dict[str, list[str]]:
     """Return the names that are not in lower case, by what they are in it."""
+    letters = "".join(names)
+    if not letters or (letters.isascii() and letters.islower()):
+        return {}
     found: dict[str, list[str]] = {}
     for name in names:
         if (folded := name.casefold()) != name:

@@ -60,6 +60,12 @@ class OutlineError(ValueError):
     """Why a body has no outline; the message is a sentence for its sender."""
 
 
+def has_more_braces(body: bytes, most: int) -> bool:
+    """Return whether a body has more opening braces than this, those in its texts among them."""
+    # bytes.replace seeks them with memchr; bytes.count looks at each byte, which takes five times as long.
+    return len(body) - len(body.replace(b"{", b"", most + 1)) > most
+
+
 def outline_of(body: bytes, max_objects: int) -> Outline:
     """Return a body's outline. Raises OutlineError where it is not JSON, or holds more than is read of one body."""
     return _Outliner(body, max_objects).run()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from sluicegate.background import low_priority
 from sluicegate.providers.base import ProtocolAdapter
-from sluicegate.providers.requests.outline import Outline, OutlineError, outline_of
+from sluicegate.providers.requests.outline import Outline, OutlineError, has_more_braces, outline_of
 from sluicegate.values import RequestFacts
 
 LARGE_BODY_BYTES = 1 << 20
@@ -38,7 +37,7 @@ def is_read_at_once(body: bytes, max_objects: int) -> bool:
     """
     if len(body) > LARGE_BODY_BYTES:
         return False
-    return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or body.count(b"{") <= max_objects
+    return len(body) <= SMALLEST_OBJECT_BYTES * max_objects or not has_more_braces(body, max_objects)
 
 
 def read_large(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
@@ -59,8 +58,7 @@ def facts_of_whole(facts: RequestFacts, outline: Outline) -> RequestFacts:
         # Some of them are the lengths of tools' definitions, any of which may have been cut.
         extent = extent._replace(prompt_tokens=extent.prompt_tokens * (1 + outline.cut_bytes))
     cut_payload_bytes = outline.cut_payload_bytes if facts.images else 0
-    return replace(
-        facts,
+    return facts._replace(
         body_bytes=facts.body_bytes + outline.cut_bytes,
         text_bytes=facts.text_bytes + outline.cut_bytes - cut_payload_bytes,
         extent=extent,
