@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mitmproxy import http
 
 from flow import Addon, call_of, enforcing, facts_of, services
@@ -29,7 +27,7 @@ class Route(Addon):
             return
         first = plan.targets[0]
         call.plan, call.asked_model = plan, facts.model
-        call.provider, call.facts = first.provider, replace(facts, model=first.model)
+        call.provider, call.facts = first.provider, facts._replace(model=first.model)
 
 
 addons = [Route()]

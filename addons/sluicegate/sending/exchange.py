@@ -136,7 +136,7 @@ class Exchange:
     async def hold(self, target: Target) -> Deny | None:
         """Hold the call under the limits of a target that it is not held under yet; return the refusal if they do not admit it."""
         call, facts = self.call, self.relayed.facts
-        call.provider, call.facts = target.provider, replace(facts, model=target.model)
+        call.provider, call.facts = target.provider, facts._replace(model=target.model)
         if target == self.held:
             return None
         call.expected_usage = None
