@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sluicegate.model_names import matches
 from sluicegate.policy.limit import Limit
@@ -86,7 +86,7 @@ class Provider:
             return facts
         names = facts.named_models
         why = next((why for glob, why in self.unbounded.items() if any(matches(glob, name) for name in names)), None)
-        return facts if why is None else replace(facts, extent=facts.extent._replace(unbounded=why))
+        return facts if why is None else facts._replace(extent=facts.extent._replace(unbounded=why))
 
     def inner_path(self, path: str, *, is_whole: bool) -> str:
         """Return a path as its protocol's tables have it: without the path of the base URL, and with ``/v1`` for its version.

@@ -29,7 +29,7 @@ def prices_of(shared: Services, call: Call) -> Prices:
     return shared.prices_for(call.provider, call.policy)
 
 
-def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: tuple[Limit, ...]) -> Demand:
+def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits) -> Demand:
     """Return what the call is expected to take of its provider, and at most, where that is known."""
     expected, bounded = expected_of(shared, call, facts), policy.providers[call.provider].bounded(facts)
     return expected_demand(policy, prices_of(shared, call), limits, bounded, expected, call.started_at)
