@@ -35,7 +35,7 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.version import VERSION
 
-from runtime import frame_limits, release_memory, size_limits
+from runtime import frame_limits, probes, release_memory, size_limits
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, error_bytes, error_response, protocol_of, status_of
 from runtime.options import exit_with_error
@@ -150,6 +150,7 @@ class GatewayHttpStream(HttpStream):
         request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
         request.asks_to_close = connection_close(request.http_version, request.headers)  # type: ignore[attr-defined]
         request.named_authority = request.data.authority.decode("latin-1")  # type: ignore[attr-defined]
+        probes.name_host(request, self.context.client)
         stock: Commands = super().state_wait_for_request_headers(event)
         return stock
 

@@ -103,6 +103,22 @@ def test_a_request_names_one_host(edge, host, said):
     assert edge.fake.connections == before
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"GET /health HTTP/1.0", b'{"status":"ok"'),
+        (b"HEAD /ready HTTP/1.0", b" 200 "),
+        (b"GET /health HTTP/1.1", b" 400 "),
+        (b"GET /api/config HTTP/1.0", b" 400 "),
+        (b"POST /v1/messages HTTP/1.0", b" 400 "),
+    ],
+)
+def test_a_probe_in_http_1_0_need_not_name_a_host(edge, line, answer):
+    """As load balancers ask; nothing else is answered without one."""
+    got = edge.send_raw(line + b"\r\nconnection: close\r\n\r\n")
+    assert answer in got.replace(b'": "', b'":"')
+
+
 def test_trailers_are_left_out_both_ways(edge):
     body = ask()
     chunks = b"%x\r\n%s\r\n0\r\nx-api-key: %s\r\n\r\n" % (len(body), body, VK.encode())
