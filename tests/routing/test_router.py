@@ -102,6 +102,14 @@ def test_another_provider_answers_with_its_default_or_its_only_model(other, want
     assert found == (None if wanted is None else [f"anthropic/{HAIKU}", f"openai/{wanted}"])
 
 
+def test_a_model_that_the_key_may_not_use_is_refused_and_not_replaced():
+    only = [ANTHROPIC | {"allowed_models": [HAIKU]}, OPENAI]
+    assert targets(policy_of(only), Asked("anthropic", OPUS)) is None
+    assert targets(policy_of(only[:1]), Asked("anthropic", OPUS)) is None
+    by_default = [ANTHROPIC | {"allowed_models": [HAIKU], "default_model": HAIKU}]
+    assert targets(policy_of(by_default), Asked("anthropic", OPUS)) == [f"anthropic/{HAIKU}"]
+
+
 def test_a_key_with_one_provider_is_not_routed():
     assert targets(policy_of([ANTHROPIC]), Asked("anthropic", HAIKU)) is None
     assert targets(policy_of([ANTHROPIC]), Asked("anthropic", "gpt-4o")) is None

@@ -209,8 +209,8 @@ def test_an_allowed_path_is_recorded_and_its_slot_is_kept(gate):
         ("POST /v1beta/models/gemini-flash:generateContent", b'{"model":"models/gemini-pro","contents":[]}', "model_blocked"),
         ("POST /v1/images/generations", b'{"model":"gpt-image-1","prompt":"x"}', "model_blocked"),
         ("POST /v1/images/generations", b"--x\r\nmultipart", "unsupported"),
-        ("POST /v1/messages", ask(model="openai/gpt-4.1"), "unsupported"),
-        ("POST /v1/messages", ask(model="gemini/gemini-2.5-pro"), "unsupported"),
+        ("POST /v1/messages", ask(model="openai/gpt-4.1"), "model_blocked"),
+        ("POST /v1/messages", ask(model="gemini/gemini-2.5-pro"), "model_blocked"),
     ],
 )  # fmt: skip
 def test_every_model_that_a_request_names_is_judged(gate, asked, body, reason):

@@ -108,8 +108,9 @@ def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Se
     if not configs:
         return None
     targets: list[Target] = []
+    is_allowed = any(c.provider == asked.provider and c.allows(asked.model) for c in configs)
     for config in configs:
-        model = model_of(config, asked)
+        model = model_of(config, asked, is_allowed=is_allowed)
         if model is not None:
             targets.append(Target(config.provider, model, config.weight, config.key_names))
     plain = Target(asked.provider, asked.model)
@@ -118,15 +119,16 @@ def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Se
     return Selection(tuple(targets), Retry() if len(targets) > 1 else ONE_ATTEMPT)
 
 
-def model_of(config: ProviderConfig, asked: Asked) -> str | None:
+def model_of(config: ProviderConfig, asked: Asked, *, is_allowed: bool) -> str | None:
     """Return the model with which a provider of the key answers a call; None where it has none for it.
 
-    Its list holds the model asked for, or it has a ``default_model``, or its list is a single name.
+    Its list holds the model asked for, or it has a ``default_model``, or its list is a single name. The last only for a model that
+    the key may use where the client has asked for it (``is_allowed``): any other is refused, not replaced.
     """
     is_asked_for = config.provider == asked.provider
     if config.allows(asked.model) and (is_asked_for or config.allowed_models is not None):
         return asked.model
-    if config.default_model is not None:
+    if config.default_model is not None or is_asked_for or not is_allowed:
         return config.default_model
     only = config.allowed_models if config.allowed_models is not None and len(config.allowed_models) == 1 else None
     return only[0] if only is not None and not is_glob(only[0]) and config.allows(only[0]) else None
