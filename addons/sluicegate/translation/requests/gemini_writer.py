@@ -97,6 +97,9 @@ def _thinking(request: Request, takes: Gemini) -> Block:
     found: Block = {"includeThoughts": True} if asked.shown and not asked.off else {}
     if takes.thinking == "level":
         effort = takes.levels[0] if asked.off else effort_of(asked)
+        if effort == "medium" and effort not in takes.levels:
+            # As Google itself reads OpenAI's medium on the first Gemini 3 Pro, which has two levels.
+            effort = "high"
         return found | ({"thinkingLevel": nearest(effort, takes.levels).upper()} if effort else {})
     budget = 0 if asked.off else budget_of(asked)
     if budget is None:
