@@ -100,7 +100,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
             value = json.loads(value)
     except (ValueError, RecursionError):
         value = None
-    return value if isinstance(value, dict) else {"invalid_arguments": text}
+    return value if isinstance(value, dict) else {"arguments": text}
 
 
 def is_object(text: str) -> bool:
