@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -225,12 +225,8 @@ def _see_chunk(seen: Seen, chunk: Any) -> None:
             seen.finish = candidate.finish_reason.value
 
 
-def _chunks() -> Iterator[Any]:
-    return _genai().models.generate_content_stream(model="m", contents="Hello")
-
-
 def _stream_candidates(seen: Seen) -> None:
-    for chunk in _chunks():
+    for chunk in _genai().models.generate_content_stream(model="m", contents="Hello"):
         _see_chunk(seen, chunk)
 
 
