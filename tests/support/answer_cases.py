@@ -71,7 +71,7 @@ def translator(
     for tool in tools or ():
         kind: ToolKind = "custom" if tool.get("kind") == "custom" else "function"
         names.declare(ToolName(tool["name"], tool.get("namespace", ""), kind))
-    context = AnswerContext(request, "target-model", names, stream, {"temperature": 0.5})
+    context = AnswerContext(request, "target-model", names, stream, body={"temperature": 0.5})
     return AnswerTranslator(client, target, context, answer_id="answer-1", created_s=1_795_000_000)
 
 
