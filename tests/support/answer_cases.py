@@ -31,6 +31,7 @@ class Case:
     written: list[tuple[str, Any]] = field(repr=False, default_factory=list)
     tools: list[dict[str, str]] = field(default_factory=list)
     include_usage: bool = True
+    stop: list[str] = field(default_factory=list)
     clients: list[Dialect] = field(default_factory=lambda: list(DIALECTS))
 
     def stream(self) -> bytes:
@@ -54,7 +55,7 @@ class Case:
 
     def translator(self, client: Dialect, stream: str = "sse") -> AnswerTranslator:
         """Return a translator of this answer for a client."""
-        return translator(client, self.target, stream, self.tools, include_usage=self.include_usage)
+        return translator(client, self.target, stream, self.tools, include_usage=self.include_usage, stop=tuple(self.stop))
 
 
 def translator(
@@ -64,6 +65,7 @@ def translator(
     tools: list[dict[str, str]] | None = None,
     *,
     include_usage: bool = True,
+    stop: tuple[str, ...] = (),
 ) -> AnswerTranslator:
     """Return a translator for an answer to a short request."""
     request = Request("asked-model", (Message("user", (Text(REQUEST_TEXT),)),), stream=bool(stream), include_usage=include_usage)
@@ -71,7 +73,7 @@ def translator(
     for tool in tools or ():
         kind: ToolKind = "custom" if tool.get("kind") == "custom" else "function"
         names.declare(ToolName(tool["name"], tool.get("namespace", ""), kind))
-    context = AnswerContext(request, "target-model", names, stream, body={"temperature": 0.5})
+    context = AnswerContext(request, "target-model", names, stream, stop, {"temperature": 0.5})
     return AnswerTranslator(client, target, context, answer_id="answer-1", created_s=1_795_000_000)
 
 

@@ -40,9 +40,10 @@ class StopSequences:
 
     def _text(self, text: str) -> list[Event | None]:
         whole = self._held + text
-        found = [(at, sequence) for sequence in self._sequences if (at := whole.find(sequence)) >= 0]
+        # A model stops at the sequence that is complete first, however its text was cut.
+        found = [(at + len(s), at, s) for s in self._sequences if s and (at := whole.find(s)) >= 0]
         if found:
-            end, self._stopped_by = min(found)
+            _, end, self._stopped_by = min(found)
             self._held = ""
         else:
             end = len(whole) - max(_begun(whole, sequence) for sequence in self._sequences)
