@@ -11,6 +11,7 @@ from typing import Any
 from sluicegate.translation import AnswerContext, AnswerTranslator, Dialect
 from sluicegate.translation.conversation import DIALECTS, Message, Request, Text, ToolKind
 from sluicegate.translation.names import ToolName, ToolNames
+from sluicegate.translation.opaque import unpack
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "translation" / "answers"
 
@@ -19,7 +20,10 @@ REQUEST_TEXT = "Say hello."
 
 @dataclass(frozen=True)
 class Case:
-    """One answer. ``seen`` is what it says, in neutral words; ``written`` the events that ``client`` gets: name and data."""
+    """One answer. ``seen`` is what it says, in neutral words; ``written`` the events that ``client`` gets: name and data.
+
+    What is packed stands there as ``packed ORIGIN DATA``.
+    """
 
     name: str
     about: str
@@ -87,3 +91,13 @@ def translate(client: Dialect, target: Dialect, stream: bytes, form: Any = "sse"
 def cases() -> list[Case]:
     """Return all cases, by name."""
     return [Case(name=file.stem, **json.loads(file.read_text())) for file in sorted(CASES.glob("*.json"))]
+
+
+def readable(value: Any) -> Any:
+    """Return a value in which every packed text says what it holds."""
+    if isinstance(value, dict):
+        return {name: readable(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(v) for v in value]
+    opaque = unpack(value) if isinstance(value, str) else None
+    return f"packed {opaque.origin} {opaque.data}" if opaque else value

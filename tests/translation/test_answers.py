@@ -10,7 +10,7 @@ import pytest
 from sluicegate.translation import Dialect
 from sluicegate.translation.conversation import DIALECTS
 from sluicegate.translation.opaque import unpack
-from support.answer_cases import Case, cases, translator
+from support.answer_cases import Case, cases, readable, translator
 from support.official_sdks import Seen, read_stream, read_whole
 from support.wire_forms import check_stream, frames
 
@@ -128,7 +128,7 @@ def check_calls(case: Case, client: Dialect, seen: Seen, *, is_stream: bool) -> 
 @pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
 def test_a_client_gets_the_recorded_events(case):
     written = translate_case(case, case.client)
-    assert [[name, data] for name, data in frames(written)] == case.written
+    assert readable(frames(written)) == case.written
     assert check_stream(case.client, written)
 
 

@@ -1,9 +1,5 @@
 """Translate model calls between Messages, Chat Completions, Responses and generateContent, by one form that is no provider's.
 
-<<<<<<< HEAD
-``translate_request(body, path, source, target, model)`` returns the target's request;
-``AnswerTranslator(source, target, context, answer_id=..., created_s=...)`` turns the target's answer into the client's.
-=======
 ``translate_request`` writes the client's request for the target and keeps what the answer needs as ``context``;
 ``AnswerTranslator`` turns the target's answer into the client's, streamed or whole; ``count_tokens`` answers for a target that
 does not count. Calls whose dialect is the target's own are never translated: their bytes stay the client's.

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from sluicegate.translation.conversation import DIALECT_WORDS, Dialect, Request, Untranslatable
 from sluicegate.translation.estimate import CHARS_PER_TOKEN, estimate_tokens
 from sluicegate.translation.requests import gemini_reader
-from sluicegate.translation.requests.translate import read
+from sluicegate.translation.requests.translate import path_of, read
 from sluicegate.translation.requests.typed import Fields, dump, parse
 
 _GEMINI_PATH = re.compile(r"/models/([^/:?]+):countTokens(?:\?.*)?\Z")
@@ -31,7 +31,7 @@ def count_tokens(body: bytes, path: str, source: Dialect) -> bytes:
 
 def _read(fields: Fields, path: str, source: Dialect) -> Request:
     if source != "generate_content":
-        return read(fields, path, source)[0]
+        return read(fields, path_of(source, "", stream=False), source)[0]
     named = _GEMINI_PATH.search(path)
     whole = fields.get("generateContentRequest")
     if isinstance(whole, dict):

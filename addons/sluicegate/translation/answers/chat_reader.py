@@ -53,6 +53,8 @@ class _Call:
 class ChatReader(AnswerReader):
     """Read the first choice of one Chat Completions answer."""
 
+    body_names = ("choices",)
+
     def __init__(self) -> None:
         self._usage = OpenAIUsage()
         self._reasoning = ReasoningText()
@@ -64,7 +66,8 @@ class ChatReader(AnswerReader):
 
     def read(self, name: str, value: dict[str, Any]) -> Iterator[Event]:
         """Yield what one chunk says."""
-        if value.get("error") or name == "error":
+        # vLLM's errors have no field for it.
+        if value.get("error") or name == "error" or value.get("object") == "error":
             yield failed(value)
             return
         if not self._has_started and (value.get("choices") or value.get("id")):
@@ -81,12 +84,10 @@ class ChatReader(AnswerReader):
 
     def whole(self, value: dict[str, Any]) -> Iterator[Event]:
         """Yield what a completion says."""
-        if value.get("error") and not value.get("choices"):
-            yield failed(value)
-            return
         self._report(value)
         yield Started(text_of(value.get("id")), text_of(value.get("model")), self._usage.total())
-        for choice in dicts_in(value.get("choices"))[:1]:
+        choices = dicts_in(value.get("choices"))
+        for choice in sorted(choices, key=lambda choice: index_of(choice.get("index")) or 0)[:1]:
             yield from self._choice(choice, dict_of(choice.get("message")))
         yield from self._reasoning.end()
         yield self._finished()

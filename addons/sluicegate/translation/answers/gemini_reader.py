@@ -54,6 +54,8 @@ _BROKEN = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTE
 class GeminiReader(AnswerReader):
     """Read the first candidate of one answer, streamed or not: a whole answer is a stream of one chunk."""
 
+    body_names = ("candidates", "promptFeedback")
+
     def __init__(self) -> None:
         self._usage = GeminiUsage()
         self._has_started = self._has_text = False

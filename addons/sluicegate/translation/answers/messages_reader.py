@@ -36,6 +36,8 @@ _REASONS: Mapping[str, FinishReason] = {
 class MessagesReader(AnswerReader):
     """Read one Messages answer. Blocks of Anthropic's own tools are left out: no translated call can have asked for them."""
 
+    body_names = ("content",)
+
     def __init__(self) -> None:
         self._usage = MessagesUsage()
         self._whole_input: dict[int, Any] = {}

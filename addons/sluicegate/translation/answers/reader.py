@@ -18,6 +18,9 @@ _DIGITS = re.compile(r"\d{1,6}\Z")
 class AnswerReader(ABC):
     """Read one answer of a dialect into events. Nothing in an answer makes it raise: what it does not know it leaves out."""
 
+    body_names: tuple[str, ...]
+    """The fields one of which every whole answer has; anything else is an error, whatever its status."""
+
     @abstractmethod
     def read(self, name: str, value: dict[str, Any]) -> Iterable[Event]:
         """Return what one object of a stream says; ``name`` is its event's, empty where it has none."""

@@ -46,6 +46,8 @@ class _Item:
 class ResponsesReader(AnswerReader):
     """Read one Responses answer. What a final event says counts where the deltas left it out."""
 
+    body_names = ("output",)
+
     def __init__(self) -> None:
         self._usage = OpenAIUsage()
         self._items: dict[int, _Item] = {}

@@ -15,7 +15,7 @@ from sluicegate.translation.answers.gemini_writer import GeminiWriter
 from sluicegate.translation.answers.grammar import Grammar
 from sluicegate.translation.answers.messages_reader import MessagesReader
 from sluicegate.translation.answers.messages_writer import MessagesWriter
-from sluicegate.translation.answers.reader import AnswerReader
+from sluicegate.translation.answers.reader import AnswerReader, dict_of, dicts_in, failed
 from sluicegate.translation.answers.responses_reader import ResponsesReader
 from sluicegate.translation.answers.responses_writer import ResponsesWriter
 from sluicegate.translation.answers.stop_sequences import StopSequences
@@ -71,6 +71,8 @@ class AnswerReading:
             return self._grammar.take([*found, *self._reader.end()])
         if not isinstance(value, dict):
             return self._grammar.take([Failed(502, "server", NOT_JSON)])
+        if not any(value.get(name) is not None for name in self._reader.body_names):
+            return self._grammar.take([failed(value)])
         return self._grammar.take(self._guarded(lambda _, v: self._reader.whole(v), "", value))
 
     def _read(self, name: str, data: bytes) -> list[Event | None]:
@@ -79,9 +81,9 @@ class AnswerReading:
         if data.strip() == b"[DONE]":
             return [*self._grammar.take(self._reader.done())]
         value = parse_json(data)
-        if not isinstance(value, dict):
-            return []
-        return [*self._grammar.take(self._guarded(self._reader.read, name, value))]
+        # Some of Gemini's servers send an error as a list of one.
+        values = dicts_in(value) if isinstance(value, list) else [dict_of(value)]
+        return [event for v in values for event in self._grammar.take(self._guarded(self._reader.read, name, v))]
 
     def _guarded(self, read: Callable[[str, dict[str, Any]], Iterable[Event]], name: str, value: dict[str, Any]) -> Iterable[Event]:
         """Return what a reader finds in a value, however deep that is nested."""
