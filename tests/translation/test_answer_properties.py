@@ -279,3 +279,34 @@ def test_ids_are_the_same_for_the_same_answer_and_differ_between_answers():
     ]
     assert len(set(ids)) == 4
     assert ids[2] == "call_0123456789abcdef"
+
+
+def chunk_of_calls(*entries):
+    return f"data: {json.dumps({'id': 'x', 'choices': [{'index': 0, 'delta': {'tool_calls': list(entries)}}]})}\n\n".encode()
+
+
+def test_many_calls_that_begin_before_their_arguments_come_in_order():
+    count = 100
+    begun = [{"index": i, "id": f"call_number_{i}", "function": {"name": "Bash", "arguments": ""}} for i in range(count)]
+    rest = [{"index": i, "function": {"arguments": f'{{"n": {i}}}'}} for i in reversed(range(count))]
+    finish = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
+    written = translate("messages", "chat", chunk_of_calls(*begun) + chunk_of_calls(*rest) + finish)
+    assert check_stream("messages", written) == "complete"
+    inputs = [json.loads(d["delta"]["partial_json"])["n"] for n, d in frames(written) if n == "content_block_delta"]
+    assert inputs == list(range(count))
+
+
+def test_more_calls_at_once_than_any_model_makes_are_an_error():
+    begun = [{"index": i, "id": f"call_number_{i}", "function": {"name": "Bash", "arguments": ""}} for i in range(2_000)]
+    translating = translator("messages", "chat")
+    written = translating.feed(chunk_of_calls(*begun)) + translating.end()
+    assert check_stream("messages", written) == "failed"
+    assert b"mixes too many calls" in written
+
+
+def test_half_characters_of_two_calls_are_not_joined():
+    halves = [r'{"index":0,"id":"call_0_of_two","function":{"name":"A","arguments":"{\"a\": \"\ud83d"}}', r'{"index":1,"id":"call_1_of_two","function":{"name":"B","arguments":"{\"b\": \"\ude00\"}"}}', r'{"index":0,"function":{"arguments":"\ude00\"}"}}']  # fmt: skip
+    stream = "".join(f'data: {{"id":"x","choices":[{{"index":0,"delta":{{"tool_calls":[{half}]}}}}]}}\n\n' for half in halves)
+    written = translate("responses", "chat", stream.encode() + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n')
+    done = [d["item"]["arguments"] for n, d in frames(written) if n == "response.output_item.done"]
+    assert done == ['{"a": "\ufffd\ufffd"}', '{"b": "\ufffd"}']

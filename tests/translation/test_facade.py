@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sluicegate.translation import DIALECTS, AnswerTranslator, Untranslatable, count_tokens, translate_request
+from sluicegate.translation.answers import chat_writer, gemini_writer, messages_writer
+from sluicegate.translation.answers.response_object import INCOMPLETE
+from sluicegate.translation.events import FinishReason
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "translation.md"
 
 LONG_NAME = "mcp__a_server_with_a_long_name__" + "a_tool_with_a_long_name_" * 3
 
@@ -106,3 +114,15 @@ def test_an_answer_that_is_not_json_is_an_error(dialect):
     answer = AnswerTranslator(dialect, "chat", sent.context, answer_id="call-1", created_s=1)
     assert b"not JSON" in answer.whole(b"<html>")
     assert getattr(answer.ending, "status", None) == 502
+
+
+def test_the_document_has_every_reason_to_finish():
+    rows = re.findall(r"^\| (\w+) \|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {reason: [re.findall(r"`(\w+)`", cell) for cell in cells.split("|")] for reason, cells in rows}
+    for reason in get_args(FinishReason.__value__):
+        messages, chat, responses, gemini = documented[reason]
+        cause = INCOMPLETE.get(reason)
+        assert messages == [messages_writer.STOP_REASONS[reason]]
+        assert chat == [chat_writer.FINISH_REASONS[reason]]
+        assert responses == (["incomplete", cause] if cause else ["completed"])
+        assert gemini == [gemini_writer.FINISH_REASONS[reason]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -35,6 +36,12 @@ MIN_ID_CHARS = 9
 CHARS_PER_TOKEN = 4
 """Characters of a token, for output that no provider has counted."""
 
+MAX_HELD_CALLS = 128
+"""Calls that wait for one before them to be complete: as many as OpenAI takes tools."""
+
+MAX_HELD_EVENTS = 20_000
+"""Pieces of an answer that wait so."""
+
 _HIGH = re.compile("[\ud800-\udbff]\\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -60,15 +67,22 @@ class Grammar:
         """The reader's index of the call whose arguments are coming."""
         self._held: list[Event] = []
         """What came before the open call was complete."""
+        self._held_calls = 0
+        self._queue: deque[Event] = deque()
 
     def take(self, events: Iterable[Event]) -> list[Event]:
         """Return the events that can be written now."""
         ready: list[Event] = []
         for event in events:
             for whole in self._with_whole_characters(event):
-                if not self._has_ended:
-                    self._place(whole, ready)
+                self._place_all(whole, ready)
         return ready
+
+    def _place_all(self, event: Event, ready: list[Event]) -> None:
+        """Place an event, and what has waited for it."""
+        self._queue.append(event)
+        while self._queue and not self._has_ended:
+            self._place(self._queue.popleft(), ready)
 
     def _with_whole_characters(self, event: Event) -> list[Event]:
         """Return an event whose text has no half characters, after what was left of the one before."""
@@ -77,7 +91,7 @@ class Grammar:
             return [event] if before is None else [replace(before, text="\ufffd"), event]
         events: list[Event] = []
         if before is not None:
-            if type(before) is type(event):
+            if replace(before, text="") == replace(event, text=""):
                 event = replace(event, text=before.text + event.text)
             else:
                 events.append(replace(before, text="\ufffd"))
@@ -105,9 +119,13 @@ class Grammar:
                     self._close(ready)
                 return
             if not (isinstance(event, ToolCallEnded) and event.index == index) and not arguments.is_empty:
-                self._held.append(event)
+                self._hold(event)
                 return
+            if not isinstance(event, ToolCallEnded):
+                # What has waited comes before it.
+                self._queue.appendleft(event)
             self._close(ready)
+            return
         self._place_between_calls(event, ready)
 
     def _place_between_calls(self, event: Event, ready: list[Event]) -> None:
@@ -160,13 +178,22 @@ class Grammar:
         self._open = None
         self._add(index, arguments.end(), ready)
         ready.append(ToolCallEnded(self._indexes[index]))
-        held, self._held = self._held, []
-        for event in held:
-            self._place(event, ready)
+        self._queue.extendleft(reversed(self._held))
+        self._held, self._held_calls = [], 0
+
+    def _hold(self, event: Event) -> None:
+        self._held.append(event)
+        self._held_calls += isinstance(event, ToolCallStarted)
+        if self._held_calls > MAX_HELD_CALLS or len(self._held) > MAX_HELD_EVENTS:
+            self._held, self._open = [], None
+            self._queue.appendleft(Failed(502, "server", "The provider's answer mixes too many calls."))
 
     def _end(self, event: Finished | Failed, ready: list[Event]) -> None:
-        while isinstance(event, Finished) and self._open is not None:
+        if isinstance(event, Finished) and self._open is not None:
+            # What the open call has kept waiting comes before the end.
+            self._queue.appendleft(event)
             self._close(ready)
+            return
         self._has_ended = True
         if isinstance(event, Failed):
             # What the client could take for a complete call stays open, as the provider itself would leave it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluicegate.providers.answers.usage_reader import parse_json
@@ -107,7 +108,7 @@ class AnswerTranslator:
         self._stops = StopSequences(context.stop)
         self._is_streamed = bool(context.stream)
         self.ending: Finished | Failed | None = None
-        """How the answer ended; None while it has not. Of a whole answer that failed, ``error`` in it has the status to send."""
+        """How the answer ended; None while it has not. Of a whole answer that failed, it has the status to send."""
 
     @property
     def content_type(self) -> str:
@@ -129,7 +130,9 @@ class AnswerTranslator:
         answer = gather(event for event in self._stops.take(events) if event is not None)
         self.ending = answer.ending
         if isinstance(answer.ending, Failed):
-            return write_error(self._source, answer.ending)[1]
+            status, written = write_error(self._source, answer.ending)
+            self.ending = replace(answer.ending, status=status)
+            return written
         return encode(self._writer.whole(answer))
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
