@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.limit import Limit
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.windows import parse_period
 from support.hypothesis_profiles import examples
 
@@ -25,6 +25,15 @@ def limit(unit="usd", maximum=100, *, hard=False, scope="vk", period="1h"):
         hard=hard,
         counter=f"virtual_key/{scope}/{unit}/{period or '-'}",
     )
+
+
+@given(st.lists(st.builds(limit, st.sampled_from(["usd", "requests", "tokens", "concurrent"]), hard=st.booleans()), max_size=8))
+def test_limits_are_sorted_by_what_they_count(limits):
+    found = Limits(limits)
+    assert list(found) == limits
+    assert list(found.budgets) == [x for x in limits if x.unit == "usd"]
+    assert list(found.rates) == [x for x in limits if x.unit != "usd"]
+    assert found.has_hard_budget == any(x.hard and x.unit == "usd" for x in limits)
 
 
 def used(ledger, a_limit, now=0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy import exceptions, hooks, http
@@ -159,6 +160,54 @@ async def test_time_is_counted_for_addons_that_are_not_mitmproxys():
         await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
     assert [(k, count) for k, (_, count) in spent.items()] == [(("actor", "requestheaders"), 3)]
     assert spent["actor", "requestheaders"][0] > 0
+
+
+class Waiter:
+    """An addon whose hook waits as often as it is told, and may fail at its end."""
+
+    def __init__(self, name: str, waits: int, fails: bool = False) -> None:
+        self.name, self.waits, self.fails, self.done = name, waits, fails, 0
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        for _ in range(self.waits):
+            await asyncio.sleep(0)
+        self.done += 1
+        if self.fails:
+            raise ValueError("meant to")
+
+
+@settings(max_examples=examples(60))
+@given(st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_a_hook_is_counted_once_however_often_it_waits(first, second, fails):
+    async def run() -> tuple[list[int], list[int]]:
+        spent: dict[tuple[str, str], list[int]] = {}
+        waiters = [Waiter("a", first), Waiter("b", second, fails)]
+        master = Master(Options())
+        master._legacy_log_events.uninstall()
+        master.addons.add(*waiters)
+        cache_dispatch_of(master.addons, spent)
+        await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
+        return [w.done for w in waiters], spent["waiter", "requestheaders"]
+
+    done, (took_ns, count) = asyncio.run(run())
+    assert done == [1, 1]
+    # One that fails before it has waited is not counted, like one that cannot wait.
+    assert count == (1 if fails and not second else 2)
+    assert took_ns > 0
+
+
+@in_loop
+async def test_the_time_in_which_a_hook_waits_is_not_its_own():
+    reading = iter(range(0, 10_000, 10))
+    spent: dict[tuple[str, str], list[int]] = {}
+    master = Master(Options())
+    master.addons.add(Waiter("a", 2))
+    cache_dispatch_of(master.addons, spent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "clock_ns", lambda: next(reading))
+        await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
+    # Three steps, each between two readings of the clock that follow on one another.
+    assert spent["waiter", "requestheaders"] == [30, 1]
 
 
 def test_every_addon_that_may_be_idle_exists_with_its_options():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sluicegate.services import Services
 from support.calls import record
 
@@ -31,6 +34,44 @@ def test_what_can_wait_makes_nothing_else_wait(tmp_path):
     try:
         assert asyncio.run(written()) < 30
     finally:
+        services.close()
+
+
+class LoopAtAnyTime(asyncio.SelectorEventLoop):
+    """An event loop whose clock is set."""
+
+    now = 0.0
+
+    def time(self):
+        return self.now
+
+
+def test_a_write_is_due_when_the_soonest_that_was_asked_for_is(tmp_path):
+    """Whatever is asked for at whatever time, and though the clock is only read where it may matter."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\n")
+    services = Services(policy, tmp_path / "state", {})
+    writer, loop = services.writer, LoopAtAnyTime()
+
+    async def ask(asked):
+        due = float("inf")
+        for passed, delay in asked:
+            loop.now += passed
+            writer.flush_soon(delay)
+            due = min(due, loop.now + delay)
+            assert writer._timer.when() == due
+
+    @given(st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.3, 2.0]), st.sampled_from([0.02, 0.05, 0.5, 1.0, 60.0])), max_size=12))
+    def check(asked):
+        loop.run_until_complete(ask(asked))
+        if writer._timer is not None:
+            writer._timer.cancel()
+            writer._timer = None
+
+    try:
+        check()
+    finally:
+        loop.close()
         services.close()
 
 

@@ -13,6 +13,7 @@ The arithmetic knows nothing of files, clocks or HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sluicegate.limits.changes import Changes, ReservationRow
@@ -155,7 +156,7 @@ class Ledger:
         """
         held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
-        claims = admitted_claims(requested, lambda limit: self.counter(limit, now), held, checks)
+        claims = admitted_claims(requested, partial(self.counter, now=now), held, checks)
         if isinstance(claims, Exhausted):
             return claims
         reservation = self.hold_open(call_id, now)

@@ -66,6 +66,11 @@ def written(value: Any, ascii_only: bool) -> bytes:
     return json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
 
 
+@given(st.lists(st.sampled_from([b"{", b"{{", b"}", b'"a":', b"x" * 9]), max_size=60).map(b"".join), st.integers(0, 70))
+def test_braces_are_counted_as_bytes_are(body, most):
+    assert outline.has_more_braces(body, most) == (body.count(b"{") > most)
+
+
 @given(values, st.booleans(), st.sampled_from([7, 64, 1 << 16]))
 def test_an_outline_is_the_body_but_for_the_ends_of_its_long_strings(value, ascii_only, step):
     body = written(value, ascii_only)

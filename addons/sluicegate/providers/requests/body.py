@@ -72,8 +72,10 @@ class Members:
 
     def raw(self, *names: str) -> bytes:
         """Return a field's JSON, empty if it is missing or null."""
-        # Most governed fields are in few bodies.
-        found = [] if self.members.keys().isdisjoint(names) else [name for name in names if name in self.members]
+        if not self._respelled and self.members.keys().isdisjoint(names):
+            # Most governed fields are in few bodies.
+            return b""
+        found = [name for name in names if name in self.members]
         if len(found) > 1:
             self.problems.append(f"'{found[0]}' and '{found[1]}' are one field: send one of them")
         if self._respelled:
