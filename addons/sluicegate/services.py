@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
+from sluicegate.calls.settlement import PricedBy, priced_by
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.limits.free_requests import FreeRequests
@@ -140,6 +141,13 @@ class Services:
         """Return the prices in force now of the models that a provider sells."""
         served = (policy or self.policy).providers.get(provider)
         return self.prices.sold_by(served.seller) if served is not None and served.seller is not None else self.prices
+
+    def priced_by(self, policy: Policy, provider: str, model: str, at: int) -> PricedBy:
+        """Return the rule by which a provider's calls of a model are priced; its own answers are as good as a list."""
+        served = policy.providers.get(provider)
+        if served is not None and served.usage.cost is not None:
+            return "listed"
+        return priced_by(policy, self.prices_for(provider, policy), model, at)
 
     def target(self, provider: Provider) -> Target:
         """Return where a provider's calls really go: its base URL, or the simulator that stands in for it."""

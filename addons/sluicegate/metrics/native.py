@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sluicegate.background import paced
-from sluicegate.calls.settlement import priced_by
 from sluicegate.metrics.aggregates import OTHER_MODELS, TOKEN_TYPES
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.snapshot import Snapshot
@@ -59,16 +58,20 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _unlisted_models(snapshot: Snapshot) -> Metric:
     """Return the calls of models that no price list has now; those of a model end when a list gets it."""
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for caller, totals in paced(snapshot.calls):
         if caller.model and caller.model != OTHER_MODELS:
             passed = sum(count for outcome, count in list(totals.outcomes.items()) if outcome != Outcome.DENIED)
-            counts[caller.model] = counts.get(caller.model, 0) + passed
+            sold = caller.provider, caller.model
+            counts[sold] = counts.get(sold, 0) + passed
     family = CounterMetricFamily("sluicegate_unlisted_model_calls", "Calls of models without a listed price, by what prices them.")
-    for model, count in counts.items():
-        rule = priced_by(snapshot.policy, snapshot.services.prices, model, snapshot.now)
+    found: dict[tuple[str, str], int] = {}
+    for (provider, model), count in counts.items():
+        rule = snapshot.services.priced_by(snapshot.policy, provider, model, snapshot.now)
         if count and rule != "listed":
-            add_sample(family, Labels({"model": model, "priced_by": rule}), count)
+            found[model, rule] = found.get((model, rule), 0) + count
+    for (model, rule), count in found.items():
+        add_sample(family, Labels({"model": model, "priced_by": rule}), count)
     return family
 
 

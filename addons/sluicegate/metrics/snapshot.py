@@ -13,7 +13,6 @@ from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
-from sluicegate.pricing.prices import Prices
 from sluicegate.storage.writer import Writer
 from sluicegate.tokenizers.counter import TokenCounter
 
@@ -35,9 +34,8 @@ class MetricsSource(Protocol):
     reconciliations: Any
     tokens: TokenCounter
 
-    @property
-    def prices(self) -> Prices:
-        """The prices in force."""
+    def priced_by(self, policy: Policy, provider: str, model: str, at: int) -> str:
+        """Return the rule by which a provider's calls of a model are priced."""
 
     @property
     def policy(self) -> Policy:

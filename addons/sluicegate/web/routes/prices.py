@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sluicegate.calls.settlement import priced_by
 from sluicegate.logs.filters import Filters
 from sluicegate.policy.fields import Instant, Prose
 from sluicegate.pricing.price import TOKEN_CLASSES, dollars
@@ -138,7 +137,7 @@ async def _unlisted(request: ApiRequest) -> ApiResponse:
             if not _is_unlisted(services, entry, now):
                 continue
             # A model that several providers serve has an entry for each.
-            found = by_model.setdefault(entry["model"], _unlisted_model(services, entry["model"], now))
+            found = by_model.setdefault(entry["model"], _unlisted_model(services, entry, now))
             found["calls"] += entry["total_requests"]
             found["cost"] += entry["total_cost"]
         return list(by_model.values())
@@ -152,12 +151,13 @@ def _is_unlisted(services: Services, entry: dict[str, Any], now: int) -> bool:
     """Return whether a model that was served has no listed price; refused calls alone name models that do not exist."""
     model = entry["model"]
     was_charged = entry["success_count"] > 0 or entry["total_cost"] > 0
-    return bool(model and was_charged and priced_by(services.policy, services.prices, model, now) != "listed")
+    return bool(model and was_charged and services.priced_by(services.policy, entry["provider"] or "", model, now) != "listed")
 
 
-def _unlisted_model(services: Services, model: str, now: int) -> dict[str, Any]:
-    rule = priced_by(services.policy, services.prices, model, now)
-    price = services.prices.price(model, now) if rule == "family" else None
+def _unlisted_model(services: Services, entry: dict[str, Any], now: int) -> dict[str, Any]:
+    model, provider = entry["model"], entry["provider"] or ""
+    rule = services.priced_by(services.policy, provider, model, now)
+    price = services.prices_for(provider).price(model, now) if rule == "family" else None
     return {
         "model": model,
         "priced_by": rule,

@@ -13,14 +13,14 @@ export default function Providers({ parts, user }) {
   return html`<${Page} title="Providers" lead="Calls leave the gateway with a provider key in place of the virtual key.">
     <${Fetched} of=${resource}>${({
       providers,
-    }) => html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Provider</th><th scope="col">Base URL</th>
+    }) => html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Provider</th><th scope="col">Protocol</th><th scope="col">Base URL</th>
       <th scope="col">Provider keys</th><th scope="col">State</th></tr></thead>
       <tbody>${providers.map(
         (
           p,
-        ) => html`<tr key=${p.name}><td><a href=${link(["providers", p.name])}>${p.name}</a></td>
+        ) => html`<tr key=${p.name}><td><a href=${link(["providers", p.name])}>${p.name}</a></td><td>${p.protocol}</td>
           <td>${p.simulate ? html`<span class="faint">simulated: nothing leaves this machine</span>` : p.base_url}</td>
-        <td>${p.simulate && !p.keys.length ? html`<span class="faint">none needed</span>` : `${p.keys.filter((k) => k.usable).length} of ${p.keys.length} usable`}</td>
+        <td>${!p.keys.length && p.provider_status === "active" ? html`<span class="faint">none needed</span>` : `${p.keys.filter((k) => k.usable).length} of ${p.keys.length} usable`}</td>
           <td><${State} p=${p} /></td></tr>`,
       )}</tbody></table></div>`}</${Fetched}>
     <${UnlistedModels} /></${Page}>`;
@@ -68,12 +68,14 @@ function Detail({ name, resource, admin }) {
       const p = providers.find((x) => x.name === name);
       if (!p) return html`<${Problem} error=${{ message: `There is no provider named '${name}'` }} />`;
       return html`<dl class="facts"><dt>State</dt><dd><${State} p=${p} /></dd><dt>Base URL</dt>
-        <dd>${p.simulate ? "simulated on this machine" : p.base_url}</dd>${p.hosts.length > 0 && html`<dt>Other governed hosts</dt>
+        <dd>${p.simulate ? "simulated on this machine" : p.base_url}</dd><dt>Protocol</dt><dd>${p.protocol}</dd>${
+        p.price && html`<dt>Price</dt><dd>$${p.price.input} and $${p.price.output} per million tokens of input and output</dd>`
+      }${p.hosts.length > 0 && html`<dt>Other governed hosts</dt>
         <dd>${p.hosts.join(", ")}</dd>`}</dl>
         <${Section} title="Provider keys" note="calls are shared by weight">
           ${
             p.keys.length === 0
-              ? html`<p class="faint">None. ${p.simulate ? "A simulated provider needs none." : "Calls to this provider are refused until it has one."}</p>`
+              ? html`<p class="faint">None. ${p.simulate ? "A simulated provider needs none." : p.provider_status === "active" ? "This provider needs none." : "Calls to this provider are refused until it has one."}</p>`
               : html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Name</th><th scope="col">Value</th>
                 <th scope="col" class="num">Weight</th><th scope="col">State</th><th scope="col">
                 <span class="sr">Actions</span></th></tr></thead>
