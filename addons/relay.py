@@ -39,7 +39,7 @@ class Relay(Addon):
         if self.relay is None:
             self.relay = relay.Relay(services(), ctx.options.ssl_verify_upstream_trusted_ca)
             services().own_servers["relay"] = self.relay.server.address
-        await self.relay.server.start()
+        await self.relay.start()
         return self.relay
 
     @enforcing

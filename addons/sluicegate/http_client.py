@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import json
 import logging
 import socket
@@ -30,6 +31,10 @@ import httpx  # noqa: E402
 
 if _blocked:
     del _modules["httpx._main"]
+
+# httpcore asks for sniffio several times in each request; where it is not installed, each time all folders are searched for it.
+if importlib.util.find_spec("sniffio") is None:
+    _modules["sniffio"] = None
 
 # httpx logs the URL of every request at INFO, and a webhook's URL is a secret: anyone who has it can post there.
 for _name in ("httpx", "httpcore"):
@@ -136,7 +141,8 @@ class StreamingClient:
         self._ca_file = ca_file
         self._client: httpx.AsyncClient | None = None
 
-    def _opened(self) -> httpx.AsyncClient:
+    def open(self) -> httpx.AsyncClient:
+        """Return the client behind it, made once. Blocks for 20 ms then, while the authorities are loaded."""
         if self._client is None:
             context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _trusted_authorities()
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=60)
@@ -163,7 +169,7 @@ class StreamingClient:
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
         request = httpx.Request(method, url, headers=headers, content=body, extensions={"timeout": timeout.as_dict()})
         try:
-            answer = await self._opened().send(request, stream=True, follow_redirects=False)
+            answer = await self.open().send(request, stream=True, follow_redirects=False)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
             raise NotSentError(_reason_of(e)) from e
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:

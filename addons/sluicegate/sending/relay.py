@@ -25,6 +25,11 @@ class Relay:
         self.client = StreamingClient(ca_file)
         self.server: TicketServer[RelayedCall] = TicketServer(self.answer)
 
+    async def start(self) -> None:
+        """Serve; return once calls are accepted."""
+        await asyncio.to_thread(self.client.open)
+        await self.server.start()
+
     async def answer(self, relayed: RelayedCall, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one forwarded request; what it still does ends when its client leaves."""
         work = asyncio.ensure_future(Exchange(self.shared, self.client, relayed, send).run())
