@@ -125,7 +125,8 @@ def first_problem(
     """Return why a request is refused; None if every reader reads it alike.
 
     ``target`` is its path and query; ``version`` is None where TLS has negotiated it; ``authority`` is the host that the
-    request itself names besides its Host header, if any; ``values`` are the values of ``fields``.
+    request itself names besides its Host header, if any; ``values`` are those of all fields that were sent, while ``fields``
+    are those that are left without credentials.
     """
     what = (
         method_problem(method)
@@ -229,8 +230,7 @@ def headers_problem(fields: HeaderFields, values: HeaderValues) -> str | None:
         if name in _OVERRIDE_SPELLINGS:
             return f"the header '{name}' asks for another method than the request's own; use the method itself"
         return f"the header '{name}' is read as '{name.replace('_', '-')}' by some servers; write it with dashes"
-    # Nearly every request has each header once.
-    for name in _SINGLE if len(values) < len(fields) else ():
+    for name in _SINGLE:
         if name in values and len(values[name]) > 1:
             return f"it has the header '{name}' twice"
     for value in values.get("connection", ()):
