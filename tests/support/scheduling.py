@@ -17,6 +17,7 @@ LONGEST_FIRST = (
     "tests/wire/test_faults.py",
     "tests/wire/test_statusline.py",
     "tests/wire/",
+    "tests/translation/test_answers.py",
     "tests/storage/",
     "tests/logs/",
 )
