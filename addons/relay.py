@@ -15,9 +15,14 @@ from sluicegate.calls.plan import Plan
 from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
+from sluicegate.sending.dialects import dialect_of_count
 from sluicegate.sending.exchange import RelayedCall
 from sluicegate.sending.prepared import ClientRequest, in_place
+from sluicegate.translation import Untranslatable, count_tokens
 from sluicegate.values import Deny, Reason
+
+ESTIMATED_HEADER = "x-sluicegate-estimated"
+"""``true`` on a count of tokens that no provider has made."""
 
 
 class Relay(Addon):
@@ -50,10 +55,25 @@ class Relay(Addon):
             return
         if not call.identified:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
-        elif call.plan.attempts == 1 and call.provider == call.envelope:
+        elif call.kind == "count_tokens" and call.provider != call.envelope:
+            await self.answer_count(flow, call)
+        elif (call.plan.attempts == 1 or call.kind == "count_tokens") and call.provider == call.envelope:
             self.put_in_place(flow, call, call.asked_model or call.facts.model, call.facts.model)
         else:
             await self.forward(flow, call, call.plan, call.policy)
+
+    async def answer_count(self, flow: http.HTTPFlow, call: Call) -> None:
+        """Answer how many tokens a request has that another provider than the client's would get."""
+        body, path = flow.request.raw_content or b"", flow.request.path
+        dialect = dialect_of_count(path)
+        assert dialect is not None
+        try:
+            # In a thread: a conversation of a megabyte takes some milliseconds to read.
+            answer = await asyncio.to_thread(count_tokens, body, path, dialect)
+        except Untranslatable as e:
+            deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by {call.provider}: {e.message}"))
+            return
+        flow.response = http.Response.make(200, answer, {"content-type": "application/json", ESTIMATED_HEADER: "true"})
 
     def put_in_place(self, flow: http.HTTPFlow, call: Call, asked: str, model: str) -> None:
         """Change the request so that it asks for the target's model; every other byte stays the client's."""

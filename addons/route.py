@@ -15,7 +15,7 @@ class Route(Addon):
     async def request(self, flow: http.HTTPFlow) -> None:
         """Choose a target once the request is complete."""
         call = call_of(flow)
-        if call is None or call.kind != "messages" or call.policy is None:
+        if call is None or call.kind not in ("messages", "count_tokens") or call.policy is None:
             return
         facts = await facts_of(flow, call)
         if facts is None:

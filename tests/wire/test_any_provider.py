@@ -17,6 +17,13 @@ TARGETS = {"anthropic": "claude-haiku-5-5", "openai": "gpt-4o-mini", "gemini": "
 KEY_HEADERS = {"anthropic": "x-api-key", "openai": "authorization", "gemini": "x-goog-api-key"}
 
 
+HAIKU = {"targets": [{"provider": "anthropic", "model": TARGETS["anthropic"]}], "retry": {"attempts": 1}}
+ROUTES = [
+    {"name": "elsewhere", "when": {"model": "gemini-2.0-*"}, **HAIKU},
+    {"name": "cheaper", "when": {"model": "claude-opus-4-*"}, **HAIKU},
+]
+
+
 @pytest.fixture(scope="module")
 def upstreams():
     with FakeProvider() as anthropic, FakeProvider() as openai, FakeProvider() as gemini:
@@ -29,7 +36,7 @@ def edge(tmp_path_factory, upstreams):
         name: {"base_url": fake.url, "hosts": [f"{name}.example.com"], "keys": [{"name": "k", "value": f"sk-real-{name}"}]}
         for name, fake in upstreams.items()
     }
-    with Gateway(tmp_path_factory.mktemp("any"), policy_text(providers=providers)) as gw:
+    with Gateway(tmp_path_factory.mktemp("any"), policy_text(providers=providers, routes=ROUTES)) as gw:
         yield gw
 
 
@@ -130,3 +137,45 @@ def test_a_client_reaches_any_provider_over_https_proxy_too(edge, upstreams):
     assert reply.status == 200
     assert b"message_stop" in reply.body
     assert len(upstreams["openai"].seen) == 1
+
+
+WORDS = "four letter word " * 400
+TOOL = {"name": "read", "description": "Reads a file.", "input_schema": {"type": "object", "properties": {}}}
+COUNTED = [
+    ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": WORDS}], "tools": [TOOL]}, "gemini", "input_tokens"),
+    ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": WORDS}], "system": "s"}, "openai", "input_tokens"),
+    ("/v1/responses/input_tokens", {"input": WORDS}, "anthropic", "input_tokens"),
+    (
+        "/v1beta/models/gemini-2.0-flash:countTokens",
+        {"contents": [{"role": "user", "parts": [{"text": WORDS}]}]},
+        "anthropic",
+        "totalTokens",
+    ),
+    (
+        "/v1beta/models/gemini-2.0-pro:countTokens",
+        {"generateContentRequest": {"model": "models/gemini-2.0-pro", "contents": [{"parts": [{"text": WORDS}]}]}},
+        "anthropic",
+        "totalTokens",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "provider", "field"), COUNTED)
+def test_tokens_for_another_providers_model_are_estimated(edge, upstreams, path, body, provider, field):
+    named = body if "models" in path else body | {"model": f"{provider}/{TARGETS[provider]}"}
+    before = len(edge.journal()) if (edge.state / "audit.jsonl").exists() else 0
+    reply = edge.post(orjson.dumps(named), path=path)
+    assert reply.status == 200, reply.body
+    assert reply.headers["x-sluicegate-estimated"] == "true"
+    assert 0.8 < reply.json[field] / (len(WORDS) / 4) < 1.2
+    assert not any(fake.seen for fake in upstreams.values())
+    eventually(lambda: len(edge.journal()) > before)
+    record = edge.journal()[-1]
+    assert (record["provider"], record["outcome"], record["cost_usd"]) == (provider, "completed", "0")
+
+
+def test_tokens_for_a_model_of_its_own_are_counted_by_the_provider(edge, upstreams):
+    upstreams["anthropic"].script = plain(b'{"input_tokens":7}')
+    reply = edge.post(orjson.dumps({"model": "claude-opus-4-1", "messages": SAID}), path="/v1/messages/count_tokens")
+    assert (reply.status, reply.json) == (200, {"input_tokens": 7})
+    assert orjson.loads(upstreams["anthropic"].seen[0].body)["model"] == "claude-haiku-5-5"

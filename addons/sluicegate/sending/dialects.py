@@ -25,6 +25,16 @@ def dialect_of_path(path: str) -> Dialect | None:
     return "generate_content" if bare.endswith((":generateContent", ":streamGenerateContent")) else None
 
 
+def dialect_of_count(path: str) -> Dialect | None:
+    """Return the dialect of a request for a count of tokens by its path; None for one that is none."""
+    bare = path.partition("?")[0]
+    if bare.endswith("/messages/count_tokens"):
+        return "messages"
+    if bare.endswith("/responses/input_tokens"):
+        return "responses"
+    return "generate_content" if bare.endswith(":countTokens") else None
+
+
 def dialect_of_protocol(protocol: str, spoken: Dialect | None) -> Dialect:
     """Return the dialect in which a provider is asked by clients that speak ``spoken``."""
     if protocol == "anthropic":
