@@ -19,9 +19,10 @@ def _row(known: KnownProvider) -> str:
     prices = "nothing: your own machines" if known.free else f"`{known.prices}`" if known.prices else "model name"
     if known.usage.cost is not None:
         prices = f"the answer; before it {prices}"
+    protocol = f"`{known.protocol}`" + (f" ({', '.join(known.apis)})" if known.protocol == "openai" else "")
     notes = [known.note, *known.unbounded.values()]
     return (
-        f"| `{known.name}` | {known.title} | `{known.protocol}` | {f'`{known.base_url}`' if known.base_url else 'yours'} "
+        f"| `{known.name}` | {known.title} | {protocol} | {f'`{known.base_url}`' if known.base_url else 'yours'} "
         f"| {'none' if known.keyless else f'`{auth}`'} | {f'`{known.variable}`' if known.variable else ''} | {prices} "
         f"| {'. '.join(note for note in notes if note)} |"
     )

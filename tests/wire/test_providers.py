@@ -191,6 +191,42 @@ def test_providers_are_shown_and_their_calls_are_found(gw):
     assert "sluicegate_unlisted_model_calls_total{" not in api("GET", "/metrics").body.decode()
 
 
+# -- by one API -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "path", "arrives", "auth"),
+    [
+        ("groq", "groq/llama-3.3-70b-versatile", CHAT, f"/openai{CHAT}", f"Bearer {KEY}"),
+        ("groq", "groq/openai/gpt-oss-120b", CHAT, f"/openai{CHAT}", f"Bearer {KEY}"),
+        ("deepseek", "deepseek/deepseek-chat", CHAT, "/chat/completions", f"Bearer {KEY}"),
+        # It has no Responses, so a call in that form is translated; one that has it gets the client's own.
+        ("deepseek", "deepseek/deepseek-chat", RESPONSES, "/chat/completions", f"Bearer {KEY}"),
+        ("xai", "xai/grok-4.7", RESPONSES, RESPONSES, f"Bearer {KEY}"),
+        ("own-v4", "own-v4/some-model", MESSAGES, "/api/paas/v4/chat/completions", f"Bearer {KEY}"),
+        ("ollama", "ollama/llama3.2", CHAT, CHAT, None),
+    ],
+)
+def test_a_model_s_name_leads_to_any_provider(gw, name, model, path, arrives, auth):
+    fake = gw.fakes[name]
+    chat = (
+        BY_ID["deepseek/chat-cache-hit-alone"].body if arrives.endswith("/chat/completions") else BY_ID["xai/responses-search"].body
+    )
+    fake.script = plain(chat, 200, "content-type: application/json")
+    before = len(gw.rows())
+    content = {"input": "hi"} if path == RESPONSES else {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 64}
+    reply = gw.post(json.dumps({"model": model, **content}).encode(), None, path, authorization=f"Bearer {VK}")
+    assert reply.status == 200, reply.body
+    seen = fake.seen[-1]
+    plain_name = model.partition("/")[2]
+    assert (seen.target, json.loads(seen.body)["model"], seen.header("authorization")) == (arrives, plain_name, auth)
+    assert reply.json["object" if path != MESSAGES else "type"] in ("chat.completion", "response", "message")
+    row = gw.calls(before + 1)[-1]
+    assert (row["provider"], row["outcome"], row["input_tokens"] + row["cache_read_tokens"]) == (
+        (name, "completed", 1013) if arrives != RESPONSES else (name, "completed", 9212)
+    )
+
+
 # -- over REST --------------------------------------------------------------------------------------------------------
 
 CUSTOM = {

@@ -13,7 +13,7 @@ from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolAdapter, ProtocolName, auth_headers
 from sluicegate.providers.endpoints import AllowedPaths
-from sluicegate.providers.known import VERSION
+from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.values import Kind, RequestFacts
 
 
@@ -48,6 +48,8 @@ class Provider:
     """Whether its calls go to a host that is known as this provider's."""
     is_keyless: bool = False
     """Whether its calls are sent without a key where it has none."""
+    apis: tuple[ApiName, ...] = ("chat",)
+    """Which of OpenAI's APIs it has, where it speaks that protocol."""
     model_prefixes: tuple[str, ...] | None = None
     """What may stand before a slash in its models' names; None where it sells models of many makers."""
     usage: UsageRules = NO_RULES

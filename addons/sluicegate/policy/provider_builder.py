@@ -70,6 +70,7 @@ class ProviderBuilder:
             version=address.version,
             is_usual=address.host in known.hosts,
             is_keyless=known.keyless or written.auth == "none",
+            apis=known.apis,
             model_prefixes=known.model_prefixes,
             usage=known.usage,
             seller=_seller(known, written.price),

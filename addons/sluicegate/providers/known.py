@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers.answers.usage_rules import NO_RULES, ReportedCost, UsageRules
@@ -19,6 +19,8 @@ PROVIDERS_DATA = Path(__file__).parent / "data" / "providers.yaml"
 
 ALWAYS_GOVERNED = ("anthropic", "openai", "gemini")
 """Providers that are governed whether policy names them or not: our clients call them unasked."""
+
+ApiName = Literal["chat", "responses"]
 
 PROVIDER_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
 """What a provider may be called: its name is part of paths, of records and of metrics."""
@@ -67,6 +69,8 @@ class KnownProvider:
     unsupported: str | None = None
     """Why it cannot be configured; None where it can."""
     note: str = ""
+    apis: tuple[ApiName, ...] = ("chat",)
+    """Which of OpenAI's APIs it has, where it speaks that protocol: ``chat`` is Chat Completions."""
 
     @property
     def seller(self) -> Seller | None:
@@ -102,6 +106,7 @@ def _provider(name: str, written: dict[str, Any]) -> KnownProvider:
             hosts=frozenset(written.pop("hosts")),
             prefixes=tuple(written.pop("prefixes", (name,))),
             auth=auth,
+            apis=tuple(written.pop("apis", ("chat",))),
             model_prefixes=tuple(models) if models is not None else None,
             usage=_rules(dict(usage)) if usage else NO_RULES,
             **written,

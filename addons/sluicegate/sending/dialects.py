@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sluicegate.calls.plan import Target
+from sluicegate.policy.provider import Provider
+from sluicegate.providers.base import ProtocolName
 from sluicegate.sending.prepared import NOT_SENT, ClientRequest, Headers
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
 
@@ -35,13 +37,13 @@ def dialect_of_count(path: str) -> Dialect | None:
     return "generate_content" if bare.endswith(":countTokens") else None
 
 
-def dialect_of_protocol(protocol: str, spoken: Dialect | None) -> Dialect:
-    """Return the dialect in which a provider is asked by clients that speak ``spoken``."""
-    if protocol == "anthropic":
+def dialect_of_provider(provider: Provider, spoken: Dialect | None) -> Dialect:
+    """Return the dialect in which a provider is asked by clients that speak ``spoken``: the same if it has that."""
+    if provider.protocol == "anthropic":
         return "messages"
-    if protocol == "gemini":
+    if provider.protocol == "gemini":
         return "generate_content"
-    return "responses" if spoken == "responses" else "chat"
+    return next((api for api in provider.apis if api == spoken), provider.apis[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,18 @@ class Translation:
             yield piece
 
 
-def translation_of(request: ClientRequest, protocol: str, target: Target, answer_id: str, now: int) -> Translation:
-    """Return what stands between a client and a target that speaks another protocol. Raises Untranslatable."""
+def speaks_alike(request: ClientRequest, protocol: ProtocolName, provider: Provider) -> bool:
+    """Return whether a provider takes a call as a client of a protocol has made it, but for the model."""
+    spoken = dialect_of_path(request.path)
+    return provider.protocol == protocol and (spoken is None or dialect_of_provider(provider, spoken) == spoken)
+
+
+def translation_of(request: ClientRequest, provider: Provider, target: Target, answer_id: str, now: int) -> Translation:
+    """Return what stands between a client and a target that speaks another dialect. Raises Untranslatable."""
     spoken = dialect_of_path(request.path)
     if spoken is None:
         raise Untranslatable(f"{request.path.partition('?')[0]} cannot be answered by {target.provider}, which has no such request")
-    wanted = dialect_of_protocol(protocol, spoken)
+    wanted = dialect_of_provider(provider, spoken)
     translated = translate_request(request.body, request.path, spoken, wanted, target.model)
     answers = AnswerTranslator(spoken, wanted, translated.context, answer_id=answer_id, created_s=now // 1000)
     return Translation(translated, answers)

@@ -21,7 +21,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, header, headroom, retry_after_ms, whole_error
-from sluicegate.sending.dialects import Translation, translation_of
+from sluicegate.sending.dialects import Translation, speaks_alike, translation_of
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
 from sluicegate.sending.reservation import move_to_target
 from sluicegate.services import Services
@@ -185,10 +185,10 @@ class Exchange:
         """Return the request as the target wants it. Raises Failed for a call that its API cannot say."""
         call, client, server = self.call, self.relayed.request, self.shared.target(provider)
         self.translation = None
-        if provider.protocol == call.protocol:
+        if provider.name == call.envelope or speaks_alike(client, call.protocol, provider):
             return prepare(client, call.protocol, self.relayed.asked_model, target, provider, server)
         try:
-            self.translation = translation_of(client, provider.protocol, target, call.id, call.started_at)
+            self.translation = translation_of(client, provider, target, call.id, call.started_at)
         except Untranslatable as e:
             refusal = Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}")
             raise Failed(None, e.message, _rendered(refusal, call)) from e
