@@ -200,3 +200,12 @@ def test_where_nobody_knows_the_most_a_call_can_cost_it_has_no_bound(tmp_path, n
     facts = provider.bounded(RequestFacts(model=model))
     assert (reason is None) == (not facts.extent.unbounded)
     assert (reason or "") in (facts.extent.unbounded or "")
+
+
+def test_azure_has_model_calls_of_its_own_and_no_other_provider_has_them(tmp_path):
+    found = policy(tmp_path, "providers: {azure: {base_url: 'https://me.openai.azure.com/openai/v1'}, groq: {}}").providers
+    azure, path = found["azure"], "/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
+    assert azure.inner_path("/openai" + path, is_whole=True) == azure.outer_path(path) == path
+    assert (azure.kind_of("POST", path), azure.kind_of("GET", path)) == ("messages", "unsupported")
+    assert azure.kind_of("POST", "/deployments/gpt-4o/extensions/chat/completions") == "unsupported"
+    assert found["groq"].kind_of("POST", path) == found["openai"].kind_of("POST", path) == "unsupported"

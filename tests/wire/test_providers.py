@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -174,6 +174,29 @@ def test_a_caller_without_a_key_is_told_the_variable_of_its_client(gw):
         reply = gw.post(b"{}", None, path)
         assert (reply.status, reply.reason) == (401, "virtual_key_required")
         assert f"set {variable} to yours" in reply.message
+
+
+AZURE = "/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
+
+
+@pytest.mark.parametrize("way", ["port", "HTTPS_PROXY"])
+def test_azure_s_older_api_has_the_deployment_in_the_path(gw, way):
+    case = replace(CASES["azure"], path=AZURE, whole=f"/openai{AZURE}", sent=f"/openai{AZURE}")
+    seen, row = ask(gw, case, way)
+    assert (seen.target, seen.header("api-key"), row["model_requested"]) == (case.sent, KEY, "gpt-4o")
+    assert (row["model_served"], row["cost_nano"]) == ("gpt-4o-2024-08-06", BY_ID[case.answer].cost_nano)
+
+
+def test_a_deployment_and_a_model_that_differ_are_refused(gw):
+    before = len(gw.fakes["azure"].seen)
+    for model in ("gpt-4o-mini", "GPT-4o", "gpt-4o "):
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
+        reply = gw.post(body, path=f"/azure{AZURE}")
+        assert (reply.status, reply.reason) == (400, "invalid_request"), model
+        assert "its path is that of deployment 'gpt-4o'" in reply.message
+    assert gw.post(b"{}", path="/azure/deployments/gpt-4o/images/generations").reason == "unsupported"
+    assert gw.post(b"{}", path="/groq/deployments/gpt-4o/chat/completions").reason == "unsupported"
+    assert len(gw.fakes["azure"].seen) == before
 
 
 def test_providers_are_shown_and_their_calls_are_found(gw):

@@ -57,6 +57,8 @@ class Provider:
     """Whose prices its models have; None where they are priced by their names alone."""
     unbounded: Mapping[str, str] = field(default_factory=dict)
     """Models, by name or glob, of whose calls nobody knows the most that they can cost, and why."""
+    metered: AllowedPaths = field(default_factory=AllowedPaths)
+    """Model calls that it has besides those of its protocol."""
     allow_paths: AllowedPaths = field(default_factory=AllowedPaths)
     """Requests that are sent besides those the gateway knows."""
     admin_key: str | None = field(default=None, repr=False)
@@ -112,4 +114,6 @@ class Provider:
     def kind_of(self, method: str, path: str) -> Kind:
         """Return what a request is, by its method and path together."""
         kind = self.adapter.endpoints.kind(method, path)
+        if kind == "unsupported" and self.metered and self.metered.allow(method, path):
+            return "messages"
         return "allowed" if kind == "unsupported" and self.allow_paths.allow(method, path) else kind

@@ -75,6 +75,7 @@ class ProviderBuilder:
             usage=known.usage,
             seller=_seller(known, written.price),
             unbounded=known.unbounded,
+            metered=AllowedPaths(known.metered),
             allow_paths=AllowedPaths(written.allow_paths),
             admin_key=self._admin_key(name, written.admin_key) if written.admin_key else None,
         )

@@ -69,6 +69,8 @@ class KnownProvider:
     unsupported: str | None = None
     """Why it cannot be configured; None where it can."""
     note: str = ""
+    metered: tuple[str, ...] = ()
+    """Model calls that it has besides those of its protocol, as ``POST /path/{model}``."""
     apis: tuple[ApiName, ...] = ("chat",)
     """Which of OpenAI's APIs it has, where it speaks that protocol: ``chat`` is Chat Completions."""
 
@@ -106,6 +108,7 @@ def _provider(name: str, written: dict[str, Any]) -> KnownProvider:
             hosts=frozenset(written.pop("hosts")),
             prefixes=tuple(written.pop("prefixes", (name,))),
             auth=auth,
+            metered=tuple(written.pop("metered", ())),
             apis=tuple(written.pop("apis", ("chat",))),
             model_prefixes=tuple(models) if models is not None else None,
             usage=_rules(dict(usage)) if usage else NO_RULES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,6 +80,12 @@ class Translation:
         piece = self.answers.end() if chunk is None else self.answers.feed(chunk)
         if piece:
             yield piece
+
+
+def path_elsewhere(path: str) -> str:
+    """Return a path as other providers of its protocol have it: that of Azure's older API has the deployment in it."""
+    bare = path.partition("?")[0]
+    return re.sub(r"^/deployments/[^/]+/", "/v1/", bare) if bare.startswith("/deployments/") else path
 
 
 def speaks_alike(request: ClientRequest, protocol: ProtocolName, provider: Provider) -> bool:

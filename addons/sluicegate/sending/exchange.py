@@ -21,7 +21,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, header, headroom, retry_after_ms, whole_error
-from sluicegate.sending.dialects import Translation, speaks_alike, translation_of
+from sluicegate.sending.dialects import Translation, path_elsewhere, speaks_alike, translation_of
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
 from sluicegate.sending.reservation import move_to_target
 from sluicegate.services import Services
@@ -185,6 +185,8 @@ class Exchange:
         """Return the request as the target wants it. Raises Failed for a call that its API cannot say."""
         call, client, server = self.call, self.relayed.request, self.shared.target(provider)
         self.translation = None
+        if provider.name != call.envelope:
+            client = replace(client, path=path_elsewhere(client.path))
         if provider.name == call.envelope or speaks_alike(client, call.protocol, provider):
             return prepare(client, call.protocol, self.relayed.asked_model, target, provider, server)
         try:

@@ -78,6 +78,7 @@ def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, mod
     """
     if spoken == "gemini":
         return with_model_in_path(path, asked_model, model), body
+    path = path.replace(f"/deployments/{asked_model}/", f"/deployments/{quote(model, safe='')}/", 1)
     return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -61,6 +62,10 @@ _FALLBACKS = msgspec.json.Decoder(
 )
 
 
+DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
+"""The deployment in a path of Azure's older API, where it stands for the model."""
+
+
 class Api(NamedTuple):
     """How one of the APIs writes its bodies."""
 
@@ -99,6 +104,9 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         request.problems.append(f"'{min(limits)}' and '{max(limits)}' limit the same answer differently: send one of them")
     if request.problem or model is None:
         return request.problem or "no model"
+    if (deployment := DEPLOYMENT.search(bare)) is not None and deployment[1] != model:
+        # Azure bills the one in the path, whatever the body says.
+        return f"its path is that of deployment '{deployment[1]}', and its model is another: name the deployment in both"
     builder = ExtentBuilder(OPENAI_LOOP_PASSES)
     # The field of another API limits nothing here: whoever ignores unknown fields ignores it.
     limit = next((limits[name] for name in (api.limits if api else ()) if name in limits), None)
