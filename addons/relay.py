@@ -57,7 +57,7 @@ class Relay(Addon):
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
         elif call.kind == "count_tokens" and call.provider != call.envelope:
             await self.answer_count(flow, call)
-        elif (call.plan.attempts == 1 or call.kind == "count_tokens") and call.provider == call.envelope:
+        elif call.kind == "count_tokens" or call.plan.is_direct(call.envelope):
             self.put_in_place(flow, call, call.asked_model or call.facts.model, call.facts.model)
         else:
             await self.forward(flow, call, call.plan, call.policy)

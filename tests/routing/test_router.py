@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from pathlib import Path
 
 import pytest
 
 from sluicegate.calls.plan import Target
 from sluicegate.limits.ledger import Ledger
-from sluicegate.policy.loader import PolicyError, policy_from_files
+from sluicegate.policy.loader import PolicyError
 from sluicegate.routing.health import OPENING_FAILURES
 from sluicegate.routing.router import Router
 from sluicegate.routing.selection import Asked
-from sluicegate.values import NANO, Principal
-from sluicegate.windows import parse_iso
-
-NOW = parse_iso("2026-11-27T12:00:00Z")
-HAIKU, MINI, OPUS = "claude-haiku-5-5", "gpt-4o-mini", "claude-opus-5-5"
-ANTHROPIC = {"provider": "anthropic", "allowed_models": ["claude-*"], "weight": 0.8}
-OPENAI = {"provider": "openai", "allowed_models": [MINI], "weight": 0.2}
-
-
-def policy_of(configs=None, routes=(), **more):
-    providers = {name: {"keys": [{"name": "k", "value": f"sk-{name}"}]} for name in ("anthropic", "openai", "gemini")}
-    key = {"id": "vk", "user_id": "alice", "team_id": "eng"} | ({"provider_configs": configs} if configs else {})
-    text = {"version": 1, "providers": providers, "teams": [{"id": "eng", "budget": {"max_limit": 10, "reset_duration": "1M"}}]}
-    text |= {"users": [{"id": "alice", "team_id": "eng"}], "virtual_keys": [key], "routes": list(routes), **more}
-    file = Path("policy.yaml")
-    return policy_from_files(file, {file: json.dumps(text).encode()}, env={}, now=NOW)
-
-
-PRINCIPAL = Principal("vk", "alice", "eng")
-
-
-def plan_of(policy, asked, router=None, now=NOW):
-    return (router or Router(Ledger(), lambda: 0.0)).plan(policy, PRINCIPAL, asked, now)
+from sluicegate.values import NANO
+from support.routing import ANTHROPIC, HAIKU, MINI, NOW, OPENAI, OPUS, PRINCIPAL, plan_of, policy_of, route
 
 
 def targets(policy, asked, **more):
     plan = plan_of(policy, asked, **more)
     return None if plan is None else [str(t) for t in plan.targets]
-
-
-def route(name="r", **fields):
-    return {"name": name, "targets": [{"provider": "openai", "model": MINI}], **fields}
 
 
 # -- names and the key's providers ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sluicegate.policy.routes import Retry, RetryCause
 from sluicegate.values import usd
@@ -14,6 +15,9 @@ FIRST_BACKOFF_MS = 250
 
 MAX_HONOURED_WAIT_MS = 20_000
 """The longest ``retry-after`` that is waited for; beyond it the client gets the answer and decides."""
+
+AttemptResult = Literal[RetryCause, "answered", "4xx", "not_sent", "unfinished"]
+"""What came of an attempt: why it failed, or that it was answered, rejected for good, never sent, or left by the client."""
 
 ONE_ATTEMPT = Retry(attempts=1)
 
@@ -50,6 +54,10 @@ class Plan:
     def attempts(self) -> int:
         """Return how often the call may be tried: never less than once for each target."""
         return max(self.retry.attempts, len(self.targets) if self.retry.attempts > 1 else 1)
+
+    def is_direct(self, spoken: str) -> bool:
+        """Return whether one request to its own provider fulfils it; ``spoken`` is the provider whose API the client speaks."""
+        return self.attempts == 1 and self.targets[0].provider == spoken
 
 
 def cause_of_status(status: int) -> RetryCause | None:
@@ -91,6 +99,12 @@ class Attempt:
     """Whether it was handed to a connection to the provider: from then on it may cost money."""
     error: str | None = None
     """Why it was given up; None for the one that answered."""
+    result: AttemptResult = "unfinished"
+
+    def give_up(self, cause: RetryCause | None, error: str) -> None:
+        """Note that it has no answer for the client, and why."""
+        self.error = error[:200]
+        self.result = cause or ("not_sent" if self.status is None else "4xx")
 
     def as_record(self, cost_nano: int) -> dict[str, str | int | None]:
         """Return it as it stands in the call's record, at this cost."""
@@ -99,6 +113,7 @@ class Attempt:
             "model": self.target.model,
             "key_name": self.key_name,
             "status": self.status,
+            "result": self.result,
             "ms": self.ms,
             "cost_usd": usd(cost_nano),
             "error": self.error,

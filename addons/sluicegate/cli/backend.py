@@ -107,7 +107,7 @@ class FileBackend:
         from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import adjustments, governance, reconciliations, revisions
+        from sluicegate.web.routes import adjustments, governance, reconciliations, revisions, routes
         from sluicegate.web.routing import build_routes
 
         route = path.partition("?")[0]
@@ -122,11 +122,8 @@ class FileBackend:
             fail(f"a gateway is using the state folder {self.state_dir}: name it by --gateway, or stop it")
         except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        app = Starlette(
-            routes=build_routes(
-                [*governance.endpoints(), *adjustments.endpoints(), *reconciliations.endpoints(), *revisions.endpoints()], services
-            )
-        )
+        modules = (governance, adjustments, reconciliations, revisions, routes)
+        app = Starlette(routes=build_routes([row for module in modules for row in module.endpoints()], services))
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         sent = [(n.encode(), v.encode()) for n, v in headers.items()]
@@ -159,12 +156,14 @@ class _FileServices:
         from sluicegate.policy.revisions import Revisions
         from sluicegate.policy.watcher import PolicyWatcher
         from sluicegate.reconciliation.history import Reconciliations
+        from sluicegate.routing.router import Router
         from sluicegate.storage.store import FILENAME, read_ledger
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self._policy_path = policy
         self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
+        self.router = Router(self.ledger)
         self.audit_trail = _open_audit_trail(state_dir / FILENAME)
         self.reconciliations = Reconciliations(state_dir / FILENAME)
         self.revisions = Revisions(state_dir / FILENAME)

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from sluicegate import __version__
-from sluicegate.cli import adjust, admin, alerts, check, entity, environment, key, policy, prices, reconcile, run, statusline, usage
+from sluicegate.cli import (
+    adjust,
+    admin,
+    alerts,
+    check,
+    entity,
+    environment,
+    key,
+    policy,
+    prices,
+    reconcile,
+    route,
+    run,
+    statusline,
+    usage,
+)
 from sluicegate.cli.output import replace_unprintable, reporting_full_disk
 
 app = typer.Typer(
@@ -46,6 +61,7 @@ for kind in ("customer", "team", "user", "project"):
     app.add_typer(entity.build_app(kind), name=kind)
 policy.register(_group("policy", "The policies that were in force, and restoring one."))
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
+route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

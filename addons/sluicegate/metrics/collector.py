@@ -35,6 +35,8 @@ class Metrics:
         self._models: set[str] = set()
         self.call_totals: dict[tuple[str, ...], CallTotals] = {}
         self.timings: dict[tuple[str, str], Latencies] = {}
+        self.attempts: dict[tuple[str, str, str], int] = {}
+        """Attempts of calls that could have been sent more than once, by provider, model and result."""
         self.refusals: dict[str, int] = {}
         self.declined_websockets = 0
         """Attempts at WebSocket that were answered 426: no calls, and so without a record."""
@@ -55,6 +57,8 @@ class Metrics:
         if totals is None:
             totals = self.call_totals[caller] = CallTotals()
         totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
+        for attempt in record["attempts"] or ():
+            self._count_attempt(attempt, outcome)
         if record["reason"]:
             self.count_refusal(record["reason"])
             return
@@ -70,6 +74,11 @@ class Metrics:
             if timing is None:
                 timing = self.timings[provider, model] = Latencies()
             timing.observe(record)
+
+    def _count_attempt(self, attempt: Record, outcome: str) -> None:
+        served = attempt["model"] if attempt["result"] == "answered" else None
+        name = (attempt["provider"], self._model(attempt["model"], served, outcome), attempt["result"])
+        self.attempts[name] = self.attempts.get(name, 0) + 1
 
     def count_refusal(self, reason: str) -> None:
         """Count a refused call by its reason; called directly for a refusal that gets no record."""
@@ -110,6 +119,8 @@ class Metrics:
             limits=[(x, *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
             refusals=dict(self.refusals),
             declined_websockets=self.declined_websockets,
+            attempts=dict(self.attempts),
+            models=frozenset(self._models),
             adjusted_nano=dict(self.adjusted_nano),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -11,6 +12,8 @@ from sluicegate.metrics.aggregates import OTHER_MODELS, TOKEN_TYPES
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.snapshot import Snapshot
 from sluicegate.policy.limit import Limit
+from sluicegate.routing.explanation import route_weights
+from sluicegate.routing.health import State
 from sluicegate.values import NANO, Outcome, Reason
 
 
@@ -20,6 +23,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _unlisted_models(snapshot)
     yield from _timings(snapshot)
     yield from _limits(snapshot)
+    yield from _targets(snapshot)
     yield from _health(snapshot)
     yield from _hooks(snapshot)
     yield from _token_counts(snapshot)
@@ -103,6 +107,35 @@ def _limits(snapshot: Snapshot) -> Iterator[Metric]:
             for family, count in zip(rates, (used + reserved, limit.maximum), strict=True):
                 add_sample(family, labels, count)
     yield from (*budgets, *rates)
+
+
+def _targets(snapshot: Snapshot) -> Iterator[Metric]:
+    attempts = CounterMetricFamily("sluicegate_attempts", "Attempts at calls that may have more than one, by what came of them.")
+    for (provider, model, result), count in snapshot.attempts.items():
+        add_sample(attempts, Labels({"provider": provider, "model": model, "result": result}), count)
+    breaker = GaugeMetricFamily("sluicegate_target_breaker", "1 for the state that a target's circuit breaker is in.")
+    errors = GaugeMetricFamily("sluicegate_target_error_rate", "Share of a target's last attempts that failed.")
+    latency = GaugeMetricFamily("sluicegate_target_latency_seconds", "Mean of a target's last attempts to the first byte.")
+    headroom = GaugeMetricFamily("sluicegate_target_headroom", "Share of its rate limits that a provider says is left.")
+    weight = GaugeMetricFamily("sluicegate_target_weight", "A target's weight in a route, by its health.")
+    router, policy, now = snapshot.services.router, snapshot.policy, snapshot.now
+    named = {(t.provider, t.model) for route in policy.routes for t in route.targets}
+    for (provider, model), health in list(router.health.items()):
+        # Callers name models; only those that have series of their own, or that a route names, get one here.
+        if model in snapshot.models or (provider, model) in named:
+            labels = Labels({"provider": provider, "model": model})
+            for state in get_args(State):
+                add_sample(breaker, labels.with_label("state", state), health.state(now) == state)
+            add_sample(errors, labels, health.recent_errors(now))
+            add_sample(headroom, labels, health.headroom)
+            if health.latency_ms:
+                add_sample(latency, labels, health.latency_ms / 1000)
+    for part in route_weights(router, policy, now):
+        target = part.target
+        if target.model in snapshot.models or (target.provider, target.model) in named:
+            labels = Labels({"route": part.route, "provider": target.provider, "model": target.model})
+            add_sample(weight, labels, part.effective_weight)
+    yield from (attempts, breaker, errors, latency, headroom, weight)
 
 
 def window_of(limit: Limit) -> str:

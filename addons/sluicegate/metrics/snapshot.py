@@ -13,6 +13,7 @@ from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
 from sluicegate.metrics.exposition import Labels
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
+from sluicegate.routing.router import Router
 from sluicegate.storage.writer import Writer
 from sluicegate.tokenizers.counter import TokenCounter
 
@@ -33,6 +34,7 @@ class MetricsSource(Protocol):
     notifier: Any
     reconciliations: Any
     tokens: TokenCounter
+    router: Router
 
     def priced_by(self, policy: Policy, provider: str, model: str, at: int) -> str:
         """Return the rule by which a provider's calls of a model are priced."""
@@ -56,6 +58,10 @@ class Snapshot:
     """Each limit with the amounts used and reserved."""
     refusals: Mapping[str, int]
     declined_websockets: int
+    attempts: Mapping[tuple[str, str, str], int]
+    """Attempts by provider, model and result."""
+    models: frozenset[str]
+    """Models that have series of their own."""
     adjusted_nano: Mapping[str, int]
     """What adjustments have added (``up``) and taken off (``down``)."""
 

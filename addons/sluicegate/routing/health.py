@@ -76,13 +76,17 @@ class Health:
         if self.state(now) == "half_open":
             self.probed_at = now
 
+    def recent_errors(self, now: int) -> float:
+        """Return the share of attempts that failed, which falls while there are none."""
+        weight_of_past = 0.5 ** (max(0, now - self.updated_at) / HALF_LIFE_MS)
+        return self.error_rate * weight_of_past if self.calls else 0.0
+
     def factor(self, now: int, fastest_ms: float) -> float:
         """Return by what its weight is multiplied, from MIN_FACTOR to 1: by its errors, its latency and its headroom.
 
         ``fastest_ms`` is the latency of the fastest target it competes with; 0 where none is known.
         """
-        weight_of_past = 0.5 ** (max(0, now - self.updated_at) / HALF_LIFE_MS)
-        errors = self.error_rate * weight_of_past if self.calls else 0.0
+        errors = self.recent_errors(now)
         slowness = fastest_ms / self.latency_ms if fastest_ms and self.latency_ms > fastest_ms else 1.0
         # Latency is half of what errors are: a slow answer is an answer.
         factor = (1 - errors) ** 2 * (0.5 + 0.5 * slowness) * min(1.0, 0.25 + self.headroom)

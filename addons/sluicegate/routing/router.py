@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from sluicegate.calls.keyring import NO_KEY
 from sluicegate.calls.plan import Plan, Target
@@ -49,6 +49,28 @@ class Verdict:
     kept: Target | None
     """The target that its session already has."""
 
+    @property
+    def open_ones(self) -> list[Candidate]:
+        """Return the candidates among which one is chosen by weight."""
+        return [c for c in self.candidates if c.weight > 0]
+
+    @property
+    def settled(self) -> Target | None:
+        """Return the target that is tried first whatever is drawn; None where the weights decide."""
+        if self.kept is not None and any(c.target == self.kept for c in self.open_ones):
+            return self.kept
+        if self.open_ones:
+            return None
+        # Nothing may be tried now: the refusal, or the provider's own answer, says why.
+        spare = next((c.target for c in self.candidates if c.excluded is None), None)
+        return spare or next(iter(self.selection.fallbacks), self.candidates[0].target)
+
+    def order(self, first: Target) -> tuple[Target, ...]:
+        """Return the targets in the order they are tried where this one is the first."""
+        rest = sorted((c for c in self.candidates if c.target != first), key=lambda c: (c.excluded is not None, -c.weight))
+        # What is excluded is still better than nothing: it is tried last.
+        return (first, *(c.target for c in rest), *(t for t in self.selection.fallbacks if t != first))
+
 
 class Router:
     """Chooses targets. ``draw`` returns a number from 0 to 1, below 1."""
@@ -65,12 +87,9 @@ class Router:
         if verdict is None:
             return None
         first = self._choose(verdict)
-        rest = sorted((c for c in verdict.candidates if c.target != first), key=lambda c: (c.excluded is not None, -c.weight))
         selection = verdict.selection
-        # What is excluded is still better than nothing: it is tried last.
-        targets = (first, *(c.target for c in rest), *(t for t in selection.fallbacks if t != first))
         self._remember(selection, principal, asked, first)
-        return Plan(targets, selection.retry, selection.route.name if selection.route else None)
+        return Plan(verdict.order(first), selection.retry, selection.route.name if selection.route else None)
 
     def judge(self, policy: Policy, principal: Principal | None, asked: Asked, now: int) -> Verdict | None:
         """Return what a call's plan would be made of, without making it."""
@@ -82,20 +101,30 @@ class Router:
         selection = select(policy, principal, asked, used, now)
         if selection is None:
             return None
-        known = [self.health.get((t.provider, t.model)) for t in selection.targets]
+        candidates = []
+        for found in self.states(policy, selection.targets, now):
+            target = found.target
+            full = is_exhausted(policy.limits(principal, target.provider, target.model), used)
+            if found.excluded is None and full is not None:
+                found = replace(found, excluded=f"{full.label} has no {_WORDS[full.unit]} left")
+            candidates.append(found)
+        return Verdict(selection, tuple(candidates), self._kept(selection, principal, asked))
+
+    def states(self, policy: Policy, targets: Sequence[Target], now: int) -> list[Candidate]:
+        """Return how targets that compete with each other do at present, whoever calls."""
+        known = [self.health.get((t.provider, t.model)) for t in targets]
         latencies = [h.latency_ms for h in known if h is not None and h.latency_ms]
         fastest = min(latencies) if len(latencies) > 1 else 0.0
-        candidates = []
-        for target, health in zip(selection.targets, known, strict=True):
-            full = is_exhausted(policy.limits(principal, target.provider, target.model), used)
-            excluded = None if full is None else f"{full.label} has no {_WORDS[full.unit]} left"
+        states = []
+        for target, health in zip(targets, known, strict=True):
+            excluded = None
             if health is not None and not health.admits(now):
                 excluded = "its breaker is open: its last calls failed"
             if not policy.providers[target.provider].simulate and not usable_keys(policy, target):
                 excluded = "it has no usable key"
             factor = 1.0 if health is None else health.factor(now, fastest)
-            candidates.append(Candidate(target, factor, "closed" if health is None else health.state(now), excluded))
-        return Verdict(selection, tuple(candidates), self._kept(selection, principal, asked))
+            states.append(Candidate(target, factor, "closed" if health is None else health.state(now), excluded))
+        return states
 
     def begin(self, target: Target, now: int) -> None:
         """Note that a call goes to a target."""
@@ -118,13 +147,9 @@ class Router:
 
     def _choose(self, verdict: Verdict) -> Target:
         """Return the target to try first: the session's own while it may be tried, else one drawn by weight."""
-        open_ones = [c for c in verdict.candidates if c.weight > 0]
-        if verdict.kept is not None and any(c.target == verdict.kept for c in open_ones):
-            return verdict.kept
-        if not open_ones:
-            # Nothing may be tried now: the refusal, or the provider's own answer, says why.
-            spare = next((c.target for c in verdict.candidates if c.excluded is None), None)
-            return spare or next(iter(verdict.selection.fallbacks), verdict.candidates[0].target)
+        if (settled := verdict.settled) is not None:
+            return settled
+        open_ones = verdict.open_ones
         at = self.draw() * sum(c.weight for c in open_ones)
         for candidate in open_ones:
             at -= candidate.weight

@@ -45,6 +45,8 @@ class Selection:
     route: Route | None = None
     fallbacks: tuple[Target, ...] = ()
     """Targets that are only tried where the others fail, in this order."""
+    left_out: tuple[tuple[Target, str], ...] = ()
+    """Targets that the virtual key may not use, and why."""
 
 
 def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> Selection | None:
@@ -60,12 +62,16 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
             return None
         found = Selection((Target(asked.provider, asked.model),))
     retry = found.retry if not fallbacks or found.retry.attempts > 1 else Retry()
-    return Selection(
-        tuple(t for t in found.targets if _may_use(policy, principal, t)) or found.targets[:1],
-        retry,
-        found.route,
-        tuple(t for t in fallbacks if _may_use(policy, principal, t)),
-    )
+    left_out: list[tuple[Target, str]] = []
+
+    def may_use(target: Target) -> bool:
+        refusal = check_access(policy, principal, target.provider, target.model)
+        if refusal is not None:
+            left_out.append((target, refusal.message))
+        return refusal is None
+
+    targets = tuple(t for t in found.targets if may_use(t)) or found.targets[:1]
+    return Selection(targets, retry, found.route, tuple(t for t in fallbacks if may_use(t)), tuple(left_out))
 
 
 def _select(policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> Selection | None:
@@ -141,28 +147,30 @@ def _with_keys(policy: Policy, principal: Principal | None, target: Target) -> T
     return target if names is None else Target(target.provider, target.model, target.weight, names)
 
 
-def _may_use(policy: Policy, principal: Principal | None, target: Target) -> bool:
-    return check_access(policy, principal, target.provider, target.model) is None
-
-
 def holds(when: Conditions, policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> bool:
     """Return whether every condition of a route holds for a call."""
+    return unmet(when, policy, principal, asked, used, now) is None
+
+
+def unmet(when: Conditions, policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> str | None:
+    """Return the name of a route's first condition that does not hold for a call; None if all do."""
     if when.model is not None and not matches(when.model, asked.model):
-        return False
+        return "model"
     if when.provider is not None and when.provider != asked.provider:
-        return False
+        return "provider"
     if when.request_class is not None and not matches(when.request_class, asked.request_class or ""):
-        return False
+        return "class"
     scopes = (("virtual_key", when.virtual_key), ("user", when.user), ("team", when.team))
     for kind, wanted in (*scopes, ("customer", when.customer), ("project", when.project)):
         if wanted is not None and (principal is None or getattr(principal, f"{kind}_id") != wanted):
-            return False
+            return kind
     if when.hours is not None and not _is_within(when.hours, when.timezone, now):
-        return False
+        return "hours"
     if when.budget_used_above is None:
-        return True
+        return None
     limits = policy.limits(principal, asked.provider, asked.model)
-    return any(x.unit == "usd" and used(x) > when.budget_used_above * x.maximum for x in limits)
+    is_above = any(x.unit == "usd" and used(x) > when.budget_used_above * x.maximum for x in limits)
+    return None if is_above else "budget_used_above"
 
 
 def _is_within(hours: str, timezone: str, now: int) -> bool:

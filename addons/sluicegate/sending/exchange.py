@@ -126,7 +126,8 @@ class Exchange:
             finally:
                 await answer.close()
         except Failed as e:
-            attempt.error, attempt.ms = e.error[:200], _ms_since(started)
+            attempt.give_up(e.cause, e.error)
+            attempt.ms = _ms_since(started)
             if e.cause is not None and attempt.was_sent | (e.cause == "connect"):
                 shared.router.note(target, shared.clock(), is_failure=True)
             attempt.cost_nano = cost_of_abandoned(shared, call, self.relayed.policy, attempt)
@@ -211,7 +212,7 @@ class Exchange:
         reader.on_start = call.on_usage
         chunks = self.read(answer, reader)
         head = await self.first_chunks(chunks, reader, started)
-        attempt.ms = _ms_since(started)
+        attempt.ms, attempt.result = _ms_since(started), "answered"
         shared.router.note(target, shared.clock(), is_failure=False, latency_ms=attempt.ms, headroom=headroom(answer.headers))
         await self.pass_on(answer, head, chunks, target, number)
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})

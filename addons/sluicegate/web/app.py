@@ -27,6 +27,7 @@ from sluicegate.web.routes import (
     reconciliations,
     replay,
     revisions,
+    routes,
     session,
     setup,
 )
@@ -58,6 +59,7 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
             *revisions.endpoints(),
             *replay.endpoints(),
             *providers.endpoints(),
+            *routes.endpoints(),
             *quota.endpoints(),
             *prices.endpoints(),
             *governance.endpoints(),

@@ -32,13 +32,14 @@ class Query(BaseModel):
     @classmethod
     def parse(cls, pairs: Pairs) -> Self:
         """Return the parameters; each may be given once, and unknown ones are refused. Raises ApiError."""
+        known = [info.alias or name for name, info in cls.model_fields.items()]
         sent: dict[str, str] = {}
         for name, value in pairs:
             if name in sent:
                 raise ApiError(400, "invalid_request", f"{name}: is given twice; send it once", name)
-            if name not in cls.model_fields:
-                known = ", ".join(cls.model_fields) or "none"
-                message = f"'{name}' is not a parameter of this endpoint{did_you_mean(name, cls.model_fields)}; known are: {known}"
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                message = f"'{name}' is not a parameter of this endpoint{did_you_mean(name, known)}; known are: {listed}"
                 raise ApiError(400, "invalid_request", message, name)
             sent[name] = value
         try:

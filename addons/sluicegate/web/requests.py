@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
@@ -54,6 +55,44 @@ KeyChange = partial_model(ProviderKeyChange, "KeyChange")
 _NESTED_CHANGES["budget"] = partial_model(schema.Budget, "BudgetChange")
 _NESTED_CHANGES["rate_limit"] = partial_model(schema.RateLimit, "RateLimitChange")
 _NESTED_CHANGES["keys"] = tuple[ProviderKeyChange, ...]
+
+EVERY_KEY = ("*",)
+"""Bifrost's ``key_ids`` for any of the provider's keys."""
+
+
+class ProviderConfigChange(schema.ProviderConfig):
+    """What a virtual key may use of one provider; in a list that is changed as a whole."""
+
+    key_ids: tuple[Id | Literal["*"], ...] | None = Field(
+        None, description='The same as key_names, as Bifrost names it; ["*"] is any.', json_schema_extra={"examples": [["*"]]}
+    )
+
+    @model_validator(mode="after")
+    def _require_one_meaning(self) -> ProviderConfigChange:
+        if self.key_ids is None:
+            return self
+        if "*" in self.key_ids and self.key_ids != EVERY_KEY:
+            raise ValueError('"*" in key_ids is any key; send it alone')
+        if self.key_names is not None and self.key_names != (None if self.key_ids == EVERY_KEY else self.key_ids):
+            raise ValueError("key_ids and key_names differ; send one of them")
+        return self
+
+
+def in_own_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a virtual key's fields with ``key_ids`` of its provider configs replaced by ``key_names``."""
+    configs = fields.get("provider_configs")
+    if not configs:
+        return dict(fields)
+    return {**fields, "provider_configs": [_config_in_own_names(config) for config in configs]}
+
+
+def _config_in_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in config.items() if name != "key_ids"}
+    ids = config.get("key_ids")
+    return own if ids is None or tuple(ids) == EVERY_KEY else own | {"key_names": ids}
+
+
+_NESTED_CHANGES["provider_configs"] = tuple[ProviderConfigChange, ...]
 
 VirtualKeyChange: Any = partial_model(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
 

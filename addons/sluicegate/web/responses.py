@@ -106,7 +106,11 @@ class ProviderConfigState(LimitsState):
 
     provider: str
     allowed_models: list[str] | None
+    blacklisted_models: list[str] = Field(description="Refused even if allowed.")
     weight: float
+    default_model: str | None = Field(description="Answers where the model asked for is not this provider's.")
+    key_names: list[str] | None = Field(description="The provider keys to use; null: any.")
+    key_ids: list[str] = Field(description='The same as Bifrost names it; ["*"]: any.')
 
 
 class VirtualKeyState(LimitsState):

@@ -43,7 +43,8 @@ def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, 
             None
             if written.provider_configs is None
             else [
-                {"provider": c.provider, "allowed_models": _plain(c.allowed_models), "weight": c.weight}
+                {n: _plain(getattr(c, n)) for n in type(c).model_fields if n not in _LIMITS}
+                | {"key_ids": ["*"] if c.key_names is None else list(c.key_names)}
                 | limits_view(c, "provider_config", f"{name}:{c.provider}", ledger, now)
                 for c in written.provider_configs
             ]

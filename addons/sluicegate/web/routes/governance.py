@@ -147,8 +147,8 @@ def _reference(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 
 def _post(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
-        only = request.create_only
-        saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, request.body, only=only))
+        only, fields = request.create_only, requests.in_own_names(request.body)
+        saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, fields, only=only))
         return await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
 
     return run
@@ -158,9 +158,10 @@ def _put(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
         services = request.services
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
+        fields = requests.in_own_names(request.body)
         saved, policy = await request.edit_policy(
             lambda draft: operations.upsert(
-                draft, kind, request.path["id"], request.body, demo_keys=demo_keys, only_create=request.create_only
+                draft, kind, request.path["id"], fields, demo_keys=demo_keys, only_create=request.create_only
             )
         )
         word = "governance updated" if kind.name == "providers" else "created" if saved.is_new else "updated"
@@ -232,7 +233,7 @@ async def _bulk(request: ApiRequest) -> ApiResponse:
         for name in ("users", "virtual_keys"):
             for i, fields in enumerate(request.body.get(name) or ()):
                 try:
-                    saved_entries.append(operations.create(draft, KINDS[name], fields))
+                    saved_entries.append(operations.create(draft, KINDS[name], requests.in_own_names(fields)))
                 except EditError as e:
                     where = f"{name}[{i}]"
                     raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e

@@ -106,6 +106,9 @@ const editableRateLimit = only(RATE_LIMIT_FIELDS);
 export function editableConfig(c) {
   /** @type {any} */
   const config = { provider: c.provider, allowed_models: c.allowed_models, weight: c.weight };
+  if (c.blacklisted_models?.length) config.blacklisted_models = c.blacklisted_models;
+  if (c.default_model) config.default_model = c.default_model;
+  if (c.key_names) config.key_names = c.key_names;
   if (c.budget) config.budget = editableBudget(c.budget);
   if (c.budgets?.length) config.budgets = c.budgets.map(editableBudget);
   if (c.rate_limit) config.rate_limit = editableRateLimit(c.rate_limit);

@@ -1,0 +1,159 @@
+"""Routes over the API and on the command line: who may ask what, errors in words, and the fields of provider configs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from starlette.testclient import TestClient
+
+from sluicegate.services import Services
+from sluicegate.web.app import build
+from support.routing import HAIKU, MINI
+
+POLICY = {
+    "version": 1,
+    "providers": {
+        n: {"keys": [{"name": "main", "value": f"sk-{n}"}, {"name": "spare", "value": "sk-b"}]} for n in ("anthropic", "openai")
+    },
+    "teams": [{"id": "eng"}],
+    "virtual_keys": [{"id": "vk-alice", "name": "Alice", "team_id": "eng"}, {"id": "vk-bob", "team_id": "eng"}],
+    "routes": [
+        {"name": "bobs", "when": {"virtual_key": "vk-bob"}, "targets": [{"provider": "openai", "model": MINI}]},
+        {
+            "name": "split",
+            "when": {"model": "claude-haiku-*"},
+            "targets": [{"provider": "anthropic", "weight": 0.8}, {"provider": "openai", "model": MINI, "weight": 0.2}],
+        },
+    ],
+}
+
+
+@pytest.fixture
+def services(tmp_path):
+    file = tmp_path / "policy.yaml"
+    file.write_text(json.dumps(POLICY))
+    opened = Services(file, tmp_path / "state", {})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ask(services, tmp_path):
+    """Send a request as an administrator, or with this virtual key, and return status and JSON."""
+    with TestClient(build(services, tmp_path / "ca.pem"), client=("127.0.0.1", 1)) as client:
+
+        def send(path, key=None, method="GET", body=None):
+            headers = {"authorization": f"Bearer {key or services.admin_token}"}
+            reply = client.request(method, path, headers=headers, json=body)
+            return reply.status_code, reply.json()
+
+        yield send
+
+
+def test_the_routes_in_force_are_listed_as_the_policy_has_them(ask):
+    status, found = ask("/api/routes")
+    assert status == 200
+    assert [(r["name"], r["when"].get("model"), len(r["targets"])) for r in found["routes"]] == [
+        ("bobs", None, 1),
+        ("split", "claude-haiku-*", 2),
+    ]
+    assert found["routes"][1]["retry"]["attempts"] == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field", "message"),
+    [
+        (f"model={HAIKU}", 400, "key", "name a virtual key"),
+        ("key=vk-alice", 400, "model", "required"),
+        (f"key=nobody&model={HAIKU}", 404, None, "there is no virtual_key 'nobody'"),
+        (f"key=vk-alice&model={HAIKU}&provider=antropic", 400, "provider", "did you mean anthropic"),
+        (f"key=vk-alice&model={HAIKU}&clas=x", 400, "clas", "did you mean class"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_with_words(ask, query, status, field, message):
+    got, body = ask(f"/api/routes/explain?{query}")
+    assert (got, body["error"].get("field")) == (status, field)
+    assert message in body["error"]["message"]
+
+
+def test_a_call_is_explained_to_staff_with_every_route_and_to_a_key_about_itself(ask):
+    status, found = ask(f"/api/routes/explain?key=Alice&model={HAIKU}&class=subagent")
+    assert (status, found["route"], found["class"]) == (200, "split", "subagent")
+    assert [(t["provider"], t["share"], t["key_names"]) for t in found["targets"]] == [
+        ("anthropic", 0.8, ["main", "spare"]),
+        ("openai", 0.2, ["main", "spare"]),
+    ]
+    assert [(r["name"], r["unmet"]) for r in found["routes"]] == [("bobs", "virtual_key"), ("split", None)]
+    status, own = ask(f"/api/routes/explain?model={HAIKU}", key="vk-alice")
+    assert (status, own["route"], [r["name"] for r in own["routes"]]) == (200, "split", ["split"])
+    assert ask(f"/api/routes/explain?model={HAIKU}&key=vk-bob", key="vk-alice")[0] == 403
+    assert ask("/api/routes/targets", key="vk-alice")[0] == 403
+
+
+def test_targets_are_shown_with_their_health(ask, services):
+    from sluicegate.calls.plan import Target
+
+    now = services.clock()
+    services.router.note(Target("openai", MINI), now, is_failure=False, latency_ms=120, headroom=0.25)
+    services.router.note(Target("anthropic", HAIKU), now, is_failure=True)
+    status, found = ask("/api/routes/targets")
+    assert (status, found["total"]) == (200, 2)
+    mini, haiku = found["targets"]
+    assert (mini["model"], mini["latency_ms"], mini["headroom"], [r["route"] for r in mini["routes"]]) == (
+        MINI,
+        120,
+        0.25,
+        ["bobs", "split"],
+    )
+    assert (haiku["model"], haiku["error_rate"], haiku["failures"], haiku["breaker"]) == (
+        HAIKU,
+        pytest.approx(1, abs=0.05),
+        1,
+        "closed",
+    )
+
+
+CONFIG = {"provider": "anthropic", "weight": 0.3, "default_model": HAIKU, "blacklisted_models": ["*-opus-*"]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "key_names", "key_ids"),
+    [
+        ({}, None, ["*"]),
+        ({"key_names": ["main"]}, ["main"], ["main"]),
+        ({"key_ids": ["spare"]}, ["spare"], ["spare"]),
+        ({"key_ids": ["*"]}, None, ["*"]),
+        ({"key_ids": ["*"], "key_names": None}, None, ["*"]),
+        ({"key_ids": []}, [], []),
+        ({"key_ids": ["main"], "key_names": ["main"]}, ["main"], ["main"]),
+    ],
+    ids=str,
+)
+def test_provider_configs_take_and_show_their_fields_by_either_name(ask, services, sent, key_names, key_ids):
+    status, body = ask("/api/governance/virtual-keys/vk-alice", method="PUT", body={"provider_configs": [CONFIG | sent]})
+    assert status == 200, body
+    for view in (body, ask("/api/governance/virtual-keys/vk-alice")[1]):
+        (config,) = view["virtual_key"]["provider_configs"]
+        assert {n: config[n] for n in CONFIG} == CONFIG
+        assert (config["key_names"], config["key_ids"]) == (key_names, key_ids)
+    (held,) = services.policy.virtual_keys["vk-alice"].provider_configs
+    assert held.key_names == (None if key_names is None else tuple(key_names))
+    assert "key_ids" not in services.policy_watcher.path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({"key_ids": ["*", "main"]}, "send it alone"),
+        ({"key_ids": ["*"], "key_names": ["main"]}, "differ"),
+        ({"key_ids": ["main"], "key_names": ["spare"]}, "differ"),
+        ({"key_ids": ["nobody"]}, "has no key 'nobody'"),
+        ({"key_ids": "*"}, "key_ids"),
+        ({"weight": -1}, "weight"),
+    ],
+    ids=str,
+)
+def test_what_two_readers_could_read_in_two_ways_is_refused(ask, sent, message):
+    status, body = ask("/api/governance/virtual-keys/vk-alice", method="PUT", body={"provider_configs": [CONFIG | sent]})
+    assert (status, message in body["error"]["message"]) == (400, True), body
