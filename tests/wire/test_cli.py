@@ -45,6 +45,8 @@ def test_help_names_every_command_and_each_has_an_example():
         ["admin", "curl-setup"],
         ["alerts", "test"],
         ["alerts", "list"],
+        ["route", "list"],
+        ["route", "explain"],
         ["prices", "list"],
         ["prices", "show"],
         ["prices", "import"],

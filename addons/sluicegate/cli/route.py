@@ -99,7 +99,7 @@ def explain(
     Example: sluicegate route explain --key vk-dev-alice --model claude-opus-5-5 --class subagent
     """
     settings: Settings = ctx.obj
-    asked = {"key": key, "model": model, "provider": provider, "session": session, "class": request_class}
+    asked: dict[str, Any] = {"key": key, "model": model, "provider": provider, "session": session, "class": request_class}
     found = call_api(open_backend(settings), "GET", "/api/routes/explain", **asked)
     if settings.as_json:
         print_json(found)
