@@ -145,7 +145,7 @@ async def _explain(request: ApiRequest) -> ApiResponse:
         raise ApiError(400, "invalid_request", "key: is required; name a virtual key by its id or name", "key")
     if request.caller.role == "developer" and query.key not in (None, own):
         raise ApiError(403, "forbidden", "A virtual key may ask only about itself; leave key out")
-    key_id: str = own or await request.run_in_thread(lambda: views.resolve_id(policy, KEYS, query.key))
+    key_id = own if own is not None else await request.run_in_thread(lambda: views.resolve_id(policy, KEYS, query.key))
     provider = query.provider or explanation.spoken_for(query.model)
     if provider not in policy.providers:
         known = policy.providers
