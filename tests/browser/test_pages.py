@@ -31,6 +31,7 @@ PAGES = {
     "models": "#/models",
     "providers": "#/providers",
     "provider": "#/providers/anthropic",
+    "routes": "#/routes",
     "policy": "#/policy",
     "dry run": "#/policy/dry-run",
     "policy's history": "#/policy/history",

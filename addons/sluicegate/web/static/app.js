@@ -19,6 +19,7 @@ const VIEWS = {
   projects: () => import("./views/entities.js"),
   models: () => import("./views/entities.js"),
   providers: () => import("./views/providers.js"),
+  routes: () => import("./views/routes.js"),
   policy: () => import("./views/policy.js"),
   health: () => import("./views/health.js"),
   usage: () => import("./views/my_usage.js"),
@@ -49,6 +50,7 @@ const STAFF_MENU = [
     [
       ["models", "Models"],
       ["providers", "Providers"],
+      ["routes", "Routes"],
     ],
   ],
   [

@@ -13,6 +13,7 @@ const PATHS = {
   customers: "M3 14V2.5h6V14M9 6h4v8M1.5 14h13M5.5 5.5h1M5.5 8.5h1",
   models: "M8 1.8l5.5 3.1v6.2L8 14.2l-5.5-3.1V4.9zM2.7 5L8 8l5.3-3M8 8v6",
   providers: "M4.5 12.5a3 3 0 0 1-.3-6 4 4 0 0 1 7.7.8 2.7 2.7 0 0 1-.4 5.2z",
+  routes: "M2 8h4l3-4.5h5M6 8l3 4.5h5M12 1.8l2 1.7-2 1.7M12 10.8l2 1.7-2 1.7",
   policy: "M4 1.8h5.5L12.5 5v9.2H4zM6.5 7h3.5M6.5 10h3.5",
   health: "M1.5 8.5h3l2-5 3 9 2-4h3",
   usage: "M2 13V8M6 13V3M10 13V6M14 13V9",

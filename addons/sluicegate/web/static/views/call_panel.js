@@ -41,6 +41,7 @@ function Details({ call, user, reload }) {
       ${fact("Client", call.user_agent)}
     </dl>
     ${call.outcome && html`<${Decision} call=${call} />`}
+    ${(call.route || call.attempts?.length > 0) && html`<${Routing} call=${call} />`}
     ${call.outcome && call.outcome !== "denied" && html`<${Cost} call=${call} />`}
     ${call.outcome && call.outcome !== "denied" && html`<${Adjustments} call=${call} user=${user} reload=${reload} />`}
     ${call.outcome && html`<${Timing} call=${call} />`}
@@ -86,6 +87,24 @@ function Verdict({ of: v }) {
       ${v.admitted ? html`<span class="good">admitted</span>` : html`<b class="warn">refused</b>`}</span>
     ${!v.admitted && html`<span class="why">${sumText} of ${limitText}${unit}${includesCall ? " with this call" : ""}${v.resets_at ? html`, resets <${Time} at=${v.resets_at} />` : ""}</span>`}
   </li>`;
+}
+
+/** The route that the call took, and what was tried. A row of the list has no attempts; they come with the call itself. */
+function Routing({ call }) {
+  const attempts = call.attempts ?? [];
+  return html`<h3>Route</h3>
+    <p>${call.route ? html`By route <b>${call.route}</b>.` : "By the model's name or the virtual key's providers."}</p>
+    ${
+      attempts.length > 0 &&
+      html`<div class="scroll"><table class="data plain attempts"><thead><tr><th scope="col">Target</th><th scope="col">Key</th>
+        <th scope="col" class="num">Status</th><th scope="col" class="num">Time</th><th scope="col" class="num">Cost</th>
+        <th scope="col">Result</th></tr></thead>
+        <tbody>${attempts.map(
+          (a, i) => html`<tr key=${i}><th scope="row" class="mono">${a.provider}/${a.model}</th><td>${a.key_name ?? "–"}</td>
+            <td class="num">${a.status ?? "–"}</td><td class="num">${duration(a.ms)}</td><td class="num">${exactMoney(nano(a.cost_usd))}</td>
+            <td>${a.error ? html`<span class="warn">${a.error}</span>` : html`<span class="good">answered</span>`}</td></tr>`,
+        )}</tbody></table></div>`
+    }`;
 }
 
 const TOKEN_CLASSES = [
