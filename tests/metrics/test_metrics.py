@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from sluicegate.calls.plan import Target
 from sluicegate.calls.record import COLUMNS
 from sluicegate.metrics import collector as module
 from sluicegate.metrics.exposition import Labels
@@ -238,6 +239,38 @@ def test_invented_models_and_users_do_not_grow_the_metrics():
         found = series(services)
         assert total(found, "sluicegate_calls_total", model="other") == 400 + 300 + 300
         assert total(found, "sluicegate_calls_total", model="served-99") == 1
+
+
+ROUTES = [
+    {
+        "name": "r",
+        "targets": [{"provider": "anthropic", "model": "claude-haiku-5-5", "weight": 0.5}, {"provider": "openai", "model": "m"}],
+    }
+]
+
+
+def test_attempts_and_targets_are_counted_under_names_that_callers_cannot_multiply(monkeypatch):
+    monkeypatch.setattr(module, "MAX_MODELS", 4)
+    with opened(POLICY | {"routes": ROUTES, "providers": {n: {"simulate": True} for n in ("anthropic",)}}) as services:
+        now = services.clock()
+        for i in range(9):
+            tried = [("openai", f"invented-{i}", "429"), ("anthropic", "claude-haiku-5-5", "answered")]
+            attempts = [{"provider": p, "model": m, "result": r} for p, m, r in tried]
+            services.metrics.observe(record(model_requested="claude-haiku-5-5", model_served="claude-haiku-5-5", attempts=attempts))
+            services.router.note(Target("openai", f"invented-{i}"), now, is_failure=True)
+        services.router.note(Target("anthropic", "claude-haiku-5-5"), now, is_failure=False, latency_ms=250, headroom=0.5)
+        found = series(services)
+    assert total(found, "sluicegate_attempts_total", result="answered", model="claude-haiku-5-5") == 9
+    assert total(found, "sluicegate_attempts_total", result="429", provider="openai") == 9
+    models = {dict(labels)["model"] for name, labels in found if name.startswith(("sluicegate_attempts", "sluicegate_target"))}
+    assert len(models) <= 5
+    own = {"provider": "anthropic", "model": "claude-haiku-5-5"}
+    assert total(found, "sluicegate_target_breaker", state="closed", **own) == 1
+    assert total(found, "sluicegate_target_breaker", state="open", **own) == 0
+    assert total(found, "sluicegate_target_latency_seconds", **own) == 0.25
+    assert total(found, "sluicegate_target_headroom", **own) == 0.5
+    assert total(found, "sluicegate_target_error_rate", **own) == 0
+    assert total(found, "sluicegate_target_weight", route="r", **own) == 0.375
 
 
 @pytest.mark.parametrize("model", ["\ud800", "a\nb", "x" * 1_000_000])

@@ -43,8 +43,8 @@ def ask(services, tmp_path):
     """Send a request as an administrator, or with this virtual key, and return status and JSON."""
     with TestClient(build(services, tmp_path / "ca.pem"), client=("127.0.0.1", 1)) as client:
 
-        def send(path, key=None, method="GET", body=None):
-            headers = {"authorization": f"Bearer {key or services.admin_token}"}
+        def send(path, key=None, method="GET", body=None, if_match=None):
+            headers = {"authorization": f"Bearer {key or services.admin_token}"} | ({"if-match": if_match} if if_match else {})
             reply = client.request(method, path, headers=headers, json=body)
             return reply.status_code, reply.json()
 
@@ -157,3 +157,65 @@ def test_provider_configs_take_and_show_their_fields_by_either_name(ask, service
 def test_what_two_readers_could_read_in_two_ways_is_refused(ask, sent, message):
     status, body = ask("/api/governance/virtual-keys/vk-alice", method="PUT", body={"provider_configs": [CONFIG | sent]})
     assert (status, message in body["error"]["message"]) == (400, True), body
+
+
+ONE = {"name": "only", "when": {"class": "subagent"}, "targets": [{"provider": "openai", "model": MINI, "weight": 0.5}]}
+TEXT = """\
+version: 1
+# Providers stay as they are.
+providers: {openai: {keys: [{name: main, value: sk-o}]}}
+routes:
+  # This one is first.
+  - name: first
+    targets: [{provider: openai, model: gpt-6.2}]  # dear
+  - {name: second, targets: [{provider: openai}]}
+"""
+
+
+@pytest.fixture
+def in_yaml(services):
+    services.policy_watcher.path.write_text(TEXT)
+    services.reload()
+    return services.policy_watcher.path
+
+
+def test_routes_are_replaced_in_the_file_and_comments_stay(ask, services, in_yaml):
+    present = ask("/api/routes")[1]["routes"]
+    first = {"name": "first", "targets": [{"provider": "openai", "model": "gpt-6.2"}]}
+    for routes, names in (
+        ([first, ONE], ["first", "only"]),
+        ([first], ["first"]),
+        ([first, ONE, present[1]], ["first", "only", "second"]),
+    ):
+        status, body = ask("/api/routes", method="PUT", body={"routes": routes}, if_match=f'"{services.policy.revision}"')
+        assert status == 200, body
+        assert [r["name"] for r in body["routes"]] == [r.name for r in services.policy.routes] == names
+        assert body["revision"] == services.policy.revision
+        for comment in ("# Providers stay as they are.", "# This one is first.", "# dear"):
+            assert comment in in_yaml.read_text()
+    assert services.policy.routes[1].when.request_class == "subagent"
+    assert ask("/api/routes")[1]["routes"] == body["routes"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "if_match", "status", "message"),
+    [
+        ([ONE], None, 400, "If-Match: is required"),
+        ([ONE], '"another"', 412, "the policy has changed"),
+        ([ONE | {"targets": []}], "*", 400, "routes[0].targets"),
+        ([ONE | {"when": {"klass": "x"}}], "*", 400, "klass"),
+        ([ONE, ONE], "*", 400, "only"),
+        ([ONE | {"when": {"team": "nobody"}}], "*", 400, "there is no team 'nobody'"),
+    ],
+)
+def test_routes_that_are_wrong_or_made_for_another_policy_change_nothing(ask, services, in_yaml, routes, if_match, status, message):
+    got, body = ask("/api/routes", method="PUT", body={"routes": routes}, if_match=if_match)
+    assert (got, message in body["error"]["message"]) == (status, True), body
+    assert in_yaml.read_text() == TEXT
+
+
+def test_a_dry_run_and_a_virtual_key_change_nothing(ask, in_yaml):
+    status, body = ask("/api/routes?dry_run=true", method="PUT", body={"routes": [ONE]}, if_match="*")
+    assert (status, [r["name"] for r in body["routes"]]) == (200, ["only"])
+    assert ask("/api/routes", key="vk-alice", method="PUT", body={"routes": [ONE]}, if_match="*")[0] in (401, 403)
+    assert in_yaml.read_text() == TEXT

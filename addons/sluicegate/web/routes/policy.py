@@ -173,15 +173,22 @@ async def put_in_force(request: ApiRequest, files: Callable[[], Sequence[Mapping
 
     ``files`` is called in a thread while nobody else can change the policy.
     """
-    services = request.services
+    policy = await replace_contents(request, lambda data: with_secrets(request.services, data, files()), action)
+    return ApiResponse(saved_body(policy), revision=policy.revision)
+
+
+async def replace_contents(
+    request: ApiRequest, contents: Callable[[Mapping[Path, bytes]], Mapping[Path, bytes]], action: str
+) -> Policy:
+    """Save what ``contents`` makes of the policy's files, provided that it is still the one If-Match names. Raises ApiError."""
     if "if-match" not in request.http.headers:
         raise ApiError(
-            400, "invalid_request", "If-Match: is required; send the ETag of the policy these files were made from", "If-Match"
+            400, "invalid_request", "If-Match: is required; send the ETag of the policy the change was made from", "If-Match"
         )
 
     def work() -> Policy:
-        return services.policy_writer.replace_files(
-            lambda data: with_secrets(services, data, files()),
+        return request.services.policy_writer.replace_files(
+            contents,
             who=request.caller.name,
             action=action,
             if_match=request.if_match,
@@ -190,11 +197,15 @@ async def put_in_force(request: ApiRequest, files: Callable[[], Sequence[Mapping
         )
 
     try:
-        policy = await anyio.to_thread.run_sync(work, limiter=_policy_reads)
+        return await anyio.to_thread.run_sync(work, limiter=_policy_reads)
     except PolicyError as e:
         raise invalid_policy(e) from e
-    body = {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": list(policy.warnings[:MAX_PROBLEMS])}
-    return ApiResponse(body, revision=policy.revision)
+
+
+def saved_body(policy: Policy) -> dict[str, Any]:
+    """Return what is said of a policy that has just been saved."""
+    warnings = list(policy.warnings[:MAX_PROBLEMS])
+    return {"revision": policy.revision, "loaded_at": iso(policy.loaded_at), "warnings": warnings}
 
 
 def policy_with(services: Services, files: Sequence[Mapping[str, str]]) -> Policy:

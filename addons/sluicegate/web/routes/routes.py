@@ -6,17 +6,21 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sluicegate.policy.editing.list_section import with_list
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant, Prose, ProviderName
+from sluicegate.policy.model import Policy
 from sluicegate.policy.routes import Retry, Route
+from sluicegate.policy.schema import Model
 from sluicegate.routing import explanation
 from sluicegate.routing.selection import Asked
 from sluicegate.web import views
-from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.policy import Saved, replace_contents, saved_body
 
 BASE = "/api/routes"
 KEYS = KINDS["virtual_keys"]
@@ -28,6 +32,16 @@ class RouteList(ResponseModel):
     """The routes in force, in the order in which they are looked at."""
 
     routes: list[Route]
+
+
+class RoutesChange(Model):
+    """All routes, in their order."""
+
+    routes: tuple[Route, ...] = Field(max_length=1000)
+
+
+class RoutesWritten(RouteList, Saved):
+    """The routes that are in force now."""
 
 
 class ExplainQuery(Query):
@@ -127,15 +141,25 @@ def endpoints() -> list[Endpoint]:
     explained = "How a call would be routed, and why: the targets with weights and breakers, and what is excluded"
     return [
         read_endpoint(BASE, _list, "The routes in force", RouteList),
+        write_endpoint("PUT", BASE, _replace, "Replace all routes", RoutesWritten, RoutesChange),
         read_endpoint(f"{BASE}/explain", _explain, explained, Explanation, query=ExplainQuery, roles=ALL_ROLES, errors=(404, 409)),
         read_endpoint(f"{BASE}/targets", _targets, "The health of every target, and its weight in each route", TargetList),
     ]
 
 
+def _written(policy: Policy) -> list[dict[str, Any]]:
+    return [r.model_dump(mode="json", by_alias=True, exclude_none=True) for r in policy.routes]
+
+
 async def _list(request: ApiRequest) -> ApiResponse:
     policy = request.services.policy
-    routes = [r.model_dump(mode="json", by_alias=True, exclude_none=True) for r in policy.routes]
-    return ApiResponse({"routes": routes}, revision=policy.revision)
+    return ApiResponse({"routes": _written(policy)}, revision=policy.revision)
+
+
+async def _replace(request: ApiRequest) -> ApiResponse:
+    routes = request.body["routes"]
+    saved = await replace_contents(request, lambda data: with_list(data, "routes", routes), "update")
+    return ApiResponse({**saved_body(saved), "routes": _written(saved)}, revision=saved.revision)
 
 
 async def _explain(request: ApiRequest) -> ApiResponse:
