@@ -41,7 +41,10 @@ def split(tmp_path):
 def test_the_keys_providers_split_its_calls_whichever_model_is_asked_for(split):
     policy = load(split, env=ENV, now=0)
     assert all("is a demo key" in warning for warning in policy.warnings)
-    for provider, model, first in (("anthropic", "claude-opus-4-8", "claude-opus-4-8"), ("openai", "gpt-6.2", "claude-haiku-4-5")):
+    for provider, model, first in (
+        ("anthropic", "claude-opus-4-8", "claude-opus-4-8"),
+        ("openai", "gpt-4o-mini", "claude-haiku-4-5"),
+    ):
         found = explain(Router(Ledger()), policy, policy.virtual_keys["vk-split"], Asked(provider, model), 0)
         assert [(t["model"], t["share"], t["key_names"]) for t in found["targets"]] == [
             (first, 0.8, ["main"]),

@@ -96,14 +96,13 @@ function Routing({ call }) {
     <p>${call.route ? html`By route <b>${call.route}</b>.` : "By the model's name or the virtual key's providers."}</p>
     ${
       attempts.length > 0 &&
-      html`<div class="scroll"><table class="data plain attempts"><thead><tr><th scope="col">Target</th><th scope="col">Key</th>
-        <th scope="col" class="num">Status</th><th scope="col" class="num">Time</th><th scope="col" class="num">Cost</th>
-        <th scope="col">Result</th></tr></thead>
+      html`<table class="data plain attempts"><thead><tr><th scope="col">Target</th><th scope="col" class="num">Status</th>
+        <th scope="col" class="num">Time</th><th scope="col" class="num">Cost</th></tr></thead>
         <tbody>${attempts.map(
-          (a, i) => html`<tr key=${i}><th scope="row" class="mono">${a.provider}/${a.model}</th><td>${a.key_name ?? "–"}</td>
-            <td class="num">${a.status ?? "–"}</td><td class="num">${duration(a.ms)}</td><td class="num">${exactMoney(nano(a.cost_usd))}</td>
-            <td>${a.error ? html`<span class="warn">${a.error}</span>` : html`<span class="good">answered</span>`}</td></tr>`,
-        )}</tbody></table></div>`
+          (a, i) => html`<tr key=${i}><th scope="row">${a.provider}/${a.model}
+              <div class="note">${a.key_name ? `key ${a.key_name}` : "no key"}: ${a.error ? html`<span class="warn">${a.error}</span>` : html`<span class="good">answered</span>`}</div></th>
+            <td class="num">${a.status ?? "–"}</td><td class="num nowrap">${duration(a.ms)}</td><td class="num">${exactMoney(nano(a.cost_usd))}</td></tr>`,
+        )}</tbody></table>`
     }`;
 }
 

@@ -27,7 +27,7 @@ const known = (value, show) => (value === null || value === undefined ? html`<sp
 function Targets({ of }) {
   if (of.length === 0)
     return html`<${Empty} title="No targets"><p>The policy names none, and no call had a choice since the gateway started.</p></${Empty}>`;
-  return html`<div class="scroll"><table class="data rows targets"><thead><tr><th scope="col">Target</th><th scope="col">Breaker</th>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="Targets"><table class="data rows targets"><thead><tr><th scope="col">Target</th><th scope="col">Breaker</th>
     <th scope="col" class="num">Errors</th><th scope="col" class="num">First byte</th><th scope="col" class="num">Headroom</th>
     <th scope="col">Keys</th><th scope="col" class="num">Virtual keys</th></tr></thead>
     <tbody>${of.map(
@@ -48,7 +48,7 @@ const conditions = (when) =>
 function RouteTable({ of, targets }) {
   if (of.length === 0)
     return html`<p class="faint">The policy has none: a call goes where its model's name or its virtual key's providers send it.</p>`;
-  return html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Route</th><th scope="col">When</th>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="Routes"><table class="data rows"><thead><tr><th scope="col">Route</th><th scope="col">When</th>
     <th scope="col">Target</th><th scope="col" class="num">Weight</th><th scope="col" class="num">By health</th>
     <th scope="col" class="num">Share</th></tr></thead>
     <tbody>${of.flatMap((route) =>
@@ -73,9 +73,9 @@ function Explain() {
   const field = (name, label, more = {}) =>
     html`<${Field} label=${label} name=${name} value=${values[name]} error=${resource.error} onInput=${(v) => setValues({ ...values, [name]: v })} ...${more} />`;
   return html`<${Section} title="Where would a call go?" note="nothing is sent">
-    <form class="fields" onSubmit=${submit}>${field("key", "Virtual key", { required: true })}${field("model", "Model", { required: true })}
-      ${field("class", "Class", { placeholder: "such as subagent" })}
-      <div class="field"><label aria-hidden="true"> </label><button class="primary">Explain</button></div></form>
+    <form onSubmit=${submit}><div class="fields">${field("key", "Virtual key", { required: true })}${field("model", "Model", { required: true })}
+      ${field("class", "Class", { placeholder: "such as subagent" })}</div>
+      <p><button class="primary">Explain</button></p></form>
     ${asked && html`<${Fetched} of=${resource} lines=${2}>${(d) => html`<${Explanation} of=${d} />`}</${Fetched}>`}</${Section}>`;
 }
 
@@ -88,7 +88,7 @@ const DECIDED_BY = {
 
 const Explanation = ({ of: d }) => html`<p>Decided by: ${DECIDED_BY[d.decided_by](d)}.
     ${d.attempts > 1 && ` At most ${d.attempts} attempts.`} ${d.refusal && html`<b class="warn">Refused</b>: ${d.refusal}.`}</p>
-  <div class="scroll"><table class="data rows explained"><thead><tr><th scope="col" class="num">Tried</th><th scope="col">Target</th>
+  <div class="scroll" tabindex="0" role="group" aria-label="Explanation"><table class="data rows explained"><thead><tr><th scope="col" class="num">Tried</th><th scope="col">Target</th>
     <th scope="col" class="num">Share</th><th scope="col" class="num">Weight</th><th scope="col" class="num">By health</th>
     <th scope="col">Breaker</th><th scope="col">Why not</th></tr></thead>
     <tbody>${d.targets.map(
