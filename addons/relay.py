@@ -15,9 +15,9 @@ from sluicegate.calls.plan import Plan
 from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
-from sluicegate.sending.dialects import dialect_of_count
+from sluicegate.sending.dialect_paths import dialect_of_count
 from sluicegate.sending.exchange import RelayedCall
-from sluicegate.sending.prepared import ClientRequest, in_place
+from sluicegate.sending.prepared import ClientRequest, holds_foreign_thoughts, in_place
 from sluicegate.translation import Untranslatable, count_tokens
 from sluicegate.values import Deny, Reason
 
@@ -51,7 +51,11 @@ class Relay(Addon):
     async def request(self, flow: http.HTTPFlow) -> None:
         """Forward a call whose plan a single request to its own provider cannot fulfil; else put the plan's model in place."""
         call = call_of(flow)
-        if call is None or call.plan is None or call.policy is None or call.facts is None:
+        if call is None or call.kind != "messages" or call.policy is None or call.facts is None:
+            return
+        if call.plan is None:
+            if holds_foreign_thoughts(flow.request.raw_content or b""):
+                self.put_in_place(flow, call, call.facts.model, call.facts.model)
             return
         if not call.identified:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))

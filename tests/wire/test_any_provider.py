@@ -7,6 +7,8 @@ import json
 import orjson
 import pytest
 
+from sluicegate.translation.conversation import Opaque
+from sluicegate.translation.opaque import pack
 from support import model_apis
 from support.fake_provider import FakeProvider, plain
 from support.harness import Gateway, ask, eventually, policy_text
@@ -179,3 +181,16 @@ def test_tokens_for_a_model_of_its_own_are_counted_by_the_provider(edge, upstrea
     reply = edge.post(orjson.dumps({"model": "claude-opus-4-1", "messages": SAID}), path="/v1/messages/count_tokens")
     assert (reply.status, reply.json) == (200, {"input_tokens": 7})
     assert orjson.loads(upstreams["anthropic"].seen[0].body)["model"] == "claude-haiku-5-5"
+
+
+def test_a_session_that_returns_to_its_own_provider_takes_no_other_thoughts_along(edge, upstreams):
+    """What another provider thought was packed for the client to keep; its own would refuse it as a signature."""
+    packed = pack(Opaque("responses", "gAAAA", text="hm", id="rs_1"))
+    thought = {"type": "thinking", "thinking": "hm", "signature": packed}
+    turns = [*SAID, {"role": "assistant", "content": [thought, {"type": "text", "text": "yes"}]}, *SAID]
+    body = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": turns}
+    assert edge.post(orjson.dumps(body)).status == 200
+    (seen,) = upstreams["anthropic"].seen
+    assert packed.encode() not in seen.body
+    assert orjson.loads(seen.body)["messages"][1]["content"] == [{"type": "text", "text": "yes"}]
+    assert seen.header("content-length") == str(len(seen.body))

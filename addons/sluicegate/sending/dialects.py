@@ -9,33 +9,12 @@ from dataclasses import dataclass
 from sluicegate.calls.plan import Target
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
+from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.prepared import NOT_SENT, ClientRequest, Headers
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
 
 _KEPT = (b"user-agent", b"accept", b"accept-language")
 """Headers of the client's that mean the same to every provider. All others belong to the API it speaks."""
-
-
-def dialect_of_path(path: str) -> Dialect | None:
-    """Return the dialect of a model call by its path; None for one that no other provider's API can say, such as embeddings."""
-    bare = path.partition("?")[0]
-    if bare.endswith("/v1/messages"):
-        return "messages"
-    if bare.endswith("/chat/completions"):
-        return "chat"
-    if bare.endswith("/responses"):
-        return "responses"
-    return "generate_content" if bare.endswith((":generateContent", ":streamGenerateContent")) else None
-
-
-def dialect_of_count(path: str) -> Dialect | None:
-    """Return the dialect of a request for a count of tokens by its path; None for one that is none."""
-    bare = path.partition("?")[0]
-    if bare.endswith("/messages/count_tokens"):
-        return "messages"
-    if bare.endswith("/responses/input_tokens"):
-        return "responses"
-    return "generate_content" if bare.endswith(":countTokens") else None
 
 
 def dialect_of_provider(provider: Provider, spoken: Dialect | None) -> Dialect:

@@ -35,6 +35,9 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 600.0
 """The longest pause in an answer, and before it: as long as the clients themselves wait."""
 
+LARGE_BODY_BYTES = 256 << 10
+"""From here on a body is translated in a thread: below, that takes some ten milliseconds at most."""
+
 ROUTE_HEADER = b"x-sluicegate-route"
 
 _DROPPED = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"content-length", b"trailer", b"upgrade"))
@@ -158,7 +161,9 @@ class Exchange:
         if key is None:
             raise Failed(None, "no usable provider key")
         call.provider_key, attempt.key_name = key, key.name
-        request = self.prepared(target, provider)
+        # A large body takes longer than other calls should wait for.
+        is_large = len(self.relayed.request.body) > LARGE_BODY_BYTES
+        request = await asyncio.to_thread(self.prepared, target, provider) if is_large else self.prepared(target, provider)
         retry = self.plan.retry
         first = float(retry.first_token_timeout[:-1]) if retry.first_token_timeout else READ_TIMEOUT_S
         try:

@@ -1,0 +1,27 @@
+"""The dialect of a model call or of a token count, by its path."""
+
+from __future__ import annotations
+
+from sluicegate.translation import Dialect
+
+
+def dialect_of_path(path: str) -> Dialect | None:
+    """Return the dialect of a model call by its path; None for one that no other provider's API can say, such as embeddings."""
+    bare = path.partition("?")[0]
+    if bare.endswith("/v1/messages"):
+        return "messages"
+    if bare.endswith("/chat/completions"):
+        return "chat"
+    if bare.endswith("/responses"):
+        return "responses"
+    return "generate_content" if bare.endswith((":generateContent", ":streamGenerateContent")) else None
+
+
+def dialect_of_count(path: str) -> Dialect | None:
+    """Return the dialect of a request for a count of tokens by its path; None for one that is none."""
+    bare = path.partition("?")[0]
+    if bare.endswith("/messages/count_tokens"):
+        return "messages"
+    if bare.endswith("/responses/input_tokens"):
+        return "responses"
+    return "generate_content" if bare.endswith(":countTokens") else None
