@@ -6,6 +6,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, enforcing, facts_of, services
 from sluicegate.routing.selection import Asked
+from sluicegate.sending.dialects import facts_at
 
 
 class Route(Addon):
@@ -27,7 +28,8 @@ class Route(Addon):
             return
         first = plan.targets[0]
         call.plan, call.asked_model = plan, facts.model
-        call.provider, call.facts = first.provider, facts._replace(model=first.model)
+        is_translated = call.policy.providers[first.provider].protocol != call.protocol
+        call.provider, call.facts = first.provider, facts_at(facts, first, is_translated=is_translated)
 
 
 addons = [Route()]

@@ -12,6 +12,8 @@ from sluicegate.providers.base import ProtocolName
 from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.prepared import NOT_SENT, ClientRequest, Headers
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
+from sluicegate.translation.requests.responses_writer import MIN_OUTPUT_TOKENS
+from sluicegate.values import RequestFacts
 
 _KEPT = (b"user-agent", b"accept", b"accept-language")
 """Headers of the client's that mean the same to every provider. All others belong to the API it speaks."""
@@ -24,6 +26,18 @@ def dialect_of_provider(provider: Provider, spoken: Dialect | None) -> Dialect:
     if provider.protocol == "gemini":
         return "generate_content"
     return next((api for api in provider.apis if api == spoken), provider.apis[0])
+
+
+def facts_at(facts: RequestFacts, target: Target, *, is_translated: bool) -> RequestFacts:
+    """Return what a client's call asks of a target: its model and, where the call is translated, limits that its API can have."""
+    found = facts._replace(model=target.model)
+    if not is_translated:
+        return found
+    most = found.extent.output_tokens
+    return found._replace(
+        max_tokens=None if found.max_tokens is None else max(found.max_tokens, MIN_OUTPUT_TOKENS),
+        extent=found.extent._replace(output_tokens=None if most is None else max(most, MIN_OUTPUT_TOKENS)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, header, headroom, retry_after_ms, whole_error
-from sluicegate.sending.dialects import Translation, path_elsewhere, speaks_alike, translation_of
+from sluicegate.sending.dialects import Translation, facts_at, path_elsewhere, speaks_alike, translation_of
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
 from sluicegate.sending.reservation import move_to_target
 from sluicegate.services import Services
@@ -140,7 +140,8 @@ class Exchange:
     async def hold(self, target: Target) -> Deny | None:
         """Hold the call under the limits of a target that it is not held under yet; return the refusal if they do not admit it."""
         call, facts = self.call, self.relayed.facts
-        call.provider, call.facts = target.provider, facts._replace(model=target.model)
+        is_translated = self.relayed.policy.providers[target.provider].protocol != call.protocol
+        call.provider, call.facts = target.provider, facts_at(facts, target, is_translated=is_translated)
         if target == self.held:
             return None
         call.expected_usage = None
