@@ -51,7 +51,7 @@ class Relay(Addon):
     async def request(self, flow: http.HTTPFlow) -> None:
         """Forward a call whose plan a single request to its own provider cannot fulfil; else put the plan's model in place."""
         call = call_of(flow)
-        if call is None or call.kind != "messages" or call.policy is None or call.facts is None:
+        if call is None or call.policy is None or call.facts is None:
             return
         if call.plan is None:
             if holds_foreign_thoughts(flow.request.raw_content or b""):
