@@ -208,7 +208,7 @@ class Exchange:
         """Send an answer to the client, once its first bytes show that it is one."""
         if answer.status >= 400:
             body = await whole_error(answer)
-            raise self.error_answer(answer, body, target)
+            raise error_answer(answer, body, target, self.translation)
         call, shared = self.call, self.shared
         reader = call.reader = AnswerReader(
             self.relayed.policy.providers[target.provider].usage_reader(),
@@ -248,19 +248,6 @@ class Exchange:
                 raise
             # A stream that breaks off ends as the client's own API would end it.
         await self.write_pieces(None)
-
-    def error_answer(self, answer: StreamedAnswer, body: bytes, target: Target) -> Failed:
-        """Return why a target has no answer, with its own error as the client is to see it."""
-        cause, between = cause_of_status(answer.status), self.translation
-        error = Failed(cause, f"{target.provider} answered {answer.status}")
-        error.is_final, error.retry_after_ms = cause is None, retry_after_ms(answer.headers)
-        if between is None:
-            error.answer = answer.status, answer.headers, body
-        else:
-            status, translated = between.answers.error(answer.status, body)
-            kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
-            error.answer = status, [*kept, (b"content-type", b"application/json")], translated
-        return error
 
     async def first_chunks(self, chunks: AsyncIterator[bytes], reader: AnswerReader, started: float) -> list[bytes]:
         """Return the beginning of an answer: its first chunk, or all up to the first token where the route waits for that."""
@@ -321,6 +308,20 @@ class Exchange:
             (_, headers, body), status = _rendered(why, self.call), 502
         await self.begin(status, headers, target, len(self.attempts) - 1)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def error_answer(answer: StreamedAnswer, body: bytes, target: Target, between: Translation | None) -> Failed:
+    """Return why a target has no answer, with its own error as the client is to see it."""
+    cause = cause_of_status(answer.status)
+    error = Failed(cause, f"{target.provider} answered {answer.status}")
+    error.is_final, error.retry_after_ms = cause is None, retry_after_ms(answer.headers)
+    if between is None:
+        error.answer = answer.status, answer.headers, body
+    else:
+        status, translated = between.answers.error(answer.status, body)
+        kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
+        error.answer = status, [*kept, (b"content-type", b"application/json")], translated
+    return error
 
 
 def cost_of_abandoned(shared: Services, call: Call, policy: Policy, attempt: Attempt) -> int:
