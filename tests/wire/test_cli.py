@@ -37,6 +37,7 @@ def test_help_names_every_command_and_each_has_an_example():
         ["serve"],
         ["run"],
         ["usage"],
+        ["providers"],
         ["check"],
         ["env"],
         ["key", "new"],

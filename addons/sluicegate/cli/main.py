@@ -17,6 +17,7 @@ from sluicegate.cli import (
     key,
     policy,
     prices,
+    providers,
     reconcile,
     route,
     run,
@@ -53,7 +54,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, adjust, reconcile, check, environment, statusline):
+for room in (run, usage, providers, adjust, reconcile, check, environment, statusline):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))
