@@ -165,7 +165,7 @@ def test_whatever_may_add_input_is_not_text(api, body):
         ("messages", '{"model":"m","max_tokens":9,"thinking":{"type":"enabled","budget_tokens":1,"budget_tokens":9000}}', "twice"),
         ("messages", '{"model":"m","fallbacks":[{"model":"a","model":"b"}]}', "twice"),
         ("messages", '{"model":"m","tools":[{"type":"web_search_20250305","max_uses":1,"max_uses":90}]}', "twice"),
-        ("messages", '{"model":"m","fallbacks":[{"model":""}]}', "not a model's name"),
+        ("messages", '{"model":"m","fallbacks":[{"model":""}]}', "a model's name has"),
         ("messages", '{"model":"m","max_tokens":%s}' % ("9" * 5000), "too long"),
         ("chat", '{"model":"m","max_tokens":1,"max_completion_tokens":9000}', "limit the same answer differently"),
         ("chat", '{"model":"m","n":129}', "more than 128"),

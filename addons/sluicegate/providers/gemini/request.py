@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from sluicegate.providers.gemini.parts import EMBED_TEXT, ONE_PASS, TEXT, snake_case
-from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64, is_model_name
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64
+from sluicegate.providers.requests.model_name import MODEL_NAME_RULE, is_model_name
 from sluicegate.providers.requests.server_tools import GEMINI_LOOP_PASSES, UNKNOWN_TOOL, ExtentBuilder, ServerTool
 from sluicegate.values import RequestFacts
 
@@ -55,6 +56,8 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     found = _MODEL.search(path.partition("?")[0])
     if found is None:
         return "the path of a model call ends in /models/NAME:METHOD"
+    if not is_model_name(found[1]):
+        return f"the path's model cannot be judged: {MODEL_NAME_RULE}"
     request = RequestBody(body)
     if request.problem:
         return "the body of a model call is a JSON object" if request.problem == NO_MODEL else request.problem
@@ -102,7 +105,7 @@ def _name_model(request: RequestBody, model: str, builder: ExtentBuilder) -> Non
     named = request.value("model", limit=MAX_OBJECT_BYTES)
     name = named.removeprefix("models/") if isinstance(named, str) else named
     if name is not None and not is_model_name(name):
-        request.problems.append("'model' is not a model's name")
+        request.problems.append(f"'model' cannot be judged: {MODEL_NAME_RULE}")
     elif name is not None and name != model:
         builder.models.append(name)
     builder.name_models((n.removeprefix("models/") for n in request.models(JUDGED_APART)), request.problems)

@@ -9,6 +9,7 @@ import msgspec
 
 from sluicegate.providers.openai import chat_parts, responses_parts
 from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, Problems, RequestBody, Unmetered, find_base64
+from sluicegate.providers.requests.model_name import is_model_name
 from sluicegate.providers.requests.server_tools import (
     OPENAI_LOOP_PASSES,
     PROVIDER_PROMPT_TOKENS,
@@ -148,10 +149,13 @@ def _fallbacks(request: RequestBody) -> tuple[str, ...]:
     if not (raw := request.raw("fallbacks")):
         return ()
     try:
-        return tuple(_FALLBACKS.decode(raw))
+        named = tuple(_FALLBACKS.decode(raw))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        request.problems.append("'fallbacks' is a list of at most 8 models such as \"openai/gpt-4o-mini\"")
-        return ()
+        named = ("",)
+    if all(map(is_model_name, named)):
+        return named
+    request.problems.append("'fallbacks' is a list of at most 8 models such as \"openai/gpt-4o-mini\"")
+    return ()
 
 
 def _output(request: RequestBody, kind: str, limit: int | None, builder: ExtentBuilder) -> tuple[int | None, int, int]:

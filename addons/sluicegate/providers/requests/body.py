@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sluicegate.providers.requests.encoding import NOT_UTF8, is_utf8
+from sluicegate.providers.requests.model_name import MODEL_NAME_RULE, is_model_name
 from sluicegate.providers.requests.outline import has_more_braces
 
 MAX_FIELDS = 256
@@ -197,6 +199,9 @@ class RequestBody(Members):
         super().__init__({}, Problems())
         self.json = raw = raw.removeprefix(_BOM)
         """The body in a form that parsers accept."""
+        if not is_utf8(raw):
+            self.problems.append(NOT_UTF8)
+            return
         try:
             try:
                 top = _OBJECT_DECODER.decode(raw)
@@ -224,7 +229,7 @@ class RequestBody(Members):
         model = self.value("model")
         if is_model_name(model):
             return str(model)
-        self.problems.append(NO_MODEL)
+        self.problems.append(f"'model' cannot be judged: {MODEL_NAME_RULE}" if model and isinstance(model, str) else NO_MODEL)
         return None
 
     def can_be_searched(self) -> bool:
@@ -240,11 +245,6 @@ class RequestBody(Members):
             return decoder.decode(self.json)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-
-
-def is_model_name(value: object) -> bool:
-    """Return whether a value is a model's name that policy can judge."""
-    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
 _MODEL_FIELD = re.compile(r".*models?(?:[_-]?(?:ids?|names?))?", re.IGNORECASE)
@@ -310,10 +310,11 @@ def models_in(field: str, raw: bytes) -> list[str] | None:
 def models_anywhere(body: bytes, path: str) -> tuple[str, ...] | None:
     """Return every model that a request of an unknown kind names, in its path and at any depth of its body.
 
-    None if the body is not JSON, or is too long to be looked through while other calls wait.
+    None if the body is not JSON, is too long to be looked through while other calls wait, or names what is no model's name.
     """
     found = models_in("", body) if 0 < len(body) <= MAX_NAMING_BYTES else None if body else []
-    return None if found is None else tuple(dict.fromkeys([*_MODEL_IN_PATH.findall(path), *found]))
+    named = None if found is None else tuple(dict.fromkeys([*_MODEL_IN_PATH.findall(path), *found]))
+    return named if named is not None and all(map(is_model_name, named)) else None
 
 
 def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from sluicegate.background import PAUSE_S
+from sluicegate.providers.requests.encoding import NOT_UTF8
 
 LONG_STRING_BYTES = 2048
 """Bytes of a string, as it is written, from which it is cut; whatever names or types anything has a tenth of that."""
@@ -145,7 +146,7 @@ class _Outliner:
         try:
             piece.decode()
         except UnicodeDecodeError:
-            raise OutlineError("the body is not UTF-8") from None
+            raise OutlineError(NOT_UTF8) from None
 
     def _cut(self, quote: int, end: int, *, is_payload: bool) -> None:
         """Keep the beginning of a long string, which ends between two characters."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sluicegate.providers.requests.body import Members, Problems, is_model_name
+from sluicegate.providers.requests.body import Members, Problems
+from sluicegate.providers.requests.model_name import MODEL_NAME_RULE, is_model_name
 from sluicegate.values import Extent
 
 ANTHROPIC_LOOP_PASSES = 11
@@ -112,7 +113,7 @@ class ExtentBuilder:
         """Add models that the body names; a name that policy cannot judge is a problem."""
         for name in names:
             if not is_model_name(name):
-                problems.append("'model' in a part of the body is not a model's name")
+                problems.append(f"a model that a part of the body names cannot be judged: {MODEL_NAME_RULE}")
             elif name not in self.models:
                 self.models.append(name)
             if len(self.models) > MAX_MODELS:
