@@ -32,6 +32,7 @@ from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
+from sluicegate.providers.account_headers import without_account_choice
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.known import known_provider
 from sluicegate.request_grammar import (
@@ -307,7 +308,9 @@ class Identity(Addon):
         if data.authority:
             # In HTTP/1 only a proxy takes a target that names its host, and the provider is not one.
             data.authority = host if request.is_http2 else b""
-        request.headers.fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
+        fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
+        # The provider's key may reach several accounts; which of them pays is not the caller's to say.
+        request.headers.fields = without_account_choice(fields)
         path = target.prefix + policy.providers[call.provider].outer_path(request.path)
         if path != request.path:
             request.path = path

@@ -12,7 +12,7 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.provider import Provider
-from sluicegate.providers.answers.account_headers import without_account_headers
+from sluicegate.providers.account_headers import without_account_headers
 from sluicegate.values import Deny, Reason
 
 HeaderFields = tuple[tuple[bytes, bytes], ...]

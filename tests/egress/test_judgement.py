@@ -85,6 +85,16 @@ EXAMPLES = {
     "api.deepseek.com": "openai",
     "api.groq.com": "openai",
     "api.x.ai": "openai",
+    "opencode.ai": "openai",
+    "ollama.com": "openai",
+    "api2.cursor.sh": "openai",
+    "agentn.api5.cursor.sh": "openai",
+    "agent-gcpp-uswest.api5.cursor.sh": "openai",
+    "server.codeium.com": "openai",
+    "q.us-east-1.amazonaws.com": "anthropic",
+    "codewhisperer.us-east-1.amazonaws.com": "anthropic",
+    "ampcode.com": "anthropic",
+    "app.factory.ai": "anthropic",
 }
 
 
@@ -105,6 +115,11 @@ def test_known_model_apis(host):
         "s3.us-east-1.amazonaws.com",
         "registry.npmjs.org",
         "huggingface.co",
+        "registry.ollama.ai",
+        "models.dev",
+        "cursor.com",
+        "sqs.us-east-1.amazonaws.com",
+        "marketplace.cursorapi.com",
     ],
 )
 def test_hosts_that_agents_need_for_other_things_are_no_model_apis(host):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from sluicegate.providers.account_headers import REQUEST_NAMES
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain, sse
 from support.harness import PROVIDER, PROVIDER_KEY, Gateway, ask, policy_text, receive
 
@@ -193,6 +194,20 @@ def test_what_an_answer_says_about_the_account_stays_here(site, stream, status):
     assert b" %d " % status in answer.partition(b"\r\n")[0]
     assert [name for name in ACCOUNT if name.lower().encode() in answer] == []
     assert [name for name, value in KEPT.items() if f"\r\n{name}: {value}\r\n".encode() not in answer] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [(MESSAGES, "x-api-key"), ("/openai/v1/chat/completions", "authorization")],
+)
+def test_no_caller_chooses_the_account_that_is_billed(site, path, key):
+    server = site.servers["openai" if "openai" in path else "anthropic"]
+    sent = ["OpenAI-Organization: org-2", "openai-project: proj-2", "openai_project: proj-2", "anthropic-workspace-id: wrk-2"]
+    sent += ["X-Goog-User-Project: other", "x-hf-bill-to: other", "x-request-id: 7"]
+    site.send(path, f"{key}: {'Bearer ' if key == 'authorization' else ''}{SECRET}", *sent)
+    received = {name.lower().replace("_", "-"): value for name, value in server.seen[-1].headers}
+    assert received.keys().isdisjoint(REQUEST_NAMES)
+    assert received["x-request-id"] == "7"
 
 
 def answering(status: int, stream: bool) -> Script:
