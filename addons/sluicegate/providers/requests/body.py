@@ -253,7 +253,6 @@ _MODEL_FIELD = re.compile(r".*models?(?:[_-]?(?:ids?|names?))?", re.IGNORECASE)
 In any case, because servers written in Go or for .NET find ``MODEL`` where they look for ``model``.
 """
 
-
 SHORTEST_NAMING = len('{"model":"a"}')
 """Bytes of the shortest value that names a model, unless the member itself is called like one."""
 
@@ -313,8 +312,8 @@ def models_anywhere(body: bytes, path: str) -> tuple[str, ...] | None:
     None if the body is not JSON, is too long to be looked through while other calls wait, or names what is no model's name.
     """
     found = models_in("", body) if 0 < len(body) <= MAX_NAMING_BYTES else None if body else []
-    named = None if found is None else tuple(dict.fromkeys([*_MODEL_IN_PATH.findall(path), *found]))
-    return named if named is not None and all(map(is_model_name, named)) else None
+    named = dict.fromkeys([*_MODEL_IN_PATH.findall(path), *(found or ())])
+    return tuple(named) if found is not None and all(map(is_model_name, named)) else None
 
 
 def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
