@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from support.fake_provider import Seen
@@ -28,22 +28,33 @@ CHAT_FIELDS = words(
 )
 
 
-def chat_problems(body: Fields, seen: Seen) -> Iterator[str]:
-    """Yield why OpenAI's Chat Completions would refuse a request."""
+def chat_problems(body: Fields, seen: Seen, reasoning: str) -> Iterator[str]:
+    """Yield why OpenAI's Chat Completions would refuse a request.
+
+    ``reasoning`` must come back with the calls it led to until the user speaks again, as DeepSeek asks for.
+    """
     yield from (f"Unknown parameter: '{name}'." for name in body.keys() - CHAT_FIELDS)
     if seen.header("authorization") != "Bearer sk-real-openai":
         yield "Incorrect API key provided"
     if "stream_options" in body and not body.get("stream"):
         yield "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-    for tool in body.get("tools", ()):
+    yield from chat_tool_problems(body.get("tools", ()))
+    yield from chat_order(body["messages"])
+    last_user = max(at for at, message in enumerate(body["messages"]) if message["role"] == "user")
+    for at, message in enumerate(body["messages"]):
+        yield from (f"messages[{at}]: {problem}" for problem in chat_message_problems(message))
+        if at > last_user and message.get("tool_calls") and message.get("reasoning_content") != reasoning:
+            yield f"messages[{at}]: Missing reasoning_content in an assistant message with tool calls"
+
+
+def chat_tool_problems(tools: Iterable[Fields]) -> Iterator[str]:
+    """Yield what is wrong with the tools."""
+    for tool in tools:
         function = tool["function"]
         if tool["type"] != "function" or not NAME.fullmatch(function["name"]):
             yield f"Invalid tool {tool}"
         if function.get("parameters", {"type": "object"}).get("type") != "object":
             yield f"Invalid schema for function '{function['name']}'"
-    yield from chat_order(body["messages"])
-    for at, message in enumerate(body["messages"]):
-        yield from (f"messages[{at}]: {problem}" for problem in chat_message_problems(message))
 
 
 def chat_order(messages: list[Fields]) -> Iterator[str]:
@@ -67,7 +78,9 @@ def chat_message_problems(message: Fields) -> Iterator[str]:
         yield f"invalid role {role}"
     if not message.get("content") and not calls:
         yield "content is missing"
-    yield from (f"unknown '{n}'" for n in message.keys() - words("role content tool_calls tool_call_id name refusal"))
+    yield from (
+        f"unknown '{n}'" for n in message.keys() - words("role content tool_calls tool_call_id name refusal reasoning_content")
+    )
     for call in calls:
         if call["type"] != "function" or not isinstance(json.loads(call["function"]["arguments"]), dict):
             yield f"invalid call {call}"

@@ -9,7 +9,7 @@ LONGEST_FIRST = (
     "tests/browser/",
     "tests/wire/test_claude_code.py",
     "tests/wire/test_clients.py",
-    "tests/wire/test_translated_agents.py",
+    "tests/wire/test_agents_elsewhere.py",
     "tests/wire/test_fuzz.py",
     "tests/wire/test_bench.py",
     "tests/wire/test_chaos.py",

@@ -25,7 +25,8 @@ FAILURE = "The account of this fake provider is closed"
 THOUGHT = "Two files are asked for: ä, and another."
 SIGNATURE = "EqQBCkYIBxgCKkBzaWduZWQ+/w=="
 THOUGHT_SIGNATURE = "CiQB0e2Kb3R0aG91Z2h0LXNpZ25h+/c="
-TOKENS_IN, TOKENS_OUT = 1000, 40
+TOKENS_NEW, TOKENS_CACHED, TOKENS_OUT = 200, 800, 40
+TOKENS_IN = TOKENS_NEW + TOKENS_CACHED
 
 CHUNK_BYTES = 61
 """No event ends where a chunk does, and some chunks end within a character."""
@@ -57,6 +58,10 @@ def calls_of(tools: list[str], folder: str) -> Calls:
         # Codex: one call at a time, of a tool that takes JavaScript as free text.
         both = json.dumps(f"printf '%s' '{said}' > {one}; {command}")
         return [("exec", {"input": f"const done = await tools.exec_command({{cmd: {both}}});\ntext(done.output);\n"})]
+    if "exec_command" in tools:
+        return [("exec_command", {"cmd": f"printf '%s' '{said}' > {one}"}), ("exec_command", {"cmd": command})]
+    if "shell_command" in tools:
+        return [("shell_command", {"command": f"printf '%s' '{said}' > {one}"}), ("shell_command", {"command": command})]
     return []
 
 
@@ -163,14 +168,14 @@ CHAT_USAGE = {
     "prompt_tokens": TOKENS_IN,
     "completion_tokens": TOKENS_OUT,
     "total_tokens": TOKENS_IN + TOKENS_OUT,
-    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "prompt_tokens_details": {"cached_tokens": TOKENS_CACHED, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
 }
 CHAT_HEAD = {"id": "chatcmpl-C1", "created": 1_790_000_000, "model": "gpt-4.1-2025-04-14", "service_tier": "default"}
 
 
 class Chat(Api):
-    """OpenAI's Chat Completions."""
+    """OpenAI's Chat Completions, with reasoning as DeepSeek and vLLM show it: as text that comes back with its calls."""
 
     paths = ("/chat/completions",)
     conversation = "messages"
@@ -178,7 +183,7 @@ class Chat(Api):
 
     def problems(self, body: Fields, seen: Seen) -> Iterator[str]:
         """Judge the key, the fields, the tools and the order of calls and results."""
-        return chat_problems(body, seen)
+        return chat_problems(body, seen, THOUGHT)
 
     def error(self, status: int, words: str) -> Fields:
         """Return OpenAI's error."""
@@ -190,11 +195,11 @@ class Chat(Api):
 
     def calling(self, calls: Calls, body: Fields) -> list[bytes]:
         """Return each call's arguments in many pieces."""
-        deltas: list[Fields] = []
+        begin: Fields = {"role": "assistant", "content": None, "refusal": None}
+        deltas: list[Fields] = [begin, *({"reasoning_content": piece} for piece in pieces_of(THOUGHT))]
         for at, (name, arguments) in enumerate(calls):
             begun = {"index": at, "id": f"call_{at}aB3", "type": "function", "function": {"name": name, "arguments": ""}}
-            first: Fields = {} if at else {"role": "assistant", "content": None, "refusal": None}
-            deltas.append(first | {"tool_calls": [begun]})
+            deltas.append({"tool_calls": [begun]})
             text = json.dumps(arguments, ensure_ascii=False)
             deltas += [{"tool_calls": [{"index": at, "function": {"arguments": piece}}]} for piece in pieces_of(text)]
         return self.stream(deltas, "tool_calls")
@@ -223,7 +228,7 @@ class Chat(Api):
 
 
 MESSAGES_HEAD: Fields = {"id": "msg_01A", "type": "message", "role": "assistant", "model": "claude-opus-5-5"}
-MESSAGES_USAGE: Fields = {"input_tokens": TOKENS_IN, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
+MESSAGES_USAGE: Fields = {"input_tokens": TOKENS_NEW, "cache_creation_input_tokens": 0, "cache_read_input_tokens": TOKENS_CACHED}
 
 
 class Messages(Api):
@@ -323,7 +328,8 @@ class Gemini(Api):
     def response(self, parts: list[Fields], *, is_last: bool) -> Fields:
         """Return a response, which counts thoughts apart."""
         finish = {"finishReason": "STOP"} if is_last else {}
-        counts = {"promptTokenCount": TOKENS_IN, "candidatesTokenCount": TOKENS_OUT - 12, "thoughtsTokenCount": 12}
+        counts = {"promptTokenCount": TOKENS_IN, "cachedContentTokenCount": TOKENS_CACHED}
+        counts |= {"candidatesTokenCount": TOKENS_OUT - 12, "thoughtsTokenCount": 12}
         usage = {
             **counts,
             "totalTokenCount": TOKENS_IN + TOKENS_OUT,

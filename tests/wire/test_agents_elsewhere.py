@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from support.claude_session import ClaudeSession, Turn
 from support.fake_provider import FakeProvider
-from support.harness import Gateway, eventually, policy_text
+from support.harness import ROOT, Gateway, eventually, policy_text
 from support.real_clients import REAL_CLIENTS, Run, isolated_network, listener_in, program, run_client
 from support.task_providers import (
     CONTENTS,
@@ -25,7 +26,8 @@ from support.task_providers import (
     PROMPT,
     SIGNATURE,
     THOUGHT_SIGNATURE,
-    TOKENS_IN,
+    TOKENS_CACHED,
+    TOKENS_NEW,
     TOKENS_OUT,
     WRITE,
     Api,
@@ -37,17 +39,22 @@ from support.task_providers import (
 pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(600)]
 
 MODELS = {"anthropic": "claude-opus-5-5", "openai": "gpt-4.1", "gemini": "gemini-3.5-flash"}
-COSTS = {"anthropic": 4_800_000, "openai": 2_320_000, "gemini": 1_860_000}
-"""Nano-dollars of one answer: a thousand tokens in, forty out."""
+COSTS = {"anthropic": 1_760_000, "openai": 1_120_000, "gemini": 780_000}
+"""Nano-dollars of one answer: 200 new tokens in, 800 from the cache, and forty out."""
 
 SESSIONS = {"claude-code-openai": "openai", "claude-code-gemini": "gemini"}
 """Claude Codes that take all their prompts in one process, by name of their virtual key; and who answers them."""
 
-BY_NAME = {"claude-code-openai": "openai/gpt-4.1"}
+BY_NAME = {
+    "claude-code-openai": "openai/gpt-4.1",
+    "codex-anthropic": "anthropic/claude-opus-5-5",
+    "qwen-code-anthropic": "anthropic/claude-opus-5-5",
+}
 """Where the client names the provider itself. Else a route of the policy sends the key's calls there."""
 
 RUNS = {
     "codex-anthropic": "anthropic",
+    "codex-gemini": "gemini",
     "qwen-code-anthropic": "anthropic",
     "gemini-cli-openai": "openai",
     "opencode-anthropic": "anthropic",
@@ -61,7 +68,11 @@ ARGUMENTS = {
 }
 """Options with which a client uses its tools without asking, where it would."""
 
-LEFT_OUT = [*((key, "refusal") for key in RUNS if key != "codex-anthropic"), ("opencode-anthropic", "error")]
+LEFT_OUT = [
+    *((key, "refusal") for key in RUNS if key != "codex-anthropic"),
+    ("codex-gemini", "error"),
+    ("opencode-anthropic", "error"),
+]
 """Cases that are not run here: a start costs four seconds of a processor, and test_clients.py has refusals of every client."""
 
 FEW = {"rate_limit": {"request_max_limit": 7, "request_reset_duration": "1h"}}
@@ -81,6 +92,8 @@ class Lab:
     apis: dict[str, Api]
     pool: ThreadPoolExecutor
     runs: dict[tuple[str, str], Future[Run]]
+    shown: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What Claude Code has shown, by key and case."""
 
     def calls(self, key: str) -> list[dict[str, Any]]:
         """Return the model calls of a key that are on record."""
@@ -92,6 +105,10 @@ class Lab:
         """Run a client once."""
         name = key.rpartition("-")[0]
         client = replace(REAL_CLIENTS[name], arguments=ARGUMENTS.get(name, REAL_CLIENTS[name].arguments))
+        if key in BY_NAME:
+            named = ("--model", BY_NAME[key]) if name == "codex" else ()
+            *options, prompted = client.arguments
+            client = replace(client, arguments=(*options, *named, prompted), env={**client.env, "OPENAI_MODEL": BY_NAME[key]})
         home = self.folder / f"{key}-{case}"
         return run_client(client, self.gateway, f"{key}-{case}", f"{PROMPT} {prompt.format(home=home)}", home)
 
@@ -110,7 +127,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         routes = [
             {"name": key, "when": {"virtual_key": key}, "targets": [{"provider": p, "model": MODELS[p]}], "retry": {"attempts": 1}}
             for key, (p, _) in cases.items()
-            if key not in BY_NAME
+            if not key.startswith(tuple(BY_NAME))
         ]
         keys = [{"id": key, **limits} for key, (_, limits) in cases.items()]
         gateway = Gateway(folder, policy_text(providers=providers, virtual_keys=keys, routes=routes), netns=netns)
@@ -156,7 +173,8 @@ def check_task(lab: Lab, key: str, provider: str, home: Path) -> None:
     rows = eventually(lambda: len(rows := lab.calls(key)) >= 2 and rows)
     for row in rows:
         assert (row["provider"], row["model_requested"], row["outcome"]) == (provider, MODELS[provider], "completed")
-        assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (TOKENS_IN, TOKENS_OUT, 0)
+        assert (row["input_tokens"], row["cache_read_tokens"]) == (TOKENS_NEW, TOKENS_CACHED)
+        assert (row["output_tokens"], row["estimated"]) == (TOKENS_OUT, 0)
         assert row["cost_nano"] == COSTS[provider]
     assert len(rows) == 2
 
@@ -164,6 +182,7 @@ def check_task(lab: Lab, key: str, provider: str, home: Path) -> None:
 def test_claude_code_finishes_a_task(lab, session):
     provider = SESSIONS[session.key]
     turn = session.ask(WRITE + str(session.home))
+    lab.shown[session.key, "task"] = turn.shown
     assert (turn.is_error, turn.shown) == (False, DONE)
     check_task(lab, session.key, provider, session.home)
     sent = json.dumps(lab.apis[provider].asked[-1])
@@ -180,15 +199,17 @@ def test_claude_code_asks_again_when_a_stream_breaks_off(lab, session):
     assert all(r["cost_nano"] > 0 for r in rows)
 
 
-def test_claude_code_shows_the_providers_error(session):
+def test_claude_code_shows_the_providers_error(lab, session):
     turn = session.ask(FAIL)
+    lab.shown[session.key, "error"] = turn.shown
     assert turn.is_error
     assert FAILURE in turn.shown
     assert turn.waits == []
 
 
-def test_claude_code_shows_a_refusal(session):
+def test_claude_code_shows_a_refusal(lab, session):
     turns = [session.ask("say hi") for _ in range(3)]
+    lab.shown[session.key, "refusal"] = turns[-1].shown
     assert [t.is_error for t in turns] == [False, False, True]
     assert REFUSED in turns[-1].shown
 
@@ -222,3 +243,30 @@ def test_signed_thinking_comes_back_to_anthropic(lab):
     asked = [json.dumps(b) for b in lab.apis["anthropic"].asked]
     (second,) = [b for b in asked if "codex-anthropic-task" in b and '"tool_result"' in b]
     assert second.count(SIGNATURE) == 1
+
+
+def shown_line(lab: Lab, key: str, case: str) -> str:
+    """Return what a user sees of a case, as the table has it: our words, which differ from run to run, as ``MESSAGE``."""
+    if case == "task":
+        text = lab.shown[key, case] if key in SESSIONS else lab.runs[key, case].result().text
+        return "done" if DONE in text else text
+    wanted = FAILURE if case == "error" else REFUSED
+    text = lab.shown[key, case] if key in SESSIONS else lab.runs[key, case].result().text
+    line = next(line for line in text.splitlines() if wanted in line)
+    line = re.sub(rf"{re.escape(FAILURE)}|{re.escape(REFUSED)}.* in \d+ s", "MESSAGE", line)
+    return f"`{re.sub('/tmp/[^ ]*', 'FILE', line)}`"
+
+
+VERSIONS = dict(re.findall(r"install (\S+) .*@(\d+\.\d+\.\d+)", (ROOT / "scripts" / "test-clients").read_text()))
+
+
+@pytest.mark.parametrize("key", SESSIONS | RUNS)
+def test_the_documentation_shows_what_the_client_shows(lab, key):
+    """After the tests above: a session that has not been asked yet has shown nothing."""
+    client, _, provider = key.rpartition("-")
+    program(client)
+    if key in SESSIONS and (key, "refusal") not in lab.shown:
+        pytest.skip("Claude Code has not been asked in this run")
+    cases = ["-" if (key, case) in LEFT_OUT else shown_line(lab, key, case) for case in PROMPTS]
+    row = f"| {client} {VERSIONS[client]} | {provider}, by {'name' if key in BY_NAME else 'route'} | {' | '.join(cases)} |"
+    assert row in (ROOT / "docs" / "clients.md").read_text().splitlines()
