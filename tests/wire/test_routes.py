@@ -109,6 +109,9 @@ def test_the_request_arrives_as_it_was_sent_with_the_providers_key(edge, upstrea
     assert b"vk-dev-alice" not in seen.head
 
 
+RESULTS = {"529", "5xx", "429", "timeout", "stream_error"}
+
+
 @pytest.mark.parametrize(
     ("model", "first", "why"),
     [
@@ -135,6 +138,12 @@ def test_a_target_that_fails_is_followed_by_the_next(edge, upstream, model, firs
     assert reply.headers["x-sluicegate-route"] == f"anthropic/{SONNET}; attempt=2"
     assert [a["model"] for a in record["attempts"]] == [model, SONNET]
     assert record["attempts"][0]["status"] == why
+    failed, answered = (a["result"] for a in record["attempts"])
+    assert failed in RESULTS
+    assert answered == "answered"
+    limits = [tuple(check[:4]) for check in record["limits"]]
+    assert limits
+    assert len(set(limits)) == len(limits), "a limit is on record twice"
     assert record["attempts"][0]["error"]
     assert record["model_requested"] == SONNET
 

@@ -11,7 +11,7 @@ from sluicegate.policy.limit import Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
-from sluicegate.values import Deny, RequestFacts, Usage
+from sluicegate.values import Deny, LimitCheck, RequestFacts, Usage
 
 
 def expected_of(shared: Services, call: Call, facts: RequestFacts) -> Usage:
@@ -56,9 +56,12 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     if isinstance(money, Deny):
         return money
     rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits.rates]
-    exhausted = shared.ledger.reserve(call.id, [*rates, *money.amounts], now, call.limit_checks, replaces=True)
+    checks: list[LimitCheck] = []
+    exhausted = shared.ledger.reserve(call.id, [*rates, *money.amounts], now, checks, replaces=True)
     if exhausted is not None:
         return deny_exhausted(exhausted, now)
+    # The record has each limit once, as it admitted the attempt that was made last.
+    call.limit_checks[:] = checks
     hold(shared, call, facts, policy, limits, demand, money.cost_nano)
     return None
 

@@ -171,6 +171,18 @@ function Detail({ kind, id, isAdmin }) {
   </${Page}>`;
 }
 
+/** What else a provider config says, after its models. */
+const configDetails = (c) =>
+  [
+    c.blacklisted_models?.length && `except ${c.blacklisted_models.join(", ")}`,
+    c.default_model && `default ${c.default_model}`,
+    c.key_names && `keys ${c.key_names.join(", ") || "none"}`,
+    c.weight !== 1 && `weight ${c.weight}`,
+  ]
+    .filter(Boolean)
+    .map((words) => `; ${words}`)
+    .join("");
+
 const modelOf = (e) => e.provider_configs?.flatMap((c) => c.allowed_models || []).find((m) => !m.includes("*")) || undefined;
 
 function Facts({ kind, e }) {
@@ -183,7 +195,7 @@ function Facts({ kind, e }) {
       html`${fact("State", html`<${KeyState} of=${e} />`)}${fact("Description", e.description)}
       ${fact("Value", e.is_demo ? html`<span class="mono">${e.value}</span> <span class="faint">a demo key: its value is its id</span>` : html`<span class="faint">${e.value?.startsWith("env.") ? `from the gateway's environment variable ${e.value.slice(4)}` : "stored as a hash"}</span>`)}
       ${fact("Previous value", e.previous_expires_at && html`valid until <${Time} at=${e.previous_expires_at} />`)}
-      ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}</div>`) : "none") : "every provider and model")}`
+      ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}${configDetails(c)}</div>`) : "none") : "every provider and model")}`
     }
     ${kind === "models" && fact("Provider", e.provider || "any")}
   </dl>`;
