@@ -57,7 +57,6 @@ RUNS = {
     "codex-gemini": "gemini",
     "qwen-code-anthropic": "anthropic",
     "gemini-cli-openai": "openai",
-    "opencode-anthropic": "anthropic",
 }
 """Clients that take one prompt a process, by beginnings of names of their virtual keys; and who answers them."""
 
