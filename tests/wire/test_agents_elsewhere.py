@@ -70,7 +70,6 @@ ARGUMENTS = {
 LEFT_OUT = [
     *((key, "refusal") for key in RUNS if key != "codex-anthropic"),
     ("codex-gemini", "error"),
-    ("opencode-anthropic", "error"),
 ]
 """Cases that are not run here: a start costs four seconds of a processor, and test_clients.py has refusals of every client."""
 
