@@ -314,12 +314,10 @@ def _at_text_rate(request: RequestBody) -> bool:
 def _asks_to_compact(request: RequestBody) -> bool:
     """Return whether an item of the input has the context summarised, which writes as much as the model can."""
     raw = request.raw("input")
-    items = _items(request, raw) if raw.startswith(b"[") else ()
-    return any(
-        x.type and msgspec.json.decode(x.type) == "compaction_trigger"
-        for x in items
-        if b"ompaction" in bytes(x.type) or b"\\" in bytes(x.type)
-    )
+    # Whoever spells the type in another way needs an escape for it.
+    if not raw.startswith(b"[") or not (b"compaction_trigger" in raw or b"\\u" in raw):
+        return False
+    return any(x.type and msgspec.json.decode(x.type) == "compaction_trigger" for x in _items(request, raw))
 
 
 def _tools_in_items(request: RequestBody) -> list[Members]:
