@@ -299,13 +299,19 @@ def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit)
     page.get_by_text("This month").wait_for()
 
 
-def test_a_call_is_corrected_on_its_panel(small, walk_small, visit):
+def test_a_call_is_corrected_on_its_panel(small, walk_small, walking_small, visit):
+    walking_small.expected += ("400 (Bad Request)",)
     call = made(small, "vk-alice")
     before = small.used("virtual_key/vk-alice")
     page = walk_small(f"#/calls/{call['id']}?range=1h")
     panel = page.get_by_role("complementary", name="Call")
     panel.get_by_role("button", name="Correct the cost").click()
     dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What it should have cost, in dollars").fill("99999999999999999")
+    dialog.get_by_role("button", name="Adjust").click()
+    problem = dialog.get_by_role("alert").locator("p")
+    problem.wait_for()
+    assert dialog.inner_text().count(problem.inner_text()) == 1
     dialog.get_by_label("What it should have cost, in dollars").fill("0.5")
     dialog.get_by_label("Reason").fill("the provider's bill")
     dialog.get_by_role("button", name="Adjust").click()

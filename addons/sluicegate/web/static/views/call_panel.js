@@ -204,10 +204,10 @@ function AdjustDialog({ call, cost, onClose, onDone }) {
       idempotency_key: `${key}-${v.cost}`.replace(/[^A-Za-z0-9._-]/g, "").slice(0, 64),
     });
   return html`<${FormDialog} title="Correct the cost" button="Adjust" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ cost: "", reason: "" }}>
-    ${({ values, set, error }) => html`
+    ${({ values, set }) => html`
       <p>This call costs ${cost}. The difference is charged at every level it counts under; its record stays as it is.</p>
-      <${Field} label="What it should have cost, in dollars" name="cost" type="number" min="0" step="any" required value=${values.cost} error=${error} onInput=${(value) => set({ cost: value })} />
-      <${Field} label="Reason" name="reason" value=${values.reason} error=${error} onInput=${(reason) => set({ reason })} hint="For the audit trail" />`}
+      <${Field} label="What it should have cost, in dollars" name="cost" type="number" min="0" step="any" required value=${values.cost} onInput=${(value) => set({ cost: value })} />
+      <${Field} label="Reason" name="reason" value=${values.reason} onInput=${(reason) => set({ reason })} hint="For the audit trail" />`}
   </${FormDialog}>`;
 }
 
