@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, ensure_call, outcome_of, services
+from flow import Addon, call_of, deny, enforcing, ensure_call, outcome_of, services, was_sent_upstream
+from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
 from sluicegate.values import Deny, Reason
 
@@ -30,7 +31,7 @@ class Audit(Addon):
         call.recorded = True
         shared = services()
         call.outcome = outcome_of(flow)
-        call.status = flow.response.status_code if flow.response else None
+        call.status = status_of(flow, call)
         # Added to the bytes of a refused body that were counted and dropped as they came.
         call.request_bytes += len(flow.request.raw_content or b"")
         if call.deny is not None and flow.response is not None:
@@ -40,6 +41,18 @@ class Audit(Addon):
         shared.writer.record(record)
         shared.metrics.observe(record)
         shared.writer.flush_soon()
+
+
+def status_of(flow: http.HTTPFlow, call: Call) -> int | None:
+    """Return the status that the call was answered with; None for no answer, and for our own where nothing was sent.
+
+    Of a call that its client left between attempts, it is the last one's: the provider has answered, and a request is counted.
+    """
+    if call.attempts is None or call.deny is not None:
+        return flow.response.status_code if flow.response else None
+    if flow.response is not None:
+        return flow.response.status_code if was_sent_upstream(flow) else None
+    return next((attempt.status for attempt in reversed(call.attempts) if attempt.status is not None), None)
 
 
 addons = [Audit()]

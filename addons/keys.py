@@ -74,6 +74,9 @@ class Keys(Addon):
         call = call_of(flow)
         if call is not None and flow.response is not None:
             flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
+        if call is not None and call.attempts is not None:
+            # Noted where each attempt was answered.
+            return
         # A key may be rejected for more than models (administration, account settings); that says nothing about the key.
         if call is None or call.kind not in ("messages", "count_tokens") or call.provider_key is None or flow.response is None:
             return

@@ -165,10 +165,12 @@ class StreamingClient:
         Nothing is added to ``headers`` but what frames the body. Raises NotSentError or NoAnswerError.
         """
         scheme, host, port = server
-        url = httpx.URL(scheme=scheme, host=host, port=port, raw_path=target)
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
-        request = httpx.Request(method, url, headers=headers, content=body, extensions={"timeout": timeout.as_dict()})
+        # The target apart from the URL, in which httpx would write some of its characters in another way.
+        extensions = {"timeout": timeout.as_dict(), "target": target}
         try:
+            url = httpx.URL(scheme=scheme, host=host, port=port)
+            request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
             answer = await self.open().send(request, stream=True, follow_redirects=False)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
             raise NotSentError(_reason_of(e)) from e

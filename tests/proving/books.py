@@ -99,7 +99,9 @@ def sums(rows: list[dict[str, Any]], counters: list[dict[str, Any]], policy_file
 
 def falls_under(row: dict[str, Any], limit: Limit) -> bool:
     """Return whether a recorded call counts under this limit."""
-    if row["model_requested"] is None or PROTOCOLS[row["provider"]].endpoints.kind("POST", row["path"]) == "count_tokens":
+    # Any protocol's: a call may be answered by a provider that speaks another one than its client.
+    is_free = any(protocol.endpoints.kind("POST", row["path"]) == "count_tokens" for protocol in PROTOCOLS.values())
+    if row["model_requested"] is None or is_free:
         return False
     match limit.scope_kind:
         case "provider":
@@ -118,7 +120,7 @@ def reached_provider(row: dict[str, Any]) -> bool:
 
     A refused call was not, nor was a call without an answer and without a charge: it had no connection.
     """
-    return row["outcome"] != "denied" and (row["status"] is not None or total_tokens(row) > 0)
+    return row["outcome"] != "denied" and (row["status"] is not None or total_tokens(row) > 0 or row["cost_nano"] > 0)
 
 
 CONSUMED: dict[Unit, Callable[[dict[str, Any]], int]] = {

@@ -230,3 +230,12 @@ def test_key_names_are_keys_of_the_provider():
         policy_of([OPENAI | {"key_names": ["kk"]}])
     plan = plan_of(policy_of([OPENAI | {"key_names": ["k"]}]), Asked("openai", MINI))
     assert plan.targets[0].key_names == ("k",)
+
+
+def test_a_model_that_the_key_may_not_use_is_not_what_a_fallback_falls_back_to():
+    """Its breaker is open, so the fallback would be first; where that fails, the next attempt would be the model refused."""
+    policy, router = policy_of([ANTHROPIC | {"allowed_models": [HAIKU]}, OPENAI]), Router(Ledger(), lambda: 0.0)
+    for _ in range(OPENING_FAILURES):
+        router.note(Target("openai", "gpt-4.1"), NOW, is_failure=True)
+    asked = Asked("openai", "gpt-4.1", fallbacks=(f"openai/{MINI}", f"anthropic/{HAIKU}"))
+    assert targets(policy, asked, router=router) == ["openai/gpt-4.1"]

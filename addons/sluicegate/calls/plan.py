@@ -106,6 +106,16 @@ class Attempt:
         self.error = error[:200]
         self.result = cause or ("not_sent" if self.status is None else "4xx")
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether it has cost all it will: failed, or not sent yet."""
+        return self.has_failed or not self.was_sent
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether it was given up, or answered with an error."""
+        return self.error is not None or (self.status or 0) >= 400
+
     def as_record(self, cost_nano: int) -> dict[str, str | int | None]:
         """Return it as it stands in the call's record, at this cost."""
         return {

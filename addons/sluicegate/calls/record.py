@@ -64,7 +64,8 @@ _UNUSED = Usage()
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
     """Return the record the call would have if the process died now: this usage at this cost, ``interrupted``."""
     record = record_of(call, call.started_at, usage)
-    record.update(cost_usd=usd(cost_nano), cost_nano=cost_nano, outcome=Outcome.INTERRUPTED.value)
+    attempts = _attempts(call, cost_nano)
+    record.update(cost_usd=usd(cost_nano), cost_nano=cost_nano, outcome=Outcome.INTERRUPTED.value, attempts=attempts)
     return record
 
 
@@ -110,18 +111,16 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "file_search_requests": usage.file_search_requests,
         "code_interpreter_sessions": usage.code_interpreter_sessions,
         "route": call.plan.route if call.plan else None,
-        "attempts": _attempts(call),
+        "attempts": _attempts(call, call.cost_nano),
     }
 
 
-def _attempts(call: Call) -> list[Record] | None:
-    """Return what was tried; the one that answered has cost what the others have not."""
+def _attempts(call: Call, cost_nano: int) -> list[Record] | None:
+    """Return what was tried, of a call at this cost; the one that answered has cost what the others have not."""
     if call.attempts is None:
         return None
     earlier = sum(attempt.cost_nano for attempt in call.attempts)
-    return [
-        attempt.as_record(call.cost_nano - earlier if attempt.error is None else attempt.cost_nano) for attempt in call.attempts
-    ]
+    return [a.as_record(a.cost_nano if a.has_failed else cost_nano - earlier) for a in call.attempts]
 
 
 def total_tokens(record: Record) -> int:

@@ -30,6 +30,9 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     came. A call that was never sent costs nothing and gives its request back. One that the provider answered with an error
     costs nothing but its request. What earlier attempts have cost is added.
     """
+    if call.attempts and call.attempts[-1].is_over:
+        # The client left between attempts: all that was sent has been charged, or was answered with an error.
+        status = 502
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
     earlier = sum(attempt.cost_nano for attempt in call.attempts or ())
     return last._replace(cost_nano=last.cost_nano + earlier) if earlier else last
@@ -133,10 +136,10 @@ def recorded_amounts(record: Record) -> dict[Unit, int]:
     """Return what the claims of a call on record are settled with, by unit; a refused call gives everything back."""
     if record.get("outcome") == Outcome.DENIED.value:
         return dict(ZERO_AMOUNTS)
-    tokens = total_tokens(record)
+    tokens, cost_nano = total_tokens(record), record.get("cost_nano") or 0
     # Neither an answer nor any usage: the call ended before it had a connection, and its request was given back.
-    was_sent = tokens > 0 or record.get("status") is not None
-    return {"usd": record.get("cost_nano") or 0, **_rate_amounts(tokens, int(was_sent))}
+    was_sent = tokens > 0 or cost_nano > 0 or record.get("status") is not None
+    return {"usd": cost_nano, **_rate_amounts(tokens, int(was_sent))}
 
 
 def _rate_amounts(tokens: int, requests: int) -> dict[Unit, int]:

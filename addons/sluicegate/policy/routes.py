@@ -117,7 +117,7 @@ class Retry(RouteModel):
         description="connect: no connection. timeout: no answer in time. stream_error: an error before the first token.",
     )
     first_token_timeout: Seconds | None = Field(
-        None, description="How long the first token may take; nothing is sent to the client before it."
+        None, description="How long the first token of a stream may take; nothing is sent to the client before it."
     )
 
 

@@ -70,7 +70,10 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
             left_out.append((target, refusal.message))
         return refusal is None
 
-    targets = tuple(t for t in found.targets if may_use(t)) or found.targets[:1]
+    targets = tuple(t for t in found.targets if may_use(t))
+    if not targets:
+        # Without fallbacks: a call that goes to one of those first would come back to this one where they fail.
+        return Selection(found.targets[:1], ONE_ATTEMPT, found.route, (), tuple(left_out))
     return Selection(targets, retry, found.route, tuple(t for t in fallbacks if may_use(t)), tuple(left_out))
 
 

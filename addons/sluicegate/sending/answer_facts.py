@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from sluicegate.http_client import StreamedAnswer, UnreachableError
+from sluicegate.providers.answers.content_encoding import ContentDecoder
 
 Headers = list[tuple[bytes, bytes]]
 
 MAX_ERROR_BYTES = 1 << 20
 """Bytes of an error answer that are kept while another target is tried."""
 
+ERROR_BODY_TIMEOUT_S = 10.0
+"""How long the body of an error may take: its status is enough to try another target."""
+
 
 async def whole_error(answer: StreamedAnswer) -> bytes:
     """Return an error answer's body, as far as it is kept."""
     body = bytearray()
-    with contextlib.suppress(UnreachableError):
-        async for chunk in answer.chunks:
-            body += chunk
-            if len(body) >= MAX_ERROR_BYTES:
-                break
+    with contextlib.suppress(UnreachableError, TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_TIMEOUT_S):
+            async for chunk in answer.chunks:
+                body += chunk
+                if len(body) >= MAX_ERROR_BYTES:
+                    break
     return bytes(body)
+
+
+def decoded(answer: StreamedAnswer, body: bytes) -> bytes:
+    """Return a body without its content encoding, though none was asked for; empty if it cannot be decoded."""
+    return ContentDecoder(header(answer, b"content-encoding")).feed(body)
 
 
 def header(answer: StreamedAnswer, name: bytes) -> str:

@@ -9,19 +9,18 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
-from sluicegate.calls.plan import Attempt, Plan, Target, cause_of_status, pause_ms, retries
-from sluicegate.calls.refusal import render
-from sluicegate.calls.settlement import price_usage
+from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
-from sluicegate.policy.routes import RetryCause
-from sluicegate.sending.answer_facts import Headers, header, headroom, retry_after_ms, whole_error
+from sluicegate.sending.answer_facts import header, headroom, whole_error
+from sluicegate.sending.delivery import Delivery, whole_body
 from sluicegate.sending.dialects import Translation, facts_at, path_elsewhere, speaks_alike, translation_of
+from sluicegate.sending.failure import Failed, cost_of_abandoned, error_answer, refused, rendered
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
 from sluicegate.sending.reservation import move_to_target
 from sluicegate.services import Services
@@ -38,10 +37,8 @@ READ_TIMEOUT_S = 600.0
 LARGE_BODY_BYTES = 256 << 10
 """From here on a body is translated in a thread: below, that takes some ten milliseconds at most."""
 
-ROUTE_HEADER = b"x-sluicegate-route"
-
-_DROPPED = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"content-length", b"trailer", b"upgrade"))
-"""Headers of an answer that are about the connection it came on."""
+MAX_HEAD_BYTES = 1 << 20
+"""Bytes of an answer that are kept back while its first token is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +54,6 @@ class RelayedCall:
     request: ClientRequest
 
 
-class Failed(Exception):
-    """An attempt that has no answer for the client: why, and the provider's own error answer if it gave one."""
-
-    def __init__(self, cause: RetryCause | None, error: str, answer: tuple[int, Headers, bytes] | None = None) -> None:
-        """``cause`` is None where the target was not asked at all: another one may still answer."""
-        super().__init__(error)
-        self.cause, self.error, self.answer = cause, error, answer
-        self.retry_after_ms: int | None = None
-        self.is_final = False
-        """Whether the answer stands, whatever other targets there are."""
-
-
 class Exchange:
     """One call on its way through its plan."""
 
@@ -79,6 +64,9 @@ class Exchange:
         self.call.attempts = self.attempts
         self.held = self.plan.targets[0]
         """The target whose limits hold the call."""
+        wait = relayed.plan.retry.first_token_timeout if relayed.facts.stream else None
+        self.first_token_s = None if wait is None else float(wait[:-1])
+        """How long the first token of a stream may take; an answer in one piece comes when all of it is written."""
         self.translation: Translation | None = None
         """What stands between the client and the present target; None where both speak the same API."""
 
@@ -116,12 +104,13 @@ class Exchange:
     async def attempt(self, target: Target, number: int) -> None:
         """Send the call to a target and its answer to the client. Raises Failed while nothing has gone to the client."""
         shared, call, started = self.shared, self.call, time.monotonic()
+        self.require_client()
         attempt = Attempt(target)
         self.attempts.append(attempt)
         try:
             refusal = await self.hold(target)
             if refusal is not None:
-                raise Failed(None, refusal.message, _rendered(refusal, call))
+                raise refused(refusal, call)
             shared.router.begin(target, shared.clock())
             answer = await self.sent(target, attempt)
             try:
@@ -138,13 +127,15 @@ class Exchange:
             raise
 
     async def hold(self, target: Target) -> Deny | None:
-        """Hold the call under the limits of a target that it is not held under yet; return the refusal if they do not admit it."""
+        """Hold what an attempt may take, beside what earlier ones have cost; return the refusal where a limit does not admit it."""
         call, facts = self.call, self.relayed.facts
         is_translated = self.relayed.policy.providers[target.provider].protocol != call.protocol
         call.provider, call.facts = target.provider, facts_at(facts, target, is_translated=is_translated)
-        if target == self.held:
+        call.sent_at = self.shared.clock()
+        if target != self.held:
+            call.expected_usage = None
+        elif not any(attempt.cost_nano for attempt in self.attempts):
             return None
-        call.expected_usage = None
         refusal = move_to_target(self.shared, call, call.facts, self.relayed.policy)
         if refusal is None:
             self.held = target
@@ -152,7 +143,13 @@ class Exchange:
                 await self.shared.writer.commit()
             except StoreError:
                 return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+            self.require_client()
         return refusal
+
+    def require_client(self) -> None:
+        """End the exchange of a call that is over: it is settled, so nothing more may be held or sent for it."""
+        if self.call.ended_at is not None:
+            raise asyncio.CancelledError
 
     async def sent(self, target: Target, attempt: Attempt) -> StreamedAnswer:
         """Send the request and return the answer's head, of a successful one."""
@@ -165,19 +162,17 @@ class Exchange:
         # A large body takes longer than other calls should wait for.
         is_large = len(self.relayed.request.body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(self.prepared, target, provider) if is_large else self.prepared(target, provider)
-        retry = self.plan.retry
-        first = float(retry.first_token_timeout[:-1]) if retry.first_token_timeout else READ_TIMEOUT_S
         try:
             attempt.was_sent = True
-            async with asyncio.timeout(first + CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(self.first_token_s):
                 answer = await self.client.send(
                     self.relayed.request.method,
                     request.server,
                     request.target,
                     with_key(request.headers, provider, key),
                     request.body,
-                    connect_timeout_s=min(CONNECT_TIMEOUT_S, first),
-                    read_timeout_s=first,
+                    connect_timeout_s=CONNECT_TIMEOUT_S,
+                    read_timeout_s=READ_TIMEOUT_S,
                 )
         except NotSentError as e:
             attempt.was_sent = False
@@ -199,8 +194,7 @@ class Exchange:
         try:
             self.translation = translation_of(client, provider, target, call.id, call.started_at)
         except Untranslatable as e:
-            refusal = Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}")
-            raise Failed(None, e.message, _rendered(refusal, call)) from e
+            raise refused(Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}"), call, e.message) from e
         translated = self.translation.request
         return addressed(server, provider.outer_path(translated.path), self.translation.headers(client.headers), translated.body)
 
@@ -209,7 +203,7 @@ class Exchange:
         if answer.status >= 400:
             body = await whole_error(answer)
             raise error_answer(answer, body, target, self.translation)
-        call, shared = self.call, self.shared
+        call = self.call
         reader = call.reader = AnswerReader(
             self.relayed.policy.providers[target.provider].usage_reader(),
             header(answer, b"content-encoding"),
@@ -217,53 +211,45 @@ class Exchange:
         )
         reader.on_start = call.on_usage
         chunks = self.read(answer, reader)
-        head = await self.first_chunks(chunks, reader, started)
+        head = await self.first_chunks(chunks, reader, started, is_last=number + 1 >= self.plan.attempts)
         attempt.ms, attempt.result = _ms_since(started), "answered"
-        shared.router.note(target, shared.clock(), is_failure=False, latency_ms=attempt.ms, headroom=headroom(answer.headers))
-        await self.pass_on(answer, head, chunks, target, number)
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def pass_on(
-        self, answer: StreamedAnswer, head: list[bytes], rest: AsyncIterator[bytes], target: Target, number: int
-    ) -> None:
-        """Send an answer as it arrives, translated where its provider speaks another dialect than the client.
-
-        The client has a part of it from here on: where it breaks off, it breaks off for the client too.
-        """
-        between = self.translation
+        between, delivery = self.translation, Delivery(self.send, target, number, self.translation)
         if between is not None and not between.is_streamed:
-            body = b"".join([*head, *[chunk async for chunk in rest]])
-            status, translated = between.whole(answer.status, body)
-            await self.begin(status, between.head(answer.headers), target, number)
-            await self.write(translated)
-            return
-        await self.begin(answer.status, answer.headers if between is None else between.head(answer.headers), target, number)
-        for chunk in head:
-            await self.write_pieces(chunk)
-        try:
-            async for chunk in rest:
-                await self.write_pieces(chunk)
-        except UnreachableError:
-            if between is None:
-                raise
-            # A stream that breaks off ends as the client's own API would end it.
-        await self.write_pieces(None)
+            body = b"".join(head) + await whole_body(chunks, target)
+            self.note_success(answer, target)
+            await delivery.pass_on_whole(between, answer, body)
+        else:
+            self.note_success(answer, target)
+            await delivery.pass_on(answer, head, chunks)
 
-    async def first_chunks(self, chunks: AsyncIterator[bytes], reader: AnswerReader, started: float) -> list[bytes]:
-        """Return the beginning of an answer: its first chunk, or all up to the first token where the route waits for that."""
-        wait = self.plan.retry.first_token_timeout
-        left = None if wait is None else float(wait[:-1]) - (time.monotonic() - started)
+    def note_success(self, answer: StreamedAnswer, target: Target) -> None:
+        """Count an attempt that has an answer for the client; one that begins with an error is none."""
+        reader = self.call.reader
+        failed = reader is not None and reader.reader.error is not None and not reader.reader.has_content
+        ms, now = self.attempts[-1].ms, self.shared.clock()
+        self.shared.router.note(target, now, is_failure=failed, latency_ms=ms, headroom=headroom(answer.headers))
+
+    async def first_chunks(
+        self, chunks: AsyncIterator[bytes], reader: AnswerReader, started: float, *, is_last: bool
+    ) -> list[bytes]:
+        """Return the beginning of an answer: its first chunk, or all up to the first token where the route waits for that.
+
+        A stream that begins with an error is the answer, unless another attempt follows (not ``is_last``).
+        """
+        wait, size = self.first_token_s, 0
+        may_fail = not is_last and retries(self.plan.retry, "stream_error")
         head: list[bytes] = []
         try:
-            async with asyncio.timeout(None if left is None else max(0.0, left)):
+            async with asyncio.timeout(None if wait is None else max(0.0, wait - (time.monotonic() - started))):
                 async for chunk in chunks:
                     head.append(chunk)
-                    if reader.reader.error and not reader.reader.has_content:
+                    size += len(chunk)
+                    if may_fail and reader.reader.error and not reader.reader.has_content:
                         raise Failed("stream_error", f"the stream began with an error: {reader.reader.error}")
-                    if wait is None or reader.reader.has_content or reader.is_plain:
+                    if wait is None or reader.reader.has_content or reader.is_plain or size > MAX_HEAD_BYTES:
                         break
         except TimeoutError as e:
-            raise Failed("timeout", f"no token within {wait}") from e
+            raise Failed("timeout", f"no token within {wait:g} s") from e
         except UnreachableError as e:
             raise Failed("timeout", f"the answer broke off before it began: {e}") from e
         return head
@@ -277,25 +263,6 @@ class Exchange:
                 logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", self.call.id)
             yield chunk
 
-    async def begin(self, status: int, headers: Headers, target: Target, number: int) -> None:
-        """Send the head of the answer, which names the target."""
-        kept = [(n.lower(), v) for n, v in headers if n.lower() not in _DROPPED]
-        kept.append((ROUTE_HEADER, f"{target}; attempt={number + 1}".encode("ascii", "replace")))
-        await self.send({"type": "http.response.start", "status": status, "headers": kept})
-
-    async def write_pieces(self, chunk: bytes | None) -> None:
-        """Send what the client gets for a chunk; None stands for the end."""
-        if self.translation is not None:
-            for piece in self.translation.pieces(chunk):
-                await self.write(piece)
-        elif chunk is not None:
-            await self.write(chunk)
-
-    async def write(self, chunk: bytes) -> None:
-        """Send a chunk of the answer."""
-        message: Message = {"type": "http.response.body", "body": chunk, "more_body": True}
-        await self.send(message)
-
     async def give_up(self, failed: Failed | None) -> None:
         """Send the last error answer that a provider gave, or our own words where none has answered."""
         target = self.attempts[-1].target
@@ -305,41 +272,12 @@ class Exchange:
             status, headers, body = failed.answer
         else:
             why = Deny(Reason.PROVIDER_UNAVAILABLE, f"No provider could answer this call: {tried}", final=False)
-            (_, headers, body), status = _rendered(why, self.call), 502
-        await self.begin(status, headers, target, len(self.attempts) - 1)
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def error_answer(answer: StreamedAnswer, body: bytes, target: Target, between: Translation | None) -> Failed:
-    """Return why a target has no answer, with its own error as the client is to see it."""
-    cause = cause_of_status(answer.status)
-    error = Failed(cause, f"{target.provider} answered {answer.status}")
-    error.is_final, error.retry_after_ms = cause is None, retry_after_ms(answer.headers)
-    if between is None:
-        error.answer = answer.status, answer.headers, body
-    else:
-        status, translated = between.answers.error(answer.status, body)
-        kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
-        error.answer = status, [*kept, (b"content-type", b"application/json")], translated
-    return error
-
-
-def cost_of_abandoned(shared: Services, call: Call, policy: Policy, attempt: Attempt) -> int:
-    """Return what an attempt that was given up has cost, in nano-dollars.
-
-    One that was sent and got no answer is charged what its answer had reported until then, else its input by estimate.
-    """
-    if not attempt.was_sent or (attempt.status is not None and attempt.status >= 400) or call.expected_usage is None:
-        return 0
-    reported = call.reader.reader.usage if call.reader is not None else None
-    usage = reported or replace(call.expected_usage, output_tokens=0, estimated=True)
-    prices = shared.prices_for(attempt.target.provider, policy)
-    return price_usage(policy, prices, usage, attempt.target.model, call.started_at) or 0
-
-
-def _rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
-    status, headers, body = render(refusal, call.protocol, call.client)
-    return status, [(n.encode(), v.encode()) for n, v in headers], body
+            (_, headers, body), status = rendered(why, self.call), 502
+        if failed is not None and failed.refusal is not None and not any(attempt.was_sent for attempt in self.attempts):
+            self.call.deny = failed.refusal
+        delivery = Delivery(self.send, target, len(self.attempts) - 1)
+        await delivery.begin(status, headers)
+        await delivery.write(body, is_last=True)
 
 
 def _ms_since(started: float) -> int:

@@ -11,7 +11,7 @@ import contextlib
 
 from starlette.types import Receive, Scope, Send
 
-from sluicegate.http_client import StreamingClient
+from sluicegate.http_client import StreamingClient, UnreachableError
 from sluicegate.loopback.ticket_server import TicketServer
 from sluicegate.sending.exchange import Exchange, RelayedCall
 from sluicegate.services import Services
@@ -37,7 +37,9 @@ class Relay:
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                work.result()
+                # A stream that broke off at its provider breaks off here too: uvicorn closes a connection without an end.
+                with contextlib.suppress(UnreachableError):
+                    work.result()
         finally:
             for task in (work, gone):
                 task.cancel()

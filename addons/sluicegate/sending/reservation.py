@@ -55,15 +55,22 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     money = requested_money(limits, demand, facts.model)
     if isinstance(money, Deny):
         return money
+    # What earlier attempts have cost is as good as spent, and held until the call is settled.
+    amounts = [(limit, amount + spent_of(call)) for limit, amount in money.amounts]
     rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits.rates]
     checks: list[LimitCheck] = []
-    exhausted = shared.ledger.reserve(call.id, [*rates, *money.amounts], now, checks, replaces=True)
+    exhausted = shared.ledger.reserve(call.id, [*rates, *amounts], now, checks, replaces=True)
     if exhausted is not None:
         return deny_exhausted(exhausted, now)
     # The record has each limit once, as it admitted the attempt that was made last.
     call.limit_checks[:] = checks
     hold(shared, call, facts, policy, limits, demand, money.cost_nano)
     return None
+
+
+def spent_of(call: Call) -> int:
+    """Return what the attempts that were given up have cost, in nano-dollars."""
+    return sum(attempt.cost_nano for attempt in call.attempts or ())
 
 
 def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits, demand: Demand, cost_nano: int) -> None:
@@ -82,6 +89,8 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
             call.expected_usage, call.cache_split = likely, None
             if call.bound_nano is not None:
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
+            if spent := spent_of(call):
+                shared.ledger.raise_to(call.id, {"usd": call.expected_nano + spent})
             write_draft(shared, call, facts, likely)
             shared.writer.flush_soon()
 
@@ -96,4 +105,4 @@ def write_draft(shared: Services, call: Call, facts: RequestFacts, usage: Usage)
     cost = call.expected_nano
     if call.bound_nano is not None:
         usage, cost = bound_usage(facts, prices_of(shared, call), call.started_at), call.bound_nano
-    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost))
+    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost + spent_of(call)))

@@ -1,0 +1,74 @@
+"""An attempt that has no answer for its client: why, with which error, and what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sluicegate.calls.call import Call
+from sluicegate.calls.plan import Attempt, Target, cause_of_status
+from sluicegate.calls.refusal import render
+from sluicegate.calls.settlement import settle, used
+from sluicegate.http_client import StreamedAnswer
+from sluicegate.policy.model import Policy
+from sluicegate.policy.routes import RetryCause
+from sluicegate.sending.answer_facts import Headers, decoded, retry_after_ms
+from sluicegate.sending.dialects import Translation
+from sluicegate.services import Services
+from sluicegate.values import Deny
+
+
+class Failed(Exception):
+    """An attempt that has no answer for the client: why, and the provider's own error answer if it gave one."""
+
+    def __init__(self, cause: RetryCause | None, error: str, answer: tuple[int, Headers, bytes] | None = None) -> None:
+        """``cause`` is None where the target was not asked at all: another one may still answer."""
+        super().__init__(error)
+        self.cause, self.error, self.answer = cause, error, answer
+        self.retry_after_ms: int | None = None
+        self.refusal: Deny | None = None
+        """The gateway's own refusal, which is the answer; None for a provider's."""
+        self.is_final = False
+        """Whether the answer stands, whatever other targets there are."""
+
+
+def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
+    """Return the failure of an attempt that the gateway itself refuses."""
+    failed = Failed(None, error or refusal.message, rendered(refusal, call))
+    failed.refusal = refusal
+    return failed
+
+
+def error_answer(answer: StreamedAnswer, body: bytes, target: Target, between: Translation | None) -> Failed:
+    """Return why a target has no answer, with its own error as the client is to see it."""
+    cause = cause_of_status(answer.status)
+    error = Failed(cause, f"{target.provider} answered {answer.status}")
+    error.is_final, error.retry_after_ms = cause is None, retry_after_ms(answer.headers)
+    if between is None:
+        # Its end may have been left out.
+        headers = [(n, v) for n, v in answer.headers if n.lower() != b"content-length"]
+        error.answer = answer.status, headers, body
+    else:
+        status, translated = between.answers.error(answer.status, decoded(answer, body))
+        kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
+        error.answer = status, [*kept, (b"content-type", b"application/json")], translated
+    return error
+
+
+def rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
+    """Return a refusal as an answer in the form of the call's client."""
+    status, headers, body = render(refusal, call.protocol, call.client)
+    return status, [(n.encode(), v.encode()) for n, v in headers], body
+
+
+def cost_of_abandoned(shared: Services, call: Call, policy: Policy, attempt: Attempt) -> int:
+    """Return what an attempt that is given up has cost, in nano-dollars: what a call costs that ends where it ended.
+
+    It is judged by what it had reported and delivered and by the time it ran, at most the bound of a hard budget.
+    """
+    if not attempt.was_sent or (attempt.status or 0) >= 400:
+        return 0
+    answer = call.reader.finish() if call.reader is not None else None
+    prices, now = shared.prices_for(attempt.target.provider, policy), shared.clock()
+    alone = replace(call, attempts=None, answer=answer, ended_at=now, was_cut=True, unseen_ms=attempt.ms)
+    alone.usage = used(alone, prices)
+    return settle(alone, policy, prices, was_sent=True, status=attempt.status).cost_nano

@@ -1,0 +1,242 @@
+"""Relayed calls under failure: nothing is charged twice or not at all, and no answer is lost that a client could have had."""
+
+from __future__ import annotations
+
+import gzip
+import signal
+import time
+
+import orjson
+import pytest
+
+from proving import books
+from support import model_apis
+from support.fake_provider import FakeProvider, message, plain, sse, streamed
+from support.harness import Gateway, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+HAIKU = "claude-haiku-5-5"
+HARD = "vk-hard"
+ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+LIMITS = {
+    "budget": {"max_limit": 1000, "reset_duration": "1M"},
+    "rate_limit": {"request_max_limit": 10_000, "request_reset_duration": "1M", "token_max_limit": 10**9}
+    | {"token_reset_duration": "1M", "max_concurrent": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def upstreams():
+    with FakeProvider() as first, FakeProvider() as second, FakeProvider() as openai:
+        yield {"anthropic": first, "second": second, "openai": openai}
+
+
+def policy_of(upstreams):
+    providers = {
+        name: {"base_url": fake.url, "keys": [{"name": "k", "value": f"sk-real-{name}"}]}
+        | ({"protocol": "anthropic"} if name == "second" else {})
+        for name, fake in upstreams.items()
+    }
+    both = [{"provider": "anthropic"}, {"provider": "second", "weight": 0}]
+    routes = [
+        {"name": "both", "when": {"model": "claude-haiku-*"}, "targets": both}
+        | {"retry": {"attempts": 2, "on": ["connect", "timeout", "429", "5xx", "stream_error"], "first_token_timeout": "1s"}},
+        {"name": "again", "when": {"model": "claude-sonnet-*"}, "targets": both[:1], "retry": {"attempts": 2}},
+        {
+            "name": "other",
+            "when": {"model": "claude-opus-4-*"},
+            "targets": [{"provider": "openai", "model": "gpt-4o-mini"}, both[1]],
+        }
+        | {"sticky": "none", "retry": {"attempts": 2}},
+    ]
+    routes[2]["targets"][1] = {"provider": "second", "model": HAIKU, "weight": 0}
+    keys = [
+        {"id": "vk-dev-alice", **LIMITS},
+        {"id": HARD, "budget": {"max_limit": 0.02, "reset_duration": "1M", "enforcement": "hard"}},
+    ]
+    models = [{"model_name": f"{HAIKU}*", **LIMITS}, {"model_name": "gpt-4o-mini", **LIMITS}]
+    return policy_text(providers=providers, routes=routes, virtual_keys=keys, model_configs=models)
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory, upstreams):
+    with Gateway(tmp_path_factory.mktemp("relayed"), policy_of(upstreams)) as gw:
+        yield gw
+
+
+@pytest.fixture(autouse=True)
+def fresh(upstreams):
+    for name, fake in upstreams.items():
+        fake.seen.clear()
+        fake.script = model_apis.answer if name == "openai" else plain(message(HAIKU))
+
+
+def journal(edge):
+    return edge.journal() if (edge.state / "audit.jsonl").exists() else []
+
+
+def called(edge, *, key="vk-dev-alice", **fields):
+    before = len(journal(edge))
+    reply = edge.post(ask(**fields), key=key)
+    eventually(lambda: len(journal(edge)) > before)
+    return reply, edge.journal()[-1]
+
+
+def leave_when(edge, is_time, **fields):
+    """Make a call, leave once ``is_time``, and return the record."""
+    before = len(journal(edge))
+    with edge.raw() as conn:
+        body = ask(**fields)
+        head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: vk-dev-alice\r\ncontent-type: application/json\r\n"
+        conn.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        eventually(is_time)
+    eventually(lambda: len(journal(edge)) > before)
+    return edge.journal()[-1]
+
+
+def test_a_pause_within_a_stream_may_be_longer_than_the_wait_for_its_first_token(edge, upstreams):
+    events = sse(model=HAIKU)
+
+    def pausing(peer, _):
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        for piece in events[:3]:
+            peer.chunk(piece)
+        time.sleep(1.3)
+        for piece in events[3:]:
+            peer.chunk(piece)
+        peer.end()
+
+    upstreams["anthropic"].script = pausing
+    reply, record = called(edge, model=HAIKU, stream=True)
+    assert reply.body == b"".join(events)
+    assert record["outcome"] == "completed"
+
+
+def test_an_answer_in_one_piece_has_no_first_token_to_wait_for(edge, upstreams):
+    def slow(peer, seen):
+        time.sleep(1.3)
+        plain(message(HAIKU))(peer, seen)
+
+    upstreams["anthropic"].script = slow
+    reply, record = called(edge, model=HAIKU)
+    assert (reply.status, len(record["attempts"]), len(upstreams["second"].seen)) == (200, 1, 0)
+    assert reply.headers["content-length"] == str(len(message(HAIKU)))
+
+
+def test_a_stream_that_begins_with_an_error_is_the_answer_where_nothing_else_is_tried(edge, upstreams):
+    upstreams["anthropic"].script = streamed([ERROR_EVENT])
+    reply, record = called(edge, model="claude-sonnet-5-5", stream=True)
+    assert (reply.status, reply.body) == (200, ERROR_EVENT)
+    assert (record["outcome"], record["cost_usd"]) == ("failed", "0")
+    upstreams["second"].script = streamed([ERROR_EVENT])
+    reply, record = called(edge, model=f"{HAIKU}-20261001", stream=True)
+    assert (reply.status, reply.body) == (200, ERROR_EVENT)
+    assert [a["provider"] for a in record["attempts"]] == ["anthropic", "second"]
+
+
+def test_the_record_of_a_call_left_between_attempts_has_no_charge_for_errors(edge, upstreams):
+    """The second attempt would come 250 to 500 ms later."""
+    upstreams["anthropic"].script = plain(ERROR_EVENT, 500, "retry-after: 15")
+    record = leave_when(edge, lambda: upstreams["anthropic"].seen, model="claude-sonnet-5-5")
+    assert (record["outcome"], record["cost_usd"]) == ("cancelled", "0")
+
+
+def test_a_call_left_while_an_error_arrives_costs_nothing(edge, upstreams):
+    def half(peer, _):
+        peer.head(500, "content-length: 1000")
+        peer.send(b"{")
+        time.sleep(5)
+
+    upstreams["anthropic"].script = half
+    record = leave_when(edge, lambda: upstreams["anthropic"].seen, model="claude-sonnet-5-5")
+    assert record["outcome"] == "cancelled"
+    assert record["cost_usd"] in ("0", record["attempts"][0]["cost_usd"])
+
+
+def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edge, upstreams):
+    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
+    upstreams["second"].script = streamed(sse(model=HAIKU))
+    reply, record = called(edge, model=f"{HAIKU}-20261002", stream=True)
+    assert reply.headers["x-sluicegate-route"].startswith("second/")
+    first, last = (float(a["cost_usd"]) for a in record["attempts"])
+    assert first > 0
+    assert last > 0
+    assert float(record["cost_usd"]) == pytest.approx(first + last)
+
+
+def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams):
+    """The budget holds one attempt of 1,024 tokens and not two: so the second one is refused and nothing is overspent."""
+    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
+    used = []
+    for number in range(8):
+        reply, record = called(edge, key=HARD, model=f"{HAIKU}-2026110{number}", stream=True, max_tokens=2048)
+        used.append(float(record["cost_usd"]))
+        if reply.status == 402:
+            break
+    assert reply.status == 402
+    assert sum(used) <= 0.02
+
+
+def test_a_translated_answer_that_breaks_off_before_the_client_has_any_is_tried_elsewhere(edge, upstreams):
+    def cut(peer, _):
+        peer.head(200, "content-type: application/json", "content-length: 5000")
+        peer.send(b'{"id":"x","object":"chat.completion",')
+        peer.reset()
+
+    upstreams["openai"].script = cut
+    reply, record = called(edge, model="claude-opus-4-1")
+    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, f"second/{HAIKU}; attempt=2")
+    assert float(record["attempts"][0]["cost_usd"]) > 0
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_translated_answer_may_be_compressed_though_nobody_asked_for_it(edge, upstreams, stream):
+    whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": model_apis.ANSWER}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 100, "completion_tokens": 8, "total_tokens": 108}
+    body = b"".join(model_apis.chat("gpt-4o-mini")) if stream else orjson.dumps(whole | {"choices": [choice], "usage": usage})
+    packed, kind = gzip.compress(body), "text/event-stream" if stream else "application/json"
+
+    def compressed(peer, _):
+        peer.head(200, f"content-type: {kind}", "content-encoding: gzip", f"content-length: {len(packed)}")
+        peer.send(packed)
+
+    upstreams["openai"].script = compressed
+    reply, record = called(edge, model="claude-opus-4-1", stream=stream)
+    assert model_apis.ANSWER in reply.body.decode()
+    assert (record["output_tokens"], record["estimated"]) == (8, 0)
+
+
+def test_a_refusal_before_anything_is_sent_is_on_record_as_one(edge, upstreams):
+    reply, record = called(edge, model="openai/gpt-4o-mini", mcp_servers=[{"type": "url", "url": "https://x", "name": "x"}])
+    assert (reply.status, record["outcome"], record["reason"]) == (400, "denied", "unsupported")
+    assert not upstreams["openai"].seen
+
+
+def test_the_books_balance_after_all_of_this(edge):
+    eventually(lambda: not any(float(row["reserved_usd"] or row["reserved"] or 0) for row in edge.usage().values()))
+    edge.stop()
+    secrets = ("sk-real-anthropic", "sk-real-second", "sk-real-openai", edge.token)
+    assert books.check(edge.state, edge.policy, None, secrets, edge.output) == []
+
+
+def test_a_gateway_killed_during_the_second_attempt_charges_the_first_too(tmp_path, upstreams):
+    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
+    upstreams["second"].script = lambda peer, _: time.sleep(3)
+    gateway = Gateway(tmp_path, policy_of(upstreams)).start()
+    with gateway.raw() as conn:
+        body = ask(model=HAIKU, stream=True)
+        head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: vk-dev-alice\r\ncontent-type: application/json\r\n"
+        conn.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        eventually(lambda: upstreams["second"].seen)
+        gateway.stop(signal.SIGKILL)
+    gateway.start()
+    (record,) = gateway.rows()
+    first, second = orjson.loads(record["attempts"])
+    gateway.stop()
+    assert (record["outcome"], record["provider"]) == ("interrupted", "second")
+    assert float(first["cost_usd"]) > 0
+    assert float(record["cost_usd"]) > float(first["cost_usd"])
+    assert float(record["cost_usd"]) == pytest.approx(float(first["cost_usd"]) + float(second["cost_usd"]))
+    assert books.check(gateway.state, gateway.policy, None) == []
