@@ -24,7 +24,7 @@ import typer
 from proving import history, load, peers
 from proving.figures import Figure, console, middle, percentile, show
 from proving.load import Route, Seen
-from proving.proxies import GOVERNED, STREAMING, Proxies, seconds_to_start
+from proving.proxies import GOVERNED, RELAYED_MODEL, ROUTES, STREAMING, Proxies, seconds_to_start
 
 KB = 1000
 
@@ -148,6 +148,34 @@ class Run:
             stock, ours = (percentile(waits[n], q) * 1000 for n in waits)
             detail = {"stock ms": round(stock, 2), "governed ms": round(ours, 2)}
             self.add(Figure("streams", f"added first-byte time, p{q}", round(ours - stock, 2), "ms", "", reach, detail=detail))
+
+    def relayed(self) -> None:
+        """Measure what a call costs more that may need another attempt: time to its first byte, and CPU."""
+        proxy = self.proxies.governed("relayed", "base", routes=ROUTES)
+        content = load.body(20 * KB, stream=True)
+        sent = {"direct": content, "relayed": content.replace(b"claude-opus-5-5", RELAYED_MODEL.encode())}
+        waits: dict[str, list[float]] = {name: [] for name in sent}
+        cpu: dict[str, list[float]] = {name: [] for name in sent}
+        for number in range(self.size.rounds * 2 + 1):
+            self.progress(f"relayed calls, round {number} of {self.size.rounds * 2}")
+            for name in sent if number % 2 else reversed(list(sent)):
+                before, request = proxy.cpu(), load.request(sent[name])
+                one = asyncio.run(load.drive(proxy.routes["base"], request, 1, 30, most=self.size.single_streams))
+                many = asyncio.run(load.drive(proxy.routes["base"], request, 16, 30, most=self.size.hook_calls))
+                calls = require_no_errors(one, name).calls + require_no_errors(many, name).calls
+                if number:
+                    waits[name] += one.first[1:]
+                    cpu[name].append((proxy.cpu() - before) / calls * 1e6)
+        direct, longer = (percentile(waits[name], 50) * 1000 for name in sent)
+        detail = {"direct ms": round(direct, 2), "relayed ms": round(longer, 2)}
+        self.add(
+            Figure(
+                "relayed", "added first-byte time of a relayed call, p50", round(longer - direct, 2), "ms", "", 3.0, detail=detail
+            )
+        )
+        median, spread = middle([r / max(d, 1.0) for r, d in zip(cpu["relayed"], cpu["direct"], strict=True)])
+        detail = {f"{name} us": round(statistics.median(values)) for name, values in cpu.items()}
+        self.add(Figure("relayed", "CPU per call, relayed / direct, 20 KB, streamed", median, "x", spread, detail=detail))
 
     def many_streams(self) -> None:
         """Measure 200 live streams, a chunk each 50 ms, with an occasional request of 1 MB."""
@@ -278,7 +306,7 @@ def require_no_errors(seen: Seen, who: str) -> Seen:
     return seen
 
 
-PARTS = ("throughput", "hooks", "first_byte", "many_streams", "capacity", "memory", "start", "queries")
+PARTS = ("throughput", "hooks", "first_byte", "relayed", "many_streams", "capacity", "memory", "start", "queries")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

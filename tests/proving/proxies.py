@@ -62,7 +62,13 @@ class ProxyProcess:
         return {addon: (seconds, calls.get(addon, 0.0)) for addon, seconds in spent.items()}
 
 
-def bench_policy(url: str) -> str:
+RELAYED_MODEL = "claude-sonnet-5-5"
+"""The model whose calls may be tried twice, and so take the longer way, where a gateway has routes."""
+
+ROUTES = [{"name": "again", "when": {"model": RELAYED_MODEL}, "targets": [{"provider": "anthropic"}], "retry": {"attempts": 2}}]
+
+
+def bench_policy(url: str, **more: object) -> str:
     """Return a policy with everything on: budgets at four levels, rate limits, records. No limit is ever reached."""
     budget = {"max_limit": 5_000_000, "reset_duration": "1M"}
     rate = {"request_max_limit": 10**9, "request_reset_duration": "1h"}
@@ -73,6 +79,7 @@ def bench_policy(url: str) -> str:
         teams=[{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget, "rate_limit": rate}],
         users=[{"id": "alice", "team_id": "team-engineering", "budget": budget}],
         virtual_keys=[{"id": KEY, "team_id": "team-engineering", "user_id": "alice", "budget": budget, "rate_limit": rate}],
+        **more,
     )
 
 
@@ -114,15 +121,15 @@ class Proxies:
             self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
 
-    def governed(self, name: str, route: str, *scripts: Path) -> ProxyProcess:
-        """Start a gateway with everything on, and with these scripts behind it."""
+    def governed(self, name: str, route: str, *scripts: Path, **more: object) -> ProxyProcess:
+        """Start a gateway with everything on, with these scripts behind it, and with ``more`` in its policy."""
         folder = self.folder / f"{name}-{route}".replace(" ", "")
         folder.mkdir()
         url = f"http://127.0.0.1:{self.plain_port}" if route == "base" else f"https://localhost:{self.tls_port}"
         options = ["-q"] if route == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
         chain = (ADDONS / "gateway.py", *scripts)
-        gateway = Gateway(folder, bench_policy(url), *options, command=command, scripts=chain, forked=self.forked).start()
+        gateway = Gateway(folder, bench_policy(url, **more), *options, command=command, scripts=chain, forked=self.forked).start()
         self.stack.callback(gateway.discard)
         return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
