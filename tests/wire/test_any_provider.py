@@ -108,6 +108,16 @@ def test_an_error_has_the_clients_own_form(edge, upstreams):
     assert (record["status"], record["cost_usd"]) == (429, "0")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_provider_key_is_not_said_to_be_the_clients(edge, upstreams, status):
+    """Claude Code would ask for a login."""
+    upstreams["openai"].script = plain(b'{"error":{"message":"Incorrect API key provided","type":"invalid_request_error"}}', status)
+    reply, record = called(edge, "messages", "openai/gpt-4o-mini", stream=True)
+    assert (reply.status, reply.reason, reply.headers["x-should-retry"]) == (503, "provider_unavailable", "false")
+    assert f"openai rejects the gateway's key for it (status {status})" in reply.message
+    assert record["attempts"][0]["status"] == status
+
+
 def test_what_another_api_cannot_say_is_refused_in_words(edge, upstreams):
     body = orjson.dumps({"model": "anthropic/claude-haiku-5-5", "messages": SAID, "n": 2, "max_tokens": 9})
     reply = edge.post(body, path="/v1/chat/completions")

@@ -202,7 +202,7 @@ class Exchange:
         """Send an answer to the client, once its first bytes show that it is one."""
         if answer.status >= 400:
             body = await whole_error(answer)
-            raise error_answer(answer, body, target, self.translation)
+            raise error_answer(answer, body, target, self.call, self.translation)
         call = self.call
         reader = call.reader = AnswerReader(
             self.relayed.policy.providers[target.provider].usage_reader(),

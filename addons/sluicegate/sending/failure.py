@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.keyring import REJECTED_STATUSES
 from sluicegate.calls.plan import Attempt, Target, cause_of_status
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle, used
@@ -14,7 +15,7 @@ from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, decoded, retry_after_ms
 from sluicegate.sending.dialects import Translation
 from sluicegate.services import Services
-from sluicegate.values import Deny
+from sluicegate.values import Deny, Reason
 
 
 class Failed(Exception):
@@ -38,15 +39,22 @@ def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
     return failed
 
 
-def error_answer(answer: StreamedAnswer, body: bytes, target: Target, between: Translation | None) -> Failed:
-    """Return why a target has no answer, with its own error as the client is to see it."""
-    cause = cause_of_status(answer.status)
+def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call, between: Translation | None) -> Failed:
+    """Return why a target has no answer, with its own error as the client is to see it.
+
+    Where it rejects the provider key, another target may answer; a client of another API than the target's would take that
+    rejection for one of its own key, so it is told in our words.
+    """
+    cause, is_rejected = cause_of_status(answer.status), answer.status in REJECTED_STATUSES
     error = Failed(cause, f"{target.provider} answered {answer.status}")
-    error.is_final, error.retry_after_ms = cause is None, retry_after_ms(answer.headers)
+    error.is_final, error.retry_after_ms = cause is None and not is_rejected, retry_after_ms(answer.headers)
     if between is None:
         # Its end may have been left out.
         headers = [(n, v) for n, v in answer.headers if n.lower() != b"content-length"]
         error.answer = answer.status, headers, body
+    elif is_rejected:
+        why = f"{target.provider} rejects the gateway's key for it (status {answer.status}); tell whoever runs the gateway"
+        error.answer = rendered(Deny(Reason.PROVIDER_UNAVAILABLE, why), call)
     else:
         status, translated = between.answers.error(answer.status, decoded(answer, body))
         kept = [(n, v) for n, v in between.head(answer.headers) if n != b"content-type"]
