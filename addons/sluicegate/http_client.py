@@ -159,15 +159,18 @@ class StreamingClient:
         *,
         connect_timeout_s: float,
         read_timeout_s: float,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> StreamedAnswer:
         """Send a request to ``server`` (scheme, host, port) and return its answer once its headers are there.
+
+        ``on_sent`` is called when its first bytes leave.
 
         Nothing is added to ``headers`` but what frames the body. Raises NotSentError or NoAnswerError.
         """
         scheme, host, port = server
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
         # The target apart from the URL, in which httpx would write some of its characters in another way.
-        extensions = {"timeout": timeout.as_dict(), "target": target}
+        extensions = {"timeout": timeout.as_dict(), "target": target, "trace": _tracing(on_sent)}
         try:
             url = httpx.URL(scheme=scheme, host=host, port=port)
             request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
@@ -182,6 +185,16 @@ class StreamingClient:
         """Close all connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def _tracing(on_sent: Callable[[], None]) -> Callable[[str, Any], Awaitable[None]]:
+    """Return what httpcore calls at each step of a request."""
+
+    async def trace(step: str, _: Any) -> None:
+        if step == "http11.send_request_headers.started":
+            on_sent()
+
+    return trace
 
 
 async def _chunks_of(answer: httpx.Response) -> AsyncIterator[bytes]:

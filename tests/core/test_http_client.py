@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
 import subprocess
@@ -12,7 +14,14 @@ from contextlib import contextmanager
 import pytest
 
 from sluicegate import http_client
-from sluicegate.http_client import InvalidAnswerError, UnreachableError, post_webhook, request
+from sluicegate.http_client import (
+    InvalidAnswerError,
+    NotSentError,
+    StreamingClient,
+    UnreachableError,
+    post_webhook,
+    request,
+)
 from support.harness import ROOT
 from support.receiver import Receiver
 
@@ -94,3 +103,31 @@ def test_a_webhook_is_not_posted_to_a_clouds_metadata_whatever_its_name(monkeypa
     assert post_webhook("http://hooks.example.com/secret", b"{}", {}) == (
         "its host has a link-local, unspecified or reserved address; nothing was sent"
     )
+
+
+def test_a_request_counts_as_sent_only_when_its_first_bytes_leave():
+    """The server takes no connection: it listens, and its queue is full."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with contextlib.ExitStack() as queue:
+            for _ in range(3):
+                waiting = queue.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            client = StreamingClient()
+            sent: list[bool] = []
+
+            async def send():
+                server = ("http", *full.getsockname())
+                what = (b"/v1/messages", [(b"host", b"x")], b"{}")
+                try:
+                    await client.send(
+                        "POST", server, *what, connect_timeout_s=0.3, read_timeout_s=5, on_sent=lambda: sent.append(True)
+                    )
+                finally:
+                    await client.close()
+
+            with pytest.raises(NotSentError):
+                asyncio.run(send())
+    assert sent == []

@@ -12,7 +12,7 @@ import pytest
 from proving import books
 from support import model_apis
 from support.fake_provider import FakeProvider, message, plain, sse, streamed
-from support.harness import Gateway, ask, eventually, policy_text
+from support.harness import ADDONS, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -240,3 +240,25 @@ def test_a_gateway_killed_during_the_second_attempt_charges_the_first_too(tmp_pa
     assert float(record["cost_usd"]) > float(first["cost_usd"])
     assert float(record["cost_usd"]) == pytest.approx(float(first["cost_usd"]) + float(second["cost_usd"]))
     assert books.check(gateway.state, gateway.policy, None) == []
+
+
+BREAKS = """
+from sluicegate.sending import exchange
+
+def prepare(*_):
+    raise RuntimeError("a defect of ours")
+
+exchange.prepare = prepare
+"""
+
+
+def test_a_defect_of_the_gateway_is_a_refusal_in_words_that_costs_nothing(tmp_path, upstreams):
+    script = tmp_path / "breaks.py"
+    script.write_text(BREAKS)
+    with Gateway(tmp_path, policy_of(upstreams), scripts=(ADDONS / "gateway.py", script)) as gw:
+        reply = gw.post(ask(model=HAIKU))
+        assert (reply.status, reply.reason) == (503, "gateway_error")
+        assert "The gateway failed to send this call" in reply.message
+        (row,) = gw.calls(1)
+        gw.wait_for("The gateway failed to send call")
+    assert (row["outcome"], row["reason"], row["cost_nano"]) == ("denied", "gateway_error", 0)

@@ -116,6 +116,10 @@ class Attempt:
         """Return whether it was given up, or answered with an error."""
         return self.error is not None or (self.status or 0) >= 400
 
+    def note_sent(self) -> None:
+        """Note that its first bytes leave."""
+        self.was_sent = True
+
     def as_record(self, cost_nano: int) -> dict[str, str | int | None]:
         """Return it as it stands in the call's record, at this cost."""
         return {

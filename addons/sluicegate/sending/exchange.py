@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
@@ -58,7 +58,9 @@ class Exchange:
     """One call on its way through its plan."""
 
     def __init__(self, shared: Services, client: StreamingClient, relayed: RelayedCall, send: Send) -> None:
-        self.shared, self.client, self.send = shared, client, send
+        self.shared, self.client, self._send = shared, client, send
+        self.has_begun = False
+        """Whether the client has got a part of an answer."""
         self.relayed, self.call, self.plan = relayed, relayed.call, relayed.plan
         self.attempts: list[Attempt] = []
         self.call.attempts = self.attempts
@@ -70,7 +72,25 @@ class Exchange:
         self.translation: Translation | None = None
         """What stands between the client and the present target; None where both speak the same API."""
 
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        self.has_begun = True
+        await self._send(message)
+
     async def run(self) -> None:
+        """Answer the call, whatever happens: what fails in the gateway itself is a refusal in words."""
+        try:
+            await self.try_targets()
+        except UnreachableError:
+            raise
+        except Exception:
+            if self.has_begun or not self.attempts:
+                raise
+            logger.exception("The gateway failed to send call %s", self.call.id)
+            words = "The gateway failed to send this call; try again, and tell whoever runs the gateway"
+            await self.give_up(refused(Deny(Reason.GATEWAY_ERROR, words), self.call))
+
+    async def try_targets(self) -> None:
         """Try the targets until one answers, or none is left to try; then the client gets the last answer there was."""
         failed: Failed | None = None
         for number in range(self.plan.attempts):
@@ -163,7 +183,6 @@ class Exchange:
         is_large = len(self.relayed.request.body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(self.prepared, target, provider) if is_large else self.prepared(target, provider)
         try:
-            attempt.was_sent = True
             async with asyncio.timeout(self.first_token_s):
                 answer = await self.client.send(
                     self.relayed.request.method,
@@ -173,9 +192,9 @@ class Exchange:
                     request.body,
                     connect_timeout_s=CONNECT_TIMEOUT_S,
                     read_timeout_s=READ_TIMEOUT_S,
+                    on_sent=attempt.note_sent,
                 )
         except NotSentError as e:
-            attempt.was_sent = False
             raise Failed("connect", f"{target.provider} could not be reached: {e}") from e
         except (NoAnswerError, TimeoutError) as e:
             raise Failed("timeout", f"{target.provider} gave no answer: {e or 'it took too long'}") from e
