@@ -73,7 +73,7 @@ LEFT_OUT = [
 ]
 """Cases that are not run here: a start costs four seconds of a processor, and test_clients.py has refusals of every client."""
 
-FEW = {"rate_limit": {"request_max_limit": 7, "request_reset_duration": "1h"}}
+FEW = {"rate_limit": {"request_max_limit": 8, "request_reset_duration": "1h"}}
 NONE = {"rate_limit": {"request_max_limit": 0, "request_reset_duration": "1h"}}
 LIMITS: dict[str, dict[str, object]] = {"task": {}, "error": {}, "refusal": NONE}
 PROMPTS = {"task": WRITE + "{home}", "error": FAIL, "refusal": "say hi"}

@@ -189,7 +189,7 @@ def test_azure_s_older_api_has_the_deployment_in_the_path(gw, way):
 
 def test_a_deployment_and_a_model_that_differ_are_refused(gw):
     before = len(gw.fakes["azure"].seen)
-    for model in ("gpt-4o-mini", "GPT-4o", "gpt-4o "):
+    for model in ("gpt-4o-mini", "GPT-4o", "gpt-4o-"):
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
         reply = gw.post(body, path=f"/azure{AZURE}")
         assert (reply.status, reply.reason) == (400, "invalid_request"), model

@@ -53,7 +53,10 @@ def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call
         headers = [(n, v) for n, v in answer.headers if n.lower() != b"content-length"]
         error.answer = answer.status, headers, body
     elif is_rejected:
-        why = f"{target.provider} rejects the gateway's key for it (status {answer.status}); tell whoever runs the gateway"
+        between.answers.error(answer.status, decoded(answer, body))
+        # What a provider says of a wrong key quotes a part of it.
+        said = f": {getattr(between.answers.ending, 'message', '')}" if answer.status == 403 else ""
+        why = f"{target.provider} rejects the gateway's key for it (status {answer.status}{said}); tell whoever runs the gateway"
         error.answer = rendered(Deny(Reason.PROVIDER_UNAVAILABLE, why), call)
     else:
         status, translated = between.answers.error(answer.status, decoded(answer, body))
