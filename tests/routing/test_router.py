@@ -225,6 +225,29 @@ def test_what_makes_no_sense_is_an_error_that_says_how_to_mend_it(routes, messag
     assert message in str(error.value)
 
 
+def test_a_default_that_the_key_may_not_use_is_an_error():
+    with pytest.raises(PolicyError, match="default_model: 'gpt-4o' is not among the allowed models"):
+        policy_of([ANTHROPIC | {"default_model": "gpt-4o"}])
+
+
+@pytest.mark.parametrize("asked", [Asked("anthropic", f"openai/{MINI}"), Asked("anthropic", HAIKU, fallbacks=(f"openai/{MINI}",))])
+def test_a_target_by_name_is_held_to_the_keys_provider_keys(asked):
+    plan = plan_of(policy_of([ANTHROPIC, OPENAI | {"key_names": ["k"], "weight": 0}]), asked)
+    assert next(t.key_names for t in plan.targets if t.provider == "openai") == ("k",)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "wanted"),
+    [
+        ("https://mirror.example.com", f"openai/{MINI}", [f"openai/{MINI}"]),
+        ("https://openrouter.ai/api", f"openai/{MINI}", None),
+    ],
+)
+def test_a_providers_own_name_is_taken_off_unless_it_is_another_known_ones_host(base_url, model, wanted):
+    providers = {"openai": {"base_url": base_url, "keys": [{"name": "k", "value": "sk"}]}}
+    assert targets(policy_of(providers=providers), Asked("openai", model)) == wanted
+
+
 def test_key_names_are_keys_of_the_provider():
     with pytest.raises(PolicyError, match="openai has no key 'kk'"):
         policy_of([OPENAI | {"key_names": ["kk"]}])

@@ -48,11 +48,13 @@ COLUMNS: dict[str, type] = {
     "code_interpreter_sessions": int,
     "route": str,
     "attempts": str,
+    "asked_model": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
 ``limits`` is a list of limit checks; None in records from before it was kept. ``route`` names the policy's route that the call
-took, ``attempts`` lists what was tried, None for a call that was sent once and could not be sent elsewhere.
+took, ``attempts`` lists what was tried, None for a call that was sent once and could not be sent elsewhere. ``asked_model`` is
+the model in the client's own words where a route or a name chose another; ``model_requested`` is what the provider was asked for.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -112,6 +114,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "code_interpreter_sessions": usage.code_interpreter_sessions,
         "route": call.plan.route if call.plan else None,
         "attempts": _attempts(call, call.cost_nano),
+        "asked_model": call.asked_model if facts and call.asked_model != facts.model else None,
     }
 
 

@@ -35,7 +35,11 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
         status = 502
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
     earlier = sum(attempt.cost_nano for attempt in call.attempts or ())
-    return last._replace(cost_nano=last.cost_nano + earlier) if earlier else last
+    if not earlier:
+        return last
+    # What an attempt without an answer has cost is inferred.
+    usage = replace(last.usage or Usage(), estimated=True)
+    return last._replace(cost_nano=last.cost_nano + earlier, usage=usage)
 
 
 def _settle_last(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:

@@ -161,6 +161,12 @@ class SnapshotBuilder:
         )
         if len({c.provider for c in configs}) != len(configs):
             self.report((*path, "provider_configs"), "a provider is listed twice")
+        for i, config in enumerate(configs):
+            if config.default_model is not None and not config.allows(config.default_model):
+                message = (
+                    f"'{config.default_model}' is not among the allowed models, so each call it stands in for would be refused"
+                )
+                self.report((*path, "provider_configs", i, "default_model"), message)
         return configs
 
     def _key_digest(self, key: schema.VirtualKey) -> bytes:

@@ -46,6 +46,8 @@ class Provider:
     """What its paths begin with in place of ``/v1``; empty where they begin with nothing."""
     is_usual: bool = False
     """Whether its calls go to a host that is known as this provider's."""
+    is_elsewhere: bool = False
+    """Whether they go to a host that is known as another provider's."""
     is_keyless: bool = False
     """Whether its calls are sent without a key where it has none."""
     apis: tuple[ApiName, ...] = ("chat",)

@@ -15,7 +15,7 @@ from sluicegate.policy.secrets import is_reference, resolve
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.endpoints import AllowedPaths
-from sluicegate.providers.known import VERSION, KnownProvider, known_provider
+from sluicegate.providers.known import VERSION, KnownProvider, known_provider, known_providers
 from sluicegate.yaml_document import Location
 
 _HEADER_VALUE = re.compile(r"[!-~]+")
@@ -69,6 +69,7 @@ class ProviderBuilder:
             auth=written.auth or known.auth or PROTOCOLS[known.protocol].auth,
             version=address.version,
             is_usual=address.host in known.hosts,
+            is_elsewhere=any(address.host in p.hosts for p in known_providers().values() if p.name != known.name),
             is_keyless=known.keyless or written.auth == "none",
             apis=known.apis,
             model_prefixes=known.model_prefixes,

@@ -55,7 +55,8 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
     A target that the virtual key may not use is left out. Where none is left, the call is judged by the first one, so that the
     refusal names what is missing.
     """
-    fallbacks = tuple(t for t in (named_target(policy, asked.provider, name) for name in asked.fallbacks) if t is not None)
+    named = (named_target(policy, asked.provider, name) for name in asked.fallbacks)
+    fallbacks = tuple(_with_keys(policy, principal, t) for t in named if t is not None)
     found = _select(policy, principal, asked, used, now)
     if found is None:
         if not fallbacks:
@@ -80,7 +81,7 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
 def _select(policy: Policy, principal: Principal | None, asked: Asked, used: Used, now: int) -> Selection | None:
     pinned = named_target(policy, asked.provider, asked.model)
     if pinned is not None:
-        return Selection((pinned,))
+        return Selection((_with_keys(policy, principal, pinned),))
     for route in policy.routes:
         if holds(route.when, policy, principal, asked, used, now):
             targets = (Target(t.provider, t.model or asked.model, t.weight) for t in route.targets)
@@ -91,8 +92,8 @@ def _select(policy: Policy, principal: Principal | None, asked: Asked, used: Use
 def named_target(policy: Policy, provider: str, name: str) -> Target | None:
     """Return the target that a model's name pins by its provider, as in ``openai/gpt-4o-mini``; None for a plain name.
 
-    Another provider must be one that the policy configures. The provider's own name is taken off only where it is reached at its
-    own host: at somebody else's, models of many may be offered by such names, as they are by some providers at their own.
+    Another provider must be one that the policy configures. The provider's own name is taken off unless it is reached at the host
+    of another known one: there, models of many may be offered by such names, as they are by some providers at their own.
     """
     prefix, slash, model = name.partition("/")
     asked = policy.providers[provider]
@@ -103,7 +104,8 @@ def named_target(policy: Policy, provider: str, name: str) -> Target | None:
     owner = prefix if prefix in policy.providers else next(aliases, None)
     if owner is None:
         return None
-    return Target(owner, model) if (asked.is_usual if owner == provider else owner in policy.file.providers) else None
+    is_meant = not asked.is_elsewhere if owner == provider else owner in policy.file.providers
+    return Target(owner, model) if is_meant else None
 
 
 _OWN_NAMES = ("models", "tunedmodels")

@@ -130,7 +130,7 @@ def _add_tool_requests(db: sqlite_utils.Database) -> None:
 
 def _add_attempts(db: sqlite_utils.Database) -> None:
     calls: Any = db["calls"]
-    for name in ("route", "attempts"):
+    for name in ("route", "attempts", "asked_model"):
         if name not in calls.columns_dict:
             calls.add_column(name, str)
 
