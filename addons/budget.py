@@ -9,10 +9,8 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, model_call, services, settlement_of
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MIN_RATIO_SAMPLES, lesson_of
-from sluicegate.sending.reservation import reserve_money
+from sluicegate.sending.reservation import commit, reserve_money
 from sluicegate.services import Services
-from sluicegate.storage.errors import StoreError
-from sluicegate.values import Deny, Reason
 
 
 class Budget(Addon):
@@ -31,10 +29,7 @@ class Budget(Addon):
             await asyncio.to_thread(shared.prices.load_bundled)
         refusal = reserve_money(shared, call, facts, policy)
         if refusal is None:
-            try:
-                await shared.writer.commit()
-            except StoreError:
-                refusal = Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+            refusal = await commit(shared)
         if refusal is not None:
             shared.ledger.release(call.id)
             deny(flow, refusal)

@@ -17,8 +17,9 @@ from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
 from sluicegate.sending.dialect_paths import dialect_of_count
 from sluicegate.sending.exchange import RelayedCall
-from sluicegate.sending.prepared import ClientRequest, holds_foreign_thoughts, in_place
+from sluicegate.sending.prepared import ClientRequest, in_place
 from sluicegate.translation import Untranslatable, count_tokens
+from sluicegate.translation.requests.foreign_thoughts import holds_packed_thoughts
 from sluicegate.values import Deny, Reason
 
 ESTIMATED_HEADER = "x-sluicegate-estimated"
@@ -54,7 +55,7 @@ class Relay(Addon):
         if call is None or call.policy is None or call.facts is None:
             return
         if call.plan is None:
-            if holds_foreign_thoughts(flow.request.raw_content or b""):
+            if holds_packed_thoughts(flow.request.raw_content or b""):
                 self.put_in_place(flow, call, call.facts.model, call.facts.model)
             return
         if not call.identified:

@@ -6,7 +6,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, enforcing, facts_of, services
 from sluicegate.routing.selection import Asked
-from sluicegate.sending.dialects import facts_at
+from sluicegate.sending.dialects import turn_to
 
 
 class Route(Addon):
@@ -28,8 +28,7 @@ class Route(Addon):
             return
         first = plan.targets[0]
         call.plan, call.asked_model = plan, facts.model
-        is_translated = call.policy.providers[first.provider].protocol != call.protocol
-        call.provider, call.facts = first.provider, facts_at(facts, first, is_translated=is_translated)
+        turn_to(first, call, facts, call.policy)
 
 
 addons = [Route()]

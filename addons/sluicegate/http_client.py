@@ -141,6 +141,11 @@ class StreamingClient:
         self._ca_file = ca_file
         self._client: httpx.AsyncClient | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether the client behind it has been made."""
+        return self._client is not None
+
     def open(self) -> httpx.AsyncClient:
         """Return the client behind it, made once. Blocks for 20 ms then, while the authorities are loaded."""
         if self._client is None:

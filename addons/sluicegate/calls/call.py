@@ -120,6 +120,11 @@ class Call:
         return self.principal.virtual_key_id if self.principal else None
 
     @property
+    def abandoned_nano(self) -> int:
+        """Return what the attempts that were given up have cost, in nano-dollars."""
+        return sum(attempt.cost_nano for attempt in self.attempts or ())
+
+    @property
     def elapsed_ms(self) -> int:
         """Return how long the provider has had it, once it has ended."""
         # The pauses are taken from a clock that is never set back.

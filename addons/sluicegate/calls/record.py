@@ -122,8 +122,8 @@ def _attempts(call: Call, cost_nano: int) -> list[Record] | None:
     """Return what was tried, of a call at this cost; the one that answered has cost what the others have not."""
     if call.attempts is None:
         return None
-    earlier = sum(attempt.cost_nano for attempt in call.attempts)
-    return [a.as_record(a.cost_nano if a.has_failed else cost_nano - earlier) for a in call.attempts]
+    last = cost_nano - call.abandoned_nano
+    return [a.as_record(a.cost_nano if a.has_failed else last) for a in call.attempts]
 
 
 def total_tokens(record: Record) -> int:

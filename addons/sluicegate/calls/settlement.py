@@ -34,7 +34,7 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
         # The client left between attempts: all that was sent has been charged, or was answered with an error.
         status = 502
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
-    earlier = sum(attempt.cost_nano for attempt in call.attempts or ())
+    earlier = call.abandoned_nano
     if not earlier:
         return last
     # What an attempt without an answer has cost is inferred.

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Target
+from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
+from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_path
-from sluicegate.sending.prepared import NOT_SENT, ClientRequest, Headers
+from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
 from sluicegate.translation.requests.responses_writer import MIN_OUTPUT_TOKENS
 from sluicegate.values import RequestFacts
@@ -40,6 +43,13 @@ def facts_at(facts: RequestFacts, target: Target, *, is_translated: bool) -> Req
     )
 
 
+def turn_to(target: Target, call: Call, facts: RequestFacts, policy: Policy) -> RequestFacts:
+    """Have a call judged by this target from here on, and return what it asks of it; ``facts`` are those of its client's body."""
+    is_translated = policy.providers[target.provider].protocol != call.protocol
+    call.provider, call.facts = target.provider, facts_at(facts, target, is_translated=is_translated)
+    return call.facts
+
+
 @dataclass(frozen=True, slots=True)
 class Translation:
     """A call between two dialects: the request in the target's, and the translator of the answer to it."""
@@ -54,7 +64,7 @@ class Translation:
 
     def headers(self, sent: Headers) -> Headers:
         """Return the headers of the request, of which few are the client's."""
-        kept = [(n, v) for n, v in sent if n.lower() in _KEPT and n.lower() not in NOT_SENT]
+        kept = [(n, v) for n, v in sent if n.lower() in _KEPT]
         return [*kept, *((n.encode(), v.encode()) for n, v in self.request.headers)]
 
     def head(self, headers: Headers) -> Headers:

@@ -19,12 +19,11 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, whole_body
-from sluicegate.sending.dialects import Translation, facts_at, path_elsewhere, speaks_alike, translation_of
+from sluicegate.sending.dialects import Translation, path_elsewhere, speaks_alike, translation_of, turn_to
 from sluicegate.sending.failure import Failed, cost_of_abandoned, error_answer, refused, rendered
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
-from sluicegate.sending.reservation import move_to_target
+from sluicegate.sending.reservation import commit, move_to_target
 from sluicegate.services import Services
-from sluicegate.storage.errors import StoreError
 from sluicegate.translation import Untranslatable
 from sluicegate.values import Deny, Reason, RequestFacts
 
@@ -148,21 +147,17 @@ class Exchange:
 
     async def hold(self, target: Target) -> Deny | None:
         """Hold what an attempt may take, beside what earlier ones have cost; return the refusal where a limit does not admit it."""
-        call, facts = self.call, self.relayed.facts
-        is_translated = self.relayed.policy.providers[target.provider].protocol != call.protocol
-        call.provider, call.facts = target.provider, facts_at(facts, target, is_translated=is_translated)
+        call = self.call
+        facts = turn_to(target, call, self.relayed.facts, self.relayed.policy)
         call.sent_at = self.shared.clock()
         if target != self.held:
             call.expected_usage = None
-        elif not any(attempt.cost_nano for attempt in self.attempts):
+        elif not call.abandoned_nano:
             return None
-        refusal = move_to_target(self.shared, call, call.facts, self.relayed.policy)
+        refusal = move_to_target(self.shared, call, facts, self.relayed.policy)
         if refusal is None:
             self.held = target
-            try:
-                await self.shared.writer.commit()
-            except StoreError:
-                return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+            refusal = await commit(self.shared)
             self.require_client()
         return refusal
 

@@ -11,19 +11,15 @@ import msgspec
 from sluicegate.calls.plan import Target
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.providers.base import ProtocolName
+from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_path
-from sluicegate.translation.opaque import PREFIX
 from sluicegate.translation.requests.foreign_thoughts import without_foreign_thoughts
-
-Headers = list[tuple[bytes, bytes]]
 
 CONSUMED_FIELDS: dict[str, tuple[str, ...]] = {"openai": ("fallbacks",)}
 """Top-level fields of a body that are for the gateway, by its client's protocol. Anthropic's ``fallbacks`` is its own."""
 
 NOT_SENT = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"expect"))
 """Headers of the client's that are about its own connection, or that are written anew."""
-
-_PACKED = PREFIX.encode()
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -88,11 +84,6 @@ def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, mod
         return with_model_in_path(path, asked_model, model), body
     path = path.replace(f"/deployments/{asked_model}/", f"/deployments/{quote(model, safe='')}/", 1)
     return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
-
-
-def holds_foreign_thoughts(body: bytes) -> bool:
-    """Return whether a body may hold what another provider thought, packed for the client to keep."""
-    return _PACKED in body
 
 
 def with_key(headers: Headers, provider: Provider, key: ProviderKey) -> Headers:

@@ -27,7 +27,8 @@ class Relay:
 
     async def start(self) -> None:
         """Serve; return once calls are accepted."""
-        await asyncio.to_thread(self.client.open)
+        if not self.client.is_open:
+            await asyncio.to_thread(self.client.open)
         await self.server.start()
 
     async def answer(self, relayed: RelayedCall, scope: Scope, receive: Receive, send: Send) -> None:

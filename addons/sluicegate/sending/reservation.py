@@ -11,7 +11,8 @@ from sluicegate.policy.limit import Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
-from sluicegate.values import Deny, LimitCheck, RequestFacts, Usage
+from sluicegate.storage.errors import StoreError
+from sluicegate.values import Deny, LimitCheck, Reason, RequestFacts, Usage
 
 
 def expected_of(shared: Services, call: Call, facts: RequestFacts) -> Usage:
@@ -56,7 +57,7 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     if isinstance(money, Deny):
         return money
     # What earlier attempts have cost is as good as spent, and held until the call is settled.
-    amounts = [(limit, amount + spent_of(call)) for limit, amount in money.amounts]
+    amounts = [(limit, amount + call.abandoned_nano) for limit, amount in money.amounts]
     rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits.rates]
     checks: list[LimitCheck] = []
     exhausted = shared.ledger.reserve(call.id, [*rates, *amounts], now, checks, replaces=True)
@@ -68,9 +69,13 @@ def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Po
     return None
 
 
-def spent_of(call: Call) -> int:
-    """Return what the attempts that were given up have cost, in nano-dollars."""
-    return sum(attempt.cost_nano for attempt in call.attempts or ())
+async def commit(shared: Services) -> Deny | None:
+    """Put what calls hold on disk, without which none may leave; return the refusal where that fails."""
+    try:
+        await shared.writer.commit()
+    except StoreError:
+        return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+    return None
 
 
 def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits, demand: Demand, cost_nano: int) -> None:
@@ -89,7 +94,7 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
             call.expected_usage, call.cache_split = likely, None
             if call.bound_nano is not None:
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
-            if spent := spent_of(call):
+            if spent := call.abandoned_nano:
                 shared.ledger.raise_to(call.id, {"usd": call.expected_nano + spent})
             write_draft(shared, call, facts, likely)
             shared.writer.flush_soon()
@@ -105,4 +110,4 @@ def write_draft(shared: Services, call: Call, facts: RequestFacts, usage: Usage)
     cost = call.expected_nano
     if call.bound_nano is not None:
         usage, cost = bound_usage(facts, prices_of(shared, call), call.started_at), call.bound_nano
-    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost + spent_of(call)))
+    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost + call.abandoned_nano))

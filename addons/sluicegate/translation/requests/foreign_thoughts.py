@@ -18,9 +18,14 @@ from sluicegate.translation.requests.typed import encoded, parse
 _PREFIX_BYTES = PREFIX.encode()
 
 
+def holds_packed_thoughts(body: bytes) -> bool:
+    """Return whether a body may hold what another API thought, packed for the client to keep."""
+    return _PREFIX_BYTES in body
+
+
 def without_foreign_thoughts(body: bytes, dialect: Dialect) -> bytes:
     """Return a body without what other APIs thought: the same bytes where there is nothing of that, or nothing can be read."""
-    if _PREFIX_BYTES not in body:
+    if not holds_packed_thoughts(body):
         return body
     try:
         fields = parse(body)
