@@ -271,7 +271,7 @@ def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
         if call.deny is not None:
             return
         call.deny = refusal
-    protocol, client = (call.protocol, call.client) if call else (connection_of(flow.client_conn).envelope, "other")
+    protocol, client = (call.protocol, call.audience) if call else (connection_of(flow.client_conn).envelope, "other")
     status, headers, body = render(refusal, protocol, client)
     flow.response = http.Response.make(status, body, dict(headers))
 

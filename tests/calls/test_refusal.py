@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluicegate.calls.call import IN_CLOUD_MODE
 from sluicegate.calls.refusal import (
     NO_BREAK_SPACE,
     STATUS,
@@ -43,6 +44,10 @@ ROWS = [
     ("model_blocked", "codex", 404, "model_not_found"),
     ("provider_blocked", "other", 403, "provider_blocked"),
     ("provider_blocked", "claude-code", 400, "provider_blocked"),
+    *((reason, IN_CLOUD_MODE, 409, reason) for reason in ("budget_exceeded", "model_blocked", "provider_blocked")),
+    *((reason, IN_CLOUD_MODE, 409, reason) for reason in ("invalid_request", "unsupported", "model_unpriced")),
+    *((limit, IN_CLOUD_MODE, 429, "rate_limited") for limit in RATES),
+    ("virtual_key_not_found", IN_CLOUD_MODE, 401, "virtual_key_not_found"),
     ("virtual_key_required", "other", 401, "virtual_key_required"),
     ("virtual_key_not_found", "other", 401, "virtual_key_not_found"),
     ("virtual_key_blocked", "other", 401, "virtual_key_blocked"),

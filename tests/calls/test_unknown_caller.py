@@ -33,6 +33,14 @@ SENT = "The key that was sent is not a known virtual key: it may have been revok
         ),
         (
             "claude-code",
+            "foundry",
+            (),
+            False,
+            REQUIRED,
+            f"No virtual key was sent: set ANTHROPIC_FOUNDRY_API_KEY to yours, or {IN_URL}",
+        ),
+        (
+            "claude-code",
             "anthropic",
             ("authorization", "x-api-key"),
             False,

@@ -25,6 +25,7 @@ ASKED_FOR = [
     "openai",
     "gemini",
     "azure",
+    "foundry",
     "bedrock",
     "vertex",
     "openrouter",

@@ -76,6 +76,10 @@ CASES = {
             *("azure", {"hosts": ["me.openai.azure.com"]}, "/openai", "openai/chat-usage-chunk", "me.openai.azure.com"),
             *(f"/openai{CHAT}", f"/openai{CHAT}", ("api-key", KEY)),
         ),
+        Case(
+            *("foundry", {"hosts": ["me.services.ai.azure.com"]}, "/anthropic", "anthropic/cache_read"),
+            *("me.services.ai.azure.com", f"/anthropic{MESSAGES}", f"/anthropic{MESSAGES}", ("x-api-key", KEY), MESSAGES),
+        ),
         Case("ollama", {"keys": [], "hosts": ["llama.lan"]}, "", "ollama/chat-usage-chunk", "llama.lan", CHAT, CHAT, None),
         Case(
             *("own-messages", {"protocol": "anthropic", "hosts": ["messages.lan"]}, "/anthropic", "anthropic/cache_read"),

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from sluicegate.policy.provider import ProviderKey
 
 
+IN_CLOUD_MODE = "claude-code in a cloud's mode"
+"""Claude Code that speaks a cloud's API, where it takes some statuses in another way."""
+
+_CLOUDS = ("bedrock", "foundry", "vertex")
+"""Providers whose API Claude Code speaks in a mode of its own."""
+
+
 class Settlement(NamedTuple):
     """What a call is charged: nano-dollars, and the amounts for its claims under rate limits, by unit."""
 
@@ -113,6 +120,11 @@ class Call:
 
     def __post_init__(self) -> None:
         self.envelope = self.envelope or self.provider
+
+    @property
+    def audience(self) -> str:
+        """Return for whom a refusal of it is written: its client, in the mode that it runs in."""
+        return IN_CLOUD_MODE if self.client == "claude-code" and self.envelope in _CLOUDS else self.client
 
     @property
     def virtual_key_id(self) -> str | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from sluicegate.calls.call import IN_CLOUD_MODE
 from sluicegate.policy.limit import Limit
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
@@ -52,10 +53,13 @@ _BLOCKED = (Reason.MODEL_BLOCKED, Reason.PROVIDER_BLOCKED)
 _KEYS = (Reason.VIRTUAL_KEY_REQUIRED, Reason.VIRTUAL_KEY_NOT_FOUND, Reason.VIRTUAL_KEY_BLOCKED)
 _RATES = (Reason.REQUEST_LIMITED, Reason.TOKEN_LIMITED, Reason.CONCURRENCY_LIMITED)
 _UNAVAILABLE = (Reason.PROVIDER_UNAVAILABLE,)
+_MALFORMED = tuple(reason for reason, status in STATUS.items() if status == 400)
 
 _BY_CLIENT: Mapping[str, Mapping[Reason, Answer]] = {
     # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404.
     "claude-code": _each(_BLOCKED, 400),
+    # On a cloud's API it tries a 400 up to twenty times and a 402 or 403 with older models, and says that a 403 is a wrong key.
+    IN_CLOUD_MODE: _each((Reason.BUDGET_EXCEEDED, *_BLOCKED, *_MALFORMED), 409),
     # Codex tries a 401, 402 or 403 six times and a 503 thirty times, hides the message of a 429, and shows that of a 404
     # model_not_found as it is.
     "codex": _each((Reason.BUDGET_EXCEEDED, *_KEYS, *_RATES, *_UNAVAILABLE), 400) | _each(_BLOCKED, 404, "model_not_found"),

@@ -17,6 +17,12 @@ _BY_CLIENT: Mapping[str, str] = {
     "qwen-code": "OPENAI_API_KEY",
 }
 
+_CLOUD_VARIABLES: Mapping[str, str] = {
+    "foundry": "ANTHROPIC_FOUNDRY_API_KEY",
+    "vertex": "ANTHROPIC_AUTH_TOKEN",
+}
+"""The variable of Claude Code's that a virtual key goes in where it speaks a cloud's API."""
+
 _IN_PROXY_URL = "put it into the proxy URL (HTTPS_PROXY=http://KEY:x@HOST:PORT)"
 
 
@@ -25,6 +31,8 @@ def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
     if client == "claude-code" and "authorization" in sent and "x-api-key" not in sent:
         return "ANTHROPIC_AUTH_TOKEN"
     known = known_provider(provider)
+    if client == "claude-code" and provider in _CLOUD_VARIABLES:
+        return _CLOUD_VARIABLES[provider]
     return _BY_CLIENT.get(client) or (known.variable if known is not None else None) or "OPENAI_API_KEY"
 
 

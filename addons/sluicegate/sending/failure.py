@@ -67,7 +67,7 @@ def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call
 
 def rendered(refusal: Deny, call: Call) -> tuple[int, Headers, bytes]:
     """Return a refusal as an answer in the form of the call's client."""
-    status, headers, body = render(refusal, call.protocol, call.client)
+    status, headers, body = render(refusal, call.protocol, call.audience)
     return status, [(n.encode(), v.encode()) for n, v in headers], body
 
 
