@@ -143,6 +143,13 @@ class Egress(Addon):
             logger.exception("server_connect failed; the address is not dialled")
             server.error = "the gateway could not judge this address"
 
+    @observing
+    def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Note that a tunnel's server could not be reached: its client sees nothing but the end."""
+        tunnel = connection_of(data.client).tunnel
+        if tunnel is not None:
+            tunnel.has_failed = True
+
     async def check_address(self, data: server_hooks.ServerConnectionHookData) -> str | None:
         """Return why an address may not be dialled; None if it may, and then the judged address is the one dialled."""
         shared, connection, server = services(), connection_of(data.client), data.server

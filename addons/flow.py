@@ -111,11 +111,9 @@ def escape_unprintable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-def new_call(flow: http.HTTPFlow, provider: str) -> Call:
-    """Make the flow's call, judged from here on by the policy now in force."""
-    shared = services()
-    now = shared.clock()
-    policy, request = shared.policy, flow.request
+def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
+    """Make the flow's call, judged from here on by this policy."""
+    now, request = services().clock(), flow.request
     served = policy.providers[provider]
     call = Call(
         id=f"call_{now:012x}{os.urandom(8).hex()}",
@@ -180,9 +178,10 @@ def ensure_call(flow: http.HTTPFlow) -> Call | None:
     """Return the flow's call, made now if its host is a provider's and the chain runs without identity."""
     call = call_of(flow)
     if call is None and flow.metadata.get("sluicegate") is None:
-        provider = services().policy.provider_of_host(flow.request.host, flow.request.port)
+        policy = services().policy
+        provider = policy.provider_of_host(flow.request.host, flow.request.port)
         if provider is not None:
-            call = new_call(flow, provider.name)
+            call = new_call(flow, provider.name, policy)
     return call
 
 

@@ -104,7 +104,9 @@ class Identity(Addon):
             return
         shared, connection = services(), connection_of(flow.client_conn)
         values = header_values(flow.request.headers)
-        provider = self.provider_of(flow, connection, values)
+        # Looked at once: a reload in between would have the call judged by two policies.
+        policy = shared.policy
+        provider = self.provider_of(flow, connection, values, policy)
         if provider is None:
             if flow.response is not None:
                 # Marked, so that no later addon makes a call of it: unknown senders could fill the records.
@@ -118,33 +120,32 @@ class Identity(Addon):
             flow.metadata["sluicegate"] = "refused"
             return
         if is_websocket(values):
-            self.decline_websocket(flow, shared.policy.providers[provider].protocol)
+            self.decline_websocket(flow, policy.providers[provider].protocol)
             return
-        served = shared.policy.providers[provider]
+        served = policy.providers[provider]
         is_whole = connection.target is not None or not origin_form(flow.request)
         if (path := served.inner_path(flow.request.path, is_whole=is_whole)) != flow.request.path:
             flow.request.path = path
-        call = new_call(flow, provider)
+        call = new_call(flow, provider, policy)
         note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
-        policy = shared.policy
-        call.policy = policy
         key = reading.key
         if key is None and connection.key is not None:
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
             key = policy.key_by_digest(connection.key.digest)
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
-        if self.name_caller(flow, call, key, reading) and not self.refuse_malformed(flow, call, values, missing):
+        if self.name_caller(flow, call, policy, key, reading) and not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
             self.direct_to_provider(flow, call, policy, removed_headers(values))
 
-    def name_caller(self, flow: http.HTTPFlow, call: Call, key: VirtualKey | None, reading: Reading[VirtualKey]) -> bool:
+    def name_caller(
+        self, flow: http.HTTPFlow, call: Call, policy: Policy, key: VirtualKey | None, reading: Reading[VirtualKey]
+    ) -> bool:
         """Note whose call it is, and return True; refuse one that needs a key if there is none that may be used."""
         if key is None:
             if call.kind == "keyless":
                 return True
             self.refuse_unknown(flow, call, reading)
             return False
-        policy = services().policy
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
         why = key.refusal(services().clock()) or demo_key_refusal(flow, key, policy)
         if why is not None:
@@ -198,9 +199,9 @@ class Identity(Addon):
         flow.response = http.Response.make(426, body, dict(headers))
         services().metrics.declined_websockets += 1
 
-    def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues) -> str | None:
+    def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues, policy: Policy) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
-        request, policy = flow.request, services().policy
+        request = flow.request
         name, port = split_port(request.authority or ", ".join(values.get("host", ())))
         claimed = policy.provider_of_host(name, port)
         # In this order: a CONNECT has fixed the target, and what a request inside claims no longer matters.
@@ -215,14 +216,14 @@ class Identity(Addon):
                 return None
         elif origin_form(request):
             if claimed is None:
-                return self.route_origin_form(flow, values)
+                return self.route_origin_form(flow, values, policy)
         else:
             provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
             if self.is_own_address(flow):
                 # A client whose proxy and base URL are both the gateway names it in full. Administration is never so reached.
-                return self.route_origin_form(flow, values)
+                return self.route_origin_form(flow, values, policy)
         sni = policy.provider_of_host(flow.client_conn.sni or "")
         if claimed is not None or sni is not None or connection.target is not None:
             # A tunnel to another host is only decrypted because it named a provider in its first bytes.
@@ -272,9 +273,8 @@ class Identity(Addon):
         if reading is not None and (reading.sent or connection.target is None):
             connection.key, connection.sent_credential = reading.key, bool(reading.sent)
 
-    def route_origin_form(self, flow: http.HTTPFlow, values: HeaderValues) -> str | None:
+    def route_origin_form(self, flow: http.HTTPFlow, values: HeaderValues, policy: Policy) -> str | None:
         """Return the provider that a request to our own port is for, by method and path; answer 404 if it is for none."""
-        policy = services().policy
         found = provider_for_path(
             flow.request.method,
             flow.request.path,

@@ -212,7 +212,7 @@ class Tunnels(Addon):
         if tunnel is not None and tunnel.is_refused:
             record_connection(client, tunnel, "denied", Reason.BLOCKED_BY_POLICY)
         elif tunnel is not None:
-            record_connection(client, tunnel, "completed")
+            record_connection(client, tunnel, "failed" if tunnel.has_failed else "completed")
 
 
 addons = [Tunnels()]

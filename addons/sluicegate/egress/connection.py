@@ -25,6 +25,8 @@ class Traffic:
     sent: int = 0
     received: int = 0
     is_refused: bool = False
+    has_failed: bool = False
+    """Whether its server could not be reached."""
 
     def receive(self, chunk: bytes) -> bytes:
         """Count a chunk on its way to the client."""

@@ -22,6 +22,8 @@ CLAIMS = ("forwarded", "x-host", "x-original-url", "x-original-uri", "x-rewrite-
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-method")
 ONCE = ("content-type", "content-encoding")
 PLAIN_PATH = re.compile(rb"[A-Z]+ (/|(/(?!\.\.?[/? ])[A-Za-z0-9._~!$&'()*+,=:@-]+)+)(\?[!-~]*)? ")
+KEYLESS = re.compile(rb"(GET|HEAD) (/api/hello|/api/web/domain_info|/api/directory/[a-z-]+|/mcp-registry/v0/servers)[? ]")
+"""Requests that clients make without a credential: they get none on their way."""
 GOVERNED = ("model", "stream", "max_tokens", "speed", "mcp_servers", "container")
 
 
@@ -66,6 +68,7 @@ class ReceivedRequest(Entry):
 
     call: bool = False
     """A provider might have run a model for it."""
+    method: str = ""
     path: str = ""
     """As it arrived, without its query."""
     body: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +96,7 @@ class RecordingProvider(BillingProvider):
         method, _, target = seen.lines[0].decode("latin-1").rpartition(" ")[0].partition(" ")
         path = lenient_path(target)
         mine = self.anthropic and not (seen.header("host") or "").startswith("localhost")
-        entry.path = target.partition("?")[0]
+        entry.method, entry.path = method, target.partition("?")[0]
         entry.call = mine and path.endswith("/v1/messages") and method not in ("HEAD", "GET")
         one, other = parse_both_ways(seen.body)
         if entry.call:
@@ -136,6 +139,8 @@ def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
     named = [n.lower() for n, _ in seen.headers]
     text = seen.head.decode("latin-1")
     dashed = [n.replace("_", "-") for n in named]
+    credentials = [v.removeprefix("Bearer ") for n, v in seen.headers if n.lower() in PLACES]
+    wanted = [] if KEYLESS.match(seen.head) else [PROVIDER_KEY]
     checks = {
         "a header for one connection, or named like one": any(n in HOP_BY_HOP for n in dashed),
         "another target or method in a header": any(n in (*CLAIMS, *OVERRIDES) for n in dashed),
@@ -148,8 +153,8 @@ def suspicious(seen: Seen, port: int, secrets: Iterable[str]) -> list[str]:
         ),
         "not one Host, or another's": [v for n, v in seen.headers if n.lower() == "host"] not in hosts,
         "a length in two ways": named.count("content-length") + named.count("transfer-encoding") > 1,
-        "not the provider key, once": [v.removeprefix("Bearer ") for n, v in seen.headers if n.lower() in PLACES] != [PROVIDER_KEY],
-        "the provider key where it does not belong": text.count(PROVIDER_KEY) > 1,
+        "not the provider key, once, where it needs one": credentials != wanted,
+        "the provider key where it does not belong": text.count(PROVIDER_KEY) > len(wanted),
         "a virtual key": any(s in text for s in secrets),
         "a header that is the gateway's own": any(n.startswith(OURS) for n in named),
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proving import books
+from proving.elsewhere import ELSEWHERE
 from proving.fuzzing.recording_provider import ReceivedRequest, RecordingProvider
 from support.harness import ADDONS, PROVIDER_KEY, Gateway, ask, eventually, policy_text
 
@@ -75,6 +76,7 @@ def policy(port: int, other: int) -> str:
         teams=[{"id": "team-engineering", "customer_id": "customer-acme", "budget": budget}],
         users=[{"id": "alice", "team_id": "team-engineering", "budget": budget}],
         virtual_keys=keys,
+        egress={"allow": [ELSEWHERE], "deny": ["*.denied.test"]},
         unpriced="fallback",
         fallback_price={"input": 5, "output": 25},
     )
