@@ -9,16 +9,19 @@ from collections.abc import Iterable
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, observing, services
+from flow import Addon, call_of, deny, enforcing, is_decided, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.account_headers import without_account_headers
+from sluicegate.providers.signing.account import Account, CannotSignError, OutgoingRequest
 from sluicegate.values import Deny, Reason
 
 HeaderFields = tuple[tuple[bytes, bytes], ...]
 
-PROVIDER_KEY_HEADERS = frozenset((b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key"))
-"""Headers that may carry a provider's key."""
+PROVIDER_KEY_HEADERS = frozenset(
+    (b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key", b"x-amz-security-token", b"x-amz-date")
+)
+"""Headers that may carry a provider's key, or the signature of an account."""
 
 LENGTH_HEADERS = frozenset((b"content-length", b"transfer-encoding"))
 """Headers that say where a body ends."""
@@ -28,7 +31,7 @@ class Keys(Addon):
     """Adds the provider key in place of the virtual key that identity removed."""
 
     @enforcing
-    def request(self, flow: http.HTTPFlow) -> None:
+    async def request(self, flow: http.HTTPFlow) -> None:
         """Add the key once all checks have passed, and only then clear the call for the failsafe."""
         call = call_of(flow)
         if call is None or call.policy is None or call.cleared:
@@ -52,7 +55,22 @@ class Keys(Addon):
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
             return
         call.provider_key = key
-        self.clear(flow, call, provider.credentials(key))
+        if key.account is None:
+            self.clear(flow, call, provider.credentials(key))
+        else:
+            await self.sign(flow, call, key.account)
+
+    async def sign(self, flow: http.HTTPFlow, call: Call, account: Account) -> None:
+        """Clear a call with what its account vouches for it by; refuse it where the account has no credentials."""
+        request = flow.request
+        outgoing = OutgoingRequest(request.method, request.url, request.raw_content or b"")
+        try:
+            credentials = await account.headers(outgoing)
+        except CannotSignError as e:
+            deny(flow, Deny(Reason.PROVIDER_UNAVAILABLE, f"Provider '{call.provider}' cannot be called: {e}"))
+            return
+        if not is_decided(flow):
+            self.clear(flow, call, credentials)
 
     def clear(self, flow: http.HTTPFlow, call: Call, credentials: Iterable[tuple[str, str]]) -> None:
         """Make these the request's only credentials, and let it leave."""

@@ -40,7 +40,7 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
         lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in services.recovered.items() if v))
     lines += [f"  warning      {w}" for w in policy.warnings]
     for provider in policy.providers.values():
-        if provider.keys and not any(k.value for k in provider.keys) and not provider.simulate:
+        if provider.keys and not any(k.is_usable for k in provider.keys) and not provider.simulate:
             lines.append(f"  warning      calls to {provider.name} are answered 503 until it has a usable key")
     lines += [
         "On a developer machine:",

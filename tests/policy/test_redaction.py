@@ -138,6 +138,8 @@ def test_two_secrets_of_one_name_are_two():
 def test_the_schema_says_what_is_secret():
     assert {"/".join(p) for p in module._secret_paths()} == {
         "providers/*/keys/*/value",
+        "providers/*/keys/*/bedrock_key_config/secret_key",
+        "providers/*/keys/*/bedrock_key_config/session_token",
         "providers/*/admin_key",
         "virtual_keys/*/value",
         "virtual_keys/*/value_hash",

@@ -46,7 +46,7 @@ class Keyring:
             return SIMULATOR_KEY
         if provider.is_keyless and not provider.keys:
             return NO_KEY
-        usable = [k for k in provider.keys if k.value and k.weight > 0 and (names is None or k.name in names)]
+        usable = [k for k in provider.keys if k.is_usable and k.weight > 0 and (names is None or k.name in names)]
         if self._rejections:
             usable = [k for k in usable if not self._is_set_aside(provider, k, caller, now)] or usable
         if len(usable) < 2:

@@ -53,7 +53,7 @@ def _governed_rows(settings: Settings) -> list[dict[str, Any]]:
     paths = {name: f"/{prefix}" for prefix, name in reversed(list(loaded.prefixes.items()))}
     rows = []
     for provider in loaded.providers.values():
-        usable = sum(1 for key in provider.keys if key.value)
+        usable = sum(1 for key in provider.keys if key.is_usable)
         needs_none = provider.simulate or (provider.is_keyless and not provider.keys)
         rows.append(
             {

@@ -131,6 +131,8 @@ def _secret_variables(settings: Settings) -> set[str]:
 
     loaded = load(settings.policy_path(), env=os.environ, now=0)
     variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
+    accounts = (k.account for p in loaded.providers.values() for k in p.keys if k.account is not None)
+    variables |= {variable for account in accounts for variable in account.variables}
     return {"SLUICEGATE_ADMIN_TOKEN", *filter(None, variables), *loaded.alerts.variables}
 
 

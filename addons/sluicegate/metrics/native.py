@@ -171,7 +171,7 @@ def _health(snapshot: Snapshot) -> Iterator[Metric]:
             for key in provider.keys:
                 labels = Labels({"key": key.name, "provider": provider.name})
                 add_sample(
-                    keys, labels, bool(key.value) and not services.keyring.set_aside_until(provider, key, callers, snapshot.now)
+                    keys, labels, key.is_usable and not services.keyring.set_aside_until(provider, key, callers, snapshot.now)
                 )
                 add_sample(rejected, labels, services.keyring.rejection_count(provider, key, snapshot.now))
         yield from (keys, rejected)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sluicegate.addresses import is_host, refusal_of_server, split_port
 from sluicegate.policy.secrets import is_reference
@@ -19,6 +19,12 @@ from sluicegate.providers.endpoints import METHODS, parse_endpoint
 from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import MAX_COST_NANO, NANO
 from sluicegate.windows import iso, parse_iso, parse_period
+
+
+class Model(BaseModel):
+    """A mapping that accepts no unknown key: a misspelt limit must not silently be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _duration(value: Any) -> Any:

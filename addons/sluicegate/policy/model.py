@@ -172,7 +172,7 @@ class Policy:
 
     def credentials(self, others: Iterable[str]) -> Credentials[VirtualKey]:
         """Return what finds this policy's keys, its providers' keys, its operators' tokens and ``others`` in requests."""
-        provider_keys = (k.value for p in self.providers.values() for k in p.keys)
+        provider_keys = (secret for p in self.providers.values() for k in p.keys for secret in k.secrets)
         secrets = (*provider_keys, *(p.admin_key for p in self.providers.values()), *others)
         digests = frozenset(_digest(s) for s in secrets if s)
         return Credentials(self._keys_by_digest, digests | self._operators_by_digest.keys())

@@ -14,17 +14,30 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolAdapter, ProtocolName, auth_headers
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, ApiName
+from sluicegate.providers.signing.account import Account, OutgoingRequest
 from sluicegate.values import Kind, RequestFacts
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
-    """A provider's key; ``value`` is None where its source is not set. The value is not in the repr."""
+    """A provider's key; ``value`` is None where its source is not set, or an account stands in its place. It is not in the repr."""
 
     name: str
     value: str | None = field(repr=False)
     weight: float
     source: str
+    account: Account | None = None
+    """The account by which its requests are signed; None for a key that a header simply carries."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether there is something to send a request with."""
+        return bool(self.value) or self.account is not None
+
+    @property
+    def secrets(self) -> Iterable[str]:
+        """Return the values that no client may send and nothing may show."""
+        return (*((self.value,) if self.value else ()), *(self.account.secrets if self.account is not None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,10 @@ class Provider:
     def credentials(self, key: ProviderKey) -> Iterable[tuple[str, str]]:
         """Return the headers that carry a key; none for the stand-in of one."""
         return auth_headers(self.auth, key.value) if key.value else ()
+
+    async def authorization(self, key: ProviderKey, request: OutgoingRequest) -> Iterable[tuple[str, str]]:
+        """Return the headers by which a key, or its account, vouches for a request. Raises CannotSignError."""
+        return self.credentials(key) if key.account is None else await key.account.headers(request)
 
     def bounded(self, facts: RequestFacts) -> RequestFacts:
         """Return a call's facts, without a bound where nobody knows the most that the provider bills for one of its models."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sluicegate.addresses import is_address, normalize_host
-from sluicegate.policy import schema
+from sluicegate.policy import key_schema, schema
+from sluicegate.policy.bedrock_keys import aws_account, source_of
 from sluicegate.policy.limit import limits_of
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.policy.secrets import is_reference, resolve
@@ -16,6 +17,7 @@ from sluicegate.pricing.seller import Seller
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, KnownProvider, known_provider, known_providers
+from sluicegate.providers.signing import aws
 from sluicegate.yaml_document import Location
 
 _HEADER_VALUE = re.compile(r"[!-~]+")
@@ -49,7 +51,7 @@ class ProviderBuilder:
             # Another API of the same company: what is known of the first says nothing about it.
             known = KnownProvider(name, known.title, written.protocol, known.source, prefixes=known.prefixes, prices=known.prices)
         address = _address(written.base_url or known.base_url or "", known)
-        keys = tuple(self._provider_key(name, k) for k in written.keys)
+        keys = tuple(self._provider_key(name, i, k) for i, k in enumerate(written.keys))
         if len({k.name for k in keys}) != len(keys):
             self.report(("providers", name, "keys"), "two keys have the same name")
         # A machine may run more than the provider, so an address means the provider only on its port.
@@ -91,17 +93,32 @@ class ProviderBuilder:
             self.warnings.append(f"{provider}: admin_key is not usable, {problem}")
         return value
 
-    def _provider_key(self, provider: str, key: schema.ProviderKey) -> ProviderKey:
-        if not is_reference(key.value):
-            self.warnings.append(f"{provider}: key {key.name} is in plain text in the policy; use env.NAME or file:PATH")
-        value, problem = resolve(key.value, self.env)
-        value = (value or "").strip()
-        if value and not _HEADER_VALUE.fullmatch(value):
-            value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
-        if not value:
-            self.warnings.append(f"{provider}: key {key.name} is not usable, {problem or 'it is empty'}")
+    def _provider_key(self, provider: str, at: int, key: key_schema.ProviderKey) -> ProviderKey:
+        if key.value is None:
+            config = key.bedrock_key_config or key_schema.BedrockKeyConfig()
+            account = aws_account(config, self._secret(provider, key.name), self.env)
+            if not aws.is_installed():
+                self.report(("providers", provider, "keys", at), aws.NO_BOTOCORE)
+            return ProviderKey(key.name, None, key.weight, source_of(config), account)
+        value = self._secret(provider, key.name)(key.value)
         source = key.value if is_reference(key.value) else "literal"
-        return ProviderKey(key.name, value or None, key.weight, source)
+        return ProviderKey(key.name, value, key.weight, source)
+
+    def _secret(self, provider: str, key: str) -> Callable[[str], str | None]:
+        """Return what fetches a secret of a provider's key: None, and a warning, for one that cannot be used."""
+
+        def fetch(written: str) -> str | None:
+            if not is_reference(written):
+                self.warnings.append(f"{provider}: key {key} is in plain text in the policy; use env.NAME or file:PATH")
+            value, problem = resolve(written, self.env)
+            value = (value or "").strip()
+            if value and not _HEADER_VALUE.fullmatch(value):
+                value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
+            if not value:
+                self.warnings.append(f"{provider}: key {key} is not usable, {problem or 'it is empty'}")
+            return value or None
+
+        return fetch
 
 
 def prefixes_of(providers: Mapping[str, Provider]) -> dict[str, str]:

@@ -19,6 +19,7 @@ import yaml
 
 from sluicegate.background import release_gradually
 from sluicegate.policy import schema
+from sluicegate.policy.fields import Model
 from sluicegate.policy.secrets import ENV, FILE, is_reference
 from sluicegate.yaml_document import MAX_DEPTH, YAML_LOADER, Location, Problem, dotted
 
@@ -193,7 +194,7 @@ def _secret_paths() -> frozenset[Location]:
     return frozenset(_secret_fields(schema.PolicyFile, ()))
 
 
-def _secret_fields(model: type[schema.Model], location: Location) -> Iterator[Location]:
+def _secret_fields(model: type[Model], location: Location) -> Iterator[Location]:
     for name, info in model.model_fields.items():
         # Fields without a repr are secrets; so are hashes, because a weak secret can be guessed from its hash.
         if not info.repr or name.endswith("_hash"):
@@ -202,8 +203,8 @@ def _secret_fields(model: type[schema.Model], location: Location) -> Iterator[Lo
             yield from _secret_fields(inner, (*location, name, "*") if many else (*location, name))
 
 
-def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[schema.Model], bool]]:
-    if isinstance(annotation, type) and issubclass(annotation, schema.Model):
+def _models(annotation: Any, many: bool = False) -> Iterator[tuple[type[Model], bool]]:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
         yield annotation, many
     for part in get_args(annotation):
         yield from _models(part, many or getattr(annotation, "__origin__", None) in (tuple, dict))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from sluicegate.policy.fields import (
     AllowedPath,
@@ -23,6 +23,7 @@ from sluicegate.policy.fields import (
     Id,
     Instant,
     KeyId,
+    Model,
     Money,
     Pattern,
     Percent,
@@ -34,14 +35,9 @@ from sluicegate.policy.fields import (
     Weight,
     Zone,
 )
+from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.routes import Route
 from sluicegate.providers.base import AuthForm, ProtocolName
-
-
-class Model(BaseModel):
-    """A mapping that accepts no unknown key: a misspelt limit must not silently be ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Budget(Model):
@@ -106,14 +102,6 @@ class FallbackPrice(Model):
 
     input: Money
     output: Money
-
-
-class ProviderKey(Model):
-    """One of a provider's keys."""
-
-    name: Id
-    value: Prose = Field(description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
-    weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
 
 
 class Provider(Limited):

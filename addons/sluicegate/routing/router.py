@@ -180,7 +180,7 @@ def usable_keys(policy: Policy, target: Target) -> list[str]:
     keys = provider.keys
     if provider.is_keyless and not keys:
         return [NO_KEY.name]
-    return [key.name for key in keys if key.value and key.weight > 0 and (names is None or key.name in names)]
+    return [key.name for key in keys if key.is_usable and key.weight > 0 and (names is None or key.name in names)]
 
 
 def _session_name(selection: Selection, principal: Principal | None, asked: Asked) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
+from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, whole_body
 from sluicegate.sending.dialects import Translation, path_elsewhere, speaks_alike, translation_of, turn_to
@@ -178,12 +179,17 @@ class Exchange:
         is_large = len(self.relayed.request.body) > LARGE_BODY_BYTES
         request = await asyncio.to_thread(self.prepared, target, provider) if is_large else self.prepared(target, provider)
         try:
+            headers = await with_key(self.relayed.request.method, request, provider, key)
+        except CannotSignError as e:
+            raise Failed(None, f"{provider.name}: {e}") from e
+        self.require_client()
+        try:
             async with asyncio.timeout(self.first_token_s):
                 answer = await self.client.send(
                     self.relayed.request.method,
                     request.server,
                     request.target,
-                    with_key(request.headers, provider, key),
+                    headers,
                     request.body,
                     connect_timeout_s=CONNECT_TIMEOUT_S,
                     read_timeout_s=READ_TIMEOUT_S,

@@ -11,6 +11,7 @@ import msgspec
 from sluicegate.calls.plan import Target
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.signing.account import OutgoingRequest
 from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.translation.requests.foreign_thoughts import without_foreign_thoughts
@@ -43,6 +44,12 @@ class PreparedRequest:
     headers: Headers
     body: bytes
 
+    @property
+    def url(self) -> str:
+        """Return where it goes, as a URL."""
+        scheme, host, port = self.server
+        return f"{scheme}://{hostport(scheme, host, port)}{self.target.decode('latin-1')}"
+
 
 def prepare(
     request: ClientRequest,
@@ -64,12 +71,16 @@ def prepare(
 def addressed(server: tuple[str, str, int, str], path: str, headers: Headers, body: bytes) -> PreparedRequest:
     """Return a request with these headers for a server: scheme, host, port and path prefix."""
     scheme, host, port, prefix = server
-    default = 443 if scheme == "https" else 80
-    authority = f"[{host}]" if ":" in host else host
-    own = (b"host", (authority if port == default else f"{authority}:{port}").encode())
+    own = (b"host", hostport(scheme, host, port).encode())
     framing = ((b"accept-encoding", b"identity"), (b"content-length", b"%d" % len(body)))
     whole = (prefix + path).encode("utf-8", "surrogateescape")
     return PreparedRequest((scheme, host, port), whole, [own, *headers, *framing], body)
+
+
+def hostport(scheme: str, host: str, port: int) -> str:
+    """Return host and port as the Host header has them."""
+    authority = f"[{host}]" if ":" in host else host
+    return authority if port == (443 if scheme == "https" else 80) else f"{authority}:{port}"
 
 
 def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, model: str) -> tuple[str, bytes]:
@@ -86,9 +97,10 @@ def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, mod
     return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
 
 
-def with_key(headers: Headers, provider: Provider, key: ProviderKey) -> Headers:
-    """Return headers with the provider key added in the provider's way."""
-    return [*headers, *((n.encode(), v.encode()) for n, v in provider.credentials(key))]
+async def with_key(method: str, request: PreparedRequest, provider: Provider, key: ProviderKey) -> Headers:
+    """Return a request's headers with those that a provider key adds, in the provider's way. Raises CannotSignError."""
+    added = await provider.authorization(key, OutgoingRequest(method, request.url, request.body))
+    return [*request.headers, *((n.encode(), v.encode()) for n, v in added)]
 
 
 def rewritten(body: bytes, model: str | None, removed: Iterable[str] = ()) -> bytes:

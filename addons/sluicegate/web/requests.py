@@ -11,8 +11,7 @@ from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.policy.fields import Duration, Id, Instant, Money, Prose, ProviderName, Text, Url, Weight
-from sluicegate.policy.schema import Model
+from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight
 from sluicegate.providers.base import ProtocolName
 from sluicegate.web.query import Query, WriteQuery
 

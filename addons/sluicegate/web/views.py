@@ -116,7 +116,7 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
                 "name": key.name,
                 "value": REDACTED if key.source == "literal" else key.source,
                 "weight": key.weight,
-                "usable": bool(key.value),
+                "usable": key.is_usable,
                 "set_aside_until": iso(aside) if aside else None,
             }
         )

@@ -75,7 +75,11 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
         place: Location = ("providers", name)
         yield from _use((*place, "admin_key"), _of(provider, "admin_key"), ("providers", str(name), "admin_key"), target)
         for i, key in _items(_of(provider, "keys")):
-            yield from _use((*place, "keys", i, "value"), _of(key, "value"), ("providers", str(name), "keys"), target)
+            purpose = ("providers", str(name), "keys")
+            yield from _use((*place, "keys", i, "value"), _of(key, "value"), purpose, target)
+            signing = _of(key, "bedrock_key_config")
+            for field in ("access_key", "secret_key", "session_token"):
+                yield from _use((*place, "keys", i, "bedrock_key_config", field), _of(signing, field), purpose, target)
     for i, key in _items(_of(policy, "virtual_keys")):
         yield from _use(("virtual_keys", i, "value"), _of(key, "value"), ("virtual_keys",), "")
     for i, webhook in _items(_of(_of(policy, "alerts"), "webhooks")):

@@ -29,9 +29,8 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.formats import adjustment_rows
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.fields import CallCost, Prose, SignedMoney, Text
+from sluicegate.policy.fields import CallCost, Model, Prose, SignedMoney, Text
 from sluicegate.policy.limit import Limit
-from sluicegate.policy.schema import Model
 from sluicegate.values import NANO, Outcome, exact_dollars, nano_of, usd
 from sluicegate.web.adjusted_scope import AdjustedScope, find_scope
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint

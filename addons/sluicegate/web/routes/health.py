@@ -197,7 +197,7 @@ def provider_health(services: Services, provider: Provider) -> dict[str, object]
             {
                 "name": k.name,
                 "source": k.source,
-                "usable": bool(k.value),
+                "usable": k.is_usable,
                 "set_aside_until": iso(until) if (until := set_aside_until[k.name]) else None,
             }
             for k in provider.keys

@@ -15,12 +15,11 @@ from pydantic import Field
 from sluicegate.background import low_priority
 from sluicegate.policy.editing.draft import EditError
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.fields import Instant
+from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.history import redacted_files
 from sluicegate.policy.loader import PolicyError, build_policy, read_files, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactableError, redact, restore_secrets
-from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError

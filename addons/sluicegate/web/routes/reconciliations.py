@@ -10,9 +10,8 @@ import anyio
 from pydantic import ConfigDict, Field
 
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.fields import Instant
+from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.provider import Provider
-from sluicegate.policy.schema import Model
 from sluicegate.reconciliation.compare import compare
 from sluicegate.reconciliation.fetching import AdminApi, Scope
 from sluicegate.reconciliation.records import read_booked

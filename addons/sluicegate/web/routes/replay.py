@@ -12,9 +12,8 @@ from pydantic import Field
 
 from sluicegate.background import low_priority, paced
 from sluicegate.calls.replay import REQUIRED_COLUMNS, earliest_window_start, replay
-from sluicegate.policy.fields import Instant
+from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.loader import PolicyError
-from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
 from sluicegate.storage.errors import StoreError

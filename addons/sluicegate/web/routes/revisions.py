@@ -15,10 +15,9 @@ from sluicegate.policy.diff import unified_diff
 from sluicegate.policy.editing.draft import ConflictError, NotFoundError
 from sluicegate.policy.editing.restoring import Plan, Since, plan_restore
 from sluicegate.policy.editing.yaml_patch import NotPatchableError
-from sluicegate.policy.fields import Instant
+from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.history import UNREDACTABLE_TEXT
 from sluicegate.policy.revisions import Revision
-from sluicegate.policy.schema import Model
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.query import Query

@@ -9,10 +9,9 @@ from pydantic import Field
 from sluicegate.policy.editing.list_section import with_list
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.errors import did_you_mean
-from sluicegate.policy.fields import Instant, Prose, ProviderName
+from sluicegate.policy.fields import Instant, Model, Prose, ProviderName
 from sluicegate.policy.model import Policy
 from sluicegate.policy.routes import Retry, Route
-from sluicegate.policy.schema import Model
 from sluicegate.routing import explanation
 from sluicegate.routing.selection import Asked
 from sluicegate.web import views

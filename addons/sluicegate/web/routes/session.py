@@ -6,7 +6,7 @@ import logging
 
 from pydantic import Field
 
-from sluicegate.policy.schema import Model
+from sluicegate.policy.fields import Model
 from sluicegate.web.auth import (
     COOKIE,
     Caller,

@@ -1,0 +1,47 @@
+"""The shape of a provider's keys in the policy file: a value, or the account at a cloud that signs in its place."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from sluicegate.policy.fields import Id, Model, Pattern, Prose, Text, Weight
+
+
+class BedrockKeyConfig(Model):
+    """How calls to Amazon Bedrock are signed, in Bifrost's words; without keys by the AWS credentials of the gateway's machine."""
+
+    region: Text | None = Field(None, description="AWS region such as us-east-1, or env.NAME; absent: AWS_REGION, else us-east-1.")
+    access_key: Prose | None = Field(None, description="env.NAME, file:PATH, or the access key id itself.")
+    secret_key: Prose | None = Field(None, description="env.NAME, file:PATH, or the secret itself (warned about).", repr=False)
+    session_token: Prose | None = Field(None, description="env.NAME or file:PATH; for keys that expire.", repr=False)
+    arn: Text | None = Field(
+        None, description="What stands before the ids in deployments, as arn:aws:bedrock:...:inference-profile."
+    )
+    deployments: dict[Pattern, Text] = Field(
+        default_factory=dict, description="Bedrock's ids of models or inference profiles, by the names that clients ask for."
+    )
+
+    @model_validator(mode="after")
+    def _require_pair(self) -> BedrockKeyConfig:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key belong together; leave out both to use the machine's AWS credentials")
+        if self.session_token is not None and self.secret_key is None:
+            raise ValueError("session_token belongs to an access_key and secret_key")
+        return self
+
+
+class ProviderKey(Model):
+    """One of a provider's keys."""
+
+    name: Id
+    value: Prose | None = Field(None, description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
+    weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
+    bedrock_key_config: BedrockKeyConfig | None = Field(
+        None, description="The AWS account that signs calls to Amazon Bedrock, unless value is a key of Bedrock's own."
+    )
+
+    @model_validator(mode="after")
+    def _require_credential(self) -> ProviderKey:
+        if self.value is None and self.bedrock_key_config is None:
+            raise ValueError("a key needs a value: env.NAME or file:PATH")
+        return self
