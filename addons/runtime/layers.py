@@ -36,6 +36,7 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.version import VERSION
 
 from runtime import frame_limits, probes, release_memory, size_limits
+from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, error_bytes, error_response, protocol_of, status_of
 from runtime.options import exit_with_error
@@ -136,6 +137,10 @@ class GatewayHttpStream(HttpStream):
 
     discarded_bytes = 0
     """Bytes of the request's body that have been read and not kept, because the request has been refused."""
+
+    def __init__(self, context: Context, stream_id: int) -> None:
+        super().__init__(context, stream_id)
+        self.request_body_buf = BodyBuffer()  # type: ignore[assignment]
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
         """Remember whether the request named its target itself.
