@@ -1,4 +1,4 @@
-"""Access: which providers and which models a virtual key may use."""
+"""Access: which providers and which models a virtual key may use, and whether its client's own login may go to a provider."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from mitmproxy import http
 
 from flow import Addon, deny, enforcing, ensure_call, facts_of
 from sluicegate.calls.admission import check_access
+from sluicegate.calls.call import Call
+from sluicegate.calls.client_login import judge_login, login_only_message
 from sluicegate.calls.refusal import UNREADABLE_MODELS, unsupported_message
 from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
@@ -18,8 +20,28 @@ class Access(Addon):
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Refuse what no table of endpoints lists, before its body has come."""
         call = ensure_call(flow)
-        if call is not None and call.kind == "unsupported":
+        if call is None:
+            return
+        self.judge_login(flow, call)
+        if call.kind == "login" and call.login is None:
+            deny(flow, Deny(Reason.UNSUPPORTED, login_only_message(call.method, call.path)))
+        elif call.kind == "unsupported":
             deny(flow, Deny(Reason.UNSUPPORTED, unsupported_message(call.provider, call.method, call.path)))
+
+    def judge_login(self, flow: http.HTTPFlow, call: Call) -> None:
+        """Let a client's own login take the place of a provider key, or refuse the call, as the policy says."""
+        offered, call.offered_login = call.offered_login, None
+        if offered is None or call.policy is None or call.kind == "keyless":
+            return
+        provider = call.policy.providers[call.provider]
+        if not provider.has_subscriptions:
+            # Of no use there; a provider key takes its place, as it does of whatever else a client sends.
+            return
+        refusal = judge_login(provider, call.client)
+        if refusal is not None:
+            deny(flow, refusal)
+            return
+        call.login, call.shadow_nano = offered, 0
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:

@@ -47,7 +47,7 @@ class Budget(Addon):
     def charge(self, shared: Services, call: Call, settlement: Settlement) -> None:
         """Make the call's usage and cost final, and close its reservation."""
         self.learn(shared, call)
-        call.usage, call.cost_nano = settlement.usage, settlement.cost_nano
+        call.usage, call.cost_nano, call.shadow_nano = settlement.usage, settlement.cost_nano, settlement.shadow_nano
         shared.ledger.settle(call.id, {"usd": settlement.cost_nano, **settlement.rate_amounts})
         shared.ledger.close(call.id)
 

@@ -25,6 +25,7 @@ from flow import (
 )
 from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
+from sluicegate.calls.client_login import ClientLogin
 from sluicegate.calls.clients import OTHER, note_client
 from sluicegate.calls.refusal import render
 from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
@@ -69,6 +70,15 @@ def demo_key_refusal(flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> st
     if not key.is_demo or policy.server.allow_id_as_value or not listener or is_loopback(listener[0]):
         return None
     return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
+
+
+def is_own_address(flow: http.HTTPFlow, policy: Policy) -> bool:
+    """Return whether a request names the gateway's own address as its target."""
+    listener, host = flow.client_conn.sockname, normalize_host(flow.request.host)
+    if not listener or flow.request.port != listener[1]:
+        return False
+    names = ("localhost", normalize_host(listener[0]), *policy.server.hosts)
+    return host in names or is_loopback(host)
 
 
 class Identity(Addon):
@@ -133,6 +143,8 @@ class Identity(Addon):
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
             key = policy.key_by_digest(connection.key.digest)
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
+        if reading.login is not None and key is not None and is_whole and not is_own_address(flow, policy):
+            call.offered_login = ClientLogin(reading.login)
         if self.name_caller(flow, call, policy, key, reading) and not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
             self.direct_to_provider(flow, call, policy, removed_headers(values))
@@ -158,7 +170,9 @@ class Identity(Addon):
         of_connection = (PROXY,) if connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent else ()
         # A provider that only policy knows is called with the client of its protocol.
         provider = call.provider if known_provider(call.provider) is not None else call.protocol
-        refusal = refusal_of_unknown(call.client, provider, (*reading.sent, *of_connection), is_login=reading.is_login)
+        passes = call.policy is not None and call.policy.providers[call.provider].passes_subscriptions
+        sent = (*reading.sent, *of_connection)
+        refusal = refusal_of_unknown(call.client, provider, sent, is_login=reading.is_login, passes_logins=passes)
         count_refusal(flow, call, refusal.reason)
         deny(flow, refusal)
 
@@ -221,7 +235,7 @@ class Identity(Addon):
             provider = policy.provider_of_host(normalize_host(request.host), request.port)
             if provider is not None:
                 return provider.name
-            if self.is_own_address(flow):
+            if is_own_address(flow, policy):
                 # A client whose proxy and base URL are both the gateway names it in full. Administration is never so reached.
                 return self.route_origin_form(flow, values, policy)
         sni = policy.provider_of_host(flow.client_conn.sni or "")
@@ -257,14 +271,6 @@ class Identity(Addon):
             deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its method, host or path holds a key; send that in a header"))
             return None
         return reading
-
-    def is_own_address(self, flow: http.HTTPFlow) -> bool:
-        """Return whether a request names the gateway's own address as its target."""
-        listener, host = flow.client_conn.sockname, normalize_host(flow.request.host)
-        if not listener or flow.request.port != listener[1]:
-            return False
-        names = ("localhost", normalize_host(listener[0]), *services().policy.server.hosts)
-        return host in names or is_loopback(host)
 
     def strip_foreign_request(self, flow: http.HTTPFlow, connection: ClientConnection) -> None:
         """Remove our headers and virtual keys from a request to another host; its own credentials stay."""

@@ -11,6 +11,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, is_decided, observing, services
 from sluicegate.calls.call import Call
+from sluicegate.calls.client_login import ClientLogin
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.account_headers import without_account_headers
 from sluicegate.providers.signing.account import Account, CannotSignError, OutgoingRequest
@@ -39,12 +40,16 @@ class Keys(Addon):
             return
         provider = call.policy.providers[call.provider]
         destination = (flow.request.scheme, flow.request.host, flow.request.port)
-        if not call.identified or call.kind == "unsupported" or destination != services().target(provider)[:3]:
+        is_sendable = call.kind != "unsupported" and (call.kind != "login" or call.login is not None)
+        if not call.identified or not is_sendable or destination != services().target(provider)[:3]:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"))
             return
         if call.kind == "keyless":
             # Its clients send it without a credential, so it leaves with none, and whoever asks gets no use of ours.
             self.clear(flow, call, ())
+            return
+        if call.login is not None:
+            self.pass_login(flow, call, call.login, provider)
             return
         names = call.plan.targets[0].key_names if call.plan is not None else None
         key = services().keyring.choose(provider, caller_of(call), call.started_at, names)
@@ -72,6 +77,13 @@ class Keys(Addon):
         if not is_decided(flow):
             self.clear(flow, call, credentials)
 
+    def pass_login(self, flow: http.HTTPFlow, call: Call, login: ClientLogin, provider: Provider) -> None:
+        """Let the call leave with its client's own login, which it has brought, as its only credential."""
+        if not provider.is_home_of_logins or provider.name != call.envelope:
+            deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this login was going; nothing was sent"))
+            return
+        self.clear(flow, call, (("authorization", login.take().decode("ascii")),))
+
     def clear(self, flow: http.HTTPFlow, call: Call, credentials: Iterable[tuple[str, str]]) -> None:
         """Make these the request's only credentials, and let it leave."""
         fields = without_provider_key(flow.request.headers)
@@ -86,11 +98,11 @@ class Keys(Addon):
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Remove the key as the answer begins: the request's bytes have left, and nothing later may see it.
 
-        What the answer says about the account of that key is removed too.
+        What the answer says about the account of that key is removed too; of a client's own login, it is the client's to read.
         """
         self.remove_key(flow)
         call = call_of(flow)
-        if call is not None and flow.response is not None:
+        if call is not None and call.login is None and flow.response is not None:
             flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
         if call is not None and call.attempts is not None:
             # Noted where each attempt was answered.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, enforcing, facts_of, services
+from flow import Addon, call_of, deny, enforcing, facts_of, services
+from sluicegate.calls.client_login import plan_with_login
 from sluicegate.routing.selection import Asked
 from sluicegate.sending.dialects import turn_to
+from sluicegate.values import Deny
 
 
 class Route(Addon):
@@ -26,6 +28,12 @@ class Route(Addon):
         plan = shared.router.plan(call.policy, call.principal, asked, shared.clock())
         if plan is None:
             return
+        if call.login is not None:
+            with_login = plan_with_login(plan, call.envelope)
+            if isinstance(with_login, Deny):
+                deny(flow, with_login)
+                return
+            plan = with_login
         first = plan.targets[0]
         call.plan, call.asked_model = plan, facts.model
         turn_to(first, call, facts, call.policy)

@@ -45,6 +45,8 @@ _SUBPROTOCOL = b"openai-insecure-api-key."
 _CLAUDE_LOGIN = b"sk-ant-oat"
 """How the tokens of a Claude login (OAuth) begin."""
 
+_LOGIN_HEADER = re.compile(rb"[Bb]earer +(" + _CLAUDE_LOGIN + rb"[A-Za-z0-9_-]{1,1000})")
+
 MAX_PIECES = 2_000
 """Parts of one request's values that are compared, a microsecond each."""
 
@@ -91,6 +93,8 @@ class Reading[K: Key](NamedTuple):
     """Path and query."""
     hidden: Sequence[bytes] = ()
     """Lower-case names of the other headers that held a secret."""
+    login: bytes | None = None
+    """The ``Authorization`` header as it was sent, where that is a Claude login and the only credential besides a proxy's."""
 
 
 class Credentials[K: Key]:
@@ -135,7 +139,8 @@ class Credentials[K: Key]:
             found[QUERY] = in_query
         sent = tuple([place for place in PLACES if place in found])
         is_login = any(_CLAUDE_LOGIN in v for v in found.get("authorization", ()))
-        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden)
+        login = self._lone_login(found) if is_login else None
+        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden, login)
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a host of no provider: its own credentials stay, ours do not. Raises TooManyPartsError."""
@@ -182,6 +187,16 @@ class Credentials[K: Key]:
                 if (key := self._key_in(value)) is not None:
                     return key
         return None
+
+    def _lone_login(self, found: Mapping[str, Sequence[bytes]]) -> bytes | None:
+        """Return the header that carries a Claude login; None beside another credential, or where the login is a secret of ours."""
+        values = found["authorization"]
+        if len(values) != 1 or not found.keys() <= {"authorization", "proxy-authorization", "cookie"}:
+            return None
+        login = _LOGIN_HEADER.fullmatch(values[0])
+        if login is None or (digest := self._digest(login[1])) in self._others or digest in self._keys:
+            return None
+        return values[0]
 
     def _key_in(self, value: bytes) -> K | None:
         """Return the virtual key that a value holds."""

@@ -149,11 +149,12 @@ TOKEN_COLUMNS = (
 TOOL_COLUMNS = ("web_search_requests", "file_search_requests", "code_interpreter_sessions")
 """The counts of what the provider's own tools are billed for, likewise."""
 
-Kind = Literal["messages", "count_tokens", "other", "keyless", "allowed", "unsupported"]
+Kind = Literal["messages", "count_tokens", "other", "keyless", "login", "allowed", "unsupported"]
 """What a request is by its method and path.
 
 ``messages`` is charged and limited; ``count_tokens`` names a model but is free; ``other`` is free and names none;
-``keyless`` needs no credential and gets none; ``allowed`` is sent because the policy lists it, unmetered; ``unsupported``
+``keyless`` needs no credential and gets none; ``login`` is about the account of its client's own login, goes with that and with
+nothing else; ``allowed`` is sent because the policy lists it, unmetered; ``unsupported``
 is refused.
 """
 

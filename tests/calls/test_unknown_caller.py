@@ -72,8 +72,7 @@ SENT = "The key that was sent is not a known virtual key: it may have been revok
             ("authorization",),
             True,
             REQUIRED,
-            "A Claude login was sent, and this gateway asks for a virtual key: set ANTHROPIC_API_KEY to yours, "
-            f"or {IN_URL}, where it works beside the login",
+            "A Claude login was sent, and this gateway asks for a virtual key: set ANTHROPIC_API_KEY to yours in place of the login",
         ),
         (
             "claude-code",
@@ -81,8 +80,8 @@ SENT = "The key that was sent is not a known virtual key: it may have been revok
             ("authorization", "proxy-authorization"),
             True,
             NOT_FOUND,
-            "A Claude login was sent, and this gateway asks for a virtual key: set ANTHROPIC_API_KEY to yours, "
-            f"or {IN_URL}; the one in the proxy URL is not known",
+            "A Claude login was sent, and this gateway asks for a virtual key: set ANTHROPIC_API_KEY to yours in place of the login"
+            "; the one in the proxy URL is not known",
         ),
         (
             "claude-code",
@@ -97,6 +96,13 @@ SENT = "The key that was sent is not a known virtual key: it may have been revok
 def test_an_unknown_caller_is_told_what_fits(client, provider, sent, is_login, reason, says):
     refusal = refusal_of_unknown(client, provider, sent, is_login=is_login)
     assert (refusal.reason, refusal.message) == (reason, says)
+
+
+@pytest.mark.parametrize("sent", [("authorization",), ("authorization", "proxy-authorization")])
+def test_where_logins_pass_one_without_a_key_is_told_where_the_key_goes(sent):
+    refusal = refusal_of_unknown("claude-code", "anthropic", sent, is_login=True, passes_logins=True)
+    assert f"{IN_URL}, where it works beside the login, or set ANTHROPIC_API_KEY to yours" in refusal.message
+    assert ("the one in the proxy URL is not known" in refusal.message) == (len(sent) == 2)
 
 
 def test_a_shell_tool_is_told_whether_its_key_is_missing_or_wrong():

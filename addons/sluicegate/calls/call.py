@@ -12,6 +12,7 @@ from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, Reques
 
 if TYPE_CHECKING:
     from sluicegate.calls.answer import Answer, AnswerReader
+    from sluicegate.calls.client_login import ClientLogin
     from sluicegate.calls.plan import Attempt, Plan
     from sluicegate.policy.model import Policy
     from sluicegate.policy.provider import ProviderKey
@@ -31,6 +32,8 @@ class Settlement(NamedTuple):
     """What the provider reported, else our estimate; None where nothing was used."""
     cost_nano: int
     rate_amounts: Mapping[Unit, int]
+    shadow_nano: int | None = None
+    """What a call with its client's own login would have cost, in nano-dollars; None for a call with a provider key."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,8 @@ class Call:
     expected_nano: int = 0
     """The expected cost in nano-dollars, raised as the answer reveals more."""
     cost_nano: int = 0
+    shadow_nano: int | None = None
+    """List price of a call with its client's own login, in nano-dollars; None for any other."""
     settlement: Settlement | None = None
     """The charge, once it has ended."""
     settled: bool = False
@@ -107,6 +112,10 @@ class Call:
     response_bytes: int = 0
     provider_key: ProviderKey | None = None
     """The provider key it was sent with."""
+    offered_login: ClientLogin | None = None
+    """Its client's own login, beside a virtual key in the proxy URL, until the policy has been asked."""
+    login: ClientLogin | None = None
+    """The same, where the policy lets it pass: the call goes with that and with no key of ours, and costs us nothing."""
     session_id: str | None = None
     agent_id: str | None = None
     request_class: str | None = None

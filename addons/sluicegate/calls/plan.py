@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sluicegate.policy.routes import Retry, RetryCause
@@ -54,6 +54,11 @@ class Plan:
     def attempts(self) -> int:
         """Return how often the call may be tried: never less than once for each target."""
         return max(self.retry.attempts, len(self.targets) if self.retry.attempts > 1 else 1)
+
+    def only_at(self, provider: str) -> Plan | None:
+        """Return this plan with its first target at one provider, tried once; None if it has no target there."""
+        own = next((target for target in self.targets if target.provider == provider), None)
+        return None if own is None else replace(self, targets=(own,), retry=ONE_ATTEMPT)
 
     def is_direct(self, spoken: str) -> bool:
         """Return whether one request to its own provider fulfils it; ``spoken`` is the provider whose API the client speaks."""

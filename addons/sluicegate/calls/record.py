@@ -49,12 +49,15 @@ COLUMNS: dict[str, type] = {
     "route": str,
     "attempts": str,
     "asked_model": str,
+    "shadow_usd": str,
+    "shadow_nano": int,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
 ``limits`` is a list of limit checks; None in records from before it was kept. ``route`` names the policy's route that the call
 took, ``attempts`` lists what was tried, None for a call that was sent once and could not be sent elsewhere. ``asked_model`` is
 the model in the client's own words where a route or a name chose another; ``model_requested`` is what the provider was asked for.
+``shadow_usd`` is what a call with its client's own login would have cost; None for a call with a provider key.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -68,6 +71,8 @@ def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
     record = record_of(call, call.started_at, usage)
     attempts = _attempts(call, cost_nano)
     record.update(cost_usd=usd(cost_nano), cost_nano=cost_nano, outcome=Outcome.INTERRUPTED.value, attempts=attempts)
+    if call.login is not None:
+        record.update(cost_usd="0", cost_nano=0, shadow_usd=usd(cost_nano), shadow_nano=cost_nano)
     return record
 
 
@@ -115,6 +120,8 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "route": call.plan.route if call.plan else None,
         "attempts": _attempts(call, call.cost_nano),
         "asked_model": call.asked_model if facts and call.asked_model != facts.model else None,
+        "shadow_usd": usd(call.shadow_nano) if call.shadow_nano is not None else None,
+        "shadow_nano": call.shadow_nano,
     }
 
 

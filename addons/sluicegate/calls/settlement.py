@@ -28,12 +28,16 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
 
     ``was_sent`` says whether it was put on a connection to the provider; ``status`` is the provider's, None if no answer
     came. A call that was never sent costs nothing and gives its request back. One that the provider answered with an error
-    costs nothing but its request. What earlier attempts have cost is added.
+    costs nothing but its request. What earlier attempts have cost is added. A call with its client's own login costs nothing, and
+    has what it would have cost as its shadow.
     """
     if call.attempts and call.attempts[-1].is_over:
         # The client left between attempts: all that was sent has been charged, or was answered with an error.
         status = 502
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
+    if call.login is not None:
+        # Its subscription pays: this is what it would have cost.
+        return last._replace(cost_nano=0, shadow_nano=last.cost_nano)
     earlier = call.abandoned_nano
     if not earlier:
         return last

@@ -36,16 +36,20 @@ def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
     return _BY_CLIENT.get(client) or (known.variable if known is not None else None) or "OPENAI_API_KEY"
 
 
-def refusal_of_unknown(client: str, provider: str, sent: Sequence[str], *, is_login: bool) -> Deny:
+def refusal_of_unknown(client: str, provider: str, sent: Sequence[str], *, is_login: bool, passes_logins: bool = False) -> Deny:
     """Return the refusal of a call whose credentials, in the places ``sent``, are no known virtual key.
 
-    ``is_login`` says that a Claude login is among them.
+    ``is_login`` says that a Claude login is among them, ``passes_logins`` that the policy would let it pass beside a virtual key.
     """
     others = [place for place in sent if place != PROXY]
     if is_login and others == ["authorization"]:
         variable, in_url = variable_of(client, provider), PROXY in sent
-        text = f"A Claude login was sent, and this gateway asks for a virtual key: set {variable} to yours, or {_IN_PROXY_URL}"
-        text += "; the one in the proxy URL is not known" if in_url else ", where it works beside the login"
+        text = "A Claude login was sent, and this gateway asks for a virtual key: "
+        if passes_logins:
+            text += f"{_IN_PROXY_URL}, where it works beside the login, or set {variable} to yours"
+        else:
+            text += f"set {variable} to yours in place of the login"
+        text += "; the one in the proxy URL is not known" if in_url else ""
         return Deny(Reason.VIRTUAL_KEY_NOT_FOUND if in_url else Reason.VIRTUAL_KEY_REQUIRED, text)
     variable = variable_of(client, provider, sent)
     unknown = "is not a known virtual key: it may have been revoked or mistyped"

@@ -252,6 +252,15 @@ Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
+SubscriptionRule = Annotated[
+    Literal["refuse", "pass"],
+    Field(
+        description="Claude logins (Pro, Max, Team) sent beside a virtual key in the proxy URL. refuse: with words. pass: the "
+        "login goes to its own provider in place of a provider key; access and rate limits apply, and what the call would have "
+        "cost is kept apart from money, as shadow_usd."
+    ),
+]
+
 ProviderName = Annotated[
     str, WithJsonSchema({"type": "string", "pattern": PROVIDER_NAME.pattern, "examples": ["anthropic", "openai", "gemini", "groq"]})
 ]

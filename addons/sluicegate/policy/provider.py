@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from sluicegate.addresses import is_loopback
 from sluicegate.model_names import matches
 from sluicegate.policy.limit import Limit
 from sluicegate.pricing.seller import Seller
@@ -16,6 +17,8 @@ from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.providers.signing.account import Account, OutgoingRequest
 from sluicegate.values import Kind, RequestFacts
+
+HTTPS_PORT = 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class Provider:
     """Whether they go to a host that is known as another provider's."""
     is_keyless: bool = False
     """Whether its calls are sent without a key where it has none."""
+    has_subscriptions: bool = False
+    """Whether its clients may log in with a subscription of their own, in a form that we know."""
+    passes_subscriptions: bool = False
+    """Whether the policy lets such a login through."""
     apis: tuple[ApiName, ...] = ("chat",)
     """Which of OpenAI's APIs it has, where it speaks that protocol."""
     model_prefixes: tuple[str, ...] | None = None
@@ -85,6 +92,12 @@ class Provider:
         host = f"[{self.host}]" if ":" in self.host else self.host
         version = "" if self.version == VERSION else self.version
         return f"{self.scheme}://{host}:{self.port}{self.prefix}{version}"
+
+    @property
+    def is_home_of_logins(self) -> bool:
+        """Return whether a client's own login may be sent where calls go: to the host it is for, or not beyond this machine."""
+        is_here = self.host == "localhost" or is_loopback(self.host)
+        return self.has_subscriptions and (is_here or (self.is_usual and self.scheme == "https" and self.port == HTTPS_PORT))
 
     @property
     def adapter(self) -> ProtocolAdapter:

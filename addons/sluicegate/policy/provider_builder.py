@@ -57,7 +57,7 @@ class ProviderBuilder:
         # A machine may run more than the provider, so an address means the provider only on its port.
         is_own = is_address(address.host) or address.host == "localhost"
         own = f"{address.host}:{address.port}" if is_own else address.host
-        return Provider(
+        built = Provider(
             name=name,
             protocol=known.protocol,
             scheme=address.scheme,
@@ -81,7 +81,12 @@ class ProviderBuilder:
             metered=AllowedPaths(known.metered),
             allow_paths=AllowedPaths(written.allow_paths),
             admin_key=self._admin_key(name, written.admin_key) if written.admin_key else None,
+            has_subscriptions=known.subscriptions,
+            passes_subscriptions=written.subscriptions == "pass",
         )
+        if built.passes_subscriptions and not built.is_home_of_logins:
+            self.report(("providers", name, "subscriptions"), _no_home(built, known))
+        return built
 
     def _admin_key(self, provider: str, reference: str) -> str | None:
         if not is_reference(reference):
@@ -119,6 +124,16 @@ class ProviderBuilder:
             return value or None
 
         return fetch
+
+
+def _no_home(provider: Provider, known: KnownProvider) -> str:
+    """Return why no client's login may be passed to a provider."""
+    if not provider.has_subscriptions:
+        return f"'pass' is for Claude logins, and {provider.name} is not where those are sent; remove it"
+    return (
+        f"'pass' would send people's logins to {provider.base_url}: a login goes to its own provider only, so base_url must be "
+        f"{known.base_url}, or on this machine"
+    )
 
 
 def prefixes_of(providers: Mapping[str, Provider]) -> dict[str, str]:

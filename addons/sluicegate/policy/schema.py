@@ -29,6 +29,7 @@ from sluicegate.policy.fields import (
     Percent,
     Prose,
     ProviderName,
+    SubscriptionRule,
     Text,
     Url,
     WebhookUrl,
@@ -131,6 +132,7 @@ class Provider(Limited):
         description="Requests to send with the provider's key besides the known ones, as POST /v1/files or GET /v1/files/{id}. "
         "They count under request limits, but what they cost is not metered.",
     )
+    subscriptions: SubscriptionRule = "refuse"
     simulate: StrictBool = Field(False, description="Answer with a simulated provider: no key, no spending.")
 
 

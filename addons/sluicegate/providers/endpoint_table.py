@@ -39,6 +39,17 @@ ANTHROPIC = Endpoints(
         "GET /api/web/domain_info",
         "GET /mcp-registry/v0/servers",
     ),
+    with_login=(
+        # Claude Code with a subscription: whose it is, what is left of it, and the person's settings. Read on the wire or asked
+        # for by its pages; what makes keys, and the organization's administration, is not here.
+        "GET /api/claude_code_grove",
+        "GET /api/oauth/account/settings",
+        "GET /api/oauth/claude_cli/roles",
+        "GET /api/oauth/profile",
+        "GET /api/oauth/usage",
+        "GET /api/organization/claude_code_first_token_date",
+        "POST /api/oauth/account/grove_notice_viewed",
+    ),
     own=(
         r"/v1/(messages|complete|agents|sessions|deployments|dreams|environments|memory_stores|vaults|user_profiles|tunnels"
         r"|organizations|experimental|code|mcp_servers|design|filestore)(/|$)",

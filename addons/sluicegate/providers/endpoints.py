@@ -96,6 +96,7 @@ class Endpoints:
         free: Iterable[str],
         own: Iterable[str],
         without_key: Iterable[str] = (),
+        with_login: Iterable[str] = (),
     ) -> None:
         """``own`` holds patterns of the beginnings of paths that are this provider's, listed or not."""
         listed: tuple[tuple[Kind, Iterable[str]], ...] = (
@@ -103,6 +104,7 @@ class Endpoints:
             ("count_tokens", free_with_model),
             ("other", free),
             ("keyless", without_key),
+            ("login", with_login),
         )
         self.rows: tuple[tuple[Endpoint, Kind], ...] = tuple(
             (Endpoint(*text.split(" ")), kind) for kind, texts in listed for text in texts

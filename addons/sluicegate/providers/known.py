@@ -59,6 +59,8 @@ class KnownProvider:
     """Whether no token is billed."""
     keyless: bool = False
     """Whether it works without a key."""
+    subscriptions: bool = False
+    """Whether its clients may log in with a subscription of their own, in a form that we know."""
     model_prefixes: tuple[str, ...] | None = None
     """What may stand before a slash in its models' names; None where it sells models of many makers."""
     variable: str | None = None

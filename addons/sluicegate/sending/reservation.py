@@ -39,6 +39,8 @@ def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy,
 def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
     """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
     limits = policy.limits(call.principal, call.provider, facts.model)
+    if call.login is not None:
+        limits = limits.without_budgets()
     demand = demand_of(shared, call, facts, policy, limits)
     admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
     if isinstance(admission, Deny):

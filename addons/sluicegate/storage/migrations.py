@@ -135,6 +135,13 @@ def _add_attempts(db: sqlite_utils.Database) -> None:
             calls.add_column(name, str)
 
 
+def _add_shadow_money(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    for name, kind in (("shadow_usd", str), ("shadow_nano", int)):
+        if name not in calls.columns_dict:
+            calls.add_column(name, kind)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -176,6 +183,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _learn_by_key,
     _create_reconciliations,
     _add_attempts,
+    _add_shadow_money,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.fields import Content, Count, Id, Instant, Text
+from sluicegate.policy.fields import Content, Count, Id, Instant, SubscriptionRule, Text
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 
@@ -177,6 +177,7 @@ class ProviderState(ResponseModel):
     price: FlatPrice | None = Field(description="What the policy says its models cost, dollars per million tokens.")
     hosts: list[str]
     allow_paths: list[str] = Field(description="Requests that are sent besides the listed ones, unmetered.")
+    subscriptions: SubscriptionRule
     simulate: bool
     keys: list[ProviderKeyState]
     provider_status: Literal["active", "error"]

@@ -129,6 +129,7 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
         "price": {n: float(getattr(written.price, n)) for n in ("input", "output")} if written and written.price else None,
         "hosts": list(written.hosts) if written else [],
         "allow_paths": list(written.allow_paths) if written else [],
+        "subscriptions": written.subscriptions if written else "refuse",
         "simulate": live.simulate,
         "keys": keys,
         "provider_status": "active"
