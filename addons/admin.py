@@ -12,7 +12,7 @@ from pathlib import Path
 from mitmproxy import ctx, http
 
 from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services
-from sluicegate.addresses import is_loopback, normalize_host
+from sluicegate.addresses import is_address, is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
@@ -68,7 +68,7 @@ class Admin(Addon):
         self.withhold_secrets(flow)
         if flow.response is not None:
             return
-        if not is_own_host(request.host_header or ""):
+        if not is_own_host(request.host_header or "", flow.client_conn.sockname):
             if request.method in ("GET", "HEAD") and path.partition("?")[0] in OPEN_PATHS:
                 # Probes come by address. Whoever has led a browser here by a name of its own learns no more than a stranger.
                 self.credentials[flow.id] = []
@@ -171,14 +171,18 @@ def source_of(flow: http.HTTPFlow) -> str:
     return client.peername[0] if client.peername else ""
 
 
-def is_own_host(host: str) -> bool:
+def is_own_host(host: str, listener: tuple[str, int] | None) -> bool:
     """Return whether a Host header names the gateway: loopback, the address it listens on, or a name the policy lists.
 
-    A browser that a foreign name has led here (DNS rebinding) sends that name and is refused.
+    ``listener`` is our end of the connection: who listens on every interface has several addresses, and in a cluster a
+    new one at each start, by which Prometheus scrapes. A browser that a foreign name has led here (DNS rebinding) sends
+    that name and is refused.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
     name = normalize_host(name)
-    return name == "localhost" or is_loopback(name) or name == ctx.options.listen_host or name in services().policy.server.hosts
+    if name == "localhost" or is_loopback(name) or name == ctx.options.listen_host or name in services().policy.server.hosts:
+        return True
+    return listener is not None and is_address(name) and name == normalize_host(listener[0])
 
 
 def is_same_origin(request: http.Request) -> bool:

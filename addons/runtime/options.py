@@ -17,6 +17,7 @@ from mitmproxy.addonmanager import Loader
 from flow import Addon, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
+from sluicegate.deployment.service_manager import notify
 from sluicegate.policy.model import Policy
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.storage.errors import StoreError
@@ -184,6 +185,10 @@ class Options(Addon):
                 exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
         print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
+        try:
+            notify(os.environ)
+        except OSError as e:
+            exit_with_error(f"the service manager's socket NOTIFY_SOCKET cannot be reached: {e.strerror}")
 
     def client_connected(self, client: connection.Client) -> None:
         """Turn away a client of another machine where we should listen on loopback only."""

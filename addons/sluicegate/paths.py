@@ -17,6 +17,18 @@ def addons_dir() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent
 
 
+def deploy_dir() -> Path:
+    """Return the folder of the files that deploy a gateway."""
+    inside = PACKAGE / "deploy"
+    return inside if inside.is_dir() else PACKAGE.parent.parent / "deploy"
+
+
+def run_lock() -> Path:
+    """Return the lock that a gateway is installed from: among those files in a wheel, at the top in a checkout."""
+    inside = PACKAGE / "deploy" / "constraints-run.txt"
+    return inside if inside.is_file() else PACKAGE.parent.parent / "constraints-run.txt"
+
+
 def policy_path(option: str | None, env: Mapping[str, str]) -> Path:
     """Return the policy's path: the option, else SLUICEGATE_POLICY, else the quickstart."""
     chosen = option or env.get("SLUICEGATE_POLICY")

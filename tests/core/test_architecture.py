@@ -42,7 +42,7 @@ TIERS: list[set[str]] = [
     {"logs", "reconciliation"},
     {"services"},
     {"loopback"},
-    {"web", "banner", "sending"},
+    {"web", "banner", "sending", "deployment"},
     {"cli"},
 ]
 """From the bottom up: a module imports only from tiers below its own, from its own package, or from flat files of its tier."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate.storage.state_folder import TOKEN_VARIABLE, StateError, StateFolder
+from sluicegate.storage.state_folder import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, StateError, StateFolder
 
 
 def test_a_folder_is_one_gateways_until_it_is_closed(tmp_path: Path) -> None:
@@ -31,4 +31,30 @@ def test_the_admin_token_is_made_once_and_kept_for_the_owner_alone(tmp_path: Pat
     assert folder.admin_token({}) == (token, False)
     assert folder.admin_token({TOKEN_VARIABLE: "given"}) == ("given", False)
     assert (tmp_path / "admin-token").stat().st_mode & 0o777 == 0o600
+    folder.close()
+
+
+def test_the_admin_token_may_be_in_a_file_of_which_nothing_but_a_whole_token_is_taken(tmp_path: Path) -> None:
+    folder, file = StateFolder(tmp_path / "state"), tmp_path / "token"
+    env = {TOKEN_FILE_VARIABLE: str(file)}
+    file.write_text("  0123456789abcdef0123\n")
+    assert folder.admin_token(env) == ("0123456789abcdef0123", False)
+    assert folder.admin_token(env | {TOKEN_VARIABLE: "given"}) == ("given", False)
+    assert not (tmp_path / "state/admin-token").exists()
+    for wrong in (
+        b"",
+        b"\n",
+        b"short",
+        b"two words of sixteen",
+        b"two\nlines-of-sixteen-1",
+        "größer-als-sechzehn".encode(),
+        b"\xff" * 20,
+    ):
+        file.write_bytes(wrong)
+        with pytest.raises(StateError, match=TOKEN_FILE_VARIABLE) as told:
+            folder.admin_token(env)
+        assert wrong.decode("latin-1").strip() not in str(told.value) or not wrong.strip()
+    file.unlink()
+    with pytest.raises(StateError, match="cannot be read"):
+        folder.admin_token(env)
     folder.close()

@@ -38,6 +38,7 @@ def test_help_names_every_command_and_each_has_an_example():
         ["run"],
         ["usage"],
         ["providers"],
+        ["deploy"],
         ["check"],
         ["env"],
         ["key", "new"],

@@ -230,6 +230,9 @@ def test_administration_is_unreachable_through_the_proxy(edge):
 def test_host_and_origin_are_checked_even_with_the_token(edge):
     bearer = {"authorization": f"Bearer {edge.token}"}
     assert edge.request("GET", "/metrics", headers=bearer | {"Host": "rebound.test"}).status == 421
+    # By an address of ours only where it is the one that was dialled; loopback is always ours.
+    for address, status in (("10.1.2.3", 421), ("[fd00::5]", 421), ("0.0.0.0", 421), ("127.9.8.7", 200)):
+        assert edge.request("GET", "/metrics", headers=bearer | {"Host": f"{address}:8080"}).status == status, address
     assert (
         edge.request(
             "POST", "/api/usage", b"{}", bearer | {"content-type": "application/json", "Origin": "http://evil.test"}

@@ -212,8 +212,14 @@ def _open_audit_trail(database: Path) -> Any:
 
 def admin_token(settings: Settings) -> str:
     """Return the admin token of the environment, else of the state folder; exit if there is none."""
-    if token := os.environ.get("SLUICEGATE_ADMIN_TOKEN"):
-        return token
+    # Imported here alone: reading files needs nothing of it.
+    from sluicegate.storage.state_folder import StateError, token_of
+
+    try:
+        if token := token_of(os.environ):
+            return token
+    except StateError as e:
+        fail(str(e))
     path = settings.state_path() / "admin-token"
     try:
         return path.read_text().strip()

@@ -12,6 +12,7 @@ from sluicegate.cli import (
     admin,
     alerts,
     check,
+    deploy,
     entity,
     environment,
     key,
@@ -54,7 +55,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, providers, adjust, reconcile, check, environment, statusline):
+for room in (run, usage, providers, adjust, reconcile, check, environment, deploy, statusline):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

@@ -27,6 +27,9 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 SHUTDOWN_TIMEOUT_S = 10
 
+ADMIN_TOKEN = {"SLUICEGATE_ADMIN_TOKEN", "SLUICEGATE_ADMIN_TOKEN_FILE"}
+"""Variables that lead to the admin token, which no agent inherits."""
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -94,7 +97,7 @@ def run(
                 return
             command = statusline.with_statusline(command, os.environ)
             # A gateway that was already running has its secrets in an environment of its own.
-            hidden = _secret_variables(settings) if started else {"SLUICEGATE_ADMIN_TOKEN"}
+            hidden = _secret_variables(settings) if started else ADMIN_TOKEN
             raise typer.Exit(_run_child(command, values, hidden))
     finally:
         if started is not None:
@@ -133,7 +136,7 @@ def _secret_variables(settings: Settings) -> set[str]:
     variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
     accounts = (k.account for p in loaded.providers.values() for k in p.keys if k.account is not None)
     variables |= {variable for account in accounts for variable in account.variables}
-    return {"SLUICEGATE_ADMIN_TOKEN", *filter(None, variables), *loaded.alerts.variables}
+    return {*ADMIN_TOKEN, *filter(None, variables), *loaded.alerts.variables}
 
 
 def _run_child(command: list[str], values: dict[str, str], hidden: set[str]) -> int:

@@ -10,6 +10,12 @@ from pathlib import Path
 
 TOKEN_VARIABLE = "SLUICEGATE_ADMIN_TOKEN"
 
+TOKEN_FILE_VARIABLE = "SLUICEGATE_ADMIN_TOKEN_FILE"
+"""Names the token's file, as systemd's credentials and the secrets of containers are files."""
+
+MIN_TOKEN_LENGTH = 16
+"""Characters that a token kept in such a file has at least: fewer are a mistake, or could be guessed."""
+
 
 class StateError(Exception):
     """The state folder cannot be used; the message says why and what to do."""
@@ -17,6 +23,27 @@ class StateError(Exception):
 
 class StateInUseError(StateError):
     """The state folder belongs to a gateway that runs."""
+
+
+def token_of(env: Mapping[str, str]) -> str | None:
+    """Return the admin token that the environment has or names the file of; None where it does neither.
+
+    Raises StateError if the file has no token: a gateway with another token than its operator's would lock them out.
+    """
+    if token := env.get(TOKEN_VARIABLE):
+        return token
+    if not (name := env.get(TOKEN_FILE_VARIABLE)):
+        return None
+    try:
+        token = Path(name).read_text().strip()
+    except (OSError, ValueError) as e:
+        raise StateError(f"{TOKEN_FILE_VARIABLE}={name}: the file cannot be read ({type(e).__name__})") from e
+    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+        raise StateError(
+            f"{TOKEN_FILE_VARIABLE}={name}: the file must hold one token of at least {MIN_TOKEN_LENGTH} visible ASCII "
+            "characters, such as `openssl rand -hex 32` prints"
+        )
+    return token
 
 
 class StateFolder:
@@ -40,8 +67,11 @@ class StateFolder:
             ) from e
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
-        """Return the admin token, from the environment, from the folder or a new one, and whether it is new."""
-        if token := env.get(TOKEN_VARIABLE):
+        """Return the admin token, from the environment, from the folder or a new one, and whether it is new.
+
+        Raises StateError if the environment names a file without one.
+        """
+        if token := token_of(env):
             return token, False
         path = self.path / "admin-token"
         try:

@@ -1,0 +1,158 @@
+"""What can be deployed: for each target its files, where they go, and the commands that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sluicegate import paths
+from sluicegate.deployment.site import Site, fill_in
+
+RUN_LOCK = "constraints-run.txt"
+"""The lock a gateway is installed from, which an image is built with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One way to run a gateway, or one proxy in front of it."""
+
+    about: str
+    files: Mapping[str, str]
+    """The path each file is written to, and its template under ``deploy/``; a template that is a folder is written whole."""
+    next_commands: tuple[str, ...]
+    """What is typed next, in the folder of the files."""
+    secrets: str = "/run/credentials/sluicegate.service"
+    """The folder in which the gateway finds its secrets' files."""
+    is_plaintext: bool = False
+    """Whether the gateway listens beyond loopback, on a network of its own."""
+
+
+_IMAGE = {"Dockerfile": "docker/Dockerfile", ".dockerignore": "docker/dockerignore", RUN_LOCK: RUN_LOCK}
+
+TARGETS: dict[str, Target] = {
+    "systemd": Target(
+        "a system service with its own user, hardened",
+        {
+            "sluicegate.service": "systemd/sluicegate.service",
+            "sluicegate.sysusers": "systemd/sluicegate.sysusers",
+            "policy.yaml": "policy.yaml",
+        },
+        (
+            "sudo install -m 0644 sluicegate.sysusers /etc/sysusers.d/sluicegate.conf",
+            "sudo systemd-sysusers",
+            "sudo install -d -m 0700 /etc/sluicegate/credentials",
+            "sudo install -d -m 0750 -o @USER@ -g @USER@ /etc/sluicegate/policy",
+            "sudo install -m 0640 -o @USER@ -g @USER@ policy.yaml /etc/sluicegate/policy/policy.yaml",
+            'printf %s "$ANTHROPIC_API_KEY" | sudo install -m 0600 /dev/stdin /etc/sluicegate/credentials/anthropic',
+            "openssl rand -hex 32 | sudo install -m 0600 /dev/stdin /etc/sluicegate/credentials/admin-token",
+            "sudo install -m 0644 sluicegate.service /etc/systemd/system/sluicegate.service",
+            "sudo systemctl daemon-reload",
+            "sudo systemctl enable --now sluicegate",
+        ),
+    ),
+    "docker": Target(
+        "an image that runs as a user without rights on a read-only root",
+        {**_IMAGE, "policy/policy.yaml": "policy.yaml"},
+        (
+            "cp /path/to/sluicegate-@VERSION@-*.whl .",
+            "docker build --tag sluicegate:@VERSION@ .",
+            "mkdir -p secrets",
+            'printf %s "$ANTHROPIC_API_KEY" >secrets/anthropic',
+            "openssl rand -hex 32 >secrets/admin-token",
+            "chmod 0400 secrets/*",
+            "sudo chown -R 10001:10001 policy secrets",
+            "docker run --detach --name sluicegate --restart unless-stopped --stop-timeout 60 --read-only --cap-drop ALL "
+            "--security-opt no-new-privileges --tmpfs /tmp --publish 127.0.0.1:@PORT@:@PORT@ --volume sluicegate:@STATE@ "
+            '--volume "$PWD/policy:/etc/sluicegate" --volume "$PWD/secrets:/run/secrets:ro" '
+            "--env SLUICEGATE_ADMIN_TOKEN_FILE=/run/secrets/admin-token sluicegate:@VERSION@",
+        ),
+        secrets="/run/secrets",
+        is_plaintext=True,
+    ),
+    "compose": Target(
+        "that image under Docker Compose, with its secrets as files",
+        {**_IMAGE, "compose.yaml": "compose/compose.yaml", "policy/policy.yaml": "policy.yaml"},
+        (
+            "cp /path/to/sluicegate-@VERSION@-*.whl .",
+            "mkdir -p secrets",
+            'printf %s "$ANTHROPIC_API_KEY" >secrets/anthropic',
+            "openssl rand -hex 32 >secrets/admin-token",
+            "chmod 0400 secrets/*",
+            "sudo chown -R 10001:10001 policy secrets",
+            "docker compose up --detach --build",
+        ),
+        secrets="/run/secrets",
+        is_plaintext=True,
+    ),
+    "helm": Target(
+        "a Helm chart for Kubernetes: one gateway with its volume",
+        {"sluicegate": "helm"},
+        (
+            "kubectl create namespace sluicegate",
+            'kubectl --namespace sluicegate create secret generic sluicegate --from-literal=anthropic="$ANTHROPIC_API_KEY" '
+            '--from-literal=admin-token="$(openssl rand -hex 32)"',
+            "helm lint sluicegate",
+            "helm --namespace sluicegate install sluicegate ./sluicegate --set image.repository=registry.example.com/sluicegate",
+        ),
+        secrets="/run/secrets",
+        is_plaintext=True,
+    ),
+    "nginx": Target(
+        "nginx in front: TLS for base URLs and dashboard, and by TCP for HTTPS_PROXY",
+        {"sluicegate.conf": "nginx/sluicegate.conf", "sluicegate-stream.conf": "nginx/sluicegate-stream.conf"},
+        (
+            "sudo install -m 0644 sluicegate.conf /etc/nginx/conf.d/sluicegate.conf",
+            "sudo install -m 0644 sluicegate-stream.conf /etc/nginx/sluicegate-stream.conf",
+            "echo 'include /etc/nginx/sluicegate-stream.conf;' | sudo tee -a /etc/nginx/nginx.conf",
+            "sudo nginx -t && sudo systemctl reload nginx",
+        ),
+    ),
+    "caddy": Target(
+        "Caddy in front: TLS for base URLs and dashboard",
+        {"Caddyfile": "caddy/Caddyfile"},
+        (
+            "caddy validate --config Caddyfile",
+            "sudo install -m 0644 Caddyfile /etc/caddy/Caddyfile",
+            "sudo systemctl restart caddy",
+        ),
+    ),
+    "haproxy": Target(
+        "HAProxy in front: TLS for base URLs and dashboard, and by TCP for HTTPS_PROXY",
+        {"haproxy.cfg": "haproxy/haproxy.cfg"},
+        (
+            "sudo install -m 0644 haproxy.cfg /etc/haproxy/haproxy.cfg",
+            "sudo haproxy -c -f /etc/haproxy/haproxy.cfg && sudo systemctl reload haproxy",
+        ),
+    ),
+}
+"""By the name that ``sluicegate deploy`` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A target's files for one site, ready to be written."""
+
+    files: Mapping[str, str]
+    """Their texts by the path below the folder they are written to."""
+    next_commands: tuple[str, ...]
+
+
+def prepare(name: str, site: Site) -> Deployment:
+    """Return a target's files and commands, filled in for a site. Raises KeyError for an unknown target, OSError."""
+    target = TARGETS[name]
+    values = site.values(target.secrets, is_plaintext=target.is_plaintext)
+    files = {path: fill_in(template.read_text(), values) for path, template in _templates(target)}
+    commands = tuple(fill_in(command, values) for command in target.next_commands)
+    return Deployment(files, commands)
+
+
+def _templates(target: Target) -> Iterator[tuple[str, Path]]:
+    """Yield the path of each file and its template, those of a folder one by one."""
+    for path, name in target.files.items():
+        template = paths.run_lock() if name == RUN_LOCK else paths.deploy_dir() / name
+        if template.is_dir():
+            for file in sorted(f for f in template.rglob("*") if f.is_file()):
+                yield f"{path}/{file.relative_to(template)}", file
+        else:
+            yield path, template
