@@ -12,6 +12,7 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, is_decided, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import ClientLogin
+from sluicegate.calls.keyring import no_usable_key
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.account_headers import without_account_headers
 from sluicegate.providers.signing.account import Account, CannotSignError, OutgoingRequest
@@ -145,14 +146,6 @@ def content_length(fields: HeaderFields, body: bytes) -> HeaderFields:
 def without_provider_key(headers: http.Headers) -> HeaderFields:
     """Return the header fields without those that may carry a provider key."""
     return tuple([f for f in headers.fields if f[0].lower() not in PROVIDER_KEY_HEADERS])
-
-
-def no_usable_key(provider: Provider) -> str:
-    """Return why no key of the provider can be used, naming where each should have come from, never a value."""
-    if not provider.keys:
-        return f"Provider '{provider.name}' has no key: add one under providers.{provider.name}.keys in the policy"
-    where = ", ".join(f"{k.name} ({k.source})" for k in provider.keys)
-    return f"Provider '{provider.name}' has no usable key: {where} is not set on the gateway's machine"
 
 
 addons = [Keys()]

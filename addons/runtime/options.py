@@ -184,6 +184,8 @@ class Options(Addon):
             else:
                 exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+        if urls := listening_urls():
+            services().state_folder.note_url(urls[0])
         print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
         try:
             notify(os.environ)

@@ -104,3 +104,12 @@ def test_what_goes_wrong_is_said_with_the_status(run, words, code, message):
 def test_a_refused_call_ends_with_its_status_in_json_too(run):
     done = run("explain", "--key", "vk-bob", "--model", "gpt-4.1", "--json")
     assert (done.exit_code, json.loads(done.stdout)["refusal"] is not None) == (1, True)
+
+
+def test_without_a_running_gateway_the_command_says_what_it_judges_by(run):
+    policy = {**POLICY, "providers": {"openai": {"keys": [{"name": "main", "value": "env.NOT_SET"}]}}, "routes": []}
+    done = run("explain", "--key", "vk-bob", "--model", MINI, policy=policy)
+    assert done.exit_code == 1
+    said, refused = done.stderr.splitlines()
+    assert said.startswith("judged by the policy file and this shell's environment, not by a running gateway")
+    assert refused == "refused: Provider 'openai' has no usable key: main (env.NOT_SET) is not set on the gateway's machine"

@@ -87,7 +87,7 @@ def test_its_commands_run(split, line):
     done = CliRunner().invoke(app, words, env=ENV)
     assert done.exit_code == 0, done.output
     if "--json" in words:
-        assert [t["model"] for t in json.loads(done.output)["targets"]] == ["claude-opus-4-8", "gpt-4o-mini"]
+        assert [t["model"] for t in json.loads(done.stdout)["targets"]] == ["claude-opus-4-8", "gpt-4o-mini"]
 
 
 def test_the_example_in_the_commented_policy_is_one(tmp_path):

@@ -86,6 +86,66 @@ def test_a_call_that_would_be_refused_says_so():
     assert explain(Router(Ledger()), policy, key, Asked("anthropic", HAIKU), NOW)["refusal"] is None
 
 
+BUDGET = {"budget": {"max_limit": 1, "reset_duration": "1M"}}
+RATE = {"rate_limit": {"request_max_limit": 2, "request_reset_duration": "1h"}}
+TOKENS = {"rate_limit": {"token_max_limit": 10, "token_reset_duration": "1h"}}
+NANO_DOLLARS = {"usd": 10**9, "requests": 2, "tokens": 10, "concurrent": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"teams": [{"id": "eng", **BUDGET}]}, "Budget exceeded: Team budget exceeded: 1.00 > 1.00 dollars"),
+        ({"users": [{"id": "alice", **RATE}]}, "request limit exceeded (3/2, resets every 1h)"),
+        ({"customers": [{"id": "c", **TOKENS}], "teams": [{"id": "eng", "customer_id": "c"}]}, "token limit exceeded (10/10"),
+        ({"users": [{"id": "alice", "rate_limit": {"max_concurrent": 1}}]}, "(2/1"),
+        (
+            {"model_configs": [{"model_name": HAIKU, **BUDGET}]},
+            "Budget exceeded: Model:claude-haiku-5-5 budget exceeded: 1.00 > 1.00 dollars",
+        ),
+    ],
+    ids=["budget", "requests", "tokens", "in flight", "model"],
+)
+@pytest.mark.parametrize("routes", [[], [SPLIT]], ids=["as it asks", "routed"])
+def test_a_limit_that_is_used_up_refuses_in_the_words_of_the_refusal(more, words, routes):
+    """And one that has something left does not; the explanation takes nothing of it."""
+    policy, ledger = policy_of(routes=routes, **more), Ledger()
+    router, asked = Router(ledger), Asked("anthropic", HAIKU)
+    assert explained(policy, asked, router)["refusal"] is None
+    principal = policy.principal_of(policy.virtual_keys["vk"])
+    limits = [x for x in policy.limits(principal, "anthropic", HAIKU) if x.maximum == NANO_DOLLARS[x.unit]]
+    assert ledger.reserve("call", [(x, x.maximum) for x in limits], NOW) is None
+    found = explained(policy, asked, router)
+    if routes and "model_configs" in more:
+        # Another target has something left.
+        assert (found["refusal"], found["targets"][0]["model"]) == (None, MINI)
+    else:
+        assert words in found["refusal"]
+    ledger.release("call")
+    assert explained(policy, asked, router)["refusal"] is None
+
+
+KEYLESS = {
+    "providers": {"anthropic": {"keys": [{"name": "k", "value": "env.NOT_SET"}]}, "openai": {"keys": [{"name": "k", "value": "v"}]}}
+}
+
+
+@pytest.mark.parametrize(
+    ("configs", "routes", "model", "words"),
+    [
+        (None, [], HAIKU, "Provider 'anthropic' has no usable key: k (env.NOT_SET) is not set on the gateway's machine"),
+        (None, [], "gpt-6.2", None),
+        (None, [SPLIT], HAIKU, None),
+        ([{**OPENAI, "key_names": ["k"]}], [], MINI, None),
+    ],
+    ids=["none", "another provider", "one of two targets", "named"],
+)
+def test_a_provider_without_a_usable_key_refuses_unless_another_target_has_one(configs, routes, model, words):
+    found = explained(policy_of(configs, routes, **KEYLESS), Asked(spoken_for(model), model))
+    assert found["refusal"] == words
+    assert (words is None) or found["targets"][0]["excluded"] == "it has no usable key"
+
+
 def test_an_open_breaker_excludes_until_the_probe():
     policy, router = policy_of(routes=[SPLIT]), Router(Ledger())
     first = plan_of(policy, Asked("anthropic", HAIKU), Router(Ledger(), lambda: 0.0)).targets[0]

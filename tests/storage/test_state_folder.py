@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sluicegate.storage.state_folder import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, StateError, StateFolder
+from sluicegate.storage.state_folder import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, StateError, StateFolder, url_of_running
 
 
 def test_a_folder_is_one_gateways_until_it_is_closed(tmp_path: Path) -> None:
@@ -58,3 +58,16 @@ def test_the_admin_token_may_be_in_a_file_of_which_nothing_but_a_whole_token_is_
     with pytest.raises(StateError, match="cannot be read"):
         folder.admin_token(env)
     folder.close()
+
+
+def test_a_running_gateway_is_found_by_its_folder_and_an_ended_one_is_not(tmp_path: Path) -> None:
+    assert url_of_running(tmp_path / "none") is None
+    folder = StateFolder(tmp_path)
+    assert url_of_running(tmp_path) is None
+    folder.note_url("http://127.0.0.1:8080")
+    assert url_of_running(tmp_path) == "http://127.0.0.1:8080"
+    folder.close()
+    assert url_of_running(tmp_path) is None
+    # The next one does not listen yet.
+    StateFolder(tmp_path)
+    assert url_of_running(tmp_path) is None

@@ -179,3 +179,16 @@ def test_a_client_that_leaves_ends_the_call_at_the_provider(edge, upstream):
     record = edge.journal()[-1]
     assert record["outcome"] == "cancelled"
     assert json.dumps(record["attempts"])
+
+
+def test_the_command_is_told_by_the_gateway_that_uses_the_state_folder(edge, monkeypatch):
+    """Whose keys are in its own environment: this shell has none."""
+    from sluicegate.cli.main import app
+    from support.command import CliRunner
+
+    monkeypatch.delenv("PROVIDER_KEY", raising=False)
+    words = ["route", "explain", "--key", "vk-dev-alice", "--model", OPUS, "--state-dir", str(edge.state)]
+    told = CliRunner().invoke(app, words)
+    assert (told.exit_code, told.stderr) == (0, ""), told.output
+    read = CliRunner().invoke(app, [*words, "--policy", str(edge.policy)])
+    assert (read.exit_code, "key-1 (env.PROVIDER_KEY) is not set" in read.stderr) == (1, True), read.output

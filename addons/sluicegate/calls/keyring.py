@@ -22,6 +22,18 @@ SET_ASIDE_MS = 300_000
 REJECTED_STATUSES = (401, 403)
 
 
+def no_usable_key(provider: Provider, names: Container[str] | None = None) -> str:
+    """Return why no key of the provider can be used, naming where each should have come from, never a value.
+
+    ``names`` are those that may be used, None for any.
+    """
+    keys = [k for k in provider.keys if names is None or k.name in names]
+    if not keys:
+        return f"Provider '{provider.name}' has no key: add one under providers.{provider.name}.keys in the policy"
+    where = ", ".join(f"{k.name} ({k.source})" for k in keys)
+    return f"Provider '{provider.name}' has no usable key: {where} is not set on the gateway's machine"
+
+
 class Keyring:
     """Remembers rejected keys by their value: a key with a new value is a new key.
 

@@ -27,6 +27,11 @@ def fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
+def note(message: str) -> None:
+    """Print what a reader should know beside the result to stderr."""
+    print(message, file=sys.stderr)
+
+
 def replace_unprintable() -> None:
     """Print a question mark for what a terminal's or pipe's encoding does not have, instead of ending with a traceback.
 

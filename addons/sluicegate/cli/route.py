@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from sluicegate.cli.backend import call_api, open_backend
+from sluicegate.cli.backend import Backend, call_api, open_backend
 from sluicegate.cli.options import READ, Settings, command_class
-from sluicegate.cli.output import fail, print_json, print_table
+from sluicegate.cli.output import fail, note, print_json, print_table
 
 TARGET_COLUMNS = {
     "route": "route",
@@ -94,13 +95,14 @@ def explain(
 ) -> None:
     """Show how a call would be routed and why, without making it; exit status 1 if it would be refused.
 
-    Weights and breakers are those of a running gateway, named by --gateway; the policy file alone knows no health.
+    The gateway that uses the state folder is asked, or the one named by --gateway. With --policy, or where none runs, the file
+    is read: it knows no health, and provider keys are those of this shell's environment.
 
     Example: sluicegate route explain --key vk-dev-alice --model claude-opus-5-5 --class subagent
     """
     settings: Settings = ctx.obj
     asked: dict[str, Any] = {"key": key, "model": model, "provider": provider, "session": session, "class": request_class}
-    found = call_api(open_backend(settings), "GET", "/api/routes/explain", **asked)
+    found = call_api(_backend(settings), "GET", "/api/routes/explain", **asked)
     if settings.as_json:
         print_json(found)
     else:
@@ -109,6 +111,17 @@ def explain(
         if settings.as_json:
             raise typer.Exit(1)
         fail(f"refused: {found['refusal']}")
+
+
+def _backend(settings: Settings) -> Backend:
+    """Return what judges the call; say so where that is no running gateway."""
+    from sluicegate.storage.state_folder import url_of_running
+
+    if settings.gateway is None and settings.policy is None and (url := url_of_running(settings.state_path())) is not None:
+        return open_backend(replace(settings, gateway=url))
+    if settings.gateway is None:
+        note("judged by the policy file and this shell's environment, not by a running gateway: without its health and its keys")
+    return open_backend(settings)
 
 
 def _print(found: Mapping[str, Any]) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sluicegate.calls.admission import check_access
+from sluicegate.calls.admission import check_access, deny_exhausted
+from sluicegate.calls.keyring import no_usable_key
 from sluicegate.calls.plan import Plan, Target
+from sluicegate.limits.claims import Exhausted
 from sluicegate.model_names import is_glob, matches
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.routes import Route
 from sluicegate.routing.health import OPEN_MS, Health
-from sluicegate.routing.router import MAX_TARGETS, Router, Verdict, usable_keys
+from sluicegate.routing.router import MAX_TARGETS, NO_KEY_LEFT, Router, Verdict, usable_keys
 from sluicegate.routing.selection import Asked, named_target, unmet
 from sluicegate.values import Principal
 from sluicegate.windows import iso
@@ -38,8 +40,6 @@ def explain(router: Router, policy: Policy, key: VirtualKey, asked: Asked, now: 
         route = verdict.selection.route
         plan = Plan(verdict.order(likeliest), verdict.selection.retry, route.name if route else None)
         rows = _rows(router, policy, verdict, plan, now)
-    first = plan.targets[0]
-    refusal = check_access(policy, principal, first.provider, first.model)
     return {
         "virtual_key_id": key.id,
         "provider": asked.provider,
@@ -52,10 +52,33 @@ def explain(router: Router, policy: Policy, key: VirtualKey, asked: Asked, now: 
         "is_direct": plan.is_direct(asked.provider),
         "attempts": plan.attempts,
         "retry": plan.retry.model_dump(mode="json"),
-        "refusal": key.refusal(now) or (refusal.message if refusal is not None else None),
+        "refusal": key.refusal(now) or _refusal(router, policy, principal, plan, now),
         "targets": rows,
         "routes": [_considered(router, policy, principal, asked, r, plan, now) for r in policy.routes],
     }
+
+
+def _refusal(router: Router, policy: Policy, principal: Principal, plan: Plan, now: int) -> str | None:
+    """Return why the call would be refused at this moment, in the words of the refusal; None if it would not be."""
+    first = plan.targets[0]
+    denied = check_access(policy, principal, first.provider, first.model)
+    if denied is not None:
+        return denied.message
+    limits = policy.limits(principal, first.provider, first.model)
+    for limit in (*limits.rates, *limits.budgets):
+        used, reserved, _, end = router.ledger.usage(limit, now)
+        if used + reserved >= limit.maximum:
+            # How much it would ask for depends on its body: here it asks for the least there is.
+            return deny_exhausted(Exhausted(limit, used + reserved, 0, end), now).message
+    if not any(_has_key(policy, target) for target in plan.targets):
+        return no_usable_key(policy.providers[first.provider], first.key_names)
+    return None
+
+
+def _has_key(policy: Policy, target: Target) -> bool:
+    """Return whether there is something to call a target with: a key, or its clients' own logins."""
+    provider = policy.providers[target.provider]
+    return provider.simulate or provider.passes_subscriptions or bool(usable_keys(policy, target))
 
 
 def _decided_by(policy: Policy, asked: Asked, verdict: Verdict | None) -> str:
@@ -77,8 +100,9 @@ def _considered(router: Router, policy: Policy, principal: Principal, asked: Ask
 
 def _plain_row(router: Router, policy: Policy, asked: Asked, now: int) -> Row:
     target = Target(asked.provider, asked.model)
-    health = router.health.get((target.provider, target.model))
-    return _row(policy, target, health, now) | {"share": 1.0, "factor": 1.0, "effective_weight": 1.0, "position": 1}
+    row = _row(policy, target, router.health.get((target.provider, target.model)), now)
+    excluded = None if _has_key(policy, target) else NO_KEY_LEFT
+    return row | {"share": 1.0, "factor": 1.0, "effective_weight": 1.0, "position": 1, "excluded": excluded}
 
 
 def _rows(router: Router, policy: Policy, verdict: Verdict, plan: Plan, now: int) -> list[Row]:

@@ -22,6 +22,9 @@ MAX_SESSIONS = 20_000
 MAX_TARGETS = 2_000
 """Targets whose health is kept: models are named by callers."""
 
+NO_KEY_LEFT = "it has no usable key"
+"""Why a target is tried last to which no provider key can be sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -121,7 +124,7 @@ class Router:
             if health is not None and not health.admits(now):
                 excluded = "its breaker is open: its last calls failed"
             if not policy.providers[target.provider].simulate and not usable_keys(policy, target):
-                excluded = "it has no usable key"
+                excluded = NO_KEY_LEFT
             factor = 1.0 if health is None else health.factor(now, fastest)
             states.append(Candidate(target, factor, "closed" if health is None else health.state(now), excluded))
         return states

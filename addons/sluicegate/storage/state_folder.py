@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,9 @@ TOKEN_FILE_VARIABLE = "SLUICEGATE_ADMIN_TOKEN_FILE"
 
 MIN_TOKEN_LENGTH = 16
 """Characters that a token kept in such a file has at least: fewer are a mistake, or could be guessed."""
+
+LOOKING_WAITS_S = (0.01, 0.05)
+"""Pauses before the lock is tried again: whoever looks for a running gateway has it for some microseconds."""
 
 
 class StateError(Exception):
@@ -58,13 +62,26 @@ class StateFolder:
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
             raise StateError(f"the state folder {path} cannot be used: {e.strerror}") from e
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+        if not self._take_lock():
             os.close(self._lock)
-            raise StateInUseError(
-                f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir"
-            ) from e
+            raise StateInUseError(f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir")
+        os.truncate(self._lock, 0)
+
+    def _take_lock(self) -> bool:
+        """Lock the folder and return True; False where a gateway has it, and not just a command that looks for one."""
+        for wait_s in (*LOOKING_WAITS_S, None):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if wait_s is not None:
+                    time.sleep(wait_s)
+            else:
+                return True
+        return False
+
+    def note_url(self, url: str) -> None:
+        """Write down where the gateway is reached, for commands on this machine."""
+        os.pwrite(self._lock, f"{url}\n".encode(), 0)
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
         """Return the admin token, from the environment, from the folder or a new one, and whether it is new.
@@ -89,3 +106,18 @@ class StateFolder:
     def close(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def url_of_running(path: Path) -> str | None:
+    """Return where the gateway is reached that uses a state folder; None where none does, or it does not listen yet."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(lock, 200, 0).decode("ascii", "replace").strip() or None
+    finally:
+        os.close(lock)
+    return None

@@ -105,7 +105,9 @@ class Explanation(ResponseModel):
     is_direct: bool = Field(description="One request straight to its own provider, nothing is tried again.")
     attempts: int = Field(description="How often the call is tried at most.")
     retry: Retry
-    refusal: str | None = Field(description="Why the call would be refused whatever is left of limits; null: it would not.")
+    refusal: str | None = Field(
+        description="Why the call would be refused now: access, a used-up limit, no usable provider key; null: it would not."
+    )
     targets: list[ExplainedTarget] = Field(description="In the order they would be tried; the likeliest where weights decide.")
     routes: list[ConsideredRoute] = Field(description="Every route of the policy; a virtual key sees the one taken.")
 
