@@ -17,6 +17,7 @@ from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
+from sluicegate.web.errors import error_body
 from sluicegate.web.server import ApplicationServer, Headers, PendingRequest
 from sluicegate.web.session_path import split_session_path
 
@@ -161,7 +162,7 @@ class Admin(Addon):
 
     def refuse(self, flow: http.HTTPFlow, status: int, message: str) -> None:
         """Answer an administrative request that may not be served."""
-        body = b'{"type":"error","error":{"type":"forbidden","message":"' + message.encode() + b'"}}'
+        body = json.dumps(error_body("forbidden", message, status)).encode()
         flow.response = http.Response.make(status, body, {"content-type": "application/json", **SECURITY_HEADERS})
 
 
@@ -194,12 +195,16 @@ def is_same_origin(request: http.Request) -> bool:
 
 
 def has_json_body(request: http.Request) -> bool:
-    """Return whether a write's body is JSON, which a form of another site cannot send; a DELETE may have no body."""
-    length = request.headers.get("content-length", "0")
-    if request.method == "DELETE" and length == "0" and "transfer-encoding" not in request.headers:
+    """Return whether a write's body is JSON, which a form of another site cannot send.
+
+    Without a body a write needs no type either, but it may have no other: a form always says one. A script of another site
+    could send neither; it is known by its origin.
+    """
+    content_type = request.headers.get("content-type")
+    is_empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+    if is_empty and (content_type is None or request.method == "DELETE"):
         return True
-    content_type: str = request.headers.get("content-type", "")
-    return content_type.startswith("application/json")
+    return (content_type or "").startswith("application/json")
 
 
 addons = [Admin()]

@@ -9,13 +9,16 @@ from typing import cast
 from sluicegate.services import Services
 from sluicegate.web.app import build, endpoints, is_own_path
 from sluicegate.web.openapi import document
+from sluicegate.web.routes import unsupported
 from sluicegate.web.routing import ApiRoute
 
 
-def test_openapi_lists_every_route_but_the_dashboards_files():
+def test_openapi_lists_every_route_but_the_dashboards_files_and_what_is_only_refused():
     routes = build(cast(Services, None), Path()).routes
     assert all(isinstance(route, ApiRoute) for route in routes), "every route is made from the endpoint table"
-    served = {(endpoint.path, endpoint.method.lower()) for route in routes for endpoint in route.endpoints}
+    refused = {(e.path, e.method) for e in unsupported.endpoints()}
+    served = {(e.path, e.method.lower()) for route in routes for e in route.endpoints if (e.path, e.method) not in refused}
+    assert refused.isdisjoint((e.path, e.method) for e in endpoints(Path()) if e.is_documented)
     served = {(re.sub(r":path\}", "}", path), method) for path, method in served if not path.startswith("/static/")}
     described = {(path, method) for path, operations in document(endpoints(Path()))["paths"].items() for method in operations}
     assert described == served

@@ -240,6 +240,12 @@ def test_host_and_origin_are_checked_even_with_the_token(edge):
         == 403
     )
     assert edge.request("POST", "/api/usage", b"a=b", bearer | {"content-type": "application/x-www-form-urlencoded"}).status == 415
+    rotate = f"/api/governance/virtual-keys/{VK}/expire?dry_run=true"
+    assert edge.request("POST", rotate, None, bearer).status == 200, "without a body a write needs no type"
+    for forged in ({"Origin": "http://evil.test"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert edge.request("POST", rotate, None, bearer | forged).status == 403
+    assert edge.request("POST", rotate, b"", bearer | {"content-type": "text/plain"}).status == 415
+    assert edge.request("POST", rotate, b"x", bearer).status == 415
     basic = {"authorization": "Basic " + base64.b64encode(f"admin:{edge.token}".encode()).decode()}
     assert edge.request("GET", "/api/usage", headers=basic).status == 200
 

@@ -93,7 +93,7 @@ def check_access(policy: Policy, principal: Principal | None, provider: str, mod
     if not access.provider_allowed:
         return Deny(Reason.PROVIDER_BLOCKED, f"Provider '{provider}' is not allowed for this virtual key", scope=scope)
     if model is not None and not access.model_allowed:
-        return Deny(Reason.MODEL_BLOCKED, model_message(model, access.allowed_models), scope=scope)
+        return Deny(Reason.MODEL_BLOCKED, model_message(model, access.allowed_models, access.blocked_by), scope=scope)
     return None
 
 

@@ -147,10 +147,12 @@ def rate_message(limit: Limit, used: int, *, retry_after: int | None) -> str:
     return f"{exceeded} for {limit.label} {limit.scope_id}{again}"
 
 
-def model_message(model: str, allowed: Iterable[str]) -> str:
-    """Return the refused model and the ones that are allowed."""
-    names = ", ".join(sorted(allowed)) or "none"
-    return f"Model '{model}' is not allowed for this virtual key. Allowed: {names}"
+def model_message(model: str, allowed: Iterable[str], blocked_by: Iterable[str] = ()) -> str:
+    """Return the refused model and the ones that are allowed, or what it is blocked by: then the allowed help nobody."""
+    text = f"Model '{model}' is not allowed for this virtual key."
+    if patterns := ", ".join(sorted(blocked_by)):
+        return f"{text} Blocked: {patterns}"
+    return f"{text} Allowed: {', '.join(sorted(allowed)) or 'none'}"
 
 
 def prefixed_message(model: str, prefix: str, provider: str) -> str:

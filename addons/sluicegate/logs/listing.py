@@ -18,6 +18,7 @@ import orjson
 
 from sluicegate.calls.limit_checks import LISTED_COLUMNS, from_row
 from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.logs.body_search import BodySearch
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.parameters import BadParameter
 from sluicegate.logs.reading import Readers, Route, route
@@ -48,6 +49,8 @@ class Page:
     limit: int = 50
     offset: int = 0
     cursor: str | None = None
+    search: BodySearch | None = None
+    """What the bodies of the calls must contain."""
 
     def after(self, filters: Filters) -> Position | None:
         """Return where the previous page ended. Raises BadParameter for a cursor that is invalid or of another query."""
@@ -71,9 +74,13 @@ class Page:
         packed = orjson.dumps([*position, self._fingerprint(filters)])
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
+    @property
+    def _text(self) -> str | None:
+        return self.search.text if self.search is not None else None
+
     def _fingerprint(self, filters: Filters) -> str:
         values = sorted((n, sorted(map(str, v))) for n, v in filters.values.items())
-        query = repr((values, filters.ranges, filters.start, filters.end, self.sort_by, self.order))
+        query = repr((values, filters.ranges, filters.start, filters.end, self.sort_by, self.order, self._text))
         return hashlib.sha256(query.encode()).hexdigest()[:12]
 
 
@@ -81,11 +88,36 @@ def page(conn: sqlite3.Connection, filters: Filters, wanted: Page) -> tuple[list
     """Return the rows of a page and the cursor of the next one, None if this is the last. Raises BadParameter."""
     after = wanted.after(filters)
     access_path = route(conn, filters, SORTED_BY[wanted.sort_by])
+    if wanted.search is not None:
+        rows, ended_at = _searched(conn, access_path, wanted, after, wanted.search)
+        return with_adjustments(conn, rows), wanted.cursor_after(filters, ended_at) if ended_at is not None else None
     found = positions(conn, access_path, wanted.sort_by, wanted.order, after, wanted.limit + 1, wanted.offset)
     more = len(found) > wanted.limit
     found = found[: wanted.limit]
     rows = with_adjustments(conn, rows_at(conn, found, LISTED_COLUMNS))
     return rows, wanted.cursor_after(filters, found[-1]) if more else None
+
+
+def _searched(
+    conn: sqlite3.Connection, access_path: Route, wanted: Page, after: Position | None, search: BodySearch
+) -> tuple[list[Record], Position | None]:
+    """Return the next rows whose bodies contain a text, and where the search stopped, None at the end of the list."""
+    rows: list[Record] = []
+    found: list[Position] = []
+    left_out = 0
+    while not search.is_over:
+        found = positions(conn, access_path, wanted.sort_by, wanted.order, after, EXPORT_BATCH)
+        for after in found:
+            matching = [row for row in rows_at(conn, [after], LISTED_COLUMNS) if search.finds(row["id"])]
+            if matching and left_out < wanted.offset:
+                left_out += 1
+                continue
+            rows += matching
+            if len(rows) == wanted.limit or search.is_over:
+                return rows, after
+        if len(found) < EXPORT_BATCH:
+            return rows, None
+    return rows, after
 
 
 def positions(

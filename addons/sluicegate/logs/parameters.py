@@ -179,6 +179,12 @@ PAGING: dict[str, Parameter] = {
     "limit": Parameter(("limit",), f"rows on a page, 1 to {MAX_ROWS}; default 50", _integer(1, MAX_ROWS)),
     "cursor": Parameter(("cursor",), "the `next_cursor` of the page before", _text),
     "offset": Parameter(("offset",), f"rows to skip, at most {MAX_OFFSET}; a cursor is faster", _integer(0, MAX_OFFSET)),
+    "search": Parameter(
+        ("content_search",),
+        "calls whose kept bodies contain this text, whatever its case; a page may be short of `limit` and still have a "
+        "`next_cursor`. `stats` and `total_count` are of the other filters",
+        _text,
+    ),
 }
 
 EXPORT: dict[str, Parameter] = {

@@ -128,6 +128,7 @@ class SnapshotBuilder:
             expires_at=parse_iso(written.expires_at) if written.expires_at else None,
             is_demo=digest == digest_of_id,
             provider_configs=self._provider_configs(path, written),
+            allow_all_providers=written.allow_all_providers,
             trust_user_header=written.trust_user_header,
             limits=limits_of(written, "virtual_key", written.id, "VK"),
             digest=digest,
@@ -150,7 +151,8 @@ class SnapshotBuilder:
         configs = tuple(
             ProviderConfig(
                 c.provider,
-                c.allowed_models,
+                # As Bifrost says it. A name asked for is no reason to send it to a provider that merely excludes nothing.
+                None if "*" in (c.allowed_models or ()) else c.allowed_models,
                 c.weight,
                 limits_of(c, "provider_config", f"{key.id}:{c.provider}", c.provider),
                 c.blacklisted_models,
@@ -204,7 +206,10 @@ class SnapshotBuilder:
         for provider in providers.values():
             for host in provider.hosts:
                 if found.setdefault(host, provider.name) != provider.name:
-                    self.report(("providers", provider.name), f"host '{host}' is already governed as {found[host]}")
+                    self.report(
+                        ("providers", provider.name),
+                        f"host '{host}' is already governed as {found[host]}; two providers at one host are not supported",
+                    )
         return found
 
 

@@ -115,20 +115,33 @@ def _text(value: str) -> str:
     return value
 
 
+def _email(value: str) -> str:
+    if not re.fullmatch(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value) or len(value) > 254:
+        raise ValueError("write one address such as ops@example.com")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if value.lower().startswith("regex:"):
+        raise ValueError("regex: entries are not supported; write a model's name or a glob such as gpt-4o-*")
+    return _text(value)
+
+
 def _prose(value: str) -> str:
     if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
         raise ValueError("write 1 to 4000 printable characters")
     return value
 
 
-def _instant(value: Any) -> Any:
+def check_instant(value: Any) -> Any:
+    """Refuse what is not a time that can be kept and shown. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError("write a time such as 2027-01-01T00:00:00Z")
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z (RFC3339)")
     try:
         # The time is shown to people once it has passed, and Python's calendar ends with the year 9999.
         iso(parse_iso(value))
     except (ValueError, OverflowError) as e:
-        raise ValueError("write a time such as 2027-01-01T00:00:00Z") from e
+        raise ValueError("write a time such as 2027-01-01T00:00:00Z (RFC3339)") from e
     return value
 
 
@@ -219,6 +232,9 @@ _ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"}
 Id = Annotated[str, BeforeValidator(_id), WithJsonSchema(_ID)]
 KeyId = Annotated[str, BeforeValidator(_key_id), WithJsonSchema(_ID)]
 Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+Email = Annotated[
+    str, AfterValidator(_email), WithJsonSchema({"type": "string", "pattern": "^[^\\s@]+@[^\\s@]+$", "maxLength": 254})
+]
 Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 Money = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e9})]
@@ -230,7 +246,7 @@ Count = Annotated[int, BeforeValidator(_count), WithJsonSchema({"type": "integer
 Weight = Annotated[float, BeforeValidator(_weight), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": 1e9})]
 Instant = Annotated[
     str,
-    BeforeValidator(_instant),
+    BeforeValidator(check_instant),
     WithJsonSchema({"type": "string", "pattern": _INSTANT_PATTERN, "examples": ["2027-01-01T00:00:00Z"]}),
 ]
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
@@ -264,7 +280,7 @@ SubscriptionRule = Annotated[
 ProviderName = Annotated[
     str, WithJsonSchema({"type": "string", "pattern": PROVIDER_NAME.pattern, "examples": ["anthropic", "openai", "gemini", "groq"]})
 ]
-Pattern = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
+Pattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})]
 """A model's name, or a glob over model names."""
 Percent = Annotated[int, BeforeValidator(_percent), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 100})]
 BodyObjects = Annotated[

@@ -34,9 +34,13 @@ class ProviderConfig:
     default_model: str | None = None
     key_names: tuple[str, ...] | None = None
 
+    def blocks(self, model: str) -> str | None:
+        """Return the entry of ``blacklisted_models`` that a model is refused by; None for none."""
+        return next((pattern for pattern in self.blacklisted_models if matches(pattern, model)), None)
+
     def allows(self, model: str) -> bool:
         """Return whether a model may be used; what is blacklisted may not, whatever else is said."""
-        if any(matches(pattern, model) for pattern in self.blacklisted_models):
+        if self.blocks(model) is not None:
             return False
         return self.allowed_models is None or any(matches(pattern, model) for pattern in self.allowed_models)
 
@@ -55,6 +59,7 @@ class VirtualKey:
     expires_at: int | None
     is_demo: bool
     provider_configs: tuple[ProviderConfig, ...] | None
+    allow_all_providers: bool
     trust_user_header: bool
     limits: tuple[Limit, ...]
     digest: bytes = field(default=b"", repr=False)
@@ -79,6 +84,8 @@ class ModelAccess:
     provider_allowed: bool
     model_allowed: bool
     allowed_models: tuple[str, ...]
+    blocked_by: tuple[str, ...] = ()
+    """The blacklisted names or patterns that the model is refused by."""
 
 
 UNRESTRICTED = ModelAccess(True, True, ())
@@ -273,9 +280,12 @@ class Policy:
             return UNRESTRICTED
         configs = [c for c in key.provider_configs if c.provider == provider]
         if not configs:
-            return ModelAccess(False, False, ())
+            return UNRESTRICTED if key.allow_all_providers else ModelAccess(False, False, ())
+        if model is None or any(c.allows(model) for c in configs):
+            return ModelAccess(True, True, ())
         models = tuple(m for c in configs for m in c.allowed_models or ())
-        return ModelAccess(True, model is None or any(c.allows(model) for c in configs), models)
+        blocked = (c.blocks(model) for c in configs)
+        return ModelAccess(True, False, models, tuple(b for b in blocked if b is not None))
 
 
 def _digest(secret: str) -> bytes:

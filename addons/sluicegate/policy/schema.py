@@ -17,6 +17,7 @@ from sluicegate.policy.fields import (
     Content,
     Count,
     Duration,
+    Email,
     Hash,
     Host,
     HostPattern,
@@ -141,6 +142,7 @@ class Customer(Limited):
 
     id: Id
     name: Text | None = None
+    email: Email | None = Field(None, description="Whom to write to; the gateway sends nothing there.")
     content: Content = None
 
 
@@ -205,6 +207,7 @@ class VirtualKey(Limited):
     is_active: StrictBool = True
     expires_at: Instant | None = Field(None, description="The key is refused from then on.")
     provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
+    allow_all_providers: StrictBool = Field(False, description="Allow providers that are not under provider_configs, in full.")
     trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
     content: Content = None
 

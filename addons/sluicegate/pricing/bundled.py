@@ -56,6 +56,11 @@ def find_sold(provider_id: str, model: str) -> Price | None:
     return _to_price(info) or (Price(info.id, (Rates(*[Decimal(0)] * 5),), "genai-prices") if is_free else None)
 
 
+def sold_names(provider_id: str) -> tuple[str, ...]:
+    """Return the names of the models that a provider of genai-prices has, without entries that stand for a pattern of names."""
+    return tuple(m.id for p in _providers() if p.id == provider_id for m in p.models if m.is_match(m.id))
+
+
 def all_prices() -> tuple[Price, ...]:
     """Return every price by token of the makers of models that our clients use. Slow: some tenths of a second."""
     return prices_of(_providers())

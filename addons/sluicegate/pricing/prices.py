@@ -85,6 +85,10 @@ class Prices:
                 makers._families.load()
                 makers._is_loaded = True
 
+    def own(self) -> tuple[Price, ...]:
+        """Return the prices of our tables and the operator's, the operator's first."""
+        return self._own
+
     def listed(self) -> Iterator[Price]:
         """Yield every listed price, the operator's first; a model that several tables have comes from the first of them."""
         yield from (self._with_rules(price, price.model) for price in self._own)

@@ -118,6 +118,8 @@ def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Se
     configs = key.provider_configs if key is not None else None
     if not configs:
         return None
+    if key is not None and key.allow_all_providers and all(c.provider != asked.provider for c in configs):
+        return None
     targets: list[Target] = []
     is_allowed = any(c.provider == asked.provider and c.allows(asked.model) for c in configs)
     for config in configs:

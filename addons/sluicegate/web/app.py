@@ -15,6 +15,7 @@ from sluicegate.web.routes import (
     adjustments,
     alerts,
     audit_trail,
+    catalog,
     events,
     governance,
     health,
@@ -29,7 +30,9 @@ from sluicegate.web.routes import (
     revisions,
     routes,
     session,
+    settings,
     setup,
+    unsupported,
 )
 from sluicegate.web.routing import build_routes, unknown_path
 
@@ -46,6 +49,7 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
     """Return the whole table. A path of fixed names comes before one that would take such a name for an id."""
     return described(
         [
+            *unsupported.endpoints(),
             *health.endpoints(),
             *setup.endpoints(ca_certificate),
             *metrics.endpoints(),
@@ -58,6 +62,8 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
             *policy.endpoints(),
             *revisions.endpoints(),
             *replay.endpoints(),
+            *settings.endpoints(),
+            *catalog.endpoints(),
             *providers.endpoints(),
             *routes.endpoints(),
             *quota.endpoints(),

@@ -74,6 +74,13 @@ def caller_of(request: Request, services: Services, *, is_recheck: bool = False)
     return caller_with(services, digest, from_here) if digest is not None else None
 
 
+def key_beside(request: Request, services: Services) -> Caller | None:
+    """Return the virtual key that a request of staff names besides their own token; None if it names none that is valid."""
+    values = (request.headers.get(name) for name in ("x-bf-vk", "x-api-key", "x-goog-api-key"))
+    found = (_developer(services, digest_of(value), is_local(request)) for value in values if value)
+    return next((caller for caller in found if caller is not None), None)
+
+
 def session_id_of(request: Request) -> str | None:
     """Return the session id in a request's cookies.
 

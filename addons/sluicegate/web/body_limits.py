@@ -38,4 +38,4 @@ def max_body_bytes(services: Services, method: str, path: str, session_path: str
 def too_large_error(limit_bytes: int) -> dict[str, object]:
     """Return the body of the answer to a request with more than ``limit_bytes``."""
     hint = "; send the admin token or an operator's to send more" if limit_bytes == MAX_ANONYMOUS_BODY_BYTES else ""
-    return error_body("request_too_large", f"The body is too large: at most {limit_bytes} bytes are accepted{hint}")
+    return error_body("request_too_large", f"The body is too large: at most {limit_bytes} bytes are accepted{hint}", 413)

@@ -131,7 +131,9 @@ class Endpoint:
     media_types: tuple[str, ...] = (JSON,)
     max_body_bytes: int = MAX_BODY_BYTES
     is_documented: bool = True
-    """Whether OpenAPI lists it; the dashboard's files are not part of the API."""
+    """Whether OpenAPI lists it; the dashboard's files are not part of the API, nor is what there is not."""
+    takes_any_body: bool = False
+    """Whether a body is neither read nor looked at."""
 
 
 def read_endpoint(path: str, handler: Handler, summary: str, response: type[BaseModel] | None, **more: Any) -> Endpoint:

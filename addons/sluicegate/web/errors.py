@@ -37,14 +37,15 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The JSON object that is sent."""
         field = {"field": self.field} if self.field is not None else {}
-        body = error_body(self.kind, str(self))
+        body = error_body(self.kind, str(self), self.status)
         body["error"] |= field | self.details
         return body
 
 
-def error_body(kind: str, message: str) -> dict[str, Any]:
-    """Return the JSON object of an error response."""
-    return {"type": "error", "error": {"type": kind, "message": message}}
+def error_body(kind: str, message: str, status: int) -> dict[str, Any]:
+    """Return the JSON object of an error response. What stands beside ``error`` is what Bifrost's clients look for."""
+    error = {"type": kind, "message": message}
+    return {"type": "error", "error": error, "is_bifrost_error": False, "status_code": status, "extra_fields": {}}
 
 
 def api_error_of(error: Exception) -> ApiError | None:

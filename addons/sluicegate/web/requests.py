@@ -6,20 +6,40 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    TypeAdapter,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight
+from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
 from sluicegate.providers.base import ProtocolName
 from sluicegate.web.query import Query, WriteQuery
+
+
+class Change(BaseModel):
+    """The base of every change: exactly the fields it declares."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
 
 _NESTED_CHANGES: dict[str, Any] = {}
 """The models of fields that are themselves changed field by field."""
 
 
-def partial_model(model: type[BaseModel], name: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
+def partial_model(
+    model: type[BaseModel], name: str, /, *, without: tuple[str, ...] = (), base: type[BaseModel] | None = None, **more: Any
+) -> Any:
     """Return a model with every field optional and nullable; limits change by field, lists as a whole; references take any name."""
     fields: dict[str, Any] = {}
     for field, info in model.model_fields.items():
@@ -29,18 +49,27 @@ def partial_model(model: type[BaseModel], name: str, *, without: tuple[str, ...]
         if kind is info.annotation and info.metadata:
             kind = Annotated[kind, *info.metadata]
         fields[field] = (kind | None, FieldInfo(default=None, description=info.description))
-    model_change = create_model(name, __config__=ConfigDict(extra="forbid", defer_build=True), **fields, **more)
+    model_change = create_model(name, __base__=base or Change, **fields, **more)
     model_change.__doc__ = model.__doc__
     return model_change
 
 
 _UNUSED = "Accepted and not used: the gateway waits as long as the client does, and leaves trying again to it."
 
+_SHOWN = "Accepted as it is shown, and not changed."
+
 
 class ProviderKeyChange(Model):
     """A provider's key; a key with this name is changed, otherwise one is added."""
 
     name: Id
+    id: Id | None = Field(None, description="As Bifrost has it: the same as name.")
+    models: tuple[Literal["*"], ...] | None = Field(
+        None, description='Only ["*"], every model: which models a caller may use is said by provider_configs.'
+    )
+    blacklisted_models: tuple[()] | None = Field(None, description="Only []: no key is closed to single models.")
+    enabled: Literal[True] | None = Field(None, description="Only true; a key that is not to be used has weight 0.")
+    use_for_batch_api: Literal[False] | None = Field(None, description="Only false.")
     value: Prose | None = Field(
         None,
         description="The key itself, which is kept in a file of its own; a reference only if it is in force already.",
@@ -78,11 +107,19 @@ class ProviderConfigChange(schema.ProviderConfig):
 
 
 def in_own_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a virtual key's fields with ``key_ids`` of its provider configs replaced by ``key_names``."""
-    configs = fields.get("provider_configs")
-    if not configs:
-        return dict(fields)
-    return {**fields, "provider_configs": [_config_in_own_names(config) for config in configs]}
+    """Return an entity's fields with what Bifrost calls otherwise in our words: ``key_ids``, ``disable_content_logging``."""
+    own = {name: value for name, value in fields.items() if name != "disable_content_logging"}
+    if "disable_content_logging" in fields:
+        own["content"] = _CONTENT[fields["disable_content_logging"]]
+    if fields.get("expires_at") == "":
+        own["expires_at"] = None
+    if configs := fields.get("provider_configs"):
+        own["provider_configs"] = [_config_in_own_names(config) for config in configs]
+    return own
+
+
+_CONTENT = {None: None, True: "off", False: "full"}
+"""What ``content`` says for each value of ``disable_content_logging``."""
 
 
 def _config_in_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +130,33 @@ def _config_in_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
 
 _NESTED_CHANGES["provider_configs"] = tuple[ProviderConfigChange, ...]
 
-VirtualKeyChange: Any = partial_model(schema.VirtualKey, "VirtualKeyChange", without=("previous_value_hash", "previous_expires_at"))
+
+class _KeyNames(Change):
+    """A base of the body of a virtual key, for what Bifrost calls otherwise."""
+
+    @model_validator(mode="after")
+    def _require_one_meaning(self) -> _KeyNames:
+        sent = {name: getattr(self, name) for name in self.model_fields_set}
+        if {"content", "disable_content_logging"} <= sent.keys() and _CONTENT[sent["disable_content_logging"]] != sent["content"]:
+            raise ValueError("content and disable_content_logging differ; send one of them")
+        return self
+
+
+Expiry = Annotated[
+    str,
+    BeforeValidator(lambda value: value if value == "" else check_instant(value)),
+    WithJsonSchema({"anyOf": [{"const": ""}, TypeAdapter(Instant).json_schema()]}),
+]
+"""When a key expires: a time to come, or nothing."""
+
+VirtualKeyChange: Any = partial_model(
+    schema.VirtualKey,
+    "VirtualKeyChange",
+    without=("previous_value_hash", "previous_expires_at", "expires_at"),
+    base=_KeyNames,
+    expires_at=(Expiry | None, Field(None, description='The key is refused from then on; "" is the same as null.')),
+    disable_content_logging=(StrictBool | None, Field(None, description="The same as content: true is off, false is full.")),
+)
 
 UserChange: Any = partial_model(schema.User, "UserChange")
 
@@ -127,6 +190,30 @@ class CustomProviderConfig(Model):
     is_key_less: StrictBool | None = Field(None, description="True is the same as auth: none.")
 
 
+class Concurrency(Model):
+    """How many calls Bifrost makes at once, and how many wait."""
+
+    concurrency: int | None = Field(None, description="Accepted and not used: rate limits bound calls in flight (max_concurrent).")
+    buffer_size: int | None = Field(None, description="Accepted and not used: no call waits in a queue.")
+
+
+_FOR_BIFROST: dict[str, Any] = {
+    "name": (ProviderName | None, Field(None, description="The same as provider.")),
+    "concurrency_and_buffer_size": (Concurrency | None, None),
+    "proxy_config": (None, Field(None, description="Only null: calls go straight to their provider.")),
+    "openai_config": (None, Field(None, description="Only null.")),
+    "pricing_overrides": (tuple[()] | None, Field(None, description="Only []: prices stand in prices.yaml.")),
+    "send_back_raw_request": (Literal[False] | None, Field(None, description="Only false.")),
+    "send_back_raw_response": (Literal[False] | None, Field(None, description="Only false: answers are the provider's own.")),
+    "store_raw_request_response": (Literal[False] | None, Field(None, description="Only false: bodies are kept as content says.")),
+    **dict.fromkeys(("provider_status", "status", "description", "config_hash"), (str | None, Field(None, description=_SHOWN))),
+}
+"""What Bifrost's clients send of a provider besides; nothing of it can be changed here."""
+
+OF_BIFROSTS_PROVIDERS = frozenset({"network_config", "custom_provider_config", *_FOR_BIFROST})
+"""Fields of a provider that only Bifrost's clients write."""
+
+
 ProviderChange = partial_model(
     schema.Provider,
     "ProviderChange",
@@ -134,6 +221,7 @@ ProviderChange = partial_model(
     provider=(ProviderName | None, None),
     network_config=(NetworkConfig | None, None),
     custom_provider_config=(CustomProviderConfig | None, None),
+    **_FOR_BIFROST,
 )
 """The body that configures a provider, in our words or in Bifrost's."""
 

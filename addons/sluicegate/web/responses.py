@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.fields import Content, Count, Id, Instant, SubscriptionRule, Text
+from sluicegate.policy.fields import Content, Count, Email, Id, Instant, SubscriptionRule, Text
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 
@@ -16,6 +16,12 @@ class ResponseModel(BaseModel):
     """The base of every response: exactly the fields it declares."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
+
+
+class Confirmation(ResponseModel):
+    """A message that says what was done."""
+
+    message: str
 
 
 class BudgetState(ResponseModel):
@@ -65,21 +71,27 @@ class LimitsState(ResponseModel):
     rate_limit: RateLimitState | None
 
 
-class CustomerState(LimitsState):
-    """A customer."""
+class OwnerState(LimitsState):
+    """What keys and calls belong to."""
 
     id: Id
     name: Text | None
     content: Content
 
 
-class TeamState(CustomerState):
+class CustomerState(OwnerState):
+    """A customer."""
+
+    email: Email | None
+
+
+class TeamState(OwnerState):
     """A team."""
 
     customer_id: Id | None
 
 
-class MemberState(CustomerState):
+class MemberState(OwnerState):
     """What belongs to a team or directly to a customer."""
 
     team_id: Id | None
@@ -131,8 +143,10 @@ class VirtualKeyState(LimitsState):
     team: EntityReference | None
     customer: EntityReference | None = Field(description="Its own, or its team's.")
     provider_configs: list[ProviderConfigState] | None
+    allow_all_providers: bool = Field(description="Providers that are not under provider_configs are allowed in full.")
     trust_user_header: bool
     content: Content
+    disable_content_logging: bool | None = Field(description="The same as Bifrost names it: true is off, false is full.")
 
 
 class ModelConfigState(LimitsState):
@@ -181,6 +195,16 @@ class ProviderState(ResponseModel):
     simulate: bool
     keys: list[ProviderKeyState]
     provider_status: Literal["active", "error"]
+    network_config: dict[str, Any] = Field(description="For Bifrost's clients, as are those below: base_url once more.")
+    concurrency_and_buffer_size: dict[str, None] = Field(description="Nothing bounds or queues a provider's calls but its limits.")
+    proxy_config: None
+    send_back_raw_request: Literal[False]
+    send_back_raw_response: Literal[False]
+    custom_provider_config: dict[str, Any] | None = Field(description="Of a provider that is not among the known ones.")
+
+
+class ProviderDeleted(Confirmation, ProviderState):
+    """The provider as it was."""
 
 
 class ProviderList(ResponseModel):
@@ -203,12 +227,6 @@ class CreatedEntity(ResponseModel):
     kind: str
     id: Id
     similar: str | None = Field(description="An existing entity with almost the same name, in case that was meant.")
-
-
-class Confirmation(ResponseModel):
-    """A message that says what was done."""
-
-    message: str
 
 
 class Deleted(Confirmation):
@@ -313,3 +331,6 @@ class Error(ResponseModel):
 
     type: Literal["error"]
     error: ErrorBody
+    is_bifrost_error: Literal[False] = Field(description="For Bifrost's clients, as are the two below.")
+    status_code: int = Field(description="The HTTP status.")
+    extra_fields: dict[str, Any] = Field(description="Empty.")

@@ -97,6 +97,7 @@ def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View) -> View:
         "is_demo": key.is_demo,
         "team": _reference(policy.file.teams, key.team_id),
         "customer": _reference(policy.file.customers, key.customer_id),
+        "disable_content_logging": None if own["content"] is None else own["content"] == "off",
     }
 
 
@@ -120,11 +121,12 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
                 "set_aside_until": iso(aside) if aside else None,
             }
         )
+    base_url = (written.base_url if written else None) or (known.base_url if known else None) or ""
     return {
         "name": name,
         "title": known.title if known else name,
         "protocol": live.protocol,
-        "base_url": (written.base_url if written else None) or (known.base_url if known else None) or "",
+        "base_url": base_url,
         "auth": live.auth,
         "price": {n: float(getattr(written.price, n)) for n in ("input", "output")} if written and written.price else None,
         "hosts": list(written.hosts) if written else [],
@@ -135,6 +137,14 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
         "provider_status": "active"
         if live.simulate or any(k["usable"] for k in keys) or (live.is_keyless and not keys)
         else "error",
+        "network_config": {"base_url": base_url},
+        "concurrency_and_buffer_size": {"concurrency": None, "buffer_size": None},
+        "proxy_config": None,
+        "send_back_raw_request": False,
+        "send_back_raw_response": False,
+        "custom_provider_config": None
+        if known is not None
+        else {"base_provider_type": live.protocol, "is_key_less": live.is_keyless},
     }
 
 

@@ -121,7 +121,10 @@ def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool
         secret = _normalize_value(fields, generate=generate and (present is None or present.after is None))
     entry = draft.upsert(kind, name, fields, create_teams=create_teams)
     if kind.name == "model_configs" and id_of(kind, entry.after or {}) != name:
-        raise EditError("model_name: a model config keeps its model and provider: delete it and create another", "model_name")
+        raise EditError(
+            "model_name: changing the model or provider of a model config is not supported: delete it and create another",
+            "model_name",
+        )
     return Saved(entry, tuple(draft.created[known:]), secret)
 
 

@@ -39,7 +39,7 @@ MAX_ATTEMPTS = 5
 
 RETRIES_EXHAUSTED = "other writers keep changing the policy files while this change is made; try again"
 
-_OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.\w+)\.?")
+_OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.[\w-]+)\.?")
 """The part of a problem's path that names the entity."""
 
 

@@ -13,6 +13,7 @@ from sluicegate.policy.fields import Instant
 from sluicegate.web.endpoint import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes import settings
 from sluicegate.windows import iso
 
 
@@ -71,7 +72,14 @@ class OperatorState(ResponseModel):
 
 
 class ConfigState(ResponseModel):
-    """The configuration in force, without secrets."""
+    """The configuration in force, without secrets, and what of it Bifrost's clients look for."""
+
+    client_config: dict[str, Any]
+    framework_config: dict[str, Any]
+    auth_config: dict[str, Any]
+    is_db_connected: bool
+    is_cache_connected: bool
+    is_logs_connected: bool
 
     version: str
     policy: PolicyState
@@ -162,7 +170,7 @@ async def _config(request: ApiRequest) -> ApiResponse:
         "server": policy.server.model_dump(),
         "operators": [{"id": o.id, "role": o.role} for o in policy.file.operators],
     }
-    return ApiResponse(body, revision=policy.revision)
+    return ApiResponse(settings.in_bifrosts_words(services, policy) | body, revision=policy.revision)
 
 
 async def _usage(request: ApiRequest) -> ApiResponse:

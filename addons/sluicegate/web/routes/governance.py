@@ -6,7 +6,7 @@ entity is shown with the live usage of its limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sluicegate.policy.editing import operations
@@ -19,6 +19,7 @@ from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, E
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import WriteQuery
 from sluicegate.web.routes.usage_reset import reset_usage
+from sluicegate.windows import parse_iso
 
 BASE = "/api/governance"
 KEYS = KINDS["virtual_keys"]
@@ -107,7 +108,7 @@ def _list(kind: Kind) -> Handler:
                 kind.name: views.entity_views(request.services, policy, kind, part),
                 "count": len(part),
                 "total_count": len(names),
-                "limit": page.limit,
+                "limit": len(names) if page.limit is None else page.limit,
                 "offset": page.offset,
             }
 
@@ -148,6 +149,7 @@ def _reference(policy: Policy, kind: Kind, name: str, field: str) -> str | None:
 def _post(kind: Kind) -> Handler:
     async def run(request: ApiRequest) -> ApiResponse:
         only, fields = request.create_only, requests.in_own_names(request.body)
+        _require_future(fields, request.services.clock())
         saved, policy = await request.edit_policy(lambda draft: operations.create(draft, kind, fields, only=only))
         return await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
 
@@ -159,6 +161,7 @@ def _put(kind: Kind) -> Handler:
         services = request.services
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
         fields = requests.in_own_names(request.body)
+        _require_future(fields, services.clock())
         saved, policy = await request.edit_policy(
             lambda draft: operations.upsert(
                 draft, kind, request.path["id"], fields, demo_keys=demo_keys, only_create=request.create_only
@@ -168,6 +171,13 @@ def _put(kind: Kind) -> Handler:
         return await _written(request, kind, saved, policy, word)
 
     return run
+
+
+def _require_future(fields: Mapping[str, Any], now: int) -> None:
+    """Refuse an end that has passed: it is a slip of the pen, for a key is expired by name. Raises EditError."""
+    at = fields.get("expires_at")
+    if at is not None and parse_iso(at) <= now:
+        raise EditError(f"expires_at: {at} is not in the future; POST .../expire ends a key now", "expires_at")
 
 
 def _delete(kind: Kind) -> Handler:
@@ -232,8 +242,10 @@ async def _bulk(request: ApiRequest) -> ApiResponse:
         saved_entries = []
         for name in ("users", "virtual_keys"):
             for i, fields in enumerate(request.body.get(name) or ()):
+                fields = requests.in_own_names(fields)
                 try:
-                    saved_entries.append(operations.create(draft, KINDS[name], requests.in_own_names(fields)))
+                    _require_future(fields, request.services.clock())
+                    saved_entries.append(operations.create(draft, KINDS[name], fields))
                 except EditError as e:
                     where = f"{name}[{i}]"
                     raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e

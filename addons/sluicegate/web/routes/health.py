@@ -107,7 +107,7 @@ class GuaranteeState(ResponseModel):
 
 
 class ProbeHealth(BaseModel):
-    """Whether the gateway works. Staff get more: version, policy, ledger, audit, content, recovered, providers."""
+    """Whether the gateway works. Staff get more: version, components, policy, ledger, audit, content, recovered, providers."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -157,6 +157,7 @@ async def _health(request: ApiRequest) -> ApiResponse:
     if request.caller.role != "developer":
         body |= {
             "version": __version__,
+            "components": {"database": "error" if services.writer.store_error else "ok"},
             "policy": {
                 "revision": policy.revision,
                 "loaded_at": iso(policy.loaded_at),

@@ -172,3 +172,12 @@ class LogFilterData(ResponseModel):
     projects: list[NamedEntity]
     outcomes: list[str]
     reasons: list[str]
+    aliases: list[str] = Field(description="For Bifrost's clients, as are the two below: nothing to filter by here.")
+    selected_keys: list[str]
+    routing_rules: list[str]
+
+
+class DroppedCalls(ResponseModel):
+    """Calls that the database has no record of yet."""
+
+    dropped_requests: int = Field(description="Their lines are in audit.jsonl, and they are written as soon as it can be.")

@@ -17,6 +17,7 @@ from sluicegate.calls.adjustment import describe as describe_adjustment
 from sluicegate.calls.limit_checks import describe, visible_checks
 from sluicegate.calls.record import Record
 from sluicegate.logs import formats
+from sluicegate.logs.body_search import BodySearch
 from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
 from sluicegate.logs.index import IndexNotReady
@@ -25,9 +26,10 @@ from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadP
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.errors import StoreError
-from sluicegate.web.endpoint import ALL_ROLES, JSON, ApiRequest, Endpoint, Handler, read_endpoint
+from sluicegate.web.endpoint import ALL_ROLES, JSON, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.routes.log_models import (
+    DroppedCalls,
     LogFilterData,
     LoggedCallInFull,
     LogHistogram,
@@ -71,6 +73,7 @@ def endpoints() -> list[Endpoint]:
             "/rankings", logs.rankings, "The models, users and so on with the highest figures", LogRankings, query=LogQuery(RANKING)
         ),
         _read("/filterdata", logs.filter_data, "What calls can be filtered by", LogFilterData, query=bare),
+        _read("/dropped", _dropped, "Calls that are not in the database because it cannot be written", DroppedCalls),
         _read("/export", logs.export, "Calls as CSV or JSON lines, streamed", None, **export),
         _read("/{call_id}", logs.one, "One call, with its limits and bodies", LoggedCallInFull, query=bare, errors=(404, 503)),
     ]
@@ -78,6 +81,11 @@ def endpoints() -> list[Endpoint]:
 
 def _read(path: str, handler: Handler, summary: str, response: Any, **more: Any) -> Endpoint:
     return read_endpoint(BASE + path, handler, summary, response, **({"roles": ALL_ROLES, "errors": (503,)} | more))
+
+
+async def _dropped(request: ApiRequest) -> ApiResponse:
+    write_ended_calls(request.services)
+    return ApiResponse({"dropped_requests": len(request.services.writer.rows.calls)})
 
 
 def _histogram_summary(kind: str, by: str | None) -> str:
@@ -95,6 +103,8 @@ class _Logs:
         """Answer with a page of calls."""
         filters, more = _query(request)
         logs, own_key = request.services.logs, request.caller.virtual_key_id
+        if "search" in more:
+            more |= {"search": BodySearch(more["search"], request.services.content.get)}
         return await self._answer(request, lambda: logs.page(filters, Page(**more), own_key))
 
     async def stats(self, request: ApiRequest) -> Response:
@@ -130,7 +140,7 @@ class _Logs:
         def work() -> dict[str, Any]:
             found = request.services.logs.facets(filters)
             named = {kind: [{"id": i, "name": name(kind, i)} for i in found[kind]] for kind in DIMENSIONS if kind not in UNNAMED}
-            return found | named
+            return found | named | {"aliases": [], "selected_keys": [], "routing_rules": []}
 
         return await self._answer(request, work)
 

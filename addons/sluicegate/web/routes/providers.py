@@ -35,7 +35,7 @@ def endpoints() -> list[Endpoint]:
         write_endpoint("POST", BASE, _post, configure, state, requests.ProviderChange, creates=True),
         read_endpoint(one, _get, "One provider", state, errors=missing),
         write_endpoint("PUT", one, _put, configure, state, requests.ProviderChange, creates=True),
-        write_endpoint("DELETE", one, _delete, "Delete a provider's configuration and its keys", responses.Confirmation),
+        write_endpoint("DELETE", one, _delete, "Delete a provider's configuration and its keys", responses.ProviderDeleted),
         read_endpoint(keys, _keys, "A provider's keys, without their values", responses.ProviderKeyList, errors=missing),
         write_endpoint("POST", keys, _post_key, "Add a provider's key", entry, requests.ProviderKeyChange),
         read_endpoint(key, _get_key, "One of a provider's keys, without its value", entry, errors=missing),
@@ -65,17 +65,27 @@ def _unknown(name: str) -> str:
 
 def _in_our_words(body: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a change with Bifrost's ways to write them in ours. Raises ApiError where the two disagree."""
-    fields = {k: v for k, v in body.items() if k not in ("network_config", "custom_provider_config")}
+    fields = {k: v for k, v in body.items() if k not in requests.OF_BIFROSTS_PROVIDERS}
+    if fields.get("keys") is not None:
+        fields["keys"] = [_key_in_our_words(key) for key in fields["keys"]]
     custom = body.get("custom_provider_config") or {}
     theirs = {
         "base_url": ((body.get("network_config") or {}).get("base_url"), "network_config.base_url"),
         "protocol": (custom.get("base_provider_type"), "custom_provider_config.base_provider_type"),
+        "provider": (body.get("name"), "name"),
         "auth": ("none" if custom.get("is_key_less") else None, "custom_provider_config.is_key_less"),
     }
     for name, (value, place) in theirs.items():
         if value is not None and fields.setdefault(name, value) != value:
             raise ApiError(400, "invalid_request", f"{place}: says something else than {name}; send one of them", place)
     return fields
+
+
+def _key_in_our_words(key: dict[str, Any]) -> dict[str, Any]:
+    """Return a key's own fields. Raises ApiError for an id that is not its name."""
+    if key.get("id") not in (None, key.get("name")):
+        raise ApiError(400, "invalid_request", "id: a key's id is its name; leave it out", "id")
+    return {name: value for name, value in key.items() if name in ("name", "value", "weight")}
 
 
 def _view(services: Services, policy: Policy, name: str) -> views.View:
@@ -96,10 +106,10 @@ async def _get(request: ApiRequest) -> ApiResponse:
 
 
 async def _post(request: ApiRequest) -> ApiResponse:
-    name = request.body.get("provider")
+    fields = _in_our_words(request.body)
+    name = fields.get("provider")
     if not isinstance(name, str):
         raise ApiError(400, "invalid_request", "provider: is required", "provider")
-    fields = _in_our_words(request.body)
     if _has_no_protocol(request.services, name, fields):
         raise ApiError(400, "invalid_request", f"provider: {_unknown(name)}", "provider")
     return await _saved(request, name, fields)
@@ -151,6 +161,7 @@ async def _save(request: ApiRequest, name: str, fields: dict[str, Any], *, creat
 
 async def _delete(request: ApiRequest) -> ApiResponse:
     name = _require_provider(request.services, request.path["provider"])
+    was = _view(request.services, request.services.policy, name)
 
     def work(draft: Draft) -> None:
         entry = draft.find(PROVIDERS, name)
@@ -159,7 +170,7 @@ async def _delete(request: ApiRequest) -> ApiResponse:
         draft.delete(entry)
 
     policy = await _edit_and_delete_files(request, work)
-    return ApiResponse({"message": "Provider deleted successfully"}, revision=policy.revision)
+    return ApiResponse({"message": "Provider deleted successfully", **was}, revision=policy.revision)
 
 
 async def _keys(request: ApiRequest) -> ApiResponse:
@@ -196,7 +207,9 @@ async def _put_key(request: ApiRequest) -> ApiResponse:
 async def _save_key(request: ApiRequest, name: str, *, create_only: bool) -> ApiResponse:
     provider = _require_provider(request.services, request.path["provider"], may_create=True)
     try:
-        policy = await _save(request, provider, {"keys": [request.body | {"name": name}]}, create_only=False, new_key=create_only)
+        policy = await _save(
+            request, provider, {"keys": [_key_in_our_words(request.body | {"name": name})]}, create_only=False, new_key=create_only
+        )
     except EditError as e:
         field = re.sub(r"^keys(\[\d+\])?\.", "", e.field or "") or None
         raise type(e)(re.sub(r"^keys\[\d+\]\.", "", str(e)), field, **e.details) from e

@@ -11,7 +11,9 @@ from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.fields import Id
 from sluicegate.web import views
-from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.auth import key_beside
+from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query
 from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, ResponseModel
 
@@ -84,13 +86,14 @@ class Quota(ResponseModel):
     rate_limit: RateLimitState | None = Field(description="The key's own.")
     rate_limits: list[SourcedRateLimit]
     provider_configs: list[ProviderConfigState] | None
+    model_configs: list[None] = Field(description="For Bifrost's clients: a model's limits are those of all callers together.")
 
 
 def endpoints() -> list[Endpoint]:
     """Declare the quota and the lists of limits. The quota comes before the route that would take its name for a key's id."""
     quota = "What the calling virtual key may still do"
     return [
-        read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=("developer",)),
+        read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=ALL_ROLES),
         read_endpoint(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
         read_endpoint(f"{BASE}/rate-limits", _rate_limits, "Every rate limit with its live usage", RateLimitList, query=LimitPage),
     ]
@@ -98,7 +101,10 @@ def endpoints() -> list[Endpoint]:
 
 async def _quota(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
-    key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
+    caller = request.caller if request.caller.role == "developer" else key_beside(request.http, services)
+    if caller is None:
+        raise ApiError(401, "unauthorized", "Missing virtual key: send the one that it is asked for in x-bf-vk")
+    key = policy.virtual_keys.get(caller.virtual_key_id or "")
     if key is None:
         raise NotFoundError("Virtual key not found: it has just been deleted")
     now = services.clock()
@@ -126,6 +132,7 @@ async def _quota(request: ApiRequest) -> ApiResponse:
             "rate_limit": own["rate_limit"],
             "rate_limits": rates,
             "provider_configs": own["provider_configs"],
+            "model_configs": [],
         }
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)

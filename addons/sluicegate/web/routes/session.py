@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sluicegate.policy.fields import Model
 from sluicegate.web.auth import (
@@ -31,7 +32,15 @@ COOKIE_ATTRIBUTES = "; HttpOnly; SameSite=Strict; Path="
 class Login(Model):
     """The credential to exchange for a session."""
 
-    token: str = Field(min_length=1, max_length=1_000, description="The admin token, an operator's, or a virtual key.")
+    token: str | None = Field(None, min_length=1, max_length=1_000, description="The admin token, an operator's, or a virtual key.")
+    username: str | None = Field(None, max_length=200, description="As Bifrost has it: admin, or the operator's id.")
+    password: str | None = Field(None, max_length=1_000, description="The token, where there is a username.")
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Login:
+        if (self.token is None) == (self.password is None) or (self.password is None) != (self.username is None):
+            raise ValueError("send a token, or username and password")
+        return self
 
 
 class Identity(ResponseModel):
@@ -47,6 +56,7 @@ class Identity(ResponseModel):
 class SignedIn(Identity):
     """The caller who has signed in, and the session path of their pages."""
 
+    message: str
     place: str = Field(description="A path to put before `/api/...`: the cookie is sent to no other path.")
 
 
@@ -54,6 +64,15 @@ class SignedOut(ResponseModel):
     """The session has ended."""
 
     signed_in: bool
+    message: str
+
+
+class AuthState(ResponseModel):
+    """Whether the administration needs a credential, and whether the caller has one."""
+
+    is_auth_enabled: bool
+    has_valid_token: bool
+    auth_type: Literal["password"]
 
 
 def endpoints() -> list[Endpoint]:
@@ -63,15 +82,17 @@ def endpoints() -> list[Endpoint]:
     return [
         Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=OPEN, errors=(429,)),
         Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=OPEN),
+        read_endpoint(f"{base}/is-auth-enabled", _auth, "Whether the API needs a credential", AuthState, roles=OPEN),
         read_endpoint(base, _session, "Who is signed in", Identity, roles=ALL_ROLES),
     ]
 
 
 async def _login(request: ApiRequest) -> ApiResponse:
     services, now = request.services, request.services.clock()
-    digest = digest_of(request.body["token"])
+    name, token = request.body.get("username"), request.body.get("token") or request.body.get("password") or ""
+    digest = digest_of(token)
     caller = caller_with(services, digest, is_local(request.http))
-    if caller is None:
+    if caller is None or name not in (None, caller.name):
         count_wrong_credential(services, request.http)
         raise ApiError(401, "unauthorized", "This is not the admin token, an operator's token or an active virtual key", "token")
     source = request.http.client.host if request.http.client else ""
@@ -81,18 +102,26 @@ async def _login(request: ApiRequest) -> ApiResponse:
     secure = "; Secure" if request.http.headers.get("origin", "").startswith("https://") else ""
     session_path = new_session_path()
     cookie = f"{COOKIE}={services.sessions.open(digest, now, session_path)}{COOKIE_ATTRIBUTES}{session_path}/{secure}"
-    return ApiResponse(_identity_of(caller) | {"place": session_path}, headers={"set-cookie": cookie})
+    return ApiResponse(
+        _identity_of(caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
+    )
 
 
 async def _logout(request: ApiRequest) -> ApiResponse:
     _close_session(request)
     return ApiResponse(
-        {"signed_in": False}, headers={"set-cookie": f"{COOKIE}={COOKIE_ATTRIBUTES}{session_path_of(request.http)}/; Max-Age=0"}
+        {"signed_in": False, "message": "Logout successful"},
+        headers={"set-cookie": f"{COOKIE}={COOKIE_ATTRIBUTES}{session_path_of(request.http)}/; Max-Age=0"},
     )
 
 
 async def _session(request: ApiRequest) -> ApiResponse:
     return ApiResponse(_identity_of(request.caller))
+
+
+async def _auth(request: ApiRequest) -> ApiResponse:
+    has_one = bool(request.caller.name)
+    return ApiResponse({"is_auth_enabled": True, "has_valid_token": has_one, "auth_type": "password"})
 
 
 def _close_session(request: ApiRequest) -> None:

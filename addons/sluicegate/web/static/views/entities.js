@@ -188,14 +188,14 @@ const modelOf = (e) => e.provider_configs?.flatMap((c) => c.allowed_models || []
 function Facts({ kind, e }) {
   const fact = (label, value) => value && html`<dt>${label}</dt><dd>${value}</dd>`;
   return html`<dl class="facts">
-    ${fact("Id", html`<span class="mono">${e.id}</span>`)}
+    ${fact("Id", html`<span class="mono">${e.id}</span>`)}${fact("Email", e.email)}
     ${Object.entries(REFERENCES).map(([field, [to, label]]) => fact(label, e[field] && html`<a href=${link([to, e[field]])}>${e[field]}</a>`))}
     ${
       kind === "keys" &&
       html`${fact("State", html`<${KeyState} of=${e} />`)}${fact("Description", e.description)}
       ${fact("Value", e.is_demo ? html`<span class="mono">${e.value}</span> <span class="faint">a demo key: its value is its id</span>` : html`<span class="faint">${e.value?.startsWith("env.") ? `from the gateway's environment variable ${e.value.slice(4)}` : "stored as a hash"}</span>`)}
       ${fact("Previous value", e.previous_expires_at && html`valid until <${Time} at=${e.previous_expires_at} />`)}
-      ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}${configDetails(c)}</div>`) : "none") : "every provider and model")}`
+      ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}${configDetails(c)}</div>`) : "none") : "every provider and model")}${fact("Other providers", e.allow_all_providers && "allowed, with every model")}`
     }
     ${kind === "models" && fact("Provider", e.provider || "any")}
   </dl>`;

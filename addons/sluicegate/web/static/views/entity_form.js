@@ -12,6 +12,7 @@ function valuesOf(e) {
     name: e.name || "",
     id: e.id || "",
     description: e.description || "",
+    email: e.email || "",
     model_name: e.model_name || "",
     provider: e.provider || "",
     customer_id: e.customer_id || "",
@@ -20,6 +21,7 @@ function valuesOf(e) {
     project_id: e.project_id || "",
     expires_at: e.expires_at ? localTime(e.expires_at) : "",
     trust_user_header: e.trust_user_header || false,
+    allow_all_providers: e.allow_all_providers || false,
     configs: (e.provider_configs || []).map((c) => ({
       of: c,
       provider: c.provider,
@@ -49,7 +51,9 @@ function bodyOf(kind, v, before) {
     delete all.name;
     if (!before) Object.assign(all, { model_name: v.model_name.trim(), provider: v.provider || null });
   }
+  if (kind === "customers") all.email = v.email.trim() || null;
   if (kind === "keys") {
+    all.allow_all_providers = v.isRestricted && v.allow_all_providers;
     all.description = v.description.trim() || null;
     all.expires_at = v.expires_at ? new Date(v.expires_at).toISOString() : null;
     all.trust_user_header = v.trust_user_header;
@@ -67,7 +71,7 @@ function bodyOf(kind, v, before) {
     return Object.fromEntries(Object.entries(all).filter(([f, value]) => JSON.stringify(value) !== JSON.stringify(unchanged[f])));
   }
   if (v.id.trim() && kind !== "models") all.id = v.id.trim();
-  return Object.fromEntries(Object.entries(all).filter(([f, value]) => value !== null && !(f === "trust_user_header" && !value)));
+  return Object.fromEntries(Object.entries(all).filter(([f, value]) => value !== null && !(["trust_user_header", "allow_all_providers"].includes(f) && !value)));
 }
 
 export function Create({ kind, query }) {
@@ -116,6 +120,7 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
           : html`${text("Name", "name", { required: isNew && !v.id })}${isNew && text("Id", "id", { placeholder: "derived from the name", hint: "Cannot be changed later: usage is counted under it" })}`
       }
       ${k.parents.map((f) => html`<${ParentChoice} key=${f} field=${f} ...${{ v, set, error }} />`)}
+      ${kind === "customers" && text("Email", "email", { type: "email", hint: "Whom to write to; the gateway sends nothing there" })}
       ${kind === "keys" && html`${text("Expires", "expires_at", { type: "datetime-local", hint: "Leave empty for never" })}${text("Description", "description")}`}
     </div>
     ${kind === "keys" && html`<${AllowedModels} ...${{ v, set, error }} />`}
@@ -163,6 +168,7 @@ function AllowedModels({ v, set, error }) {
         <${Field} label="Models" name="allowed_models" value=${c.models} error=${error} placeholder="claude-haiku-*, claude-sonnet-5" hint="Names or globs; leave empty for all" onInput=${(models) => changeConfig(i, { models })} />
         <button type="button" class="quiet small" aria-label=${`Remove ${c.provider}`} onClick=${() => set({ configs: v.configs.filter((_, j) => j !== i) })}>Remove</button></div>`,
       )}
-      ${unusedProviders.length > 0 && html`<button type="button" class="quiet small" onClick=${() => set({ configs: [...v.configs, { provider: unusedProviders[0], models: "" }] })}>Add provider</button>`}`
+      ${unusedProviders.length > 0 && html`<button type="button" class="quiet small" onClick=${() => set({ configs: [...v.configs, { provider: unusedProviders[0], models: "" }] })}>Add provider</button>`}
+      <${Field} label="Allow other providers too" name="allow_all_providers" type="checkbox" value=${v.allow_all_providers} error=${error} hint="Those that are not listed, with every model" onInput=${(allow_all_providers) => set({ allow_all_providers })} />`
     }</fieldset>`;
 }
