@@ -1,4 +1,4 @@
-"""The only HTTP client of the running product: webhooks, reports of bills, and the command line's requests to a gateway.
+"""The only HTTP client of the running product: webhooks, reports of bills, tokens, and the command line's requests to a gateway.
 
 All follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
 ``.netrc`` would add credentials that were never configured here.
@@ -16,7 +16,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -66,6 +66,8 @@ class Response:
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By name in any case."""
 
     def json(self) -> Any:
         """Return the body as JSON; raises ValueError if it is not."""
@@ -91,7 +93,7 @@ def request(
                 received += chunk
                 if len(received) > MAX_RESPONSE_BYTES or time.monotonic() > end:
                     raise UnreachableError("its answer is too long or too slow")
-            return Response(answer.status_code, bytes(received))
+            return Response(answer.status_code, bytes(received), answer.headers)
     except (httpx.InvalidURL, httpx.ProtocolError) as e:
         raise InvalidAnswerError(str(e)) from e
     except (httpx.HTTPError, OSError, ValueError) as e:

@@ -8,14 +8,18 @@ from sluicegate.providers.anthropic.protocol import Anthropic
 from sluicegate.providers.base import ProtocolAdapter
 from sluicegate.providers.gemini.protocol import Gemini
 from sluicegate.providers.openai.protocol import OpenAI
+from sluicegate.providers.vertex.protocol import Vertex
 from sluicegate.values import Kind
 
-PROTOCOLS: Mapping[str, ProtocolAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
-"""The provider that each was made by has the same name, and is governed whether policy names it or not."""
+AT_THE_ROOT: Mapping[str, ProtocolAdapter] = {p.name: p for p in (Anthropic(), OpenAI(), Gemini())}
+"""Protocols whose paths are known without a prefix. The provider that each was made by has the same name, and is governed
+whether policy names it or not."""
+
+PROTOCOLS: Mapping[str, ProtocolAdapter] = {**AT_THE_ROOT, "vertex": Vertex()}
 
 _LISTING: dict[tuple[str, str], tuple[str, ...]] = {}
 """The protocols that list an endpoint, by method and path."""
-for _name, _adapter in PROTOCOLS.items():
+for _name, _adapter in AT_THE_ROOT.items():
     for _endpoint, _ in _adapter.endpoints.rows:
         _LISTING[_endpoint] = (*_LISTING.get(_endpoint, ()), _name)
 
@@ -48,8 +52,8 @@ def provider_for_path(
     if len(listing := _LISTING.get((method, bare), ())) == 1:
         # Nearly all calls.
         return listing[0], path
-    found = [name for name in PROTOCOLS if kind_of(name, method, bare) != "unsupported"]
-    found = found or [name for name, adapter in PROTOCOLS.items() if adapter.endpoints.is_own(bare)]
+    found = [name for name in AT_THE_ROOT if kind_of(name, method, bare) != "unsupported"]
+    found = found or [name for name, adapter in AT_THE_ROOT.items() if adapter.endpoints.is_own(bare)]
     if len(found) > 1:
         by_header = next((name for header, name in _CALLERS if header in headers and name in found), None)
         return by_header or ("openai" if "openai" in found else found[0]), path

@@ -10,7 +10,7 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.endpoints import Endpoints
 from sluicegate.values import RequestFacts
 
-ProtocolName = Literal["anthropic", "openai", "gemini"]
+ProtocolName = Literal["anthropic", "openai", "gemini", "vertex"]
 
 AuthForm = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 """How a request carries its provider's key: as a bearer token, in the header of that name, or not at all."""
@@ -30,8 +30,8 @@ class ProtocolAdapter(Protocol):
     def read_request(self, body: bytes, path: str) -> RequestFacts | str:
         """Return the facts of a model call's body, or a sentence that says why it is not one."""
 
-    def usage_reader(self, rules: UsageRules = NO_RULES) -> UsageReader:
-        """Return a reader for one answer of a provider that reports its usage by these rules."""
+    def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
+        """Return a reader for one answer of a model, of a provider that reports its usage by these rules."""
 
     def error_body(self, family: str, message: str, status: int) -> bytes:
         """Return an error body as an API of this protocol would write it."""

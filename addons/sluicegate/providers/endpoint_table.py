@@ -94,3 +94,26 @@ GEMINI = Endpoints(
         r"/v1/(models/[^/]*:|tunedModels|cachedContents|fileSearchStores|interactions|operations)",
     ),
 )
+
+_VERTEX_VERSIONS = ("v1", "v1beta1")
+
+VERTEX = Endpoints(
+    metered=tuple(
+        f"POST /{version}/publishers/{publisher}/models/{{model}}:{method}"
+        for version in _VERTEX_VERSIONS
+        for publisher, method in (
+            ("anthropic", "rawPredict"),
+            ("anthropic", "streamRawPredict"),
+            ("google", "generateContent"),
+            ("google", "streamGenerateContent"),
+        )
+    ),
+    free_with_model=tuple(
+        f"POST /{version}/publishers/{model}"
+        for version in _VERTEX_VERSIONS
+        for model in ("anthropic/models/count-tokens:rawPredict", "google/models/{model}:countTokens")
+    ),
+    free=(),
+    own=(r"/(v1|v1beta1)/(projects|publishers)(/|$)",),
+)
+"""Without project and location: those are the policy's."""

@@ -24,7 +24,7 @@ class Anthropic:
         """Read the facts of a Messages body."""
         return read_request(body)
 
-    def usage_reader(self, rules: UsageRules = NO_RULES) -> UsageReader:
+    def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer."""
         return MessagesUsage()
 

@@ -24,7 +24,7 @@ class Gemini:
         """Read model and streaming from the path, the output cap from ``generationConfig``."""
         return read_request(body, path)
 
-    def usage_reader(self, rules: UsageRules = NO_RULES) -> UsageReader:
+    def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer."""
         return GeminiUsage()
 

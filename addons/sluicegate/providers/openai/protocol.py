@@ -24,7 +24,7 @@ class OpenAI:
         """Read the facts of a chat or responses body."""
         return read_request(body, path)
 
-    def usage_reader(self, rules: UsageRules = NO_RULES) -> UsageReader:
+    def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer."""
         return OpenAIUsage(rules)
 
