@@ -42,7 +42,7 @@ def reader_of(call: Call) -> UsageReader:
     """Return a reader of the call's answer, by its protocol and its provider's own ways to report usage."""
     policy = call.policy or services().policy
     provider = policy.providers[call.provider]
-    return provider.usage_reader()
+    return provider.usage_reader(call.facts.model if call.facts is not None else "")
 
 
 def prices_of(call: Call) -> Prices:

@@ -16,6 +16,7 @@ from sluicegate.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
 from sluicegate.sending.dialect_paths import dialect_of_count
+from sluicegate.sending.dialects import keeps_form
 from sluicegate.sending.exchange import RelayedCall
 from sluicegate.sending.prepared import ClientRequest, in_place
 from sluicegate.translation import Untranslatable, count_tokens
@@ -60,12 +61,18 @@ class Relay(Addon):
             return
         if not call.identified:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
-        elif call.kind == "count_tokens" and call.provider != call.envelope:
+        elif call.kind == "count_tokens" and not self.is_own(flow, call, call.policy, call.facts.model):
             await self.answer_count(flow, call)
-        elif call.kind == "count_tokens" or call.plan.is_direct(call.envelope):
+        elif call.kind == "count_tokens" or (
+            call.plan.is_direct(call.envelope) and self.is_own(flow, call, call.policy, call.facts.model)
+        ):
             self.put_in_place(flow, call, call.asked_model or call.facts.model, call.facts.model)
         else:
             await self.forward(flow, call, call.plan, call.policy)
+
+    def is_own(self, flow: http.HTTPFlow, call: Call, policy: Policy, model: str) -> bool:
+        """Return whether the client's own provider answers, in the client's own form."""
+        return call.provider == call.envelope and keeps_form(flow.request.path, call, policy.providers[call.provider], model)
 
     async def answer_count(self, flow: http.HTTPFlow, call: Call) -> None:
         """Answer how many tokens a request has that another provider than the client's would get."""

@@ -140,6 +140,7 @@ def test_the_schema_says_what_is_secret():
         "providers/*/keys/*/value",
         "providers/*/keys/*/bedrock_key_config/secret_key",
         "providers/*/keys/*/bedrock_key_config/session_token",
+        "providers/*/keys/*/vertex_key_config/auth_credentials",
         "providers/*/admin_key",
         "virtual_keys/*/value",
         "virtual_keys/*/value_hash",

@@ -8,7 +8,7 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 
 from sluicegate.addresses import is_host
-from sluicegate.providers import PROTOCOLS
+from sluicegate.providers import AT_THE_ROOT, PROTOCOLS
 from sluicegate.providers.base import AUTH_FORMS, auth_headers
 from sluicegate.providers.known import (
     ALWAYS_GOVERNED,
@@ -48,7 +48,7 @@ LISTED = {p.id: p for p in get_snapshot().providers}
 
 def test_every_provider_that_is_promised_is_known():
     assert list(known_providers()) == ASKED_FOR
-    assert tuple(PROTOCOLS) == ALWAYS_GOVERNED
+    assert tuple(AT_THE_ROOT) == ALWAYS_GOVERNED
 
 
 @pytest.mark.parametrize("name", ASKED_FOR)
@@ -66,7 +66,7 @@ def test_an_entry_is_complete(name):
     else:
         assert re.fullmatch(r"https://[a-z.-]+(/[a-z-]+)*|http://localhost:\d+", known.base_url)
         assert known.base_url.startswith("http://localhost") or known.base_url.split("/")[2] in known.hosts
-    assert known.keyless or known.unsupported or re.fullmatch(r"[A-Z_]+_API_KEY", known.variable or "")
+    assert known.keyless or known.unsupported or re.fullmatch(r"[A-Z_]+_(API_KEY|CREDENTIALS)", known.variable or "")
     if known.prices is not None:
         assert not known.free
         listed = LISTED[known.prices]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.model_names import canonical
-from sluicegate.providers import PROTOCOLS
+from sluicegate.providers import AT_THE_ROOT, PROTOCOLS
 from sluicegate.providers.answers import content_encoding
 from sluicegate.providers.answers.content_encoding import MAX_CHUNK_BYTES, ContentDecoder
 from sluicegate.providers.answers.sse import SseParser
@@ -487,7 +487,7 @@ def test_raw_deflate_unknown_encodings_and_bombs():
     assert not broken.readable
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", AT_THE_ROOT)
 def test_a_providers_name_before_a_model_is_no_part_of_the_models_name(name):
     assert canonical(f"{name}/some-model") == "some-model"
 

@@ -30,6 +30,19 @@ class BedrockKeyConfig(Model):
         return self
 
 
+class VertexKeyConfig(Model):
+    """Whose tokens calls to Vertex AI carry, in Bifrost's words; by default the Google credentials of the gateway's machine."""
+
+    project_id: Text | None = Field(None, description="The Google Cloud project that pays, or env.NAME.")
+    region: Text | None = Field(None, description="Where models run: global (the default), us, eu, us-east5 ..., or env.NAME.")
+    auth_credentials: Prose | None = Field(
+        None,
+        description="file:PATH or env.NAME of a credentials file's JSON, such as a service account's key; absent: what google-auth "
+        "finds on the machine (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server).",
+        repr=False,
+    )
+
+
 class ProviderKey(Model):
     """One of a provider's keys."""
 
@@ -40,8 +53,12 @@ class ProviderKey(Model):
         None, description="The AWS account that signs calls to Amazon Bedrock, unless value is a key of Bedrock's own."
     )
 
+    vertex_key_config: VertexKeyConfig | None = Field(
+        None, description="The Google account whose tokens calls to Vertex AI carry, and its project and region."
+    )
+
     @model_validator(mode="after")
     def _require_credential(self) -> ProviderKey:
-        if self.value is None and self.bedrock_key_config is None:
+        if self.value is None and self.bedrock_key_config is None and self.vertex_key_config is None:
             raise ValueError("a key needs a value: env.NAME or file:PATH")
         return self

@@ -16,6 +16,8 @@ from sluicegate.providers.base import AuthForm, ProtocolAdapter, ProtocolName, a
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.providers.signing.account import Account, OutgoingRequest
+from sluicegate.providers.vertex.paths import Place
+from sluicegate.providers.vertex.paths import inner as without_place
 from sluicegate.values import Kind, RequestFacts
 
 HTTPS_PORT = 443
@@ -81,6 +83,8 @@ class Provider:
     """Models, by name or glob, of whose calls nobody knows the most that they can cost, and why."""
     metered: AllowedPaths = field(default_factory=AllowedPaths)
     """Model calls that it has besides those of its protocol."""
+    place: Place | None = None
+    """The project and location of its keys, where its paths have them."""
     allow_paths: AllowedPaths = field(default_factory=AllowedPaths)
     """Requests that are sent besides those the gateway knows."""
     admin_key: str | None = field(default=None, repr=False)
@@ -104,9 +108,9 @@ class Provider:
         """Return what reads and writes its protocol."""
         return PROTOCOLS[self.protocol]
 
-    def usage_reader(self) -> UsageReader:
-        """Return a reader for one answer."""
-        return self.adapter.usage_reader(self.usage)
+    def usage_reader(self, model: str = "") -> UsageReader:
+        """Return a reader for one answer of a model."""
+        return self.adapter.usage_reader(self.usage, model)
 
     def credentials(self, key: ProviderKey) -> Iterable[tuple[str, str]]:
         """Return the headers that carry a key; none for the stand-in of one."""
@@ -131,6 +135,8 @@ class Provider:
         """
         if is_whole and self.prefix and path.startswith(self.prefix + "/"):
             path = path[len(self.prefix) :]
+        if self.protocol == "vertex":
+            return without_place(path)
         if self.version == VERSION:
             return path
         if self.version:
@@ -141,6 +147,8 @@ class Provider:
 
     def outer_path(self, path: str) -> str:
         """Return a path of its protocol's tables as this provider has it, without the path of the base URL."""
+        if self.place is not None:
+            return self.place.outer(path)
         return self.version + path[len(VERSION) :] if self.version != VERSION and path.startswith(VERSION + "/") else path
 
     def kind_of(self, method: str, path: str) -> Kind:

@@ -13,11 +13,14 @@ from sluicegate.policy.bedrock_keys import aws_account, source_of
 from sluicegate.policy.limit import limits_of
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.policy.secrets import is_reference, resolve
+from sluicegate.policy.vertex_keys import config_of, google_account, place_of
+from sluicegate.policy.vertex_keys import source_of as google_source_of
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, KnownProvider, known_provider, known_providers
-from sluicegate.providers.signing import aws
+from sluicegate.providers.signing import aws, google
+from sluicegate.providers.vertex.paths import GLOBAL, Place
 from sluicegate.yaml_document import Location
 
 _HEADER_VALUE = re.compile(r"[!-~]+")
@@ -50,7 +53,8 @@ class ProviderBuilder:
         if written.protocol not in (None, known.protocol):
             # Another API of the same company: what is known of the first says nothing about it.
             known = KnownProvider(name, known.title, written.protocol, known.source, prefixes=known.prefixes, prices=known.prices)
-        address = _address(written.base_url or known.base_url or "", known)
+        place = self._place(name, written) if known.protocol == "vertex" else None
+        address = _address(written.base_url or (f"https://{place.host}" if place else known.base_url) or "", known)
         keys = tuple(self._provider_key(name, i, k) for i, k in enumerate(written.keys))
         if len({k.name for k in keys}) != len(keys):
             self.report(("providers", name, "keys"), "two keys have the same name")
@@ -76,7 +80,8 @@ class ProviderBuilder:
             apis=known.apis,
             model_prefixes=known.model_prefixes,
             usage=known.usage,
-            seller=_seller(known, written.price),
+            seller=_seller(known, written.price, place),
+            place=place,
             unbounded=known.unbounded,
             metered=AllowedPaths(known.metered),
             allow_paths=AllowedPaths(written.allow_paths),
@@ -87,6 +92,9 @@ class ProviderBuilder:
         if built.passes_subscriptions and not built.is_home_of_logins:
             self.report(("providers", name, "subscriptions"), _no_home(built, known))
         return built
+
+    def _place(self, name: str, written: schema.Provider) -> Place | None:
+        return place_of(written.keys, self.env, lambda i, problem: self.report(("providers", name, "keys", i), problem))
 
     def _admin_key(self, provider: str, reference: str) -> str | None:
         if not is_reference(reference):
@@ -99,6 +107,8 @@ class ProviderBuilder:
         return value
 
     def _provider_key(self, provider: str, at: int, key: key_schema.ProviderKey) -> ProviderKey:
+        if key.value is None and key.vertex_key_config is not None:
+            return self._google_key(provider, at, key)
         if key.value is None:
             config = key.bedrock_key_config or key_schema.BedrockKeyConfig()
             account = aws_account(config, self._secret(provider, key.name), self.env)
@@ -109,7 +119,17 @@ class ProviderBuilder:
         source = key.value if is_reference(key.value) else "literal"
         return ProviderKey(key.name, value, key.weight, source)
 
-    def _secret(self, provider: str, key: str) -> Callable[[str], str | None]:
+    def _google_key(self, provider: str, at: int, key: key_schema.ProviderKey) -> ProviderKey:
+        if not google.is_installed():
+            self.report(("providers", provider, "keys", at), google.NO_GOOGLE_AUTH)
+
+        def warn(problem: str) -> None:
+            self.warnings.append(f"{provider}: key {key.name} is not usable, {problem}")
+
+        account = google_account(config_of(key), self._secret(provider, key.name, is_header=False), warn)
+        return ProviderKey(key.name, None, key.weight, google_source_of(config_of(key)), account)
+
+    def _secret(self, provider: str, key: str, *, is_header: bool = True) -> Callable[[str], str | None]:
         """Return what fetches a secret of a provider's key: None, and a warning, for one that cannot be used."""
 
         def fetch(written: str) -> str | None:
@@ -117,7 +137,7 @@ class ProviderBuilder:
                 self.warnings.append(f"{provider}: key {key} is in plain text in the policy; use env.NAME or file:PATH")
             value, problem = resolve(written, self.env)
             value = (value or "").strip()
-            if value and not _HEADER_VALUE.fullmatch(value):
+            if value and is_header and not _HEADER_VALUE.fullmatch(value):
                 value, problem = "", "its value contains a character that no key can contain, such as a space or a line end"
             if not value:
                 self.warnings.append(f"{provider}: key {key} is not usable, {problem or 'it is empty'}")
@@ -147,13 +167,15 @@ def _address(base_url: str, known: KnownProvider) -> _Address:
     prefix, version = url.path.rstrip("/"), known.version
     if (found := _BASE_VERSION.search(prefix)) is not None:
         # Google's paths bring their version.
-        prefix, version = prefix[: found.start()], VERSION if known.protocol == "gemini" else found[0]
+        prefix, version = prefix[: found.start()], VERSION if known.protocol in ("gemini", "vertex") else found[0]
     host, port = normalize_host(url.hostname or ""), url.port or (443 if url.scheme == "https" else 80)
     return _Address(url.scheme, host, port, prefix, version)
 
 
-def _seller(known: KnownProvider, price: schema.FallbackPrice | None) -> Seller | None:
+def _seller(known: KnownProvider, price: schema.FallbackPrice | None, place: Place | None) -> Seller | None:
     """Return whose prices a provider's models have; None where they are priced by their names alone."""
     if price is not None:
         return Seller(known.name, known.prices, (price.input, price.output))
+    if place is not None and place.location != GLOBAL:
+        return Seller(known.name, premium=known.regional_premium)
     return known.seller

@@ -146,6 +146,14 @@ class Price:
         """Return whether this is a price by family, not a listed one."""
         return self.family is not None
 
+    def times(self, factor: Decimal) -> Price:
+        """Return the price with all tokens dearer by a factor, in which a region's own is included. Fees of tools stay."""
+        if factor == 1:
+            return self
+        tiers = {tier: tuple(r.scaled(factor) for r in rates) for tier, rates in self.tiers.items()}
+        rates, fast = (tuple(r.scaled(factor) for r in rates) for rates in (self.rates, self.fast))
+        return replace(self, rates=rates, fast=fast, tiers=tiers, us_multiplier=Decimal(1))
+
     def rates_at(self, at: int, prompt_tokens: int) -> Rates:
         """Return the standard rates at a time, epoch milliseconds, for a prompt of this size."""
         if len(self.rates) == 1:

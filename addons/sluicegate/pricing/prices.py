@@ -18,7 +18,7 @@ from sluicegate.pricing import bundled
 from sluicegate.pricing.families import CACHED_MODELS, Families
 from sluicegate.pricing.price import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, TOKEN_CLASSES, Charge, Price, Rates, to_nano
 from sluicegate.pricing.price_file import PriceError, PriceTable, read_prices
-from sluicegate.pricing.seller import Seller
+from sluicegate.pricing.seller import Premium, Seller
 from sluicegate.values import MAX_COST_NANO, Usage
 
 __all__ = ["TOKEN_CLASSES", "Charge", "Price", "PriceError", "PriceTable", "Prices", "Rates", "read_prices"]
@@ -72,6 +72,8 @@ class Prices:
 
     def is_at_hand(self, model: str) -> bool:
         """Return whether a model's price can be looked up at once, without loading the bundled table."""
+        if self._seller is not None and self._seller.premium is not None and self._makers.is_at_hand(model):
+            return True
         return self.is_loaded or self._cache.get(model) is not None or self._find_at_hand(model) is not None
 
     def load_bundled(self) -> None:
@@ -101,6 +103,8 @@ class Prices:
 
         Returns None if no table has the model and it is of no known family.
         """
+        if self._seller is not None and self._seller.premium is not None:
+            return self._dearer(model, self._seller.premium, at, by_family=by_family)
         if model in self._cache:
             found = self._cache[model]
         else:
@@ -108,6 +112,17 @@ class Prices:
             if len(self._cache) < CACHED_MODELS:
                 self._cache[model] = found
         return found if found is not None or not by_family else self._families.price(model, at)
+
+    def _dearer(self, model: str, premium: Premium, at: int | None, *, by_family: bool) -> Price | None:
+        """Return the price at a seller who asks the makers' prices and a premium; what the operator has written stands."""
+        found = self._cache.get(model)
+        if found is None:
+            found = self._find_at_hand(model) or self._makers.price(model, at, by_family=by_family)
+            if found is not None and found.origin != "operator":
+                found = found.times(premium.of(model))
+            if found is not None and found.family is None and len(self._cache) < CACHED_MODELS:
+                self._cache[model] = found
+        return found
 
     def _find(self, model: str) -> Price | None:
         """Return the listed price: a seller's own, and where it has none the model's elsewhere, as an estimate."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sluicegate.pricing.seller import Seller
+from sluicegate.pricing.seller import Premium, Seller
 from sluicegate.providers.answers.usage_rules import NO_RULES, ReportedCost, UsageRules
 from sluicegate.providers.base import AUTH_FORMS, AuthForm, ProtocolName
 from sluicegate.yaml_document import read_data
@@ -26,8 +26,8 @@ PROVIDER_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
 """What a provider may be called: its name is part of paths, of records and of metrics."""
 
 RESERVED_NAMES = frozenset(
-    {"api", "static", "v1", "v1alpha", "v1beta", "upload", "download", "mcp-registry", "health", "ready", "metrics", "setup"}
-    | {"login", "logout", "admin", "sluicegate", "none", "all"}
+    {"api", "static", "v1", "v1alpha", "v1beta", "v1beta1", "upload", "download", "mcp-registry", "health", "ready", "metrics"}
+    | {"setup", "login", "logout", "admin", "sluicegate", "none", "all"}
 )
 """First segments of paths on our own port that lead elsewhere, and words that would be taken for something else."""
 
@@ -55,6 +55,8 @@ class KnownProvider:
     """How its key is sent; None for the protocol's way."""
     prices: str | None = None
     """Its name in genai-prices; None where models are priced by their names alone."""
+    regional_premium: Premium | None = None
+    """What its models cost more in one region than anywhere; None for nothing."""
     free: bool = False
     """Whether no token is billed."""
     keyless: bool = False
@@ -101,6 +103,7 @@ def prefix_owner(prefix: str) -> str | None:
 
 
 def _provider(name: str, written: dict[str, Any]) -> KnownProvider:
+    regional = written.pop("regional", None)
     usage, auth, models = written.pop("usage", None), written.pop("auth", None), written.pop("models", None)
     if written["protocol"] not in get_args(ProtocolName) or auth not in (None, *AUTH_FORMS):
         raise ValueError(f"{PROVIDERS_DATA}: providers.{name}: unknown protocol or auth")
@@ -110,6 +113,7 @@ def _provider(name: str, written: dict[str, Any]) -> KnownProvider:
             hosts=frozenset(written.pop("hosts")),
             prefixes=tuple(written.pop("prefixes", (name,))),
             auth=auth,
+            regional_premium=_premium(regional) if regional else None,
             metered=tuple(written.pop("metered", ())),
             apis=tuple(written.pop("apis", ("chat",))),
             model_prefixes=tuple(models) if models is not None else None,
@@ -118,6 +122,10 @@ def _provider(name: str, written: dict[str, Any]) -> KnownProvider:
         )
     except (KeyError, TypeError) as e:
         raise ValueError(f"{PROVIDERS_DATA}: providers.{name}: {e}") from e
+
+
+def _premium(written: dict[str, Any]) -> Premium:
+    return Premium(Decimal(str(written["factor"])), tuple(written["models"]), tuple(written["without"]))
 
 
 def _rules(written: dict[str, Any]) -> UsageRules:

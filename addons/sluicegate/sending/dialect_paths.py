@@ -8,7 +8,7 @@ from sluicegate.translation import Dialect
 def dialect_of_path(path: str) -> Dialect | None:
     """Return the dialect of a model call by its path; None for one that no other provider's API can say, such as embeddings."""
     bare = path.partition("?")[0]
-    if bare.endswith("/v1/messages"):
+    if bare.endswith(("/v1/messages", ":rawPredict", ":streamRawPredict")):
         return "messages"
     if bare.endswith("/chat/completions"):
         return "chat"
@@ -20,7 +20,7 @@ def dialect_of_path(path: str) -> Dialect | None:
 def dialect_of_count(path: str) -> Dialect | None:
     """Return the dialect of a request for a count of tokens by its path; None for one that is none."""
     bare = path.partition("?")[0]
-    if bare.endswith("/messages/count_tokens"):
+    if bare.endswith(("/messages/count_tokens", "/count-tokens:rawPredict")):
         return "messages"
     if bare.endswith("/responses/input_tokens"):
         return "responses"

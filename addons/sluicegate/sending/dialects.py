@@ -12,7 +12,8 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
 from sluicegate.sending.answer_facts import Headers
-from sluicegate.sending.dialect_paths import dialect_of_path
+from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
+from sluicegate.sending.forms import protocol_of
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
 from sluicegate.translation.requests.responses_writer import MIN_OUTPUT_TOKENS
@@ -22,11 +23,12 @@ _KEPT = (b"user-agent", b"accept", b"accept-language")
 """Headers of the client's that mean the same to every provider. All others belong to the API it speaks."""
 
 
-def dialect_of_provider(provider: Provider, spoken: Dialect | None) -> Dialect:
-    """Return the dialect in which a provider is asked by clients that speak ``spoken``: the same if it has that."""
-    if provider.protocol == "anthropic":
+def dialect_of_provider(provider: Provider, spoken: Dialect | None, model: str = "") -> Dialect:
+    """Return the dialect in which a provider is asked for a model by clients that speak ``spoken``: the same if it has that."""
+    protocol = protocol_of(provider, model)
+    if protocol == "anthropic":
         return "messages"
-    if provider.protocol == "gemini":
+    if protocol == "gemini":
         return "generate_content"
     return next((api for api in provider.apis if api == spoken), provider.apis[0])
 
@@ -91,10 +93,18 @@ def path_elsewhere(path: str) -> str:
     return re.sub(r"^/deployments/[^/]+/", "/v1/", bare) if bare.startswith("/deployments/") else path
 
 
-def speaks_alike(request: ClientRequest, protocol: ProtocolName, provider: Provider) -> bool:
-    """Return whether a provider takes a call as a client of a protocol has made it, but for the model."""
+def speaks_alike(request: ClientRequest, protocol: ProtocolName, provider: Provider, model: str = "") -> bool:
+    """Return whether a provider takes a plain call as a client of a protocol has made it, but for the model."""
     spoken = dialect_of_path(request.path)
-    return provider.protocol == protocol and (spoken is None or dialect_of_provider(provider, spoken) == spoken)
+    return protocol_of(provider, model) == protocol and (spoken is None or dialect_of_provider(provider, spoken, model) == spoken)
+
+
+def keeps_form(path: str, call: Call, provider: Provider, model: str) -> bool:
+    """Return whether a client's own bytes are what a provider wants for a model: the same dialect in the same form."""
+    if provider.protocol == "vertex" or call.protocol == "vertex":
+        spoken = dialect_of_path(path) or dialect_of_count(path)
+        return provider.protocol == call.protocol and spoken == dialect_of_provider(provider, spoken, model)
+    return provider.name == call.envelope or speaks_alike(ClientRequest("POST", path, [], b""), call.protocol, provider, model)
 
 
 def translation_of(request: ClientRequest, provider: Provider, target: Target, answer_id: str, now: int) -> Translation:
@@ -102,7 +112,7 @@ def translation_of(request: ClientRequest, provider: Provider, target: Target, a
     spoken = dialect_of_path(request.path)
     if spoken is None:
         raise Untranslatable(f"{request.path.partition('?')[0]} cannot be answered by {target.provider}, which has no such request")
-    wanted = dialect_of_provider(provider, spoken)
+    wanted = dialect_of_provider(provider, spoken, target.model)
     translated = translate_request(request.body, request.path, spoken, wanted, target.model)
     answers = AnswerTranslator(spoken, wanted, translated.context, answer_id=answer_id, created_s=now // 1000)
     return Translation(translated, answers)

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from starlette.types import Message, Send
 
@@ -20,9 +20,11 @@ from sluicegate.policy.provider import Provider
 from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, whole_body
-from sluicegate.sending.dialects import Translation, path_elsewhere, speaks_alike, translation_of, turn_to
+from sluicegate.sending.dialects import Translation, turn_to
 from sluicegate.sending.failure import Failed, cost_of_abandoned, error_answer, refused, rendered
-from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, prepare, with_key
+from sluicegate.sending.forms import Reworded
+from sluicegate.sending.outgoing import outgoing
+from sluicegate.sending.prepared import ClientRequest, PreparedRequest, with_key
 from sluicegate.sending.reservation import commit, move_to_target
 from sluicegate.services import Services
 from sluicegate.translation import Untranslatable
@@ -71,6 +73,8 @@ class Exchange:
         """How long the first token of a stream may take; an answer in one piece comes when all of it is written."""
         self.translation: Translation | None = None
         """What stands between the client and the present target; None where both speak the same API."""
+        self.rewording: Reworded | None = None
+        """What words the target's errors where it speaks the client's API in another form."""
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
@@ -205,27 +209,22 @@ class Exchange:
 
     def prepared(self, target: Target, provider: Provider) -> PreparedRequest:
         """Return the request as the target wants it. Raises Failed for a call that its API cannot say."""
-        call, client, server = self.call, self.relayed.request, self.shared.target(provider)
-        self.translation = None
-        if provider.name != call.envelope:
-            client = replace(client, path=path_elsewhere(client.path))
-        if provider.name == call.envelope or speaks_alike(client, call.protocol, provider):
-            return prepare(client, call.protocol, self.relayed.asked_model, target, provider, server)
+        relayed, server = self.relayed, self.shared.target(provider)
         try:
-            self.translation = translation_of(client, provider, target, call.id, call.started_at)
+            found = outgoing(relayed.request, self.call, relayed.asked_model, target, provider, server)
         except Untranslatable as e:
-            raise refused(Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}"), call, e.message) from e
-        translated = self.translation.request
-        return addressed(server, provider.outer_path(translated.path), self.translation.headers(client.headers), translated.body)
+            raise refused(Deny(Reason.UNSUPPORTED, f"Not supported by {target}: {e.message}"), self.call, e.message) from e
+        self.translation, self.rewording = found.translation, found.rewording
+        return found.request
 
     async def deliver(self, answer: StreamedAnswer, target: Target, attempt: Attempt, number: int, started: float) -> None:
         """Send an answer to the client, once its first bytes show that it is one."""
         if answer.status >= 400:
             body = await whole_error(answer)
-            raise error_answer(answer, body, target, self.call, self.translation)
+            raise error_answer(answer, body, target, self.call, self.translation or self.rewording)
         call = self.call
         reader = call.reader = AnswerReader(
-            self.relayed.policy.providers[target.provider].usage_reader(),
+            self.relayed.policy.providers[target.provider].usage_reader(target.model),
             header(answer, b"content-encoding"),
             header(answer, b"content-type"),
         )

@@ -14,6 +14,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, decoded, retry_after_ms
 from sluicegate.sending.dialects import Translation
+from sluicegate.sending.forms import Reworded
 from sluicegate.services import Services
 from sluicegate.values import Deny, Reason
 
@@ -39,7 +40,7 @@ def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
     return failed
 
 
-def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call, between: Translation | None) -> Failed:
+def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call, between: Translation | Reworded | None) -> Failed:
     """Return why a target has no answer, with its own error as the client is to see it.
 
     Where it rejects the provider key, another target may answer; a client of another API than the target's would take that

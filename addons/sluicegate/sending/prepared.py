@@ -13,7 +13,7 @@ from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.signing.account import OutgoingRequest
 from sluicegate.sending.answer_facts import Headers
-from sluicegate.sending.dialect_paths import dialect_of_path
+from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
 from sluicegate.translation.requests.foreign_thoughts import without_foreign_thoughts
 
 CONSUMED_FIELDS: dict[str, tuple[str, ...]] = {"openai": ("fallbacks",)}
@@ -64,8 +64,12 @@ def prepare(
     The body's bytes stay the client's but for a model that another one stands in for, and for what is the gateway's own.
     """
     path, body = in_place(spoken, request.path, request.body, asked_model, target.model)
-    headers = [(n, v) for n, v in request.headers if n.lower() not in NOT_SENT]
-    return addressed(server, provider.outer_path(path), headers, body)
+    return addressed(server, provider.outer_path(path), sent_headers(request.headers), body)
+
+
+def sent_headers(headers: Headers) -> Headers:
+    """Return those of a client's headers that go to the provider."""
+    return [(n, v) for n, v in headers if n.lower() not in NOT_SENT]
 
 
 def addressed(server: tuple[str, str, int, str], path: str, headers: Headers, body: bytes) -> PreparedRequest:
@@ -91,7 +95,7 @@ def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, mod
     dialect = dialect_of_path(path)
     if dialect is not None:
         body = without_foreign_thoughts(body, dialect)
-    if spoken == "gemini":
+    if spoken in ("gemini", "vertex") and dialect_of_count(path) != "messages":
         return with_model_in_path(path, asked_model, model), body
     path = path.replace(f"/deployments/{asked_model}/", f"/deployments/{quote(model, safe='')}/", 1)
     return path, rewritten(body, model if model != asked_model else None, CONSUMED_FIELDS.get(spoken, ()))
@@ -120,4 +124,4 @@ def with_model_in_path(path: str, model: str, other: str) -> str:
         return path
     head, _, rest = path.partition("/models/")
     _, colon, method = rest.partition(":")
-    return f"{head}/models/{quote(other, safe='')}{colon}{method}"
+    return f"{head}/models/{quote(other, safe='@')}{colon}{method}"

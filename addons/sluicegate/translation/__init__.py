@@ -5,6 +5,7 @@
 does not count. Calls whose dialect is the target's own are never translated: their bytes stay the client's.
 """
 
+from sluicegate.translation.answers.errors import reworded_error
 from sluicegate.translation.answers.translator import AnswerTranslator
 from sluicegate.translation.context import AnswerContext, TranslatedRequest
 from sluicegate.translation.conversation import DIALECTS, Dialect, Untranslatable
@@ -22,5 +23,6 @@ __all__ = [
     "TranslatedRequest",
     "Untranslatable",
     "count_tokens",
+    "reworded_error",
     "translate_request",
 ]

@@ -18,6 +18,8 @@ from sluicegate.providers.signing.account import CannotSignError, OutgoingReques
 
 NO_GOOGLE_AUTH = "tokens of a Google account need google-auth, which is not installed here: pip install 'sluicegate[vertex]'"
 
+MACHINE = "the Google credentials of the gateway's machine"
+
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 REFRESH_S = 600.0
@@ -47,20 +49,13 @@ class GoogleAccount:
     info: str | None = field(default=None, repr=False)
     """The content of a key file, JSON; None for what google-auth finds: a file of gcloud's, or the metadata server."""
 
-    @property
-    def source(self) -> str:
-        """Return where its credentials come from."""
-        return "the Google credentials of the gateway's machine" if self.info is None else f"account {_email(self.info)}"
+    variables: tuple[str, ...] = field(default=("GOOGLE_APPLICATION_CREDENTIALS",), compare=False)
+    """The environment variables that hold its credentials, or name them."""
 
     @property
     def secrets(self) -> Iterable[str]:
         """Return nothing: a key that signs is a text of several lines, which no header can hold."""
         return ()
-
-    @property
-    def variables(self) -> Iterable[str]:
-        """Return the environment variables that may name its credentials."""
-        return ("GOOGLE_APPLICATION_CREDENTIALS",) if self.info is None else ()
 
     async def headers(self, request: OutgoingRequest) -> Iterable[tuple[str, str]]:
         """Return the header with the account's token. Raises CannotSignError."""
@@ -138,9 +133,8 @@ class Fetcher:
             raise
         except Exception as e:
             # Google's own words may quote what was sent.
-            raise CannotSignError(
-                f"Google gave the gateway no token for {GoogleAccount(self._info).source} ({type(e).__name__})"
-            ) from e
+            whose = MACHINE if self._info is None else f"account {_email(self._info)}"
+            raise CannotSignError(f"Google gave no token for {whose} ({_reason(e)})") from e
         ends = self._credentials.expiry
         lasts = 3600.0 if ends is None else ends.timestamp() - began if ends.tzinfo else _utc(ends) - began
         return Token(str(self._credentials.token), time.monotonic() + lasts)
@@ -163,6 +157,12 @@ def problem_of(info: str) -> str | None:
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
         return "it is not the JSON of a Google credentials file, such as a service account's key"
     return None
+
+
+def _reason(error: Exception) -> str:
+    """Return Google's word for what it did not accept, such as invalid_grant, else the kind of error."""
+    said = error.args[1].get("error") if len(error.args) > 1 and isinstance(error.args[1], dict) else None
+    return said if isinstance(said, str) and said.replace("_", "").isalnum() and len(said) < 64 else type(error).__name__
 
 
 def _email(info: str) -> str:

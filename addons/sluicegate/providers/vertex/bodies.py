@@ -33,8 +33,8 @@ BETAS = frozenset(
         "web-search-2025-03-05",
     }
 )
-"""Values of ``anthropic-beta`` that Vertex takes: it refuses calls with another one. Those that Claude Code 2.1.332 sends to it, and
-from docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude, 2026-11-27."""
+"""Values of ``anthropic-beta`` that Vertex takes: it refuses calls with another one. Those that Claude Code 2.1.332 sends to
+it, and from docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude, 2026-11-27."""
 
 
 def with_model(model: str, body: bytes) -> bytes:
@@ -50,10 +50,11 @@ def as_messages(model: str, body: bytes) -> bytes:
     return msgspec.json.encode({"model": msgspec.Raw(msgspec.json.encode(dashed(model))), **members})
 
 
-def as_raw_predict(body: bytes) -> bytes:
-    """Return a Messages body as Vertex has it."""
+def as_raw_predict(body: bytes) -> tuple[bytes, bool]:
+    """Return a Messages body as Vertex has it, and whether it asks for a stream."""
     members = {name: value for name, value in _MEMBERS.decode(body).items() if name not in LEFT_OUT and name != "model"}
-    return msgspec.json.encode({"anthropic_version": VERSION, **members})
+    is_stream = bytes(members.get("stream", b"")) == b"true"
+    return msgspec.json.encode({"anthropic_version": VERSION, **members}), is_stream
 
 
 def known_betas(value: bytes) -> bytes:

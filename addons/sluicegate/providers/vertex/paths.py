@@ -1,4 +1,4 @@
-"""Paths of Vertex AI: ``/v1/projects/P/locations/L/publishers/PUBLISHER/models/MODEL:METHOD``, in tables without project and location.
+"""Paths of Vertex AI, ``/v1/projects/P/locations/L/publishers/X/models/MODEL:METHOD``; the tables have no project and location.
 
 Which project pays and where a model runs is the policy's to say, so what a client writes of it is dropped.
 """

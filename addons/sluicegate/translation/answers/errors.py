@@ -243,6 +243,12 @@ def response_error(error: Failed) -> dict[str, Any]:
     return {"code": code or fallback, "message": client_message("responses", error)}
 
 
+def reworded_error(client: Dialect, status: int, body: bytes) -> tuple[Failed, int, bytes]:
+    """Return what a provider's error is, and with which status and body this client gets it."""
+    error = failure(read_error(status, body))
+    return error, *write_error(client, error)
+
+
 def write_error(client: Dialect, error: Failed) -> tuple[int, bytes]:
     """Return the status and the body of an answer that is an error."""
     return client_status(client, error), encode(error_value(client, error))

@@ -9,7 +9,7 @@ from typing import Any
 from sluicegate.providers.answers.usage_reader import parse_json
 from sluicegate.translation.answers.chat_reader import ChatReader
 from sluicegate.translation.answers.chat_writer import ChatWriter
-from sluicegate.translation.answers.errors import failure, read_error, write_error
+from sluicegate.translation.answers.errors import reworded_error, write_error
 from sluicegate.translation.answers.framing import JSON, PING, Frames, encode, is_event_stream
 from sluicegate.translation.answers.gemini_reader import GeminiReader
 from sluicegate.translation.answers.gemini_writer import GeminiWriter
@@ -137,8 +137,8 @@ class AnswerTranslator:
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
         """Return the client's status and body for a provider's answer with an error status."""
-        self.ending = failure(read_error(status, body))
-        return write_error(self._source, self.ending)
+        self.ending, status, written = reworded_error(self._source, status, body)
+        return status, written
 
     def _write(self, events: Iterable[Event | None]) -> bytes:
         written = bytearray()

@@ -1,0 +1,95 @@
+"""Forms: a dialect as a provider has it. Vertex AI has the model in the path, and Claude's bodies without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sluicegate.policy.provider import Provider
+from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.vertex.bodies import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
+from sluicegate.providers.vertex.paths import named_in, publisher_of
+from sluicegate.sending.answer_facts import Headers
+from sluicegate.sending.dialect_paths import dialect_of_path
+from sluicegate.sending.prepared import ClientRequest
+from sluicegate.translation import Dialect, Failed, reworded_error
+
+_VERSION_HEADER, _BETAS = b"anthropic-version", b"anthropic-beta"
+
+
+def protocol_of(provider: Provider, model: str) -> ProtocolName:
+    """Return the API in which a provider takes calls of a model: on Vertex that of its maker, in a form of its own."""
+    if provider.protocol != "vertex":
+        return provider.protocol
+    return "anthropic" if publisher_of(model) == "anthropic" else "gemini"
+
+
+def plain_protocol(protocol: ProtocolName, path: str) -> ProtocolName:
+    """Return the API whose words a client's call has, whatever form it is in."""
+    if protocol != "vertex":
+        return protocol
+    return "anthropic" if dialect_of_path(path) == "messages" else "gemini"
+
+
+def plain(request: ClientRequest) -> ClientRequest:
+    """Return a request in the form of the API's own maker."""
+    named = named_in(request.path)
+    if named is None:
+        return request
+    if named.publisher == "google":
+        _, mark, query = request.path.partition("?")
+        return replace(request, path=f"/v1beta/models/{named.model}:{named.method}{mark}{query}")
+    headers = [(n, v) for n, v in request.headers if n.lower() != _VERSION_HEADER]
+    headers.append((_VERSION_HEADER, ANTHROPIC_VERSION))
+    return replace(request, path="/v1/messages", headers=headers, body=as_messages(named.model, request.body))
+
+
+def formed(provider: Provider, model: str, path: str, headers: Headers, body: bytes) -> tuple[str, Headers, bytes]:
+    """Return path, headers and body of a plain request as a provider has them."""
+    if provider.protocol != "vertex":
+        return provider.outer_path(path), headers, body
+    if publisher_of(model) == "google":
+        head, _, rest = path.partition("/models/")
+        version = "v1" if head == "/v1" else "v1beta1"
+        return provider.outer_path(f"/{version}/publishers/google/models/{rest}"), headers, body
+    body, is_stream = as_raw_predict(body)
+    method = "streamRawPredict" if is_stream else "rawPredict"
+    path = f"/v1/publishers/anthropic/models/{dated(model)}:{method}"
+    return provider.outer_path(path), _for_vertex(headers), body
+
+
+def _for_vertex(headers: Headers) -> Headers:
+    """Return headers with those betas alone that Vertex takes."""
+    kept = [(n, known_betas(v) if n.lower() == _BETAS else v) for n, v in headers]
+    return [(n, v) for n, v in kept if v]
+
+
+@dataclass(slots=True)
+class Reworded:
+    """Errors of a provider that speaks the client's dialect, but puts its errors in another envelope."""
+
+    dialect: Dialect
+    ending: Failed | None = None
+
+    @property
+    def answers(self) -> Reworded:
+        """Return what words errors."""
+        return self
+
+    def error(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """Return the client's status and body for a provider's answer with an error status."""
+        self.ending, status, written = reworded_error(self.dialect, status, body)
+        return status, written
+
+    def head(self, headers: Headers) -> Headers:
+        """Return the headers of the client's answer, of which few are the provider's."""
+        return [(n.lower(), v) for n, v in headers if n.lower() in (b"retry-after", b"date")]
+
+
+def rewording(request: ClientRequest, protocol: ProtocolName, provider: Provider) -> Reworded | None:
+    """Return what words a provider's errors for a client's call of another protocol; None where the envelope is the same."""
+    spoken = dialect_of_path(request.path)
+    return (
+        Reworded(spoken)
+        if spoken is not None and "vertex" in (protocol, provider.protocol) and provider.protocol != protocol
+        else None
+    )
