@@ -108,6 +108,12 @@ ELSEWHERE = {"base_url": "https://models.example/api"}
         ("openai", {}, "anthropic/claude-opus-5-5", False),
         ("openai", {}, "openai/gpt-4.1", True),
         ("openai", ELSEWHERE, "anthropic/claude-opus-5-5", True),
+        ("openai", ELSEWHERE, "groq/llama-5", False),
+        ("openai", ELSEWHERE, "Mistralai/devstral", False),
+        ("openai", ELSEWHERE, "our-team/llama-5", True),
+        ("openai", {"base_url": "https://openrouter.ai/api"}, "deepseek/deepseek-v4", True),
+        ("openrouter", ELSEWHERE, "groq/llama-5", True),
+        ("litellm", ELSEWHERE | {"protocol": "openai"}, "groq/llama-5", True),
         ("gemini", {}, "models/gemini-2.5-pro", True),
         ("gemini", {}, "openai/gpt-4.1", False),
     ],
@@ -119,6 +125,31 @@ def test_a_model_that_names_another_provider_is_refused_until_calls_are_routed(p
     else:
         assert deny.reason == Reason.UNSUPPORTED
         assert deny.message.startswith(f"Model '{model}' is one of '{model.lower().partition('/')[0]}', and this call")
+        assert "the policy " in deny.message or "cannot be configured" in deny.message
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ("groq/llama-5", "its operator can add providers.groq: {keys: [{name: main, value: env.GROQ_API_KEY}]}"),
+        ("x-ai/grok-5", "its operator can add providers.xai: {keys: [{name: main, value: env.XAI_API_KEY}]}"),
+        ("azure/gpt-4.1", "its operator can add providers.azure: {base_url: https://..., keys: [{name: main,"),
+        ("our-team/llama-5", "its operator can add providers.NAME: {protocol: openai, base_url: ..., keys: ...}"),
+    ],
+)
+def test_the_refusal_of_a_model_names_the_lines_of_policy_that_configure_its_provider(policy, model, line):
+    """And of one that is configured says which models may name it: routes take the call's own model there."""
+    deny = check_access(policy(providers={"openai": {}}), Principal("vk"), "openai", model)
+    assert line in deny.message
+    configured = policy(providers={"openai": {}, "groq": {}})
+    assert "only a call's own model may name another provider" in check_access(configured, None, "openai", "groq/llama-5").message
+
+
+def test_a_name_that_the_key_lists_with_its_slash_is_the_servers_own(policy):
+    configs = [{"provider": "openai", "allowed_models": ["groq/*"]}]
+    loaded = policy(providers={"openai": ELSEWHERE}, virtual_keys=[{"id": "vk", "provider_configs": configs}])
+    assert check_access(loaded, Principal("vk"), "openai", "groq/llama-5") is None
+    assert check_access(loaded, Principal("vk"), "openai", "cohere/command").reason == Reason.UNSUPPORTED
 
 
 def test_a_call_that_no_rate_limit_concerns_takes_no_slot():

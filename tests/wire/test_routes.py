@@ -181,6 +181,12 @@ def test_a_client_that_leaves_ends_the_call_at_the_provider(edge, upstream):
     assert json.dumps(record["attempts"])
 
 
+def test_a_model_of_a_provider_that_is_not_configured_is_refused_with_the_lines_that_would(edge):
+    reply = edge.post(ask(model="groq/llama-5"), path="/openai/v1/chat/completions")
+    assert (reply.status, reply.reason) == (400, "unsupported")
+    assert "providers.groq: {keys: [{name: main, value: env.GROQ_API_KEY}]}" in reply.message
+
+
 def test_the_command_is_told_by_the_gateway_that_uses_the_state_folder(edge, monkeypatch):
     """Whose keys are in its own environment: this shell has none."""
     from sluicegate.cli.main import app

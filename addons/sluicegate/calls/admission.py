@@ -6,7 +6,7 @@ alone; the dry run applies them all to calls on record. Nothing here reads a clo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from sluicegate.calls.refusal import budget_message, model_message, prefixed_mes
 from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
+from sluicegate.model_names import matches
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.model import Policy
-from sluicegate.policy.provider import Provider
 from sluicegate.pricing.prices import Prices
-from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
+from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers, provider_of_prefix
 from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, Unit, Usage
 
 REASONS: Mapping[Unit, Reason] = {
@@ -86,9 +86,10 @@ def admit(
 
 def check_access(policy: Policy, principal: Principal | None, provider: str, model: str | None) -> Deny | None:
     """Refuse a provider or model that the virtual key may not use; ``model`` is None for a request that names none."""
-    if model is not None and (prefix := foreign_prefix(policy.providers[provider], model)):
-        return Deny(Reason.UNSUPPORTED, prefixed_message(model, prefix, provider))
     access = policy.model_access(principal, provider, model)
+    if model is not None and "/" in model and (prefix := foreign_prefix(policy, provider, model, access.allowed_models)):
+        is_configured = is_configured_prefix(policy, prefix)
+        return Deny(Reason.UNSUPPORTED, prefixed_message(model, prefix, provider, is_configured=is_configured))
     scope = principal.virtual_key_id if principal else None
     if not access.provider_allowed:
         return Deny(Reason.PROVIDER_BLOCKED, f"Provider '{provider}' is not allowed for this virtual key", scope=scope)
@@ -97,19 +98,31 @@ def check_access(policy: Policy, principal: Principal | None, provider: str, mod
     return None
 
 
-def foreign_prefix(provider: Provider, model: str) -> str | None:
+def foreign_prefix(policy: Policy, asked: str, model: str, allowed_models: Iterable[str] = ()) -> str | None:
     """Return the part of a model's name that says it is another provider's, as in ``openai/gpt-4.1``; None if there is none.
 
-    Where the provider's calls go to a host of somebody else's, that may be a service that offers models of many by such names.
+    Where the provider's calls go to a host of somebody else's, that may be a service that offers models of many by such names:
+    by those of their makers, as such services have them, or by those that the virtual key lists with a slash.
     """
     prefix, slash, _ = model.lower().partition("/")
+    provider = policy.providers[asked]
     own = provider.model_prefixes
     if not slash or own is None or prefix in own:
         return None
     if provider.is_usual:
         return prefix
-    makers = (known_providers()[name].model_prefixes or () for name in ALWAYS_GOVERNED)
-    return prefix if provider.name != "openai" and any(prefix in prefixes for prefixes in makers) else None
+    is_makers = any(prefix in (known_providers()[name].model_prefixes or ()) for name in ALWAYS_GOVERNED)
+    if provider.name != "openai":
+        return prefix if is_makers else None
+    is_listed = any("/" in pattern and matches(pattern, model) for pattern in allowed_models)
+    is_another = not is_makers and provider_of_prefix(prefix) is not None and not is_configured_prefix(policy, prefix)
+    return prefix if is_another and not provider.is_elsewhere and not is_listed else None
+
+
+def is_configured_prefix(policy: Policy, prefix: str) -> bool:
+    """Return whether the policy configures the provider that is meant by what stands before a slash in a model's name."""
+    known = provider_of_prefix(prefix)
+    return prefix in policy.file.providers or (known is not None and known.name in policy.file.providers)
 
 
 def reserve_rates(

@@ -14,6 +14,7 @@ from sluicegate.policy.limit import Limit
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.endpoints import NEVER_ALLOWED, parse_endpoint
+from sluicegate.providers.known import provider_of_prefix
 from sluicegate.values import Deny, Reason, dollar_texts
 from sluicegate.windows import iso
 
@@ -155,12 +156,21 @@ def model_message(model: str, allowed: Iterable[str], blocked_by: Iterable[str] 
     return f"{text} Allowed: {', '.join(sorted(allowed)) or 'none'}"
 
 
-def prefixed_message(model: str, prefix: str, provider: str) -> str:
-    """Return why a call that names another provider's model is refused."""
-    return (
-        f"Model '{model}' is one of '{prefix}', and this call is in the form of {provider}'s API: calls are not passed from one "
-        f"provider to another. Name a model of {provider}, or send the call to the API of '{prefix}'"
-    )
+def prefixed_message(model: str, prefix: str, provider: str, *, is_configured: bool) -> str:
+    """Return why a call that names another provider's model is refused, and the lines of policy that would let it pass."""
+    known = provider_of_prefix(prefix)
+    if is_configured:
+        why = "only a call's own model may name another provider"
+    elif known is not None and known.unsupported is not None:
+        why = f"{known.title} cannot be configured, because {known.unsupported}"
+    elif known is not None:
+        where = "" if known.base_url is not None else "base_url: https://..., "
+        keys = "" if known.keyless else f"keys: [{{name: main, value: env.{known.variable or 'API_KEY'}}}]"
+        why = f"the policy does not configure it; its operator can add providers.{known.name}: {{{where}{keys}}}"
+    else:
+        why = "the policy has none of that name; its operator can add providers.NAME: {protocol: openai, base_url: ..., keys: ...}"
+    form = f"and this call is in the form of {provider}'s API"
+    return f"Model '{model}' is one of '{prefix}', {form}: {why}. Or name a model of {provider}"
 
 
 UNREADABLE_MODELS = (

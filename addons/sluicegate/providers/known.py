@@ -97,6 +97,12 @@ def known_provider(name: str) -> KnownProvider | None:
     return known_providers().get(name)
 
 
+def provider_of_prefix(prefix: str) -> KnownProvider | None:
+    """Return the known provider that is meant by what stands before a slash in a model's name; None for none."""
+    known = known_providers()
+    return known.get(prefix) or next((p for p in known.values() if prefix in (p.model_prefixes or ())), None)
+
+
 def prefix_owner(prefix: str) -> str | None:
     """Return the known provider to which the first segment of a path leads; None for none."""
     return next((p.name for p in known_providers().values() if prefix in p.prefixes), None)
