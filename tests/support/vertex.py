@@ -39,13 +39,13 @@ def _decoded(part: str) -> bytes:
 class TokenEndpoint(FakeProvider):
     """Gives tokens for assertions that are signed with the key of its one service account."""
 
-    def __init__(self) -> None:
+    def __init__(self, **fields: Any) -> None:
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.given: list[str] = []
         self.lasts_s = 3600
         self.hold: Callable[[], object] = bool
         """Called before each answer."""
-        super().__init__(self._answer)
+        super().__init__(self._answer, **fields)
 
     def account(self) -> str:
         """Return the account's key file."""

@@ -28,6 +28,7 @@ BETAS = frozenset(
         "effort-2025-11-24",
         "fine-grained-tool-streaming-2025-05-14",
         "interleaved-thinking-2025-05-14",
+        "thinking-display-updates-2026-08-18",
         "thinking-token-count-2026-05-13",
         "tool-search-tool-2025-10-19",
         "web-search-2025-03-05",
