@@ -39,8 +39,8 @@ TARGETS: dict[str, Target] = {
             "policy.yaml": "policy.yaml",
         },
         (
-            "sudo install -m 0644 sluicegate.sysusers /etc/sysusers.d/sluicegate.conf",
-            "sudo systemd-sysusers",
+            "sudo install -D -m 0644 sluicegate.sysusers /etc/sysusers.d/sluicegate.conf",
+            "sudo systemd-sysusers sluicegate.conf",
             "sudo install -d -m 0700 /etc/sluicegate/credentials",
             "sudo install -d -m 0750 -o @USER@ -g @USER@ /etc/sluicegate/policy",
             "sudo install -m 0640 -o @USER@ -g @USER@ policy.yaml /etc/sluicegate/policy/policy.yaml",
