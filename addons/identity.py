@@ -45,6 +45,12 @@ from sluicegate.request_grammar import (
 )
 from sluicegate.values import Deny, Reason
 
+LOCAL_ANSWERS = {"/api/hello": b"{}", "/inference-profiles": b'{"inferenceProfileSummaries":[]}'}
+"""Paths that clients ask without a credential, and what they are answered here.
+
+Claude Code asks Bedrock for its profiles first; where there is none, it takes the ids that it knows.
+"""
+
 
 def header_values(headers: http.Headers) -> HeaderValues:
     """Return all header values by name, read in one pass: each look-up in mitmproxy's headers reads all of them."""
@@ -293,9 +299,9 @@ class Identity(Addon):
             body = b'{"type":"error","error":{"type":"not_found_error","message":"There is no page with that name"}}'
             flow.response = http.Response.make(404, body, {"content-type": "application/json"})
             return None
-        if found[1].partition("?")[0] == "/api/hello":
+        if (answer := LOCAL_ANSWERS.get(found[1].partition("?")[0])) is not None:
             flow.metadata["sluicegate"] = "local"
-            flow.response = http.Response.make(200, b"{}", {"content-type": "application/json"})
+            flow.response = http.Response.make(200, answer, {"content-type": "application/json"})
             return None
         flow.request.path = found[1]
         return found[0]

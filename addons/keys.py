@@ -21,9 +21,12 @@ from sluicegate.values import Deny, Reason
 HeaderFields = tuple[tuple[bytes, bytes], ...]
 
 PROVIDER_KEY_HEADERS = frozenset(
-    (b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key", b"x-amz-security-token", b"x-amz-date")
+    (
+        *(b"x-api-key", b"authorization", b"api-key", b"x-goog-api-key"),
+        *(b"x-amz-security-token", b"x-amz-date", b"x-amz-content-sha256"),
+    )
 )
-"""Headers that may carry a provider's key, or the signature of an account."""
+"""Headers that may carry a provider's key, or belong to the signature of an account."""
 
 LENGTH_HEADERS = frozenset((b"content-length", b"transfer-encoding"))
 """Headers that say where a body ends."""

@@ -91,7 +91,8 @@ class Relay(Addon):
         """Change the request so that it asks for the target's model; every other byte stays the client's."""
         request = flow.request
         path, body = in_place(call.protocol, request.path, request.raw_content or b"", asked, model)
-        request.path = path
+        ids = call.policy.providers[call.provider].ids if call.policy is not None else None
+        request.path = path if ids is None else ids.outer_path(path)
         if body != request.raw_content:
             request.data.content = body
             if "content-length" in request.headers:

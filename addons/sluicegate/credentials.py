@@ -29,8 +29,11 @@ PLACES = (
 )
 """Where a caller may name itself, in the order in which they are searched: headers, and the query."""
 
-CREDENTIAL_HEADERS = (*(p for p in PLACES if p != QUERY), "cookie")
-"""Headers that hold credentials. A cookie names no caller: browsers send it by themselves, for any page that asks them to."""
+CREDENTIAL_HEADERS = (*(p for p in PLACES if p != QUERY), "cookie", "x-amz-security-token")
+"""Headers that hold credentials. A cookie names no caller: browsers send it by themselves, for any page that asks them to.
+
+Nor does the session token of a request that its client has signed with AWS keys of its own.
+"""
 
 QUERY_NAMES = (b"key", b"api_key", b"access_token")
 """Names of query pairs that hold credentials."""

@@ -9,14 +9,30 @@ from functools import lru_cache
 _RELEASE_DATE = re.compile(r"[-@](20\d{6}|20\d\d-\d\d-\d\d|latest)$")
 _PREFIXES = ("anthropic/", "openai/", "google/", "gemini/", "models/")
 
+_BEDROCK_ID = re.compile(
+    r"(?:arn:aws[a-z-]*:bedrock:[a-z0-9-]+:\d*:(?:inference-profile|foundation-model)/)?"
+    r"(?:(?:global|us|us-gov|eu|apac|jp|au|ca|in)\.)?anthropic\.(claude-[a-z0-9.-]+?)(?:-v\d+)?(?::\d+)?(?::\d+k)?"
+)
+"""An id of a model of Anthropic's at Amazon Bedrock, or of its inference profile in a region; the name stands in the middle."""
+
 
 @lru_cache(maxsize=4096)
 def canonical(model: str) -> str:
-    """Return the name in lower case, without a provider prefix or a context-window suffix such as ``[1m]``."""
+    """Return the name in lower case, without a provider prefix or a context-window suffix such as ``[1m]``.
+
+    An id of Bedrock's, such as ``us.anthropic.claude-haiku-4-5-20251001-v1:0``, is the name in it.
+    """
     name = model.strip().lower()
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
-    return re.sub(r"\[\d+[km]\]$", "", name)
+    name = re.sub(r"\[\d+[km]\]$", "", name)
+    sold = _BEDROCK_ID.fullmatch(name) if "anthropic." in name else None
+    return name if sold is None else sold[1]
+
+
+def is_bedrock_id(model: str) -> bool:
+    """Return whether a name is an id of Bedrock's that says which model of Anthropic's it is."""
+    return "anthropic." in model and _BEDROCK_ID.fullmatch(model.lower()) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -92,6 +92,9 @@ _SUSPECT = _OVERRIDE_SPELLINGS | _TWINS
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/|(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+")
+_BEDROCK_PATH = re.compile(rb"(?:/[a-z0-9_-]+)?/model/(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._:-]|%(?:3A|2F|3a|2f))+/invoke[a-z-]*")
+"""The one path with encoded characters that clients write: ids of models at Bedrock may be ARNs, with colons and a slash."""
+
 _QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,=:@/?\[\]{}|^-]|%[0-9A-Fa-f]{2})*")
 _ENCODED_TWICE = re.compile(rb"%25[0-9A-Fa-f]{2}")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-5][0-9]{3}))?")
@@ -162,13 +165,15 @@ def target_problem(target: bytes, is_model_call: bool) -> str | None:
 
 @lru_cache(maxsize=1024)
 def path_problem(path: bytes) -> str | None:
-    """Return what is wrong with a path, in words. No API needs one in which a character is percent-encoded."""
+    """Return what is wrong with a path, in words. Bedrock's ids apart, no API needs one in which a character is encoded."""
     if len(path) > MAX_PATH_BYTES:
         return f"its path is longer than {MAX_PATH_BYTES} bytes"
     if _PATH.fullmatch(path) is not None:
         return None
     if not path.startswith(b"/"):
         return "its path does not begin with '/'"
+    if b"%" in path and _BEDROCK_PATH.fullmatch(path) is not None:
+        return None
     if b"%" in path:
         return "its path holds a percent-encoded character; write paths without"
     if re.search(rb"/\.\.?(/|\Z)", path) is not None:

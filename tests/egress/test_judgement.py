@@ -78,7 +78,7 @@ EXAMPLES = {
     "daily-cloudcode-pa.googleapis.com": "gemini",
     "aiplatform.googleapis.com": "vertex",
     "europe-west4-aiplatform.googleapis.com": "vertex",
-    "bedrock-runtime.us-east-1.amazonaws.com": "anthropic",
+    "bedrock-runtime.us-east-1.amazonaws.com": "bedrock",
     "bedrock-mantle.us-west-2.api.aws": "anthropic",
     "mycompany.openai.azure.com": "openai",
     "api.mistral.ai": "openai",

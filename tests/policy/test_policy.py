@@ -49,7 +49,7 @@ BAD = {
     "version: 1\nusers: [{id: a, team_id: t}]": "users[0].team_id: there is no team 't'",
     "version: 1\nproviders: {antropic: {}}": "'antropic' is not a provider; known are anthropic, openai, gemini, azure, foundry, "
     "bedrock, vertex, openrouter, groq, mistral, deepseek, qwen, xai, cerebras, fireworks, together, perplexity, cohere, ollama, vllm; "
-    "any other needs protocol (anthropic, openai, gemini, vertex) and base_url (did you mean anthropic?)",
+    "any other needs protocol (anthropic, openai, gemini, vertex, bedrock) and base_url (did you mean anthropic?)",
     "version: 1\nvirtual_keys: [{id: k, provider_configs: [{provider: x}]}]": "provider_configs[0].provider: 'x' is not a provider",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1mo}}]": "reset_duration: '1mo' is not a duration: write a number and one of s m h d w M Y",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1}}]": "budget.reset_duration: 'reset_duration' is required here",

@@ -22,12 +22,11 @@ OPEN = "protocol: openai, base_url: 'https://a.example"
     ("text", "says"),
     [
         ("providers: {mine: {}}", "providers.mine: 'mine' is not a provider; known are anthropic, openai"),
-        ("providers: {mine: {}}", "any other needs protocol (anthropic, openai, gemini, vertex) and base_url"),
+        ("providers: {mine: {}}", "any other needs protocol (anthropic, openai, gemini, vertex, bedrock) and base_url"),
         ("providers: {grok: {}}", "did you mean groq?"),
         ("providers: {mine: {protocol: openai}}", "'mine' needs a base_url"),
         ("providers: {mine: {protocol: cohere, base_url: 'https://a.example'}}", "providers.mine.protocol"),
         ("providers: {azure: {}}", "'azure' needs a base_url: base_url is your resource's"),
-        ("providers: {bedrock: {}}", "Amazon Bedrock cannot be configured: its calls are signed by AWS credentials"),
         (
             "providers: {vertex: {keys: [{name: k, vertex_key_config: {region: us}}]}}",
             "needs the project_id of a Google Cloud project",
@@ -38,6 +37,21 @@ OPEN = "protocol: openai, base_url: 'https://a.example"
             "providers: {vertex: {keys: [{name: a, vertex_key_config: {project_id: p}}, {name: b, vertex_key_config: {project_id: q}}]}}",
             "providers.vertex.keys[1]: the keys of one provider share project_id and region",
         ),
+        ("providers: {bedrock: {keys: [{name: k, bedrock_key_config: {region: Frankfurt}}]}}", "'Frankfurt' is no AWS region"),
+        (
+            "providers: {bedrock: {keys: [{name: k, bedrock_key_config: {access_key: a}}]}}",
+            "access_key and secret_key belong together",
+        ),
+        (
+            "providers: {bedrock: {keys: [{name: k, bedrock_key_config: {session_token: env.T}}]}}",
+            "session_token belongs to an access_key and secret_key",
+        ),
+        (
+            "providers: {bedrock: {keys: [{name: a, bedrock_key_config: {region: us-east-1}}, "
+            "{name: b, bedrock_key_config: {region: eu-west-1}}]}}",
+            "its keys are of several regions (eu-west-1, us-east-1): give each region a provider of its own, with protocol: bedrock",
+        ),
+        ("providers: {groq: {keys: [{name: k}]}}", "a key needs a value: env.NAME or file:PATH"),
         ("providers: {anthropic: {protocol: openai}}", "'anthropic' speaks its own protocol"),
         ("providers: {deepseek: {protocol: anthropic}}", "'deepseek' needs a base_url"),
         (f"providers: {{v1: {{{OPEN}'}}}}", "'v1' cannot be a provider's name: /v1 on the gateway's port is a path of the gateway"),

@@ -62,11 +62,11 @@ def test_an_entry_is_complete(name):
     if known.unsupported is not None:
         assert (known.base_url, known.hosts) == (None, frozenset())
     elif known.base_url is None:
-        assert "base_url" in known.note
+        assert "base_url" in known.note or "region" in known.note
     else:
         assert re.fullmatch(r"https://[a-z.-]+(/[a-z-]+)*|http://localhost:\d+", known.base_url)
         assert known.base_url.startswith("http://localhost") or known.base_url.split("/")[2] in known.hosts
-    assert known.keyless or known.unsupported or re.fullmatch(r"[A-Z_]+_(API_KEY|CREDENTIALS)", known.variable or "")
+    assert known.keyless or known.unsupported or re.fullmatch(r"[A-Z_]+_(API_KEY|CREDENTIALS|BEDROCK)", known.variable or "")
     if known.prices is not None:
         assert not known.free
         listed = LISTED[known.prices]
@@ -87,7 +87,7 @@ def test_no_host_and_no_path_prefix_belongs_to_two_providers():
 def test_names_that_our_own_port_needs_for_other_things_are_reserved():
     exact, below = own_paths()
     ours = {path.split("/")[1] for path in (*exact, *below)} - {""}
-    theirs = {path.path.split("/")[1] for adapter in PROTOCOLS.values() for path, _ in adapter.endpoints.rows}
+    theirs = {path.path.split("/")[1] for name in ALWAYS_GOVERNED for path, _ in PROTOCOLS[name].endpoints.rows}
     assert {name for name in ours | theirs if PROVIDER_NAME.fullmatch(name)} <= RESERVED_NAMES
 
 

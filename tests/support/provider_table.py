@@ -21,8 +21,11 @@ def _row(known: KnownProvider) -> str:
         prices = f"the answer; before it {prices}"
     protocol = f"`{known.protocol}`" + (f" ({', '.join(known.apis)})" if known.protocol == "openai" else "")
     notes = [known.note, *known.unbounded.values()]
+    signs = known.protocol == "bedrock"
+    base_url = f"`{known.base_url}`" if known.base_url else "its region's" if signs else "yours"
+    key = "none" if known.keyless else f"`{auth}`" + (", or signed" if signs else "")
     return (
-        f"| `{known.name}` | {known.title} | {protocol} | {f'`{known.base_url}`' if known.base_url else 'yours'} "
-        f"| {'none' if known.keyless else f'`{auth}`'} | {f'`{known.variable}`' if known.variable else ''} | {prices} "
+        f"| `{known.name}` | {known.title} | {protocol} | {base_url} "
+        f"| {key} | {f'`{known.variable}`' if known.variable else ''} | {prices} "
         f"| {'. '.join(note for note in notes if note)} |"
     )

@@ -282,7 +282,7 @@ MODEL_HOSTS = {
     "chatgpt.com": ("openai", "set CODEX_API_KEY to yours"),
     "cloudcode-pa.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),
     "us-central1-aiplatform.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),
-    "bedrock-runtime.eu-west-1.amazonaws.com": ("anthropic", "unset CLAUDE_CODE_USE_BEDROCK"),
+    "bedrock-runtime.eu-west-1.amazonaws.com": ("bedrock", "govern it with providers.bedrock.keys"),
 }
 
 
@@ -293,10 +293,17 @@ def test_a_model_api_is_refused_in_words_that_its_client_shows(edge, host):
         head, _, body = ask_inside(edge, conn, host, GET).partition(b"\r\n\r\n")
     assert b" 400 " in head.split(b"\r\n")[0]
     assert b"x-should-retry: false" in head
-    error = json.loads(body)["error"]
+    whole = json.loads(body)
+    error = whole.get("error", whole)
     assert f"{host} is a model API" in error["message"]
     assert advice in error["message"]
-    assert {"openai": "code" in error, "gemini": "status" in error, "anthropic": json.loads(body).get("type") == "error"}[style]
+    styles = {
+        "openai": "code" in error and "status" not in error,
+        "gemini": "status" in error,
+        "anthropic": whole.get("type") == "error",
+        "bedrock": whole.get("__type") == "ValidationException",
+    }
+    assert [name for name, is_so in styles.items() if is_so] == [style]
     row = eventually(lambda: edge.rows(f"SELECT * FROM connections WHERE host = '{host}'"))[0]
     assert (row["outcome"], row["reason"], row["port"]) == ("denied", "blocked_by_policy", 443)
 

@@ -321,7 +321,6 @@ KEYLESS = {
         ({"provider": "mine", "keys": []}, "'mine' is not a provider; known are anthropic, azure"),
         ({"provider": "grok"}, "did you mean groq?"),
         ({"provider": "mine", "protocol": "openai"}, "'mine' needs a base_url"),
-        ({"provider": "bedrock"}, "Amazon Bedrock cannot be configured"),
         ({"provider": "azure", "keys": []}, "'azure' needs a base_url"),
         ({"provider": "v1", "protocol": "openai", "base_url": "https://a.example"}, "'v1' cannot be a provider's name"),
         (CUSTOM | {"protocol": "anthropic"}, "custom_provider_config.base_provider_type: says something else than protocol"),

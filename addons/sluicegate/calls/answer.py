@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sluicegate.providers.answers.content_encoding import ContentDecoder
+from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText
 from sluicegate.providers.answers.json_list import JsonListParser
 from sluicegate.providers.answers.sse import SseParser, events_of
 from sluicegate.providers.answers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
@@ -71,8 +72,10 @@ class AnswerReader:
         """Whether the bytes so far do not tell an event stream from JSON."""
         self._is_guess = False
         """Whether it is read as a stream for its label alone, and no event has been found in it."""
-        self._sse: SseParser | JsonListParser | None = None
+        self._sse: SseParser | JsonListParser | EventStreamText | None = None
         self._body = bytearray()
+        if CONTENT_TYPE in content_type.lower():
+            self._sse, self._is_undecided = EventStreamText(), False
         self._is_broken = not self._decoder.readable
 
     @property

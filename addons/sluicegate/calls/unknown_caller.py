@@ -18,6 +18,7 @@ _BY_CLIENT: Mapping[str, str] = {
 }
 
 _CLOUD_VARIABLES: Mapping[str, str] = {
+    "bedrock": "AWS_BEARER_TOKEN_BEDROCK",
     "foundry": "ANTHROPIC_FOUNDRY_API_KEY",
     "vertex": "ANTHROPIC_AUTH_TOKEN",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from sluicegate.policy.key_schema import BedrockKeyConfig
@@ -19,6 +20,16 @@ def region_of(config: BedrockKeyConfig | None, env: Mapping[str, str]) -> str:
     written = config.region if config is not None else None
     named = resolve(written, env).value if written is not None else None
     return named or next((env[v] for v in _REGION_VARIABLES if env.get(v)), DEFAULT_REGION)
+
+
+def is_region(name: str) -> bool:
+    """Return whether a name may be an AWS region's: it becomes a part of a host's name."""
+    return re.fullmatch(r"[a-z]{2}(?:-[a-z]+){1,3}-\d{1,2}", name) is not None
+
+
+def runtime_url(region: str) -> str:
+    """Return where Bedrock's models are called in a region."""
+    return f"https://bedrock-runtime.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
 
 
 def source_of(config: BedrockKeyConfig) -> str:

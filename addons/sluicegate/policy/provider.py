@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sluicegate.addresses import is_loopback
-from sluicegate.model_names import matches
+from sluicegate.model_names import canonical, is_bedrock_id, matches
 from sluicegate.policy.limit import Limit
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolAdapter, ProtocolName, auth_headers
+from sluicegate.providers.bedrock.models import BedrockIds
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.providers.signing.account import Account, OutgoingRequest
@@ -81,6 +82,8 @@ class Provider:
     """Whose prices its models have; None where they are priced by their names alone."""
     unbounded: Mapping[str, str] = field(default_factory=dict)
     """Models, by name or glob, of whose calls nobody knows the most that they can cost, and why."""
+    ids: BedrockIds | None = None
+    """What models are called where that differs from their makers' names: at Bedrock."""
     metered: AllowedPaths = field(default_factory=AllowedPaths)
     """Model calls that it has besides those of its protocol."""
     place: Place | None = None
@@ -128,6 +131,12 @@ class Provider:
         why = next((why for glob, why in self.unbounded.items() if any(matches(glob, name) for name in names)), None)
         return facts if why is None else facts._replace(extent=facts.extent._replace(unbounded=why))
 
+    def own_name(self, model: str) -> str:
+        """Return a model that a route or client names as this provider calls it."""
+        if self.ids is not None:
+            return self.ids.id_of(model)
+        return canonical(model) if self.protocol == "anthropic" and is_bedrock_id(model) else model
+
     def inner_path(self, path: str, *, is_whole: bool) -> str:
         """Return a path as its protocol's tables have it: without the path of the base URL, and with ``/v1`` for its version.
 
@@ -137,6 +146,8 @@ class Provider:
             path = path[len(self.prefix) :]
         if self.protocol == "vertex":
             return without_place(path)
+        if self.ids is not None:
+            return self.ids.inner_path(path)
         if self.version == VERSION:
             return path
         if self.version:
@@ -149,6 +160,8 @@ class Provider:
         """Return a path of its protocol's tables as this provider has it, without the path of the base URL."""
         if self.place is not None:
             return self.place.outer(path)
+        if self.ids is not None:
+            return self.ids.outer_path(path)
         return self.version + path[len(VERSION) :] if self.version != VERSION and path.startswith(VERSION + "/") else path
 
     def kind_of(self, method: str, path: str) -> Kind:

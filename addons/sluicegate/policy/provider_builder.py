@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sluicegate.addresses import is_address, normalize_host
 from sluicegate.policy import key_schema, schema
-from sluicegate.policy.bedrock_keys import aws_account, source_of
+from sluicegate.policy.bedrock_keys import aws_account, is_region, region_of, runtime_url, source_of
 from sluicegate.policy.limit import limits_of
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.policy.secrets import is_reference, resolve
@@ -17,6 +18,7 @@ from sluicegate.policy.vertex_keys import config_of, google_account, place_of
 from sluicegate.policy.vertex_keys import source_of as google_source_of
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.bedrock.models import BedrockIds
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, KnownProvider, known_provider, known_providers
 from sluicegate.providers.signing import aws, google
@@ -49,12 +51,15 @@ class ProviderBuilder:
     def build(self, name: str, written: schema.Provider | None) -> Provider:
         """Return a provider, which is valid only if nothing is reported, here or by ``references.py``."""
         written = written or schema.Provider()
-        known = known_provider(name) or KnownProvider(name, name, written.protocol or "openai", "")
+        known = _known(name, written)
         if written.protocol not in (None, known.protocol):
             # Another API of the same company: what is known of the first says nothing about it.
             known = KnownProvider(name, known.title, written.protocol, known.source, prefixes=known.prefixes, prices=known.prices)
         place = self._place(name, written) if known.protocol == "vertex" else None
-        address = _address(written.base_url or (f"https://{place.host}" if place else known.base_url) or "", known)
+        base_url = written.base_url or (f"https://{place.host}" if place else known.base_url)
+        if base_url is None and known.protocol == "bedrock":
+            base_url = self._runtime_url(name, written)
+        address = _address(base_url or "", known)
         keys = tuple(self._provider_key(name, i, k) for i, k in enumerate(written.keys))
         if len({k.name for k in keys}) != len(keys):
             self.report(("providers", name, "keys"), "two keys have the same name")
@@ -83,6 +88,7 @@ class ProviderBuilder:
             seller=_seller(known, written.price, place),
             place=place,
             unbounded=known.unbounded,
+            ids=_ids(written, self.env) if known.protocol == "bedrock" else None,
             metered=AllowedPaths(known.metered),
             allow_paths=AllowedPaths(written.allow_paths),
             admin_key=self._admin_key(name, written.admin_key) if written.admin_key else None,
@@ -95,6 +101,20 @@ class ProviderBuilder:
 
     def _place(self, name: str, written: schema.Provider) -> Place | None:
         return place_of(written.keys, self.env, lambda i, problem: self.report(("providers", name, "keys", i), problem))
+
+    def _runtime_url(self, name: str, written: schema.Provider) -> str:
+        """Return where Bedrock is in the region of the keys, which must be the same for all of them."""
+        regions = {region_of(key.bedrock_key_config, self.env): i for i, key in enumerate(written.keys)} or {
+            region_of(None, self.env): 0
+        }
+        if len(regions) > 1:
+            why = f"its keys are of several regions ({', '.join(sorted(regions))})"
+            mend = "give each region a provider of its own, with protocol: bedrock"
+            self.report(("providers", name, "keys", max(regions.values())), f"{why}: {mend}")
+        region = next(iter(regions), region_of(None, self.env))
+        if not is_region(region):
+            self.report(("providers", name, "keys"), f"'{region[:40]}' is no AWS region; write one such as us-east-1")
+        return runtime_url(region)
 
     def _admin_key(self, provider: str, reference: str) -> str | None:
         if not is_reference(reference):
@@ -160,6 +180,27 @@ def prefixes_of(providers: Mapping[str, Provider]) -> dict[str, str]:
     """Return the providers by the first segment of a path on our own port."""
     known = {name: known_provider(name) for name in providers}
     return {prefix: name for name, provider in known.items() for prefix in (provider.prefixes if provider else (name,))}
+
+
+def _ids(written: schema.Provider, env: Mapping[str, str]) -> BedrockIds:
+    """Return what models are called at Bedrock, by the keys' region and deployments; the first key's count first."""
+    configs = [key.bedrock_key_config for key in written.keys if key.bedrock_key_config is not None]
+    deployments: dict[str, str] = {}
+    for config in configs:
+        before = f"{config.arn.rstrip('/')}/" if config.arn is not None else ""
+        for name, written_id in config.deployments.items():
+            whole = written_id if written_id.startswith("arn:") else before + written_id
+            deployments.setdefault(name, whole)
+    return BedrockIds(region_of(configs[0] if configs else None, env), deployments)
+
+
+def _known(name: str, written: schema.Provider) -> KnownProvider:
+    """Return what is known of a provider; of one that only policy names, what is known of its protocol."""
+    known = known_provider(name)
+    bedrock = known_provider("bedrock")
+    if known is None and written.protocol == "bedrock" and bedrock is not None:
+        return replace(bedrock, name=name, title=name, prefixes=(name,), model_prefixes=(name,))
+    return known or KnownProvider(name, name, written.protocol or "openai", "")
 
 
 def _address(base_url: str, known: KnownProvider) -> _Address:

@@ -92,6 +92,9 @@ def _check_protocol(policy: MergedPolicy, name: str, fields: dict[str, Any]) -> 
     if is_other and name in ALWAYS_GOVERNED:
         message = f"'{name}' speaks its own protocol: give a provider that speaks {protocol!r} a name of its own"
         policy.report(("providers", name, "protocol"), message)
+    elif "bedrock" in (protocol, known.protocol if known is not None and protocol is None else None):
+        # Its address follows from the region of its keys.
+        return
     elif fields.get("base_url") is None and (known is None or is_other or known.base_url is None):
         hint = f": {known.note}" if known is not None and known.note and not is_other else ""
         policy.report(("providers", name), f"'{name}' needs a base_url{hint}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping
 
 from sluicegate.providers.anthropic.protocol import Anthropic
 from sluicegate.providers.base import ProtocolAdapter
+from sluicegate.providers.bedrock.protocol import Bedrock
 from sluicegate.providers.gemini.protocol import Gemini
 from sluicegate.providers.openai.protocol import OpenAI
 from sluicegate.providers.vertex.protocol import Vertex
@@ -15,7 +16,7 @@ AT_THE_ROOT: Mapping[str, ProtocolAdapter] = {p.name: p for p in (Anthropic(), O
 """Protocols whose paths are known without a prefix. The provider that each was made by has the same name, and is governed
 whether policy names it or not."""
 
-PROTOCOLS: Mapping[str, ProtocolAdapter] = {**AT_THE_ROOT, "vertex": Vertex()}
+PROTOCOLS: Mapping[str, ProtocolAdapter] = {**AT_THE_ROOT, "vertex": Vertex(), "bedrock": Bedrock()}
 
 _LISTING: dict[tuple[str, str], tuple[str, ...]] = {}
 """The protocols that list an endpoint, by method and path."""

@@ -10,7 +10,7 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.endpoints import Endpoints
 from sluicegate.values import RequestFacts
 
-ProtocolName = Literal["anthropic", "openai", "gemini", "vertex"]
+ProtocolName = Literal["anthropic", "openai", "gemini", "vertex", "bedrock"]
 
 AuthForm = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 """How a request carries its provider's key: as a bearer token, in the header of that name, or not at all."""

@@ -117,3 +117,10 @@ VERTEX = Endpoints(
     own=(r"/(v1|v1beta1)/(projects|publishers)(/|$)",),
 )
 """Without project and location: those are the policy's."""
+
+BEDROCK = Endpoints(
+    metered=("POST /model/{model_id}/invoke", "POST /model/{model_id}/invoke-with-response-stream"),
+    free_with_model=(),
+    free=(),
+    own=(r"/(model|inference-profiles|async-invoke|guardrail)(/|$)",),
+)

@@ -21,6 +21,10 @@ _PARAMETER = re.compile(r"\{[a-z_]+\}|\*")
 _ANY_SEGMENT = "[A-Za-z0-9][A-Za-z0-9._~@-]{0,199}"
 """What may stand for a parameter: no dot segment, nothing that is encoded or would end the segment."""
 
+_MODEL_ID = "{model_id}"
+_ANY_MODEL_ID = r"[A-Za-z0-9](?:[A-Za-z0-9._:-]|%(?:3A|2F|3a|2f)){0,199}"
+"""What may stand for this one parameter: ids of Bedrock's, whose ARNs hold an encoded slash."""
+
 _TEMPLATE = re.compile(r"(?:/(?!\.\.?(?:/|$))(?:[A-Za-z0-9._~@:-]|\{[a-z_]+\}|\*)+)+")
 
 _NEVER = re.compile(
@@ -69,7 +73,8 @@ class Lookup:
             if _PARAMETER.search(endpoint.path) is None:
                 self._exact[endpoint] = kind
             else:
-                pattern = _ANY_SEGMENT.join(map(re.escape, _PARAMETER.split(endpoint.path)))
+                segment = _ANY_MODEL_ID if _MODEL_ID in endpoint.path else _ANY_SEGMENT
+                pattern = segment.join(map(re.escape, _PARAMETER.split(endpoint.path)))
                 self._templates.setdefault(endpoint.method, []).append((re.compile(pattern), kind))
         self._match = lru_cache(maxsize=1024)(self._match_templates)
 

@@ -6,7 +6,7 @@ Pure: nothing here draws a number or remembers a call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -56,12 +56,13 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
     refusal names what is missing.
     """
     named = (named_target(policy, asked.provider, name) for name in asked.fallbacks)
-    fallbacks = tuple(_with_keys(policy, principal, t) for t in named if t is not None)
+    fallbacks = tuple(_own(policy, _with_keys(policy, principal, t)) for t in named if t is not None)
     found = _select(policy, principal, asked, used, now)
     if found is None:
-        if not fallbacks:
+        plain = Target(asked.provider, asked.model)
+        if not fallbacks and _own(policy, plain) == plain:
             return None
-        found = Selection((Target(asked.provider, asked.model),))
+        found = Selection((plain,))
     retry = found.retry if not fallbacks or found.retry.attempts > 1 else Retry()
     left_out: list[tuple[Target, str]] = []
 
@@ -71,10 +72,11 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
             left_out.append((target, refusal.message))
         return refusal is None
 
-    targets = tuple(t for t in found.targets if may_use(t))
+    offered = tuple(_own(policy, target) for target in found.targets)
+    targets = tuple(t for t in offered if may_use(t))
     if not targets:
         # Without fallbacks: a call that goes to one of those first would come back to this one where they fail.
-        return Selection(found.targets[:1], ONE_ATTEMPT, found.route, (), tuple(left_out))
+        return Selection(offered[:1], ONE_ATTEMPT, found.route, (), tuple(left_out))
     return Selection(targets, retry, found.route, tuple(t for t in fallbacks if may_use(t)), tuple(left_out))
 
 
@@ -145,6 +147,12 @@ def model_of(config: ProviderConfig, asked: Asked, *, is_allowed: bool) -> str |
         return config.default_model
     only = config.allowed_models if config.allowed_models is not None and len(config.allowed_models) == 1 else None
     return only[0] if only is not None and not is_glob(only[0]) and config.allows(only[0]) else None
+
+
+def _own(policy: Policy, target: Target) -> Target:
+    """Return a target with its model as the provider calls it."""
+    name = policy.providers[target.provider].own_name(target.model)
+    return target if name == target.model else replace(target, model=name)
 
 
 def _with_keys(policy: Policy, principal: Principal | None, target: Target) -> Target:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from sluicegate.translation import Dialect
 
+_MESSAGES = ("/v1/messages", ":rawPredict", ":streamRawPredict", "/invoke", "/invoke-with-response-stream")
+"""How the paths end of calls whose bodies are those of Messages."""
+
 
 def dialect_of_path(path: str) -> Dialect | None:
     """Return the dialect of a model call by its path; None for one that no other provider's API can say, such as embeddings."""
     bare = path.partition("?")[0]
-    if bare.endswith(("/v1/messages", ":rawPredict", ":streamRawPredict")):
+    if bare.endswith(_MESSAGES):
         return "messages"
     if bare.endswith("/chat/completions"):
         return "chat"

@@ -26,7 +26,7 @@ _KEPT = (b"user-agent", b"accept", b"accept-language")
 def dialect_of_provider(provider: Provider, spoken: Dialect | None, model: str = "") -> Dialect:
     """Return the dialect in which a provider is asked for a model by clients that speak ``spoken``: the same if it has that."""
     protocol = protocol_of(provider, model)
-    if protocol == "anthropic":
+    if protocol in ("anthropic", "bedrock"):
         return "messages"
     if protocol == "gemini":
         return "generate_content"

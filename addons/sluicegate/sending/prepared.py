@@ -11,6 +11,7 @@ import msgspec
 from sluicegate.calls.plan import Target
 from sluicegate.policy.provider import Provider, ProviderKey
 from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.bedrock.models import with_model
 from sluicegate.providers.signing.account import OutgoingRequest
 from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
@@ -95,6 +96,8 @@ def in_place(spoken: ProtocolName, path: str, body: bytes, asked_model: str, mod
     dialect = dialect_of_path(path)
     if dialect is not None:
         body = without_foreign_thoughts(body, dialect)
+    if spoken == "bedrock":
+        return path if model == asked_model else with_model(path, model), body
     if spoken in ("gemini", "vertex") and dialect_of_count(path) != "messages":
         return with_model_in_path(path, asked_model, model), body
     path = path.replace(f"/deployments/{asked_model}/", f"/deployments/{quote(model, safe='')}/", 1)

@@ -267,6 +267,8 @@ class Settings(Part):
     cache_control: Json = ABSENT
     diagnostics: Json = ABSENT
     betas: Json = ABSENT
+    anthropic_beta: Json = ABSENT
+    anthropic_version: Json = ABSENT
     user_profile_id: Json = ABSENT
     workspace_id: Json = ABSENT
     billing_policy: Json = ABSENT

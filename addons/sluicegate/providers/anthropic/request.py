@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -144,10 +145,24 @@ def find_sources(body: bytes) -> ContentSources:
     return found
 
 
-def read_request(body: bytes) -> RequestFacts | str:
-    """Read the facts of a Messages body."""
+class Named(NamedTuple):
+    """What the path says of a call, in place of its body."""
+
+    model: str
+    stream: bool
+
+
+def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
+    """Read the facts of a Messages body; of one whose path names the model, it must not."""
     request = RequestBody(body)
-    model, stream, max_tokens = request.model(), request.flag("stream"), request.count("max_tokens")
+    if named is None:
+        model, stream = request.model(), request.flag("stream")
+    else:
+        model, stream = named
+        request.problems += [
+            f"the path names the model and whether to stream: leave '{x}' out" for x in Named._fields if request.raw(x)
+        ]
+    max_tokens = request.count("max_tokens")
     speed, geo, tier = request.text("speed"), request.text("inference_geo"), request.text("service_tier")
     if request.problem or model is None:
         return request.problem or "no model"
