@@ -41,6 +41,9 @@ WAIT_S = 60.0
 
 OPUS = "claude-opus-5-5"
 
+ESTABLISHED = "01"
+"""A connection's state in /proc/net/tcp."""
+
 
 def policy_text(base_url: str | None = None, **changes: Any) -> str:
     """Return a small policy as YAML (JSON is YAML): one provider at ``base_url`` or simulated, one key, budgets at four levels."""
@@ -210,6 +213,10 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def govern(self, policy: str) -> None:
+        """Put another policy in the place of its own."""
+        replace_file(self.policy, policy)
+
     # -- talking to it ------------------------------------------------------------------------------------------------
 
     @property
@@ -287,6 +294,15 @@ class Gateway:
             conn.sendall(data)
             return receive(conn)
 
+    def has_read_all(self) -> bool:
+        """Return whether the gateway has taken from the kernel all that its clients have sent."""
+        ours = f":{self.port:04X}"
+        for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, state, queues, *_ = line.split()
+            if state == ESTABLISHED and (local.endswith(ours) or remote.endswith(ours)) and queues != "00000000:00000000":
+                return False
+        return True
+
     # -- what it has recorded ------------------------------------------------------------------------------------------
 
     def rows(self, sql: str = "SELECT * FROM calls ORDER BY rowid") -> list[dict[str, Any]]:
@@ -310,8 +326,8 @@ class Gateway:
         return rows
 
     def journal(self) -> list[dict[str, Any]]:
-        """Return the lines of audit.jsonl."""
-        return [orjson.loads(x) for x in (self.state / "audit.jsonl").read_bytes().splitlines()]
+        """Return the lines of audit.jsonl, without one that is just being written."""
+        return [orjson.loads(x) for x in (self.state / "audit.jsonl").read_bytes().split(b"\n")[:-1]]
 
     def usage(self) -> dict[str, dict[str, Any]]:
         """Return the live usage table, by ``kind/id/unit``."""
@@ -334,6 +350,13 @@ def receive(conn: socket.socket, until: bytes | None = None) -> bytes:
             break
         data += got
     return data
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file that a gateway watches: it sees the old text or the new, and never an empty file."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    new.rename(file)
 
 
 def _reply(response: http.client.HTTPResponse) -> Reply:

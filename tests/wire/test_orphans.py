@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proving import books
-from support.harness import ADDONS, OPUS, VK, ask, eventually, policy_text
+from support.clock import Clock
+from support.harness import OPUS, VK, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -42,20 +43,27 @@ ConnectionHandler.hook_task = broken
 """The news that the answer's headers have been seen is lost."""
 
 
+PATIENT_S = 500
+PATIENT = f"from runtime import orphans\norphans.GRACE_PERIOD_S = {PATIENT_S}\n"
+"""Long enough for a busy machine to ask what happens meanwhile; the gateway's clock is put forward to its end."""
+
+
 @pytest.mark.parametrize(
     ("breaks", "outcome", "status", "charged"), [(DIALLING, "cancelled", None, False), (ANSWERING, "interrupted", 200, True)]
 )
 def test_a_call_that_mitmproxy_has_lost_is_settled_once_its_client_has_gone(
     gateway, provider, tmp_path, breaks, outcome, status, charged
 ):
+    clock = Clock(tmp_path)
+    before, chain = clock.scripts
     script = tmp_path / "breaks.py"
-    script.write_text(breaks)
+    script.write_text(breaks + PATIENT)
     limits = {
         "budget": {"max_limit": 50, "reset_duration": "1M"},
         "rate_limit": {"max_concurrent": 1, "request_max_limit": 9, "request_reset_duration": "1d"},
     }
     policy = policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, **limits}])
-    gw = gateway(policy, scripts=[ADDONS / "gateway.py", script])
+    gw = gateway(policy, scripts=[before, chain, script])
     body = ask("planted")
     head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {VK}\r\ncontent-type: application/json\r\n"
     with gw.raw() as client:
@@ -64,6 +72,7 @@ def test_a_call_that_mitmproxy_has_lost_is_settled_once_its_client_has_gone(
         assert gw.usage()[f"virtual_key/{VK}/concurrent"]["reserved"] == 1
         assert gw.post().reason == "concurrency_limited"
     assert gw.post().reason == "concurrency_limited", "whoever is only slow to end would be charged for nothing"
+    clock.advance(gw, PATIENT_S + 1)
     eventually(lambda: gw.usage()[f"virtual_key/{VK}/concurrent"]["reserved"] == 0)
     assert gw.post().status == 200
     *_, lost, good = gw.calls(4)

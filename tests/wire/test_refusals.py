@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.harness import OPUS, Gateway, ask, policy_text
+from support.harness import OPUS, Gateway, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -96,8 +96,7 @@ def test_every_row(services, key, how, status, reason, begins):
 
 def test_refusals_are_on_record_with_their_reason(services):
     services.post(key="vk-budget", x_tenant="a", x_bf_project="p")
-    refused = [r for r in services.rows() if r["virtual_key_id"] == "vk-budget"]
-    assert refused
+    refused = eventually(lambda: [r for r in services.rows() if r["virtual_key_id"] == "vk-budget"])
     assert {(r["outcome"], r["reason"], r["status"], r["cost_nano"]) for r in refused} == {("denied", "budget_exceeded", 402, 0)}
 
 
