@@ -296,12 +296,13 @@ class Gateway:
 
     def has_read_all(self) -> bool:
         """Return whether the gateway has taken from the kernel all that its clients have sent."""
-        ours = f":{self.port:04X}"
+        ours, waiting = f":{self.port:04X}", 0
         for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]:
             _, local, remote, state, queues, *_ = line.split()
-            if state == ESTABLISHED and (local.endswith(ours) or remote.endswith(ours)) and queues != "00000000:00000000":
-                return False
-        return True
+            if state == ESTABLISHED and ours in (local[-5:], remote[-5:]):
+                unsent, unread = queues.split(":")
+                waiting += int(unread if local.endswith(ours) else unsent, 16)
+        return waiting == 0
 
     # -- what it has recorded ------------------------------------------------------------------------------------------
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import signal
-import time
+import threading
 
 import orjson
 import pytest
 
 from proving import books
 from support import model_apis
+from support.clock import Clock
 from support.fake_provider import FakeProvider, message, plain, sse, streamed
-from support.harness import ADDONS, Gateway, ask, eventually, policy_text
+from support.harness import ADDONS, WAIT_S, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
 HAIKU = "claude-haiku-5-5"
 HARD = "vk-hard"
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+FIRST_TOKEN_S = 300
+"""Long, so that a busy machine lets no token come too late: the tests put the gateway's clock forward."""
+
 LIMITS = {
     "budget": {"max_limit": 1000, "reset_duration": "1M"},
     "rate_limit": {"request_max_limit": 10_000, "request_reset_duration": "1M", "token_max_limit": 10**9}
@@ -41,7 +46,13 @@ def policy_of(upstreams):
     both = [{"provider": "anthropic"}, {"provider": "second", "weight": 0}]
     routes = [
         {"name": "both", "when": {"model": "claude-haiku-*"}, "targets": both}
-        | {"retry": {"attempts": 2, "on": ["connect", "timeout", "429", "5xx", "stream_error"], "first_token_timeout": "1s"}},
+        | {
+            "retry": {
+                "attempts": 2,
+                "on": ["connect", "timeout", "429", "5xx", "stream_error"],
+                "first_token_timeout": f"{FIRST_TOKEN_S}s",
+            }
+        },
         {"name": "again", "when": {"model": "claude-sonnet-*"}, "targets": both[:1], "retry": {"attempts": 2}},
         {
             "name": "other",
@@ -60,9 +71,24 @@ def policy_of(upstreams):
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory, upstreams):
-    with Gateway(tmp_path_factory.mktemp("relayed"), policy_of(upstreams)) as gw:
+def clock(tmp_path_factory):
+    return Clock(tmp_path_factory.mktemp("clock"))
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory, upstreams, clock):
+    with Gateway(tmp_path_factory.mktemp("relayed"), policy_of(upstreams), scripts=clock.scripts) as gw:
         yield gw
+
+
+def late(gw, clock):
+    """A provider that answers nothing until the wait for its first token is over."""
+
+    def script(peer, _):
+        clock.advance(gw, FIRST_TOKEN_S + 1)
+        receive(peer.conn)
+
+    return script
 
 
 @pytest.fixture(autouse=True)
@@ -95,27 +121,35 @@ def leave_when(edge, is_time, **fields):
     return edge.journal()[-1]
 
 
-def test_a_pause_within_a_stream_may_be_longer_than_the_wait_for_its_first_token(edge, upstreams):
-    events = sse(model=HAIKU)
+def test_a_pause_within_a_stream_may_be_longer_than_the_wait_for_its_first_token(edge, upstreams, clock):
+    events, go = sse(model=HAIKU), threading.Event()
 
     def pausing(peer, _):
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
         for piece in events[:3]:
             peer.chunk(piece)
-        time.sleep(1.3)
+        go.wait(WAIT_S)
         for piece in events[3:]:
             peer.chunk(piece)
         peer.end()
 
     upstreams["anthropic"].script = pausing
-    reply, record = called(edge, model=HAIKU, stream=True)
-    assert reply.body == b"".join(events)
-    assert record["outcome"] == "completed"
+    before, begun = len(journal(edge)), b"".join(events[:3])
+    conn = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=WAIT_S)
+    conn.request("POST", "/v1/messages", ask(model=HAIKU, stream=True), {"x-api-key": "vk-dev-alice"})
+    answer = conn.getresponse()
+    assert answer.read(len(begun)) == begun
+    clock.advance(edge, FIRST_TOKEN_S + 1)
+    go.set()
+    assert begun + answer.read() == b"".join(events)
+    conn.close()
+    eventually(lambda: len(journal(edge)) > before)
+    assert edge.journal()[-1]["outcome"] == "completed"
 
 
-def test_an_answer_in_one_piece_has_no_first_token_to_wait_for(edge, upstreams):
+def test_an_answer_in_one_piece_has_no_first_token_to_wait_for(edge, upstreams, clock):
     def slow(peer, seen):
-        time.sleep(1.3)
+        clock.advance(edge, FIRST_TOKEN_S + 1)
         plain(message(HAIKU))(peer, seen)
 
     upstreams["anthropic"].script = slow
@@ -146,7 +180,7 @@ def test_a_call_left_while_an_error_arrives_costs_nothing(edge, upstreams):
     def half(peer, _):
         peer.head(500, "content-length: 1000")
         peer.send(b"{")
-        time.sleep(5)
+        receive(peer.conn)
 
     upstreams["anthropic"].script = half
     record = leave_when(edge, lambda: upstreams["anthropic"].seen, model="claude-sonnet-5-5")
@@ -154,8 +188,8 @@ def test_a_call_left_while_an_error_arrives_costs_nothing(edge, upstreams):
     assert record["cost_usd"] in ("0", record["attempts"][0]["cost_usd"])
 
 
-def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edge, upstreams):
-    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
+def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edge, upstreams, clock):
+    upstreams["anthropic"].script = late(edge, clock)
     upstreams["second"].script = streamed(sse(model=HAIKU))
     reply, record = called(edge, model=f"{HAIKU}-20261002", stream=True)
     assert reply.headers["x-sluicegate-route"].startswith("second/")
@@ -165,9 +199,9 @@ def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edg
     assert float(record["cost_usd"]) == pytest.approx(first + last)
 
 
-def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams):
+def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams, clock):
     """The budget holds one attempt of 1,024 tokens and not two: so the second one is refused and nothing is overspent."""
-    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
+    upstreams["anthropic"].script = late(edge, clock)
     used = []
     for number in range(8):
         reply, record = called(edge, key=HARD, model=f"{HAIKU}-2026110{number}", stream=True, max_tokens=2048)
@@ -222,9 +256,10 @@ def test_the_books_balance_after_all_of_this(edge):
 
 
 def test_a_gateway_killed_during_the_second_attempt_charges_the_first_too(tmp_path, upstreams):
-    upstreams["anthropic"].script = lambda peer, _: time.sleep(1.5)
-    upstreams["second"].script = lambda peer, _: time.sleep(3)
-    gateway = Gateway(tmp_path, policy_of(upstreams)).start()
+    clock = Clock(tmp_path)
+    gateway = Gateway(tmp_path, policy_of(upstreams), scripts=clock.scripts).start()
+    upstreams["anthropic"].script = late(gateway, clock)
+    upstreams["second"].script = lambda peer, _: receive(peer.conn)
     with gateway.raw() as conn:
         body = ask(model=HAIKU, stream=True)
         head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: vk-dev-alice\r\ncontent-type: application/json\r\n"
