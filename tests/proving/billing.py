@@ -41,6 +41,9 @@ class Entry:
         return read_usage(dict(self.usage), OPUS).total_tokens
 
 
+HELD_S = 120.0
+"""Seconds after which a provider gives up an answer that nobody has let go on."""
+
 Answer = Callable[[Peer, Entry], None]
 """How a request is answered: raises ConnectionError where the answer is not sent to its end."""
 
@@ -78,6 +81,23 @@ def paced(seconds: float) -> Answer:
         for piece in [*parts[:2], *[event("ping")] * 10, *parts[2:]]:
             peer.chunk(piece)
             time.sleep(seconds / 16)
+        peer.end()
+
+    return answer
+
+
+def held(go: threading.Event) -> Answer:
+    """Return a stream that begins, and ends when it may."""
+
+    def answer(peer: Peer, entry: Entry) -> None:
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        parts = chunks(entry)
+        for piece in parts[:2]:
+            peer.chunk(piece)
+        if not go.wait(HELD_S):
+            raise ConnectionResetError
+        for piece in parts[2:]:
+            peer.chunk(piece)
         peer.end()
 
     return answer

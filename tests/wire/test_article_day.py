@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import article
-from support.harness import ROOT, Gateway, policy_text
+from support.harness import ROOT, Gateway, eventually, policy_text
 from support.real_clients import TIMEOUT_S, program
 
 pytestmark = pytest.mark.wire
@@ -71,7 +71,7 @@ def test_the_real_client_with_the_articles_variables(day, tmp_path):
             timeout=TIMEOUT_S,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "Hello from the simulated provider."), done
-    calls = [r for r in day.rows() if r["model_requested"]]
+    calls = eventually(lambda: len(rows := [r for r in day.rows() if r["model_requested"]]) >= 2 and rows)
     assert [(r["virtual_key_id"], r["outcome"]) for r in calls] == [("vk-dev-alice", "completed"), ("vk-eng-team", "completed")]
     assert all(r["session_id"] and r["cost_nano"] > 0 and r["input_tokens"] + r["cache_write_5m_tokens"] > 0 for r in calls)
 

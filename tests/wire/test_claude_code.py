@@ -58,9 +58,7 @@ def govern(lab: Gateway, text: str) -> None:
     if lab.policy.read_text() == text:
         return
     printed = len(lab.output)
-    new = lab.policy.with_suffix(".new")
-    new.write_text(text)
-    new.rename(lab.policy)
+    lab.govern(text)
     eventually(lambda: any("is in force and replaces" in line for line in lab.output[printed:]), RELOAD_TIMEOUT_S)
 
 
@@ -141,7 +139,7 @@ def test_everything_goes_through_the_gateway_and_carries_the_key(lab, by_proxy):
     # The client sends no credential where it asks which servers it may list.
     assert {r["path"] for r in rows if r["virtual_key_id"] != PROXY} <= {"/api/directory/server-urls"}
     assert not [r for r in rows if r["outcome"] == "denied"]
-    assert any(r["path"].startswith("/api/") for r in rows)
+    eventually(lambda: any(r["path"].startswith("/api/") for r in lab.rows()))
     assert all(r["cost_nano"] == 0 for r in rows if not r["model_requested"])
 
 

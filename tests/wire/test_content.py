@@ -70,7 +70,7 @@ def test_nothing_is_kept_unless_policy_says_so_and_edits_count_at_once(gateway, 
     assert not (gw.state / "content.db").exists()
     gw.post(key="vk-kept")
     assert logged(gw)["content"]["response"] == message().decode()
-    gw.policy.write_text(policy_text(provider.url, virtual_keys=[{"id": VK}, {"id": "vk-kept", "content": "off"}]))
+    gw.govern(policy_text(provider.url, virtual_keys=[{"id": VK}, {"id": "vk-kept", "content": "off"}]))
     eventually(lambda: gw.post(key="vk-kept") and logged(gw)["content"] is None)
     assert logged(gw)["content"] is None
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import signal
 import threading
+import time
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_a_session_ends_with_what_it_stands_for(gateway):
     api.ok("POST", "virtual-keys/vk-bob/rotate", {})
     assert bob("GET", "/api/usage").status == 401
     assert dana("GET", "/api/usage").status == 200
-    gw.policy.write_text("\n".join(x for x in gw.policy.read_text().splitlines() if "dana" not in x))
+    gw.govern("\n".join(x for x in gw.policy.read_text().splitlines() if "dana" not in x))
     api.ok("PUT", "users/alice", {"name": "Alice"})
     assert dana("GET", "/api/usage").status == 401
 
@@ -266,7 +267,7 @@ def test_no_cookie_and_no_token_is_written_down(gateway, verbosity):
 
 
 def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gateway, provider):
-    gw = gateway(policy_text(provider.url))
+    gw, began = gateway(policy_text(provider.url)), time.monotonic()
     assert gw.post().status == 200
     gw.calls(1)
     found = gw.admin("/api/health").json
@@ -276,8 +277,9 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
     by_name = {a["addon"]: a for a in found["chain"]}
     (reserve,) = (h for h in by_name["budget"]["hooks"] if h["hook"] == "request")
     assert reserve["calls"] >= 1
-    assert 0 < reserve["seconds"] < 1
-    assert 0 < by_name["budget"]["us_per_call"] < 1e6
+    # Units are told apart: no hook takes longer than all that has been asked here.
+    assert 0 < reserve["seconds"] < time.monotonic() - began
+    assert 0 < by_name["budget"]["us_per_call"] < (time.monotonic() - began) * 1e6
     assert (found["status"], found["draining"], found["options_refused"]) == ("ok", False, [])
     assert found["ledger"]["counters"] == 4
     assert found["ledger"]["bytes"] > 0
@@ -288,7 +290,7 @@ def test_health_in_full_tells_the_chain_in_order_with_its_time_and_no_secret(gat
     assert {e["what"]: e["how"] for e in found["enforcement"]}["way"] == "cooperative"
     assert PROVIDER_KEY not in str(found)
     assert gw.request("GET", "/api/health", headers={"x-api-key": VK}).status == 403
-    gw.policy.write_text("version: 1\nvirtual_kays: []\n")
+    gw.govern("version: 1\nvirtual_kays: []\n")
     broken = eventually(lambda: (f := gw.admin("/api/health").json)["policy"]["error"] and f)
     assert (broken["status"], broken["policy"]["error"]["line"], broken["policy"]["reload_errors"]) == ("degraded", 2, 1)
 

@@ -356,5 +356,5 @@ def test_a_connect_may_be_repeated_with_a_credential_on_its_connection(asking, e
 
 def test_a_base_url_that_leads_back_to_the_gateway_gets_no_calls(asking):
     """However it is spelled: a call would come back as another call, without end."""
-    asking.policy.write_text(policy_text(f"http://127.1:{asking.port}"))
+    asking.govern(policy_text(f"http://127.1:{asking.port}"))
     assert eventually(lambda: b"leads back to this gateway" in asking.post(Host="localhost").body)

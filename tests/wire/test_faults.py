@@ -97,7 +97,7 @@ def test_a_broken_chain_file_refuses_everything_until_it_is_whole_again(gateway,
 def test_a_policy_deleted_or_broken_while_running_leaves_the_last_good_one(gateway, provider):
     gw = gateway(policy_text(provider.url))
     good = gw.policy.read_text()
-    gw.policy.write_text(good.replace('"version": 1', '"version": 1, "egres": {}'))
+    gw.govern(good.replace('"version": 1', '"version": 1, "egres": {}'))
     eventually(lambda: gw.request("GET", "/health").json["status"] == "degraded")
     error = gw.admin("/health").json["policy"]["error"]
     assert (error["path"], error["line"]) == ("egres", 2)
@@ -107,9 +107,7 @@ def test_a_policy_deleted_or_broken_while_running_leaves_the_last_good_one(gatew
     gw.policy.unlink()
     time.sleep(0.6)
     assert gw.post().status == 200
-    swap = gw.policy.with_suffix(".new")
-    swap.write_text(good.replace('"max_limit": 50,', '"max_limit": 0,'))
-    swap.rename(gw.policy)
+    gw.govern(good.replace('"max_limit": 50,', '"max_limit": 0,'))
     eventually(lambda: gw.post().status == 402)
     assert gw.request("GET", "/health").json["status"] == "ok"
 
@@ -131,7 +129,7 @@ def test_a_call_in_flight_is_settled_by_the_policy_it_began_with(gateway, provid
     asking = threading.Thread(target=gw.post, args=(ask(stream=True),))
     asking.start()
     eventually(lambda: provider.seen)
-    gw.policy.write_text(policy_text(provider.url, virtual_keys=[{"id": "vk-other"}]))
+    gw.govern(policy_text(provider.url, virtual_keys=[{"id": "vk-other"}]))
     eventually(lambda: gw.admin("/health").json["policy"]["revision"] != revision)
     go.set()
     asking.join()
@@ -141,15 +139,21 @@ def test_a_call_in_flight_is_settled_by_the_policy_it_began_with(gateway, provid
     assert gw.post().status == 401
 
 
-def test_a_locked_ledger_refuses_within_a_moment_and_never_stops_the_loop(gateway, provider):
-    gw = gateway(policy_text(provider.url))
+PATIENT = """
+from sluicegate import database
+database.connect.__defaults__ = (600_000,)
+"""
+"""Has SQLite by itself wait ten minutes for a lock instead of five seconds: whoever waits for it is not answered in the test."""
+
+
+def test_a_locked_ledger_refuses_within_a_moment_and_never_stops_the_loop(gateway, provider, tmp_path):
+    script = tmp_path / "patient.py"
+    script.write_text(PATIENT)
+    gw = gateway(policy_text(provider.url), scripts=[script, ADDONS / "gateway.py"])
     lock = sqlite3.connect(gw.state / "sluicegate.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    began = time.monotonic()
     reply = gw.post()
     assert (reply.status, reply.reason) == (503, "gateway_error")
-    # SQLite by itself would wait five seconds.
-    assert time.monotonic() - began < 4
     assert gw.request("GET", "/health").status == 200
     assert not provider.seen
     lock.execute("ROLLBACK")

@@ -141,8 +141,6 @@ def flawed(tmp_path_factory):
 def test_a_defect_in_a_running_gateway_is_found(flawed, monkeypatch, what):
     """Inputs without a defect's mark break no promise."""
     *_, found = PLANTED[what]
-    if what == "a record that is not written":
-        monkeypatch.setattr(testbed, "SETTLE_TIMEOUT_S", 1.0)
 
     def sends(text: str) -> list[testbed.Send]:
         key, marked = ("x-bf-vk", "vk-soft", testbed.KEY.encode()), ("x-marked", "", text.encode())
@@ -151,6 +149,9 @@ def test_a_defect_in_a_running_gateway_is_found(flawed, monkeypatch, what):
         return [lambda name: credentials.sent(flawed, claim, name), lambda name: bodies.sent(flawed, call, name)]
 
     flawed.play(sends("none"))
-    with pytest.raises(AssertionError, match=re.escape(found)):
-        flawed.play(sends(mark(what)))
+    with monkeypatch.context() as patch:
+        if what == "a record that is not written":
+            patch.setattr(testbed, "RECORD_TIMEOUT_S", 1.0)
+        with pytest.raises(AssertionError, match=re.escape(found)):
+            flawed.play(sends(mark(what)))
     assert flawed.is_usable()

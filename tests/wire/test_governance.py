@@ -234,7 +234,7 @@ def test_an_operator_is_named_on_the_trail_which_survives_a_restart(gateway):
     assert page["total_count"] == 2
     assert api.ok("GET", f"/api/audit?limit=1&before={page['next_before']}")["entries"][0]["who"] == "dana"
     assert api.ok("GET", "/api/audit?who=dana&action=expire")["count"] == 0
-    gw.policy.write_text(gw.policy.read_text().replace("role: admin", "role: viewer"))
+    gw.govern(gw.policy.read_text().replace("role: admin", "role: viewer"))
     eventually(lambda: api("PUT", f"virtual-keys/{VK}", {}, token=DANA).status == 403)
 
 
@@ -251,7 +251,7 @@ def test_a_change_for_another_revision_is_refused_with_the_present_one(api):
     assert api("PUT", f"virtual-keys/{VK}", {"name": "Two"}, if_match=f'"other", {first.headers["etag"]}').status == 200
     assert api("DELETE", f"virtual-keys/{VK}", if_match='W/"x"').status == 412
     assert api("POST", f"virtual-keys/{VK}/reset-usage", {}, if_match=seen).status == 412
-    gw.policy.write_text(gw.policy.read_text() + "# by hand\n")
+    gw.govern(gw.policy.read_text() + "# by hand\n")
     by_hand = api("PUT", f"virtual-keys/{VK}", {"name": "Three"}, if_match=first.headers["etag"])
     assert by_hand.status == 412, "also against what is on disk and not in force yet"
     assert api("PUT", f"virtual-keys/{VK}", {"name": "Three"}, if_match="*").status == 200

@@ -73,7 +73,7 @@ def test_a_rotated_key_is_good_for_its_grace_and_a_connection_does_not_outlive_i
     assert [gw.post(key=k).status for k in (first, second["value"], third["value"])] == [401, 401, 200]
     api.ok("PUT", "virtual-keys/vk-bob", {"value": "chosen-by-myself"})
     assert [gw.post(key=k).status for k in (third["value"], "chosen-by-myself")] == [401, 200]
-    gw.policy.write_text(
+    gw.govern(
         gw.policy.read_text().replace(
             token_hash("chosen-by-myself"),
             token_hash(third["value"])

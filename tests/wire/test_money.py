@@ -16,6 +16,10 @@ from support.harness import VK, ask, eventually, policy_text, receive
 pytestmark = pytest.mark.wire
 
 
+MOST_TOKENS_PER_MS = 0.2
+"""More than the model is taken to have written unseen in a millisecond of a call."""
+
+
 def keys(**limits):
     return [{"id": VK, "team_id": "team-engineering", "user_id": "alice"} | limits]
 
@@ -198,7 +202,9 @@ def test_a_stop_that_cuts_a_live_stream_settles_it(gateway, provider, how):
     (row,) = gw.rows()
     assert (row["input_tokens"], row["estimated"]) == (100, 1)
     assert row["cost_nano"] == 100 * 4_000 + row["output_tokens"] * 20_000
-    assert row["output_tokens"] == pytest.approx(100, abs=5)
+    # More where a busy machine lets the stream stand longer than the grace period.
+    paused_ms = max(0, row["latency_ms"] - 1_000)
+    assert row["output_tokens"] == pytest.approx(100, abs=5 + paused_ms * MOST_TOKENS_PER_MS)
     assert gw.rows("SELECT * FROM reservations") == []
     assert {r["used"] for r in gw.rows("SELECT used FROM counters")} == {row["cost_nano"]}
     assert gw.journal() == gw.rows()

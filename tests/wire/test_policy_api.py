@@ -143,7 +143,7 @@ def test_a_mistake_on_disk_is_shown_with_the_last_good_policy_and_can_be_replace
     gw = gateway(POLICY)
     api = Api(gw)
     text, etag = texts(api)
-    gw.policy.write_text(POLICY + f"virtual_kays: [{{value: {LITERAL}}}]\n")
+    gw.govern(POLICY + f"virtual_kays: [{{value: {LITERAL}}}]\n")
     found = eventually(lambda: (f := api.ok("GET", "/api/policy"))["error"] and f)
     assert found["files"][0]["text"] == text
     assert found["revision"] == etag[1:-1] != found["on_disk"]
@@ -161,7 +161,7 @@ def test_every_policy_is_in_the_history_and_can_be_brought_back(gateway):
     text, etag = texts(api)
     first = etag[1:-1]
     assert save(api, text.replace("50.00", "20.00"), etag, token=DANA).status == 200
-    gw.policy.write_text(gw.policy.read_text().replace("20.00", "10.00"))
+    gw.govern(gw.policy.read_text().replace("20.00", "10.00"))
     eventually(lambda: "max_limit: 10.00" in texts(api)[0])
     api.ok("POST", "virtual-keys/" + VK + "/rotate", {})
 

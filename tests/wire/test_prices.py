@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from support.fake_provider import FakeProvider, message, plain, usage
-from support.harness import VK, Gateway, ask, eventually, policy_text
+from support.harness import VK, Gateway, ask, eventually, policy_text, replace_file
 
 pytestmark = pytest.mark.wire
 
@@ -141,13 +141,13 @@ def test_a_price_list_is_picked_up_while_the_gateway_runs(gw):
     )
     record = send(gw, *call)
     assert (record["cost_nano"], record["estimated"]) == (1_000 * 5_000 + 100 * 25_000, True)
-    file.write_text(f"models: [{{model: claude-opus-6, prices: [{row}]}}]\n")
+    replace_file(file, f"models: [{{model: claude-opus-6, prices: [{row}]}}]\n")
     gw.wait_for("New prices are in force")
     record = send(gw, *call)
     assert (record["cost_nano"], record["estimated"]) == (1_000 * 7_000 + 100 * 9_000, False)
     assert gw.admin("/api/prices?model=claude-opus-6").json["origin"] == "operator"
     assert "claude-opus-6" not in {m["model"] for m in gw.admin("/api/prices/unlisted").json["models"]}
-    file.write_text("models: [{model: claude-opus-6}]\n")
+    replace_file(file, "models: [{model: claude-opus-6}]\n")
     gw.wait_for("Prices cannot be read; still using those from before")
     health = gw.admin("/health").json
     assert health["status"] == gw.admin("/api/health").json["status"] == "degraded"

@@ -200,7 +200,7 @@ def test_the_admin_key_is_shown_nowhere(gw, fake):
     ):
         assert ADMIN_KEY.encode() not in gw.admin(path).body, path
     literal = gw.policy.read_text().replace(f"file:{gw.policy.parent.parent}/admin-key", ADMIN_KEY)
-    gw.policy.write_text(literal)
+    gw.govern(literal)
     assert ADMIN_KEY in gw.policy.read_text()
     warning = b"admin_key is in plain text in the policy"
     eventually(lambda: warning in gw.admin("/api/config").body)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from support.fake_provider import plain
-from support.harness import VK, eventually, policy_text
+from support.harness import VK, eventually, policy_text, replace_file
 
 pytestmark = pytest.mark.wire
 
@@ -32,7 +32,7 @@ def test_hup_reads_again_and_a_rotated_journal_is_complete_after_a_kill(gateway,
     gw.calls(1)
     # HUP: the journal that was moved away exists again, the secret's new value is used.
     one = path.rename(path.with_name("audit.jsonl.1"))
-    secret.write_text("sk-ant-second-key-of-the-provider")
+    replace_file(secret, "sk-ant-second-key-of-the-provider")
     gw.process.send_signal(signal.SIGHUP)
     gw.wait_for("Reading policy, secrets and prices again")
     eventually(path.exists)

@@ -18,7 +18,7 @@ from pathlib import Path
 from proving.billing import normal, paced
 from proving.scene import Observation, Scene, Skipped, expect, fault
 from proving.traffic import KEY_VALUE, Traffic, call, summary
-from support.harness import ADDONS, Gateway, eventually
+from support.harness import ADDONS, WAIT_S, Gateway, eventually
 
 CLOCK = Path(__file__).parent.parent / "clock.py"
 
@@ -133,7 +133,7 @@ def turned_read_only(scene: Scene) -> Observation:
             # Housekeeping, which runs every two seconds, meets the error as well.
             time.sleep(2.5)
             for thread in threads:
-                thread.join(20)
+                thread.join(WAIT_S)
             expect(len(scene.provider.bill) == seen, "calls reached the provider while nothing could be written")
             expect(gateway.request("GET", "/health").json["status"] == "degraded", "/health calls it well")
             refused = gateway.post(key=KEY_VALUE)
@@ -155,11 +155,11 @@ def locked(scene: Scene) -> Observation:
             return traffic.outcomes["503 gateway_error"]
 
         eventually(lambda: traffic.outcomes["200"] > 10)
-        other = sqlite3.connect(gateway.state / "sluicegate.db", isolation_level=None, timeout=5)
+        other = sqlite3.connect(gateway.state / "sluicegate.db", isolation_level=None, timeout=WAIT_S)
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         slowest = 0.0
-        while (passed := time.monotonic() - began) < (0.3 if scene.quick else 3.0) or (not refused() and passed < 20):
+        while (passed := time.monotonic() - began) < (0.3 if scene.quick else 3.0) or (not refused() and passed < WAIT_S):
             asked = time.monotonic()
             expect(gateway.request("GET", "/health").status == 200, "/health did not answer")
             slowest = max(slowest, time.monotonic() - asked)

@@ -10,8 +10,8 @@ import time
 from proving import billing
 from proving.scene import Observation, Scene, expect, fault
 from proving.traffic import KEY, KEY_VALUE, Traffic, call, summary
-from support.harness import Gateway, eventually
-from support.processor import ProcessorWait
+from support.harness import WAIT_S, Gateway, eventually
+from support.processor import ProcessorWait, process_s
 
 
 def revision(gateway: Gateway) -> str:
@@ -73,10 +73,11 @@ def many_keys(scene: Scene) -> Observation:
     fresh.write_text(json.dumps(policy))
     with Traffic(gateway, 1) as traffic:
         eventually(lambda: traffic.outcomes["200"] > 2)
-        waited, began = ProcessorWait(gateway.process.pid), time.monotonic()
+        waited, began, spent = ProcessorWait(gateway.process.pid), time.monotonic(), process_s(gateway.process.pid)
         fresh.rename(gateway.policy)
         eventually(lambda: revision(gateway) != before)
-        took = time.monotonic() - began - waited.seconds
+        # The short form may run beside anything.
+        took = process_s(gateway.process.pid) - spent if scene.quick else time.monotonic() - began - waited.seconds
         time.sleep(0.2)
     expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
     limit = 5.0 if scene.quick else 1.1
@@ -110,7 +111,7 @@ def symlinks(scene: Scene) -> Observation:
             eventually(lambda before=before: revision(gateway) != before)
             slowest = max(slowest, time.monotonic() - began)
     expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
-    expect(slowest < (10 if scene.quick else 1), f"a swap took {slowest:.2f} s")
+    expect(slowest < (WAIT_S if scene.quick else 1), f"a swap took {slowest:.2f} s")
     scene.balance(gateway)
     return Observation(f"{summary(traffic.outcomes)}; in force within {slowest:.2f} s")
 
@@ -129,7 +130,7 @@ def revoked(scene: Scene) -> Observation:
     gateway.policy.write_text(json.dumps(good))
     eventually(lambda: revision(gateway) != before)
     refused = call(gateway)
-    stream.join(10)
+    stream.join(WAIT_S)
     expect(saw == ["200"], f"the stream ended with {saw}")
     expect(refused == "401 virtual_key_blocked", f"the next call got {refused}")
     gateway.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 from proving import billing, books
 from proving.scene import Broken, Observation, Scene, expect, fault
 from proving.traffic import Traffic, call, session, summary
-from support.harness import Gateway, eventually
+from support.harness import WAIT_S, Gateway, eventually
 
 
 @fault(
@@ -37,7 +37,8 @@ def kill(scene: Scene) -> Observation:
 
 
 def drained(scene: Scene, how: signal.Signals) -> Observation:
-    scene.provider.answer = billing.paced(2.0)
+    go = threading.Event()
+    scene.provider.answer = billing.held(go)
     gateway = scene.gateway()
     streams: list[str] = []
     threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(12)]
@@ -47,8 +48,9 @@ def drained(scene: Scene, how: signal.Signals) -> Observation:
     gateway.process.send_signal(how)
     gateway.wait_for("waiting up to")
     new = Counter(call(gateway) for _ in range(5))
+    go.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(WAIT_S)
     code = gateway.exit_code()
     expect(streams == ["200"] * 12, f"streams ended with {Counter(streams)}")
     expect(set(new) == {"503 shutting_down"}, f"new calls got {summary(new)}")
@@ -69,7 +71,7 @@ def interrupted(scene: Scene) -> Observation:
 
 @fault("process", "streams longer than the grace period", "they are cut when it is over and charged for what was delivered")
 def impatient(scene: Scene) -> Observation:
-    scene.provider.answer = billing.paced(30.0)
+    scene.provider.answer = billing.held(threading.Event())
     gateway = scene.gateway(None, "--set", "grace_period=1")
     streams: list[str] = []
     threads = [threading.Thread(target=lambda: streams.append(call(gateway, stream=True))) for _ in range(4)]
@@ -81,8 +83,8 @@ def impatient(scene: Scene) -> Observation:
     gateway.exit_code()
     took = time.monotonic() - began
     for thread in threads:
-        thread.join(10)
-    expect(took < (20 if scene.quick else 8), f"it took {took:.1f} s to stop")
+        thread.join(WAIT_S)
+    expect(took < (WAIT_S if scene.quick else 8), f"it took {took:.1f} s to stop")
     scene.balance(gateway)
     return Observation(f"{summary(Counter(streams))} after {took:.1f} s", "the rest of the streams")
 

@@ -32,8 +32,8 @@ KEYS = {
 
 KEY = KEYS["vk-soft"]
 
-SETTLE_TIMEOUT_S = 30.0
-"""Seconds for what should take a moment: the machine may be busy."""
+SETTLE_TIMEOUT_S = RECORD_TIMEOUT_S = 60.0
+"""Seconds for what should take a moment, calls to be over and records to be written: the machine may be busy."""
 
 HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 """The head of an answer."""
@@ -168,7 +168,7 @@ class Testbed:
         Returns the records that are new. Raises AssertionError.
         """
         self.wait_until_idle(SETTLE_TIMEOUT_S)
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        deadline = time.monotonic() + RECORD_TIMEOUT_S
         while True:
             # In this order: the provider has seen a call before it is recorded as answered.
             rows = self.new_rows()
@@ -216,8 +216,8 @@ class Testbed:
         name = self.session()
         try:
             good = self.make_call(name) == 200
-            self.wait_until_idle(2)
-            eventually(lambda: name in {r["session_id"] for r in self.new_rows()}, 2)
+            self.wait_until_idle(SETTLE_TIMEOUT_S)
+            eventually(lambda: name in {r["session_id"] for r in self.new_rows()}, RECORD_TIMEOUT_S)
             rows = self.new_rows()
         except Exception:
             return False
