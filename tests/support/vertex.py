@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -60,7 +61,10 @@ class TokenEndpoint(FakeProvider):
         if seen.target != "/token" or form.get("grant_type") != GRANT:
             return "unsupported_grant_type"
         head, claims, signature = form["assertion"].split(".")
-        self.key.public_key().verify(_decoded(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), hashes.SHA256())
+        try:
+            self.key.public_key().verify(_decoded(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return "invalid_grant"
         said = json.loads(_decoded(claims))
         if said["iss"] != EMAIL or said["aud"] != AUDIENCE or not said["iat"] - 60 <= time.time() <= said["exp"]:
             return "invalid_grant"
