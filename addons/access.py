@@ -8,9 +8,12 @@ from flow import Addon, deny, enforcing, ensure_call, facts_of
 from sluicegate.calls.admission import check_access
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
-from sluicegate.calls.refusal import UNREADABLE_MODELS, unsupported_message
+from sluicegate.calls.refusal import UNREADABLE_MODELS, slashed_message, unsupported_message
 from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
+
+IN_PATHS = ("gemini", "vertex")
+"""Protocols whose paths name the model: there a slash would end the name for one reader and not for another."""
 
 
 class Access(Addon):
@@ -67,6 +70,9 @@ class Access(Addon):
             if refusal is not None:
                 deny(flow, refusal)
                 return
+        name = call.facts.model if call.facts is not None else ""
+        if "/" in name and call.protocol == "gemini" and call.policy.providers[call.provider].protocol in IN_PATHS:
+            deny(flow, Deny(Reason.UNSUPPORTED, slashed_message(name)))
 
 
 addons = [Access()]

@@ -209,7 +209,11 @@ def test_a_weight_of_0_only_takes_over():
         ([route(when={"team": "enx"})], "there is no team 'enx' (did you mean eng"),
         ([route(when={"models": "x"})], "models"),
         ([route(targets=[{"provider": "opanai"}])], "'opanai' is not a provider"),
-        ([route(targets=[])], "targets"),
+        ([route(targets=[])], "targets: the list is too short: give at least 1 entry"),
+        (
+            [route(targets=[{"provider": "openai", "model": f"m{i}"} for i in range(17)])],
+            "targets: the list is too long: give at most 16",
+        ),
         ([route(targets=[{"provider": "openai", "model": "gpt-*"}])], "one model's name, not a pattern"),
         ([route(targets=[{"provider": "openai", "weight": 0}])], "a weight above 0"),
         ([route(), route()], "'r' is defined twice"),

@@ -173,6 +173,14 @@ def prefixed_message(model: str, prefix: str, provider: str, *, is_configured: b
     return f"Model '{model}' is one of '{prefix}', {form}: {why}. Or name a model of {provider}"
 
 
+def slashed_message(model: str) -> str:
+    """Return why a call is refused whose path names a model with a slash that no provider takes."""
+    return (
+        f"Model '{model}' is not supported: in a path of Gemini's API only a provider that policy configures may stand before a "
+        f"slash, and '{model.partition('/')[0]}' is none. Its operator can add it under providers"
+    )
+
+
 UNREADABLE_MODELS = (
     "This virtual key may use some models only, and what this request asks of which model cannot be read: send its body as JSON"
 )

@@ -51,6 +51,10 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
     if kind == "value_error":
         message = str(item["ctx"]["error"])
         return message if "'" in message or isinstance(value, dict | BaseModel) else f"{this}: {message}"
+    if kind == "too_short":
+        return f"the list is too short: give at least {item['ctx']['min_length']} entry"
+    if kind == "too_long":
+        return f"the list is too long: give at most {item['ctx']['max_length']} entries"
     expected = {
         "string_type": "text (put it in quotes)",
         "bool_type": "true or false",

@@ -79,19 +79,22 @@ OPENAI = Endpoints(
 )
 
 _VERSIONS = ("v1", "v1alpha", "v1beta")
+_NAMES = ("{model}", "{provider}/{model}", "{provider}/{maker}/{model}")
+"""How a path names a model: with a provider in front it never goes to Google, but to that provider."""
+
+
+def _with_model(*methods: str) -> tuple[str, ...]:
+    return tuple(f"POST /{version}/models/{name}:{method}" for name in _NAMES for version in _VERSIONS for method in methods)
+
 
 GEMINI = Endpoints(
-    metered=tuple(
-        f"POST /{version}/models/{{model}}:{method}"
-        for version in _VERSIONS
-        for method in ("generateContent", "streamGenerateContent", "embedContent")
-    ),
-    free_with_model=tuple(f"POST /{version}/models/{{model}}:countTokens" for version in _VERSIONS),
+    metered=_with_model("generateContent", "streamGenerateContent", "embedContent"),
+    free_with_model=_with_model("countTokens"),
     free=tuple(f"GET /{version}/models{one}" for version in _VERSIONS for one in ("", "/{model}")),
     own=(
         r"/(upload/|download/)?(v1alpha|v1beta[0-9]?)(/|$)",
         r"/v1/models$",
-        r"/v1/(models/[^/]*:|tunedModels|cachedContents|fileSearchStores|interactions|operations)",
+        r"/v1/(models/[^:]*:|tunedModels|cachedContents|fileSearchStores|interactions|operations)",
     ),
 )
 

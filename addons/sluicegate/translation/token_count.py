@@ -12,7 +12,7 @@ from sluicegate.translation.requests import gemini_reader
 from sluicegate.translation.requests.translate import path_of, read
 from sluicegate.translation.requests.typed import Fields, dump, parse
 
-_GEMINI_PATH = re.compile(r"/models/([^/:?]+):countTokens(?:\?.*)?\Z")
+_GEMINI_PATH = re.compile(r"\A(?:(?!/models/).)*/models/([^:?]+):countTokens(?:\?.*)?\Z")
 
 
 def count_tokens(body: bytes, path: str, source: Dialect) -> bytes:

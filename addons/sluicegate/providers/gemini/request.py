@@ -14,7 +14,9 @@ from sluicegate.providers.requests.model_name import MODEL_NAME_RULE, is_model_n
 from sluicegate.providers.requests.server_tools import GEMINI_LOOP_PASSES, UNKNOWN_TOOL, ExtentBuilder, ServerTool
 from sluicegate.values import RequestFacts
 
-_MODEL = re.compile(r"/models/([A-Za-z0-9._-]{1,200}):([A-Za-z]+)$")
+_MODEL = re.compile(r"(?:(?!/models/).)*/models/([A-Za-z0-9._-]{1,200}(?:/[A-Za-z0-9._-]{1,200}){0,2}):([A-Za-z]+)")
+"""A path's model, perhaps with a provider in front, and its method: all that stands behind the first ``/models/``."""
+
 _OTHER_FEES = "its use is billed by a fee that answers do not report"
 
 SERVER_TOOLS = {
@@ -53,7 +55,7 @@ MAX_CANDIDATES = 128
 
 def read_request(body: bytes, path: str) -> RequestFacts | str:
     """Read model and method from the path, the rest from the body."""
-    found = _MODEL.search(path.partition("?")[0])
+    found = _MODEL.fullmatch(path.partition("?")[0])
     if found is None:
         return "the path of a model call ends in /models/NAME:METHOD"
     if not is_model_name(found[1]):

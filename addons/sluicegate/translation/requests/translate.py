@@ -39,7 +39,7 @@ _WRITERS: Mapping[Dialect, Callable[[Request, ToolNames], dict[str, Any]]] = {
     "generate_content": gemini_writer.write,
 }
 _PATHS: Mapping[Dialect, str] = {"messages": "/v1/messages", "chat": "/v1/chat/completions", "responses": "/v1/responses"}
-_GEMINI_PATH = re.compile(r"/models/([^/:?]+):(stream)?[gG]enerateContent(\?.*)?\Z")
+_GEMINI_PATH = re.compile(r"\A(?:(?!/models/).)*/models/([^:?]+):(stream)?[gG]enerateContent(\?.*)?\Z")
 _ANSWERS_AGAIN = frozenset({"chat", "responses"})
 """Dialects in which the model answers anew after a message of its own; in the others it goes on with that message."""
 
