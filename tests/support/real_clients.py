@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -59,6 +60,18 @@ def listener_in(netns: str) -> socket.socket:
     return made[0]
 
 
+type Way = Literal["proxy", "base URL"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a client is started with besides: variables, arguments before its others, JSON files in its home."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    files: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class RealClient:
     """How one client is run once, with a prompt and a virtual key."""
@@ -68,10 +81,16 @@ class RealClient:
     arguments: tuple[str, ...]
     key_variable: str
     env: Mapping[str, str] = field(default_factory=dict)
-    base_url_variable: str | None = None
-    """What its base URL is set with, if it is not run through the proxy."""
     files: Mapping[str, object] = field(default_factory=dict)
     """JSON files in its home."""
+    at_base_url: Setting = Setting()
+    """How it is given the gateway as its base URL; ``{url}`` stands for that."""
+    way: Way = "proxy"
+    """How it is run where no test says how."""
+    proxied_provider: str = ""
+    """Who answers it behind the proxy, if that is another provider than with the base URL."""
+    tool_options: tuple[str, ...] = ()
+    """Options with which it uses its tools without asking, where it would."""
 
 
 OPENCODE_MODEL = {
@@ -100,8 +119,22 @@ OPENCODE_PLUGIN = {"dependencies": {"@opencode-ai/plugin": "1.18.33"}}
 REAL_CLIENTS = {
     c.name: c
     for c in (
-        RealClient("claude-code", "anthropic", ("-p", "{prompt}", "--allowedTools", "WebFetch"), "ANTHROPIC_API_KEY"),
-        RealClient("codex", "openai", ("exec", "--skip-git-repo-check", "{prompt}"), "CODEX_API_KEY"),
+        RealClient(
+            "claude-code",
+            "anthropic",
+            ("-p", "{prompt}", "--allowedTools", "WebFetch", "Write", "Bash"),
+            "ANTHROPIC_API_KEY",
+            # What else it sends goes to its maker's host, which is not there.
+            at_base_url=Setting({"ANTHROPIC_BASE_URL": "{url}", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}),
+        ),
+        RealClient(
+            "codex",
+            "openai",
+            ("exec", "--skip-git-repo-check", "{prompt}"),
+            "CODEX_API_KEY",
+            at_base_url=Setting(arguments=("-c", 'openai_base_url="{url}/v1"')),
+            tool_options=("--dangerously-bypass-approvals-and-sandbox",),
+        ),
         RealClient(
             "gemini-cli",
             "gemini",
@@ -111,6 +144,16 @@ REAL_CLIENTS = {
             # One process in place of two.
             {"GEMINI_CLI_NO_RELAUNCH": "true"},
             files={".gemini/settings.json": {"privacy": {"usageStatisticsEnabled": False}}},
+            at_base_url=Setting(
+                {"GOOGLE_GEMINI_BASE_URL": "{url}"},
+                files={
+                    ".gemini/settings.json": {
+                        "privacy": {"usageStatisticsEnabled": False},
+                        "security": {"auth": {"selectedType": "gemini-api-key"}},
+                    }
+                },
+            ),
+            tool_options=("--yolo",),
         ),
         RealClient(
             "qwen-code",
@@ -118,7 +161,10 @@ REAL_CLIENTS = {
             ("--auth-type", "openai", "-p", "{prompt}"),
             "OPENAI_API_KEY",
             {"OPENAI_MODEL": "qwen3-coder-plus", "QWEN_CODE_NO_RELAUNCH": "true"},
-            base_url_variable="OPENAI_BASE_URL",
+            at_base_url=Setting({"OPENAI_BASE_URL": "{url}/v1"}),
+            way="base URL",
+            proxied_provider="qwen",
+            tool_options=("--yolo",),
         ),
         RealClient(
             "opencode",
@@ -135,6 +181,9 @@ REAL_CLIENTS = {
                 ".config/opencode/package-lock.json": {"packages": {"": OPENCODE_PLUGIN}},
                 ".config/opencode/node_modules/@opencode-ai/plugin/package.json": {"version": "1.18.33"},
             },
+            at_base_url=Setting(
+                files={".config/opencode/opencode.json": {"provider": {"openai": {"options": {"baseURL": "{url}/v1"}}}}}
+            ),
         ),
     )
 }
@@ -149,24 +198,39 @@ class Run:
     seconds: float
 
 
-def run_client(client: RealClient, gateway: Gateway, key: str, prompt: str, home: Path) -> Run:
-    """Run a client once, with a clean environment and ``home`` as its home."""
+@dataclass(frozen=True)
+class Start:
+    """What starts a client: the command, its variables, its home with its files in it."""
+
+    command: list[str]
+    env: dict[str, str]
+    home: Path
+
+
+def prepared(client: RealClient, gateway: Gateway, key: str, prompt: str, home: Path, way: Way | None = None) -> Start:
+    """Make a client's home, with a clean environment, for one run with a virtual key in the gateway's network."""
     home.mkdir()
-    for name, content in client.files.items():
+    setting = client.at_base_url if (way or client.way) == "base URL" else Setting()
+    for name, content in {**client.files, **setting.files}.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(json.dumps(content))
+        (home / name).write_text(json.dumps(content).replace("{url}", gateway.url))
     env = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    env |= {client.key_variable: key, **client.env}
-    if client.base_url_variable:
-        env[client.base_url_variable] = gateway.url + "/v1"
-    else:
+    env |= {client.key_variable: key, **client.env, **{n: v.replace("{url}", gateway.url) for n, v in setting.env.items()}}
+    if setting is not client.at_base_url:
         env |= {"HTTPS_PROXY": gateway.url, "NODE_EXTRA_CA_CERTS": str(gateway.ca), "SSL_CERT_FILE": str(gateway.ca)}
     command = ["ip", "netns", "exec", str(gateway.netns), str(program(client.name))]
-    command += [a.format(prompt=prompt) for a in client.arguments]
+    command += [a.replace("{url}", gateway.url) for a in setting.arguments]
+    command += [a.replace("{prompt}", prompt) for a in client.arguments]
+    return Start(command, env, home)
+
+
+def run_client(client: RealClient, gateway: Gateway, key: str, prompt: str, home: Path, way: Way | None = None) -> Run:
+    """Run a client once, to its end."""
+    start = prepared(client, gateway, key, prompt, home, way)
     began = time.monotonic()
     done = subprocess.run(
-        command,
-        env=env,
+        start.command,
+        env=start.env,
         cwd=home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

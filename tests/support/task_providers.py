@@ -52,6 +52,8 @@ def calls_of(tools: list[str], folder: str) -> Calls:
         return [("Write", {"file_path": one, "content": said}), ("Bash", run)]
     if "write_file" in tools:
         return [("write_file", {"file_path": one, "content": said}), ("run_shell_command", run | {"is_background": False})]
+    if "write" in tools and "bash" in tools:
+        return [("write", {"filePath": one, "content": said}), ("bash", run)]
     if "exec" in tools:
         # Codex: one call at a time, of a tool that takes JavaScript as free text.
         both = json.dumps(f"printf '%s' '{said}' > {one}; {command}")
