@@ -248,6 +248,16 @@ def settlement_of(flow: http.HTTPFlow, call: Call, policy: Policy) -> Settlement
     return call.settlement
 
 
+def mark_as_left(flow: http.HTTPFlow) -> None:
+    """Note that the client has cancelled this call; over HTTP/2 its connection stays open for others."""
+    flow.sluicegate_left = True  # type: ignore[attr-defined]
+
+
+def has_left(flow: http.HTTPFlow) -> bool:
+    """Return whether the client has cancelled this call."""
+    return getattr(flow, "sluicegate_left", False)
+
+
 def outcome_of(flow: http.HTTPFlow) -> Outcome:
     """Return how the flow ended; only meaningful once it has."""
     call = call_of(flow)
@@ -256,7 +266,7 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
     if call is not None and call.outcome is not None:
         return call.outcome
     if flow.error is not None:
-        gone = not flow.client_conn.state & ConnectionState.CAN_READ
+        gone = has_left(flow) or not flow.client_conn.state & ConnectionState.CAN_READ
         return Outcome.CANCELLED if gone else Outcome.FAILED
     if flow.response is None or flow.response.status_code >= 400 or (call is not None and call.upstream_error):
         return Outcome.FAILED

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http import (
     HttpStream,
     RequestData,
     RequestHeaders,
+    RequestProtocolError,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -35,6 +36,7 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.version import VERSION
 
+from flow import mark_as_left
 from runtime import frame_limits, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
@@ -218,6 +220,8 @@ class GatewayHttpStream(HttpStream):
 
     def handle_protocol_error(self, event: Any) -> Commands:
         """End the stream after an error, then free its memory."""
+        if isinstance(event, RequestProtocolError) and event.code is ErrorCode.CANCEL:
+            mark_as_left(self.flow)
         yield from super().handle_protocol_error(event)
         size_limits.forget_body(self)
         release_memory.release(self)

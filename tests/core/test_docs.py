@@ -44,7 +44,7 @@ def test_the_page_of_refusals_names_every_reason():
     assert {r.value for r in Reason} <= set(re.findall(r"`(\w+)`", (ROOT / "docs/refusals.md").read_text()))
 
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from support.harness import PROVIDER, VK, WAIT_S, Gateway, Reply, ask, receive
@@ -64,6 +65,30 @@ def post(
                         return Reply(status, fields, answer)
                     case StreamReset():
                         raise AssertionError(f"the stream was reset: {event.error_code}")
+
+
+def leave_once_answered(tls: ssl.SSLSocket, h2: H2Connection) -> None:
+    """Make a call and reset its stream when the first bytes of its answer have come."""
+    stream = h2.get_next_available_stream_id()
+    h2.send_headers(stream, request_headers())
+    h2.send_data(stream, ask(), end_stream=True)
+    tls.sendall(h2.data_to_send())
+    while not any(isinstance(event, DataReceived) for event in h2.receive_data(tls.recv(65536))):
+        tls.sendall(h2.data_to_send())
+    h2.reset_stream(stream, ErrorCodes.CANCEL)
+    tls.sendall(h2.data_to_send())
+
+
+def ask_again(tls: ssl.SSLSocket, h2: H2Connection) -> str:
+    """Make a call on a connection that has had others, and return its status."""
+    stream = h2.get_next_available_stream_id()
+    h2.send_headers(stream, request_headers())
+    h2.send_data(stream, ask(), end_stream=True)
+    while True:
+        tls.sendall(h2.data_to_send())
+        for event in h2.receive_data(tls.recv(65536)):
+            if isinstance(event, ResponseReceived) and event.stream_id == stream:
+                return decoded(event)[":status"]
 
 
 def decoded(event: ResponseReceived) -> dict[str, str]:

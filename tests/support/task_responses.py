@@ -103,7 +103,10 @@ class Responses(Api):
     def stream(self, items: list[Fields]) -> list[bytes]:
         """Return the events of these items, each one's text, arguments or input in many pieces."""
         begun = self.response([], "in_progress")
-        events: list[Fields] = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun}]
+        events: list[Fields] = [
+            {"type": "response.created", "response": begun},
+            {"type": "response.in_progress", "response": begun},
+        ]
         for at, item in enumerate(items):
             events += item_events(at, item)
         events.append({"type": "response.completed", "response": self.response(items, "completed")})

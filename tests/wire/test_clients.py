@@ -1,124 +1,103 @@
-"""The real clients through the gateway: what their users see of answers and refusals, and after how many tries."""
+"""The real clients through the gateway, both ways: what their users see of answers, refusals and failures, and after how many calls.
+
+A start takes a client up to four seconds of a processor, so these are the cells of the table in which it differs from others.
+``--long`` runs all of them and prints the table, which docs/clients.md has. More of Claude Code is in test_claude_code.py.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from sluicegate.calls.refusal import NO_BREAK_SPACE, WORD_JOINER
-from support.fake_provider import FakeProvider
-from support.harness import Gateway, eventually, policy_text
-from support.model_apis import ANSWER, answer
-from support.real_clients import CLIENTS, REAL_CLIENTS, Run, isolated_network, listener_in, program, run_client
+from support.client_matrix import (
+    ALL,
+    CASES,
+    FETCHING,
+    REFUSALS,
+    WAYS,
+    Cell,
+    Matrix,
+    is_ours_to_mend,
+    matrix,
+    table,
+)
+from support.harness import ROOT
+from support.real_clients import CLIENTS, REAL_CLIENTS, program
 
-pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(3600)]
 
-LIMITS: dict[str, dict[str, object]] = {
-    "healthy": {},
-    "budget": {"budget": {"max_limit": 0, "reset_duration": "1M"}},
-    "hour": {"rate_limit": {"request_max_limit": 0, "request_reset_duration": "1h"}},
-    "inactive": {"is_active": False},
-    "model": {"provider_configs": [{"provider": p, "allowed_models": ["no-*"]} for p in ("anthropic", "openai", "gemini")]},
-}
-SHOWN = {
-    "budget": "Budget exceeded: VK budget exceeded: 0.00 > 0.00 dollars",
-    "hour": "Rate limits exceeded: [request limit exceeded (1/0, resets every 1h)]",
-    "inactive": "Virtual key 'codex-inactive' is inactive",
-    "model": "is not allowed for this virtual key. Allowed: no-*",
-}
-# A start takes a client up to four seconds of a processor, so these are the refusals in which it differs from others.
-# Claude Code's are in test_claude_code.py.
-STATUS = {
-    ("codex", "budget"): 400,
-    ("codex", "hour"): 400,
-    ("codex", "inactive"): 400,
-    ("codex", "model"): 404,
-    ("gemini-cli", "hour"): 402,
-    ("qwen-code", "hour"): 402,
-    ("opencode", "hour"): 402,
-}
-MODEL_PATHS = ("/messages", "/responses", "/chat/completions", ":streamGenerateContent", ":generateContent")
-
-
-@dataclass
-class Lab:
-    """One gateway, the providers behind it, and the runs of all clients."""
-
-    gateway: Gateway
-    providers: dict[str, FakeProvider]
-    runs: dict[tuple[str, str], Future[Run]]
-
-    def calls(self, client: str, case: str) -> list[dict]:
-        """Return what is on record of a run, once its model calls are."""
-        self.runs[client, case].result()
-
-        def found() -> list[dict]:
-            return [r for r in self.gateway.rows() if r["virtual_key_id"] == f"{client}-{case}"]
-
-        eventually(lambda: any(is_model_call(r) for r in found()))
-        return found()
+CHOSEN = [
+    FETCHING,
+    Cell("claude-code", "base URL", "leaving"),
+    Cell("codex", "proxy", "tools"),
+    Cell("codex", "base URL", "budget"),
+    Cell("codex", "proxy", "hour"),
+    Cell("codex", "base URL", "model"),
+    Cell("codex", "proxy", "inactive"),
+    Cell("codex", "proxy", "leaving"),
+    Cell("gemini-cli", "base URL", "tools"),
+    Cell("gemini-cli", "proxy", "hour"),
+    Cell("qwen-code", "proxy", "tools"),
+    Cell("qwen-code", "base URL", "hour"),
+    Cell("opencode", "base URL", "tools"),
+    Cell("opencode", "proxy", "hour"),
+]
+VERSIONS = dict(re.findall(r"install (\S+) .*@(\d+\.\d+\.\d+)", (ROOT / "scripts" / "test-clients").read_text()))
 
 
-def is_model_call(row: dict) -> bool:
-    return row["path"].endswith(MODEL_PATHS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask for the cells of the form that is run."""
+    if "cell" in metafunc.fixturenames:
+        cells = ALL if metafunc.config.getoption("--long") else CHOSEN
+        metafunc.parametrize("cell", cells, ids=[cell.key for cell in cells])
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Start the gateway, and run the clients that are installed: each one case after the other, all of them side by side."""
-    folder: Path = tmp_path_factory.mktemp("clients")
-    cases = [(c, "healthy") for c in REAL_CLIENTS] + list(STATUS)
-    keys = [{"id": f"{client}-{case}", **LIMITS[case]} for client, case in cases]
-    with ExitStack() as stack:
-        netns = stack.enter_context(isolated_network())
-        fakes = {
-            p: stack.enter_context(FakeProvider(answer, listener=listener_in(netns))) for p in ("anthropic", "openai", "gemini")
-        }
-        providers = {p: {"base_url": f.url, "keys": [{"name": "k", "value": "env.PROVIDER_KEY"}]} for p, f in fakes.items()}
-        gateway = Gateway(folder, policy_text(providers=providers, virtual_keys=keys), netns=netns)
-        stack.callback(gateway.stop)
-        gateway.start()
-        # Codex waits for hosts that it cannot reach here more than it computes.
-        pools = {c: stack.enter_context(ThreadPoolExecutor(5 if c == "codex" else 1)) for c in REAL_CLIENTS}
-
-        def run(client: str, case: str) -> Run:
-            prompt = "fetch it" if client == "claude-code" else "say hi"
-            return run_client(REAL_CLIENTS[client], gateway, f"{client}-{case}", prompt, folder / f"{client}-{case}")
-
-        yield Lab(gateway, fakes, {(c, case): pools[c].submit(run, c, case) for c, case in cases})
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """Start the gateway, and run the clients that are installed side by side."""
+    is_long = request.config.getoption("--long")
+    cells = [cell for cell in (ALL if is_long else CHOSEN) if (CLIENTS / "bin" / cell.client).exists()]
+    with matrix(tmp_path_factory.mktemp("clients"), cells, workers=6 if is_long else 4) as started:
+        yield started
 
 
-@pytest.mark.parametrize("client", REAL_CLIENTS)
-def test_a_healthy_run_answers_and_leaves_no_denial(lab, client):
-    program(client)
-    done = lab.runs[client, "healthy"].result()
-    assert (done.status, ANSWER in done.text) == (0, True), done
-    rows = lab.calls(client, "healthy")
-    assert not [r for r in rows if r["outcome"] == "denied"]
-    assert {r["outcome"] for r in rows if is_model_call(r)} == {"completed"}
+def documented() -> dict[Cell, str]:
+    """Return what docs/clients.md says of each cell."""
+    lines = (ROOT / "docs" / "clients.md").read_text().splitlines()
+    head = table({}, VERSIONS)[0]
+    rows = {
+        row.split("|")[1].strip(): [c.strip() for c in row.split("|")[2:-1]] for row in lines[lines.index(head) + 2 :] if "|" in row
+    }
+    found: dict[Cell, str] = {}
+    for name, case in CASES.items():
+        for client, text in zip(REAL_CLIENTS, rows[case.title], strict=True):
+            apart = dict(re.findall(r"([^;]+?) \((proxy|base URL)\)", text))
+            ways = {way: said.strip() for said, way in apart.items()} if apart else dict.fromkeys(WAYS, text)
+            found |= {Cell(client, way, name): ways[way] for way in WAYS}
+    return found
 
 
-@pytest.mark.parametrize(("client", "case"), STATUS)
-def test_a_refusal_is_shown_in_one_try(lab, client, case):
-    program(client)
-    done = lab.runs[client, case].result()
-    # The text that opencode gets looks the same, but has no words for which it would try again.
-    text = done.text.replace(NO_BREAK_SPACE, " ").replace(WORD_JOINER, "")
-    assert SHOWN[case] in text, done
-    tries = [r["status"] for r in lab.calls(client, case) if is_model_call(r)]
-    assert tries == [STATUS[client, case]], done
+def test_a_cell_is_as_documented_and_leaves_nothing_to_mend(lab, cell):
+    program(cell.client)
+    seen = lab.seen(cell)
+    assert not is_ours_to_mend(cell, seen), lab.runs[cell].result()
+    if cell in CHOSEN:
+        assert seen == documented()[cell], lab.runs[cell].result()
+
+
+def test_the_documented_table_leaves_nothing_to_mend():
+    found = documented()
+    assert [(cell, seen) for cell, seen in found.items() if is_ours_to_mend(cell, seen)] == []
+    assert set(found) == set(ALL)
 
 
 def test_claude_code_may_ask_whether_it_may_fetch_a_page(lab):
     """It asks without any credential, and goes without it to no provider key either."""
     program("claude-code")
-    lab.runs["claude-code", "healthy"].result()
-    (asked,) = [s for s in lab.providers["anthropic"].seen if s.target.startswith("/api/web/domain_info")]
+    lab.runs[FETCHING].result()
+    (asked,) = [s for s in lab.fakes["anthropic"].seen if s.target.startswith("/api/web/domain_info")]
     assert asked.target == "/api/web/domain_info?domain=example.com"
     assert not {n.lower() for n, _ in asked.headers} & {"x-api-key", "authorization"}
 
@@ -127,6 +106,21 @@ def test_nothing_else_is_denied(lab):
     """Whatever the clients send besides their model calls: no refused call is on record, nor counted for an unknown caller."""
     for done in lab.runs.values():
         done.exception()
-    refused = [r["virtual_key_id"] for r in lab.gateway.rows() if r["outcome"] == "denied"]
-    assert sorted(refused) == sorted(f"{client}-{case}" for client, case in STATUS if (CLIENTS / "bin" / client).exists())
+    refused = {r["virtual_key_id"] for r in lab.gateway.rows() if r["outcome"] == "denied"}
+    assert refused == {cell.key for cell in lab.runs if cell.case in REFUSALS}
     assert lab.gateway.rows("SELECT * FROM refusals") == []
+
+
+def test_no_provider_had_anything_to_complain_of(lab):
+    """Each judges what reaches it as strictly as the API does."""
+    for done in lab.runs.values():
+        done.exception()
+    assert {name: api.complaints for name, api in lab.apis.items() if api.complaints} == {}
+
+
+def test_the_table_is_printed(lab, request, capsys):
+    """In the long form, for docs/clients.md; in the short one as far as it goes."""
+    texts = {cell: lab.seen(cell) for cell in lab.runs}
+    with capsys.disabled():
+        print("\n" + "\n".join(table(texts, VERSIONS)))
+    assert len(texts) == len(lab.runs)

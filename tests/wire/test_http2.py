@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from support import http2_client
-from support.fake_provider import Peer, Seen, message, plain, streamed
+from support.fake_provider import Peer, Seen, held, message, plain, streamed
 from support.harness import PROVIDER, VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
@@ -32,6 +33,22 @@ def test_calls_begin_while_upstream_connections_end(gateway, provider):
     assert len(gw.calls(100)) == 100
     eventually(lambda: gw.rows("SELECT * FROM reservations") == [])
     assert not any("crashed" in line or "Traceback" in line for line in gw.output)
+
+
+def test_a_call_that_is_cancelled_on_a_connection_that_stays_is_recorded_as_such(gateway, provider):
+    """HTTP/2 clients such as Codex reset the one stream and keep the connection."""
+    go = threading.Event()
+    provider.script = held(go)
+    gw = gateway(policy_text(provider.url))
+    tls, h2 = http2_client.connect(gw)
+    with tls:
+        http2_client.leave_once_answered(tls, h2)
+        left = eventually(lambda: gw.rows("SELECT * FROM calls"))
+        assert [(r["outcome"], r["status"], r["cost_nano"] > 0) for r in left] == [("cancelled", 200, True)]
+        go.set()
+        provider.script = plain()
+        assert http2_client.ask_again(tls, h2) == "200"
+    eventually(lambda: gw.rows("SELECT * FROM reservations") == [])
 
 
 # -- what mitmproxy itself answers reaches every client as JSON ----------------------------------------------------------
