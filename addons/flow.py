@@ -193,7 +193,8 @@ async def facts_of(flow: http.HTTPFlow, call: Call) -> RequestFacts | None:
     if call.facts is None:
         body, policy = flow.request.raw_content or b"", call.policy or services().policy
         served = policy.providers[call.provider]
-        read = await read_body(served.adapter, body, flow.request.path, policy.server.max_objects)
+        path = flow.request.path if served.ids is None else served.ids.inner_path(flow.request.path)
+        read = await read_body(served.adapter, body, path, policy.server.max_objects)
         if isinstance(read, Unmetered):
             deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by this gateway: {read}"))
             return None

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from support.aws_signatures import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN
-from support.fake_bedrock import BEARER, REGION, FakeBedrock, frames
-from support.fake_provider import FakeProvider, sse, streamed
-from support.harness import Gateway, Reply, policy_text
+from support.fake_bedrock import BEARER, REGION, FakeBedrock, exception, frames, read_events
+from support.fake_provider import FakeProvider, plain, sse, streamed
+from support.harness import Gateway, Reply, ask, eventually, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -44,14 +44,22 @@ class Lab:
     bedrock: FakeBedrock
     aws: FakeProvider
     anthropic: FakeProvider
+    made: int = 0
+    """Calls that were made so far."""
 
     def invoke(self, model: str = OPUS, key: str = "vk-dev", method: str = "invoke-with-response-stream", **fields: Any) -> Reply:
         """Make a call as a client of Bedrock's."""
-        return self.gateway.post(body(**fields), None, f"/bedrock/model/{model}/{method}", authorization=f"Bearer {key}")
+        return self.post(body(**fields), f"/bedrock/model/{model}/{method}", authorization=f"Bearer {key}")
+
+    def post(self, sent: bytes, path: str = "/v1/messages", **headers: str) -> Reply:
+        """Make a call by which its record can be found."""
+        self.made += 1
+        return self.gateway.post(sent, None, path, **{"user_agent": f"test/{self.made}", **headers})
 
     def last(self) -> dict[str, Any]:
-        """Return the call that was recorded last."""
-        return self.gateway.rows("SELECT * FROM calls ORDER BY rowid DESC LIMIT 1")[0]
+        """Return the record of the call that was made last, once it is there."""
+        rows = eventually(lambda: self.gateway.rows(f"SELECT * FROM calls WHERE user_agent = 'test/{self.made}'"))
+        return rows[0]
 
 
 def body(**fields: Any) -> bytes:
@@ -98,3 +106,177 @@ def test_a_stream_of_frames_passes_through_and_is_metered(lab):
     assert (call["input_tokens"], call["output_tokens"], call["estimated"], call["stream"]) == (100, 50, 0, 1)
     # At the price of the region's profile: 4.40 and 22 dollars for a million tokens.
     assert call["cost_nano"] == 100 * 4_400 + 50 * 22_000
+
+
+def test_a_whole_answer_is_metered(lab):
+    reply = lab.invoke(method="invoke")
+    assert reply.json["content"] == [{"type": "text", "text": "Hello"}]
+    call = lab.last()
+    assert (call["input_tokens"], call["output_tokens"], call["stream"]) == (100, 50, 0)
+    assert call["cost_nano"] == 100 * 4_400 + 50 * 22_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "recorded"),
+    [
+        (HAIKU, HAIKU, HAIKU),
+        (HAIKU.replace(":", "%3A"), HAIKU.replace(":", "%3A"), HAIKU),
+        ("claude-opus-5-5", OPUS, OPUS),
+        ("claude-sonnet-5-5", ARN.replace("/", "%2F"), "claude-sonnet-5-5"),
+        (ARN.replace("/", "%2F"), ARN.replace("/", "%2F"), "claude-sonnet-5-5"),
+        ("global.anthropic.claude-opus-5-5", "global.anthropic.claude-opus-5-5", "global.anthropic.claude-opus-5-5"),
+    ],
+)
+def test_a_model_is_an_id_a_profile_a_deployment_or_a_name(lab, asked, sent, recorded):
+    assert lab.invoke(asked).status == 200
+    assert lab.aws.seen[-1].target.split("/")[2] == sent
+    call = lab.last()
+    assert call["model_requested"] == recorded
+    # Each has a price of its own: that of the global profile is without the region's surcharge.
+    prices = {HAIKU: (1_100, 5_500), OPUS: (4_400, 22_000), "claude-sonnet-5-5": (2_200, 11_000)}
+    given, written = prices.get(recorded, (4_000, 20_000))
+    assert (call["cost_nano"], call["estimated"]) == (100 * given + 50 * written, 0)
+
+
+SIGNED = f"AWS4-HMAC-SHA256 Credential=%s/20261127/eu-central-1/bedrock/aws4_request, SignedHeaders=host, Signature={'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_bf_vk": "vk-dev"},
+        {"x_api_key": "vk-dev"},
+        {"authorization": SIGNED % "vk-dev"},
+        {
+            "x_bf_vk": "vk-dev",
+            "authorization": SIGNED % "AKIAMINE",
+            "x_amz_security_token": "my token",
+            "x_amz_date": "20200101T000000Z",
+        },
+    ],
+)
+def test_the_virtual_key_stands_where_clients_can_put_it_and_no_credential_of_theirs_is_sent(lab, headers):
+    reply = lab.post(body(), f"/bedrock/model/{OPUS}/invoke", x_amz_content_sha256="0" * 64, **headers)
+    assert reply.status == 200
+    assert lab.last()["virtual_key_id"] == "vk-dev"
+    head = lab.aws.seen[-1].head
+    assert b"vk-dev" not in head
+    assert b"AKIAMINE" not in head
+    assert b"my token" not in head
+
+
+def test_a_key_of_bedrocks_own_is_a_bearer_token(lab):
+    assert lab.invoke(key="vk-bearer").status == 200
+    assert lab.aws.seen[-1].header("authorization") == f"Bearer {BEARER}"
+    assert lab.aws.seen[-1].header("x-amz-date") is None
+
+
+def test_refusals_are_in_the_form_of_aws(lab):
+    blocked = lab.invoke(key="vk-haiku")
+    assert (blocked.status, blocked.reason) == (403, "model_blocked")
+    assert blocked.json["message"].startswith(f"Model '{OPUS}' is not allowed for this virtual key. Allowed: claude-haiku-*")
+    assert blocked.json["__type"] == "AccessDeniedException"
+    assert lab.invoke(HAIKU, key="vk-haiku").status == 200
+    spent = lab.invoke(key="vk-spent")
+    assert (spent.status, spent.json["__type"]) == (402, "ServiceQuotaExceededException")
+    assert spent.json["message"].startswith("Budget exceeded: VK budget exceeded")
+    unknown = lab.post(body(), f"/bedrock/model/{OPUS}/invoke")
+    assert (unknown.status, unknown.json["__type"]) == (401, "AccessDeniedException")
+    assert (
+        "AWS_BEARER_TOKEN_BEDROCK" in lab.post(body(), f"/bedrock/model/{OPUS}/invoke", user_agent="claude-cli/2.1").json["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "words"),
+    [
+        (f"/model/{OPUS}/invoke", {"model": HAIKU}, "leave 'model' out"),
+        (f"/model/{OPUS}/invoke", {"stream": True}, "leave 'stream' out"),
+        ("/model/..%2Fadmin/invoke", {}, "percent-encoded"),
+        (f"/model/{OPUS}/converse", {}, "is not supported"),
+        (f"/model/{OPUS}/invoke?model={HAIKU}", {}, "names a model"),
+        ("/model/a%2F%2Fb/invoke", {}, "the path's model cannot be judged"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(lab, path, given, words):
+    before = len(lab.aws.seen)
+    reply = lab.post(body(**given), f"/bedrock{path}", x_bf_vk="vk-dev")
+    assert reply.status == 400
+    assert words in reply.json["message"]
+    assert len(lab.aws.seen) == before
+
+
+def test_profiles_are_listed_as_none_so_that_clients_take_the_ids_they_know(lab):
+    reply = lab.gateway.request("GET", "/bedrock/inference-profiles?type=SYSTEM_DEFINED")
+    assert (reply.status, reply.json) == (200, {"inferenceProfileSummaries": []})
+
+
+def test_a_client_of_messages_is_answered_by_bedrock(lab):
+    sent = ask(model="bedrock/claude-opus-5-5", stream=True, metadata={"user_id": "u"}, service_tier="auto")
+    reply = lab.post(
+        sent, x_api_key="vk-dev", anthropic_beta="context-1m-2025-08-07,not-for-bedrock", anthropic_version="2023-06-01"
+    )
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    events = [json.loads(e.partition(b"data: ")[2]) for e in reply.body.split(b"\n\n") if e]
+    assert [e["type"] for e in events] == [json.loads(e.partition(b"data: ")[2])["type"] for e in sse()]
+    assert events[2]["delta"] == {"type": "text_delta", "text": "Hello"}
+    model, got = lab.bedrock.asked[-1]
+    assert model == OPUS
+    assert got == {
+        "anthropic_version": "bedrock-2023-05-31",
+        "anthropic_beta": ["context-1m-2025-08-07"],
+        "max_tokens": 1024,
+        "messages": [{"role": "user", "content": "hi"}],
+        "metadata": {"user_id": "u"},
+    }
+    call = lab.last()
+    assert (call["provider"], call["model_requested"], call["input_tokens"], call["output_tokens"]) == ("bedrock", OPUS, 100, 50)
+    assert call["cost_nano"] == 100 * 4_400 + 50 * 22_000
+
+
+def test_a_client_of_messages_gets_a_whole_answer_and_errors_in_its_own_form(lab):
+    whole = lab.post(ask(model="bedrock/claude-opus-5-5"), x_api_key="vk-dev")
+    assert whole.json["content"] == [{"type": "text", "text": "Hello"}]
+    lab.bedrock.answer = lambda body: [*frames(sse())[:3], exception("throttlingException", "Too many tokens")]
+    broken = lab.post(ask(model="bedrock/claude-opus-5-5", stream=True), x_api_key="vk-dev")
+    last = broken.body.strip().split(b"\n\n")[-1]
+    error = {"type": "rate_limit_error", "message": "Too many tokens"}
+    assert json.loads(last.partition(b"data: ")[2]) == {"type": "error", "error": error}
+    assert lab.last()["outcome"] == "failed"
+
+
+def test_a_client_of_chat_completions_is_answered_by_bedrock(lab):
+    sent = json.dumps({"model": "bedrock/claude-opus-5-5", "messages": [{"role": "user", "content": "hi"}], "stream": True})
+    reply = lab.post(sent.encode(), "/v1/chat/completions", authorization="Bearer vk-dev")
+    assert b'"content":"Hello"' in reply.body
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    assert lab.bedrock.asked[-1][0] == OPUS
+
+
+def test_a_client_of_bedrocks_is_answered_by_another_provider_in_frames(lab):
+    reply = lab.invoke(HAIKU, key="vk-elsewhere", anthropic_beta=["interleaved-thinking-2025-05-14"])
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/vnd.amazon.eventstream")
+    assert read_events(reply.body) == [json.loads(e.partition(b"data: ")[2]) for e in sse()]
+    seen = lab.anthropic.seen[-1]
+    given = json.loads(seen.body)
+    assert seen.target == "/v1/messages"
+    assert seen.header("anthropic-beta") == "interleaved-thinking-2025-05-14"
+    assert (given.pop("model"), given.pop("stream")) == ("claude-haiku-4-5-20251001", True)
+    assert given == {"max_tokens": 1024, "messages": [{"role": "user", "content": "hi"}]}
+    call = lab.last()
+    assert (call["provider"], call["model_requested"]) == ("anthropic", "claude-haiku-4-5-20251001")
+    assert call["output_tokens"] == 50
+
+
+def test_a_client_of_bedrocks_gets_the_errors_of_another_provider_in_its_own_form(lab):
+    before = lab.anthropic.script
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens: too large"}}
+    try:
+        lab.anthropic.script = plain(json.dumps(error).encode(), 400)
+        reply = lab.invoke(HAIKU, key="vk-elsewhere")
+        assert (reply.status, reply.json) == (400, {"message": "max_tokens: too large", "__type": "ValidationException"})
+        lab.anthropic.script = streamed(sse()[:3])
+        cut = read_events(lab.invoke(HAIKU, key="vk-elsewhere").body)
+        assert cut[-1] == {"exception": "internalServerException", "message": "The provider's answer broke off."}
+    finally:
+        lab.anthropic.script = before

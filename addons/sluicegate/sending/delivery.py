@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from starlette.types import Message, Send
@@ -14,6 +16,9 @@ from sluicegate.sending.answer_facts import Headers, decoded, header
 from sluicegate.sending.dialects import Translation
 from sluicegate.sending.failure import Failed
 
+PING_AFTER_S = 10.0
+"""Silence of a translated stream after which its client gets a ping: proxies and clients give up on ones without a word."""
+
 ROUTE_HEADER = b"x-sluicegate-route"
 
 _DROPPED = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"trailer", b"upgrade", b"proxy-connection"))
@@ -25,6 +30,7 @@ class Delivery:
 
     def __init__(self, send: Send, target: Target, number: int, between: Translation | None = None) -> None:
         self.send, self.target, self.number, self.between = send, target, number, between
+        self.written_at = time.monotonic()
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer, which names the target."""
@@ -34,6 +40,7 @@ class Delivery:
 
     async def write(self, chunk: bytes, *, is_last: bool = False) -> None:
         """Send a chunk of the answer."""
+        self.written_at = time.monotonic()
         message: Message = {"type": "http.response.body", "body": chunk, "more_body": not is_last}
         await self.send(message)
 
@@ -44,6 +51,28 @@ class Delivery:
         """
         between = self.between
         await self.begin(answer.status, answer.headers if between is None else between.head(answer.headers))
+        pings = None if between is None else asyncio.ensure_future(self.ping_while_silent(between))
+        try:
+            await self.pass_on_body(answer, head, rest)
+        finally:
+            if pings is not None:
+                pings.cancel()
+        await self.write(b"", is_last=True)
+
+    async def ping_while_silent(self, between: Translation) -> None:
+        """Tell the client of a translated stream that its answer still comes, whenever nothing has for a while."""
+        while True:
+            silent_s = time.monotonic() - self.written_at
+            if silent_s < PING_AFTER_S:
+                await asyncio.sleep(PING_AFTER_S - silent_s)
+            elif ping := between.answers.ping():
+                await self.write(ping)
+            else:
+                return
+
+    async def pass_on_body(self, answer: StreamedAnswer, head: list[bytes], rest: AsyncIterator[bytes]) -> None:
+        """Send the chunks of an answer."""
+        between = self.between
         decoder = ContentDecoder(header(answer, b"content-encoding") if between is not None else "")
         for chunk in head:
             await self.write_pieces(decoder.feed(chunk))
@@ -55,7 +84,6 @@ class Delivery:
                 raise
             # A stream that breaks off ends as the client's own API would end it.
         await self.write_pieces(None)
-        await self.write(b"", is_last=True)
 
     async def write_pieces(self, chunk: bytes | None) -> None:
         """Send what the client gets for a chunk; None stands for the end."""

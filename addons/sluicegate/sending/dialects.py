@@ -13,7 +13,8 @@ from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
 from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
-from sluicegate.sending.forms import protocol_of
+from sluicegate.sending.forms import OF_CLOUDS, protocol_of
+from sluicegate.sending.framed import Answers, Framed, SameDialect
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
 from sluicegate.translation.requests.responses_writer import MIN_OUTPUT_TOKENS
@@ -54,20 +55,18 @@ def turn_to(target: Target, call: Call, facts: RequestFacts, policy: Policy) -> 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A call between two dialects: the request in the target's, and the translator of the answer to it."""
+    """A call between two dialects, or two forms of one: the request in the target's, and what translates the answer to it."""
 
-    request: TranslatedRequest
-    answers: AnswerTranslator
-
-    @property
-    def is_streamed(self) -> bool:
-        """Return whether the client wants its answer as a stream."""
-        return bool(self.request.context.stream)
+    request: TranslatedRequest | None
+    """None where only the answer's envelope differs."""
+    answers: Answers
+    is_streamed: bool
+    """Whether the client wants its answer as a stream."""
 
     def headers(self, sent: Headers) -> Headers:
         """Return the headers of the request, of which few are the client's."""
         kept = [(n, v) for n, v in sent if n.lower() in _KEPT]
-        return [*kept, *((n.encode(), v.encode()) for n, v in self.request.headers)]
+        return [*kept, *((n.encode(), v.encode()) for n, v in (self.request.headers if self.request else ()))]
 
     def head(self, headers: Headers) -> Headers:
         """Return the headers of the client's answer, of which few are the provider's."""
@@ -101,7 +100,7 @@ def speaks_alike(request: ClientRequest, protocol: ProtocolName, provider: Provi
 
 def keeps_form(path: str, call: Call, provider: Provider, model: str) -> bool:
     """Return whether a client's own bytes are what a provider wants for a model: the same dialect in the same form."""
-    if provider.protocol == "vertex" or call.protocol == "vertex":
+    if provider.protocol in OF_CLOUDS or call.protocol in OF_CLOUDS:
         spoken = dialect_of_path(path) or dialect_of_count(path)
         return provider.protocol == call.protocol and spoken == dialect_of_provider(provider, spoken, model)
     return provider.name == call.envelope or speaks_alike(ClientRequest("POST", path, [], b""), call.protocol, provider, model)
@@ -115,4 +114,18 @@ def translation_of(request: ClientRequest, provider: Provider, target: Target, a
     wanted = dialect_of_provider(provider, spoken, target.model)
     translated = translate_request(request.body, request.path, spoken, wanted, target.model)
     answers = AnswerTranslator(spoken, wanted, translated.context, answer_id=answer_id, created_s=now // 1000)
-    return Translation(translated, answers)
+    return Translation(translated, answers, bool(translated.context.stream))
+
+
+def framed(between: Translation | None, call: Call, provider: Provider) -> Translation | None:
+    """Return what stands between a client and a target, one of which has its streams in Bedrock's frames.
+
+    ``between`` is None where they speak the same dialect; it is returned as it is where neither has frames.
+    """
+    reads, writes = provider.protocol == "bedrock", call.protocol == "bedrock"
+    if not reads and not writes:
+        return between
+    is_streamed = between.is_streamed if between is not None else bool(call.facts and call.facts.stream)
+    inner: Answers = between.answers if between is not None else SameDialect(is_streamed=is_streamed)
+    request = between.request if between is not None else None
+    return Translation(request, Framed(inner, reads=reads, writes=writes), is_streamed)

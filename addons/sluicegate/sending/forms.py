@@ -1,11 +1,14 @@
-"""Forms: a dialect as a provider has it. Vertex AI has the model in the path, and Claude's bodies without it."""
+"""Forms: a dialect as a provider has it. Vertex AI and Bedrock have the model in the path, and Claude's bodies without it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.bedrock import bodies as invoke
+from sluicegate.providers.bedrock.request import invoked_in
 from sluicegate.providers.vertex.bodies import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
 from sluicegate.providers.vertex.paths import named_in, publisher_of
 from sluicegate.sending.answer_facts import Headers
@@ -15,36 +18,60 @@ from sluicegate.translation import Dialect, Failed, reworded_error
 
 _VERSION_HEADER, _BETAS = b"anthropic-version", b"anthropic-beta"
 
+OF_CLOUDS = ("vertex", "bedrock")
+"""Protocols that have other providers' dialects in a form of their own."""
+
 
 def protocol_of(provider: Provider, model: str) -> ProtocolName:
     """Return the API in which a provider takes calls of a model: on Vertex that of its maker, in a form of its own."""
     if provider.protocol != "vertex":
-        return provider.protocol
+        return "anthropic" if provider.protocol == "bedrock" else provider.protocol
     return "anthropic" if publisher_of(model) == "anthropic" else "gemini"
 
 
 def plain_protocol(protocol: ProtocolName, path: str) -> ProtocolName:
     """Return the API whose words a client's call has, whatever form it is in."""
-    if protocol != "vertex":
+    if protocol not in OF_CLOUDS:
         return protocol
     return "anthropic" if dialect_of_path(path) == "messages" else "gemini"
 
 
 def plain(request: ClientRequest) -> ClientRequest:
     """Return a request in the form of the API's own maker."""
+    if (invoked := invoked_in(request.path)) is not None:
+        body, betas = invoke.as_messages(invoked.model, request.body, is_stream=invoked.stream)
+        joined = ",".join(dict.fromkeys([*_betas_in(request.headers), *betas])).encode()
+        return replace(request, path="/v1/messages", headers=_as_anthropic(request.headers, joined), body=body)
     named = named_in(request.path)
     if named is None:
         return request
     if named.publisher == "google":
         _, mark, query = request.path.partition("?")
         return replace(request, path=f"/v1beta/models/{named.model}:{named.method}{mark}{query}")
-    headers = [(n, v) for n, v in request.headers if n.lower() != _VERSION_HEADER]
-    headers.append((_VERSION_HEADER, ANTHROPIC_VERSION))
+    headers = _as_anthropic(request.headers)
     return replace(request, path="/v1/messages", headers=headers, body=as_messages(named.model, request.body))
+
+
+def _as_anthropic(headers: Headers, betas: bytes | None = None) -> Headers:
+    """Return headers with the version of Anthropic's own API, and with these betas in place of theirs if any are given."""
+    replaced = (_VERSION_HEADER,) if betas is None else (_VERSION_HEADER, _BETAS)
+    kept = [(n, v) for n, v in headers if n.lower() not in replaced]
+    return [*kept, (_VERSION_HEADER, ANTHROPIC_VERSION), *([(_BETAS, betas)] if betas else [])]
+
+
+def _betas_in(headers: Headers) -> list[str]:
+    """Return the betas that a request names in its header."""
+    written = b",".join(v for n, v in headers if n.lower() == _BETAS).decode("latin-1")
+    return [beta.strip() for beta in written.split(",") if beta.strip()]
 
 
 def formed(provider: Provider, model: str, path: str, headers: Headers, body: bytes) -> tuple[str, Headers, bytes]:
     """Return path, headers and body of a plain request as a provider has them."""
+    if provider.protocol == "bedrock":
+        body, is_stream = invoke.as_invoke(body, _betas_in(headers))
+        method = "invoke-with-response-stream" if is_stream else "invoke"
+        kept = [(n, v) for n, v in headers if n.lower() not in (_VERSION_HEADER, _BETAS, b"accept")]
+        return provider.outer_path(f"/model/{quote(model, safe=':')}/{method}"), kept, body
     if provider.protocol != "vertex":
         return provider.outer_path(path), headers, body
     if publisher_of(model) == "google":
@@ -90,6 +117,6 @@ def rewording(request: ClientRequest, protocol: ProtocolName, provider: Provider
     spoken = dialect_of_path(request.path)
     return (
         Reworded(spoken)
-        if spoken is not None and "vertex" in (protocol, provider.protocol) and provider.protocol != protocol
+        if spoken is not None and not {protocol, provider.protocol}.isdisjoint(OF_CLOUDS) and provider.protocol != protocol
         else None
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Target
 from sluicegate.policy.provider import Provider
-from sluicegate.sending.dialects import Translation, keeps_form, path_elsewhere, speaks_alike, translation_of
+from sluicegate.sending.dialects import Translation, framed, keeps_form, path_elsewhere, speaks_alike, translation_of
 from sluicegate.sending.forms import Reworded, formed, plain, plain_protocol, rewording
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, addressed, in_place, prepare, sent_headers
 
@@ -36,7 +36,10 @@ def outgoing(
     protocol, client = plain_protocol(call.protocol, client.path), plain(client)
     if speaks_alike(client, protocol, provider, model):
         path, body = in_place(protocol, client.path, client.body, asked, model)
-        return Outgoing(addressed(server, *formed(provider, model, path, sent_headers(client.headers), body)), rewording=words)
+        request = addressed(server, *formed(provider, model, path, sent_headers(client.headers), body))
+        return Outgoing(request, framed(None, call, provider), words)
     between = translation_of(client, provider, target, call.id, call.started_at)
     headers, written = between.headers(client.headers), between.request
-    return Outgoing(addressed(server, *formed(provider, model, written.path, headers, written.body)), between)
+    assert written is not None
+    request = addressed(server, *formed(provider, model, written.path, headers, written.body))
+    return Outgoing(request, framed(between, call, provider))

@@ -159,9 +159,9 @@ def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
         model, stream = request.model(), request.flag("stream")
     else:
         model, stream = named
-        request.problems += [
-            f"the path names the model and whether to stream: leave '{x}' out" for x in Named._fields if request.raw(x)
-        ]
+        twice = next((field for field in Named._fields if request.raw(field)), None)
+        if twice is not None:
+            request.problems.append(f"the path says it, so leave '{twice}' out of the body")
     max_tokens = request.count("max_tokens")
     speed, geo, tier = request.text("speed"), request.text("inference_geo"), request.text("service_tier")
     if request.problem or model is None:

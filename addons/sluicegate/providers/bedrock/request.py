@@ -14,12 +14,17 @@ STREAM = "invoke-with-response-stream"
 PATH = re.compile(r"/model/([^/?]+)/(invoke|invoke-with-response-stream)(?:\?|$)")
 
 
+def invoked_in(path: str) -> messages.Named | None:
+    """Return the model that a path of Bedrock's names, and whether it asks for a stream; None for another path."""
+    found = PATH.search(path)
+    return None if found is None else messages.Named(unquote(found[1]), found[2] == STREAM)
+
+
 def read_request(body: bytes, path: str) -> RequestFacts | str:
     """Read the facts of a call by its path and body."""
-    found = PATH.search(path)
-    if found is None:
+    named = invoked_in(path)
+    if named is None:
         return "the path of a model call is /model/ID/invoke or /model/ID/invoke-with-response-stream"
-    model = unquote(found[1])
-    if not is_model_name(model):
+    if not is_model_name(named.model):
         return f"the path's model cannot be judged: {MODEL_NAME_RULE}"
-    return messages.read_request(body, messages.Named(model, found[2] == STREAM))
+    return messages.read_request(body, named)

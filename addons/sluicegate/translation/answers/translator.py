@@ -123,6 +123,10 @@ class AnswerTranslator:
         """Return what the client gets when the provider's stream ends: nothing more if it was complete."""
         return self._write(self._stops.take(self._reading.end())) if self.ending is None else b""
 
+    def ping(self) -> bytes:
+        """Return what tells a client of a stream that the answer still comes; empty where its API has nothing for it."""
+        return self._writer.ping() if self.ending is None else b""
+
     def whole(self, body: bytes) -> bytes:
         """Return the client's body for a whole answer; an error's envelope if it holds an error, as ``ending`` then says."""
         is_stream = is_event_stream(body)
