@@ -19,6 +19,9 @@ from sluicegate.windows import parse_iso
 
 STREAMS = Path(__file__).resolve().parents[1] / "data" / "streams"
 
+CONTENT_TYPES = {".sse": "text/event-stream; charset=utf-8", ".frames": "application/vnd.amazon.eventstream"}
+"""How streams are labelled, by the suffix of their files."""
+
 COUNTS = tuple(f.name for f in fields(Usage) if f.type == "int")
 """The counts of a usage, by name."""
 
@@ -34,7 +37,7 @@ class Recorded:
     rule: str
     model: str
     usage: dict[str, int] | None
-    served: str
+    served: str | None
     estimated: bool
     cost_nano: int | None
     at: int
@@ -59,7 +62,7 @@ class Recorded:
 def load(file: Path) -> Recorded:
     """Return a recorded answer by the file of its bytes. Raises AssertionError for a bill that says what the README does not know."""
     bill: dict[str, Any] = orjson.loads(file.with_suffix(".json").read_bytes())
-    is_stream = file.suffix == ".sse"
+    is_stream = file.suffix in CONTENT_TYPES
     bill.pop("about")
     recorded = Recorded(
         provider=file.parent.name,
@@ -77,7 +80,7 @@ def load(file: Path) -> Recorded:
         error=bill.pop("error", None),
         truncated=bill.pop("truncated", False),
         path=bill.pop("path", None),
-        content_type=bill.pop("content_type", "text/event-stream; charset=utf-8" if is_stream else "application/json"),
+        content_type=bill.pop("content_type", CONTENT_TYPES.get(file.suffix, "application/json")),
     )
     assert not bill, f"{file}: unknown keys in the bill: {list(bill)}"
     assert recorded.rule in ("reported", "delivered", "reserved", "nothing"), f"{file}: {recorded.rule}"
@@ -87,8 +90,13 @@ def load(file: Path) -> Recorded:
 
 @cache
 def recorded_answers(provider: str = "*") -> tuple[Recorded, ...]:
-    """Return the recorded answers of a provider, or of all."""
+    """Return the recorded answers of a provider, or of all, that are text."""
     return tuple(load(f) for f in sorted(STREAMS.glob(f"{provider}/*")) if f.suffix in (".sse", ".body"))
+
+
+def framed_answers() -> tuple[Recorded, ...]:
+    """Return the recorded answers in binary frames."""
+    return tuple(load(f) for f in sorted(STREAMS.glob("*/*.frames")))
 
 
 def read(

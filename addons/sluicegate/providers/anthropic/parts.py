@@ -247,7 +247,7 @@ class ContextManagement(Part):
 class Settings(Part):
     """Top-level fields that hold no content: they are governed elsewhere, or change how the model samples."""
 
-    model: Json
+    model: Json = ABSENT
     max_tokens: Json = ABSENT
     stream: Json = ABSENT
     speed: Json = ABSENT
