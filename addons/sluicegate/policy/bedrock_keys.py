@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from sluicegate.policy.key_schema import BedrockKeyConfig
+from sluicegate.policy.provider import SEPARATOR
 from sluicegate.policy.secrets import is_reference, resolve, variable_of
 from sluicegate.providers.signing.aws import MACHINE, AccessKey, AwsAccount
 
@@ -35,7 +36,7 @@ def runtime_url(region: str) -> str:
 def source_of(config: BedrockKeyConfig) -> str:
     """Return where an account's credentials come from, without showing any."""
     written = [x for x in (config.access_key, config.secret_key, config.session_token) if x is not None]
-    return ", ".join(x if is_reference(x) else "literal" for x in written) or MACHINE
+    return SEPARATOR.join(x if is_reference(x) else "literal" for x in written) or MACHINE
 
 
 def aws_account(config: BedrockKeyConfig, fetch: Callable[[str], str | None], env: Mapping[str, str]) -> AwsAccount | None:

@@ -23,6 +23,9 @@ from sluicegate.values import Kind, RequestFacts
 
 HTTPS_PORT = 443
 
+SEPARATOR = ", "
+"""Between the sources of a key that has several secrets."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
@@ -34,6 +37,11 @@ class ProviderKey:
     source: str
     account: Account | None = None
     """The account by which its requests are signed; None for a key that a header simply carries."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Return where each of its secrets comes from."""
+        return tuple(self.source.split(SEPARATOR))
 
     @property
     def is_usable(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -73,7 +73,7 @@ class ProviderBuilder:
             host=address.host,
             port=address.port,
             prefix=address.prefix,
-            hosts=frozenset({*known.hosts, own, *written.hosts}),
+            hosts=frozenset({*known.hosts, own, *written.hosts, *self._hosts_of_region(name, written)}),
             keys=keys,
             simulate=written.simulate,
             limits=limits_of(written, "provider", name, name),
@@ -102,11 +102,14 @@ class ProviderBuilder:
     def _place(self, name: str, written: schema.Provider) -> Place | None:
         return place_of(written.keys, self.env, lambda i, problem: self.report(("providers", name, "keys", i), problem))
 
+    def _hosts_of_region(self, name: str, written: schema.Provider) -> Iterator[str]:
+        """Yield the host of Bedrock in the keys' region, which is governed wherever the calls are sent."""
+        if name == "bedrock":
+            yield runtime_url(region_of(next((key.bedrock_key_config for key in written.keys), None), self.env)).partition("//")[2]
+
     def _runtime_url(self, name: str, written: schema.Provider) -> str:
         """Return where Bedrock is in the region of the keys, which must be the same for all of them."""
-        regions = {region_of(key.bedrock_key_config, self.env): i for i, key in enumerate(written.keys)} or {
-            region_of(None, self.env): 0
-        }
+        regions = {region_of(key.bedrock_key_config, self.env): i for i, key in enumerate(written.keys)}
         if len(regions) > 1:
             why = f"its keys are of several regions ({', '.join(sorted(regions))})"
             mend = "give each region a provider of its own, with protocol: bedrock"

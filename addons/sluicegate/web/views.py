@@ -121,7 +121,7 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
                 "set_aside_until": iso(aside) if aside else None,
             }
         )
-    base_url = (written.base_url if written else None) or (known.base_url if known else None) or ""
+    base_url = (written.base_url if written else None) or (known.base_url if known else None) or live.base_url
     return {
         "name": name,
         "title": known.title if known else name,
