@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,8 +11,10 @@ from sluicegate.translation import Dialect
 from sluicegate.translation.conversation import DIALECTS
 from sluicegate.translation.opaque import unpack
 from support.answer_cases import Case, cases, readable, translator
-from support.official_sdks import Seen, read_stream, read_whole
 from support.wire_forms import check_stream, frames
+
+if TYPE_CHECKING:
+    from support.official_sdks import Seen
 
 FINISHES: dict[Dialect, dict[str, str]] = {
     "messages": {
@@ -52,6 +54,23 @@ FINISHES: dict[Dialect, dict[str, str]] = {
 PAIRS = [
     pytest.param(case, client, id=f"{case.name}-{client}") for case in cases() for client in case.clients if client != case.target
 ]
+
+
+def read_stream(client: Dialect, body: bytes) -> Seen:
+    """Return what the client's SDK makes of a stream.
+
+    The SDKs are imported here: that takes seconds of a processor, which each worker would spend that only collects these tests.
+    """
+    from support import official_sdks
+
+    return official_sdks.read_stream(client, body)
+
+
+def read_whole(client: Dialect, body: bytes, status: int = 200) -> Seen:
+    """Return what the client's SDK makes of an answer that is not streamed."""
+    from support import official_sdks
+
+    return official_sdks.read_whole(client, body, status)
 
 
 def counts_of(client: Dialect, usage: dict[str, Any]) -> dict[str, int]:
