@@ -9,6 +9,7 @@ import pytest
 from sluicegate.pricing.price_file import read_prices
 from sluicegate.pricing.prices import BUILTIN_TABLES, SAME_NAME, Prices
 from sluicegate.pricing.seller import Seller
+from sluicegate.providers.known import known_providers
 from sluicegate.values import Usage
 from sluicegate.windows import parse_iso
 
@@ -17,6 +18,7 @@ OPERATOR = "version: 1\nmodels:\n" + "".join(
     f"  - {{model: {model}, prices: [{{input: {i}, output: {o}, cache_read: {i}, cache_write_5m: {i}, cache_write_1h: {i}}}]}}\n"
     for model, i, o in (("groq/llama-3.3-70b-versatile", 7, 8), ("my-model", 1, 1), ("flat/my-*", 2, 2))
 )
+REGIONAL = Seller("vertex", premium=known_providers()["vertex"].regional_premium)
 GROQ, FLAT = Seller("groq", "groq"), Seller("flat", None, (Decimal(3), Decimal(4)))
 
 
@@ -43,6 +45,14 @@ def prices():
         (Seller("mine", None, (Decimal(0), Decimal(0))), "llama3.2", "0", "policy"),
         (Seller("cerebras", "cerebras"), "gpt-oss-120b", "1.10", "genai-prices"),
         (Seller("deepseek", "deepseek"), "deepseek-chat", "0.685", "genai-prices"),
+        # In a region Claude is dearer from 4.5 on, and nothing else is.
+        (REGIONAL, "claude-opus-5-5", "26.4", "own"),
+        (REGIONAL, "claude-opus-4-5@20251101", "33", "own"),
+        (REGIONAL, "claude-haiku-4-5", "6.6", "own"),
+        (REGIONAL, "claude-opus-4-1@20250805", "90", "own"),
+        (REGIONAL, "claude-sonnet-4@20250514", "18", "own"),
+        (REGIONAL, "gemini-2.5-flash", "2.8", "genai-prices"),
+        (REGIONAL, "my-model", "2", "operator"),
         (Seller("openrouter", "openrouter"), "agentica-org/deepcoder-14b-preview:free", "0", "genai-prices"),
     ],
 )
@@ -54,6 +64,17 @@ def test_the_seller_s_price_counts(prices, seller, model, cost, origin):
     assert sold.cost(usage, model, AT) == int(Decimal(cost) * 10**9)
     # Once it has been looked up, no call waits for it.
     assert sold.is_at_hand(model)
+
+
+def test_a_region_s_premium_counts_once_and_not_for_the_fees_of_tools(prices):
+    sold = prices.sold_by(REGIONAL)
+    tokens = Usage(input_tokens=1_000_000, inference_geo="us")
+    assert sold.cost(tokens, "claude-opus-5-5", AT) == prices.cost(tokens, "claude-opus-5-5", AT)
+    searches = Usage(web_search_requests=1000)
+    assert sold.cost(searches, "claude-opus-5-5", AT) == prices.cost(searches, "claude-opus-5-5", AT) == 10 * 10**9
+    new = sold.price("claude-opus-9", AT)
+    assert (new.is_estimated, sold.price("unheard-of")) == (True, None)
+    assert new.rates[0].input == prices.price("claude-opus-9", AT).rates[0].input * Decimal("1.1")
 
 
 def test_a_model_that_its_seller_s_list_leaves_out_costs_what_others_ask_as_an_estimate(prices):

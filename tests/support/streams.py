@@ -105,7 +105,7 @@ def read(
     """Read an answer as the gateway does, in these chunks."""
     kind = recorded.content_type if content_type is None else content_type
     known = recorded.known
-    reader = AnswerReader(PROTOCOLS[known.protocol].usage_reader(known.usage), encoding, kind)
+    reader = AnswerReader(PROTOCOLS[known.protocol].usage_reader(known.usage, recorded.model), encoding, kind)
     for chunk in [recorded.body] if chunks is None else chunks:
         reader.feed(chunk)
     return reader.finish()

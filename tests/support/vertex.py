@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sluicegate.providers.vertex.bodies import BETAS
 from support import model_apis
-from support.fake_provider import FakeProvider, Peer, Seen, message, plain, sse, streamed
+from support.fake_provider import FakeProvider, Peer, Seen, event, message, plain, sse, streamed
 
 PROJECT, REGION = "acme-models", "us-east5"
 EMAIL = f"gateway@{PROJECT}.iam.gserviceaccount.com"
@@ -139,4 +139,5 @@ class FakeVertex(FakeProvider):
         elif named[6] == "rawPredict":
             plain(message(model))(peer, seen)
         else:
-            streamed(sse(model_apis.ANSWER, model))(peer, seen)
+            own = event("vertex_event", usage={"input_tokens": 100})
+            streamed([own, *sse(model_apis.ANSWER, model), own])(peer, seen)

@@ -37,7 +37,10 @@ def gw(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         fakes = {name: stack.enter_context(FakeProvider()) for name in sorted({r.provider for r in ALL})}
         key = {"name": "key-1", "value": "env.PROVIDER_KEY"}
-        providers = {name: {"base_url": fake.url, "keys": [key]} for name, fake in fakes.items()}
+        place = {"vertex_key_config": {"project_id": "p"}}
+        providers = {
+            name: {"base_url": fake.url, "keys": [key | (place if name == "vertex" else {})]} for name, fake in fakes.items()
+        }
         budget = {"max_limit": 100_000, "reset_duration": "1M"}
         policy = policy_text(providers=providers, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, "budget": budget}])
         gateway = stack.enter_context(Gateway(tmp_path_factory.mktemp("streams"), policy))
@@ -52,6 +55,8 @@ def request_of(recorded: Recorded) -> tuple[str, bytes]:
         verb = "streamGenerateContent?alt=sse" if recorded.is_stream else "generateContent"
         path = recorded.path or f"/v1beta/models/{recorded.model}:{verb}"
         return "/genai" + path, json.dumps({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}).encode()
+    if recorded.provider == "vertex":
+        return vertex_request_of(recorded)
     if recorded.known.protocol == "openai":
         path = recorded.path or PATHS.get(recorded.name.split("-")[0], "/v1/chat/completions")
         content = {"input": "hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "hi"}]}
@@ -59,6 +64,18 @@ def request_of(recorded: Recorded) -> tuple[str, bytes]:
     return recorded.path or "/v1/messages", json.dumps(
         says | {"max_tokens": 4096, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
+
+
+def vertex_request_of(recorded: Recorded) -> tuple[str, bytes]:
+    """Return the path and the body of a call of Vertex AI."""
+    base = "/vertex/v1/projects/mine/locations/us-east5/publishers"
+    if recorded.model.startswith("gemini"):
+        verb = "streamGenerateContent?alt=sse" if recorded.is_stream else "generateContent"
+        return f"{base}/google/models/{recorded.model}:{verb}", b'{"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}'
+    verb = "streamRawPredict" if recorded.is_stream else "rawPredict"
+    says = {"anthropic_version": "vertex-2023-10-16", "stream": recorded.is_stream, "max_tokens": 4096}
+    body = json.dumps(says | {"messages": [{"role": "user", "content": "hi"}]}).encode()
+    return f"{base}/anthropic/models/{recorded.model}:{verb}", body
 
 
 def play(gw: Gateway, recorded: Recorded, encoding: str = "", kind: str | None = None):

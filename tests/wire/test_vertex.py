@@ -8,7 +8,7 @@ import json
 import pytest
 
 from support import model_apis
-from support.fake_provider import FakeProvider
+from support.fake_provider import FakeProvider, sse
 from support.harness import VK, Gateway, policy_text
 from support.vertex import PROJECT, REGION, FakeVertex, TokenEndpoint
 
@@ -59,12 +59,12 @@ def lab(tmp_path_factory):
         yield gateway
 
 
-def called(lab, path, body, key=VK, way="port", **headers):
+def called(lab, path, body, key=VK, way="port", carrier="x_bf_vk", **headers):
     """Make a call; return its answer and its record."""
     before = len(lab.rows())
     raw = json.dumps(body).encode()
     if way == "port":
-        reply = lab.post(raw, None, path, x_bf_vk=key, **headers)
+        reply = lab.post(raw, None, path, **{carrier: key}, **headers)
     else:
         reply = lab.proxied(raw, None, path, HOST, user=key, **headers)
     return reply, lab.calls(before + 1)[-1]
@@ -99,6 +99,14 @@ def test_a_client_of_vertex_is_answered_by_our_project_and_its_bytes_stay(lab, w
     assert not lab.vertex.refusals
 
 
+def test_gemini_cli_names_no_project_where_it_has_a_key(lab):
+    """With GOOGLE_GENAI_USE_VERTEXAI, GOOGLE_API_KEY and GOOGLE_VERTEX_BASE_URL: seen on the wire of 0.61."""
+    path = f"/vertex/v1beta1/publishers/google/models/{FLASH}:streamGenerateContent?alt=sse"
+    reply, _ = called(lab, path, GEMINI, carrier="x_goog_api_key")
+    assert reply.status == 200, reply.body
+    assert lab.vertex.seen[-1].target == path.replace("/vertex/v1beta1", f"/v1beta1/projects/{PROJECT}/locations/{REGION}")
+
+
 def test_one_token_serves_all_calls(lab):
     called(lab, f"/vertex{THEIRS}/google/models/{FLASH}:generateContent", GEMINI)
     assert len(lab.tokens.given) == 1
@@ -119,6 +127,9 @@ def test_a_client_of_anthropic_is_answered_by_vertex(lab, stream):
     assert json.loads(seen.body) == CLAUDE | {"stream": stream}
     assert seen.header("anthropic-beta") == "claude-code-20250219"
     assert (record["provider"], record["output_tokens"], record["estimated"]) == ("vertex", 50, 0)
+    if stream:
+        # Vertex has events of its own in the stream, which are no part of Messages.
+        assert reply.body == b"".join(sse(model_apis.ANSWER, "claude-opus-4-5-20251101"))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from sluicegate.providers.vertex.paths import GLOBAL, Place
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 _REGION = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
-ONE_PLACE = (
-    "the keys of one provider share project_id and region; give another project a provider of its own, with protocol: vertex"
-)
+ONE_PLACE = "the keys of one provider share project_id and region: write the same ones for all of them"
 
 
 def config_of(key: ProviderKey) -> VertexKeyConfig:

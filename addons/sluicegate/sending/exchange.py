@@ -230,6 +230,8 @@ class Exchange:
         )
         reader.on_start = call.on_usage
         chunks = self.read(answer, reader)
+        if self.rewording is not None:
+            chunks = self.rewording.stream(chunks, header(answer, b"content-type"))
         head = await self.first_chunks(chunks, reader, started, is_last=number + 1 >= self.plan.attempts)
         attempt.ms, attempt.result = _ms_since(started), "answered"
         between, delivery = self.translation, Delivery(self.send, target, number, self.translation)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from sluicegate.policy.provider import Provider
+from sluicegate.providers.answers.sse import SseParser
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.bedrock import bodies as invoke
 from sluicegate.providers.bedrock.request import invoked_in
@@ -15,6 +17,9 @@ from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import Dialect, Failed, reworded_error
+
+_OWN_EVENT = b"event: vertex_event\n"
+"""How events of Vertex's own begin among Claude's; some clients of Messages take them for an error."""
 
 _VERSION_HEADER, _BETAS = b"anthropic-version", b"anthropic-beta"
 
@@ -92,7 +97,7 @@ def _for_vertex(headers: Headers) -> Headers:
 
 @dataclass(slots=True)
 class Reworded:
-    """Errors of a provider that speaks the client's dialect, but puts its errors in another envelope."""
+    """Answers of a provider that speaks the client's dialect, but has its errors in another envelope, and events of its own."""
 
     dialect: Dialect
     ending: Failed | None = None
@@ -106,6 +111,20 @@ class Reworded:
         """Return the client's status and body for a provider's answer with an error status."""
         self.ending, status, written = reworded_error(self.dialect, status, body)
         return status, written
+
+    async def stream(self, chunks: AsyncIterator[bytes], kind: str) -> AsyncIterator[bytes]:
+        """Yield an answer of this content type without events of the provider's own."""
+        if self.dialect != "messages" or not kind.startswith("text/event-stream"):
+            async for chunk in chunks:
+                yield chunk
+            return
+        events = SseParser()
+        async for chunk in chunks:
+            text = events.complete(chunk)
+            if _OWN_EVENT in text:
+                text = b"".join(e + b"\n\n" for e in text.split(b"\n\n") if e and not e.startswith(_OWN_EVENT))
+            if text:
+                yield text
 
     def head(self, headers: Headers) -> Headers:
         """Return the headers of the client's answer, of which few are the provider's."""
