@@ -204,6 +204,11 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
     assert subprocess.run([python, "-c", count], capture_output=True, text=True, cwd="/").stdout == "2\n"
     script = str(tmp_path / "venv/bin/sluicegate")
     assert "virtual_key" in cli("usage", "--state-dir", tmp_path / "state", command=script).stdout
+    for command in (script, SLUICEGATE):
+        assert cli("deploy", "docker", "--output", tmp_path / command[-40:].replace("/", "-"), command=command).returncode == 0
+    its, ours = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in tmp_path.glob("*-sluicegate"))
+    assert its == ours
+    assert Path("constraints-run.txt") in its
     gw = gateway(None, command=[script, "serve"])
     assert gw.post().status == 200
     assert not any("Loading script" in x for x in gw.output)
