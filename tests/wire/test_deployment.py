@@ -57,14 +57,17 @@ def test_the_service_works_within_what_its_unit_leaves_it(provider, tmp_path):
     policy.write_text(
         policy.read_text().replace("  anthropic:\n", f"  anthropic:\n    base_url: http://127.0.0.1:{provider.port}\n")
     )
-    created = sluicegate("key", "create", "--policy", policy, "--team", "team-engineering", "--budget", "50/1M", "--json")
-    key = json.loads(created)["virtual_keys"][0]["value"]
-    commands = [c for c in prepare("systemd", Site(user="llm-test")).next_commands if "systemctl" not in c]
-    assert len(commands) == 8
+    commands = prepare("systemd", Site(HOST, port, user="llm-test", command=SLUICEGATE)).next_commands
+    commands = [c for c in commands if "systemctl" not in c]
+    commands, first_key = commands[:8], commands[8:]
     env = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": PROVIDER_KEY}
     service = Service(tmp_path, (tmp_path / "out/sluicegate.service").read_text(), commands, tmp_path / "out", env)
     try:
         service.wait_until_it_serves()
+        lines = "\n".join(["set -e", f"PATH={tmp_path}/machine/bin:$PATH", *first_key])
+        inside = ["nsenter", f"--target={service.process.pid}", "--mount", "--", "bash", "-c", lines]
+        created = subprocess.run(inside, capture_output=True, text=True, timeout=WAIT_S, env={"PATH": os.environ["PATH"]})
+        (key,) = re.findall(r"sk-sg-\S+", created.stdout) or [created.stderr]
         # Through the proxy, so that it makes a certificate and speaks TLS, and on the provider's key that root gave it.
         curl = ["curl", "--silent", "--show-error", "--proxy", f"http://{key}:x@127.0.0.1:{port}"]
         curl += ["--cacert", str(service.path(f"{tmp_path}/machine/state/.mitmproxy/mitmproxy-ca-cert.pem"))]

@@ -28,6 +28,9 @@ class Target:
     """Whether the gateway listens beyond loopback, on a network of its own."""
 
 
+_FIRST_KEY = "key create --gateway http://127.0.0.1:@PORT@ --team team-engineering --budget 50/1M"
+"""Makes a virtual key by the running gateway, whose value is shown once."""
+
 _IMAGE = {"Dockerfile": "docker/Dockerfile", ".dockerignore": "docker/dockerignore", RUN_LOCK: RUN_LOCK}
 
 TARGETS: dict[str, Target] = {
@@ -49,6 +52,8 @@ TARGETS: dict[str, Target] = {
             "sudo install -m 0644 sluicegate.service /etc/systemd/system/sluicegate.service",
             "sudo systemctl daemon-reload",
             "sudo systemctl enable --now sluicegate",
+            "export SLUICEGATE_ADMIN_TOKEN=$(sudo cat /etc/sluicegate/credentials/admin-token)",
+            f"@COMMAND@ {_FIRST_KEY}",
         ),
     ),
     "docker": Target(
@@ -66,6 +71,7 @@ TARGETS: dict[str, Target] = {
             "--security-opt no-new-privileges --tmpfs /tmp --publish 127.0.0.1:@PORT@:@PORT@ --volume sluicegate:@STATE@ "
             '--volume "$PWD/policy:/etc/sluicegate" --volume "$PWD/secrets:/run/secrets:ro" '
             "--env SLUICEGATE_ADMIN_TOKEN_FILE=/run/secrets/admin-token sluicegate:@VERSION@",
+            f"docker exec sluicegate sluicegate {_FIRST_KEY}",
         ),
         secrets="/run/secrets",
         is_plaintext=True,
@@ -80,7 +86,8 @@ TARGETS: dict[str, Target] = {
             "openssl rand -hex 32 >secrets/admin-token",
             "chmod 0400 secrets/*",
             "sudo chown -R 10001:10001 policy secrets",
-            "docker compose up --detach --build",
+            "docker compose up --detach --build --wait",
+            f"docker compose exec gateway sluicegate {_FIRST_KEY}",
         ),
         secrets="/run/secrets",
         is_plaintext=True,
