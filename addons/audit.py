@@ -7,7 +7,8 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, ensure_call, outcome_of, services, was_sent_upstream
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
-from sluicegate.values import Deny, Reason
+from sluicegate.calls.refusal import reason_of_failure
+from sluicegate.values import Deny, Outcome, Reason
 
 
 class Audit(Addon):
@@ -32,6 +33,8 @@ class Audit(Addon):
         shared = services()
         call.outcome = outcome_of(flow)
         call.status = status_of(flow, call)
+        if flow.error is not None and flow.response is None and call.cleared and call.outcome is Outcome.FAILED:
+            call.failure = reason_of_failure(flow.error.msg)
         # Added to the bytes of a refused body that were counted and dropped as they came.
         call.request_bytes += len(flow.request.raw_content or b"")
         if call.deny is not None and flow.response is not None:

@@ -10,16 +10,13 @@ from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from flow import call_of, connection_of
 from runtime.log_redaction import without_bytes
-from sluicegate.calls.refusal import one_line
+from sluicegate.calls.refusal import BLOCKED, one_line, reason_of_failure
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
+from sluicegate.values import Reason
 
 SWITCHED = "it switched protocols"
 """The beginning of the reason why a call failed whose answer would have left HTTP."""
-
-BLOCKED = "blocked by policy: "
-"""The beginning of egress's reason why an address was not dialled."""
-
 
 WHAT = {
     408: "The request took too long",
@@ -39,21 +36,21 @@ def explain(status: int, message: str) -> str:
     return f"{what}: {without_bytes(message)}"[:500]
 
 
-def reason_for(status: int, message: str) -> str:
+def reason_for(status: int, message: str) -> Reason:
     """Return the value of ``x-sluicegate-reason``."""
-    if BLOCKED in message:
-        return "blocked_by_policy"
-    return "provider_unreachable" if status == 502 else "invalid_request"
+    return reason_of_failure(message) if status == 502 or BLOCKED in message else Reason.INVALID_REQUEST
 
 
 def error_response(status: int, message: str, protocol: ProtocolName = "anthropic") -> http.Response:
     """Return the answer to a request that mitmproxy gave up on, in the protocol's own envelope."""
     # A message may quote what a client has sent, such as a scheme that is not UTF-8.
-    body = PROTOCOLS[protocol].error_body("api_error", one_line(explain(status, message)), status)
+    reason = reason_for(status, message)
+    kind = reason.family if reason is Reason.PROVIDER_UNREACHABLE else "api_error"
+    body = PROTOCOLS[protocol].error_body(kind, one_line(explain(status, message)), status)
     headers = {
         "content-type": "application/json",
         "x-should-retry": "false",
-        "x-sluicegate-reason": reason_for(status, message),
+        "x-sluicegate-reason": reason.value,
     }
     return http.Response.make(status, body, headers)
 

@@ -121,7 +121,11 @@ class NotSentError(UnreachableError):
 
 
 class NoAnswerError(UnreachableError):
-    """The request was sent and no answer came, or not in time."""
+    """The request was sent and no answer came: the connection broke off, or what came is no HTTP."""
+
+
+class TooSlowError(NoAnswerError):
+    """No answer, or no more of it, came in time."""
 
 
 @dataclass(slots=True)
@@ -185,7 +189,7 @@ class StreamingClient:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
             raise NotSentError(_reason_of(e)) from e
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
-            raise NoAnswerError(_reason_of(e)) from e
+            raise _no_answer(e) from e
         return StreamedAnswer(answer.status_code, answer.headers.raw, _chunks_of(answer), answer.aclose)
 
     async def close(self) -> None:
@@ -209,7 +213,12 @@ async def _chunks_of(answer: httpx.Response) -> AsyncIterator[bytes]:
         async for chunk in answer.aiter_raw():
             yield chunk
     except (httpx.HTTPError, OSError) as e:
-        raise NoAnswerError(_reason_of(e)) from e
+        raise _no_answer(e) from e
+
+
+def _no_answer(error: Exception) -> NoAnswerError:
+    is_slow = isinstance(error, httpx.TimeoutException)
+    return (TooSlowError if is_slow else NoAnswerError)(_reason_of(error))
 
 
 def _reason_of(error: Exception) -> str:

@@ -43,7 +43,10 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was refused: the exact word used in headers, records and metrics. ``family`` is the ``error.type`` in the body."""
+    """Why a call was refused, or has no answer: the exact word used in headers, records and metrics.
+
+    ``family`` is the ``error.type`` in the body.
+    """
 
     BUDGET_EXCEEDED = "budget_exceeded"
     REQUEST_LIMITED = "request_limited"
@@ -61,6 +64,9 @@ class Reason(StrEnum):
     BLOCKED_BY_POLICY = "blocked_by_policy"
     GATEWAY_ERROR = "gateway_error"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
+    """There is no usable key: nothing was sent."""
+    PROVIDER_UNREACHABLE = "provider_unreachable"
+    """It gave no answer: no connection, none in time, or one that broke off before it began."""
     SHUTTING_DOWN = "shutting_down"
 
     @property

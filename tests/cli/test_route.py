@@ -69,7 +69,7 @@ def test_an_explanation_says_what_decides_what_not_and_in_which_order(run):
     first, *rest = done.stdout.splitlines()
     assert first == f"vk-alice asks anthropic for {HAIKU}: route split"
     assert rest[0] == "  not by route nightly: its condition virtual_key does not hold"
-    assert rest[1] == "  at most 3 attempts, again on connect, timeout, 408, 429, 5xx, 529"
+    assert rest[1] == "  at most 3 attempts, again on connect, timeout, reset, 408, 429, 5xx, 529"
     assert [c.strip() for c in cells(rest[3])] == ["1", f"anthropic/{HAIKU}", "main", "80%", "0.8", "0.8", "closed"]
     assert [c.strip() for c in cells(rest[4])] == ["2", f"openai/{MINI}", "main", "20%", "0.2", "0.2", "closed"]
 

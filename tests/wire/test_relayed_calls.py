@@ -121,6 +121,42 @@ def leave_when(edge, is_time, **fields):
     return edge.journal()[-1]
 
 
+GEMINI_BODY = b'{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}'
+
+
+@pytest.mark.parametrize("root", ["/v1beta", "/genai/v1beta", "/v1"])
+def test_a_gemini_path_may_name_a_model_of_another_provider(edge, upstreams, root):
+    """As a body's model may; the answer is Gemini's, and the record has the client's own words."""
+    before = len(journal(edge))
+    reply = edge.post(GEMINI_BODY, path=f"{root}/models/openai/gpt-4o-mini:generateContent")
+    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, "openai/gpt-4o-mini; attempt=1"), reply.body
+    assert reply.json["candidates"][0]["content"]["parts"][0]["text"]
+    assert [orjson.loads(seen.body)["model"] for seen in upstreams["openai"].seen] == ["gpt-4o-mini"]
+    record = eventually(lambda: journal(edge)[before:])[0]
+    assert (record["model_requested"], record["asked_model"]) == ("gpt-4o-mini", "openai/gpt-4o-mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("groq/llama-5", "providers.groq: {keys: [{name: main, value: env.GROQ_API_KEY}]}"),
+        ("nobody/llama-5", "has none of that name"),
+        ("models/gemini-3-pro", "only a provider that policy configures may stand before a slash, and 'models' is none"),
+        ("openai%2Fgpt-4o-mini", "percent-encoded"),
+        ("openai/../gpt-4o-mini", "Invalid request"),
+    ],
+)
+def test_any_other_slash_in_a_gemini_path_is_refused(edge, name, words):
+    reply = edge.post(GEMINI_BODY, path=f"/v1beta/models/{name}:generateContent")
+    assert (reply.status, words in reply.message) == (400, True), reply.body
+
+
+def test_tokens_of_a_model_of_another_provider_are_counted_by_estimate(edge):
+    reply = edge.post(GEMINI_BODY, path="/v1beta/models/openai/gpt-4o-mini:countTokens")
+    assert (reply.status, reply.headers["x-sluicegate-estimated"]) == (200, "true")
+    assert reply.json["totalTokens"] > 0
+
+
 def test_a_pause_within_a_stream_may_be_longer_than_the_wait_for_its_first_token(edge, upstreams, clock):
     events, go = sse(model=HAIKU), threading.Event()
 
@@ -297,39 +333,3 @@ def test_a_defect_of_the_gateway_is_a_refusal_in_words_that_costs_nothing(tmp_pa
         (row,) = gw.calls(1)
         gw.wait_for("The gateway failed to send call")
     assert (row["outcome"], row["reason"], row["cost_nano"]) == ("denied", "gateway_error", 0)
-
-
-GEMINI_BODY = b'{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}'
-
-
-@pytest.mark.parametrize("root", ["/v1beta", "/genai/v1beta", "/v1"])
-def test_a_gemini_path_may_name_a_model_of_another_provider(edge, upstreams, root):
-    """As a body's model may; the answer is Gemini's, and the record has the client's own words."""
-    before = len(journal(edge))
-    reply = edge.post(GEMINI_BODY, path=f"{root}/models/openai/gpt-4o-mini:generateContent")
-    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, "openai/gpt-4o-mini; attempt=1"), reply.body
-    assert reply.json["candidates"][0]["content"]["parts"][0]["text"]
-    assert [orjson.loads(seen.body)["model"] for seen in upstreams["openai"].seen] == ["gpt-4o-mini"]
-    record = eventually(lambda: journal(edge)[before:])[0]
-    assert (record["model_requested"], record["asked_model"]) == ("gpt-4o-mini", "openai/gpt-4o-mini")
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("groq/llama-5", "providers.groq: {keys: [{name: main, value: env.GROQ_API_KEY}]}"),
-        ("nobody/llama-5", "has none of that name"),
-        ("models/gemini-3-pro", "only a provider that policy configures may stand before a slash, and 'models' is none"),
-        ("openai%2Fgpt-4o-mini", "percent-encoded"),
-        ("openai/../gpt-4o-mini", "Invalid request"),
-    ],
-)
-def test_any_other_slash_in_a_gemini_path_is_refused(edge, name, words):
-    reply = edge.post(GEMINI_BODY, path=f"/v1beta/models/{name}:generateContent")
-    assert (reply.status, words in reply.message) == (400, True), reply.body
-
-
-def test_tokens_of_a_model_of_another_provider_are_counted_by_estimate(edge):
-    reply = edge.post(GEMINI_BODY, path="/v1beta/models/openai/gpt-4o-mini:countTokens")
-    assert (reply.status, reply.headers["x-sluicegate-estimated"]) == (200, "true")
-    assert reply.json["totalTokens"] > 0

@@ -142,27 +142,25 @@ def test_the_request_arrives_as_it_was_sent_with_the_providers_key(edge, upstrea
     assert b"vk-dev-alice" not in seen.head
 
 
-RESULTS = {"529", "5xx", "429", "timeout", "stream_error"}
-
-
 @pytest.mark.parametrize(
-    ("model", "first", "why"),
+    ("model", "first", "why", "result"),
     [
-        ("claude-haiku-5-5-20261001", error(529), 529),
-        ("claude-haiku-5-5-20261002", error(500), 500),
-        ("claude-haiku-5-5-20261003", error(429, "retry-after: 1"), 429),
-        ("claude-haiku-5-5-20261004", lambda peer, _: peer.reset(), None),
+        ("claude-haiku-5-5-20261001", error(529), 529, "529"),
+        ("claude-haiku-5-5-20261002", error(500), 500, "5xx"),
+        ("claude-haiku-5-5-20261003", error(429, "retry-after: 1"), 429, "429"),
+        ("claude-haiku-5-5-20261004", lambda peer, _: peer.reset(), None, "reset"),
         (
             "claude-haiku-5-5-20261005",
             streamed([b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n']),
             200,
+            "stream_error",
         ),
-        ("claude-haiku-5-5-20261006", None, None),
-        ("claude-haiku-5-5-20261007", None, 200),
+        ("claude-haiku-5-5-20261006", None, None, "timeout"),
+        ("claude-haiku-5-5-20261007", None, 200, "timeout"),
     ],
     ids=["529", "500", "429", "reset", "error event", "no answer", "no token"],
 )
-def test_a_target_that_fails_is_followed_by_the_next(edge, upstream, clock, model, first, why):
+def test_a_target_that_fails_is_followed_by_the_next(edge, upstream, clock, model, first, why, result):
     """Each case has a model of its own: a target that has failed five times in a row is kept away from."""
     first = first or late(edge, clock, LATE[model])
     upstream.script = by_model(**{model: first, SONNET: streamed(sse(model=SONNET))})
@@ -172,9 +170,7 @@ def test_a_target_that_fails_is_followed_by_the_next(edge, upstream, clock, mode
     assert reply.headers["x-sluicegate-route"] == f"anthropic/{SONNET}; attempt=2"
     assert [a["model"] for a in record["attempts"]] == [model, SONNET]
     assert record["attempts"][0]["status"] == why
-    failed, answered = (a["result"] for a in record["attempts"])
-    assert failed in RESULTS
-    assert answered == "answered"
+    assert [a["result"] for a in record["attempts"]] == [result, "answered"]
     limits = [tuple(check[:4]) for check in record["limits"]]
     assert limits
     assert len(set(limits)) == len(limits), "a limit is on record twice"
@@ -213,6 +209,16 @@ def test_a_client_that_leaves_ends_the_call_at_the_provider(edge, upstream):
     record = edge.journal()[-1]
     assert record["outcome"] == "cancelled"
     assert json.dumps(record["attempts"])
+
+
+@pytest.mark.parametrize("model", [f"{HAIKU}-20261020", OPUS], ids=["routed", "direct"])
+def test_a_provider_that_gives_no_answer_is_unreachable_in_header_body_and_record(edge, upstream, model):
+    upstream.script = lambda peer, _: peer.reset()
+    reply, record = called(edge, model=model)
+    assert (reply.status, reply.reason, reply.json["error"]["type"]) == (502, *["provider_unreachable"] * 2)
+    assert (record["outcome"], record["reason"]) == ("failed", "provider_unreachable")
+    assert [a["result"] for a in record["attempts"] or ()] == (["reset", "reset"] if model != OPUS else [])
+    assert b'sluicegate_refusals_total{reason="provider_unavailable"} 0.0' in edge.admin("/metrics").body
 
 
 def test_a_model_of_a_provider_that_is_not_configured_is_refused_with_the_lines_that_would(edge):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
 from sluicegate.providers.base import ProtocolName
-from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, RequestFacts, Unit, Usage
+from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, Reason, RequestFacts, Unit, Usage
 
 if TYPE_CHECKING:
     from sluicegate.calls.answer import Answer, AnswerReader
@@ -58,6 +58,8 @@ class Call:
     """Whether every enforcing addon has admitted it and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
+    failure: Reason | None = None
+    """Why a call that was not refused has no answer of a provider's."""
     plan: Plan | None = None
     """Where it goes; None where that is the provider and the model that it asks for, once."""
     asked_model: str | None = None

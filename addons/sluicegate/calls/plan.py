@@ -73,8 +73,8 @@ def cause_of_status(status: int) -> RetryCause | None:
 
 
 def retries(retry: Retry, cause: RetryCause) -> bool:
-    """Return whether a failed attempt may be followed by another; 529 is one of 5xx too."""
-    return cause in retry.on or (cause == "529" and "5xx" in retry.on)
+    """Return whether a failed attempt may be followed by another; 529 is one of 5xx too, and a reset one of no answer in time."""
+    return cause in retry.on or (cause == "529" and "5xx" in retry.on) or (cause == "reset" and "timeout" in retry.on)
 
 
 def pause_ms(attempt: int, *, is_same_target: bool, retry_after_ms: int | None, jitter: float) -> int | None:

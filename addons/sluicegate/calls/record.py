@@ -80,6 +80,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     """Return the call as one flat record, complete however it ended; fields that do not apply are None."""
     usage = usage or call.usage or _UNUSED
     who, facts, policy = call.principal, call.facts, call.policy
+    reason = call.deny.reason if call.deny else call.failure
     return {
         "id": call.id,
         "started_at": iso(call.started_at),
@@ -99,7 +100,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "stream": int(facts.stream) if facts else 0,
         "status": call.status,
         "outcome": (call.outcome or Outcome.FAILED).value,
-        "reason": call.deny.reason.value if call.deny else None,
+        "reason": reason.value if reason else None,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cache_read_tokens": usage.cache_read_tokens,

@@ -35,6 +35,7 @@ STATUS: dict[Reason, int] = {
     Reason.BLOCKED_BY_POLICY: 400,
     Reason.GATEWAY_ERROR: 503,
     Reason.PROVIDER_UNAVAILABLE: 503,
+    Reason.PROVIDER_UNREACHABLE: 502,
     Reason.SHUTTING_DOWN: 503,
 }
 
@@ -199,3 +200,12 @@ def unsupported_message(provider: str, method: str, path: str) -> str:
 
 def _resets(at: int | None) -> str:
     return "never resets" if at is None else f"resets {iso(at)[:19]}Z"
+
+
+BLOCKED = "blocked by policy: "
+"""The beginning of egress's reason why an address was not dialled."""
+
+
+def reason_of_failure(message: str) -> Reason:
+    """Return the reason of a call that the proxy could not send, by the proxy's own message."""
+    return Reason.BLOCKED_BY_POLICY if BLOCKED in message else Reason.PROVIDER_UNREACHABLE

@@ -155,7 +155,9 @@ FILTERS: dict[str, Parameter] = {
     "model_requested": Parameter(("model_requested",), "calls that asked for these models", _text, many=True),
     "model_served": Parameter(("model_served",), "calls that these models served", _text, many=True),
     "outcome": Parameter(("outcome", "outcomes"), "calls with these outcomes", _word(o.value for o in Outcome), many=True),
-    "reason": Parameter(("reason", "reasons"), "calls refused for these reasons", _word(r.value for r in Reason), many=True),
+    "reason": Parameter(
+        ("reason", "reasons"), "calls refused, or without an answer, for these reasons", _word(r.value for r in Reason), many=True
+    ),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
     "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
     "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),

@@ -59,7 +59,7 @@ class Metrics:
         totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
         for attempt in record["attempts"] or ():
             self._count_attempt(attempt, outcome)
-        if record["reason"]:
+        if record["reason"] and record["outcome"] == Outcome.DENIED.value:
             self.count_refusal(record["reason"])
             return
         if outcome != Outcome.COMPLETED:

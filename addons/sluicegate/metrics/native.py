@@ -49,7 +49,7 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         add_sample(adjusted, Labels({"direction": direction}), nano / NANO)
     yield adjusted
     refusals = CounterMetricFamily("sluicegate_refusals", "Refused calls by reason.")
-    for reason in Reason:
+    for reason in (r for r in Reason if r is not Reason.PROVIDER_UNREACHABLE):
         # Every reason is there from the start, at 0: Prometheus sees no increase in a series that begins with its first refusal.
         add_sample(refusals, Labels({"reason": reason.value}), snapshot.refusals.get(reason.value, 0))
     yield refusals

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from sluicegate.policy.fields import Id, Pattern, ProviderName, Weight, Zone
 
-RetryCause = Literal["connect", "timeout", "408", "429", "5xx", "529", "stream_error"]
+RetryCause = Literal["connect", "timeout", "reset", "408", "429", "5xx", "529", "stream_error"]
 """Why an attempt may be followed by another: what went wrong with it, or the status that it was answered with."""
 
 _HOURS = r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d"
@@ -113,8 +113,9 @@ class Retry(RouteModel):
 
     attempts: Attempts = Field(3, description="How often a call is tried in all.")
     on: tuple[Cause, ...] = Field(
-        ("connect", "timeout", "408", "429", "5xx", "529"),
-        description="connect: no connection. timeout: no answer in time. stream_error: an error before the first token.",
+        ("connect", "timeout", "reset", "408", "429", "5xx", "529"),
+        description="connect: no connection. timeout: no answer in time. reset: the connection broke off before the answer "
+        "began; tried again where timeout is, too. stream_error: an error before the first token.",
     )
     first_token_timeout: Seconds | None = Field(
         None, description="How long the first token of a stream may take; nothing is sent to the client before it."

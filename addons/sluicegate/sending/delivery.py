@@ -14,7 +14,7 @@ from sluicegate.http_client import StreamedAnswer, UnreachableError
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.sending.answer_facts import Headers, decoded, header
 from sluicegate.sending.dialects import Translation
-from sluicegate.sending.failure import Failed
+from sluicegate.sending.failure import Failed, cause_of_silence
 
 PING_AFTER_S = 10.0
 """Silence of a translated stream after which its client gets a ping: proxies and clients give up on ones without a word."""
@@ -109,5 +109,5 @@ async def whole_body(chunks: AsyncIterator[bytes], target: Target) -> bytes:
             if len(body) > MAX_JSON_BYTES:
                 raise Failed("5xx", f"{target.provider} answered with more than {MAX_JSON_BYTES >> 20} MB")
     except UnreachableError as e:
-        raise Failed("timeout", f"the answer of {target.provider} broke off: {e}") from e
+        raise Failed(cause_of_silence(e), f"the answer of {target.provider} broke off: {e}") from e
     return bytes(body)

@@ -21,7 +21,7 @@ from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, whole_body
 from sluicegate.sending.dialects import Translation, turn_to
-from sluicegate.sending.failure import Failed, cost_of_abandoned, error_answer, refused, rendered
+from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, refused, rendered
 from sluicegate.sending.forms import Reworded
 from sluicegate.sending.outgoing import outgoing
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, with_key
@@ -202,7 +202,7 @@ class Exchange:
         except NotSentError as e:
             raise Failed("connect", f"{target.provider} could not be reached: {e}") from e
         except (NoAnswerError, TimeoutError) as e:
-            raise Failed("timeout", f"{target.provider} gave no answer: {e or 'it took too long'}") from e
+            raise Failed(cause_of_silence(e), f"{target.provider} gave no answer: {str(e) or 'it took too long'}") from e
         attempt.status = answer.status
         shared.keyring.note_response(provider, key, call.virtual_key_id or "", answer.status, shared.clock())
         return answer
@@ -272,7 +272,7 @@ class Exchange:
         except TimeoutError as e:
             raise Failed("timeout", f"no token within {wait:g} s") from e
         except UnreachableError as e:
-            raise Failed("timeout", f"the answer broke off before it began: {e}") from e
+            raise Failed(cause_of_silence(e), f"the answer broke off before it began: {e}") from e
         return head
 
     async def read(self, answer: StreamedAnswer, reader: AnswerReader) -> AsyncIterator[bytes]:
@@ -292,8 +292,14 @@ class Exchange:
         if failed is not None and failed.answer is not None:
             status, headers, body = failed.answer
         else:
-            why = Deny(Reason.PROVIDER_UNAVAILABLE, f"No provider could answer this call: {tried}", final=False)
-            (_, headers, body), status = rendered(why, self.call), 502
+            was_tried = any(a.result != "not_sent" for a in self.attempts)
+            reason = Reason.PROVIDER_UNREACHABLE if was_tried else Reason.PROVIDER_UNAVAILABLE
+            why = Deny(reason, f"No provider could answer this call: {tried}", final=not was_tried)
+            status, headers, body = rendered(why, self.call)
+            if was_tried:
+                self.call.failure = reason
+            else:
+                self.call.deny = why
         if failed is not None and failed.refusal is not None and not any(attempt.was_sent for attempt in self.attempts):
             self.call.deny = failed.refusal
         delivery = Delivery(self.send, target, len(self.attempts) - 1)

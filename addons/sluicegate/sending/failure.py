@@ -9,7 +9,7 @@ from sluicegate.calls.keyring import REJECTED_STATUSES
 from sluicegate.calls.plan import Attempt, Target, cause_of_status
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle, used
-from sluicegate.http_client import StreamedAnswer
+from sluicegate.http_client import StreamedAnswer, TooSlowError
 from sluicegate.policy.model import Policy
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, decoded, retry_after_ms
@@ -31,6 +31,11 @@ class Failed(Exception):
         """The gateway's own refusal, which is the answer; None for a provider's."""
         self.is_final = False
         """Whether the answer stands, whatever other targets there are."""
+
+
+def cause_of_silence(error: Exception) -> RetryCause:
+    """Return why there is no answer to what was sent: it did not come in time, or the connection broke off."""
+    return "timeout" if isinstance(error, TooSlowError | TimeoutError) else "reset"
 
 
 def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
