@@ -71,7 +71,7 @@ class SnapshotBuilder:
             egress=file.egress,
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
-            routes=file.routes,
+            routes=tuple(route for route in file.routes if route.enabled),
             free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),
             file=file,

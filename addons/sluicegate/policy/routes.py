@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 
-from sluicegate.policy.fields import Id, Pattern, ProviderName, Weight, Zone
+from sluicegate.policy.fields import Id, Pattern, Prose, ProviderName, Weight, Zone
 
 RetryCause = Literal["connect", "timeout", "reset", "408", "429", "5xx", "529", "stream_error"]
 """Why an attempt may be followed by another: what went wrong with it, or the status that it was answered with."""
@@ -126,6 +126,8 @@ class Route(RouteModel):
     """Targets for some calls. The first route whose conditions hold is taken."""
 
     name: Id
+    description: Prose | None = None
+    enabled: StrictBool = Field(True, description="false: no call takes it.")
     when: Conditions = Field(default_factory=Conditions)
     targets: tuple[RouteTarget, ...] = Field(min_length=1, max_length=16)
     sticky: Literal["session", "user", "none"] = Field(

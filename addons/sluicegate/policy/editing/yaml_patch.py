@@ -68,6 +68,25 @@ def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, D
     )
 
 
+def reordered(doc: Document, text: str, section: str, entries: Sequence[Any]) -> str:
+    """Return a file's text with a list's items in this order, each with the comments before it. Raises NotPatchableError."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    start = doc.lines[(section,)] - 1
+    following = (doc.lines[(name,)] - 1 for name in doc.value)
+    end = _trim_end(lines, start, min((n for n in following if n > start), default=len(lines)), 1)
+    items, present = _items(doc, lines, section, start, end), doc.value[section]
+    if items is None or len(present) != len(entries):
+        raise NotPatchableError(f"{doc.file}: {section} cannot be put in another order by a program: edit it by hand")
+    begins = [start + 1, *(stop for _, stop in items[:-1])]
+    blocks = [lines[begin:stop] for begin, (_, stop) in zip(begins, items, strict=True)]
+    lines[start + 1 : items[-1][1]] = [line for entry in entries for line in blocks[present.index(entry)]]
+    rewritten = ("\r\n" if "\r\n" in text else "\n").join(lines)
+    parsed = parse(rewritten.encode(), doc.file)
+    if parsed.problems or parsed.value != {**doc.value, section: [*entries]}:
+        raise NotPatchableError(f"{doc.file}: {section} cannot be put in another order by a program: edit it by hand")
+    return rewritten
+
+
 def _expected_value(value: dict[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
     """Return the value the file must have after the changes."""
     expected = dict(value)

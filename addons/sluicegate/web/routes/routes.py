@@ -149,7 +149,7 @@ def endpoints() -> list[Endpoint]:
 
 
 def _written(policy: Policy) -> list[dict[str, Any]]:
-    return [r.model_dump(mode="json", by_alias=True, exclude_none=True) for r in policy.routes]
+    return [r.model_dump(mode="json", by_alias=True, exclude_none=True) for r in policy.file.routes]
 
 
 async def _list(request: ApiRequest) -> ApiResponse:
