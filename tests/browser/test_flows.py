@@ -268,6 +268,22 @@ def test_a_call_from_before_limits_were_kept_says_so(small, walk_small):
     assert panel.locator(".verdicts").count() == 0
 
 
+def test_a_call_by_subscription_shows_what_it_would_have_cost_and_offers_no_correction(small, walk_small):
+    call = made(small, "vk-carol")
+    with sqlite3.connect(small.state / "sluicegate.db") as db:
+        db.execute(
+            "UPDATE calls SET shadow_usd = cost_usd, shadow_nano = cost_nano, cost_usd = '0', cost_nano = 0 WHERE id = ?",
+            [call["id"]],
+        )
+    db.close()
+    page = walk_small(f"#/calls/{call['id']}")
+    panel = page.get_by_role("complementary", name="Call")
+    panel.get_by_text(f"At list price it is ${call['cost_usd']}.").wait_for()
+    assert panel.locator("table.cost tfoot").inner_text().split()[-1] == f"${call['cost_usd']}"
+    assert panel.get_by_role("button", name="Correct the cost").count() == 0
+    page.locator(f"td[title*='${call['cost_usd']} at list price']").wait_for()
+
+
 def test_what_is_recorded_is_never_taken_for_markup(site, walk):
     said = site.post(ask(model=EVIL), key="vk-alice", user_agent=EVIL, x_claude_code_session_id="s-1")
     assert said.status >= 400

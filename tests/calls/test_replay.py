@@ -56,6 +56,21 @@ def test_what_was_spent_before_the_span_fills_the_window(policy):
     assert (told.calls, told.admitted, told.newly_refused) == (4, 1, 3)
 
 
+def test_calls_with_their_clients_own_login_count_under_no_budget_and_teach_no_cost(policy):
+    none_left = policy(**key(budget={"max_limit": 0.5, "reset_duration": "1d"}))
+    own = [row(i, i * HOUR, cents=0, shadow_nano=NANO) for i in range(4)]
+    refused = {"outcome": "denied", "reason": "token_limited", "input_tokens": 0, "output_tokens": 0}
+    rows = [*own, row(4, 4 * HOUR), row(5, 5 * HOUR, cents=0, shadow_nano=0, **refused), row(6, 6 * HOUR, **refused)]
+    told = replay(none_left, rows, START)
+    assert (told.calls, told.admitted, told.newly_admitted, told.newly_refused, told.cost_nano) == (7, 6, 1, 0, NANO)
+    (lost,) = told.refused
+    assert (lost.reason, lost.first_at, lost.cost_nano) == ("budget_exceeded", START + 6 * HOUR, NANO)
+    told = replay(none_left, [*own, *rows[4:]], START + 2 * HOUR)
+    assert (told.calls, told.admitted, told.cost_nano) == (5, 4, NANO)
+    requests = policy(**key(rate_limit={"request_max_limit": 2, "request_reset_duration": "1d"}))
+    assert replay(requests, own, START).newly_refused == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "scope"),
     [

@@ -203,6 +203,7 @@ calls = st.fixed_dictionaries(
         "cost_nano": st.sampled_from([None, 0, 5, 1_000_000, NANO]),
         "status": st.sampled_from([None, 200, 429]),
         "stream": st.integers(0, 1),
+        "shadow_nano": st.none() | st.integers(0, 10**10),
         "estimated": st.integers(0, 1),
     }
 )
@@ -220,7 +221,12 @@ def questions(draw):
         pairs[NAMED.get(column, "session")] = ",".join(some)
     if draw(st.booleans()):
         pairs["model"] = draw(st.sampled_from(["opus", "haiku"]))
-    for name, values in (("status", ("success", "error", "429", "200")), ("stream", ("true",)), ("estimated", ("false",))):
+    for name, values in (
+        ("status", ("success", "error", "429", "200")),
+        ("stream", ("true",)),
+        ("estimated", ("false",)),
+        ("subscription", ("true", "false")),
+    ):
         if draw(st.integers(0, 5)) == 0:
             pairs[name] = draw(st.sampled_from(values))
     for name, values in (("latency", ("0", "5000")), ("tokens", ("1", "9000")), ("cost", ("0.001", "1"))):
@@ -262,6 +268,8 @@ def matches(row, pairs):
         ):
             return False
         if name in ("stream", "estimated") and row[name] != (text == "true"):
+            return False
+        if name == "subscription" and (row["shadow_nano"] is not None) != (text == "true"):
             return False
         if name.startswith(("min_", "max_")):
             value = {"latency": latency, "tokens": total(row), "cost": cost}[name[4:]]
@@ -350,6 +358,7 @@ def check(books, found, pairs, sort_by, order, limit):
         "average_latency": round(sum(timed) / len(timed), 2) if timed else 0,
         "total_tokens": sum(map(total, found)),
         "total_cost": sum(map(cost_of, found)) / NANO,
+        "total_shadow_cost": sum(r["shadow_nano"] or 0 for r in found) / NANO,
     }
     assert books.logs.stats(filters) == expected == answer["stats"]
     assert answer["pagination"]["total_count"] == len(found)
@@ -360,9 +369,11 @@ def check(books, found, pairs, sort_by, order, limit):
         for row in found:
             by[model_of(row) if column == "model" else row[column]].append(row)
         ranked = books.logs.rankings(filters, name, "cost", 100)["rankings"]
-        merged = defaultdict(int)
+        merged, shadows = defaultdict(int), defaultdict(int)
         for entry in ranked:
             merged[entry[column]] += entry["total_requests"]
+            shadows[entry[column]] += round(entry["total_shadow_cost"] * NANO)
+        assert shadows == {k or None: sum(r["shadow_nano"] or 0 for r in v) for k, v in by.items()}
         assert merged == {k or None: len(v) for k, v in by.items()}
     exported = [row for part in books.logs.export(filters, "asc") for row in part]
     assert exported == sorted(found, key=lambda r: (ORDER["timestamp"](r), number[r["id"]]))

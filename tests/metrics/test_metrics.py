@@ -110,10 +110,11 @@ endings = st.sampled_from(
     ]
 )
 records = st.builds(
-    lambda key, ending, model, cost, tokens, ttft, stream: record(
+    lambda key, ending, model, cost, shadow, tokens, ttft, stream: record(
         key,
         **ending,
         model_requested=model,
+        shadow_nano=None if "reason" in ending else shadow,
         cost_nano=0 if "reason" in ending else cost,
         ttft_ms=ttft,
         stream=stream,
@@ -123,6 +124,7 @@ records = st.builds(
     endings,
     st.sampled_from(["m", "n", None]),
     st.integers(0, 10**12),
+    st.none() | st.integers(0, 10**12),
     st.lists(st.integers(0, 10**6), min_size=5, max_size=5),
     st.none() | st.integers(0, 1200),
     st.integers(0, 1),
@@ -140,6 +142,7 @@ def test_whatever_happens_the_names_agree_with_each_other_and_with_the_records(s
     for found in (full, public):
         assert total(found, "sluicegate_calls_total") == len(rows)
         assert total(found, "sluicegate_cost_usd_total") == pytest.approx(sum(r["cost_nano"] for r in rows) / NANO)
+        assert total(found, "sluicegate_shadow_usd_total") == pytest.approx(sum(r["shadow_nano"] or 0 for r in rows) / NANO)
         refused = Counter(r["reason"] for r in rows if r["reason"])
         assert {r: total(found, "sluicegate_refusals_total", reason=r) for r in refused} == refused
         upstream = total(found, "bifrost_upstream_requests_total")

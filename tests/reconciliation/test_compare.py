@@ -146,6 +146,7 @@ def test_our_side_is_read_by_day_and_model_with_what_may_explain_a_drift(tmp_pat
         record("f", 3, **base | {"started_at": "2026-11-02T00:00:00.000Z"}),
         record("g", 3, **base | {"started_at": "2026-11-03T00:00:00.000Z"}),
         record("h", 0, **base | {"model_requested": None}),
+        record("i", 0, **base | {"shadow_nano": 9}),
     ]
     made = adjustment_of("adj", START, -4, reason="", actor="x", policy_revision="r", call_id="b")
     store.write(Ledger().take_changes(), Rows(rows, adjustments=[made]))

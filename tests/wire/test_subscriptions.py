@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from uuid import uuid4
 
 import pytest
 
+from sluicegate.values import exact_dollars, usd
+from support.command import sluicegate
 from support.fake_provider import FakeProvider, Peer, Seen, message, plain, sse, streamed
 from support.harness import OPUS, PROVIDER_KEY, Gateway, Reply, ask, eventually, policy_text
 
@@ -144,6 +147,32 @@ def test_no_ending_costs_money(site, ending):
     assert (row["cost_nano"], row["shadow_nano"] > 0) == (0, ending == "cut off")
     assert site.gw.used("team/team-engineering") == used
     assert site.gw.usage()["team/team-engineering/usd"]["reserved_usd"] == "0"
+
+
+def test_the_logs_keep_shadow_money_apart_and_let_nobody_correct_it(site):
+    session = str(uuid4())
+    site.call("vk-dev", **{SESSION: session})
+    site.gw.proxied(key="vk-dev", **{SESSION: session})
+    rows = eventually(lambda: len(found := site.gw.rows(f"SELECT * FROM calls WHERE session_id = '{session}'")) == 2 and found)
+    asked = f"/api/logs?session={session}&subscription="
+    own, other = (site.gw.admin(asked + which).json for which in ("true", "false"))
+    assert ([r["id"] for r in own["logs"]], [r["id"] for r in other["logs"]]) == ([rows[0]["id"]], [rows[1]["id"]])
+    assert (own["stats"]["total_cost"], own["stats"]["total_shadow_cost"]) == (0, 0.0014)
+    assert other["stats"]["total_shadow_cost"] == 0
+    admin = {"authorization": f"Bearer {site.gw.token}", "content-type": "application/json"}
+    body = f'{{"call_id": "{rows[0]["id"]}", "cost": 1}}'.encode()
+    refused = site.gw.request("POST", "/api/adjustments", body, admin)
+    assert (refused.status, "its client's own subscription" in refused.message) == (409, True)
+    usage = ("usage", "--policy", site.gw.policy, "--state-dir", site.gw.state)
+    told = sluicegate(*usage, "--json")
+    (mine,) = [k for k in json.loads(told.stdout)["subscriptions"]["virtual_keys"] if k["virtual_key_id"] == "vk-dev"]
+    recorded = site.gw.rows(
+        "SELECT sum(shadow_nano > 0) AS calls, sum(shadow_nano) AS nano FROM calls WHERE virtual_key_id = 'vk-dev'"
+    )
+    assert (mine["calls"], mine["shadow_usd"]) == (recorded[0]["calls"], usd(recorded[0]["nano"]))
+    shown = sluicegate(*usage).stdout
+    assert f"vk-dev  {exact_dollars(recorded[0]['nano'])}  {recorded[0]['calls']} calls" in shown
+    assert "sluicegate_shadow_usd_total" in site.gw.admin("/metrics").body.decode()
 
 
 def test_limits_of_requests_tokens_and_models_hold(site):

@@ -65,15 +65,17 @@ def admit(
     demand: Demand,
     now: int,
     checks: list[LimitCheck] | None = None,
+    limits: Limits | None = None,
 ) -> Admission | Deny:
     """Judge a call by every rule, in the chain's order, and hold its claims. A refused call holds nothing.
 
-    ``now`` is in epoch milliseconds. Each limit that is judged adds its numbers to ``checks``.
+    ``now`` is in epoch milliseconds. Each limit that is judged adds its numbers to ``checks``. ``limits`` are those that apply,
+    where they are not the policy's for a call that is paid for.
     """
     denied = check_access(policy, principal, provider, model)
     if denied is not None:
         return denied
-    limits = policy.limits(principal, provider, model)
+    limits = policy.limits(principal, provider, model) if limits is None else limits
     denied = reserve_rates(ledger, call_id, limits, demand.tokens, now, checks)
     if denied is not None:
         return denied
@@ -82,6 +84,12 @@ def admit(
         # The slots under rate limits were taken before a budget refused.
         ledger.release(call_id)
     return admission
+
+
+def limits_of_call(policy: Policy, principal: Principal | None, provider: str, model: str, *, is_paid_for: bool) -> Limits:
+    """Return the limits that a call is judged by: without budgets where a client's own subscription pays for it, not we."""
+    limits = policy.limits(principal, provider, model)
+    return limits if is_paid_for else Limits(limits.rates)
 
 
 def check_access(policy: Policy, principal: Principal | None, provider: str, model: str | None) -> Deny | None:

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sluicegate.calls.admission import REASONS, Demand, admit
+from sluicegate.calls.admission import REASONS, Demand, admit, limits_of_call
 from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.counter import Counter
@@ -23,7 +23,7 @@ from sluicegate.windows import parse_iso, window
 
 REQUIRED_COLUMNS = (
     *("id", "started_at", "latency_ms", "virtual_key_id", "user_id", "provider", "model_requested"),
-    *("outcome", "status", "reason", "cost_nano"),
+    *("outcome", "status", "reason", "cost_nano", "shadow_nano"),
     *TOKEN_COLUMNS,
 )
 """The columns of the table ``calls`` that a replay reads."""
@@ -134,8 +134,11 @@ class _Replay:
         model = row["model_requested"]
         if was_refused:
             cost, tokens = self.means.of(model)
-            return {**ZERO_AMOUNTS, "usd": cost, "tokens": tokens, "requests": 1}
+            return {**ZERO_AMOUNTS, "usd": cost if row["shadow_nano"] is None else 0, "tokens": tokens, "requests": 1}
         amounts = recorded_amounts(row)
+        if row["shadow_nano"] is not None:
+            # What it cost says nothing about calls that are paid for.
+            return amounts
         self.means.add(model, amounts["usd"], amounts["tokens"])
         return amounts
 
@@ -151,7 +154,8 @@ class _Replay:
             return Reason.VIRTUAL_KEY_BLOCKED, key.id
         principal = self.policy.principal_of(key, row["user_id"])
         demand = Demand(amounts["tokens"], amounts["usd"], amounts["usd"])
-        admission = admit(self.policy, self.ledger, row["id"], principal, provider, model, demand, at)
+        limits = limits_of_call(self.policy, principal, provider, model, is_paid_for=row["shadow_nano"] is None)
+        admission = admit(self.policy, self.ledger, row["id"], principal, provider, model, demand, at, limits=limits)
         if isinstance(admission, Deny):
             return admission.reason, admission.scope or key.id
         self._run(row, amounts, at)
@@ -162,7 +166,9 @@ class _Replay:
         key = self.policy.virtual_keys.get(row["virtual_key_id"])
         if key is None or row["provider"] not in self.policy.providers:
             return
-        limits = self.policy.limits(self.policy.principal_of(key, row["user_id"]), row["provider"], row["model_requested"])
+        principal = self.policy.principal_of(key, row["user_id"])
+        is_paid_for = row["shadow_nano"] is None
+        limits = limits_of_call(self.policy, principal, row["provider"], row["model_requested"], is_paid_for=is_paid_for)
         self.ledger.reserve(row["id"], [(replace(x, maximum=_UNLIMITED), amounts[x.unit]) for x in limits], at)
         self._run(row, amounts, at)
 

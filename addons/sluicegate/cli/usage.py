@@ -14,9 +14,13 @@ import typer
 
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
-from sluicegate.values import dollar_texts, nano_of
+from sluicegate.values import dollar_texts, exact_dollars, nano_of, usd
+from sluicegate.windows import DAY_MS, iso
 
 BAR_CHARS = 12
+
+SHADOW_DAYS = 30
+"""Days over which the list price of calls by subscription is added up."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,25 +31,37 @@ def register(app: typer.Typer) -> None:
 def usage(ctx: typer.Context) -> None:
     """Show what every scope has used of its limits, also while a gateway runs.
 
+    Calls that were paid for by their client's own subscription count under no budget: their list price is shown apart.
+
     Example: sluicegate usage --json
     """
     from sluicegate.limits.usage import usage_rows
     from sluicegate.policy.loader import PolicyError, load
+    from sluicegate.storage.call_reader import read_shadow
+    from sluicegate.storage.errors import StoreError
     from sluicegate.storage.store import FILENAME, read_ledger
 
     settings: Settings = ctx.obj
     now = int(time.time() * 1000)
     try:
         loaded = load(settings.policy_path(), env=os.environ, now=now)
-        rows = usage_rows(loaded, read_ledger(settings.state_path() / FILENAME), now)
+        path = settings.state_path() / FILENAME
+        rows = usage_rows(loaded, read_ledger(path), now)
+        since = now - SHADOW_DAYS * DAY_MS
+        shadow = read_shadow(path, since) if path.exists() else []
     except PolicyError as e:
         fail(str(e))
-    except sqlite3.Error as e:
+    except (sqlite3.Error, StoreError) as e:
         fail(f"the ledger cannot be read: {e}")
     if settings.as_json:
-        print(json.dumps({"usage": rows}, indent=2))
-    else:
-        _print_rows(rows)
+        keys = [{"virtual_key_id": key, "calls": calls, "shadow_usd": usd(nano)} for key, calls, nano in shadow]
+        print(json.dumps({"usage": rows, "subscriptions": {"since": iso(since), "virtual_keys": keys}}, indent=2))
+        return
+    _print_rows(rows)
+    if shadow:
+        print(f"\npaid for by subscriptions in the last {SHADOW_DAYS} days, at list price and in no figure above:")
+    for key, calls, nano in shadow:
+        print(f"{key}  {exact_dollars(nano)}  {calls:,} calls")
 
 
 def _print_rows(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -19,18 +19,19 @@ Answer = dict[str, Any]
 
 MAX_FACETS = 50_000
 
-STATISTICS = ("calls", "completed", "tokens", "cost_nano", "latency_ms", "timed")
+STATISTICS = ("calls", "completed", "tokens", "cost_nano", "shadow_nano", "latency_ms", "timed")
 
 
 def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
     """Return how many calls there were, how many completed, how long they took, and what they used and cost."""
-    calls, completed, tokens, nano, latency, timed = sums(conn, filters, STATISTICS).get((), [0] * len(STATISTICS))
+    calls, completed, tokens, nano, shadow, latency, timed = sums(conn, filters, STATISTICS).get((), [0] * len(STATISTICS))
     return {
         "total_requests": calls,
         "success_rate": percent(completed, calls),
         "average_latency": average(latency, timed),
         "total_tokens": tokens,
         "total_cost": nano / NANO,
+        "total_shadow_cost": shadow / NANO,
     }
 
 
@@ -56,13 +57,14 @@ def rankings(conn: sqlite3.Connection, filters: Filters, dimension: str, rank_by
 
 
 def _ranked(numbers: list[int]) -> Answer:
-    calls, completed, tokens, nano, latency, timed = numbers
+    calls, completed, tokens, nano, shadow, latency, timed = numbers
     return {
         "total_requests": calls,
         "success_count": completed,
         "success_rate": percent(completed, calls),
         "total_tokens": tokens,
         "total_cost": nano / NANO,
+        "total_shadow_cost": shadow / NANO,
         "avg_latency": average(latency, timed),
     }
 

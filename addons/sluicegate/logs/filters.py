@@ -12,6 +12,9 @@ from sluicegate.logs.parameters import FILTERS, STATUS, BadParameter, Parameter,
 RANGES = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 """Names that take the prefixes ``min_`` and ``max_``, and the column of an entry that each compares."""
 
+DERIVED = {"subscription": "(shadow_nano >= 0)"}
+"""Filters whose values are those of an expression over an entry, not of a column."""
+
 Where = tuple[str, list[Any]]
 """An SQL condition and its values."""
 
@@ -108,7 +111,7 @@ def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> 
 
 
 def _one_of(column: str, values: tuple[Any, ...]) -> Where:
-    return f"{column} IN ({', '.join('?' * len(values))})", list(values)
+    return f"{DERIVED.get(column, column)} IN ({', '.join('?' * len(values))})", list(values)
 
 
 def _all(parts: list[Where]) -> Where:

@@ -31,7 +31,7 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 2
+VERSION = 3
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -46,6 +46,9 @@ FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "model
 )
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 
+COPIED = FILTER_ONLY | {"shadow_nano": "-1"}
+"""The same, and a sum that is absent for all calls with a provider key."""
+
 COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
 
 MEASURES = {
@@ -54,6 +57,7 @@ MEASURES = {
     "tokens": "tokens",
     **{name: name for name in TOKEN_COLUMNS},
     "cost_nano": "cost_nano",
+    "shadow_nano": "max(shadow_nano, 0)",
     "latency_ms": "max(latency_ms, 0)",
     "timed": "latency_ms >= 0",
 }
@@ -224,7 +228,7 @@ def _tables() -> Iterable[str]:
     sums = ", ".join(f"{name} INTEGER" for name in MEASURES)
     kinds = ", ".join(f"{name} TEXT" for name in KINDS)
     tokens = ", ".join(f"{name} INTEGER" for name in TOKEN_COLUMNS)
-    others = ", ".join(f"{name} {'INTEGER' if absent == '0' else 'TEXT'}" for name, absent in FILTER_ONLY.items())
+    others = ", ".join(f"{name} {'TEXT' if absent == "''" else 'INTEGER'}" for name, absent in COPIED.items())
     yield f"CREATE TABLE facets (id INTEGER PRIMARY KEY, {names}, UNIQUE ({', '.join(FACET)}))"
     yield (
         "CREATE TABLE entries (row INTEGER PRIMARY KEY, at INTEGER, facet INTEGER, latency_ms INTEGER, tokens INTEGER, "
@@ -246,8 +250,8 @@ def _tables() -> Iterable[str]:
 
 _INDEXES = (
     # Each index contains what queries along it compare and add up, so that they never read the table itself.
-    "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano)",
-    "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano)",
+    "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano, shadow_nano)",
+    "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano, shadow_nano)",
     "CREATE INDEX by_session ON entries (session_id, at) WHERE session_id <> ''",
     *(f"CREATE INDEX by_{value} ON entries ({value}, row, facet, at)" for value in ("latency_ms", "tokens", "cost_nano")),
 )
@@ -264,7 +268,7 @@ def _copying() -> Iterable[str]:
     # strftime yields whole seconds; the milliseconds are read by position, because all times have the same form.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
     tokens = [f"coalesce(c.{name}, 0)" for name in TOKEN_COLUMNS]
-    others = [f"coalesce(c.{name}, {absent})" for name, absent in FILTER_ONLY.items()]
+    others = [f"coalesce(c.{name}, {absent})" for name, absent in COPIED.items()]
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
     yield (
@@ -302,7 +306,7 @@ def _adjusting() -> Iterable[str]:
     )
     at = "CAST(strftime('%s', a.at) AS INTEGER) * 1000 + CAST(substr(a.at, 21, 3) AS INTEGER)"
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
-    absent = ["0" for _ in TOKEN_COLUMNS] + list(FILTER_ONLY.values())
+    absent = ["0" for _ in TOKEN_COLUMNS] + list(COPIED.values())
     yield (
         f"INSERT INTO entries SELECT -a.number, {at}, f.id, -1, 0, a.amount_nano, {', '.join(absent)} "
         f"FROM source.adjustments AS a CROSS JOIN facets AS f ON {same} WHERE {new} AND a.call_id IS NULL"

@@ -43,6 +43,7 @@ class CallTotals:
     tokens: dict[str, int] = field(default_factory=dict)
     """Tokens by the name of the record's column."""
     cost_nano: int = 0
+    shadow_nano: int = 0
 
     def add(self, other: CallTotals) -> None:
         """Add the other totals to these."""
@@ -50,6 +51,7 @@ class CallTotals:
             for name, count in list(more.items()):
                 counts[name] = counts.get(name, 0) + count
         self.cost_nano += other.cost_nano
+        self.shadow_nano += other.shadow_nano
 
 
 class Histogram:

@@ -69,6 +69,7 @@ class Metrics:
             if record[column]:
                 totals.tokens[column] = totals.tokens.get(column, 0) + record[column]
         totals.cost_nano += record["cost_nano"] or 0
+        totals.shadow_nano += record["shadow_nano"] or 0
         if model:
             timing = self.timings.get((provider, model))
             if timing is None:

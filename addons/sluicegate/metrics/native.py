@@ -35,6 +35,7 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
     calls = CounterMetricFamily("sluicegate_calls", "Calls by how they ended.")
     tokens = CounterMetricFamily("sluicegate_tokens", "Tokens by type.")
     cost = CounterMetricFamily("sluicegate_cost_usd", "Dollars charged.")
+    shadow = CounterMetricFamily("sluicegate_shadow_usd", "Dollars that calls with their client's own login would have cost.")
     for caller, totals in paced(snapshot.calls):
         labels = snapshot.labels_of(caller)
         for outcome, count in list(totals.outcomes.items()):
@@ -43,7 +44,9 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
             add_sample(tokens, labels.with_label("token_type", TOKEN_TYPES[column]), count)
         if totals.cost_nano:
             add_sample(cost, labels, totals.cost_nano / NANO)
-    yield from (calls, tokens, cost)
+        if totals.shadow_nano:
+            add_sample(shadow, labels, totals.shadow_nano / NANO)
+    yield from (calls, tokens, cost, shadow)
     adjusted = CounterMetricFamily("sluicegate_adjusted_usd", "Dollars that adjustments have added (up) and taken off (down).")
     for direction, nano in snapshot.adjusted_nano.items():
         add_sample(adjusted, Labels({"direction": direction}), nano / NANO)

@@ -52,10 +52,6 @@ class Limits(tuple[Limit, ...]):
         self.has_hard_budget = any(x.hard for x in self.budgets)
         return self
 
-    def without_budgets(self) -> Limits:
-        """Return the rate limits alone: what a call is judged by that spends no money of ours."""
-        return Limits(self.rates)
-
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
     """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""

@@ -65,7 +65,9 @@ def _add_calls(booked: Booked, numbers: Sequence[int]) -> None:
 
 _MODEL = "coalesce(model_served, model_requested)"
 _CUT = f"(outcome IN ({', '.join(repr(o) for o in CUT_OUTCOMES)}))"
-_WHERE = "provider = ? AND started_at >= ? AND started_at < ? AND model_requested IS NOT NULL AND outcome <> 'denied'"
+# What a client's own subscription has paid for is on no bill of ours.
+_OURS = "shadow_nano IS NULL AND model_requested IS NOT NULL AND outcome <> 'denied'"
+_WHERE = f"provider = ? AND started_at >= ? AND started_at < ? AND {_OURS}"
 _COST = "coalesce(cost_nano, 0)"
 _GUESSED = f"(estimated = 1 AND NOT {_CUT})"
 _CALLS = (

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from sluicegate.calls import estimate
-from sluicegate.calls.admission import Demand, deny_exhausted, expected_demand, raise_reservation, requested_money, reserve_budgets
+from sluicegate.calls.admission import (
+    Demand,
+    deny_exhausted,
+    expected_demand,
+    limits_of_call,
+    raise_reservation,
+    requested_money,
+    reserve_budgets,
+)
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
 from sluicegate.calls.unfinished import bound_usage
@@ -38,9 +46,7 @@ def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy,
 
 def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
     """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
-    limits = policy.limits(call.principal, call.provider, facts.model)
-    if call.login is not None:
-        limits = limits.without_budgets()
+    limits = limits_of_call(policy, call.principal, call.provider, facts.model, is_paid_for=call.login is None)
     demand = demand_of(shared, call, facts, policy, limits)
     admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
     if isinstance(admission, Deny):

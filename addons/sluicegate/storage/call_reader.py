@@ -23,6 +23,18 @@ def count_calls(path: Path, since: int, until: int) -> int:
     return 0
 
 
+def read_shadow(path: Path, since: int) -> list[tuple[str, int, int]]:
+    """Return the virtual keys whose calls went with their client's own login since then (epoch milliseconds).
+
+    Each with the number of those calls and their list price in nano-dollars. Blocking. Raises StoreError.
+    """
+    sql = (
+        "SELECT virtual_key_id, count(*) AS calls, sum(shadow_nano) AS nano FROM calls "
+        "WHERE started_at >= ? AND shadow_nano > 0 GROUP BY virtual_key_id ORDER BY virtual_key_id"
+    )
+    return [(row["virtual_key_id"], row["calls"], row["nano"]) for row in _rows(path, sql, (iso(since),))]
+
+
 def start_of_newest(path: Path, until: int, number: int) -> int | None:
     """Return when the oldest of the newest ``number`` calls before ``until`` began; None where there are fewer.
 

@@ -294,6 +294,10 @@ async def _plan_of_call(request: ApiRequest, call_id: str, earlier: Adjustment |
         return plan
     if record["outcome"] == Outcome.DENIED:
         raise ApiError(409, "conflict", f"Call '{call_id}' was refused and cost nothing: there is no charge to correct")
+    if record["shadow_nano"] is not None:
+        raise ApiError(
+            409, "conflict", f"Call '{call_id}' was paid for by its client's own subscription: it has no charge to correct"
+        )
     plan.amount_nano = int(body["cost"] * NANO) - before if body.get("cost") is not None else int(body["amount"] * NANO)
     if before + plan.amount_nano < 0:
         most, asked = exact_dollars(before), exact_dollars(-plan.amount_nano)

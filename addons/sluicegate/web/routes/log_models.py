@@ -86,6 +86,7 @@ class LogStatistics(ResponseModel):
     average_latency: float
     total_tokens: int
     total_cost: float
+    total_shadow_cost: float = Field(description="What calls with their client's own login would have cost; no part of total_cost.")
 
 
 class LogPosition(ResponseModel):

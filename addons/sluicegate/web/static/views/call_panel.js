@@ -151,8 +151,9 @@ function Cost({ call }) {
   }
   const isPriced = rates && lines.length > 0;
   const sum = isPriced ? (lines.reduce((a, l) => a + (l.sum ?? 0n), 0n) + UNITS_PER_NANO / 2n) / UNITS_PER_NANO : null;
-  const recorded = nano(call.cost_usd);
+  const recorded = nano(call.shadow_usd ?? call.cost_usd);
   return html`<h3>Cost</h3>
+    ${call.shadow_usd && html`<p class="shadow">Paid by the caller's own subscription: nothing was charged here. At list price it is ${exactMoney(call.shadow_usd)}.</p>`}
     ${
       lines.length === 0
         ? html`<p class="faint">The provider charged nothing for this call.</p>`
@@ -161,8 +162,8 @@ function Cost({ call }) {
       <tbody>${lines.map((l) => html`<tr key=${l.label}><th scope="row">${l.label}</th><td class="num">${count(l.tokens)}</td>
         <td class="num faint">${l.rate ? exactMoney(l.rate).slice(1) + (l.per ? ` / ${l.per}` : "") : "–"}</td>
         <td class="num">${l.sum !== null ? moneys([l.sum / UNITS_PER_NANO], 6)[0].slice(1) : "–"}</td></tr>`)}</tbody>
-      <tfoot><tr><th scope="row">Charged</th><td class="num">${count(lines.reduce((a, l) => a + (l.per ? 0 : l.tokens), 0))}</td>
-        <td /><td class="num"><b>${exactMoney(call.cost_usd)}</b></td></tr></tfoot></table>
+      <tfoot><tr><th scope="row">${call.shadow_usd ? "At list price" : "Charged"}</th><td class="num">${count(lines.reduce((a, l) => a + (l.per ? 0 : l.tokens), 0))}</td>
+        <td /><td class="num"><b>${exactMoney(call.shadow_usd ?? call.cost_usd)}</b></td></tr></tfoot></table>
       ${isPriced && sum !== null && sum !== recorded && html`<p class="note">At list price this is ${exactMoney(sum)}. The response named a speed, region, tier or several steps with their own prices, or prices have changed since.</p>`}
       ${prices.data?.family && html`<p class="note">No price list has this model: an estimate by its family, ${prices.data.priced_as === prices.data.family ? prices.data.family : `as ${prices.data.priced_as}`}.</p>`}
       ${prices.data && !prices.data.known && html`<p class="note">This model has no known price, so the policy's fallback price was charged.</p>`}
@@ -177,7 +178,7 @@ function Adjustments({ call, user, reload }) {
   const recorded = nano(call.cost_usd),
     effective = nano(call.effective_cost_usd ?? call.cost_usd);
   const [recordedText, effectiveText, ...amounts] = [recorded, effective, ...made.map((a) => a.amount_usd)].map(exactMoney);
-  const canAdjust = user.role === "admin" && call.adjustments !== undefined;
+  const canAdjust = user.role === "admin" && call.adjustments !== undefined && !call.shadow_usd;
   return html`${
     made.length > 0 &&
     html`<h3>Adjustments</h3><table class="data plain cost adjustments"><tbody>

@@ -132,7 +132,9 @@ const costTitle = (call) =>
     ? ""
     : call.adjustment_usd
       ? `${exactMoney(call.effective_cost_usd)}, adjusted from ${exactMoney(call.cost_usd)}`
-      : exactMoney(call.cost_usd);
+      : call.shadow_usd
+        ? `Paid by the caller's own subscription; ${exactMoney(call.shadow_usd)} at list price`
+        : exactMoney(call.cost_usd);
 
 /** Two lists joined, each call once. */
 function join(a, b) {
@@ -190,7 +192,7 @@ function Summary({ stats, live, tail }) {
     return html`<div class="summary" role="status"><span><b>${tail.running.size}</b> running</span>
       <span>${tail.connected ? "Calls appear as they begin and end." : "Not connected; reconnecting."}</span>${tail.missed > 0 && html`<span class="warn">${count(tail.missed)} more came too fast to be shown</span>`}</div>`;
   return html`<div class="summary"><span><b>${count(stats.total_requests)}</b> calls</span><span>
-    <b>${money(stats.total_cost)}</b></span><span><b>${short(stats.total_tokens)}</b> tokens</span>
+    <b>${money(stats.total_cost)}</b></span>${stats.total_shadow_cost > 0 && html`<span><b>${money(stats.total_shadow_cost)}</b> by subscription</span>`}<span><b>${short(stats.total_tokens)}</b> tokens</span>
     <span><b>${stats.success_rate} %</b> completed</span><span>mean latency <b>${duration(stats.average_latency)}</b></span></div>`;
 }
 
@@ -241,7 +243,7 @@ function Table({ rows, chosen, state, sort, set, ownOnly }) {
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
       <td class="num wide-only">${c.outcome ? short(totalTokens(c)) : "–"}</td>
-        <td class="num" title=${costTitle(c)}>${c.cost_usd !== null && c.outcome !== "denied" ? moneys([c.effective_cost_usd ?? c.cost_usd], 4)[0] : "–"}</td>
+        <td class="num" title=${costTitle(c)}>${c.cost_usd !== null && c.outcome !== "denied" ? (c.shadow_usd ? html`<span class="faint">(${moneys([c.shadow_usd], 4)[0]})</span>` : moneys([c.effective_cost_usd ?? c.cost_usd], 4)[0]) : "–"}</td>
       <td class="num">${c.outcome ? duration(c.latency_ms) : duration(Math.max(0, Date.now() - Date.parse(c.started_at)))}</td>
         </tr>`,
     )}</tbody></table></div>`;

@@ -45,7 +45,7 @@ function Spend({ epoch }) {
 function Spent({ title, start }) {
   const { data, error } = useGet(url("/api/logs/stats", { start }), { every: 10_000, keep: true });
   return html`<div class="stat"><dt>${title}</dt><dd>${data ? money(data.total_cost) : "…"}</dd>
-    <dd class="note">${error ? error.message : data ? `${count(data.total_requests)} calls, ${short(data.total_tokens)} tokens` : " "}</dd></div>`;
+    <dd class="note">${error ? error.message : data ? `${count(data.total_requests)} calls, ${short(data.total_tokens)} tokens${data.total_shadow_cost > 0 ? `, ${money(data.total_shadow_cost)} by subscription` : ""}` : " "}</dd></div>`;
 }
 
 function Remaining({ q }) {

@@ -96,6 +96,7 @@ function Totals({ start, range }) {
       <div class="stat"><dt>Mean latency</dt><dd>${calls ? duration(all.data.average_latency) : "–"}</dd></div>
       <div class="stat"><dt>Tokens</dt><dd>${short(all.data.total_tokens)}</dd></div>
       <div class="stat"><dt>Prompt read from cache</dt><dd>${prompt ? percent(cacheRead / prompt) : "–"}</dd></div>
+      ${all.data.total_shadow_cost > 0 && html`<div class="stat"><dt>Paid by subscriptions, at list price</dt><dd>${money(all.data.total_shadow_cost)}</dd></div>`}
       <div class="stat"><dt>Cost per call</dt><dd>${admitted > 0 ? shortMoney(all.data.total_cost / admitted) : "–"}</dd></div>
     </dl>`}</${Fetched}>
   </${Section}>`;
