@@ -175,6 +175,8 @@ def dockerfile():
 
 def test_hadolint_has_nothing_to_say_of_the_dockerfile():
     hadolint = Path(SLUICEGATE).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint comes with the packages of development on Linux on x86-64 alone")
     linted = run(hadolint, "--no-color", "-", input=dockerfile())
     assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
     assert run(hadolint, "-", input=dockerfile() + "RUN sudo true\n").returncode == 1

@@ -17,6 +17,7 @@ from sluicegate.deployment.targets import TARGETS
 from support.command import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs/install.md").read_text()
 UV = Path(sys.executable).with_name("uv")
 
@@ -32,6 +33,7 @@ def run_lines(lines, tmp_path):
     env = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {
         "PATH": f"{tmp_path}/bin:{UV.parent}:{os.environ['PATH']}",
         "UV_OFFLINE": "1",
+        **({"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]} if "PIP_INDEX_URL" in os.environ else {}),
         "UV_PYTHON": sys.executable,
         "UV_TOOL_DIR": f"{tmp_path}/tools",
         "UV_TOOL_BIN_DIR": f"{tmp_path}/bin",
@@ -53,6 +55,7 @@ def test_the_lines_for_pip_install_a_gateway_with_all_extras(tmp_path):
         line.replace("python3 -m venv ", "uv venv --quiet ").replace("/opt/sluicegate/bin/pip install", by_uv) for line in lines
     ]
     lines = [line.replace("/opt/sluicegate", str(folder)) for line in lines]
+    assert re.findall(r"```sh\n(.*?)```", README.partition("\n## Install\n")[2], re.DOTALL)[0].splitlines() == section("With pip")
     said = run_lines([*lines, f"uv pip check --quiet --python {folder}/bin/python"], tmp_path)
     assert said == f"sluicegate {__version__}\n"
     (site,) = folder.glob("lib/*/site-packages")

@@ -62,7 +62,7 @@ TARGETS: dict[str, Target] = {
         (
             "cp /path/to/sluicegate-@VERSION@-*.whl .",
             "docker build --tag sluicegate:@VERSION@ .",
-            "mkdir -p secrets",
+            "mkdir -p -m 0700 secrets",
             'printf %s "$ANTHROPIC_API_KEY" >secrets/anthropic',
             "openssl rand -hex 32 >secrets/admin-token",
             "chmod 0400 secrets/*",
@@ -81,7 +81,7 @@ TARGETS: dict[str, Target] = {
         {**_IMAGE, "compose.yaml": "compose/compose.yaml", "policy/policy.yaml": "policy.yaml"},
         (
             "cp /path/to/sluicegate-@VERSION@-*.whl .",
-            "mkdir -p secrets",
+            "mkdir -p -m 0700 secrets",
             'printf %s "$ANTHROPIC_API_KEY" >secrets/anthropic',
             "openssl rand -hex 32 >secrets/admin-token",
             "chmod 0400 secrets/*",
