@@ -13,7 +13,7 @@ from sluicegate.yaml_document import Location
 
 SECRET_FIELDS = (
     *("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "admin_key", "keys", "virtual_keys"),
-    *("access_key", "secret_key", "session_token"),
+    *("access_key", "secret_key", "session_token", "auth_credentials"),
 )
 """Fields that hold a secret, or where people put one by mistake: their values are never shown, not even invalid ones."""
 

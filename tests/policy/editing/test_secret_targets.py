@@ -20,6 +20,12 @@ IN_FORCE: dict[str, Any] = {
             "admin_key": "file:/etc/admin-key",
             "keys": [{"name": "a", "value": "env.ANTHROPIC_API_KEY"}, {"name": "b", "value": "sk-literal"}],
         },
+        "vertex": {
+            "keys": [
+                {"name": "machine", "vertex_key_config": {"project_id": "p"}},
+                {"name": "account", "vertex_key_config": {"project_id": "p", "auth_credentials": "file:/etc/account.json"}},
+            ]
+        },
         "openai": {"base_url": "https://llm.internal/v1", "keys": [{"name": "c", "value": "file:/state/provider-keys/c"}]},
     },
     "virtual_keys": [{"id": "vk-a", "value": "env.VK_A"}, {"id": "vk-b", "value_hash": "sha256:" + "0" * 64}],
@@ -65,6 +71,17 @@ def paths(policy: Any, created: tuple[str, ...] = ()) -> list[str]:
         ("providers.anthropic.keys.2", {"name": "x", "value": " env.HOME "}, "providers.anthropic.keys[2].value"),
         ("providers.anthropic.keys.2", {"name": "x", "value": "file:/etc/admin-key"}, "providers.anthropic.keys[2].value"),
         ("providers.openai.admin_key", "file:/etc/admin-key", "providers.openai.admin_key"),
+        ("providers.vertex.base_url", EVIL, "providers.vertex.base_url"),
+        (
+            "providers.mine",
+            {"protocol": "vertex", "base_url": EVIL, "keys": [{"name": "x", "vertex_key_config": {"project_id": "p"}}]},
+            "providers.mine.base_url",
+        ),
+        (
+            "providers.vertex.keys.1.vertex_key_config.auth_credentials",
+            "file:/etc/shadow",
+            "providers.vertex.keys[1].vertex_key_config.auth_credentials",
+        ),
         ("providers.anthropic.admin_key", "env.OTHER", "providers.anthropic.admin_key"),
         ("virtual_keys.0.value", "env.ANTHROPIC_API_KEY", "virtual_keys[0].value"),
         ("virtual_keys.2", {"id": "vk-c", "value": "env.PATH"}, "virtual_keys[2].value"),
@@ -88,6 +105,8 @@ def test_a_new_reference_or_a_new_place_is_refused(place, value, path):
         ("providers.anthropic.base_url", "https://api.anthropic.com/"),
         ("providers.openai", {"base_url": EVIL, "keys": [{"name": "own", "value": "sk-the-callers-own"}]}),
         ("providers.openai", {"base_url": EVIL}),
+        ("providers.vertex.keys.0.vertex_key_config.region", "us-east5"),
+        ("providers.vertex.keys.1.vertex_key_config.auth_credentials", '{"type": "service_account"}'),
         ("virtual_keys.0.id", "vk-renamed"),
         ("alerts.webhooks.1", {"name": "x", "url": EVIL, "secret": "a new secret"}),
         ("alerts.webhooks.0.scopes", ["team/*"]),

@@ -134,10 +134,28 @@ def test_a_file_of_default_credentials_is_found(endpoint, tmp_path, monkeypatch)
     assert Fetcher(None)().value == endpoint.given[-1]
 
 
-@pytest.mark.parametrize("info", ["", "{", "[]", "{}", '{"type": 1}', "sk-key"])
+@pytest.mark.parametrize("info", ["", "{", "[]", "{}", '{"type": 1}', '{"type": []}', "sk-key", '{"type": "external_account"}'])
 def test_what_is_no_credentials_file_is_said_to_be_none(info):
-    assert problem_of(info) == "it is not the JSON of a Google credentials file, such as a service account's key"
+    assert (problem_of(info) or "").startswith("it is not the JSON of a service account's key")
     assert problem_of('{"type": "service_account"}') is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_taken"),
+    [
+        ("https://oauth2.googleapis.com/token", True),
+        ("https://accounts.google.com.evil.example/token", False),
+        ("https://evilgoogleapis.com/token", False),
+        ("http://oauth2.googleapis.com/token", False),
+        ("http://169.254.169.254/token", False),
+        ("http://127.0.0.1:1/token", True),
+        ("file:///etc/passwd", False),
+        (7, False),
+    ],
+)
+def test_tokens_come_from_google_alone(uri, is_taken):
+    problem = problem_of(json.dumps({"type": "authorized_user", "token_uri": uri}))
+    assert problem == (None if is_taken else "its token_uri is not Google's")
 
 
 def test_a_file_that_google_auth_cannot_read_is_named():

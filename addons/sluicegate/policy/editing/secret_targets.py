@@ -17,6 +17,10 @@ from sluicegate.yaml_document import Document, Location, Problem, dotted
 EDIT_THE_FILE = "edit the policy file on the gateway's machine instead"
 
 
+GOOGLE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+"""Stands for the Google credentials of the gateway's machine, wherever they come from."""
+
+
 class Use(NamedTuple):
     """One secret as it is written in a policy: what it is for and where it is sent."""
 
@@ -68,6 +72,13 @@ def _problem(doc: Document, location: Location, message: str) -> Problem:
     return Problem(doc.file, doc.line(location), dotted(location), message)
 
 
+_ACCOUNTS = {
+    "bedrock_key_config": ("access_key", "secret_key", "session_token"),
+    "vertex_key_config": ("auth_credentials",),
+}
+"""The secrets of a provider key's account, by the field that describes it."""
+
+
 def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
     """Yield every secret with its location; what has the wrong shape is left to the schema."""
     for name, provider in _items(_of(policy, "providers")):
@@ -77,9 +88,13 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
         for i, key in _items(_of(provider, "keys")):
             purpose = ("providers", str(name), "keys")
             yield from _use((*place, "keys", i, "value"), _of(key, "value"), purpose, target)
-            signing = _of(key, "bedrock_key_config")
-            for field in ("access_key", "secret_key", "session_token"):
-                yield from _use((*place, "keys", i, "bedrock_key_config", field), _of(signing, field), purpose, target)
+            for config, fields in _ACCOUNTS.items():
+                for field in fields:
+                    yield from _use((*place, "keys", i, config, field), _of(_of(key, config), field), purpose, target)
+            account = _of(key, "vertex_key_config")
+            if isinstance(account, dict) and not (account.get("auth_credentials") or _of(key, "value")):
+                # Without credentials of its own it has the machine's, whose tokens anyone could use who gets them.
+                yield from _use((*place, "keys", i, "vertex_key_config"), f"{ENV}{GOOGLE_VARIABLE}", purpose, target)
     for i, key in _items(_of(policy, "virtual_keys")):
         yield from _use(("virtual_keys", i, "value"), _of(key, "value"), ("virtual_keys",), "")
     for i, webhook in _items(_of(_of(policy, "alerts"), "webhooks")):

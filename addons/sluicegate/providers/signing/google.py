@@ -12,13 +12,20 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from sluicegate.addresses import is_loopback
 from sluicegate.http_client import UnreachableError, request
 from sluicegate.providers.signing.account import CannotSignError, OutgoingRequest
 
 NO_GOOGLE_AUTH = "tokens of a Google account need google-auth, which is not installed here: pip install 'sluicegate[vertex]'"
 
 MACHINE = "the Google credentials of the gateway's machine"
+
+KINDS = ("service_account", "authorized_user")
+"""Kinds of credentials files that hold all that is needed."""
+
+GOOGLE = "https://oauth2.googleapis.com/token"
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -149,14 +156,25 @@ def is_installed() -> bool:
 
 
 def problem_of(info: str) -> str | None:
-    """Return what is wrong with the content of a key file; None if nothing is."""
+    """Return what is wrong with the content of a key file; None if nothing is.
+
+    Files of other kinds name further files, commands and servers, which google-auth would read, run and call.
+    """
     try:
         fields = json.loads(info)
     except ValueError:
         fields = None
-    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
-        return "it is not the JSON of a Google credentials file, such as a service account's key"
-    return None
+    if not isinstance(fields, dict) or fields.get("type") not in KINDS:
+        others = "for other kinds leave auth_credentials out and set GOOGLE_APPLICATION_CREDENTIALS"
+        return f"it is not the JSON of a service account's key or of a user's log-in; {others}"
+    return None if _is_google_s(fields.get("token_uri", GOOGLE)) else "its token_uri is not Google's"
+
+
+def _is_google_s(uri: Any) -> bool:
+    """Return whether tokens come from Google, or from a stand-in for it on this machine."""
+    url = urlsplit(uri if isinstance(uri, str) else "")
+    host = url.hostname or ""
+    return (url.scheme == "https" and host.endswith(".googleapis.com")) or (url.scheme == "http" and is_loopback(host))
 
 
 def _reason(error: Exception) -> str:
