@@ -133,6 +133,7 @@ def test_a_model_that_names_another_provider_is_refused_until_calls_are_routed(p
     [
         ("groq/llama-5", "its operator can add providers.groq: {keys: [{name: main, value: env.GROQ_API_KEY}]}"),
         ("x-ai/grok-5", "its operator can add providers.xai: {keys: [{name: main, value: env.XAI_API_KEY}]}"),
+        ("vertex/claude-x", "add providers.vertex: {keys: [{name: main, vertex_key_config: {project_id: PROJECT}}]}"),
         ("azure/gpt-4.1", "its operator can add providers.azure: {base_url: https://..., keys: [{name: main,"),
         ("our-team/llama-5", "its operator can add providers.NAME: {protocol: openai, base_url: ..., keys: ...}"),
     ],

@@ -166,7 +166,7 @@ def prefixed_message(model: str, prefix: str, provider: str, *, is_configured: b
         why = f"{known.title} cannot be configured, because {known.unsupported}"
     elif known is not None:
         where = "" if known.base_url is not None else "base_url: https://..., "
-        keys = "" if known.keyless else f"keys: [{{name: main, value: env.{known.variable or 'API_KEY'}}}]"
+        keys = "" if known.keyless else f"keys: [{known.example_key}]"
         why = f"the policy does not configure it; its operator can add providers.{known.name}: {{{where}{keys}}}"
     else:
         why = "the policy has none of that name; its operator can add providers.NAME: {protocol: openai, base_url: ..., keys: ...}"

@@ -34,6 +34,9 @@ def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
     known = known_provider(provider)
     if client == "claude-code" and provider in _CLOUD_VARIABLES:
         return _CLOUD_VARIABLES[provider]
+    if provider == "vertex":
+        # Its libraries send an API key of this name in place of a log-in's token.
+        return "GOOGLE_API_KEY"
     return _BY_CLIENT.get(client) or (known.variable if known is not None else None) or "OPENAI_API_KEY"
 
 

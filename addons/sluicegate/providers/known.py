@@ -67,6 +67,8 @@ class KnownProvider:
     """What may stand before a slash in its models' names; None where it sells models of many makers."""
     variable: str | None = None
     """The environment variable that its users keep the key in."""
+    account: str | None = None
+    """How a key of it is written that is an account; None where it is a value."""
     usage: UsageRules = NO_RULES
     unbounded: Mapping[str, str] = field(default_factory=dict)
     """Models, by name or glob, of whose calls nobody knows the most that they can cost, and why."""
@@ -77,6 +79,11 @@ class KnownProvider:
     """Model calls that it has besides those of its protocol, as ``POST /path/{model}``."""
     apis: tuple[ApiName, ...] = ("chat",)
     """Which of OpenAI's APIs it has, where it speaks that protocol: ``chat`` is Chat Completions."""
+
+    @property
+    def example_key(self) -> str:
+        """Return a key of it as a policy has it."""
+        return f"{{name: main, {self.account or f'value: env.{self.variable or "API_KEY"}'}}}"
 
     @property
     def seller(self) -> Seller | None:
