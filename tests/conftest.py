@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from sluicegate.policy.loader import revision_of
+from support import fork_server
 from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
 from support.harness import Gateway, eventually, policy_text
@@ -40,6 +42,14 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first."""
     items.sort(key=rank)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name a folder in which all workers find the servers that fork gateways."""
+    if fork_server.FOLDER_VARIABLE not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="sluicegate-forks-")
+        os.environ[fork_server.FOLDER_VARIABLE] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,13 +1,13 @@
 """Gateways and commands without the cost of imports: a process that has imported what they need is forked for each of them.
 
 A forked gateway is the real mitmdump: its own entry point, with its own arguments, environment, folder and output. Only what
-every start has in common, some 2 s of imports, is done once for each worker of the tests. Gateways with scripts of their own
+every start has in common, some 2 s of imports, is done once for all workers of the tests. Gateways with scripts of their own
 come from a second such process that has imported the libraries and none of our addons, commands of ``sluicegate`` from a third
 one. What depends on how a process was started (its command line, a terminal) is started afresh instead, see ``harness.py`` and
 ``command.py``.
 
-The server is ``python -m support.fork_server FD IMPORTS``, where FD is its end of a pair of sockets and IMPORTS are the names
-of modules. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env``, ``cwd`` and ``netns`` (the name of
+The server is ``python -m support.fork_server FD IMPORTS``, where FD is the socket it listens on and IMPORTS are the names of
+modules. Whoever needs one first starts it; it ends with the last of its clients. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env``, ``cwd`` and ``netns`` (the name of
 a network namespace, or None), and four descriptors: standard input, output and error, and where the process id and the exit
 code are written.
 """
@@ -16,16 +16,20 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
+import hashlib
 import importlib
 import json
 import os
 import random
 import select
+import selectors
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -34,6 +38,11 @@ from typing import Any, NoReturn
 
 ADDONS = Path(__file__).resolve().parents[2] / "addons"
 MAX_MESSAGE_BYTES = 1 << 16
+
+FOLDER_VARIABLE = "SLUICEGATE_TEST_FORK_SERVERS"
+"""The variable that names the folder of the servers' sockets. Workers of the same tests have it from the process that started them."""
+
+MAX_CLIENTS = 64
 
 LIBRARIES = (
     "mitmproxy.tools.main",
@@ -124,34 +133,78 @@ class ForkedGateway(ForkedProcess):
 
 @cache
 def server(imports: tuple[str, ...]) -> socket.socket:
-    """Return our end of the connection to this process's server with these imports, which ends with us."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
-    command = [sys.executable, "-m", "support.fork_server", str(theirs.fileno()), *imports]
-    subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-    theirs.close()
+    """Return a connection to the server with these imports, which is started if no other worker of these tests has done so."""
+    name = hashlib.sha256(" ".join(imports).encode()).hexdigest()[:16]
+    path = folder() / name
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            ours.connect(str(path))
+        except OSError:
+            start_server(path, imports)
+            ours.connect(str(path))
     return ours
 
 
-def serve(control: socket.socket, imports: Sequence[str]) -> None:
-    """Fork a process for each message, until the tests have ended."""
+@cache
+def folder() -> Path:
+    """Return the folder of the servers' sockets; one of our own where no other process has made it."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named)
+    own = tempfile.TemporaryDirectory(prefix="sluicegate-forks-")
+    atexit.register(own.cleanup)
+    return Path(own.name)
+
+
+def start_server(path: Path, imports: Sequence[str]) -> None:
+    """Start a server that listens at ``path``. One that was there before has ended with its last client."""
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen(MAX_CLIENTS)
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
+        command = [sys.executable, "-m", "support.fork_server", str(listener.fileno()), *imports]
+        subprocess.Popen(command, env=env, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+
+
+def serve(listener: socket.socket, imports: Sequence[str]) -> None:
+    """Fork a process for each message, until the last client has gone."""
     prepare(imports)
     # A fork has the thread that forked and no other, but the locks of all of them.
     assert threading.active_count() == 1
     # A collection in a fork need not look through, and thereby copy, what it has inherited.
     gc.collect()
     gc.freeze()
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 4)
-        if not message:
-            return
-        if os.fork() == 0:
-            control.close()
-            supervise(json.loads(message), *descriptors)
-            return
-        for descriptor in descriptors:
-            os.close(descriptor)
-        reap()
+    clients: set[socket.socket] = set()
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                sender = key.fileobj
+                assert isinstance(sender, socket.socket)
+                if sender is listener:
+                    client, _ = listener.accept()
+                    clients.add(client)
+                    selector.register(client, selectors.EVENT_READ)
+                    continue
+                message, descriptors, _, _ = socket.recv_fds(sender, MAX_MESSAGE_BYTES, 4)
+                if not message:
+                    selector.unregister(sender)
+                    clients.remove(sender)
+                    sender.close()
+                    if not clients:
+                        return
+                    continue
+                if os.fork() == 0:
+                    selector.close()
+                    for connection in (listener, *clients):
+                        connection.close()
+                    supervise(json.loads(message), *descriptors)
+                    return
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                reap()
 
 
 def prepare(imports: Sequence[str]) -> None:
