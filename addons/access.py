@@ -1,14 +1,15 @@
-"""Access: which providers and which models a virtual key may use, and whether its client's own login may go to a provider."""
+"""Access: which providers and models a virtual key may use and sees, and whether its client's own login may go to a provider."""
 
 from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, deny, enforcing, ensure_call, facts_of
+from flow import Addon, call_of, deny, enforcing, ensure_call, facts_of, observing
 from sluicegate.calls.admission import check_access
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
 from sluicegate.calls.refusal import UNREADABLE_MODELS, slashed_message, unsupported_message
+from sluicegate.providers.model_lists import is_model_list, without_refused
 from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
 
@@ -73,6 +74,30 @@ class Access(Addon):
         name = call.facts.model if call.facts is not None else ""
         if "/" in name and call.protocol == "gemini" and call.policy.providers[call.provider].protocol in IN_PATHS:
             deny(flow, Deny(Reason.UNSUPPORTED, slashed_message(name)))
+
+    @observing
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Have the answer collected that lists models to a key which may not use all of them."""
+        call = call_of(flow)
+        if call is None or not is_model_list(call.method, call.path) or call.policy is None or flow.response is None:
+            return
+        key = call.policy.virtual_keys.get(call.principal.virtual_key_id) if call.principal else None
+        if key is not None and key.provider_configs is not None and flow.response.status_code == 200:
+            flow.response.stream = False
+
+    @observing
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Leave out of a list of models what the key may not use."""
+        call, response = call_of(flow), flow.response
+        if call is None or not is_model_list(call.method, call.path) or call.policy is None:
+            return
+        # What was streamed has gone, and has no content here.
+        if response is None or response.status_code != 200 or not response.raw_content:
+            return
+        policy, caller, provider = call.policy, call.principal, call.provider
+        filtered = without_refused(response.content or b"", lambda m: policy.model_access(caller, provider, m).model_allowed)
+        if filtered is not None:
+            response.content = filtered
 
 
 addons = [Access()]

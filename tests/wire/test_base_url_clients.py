@@ -28,6 +28,7 @@ KEYS = [
     {"id": "vk-budget", "budget": NONE},
     {"id": "vk-hour", "rate_limit": HOUR},
     {"id": "vk-model", "provider_configs": ONLY},
+    {"id": "vk-some", "provider_configs": [only | {"allowed_models": ["*-mini"]} for only in ONLY]},
 ]
 REFUSALS = {
     "vk-budget": (402, "budget_exceeded", "Budget exceeded: VK budget exceeded: 0.00 > 0.00 dollars"),
@@ -131,6 +132,9 @@ def test_models_are_listed(lab, client):
     reply = lab.send(client, "GET", client.models)
     assert (reply.status, reply.json["data"]) == (200, MODELS)
     assert not [name for name in client.dropped if lab.sent(client).header(name) is not None]
+    # Of a key that may use some of them, those are listed; of one that may use none, none.
+    assert lab.send(client, "GET", client.models, key="vk-some").json["data"] == MODELS[1:]
+    assert lab.send(client, "GET", client.models, key="vk-model").json["data"] == []
 
 
 @pytest.mark.parametrize(
