@@ -300,10 +300,11 @@ def matrix(folder: Path, cells: list[Cell], workers: int) -> Iterator[Matrix]:
             one = Provider(by_name(name, apis), provider.broken, provider.holding)
             fakes[name] = stack.enter_context(FakeProvider(one.answer, listener=listener_in(netns)))
         urls = {name: fake.url for name, fake in fakes.items()}
-        urls["qwen"] += "/compatible-mode"
         keys = [{"id": cell.key, **(CASES[cell.case].key or {})} for cell in cells]
         gateways = []
         nowhere = {name: f"http://127.0.0.1:{port}" for port, name in enumerate(urls, 1)}
+        for bases in (urls, nowhere):
+            bases["qwen"] += "/compatible-mode"
         needed = (("there", urls), ("apart", nowhere)) if any(cell.case == "unreachable" for cell in cells) else (("there", urls),)
         for name, bases in needed:
             (folder / name).mkdir()
