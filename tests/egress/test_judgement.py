@@ -7,7 +7,7 @@ import pytest
 from sluicegate.addresses import is_host
 from sluicegate.egress.judgement import refusal_of_address, refusal_of_hidden_name, refusal_of_host
 from sluicegate.egress.model_hosts import find_model_host, model_hosts
-from sluicegate.policy.schema import Egress
+from sluicegate.policy.server_schema import Egress
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 

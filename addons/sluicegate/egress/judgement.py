@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sluicegate.addresses import is_address, is_host, is_public, matches_any
 from sluicegate.egress.model_hosts import find_model_host
-from sluicegate.policy.schema import Egress
+from sluicegate.policy.server_schema import Egress
 from sluicegate.providers.base import ProtocolName
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from sluicegate.policy import schema
+from sluicegate.policy import schema, server_schema
 from sluicegate.policy.fields import check_webhook_url
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import (
@@ -242,14 +242,14 @@ def _digest_of_hash(text: str) -> bytes:
 # -- alerts -----------------------------------------------------------------------------------------------------------
 
 
-def resolve_alerts(written: schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
+def resolve_alerts(written: server_schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
     """Return the alerts section with URLs and secrets fetched, without the webhooks that cannot be used; say why to ``warn``."""
     webhooks = tuple(w for w in (_webhook(x, env, warn) for x in written.webhooks) if w is not None)
     variables = (variable_of(source) for x in written.webhooks for source in (x.url, x.secret) if source)
     return Alerts(written.thresholds, webhooks, frozenset(v for v in variables if v is not None))
 
 
-def _webhook(written: schema.Webhook, env: Mapping[str, str], warn: Callable[[str], None]) -> Webhook | None:
+def _webhook(written: server_schema.Webhook, env: Mapping[str, str], warn: Callable[[str], None]) -> Webhook | None:
     def fetch(reference: str, field: str) -> str | None:
         value, problem = resolve(reference, env)
         if value is None:

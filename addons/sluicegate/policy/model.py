@@ -14,7 +14,7 @@ from typing import Literal
 from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
-from sluicegate.policy import schema
+from sluicegate.policy import schema, server_schema
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
@@ -145,8 +145,8 @@ class Policy:
     unpriced: Literal["family", "deny", "fallback"]
     fallback_price: FallbackPrice | None
     audit: Literal["required", "best_effort"]
-    egress: schema.Egress
-    server: schema.Server
+    egress: server_schema.Egress
+    server: server_schema.Server
     alerts: Alerts
     required_headers: tuple[str, ...]
     routes: tuple[Route, ...]

@@ -7,20 +7,18 @@ makes the frozen snapshot that calls are judged by. ``python -m sluicegate.polic
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, StrictBool, model_validator
 
 from sluicegate.policy.fields import (
     AllowedPath,
-    BodyObjects,
     Content,
     Count,
     Duration,
     Email,
     Hash,
     Host,
-    HostPattern,
     Id,
     Instant,
     KeyId,
@@ -33,12 +31,12 @@ from sluicegate.policy.fields import (
     SubscriptionRule,
     Text,
     Url,
-    WebhookUrl,
     Weight,
     Zone,
 )
 from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.routes import Route
+from sluicegate.policy.server_schema import Alerts, Egress, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 
@@ -231,66 +229,6 @@ class Operator(Model):
     id: Id
     role: Literal["admin", "viewer"] = Field(description="admin reads and writes, viewer reads.")
     token_hash: Hash = Field(description="sha256: of the operator's token, as `sluicegate key hash` prints it.")
-
-
-class Egress(Model):
-    """Hosts that belong to no provider."""
-
-    default: Literal["tunnel", "deny"] = "tunnel"
-    allow: tuple[HostPattern, ...] = Field((), description="Globs that are always allowed, private addresses included.")
-    deny: tuple[HostPattern, ...] = Field((), description="Globs that are always refused.")
-    model_hosts: Literal["deny", "tunnel"] = Field(
-        "deny",
-        description="Known model APIs that no provider here governs. deny: refused, unless a host's whole name is under allow. "
-        "tunnel: passed unread and unmetered, as other hosts are.",
-    )
-    encrypted_names: Literal["deny", "tunnel"] = Field(
-        "deny",
-        description="Tunnels whose ClientHello hides the server's name (ECH), as those of browsers do, to hosts that are not "
-        "under allow. deny: refused, because they could be for a provider.",
-    )
-    require_key: StrictBool = Field(
-        False,
-        description="Ask every connection for a virtual key, those from this machine too. Clients such as git send theirs only "
-        "when asked, so without it their connections from this machine are recorded without a name.",
-    )
-
-
-class Server(Model):
-    """The gateway's own port."""
-
-    hosts: tuple[Host, ...] = Field((), description="Host names under which the administration may be addressed.")
-    allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
-    allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
-    public_metrics: StrictBool = Field(
-        False, description="Serve /metrics without a token too, then without the figures of single keys and users."
-    )
-    max_objects: BodyObjects = Field(
-        50_000, description="Most JSON objects in one request: messages, content blocks, tools and what they hold."
-    )
-
-
-class Webhook(Model):
-    """A receiver of alerts."""
-
-    name: Id
-    url: WebhookUrl = Field(
-        description="env.NAME, file:PATH, or the URL itself (warned about: anyone who knows it can post to it).", repr=False
-    )
-    format: Literal["json", "slack"] = Field("json", description="json: every field. slack: a text, as Slack accepts it.")
-    secret: str | None = Field(
-        None, description="env.NAME, file:PATH or the secret itself; signs what is sent.", min_length=1, repr=False
-    )
-    scopes: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = Field(
-        ("*",), description="Scopes whose alerts it receives: globs on kind/id, such as team/* or virtual_key/vk-dev-alice."
-    )
-
-
-class Alerts(Model):
-    """When alerts about budgets are sent, and to whom."""
-
-    thresholds: tuple[Percent, ...] = Field((50, 80, 95, 100), description="Percent of a budget at which an alert is sent.")
-    webhooks: tuple[Webhook, ...] = ()
 
 
 class PolicyFile(Model):
