@@ -117,7 +117,7 @@ def test_the_page_about_providers_has_the_table_of_the_data_and_policies_that_lo
     for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
         file = tmp_path / "policy.yaml"
         file.write_text("version: 1\n" + text)
-        loaded = load(file, env=env, now=0)
+        loaded = load(file, env=dict.fromkeys(re.findall(r"env\.(\w+)", text), "k") | env, now=0)
         assert (len(loaded.providers) > 3, loaded.warnings) == (True, ())
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, EventStreamError
+from botocore.session import get_session
 
 from support.aws_signatures import ACCESS_KEY, SECRET_KEY, SESSION_TOKEN
 from support.fake_bedrock import BEARER, REGION, FakeBedrock, exception, frames, read_events
@@ -280,3 +284,75 @@ def test_a_client_of_bedrocks_gets_the_errors_of_another_provider_in_its_own_for
         assert cut[-1] == {"exception": "internalServerException", "message": "The provider's answer broke off."}
     finally:
         lab.anthropic.script = before
+
+
+def test_a_key_that_signs_is_added_over_http_and_its_secrets_are_kept_apart(lab):
+    admin = {"authorization": f"Bearer {lab.gateway.token}", "content-type": "application/json"}
+    signing = {"region": REGION, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "session_token": SESSION_TOKEN}
+    key = {"name": "sent", "weight": 0, "bedrock_key_config": signing}
+    added = lab.gateway.request("POST", "/api/providers/bedrock/keys", json.dumps(key).encode(), admin)
+    assert added.status == 200
+    assert added.json["usable"]
+    files = added.json["value"].split(", ")
+    assert len(files) == 3
+    written = lab.gateway.policy.read_text()
+    assert SECRET_KEY not in written
+    assert SESSION_TOKEN not in written
+    assert [Path(name.removeprefix("file:")).read_text().strip() for name in files] == [ACCESS_KEY, SECRET_KEY, SESSION_TOKEN]
+    shown = lab.gateway.request("GET", "/api/providers/bedrock", None, admin).json
+    assert shown["base_url"] == lab.aws.url
+    wrong = {"name": "other", "bedrock_key_config": {"access_key": ACCESS_KEY}}
+    refused = lab.gateway.request("POST", "/api/providers/bedrock/keys", json.dumps(wrong).encode(), admin)
+    assert refused.status == 400
+    assert "access_key and secret_key belong together" in refused.json["error"]["message"]
+    assert lab.gateway.request("DELETE", "/api/providers/bedrock/keys/sent", None, admin).status == 200
+    assert not [name for name in files if Path(name.removeprefix("file:")).exists()]
+
+
+def test_a_client_of_the_real_host_is_governed_through_the_proxy(lab):
+    host = f"bedrock-runtime.{REGION}.amazonaws.com"
+    mine = {"authorization": SIGNED % "AKIAMINE", "x_amz_security_token": "my token"}
+    reply = lab.gateway.proxied(body(), None, f"/model/{OPUS}/invoke", host, "vk-dev", **mine)
+    assert reply.status == 200
+    assert lab.aws.seen[-1].header("x-amz-security-token") == SESSION_TOKEN
+
+
+@pytest.fixture(scope="module")
+def sdk(lab) -> Any:
+    """AWS's own SDK, whose access key is the virtual key."""
+
+    def make(key: str) -> Any:
+        return get_session().create_client(
+            "bedrock-runtime",
+            region_name=REGION,
+            endpoint_url=f"{lab.gateway.url}/bedrock",
+            aws_access_key_id=key,
+            aws_secret_access_key="unused",
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("key", ["vk-dev", "vk-elsewhere"])
+def test_the_sdk_of_aws_reads_streams_of_bedrock_and_of_others(lab, sdk, key):
+    answer = sdk(key).invoke_model_with_response_stream(modelId=HAIKU, body=body())
+    events = [json.loads(event["chunk"]["bytes"]) for event in answer["body"]]
+    assert [e["type"] for e in events] == [json.loads(e.partition(b"data: ")[2])["type"] for e in sse()]
+    whole = sdk("vk-dev").invoke_model(modelId=ARN, body=body())
+    assert json.loads(whole["body"].read())["content"] == [{"type": "text", "text": "Hello"}]
+
+
+def test_the_sdk_of_aws_reads_refusals_and_streams_that_fail(lab, sdk):
+    with pytest.raises(ClientError) as refused:
+        sdk("vk-spent").invoke_model(modelId=OPUS, body=body())
+    error = refused.value.response["Error"]
+    assert (error["Code"], error["Message"].partition(":")[0]) == ("ServiceQuotaExceededException", "Budget exceeded")
+    script = lab.anthropic.script
+    lab.anthropic.script = streamed(sse()[:3])
+    try:
+        answer = sdk("vk-elsewhere").invoke_model_with_response_stream(modelId=OPUS, body=body())
+        with pytest.raises(EventStreamError, match="The provider's answer broke off"):
+            list(answer["body"])
+    finally:
+        lab.anthropic.script = script

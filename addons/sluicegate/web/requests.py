@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
+from sluicegate.policy.key_schema import BedrockKeyConfig
 from sluicegate.providers.base import ProtocolName
 from sluicegate.web.query import Query, WriteQuery
 
@@ -76,6 +77,9 @@ class ProviderKeyChange(Model):
         repr=False,
     )
     weight: Weight | None = None
+    bedrock_key_config: BedrockKeyConfig | None = Field(
+        None, description="The AWS account that signs calls to Amazon Bedrock; its secrets are kept in files of their own."
+    )
 
 
 KeyChange = partial_model(ProviderKeyChange, "KeyChange")

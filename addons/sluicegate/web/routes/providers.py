@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError
 from sluicegate.policy.editing.operations import upsert
-from sluicegate.policy.entities import KINDS, REDACTED
+from sluicegate.policy.entities import KINDS
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.model import Policy
-from sluicegate.policy.secrets import ENV, FILE, is_reference
 from sluicegate.providers.known import known_provider, known_providers
 from sluicegate.services import Services
 from sluicegate.web import requests, responses, views
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
+from sluicegate.web.key_files import delete_files, file_of, key_files_of, store_values
 
 PROVIDERS = KINDS["providers"]
 BASE = "/api/providers"
@@ -85,7 +82,7 @@ def _key_in_our_words(key: dict[str, Any]) -> dict[str, Any]:
     """Return a key's own fields. Raises ApiError for an id that is not its name."""
     if key.get("id") not in (None, key.get("name")):
         raise ApiError(400, "invalid_request", "id: a key's id is its name; leave it out", "id")
-    return {name: value for name, value in key.items() if name in ("name", "value", "weight")}
+    return {name: value for name, value in key.items() if name in ("name", "value", "weight", "bedrock_key_config")}
 
 
 def _view(services: Services, policy: Policy, name: str) -> views.View:
@@ -138,24 +135,22 @@ async def _save(request: ApiRequest, name: str, fields: dict[str, Any], *, creat
     """Save a provider; ``create_only`` and ``new_key`` say that the provider, or its key, must be new."""
     services = request.services
     created: list[str] = []
-    before = _key_files_of(services, services.policy)
+    before = key_files_of(services, services.policy)
 
     def stored(draft: Draft) -> dict[str, Any]:
         if new_key:
             _require_new_key(draft, name, fields["keys"][0]["name"])
-        return _store_values(services, draft, name, fields, created)
+        return store_values(services, draft, name, fields, created)
 
     try:
         _, policy = await request.edit_policy(
             lambda draft: upsert(draft, PROVIDERS, name, stored(draft), only_create=create_only), created=created
         )
     except BaseException:
-        await request.run_in_thread(lambda: _delete_files(map(_file_of, created)))
+        await request.run_in_thread(lambda: delete_files(map(file_of, created)))
         raise
     # Delete the files that the policy no longer names: replaced values, or everything that a dry run created.
-    await request.run_in_thread(
-        lambda: _delete_files({*before, *map(_file_of, created)} - _key_files_of(services, services.policy))
-    )
+    await request.run_in_thread(lambda: delete_files({*before, *map(file_of, created)} - key_files_of(services, services.policy)))
     return policy
 
 
@@ -169,7 +164,7 @@ async def _delete(request: ApiRequest) -> ApiResponse:
             raise NotFoundError(f"Provider not found: nothing is configured for '{name}'")
         draft.delete(entry)
 
-    policy = await _edit_and_delete_files(request, work)
+    policy = await _edit_anddelete_files(request, work)
     return ApiResponse({"message": "Provider deleted successfully", **was}, revision=policy.revision)
 
 
@@ -229,7 +224,7 @@ async def _delete_key(request: ApiRequest) -> ApiResponse:
         if left:
             draft.upsert(PROVIDERS, provider, {"keys": left})
 
-    policy = await _edit_and_delete_files(request, work)
+    policy = await _edit_anddelete_files(request, work)
     return ApiResponse({"message": "Key deleted successfully"}, revision=policy.revision)
 
 
@@ -245,67 +240,10 @@ def _require_new_key(draft: Draft, provider: str, name: str) -> None:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-async def _edit_and_delete_files(request: ApiRequest, work: Callable[[Draft], None]) -> Policy:
+async def _edit_anddelete_files(request: ApiRequest, work: Callable[[Draft], None]) -> Policy:
     """Remove keys from the policy and delete the files of their values."""
     services = request.services
-    before = _key_files_of(services, services.policy)
+    before = key_files_of(services, services.policy)
     _, policy = await request.edit_policy(work)
-    await request.run_in_thread(lambda: _delete_files(before - _key_files_of(services, services.policy)))
+    await request.run_in_thread(lambda: delete_files(before - key_files_of(services, services.policy)))
     return policy
-
-
-def _folder(services: Services) -> Path:
-    return services.state_dir.resolve() / "provider-keys"
-
-
-def _key_files_of(services: Services, policy: Policy) -> set[Path]:
-    """Return the key files in our folder that a policy names."""
-    named = (_file_of(k.source) for p in policy.providers.values() for k in p.keys)
-    return {path for path in named if path.parent == _folder(services)}
-
-
-def _file_of(reference: str) -> Path:
-    return Path(reference.removeprefix(FILE))
-
-
-def _delete_files(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _store_values(services: Services, draft: Draft, provider: str, fields: dict[str, Any], created: list[str]) -> dict[str, Any]:
-    """Return the fields with every literal value written to a file and replaced by its name."""
-    keys = fields.get("keys")
-    if keys is None:
-        return fields
-    entry = draft.find(PROVIDERS, provider)
-    current = {k.get("name"): k.get("value") for k in ((entry.after or {}).get("keys") or ())} if entry else {}
-    return fields | {
-        "keys": [_store_value(_folder(services), provider, key, current.get(key.get("name")), created) for key in keys]
-    }
-
-
-def _store_value(folder: Path, provider: str, key: dict[str, Any], current: str | None, created: list[str]) -> dict[str, Any]:
-    value, name = key.get("value"), str(key.get("name"))
-    if value is None or is_reference(value, (ENV,)) or value == current:
-        return key
-    if value == REDACTED:
-        raise EditError("keys.value: is the placeholder of a hidden value; leave it out to keep it", "keys.value")
-    if is_reference(value, (FILE,)):
-        raise EditError("keys.value: send the key itself; file: is allowed only in the policy file", "keys.value")
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise EditError(
-            "keys.value: contains spaces or characters outside printable ASCII; copy the provider's key again", "keys.value"
-        )
-    path = folder / f"{provider}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:60]}-{secrets.token_hex(4)}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        created.append(f"{FILE}{path}")
-        with os.fdopen(fd, "w") as file:
-            file.write(value + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as e:
-        raise ConflictError(f"the key cannot be stored in {folder}: {e.strerror}") from e
-    return key | {"value": f"{FILE}{path}"}
