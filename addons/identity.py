@@ -33,12 +33,13 @@ from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import provider_for_path
-from sluicegate.providers.account_headers import without_account_choice
+from sluicegate.providers.account_headers import billing_problem, without_account_choice
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.known import known_provider
 from sluicegate.request_grammar import (
     BODILESS_METHODS,
     HeaderValues,
+    Problem,
     first_problem,
     removed_headers,
     replace_fields,
@@ -199,6 +200,8 @@ class Identity(Addon):
             values,
             is_model_call=call.kind in ("messages", "count_tokens"),
         )
+        if problem is None and (why := billing_problem(values)) is not None:
+            problem = Problem(why)
         if problem is None:
             if version is None and request.method in BODILESS_METHODS:
                 # Only HTTP/2 begins a body without a word about it in the headers.

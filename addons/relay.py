@@ -18,8 +18,9 @@ from sluicegate.sending import relay
 from sluicegate.sending.dialect_paths import dialect_of_count
 from sluicegate.sending.dialects import keeps_form
 from sluicegate.sending.exchange import RelayedCall
+from sluicegate.sending.forms import counted
 from sluicegate.sending.prepared import ClientRequest, in_place
-from sluicegate.translation import Untranslatable, count_tokens
+from sluicegate.translation import Untranslatable
 from sluicegate.translation.requests.foreign_thoughts import holds_packed_thoughts
 from sluicegate.values import Deny, Reason
 
@@ -81,7 +82,7 @@ class Relay(Addon):
         assert dialect is not None
         try:
             # In a thread: a conversation of a megabyte takes some milliseconds to read.
-            answer = await asyncio.to_thread(count_tokens, body, path, dialect)
+            answer = await asyncio.to_thread(counted, body, path, dialect)
         except Untranslatable as e:
             deny(flow, Deny(Reason.UNSUPPORTED, f"Not supported by {call.provider}: {e.message}"))
             return

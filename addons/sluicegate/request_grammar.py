@@ -92,7 +92,10 @@ _SUSPECT = _OVERRIDE_SPELLINGS | _TWINS
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/|(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+")
-_BEDROCK_PATH = re.compile(rb"(?:/[a-z0-9_-]+)?/model/(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._:-]|%(?:3A|2F|3a|2f))+/invoke[a-z-]*")
+_BEDROCK_PATH = re.compile(
+    rb"(?:/[a-z0-9_-]+)?/model/(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._:-]|%(?:3A|2F|3a|2f))+"
+    rb"/(?:invoke(?:-with-response-stream)?|count-tokens)"
+)
 """The one path with encoded characters that clients write: ids of models at Bedrock may be ARNs, with colons and a slash."""
 
 _QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,=:@/?\[\]{}|^-]|%[0-9A-Fa-f]{2})*")

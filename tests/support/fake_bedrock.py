@@ -16,7 +16,7 @@ from support.fake_provider import Peer, Seen, message, sse
 REGION = "eu-central-1"
 BEARER = "bedrock-api-key-fake"
 
-METHODS = ("invoke", "invoke-with-response-stream")
+METHODS = ("invoke", "invoke-with-response-stream", "count-tokens")
 
 
 def frame(headers: Mapping[str, str], payload: bytes) -> bytes:
@@ -112,6 +112,8 @@ class FakeBedrock:
         if len(parts) != 4 or parts[1] != "model" or parts[3] not in METHODS:
             return f"path {seen.target}"
         body = json.loads(seen.body)
+        if parts[3] == "count-tokens":
+            body = json.loads(base64.b64decode(body["input"]["invokeModel"]["body"], validate=True))
         if body.get("anthropic_version") != "bedrock-2023-05-31":
             return "anthropic_version"
         if extra := {"model", "stream", "betas"} & body.keys():
@@ -130,7 +132,7 @@ class FakeBedrock:
                 peer.chunk(piece)
             peer.end()
         else:
-            body = message()
+            body = b'{"inputTokens":12}' if seen.target.endswith("count-tokens") else message()
             peer.head(200, "content-type: application/json", f"content-length: {len(body)}")
             peer.send(body)
 

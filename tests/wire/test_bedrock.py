@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -208,6 +209,45 @@ def test_what_could_be_read_in_two_ways_is_refused(lab, path, given, words):
     assert reply.status == 400
     assert words in reply.json["message"]
     assert len(lab.aws.seen) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("x_amzn_bedrock_service_tier", "priority", 400),
+        ("x_amzn_bedrock_service_tier", "default", 200),
+        ("x_amzn_bedrock_guardrailidentifier", "abc", 400),
+        ("x_amzn_bedrock_performanceconfig_latency", "optimized", 400),
+    ],
+)
+def test_headers_that_change_the_price_unseen_are_refused(lab, name, value, status):
+    reply = lab.post(body(), f"/bedrock/model/{OPUS}/invoke", x_bf_vk="vk-dev", **{name: value})
+    assert reply.status == status
+    assert status == 200 or "changes what the call costs" in reply.json["message"]
+
+
+def test_a_large_body_is_signed_too(lab):
+    assert lab.invoke(messages=[{"role": "user", "content": "x" * 300_000}]).status == 200
+
+
+def counting(sent: bytes) -> bytes:
+    """Return the body of a request for a count."""
+    return json.dumps({"input": {"invokeModel": {"body": base64.b64encode(sent).decode()}}}).encode()
+
+
+def test_tokens_are_counted_by_bedrock_and_estimated_where_another_would_answer(lab):
+    path = f"/bedrock/model/{HAIKU}/count-tokens"
+    counted = lab.post(counting(body()), path, x_bf_vk="vk-haiku")
+    assert counted.json == {"inputTokens": 12}
+    assert lab.last()["cost_nano"] == 0
+    refused = lab.post(counting(body()), f"/bedrock/model/{OPUS}/count-tokens", x_bf_vk="vk-haiku")
+    assert (refused.status, refused.reason) == (403, "model_blocked")
+    estimated = lab.post(counting(body()), path, x_bf_vk="vk-elsewhere")
+    assert estimated.headers["x-sluicegate-estimated"] == "true"
+    assert 0 < estimated.json["inputTokens"] < 20
+    for wrong in (b"{}", b'{"input":{"converse":{}}}', b'{"input":{"invokeModel":{"body":"!"}}}'):
+        reply = lab.post(wrong, path, x_bf_vk="vk-dev")
+        assert (reply.status, "tokens are counted of input.invokeModel.body" in reply.json["message"]) == (400, True)
 
 
 def test_profiles_are_listed_as_none_so_that_clients_take_the_ids_they_know(lab):

@@ -10,6 +10,7 @@ limits), and what ChatGPT's backend answers Codex; Gemini's API sends none. How 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from sluicegate.request_grammar import HeaderFields
@@ -44,6 +45,18 @@ REQUEST_NAMES = {
     "x-hf-bill-to": "Hugging Face's router: the organization that is billed",
 }
 """Headers of requests that choose an account, with who reads each. Checked 2026-11-27."""
+
+
+_BILLED_APART = ("x-amzn-bedrock-guardrailidentifier", "x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier")
+"""Headers by which Bedrock does more, or does it at another price than the answer's tokens have. Checked 2026-11-27."""
+
+
+def billing_problem(values: Mapping[str, Sequence[str]]) -> str | None:
+    """Return what is wrong with headers that change what a call costs, in words; ``values`` are by lower-case name."""
+    for name in _BILLED_APART:
+        if name in values and any(value.lower() not in ("default", "standard") for value in values[name]):
+            return f"Invalid request: the header '{name}' changes what the call costs in a way that answers do not report"
+    return None
 
 
 def without_account_headers(fields: HeaderFields) -> HeaderFields:

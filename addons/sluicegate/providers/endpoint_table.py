@@ -123,7 +123,7 @@ VERTEX = Endpoints(
 
 BEDROCK = Endpoints(
     metered=("POST /model/{model_id}/invoke", "POST /model/{model_id}/invoke-with-response-stream"),
-    free_with_model=(),
+    free_with_model=("POST /model/{model_id}/count-tokens",),
     free=(),
     own=(r"/(model|inference-profiles|async-invoke|guardrail)(/|$)",),
 )

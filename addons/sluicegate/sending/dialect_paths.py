@@ -23,7 +23,7 @@ def dialect_of_path(path: str) -> Dialect | None:
 def dialect_of_count(path: str) -> Dialect | None:
     """Return the dialect of a request for a count of tokens by its path; None for one that is none."""
     bare = path.partition("?")[0]
-    if bare.endswith(("/messages/count_tokens", "/count-tokens:rawPredict")):
+    if bare.endswith(("/messages/count_tokens", "/count-tokens:rawPredict", "/count-tokens")):
         return "messages"
     if bare.endswith("/responses/input_tokens"):
         return "responses"

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
+import orjson
+
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.answers.sse import SseParser
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.bedrock import bodies as invoke
-from sluicegate.providers.bedrock.request import invoked_in
+from sluicegate.providers.bedrock.request import COUNT, counted_in, invoked_in
 from sluicegate.providers.vertex.bodies import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
 from sluicegate.providers.vertex.paths import named_in, publisher_of
 from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.prepared import ClientRequest
-from sluicegate.translation import Dialect, Failed, reworded_error
+from sluicegate.translation import Dialect, Failed, Untranslatable, count_tokens, reworded_error
 
 _OWN_EVENT = b"event: vertex_event\n"
 """How events of Vertex's own begin among Claude's; some clients of Messages take them for an error."""
@@ -68,6 +70,16 @@ def _betas_in(headers: Headers) -> list[str]:
     """Return the betas that a request names in its header."""
     written = b",".join(v for n, v in headers if n.lower() == _BETAS).decode("latin-1")
     return [beta.strip() for beta in written.split(",") if beta.strip()]
+
+
+def counted(body: bytes, path: str, dialect: Dialect) -> bytes:
+    """Return the answer to a request for a count, in the client's form. Raises Untranslatable."""
+    if not path.partition("?")[0].endswith(COUNT):
+        return count_tokens(body, path, dialect)
+    inner = counted_in(body)
+    if isinstance(inner, str):
+        raise Untranslatable(inner)
+    return orjson.dumps({"inputTokens": orjson.loads(count_tokens(inner, path, dialect))["input_tokens"]})
 
 
 def formed(provider: Provider, model: str, path: str, headers: Headers, body: bytes) -> tuple[str, Headers, bytes]:

@@ -24,6 +24,9 @@ VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", 
 
 MACHINE = "the AWS credentials of the gateway's machine"
 
+LARGE_BODY_BYTES = 256 << 10
+"""From here on a body is hashed in a thread: below, a signature takes half a millisecond at most."""
+
 RECHECK_S = 30.0
 """How long credentials that were found are used before they are looked at again, in a thread, while calls go on with them."""
 
@@ -69,7 +72,9 @@ class AwsAccount:
             key = self.key
             if not botocore_is_loaded():
                 await asyncio.to_thread(load_botocore)
-        return signature(key, self, request)
+        if len(request.body) <= LARGE_BODY_BYTES:
+            return signature(key, self, request)
+        return await asyncio.to_thread(signature, key, self, request)
 
 
 def is_installed() -> bool:
