@@ -145,6 +145,9 @@ class Gateway:
             pattern = r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
+            # mitmproxy loads each script in a task of its own: those after the gateway's may come after it has begun to listen.
+            for script in () if self.command else self.scripts[1:]:
+                self.wait_for(re.escape(f"Loading script {script}"), START_TIMEOUT_S)
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
