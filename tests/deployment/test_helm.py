@@ -97,12 +97,17 @@ def test_settings_change_what_they_name(chart):
         "serviceMonitor.enabled=true",
         "persistence.enabled=false",
         "networkPolicy.enabled=false",
+        "ingress.enabled=true",
+        "ingress.host=ai.acme.example",
         "service.port=9999",
         "env[0].name=HTTPS_PROXY",
         "env[0].value=http://proxy.acme.example:3128",
     )
     check(made)
-    assert set(made) == {"Deployment", "Service", "ConfigMap", "ServiceAccount", "Secret", "ServiceMonitor"}
+    assert set(made) == {"Deployment", "Service", "ConfigMap", "ServiceAccount", "Secret", "ServiceMonitor", "Ingress"}
+    (rule,) = made["Ingress"]["spec"]["rules"]
+    assert (rule["host"], made["Ingress"]["spec"]["tls"][0]["hosts"]) == ("ai.acme.example", ["ai.acme.example"])
+    assert made["Ingress"]["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
     secret = {name: base64.b64decode(value).decode() for name, value in made["Secret"]["data"].items()}
     assert secret == {"admin-token": "0123456789abcdef", "anthropic": "sk-ant-real"}
     (endpoint,) = made["ServiceMonitor"]["spec"]["endpoints"]

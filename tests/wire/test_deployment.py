@@ -177,9 +177,13 @@ class Front:
         with self.trust.wrap_socket(bare, server_hostname=HOST) as connection.sock:
             yield connection
 
+    def name(self, way):
+        """Return the gateway's name, with its port where a browser would write it."""
+        return HOST if way == "http" else f"{HOST}:8443"
+
     def ask(self, way, method, path, body=None, **headers):
         with self.connection(way) as connection:
-            connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+            connection.request(method, path, body, {"Host": self.name(way)} | {k.replace("_", "-"): v for k, v in headers.items()})
             answer = connection.getresponse()
             return answer.status, dict((k.lower(), v) for k, v in answer.getheaders()), answer.read()
 
@@ -226,6 +230,12 @@ def test_refusals_and_administration_arrive_whole(front, way):
     assert front.ask(way, "GET", "/health")[0] == 200
     assert front.ask(way, "GET", "/metrics", authorization=f"Bearer {front.gateway.token}")[0] == 200
     assert front.ask(way, "GET", "/metrics")[0] == 401
+    # Pages of its own may write, as the dashboard does, and no others.
+    for origin, wanted in ((f"https://{front.name(way)}", 200), ("https://evil.test", 403)):
+        team = json.dumps({"id": f"team-{way}", "name": f"By {way}"}).encode()
+        token = f"Bearer {front.gateway.token}"
+        made = front.ask(way, "POST", "/api/governance/teams", team, authorization=token, origin=origin, **sent)
+        assert made[0] == wanted, made
     # Spellings are the gateway's to judge, not nginx's to mend.
     for path in ("/v1//messages", "/v1/models/../messages", "/v1/%6dessages"):
         status, _, body = front.ask(way, "POST", path, ask(), x_api_key=VK, **sent)
