@@ -31,6 +31,8 @@ SENT = "The key that was sent is not a known virtual key: it may have been revok
             NOT_FOUND,
             f"{SENT}; set ANTHROPIC_AUTH_TOKEN to yours, or {IN_URL}",
         ),
+        ("claude-code", "vertex", (), False, REQUIRED, f"No virtual key was sent: set ANTHROPIC_AUTH_TOKEN to yours, or {IN_URL}"),
+        ("gemini-cli", "vertex", (), False, REQUIRED, f"No virtual key was sent: set GOOGLE_API_KEY to yours, or {IN_URL}"),
         (
             "claude-code",
             "foundry",
