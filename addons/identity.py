@@ -27,12 +27,12 @@ from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import ClientLogin
 from sluicegate.calls.clients import OTHER, note_client
-from sluicegate.calls.refusal import render
+from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
-from sluicegate.providers import provider_for_path
+from sluicegate.providers import PROTOCOLS, provider_for_path
 from sluicegate.providers.account_headers import billing_problem, without_account_choice
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.known import known_provider
@@ -299,7 +299,7 @@ class Identity(Addon):
         )
         if found is None:
             flow.metadata["sluicegate"] = "local"
-            body = b'{"type":"error","error":{"type":"not_found_error","message":"There is no page with that name"}}'
+            body = PROTOCOLS["anthropic"].error_body("not_found_error", no_page_message(flow.request.path.partition("?")[0]), 404)
             flow.response = http.Response.make(404, body, {"content-type": "application/json"})
             return None
         if (answer := LOCAL_ANSWERS.get(found[1].partition("?")[0])) is not None:

@@ -141,8 +141,15 @@ def test_models_are_listed(lab, client):
     ("method", "path", "status", "words"),
     [
         ("OPTIONS", "/v1/chat/completions", 400, "OPTIONS /v1/chat/completions is not supported"),
-        ("POST", "/chat/completions", 404, "There is no page with that name"),
-        ("POST", "/v1/v1/chat/completions", 404, "There is no page with that name"),
+        (
+            "POST",
+            "/chat/completions",
+            404,
+            "There is no page with that name: this API's path is /v1/chat/completions. The base URL",
+        ),
+        ("POST", "/v1/v1/messages", 404, "There is no page with that name: this API's path is /v1/messages. The base URL"),
+        ("GET", "/models?limit=10", 404, "There is no page with that name: this API's path is /v1/models. The base URL"),
+        ("GET", "/v2/models", 404, "There is no page with that name"),
         ("POST", "/v1/audio/transcriptions", 400, 'providers.openai.allow_paths: ["POST /v1/audio/transcriptions"]'),
     ],
 )

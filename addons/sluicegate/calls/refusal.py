@@ -182,6 +182,18 @@ def slashed_message(model: str) -> str:
     )
 
 
+_API_PATH = re.compile(r"(?:/v1)*(/(?:chat/completions|completions|embeddings|messages|models|responses))")
+"""Paths of the APIs as clients write them whose base URL has a ``/v1`` too few or too many."""
+
+
+def no_page_message(path: str) -> str:
+    """Return what is said of a path that nothing has, the path without its query; of an API's, how the base URL is to be."""
+    text = "There is no page with that name"
+    if found := _API_PATH.fullmatch(path):
+        text += f": this API's path is /v1{found[1]}. The base URL of an OpenAI client ends in /v1, an Anthropic client adds it"
+    return text
+
+
 UNREADABLE_MODELS = (
     "This virtual key may use some models only, and what this request asks of which model cannot be read: send its body as JSON"
 )
