@@ -23,6 +23,9 @@ MAX_DEPTH = 40
 MAX_ALIASED_VALUES = 100_000
 """Values that aliases may expand to, in addition to ten for each value that is written."""
 
+MERGE_KEY = "<<"
+"""The key of YAML 1.1 whose mapping fills in what the mapping around it does not say."""
+
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -118,6 +121,10 @@ class _OpenCollection:
     """Values written and expanded before it began."""
     key: str | None = None
     """The key whose value comes next."""
+    is_merging: bool = False
+    """Whether that is a merge key, ``<<`` without quotes."""
+    merged: Any = None
+    """What stands under the merge key: a mapping, or a list of mappings."""
 
 
 class _ParsingStopped(yaml.YAMLError):
@@ -162,6 +169,8 @@ class _DocumentBuilder:
             stack.append(_OpenCollection(value, location, event.anchor, self.written + self.expanded))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = stack.pop()
+            if done.merged is not None:
+                self._merge(done, event)
             if done.anchor is not None:
                 self.anchors[done.anchor] = done.value, self.written + self.expanded - done.size + 1
         elif isinstance(event, yaml.AliasEvent):
@@ -175,6 +184,12 @@ class _DocumentBuilder:
         location = (*top.location, key)
         first = self.doc.lines.get(location, 0)
         self.doc.lines[location] = line
+        top.is_merging = key == MERGE_KEY and not event.style
+        if top.is_merging:
+            if top.merged is not None:
+                self._stop(event, location, f"'{key}' is defined twice; write << : [*first, *second]")
+            top.key = MERGE_KEY
+            return
         if key in top.value:
             self.doc.add_problem(location, f"'{key}' is defined twice, first on line {first}; the second would silently win")
         top.key = key
@@ -191,6 +206,10 @@ class _DocumentBuilder:
             top.value.append(value)
         elif top.key is None:
             self._stop(event, top.location, "a key must be a plain word")
+        elif top.is_merging:
+            location, top.merged, top.key, top.is_merging = (*top.location, MERGE_KEY), value, None, False
+            if not isinstance(value, dict | list):
+                self._stop(event, location, "only a mapping or a list of mappings can be merged, such as *defaults")
         else:
             location = (*top.location, top.key)
             top.value.setdefault(top.key, value)
@@ -208,6 +227,19 @@ class _DocumentBuilder:
         self.expanded += repeated[1]
         if self.expanded > MAX_ALIASED_VALUES + 10 * self.written:
             self._stop(event, location, "aliases expand to too many values")
+
+    def _merge(self, mapping: _OpenCollection, event: yaml.Event) -> None:
+        """Give a mapping what it does not say itself and the mappings under its merge key do, the first of them first."""
+        location = (*mapping.location, MERGE_KEY)
+        sources = mapping.merged if isinstance(mapping.merged, list) else [mapping.merged]
+        if not all(isinstance(source, dict) for source in sources):
+            self._stop(event, location, "only a mapping or a list of mappings can be merged, such as *defaults")
+        line = self.doc.lines.get(location, _line(event))
+        for source in sources:
+            for key, value in source.items():
+                if key not in mapping.value:
+                    mapping.value[key] = value
+                    self.doc.lines[(*mapping.location, key)] = line
 
     def _stop(self, event: yaml.Event, location: Location, message: str) -> NoReturn:
         self.doc.lines[location] = _line(event)

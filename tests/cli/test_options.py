@@ -59,6 +59,8 @@ def test_short_forms_of_limits():
             "max_concurrent": 8,
         },
     }
+    assert limit_fields("50/month") == {"budget": {"max_limit": 50, "reset_duration": "1M", "calendar_aligned": True}}
+    assert limit_fields("5.5/30d") == {"budget": {"max_limit": 5.5, "reset_duration": "30d"}}
     assert limit_fields("none", True) == {"budget": None}
     assert limit_fields() == {}
     assert reference_fields(team="none", user="alice", project=None) == {"team_id": None, "user_id": "alice"}

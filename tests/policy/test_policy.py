@@ -60,7 +60,20 @@ BAD = {
     "version: 1\nteams: [{id: a, budget: {max_limit: true, reset_duration: 1d}}]": "max_limit: 'true': write an amount in dollars",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1d, enforcement: hrad}}]": "'hrad' is not one of soft, hard (did you mean hard?)",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1d, timezone: Mars}}]": "'Mars' is not a time zone",
-    "version: 1\nteams: [{id: a, budgets: [{max_limit: 1, reset_duration: 1d}, {max_limit: 2, reset_duration: 1d, timezone: Asia/Tokyo}]}]": "two budgets reset every 1d; keep the smaller one",
+    "version: 1\nteams: [{id: a, budgets: [{max_limit: 1, reset_duration: 1d}, {max_limit: 2, reset_duration: 1d}]}]": "two budgets reset every 1d; keep the smaller one",
+    "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1d, timezone: Asia/Tokyo}}]": "timezone has no effect without calendar_aligned: true; write both",
+    "version: 1\nteams: [{id: a, rate_limit: {max_concurrent: 1, timezone: Asia/Tokyo}}]": "timezone has no effect without calendar_aligned: true",
+    "version: 1\ndefaults: {timezone: Asia/Tokyo}": "timezone has no effect without calendar_aligned: true",
+    "version: 1\ndefaults: {calendar_aligned: true, timezone: Mars}": "'Mars' is not a time zone",
+    "version: 1\ndefaults: {reset_duration: 1d}": "defaults.reset_duration: 'reset_duration' is not a known key here",
+    "version: 1\nproviders: {anthropic: {keys: [{name: k, value: '${ANTHROPIC_API_KEY}'}]}}": "is written env.ANTHROPIC_API_KEY here",
+    "version: 1\nvirtual_keys: [{id: k, value: os.environ/KEY}]": "is written env.KEY here",
+    "version: 1\nalerts: {webhooks: [{name: w, url: $HOOK}]}": "is written env.HOOK here",
+    "version: 1\nteams: [{id: a, <<: 1}]": "teams[0].<<: only a mapping or a list of mappings can be merged",
+    "version: 1\nteams: [{id: a, <<: [{name: A}, 1]}]": "teams[0].<<: only a mapping or a list of mappings can be merged",
+    "version: 1\nteams: [{id: a, <<: {name: A}, <<: {name: B}}]": "teams[0].<<: '<<' is defined twice",
+    "version: 1\nx-team: &t {nmae: A}\nteams:\n- id: a\n  <<: *t": "policy.yaml:5: teams[0].nmae: 'nmae' is not a known key here",
+    "version: 1\nteams: [{id: a, '<<': {name: A}}]": "teams[0].<<: '<<' is not a known key here",
     "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1M}, budgets: [{max_limit: 2, reset_duration: 1M}]}]": "two budgets reset every 1M",
     "version: 1\nmodel_configs:\n- {model_name: m*}\n- {model_name: m*}": "policy.yaml:4: model_configs[1].model_name: 'm*' is defined twice, so each call would be charged twice",
     "version: 1\nteams: [{id: a, rate_limit: {request_max_limit: 5}}]": "request_max_limit needs its request_reset_duration",
@@ -353,3 +366,69 @@ def test_hosts_are_kept_in_the_spelling_they_are_compared_by(tmp_path):
     assert {"llm.corp", "::1:9000", "127.0.0.1:9001", "::1"} <= policy.providers["anthropic"].hosts
     assert policy.egress.allow == ("*.example.com", "127.0.0.1")
     assert policy.provider_of_host("[0::1]", 9000) is policy.provider_of_host("LLM.corp", 1) is policy.providers["anthropic"]
+
+
+def test_merge_keys_fill_in_what_an_entity_does_not_say(tmp_path):
+    policy = read(
+        tmp_path,
+        """
+version: 1
+x-plan: &plan {budget: {max_limit: 50, reset_duration: 1M}, name: Plan}
+x-fast: &fast {name: Fast, rate_limit: {max_concurrent: 3}}
+teams:
+- {id: own, <<: *plan, name: Own}
+- {<<: [*fast, *plan], id: first}
+- {id: inline, <<: {name: Inline}}
+""",
+    )
+    found = {
+        t.id: (t.name, t.budget and int(t.budget.max_limit), t.rate_limit and t.rate_limit.max_concurrent)
+        for t in policy.file.teams
+    }
+    assert found == {"own": ("Own", 50, None), "first": ("Fast", 50, 3), "inline": ("Inline", None, None)}
+
+
+def test_defaults_hold_where_a_limit_says_nothing(tmp_path):
+    policy = read(
+        tmp_path,
+        """
+version: 1
+defaults: {enforcement: hard, calendar_aligned: true, timezone: Europe/Berlin}
+providers: {anthropic: {budget: {max_limit: 1, reset_duration: 1M}}}
+teams:
+- {id: a, budgets: [{max_limit: 1, reset_duration: 1M}], rate_limit: {request_max_limit: 1, request_reset_duration: 1h}}
+- {id: b, budget: {max_limit: 1, reset_duration: 1M, enforcement: soft, calendar_aligned: false}}
+- {id: c, budget: {max_limit: 1, reset_duration: 1M, timezone: Asia/Tokyo}}
+virtual_keys: [{id: k, provider_configs: [{provider: anthropic, budget: {max_limit: 1, reset_duration: 1M}}]}]
+""",
+    )
+    file = policy.file
+    a, b, c = file.teams
+    configs = file.virtual_keys[0].provider_configs
+    assert [*map(window_of, (file.providers["anthropic"].budget, *a.budgets, b.budget, c.budget, configs[0].budget))] == [
+        ("hard", True, "Europe/Berlin"),
+        ("hard", True, "Europe/Berlin"),
+        ("soft", False, "UTC"),
+        ("hard", True, "Asia/Tokyo"),
+        ("hard", True, "Europe/Berlin"),
+    ]
+    assert (a.rate_limit.calendar_aligned, a.rate_limit.timezone) == (True, "Europe/Berlin")
+    assert window_of(
+        read(tmp_path, "version: 1\nteams: [{id: a, budget: {max_limit: 1, reset_duration: 1M}}]").file.teams[0].budget
+    ) == (
+        "soft",
+        False,
+        "UTC",
+    )
+
+
+def window_of(budget):
+    return budget.enforcement, budget.calendar_aligned, budget.timezone
+
+
+def test_an_id_may_be_an_address_with_a_plus(tmp_path):
+    policy = read(
+        tmp_path,
+        "version: 1\nusers: [{id: alice+agents@acme.example}]\nvirtual_keys: [{id: vk+1, user_id: alice+agents@acme.example}]",
+    )
+    assert policy.file.virtual_keys[0].user_id == "alice+agents@acme.example"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.policy.secrets import ENV, FILE, MAX_FILE_BYTES, is_reference, resolve, variable_of
+from sluicegate.policy.secrets import ENV, FILE, MAX_FILE_BYTES, is_reference, refusal_of_spelling, resolve, variable_of
 
 VARIABLES = {"KEY": "sk-1", "PADDED": " sk-1\n", "EMPTY": "", "BLANK": " \n"}
 FILES = {"key": b"sk-2\n", "empty": b"", "blank": b"\n", "binary": b"\xff", "large": b"x" * (MAX_FILE_BYTES + 1)}
@@ -52,3 +52,22 @@ def test_only_the_given_kinds_of_references_are_followed():
 @pytest.mark.parametrize(("reference", "variable"), [("env.KEY", "KEY"), ("file:KEY", None), ("KEY", None)])
 def test_the_variable_of_a_reference(reference, variable):
     assert variable_of(reference) == variable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["${KEY}", "$KEY", "${KEY:-none}", "${KEY?}", "${env:KEY}", "${env.KEY}", "{{KEY}}", "%KEY%", "env:KEY", "$env:KEY"],
+        *["os.environ/KEY", "os.environ.KEY", "os.environ['KEY']", "process.env.KEY"],
+        *("{{ env.KEY }}", "${{ secrets.KEY }}", " ${KEY} "),
+    ],
+)
+def test_other_programs_spellings_of_a_variable_are_refused(text):
+    assert refusal_of_spelling(text) == "a variable of the environment is written env.KEY here"
+
+
+@pytest.mark.parametrize(
+    "text", ["env.KEY", "file:key", "sk-ant-$x", "$", "$1", "${}", "a$KEY", "%", "%41", "env: KEY", "sk-{{KEY}}"]
+)
+def test_what_only_looks_like_a_variable_is_not_refused(text):
+    assert refusal_of_spelling(text) is None

@@ -30,7 +30,7 @@ _AGENTS: Mapping[str, str] = {
 _AGENT_CHARACTERS = 16
 """How much of a ``User-Agent`` is looked at: more than any of these is long."""
 
-ATTRIBUTION = re.compile(r"[A-Za-z0-9._@-]{1,128}")
+ATTRIBUTION = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 """What an attribution header may contain. Other values are ignored, because the value is shown to people."""
 
 

@@ -81,7 +81,9 @@ def command_class(*settings: str, without: Collection[str] = ()) -> type[TyperCo
 
 
 Name = Annotated[str | None, typer.Option("--name", help="The name people use.")]
-Budget = Annotated[str | None, typer.Option("--budget", help="Dollars per period, such as 50/1M or 20/never; none removes it.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget", help="Dollars per period: 50/month (of the calendar), 50/30d, 20/never; none removes it.")
+]
 Hard = Annotated[bool, typer.Option("--hard", help="Refuse a call whose worst case does not fit the budget.")]
 Rate = Annotated[str | None, typer.Option("--rate", help="Calls per period, such as 100/1h; none removes it.")]
 Tokens = Annotated[str | None, typer.Option("--tokens", help="Tokens per period, such as 500000/1h; none removes it.")]
@@ -110,8 +112,8 @@ def limit_fields(
     if budget == "none":
         fields["budget"] = None
     elif budget is not None:
-        amount, period = _split_period("--budget", budget, "50/1M")
-        fields["budget"] = {"max_limit": _parse_number("--budget", amount), "reset_duration": period}
+        amount, period = _split_period("--budget", budget, "50/month")
+        fields["budget"] = {"max_limit": _parse_number("--budget", amount)} | _window_fields(period)
     if hard:
         fields.setdefault("budget", {})
         if fields["budget"] is not None:
@@ -126,6 +128,17 @@ def limit_fields(
     if concurrent is not None:
         rate_limit["max_concurrent"] = None if concurrent == "none" else _parse_whole_number("--concurrent", concurrent)
     return fields | ({"rate_limit": rate_limit} if rate_limit else {})
+
+
+_CALENDAR = {"day": "1d", "week": "1w", "month": "1M", "year": "1Y"}
+"""Periods of the calendar, by the words people use for them."""
+
+
+def _window_fields(period: str) -> dict[str, Any]:
+    """Return when a budget begins anew: ``month`` is a calendar month, ``30d`` thirty days."""
+    if period in _CALENDAR:
+        return {"reset_duration": _CALENDAR[period], "calendar_aligned": True}
+    return {"reset_duration": period}
 
 
 def reference_fields(**references: str | None) -> dict[str, Any]:

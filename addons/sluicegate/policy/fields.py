@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from sluicegate.addresses import is_host, refusal_of_server, split_port
-from sluicegate.policy.secrets import is_reference
+from sluicegate.policy.secrets import is_reference, refusal_of_spelling
 from sluicegate.providers.endpoints import METHODS, parse_endpoint
 from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import MAX_COST_NANO, NANO
@@ -94,8 +94,8 @@ def _weight(value: Any) -> Any:
 
 
 def _id(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}", value):
-        raise ValueError("an id is 1 to 128 letters, digits and . _ @ : - and begins with a letter or digit")
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}", value):
+        raise ValueError("an id is 1 to 128 letters, digits and . _ @ : + - and begins with a letter or digit")
     return value
 
 
@@ -131,6 +131,12 @@ def _prose(value: str) -> str:
     if not 0 < len(value) <= 4000 or not all(_printable(c) or c in "\n\t" for c in value):
         raise ValueError("write 1 to 4000 printable characters")
     return value
+
+
+def _secret(value: str) -> str:
+    if problem := refusal_of_spelling(value):
+        raise ValueError(problem)
+    return _prose(value)
 
 
 def check_instant(value: Any) -> Any:
@@ -182,6 +188,8 @@ def _body_objects(value: object) -> object:
 
 
 def _webhook_url(value: str) -> str:
+    if problem := refusal_of_spelling(value):
+        raise ValueError(problem)
     if not is_reference(value):
         check_webhook_url(value)
     return value
@@ -227,7 +235,7 @@ _HOST = {"type": "string", "minLength": 1, "maxLength": 261}
 _HASH = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 _DURATION = {"type": "string", "pattern": "^([1-9][0-9]{0,5}[smhdwMY]|never)$", "examples": ["30s", "5m", "1h", "1d", "1w", "1M"]}
 
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$"}
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}$"}
 
 Id = Annotated[str, BeforeValidator(_id), WithJsonSchema(_ID)]
 KeyId = Annotated[str, BeforeValidator(_key_id), WithJsonSchema(_ID)]
@@ -236,6 +244,8 @@ Email = Annotated[
     str, AfterValidator(_email), WithJsonSchema({"type": "string", "pattern": "^[^\\s@]+@[^\\s@]+$", "maxLength": 254})
 ]
 Prose = Annotated[str, AfterValidator(_prose), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
+SecretText = Annotated[str, AfterValidator(_secret), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4000})]
+"""A secret, or a reference to where it is kept."""
 Duration = Annotated[str, BeforeValidator(_duration), WithJsonSchema(_DURATION)]
 Money = Annotated[Decimal, BeforeValidator(_money), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1e9})]
 SignedMoney = Annotated[

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from sluicegate.policy.fields import Id, Model, Pattern, Prose, Text, Weight
+from sluicegate.policy.fields import Id, Model, Pattern, SecretText, Text, Weight
 
 
 class BedrockKeyConfig(Model):
     """How calls to Amazon Bedrock are signed, in Bifrost's words; without keys by the AWS credentials of the gateway's machine."""
 
     region: Text | None = Field(None, description="AWS region such as us-east-1, or env.NAME; absent: AWS_REGION, else us-east-1.")
-    access_key: Prose | None = Field(None, description="env.NAME, file:PATH, or the access key id itself.")
-    secret_key: Prose | None = Field(None, description="env.NAME, file:PATH, or the secret itself (warned about).", repr=False)
-    session_token: Prose | None = Field(None, description="env.NAME or file:PATH; for keys that expire.", repr=False)
+    access_key: SecretText | None = Field(None, description="env.NAME, file:PATH, or the access key id itself.")
+    secret_key: SecretText | None = Field(None, description="env.NAME, file:PATH, or the secret itself (warned about).", repr=False)
+    session_token: SecretText | None = Field(None, description="env.NAME or file:PATH; for keys that expire.", repr=False)
     arn: Text | None = Field(
         None, description="What stands before the ids in deployments, as arn:aws:bedrock:...:inference-profile."
     )
@@ -35,7 +35,7 @@ class VertexKeyConfig(Model):
 
     project_id: Text | None = Field(None, description="The Google Cloud project that pays, or env.NAME.")
     region: Text | None = Field(None, description="Where models run: global (the default), us, eu, us-east5 ..., or env.NAME.")
-    auth_credentials: Prose | None = Field(
+    auth_credentials: SecretText | None = Field(
         None,
         description="file:PATH or env.NAME of a credentials file's JSON, such as a service account's key; absent: what google-auth "
         "finds on the machine (GOOGLE_APPLICATION_CREDENTIALS, gcloud, the metadata server).",
@@ -47,7 +47,7 @@ class ProviderKey(Model):
     """One of a provider's keys."""
 
     name: Id
-    value: Prose | None = Field(None, description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
+    value: SecretText | None = Field(None, description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
     weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
     bedrock_key_config: BedrockKeyConfig | None = Field(
         None, description="The AWS account that signs calls to Amazon Bedrock, unless value is a key of Bedrock's own."

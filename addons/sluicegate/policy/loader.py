@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from sluicegate.policy import schema
 from sluicegate.policy.builder import SnapshotBuilder
+from sluicegate.policy.defaults import with_defaults
 from sluicegate.policy.errors import describe_errors
 from sluicegate.policy.merging import MergedPolicy
 from sluicegate.policy.model import Policy
@@ -80,7 +81,7 @@ def build_policy(path: Path, docs: Sequence[Document], revision: str, *, env: Ma
     merged = MergedPolicy(docs)
     parsed: schema.PolicyFile | None = None
     try:
-        parsed = schema.PolicyFile.model_validate(merged.values)
+        parsed = schema.PolicyFile.model_validate(with_defaults(merged.values))
     except ValidationError as e:
         for location, message in describe_errors(e, schema.PolicyFile):
             merged.report(location, message)

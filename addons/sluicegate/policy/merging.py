@@ -8,6 +8,9 @@ from typing import Any
 from sluicegate.policy.errors import display_value
 from sluicegate.yaml_document import Document, Location, Problem, dotted
 
+EXTENSION = "x-"
+"""How the sections begin that are the operator's own, such as anchors for merge keys: they are not part of the policy."""
+
 
 class MergedPolicy:
     """The merged values, where each came from, and everything found wrong with them so far.
@@ -55,6 +58,8 @@ class MergedPolicy:
             self.problems.append(Problem(doc.file, 1, "", what))
             return
         for name, value in doc.value.items():
+            if isinstance(name, str) and name.startswith(EXTENSION):
+                continue
             present = self.values.get(name)
             if name not in self.values:
                 self._origins[(name,)] = (doc, (name,))

@@ -28,6 +28,7 @@ from sluicegate.policy.fields import (
     Percent,
     Prose,
     ProviderName,
+    SecretText,
     SubscriptionRule,
     Text,
     Url,
@@ -38,6 +39,8 @@ from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
+
+IDLE_TIMEZONE = "timezone has no effect without calendar_aligned: true; write both, or neither"
 
 
 class Budget(Model):
@@ -54,6 +57,12 @@ class Budget(Model):
     thresholds: tuple[Percent, ...] | None = Field(
         None, description="Percent of this budget at which an alert is sent; [] for none, absent: those under alerts."
     )
+
+    @model_validator(mode="after")
+    def _refuse_idle_timezone(self) -> Budget:
+        if self.timezone != "UTC" and not self.calendar_aligned:
+            raise ValueError(IDLE_TIMEZONE)
+        return self
 
 
 class RateLimit(Model):
@@ -75,6 +84,8 @@ class RateLimit(Model):
                 raise ValueError(f"{what}_max_limit needs its {what}_reset_duration")
             if cap is None and period is not None:
                 raise ValueError(f"{what}_reset_duration needs its {what}_max_limit")
+        if self.timezone != "UTC" and not self.calendar_aligned:
+            raise ValueError(IDLE_TIMEZONE)
         return self
 
 
@@ -123,7 +134,7 @@ class Provider(Limited):
         description="What its models cost, dollars per million tokens, where the operator's prices.yaml does not have them. "
         "0 for machines of your own.",
     )
-    admin_key: Prose | None = Field(
+    admin_key: SecretText | None = Field(
         None, description="env.NAME or file:PATH of an admin key of the organisation, to compare with its bill.", repr=False
     )
     allow_paths: tuple[AllowedPath, ...] = Field(
@@ -194,7 +205,7 @@ class VirtualKey(Limited):
     id: KeyId
     name: Text | None = None
     description: Prose | None = None
-    value: Prose | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)
+    value: SecretText | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)
     value_hash: Hash | None = Field(None, description="sha256: of the value.")
     previous_value_hash: Hash | None = Field(None, description="sha256: of the value before a rotation.")
     previous_expires_at: Instant | None = Field(None, description="Until then the previous value is accepted too.")
@@ -231,10 +242,25 @@ class Operator(Model):
     token_hash: Hash = Field(description="sha256: of the operator's token, as `sluicegate key hash` prints it.")
 
 
+class Defaults(Model):
+    """What holds for each budget and rate limit that does not say it itself."""
+
+    enforcement: Literal["soft", "hard"] = "soft"
+    calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months and years.")
+    timezone: Zone = Field("UTC", description="IANA time zone of those.")
+
+    @model_validator(mode="after")
+    def _refuse_idle_timezone(self) -> Defaults:
+        if self.timezone != "UTC" and not self.calendar_aligned:
+            raise ValueError(IDLE_TIMEZONE)
+        return self
+
+
 class PolicyFile(Model):
     """A sluicegate policy."""
 
     version: Literal[1] = Field(description="The format's version: 1.")
+    defaults: Defaults = Field(default_factory=Defaults, description="What budgets and rate limits say where they say nothing.")
     providers: dict[str, Provider] = Field(default_factory=dict)
     customers: tuple[Customer, ...] = ()
     teams: tuple[Team, ...] = ()

@@ -6,6 +6,7 @@ made here contains a value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,14 @@ ENV, FILE = "env.", "file:"
 
 MAX_FILE_BYTES = 64 << 10
 """Largest file of a secret that is read: reading a device by mistake would never end."""
+
+_OTHER_SPELLINGS = re.compile(
+    r"\$\{(?:env[:.])?([A-Za-z_]\w*)(?::?[-?+=][^}]*)?\}|\$([A-Za-z_]\w*)|\$env:([A-Za-z_]\w*)|os\.environ[/.]([A-Za-z_]\w*)"
+    r"|\$?\{\{\s*(?:env|secrets)?\.?([A-Za-z_]\w*)\s*\}\}|%([A-Za-z_]\w*)%|env:([A-Za-z_]\w*)"
+    r"|os\.environ\[[\"']([A-Za-z_]\w*)[\"']\]|process\.env\.([A-Za-z_]\w*)",
+    re.ASCII,
+)
+"""How shells, compose files, LiteLLM and others name a variable."""
 
 
 class Secret(NamedTuple):
@@ -41,6 +50,18 @@ def resolve(reference: str, env: Mapping[str, str], *, sources: tuple[str, ...] 
 def is_reference(text: str, sources: tuple[str, ...] = (ENV, FILE)) -> bool:
     """Return whether a text is a reference to a secret and not the secret itself."""
     return text.startswith(sources)
+
+
+def refusal_of_spelling(text: str) -> str | None:
+    """Return what is wrong with a reference in another program's spelling, such as ``${NAME}``; None where it is none.
+
+    Taken as the secret itself, it would be sent to a provider, or be a key that anyone can guess.
+    """
+    found = _OTHER_SPELLINGS.fullmatch(text.strip())
+    if found is None:
+        return None
+    name = next(filter(None, found.groups()))
+    return f"a variable of the environment is written env.{name} here"
 
 
 def variable_of(reference: str) -> str | None:

@@ -186,7 +186,7 @@ async def _post(request: ApiRequest) -> ApiResponse:
     body = request.body
     if not body.get("name"):
         raise EditError("name: is required", "name")
-    name = re.sub(r"[^A-Za-z0-9._@:-]+", "-", body["name"]).strip("-._@:")[:128]
+    name = re.sub(r"[^A-Za-z0-9._@:+-]+", "-", body["name"]).strip("-._@:")[:128]
 
     def change(routes: list[Written]) -> list[Written]:
         if any(str(route.get("name")).casefold() == name.casefold() for route in routes):
