@@ -14,14 +14,16 @@ from mitmproxy import http
 from flow import Addon, call_of, ensure_call, observing, services
 from sluicegate.calls.call import Call
 from sluicegate.providers.answers.content_encoding import ContentDecoder
+from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText, FrameError
 from sluicegate.storage import content_store
 from sluicegate.storage.content_store import MAX_BODY_BYTES, MAX_REFUSED_BYTES
 
 
 class AnswerCopy:
-    """The chunks of one answer, decoded where they were compressed, up to the size that is stored."""
+    """The chunks of one answer up to the size that is stored, decoded where compressed, as events where they are frames."""
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, content_type: str = "") -> None:
+        self.frames = EventStreamText() if CONTENT_TYPE in content_type.lower() else None
         self.decoder = ContentDecoder(encoding)
         self.decodes = self.decoder.readable
         self.chunks: list[bytes] = []
@@ -37,8 +39,18 @@ class AnswerCopy:
         if self.size > MAX_BODY_BYTES:
             return
         chunk = self.decoder.feed(chunk) if self.decodes else chunk
+        if self.frames is not None:
+            chunk = self.as_text(self.frames, chunk)
         self.chunks.append(chunk[: MAX_BODY_BYTES + 1])
         self.size += len(chunk)
+
+    def as_text(self, frames: EventStreamText, chunk: bytes) -> bytes:
+        """Return the events in a chunk of frames; from bytes on that are none, the bytes."""
+        try:
+            return frames.complete(chunk)
+        except FrameError:
+            self.frames = None
+            return chunk
 
 
 class Content(Addon):
@@ -52,7 +64,9 @@ class Content(Addon):
         """Start copying an answer that is to be stored."""
         call = ensure_call(flow)
         if call is not None and stores_content(call) and flow.response is not None:
-            copy = self.copies[flow] = AnswerCopy(flow.response.headers.get("content-encoding", ""))
+            copy = self.copies[flow] = AnswerCopy(
+                flow.response.headers.get("content-encoding", ""), flow.response.headers.get("content-type", "")
+            )
             call.listeners.append(copy)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.policy.model import Policy
+from sluicegate.providers.signing import aws
 from sluicegate.values import RequestFacts
 
 
@@ -232,3 +233,32 @@ def test_azure_has_model_calls_of_its_own_and_no_other_provider_has_them(tmp_pat
     assert (azure.kind_of("POST", path), azure.kind_of("GET", path)) == ("messages", "unsupported")
     assert azure.kind_of("POST", "/deployments/gpt-4o/extensions/chat/completions") == "unsupported"
     assert found["groq"].kind_of("POST", path) == found["openai"].kind_of("POST", path) == "unsupported"
+
+
+def test_a_key_that_signs_needs_the_extra_and_says_which(tmp_path, monkeypatch):
+    text = "providers: {bedrock: {keys: [{name: k, bedrock_key_config: {region: us-east-1}}]}}"
+    loaded = policy(tmp_path, text)
+    assert loaded.providers["bedrock"].base_url == "https://bedrock-runtime.us-east-1.amazonaws.com:443"
+    assert loaded.providers["bedrock"].keys[0].is_usable
+    monkeypatch.setattr(aws, "is_installed", lambda: False)
+    with pytest.raises(PolicyError, match=r"pip install 'sluicegate\[bedrock\]'"):
+        policy(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("region", "env", "host"),
+    [
+        ("eu-west-1", {"AWS_REGION": "us-west-2"}, "bedrock-runtime.eu-west-1.amazonaws.com"),
+        ("env.MINE", {"MINE": "ap-south-1"}, "bedrock-runtime.ap-south-1.amazonaws.com"),
+        (None, {"AWS_REGION": "us-west-2", "AWS_DEFAULT_REGION": "us-east-2"}, "bedrock-runtime.us-west-2.amazonaws.com"),
+        (None, {"AWS_DEFAULT_REGION": "us-east-2"}, "bedrock-runtime.us-east-2.amazonaws.com"),
+        (None, {}, "bedrock-runtime.us-east-1.amazonaws.com"),
+        ("cn-north-1", {}, "bedrock-runtime.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_the_region_of_its_keys_says_where_bedrock_is(tmp_path, region, env, host):
+    config = "{}" if region is None else f"{{region: {region}}}"
+    file = tmp_path / "policy.yaml"
+    file.write_text(f"version: 1\nproviders: {{bedrock: {{keys: [{{name: k, bedrock_key_config: {config}}}]}}}}")
+    served = load(file, env=env, now=0).providers["bedrock"]
+    assert (served.host, served.hosts) == (host, {host})

@@ -64,6 +64,9 @@ def read_frames(data: bytes) -> Iterator[tuple[dict[str, str], bytes]]:
         head, headers = data[12 : 12 + headers_length], {}
         while head:
             name, kind = head[1 : 1 + head[0]].decode(), head[1 + head[0]]
+            if kind in (0, 8):
+                head = head[head[0] + 2 + kind :]
+                continue
             assert kind == 7
             at = head[0] + 4
             size = int.from_bytes(head[at - 2 : at])
@@ -95,6 +98,8 @@ class FakeBedrock:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         """Model ids and bodies of the calls that were accepted."""
         self.token: str | None = SESSION_TOKEN
+        self.failures = 0
+        """How many of the next calls are answered that the service is not available."""
 
     def problem(self, seen: Seen) -> str | None:
         """Return what is wrong with a request."""
@@ -126,6 +131,9 @@ class FakeBedrock:
         if (wrong := self.problem(seen)) is not None:
             self.complaints.append(wrong)
             self.refuse(peer, 403, "AccessDeniedException", f"refused: {wrong}")
+        elif self.failures:
+            self.failures -= 1
+            self.refuse(peer, 503, "ServiceUnavailableException", "The service is not available")
         elif seen.target.endswith("-stream"):
             peer.head(200, "content-type: application/vnd.amazon.eventstream", "transfer-encoding: chunked")
             for piece in self.answer(self.asked[-1][1]):

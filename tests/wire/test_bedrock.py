@@ -37,8 +37,13 @@ KEYS: list[dict[str, Any]] = [
     {"id": "vk-haiku", "provider_configs": [{"provider": "bedrock", "allowed_models": ["claude-haiku-*"]}]},
     {"id": "vk-spent", "budget": {"max_limit": 0, "reset_duration": "1M"}},
     {"id": "vk-elsewhere"},
+    {"id": "vk-spare", "content": "full"},
 ]
-ROUTES = [{"name": "elsewhere", "when": {"virtual_key": "vk-elsewhere"}, "targets": [{"provider": "anthropic"}]}]
+BOTH = [{"provider": "bedrock"}, {"provider": "anthropic", "weight": 0}]
+ROUTES = [
+    {"name": "elsewhere", "when": {"virtual_key": "vk-elsewhere"}, "targets": [{"provider": "anthropic"}]},
+    {"name": "spare", "when": {"virtual_key": "vk-spare"}, "targets": BOTH},
+]
 
 
 @dataclass
@@ -396,3 +401,16 @@ def test_the_sdk_of_aws_reads_refusals_and_streams_that_fail(lab, sdk):
             list(answer["body"])
     finally:
         lab.anthropic.script = script
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_another_provider_takes_over_where_bedrock_fails_and_the_content_is_kept_as_text(lab, failures):
+    lab.bedrock.failures = failures
+    reply = lab.invoke(HAIKU, key="vk-spare")
+    assert [e["type"] for e in read_events(reply.body)] == [json.loads(e.partition(b"data: ")[2])["type"] for e in sse()]
+    target = "anthropic/claude-haiku-4-5-20251001" if failures else f"bedrock/{HAIKU}"
+    assert reply.headers["x-sluicegate-route"] == f"{target}; attempt={failures + 1}"
+    call = lab.last()
+    assert (call["provider"], call["output_tokens"]) == (target.partition("/")[0], 50)
+    found = eventually(lambda: lab.gateway.admin(f"/api/logs/{call['id']}").json["content"])
+    assert found["response"].startswith("event: message_start\ndata: {")

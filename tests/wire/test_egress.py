@@ -281,7 +281,7 @@ MODEL_HOSTS = {
     "dashscope.aliyuncs.com": ("openai", "providers.qwen: {base_url: https://dashscope.aliyuncs.com/compatible-mode, keys: ...}"),
     "chatgpt.com": ("openai", "set CODEX_API_KEY to yours"),
     "cloudcode-pa.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),
-    "us-central1-aiplatform.googleapis.com": ("gemini", "set GEMINI_API_KEY to yours"),
+    "us-central1-aiplatform.googleapis.com": ("vertex", "govern it with providers.vertex.keys"),
     "bedrock-runtime.eu-west-1.amazonaws.com": ("bedrock", "govern it with providers.bedrock.keys"),
 }
 
@@ -299,8 +299,9 @@ def test_a_model_api_is_refused_in_words_that_its_client_shows(edge, host):
     assert advice in error["message"]
     styles = {
         "openai": "code" in error and "status" not in error,
-        "gemini": "status" in error,
-        "anthropic": whole.get("type") == "error",
+        "gemini": "status" in error and "type" not in whole,
+        "vertex": "status" in error and whole.get("type") == "error",
+        "anthropic": "status" not in error and whole.get("type") == "error",
         "bedrock": whole.get("__type") == "ValidationException",
     }
     assert [name for name, is_so in styles.items() if is_so] == [style]
