@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, facts_of, services
+from flow import Addon, call_of, deny, enforcing, facts_of, outcome_of, services
 from sluicegate.calls.client_login import plan_with_login
+from sluicegate.calls.plan import Target, cause_of_status
 from sluicegate.routing.selection import Asked
 from sluicegate.sending.dialects import turn_to
-from sluicegate.values import Deny
+from sluicegate.values import Deny, Outcome
 
 
 class Route(Addon):
@@ -37,6 +38,26 @@ class Route(Addon):
         first = plan.targets[0]
         call.plan, call.asked_model = plan, facts.model
         turn_to(first, call, facts, call.policy)
+
+    def call_ended(self, flow: http.HTTPFlow) -> None:
+        """Note how its target did, of a call that was sent once; of others each attempt is noted where it was made."""
+        call = call_of(flow)
+        if call is None or call.facts is None or call.kind != "messages" or not call.cleared:
+            return
+        if call.deny is not None or call.attempts is not None:
+            return
+        if flow.response is None:
+            # One that its client has left says nothing about its provider.
+            is_failure, is_known = True, outcome_of(flow) is Outcome.FAILED
+        else:
+            status = flow.response.status_code
+            # An answer that stands, such as 400, is about the call.
+            is_failure = cause_of_status(status) is not None
+            is_known = is_failure or status < 400
+        if is_known:
+            latency = None if call.first_byte_at is None or call.sent_at is None else call.first_byte_at - call.sent_at
+            target = Target(call.provider, call.facts.model)
+            services().router.note(target, services().clock(), is_failure=is_failure, latency_ms=latency)
 
 
 addons = [Route()]

@@ -186,6 +186,7 @@ class Options(Addon):
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
         if urls := listening_urls():
             services().state_folder.note_url(urls[0])
+        services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
         print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
         try:
             notify(os.environ)

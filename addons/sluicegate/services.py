@@ -109,7 +109,7 @@ class Services:
         self.draining = False
         """The gateway is stopping: no new call begins."""
         self.own_servers: dict[str, tuple[str, int]] = {}
-        """Where the web application (``web``) and the relay (``relay``) listen, for this process alone."""
+        """Where the web application (``web``), the relay (``relay``) and the gateway itself (``gateway-0`` ...) listen."""
         self.chain: Callable[[], Iterable[str]] = tuple
         """The addons' names in their order, as ``hook_time`` has them."""
         self.options_refused: dict[str, str] = {}

@@ -190,6 +190,7 @@ NAMES = {
     "provider": ["anthropic", "openai"],
     "model_requested": [None, "opus", "haiku"],
     "model_served": [None, "opus"],
+    "asked_model": [None, "opus", "openai/opus"],
     "outcome": ["completed", "denied", "failed", "cancelled", "interrupted"],
     "reason": [None, "budget_exceeded", "model_blocked"],
 }
@@ -209,7 +210,7 @@ calls = st.fixed_dictionaries(
 )
 
 NAMED = {"virtual_key_id": "vk", "user_id": "user", "team_id": "team", "customer_id": "customer", "project_id": "project"} | {
-    n: n for n in ("provider", "model_requested", "model_served", "outcome", "reason")
+    n: n for n in ("provider", "model_requested", "asked_model", "model_served", "outcome", "reason")
 }
 
 
@@ -250,6 +251,11 @@ def model_of(row):
     return row["model_served"] or row["model_requested"]
 
 
+def asked_for(row, column):
+    """The value of a column; where nothing chose another model, the client asked for the one that its provider was asked for."""
+    return row["asked_model"] or row["model_requested"] if column == "asked_model" else row[column]
+
+
 def matches(row, pairs):
     at, latency, cost = parse_iso(row["started_at"]), row["latency_ms"], cost_of(row)
     for name, text in pairs.items():
@@ -276,7 +282,7 @@ def matches(row, pairs):
             bound = round(float(text) * NANO) if name.endswith("cost") else int(text)
             if value is None or (value < bound if name.startswith("min_") else value > bound):
                 return False
-        elif column in NAMES and row[column] not in values:
+        elif column in NAMES and asked_for(row, column) not in values:
             return False
     return True
 

@@ -359,3 +359,8 @@ def test_a_base_url_that_leads_back_to_the_gateway_gets_no_calls(asking):
     """However it is spelled: a call would come back as another call, without end."""
     asking.govern(policy_text(f"http://127.1:{asking.port}"))
     assert eventually(lambda: b"leads back to this gateway" in asking.post(Host="localhost").body)
+    routes = [{"name": "all", "targets": [{"provider": "anthropic"}]}]
+    asking.govern(policy_text(f"http://127.1:{asking.port}", routes=routes))
+    reply = eventually(lambda: r if "x-sluicegate-route" in (r := asking.post(Host="localhost")).headers else None)
+    assert (reply.status, reply.reason) == (400, "blocked_by_policy")
+    assert "leads back to this gateway" in reply.message

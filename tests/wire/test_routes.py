@@ -221,6 +221,25 @@ def test_a_provider_that_gives_no_answer_is_unreachable_in_header_body_and_recor
     assert b'sluicegate_refusals_total{reason="provider_unavailable"} 0.0' in edge.admin("/metrics").body
 
 
+def test_calls_that_go_straight_to_their_provider_teach_its_health(edge, upstream):
+    """Failures open its breaker, an answer that stands says nothing, and a success closes it."""
+    model = f"{OPUS}-20261021"
+
+    def health(count, script):
+        upstream.script = script
+        for _ in range(count):
+            called(edge, model=model)
+        rows = edge.admin("/api/routes/targets").json["targets"]
+        return next(((r["breaker"], r["failures"], r["latency_ms"]) for r in rows if r["model"] == model), None)
+
+    assert health(1, error(400)) is None
+    assert health(4, error(529)) == ("closed", 4, None)
+    assert health(1, lambda peer, _: peer.reset()) == ("open", 5, None)
+    assert health(1, error(400)) == ("open", 5, None)
+    breaker, failures, latency = health(1, plain(message(OPUS)))
+    assert (breaker, failures, latency is not None) == ("closed", 0, True)
+
+
 def test_a_model_of_a_provider_that_is_not_configured_is_refused_with_the_lines_that_would(edge):
     reply = edge.post(ask(model="groq/llama-5"), path="/openai/v1/chat/completions")
     assert (reply.status, reply.reason) == (400, "unsupported")

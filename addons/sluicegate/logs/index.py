@@ -31,7 +31,7 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 3
+VERSION = 4
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -41,7 +41,7 @@ KINDS = ("provider", "model", "outcome")
 FACET = (*IDS, *KINDS, "reason")
 """The names a facet combines; ``model`` is the one that served the call, else the one that was asked for."""
 
-FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "model_served"), "''") | dict.fromkeys(
+FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "asked_model", "model_served"), "''") | dict.fromkeys(
     ("status", "stream", "estimated"), "0"
 )
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
@@ -268,7 +268,9 @@ def _copying() -> Iterable[str]:
     # strftime yields whole seconds; the milliseconds are read by position, because all times have the same form.
     at = "coalesce(CAST(strftime('%s', c.started_at) AS INTEGER) * 1000 + CAST(substr(c.started_at, 21, 3) AS INTEGER), 0)"
     tokens = [f"coalesce(c.{name}, 0)" for name in TOKEN_COLUMNS]
-    others = [f"coalesce(c.{name}, {absent})" for name, absent in COPIED.items()]
+    # A record has the client's words only where a route or a name chose another model.
+    own = {"asked_model": "c.model_requested, ''"}
+    others = [f"coalesce(c.{name}, {own.get(name, absent)})" for name, absent in COPIED.items()]
     values = ["c.rowid", at, "f.id", "coalesce(c.latency_ms, -1)", " + ".join(tokens), "coalesce(c.cost_nano, 0)", *tokens, *others]
     same = " AND ".join(f"f.{name} = {value}" for name, value in facet.items())
     yield (

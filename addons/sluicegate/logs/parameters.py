@@ -152,7 +152,8 @@ FILTERS: dict[str, Parameter] = {
     "agent_id": _id("agent", "sub-agents"),
     "provider": Parameter(("provider", "providers"), "calls to these providers", _provider, many=True),
     "model": Parameter(("model", "models"), "calls served by these models, or asking for them where none served", _text, many=True),
-    "model_requested": Parameter(("model_requested",), "calls that asked for these models", _text, many=True),
+    "model_requested": Parameter(("model_requested",), "calls that asked their provider for these models", _text, many=True),
+    "asked_model": Parameter(("asked_model",), "calls whose clients asked for these models, in their own words", _text, many=True),
     "model_served": Parameter(("model_served",), "calls that these models served", _text, many=True),
     "outcome": Parameter(("outcome", "outcomes"), "calls with these outcomes", _word(o.value for o in Outcome), many=True),
     "reason": Parameter(

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Send
 
+from sluicegate.addresses import normalize_host
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
+from sluicegate.egress.dialling import Dialling
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
@@ -21,7 +23,7 @@ from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, whole_body
 from sluicegate.sending.dialects import Translation, turn_to
-from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, refused, rendered
+from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, refused, unanswered
 from sluicegate.sending.forms import Reworded
 from sluicegate.sending.outgoing import outgoing
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, with_key
@@ -59,8 +61,8 @@ class RelayedCall:
 class Exchange:
     """One call on its way through its plan."""
 
-    def __init__(self, shared: Services, client: StreamingClient, relayed: RelayedCall, send: Send) -> None:
-        self.shared, self.client, self._send = shared, client, send
+    def __init__(self, shared: Services, client: StreamingClient, dialling: Dialling, relayed: RelayedCall, send: Send) -> None:
+        self.shared, self.client, self.dialling, self._send = shared, client, dialling, send
         self.has_begun = False
         """Whether the client has got a part of an answer."""
         self.relayed, self.call, self.plan = relayed, relayed.call, relayed.plan
@@ -186,6 +188,7 @@ class Exchange:
             headers = await with_key(self.relayed.request.method, request, provider, key)
         except CannotSignError as e:
             raise Failed(None, f"{provider.name}: {e}") from e
+        await refuse_loop(self.shared, self.dialling, call, request.server)
         self.require_client()
         try:
             async with asyncio.timeout(self.first_token_s):
@@ -292,19 +295,21 @@ class Exchange:
         if failed is not None and failed.answer is not None:
             status, headers, body = failed.answer
         else:
-            was_tried = any(a.result != "not_sent" for a in self.attempts)
-            reason = Reason.PROVIDER_UNREACHABLE if was_tried else Reason.PROVIDER_UNAVAILABLE
-            why = Deny(reason, f"No provider could answer this call: {tried}", final=not was_tried)
-            status, headers, body = rendered(why, self.call)
-            if was_tried:
-                self.call.failure = reason
-            else:
-                self.call.deny = why
+            status, headers, body = unanswered(self.call, self.attempts, tried)
         if failed is not None and failed.refusal is not None and not any(attempt.was_sent for attempt in self.attempts):
             self.call.deny = failed.refusal
         delivery = Delivery(self.send, target, len(self.attempts) - 1)
         await delivery.begin(status, headers)
         await delivery.write(body, is_last=True)
+
+
+async def refuse_loop(shared: Services, dialling: Dialling, call: Call, server: tuple[str, str, int]) -> None:
+    """Raise Failed for a server that is the gateway itself: the call would come back as another call, without end."""
+    _, host, port = server
+    own_ports = {own for _, own in shared.own_servers.values()}
+    why = await dialling.refusal_of_loop(normalize_host(host), port, own_ports)
+    if why is not None:
+        raise refused(Deny(Reason.BLOCKED_BY_POLICY, f"Blocked by policy: {why}"), call, why)
 
 
 def _ms_since(started: float) -> int:

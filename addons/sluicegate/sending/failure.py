@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sluicegate.calls.call import Call
@@ -43,6 +44,18 @@ def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
     failed = Failed(None, error or refusal.message, rendered(refusal, call))
     failed.refusal = refusal
     return failed
+
+
+def unanswered(call: Call, attempts: Sequence[Attempt], tried: str) -> tuple[int, Headers, bytes]:
+    """Return our own words for a call that no provider has answered, and note why; ``tried`` lists what was tried."""
+    was_tried = any(attempt.result != "not_sent" for attempt in attempts)
+    reason = Reason.PROVIDER_UNREACHABLE if was_tried else Reason.PROVIDER_UNAVAILABLE
+    why = Deny(reason, f"No provider could answer this call: {tried}", final=not was_tried)
+    if was_tried:
+        call.failure = reason
+    else:
+        call.deny = why
+    return rendered(why, call)
 
 
 def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call, between: Translation | Reworded | None) -> Failed:

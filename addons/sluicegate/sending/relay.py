@@ -11,6 +11,7 @@ import contextlib
 
 from starlette.types import Receive, Scope, Send
 
+from sluicegate.egress.dialling import Dialling
 from sluicegate.http_client import StreamingClient, UnreachableError
 from sluicegate.loopback.ticket_server import TicketServer
 from sluicegate.sending.exchange import Exchange, RelayedCall
@@ -23,6 +24,7 @@ class Relay:
     def __init__(self, shared: Services, ca_file: str | None = None) -> None:
         self.shared = shared
         self.client = StreamingClient(ca_file)
+        self.dialling = Dialling(shared.clock)
         self.server: TicketServer[RelayedCall] = TicketServer(self.answer)
 
     async def start(self) -> None:
@@ -33,7 +35,7 @@ class Relay:
 
     async def answer(self, relayed: RelayedCall, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one forwarded request; what it still does ends when its client leaves."""
-        work = asyncio.ensure_future(Exchange(self.shared, self.client, relayed, send).run())
+        work = asyncio.ensure_future(Exchange(self.shared, self.client, self.dialling, relayed, send).run())
         gone = asyncio.ensure_future(_until_disconnected(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)

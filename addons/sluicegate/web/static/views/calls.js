@@ -27,6 +27,7 @@ const MORE_FILTERS = [
 const TEXT_FILTERS = [
   ["session", "Session", "session_id"],
   ["agent", "Sub-agent", "agent_id"],
+  ["asked_model", "Asked model", "asked_model"],
 ];
 /** @type {[string, string][]} */
 const AMOUNT_FILTERS = [
@@ -154,7 +155,9 @@ function matches(filters) {
   return (c) =>
     columns.every(
       ([n, column]) =>
-        !filters[n] || (column === "model" ? isOneOf(filters[n], c.model_served ?? c.model_requested) : isOneOf(filters[n], c[column])),
+        !filters[n] || (column === "model" ? isOneOf(filters[n], c.model_served ?? c.model_requested)
+          : column === "asked_model" ? isOneOf(filters[n], c.asked_model ?? c.model_requested)
+          : isOneOf(filters[n], c[column])),
     ) &&
     (!filters.min_cost || Number(c.cost_usd || 0) >= Number(filters.min_cost)) &&
     (!filters.min_latency || (c.latency_ms ?? 0) >= Number(filters.min_latency)) &&
