@@ -52,4 +52,5 @@ def test_the_known_providers_are_listed_without_a_policy():
     assert next(row for row in rows if row["provider"] == "groq")["variable"] == "GROQ_API_KEY"
     table = CliRunner().invoke(app, ["providers", "--known"]).stdout
     assert "DeepSeek" in table
-    assert "not yet: its calls are signed by AWS credentials" in table
+    assert "AWS_BEARER_TOKEN_BEDROCK" in table
+    assert "not yet" not in table
