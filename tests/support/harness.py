@@ -41,6 +41,9 @@ WAIT_S = 60.0
 
 OPUS = "claude-opus-5-5"
 
+QUIET = "-q"
+"""The option with which mitmdump does not say what it loads."""
+
 ESTABLISHED = "01"
 """A connection's state in /proc/net/tcp."""
 
@@ -146,7 +149,7 @@ class Gateway:
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
             # mitmproxy loads each script in a task of its own: those after the gateway's may come after it has begun to listen.
-            for script in () if self.command else self.scripts[1:]:
+            for script in () if self.command or QUIET in self.options else self.scripts[1:]:
                 self.wait_for(re.escape(f"Loading script {script}"), START_TIMEOUT_S)
         return self
 
