@@ -281,9 +281,9 @@ class Policy:
         configs = [c for c in key.provider_configs if c.provider == provider]
         if not configs:
             return UNRESTRICTED if key.allow_all_providers else ModelAccess(False, False, ())
-        if model is None or any(c.allows(model) for c in configs):
-            return ModelAccess(True, True, ())
         models = tuple(m for c in configs for m in c.allowed_models or ())
+        if model is None or any(c.allows(model) for c in configs):
+            return ModelAccess(True, True, models)
         blocked = (c.blocks(model) for c in configs)
         return ModelAccess(True, False, models, tuple(b for b in blocked if b is not None))
 
