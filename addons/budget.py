@@ -11,6 +11,10 @@ from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MIN_RATIO_SAMPLES, lesson_of
 from sluicegate.sending.reservation import commit, reserve_money
 from sluicegate.services import Services
+from sluicegate.values import usd
+
+COST_HEADER = "x-sluicegate-cost-usd"
+"""What the call was charged, exact decimal dollars: on answers in one piece, whose headers go when that is known."""
 
 
 class Budget(Addon):
@@ -42,6 +46,8 @@ class Budget(Addon):
         call.settled = True
         shared = services()
         self.charge(shared, call, settlement_of(flow, call, call.policy))
+        if flow.response is not None and getattr(flow, "sluicegate_tap", None) is not None and not flow.response.stream:
+            flow.response.headers[COST_HEADER] = usd(call.cost_nano or 0)
         shared.writer.flush_soon()
 
     def charge(self, shared: Services, call: Call, settlement: Settlement) -> None:

@@ -1,6 +1,6 @@
 """Meter: reads usage from a copy while an answer streams through. The only addon that sets ``flow.response.stream`` of a call.
 
-Every chunk is passed on in the hook that received it, unchanged; nothing is held, merged or split. An exception in a
+Every chunk of a stream is passed on in the hook that received it, unchanged; nothing is held, merged or split. An exception in a
 stream callback would cost the client that chunk, so the tap never raises.
 """
 
@@ -48,6 +48,13 @@ def reader_of(call: Call) -> UsageReader:
 def prices_of(call: Call) -> Prices:
     """Return the prices of the call's provider."""
     return services().prices_for(call.provider, call.policy)
+
+
+def is_whole(call: Call, response: http.Response) -> bool:
+    """Return whether an answer is of use to its client only once it is there as a whole."""
+    if call.kind != "messages" or call.facts is None or call.facts.stream or response.status_code >= 400:
+        return False
+    return "event-stream" not in encoding_and_type(response)[1].lower()
 
 
 class Tap:
@@ -107,7 +114,11 @@ class Meter(Addon):
         if call is None or call.deny is not None or flow.response is None:
             return
         tap = self.taps[flow] = Tap(call, flow.response)
-        flow.response.stream = tap
+        if is_whole(call, flow.response):
+            # Read all the same as it arrives, by our own layer, and sent once its cost can stand in its headers.
+            flow.sluicegate_tap = tap  # type: ignore[attr-defined]
+        else:
+            flow.response.stream = tap
 
     def call_ended(self, flow: http.HTTPFlow) -> TokenCount | None:
         """Make the call's usage final, once. Where its output has to be counted, that is final once the count is awaited."""

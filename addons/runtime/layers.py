@@ -37,7 +37,7 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.version import VERSION
 
 from flow import mark_as_left
-from runtime import frame_limits, probes, release_memory, size_limits
+from runtime import frame_limits, held_answers, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, error_bytes, error_response, protocol_of, status_of
@@ -72,8 +72,7 @@ class GatewayHttp1Server(Http1Server):
         # Still in this state: what has arrived does not contain the whole head.
         if self.state == self.read_headers and len(self.buf) > size_limits.MAX_HEAD_BYTES:
             self.state = self.done
-            message = f"Headers end within {size_limits.MAX_HEAD_BYTES} bytes."
-            yield commands.SendData(self.conn, error_bytes(431, message))
+            yield commands.SendData(self.conn, error_bytes(431, f"Headers end within {size_limits.MAX_HEAD_BYTES} bytes."))
             yield commands.CloseConnection(self.conn)
 
     def read_body(self, event: events.Event) -> Commands:
@@ -120,18 +119,14 @@ class GatewayHttp2Server(Http2Server):
 
     def send_error(self, event: ResponseProtocolError) -> Commands:
         """Send an error as a whole JSON answer where none has begun, else reset the stream as mitmproxy does."""
-        status = status_of(event)
-        if status is None or not self.is_open_for_us(event.stream_id) or self.headers_sent(event.stream_id):
+        status, number = status_of(event), event.stream_id
+        if status is None or not self.is_open_for_us(number) or self.h2_conn.streams[number].state_machine.headers_sent:
             yield from super()._handle_event(event)
             return
         response = error_response(status, event.message, protocol_of(self.context, event.stream_id))
         yield from super()._handle_event(ResponseHeaders(event.stream_id, response, end_stream=False))
         yield from super()._handle_event(ResponseData(event.stream_id, response.raw_content or b""))
         yield from super()._handle_event(ResponseEndOfMessage(event.stream_id))
-
-    def headers_sent(self, stream_id: int) -> bool:
-        """Return whether an answer has begun."""
-        return bool(self.h2_conn.streams[stream_id].state_machine.headers_sent)
 
 
 class GatewayHttpStream(HttpStream):
@@ -201,10 +196,12 @@ class GatewayHttpStream(HttpStream):
     def end_switched(self) -> Commands:
         """Close the upstream connection, and answer the client with an error."""
         yield commands.CloseConnection(self.context.server)
-        error = ResponseProtocolError(
-            self.stream_id, f"{SWITCHED} (101), which nobody asked for", ErrorCode.RESPONSE_VALIDATION_FAILED
-        )
-        yield from self.handle_protocol_error(error)
+        why = f"{SWITCHED} (101), which nobody asked for"
+        yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, why, ErrorCode.RESPONSE_VALIDATION_FAILED))
+
+    def state_consume_response_body(self, event: events.Event) -> Commands:
+        """Hold an answer that is marked to be held; mitmproxy keeps all others that are not streamed."""
+        return held_answers.hold(self, event, super().state_consume_response_body(event))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Refuse a body that is larger than any may be, and keep nothing of it."""
@@ -271,13 +268,13 @@ class GatewayClientTLSLayer(ClientTLSLayer):
 
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
 
-ADDED = {"send_error", "headers_sent", "discard", "end_switched"}
+ADDED = {"send_error", "discard", "end_switched"}
 """Methods of our layers that override nothing."""
 
 RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
     GatewayHttp1Server: ("done",),
     GatewayHttp2Server: ("is_open_for_us", "close_connection"),
-    GatewayHttpStream: ("state_errored",),
+    GatewayHttpStream: ("state_errored", "start_response_stream"),
     GatewayHttpLayer: ("event_to_child",),
     GatewayClientTLSLayer: ("client_hello_parsed", "receive_data"),
 }
