@@ -22,11 +22,13 @@ INCOMPLETE: dict[FinishReason, str] = {
 
 _ECHOED: dict[str, Any] = {
     "background": False,
+    "frequency_penalty": 0.0,
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
     "previous_response_id": None,
     "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
@@ -59,10 +61,12 @@ def response_object(setting: Setting, model: str, output: list[dict[str, Any]], 
         status, details = ("incomplete", {"reason": cause}) if cause else ("completed", None)
         usage = write_responses_usage(ending.usage or TokenUsage())
     echoed = {n: body[n] if n not in _NOT_ECHOED and body.get(n) is not None else v for n, v in _ECHOED.items()}
+    echoed["tools"] = [_shown(tool) for tool in echoed["tools"]]
     return {
         "id": f"resp_{setting.unique}",
         "object": "response",
         "created_at": setting.created_s,
+        "completed_at": setting.created_s if status == "completed" else None,
         "status": status,
         "error": error,
         "incomplete_details": details,
@@ -71,6 +75,15 @@ def response_object(setting: Setting, model: str, output: list[dict[str, Any]], 
         **echoed,
         "usage": usage,
     }
+
+
+_FUNCTION = {"description": None, "parameters": None, "strict": None}
+"""What a function has in a response even where the request left it out."""
+
+
+def _shown(tool: Any) -> Any:
+    """Return a tool as a response repeats it."""
+    return _FUNCTION | tool if isinstance(tool, dict) and tool.get("type") == "function" else tool
 
 
 def incomplete_cause(ending: Finished, output: list[dict[str, Any]]) -> str | None:
