@@ -1,0 +1,207 @@
+"""The official SDKs, resource by resource: what a program sees through the gateway is what it sees straight at the provider."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx
+import httpx2
+import openai
+import pytest
+from google import genai
+from google.genai import types as genai_types
+
+from support import model_apis
+from support.fake_provider import FakeProvider, Peer, Seen, message, plain, streamed
+from support.harness import VK, WAIT_S, Gateway, policy_text
+
+pytestmark = pytest.mark.wire
+
+CLAUDE, GPT, GEMINI, EMBEDDER = "claude-haiku-4-5", "gpt-4o-mini", "gemini-2.5-flash", "text-embedding-3-small"
+SAID: Any = [{"role": "user", "content": "Hello"}]
+UNKNOWN = {"anthropic": "claude-haiku-9-9", "openai": "gpt-4o-unknown", "gemini": "gemini-2.5-flash-unknown"}
+"""Models that the gateway has a price for, by their families, and their providers do not know."""
+
+CLAUDE_MODEL = {"type": "model", "id": CLAUDE, "display_name": "Claude Haiku 4.5", "created_at": "2026-01-01T00:00:00Z"}
+GPT_MODEL = {"id": GPT, "object": "model", "created": 1_790_000_000, "owned_by": "openai"}
+GEMINI_MODEL = {"name": f"models/{GEMINI}", "displayName": "Gemini", "supportedGenerationMethods": ["generateContent"]}
+
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_790_000_000,
+    "model": GPT,
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop", "logprobs": None}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
+}
+EMBEDDING = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}],
+    "model": EMBEDDER,
+    "usage": {"prompt_tokens": 2, "total_tokens": 2},
+}
+RESPONSE = json.loads(model_apis.responses(GPT)[-1].partition(b"data: ")[2])["response"] | {"tools": [], "error": None}
+
+WHOLE: dict[str, Any] = {
+    "POST /v1/messages": json.loads(message(CLAUDE)),
+    "POST /v1/messages/count_tokens": {"input_tokens": 9},
+    "GET /v1/models": {"data": [CLAUDE_MODEL], "has_more": False, "first_id": CLAUDE, "last_id": CLAUDE},
+    f"GET /v1/models/{CLAUDE}": CLAUDE_MODEL,
+    "POST /v1/chat/completions": COMPLETION,
+    "POST /v1/responses": RESPONSE,
+    "POST /v1/embeddings": EMBEDDING,
+    f"GET /v1/models/{GPT}": GPT_MODEL,
+    f"POST /v1beta/models/{GEMINI}:generateContent": model_apis.gemini(GEMINI),
+    f"POST /v1beta/models/{GEMINI}:countTokens": {"totalTokens": 9},
+    f"POST /v1beta/models/{GEMINI}:batchEmbedContents": {"embeddings": [{"values": [0.25, -0.5]}]},
+    "GET /v1beta/models": {"models": [GEMINI_MODEL]},
+    f"GET /v1beta/models/{GEMINI}": GEMINI_MODEL,
+}
+STREAMS: dict[str, list[bytes]] = {
+    "POST /v1/messages": model_apis.sse(model_apis.ANSWER, CLAUDE),
+    "POST /v1/chat/completions": model_apis.chat(GPT),
+    "POST /v1/responses": model_apis.responses(GPT),
+    f"POST /v1beta/models/{GEMINI}:streamGenerateContent": [model_apis.data(model_apis.gemini(GEMINI))],
+}
+
+
+def provider(api: str) -> Callable[[Peer, Seen], None]:
+    """Return how an API answers: each path in its own form, and an error for what it does not know."""
+
+    def run(peer: Peer, seen: Seen) -> None:
+        asked = " ".join((seen.lines[0].split(b" ")[0].decode(), seen.target.partition("?")[0]))
+        body = json.loads(seen.body or b"{}")
+        if asked == "GET /v1/models" and api == "openai":
+            answer = plain(json.dumps({"object": "list", "data": [GPT_MODEL]}).encode())
+        elif body.get("model") == UNKNOWN[api] or (asked not in WHOLE and asked not in STREAMS):
+            error = {
+                "type": "invalid_request_error",
+                "message": "There is no such model",
+                "code": "model_not_found",
+                "param": "model",
+            }
+            answer = plain(json.dumps({"type": "error", "error": error}).encode(), 404)
+        elif asked in STREAMS and (body.get("stream") or asked not in WHOLE):
+            answer = streamed(STREAMS[asked])
+        else:
+            answer = plain(json.dumps(WHOLE[asked]).encode())
+        answer(peer, seen)
+
+    return run
+
+
+def claude(url: str, key: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=WAIT_S, http_client=httpx2.Client(trust_env=False))
+
+
+def gpt(url: str, key: str) -> openai.OpenAI:
+    client = httpx2.Client(trust_env=False)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=WAIT_S, http_client=client)
+
+
+def gemini(url: str, key: str) -> genai.Client:
+    options = genai_types.HttpOptions(base_url=url, httpx_client=httpx.Client(trust_env=False))
+    return genai.Client(api_key=key, http_options=options)
+
+
+def all_of(stream: Any) -> list[Any]:
+    return list(stream)
+
+
+def final(stream: Any) -> list[Any]:
+    """Return what a helper of the SDK makes of a stream."""
+    with stream as events:
+        seen = [e.type for e in events]
+        return [seen, events.get_final_message() if hasattr(events, "get_final_message") else events.get_final_response()]
+
+
+RESOURCES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "messages.create": ("anthropic", lambda c: c.messages.create(model=CLAUDE, max_tokens=64, messages=SAID)),
+    "messages.create, streamed": (
+        "anthropic",
+        lambda c: all_of(c.messages.create(model=CLAUDE, max_tokens=64, messages=SAID, stream=True)),
+    ),
+    "messages.stream": ("anthropic", lambda c: final(c.messages.stream(model=CLAUDE, max_tokens=64, messages=SAID))),
+    "messages.count_tokens": ("anthropic", lambda c: c.messages.count_tokens(model=CLAUDE, messages=SAID)),
+    "messages: an unknown model": (
+        "anthropic",
+        lambda c: c.messages.create(model=UNKNOWN["anthropic"], max_tokens=64, messages=SAID),
+    ),
+    "anthropic models.list": ("anthropic", lambda c: all_of(c.models.list())),
+    "anthropic models.retrieve": ("anthropic", lambda c: c.models.retrieve(CLAUDE)),
+    "chat.completions.create": ("openai", lambda c: c.chat.completions.create(model=GPT, messages=SAID)),
+    "chat.completions.create, streamed": (
+        "openai",
+        lambda c: all_of(c.chat.completions.create(model=GPT, messages=SAID, stream=True, stream_options={"include_usage": True})),
+    ),
+    "chat: an unknown model": ("openai", lambda c: c.chat.completions.create(model=UNKNOWN["openai"], messages=SAID)),
+    "responses.create": ("openai", lambda c: c.responses.create(model=GPT, input="Hello")),
+    "responses.create, streamed": ("openai", lambda c: all_of(c.responses.create(model=GPT, input="Hello", stream=True))),
+    "responses.stream": ("openai", lambda c: final(c.responses.stream(model=GPT, input="Hello"))),
+    "embeddings.create": ("openai", lambda c: c.embeddings.create(model=EMBEDDER, input="Hello", encoding_format="float")),
+    "openai models.list": ("openai", lambda c: all_of(c.models.list())),
+    "openai models.retrieve": ("openai", lambda c: c.models.retrieve(GPT)),
+    "models.generate_content": ("gemini", lambda c: c.models.generate_content(model=GEMINI, contents="Hello")),
+    "models.generate_content_stream": (
+        "gemini",
+        lambda c: all_of(c.models.generate_content_stream(model=GEMINI, contents="Hello")),
+    ),
+    "models.count_tokens": ("gemini", lambda c: c.models.count_tokens(model=GEMINI, contents="Hello")),
+    "gemini models.list": ("gemini", lambda c: all_of(c.models.list())),
+    "gemini models.get": ("gemini", lambda c: c.models.get(model=GEMINI)),
+    "gemini: an unknown model": ("gemini", lambda c: c.models.generate_content(model=UNKNOWN["gemini"], contents="Hello")),
+}
+CLIENTS: dict[str, Callable[[str, str], Any]] = {"anthropic": claude, "openai": gpt, "gemini": gemini}
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        fakes = {api: stack.enter_context(FakeProvider(provider(api))) for api in CLIENTS}
+        providers = {n: {"base_url": f.url, "keys": [{"name": "k", "value": f"sk-real-{n}"}]} for n, f in fakes.items()}
+        with Gateway(tmp_path_factory.mktemp("sdks"), policy_text(providers=providers)) as gw:
+            gw.fakes = fakes
+            yield gw
+
+
+def plainly(value: Any) -> Any:
+    """Return what a program sees of an answer, without what belongs to one connection."""
+    if isinstance(value, list):
+        return [plainly(v) for v in value]
+    if hasattr(value, "model_dump"):
+        return {k: v for k, v in value.model_dump(mode="json").items() if k != "sdk_http_response"}
+    return value
+
+
+def outcome(call: Callable[[Any], Any], client: Any) -> Any:
+    try:
+        return plainly(call(client))
+    except (anthropic.APIStatusError, openai.APIStatusError) as e:
+        return type(e).__name__, e.status_code, e.body
+    except genai.errors.APIError as e:
+        return type(e).__name__, e.code, e.message
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_a_resource_is_the_same_through_the_gateway_as_without_it(edge, name):
+    api, call = RESOURCES[name]
+    fake = edge.fakes[api]
+    direct = outcome(call, CLIENTS[api](fake.url, "sk-real"))
+    asked = fake.seen[-1]
+    through = outcome(call, CLIENTS[api](f"http://127.0.0.1:{edge.port}", VK))
+    assert through == direct
+    assert (fake.seen[-1].target, fake.seen[-1].body) == (asked.target, asked.body)
+    assert not isinstance(direct, tuple) or "unknown" in name
+
+
+def test_what_is_not_metered_is_refused_in_words_that_the_sdk_shows(edge):
+    """Many texts in one request, each with a model of its own, and an answer that counts nothing."""
+    name, status, words = outcome(
+        lambda c: c.models.embed_content(model=GEMINI, contents="Hello"), gemini(f"http://127.0.0.1:{edge.port}", VK)
+    )
+    assert (name, status) == ("ClientError", 400)
+    assert ":batchEmbedContents is not supported" in words
