@@ -114,6 +114,34 @@ def test_targets_are_shown_with_their_health(ask, services):
     )
 
 
+def test_the_split_of_a_keys_providers_is_shown_with_what_health_leaves_of_it(ask, services):
+    from sluicegate.calls.plan import Target
+
+    configs = [
+        {"provider": "anthropic", "allowed_models": ["claude-*"], "default_model": HAIKU, "weight": 0.8},
+        {"provider": "openai", "allowed_models": [MINI], "weight": 0.2},
+    ]
+    assert ask("/api/governance/virtual-keys/vk-alice", method="PUT", body={"provider_configs": configs})[0] == 200
+    assert ask("/api/governance/virtual-keys/vk-bob", method="PUT", body={"provider_configs": configs[:1]})[0] == 200
+
+    def shown():
+        rows = {t["model"]: t["provider_configs"] for t in ask("/api/routes/targets")[1]["targets"]}
+        assert {w["virtual_key"] for found in rows.values() for w in found} == {"vk-alice"}
+        (haiku,), (mini,) = rows[HAIKU], rows[MINI]
+        return haiku, mini
+
+    haiku, mini = shown()
+    assert [(w["weight"], w["factor"], w["effective_weight"], w["share"]) for w in (haiku, mini)] == [
+        (0.8, 1.0, 0.8, pytest.approx(0.8)),
+        (0.2, 1.0, 0.2, pytest.approx(0.2)),
+    ]
+    now = services.clock()
+    for _ in range(5):
+        services.router.note(Target("anthropic", HAIKU), now, is_failure=True)
+    haiku, mini = shown()
+    assert (haiku["effective_weight"], haiku["share"], mini["share"]) == (0, 0, 1), "the breaker is open"
+
+
 CONFIG = {"provider": "anthropic", "weight": 0.3, "default_model": HAIKU, "blacklisted_models": ["*-opus-*"]}
 
 

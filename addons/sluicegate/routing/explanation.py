@@ -11,7 +11,7 @@ from sluicegate.calls.plan import Plan, Target
 from sluicegate.limits.claims import Exhausted
 from sluicegate.model_names import is_glob, matches
 from sluicegate.policy.limit import Limit
-from sluicegate.policy.model import Policy, VirtualKey
+from sluicegate.policy.model import Policy, ProviderConfig, VirtualKey
 from sluicegate.policy.routes import Route
 from sluicegate.routing.health import OPEN_MS, Health
 from sluicegate.routing.router import MAX_TARGETS, NO_KEY_LEFT, Router, Verdict, usable_keys
@@ -189,14 +189,59 @@ def route_weights(router: Router, policy: Policy, now: int) -> list[RouteWeight]
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigWeight:
+    """What a virtual key's provider config gives a target, and what its health leaves of that."""
+
+    virtual_key: str
+    target: Target
+    factor: float
+    share: float
+    """Of the key's calls that each of its configs can answer and that have no target yet."""
+
+
+MAX_CONFIG_WEIGHTS = 1000
+"""Of all virtual keys, so many are computed for a page."""
+
+
+def config_weights(router: Router, policy: Policy, now: int) -> list[ConfigWeight]:
+    """Return the targets among which the calls of a virtual key are split, of keys with several provider configs.
+
+    A config is one target: its default model, or the only one it allows, or each that was called there lately beside the others'.
+    """
+    found: list[ConfigWeight] = []
+    known = list(router.health)
+    for key in policy.virtual_keys.values():
+        configs = key.provider_configs or ()
+        if len(configs) < 2 or len(found) >= MAX_CONFIG_WEIGHTS:
+            continue
+        named = {c.provider: _named_model(c) for c in configs}
+        for config in configs:
+            own = named[config.provider]
+            models = [own] if own is not None else [m for p, m in known if p == config.provider and config.allows(m)]
+            rest = [(c, m) for c in configs if c is not config and (m := named[c.provider]) is not None]
+            for model in models:
+                targets = [Target(c.provider, m, c.weight, c.key_names) for c, m in ((config, model), *rest)]
+                states = router.states(policy, targets, now)
+                total = sum(s.weight for s in states)
+                share = states[0].weight / total if total else 0.0
+                found.append(ConfigWeight(key.id, targets[0], states[0].factor, share))
+    return found
+
+
+def _named_model(config: ProviderConfig) -> str | None:
+    """Return the one model that stands for a config: its default, or the only one it allows; None for none."""
+    only = config.allowed_models[0] if config.allowed_models is not None and len(config.allowed_models) == 1 else None
+    model = config.default_model or only
+    return model if model is not None and not is_glob(model) else None
+
+
 def named_targets(policy: Policy) -> dict[tuple[str, str], int]:
     """Return provider and model of the targets that the policy names, with the number of virtual keys whose configs do."""
     named = {(t.provider, t.model): 0 for route in policy.routes for t in route.targets if t.model is not None}
     for key in policy.virtual_keys.values():
         for config in key.provider_configs or ():
-            only = config.allowed_models[0] if config.allowed_models is not None and len(config.allowed_models) == 1 else None
-            model = config.default_model or only
-            if model is not None and not is_glob(model):
+            if (model := _named_model(config)) is not None:
                 named[config.provider, model] = named.get((config.provider, model), 0) + 1
     return named
 
@@ -214,9 +259,15 @@ def target_rows(router: Router, policy: Policy, now: int) -> list[Row]:
             "share": w.share,
         }
         weights.setdefault((w.target.provider, w.target.model), []).append(part)
+    by_configs: dict[tuple[str, str], list[Row]] = {}
+    for c in config_weights(router, policy, now):
+        part = {"virtual_key": c.virtual_key, "weight": c.target.weight, "factor": c.factor}
+        part |= {"effective_weight": c.target.weight * c.factor if c.share else 0.0, "share": c.share}
+        by_configs.setdefault((c.target.provider, c.target.model), []).append(part)
     rows = []
     for provider, model in [*named, *(name for name in health if name not in named)][:MAX_TARGETS]:
         row: Row = {"provider": provider, "model": model} | _health_row(health.get((provider, model)), now)
         row |= {"is_simulated": policy.providers[provider].simulate, "key_names": usable_keys(policy, Target(provider, model))}
         rows.append(row | {"virtual_keys": named.get((provider, model), 0), "routes": weights.get((provider, model), [])})
+        rows[-1]["provider_configs"] = by_configs.get((provider, model), [])
     return rows

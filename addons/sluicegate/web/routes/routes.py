@@ -122,12 +122,23 @@ class WeightInRoute(ResponseModel):
     share: float = Field(description="Of the route's calls that have no target yet, from 0 to 1.")
 
 
+class WeightInConfig(ResponseModel):
+    """A target's part in the provider_configs of a virtual key."""
+
+    virtual_key: str
+    weight: float
+    factor: float
+    effective_weight: float
+    share: float = Field(description="Of the calls that each of the key's configs can answer, from 0 to 1.")
+
+
 class TargetState(TargetHealth):
     """A target that the policy names or that was tried lately."""
 
     is_simulated: bool
     virtual_keys: int = Field(description="Virtual keys whose provider_configs name it.")
     routes: list[WeightInRoute]
+    provider_configs: list[WeightInConfig] = Field(description="Of virtual keys with several.")
 
 
 class TargetList(ResponseModel):
@@ -144,7 +155,12 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(BASE, _list, "The routes in force", RouteList),
         write_endpoint("PUT", BASE, _replace, "Replace all routes", RoutesWritten, RoutesChange),
         read_endpoint(f"{BASE}/explain", _explain, explained, Explanation, query=ExplainQuery, roles=ALL_ROLES, errors=(404, 409)),
-        read_endpoint(f"{BASE}/targets", _targets, "The health of every target, and its weight in each route", TargetList),
+        read_endpoint(
+            f"{BASE}/targets",
+            _targets,
+            "The health of every target, and its weight in each route and among each key's provider configs",
+            TargetList,
+        ),
     ]
 
 

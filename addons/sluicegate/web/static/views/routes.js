@@ -12,6 +12,7 @@ export default function Routes() {
       <${Fetched} of=${targets} lines=${3}>${(d) => html`<${Targets} of=${d.targets} />`}</${Fetched}></${Section}>
     <${Section} title="Routes" note="the first one whose conditions hold is taken">
       <${Fetched} of=${routes} lines=${3}>${(d) => html`<${RouteTable} of=${d.routes} targets=${targets.data?.targets ?? []} />`}</${Fetched}></${Section}>
+    <${ConfigTable} of=${targets.data?.targets ?? []} />
     <${Explain} /></${Page}>`;
 }
 
@@ -59,6 +60,22 @@ function RouteTable({ of, targets }) {
           <td class="num">${known(state?.effective_weight, (w) => w.toFixed(2))}</td><td class="num">${known(state?.share, percent)}</td></tr>`;
       }),
     )}</tbody></table></div>`;
+}
+
+/** The split of each virtual key that has several providers. */
+function ConfigTable({ of }) {
+  const rows = of
+    .flatMap((t) => t.provider_configs.map((w) => ({ ...w, target: `${t.provider}/${t.model}` })))
+    .sort((a, b) => a.virtual_key.localeCompare(b.virtual_key));
+  if (rows.length === 0) return null;
+  return html`<${Section} title="Virtual keys with several providers" note="their provider_configs"><div class="scroll" tabindex="0" role="group" aria-label="Virtual keys with several providers">
+    <table class="data rows"><thead><tr><th scope="col">Virtual key</th><th scope="col">Target</th><th scope="col" class="num">Weight</th>
+    <th scope="col" class="num">By health</th><th scope="col" class="num">Share</th></tr></thead>
+    <tbody>${rows.map(
+      (w, i) => html`<tr key=${`${w.virtual_key} ${w.target}`}><td>${rows[i - 1]?.virtual_key === w.virtual_key ? "" : w.virtual_key}</td>
+        <td class="mono">${w.target}</td><td class="num">${w.weight}</td><td class="num">${w.effective_weight.toFixed(2)}</td>
+        <td class="num">${percent(w.share)}</td></tr>`,
+    )}</tbody></table></div></${Section}>`;
 }
 
 /** How a call would be routed, asked as the call itself would be. */
