@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -222,3 +223,23 @@ def test_an_error_of_google_s_has_the_form_of_the_client(lab, status, wanted):
         lab.vertex.error = None
     assert (reply.status, reply.json["type"]) == (wanted, "error")
     assert "Quota exceeded." in reply.message
+
+
+def test_a_key_comes_over_http_with_its_account_in_a_file_of_its_own(lab):
+    admin = {"authorization": f"Bearer {lab.token}", "content-type": "application/json"}
+
+    def add(config):
+        key = {"name": "sent", "weight": 0, "vertex_key_config": {"project_id": PROJECT, "region": REGION, **config}}
+        return lab.request("POST", "/api/providers/vertex/keys", json.dumps(key).encode(), admin)
+
+    # The machine's own account may be named in the policy file alone: whoever gets its token could use it.
+    assert add({}).status == 400
+    assert "token_uri is not Google's" in add({"auth_credentials": '{"type": "service_account", "token_uri": "http://x/"}'}).message
+    assert "is not the JSON" in add({"auth_credentials": '{"type": "external_account"}'}).message
+    added = add({"auth_credentials": lab.tokens.account()})
+    assert (added.status, added.json["usable"]) == (200, True), added.body
+    assert "PRIVATE KEY" not in added.body.decode() + lab.policy.read_text()
+    stored = Path(added.json["value"].removeprefix("file:"))
+    assert json.loads(stored.read_text()) == json.loads(lab.tokens.account())
+    assert lab.request("DELETE", "/api/providers/vertex/keys/sent", None, admin).status == 200
+    assert not stored.exists()

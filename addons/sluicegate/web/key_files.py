@@ -13,11 +13,15 @@ from sluicegate.policy.editing.draft import ConflictError, Draft, EditError
 from sluicegate.policy.entities import KINDS, REDACTED
 from sluicegate.policy.model import Policy
 from sluicegate.policy.secrets import ENV, FILE, is_reference
+from sluicegate.providers.signing.google import problem_of
 from sluicegate.services import Services
 
 PROVIDERS = KINDS["providers"]
 
-_SIGNING = {"bedrock_key_config": ("access_key", "secret_key", "session_token")}
+_SIGNING = {
+    "bedrock_key_config": ("access_key", "secret_key", "session_token"),
+    "vertex_key_config": ("auth_credentials",),
+}
 """Fields of a key that hold more secrets, and which."""
 
 
@@ -78,7 +82,10 @@ def _store(folder: Path, owner: str, value: str, current: str | None, place: str
         raise EditError(f"{place}: is the placeholder of a hidden value; leave it out to keep it", place)
     if is_reference(value, (FILE,)):
         raise EditError(f"{place}: send the key itself; file: is allowed only in the policy file", place)
-    if not value.isascii() or not value.isprintable() or " " in value:
+    if place.endswith(".auth_credentials"):
+        if (problem := problem_of(value)) is not None:
+            raise EditError(f"{place}: {problem}", place)
+    elif not value.isascii() or not value.isprintable() or " " in value:
         raise EditError(f"{place}: contains spaces or characters outside printable ASCII; copy the provider's key again", place)
     path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', owner)[:100]}-{secrets.token_hex(4)}"
     try:

@@ -23,7 +23,7 @@ from pydantic.fields import FieldInfo
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
-from sluicegate.policy.key_schema import BedrockKeyConfig
+from sluicegate.policy.key_schema import BedrockKeyConfig, VertexKeyConfig
 from sluicegate.providers.base import ProtocolName
 from sluicegate.web.query import Query, WriteQuery
 
@@ -79,6 +79,9 @@ class ProviderKeyChange(Model):
     weight: Weight | None = None
     bedrock_key_config: BedrockKeyConfig | None = Field(
         None, description="The AWS account that signs calls to Amazon Bedrock; its secrets are kept in files of their own."
+    )
+    vertex_key_config: VertexKeyConfig | None = Field(
+        None, description="The Google account for Vertex AI; its auth_credentials, a file's JSON, are kept in a file of their own."
     )
 
 

@@ -19,6 +19,7 @@ from sluicegate.web.errors import ApiError
 from sluicegate.web.key_files import delete_files, file_of, key_files_of, store_values
 
 PROVIDERS = KINDS["providers"]
+_KEY_FIELDS = ("name", "value", "weight", "bedrock_key_config", "vertex_key_config")
 BASE = "/api/providers"
 
 
@@ -82,7 +83,7 @@ def _key_in_our_words(key: dict[str, Any]) -> dict[str, Any]:
     """Return a key's own fields. Raises ApiError for an id that is not its name."""
     if key.get("id") not in (None, key.get("name")):
         raise ApiError(400, "invalid_request", "id: a key's id is its name; leave it out", "id")
-    return {name: value for name, value in key.items() if name in ("name", "value", "weight", "bedrock_key_config")}
+    return {name: value for name, value in key.items() if name in _KEY_FIELDS}
 
 
 def _view(services: Services, policy: Policy, name: str) -> views.View:
