@@ -127,7 +127,8 @@ class Admin(Addon):
         # A body may hold a token or a provider's key, so it must not be printed or saved either.
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
-        ticket = self.tickets[flow.id] = server.issue_ticket(PendingRequest(credentials, body, source_of(flow), session_path))
+        pending = PendingRequest(credentials, body, source_of(flow), session_path, flow.client_conn.tls_established)
+        ticket = self.tickets[flow.id] = server.issue_ticket(pending)
         request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"
         for name in ("upgrade", "transfer-encoding"):

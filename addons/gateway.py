@@ -26,6 +26,7 @@ from runtime.log_redaction import LogRedaction
 from runtime.options import Options
 from runtime.orphans import Orphans
 from runtime.patches import Patches
+from runtime.port import Port
 from runtime.release_memory import ReleaseMemory
 from runtime.repeated_lines import CountedLog
 from runtime.shutdown import Shutdown
@@ -36,6 +37,7 @@ RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
     LogRedaction(),  # before anything can be logged
     CountedLog(),  # a warning that recurs is counted; early, so that it holds for all others
+    Port(),  # the operator's certificate, and no plaintext from other machines; before anything is read from a client
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end

@@ -142,10 +142,11 @@ class Options(Addon):
         if not beyond:
             return
         where = beyond[0] or "every interface"
-        if not policy.server.allow_plaintext:
+        if not policy.server.allow_plaintext and not speaks_tls():
             raise exceptions.OptionsError(
-                f"listening on {where} sends virtual keys unencrypted over the network: set server.allow_plaintext: true "
-                f"in {policy.source}, or listen on 127.0.0.1 behind a proxy that terminates TLS"
+                f"listening on {where} sends virtual keys unencrypted over the network: give a certificate with --tls-cert and "
+                f"--tls-key, listen on 127.0.0.1 behind a proxy that terminates TLS, or set server.allow_plaintext: true "
+                f"in {policy.source}"
             )
         demo = [k.id for k in policy.virtual_keys.values() if k.is_demo]
         if demo and not policy.server.allow_id_as_value:
@@ -184,7 +185,8 @@ class Options(Addon):
             else:
                 exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
         ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
-        if urls := listening_urls():
+        if urls := listening_urls("http"):
+            # For commands of this machine, from which plaintext is accepted: no name of it need be in the certificate.
             services().state_folder.note_url(urls[0])
         services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
         print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
@@ -217,16 +219,22 @@ def exit_with_error(why: str) -> NoReturn:
     os._exit(1)
 
 
-def listening_urls() -> list[str]:
-    """Return the URLs we listen on."""
+def speaks_tls() -> bool:
+    """Return whether the port has a certificate of the operator's: the options of ``runtime/port.py``."""
+    return "tls_cert" in ctx.options and bool(ctx.options.tls_cert)
+
+
+def listening_urls(scheme: str | None = None) -> list[str]:
+    """Return the URLs we listen on, by default with the scheme that other machines need."""
+    scheme = scheme or ("https" if speaks_tls() else "http")
     proxyserver = ctx.master.addons.get("proxyserver")
     found = []
     for host, port, *_ in proxyserver.listen_addrs() if proxyserver else ():
         shown = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104
         found.append(
-            f"http://[{shown}]:{port}"
+            f"{scheme}://[{shown}]:{port}"
             if isinstance(ipaddress.ip_address(shown), ipaddress.IPv6Address)
-            else f"http://{shown}:{port}"
+            else f"{scheme}://{shown}:{port}"
         )
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sluicegate.services import Services
 
@@ -42,6 +43,9 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     for provider in policy.providers.values():
         if provider.keys and not any(k.is_usable for k in provider.keys) and not provider.simulate:
             lines.append(f"  warning      calls to {provider.name} are answered 503 until it has a usable key")
+    if url.startswith("https:") and policy.server.hosts:
+        # By a name that the certificate can hold.
+        url = f"https://{policy.server.hosts[0]}:{urlsplit(url).port}"
     lines += [
         "On a developer machine:",
         f"  export HTTPS_PROXY={url}",

@@ -33,7 +33,7 @@ TIERS: list[set[str]] = [
     {"providers"},
     {"translation"},
     {"policy"},
-    {"limits", "egress"},
+    {"limits", "egress", "listener"},
     {"calls"},
     {"routing"},
     {"storage"},

@@ -145,7 +145,7 @@ class Gateway:
         self._reader.start()
         if wait:
             whole = "gateway.py" in str(self.scripts) or self.command
-            pattern = r"sluicegate listens on http://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
+            pattern = r"sluicegate listens on https?://[\d.]+:(\d+)" if whole else r"proxy listening at [^ ]*:(\d+)"
             line = self.wait_for(pattern, START_TIMEOUT_S)
             self.port = int(line[1])
             # mitmproxy loads each script in a task of its own: those after the gateway's may come after it has begun to listen.

@@ -38,13 +38,23 @@ def register(app: typer.Typer) -> None:
     app.command("run", cls=command_class(*settings), context_settings=PASS_ON)(run)
 
 
-def serve(ctx: typer.Context) -> None:
+def serve(
+    ctx: typer.Context,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", help="Certificate of the port, PEM, with its chain; reloaded when it changes.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", help="Its key, PEM, without a passphrase.")] = None,
+) -> None:
     """Run the gateway. Further options are mitmdump's, such as --listen-port 9090.
 
     Example: sluicegate serve --policy /etc/sluicegate/policy.yaml --listen-port 9090
     """
     settings: Settings = ctx.obj
     arguments = list(ctx.args)
+    if bool(tls_cert) != bool(tls_key):
+        fail("give --tls-cert and --tls-key together", 2)
+    if tls_cert:
+        arguments += ["--set", f"tls_cert={tls_cert}", "--set", f"tls_key={tls_key}"]
     if settings.policy:
         arguments += ["--set", f"policy={settings.policy}"]
     if settings.state_dir:
@@ -68,7 +78,7 @@ def serve(ctx: typer.Context) -> None:
         return made
 
     def wrong_usage(message: str) -> NoReturn:
-        fail(f"{message}; sluicegate serve takes --policy, --state-dir and mitmdump's own options", 2)
+        fail(f"{message}; sluicegate serve takes --policy, --state-dir, --tls-cert, --tls-key and mitmdump's own options", 2)
 
     main.run(GatewayMaster, parser, arguments, None)
 

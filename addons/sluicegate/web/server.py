@@ -16,12 +16,13 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """The parts of a request that are not forwarded: headers, body, session path, and the address it came from."""
+    """The parts of a request that are not forwarded: headers, body, session path, and who sent it, over TLS or not."""
 
     headers: Headers
     body: bytes
     source: str
     session_path: str
+    is_tls: bool = False
 
 
 class ApplicationServer(TicketServer[PendingRequest]):
@@ -38,6 +39,7 @@ class ApplicationServer(TicketServer[PendingRequest]):
         if pending.body:
             headers.append((b"content-length", str(len(pending.body)).encode()))
         own = {"headers": headers, "client": (pending.source, 0), "session_path": pending.session_path}
+        own["scheme"] = "https" if pending.is_tls else "http"
         await self.app({**scope, **own}, _replace_body(pending.body, receive), send)
 
 

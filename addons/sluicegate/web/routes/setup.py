@@ -33,7 +33,7 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
 
 async def _setup(request: ApiRequest) -> Response:
     headers = request.http.headers
-    text = setup_text(f"http://{headers.get('host', '127.0.0.1:8080')}")
+    text = setup_text(f"{request.http.url.scheme}://{headers.get('host', '127.0.0.1:8080')}")
     if "text/html" in headers.get("accept", ""):
         return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
     return PlainTextResponse(text)
@@ -41,7 +41,7 @@ async def _setup(request: ApiRequest) -> Response:
 
 def setup_text(url: str) -> str:
     """Return what to type on a developer machine to use the gateway at ``url``, per client."""
-    host = url.removeprefix("http://")
+    scheme, _, host = url.partition("://")
     return f"""\
 # Fetch the gateway's certificate once:
 curl -sf {url}/ca.pem -o ~/.sluicegate-ca.pem
@@ -57,7 +57,7 @@ export ANTHROPIC_API_KEY=<virtual key>
 
 # The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands;
 # the x is a password that nobody reads, without which some clients would not send the key
-export HTTPS_PROXY=http://<virtual key>:x@{host}
+export HTTPS_PROXY={scheme}://<virtual key>:x@{host}
 
 # Shell tools that the agent runs
 export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem

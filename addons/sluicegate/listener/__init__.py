@@ -1,0 +1,1 @@
+"""Listener: the gateway's own port, what certificate it shows and who stands in front of it."""
