@@ -126,6 +126,9 @@ class Meter(Addon):
         if call is None:
             return None
         count = None
+        if tap is not None and not call.response_bytes and flow.response is not None and flow.response.raw_content:
+            # Without the gateway's own layers, as where this addon is used alone, mitmproxy has kept the whole answer.
+            tap(flow.response.raw_content)
         if tap is not None and tap.reader is not None:
             call.answer = answer = tap.reader.finish()
             call.upstream_error = answer.error
