@@ -166,7 +166,7 @@ class Identity(Addon):
             self.refuse_unknown(flow, call, reading)
             return False
         call.principal = policy.principal_of(key, call.attribution.get("user_id"))
-        why = key.refusal(services().clock()) or demo_key_refusal(flow, key, policy)
+        why = key.refusal(services().clock()) or policy.user_refusal(call.principal) or demo_key_refusal(flow, key, policy)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return False

@@ -98,6 +98,34 @@ def test_a_company_is_set_up_on_the_file_without_a_gateway(offline):
     assert json.loads(offline("key", "show", "vk-bob", "--json"))["budget"]["max_limit"] == 7.5
 
 
+def test_a_user_is_disabled_moved_and_deleted_with_the_keys(offline):
+    assert offline("user", "disable", "alice", "--dry-run").split("\n")[:2] == [
+        "user alice would be disabled",
+        f"key {VK} would be refused",
+    ]
+    assert offline("user", "disable", "alice").splitlines() == ["user alice is disabled", f"key {VK} is refused"]
+    assert "user disabled" in offline("key", "list", "--user", "alice")
+    assert re.search(r"alice +team-engineering +inactive", offline("user", "list"))
+    offline("key", "set", VK, "--inactive")
+    assert offline("user", "enable", "alice").splitlines() == [
+        "user alice is active",
+        f"key {VK} is still refused: Virtual key '{VK}' is inactive",
+    ]
+    offline("key", "set", VK, "--active")
+    offline("team", "create", "Platform")
+    stays = f"key {VK} stays: paid by team team-engineering and customer customer-acme, which it or its project names"
+    assert stays in offline("user", "set", "alice", "--team", "platform")
+    assert f"key {VK} is with the user: paid by team team-platform" in offline(
+        "user", "set", "alice", "--team", "platform", "--move-keys"
+    )
+    assert "--with-keys" in offline("user", "delete", "alice", code=1)
+    assert "give either --with-keys or --keep-keys" in offline("user", "delete", "alice", "--with-keys", "--keep-keys", code=2)
+    assert f"detached virtual_key {VK}" in offline("user", "delete", "alice", "--keep-keys", "--dry-run")
+    said = offline("user", "delete", "alice", "--with-keys")
+    assert said.splitlines() == ["User deleted successfully", f"deleted virtual_key {VK}"]
+    assert json.loads(offline("key", "list", "--json"))["virtual_keys"] == []
+
+
 def test_tables_say_what_is_used_without_colours_where_nobody_looks(offline):
     table = offline("key", "list")
     assert re.search(rf"{VK} +team-engineering +alice +active +\$0.00/50.00 per 1M 0%", table)

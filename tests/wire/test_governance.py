@@ -149,6 +149,34 @@ def test_a_dry_run_says_what_would_be_and_does_nothing(api):
     assert api.ok("GET", "/api/audit")["total_count"] == noted
 
 
+def test_a_disabled_users_keys_are_refused_at_once_and_deleted_with_the_user(api):
+    gw = api.gw
+    assert gw.post().status == 200
+    assert api.ok("PUT", "users/alice", {"is_active": False})["user"]["is_active"] is False
+    refused = gw.post()
+    words = f"Virtual key '{VK}' cannot be used: the user 'alice' is disabled"
+    assert (refused.status, refused.headers["x-sluicegate-reason"]) == (401, "virtual_key_blocked")
+    assert words in refused.body.decode()
+    (key,) = api.ok("GET", "virtual-keys?user_id=alice")["virtual_keys"]
+    assert (key["id"], key["refusal"]) == (VK, words)
+    api.ok("PUT", "users/alice", {"is_active": True})
+    assert gw.post().status == 200
+    moved = api.ok("PUT", "users/alice", {"team_id": "team-platform"})
+    stays = {"id": VK, "team_id": "team-engineering", "customer_id": "customer-acme", "is_with_user": False}
+    assert (moved["keys"], moved["created"][0]["id"]) == ([stays], "team-platform")
+    (moved,) = api.ok("PUT", "users/alice?move_keys=true", {"team_id": "team-platform"})["keys"]
+    assert moved == {"id": VK, "team_id": "team-platform", "customer_id": None, "is_with_user": True}
+    kept = api("DELETE", "users/alice?detach=true")
+    assert (kept.status, f"by keys that work: {VK}; delete them too" in error(kept)["message"]) == (409, True)
+    assert api("DELETE", "users/alice?with_keys=true&keep_keys=true").status == 400
+    assert api.ok("DELETE", "users/alice?with_keys=true") == {
+        "message": "User deleted successfully",
+        "deleted": [f"virtual_key {VK}"],
+        "detached": [],
+    }
+    assert gw.post().status == 401
+
+
 def test_deleting_answers_clearly_and_detaches_only_when_told(api):
     gw = api.gw
     assert api.ok("DELETE", "teams/engineering?detach=true") == {

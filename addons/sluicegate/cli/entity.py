@@ -47,10 +47,22 @@ def build_app(kind: str) -> typer.Typer:
         answer = call_api(open_backend(ctx.obj), "POST", path, fields, create_only=True, dry_run=ctx.obj.dry_run)
         print_change(kind, answer, ctx.obj)
 
+    _register_set(app, kind, path)
+    _register_list(app, kind, path)
+    register_common(app, kind, path)
+    if kind != "user":
+        register_delete(app, kind, path)
+    return app
+
+
+def _register_set(app: typer.Typer, kind: str, path: str) -> None:
+    missing = {"team", "customer"} - set(_REFERENCES[kind]) | ({"move_keys"} if kind != "user" else set())
+    example = f'sluicegate {kind} set "{_EXAMPLE_NAMES[kind]}" --budget 600/1M'
+
     @app.command(
         "set",
-        cls=with_references,
-        help=f"Change a {kind}; what is not given stays.\n\nExample: sluicegate {kind} set {quoted} --budget 600/1M",
+        cls=command_class(*WRITE, without=missing),
+        help=f"Change a {kind}; what is not given stays.\n\nExample: {example}",
     )
     def change(
         ctx: typer.Context,
@@ -63,16 +75,17 @@ def build_app(kind: str) -> typer.Typer:
         rate: options.Rate = None,
         tokens: options.Tokens = None,
         concurrent: options.Concurrent = None,
+        move_keys: Annotated[
+            bool, typer.Option("--move-keys", help="Move the keys along that name a team or customer of their own.")
+        ] = False,
     ) -> None:
         fields = ({"name": name} if name else {}) | reference_fields(team=team, customer=customer)
         fields |= limit_fields(budget, hard, rate, tokens, concurrent)
         backend = open_backend(ctx.obj)
         known_id = call_api(backend, "GET", api_path(path, id_or_name))[kind]["id"]
-        print_change(kind, call_api(backend, "PUT", api_path(path, known_id), fields, dry_run=ctx.obj.dry_run), ctx.obj)
-
-    _register_list(app, kind, path)
-    register_common(app, kind, path)
-    return app
+        target = api_path(path, known_id)
+        answer = call_api(backend, "PUT", target, fields, dry_run=ctx.obj.dry_run, move_keys=move_keys)
+        print_change(kind, answer, ctx.obj)
 
 
 def _register_list(app: typer.Typer, kind: str, path: str) -> None:
@@ -128,19 +141,29 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
         target = api_path(path, id_or_name, "reset-usage")
         print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
 
+
+def register_delete(app: typer.Typer, kind: str, path: str) -> None:
+    """Add the command that deletes an entity; that of users says what becomes of the keys, and is their own."""
+
     @app.command(
-        "delete", cls=command_class(*WRITE), help=f"Delete a {kind}.\n\nExample: sluicegate {kind} delete {name} --dry-run"
+        "delete",
+        cls=command_class(*WRITE),
+        help=f"Delete a {kind}.\n\nExample: sluicegate {kind} delete {_EXAMPLE_IDS[kind]} --dry-run",
     )
     def delete(ctx: typer.Context, id_or_name: options.IdOrName, detach: options.Detach = False) -> None:
-        settings: Settings = ctx.obj
-        target = api_path(path, id_or_name)
-        answer = call_api(open_backend(settings), "DELETE", target, dry_run=settings.dry_run, detach=detach)
-        if settings.as_json:
-            print_json(answer)
-            return
-        print(_message(answer, settings))
-        for detached in answer["detached"]:
-            print(f"detached {detached}")
+        answer = call_api(open_backend(ctx.obj), "DELETE", api_path(path, id_or_name), dry_run=ctx.obj.dry_run, detach=detach)
+        print_deleted(answer, ctx.obj)
+
+
+def print_deleted(answer: dict[str, Any], settings: Settings) -> None:
+    """Print what was deleted, and which others were deleted with it or lost a reference to it."""
+    if settings.as_json:
+        print_json(answer)
+        return
+    print(_message(answer, settings))
+    for what in ("deleted", "detached"):
+        for name in answer.get(what, ()):
+            print(f"{what} {name}")
 
 
 def print_list(backend: Backend, path: str, settings: Settings, **query: Any) -> None:
@@ -159,7 +182,7 @@ def print_list(backend: Backend, path: str, settings: Settings, **query: Any) ->
 
 
 def _key_state(entity: dict[str, Any]) -> str | None:
-    """Return whether a key may be used; None for an entity that is not a key."""
+    """Return whether a key or user may make calls; None for an entity that is neither."""
     import time
 
     from sluicegate.windows import parse_iso
@@ -168,8 +191,10 @@ def _key_state(entity: dict[str, Any]) -> str | None:
         return None
     if not entity["is_active"]:
         return "inactive"
-    expires_at = entity["expires_at"]
-    return "expired" if expires_at and parse_iso(expires_at) <= time.time() * 1000 else "active"
+    expires_at = entity.get("expires_at")
+    if expires_at and parse_iso(expires_at) <= time.time() * 1000:
+        return "expired"
+    return "user disabled" if entity.get("refusal") else "active"
 
 
 def _print_entity(entity: dict[str, Any], settings: Settings) -> None:
@@ -178,6 +203,8 @@ def _print_entity(entity: dict[str, Any], settings: Settings) -> None:
         return
     rows: list[dict[str, Any]] = []
     for name, value in entity.items():
+        if name == "is_active":
+            name, value = "state", _key_state(entity)
         if value in (None, [], False) or name in ("team", "customer"):
             continue
         if name == "budget":
@@ -207,3 +234,9 @@ def print_change(kind: str, answer: dict[str, Any], settings: Settings) -> None:
     for created in answer.get("created", ()):
         similar = f" (did you mean {created['similar']}, which exists?)" if created["similar"] else ""
         print(f"created {created['kind']} {created['id']}{similar}")
+    for key in answer.get("keys", ()):
+        payer = " and ".join(f"{k} {key[f'{k}_id']}" for k in ("team", "customer") if key[f"{k}_id"]) or "no team"
+        if key["is_with_user"]:
+            print(f"key {key['id']} is with the user: paid by {payer}")
+        else:
+            print(f"key {key['id']} stays: paid by {payer}, which it or its project names; --move-keys moves it")

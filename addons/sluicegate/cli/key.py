@@ -13,7 +13,7 @@ import typer
 
 from sluicegate.cli import key_file, options
 from sluicegate.cli.backend import Backend, api_path, call_api, open_backend
-from sluicegate.cli.entity import print_change, print_list, register_common
+from sluicegate.cli.entity import print_change, print_list, register_common, register_delete
 from sluicegate.cli.options import READ, WRITE, Settings, command_class, limit_fields, model_fields, reference_fields
 from sluicegate.cli.output import fail, print_json
 
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("rotate", cls=command_class(*WRITE))(rotate)
     app.command("expire", cls=command_class(*WRITE))(expire)
     register_common(app, "key", PATH)
+    register_delete(app, "key", PATH)
 
 
 def new(ctx: typer.Context, key_id: Annotated[str, typer.Option("--id", help="The key's id.")] = "vk-new") -> None:
@@ -202,13 +203,14 @@ def list_keys(
     ctx: typer.Context,
     team: Annotated[str | None, typer.Option("--team", help="Only this team's.")] = None,
     customer: Annotated[str | None, typer.Option("--customer", help="Only this customer's.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
     search: options.Search = None,
 ) -> None:
     """List keys with what they have used.
 
     Example: sluicegate key list --team engineering
     """
-    print_list(open_backend(ctx.obj), PATH, ctx.obj, team_id=team, customer_id=customer, search=search)
+    print_list(open_backend(ctx.obj), PATH, ctx.obj, team_id=team, customer_id=customer, user_id=user, search=search)
 
 
 def rotate(

@@ -16,6 +16,7 @@ from sluicegate.cli import (
     entity,
     environment,
     key,
+    people,
     policy,
     prices,
     providers,
@@ -60,7 +61,10 @@ for room in (run, usage, providers, adjust, reconcile, check, environment, deplo
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))
 for kind in ("customer", "team", "user", "project"):
-    app.add_typer(entity.build_app(kind), name=kind)
+    group = entity.build_app(kind)
+    if kind == "user":
+        people.register(group)
+    app.add_typer(group, name=kind)
 policy.register(_group("policy", "The policies that were in force, and restoring one."))
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))

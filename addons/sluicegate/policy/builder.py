@@ -47,6 +47,7 @@ class SnapshotBuilder:
         self.limits_by_scope: dict[tuple[str, str], tuple[Limit, ...]] = {}
         self.parents: dict[tuple[str, str], _Parents] = {}
         self.virtual_keys: dict[str, VirtualKey] = {}
+        self.disabled_users = frozenset(user.id for user in file.users if not user.is_active)
         self.keys_by_digest: dict[bytes, VirtualKey] = {}
 
     def build(self, source: str, revision: str, now: int) -> Policy:
@@ -84,6 +85,7 @@ class SnapshotBuilder:
             _provider_by_host=self._provider_by_host(providers),
             prefixes=prefixes_of(providers),
             _content_by_scope=_content_by_scope(file),
+            disabled_users=self.disabled_users,
         )
 
     def _add_scopes(self) -> None:
@@ -125,6 +127,7 @@ class SnapshotBuilder:
             customer_id=parents.customer,
             project_id=written.project_id,
             is_active=written.is_active,
+            user_is_active=written.user_id not in self.disabled_users,
             expires_at=parse_iso(written.expires_at) if written.expires_at else None,
             is_demo=digest == digest_of_id,
             provider_configs=self._provider_configs(path, written),

@@ -66,15 +66,23 @@ class VirtualKey:
     """SHA-256 of its value; empty where the value is not set."""
     is_previous_value: bool = False
     """Found by the value it had before a rotation, which is accepted until ``expires_at``."""
+    user_is_active: bool = True
 
     def refusal(self, now: int) -> str | None:
         """Return why the key may not be used at a time, None if it may."""
         if not self.is_active:
             return f"Virtual key '{self.id}' is inactive"
+        if self.user_id is not None and not self.user_is_active:
+            return disabled_user_message(self.id, self.user_id)
         if self.expires_at is not None and now >= self.expires_at:
             what = "was given a new value; the previous one ended" if self.is_previous_value else "has expired"
             return f"Virtual key '{self.id}' {what} at {iso(self.expires_at)[:19]}Z"
         return None
+
+
+def disabled_user_message(key_id: str, user_id: str) -> str:
+    """Return why a key is refused whose calls are those of a disabled user."""
+    return f"Virtual key '{key_id}' cannot be used: the user '{user_id}' is disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +173,7 @@ class Policy:
     """The providers by the first segment of a path on our own port."""
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
+    disabled_users: frozenset[str] = frozenset()
     _limits_cache: dict[tuple[Principal | None, str, str | None], Limits] = field(default_factory=dict, repr=False)
 
     @property
@@ -204,6 +213,15 @@ class Policy:
         """Return the principal of a key's calls; a user header counts only where the key trusts it."""
         user = user_header if user_header and key.trust_user_header else key.user_id
         return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
+
+    def user_refusal(self, principal: Principal) -> str | None:
+        """Return why the user whom a call is for may make none, None if there is nothing against it.
+
+        A key's own user is looked at with the key; this finds the one that a trusted header names.
+        """
+        if principal.user_id not in self.disabled_users or principal.user_id is None:
+            return None
+        return disabled_user_message(principal.virtual_key_id, principal.user_id)
 
     def provider_of_host(self, host: str, port: int | None = None) -> Provider | None:
         """Return the provider that governs a host: a name on any port, an address only on the provider's port."""

@@ -171,6 +171,7 @@ class User(Limited):
     name: Text | None = None
     team_id: Id | None = None
     customer_id: Id | None = None
+    is_active: StrictBool = Field(True, description="false: every key of this user is refused.")
     content: Content = None
 
 

@@ -303,10 +303,30 @@ class MemberListQuery(TeamListQuery):
     team_id: str | None = Field(None, min_length=1, description="Only those of this team, by id, slug or name.")
 
 
+class KeyListQuery(MemberListQuery):
+    """A part of the list of virtual keys."""
+
+    user_id: str | None = Field(None, min_length=1, description="Only those of this user, by id, slug or name.")
+    project_id: str | None = Field(None, min_length=1, description="Only those of this project, by id, slug or name.")
+
+
+class UserChangeQuery(WriteQuery):
+    """How to change a user."""
+
+    move_keys: bool = Field(False, description="Move the user's keys that name a team or customer of their own too.")
+
+
 class DeleteQuery(WriteQuery):
     """How to delete an entity that others refer to."""
 
     detach: bool = Field(False, description="Remove references to it instead of refusing.")
+
+
+class UserDeleteQuery(DeleteQuery):
+    """How to delete a user, and what becomes of the user's keys."""
+
+    with_keys: bool = Field(False, description="Delete the user's keys too.")
+    keep_keys: bool = Field(False, description="Keep the user's keys, which go on working without a user.")
 
 
 LIST_QUERIES: dict[str, type[ListQuery]] = {
@@ -314,7 +334,7 @@ LIST_QUERIES: dict[str, type[ListQuery]] = {
     "teams": TeamListQuery,
     "users": MemberListQuery,
     "projects": MemberListQuery,
-    "virtual_keys": MemberListQuery,
+    "virtual_keys": KeyListQuery,
     "model_configs": ListQuery,
     "providers": ListQuery,
 }

@@ -101,6 +101,8 @@ class MemberState(OwnerState):
 class UserState(MemberState):
     """A user."""
 
+    is_active: bool
+
 
 class ProjectState(MemberState):
     """A project."""
@@ -134,6 +136,7 @@ class VirtualKeyState(LimitsState):
     value: str
     is_demo: bool = Field(description="Its value is its id.")
     is_active: bool
+    refusal: str | None = Field(description="Why every call with it is refused now; null: none is for the key itself.")
     expires_at: str | None
     previous_expires_at: str | None = Field(description="Until then the value from before a rotation is accepted as well.")
     team_id: Id | None

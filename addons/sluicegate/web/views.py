@@ -38,7 +38,7 @@ def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, 
     """Return one entity with its live usage."""
     own = {n: _plain(getattr(written, n)) for n in type(written).model_fields if n not in _LIMITS}
     if isinstance(written, schema.VirtualKey):
-        own = _virtual_key_fields(policy, policy.virtual_keys[name], own)
+        own = _virtual_key_fields(policy, policy.virtual_keys[name], own, now)
         own["provider_configs"] = (
             None
             if written.provider_configs is None
@@ -87,7 +87,7 @@ def entity_names(policy: Policy, kind: Kind) -> dict[str, str | None]:
     return {i: getattr(e, "name", None) for i, e in written_entities(policy, kind).items()}
 
 
-def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View) -> View:
+def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View, now: int) -> View:
     own = {n: v for n, v in own.items() if n not in ("value_hash", "previous_value_hash")}
     if key.is_demo:
         own["value"] = key.id
@@ -95,6 +95,7 @@ def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View) -> View:
         own["value"] = REDACTED
     return own | {
         "is_demo": key.is_demo,
+        "refusal": key.refusal(now),
         "team": _reference(policy.file.teams, key.team_id),
         "customer": _reference(policy.file.customers, key.customer_id),
         "disable_content_logging": None if own["content"] is None else own["content"] == "off",

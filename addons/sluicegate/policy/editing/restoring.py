@@ -57,13 +57,13 @@ def plan_restore(
     ``asked`` are the ids of keys and operators whose revocations are undone. Raises EditError for an id that has none, and
     NotPatchableError.
     """
-    present = {section: _entities(now, section) for section in ("virtual_keys", "operators")}
+    present = {section: _entities(now, section) for section in ("virtual_keys", "users", "operators")}
     made: list[Effect] = []
     kept: list[Effect] = []
     new_texts, new_docs = dict(texts), list(then)
     for number, doc in enumerate(then):
         changes = []
-        for section, read in (("virtual_keys", _key), ("operators", _operator)):
+        for section, read in (("virtual_keys", _key), ("users", _user), ("operators", _operator)):
             for position, entity in enumerate(_of(doc.value, section) or ()):
                 name = str(entity.get("id"))
                 value, found = read(present[section].get(name), entity, since)
@@ -116,6 +116,17 @@ def _key(now: Mapping[str, Any] | None, then: dict[str, Any], since: Since) -> t
         value = {f: v for f, v in value.items() if f not in VALUE_FIELDS} | {f: now[f] for f in VALUE_FIELDS if f in now}
         add(f"key {name}, {day('rotated')}, keeps its present value", f"brings back the old value of key {name}, {day('rotated')}")
     return value, found
+
+
+def _user(now: Mapping[str, Any] | None, then: dict[str, Any], since: Since) -> tuple[dict[str, Any] | None, list[_Revocation]]:
+    """Return the same for a user: one that was disabled stays so. A deleted one may come back: without keys it can do nothing."""
+    if now is None or now.get("is_active") is not False or then.get("is_active") is False:
+        return then, []
+    name = str(then.get("id"))
+    at = since("user", name, "disabled")
+    day = f"disabled {at}" if at else "disabled since"
+    words = f"user {name}, {day}, stays disabled", f"re-enables user {name}, {day}"
+    return {**then, "is_active": False}, [_Revocation("user", name, *words)]
 
 
 def _operator(now: Mapping[str, Any] | None, then: dict[str, Any], since: Since) -> tuple[dict[str, Any] | None, list[_Revocation]]:

@@ -7,6 +7,7 @@ entity is shown with the live usage of its limits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sluicegate.policy.editing import operations
@@ -18,11 +19,12 @@ from sluicegate.web import requests, responses, views
 from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import WriteQuery
+from sluicegate.web.routes import people
 from sluicegate.web.routes.usage_reset import reset_usage
 from sluicegate.windows import parse_iso
 
 BASE = "/api/governance"
-KEYS = KINDS["virtual_keys"]
+KEYS, USERS = KINDS["virtual_keys"], KINDS["users"]
 
 
 def endpoints() -> list[Endpoint]:
@@ -41,6 +43,15 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
     label, written, body = kind.label.lower(), responses.write_response(kind), requests.CHANGE_MODELS[kind.name]
     roles = ALL_ROLES if kind is KEYS else STAFF
     delete = requests.DeleteQuery if kind.name in REFERENCES.values() else WriteQuery
+    deleted: type[responses.Deleted] = responses.Deleted
+    changed, change = written, WriteQuery
+    if kind is USERS:
+        delete, change, deleted, changed = (
+            requests.UserDeleteQuery,
+            requests.UserChangeQuery,
+            people.UserDeleted,
+            people.UserWritten,
+        )
     rows = [
         write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, requests.TopUp),
         write_endpoint(
@@ -66,11 +77,12 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
             one,
             _put(kind),
             f"Change a {label}, or create it; with If-None-Match only create it",
-            written,
+            changed,
             body,
             creates=True,
+            query=change,
         ),
-        write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", responses.Deleted, query=delete),
+        write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", deleted, query=delete),
     ]
     if kind.name != "providers":
         rows.append(write_endpoint("POST", every, _post(kind), f"Create a {label}", written, body, creates=True))
@@ -162,6 +174,10 @@ def _put(kind: Kind) -> Handler:
         demo_keys = not services.is_exposed or services.policy.server.allow_id_as_value
         fields = requests.in_own_names(request.body)
         _require_future(fields, services.clock())
+        if kind is USERS:
+            saved, policy = await people.change(request, fields)
+            written = await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
+            return replace(written, body={**written.body, **people.payers(policy, saved.entry.id, fields)})
         saved, policy = await request.edit_policy(
             lambda draft: operations.upsert(
                 draft, kind, request.path["id"], fields, demo_keys=demo_keys, only_create=request.create_only
@@ -181,6 +197,9 @@ def _require_future(fields: Mapping[str, Any], now: int) -> None:
 
 
 def _delete(kind: Kind) -> Handler:
+    if kind is USERS:
+        return people.delete
+
     async def run(request: ApiRequest) -> ApiResponse:
         if kind.name == "providers":
             cleared = {"budget": None, "budgets": None, "rate_limit": None}

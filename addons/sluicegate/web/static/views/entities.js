@@ -59,12 +59,15 @@ function List({ kind, query, isAdmin }) {
   </${Page}>`;
 }
 
+/** Whether an entity of this kind can be disabled. */
+const hasState = (kind) => kind === "keys" || kind === "users";
+
 function Rows({ kind, shown, costs }) {
   const parents = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].parents.slice(0, 1);
   return html`<div class="scroll"><table class="data rows"><thead><tr>
     <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${parents.map((p) => html`<th scope="col">${REFERENCES[p][1]}</th>`)}
       <th scope="col">Budget</th>${costs && html`<th scope="col" class="num">Last 30 days</th>
-        <th scope="col" class="num">Calls</th>`}${kind === "keys" && html`<th scope="col">State</th>`}</tr></thead>
+        <th scope="col" class="num">Calls</th>`}${hasState(kind) && html`<th scope="col">State</th>`}</tr></thead>
     <tbody>${shown.map(
       (
         e,
@@ -74,7 +77,7 @@ function Rows({ kind, shown, costs }) {
       <td class="budget-cell">
         <${BudgetSummary} of=${e} /></td>${costs && html`<td class="num">${costs.get(e.id) ? money(costs.get(e.id).total_cost) : html`<span class="faint">–</span>`}</td>
         <td class="num">${costs.get(e.id) ? count(costs.get(e.id).total_requests) : html`<span class="faint">–</span>`}</td>`}
-      ${kind === "keys" && html`<td class="nowrap"><${KeyState} of=${e} /></td>`}</tr>`,
+      ${hasState(kind) && html`<td class="nowrap"><${KeyState} of=${e} /></td>`}</tr>`,
     )}</tbody></table></div>`;
 }
 
@@ -89,6 +92,7 @@ function BudgetSummary({ of }) {
 
 function KeyState({ of }) {
   if (!of.is_active) return html`<${Tag} kind="dim">disabled</${Tag}>`;
+  if (of.refusal && of.user_id && !/inactive|expired/.test(of.refusal)) return html`<${Tag} kind="bad">user disabled</${Tag}>`;
   if (of.expires_at && new Date(of.expires_at) <= new Date()) return html`<${Tag} kind="bad">expired</${Tag}>`;
   return html`<${Tag} kind="good">active</${Tag}>${of.expires_at && html` <span class="faint">until ${dateOf(of.expires_at)}</span>`}${of.is_demo && html` <span class="warn" title="Its value is its id; meant for trials only">demo key</span>`}`;
 }
@@ -136,8 +140,8 @@ function Detail({ kind, id, isAdmin }) {
     isAdmin &&
     e &&
     html`<a class="button" href=${link([kind, id, "edit"])}>Edit</a>
-    ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>
-      <button disabled=${action.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
+    ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>`}
+    ${hasState(kind) && html`<button disabled=${action.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
     <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>`;
   return html`<${Page} title=${e ? nameOf(e) : id} back=${{ href: link([kind]), text: k.title }} actions=${actions}>
     <${Problem} error=${action.error} />
@@ -190,6 +194,7 @@ function Facts({ kind, e }) {
   return html`<dl class="facts">
     ${fact("Id", html`<span class="mono">${e.id}</span>`)}${fact("Email", e.email)}
     ${Object.entries(REFERENCES).map(([field, [to, label]]) => fact(label, e[field] && html`<a href=${link([to, e[field]])}>${e[field]}</a>`))}
+    ${kind === "users" && fact("State", html`<${KeyState} of=${e} />`)}
     ${
       kind === "keys" &&
       html`${fact("State", html`<${KeyState} of=${e} />`)}${fact("Description", e.description)}
@@ -286,14 +291,21 @@ function RotateDialog({ id, onClose, onDone }) {
       <${Field} label="Old value" name="grace" error=${error}>${(i) => html`<${Select} id=${i} value=${values.grace} options=${GRACE_PERIODS} onInput=${(grace) => set({ grace })} />`}</${Field}>`}</${FormDialog}>`;
 }
 
+const KEYS_OF_DELETED = [
+  ["with_keys", "Are deleted too"],
+  ["keep_keys", "Work on, without a user"],
+];
+
 function DeleteDialog({ kind, e, onClose }) {
-  const canDetach = ["customers", "teams", "users", "projects"].includes(kind);
-  const work = (v) => api("DELETE", url(entityPath(kind, e.id), canDetach && v.detach ? { detach: "true" } : {}));
-  return html`<${FormDialog} title=${`Delete ${nameOf(e)}?`} button="Delete" danger work=${work} onClose=${onClose} onDone=${() => go([kind])} initial=${{ detach: false }}>
+  const canDetach = ["customers", "teams", "projects"].includes(kind);
+  const query = (v) => (kind === "users" ? { [v.keys]: "true" } : canDetach && v.detach ? { detach: "true" } : {});
+  const work = (v) => api("DELETE", url(entityPath(kind, e.id), query(v)));
+  return html`<${FormDialog} title=${`Delete ${nameOf(e)}?`} button="Delete" danger work=${work} onClose=${onClose} onDone=${() => go([kind])} initial=${{ detach: false, keys: "with_keys" }}>
     ${({
       values,
       set,
       error,
     }) => html`<p>${kind === "keys" ? "Calls with it are refused from now on." : "Its limits are deleted with it."} Call records stay.</p>
+      ${kind === "users" && html`<${Field} label="The user's keys" name="keys" error=${error}>${(i) => html`<${Select} id=${i} value=${values.keys} options=${KEYS_OF_DELETED} onInput=${(keys) => set({ keys })} />`}</${Field}>`}
       ${canDetach && html`<${Field} label="Detach the keys and others that belong to it" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise it cannot be deleted while anything parents to it." />`}`}</${FormDialog}>`;
 }

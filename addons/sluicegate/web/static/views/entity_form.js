@@ -20,6 +20,7 @@ function valuesOf(e) {
     user_id: e.user_id || "",
     project_id: e.project_id || "",
     expires_at: e.expires_at ? localTime(e.expires_at) : "",
+    is_active: e.is_active !== false,
     trust_user_header: e.trust_user_header || false,
     allow_all_providers: e.allow_all_providers || false,
     configs: (e.provider_configs || []).map((c) => ({
@@ -38,6 +39,9 @@ function localTime(iso) {
   return new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
+/** What the policy says where nothing is written. */
+const DEFAULTS = { is_active: true, trust_user_header: false, allow_all_providers: false };
+
 /** The request body: for a new entity what is filled in; for an edit what has changed, null for what was removed. */
 function bodyOf(kind, v, before) {
   /** @type {Record<string, any>} */
@@ -52,6 +56,7 @@ function bodyOf(kind, v, before) {
     if (!before) Object.assign(all, { model_name: v.model_name.trim(), provider: v.provider || null });
   }
   if (kind === "customers") all.email = v.email.trim() || null;
+  if (kind === "users") all.is_active = v.is_active;
   if (kind === "keys") {
     all.allow_all_providers = v.isRestricted && v.allow_all_providers;
     all.description = v.description.trim() || null;
@@ -67,11 +72,13 @@ function bodyOf(kind, v, before) {
     for (const c of all.provider_configs || []) if (c.allowed_models === null) delete c.allowed_models;
   }
   if (before) {
-    const unchanged = bodyOf(kind, valuesOf(before), null);
-    return Object.fromEntries(Object.entries(all).filter(([f, value]) => JSON.stringify(value) !== JSON.stringify(unchanged[f])));
+    const unchanged = { ...DEFAULTS, ...bodyOf(kind, valuesOf(before), null) };
+    return Object.fromEntries(
+      Object.entries(all).filter(([f, value]) => JSON.stringify(value) !== JSON.stringify(unchanged[f] ?? null)),
+    );
   }
   if (v.id.trim() && kind !== "models") all.id = v.id.trim();
-  return Object.fromEntries(Object.entries(all).filter(([f, value]) => value !== null && !(["trust_user_header", "allow_all_providers"].includes(f) && !value)));
+  return Object.fromEntries(Object.entries(all).filter(([f, value]) => value !== null && value !== DEFAULTS[f]));
 }
 
 export function Create({ kind, query }) {
@@ -123,6 +130,7 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
       ${kind === "customers" && text("Email", "email", { type: "email", hint: "Whom to write to; the gateway sends nothing there" })}
       ${kind === "keys" && html`${text("Expires", "expires_at", { type: "datetime-local", hint: "Leave empty for never" })}${text("Description", "description")}`}
     </div>
+    ${kind === "users" && text("Active", "is_active", { type: "checkbox", hint: "Otherwise every key of this user is refused at once" })}
     ${kind === "keys" && html`<${AllowedModels} ...${{ v, set, error }} />`}
     <fieldset><legend>Budget</legend>${
       hasSeveralBudgets
