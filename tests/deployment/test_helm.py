@@ -95,6 +95,7 @@ def test_settings_change_what_they_name(chart):
         "secrets.admin-token=0123456789abcdef",
         "secrets.anthropic=sk-ant-real",
         "serviceMonitor.enabled=true",
+        "serviceMonitor.tokenKey=viewer-token",
         "persistence.enabled=false",
         "networkPolicy.enabled=false",
         "ingress.enabled=true",
@@ -111,7 +112,7 @@ def test_settings_change_what_they_name(chart):
     secret = {name: base64.b64decode(value).decode() for name, value in made["Secret"]["data"].items()}
     assert secret == {"admin-token": "0123456789abcdef", "anthropic": "sk-ant-real"}
     (endpoint,) = made["ServiceMonitor"]["spec"]["endpoints"]
-    assert endpoint["authorization"]["credentials"] == {"name": "gw-sluicegate", "key": "admin-token"}
+    assert endpoint["authorization"]["credentials"] == {"name": "gw-sluicegate", "key": "viewer-token"}
     assert made["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items() <= made["Service"]["metadata"]["labels"].items()
     pod = made["Deployment"]["spec"]["template"]["spec"]
     assert "9999" in pod["containers"][0]["args"]

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.api import VERA, token_hash
 from support.harness import ROOT, VK, Gateway, ask, eventually, policy_text
 from support.promql import names
 from support.receiver import Receiver
@@ -47,7 +48,10 @@ class Prometheus:
         (job,) = config["scrape_configs"]
         job["static_configs"] = [{"targets": [f"127.0.0.1:{gateway.port}"]}]
         public = {"job_name": "public", "static_configs": job["static_configs"]}
-        job["authorization"]["credentials_file"] = str(gateway.state / "admin-token")
+        token = folder / "token"
+        # With a line's end, as `openssl rand` writes it.
+        token.write_text(VERA + "\n")
+        job["authorization"]["credentials_file"] = str(token)
         config["scrape_configs"].append(public)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -114,6 +118,7 @@ def gw(tmp_path_factory):
                 {"id": "vk-bob", "team_id": "team-engineering"},
             ],
             server={"public_metrics": True},
+            operators=[{"id": "prometheus", "role": "viewer", "token_hash": token_hash(VERA)}],
             alerts={"webhooks": [{"name": "ops", "url": receiver.url}]},
         )
         gw = stack.enter_context(Gateway(tmp_path_factory.mktemp("gateway"), policy))
@@ -211,7 +216,8 @@ def test_promtool_finds_nothing_to_say(gw, tmp_path):
         shutil.copy(file, tmp_path)
     promtool("check", "config", tmp_path / "prometheus.yml")
     promtool("test", "rules", "alerts-test.yml", cwd=tmp_path)
-    tried = {t["alertname"] for t in yaml.safe_load((DATA / "alerts-test.yml").read_text())["tests"][0]["alert_rule_test"]}
+    tests = yaml.safe_load((DATA / "alerts-test.yml").read_text())["tests"]
+    tried = {t["alertname"] for test in tests for t in test["alert_rule_test"]}
     assert tried == {rule["alert"] for rule, _ in rules()}
 
 
