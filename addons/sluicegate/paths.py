@@ -29,10 +29,25 @@ def run_lock() -> Path:
     return inside if inside.is_file() else PACKAGE.parent.parent / "constraints-run.txt"
 
 
-def policy_path(option: str | None, env: Mapping[str, str]) -> Path:
-    """Return the policy's path: the option, else SLUICEGATE_POLICY, else the quickstart."""
+def named_policy(option: str | None, env: Mapping[str, str]) -> Path | None:
+    """Return the path of the policy that is named: by the option, else by SLUICEGATE_POLICY; None where none is."""
     chosen = option or env.get("SLUICEGATE_POLICY")
-    return Path(chosen).expanduser() if chosen else addons_dir().parent / "policies" / "quickstart.yaml"
+    return Path(chosen).expanduser() if chosen else None
+
+
+def policy_path(option: str | None, env: Mapping[str, str]) -> Path:
+    """Return the policy's path: the one that is named, else the quickstart's."""
+    return named_policy(option, env) or addons_dir().parent / "policies" / "quickstart.yaml"
+
+
+def is_packaged(path: Path) -> bool:
+    """Return whether a file or folder is part of the installed package, which an upgrade replaces."""
+    return path.resolve().is_relative_to(PACKAGE)
+
+
+def copy_hint(path: Path) -> str:
+    """Return why nothing is written into the package, and what to do instead."""
+    return f"{path} is part of the installed package, which is never written to: copy it, and name the copy with --policy"
 
 
 def state_dir(option: str | None, env: Mapping[str, str]) -> Path:

@@ -83,6 +83,7 @@ class Services:
         generation.families()
         self.price_watcher = PriceWatcher(policy_path)
         self.state_folder = StateFolder(state_dir)
+        self.state_folder.note_policy(policy_path)
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -164,7 +164,7 @@ class _FileServices:
         self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
         self.router = Router(self.ledger)
-        self.audit_trail = _open_audit_trail(state_dir / FILENAME)
+        self.audit_trail = _open_audit_trail(state_dir)
         self.reconciliations = Reconciliations(state_dir / FILENAME)
         self.revisions = Revisions(state_dir / FILENAME)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
@@ -193,21 +193,33 @@ def _user_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _open_audit_trail(database: Path) -> Any:
-    """Return the audit trail of the gateway that uses this state folder; None where none has run yet."""
+def _open_audit_trail(state_dir: Path) -> Any:
+    """Return the audit trail in a state folder. The first entry makes the database, where no gateway has run yet."""
     from sluicegate.database import connection
-    from sluicegate.policy.audit_trail import AuditTrail
+    from sluicegate.policy.audit_trail import AuditEntry, AuditTrail, AuditTrailError
+    from sluicegate.storage.errors import StoreError
     from sluicegate.storage.migrations import MIGRATIONS, version_of
-    from sluicegate.storage.store import Store
+    from sluicegate.storage.state_folder import StateError, make_folder
+    from sluicegate.storage.store import FILENAME, Store
 
-    if not database.exists():
-        return None
-    with connection(database, "ro") as conn:
-        version = version_of(conn)
-    if version < len(MIGRATIONS):
-        # Opening the store brings a database of an older version up to date.
-        Store(database).close()
-    return AuditTrail(database)
+    class OwnAuditTrail(AuditTrail):
+        def write(self, entries: Sequence[AuditEntry], *, at: str, who: str, before: str, after: str) -> None:
+            if not self.path.exists():
+                try:
+                    make_folder(state_dir)
+                    Store(self.path).close()
+                except (StateError, StoreError) as e:
+                    raise AuditTrailError(f"the change cannot be recorded, so it was not made: {e}; try --state-dir") from e
+            super().write(entries, at=at, who=who, before=before, after=after)
+
+    database = state_dir / FILENAME
+    if database.exists():
+        with connection(database, "ro") as conn:
+            version = version_of(conn)
+        if version < len(MIGRATIONS):
+            # Opening the store brings a database of an older version up to date.
+            Store(database).close()
+    return OwnAuditTrail(database)
 
 
 def admin_token(settings: Settings) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.main
 from typer.core import TyperCommand
 
 from sluicegate import paths
-from sluicegate.cli.output import fail
+from sluicegate.cli.output import fail, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,33 @@ class Settings:
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 
     def policy_path(self) -> Path:
-        """Return the policy's path: the option, else the environment's, else the quickstart's."""
-        return paths.policy_path(self.policy, os.environ)
+        """Return the policy to read: the one that is named, else that of the state folder's gateway, else the quickstart's."""
+        if (named := paths.named_policy(self.policy, os.environ)) is not None:
+            return named
+        recorded = self._recorded_policy()
+        return recorded if recorded is not None and recorded.exists() else paths.policy_path(None, {})
+
+    def for_a_change(self) -> Settings:
+        """Return where a change is made: what is named, else the gateway that uses the state folder; exit if there is neither."""
+        if self.gateway is not None or paths.named_policy(self.policy, os.environ) is not None:
+            return self
+        from sluicegate.storage.state_folder import url_of_running
+
+        if (url := url_of_running(self.state_path())) is not None:
+            note(f"at the running gateway {url}")
+            return replace(self, gateway=url)
+        self.fail_without_policy("--policy FILE (or SLUICEGATE_POLICY), or a running gateway with --gateway URL")
+
+    def fail_without_policy(self, how: str) -> NoReturn:
+        """Exit because a command would change a policy that nobody has named; ``how`` says how one is named."""
+        last = self._recorded_policy()
+        hint = f"; the last gateway there used --policy {shlex.quote(str(last))}" if last is not None else ""
+        fail(f"which policy? No gateway uses the state folder {self.state_path()}{hint}: name what is to be changed, {how}", 2)
+
+    def _recorded_policy(self) -> Path | None:
+        from sluicegate.storage.state_folder import recorded_policy
+
+        return recorded_policy(self.state_path())
 
     def state_path(self) -> Path:
         """Return the state folder: the option, else the environment's, else the one in the home folder."""
@@ -48,7 +74,7 @@ READ = ("gateway", "policy", "state_dir", "as_json")
 """Settings of a command that reads through the API."""
 
 WRITE = ("gateway", "policy", "state_dir", "dry_run", "as_json")
-"""Settings of a command that changes something through the API."""
+"""Settings of a command that changes something through the API. It changes nothing that is not named."""
 
 
 @functools.cache
@@ -74,7 +100,8 @@ def command_class(*settings: str, without: Collection[str] = ()) -> type[TyperCo
 
         def invoke(self, ctx: Any) -> Any:
             """Move the settings from the function's arguments to ``ctx.obj``, and run the command."""
-            ctx.obj = Settings(**{name: ctx.params.pop(name) for name in settings})
+            given = Settings(**{name: ctx.params.pop(name) for name in settings})
+            ctx.obj = given.for_a_change() if settings == WRITE else given
             return super().invoke(ctx)
 
     return CommandWithSettings

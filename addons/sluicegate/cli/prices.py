@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ import typer
 
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail, print_json
-from sluicegate.paths import PRICES, price_file
+from sluicegate.paths import PRICES, copy_hint, is_packaged, named_policy, price_file
 
 Model = Annotated[str, typer.Option("--model", help="Only models whose name matches this glob.")]
 
@@ -98,7 +99,7 @@ def import_prices(
     changes = compare(_load(settings), imported, model, day)
     if not changes:
         fail(f"{file}: the table has no model with a price per token that matches '{model}'")
-    target = price_file(settings.policy_path())
+    target = _file_to_write(settings)
     written = [c for c in changes if c.status != "unchanged"]
     if not settings.as_json:
         print_changes(table, changes, day)
@@ -135,6 +136,20 @@ def _load(settings: Settings) -> Any:
         fail(str(e))
     except OSError as e:
         fail(f"{file}: {e.strerror}")
+
+
+def _file_to_write(settings: Settings) -> Path:
+    """Return the file of prices beside the policy that is named or in use; exit where there is none, or it is the package's."""
+    from sluicegate.storage.state_folder import recorded_policy, url_of_running
+
+    policy = named_policy(settings.policy, os.environ)
+    if policy is None and url_of_running(settings.state_path()) is not None:
+        policy = recorded_policy(settings.state_path())
+    if policy is None:
+        settings.fail_without_policy("--policy FILE (or SLUICEGATE_POLICY): prices.yaml stands beside it")
+    if is_packaged(policy):
+        fail(copy_hint(policy))
+    return price_file(policy)
 
 
 def _write(target: Path, changes: Iterable[Any]) -> None:

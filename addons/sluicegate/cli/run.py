@@ -142,7 +142,7 @@ def _secret_variables(settings: Settings) -> set[str]:
     from sluicegate.policy.loader import load
     from sluicegate.policy.secrets import variable_of
 
-    loaded = load(settings.policy_path(), env=os.environ, now=0)
+    loaded = load(paths.policy_path(settings.policy, os.environ), env=os.environ, now=0)
     variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
     accounts = (k.account for p in loaded.providers.values() for k in p.keys if k.account is not None)
     variables |= {variable for account in accounts for variable in account.variables}

@@ -20,6 +20,9 @@ MIN_TOKEN_LENGTH = 16
 LOOKING_WAITS_S = (0.01, 0.05)
 """Pauses before the lock is tried again: whoever looks for a running gateway has it for some microseconds."""
 
+NOTE_BYTES = 8192
+"""The longest note in the lock file: an URL, a line's end, and a path, which Linux bounds at 4096 bytes."""
+
 
 class StateError(Exception):
     """The state folder cannot be used; the message says why and what to do."""
@@ -50,15 +53,23 @@ def token_of(env: Mapping[str, str]) -> str | None:
     return token
 
 
+def make_folder(path: Path) -> None:
+    """Make a state folder if need be, its owner's alone. Raises StateError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    except OSError as e:
+        raise StateError(f"the state folder {path} cannot be used: {e.strerror}") from e
+
+
 class StateFolder:
     """One state folder, locked until it is closed."""
 
     def __init__(self, path: Path) -> None:
         """Create the folder if need be and lock it. Raises StateError, StateInUseError if another gateway has it."""
         self.path = path
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
             raise StateError(f"the state folder {path} cannot be used: {e.strerror}") from e
@@ -66,6 +77,7 @@ class StateFolder:
             os.close(self._lock)
             raise StateInUseError(f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir")
         os.truncate(self._lock, 0)
+        self._policy = b""
 
     def _take_lock(self) -> bool:
         """Lock the folder and return True; False where a gateway has it, and not just a command that looks for one."""
@@ -79,9 +91,14 @@ class StateFolder:
                 return True
         return False
 
+    def note_policy(self, policy: Path) -> None:
+        """Write down which policy the gateway uses, for commands on this machine and for when it has ended."""
+        self._policy = os.fsencode(policy.absolute())
+        self.note_url("")
+
     def note_url(self, url: str) -> None:
         """Write down where the gateway is reached, for commands on this machine."""
-        os.pwrite(self._lock, f"{url}\n".encode(), 0)
+        os.pwrite(self._lock, url.encode() + b"\n" + self._policy, 0)
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
         """Return the admin token, from the environment, from the folder or a new one, and whether it is new.
@@ -117,7 +134,16 @@ def url_of_running(path: Path) -> str | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return os.pread(lock, 200, 0).decode("ascii", "replace").strip() or None
+        return os.pread(lock, NOTE_BYTES, 0).partition(b"\n")[0].decode("ascii", "replace") or None
     finally:
         os.close(lock)
     return None
+
+
+def recorded_policy(path: Path) -> Path | None:
+    """Return the policy of the gateway that uses a state folder, or of the last one that did; None where none has noted it."""
+    try:
+        noted = (path / "lock").read_bytes()[:NOTE_BYTES].partition(b"\n")[2]
+    except OSError:
+        return None
+    return Path(os.fsdecode(noted)) if noted else None

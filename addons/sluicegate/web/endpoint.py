@@ -107,6 +107,10 @@ Handler = Callable[[ApiRequest], Awaitable[ApiResponse | Response]]
 """Answers a request, with a Starlette ``Response`` where the answer is not a small JSON object."""
 
 
+Shown = Callable[[Services, Mapping[str, str]], Mapping[str, Any]]
+"""Returns an entity as GET shows it, by the names in the path. Raises EditError where there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row of the table. ``path`` is in Starlette's notation."""
@@ -132,6 +136,8 @@ class Endpoint:
     max_body_bytes: int = MAX_BODY_BYTES
     is_documented: bool = True
     """Whether OpenAPI lists it; the dashboard's files are not part of the API, nor is what there is not."""
+    shown: Shown | None = None
+    """What GET answers at this path: what a PUT repeats of it is left out of its body before that is checked."""
     takes_any_body: bool = False
     """Whether a body is neither read nor looked at."""
 

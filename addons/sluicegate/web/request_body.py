@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
@@ -12,14 +13,17 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from sluicegate.web.endpoint import Endpoint
+from sluicegate.policy.editing.draft import EditError
+from sluicegate.services import Services
+from sluicegate.web.endpoint import Endpoint, Shown
 from sluicegate.web.errors import ApiError, validation_error
+from sluicegate.web.unchanged import without_unchanged
 
 SMALL_BODY_BYTES = 20_000
 """Bytes of a body that is parsed faster than a worker thread starts."""
 
 
-async def read_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
+async def read_body(request: Request, endpoint: Endpoint, services: Services) -> dict[str, Any]:
     """Return the JSON object that was sent, empty where the endpoint takes none. Raises ApiError."""
     if endpoint.takes_any_body:
         return {}
@@ -32,10 +36,21 @@ async def read_body(request: Request, endpoint: Endpoint) -> dict[str, Any]:
     if len(raw) > endpoint.max_body_bytes:
         message = f"The body has {len(raw)} bytes; at most {endpoint.max_body_bytes} are accepted"
         raise ApiError(413, "request_too_large", message)
+    if (shown := endpoint.shown) is not None and len(raw) > len("{}"):
+        names = request.path_params
+        return await anyio.to_thread.run_sync(lambda: _parse(raw, model, _shown(shown, services, names)))
     return _parse(raw, model) if len(raw) < SMALL_BODY_BYTES else await anyio.to_thread.run_sync(_parse, raw, model)
 
 
-def _parse(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
+def _shown(shown: Shown, services: Services, names: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what GET answers at a path, nothing where there is no such entity: the handler says so, or creates it."""
+    try:
+        return shown(services, names)
+    except EditError:
+        return {}
+
+
+def _parse(raw: bytes, model: type[BaseModel], shown: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     try:
         # Twice: orjson is the stricter parser, but only json keeps numbers as they were written.
         orjson.loads(raw or b"{}")
@@ -44,11 +59,12 @@ def _parse(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
         raise ApiError(400, "invalid_request", "Invalid JSON: " + (str(e) or "nested too deeply")[:200]) from e
     if not isinstance(body, dict):
         raise ApiError(400, "invalid_request", "Invalid JSON: the body must be an object")
+    change: dict[str, Any] = without_unchanged(body, shown) if shown else body
     try:
-        model.model_validate(body)
+        model.model_validate(change)
     except ValidationError as e:
         raise validation_error(e, model) from e
-    return body
+    return change
 
 
 def _exact_number(text: str) -> Decimal:

@@ -80,7 +80,7 @@ class _Dispatcher:
             message = f"{request.method} is not allowed at this path; allowed: {allowed}"
             raise ApiError(405, "method_not_allowed", message, headers={"allow": allowed})
         query = endpoint.query.parse(request.query_params.multi_items())
-        body = await read_body(request, endpoint)
+        body = await read_body(request, endpoint, self.services)
         preconditions = if_match_of(request), create_only_of(request)
         response = await endpoint.handler(
             ApiRequest(self.services, caller, request.path_params, query, body, *preconditions, request)

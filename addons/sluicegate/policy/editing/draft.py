@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sluicegate.policy.entities import KINDS, MAX_ID_LENGTH, REFERENCES, AmbiguousNameError, Kind, NameIndex, id_from_name, id_of
 from sluicegate.policy.errors import describe_errors, did_you_mean
+from sluicegate.providers.known import ALWAYS_GOVERNED
 from sluicegate.yaml_document import Document, dotted
 
 Fields = Mapping[str, Any]
@@ -55,7 +56,10 @@ class DraftEntry:
     @property
     def is_changed(self) -> bool:
         """Return whether there is anything to write."""
-        return self.touched and self.before != self.after
+        if not self.touched or self.before == self.after:
+            return False
+        # Nothing said about a provider that is there in any case is nothing to write.
+        return self.before is not None or bool(self.after) or self.kind.name != "providers" or self.id not in ALWAYS_GOVERNED
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 from sluicegate import atomic_write
 from sluicegate.background import low_priority
+from sluicegate.paths import copy_hint, is_packaged
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
 from sluicegate.policy.diff import compare_policies
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError
@@ -82,6 +83,12 @@ class PolicyWriter:
 
     def __init__(self, watcher: PolicyWatcher, audit_trail: AuditTrail | None, clock: Callable[[], int]) -> None:
         self.watcher, self.audit_trail, self.clock = watcher, audit_trail, clock
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether files of the policy can be replaced."""
+        files = self.watcher.active.files
+        return not is_packaged(self.watcher.path) and all(os.access(f.resolve().parent, os.W_OK) for f in files)
 
     def change[T](
         self,
@@ -182,6 +189,8 @@ class PolicyWriter:
     def _exclusive(self) -> Iterator[None]:
         """Hold the folder's lock, which excludes other threads of this process as well as other processes."""
         path = self.watcher.path
+        if is_packaged(path):
+            raise PolicyNotWritableError(copy_hint(path), lasting=True)
         folder = path if path.is_dir() else path.resolve().parent
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

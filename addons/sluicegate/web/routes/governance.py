@@ -15,8 +15,19 @@ from sluicegate.policy.editing.draft import Draft, DraftEntry, EditError, NotFou
 from sluicegate.policy.entities import KINDS, REFERENCES, Kind
 from sluicegate.policy.errors import closest_match
 from sluicegate.policy.model import Policy
+from sluicegate.services import Services
 from sluicegate.web import requests, responses, views
-from sluicegate.web.endpoint import ALL_ROLES, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
+from sluicegate.web.endpoint import (
+    ALL_ROLES,
+    STAFF,
+    ApiRequest,
+    ApiResponse,
+    Endpoint,
+    Handler,
+    Shown,
+    read_endpoint,
+    write_endpoint,
+)
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import WriteQuery
 from sluicegate.web.routes import people
@@ -81,6 +92,7 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
             body,
             creates=True,
             query=change,
+            shown=_shown(kind),
         ),
         write_endpoint("DELETE", one, _delete(kind), f"Delete a {label}", deleted, query=delete),
     ]
@@ -90,6 +102,14 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
         rows.append(write_endpoint("POST", one + "/rotate", _rotate, "Give a key a new value", written, requests.Rotate))
         rows.append(write_endpoint("POST", one + "/expire", _expire, "Expire a key now or at a time", written, requests.Expire))
     return rows
+
+
+def _shown(kind: Kind) -> Shown:
+    def view(services: Services, path: Mapping[str, str]) -> views.View:
+        policy = services.policy
+        return views.one_entity_view(services, policy, kind, views.resolve_id(policy, kind, path["id"]))
+
+    return view
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

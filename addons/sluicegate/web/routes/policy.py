@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,29 +101,30 @@ def endpoints() -> list[Endpoint]:
     more: dict[str, Any] = {"max_body_bytes": MAX_BODY_BYTES}
     return [
         read_endpoint(BASE, _read, "The policy in force as text, without secrets", PolicyTexts),
-        write_endpoint("PUT", BASE, _save, save, Saved, PolicyFiles, **more),
+        write_endpoint("PUT", BASE, _save, save, Saved, PolicyFiles, shown=_shown, **more),
         Endpoint("POST", f"{BASE}/validate", _validate, validate, ValidationResult, PolicyFiles, roles=ADMINS, **more),
     ]
 
 
 async def _read(request: ApiRequest) -> ApiResponse:
-    services = request.services
+    def work() -> dict[str, Any]:
+        files = [{"name": n, "text": t} for n, t in redacted_texts(request.services).items()]
+        return {**_shown(request.services, {}), "files": files}
 
-    def work() -> tuple[dict[str, Any], str]:
-        in_force = services.policy_watcher.active
-        on_disk = _on_disk(services)
-        body = {
-            "revision": in_force.policy.revision,
-            "on_disk": on_disk,
-            "loaded_at": iso(in_force.policy.loaded_at),
-            "writable": all(os.access(f.resolve().parent, os.W_OK) for f in in_force.files),
-            "error": services.policy_watcher.error,
-            "files": [{"name": n, "text": t} for n, t in redacted_texts(services).items()],
-        }
-        return body, on_disk
+    body = await anyio.to_thread.run_sync(work, limiter=_policy_reads)
+    return ApiResponse(body, revision=body["on_disk"])
 
-    body, on_disk = await anyio.to_thread.run_sync(work, limiter=_policy_reads)
-    return ApiResponse(body, revision=on_disk)
+
+def _shown(services: Services, _: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said of the policy beside its text."""
+    in_force = services.policy_watcher.active
+    return {
+        "revision": in_force.policy.revision,
+        "on_disk": _on_disk(services),
+        "loaded_at": iso(in_force.policy.loaded_at),
+        "writable": services.policy_writer.is_writable,
+        "error": services.policy_watcher.error,
+    }
 
 
 def _on_disk(services: Services) -> str:

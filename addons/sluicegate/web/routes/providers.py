@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError
@@ -32,12 +32,14 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(BASE, _list, "Every provider", responses.ProviderList),
         write_endpoint("POST", BASE, _post, configure, state, requests.ProviderChange, creates=True),
         read_endpoint(one, _get, "One provider", state, errors=missing),
-        write_endpoint("PUT", one, _put, configure, state, requests.ProviderChange, creates=True),
+        write_endpoint("PUT", one, _put, configure, state, requests.ProviderChange, creates=True, shown=_shown),
         write_endpoint("DELETE", one, _delete, "Delete a provider's configuration and its keys", responses.ProviderDeleted),
         read_endpoint(keys, _keys, "A provider's keys, without their values", responses.ProviderKeyList, errors=missing),
         write_endpoint("POST", keys, _post_key, "Add a provider's key", entry, requests.ProviderKeyChange),
         read_endpoint(key, _get_key, "One of a provider's keys, without its value", entry, errors=missing),
-        write_endpoint("PUT", key, _put_key, "Add or change a provider's key", entry, requests.KeyChange, creates=True),
+        write_endpoint(
+            "PUT", key, _put_key, "Add or change a provider's key", entry, requests.KeyChange, creates=True, shown=_shown_key
+        ),
         write_endpoint("DELETE", key, _delete_key, "Remove a provider's key", responses.Confirmation),
     ]
 
@@ -88,6 +90,14 @@ def _key_in_our_words(key: dict[str, Any]) -> dict[str, Any]:
 
 def _view(services: Services, policy: Policy, name: str) -> views.View:
     return views.provider_view(policy, name, services.keyring, services.clock())
+
+
+def _shown(services: Services, path: Mapping[str, str]) -> views.View:
+    return _view(services, services.policy, _require_provider(services, path["provider"]))
+
+
+def _shown_key(services: Services, path: Mapping[str, str]) -> views.View:
+    return _key_view(services, services.policy, _require_provider(services, path["provider"]), path["name"])
 
 
 async def _list(request: ApiRequest) -> ApiResponse:

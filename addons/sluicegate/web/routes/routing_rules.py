@@ -119,11 +119,12 @@ def endpoints() -> list[Endpoint]:
     rows: list[Endpoint] = []
     for path in PATHS:
         one, missing = f"{path}/{{id}}", {"errors": (404,)}
+        put: dict[str, Any] = {"shown": lambda services, names: _state(services.policy, names["id"])}
         rows += [
             read_endpoint(path, _list, "Routes, as Bifrost's routing rules", RuleList, query=RuleQuery),
             write_endpoint("POST", path, _post, "Add a route by a routing rule", RuleWritten, RuleChange),
             read_endpoint(one, _get, "One route, as a routing rule", RuleAnswer, **missing),
-            write_endpoint("PUT", one, _put, "Change a route by a routing rule", RuleWritten, RuleChange),
+            write_endpoint("PUT", one, _put, "Change a route by a routing rule", RuleWritten, RuleChange, **put),
             write_endpoint("DELETE", one, _delete, "Delete a route", Confirmation),
         ]
     return rows

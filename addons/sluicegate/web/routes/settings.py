@@ -38,6 +38,9 @@ _FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 """Bifrost's settings that have one value here, and why."""
 
+_SHOWN: Mapping[str, Mapping[str, Any]] = {"framework_config": {}, "auth_config": {"is_enabled": True}}
+"""Sections that say the same in every gateway."""
+
 _UNUSED = ("initial_pool_size", "async_job_result_ttl", "compat", "header_filter_config")
 """Settings without effect here or there: any value is accepted."""
 
@@ -81,8 +84,7 @@ def in_bifrosts_words(services: Services, policy: Policy) -> dict[str, Any]:
     client = {name: values[0] for name, (values, _) in _FIXED.items() if values} | _variable(policy)
     return {
         "client_config": client,
-        "framework_config": {},
-        "auth_config": {"is_enabled": True},
+        **_SHOWN,
         "is_db_connected": services.writer.store_error is None,
         "is_cache_connected": False,
         "is_logs_connected": services.writer.journal_error is None,
@@ -97,7 +99,8 @@ def _variable(policy: Policy) -> dict[str, Any]:
 async def _put(request: ApiRequest) -> ApiResponse:
     policy = request.services.policy
     for section in ("framework_config", "auth_config", "proxy_config"):
-        if any(value not in (None, False, "", [], {}) for value in (request.body.get(section) or {}).values()):
+        sent = request.body.get(section) or {}
+        if sent != _SHOWN.get(section) and any(value not in (None, False, "", [], {}) for value in sent.values()):
             raise ApiError(400, "invalid_request", f"{section}: is not supported; {_elsewhere(section)}", section)
     variable = _variable(policy)
     for name, value in (request.body.get("client_config") or {}).items():

@@ -1,0 +1,69 @@
+"""What GET gives, PUT takes back: fields that a request repeats from the answer change nothing and need not be allowed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sluicegate.policy import schema
+from sluicegate.web import responses
+
+Value = dict[str, Any]
+
+LIVE = frozenset(
+    {*responses.BudgetState.model_fields} - {*schema.Budget.model_fields}
+    | {*responses.RateLimitState.model_fields} - {*schema.RateLimit.model_fields}
+    | {"usable", "set_aside_until"}
+)
+"""Fields that answers add and that may differ by the time they come back: usage, and whether a key is usable."""
+
+MERGED = ("budget", "rate_limit")
+"""Fields that a change merges into what there is, so that a part of them can be left out."""
+
+
+def without_unchanged(body: Mapping[str, Any], shown: Mapping[str, Any]) -> Value:
+    """Return a change without the fields that only repeat what GET answers at its path."""
+    kept: Value = {}
+    for name, value in body.items():
+        if name in shown and (name in LIVE or _plain(value) == _plain(shown[name])):
+            continue
+        present = shown.get(name)
+        if name in MERGED and isinstance(value, dict) and isinstance(present, dict):
+            value = without_unchanged(value, present)
+        elif name == "keys" and isinstance(value, list) and isinstance(present, list):
+            value = _keys(value, present)
+        elif isinstance(value, list) and isinstance(present, list):
+            value = [_sparse(entry) for entry in value]
+        if value != {} or body[name] == {}:
+            kept[name] = value
+    return kept
+
+
+def _keys(sent: list[Any], shown: list[Any]) -> list[Any]:
+    """Return a provider's keys, which are merged by their names, each without what is unchanged."""
+    by_name = {key["name"]: {n: v for n, v in key.items() if n != "name"} for key in shown}
+    return [
+        without_unchanged(key, by_name[key["name"]]) if isinstance(key, dict) and key.get("name") in by_name else key
+        for key in sent
+    ]
+
+
+def _sparse(entry: Any) -> Any:
+    """Return an entry of a list that is replaced as a whole, without live fields and without those that are not set."""
+    if not isinstance(entry, dict):
+        return entry
+    return {
+        name: [_sparse(e) for e in value] if isinstance(value, list) else _sparse(value)
+        for name, value in entry.items()
+        if name not in LIVE and value is not None
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it is compared: numbers by their nearest float, and without live fields."""
+    if isinstance(value, Mapping):
+        return {name: _plain(v) for name, v in value.items() if name not in LIVE}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return float(value) if isinstance(value, Decimal) else value
