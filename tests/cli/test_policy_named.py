@@ -10,6 +10,7 @@ import pytest
 
 from sluicegate import paths
 from sluicegate.cli.main import app
+from sluicegate.policy.editing.permission import is_writable
 from sluicegate.services import Services
 from sluicegate.storage.state_folder import recorded_policy
 from support.command import CliRunner
@@ -172,7 +173,7 @@ def test_a_policy_in_the_package_is_read_and_never_written(run, tmp_path, monkey
     assert file.read_text() == POLICY
     services = Services(file, tmp_path / "state", {})
     try:
-        assert services.policy_writer.is_writable is False
+        assert is_writable(services.policy_watcher) is False
     finally:
         services.close()
 

@@ -167,6 +167,8 @@ def test_of_a_whole_entity_only_what_was_edited_is_written(services, ask):
         ("virtual-keys/vk-demo", {"is_demo": False}, 400),
         ("virtual-keys/vk-demo", {"team": {"id": "team-eng", "name": "Eng"}}, 400),
         ("virtual-keys/vk-demo", {"used": 0}, 400),
+        ("virtual-keys/vk-demo", {"is_active": 1}, 400),
+        ("virtual-keys/vk-demo", {"trust_user_header": 0}, 400),
         ("virtual-keys/vk-demo", {"id": "vk-other"}, 400),
         ("customers/customer-acme", {"budget": {"current_use": 0}}, 400),
         ("users/nobody", {"budget": {"max_limit": 1, "reset_duration": "1d", "current_usage": 0}}, 400),

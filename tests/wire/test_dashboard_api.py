@@ -125,10 +125,10 @@ def test_a_wrong_method_on_an_open_path_is_not_a_matter_of_credentials(shared, p
 @pytest.mark.parametrize(
     ("token", "who"),
     [
-        (None, {"role": "admin", "name": "admin", "virtual_key_id": None}),
-        (DANA, {"role": "admin", "name": "dana", "virtual_key_id": None}),
-        (VERA, {"role": "viewer", "name": "vera", "virtual_key_id": None}),
-        (VK, {"role": "developer", "name": VK, "virtual_key_id": VK}),
+        (None, {"role": "admin", "name": "admin", "virtual_key_id": None, "read_only": None}),
+        (DANA, {"role": "admin", "name": "dana", "virtual_key_id": None, "read_only": None}),
+        (VERA, {"role": "viewer", "name": "vera", "virtual_key_id": None, "read_only": None}),
+        (VK, {"role": "developer", "name": VK, "virtual_key_id": VK, "read_only": None}),
     ],
 )
 def test_whoever_signs_in_is_who_the_token_says(shared, token, who):

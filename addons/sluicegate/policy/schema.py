@@ -37,7 +37,7 @@ from sluicegate.policy.fields import (
 )
 from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.routes import Route
-from sluicegate.policy.server_schema import Alerts, Egress, Server
+from sluicegate.policy.server_schema import Alerts, Egress, Management, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 IDLE_TIMEZONE = "timezone has no effect without calendar_aligned: true; write both, or neither"
@@ -261,6 +261,7 @@ class PolicyFile(Model):
     """A sluicegate policy."""
 
     version: Literal[1] = Field(description="The format's version: 1.")
+    policy: Management = Field(default_factory=Management, description="How this policy is changed.")
     defaults: Defaults = Field(default_factory=Defaults, description="What budgets and rate limits say where they say nothing.")
     providers: dict[str, Provider] = Field(default_factory=dict)
     customers: tuple[Customer, ...] = ()

@@ -46,6 +46,16 @@ class Server(Model):
     )
 
 
+class Management(Model):
+    """Who changes the policy."""
+
+    managed_by: Literal["api", "git"] = Field(
+        "api",
+        description="api: the REST API and the dashboard may change it, as editors of its files may. git: they only show it; it is "
+        "changed in its repository, and comes with the next deployment.",
+    )
+
+
 class Webhook(Model):
     """A receiver of alerts."""
 

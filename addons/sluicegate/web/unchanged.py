@@ -66,4 +66,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(v) for name, v in value.items() if name not in LIVE}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, bool):
+        # To Python it equals a number, and a number is no bool.
+        return str(value), bool
     return float(value) if isinstance(value, Decimal) else value

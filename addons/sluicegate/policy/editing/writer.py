@@ -20,10 +20,10 @@ from typing import Any
 
 from sluicegate import atomic_write
 from sluicegate.background import low_priority
-from sluicegate.paths import copy_hint, is_packaged
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
 from sluicegate.policy.diff import compare_policies
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError
+from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.editing.secret_targets import forbidden_uses
 from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
 from sluicegate.policy.loader import PolicyError, build_policy, policy_files, revision_of
@@ -84,12 +84,6 @@ class PolicyWriter:
     def __init__(self, watcher: PolicyWatcher, audit_trail: AuditTrail | None, clock: Callable[[], int]) -> None:
         self.watcher, self.audit_trail, self.clock = watcher, audit_trail, clock
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether files of the policy can be replaced."""
-        files = self.watcher.active.files
-        return not is_packaged(self.watcher.path) and all(os.access(f.resolve().parent, os.W_OK) for f in files)
-
     def change[T](
         self,
         work: Callable[[Draft], T],
@@ -104,11 +98,11 @@ class PolicyWriter:
         """Let ``work`` change a draft, put it in force, and return the result of ``work`` with the changed policy.
 
         ``if_match`` decides whether the present revision is the one the change is for; without ``write`` everything is
-        checked and nothing changed. With ``secrets_stay`` no reference may be added and no secret sent elsewhere, except for
-        the references in ``created``. Raises EditError, RevisionMismatchError, PolicyNotWritableError, PolicyLockedError or
-        AuditTrailError, and then nothing was changed.
+        checked and nothing changed. With ``secrets_stay``, as for all that comes over HTTP, no reference may be added and no
+        secret sent elsewhere, except for the references in ``created``, and a policy managed in git is not changed. Raises
+        EditError, RevisionMismatchError, PolicyNotWritableError, PolicyLockedError or AuditTrailError, then nothing was changed.
         """
-        with self._exclusive(), low_priority():
+        with self._exclusive(over_http=secrets_stay and write), low_priority():
             for _ in range(MAX_ATTEMPTS):
                 files = self._read(if_match)
                 _require_valid(files.docs)
@@ -144,11 +138,10 @@ class PolicyWriter:
     ) -> Policy:
         """Replace whole files, even invalid ones, and return the policy they make.
 
-        ``contents`` takes the content of each file and returns the new content of those that change. With ``secrets_stay`` no
-        reference may be added and no secret sent elsewhere. Raises PolicyError with every problem of the result, or what
-        ``change`` raises; then nothing was changed.
+        ``contents`` takes the content of each file and returns the new content of those that change. ``secrets_stay`` is as
+        for ``change``. Raises PolicyError with every problem of the result, or what ``change`` raises; then nothing was changed.
         """
-        with self._exclusive(), low_priority():
+        with self._exclusive(over_http=secrets_stay and write), low_priority():
             for _ in range(MAX_ATTEMPTS):
                 files = self._read(if_match)
                 # An edit by hand that the watcher has not seen yet is put in force first, so that the history has it.
@@ -186,11 +179,11 @@ class PolicyWriter:
         return found
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _exclusive(self, over_http: bool) -> Iterator[None]:
         """Hold the folder's lock, which excludes other threads of this process as well as other processes."""
         path = self.watcher.path
-        if is_packaged(path):
-            raise PolicyNotWritableError(copy_hint(path), lasting=True)
+        if why := why_read_only(self.watcher, over_http=over_http):
+            raise PolicyNotWritableError(why, lasting=True)
         folder = path if path.is_dir() else path.resolve().parent
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

@@ -62,6 +62,7 @@ class PolicyState(ResponseModel):
     loaded_at: Instant
     error: dict[str, Any] | None
     warnings: list[str]
+    managed_by: Literal["api", "git"] = Field(description="git: over REST it can only be read.")
 
 
 class OperatorState(ResponseModel):
@@ -160,6 +161,7 @@ async def _config(request: ApiRequest) -> ApiResponse:
             "loaded_at": iso(policy.loaded_at),
             "error": services.policy_watcher.error,
             "warnings": policy.warnings,
+            "managed_by": policy.file.policy.managed_by,
         },
         "audit": policy.audit,
         "unpriced": policy.unpriced,

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from sluicegate.background import low_priority
 from sluicegate.policy.editing.draft import EditError
+from sluicegate.policy.editing.permission import is_writable
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.history import redacted_files
@@ -122,7 +123,7 @@ def _shown(services: Services, _: Mapping[str, str]) -> dict[str, Any]:
         "revision": in_force.policy.revision,
         "on_disk": _on_disk(services),
         "loaded_at": iso(in_force.policy.loaded_at),
-        "writable": services.policy_writer.is_writable,
+        "writable": is_writable(services.policy_watcher),
         "error": services.policy_watcher.error,
     }
 

@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.fields import Model
+from sluicegate.services import Services
 from sluicegate.web.auth import (
     COOKIE,
     Caller,
@@ -53,7 +55,13 @@ class Identity(ResponseModel):
     )
 
 
-class SignedIn(Identity):
+class Session(Identity):
+    """Who is signed in, and what their pages may offer."""
+
+    read_only: str | None = Field(description="Why nobody can change the policy here, and what to do instead; null: admins can.")
+
+
+class SignedIn(Session):
     """The caller who has signed in, and the session path of their pages."""
 
     message: str
@@ -83,7 +91,7 @@ def endpoints() -> list[Endpoint]:
         Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=OPEN, errors=(429,)),
         Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=OPEN),
         read_endpoint(f"{base}/is-auth-enabled", _auth, "Whether the API needs a credential", AuthState, roles=OPEN),
-        read_endpoint(base, _session, "Who is signed in", Identity, roles=ALL_ROLES),
+        read_endpoint(base, _session, "Who is signed in", Session, roles=ALL_ROLES),
     ]
 
 
@@ -103,7 +111,7 @@ async def _login(request: ApiRequest) -> ApiResponse:
     session_path = new_session_path()
     cookie = f"{COOKIE}={services.sessions.open(digest, now, session_path)}{COOKIE_ATTRIBUTES}{session_path}/{secure}"
     return ApiResponse(
-        _identity_of(caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
+        _session_of(services, caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
     )
 
 
@@ -116,7 +124,7 @@ async def _logout(request: ApiRequest) -> ApiResponse:
 
 
 async def _session(request: ApiRequest) -> ApiResponse:
-    return ApiResponse(_identity_of(request.caller))
+    return ApiResponse(_session_of(request.services, request.caller))
 
 
 async def _auth(request: ApiRequest) -> ApiResponse:
@@ -129,5 +137,6 @@ def _close_session(request: ApiRequest) -> None:
         request.services.sessions.close(session_id, session_path_of(request.http))
 
 
-def _identity_of(caller: Caller) -> dict[str, str | None]:
-    return {"role": caller.role, "name": caller.name, "virtual_key_id": caller.virtual_key_id}
+def _session_of(services: Services, caller: Caller) -> dict[str, str | None]:
+    why = why_read_only(services.policy_watcher, over_http=True) if caller.role != "developer" else None
+    return {"role": caller.role, "name": caller.name, "virtual_key_id": caller.virtual_key_id, "read_only": why}

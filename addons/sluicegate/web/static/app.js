@@ -108,6 +108,7 @@ function Shell({ user, onSignOut }) {
       </div>
     </nav>
     <main id="main" tabindex="-1" ref=${main}>
+      ${user.read_only && html`<div class="notice warn" role="note"><b>Read-only:</b> ${user.read_only}</div>`}
       <${ErrorBoundary} at=${location.hash}>${
         name
           ? html`<${View} key=${name} name=${name} route=${route} user=${user} />`
@@ -175,7 +176,7 @@ function App() {
   // Another person gets a fresh page, so that nothing is left of what the previous one has seen or typed.
   const enter = (newUser) => {
     if (lastName.current && lastName.current !== newUser.name) location.reload();
-    else setUser(newUser);
+    else setUser({ ...newUser, canEdit: newUser.role === "admin" && !newUser.read_only });
   };
   const readSession = () =>
     api("GET", "/api/session").then(

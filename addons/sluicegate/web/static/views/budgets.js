@@ -35,7 +35,7 @@ export default function Budgets({ user }) {
   );
   const reload = () => [usage, ...lists.map(([, l]) => l)].forEach((l) => l.reload());
   return html`<${Page} title="Budgets" lead="Every budget that applies to a call is checked before the call and charged after it. The first exhausted one refuses the call.">
-    <${Fetched} of=${failed || { data: tree || undefined }} lines=${8}>${() => html`<${Tree} tree=${tree} usage=${usage.data.usage} reload=${reload} canEdit=${user.role === "admin"} />`}</${Fetched}>
+    <${Fetched} of=${failed || { data: tree || undefined }} lines=${8}>${() => html`<${Tree} tree=${tree} usage=${usage.data.usage} reload=${reload} canEdit=${user.canEdit} />`}</${Fetched}>
   </${Page}>`;
 }
 

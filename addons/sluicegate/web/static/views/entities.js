@@ -13,19 +13,19 @@ import { ClientSetup } from "./client_setup.js";
 import { count, dateOf, money, moneys, nano, perPeriod, short } from "../lib/format.js";
 
 export default function Entities({ name, parts, query, user }) {
-  const isAdmin = user.role === "admin";
+  const canEdit = user.canEdit;
   const isNew = parts[0] === "new" && parts.length === 1;
-  if (!isAdmin && (isNew || parts[1] === "edit"))
-    return html`<${Page} title="Not allowed"><p>Your role is read-only.</p></${Page}>`;
+  if (!canEdit && (isNew || parts[1] === "edit"))
+    return html`<${Page} title="Not allowed"><p>${user.read_only ?? "Your role is read-only."}</p></${Page}>`;
   if (isNew) return html`<${Create} kind=${name} query=${query} />`;
   if (parts[0] && parts[1] === "edit") return html`<${Edit} kind=${name} id=${parts[0]} />`;
-  if (parts[0]) return html`<${Detail} key=${parts[0]} kind=${name} id=${parts[0]} isAdmin=${isAdmin} />`;
-  return html`<${List} kind=${name} query=${query} isAdmin=${isAdmin} />`;
+  if (parts[0]) return html`<${Detail} key=${parts[0]} kind=${name} id=${parts[0]} canEdit=${canEdit} isAdmin=${user.role === "admin"} />`;
+  return html`<${List} kind=${name} query=${query} canEdit=${canEdit} />`;
 }
 
 // -- lists -------------------------------------------------------------------------------------------------------------
 
-function List({ kind, query, isAdmin }) {
+function List({ kind, query, canEdit }) {
   const k = KINDS[kind],
     resource = useGet(listPath(kind), { every: 10_000 }),
     search = query.get("q") || "";
@@ -39,7 +39,7 @@ function List({ kind, query, isAdmin }) {
   );
   const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.entity}_id`;
   const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
-  const button = isAdmin && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
+  const button = canEdit && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
   return html`<${Page} title=${k.title} actions=${resource.data?.[k.list].length > 0 && button}>
     <${Fetched} of=${resource} lines=${8}>${(data) => {
       const all = data[k.list],
@@ -126,7 +126,7 @@ function ModelRow({ r }) {
 
 // -- one ---------------------------------------------------------------------------------------------------------------
 
-function Detail({ kind, id, isAdmin }) {
+function Detail({ kind, id, canEdit, isAdmin }) {
   const k = KINDS[kind],
     resource = useGet(entityPath(kind, id), { every: 10_000 });
   const [dialog, openDialog] = useState(null);
@@ -137,7 +137,7 @@ function Detail({ kind, id, isAdmin }) {
     if (await action.run({ is_active: !e.is_active })) resource.reload();
   };
   const actions =
-    isAdmin &&
+    canEdit &&
     e &&
     html`<a class="button" href=${link([kind, id, "edit"])}>Edit</a>
     ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>`}
@@ -156,12 +156,12 @@ function Detail({ kind, id, isAdmin }) {
         ${!newKeyValues.has(id) && !e.is_demo && html`<p class="note">The value was shown once, when the key was created, and is not stored. If it is lost, rotate the key to get a new one.</p>`}</${Section}>`
       }
       <div class="columns">
-        <${Section} title="Limits" actions=${isAdmin && html`<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
+        <${Section} title="Limits" actions=${canEdit && html`<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
           ${(e.provider_configs || []).map((c) => (c.budget || c.budgets?.length || c.rate_limit) && html`<h3 class="sub">${c.provider}</h3>
             <${Limits} of=${c} />`)}</${Section}>
         <${Spend} kind=${kind} id=${id} />
       </div>
-      ${["teams", "users", "customers", "projects"].includes(kind) && html`<${Members} kind=${kind} id=${id} isAdmin=${isAdmin} />`}
+      ${["teams", "users", "customers", "projects"].includes(kind) && html`<${Members} kind=${kind} id=${id} canEdit=${canEdit} />`}
       ${isAdmin && html`<${History} kind=${kind} id=${id} />`}`}
     </${Fetched}>
     ${
@@ -219,12 +219,12 @@ function Spend({ kind, id }) {
     <${Fetched} of=${resource}>${(d) => html`<${Chart} title=${by === "models" ? "By model" : "By user"} buckets=${buckets} seconds=${d.bucket_size_seconds} series=${series} ...${MONEY} height=${140} />`}</${Fetched}></${Section}>`;
 }
 
-function Members({ kind, id, isAdmin }) {
+function Members({ kind, id, canEdit }) {
   const field = `${KINDS[kind].entity}_id`,
     query = ["teams", "customers"].includes(kind) ? { [field]: id } : {};
   const keys = useGet(url(listPath("keys"), query));
   const teams = useGet(kind === "customers" ? url(listPath("teams"), query) : null);
-  const newKey = isAdmin && html`<a href=${link(["keys", "new"], { [field]: id })}>New key</a>`;
+  const newKey = canEdit && html`<a href=${link(["keys", "new"], { [field]: id })}>New key</a>`;
   return html`${kind === "customers" && html`<${Section} title="Teams">
     <${Fetched} of=${teams} lines=${2}>${(d) => (d.teams.length ? html`<${Rows} kind="teams" shown=${d.teams} />` : html`<p class="faint">None.</p>`)}</${Fetched}></${Section}>`}
     <${Section} title="Virtual keys" actions=${newKey}><${Fetched} of=${keys} lines=${2}>${(d) => {

@@ -66,7 +66,7 @@ function Edit({ user }) {
   const goToLine = useRef();
   const files = draft?.files || policy?.files;
   const isEdited = Boolean(draft);
-  const readOnly = user.role !== "admin" || (policy && !policy.writable);
+  const readOnly = !user.canEdit || (policy && !policy.writable);
 
   // Check a moment after the last keystroke; only the latest result counts.
   const text = files && JSON.stringify(files);
@@ -127,7 +127,7 @@ function Edit({ user }) {
       <${Choice} label="File" options=${files.map((f, i) => [i, f.name])} value=${fileIndex} onChange=${setFileIndex} /></div>`}
     ${policy.error && !isEdited && html`<div class="notice warn">The file on disk is invalid; the previous revision stays in force.</div>`}
     ${isStale && html`<div class="notice warn">The policy has changed since you began editing, so saving will be refused. <button class="quiet small" onClick=${discard}>Discard and reload</button></div>`}
-    ${readOnly && html`<p class="note">${user.role === "admin" ? "The gateway cannot write this file; edit it on the gateway's machine." : "Your role is read-only."}</p>`}
+    ${readOnly && html`<p class="note">${user.read_only ?? (user.role === "admin" ? "The gateway cannot write this file; edit it on the gateway's machine." : "Your role is read-only.")}</p>`}
     ${file.text.includes("<secret ") && html`<p class="note">Secrets are shown as <code>${"<secret …>"}</code> and are kept when you save.</p>`}
     <${Editor} key=${file.name} text=${file.text} onInput=${write} problems=${problemsHere} goToLine=${goToLine} readOnly=${readOnly} label=${`Policy ${file.name}`} />
     <div class="editor-foot">
@@ -291,7 +291,7 @@ function Revision({ revision, query, user }) {
       ]} value=${view} onChange=${setView} small />
       ${view === "diff" && html`<label>since <select onChange=${(e) => go(["policy", "history", revision], { against: e.target.value || null }, { replace: true })}>
         <option value="" selected=${!against}>the previous one</option>${others.map((r) => html`<option value=${r.revision} selected=${r.revision === against}>${r.revision}${r.revision === current.data?.revision ? " (in force)" : ""}</option>`)}</select></label>`}
-      ${user.role === "admin" && !isInForce && current.data && !plan && html`<button disabled=${planning.busy} onClick=${() => planning.run([])}>Restore</button>`}</div>
+      ${user.canEdit && !isInForce && current.data && !plan && html`<button disabled=${planning.busy} onClick=${() => planning.run([])}>Restore</button>`}</div>
     <${Problem} error=${restoring.error || planning.error} />
     ${
       plan &&

@@ -8,7 +8,7 @@ import { Limits } from "./limits.js";
 
 export default function Providers({ parts, user }) {
   const resource = useGet("/api/providers", { every: 10_000 }),
-    admin = user.role === "admin";
+    admin = user.canEdit;
   if (parts[0]) return html`<${Detail} name=${parts[0]} resource=${resource} admin=${admin} />`;
   return html`<${Page} title="Providers" lead="Calls leave the gateway with a provider key in place of the virtual key.">
     <${Fetched} of=${resource}>${({
