@@ -40,6 +40,16 @@ OPEN = "protocol: openai, base_url: 'https://a.example"
         ),
         ("providers: {bedrock: {keys: [{name: k, bedrock_key_config: {region: Frankfurt}}]}}", "'Frankfurt' is no AWS region"),
         (
+            "providers: {bedrock: {base_url: 'https://a.example', keys: [{name: k, bedrock_key_config: {region: 'a, b'}}]}}",
+            "providers.bedrock.keys[0]: 'a, b' is no AWS region",
+        ),
+        ("providers: {bedrock: {keys: [{name: k, bedrock_key_config: {region: 'file:/etc/passwd'}}]}}", "'file:/etc/passwd' is no"),
+        ("providers: {groq: {keys: [{name: k, bedrock_key_config: {}}]}}", "bedrock_key_config is for protocol bedrock"),
+        (
+            "providers: {bedrock: {keys: [{name: k, vertex_key_config: {project_id: p}}]}}",
+            "vertex_key_config is for protocol vertex, and this provider speaks bedrock",
+        ),
+        (
             "providers: {bedrock: {keys: [{name: k, bedrock_key_config: {access_key: a}}]}}",
             "access_key and secret_key belong together",
         ),
@@ -82,6 +92,16 @@ def test_what_cannot_be_is_said_in_words(tmp_path, text, says):
     with pytest.raises(PolicyError) as refused:
         policy(tmp_path, text)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("base_url", ["", "base_url: 'https://a.example', "])
+def test_what_a_region_s_variable_holds_is_not_shown(tmp_path, base_url):
+    file = tmp_path / "policy.yaml"
+    keys = "[{name: a, bedrock_key_config: {region: env.SECRET}}, {name: b, bedrock_key_config: {region: us-east-1}}]"
+    file.write_text(f"version: 1\nproviders: {{bedrock: {{{base_url}keys: {keys}}}}}")
+    with pytest.raises(PolicyError, match=r"'env\.SECRET' is no AWS region") as refused:
+        load(file, env={"SECRET": "sk-ant-secret"}, now=0)
+    assert "sk-ant" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -414,3 +414,19 @@ def test_another_provider_takes_over_where_bedrock_fails_and_the_content_is_kept
     assert (call["provider"], call["output_tokens"]) == (target.partition("/")[0], 50)
     found = eventually(lambda: lab.gateway.admin(f"/api/logs/{call['id']}").json["content"])
     assert found["response"].startswith("event: message_start\ndata: {")
+
+
+def test_over_http_neither_a_variable_nor_the_machine_s_account_can_be_asked_for(lab):
+    admin = {"authorization": f"Bearer {lab.gateway.token}", "content-type": "application/json"}
+
+    def add(config: dict[str, Any], **fields: Any) -> Reply:
+        provider = {"provider": "mine", "protocol": "bedrock", "keys": [{"name": "k", "bedrock_key_config": config}], **fields}
+        return lab.gateway.request("POST", "/api/providers", json.dumps(provider).encode(), admin)
+
+    own = {"access_key": "AKIDMINE", "secret_key": "a-secret-of-their-own"}
+    for reply in (add({**own, "region": "env.THE_SECRET_KEY"}), add({**own, "region": f"file:{lab.gateway.policy}"})):
+        assert reply.status == 400
+        assert SECRET_KEY not in reply.message
+        assert "version" not in reply.message
+    # The machine's own account goes to AWS alone: whoever gets the token of its session could use it.
+    assert add({"region": REGION}, base_url=lab.anthropic.url).status == 400

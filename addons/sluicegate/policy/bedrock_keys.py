@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sluicegate.policy.key_schema import BedrockKeyConfig
 from sluicegate.policy.provider import SEPARATOR
-from sluicegate.policy.secrets import is_reference, resolve, variable_of
+from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
 from sluicegate.providers.signing.aws import MACHINE, AccessKey, AwsAccount
 
 DEFAULT_REGION = "us-east-1"
@@ -19,7 +19,7 @@ _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 def region_of(config: BedrockKeyConfig | None, env: Mapping[str, str]) -> str:
     """Return the AWS region that a key's config names, else the environment's, else AWS's default."""
     written = config.region if config is not None else None
-    named = resolve(written, env).value if written is not None else None
+    named = resolve(written, env, sources=(ENV,)).value if written is not None else None
     return named or next((env[v] for v in _REGION_VARIABLES if env.get(v)), DEFAULT_REGION)
 
 

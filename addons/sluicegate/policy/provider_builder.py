@@ -57,9 +57,10 @@ class ProviderBuilder:
             known = KnownProvider(name, known.title, written.protocol, known.source, prefixes=known.prefixes, prices=known.prices)
         place = self._place(name, written) if known.protocol == "vertex" else None
         base_url = written.base_url or (f"https://{place.host}" if place else known.base_url)
-        if base_url is None and known.protocol == "bedrock":
-            base_url = self._runtime_url(name, written)
+        if known.protocol == "bedrock":
+            base_url = self._bedrock_url(name, written)
         address = _address(base_url or "", known)
+        self._check_accounts(name, written, known.protocol)
         keys = tuple(self._provider_key(name, i, k) for i, k in enumerate(written.keys))
         if len({k.name for k in keys}) != len(keys):
             self.report(("providers", name, "keys"), "two keys have the same name")
@@ -107,17 +108,18 @@ class ProviderBuilder:
         if name == "bedrock":
             yield runtime_url(region_of(next((key.bedrock_key_config for key in written.keys), None), self.env)).partition("//")[2]
 
-    def _runtime_url(self, name: str, written: schema.Provider) -> str:
-        """Return where Bedrock is in the region of the keys, which must be the same for all of them."""
+    def _bedrock_url(self, name: str, written: schema.Provider) -> str:
+        """Return the base URL that policy gives, else where Bedrock is in the region of the keys, the same for all of them."""
         regions = {region_of(key.bedrock_key_config, self.env): i for i, key in enumerate(written.keys)}
-        if len(regions) > 1:
+        if len(regions) > 1 and written.base_url is None and all(map(is_region, regions)):
             why = f"its keys are of several regions ({', '.join(sorted(regions))})"
             mend = "give each region a provider of its own, with protocol: bedrock"
             self.report(("providers", name, "keys", max(regions.values())), f"{why}: {mend}")
-        region = next(iter(regions), region_of(None, self.env))
-        if not is_region(region):
-            self.report(("providers", name, "keys"), f"'{region[:40]}' is no AWS region; write one such as us-east-1")
-        return runtime_url(region)
+        for region, i in (regions or {region_of(None, self.env): -1}).items():
+            if not is_region(region):
+                where: Location = ("providers", name, "keys", i) if i >= 0 else ("providers", name, "keys")
+                self.report(where, f"{_shown_region(written, i)} is no AWS region; write one such as us-east-1")
+        return written.base_url or runtime_url(next(iter(regions), region_of(None, self.env)))
 
     def _admin_key(self, provider: str, reference: str) -> str | None:
         if not is_reference(reference):
@@ -128,6 +130,14 @@ class ProviderBuilder:
         if value is None:
             self.warnings.append(f"{provider}: admin_key is not usable, {problem}")
         return value
+
+    def _check_accounts(self, name: str, written: schema.Provider, protocol: str) -> None:
+        """Report keys whose account is another cloud's: its tokens would be sent to whom they are not for."""
+        for i, key in enumerate(written.keys):
+            used = "vertex" if key.vertex_key_config is not None else "bedrock"
+            if key.value is None and used != protocol:
+                message = f"{used}_key_config is for protocol {used}, and this provider speaks {protocol}: give the key a value"
+                self.report(("providers", name, "keys", i), message)
 
     def _provider_key(self, provider: str, at: int, key: key_schema.ProviderKey) -> ProviderKey:
         if key.value is None and key.vertex_key_config is not None:
@@ -167,6 +177,12 @@ class ProviderBuilder:
             return value or None
 
         return fetch
+
+
+def _shown_region(written: schema.Provider, at: int) -> str:
+    """Return a region as the key at an index has it, -1 for none: what a variable holds may be a secret, named by mistake."""
+    config = written.keys[at].bedrock_key_config if at >= 0 else None
+    return f"'{config.region[:40]}'" if config is not None and config.region is not None else "AWS_REGION or AWS_DEFAULT_REGION"
 
 
 def _no_home(provider: Provider, known: KnownProvider) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from sluicegate.policy.key_schema import ProviderKey, VertexKeyConfig
-from sluicegate.policy.secrets import is_reference, resolve, variable_of
+from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
 from sluicegate.providers.signing.google import MACHINE, GoogleAccount, problem_of
 from sluicegate.providers.vertex.paths import GLOBAL, Place
 
@@ -26,7 +26,9 @@ def place_of(keys: Iterable[ProviderKey], env: Mapping[str, str], report: Callab
     found: Place | None = None
     for i, key in enumerate(keys):
         config = config_of(key)
-        project, region = resolve(config.project_id or "", env).value or "", resolve(config.region or GLOBAL, env).value or ""
+        project, region = (
+            resolve(written, env, sources=(ENV,)).value or "" for written in (config.project_id or "", config.region or GLOBAL)
+        )
         place = Place(project, region)
         if _PROJECT.fullmatch(project) is None or _REGION.fullmatch(region) is None:
             report(i, "vertex_key_config needs the project_id of a Google Cloud project, and a region such as global or us-east5")

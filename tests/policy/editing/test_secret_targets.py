@@ -13,6 +13,9 @@ from sluicegate.yaml_document import parse
 
 EVIL = "https://collector.test"
 
+MACHINE = {"name": "x", "bedrock_key_config": {"region": "us-east-1"}}
+REGION_OF_THIRD = "providers.bedrock.keys[2].bedrock_key_config.region"
+
 IN_FORCE: dict[str, Any] = {
     "version": 1,
     "providers": {
@@ -24,6 +27,12 @@ IN_FORCE: dict[str, Any] = {
             "keys": [
                 {"name": "machine", "vertex_key_config": {"project_id": "p"}},
                 {"name": "account", "vertex_key_config": {"project_id": "p", "auth_credentials": "file:/etc/account.json"}},
+            ]
+        },
+        "bedrock": {
+            "keys": [
+                {"name": "machine", "bedrock_key_config": {"region": "env.AWS_REGION"}},
+                {"name": "key", "bedrock_key_config": {"access_key": "env.AWS_KEY", "secret_key": "env.AWS_SECRET"}},
             ]
         },
         "openai": {"base_url": "https://llm.internal/v1", "keys": [{"name": "c", "value": "file:/state/provider-keys/c"}]},
@@ -82,6 +91,21 @@ def paths(policy: Any, created: tuple[str, ...] = ()) -> list[str]:
             "file:/etc/shadow",
             "providers.vertex.keys[1].vertex_key_config.auth_credentials",
         ),
+        ("providers.bedrock.base_url", EVIL, "providers.bedrock.keys[0].bedrock_key_config"),
+        (
+            "providers.mine",
+            {"protocol": "bedrock", "base_url": EVIL, "keys": [MACHINE]},
+            "providers.mine.keys[0].bedrock_key_config",
+        ),
+        ("providers.groq", {"keys": [MACHINE]}, "providers.groq.keys[0].bedrock_key_config"),
+        ("providers.bedrock.keys.2", {"name": "x", "bedrock_key_config": {"region": " env.HOME"}}, REGION_OF_THIRD),
+        ("providers.bedrock.keys.2", {"name": "x", "bedrock_key_config": {"region": "env.AWS_SECRET"}}, REGION_OF_THIRD),
+        ("providers.bedrock.keys.2", {"name": "x", "bedrock_key_config": {"region": "file:/etc/shadow"}}, REGION_OF_THIRD),
+        (
+            "providers.vertex.keys.0.vertex_key_config.project_id",
+            "env.ANTHROPIC_API_KEY",
+            "providers.vertex.keys[0].vertex_key_config.project_id",
+        ),
         ("providers.anthropic.admin_key", "env.OTHER", "providers.anthropic.admin_key"),
         ("virtual_keys.0.value", "env.ANTHROPIC_API_KEY", "virtual_keys[0].value"),
         ("virtual_keys.2", {"id": "vk-c", "value": "env.PATH"}, "virtual_keys[2].value"),
@@ -106,6 +130,8 @@ def test_a_new_reference_or_a_new_place_is_refused(place, value, path):
         ("providers.openai", {"base_url": EVIL, "keys": [{"name": "own", "value": "sk-the-callers-own"}]}),
         ("providers.openai", {"base_url": EVIL}),
         ("providers.vertex.keys.0.vertex_key_config.region", "us-east5"),
+        ("providers.bedrock.keys.0.bedrock_key_config.region", "us-east-1"),
+        ("providers.mine", {"protocol": "bedrock", "keys": [MACHINE]}),
         ("providers.vertex.keys.1.vertex_key_config.auth_credentials", '{"type": "service_account"}'),
         ("virtual_keys.0.id", "vk-renamed"),
         ("alerts.webhooks.1", {"name": "x", "url": EVIL, "secret": "a new secret"}),

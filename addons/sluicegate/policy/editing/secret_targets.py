@@ -17,8 +17,8 @@ from sluicegate.yaml_document import Document, Location, Problem, dotted
 EDIT_THE_FILE = "edit the policy file on the gateway's machine instead"
 
 
-GOOGLE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
-"""Stands for the Google credentials of the gateway's machine, wherever they come from."""
+GOOGLE_VARIABLE, AWS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS", "AWS_ACCESS_KEY_ID"
+"""Stand for the credentials of the gateway's machine at Google and AWS, wherever they come from."""
 
 
 class Use(NamedTuple):
@@ -59,6 +59,9 @@ def forbidden_uses(
                 is_moved = (use.purpose[:2], use.target) not in targets and owner in doc.lines
                 message = f"a secret that is in use would be sent to {use.target}, where it does not go now: {EDIT_THE_FILE}"
                 problems.append(_problem(doc, owner if is_moved else location, message + _OR_NEW))
+            elif location[-1] in _ACCOUNTS:
+                message = f"the account of the gateway's machine would vouch for calls to {use.target or 'a new place'}: "
+                problems.append(_problem(doc, location, f"{message}{EDIT_THE_FILE}, or send keys along with it"))
             elif is_reference(use.secret):
                 message = f"'{use.secret[:80]}' is not in force here, and over HTTP no reference to a variable or file can be added"
                 problems.append(_problem(doc, location, f"{message}: {EDIT_THE_FILE}"))
@@ -88,19 +91,35 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
         for i, key in _items(_of(provider, "keys")):
             purpose = ("providers", str(name), "keys")
             yield from _use((*place, "keys", i, "value"), _of(key, "value"), purpose, target)
-            for config, fields in _ACCOUNTS.items():
-                for field in fields:
-                    yield from _use((*place, "keys", i, config, field), _of(_of(key, config), field), purpose, target)
-            account = _of(key, "vertex_key_config")
-            if isinstance(account, dict) and not (account.get("auth_credentials") or _of(key, "value")):
+            for config, secrets in _ACCOUNTS.items():
+                for field, written in _items(_of(key, config)):
+                    if field in secrets:
+                        yield from _use((*place, "keys", i, config, field), written, purpose, target)
+                    elif isinstance(written, str) and is_reference(written.strip()):
+                        # A region or a project: shown in addresses and errors, so no variable that holds a secret may stand there.
+                        yield from _use((*place, "keys", i, config, field), written, ("providers", str(name), str(field)), target)
+            if (machine := _machine_account(key, target)) is not None:
                 # Without credentials of its own it has the machine's, whose tokens anyone could use who gets them.
-                yield from _use((*place, "keys", i, "vertex_key_config"), f"{ENV}{GOOGLE_VARIABLE}", purpose, target)
+                config, variable = machine
+                yield from _use((*place, "keys", i, config), f"{ENV}{variable}", purpose, target)
     for i, key in _items(_of(policy, "virtual_keys")):
         yield from _use(("virtual_keys", i, "value"), _of(key, "value"), ("virtual_keys",), "")
     for i, webhook in _items(_of(_of(policy, "alerts"), "webhooks")):
         url = _of(webhook, "url")
         yield from _use(("alerts", "webhooks", i, "url"), url, ("webhooks", "url"), "")
         yield from _use(("alerts", "webhooks", i, "secret"), _of(webhook, "secret"), ("webhooks", "secret"), str(url).strip())
+
+
+def _machine_account(key: Any, target: str) -> tuple[str, str] | None:
+    """Return the field that gives a key the machine's own account, and what stands for that; None for other keys."""
+    if _of(key, "value"):
+        return None
+    if isinstance(account := _of(key, "vertex_key_config"), dict):
+        return None if account.get("auth_credentials") else ("vertex_key_config", GOOGLE_VARIABLE)
+    account = _of(key, "bedrock_key_config")
+    # Without a base URL it goes to AWS itself, in whichever region.
+    is_machine = isinstance(account, dict) and not account.get("access_key") and bool(target)
+    return ("bedrock_key_config", AWS_VARIABLE) if is_machine else None
 
 
 def _target(name: str, provider: Any) -> str:
