@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mitmproxy import ctx, http
 
-from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services
+from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services, source_of
 from sluicegate.addresses import is_address, is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.loopback.ticket_server import TICKET_HEADER
@@ -127,7 +127,7 @@ class Admin(Addon):
         # A body may hold a token or a provider's key, so it must not be printed or saved either.
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
-        pending = PendingRequest(credentials, body, source_of(flow), session_path, flow.client_conn.tls_established)
+        pending = PendingRequest(credentials, body, source_of(flow), session_path, came_over_tls(flow))
         ticket = self.tickets[flow.id] = server.issue_ticket(pending)
         request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"
@@ -167,10 +167,10 @@ class Admin(Addon):
         flow.response = http.Response.make(status, body, {"content-type": "application/json", **SECURITY_HEADERS})
 
 
-def source_of(flow: http.HTTPFlow) -> str:
-    """Return the address a request comes from."""
-    client = flow.client_conn
-    return client.peername[0] if client.peername else ""
+def came_over_tls(flow: http.HTTPFlow) -> bool:
+    """Return whether a request's client spoke TLS, to us or to a proxy that policy trusts."""
+    forwarded = getattr(flow.request, "is_forwarded", False) and flow.request.headers.get("x-forwarded-proto") == "https"
+    return forwarded or flow.client_conn.tls_established
 
 
 def is_own_host(host: str, listener: tuple[str, int] | None) -> bool:

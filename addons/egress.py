@@ -14,8 +14,8 @@ from mitmproxy import http
 from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import server_hooks
 
-from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services
-from sluicegate.addresses import is_loopback, normalize_host
+from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services, source_of
+from sluicegate.addresses import normalize_host
 from sluicegate.calls.unknown_caller import refusal_at_proxy
 from sluicegate.egress.connection import ClientConnection, Traffic, remember
 from sluicegate.egress.dialling import Dialling, DialRefused
@@ -104,8 +104,8 @@ class Egress(Addon):
 
     def admit(self, flow: http.HTTPFlow, connection: ClientConnection, host: str, port: int) -> bool:
         """Return whether this caller may reach this host; if not, refuse the flow, or what will be sent inside it."""
-        egress = services().policy.egress
-        source = flow.client_conn.peername[0] if flow.client_conn.peername else ""
+        policy = services().policy
+        egress = policy.egress
         refusal = refusal_of_host(egress, host)
         if refusal is not None:
             self.refuse_host(flow, connection, host, port, refusal)
@@ -114,7 +114,7 @@ class Egress(Addon):
         if blocked is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, blocked))
             return False
-        if connection.key is None and (egress.require_key or not is_loopback(source)):
+        if connection.key is None and (egress.require_key or not policy.server.trusts(source_of(flow))):
             deny(flow, refusal_at_proxy(has_credential=connection.sent_credential))
             if flow.response is not None:
                 flow.response.status_code, flow.response.reason = 407, "Proxy Authentication Required"

@@ -20,7 +20,6 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
-from sluicegate.addresses import is_loopback
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle
@@ -123,6 +122,7 @@ def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
         protocol=served.protocol,
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),
+        client_address=source_of(flow),
         policy=policy,
     )
     # An attribute, not metadata: mitmproxy copies and replays flows by their state, and a copy must begin without a call.
@@ -145,8 +145,8 @@ def count_refusal(flow: http.HTTPFlow, call: Call, reason: Reason) -> None:
 
 
 def source_of(flow: http.HTTPFlow) -> str:
-    """Return the address that a flow comes from."""
-    return flow.client_conn.peername[0] if flow.client_conn.peername else "?"
+    """Return the address that a flow comes from, as far as the proxies that policy trusts say."""
+    return getattr(flow.request, "source", None) or (flow.client_conn.peername[0] if flow.client_conn.peername else "?")
 
 
 def origin_form(request: http.Request) -> bool:
@@ -165,11 +165,11 @@ def connection_of(client: Client) -> ClientConnection:
 def record_connection(client: Client, traffic: Traffic, outcome: str, reason: Reason | None = None) -> None:
     """Record a connection to another host. A stranger's refusal is only counted: anyone could fill the disk."""
     shared, key = services(), connection_of(client).key
-    source = client.peername[0] if client.peername else ""
-    if outcome == "denied" and reason is not None and key is None and not is_loopback(source):
-        shared.writer.count_refusal(shared.clock(), source or "?", reason.value)
+    source = connection_of(client).source or (client.peername[0] if client.peername else "?")
+    if outcome == "denied" and reason is not None and key is None and not shared.policy.server.trusts(source):
+        shared.writer.count_refusal(shared.clock(), source, reason.value)
     else:
-        row = traffic.row(shared.clock(), key, source or None, outcome, reason.value if reason else None)
+        row = traffic.row(shared.clock(), key, source, outcome, reason.value if reason else None)
         shared.writer.record_connection(row)
     shared.writer.flush_soon(0.5)
 

@@ -22,6 +22,7 @@ from flow import (
     observing,
     origin_form,
     services,
+    source_of,
 )
 from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
@@ -73,10 +74,17 @@ def is_websocket(values: HeaderValues) -> bool:
 
 def demo_key_refusal(flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
     """Return why a key without a secret value may not be used from another machine; None if it may."""
-    listener = flow.client_conn.sockname
-    if not key.is_demo or policy.server.allow_id_as_value or not listener or is_loopback(listener[0]):
+    listener, server = flow.client_conn.sockname, policy.server
+    if not key.is_demo or server.allow_id_as_value or not listener:
         return None
-    return f"Virtual key '{key.id}' has no secret value, so it can be used on the gateway's own machine only"
+    if server.trusts(listener[0]) and server.trusts(source_of(flow)):
+        return None
+    where = (
+        "so it can be used on the gateway's own machine only"
+        if server.trusts("127.0.0.1")
+        else "and this gateway asks everyone for one"
+    )
+    return f"Virtual key '{key.id}' has no secret value, {where}"
 
 
 def is_own_address(flow: http.HTTPFlow, policy: Policy) -> bool:

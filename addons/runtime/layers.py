@@ -42,6 +42,7 @@ from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, error_bytes, error_response, protocol_of, status_of
 from runtime.options import exit_with_error
+from runtime.port import note_source
 
 Commands = layer.CommandGenerator[None]
 
@@ -153,6 +154,7 @@ class GatewayHttpStream(HttpStream):
         request.asks_to_close = connection_close(request.http_version, request.headers)  # type: ignore[attr-defined]
         request.named_authority = request.data.authority.decode("latin-1")  # type: ignore[attr-defined]
         probes.name_host(request, self.context.client)
+        note_source(request, self.context.client)
         stock: Commands = super().state_wait_for_request_headers(event)
         return stock
 

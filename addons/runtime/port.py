@@ -1,15 +1,16 @@
-"""Port: the operator's certificate for clients that speak TLS to the gateway itself, and no plaintext from other machines.
+"""Port: what comes before HTTP on the gateway's own port: who stands in front, TLS, and no plaintext from other machines.
 
 mitmproxy accepts TLS on its port already, with a certificate of its own CA. What is spoken inside a CONNECT keeps that one.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import ctx
+from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, context, events, layer
@@ -18,11 +19,16 @@ from mitmproxy.proxy.layers.modes import HttpProxy
 from mitmproxy.tls import TlsData
 from OpenSSL import SSL
 
-from flow import Addon, services
+from flow import Addon, connection_of, services
 from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
+from runtime.tunnels import FirstMessage, Refused
 from sluicegate.addresses import is_loopback
 from sluicegate.listener.certificate import CertificateError, PortCertificate
+from sluicegate.listener.forwarded import client_address, is_trusted
+from sluicegate.listener.proxy_protocol import HeaderError, may_begin, read_header
+
+logger = logging.getLogger("sluicegate")
 
 PLAINTEXT = "This port speaks TLS: use https:// for the base URL or the proxy. What was sent has crossed the network in clear"
 
@@ -42,8 +48,38 @@ class PlaintextRefused(layer.Layer):
             yield commands.CloseConnection(self.context.client)
 
 
+class ProxyHeader(FirstMessage):
+    """Reads what a trusted proxy says about its client, and goes on as if that client had come by itself."""
+
+    def __init__(self, ctx: context.Context) -> None:
+        super().__init__(ctx, self.read, self.log_end)
+
+    def read(self, received: bytes) -> layer.Layer | None:
+        """Return the layer for what follows the header; None while more of it is needed. Raises Refused."""
+        try:
+            header = read_header(received)
+        except HeaderError as e:
+            self.log_end(str(e))
+            raise Refused from e
+        if header is None:
+            return None
+        client = self.context.client
+        connection = connection_of(client)
+        connection.has_begun = True
+        if header.source is not None:
+            connection.proxy, client.peername = client.peername[0], header.source
+        del self.received[: header.size_bytes]
+        # Nothing above is to see that there was anything before the client's first byte.
+        self.context.layers.remove(self)
+        return layer.NextLayer(self.context)
+
+    def log_end(self, why: str) -> None:
+        """Say why a connection ends."""
+        logger.warning("A connection from %s is ended by its PROXY header: %s", self.context.client.peername[0], why)
+
+
 class Port(Addon):
-    """Serves TLS on the gateway's own port."""
+    """Serves TLS on the gateway's own port, and reads who comes by a proxy."""
 
     def __init__(self) -> None:
         self.certificate: PortCertificate | None = None
@@ -87,15 +123,19 @@ class Port(Addon):
             self.certificate.stop()
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """Refuse a new connection of another machine that does not begin with TLS."""
-        if is_new(nextlayer.context) and self.certificate is not None:
-            data = nextlayer.data_client()
-            if (
-                not is_same_machine(nextlayer.context.client)
-                and not data.startswith(TLS_HANDSHAKE)
-                and not services().policy.server.allow_plaintext
-            ):
-                nextlayer.layer = PlaintextRefused(nextlayer.context)
+        """Read the PROXY header of a new connection, then refuse one of another machine that does not begin with TLS."""
+        ctx, data = nextlayer.context, nextlayer.data_client()
+        if len(ctx.layers) != 1 or not isinstance(ctx.layers[0], HttpProxy):
+            return
+        connection, server = connection_of(ctx.client), services().policy.server
+        if not connection.has_begun:
+            if may_begin(data) and ctx.client.peername and is_trusted(ctx.client.peername[0], server.trusted_proxies):
+                nextlayer.layer = ProxyHeader(ctx)
+                return
+            connection.has_begun = True
+        is_encrypted = data.startswith(TLS_HANDSHAKE)
+        if self.certificate is not None and not is_encrypted and not server.allow_plaintext and not is_same_machine(ctx.client):
+            nextlayer.layer = PlaintextRefused(ctx)
 
     def tls_start_client(self, data: TlsData) -> None:
         """Show the operator's certificate to a client of the port itself."""
@@ -107,15 +147,23 @@ class Port(Addon):
 
 
 def is_same_machine(client: Client) -> bool:
-    """Return whether a connection has crossed no network."""
+    """Return whether a connection has crossed no network on its way to us."""
     if not client.peername or not client.sockname:
         return False
-    return is_loopback(client.peername[0]) or client.peername[0] == client.sockname[0]
+    peer = connection_of(client).proxy or client.peername[0]
+    return is_loopback(peer) or bool(peer == client.sockname[0])
 
 
-def is_new(ctx: context.Context) -> bool:
-    """Return whether nothing is known about a connection yet but that it has come to our port."""
-    return len(ctx.layers) == 1 and isinstance(ctx.layers[0], HttpProxy)
+def note_source(request: http.Request, client: Client) -> None:
+    """Note who sent a request, where policy trusts proxies: what one says about a CONNECT holds for all that is inside."""
+    trusted = services().policy.server.trusted_proxies
+    if not trusted or not client.peername:
+        return
+    connection, peer = connection_of(client), client.peername[0]
+    if connection.target is None:
+        connection.source = client_address(peer, request.headers.get_all("x-forwarded-for"), trusted)
+        request.is_forwarded = is_trusted(peer, trusted)  # type: ignore[attr-defined]
+    request.source = connection.source  # type: ignore[attr-defined]
 
 
 addons = [Port()]

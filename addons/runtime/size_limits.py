@@ -18,7 +18,7 @@ from h11._readers import ContentLengthReader
 from mitmproxy import http
 from mitmproxy.proxy import events
 
-from flow import call_of, connection_of, deny
+from flow import call_of, connection_of, deny, source_of
 from runtime.informational import skipping_informational
 from sluicegate.providers.requests.reading import LARGE_BODY_BYTES
 from sluicegate.storage.content_store import MAX_REFUSED_BYTES
@@ -73,7 +73,7 @@ def caller_of(flow: http.HTTPFlow) -> str:
     """Return whose a large body is: the virtual key's, or where none is known that of the address it comes from."""
     call = call_of(flow)
     key = (call.virtual_key_id if call else None) or getattr(connection_of(flow.client_conn).key, "id", None)
-    return f"key {key}" if key else f"address {(flow.client_conn.peername or ('',))[0]}"
+    return f"key {key}" if key else f"address {source_of(flow)}"
 
 
 def held_by(caller: str) -> int:

@@ -105,7 +105,8 @@ class FirstMessage(layer.Layer):
             return
         self.child = child
         yield from child.handle_event(events.Start())
-        yield from child.handle_event(events.DataReceived(self.context.client, bytes(self.received)))
+        if self.received:
+            yield from child.handle_event(events.DataReceived(self.context.client, bytes(self.received)))
         self.received.clear()
 
     def end(self, why: str) -> Commands:

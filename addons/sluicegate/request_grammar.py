@@ -46,7 +46,11 @@ REDIRECTIONS = frozenset(
 )
 """Headers that some servers believe more than the request's own host or path. Reverse proxies add them, so they are removed."""
 
-_REMOVED = HOP_BY_HOP | REDIRECTIONS
+CLIENT_ADDRESSES = frozenset(
+    b"x-forwarded-for x-forwarded-proto x-forwarded-port x-original-forwarded-for x-real-ip x-client-ip x-cluster-client-ip "
+    b"true-client-ip cf-connecting-ip fastly-client-ip x-envoy-external-address via".split()
+)
+"""Headers in which proxies, or clients that pose as one, say where a request comes from: nothing that a provider should learn."""
 
 _METHOD_OVERRIDES = (
     *("x-http-method-override", "x-http-method", "x-method-override", "x-method", "http-method-override", "method-override"),
@@ -83,6 +87,7 @@ def _underscored(names: Iterable[str]) -> Iterable[str]:
             yield words[0] + "".join(map("".join, zip(joints, words[1:], strict=True)))
 
 
+_REMOVED = HOP_BY_HOP | REDIRECTIONS | frozenset(n.encode() for n in _underscored(n.decode() for n in CLIENT_ADDRESSES))
 _OVERRIDE_SPELLINGS = frozenset(_underscored(_METHOD_OVERRIDES))
 _GUARDED = (*_SINGLE, "connection", "upgrade", "proxy-authorization", "proxy-connection", *(n.decode() for n in REDIRECTIONS))
 _TWINS = frozenset(name for name in _underscored(_GUARDED) if "_" in name)

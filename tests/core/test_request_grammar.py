@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.request_grammar import (
+    CLIENT_ADDRESSES,
     HOP_BY_HOP,
     METHODS,
     REDIRECTIONS,
@@ -515,8 +516,8 @@ def test_what_connection_names_is_not_sent_on(connection, left):
     assert sent_on(*headers) == left
 
 
-@pytest.mark.parametrize("name", sorted(HOP_BY_HOP | REDIRECTIONS))
-def test_what_concerns_one_connection_or_claims_another_target_is_not_sent_on(name):
+@pytest.mark.parametrize("name", sorted(CLIENT_ADDRESSES | HOP_BY_HOP | REDIRECTIONS))
+def test_what_concerns_one_connection_or_claims_another_target_or_sender_is_not_sent_on(name):
     assert sent_on((name.decode().title(), "x"), ("X-A", "1")) == ["x-a"]
     assert problem((name.decode().title(), "h2c"), JSON) is None
 

@@ -123,6 +123,7 @@ class Call:
     request_class: str | None = None
     """What Claude Code says the call is for, such as ``subagent``."""
     user_agent: str | None = None
+    client_address: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
     protocol: ProtocolName = "anthropic"
     """The API that its provider speaks: how it is read, and in what envelope it is refused."""

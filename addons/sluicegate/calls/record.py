@@ -51,6 +51,7 @@ COLUMNS: dict[str, type] = {
     "asked_model": str,
     "shadow_usd": str,
     "shadow_nano": int,
+    "client_address": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -58,6 +59,7 @@ COLUMNS: dict[str, type] = {
 took, ``attempts`` lists what was tried, None for a call that was sent once and could not be sent elsewhere. ``asked_model`` is
 the model in the client's own words where a route or a name chose another; ``model_requested`` is what the provider was asked for.
 ``shadow_usd`` is what a call with its client's own login would have cost; None for a call with a provider key.
+``client_address`` is the address the call came from, as far as the proxies that the policy trusts say.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -123,6 +125,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "asked_model": call.asked_model if facts and call.asked_model != facts.model else None,
         "shadow_usd": usd(call.shadow_nano) if call.shadow_nano is not None else None,
         "shadow_nano": call.shadow_nano,
+        "client_address": call.client_address,
     }
 
 

@@ -77,6 +77,12 @@ class ClientConnection:
     """Hosts and ports of no provider that egress has approved by name, to be judged once more by address."""
     judged: set[tuple[str, int]] = field(default_factory=set)
     """Addresses and ports of no provider that have been judged: only these are dialled."""
+    proxy: str | None = None
+    """The address of the trusted proxy that has named this connection's client in a PROXY header."""
+    has_begun: bool = False
+    """Whether what follows belongs to the client, so that no PROXY header is read any more."""
+    source: str | None = None
+    """The address of who sent the last request outside a CONNECT, as far as trusted proxies say; None where none is trusted."""
     own_servers: set[tuple[str, int]] = field(default_factory=set)
     """The web application's address, once an administrative request of this connection has been sent there."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +20,16 @@ from sluicegate.providers.endpoints import METHODS, parse_endpoint
 from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import MAX_COST_NANO, NANO
 from sluicegate.windows import iso, parse_iso, parse_period
+
+
+def _network(value: str) -> str:
+    try:
+        network = ip_network(value)
+    except ValueError as e:
+        raise ValueError("write a network such as 10.0.0.0/8, whose bits after the prefix are zero, or one address") from e
+    if network.prefixlen == 0:
+        raise ValueError("this network is everybody: name the proxies' own")
+    return str(network)
 
 
 class Model(BaseModel):
@@ -260,6 +271,7 @@ Instant = Annotated[
     WithJsonSchema({"type": "string", "pattern": _INSTANT_PATTERN, "examples": ["2027-01-01T00:00:00Z"]}),
 ]
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema(_HOST)]
+Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f.:]+(/[0-9]+)?$"})]
 HostPattern = Annotated[str, AfterValidator(_host_pattern), WithJsonSchema(_HOST)]
 AllowedPath = Annotated[
     str,

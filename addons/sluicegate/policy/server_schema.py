@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
-from sluicegate.policy.fields import BodyObjects, Host, HostPattern, Id, Model, Percent, WebhookUrl
+from sluicegate.addresses import is_loopback
+from sluicegate.policy.fields import BodyObjects, Host, HostPattern, Id, Model, Network, Percent, WebhookUrl
 
 
 class Egress(Model):
@@ -38,12 +39,27 @@ class Server(Model):
     hosts: tuple[Host, ...] = Field((), description="Host names under which the administration may be addressed.")
     allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
     allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
+    trusted_proxies: tuple[Network, ...] = Field(
+        (),
+        description="Networks (CIDR) of the proxies in front. From them alone PROXY protocol and X-Forwarded-For are read: "
+        "each must write one of the two on every connection.",
+    )
+    trust_loopback: StrictBool | None = Field(
+        None,
+        description="Ask no credential of connections from the gateway's own machine to other hosts, and accept demo keys there. "
+        "By default true, and false once trusted_proxies is set.",
+    )
     public_metrics: StrictBool = Field(
         False, description="Serve /metrics without a token too, then without the figures of single keys and users."
     )
     max_objects: BodyObjects = Field(
         50_000, description="Most JSON objects in one request: messages, content blocks, tools and what they hold."
     )
+
+    def trusts(self, address: str) -> bool:
+        """Return whether an address is of the gateway's own machine, and that is enough."""
+        trusts_loopback = not self.trusted_proxies if self.trust_loopback is None else self.trust_loopback
+        return trusts_loopback and is_loopback(address)
 
 
 class Management(Model):

@@ -142,6 +142,12 @@ def _add_shadow_money(db: sqlite_utils.Database) -> None:
             calls.add_column(name, kind)
 
 
+def _add_client_address(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    if "client_address" not in calls.columns_dict:
+        calls.add_column("client_address", str)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -184,6 +190,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_reconciliations,
     _add_attempts,
     _add_shadow_money,
+    _add_client_address,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

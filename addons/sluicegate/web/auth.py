@@ -10,7 +10,6 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from sluicegate.addresses import is_loopback
 from sluicegate.services import Services
 from sluicegate.web.errors import ApiError
 
@@ -56,7 +55,7 @@ def caller_of(request: Request, services: Services, *, is_recheck: bool = False)
         # Requests that the command line makes within this process carry their caller.
         return known
     user, token = read_authorization(request.headers.get("authorization", ""))
-    from_here = is_local(request)
+    from_here = is_local(request, services)
     virtual_key = request.headers.get("x-bf-vk")
     if virtual_key and (developer := _developer(services, digest_of(virtual_key), from_here)) is not None:
         # Before the admin token: curl-setup makes curl send that one by itself, but this header is sent on purpose.
@@ -77,7 +76,7 @@ def caller_of(request: Request, services: Services, *, is_recheck: bool = False)
 def key_beside(request: Request, services: Services) -> Caller | None:
     """Return the virtual key that a request of staff names besides their own token; None if it names none that is valid."""
     values = (request.headers.get(name) for name in ("x-bf-vk", "x-api-key", "x-goog-api-key"))
-    found = (_developer(services, digest_of(value), is_local(request)) for value in values if value)
+    found = (_developer(services, digest_of(value), is_local(request, services)) for value in values if value)
     return next((caller for caller in found if caller is not None), None)
 
 
@@ -125,9 +124,9 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def is_local(request: Request) -> bool:
-    """Return whether a request comes from this machine."""
-    return request.client is None or not request.client.host or is_loopback(request.client.host)
+def is_local(request: Request, services: Services) -> bool:
+    """Return whether a request comes from this machine, where that is enough."""
+    return request.client is None or not request.client.host or services.policy.server.trusts(request.client.host)
 
 
 def is_from_own_page(request: Request) -> bool:

@@ -99,7 +99,7 @@ async def _login(request: ApiRequest) -> ApiResponse:
     services, now = request.services, request.services.clock()
     name, token = request.body.get("username"), request.body.get("token") or request.body.get("password") or ""
     digest = digest_of(token)
-    caller = caller_with(services, digest, is_local(request.http))
+    caller = caller_with(services, digest, is_local(request.http, services))
     if caller is None or name not in (None, caller.name):
         count_wrong_credential(services, request.http)
         raise ApiError(401, "unauthorized", "This is not the admin token, an operator's token or an active virtual key", "token")
