@@ -14,6 +14,8 @@ from sluicegate.providers import PROTOCOLS, provider_for_path
 from sluicegate.providers.endpoints import AllowedPaths, parse_endpoint
 
 METERED, WITH_MODEL, FREE, KEYLESS, REFUSED = "messages", "count_tokens", "other", "keyless", "unsupported"
+LOGIN = "login"
+"""Sent with the caller's own login alone."""
 
 CLIENTS = {
     "Claude Code 2.1.332": [
@@ -37,12 +39,12 @@ CLIENTS = {
         ("anthropic", "GET /api/directory/plugins?x=1", KEYLESS),
         ("anthropic", "GET /mcp-registry/v0/servers?version=latest&limit=100", KEYLESS),
         ("anthropic", "HEAD /api/hello", KEYLESS),
-        # A login with claude.ai, which is replaced by the provider's key: what belongs to the account is not the key's.
-        ("anthropic", "GET /api/oauth/profile", REFUSED),
-        ("anthropic", "GET /api/oauth/usage", REFUSED),
-        ("anthropic", "GET /api/oauth/claude_cli/roles", REFUSED),
+        # What belongs to an account with claude.ai is asked with its login or not at all: the provider's key has no part in it.
+        ("anthropic", "GET /api/oauth/profile", LOGIN),
+        ("anthropic", "GET /api/oauth/usage", LOGIN),
+        ("anthropic", "GET /api/oauth/claude_cli/roles", LOGIN),
         ("anthropic", "POST /api/oauth/claude_cli/create_api_key", REFUSED),
-        ("anthropic", "GET /api/organization/claude_code_first_token_date", REFUSED),
+        ("anthropic", "GET /api/organization/claude_code_first_token_date", LOGIN),
         ("anthropic", "POST /v1/code/sessions", REFUSED),
     ],
     "Codex 0.171": [
