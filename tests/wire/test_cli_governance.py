@@ -139,7 +139,7 @@ def test_tables_say_what_is_used_without_colours_where_nobody_looks(offline):
 def test_wrong_use_is_2_and_what_cannot_be_is_1_each_with_the_fix(offline):
     for code, words, says in (
         (2, ("key", "create"), "give the key an id, a --name or an owner"),
-        (2, ("key", "create", "x", "--budget", "50"), "--budget 50: write a number, a slash and a period, such as 50/1M"),
+        (2, ("key", "create", "x", "--budget", "50"), "--budget 50: write a number, a slash and a period, such as 50/month"),
         (2, ("key", "create", "x", "--budget", "many/1M"), "'many' is not a number"),
         (2, ("key", "create", "x", "--rate", "1.5/1h"), "'1.5' is not a whole number"),
         (2, ("key", "reset", VK, "--only", "bugdet"), "is not one of all, budget, rate_limit"),
