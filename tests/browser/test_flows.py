@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from support.api import Api
 from support.browsing import EVIL, VERA, until
 from support.harness import ask, eventually
 
@@ -298,8 +299,18 @@ def test_what_is_recorded_is_never_taken_for_markup(site, walk):
     assert EVIL in walk("#/budgets").locator("main").inner_text()
 
 
-def test_a_fresh_gateway_shows_the_lines_that_bring_the_first_call(empty, visit):
+def test_a_fresh_gateway_shows_what_is_missing_until_a_call_has_completed(empty, visit):
+    Api(empty).ok("PUT", "/api/providers/anthropic", {"simulate": False})
     page = visit(empty).go()
+    steps = page.locator(".checklist li")
+    page.get_by_role("link", name="No usable provider key").wait_for()
+    assert "to do" in steps.first.inner_text()
+    page.get_by_role("button", name="Simulate anthropic").click()
+    steps.first.get_by_text("done", exact=True).wait_for()
+    # A refused call is none that completed.
+    assert empty.post(ask(model="claude-opus-5-5"), key="vk-ci").reason == "model_blocked"
+    steps.last.get_by_text("model not allowed").wait_for()
+    assert "to do" in steps.last.inner_text()
     shown = page.locator(".client-setup pre").text_content().splitlines()
     assert shown == [f"export ANTHROPIC_BASE_URL={empty.url}", "export ANTHROPIC_API_KEY=vk-alice", 'claude -p "say hi"']
     page.get_by_role("button", name="curl").click()

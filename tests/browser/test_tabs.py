@@ -206,6 +206,20 @@ def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, vis
     page.get_by_text("saved and in force").wait_for()
     assert "Alicia" in empty.policy.read_text()
 
+    # A live tail says so as well, and goes on where it was.
+    page = seen.go("#/calls?live=1&range=all")
+    until(page, "document.querySelector('.summary').textContent.includes('as they begin')")
+    empty.stop()
+    empty.start()
+    assert empty.post(ask(), key="vk-bob").status == 200
+    page.get_by_label("Admin token, operator token or virtual key").fill(empty.token)
+    page.keyboard.press("Enter")
+    row = page.locator("table.calls tbody tr")
+    row.get_by_text("bob").wait_for()
+    until(page, "document.querySelector('.summary').textContent.includes('as they begin')")
+    assert empty.post(ask(), key="vk-carol").status == 200
+    row.get_by_text("carol").wait_for()
+
 
 def test_what_was_typed_into_the_policy_is_not_left_without_a_question(site, visit):
     page = visit(site).go("#/policy")

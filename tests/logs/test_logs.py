@@ -358,8 +358,12 @@ def check(books, found, pairs, sort_by, order, limit):
 
     timed = [r["latency_ms"] for r in found if r["latency_ms"] is not None]
     done = sum(r["outcome"] == "completed" for r in found)
+    refused = sum(r["outcome"] == "denied" for r in found)
     expected = {
         "total_requests": len(found),
+        "completed_requests": done,
+        "denied_requests": refused,
+        "completion_rate": round(100 * done / (len(found) - refused), 2) if len(found) > refused else None,
         "success_rate": round(100 * done / len(found), 2) if found else 0,
         "average_latency": round(sum(timed) / len(timed), 2) if timed else 0,
         "total_tokens": sum(map(total, found)),
@@ -542,6 +546,18 @@ def test_the_longer_the_range_the_larger_the_buckets(books, length, seconds):
     assert (answer["bucket_size_seconds"], answer["users"]) == (seconds, ["alice"])
     assert sum(b["total_cost"] for b in answer["buckets"]) == 0.002
     assert [b["by_user"] for b in answer["buckets"] if b["total_cost"]] == [{"alice": 0.002}]
+
+
+@pytest.mark.parametrize(("days", "seconds"), [(1, 3600), (7, 28_800), (30, 86_400), (90, 259_200)])
+def test_the_last_days_have_buckets_of_one_size_at_every_minute(books, days, seconds):
+    """A page's start is a few minutes old, and calls of the current hour are on record: neither changes the buckets."""
+    books.write(record(1, NOW - 60_000))
+    for late in range(0, 3_600_000, 300_000):
+        books.logs.clock = lambda late=late: NOW + late
+        for age in (0, 59_000, 6 * 60_000):
+            answer = books.logs.histogram(asked(start=iso(NOW + late - days * DAY_MS - age)), "requests", None)
+            assert answer["bucket_size_seconds"] == seconds
+            assert parse_iso(answer["buckets"][-1]["timestamp"]) <= NOW + late
 
 
 def test_no_more_names_than_can_be_shown_are_told_apart(books):

@@ -264,6 +264,29 @@ CUSTOM = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "status", "accepted", "words"),
+    [
+        ("groq", "/openai/v1/models", 200, True, "groq accepts it: it answered its list of models"),
+        ("deepseek", "/models", 401, False, "deepseek rejects it with status 401"),
+        ("own-messages", "/anthropic/v1/models", 403, False, "own-messages rejects it with status 403"),
+        ("own_gemini", "/v1beta/models", 200, True, "own_gemini accepts it"),
+        ("own-v4", "/api/paas/v4/models", 404, None, "own-v4 answered 404 to the list of models: make a call to try the key"),
+    ],
+)
+def test_a_key_is_tried_by_a_request_that_spends_nothing(gw, name, path, status, accepted, words):
+    fake = gw.fakes[name]
+    fake.script = plain(b"{}", status)
+    tried = Api(gw).ok("POST", f"/api/providers/{name}/keys/key-1/test")
+    assert (tried["accepted"], tried["status"]) == (accepted, status)
+    assert words in tried["message"]
+    assert KEY not in json.dumps(tried)
+    seen = fake.seen[-1]
+    assert (seen.lines[0].split(b" ")[0], seen.target) == (b"GET", path)
+    header, value = CASES[name].auth
+    assert seen.header(header) == value
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     """Yield the API of a gateway whose environment holds a known provider's own variable."""

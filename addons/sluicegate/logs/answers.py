@@ -24,9 +24,14 @@ STATISTICS = ("calls", "completed", "tokens", "cost_nano", "shadow_nano", "laten
 
 def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
     """Return how many calls there were, how many completed, how long they took, and what they used and cost."""
-    calls, completed, tokens, nano, shadow, latency, timed = sums(conn, filters, STATISTICS).get((), [0] * len(STATISTICS))
+    by_outcome = sums(conn, filters, STATISTICS, ("outcome",))
+    calls, completed, tokens, nano, shadow, latency, timed = map(sum, zip([0] * len(STATISTICS), *by_outcome.values(), strict=True))
+    denied = by_outcome.get((Outcome.DENIED.value,), [0])[0]
     return {
         "total_requests": calls,
+        "completed_requests": completed,
+        "denied_requests": denied,
+        "completion_rate": percent(completed, calls - denied) if calls > denied else None,
         "success_rate": percent(completed, calls),
         "average_latency": average(latency, timed),
         "total_tokens": tokens,

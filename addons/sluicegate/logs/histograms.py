@@ -23,11 +23,14 @@ BUCKETS = (
     (2 * HOUR_MS, 60),
     (DAY_MS, 600),
     (3 * DAY_MS, 3600),
-    (7 * DAY_MS, 8 * 3600),
-    (30 * DAY_MS, 86_400),
-    (90 * DAY_MS, 3 * 86_400),
+    (7 * DAY_MS + HOUR_MS, 8 * 3600),
+    (30 * DAY_MS + HOUR_MS, 86_400),
+    (90 * DAY_MS + HOUR_MS, 3 * 86_400),
 )
-"""``(range in milliseconds, bucket in seconds)``: a range shorter than the first gets buckets of the second."""
+"""``(range in milliseconds, bucket in seconds)``: a range shorter than the first gets buckets of the second.
+
+The last 7, 30 or 90 days are asked for by pages that move the start along only now and then: the hour keeps their buckets' size.
+"""
 
 LONG_BUCKET_S, LONGEST_BUCKET_S = 7 * 86_400, 30 * 86_400
 """Buckets, in seconds, for ranges up to a year and for longer ones."""
@@ -108,7 +111,8 @@ def _distribution(parts: dict[int, dict[str, Part]]) -> list[dict[str, Any]]:
 def span(conn: sqlite3.Connection, filters: Filters, now: int) -> tuple[Filters, int]:
     """Return the filters with both ends of time, taken from the records where a filter has none, and the seconds of a bucket."""
     first, last = conn.execute("SELECT (SELECT min(at) FROM hours), (SELECT max(at) FROM hours)").fetchone()
-    end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR_MS if last else 0)
+    # A clock that was set back leaves calls after now.
+    end = filters.end if filters.end is not None else max(now + 1, (last + 1) * HOUR_MS if last and last * HOUR_MS > now else 0)
     start = filters.start if filters.start is not None else first * HOUR_MS if first else now
     start = min(start, end)
     longest = LONG_BUCKET_S if end - start < 365 * DAY_MS else LONGEST_BUCKET_S

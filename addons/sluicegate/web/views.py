@@ -14,6 +14,7 @@ from sluicegate.policy.entities import KINDS, REDACTED, Kind, NameIndex
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import Policy, VirtualKey
+from sluicegate.policy.provider import Provider
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers.known import known_provider
 from sluicegate.services import Services
@@ -106,6 +107,11 @@ def _reference(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], nam
     return next(({"id": e.id, "name": e.name} for e in among if e.id == name), None) if name is not None else None
 
 
+def is_callable(provider: Provider) -> bool:
+    """Return whether calls to a provider can be sent: it is simulated, has a key with a value, or needs none."""
+    return provider.simulate or any(k.is_usable for k in provider.keys) or (provider.is_keyless and not provider.keys)
+
+
 def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View:
     """Return a provider: where its calls go, and its keys without their values."""
     live = policy.providers[name]
@@ -135,9 +141,7 @@ def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View
         "subscriptions": written.subscriptions if written else "refuse",
         "simulate": live.simulate,
         "keys": keys,
-        "provider_status": "active"
-        if live.simulate or any(k["usable"] for k in keys) or (live.is_keyless and not keys)
-        else "error",
+        "provider_status": "active" if is_callable(live) else "error",
         "network_config": {"base_url": base_url},
         "concurrency_and_buffer_size": {"concurrency": None, "buffer_size": None},
         "proxy_config": None,

@@ -82,7 +82,10 @@ class LogStatistics(ResponseModel):
     """Sums and means of the calls that match. Money is dollars, latency milliseconds, rates percent."""
 
     total_requests: int
-    success_rate: float
+    completed_requests: int
+    denied_requests: int = Field(description="Refused by the gateway.")
+    completion_rate: float | None = Field(description="Completed calls among those that were not refused; null: there were none.")
+    success_rate: float = Field(description="Completed calls among all, refused ones included, as Bifrost counts.")
     average_latency: float
     total_tokens: int
     total_cost: float

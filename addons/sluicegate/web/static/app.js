@@ -139,19 +139,35 @@ function View({ name, route, user }) {
     : html`<${Loading} />`;
 }
 
+/** Whether calls to a provider can be sent now: it needs no key, or has one that is not paused after errors. */
+const isReady = (p) =>
+  p.provider_status === "active" && (p.simulate || !p.keys.length || p.keys.some((k) => k.usable && !k.set_aside_until));
+
+/** The gateway's state in a few words, whether it is good, and the page that says more. Only staff are told of providers. */
+function statusOf({ error, data }, providers) {
+  const tell = (text, { good = false, page = "health" } = {}) => ({ text, good, page });
+  if (error) return tell("Unreachable");
+  if (data && data.status !== "ok") return tell("Degraded");
+  if (providers.length && !providers.some(isReady)) return tell("No usable provider key", { page: "providers" });
+  const without = providers.filter((p) => p.keys.length && !isReady(p)).map((p) => p.name);
+  if (without.length) return tell(`No usable key: ${without.join(", ")}`, { page: "providers" });
+  return tell(data && "Healthy", { good: true });
+}
+
 function Footer({ user, onSignOut }) {
   const [theme, setTheme] = useState(window.sluicegateTheme.chosen());
   const health = useGet("/health", { every: 10_000 });
-  const status = health.error ? "unreachable" : health.data?.status;
+  const providers = useGet(user.role === "developer" ? null : "/api/providers", { every: 10_000 });
+  const { good, text, page } = statusOf(health, providers.data?.providers ?? []);
   const choose = (t) => {
     window.sluicegateTheme.choose(t);
     setTheme(t);
   };
   return html`<div class="nav-foot">
     ${
-      status &&
-      html`<a class=${"status " + (status === "ok" ? "good" : "bad")} href=${user.role === "developer" ? "#/" : link(["health"])}>
-      <i />${status === "ok" ? "Healthy" : status === "degraded" ? "Degraded" : "Unreachable"}</a>`
+      text &&
+      html`<a class=${"status " + (good ? "good" : "bad")} href=${user.role === "developer" ? "#/" : link([page])}>
+      <i />${text}</a>`
     }
     <div class="choice small theme" role="group" aria-label="Theme">
       ${[

@@ -76,6 +76,10 @@ export function exactMoney(value) {
   return `${whole}.${part.padEnd(2, "0")}`;
 }
 
+/** The share of calls that completed among those that were not refused, from the API's statistics. */
+export const completedShare = (stats) =>
+  stats.completion_rate === null || stats.completion_rate === undefined ? "–" : percent(stats.completion_rate / 100, 1);
+
 export const count = (n) => (n === null || n === undefined ? "–" : grouped(String(Math.round(Number(n)))));
 
 /** @type {[number, string][]} */

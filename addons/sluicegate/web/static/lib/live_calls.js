@@ -1,6 +1,6 @@
 // The calls in flight, from /api/events: one stream for the whole page, however many components show it.
 import { useState, useEffect } from "./ui.js";
-import { sessionPath } from "./api.js";
+import { api, sessionPath } from "./api.js";
 
 const MAX_ENDED = 200;
 const REDRAW_MS = 150;
@@ -38,10 +38,12 @@ function open() {
     state.connected = false;
     notify();
     // A browser reconnects by itself after a break, but not after a refusal.
-    if (opened.readyState === EventSource.CLOSED)
-      setTimeout(() => {
-        if (isWanted() && source?.readyState === EventSource.CLOSED) open();
-      }, RECONNECT_MS);
+    if (opened.readyState !== EventSource.CLOSED) return;
+    // A gateway that has restarted has forgotten who is signed in, and nobody else on this page may ask it anything.
+    api("GET", "/api/session").catch((e) => e.status === 401 && dispatchEvent(new Event("signedout")));
+    setTimeout(() => {
+      if (isWanted() && source?.readyState === EventSource.CLOSED) open();
+    }, RECONNECT_MS);
   };
   opened.addEventListener("began", (e) => {
     const call = JSON.parse(e.data);
@@ -66,7 +68,7 @@ const isWanted = () => listeners.size > 0 && !document.hidden;
 
 function openOrClose() {
   if (isWanted()) {
-    if (!source) open();
+    if (!source || source.readyState === EventSource.CLOSED) open();
     return;
   }
   // A change of page unsubscribes and subscribes at once; only a lasting absence closes the stream.

@@ -18,8 +18,7 @@ export const RANGE_NAMES = {
   "30d": "the last 30 days",
 };
 
-// A few minutes short of a full week: from a full week on, the gateway's buckets are a size larger.
-const LENGTH_MS = { "1h": HOUR, "24h": DAY, "7d": 7 * DAY - 10 * MINUTE, "30d": 30 * DAY - 10 * MINUTE };
+const LENGTH_MS = { "1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY };
 
 const wholeMinute = (ms) => new Date(Math.floor(ms / MINUTE) * MINUTE).toISOString();
 

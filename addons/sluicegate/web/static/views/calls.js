@@ -5,7 +5,7 @@ import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
 import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/components.js";
 import { RANGES, startOf, useEpoch } from "../lib/time_ranges.js";
-import { count, duration, exactMoney, money, moneys, reasonText, short } from "../lib/format.js";
+import { completedShare, count, duration, exactMoney, money, moneys, reasonText, short } from "../lib/format.js";
 import { CallPanel } from "./call_panel.js";
 
 // Filters, each: query parameter, label, the facet list it is chosen from where it has one, and the column it filters.
@@ -190,13 +190,17 @@ function Filters({ filters, range, set, ownOnly }) {
   </div>`;
 }
 
+/** Completed calls among those that were not refused, and how many were refused: one definition on every page. */
+const completion = (stats) =>
+  html`<b>${completedShare(stats)}</b> of admitted completed${stats.denied_requests > 0 && html`, <b>${count(stats.denied_requests)}</b> refused`}`;
+
 function Summary({ stats, live, tail }) {
   if (live)
     return html`<div class="summary" role="status"><span><b>${tail.running.size}</b> running</span>
       <span>${tail.connected ? "Calls appear as they begin and end." : "Not connected; reconnecting."}</span>${tail.missed > 0 && html`<span class="warn">${count(tail.missed)} more came too fast to be shown</span>`}</div>`;
   return html`<div class="summary"><span><b>${count(stats.total_requests)}</b> calls</span><span>
     <b>${money(stats.total_cost)}</b></span>${stats.total_shadow_cost > 0 && html`<span><b>${money(stats.total_shadow_cost)}</b> by subscription</span>`}<span><b>${short(stats.total_tokens)}</b> tokens</span>
-    <span><b>${stats.success_rate} %</b> completed</span><span>mean latency <b>${duration(stats.average_latency)}</b></span></div>`;
+    <span>${completion(stats)}</span><span>mean latency <b>${duration(stats.average_latency)}</b></span></div>`;
 }
 
 function NoCalls({ isFiltered, hasCalls, live, widen }) {

@@ -7,7 +7,7 @@ import { Choice, Fetched, Money, Outcome, Page, Section } from "../lib/component
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
 import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/series.js";
-import { SCOPE_NAMES, count, duration, money, percent, short } from "../lib/format.js";
+import { SCOPE_NAMES, completedShare, count, duration, money, percent, short } from "../lib/format.js";
 import { BudgetLine, RateLines } from "./limits.js";
 import { ClientSetup } from "./client_setup.js";
 
@@ -16,8 +16,8 @@ export default function MyUsage({ query, user }) {
   const epoch = useEpoch(),
     start = useMemo(() => startOf(range), [range, epoch]);
   const quota = useGet("/api/governance/virtual-keys/quota", { every: 5000 });
-  const latest = useGet("/api/logs?limit=1", { every: 10_000 });
-  const isNew = latest.data && !latest.data.has_logs;
+  const completed = useGet("/api/logs?outcome=completed&limit=1", { every: 10_000 });
+  const isNew = completed.data && !completed.data.logs.length;
   return html`<${Page} title="My usage" lead=${quota.data ? `Virtual key ${quota.data.virtual_key_name || user.virtual_key_id}` : ""}
       actions=${!isNew && html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => go([], { range: r === "24h" ? null : r }, { replace: true })} />`}>
     ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${ClientSetup} value=${user.virtual_key_id} />
@@ -86,8 +86,8 @@ function Charts({ start, range }) {
     <${Fetched} of=${all} lines=${2}>${(
     s,
   ) => html`<dl class="stats minor">
-      <div class="stat"><dt>Calls</dt><dd>${count(s.total_requests)}</dd></div><div class="stat"><dt>Completed</dt>
-        <dd>${s.total_requests ? `${s.success_rate} %` : "–"}</dd></div><div class="stat"><dt>Mean latency</dt>
+      <div class="stat"><dt>Calls</dt><dd>${count(s.total_requests)}</dd></div><div class="stat"><dt>Completed, of admitted</dt>
+        <dd>${completedShare(s)}</dd></div><div class="stat"><dt>Mean latency</dt>
         <dd>${s.total_requests ? duration(s.average_latency) : "–"}</dd></div><div class="stat"><dt>Prompt read from cache</dt>
         <dd>${prompt ? percent(cacheRead / prompt) : "–"}</dd></div></dl>`}</${Fetched}></${Section}>
     <div class="section charts">

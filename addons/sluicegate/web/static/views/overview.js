@@ -7,20 +7,20 @@ import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from ".
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
 import { COUNT, DURATION, GROUPINGS, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/series.js";
-import { SCOPE_NAMES, count, duration, money, moneys, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
+import { SCOPE_NAMES, completedShare, count, duration, money, moneys, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
 import { FirstCall } from "./first_call.js";
 
 const REFRESH_MS = 10_000;
 
-export default function Overview({ query }) {
+export default function Overview({ query, user }) {
   const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
   const by = Object.hasOwn(GROUPINGS, query.get("by")) ? query.get("by") : "models";
   const epoch = useEpoch();
   const start = useMemo(() => startOf(range), [range, epoch]);
-  const latest = useGet("/api/logs?limit=1");
+  const completed = useGet("/api/logs?outcome=completed&limit=1");
   const set = (more) =>
     go([], { range: range === "24h" ? null : range, by: by === "models" ? null : by, ...more }, { replace: true });
-  if (latest.data && !latest.data.has_logs) return html`<${FirstCall} reload=${latest.reload} />`;
+  if (completed.data && !completed.data.logs.length) return html`<${FirstCall} reload=${completed.reload} isAdmin=${user.role === "admin"} />`;
   return html`<${Page} title="Overview" actions=${html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => set({ range: r === "24h" ? null : r })} />`}>
     <${Spend} epoch=${epoch} />
     <${Totals} start=${start} range=${range} />
@@ -78,19 +78,17 @@ function LargestBudget() {
 
 function Totals({ start, range }) {
   const all = useGet(stats({ start }), { every: REFRESH_MS, keep: true });
-  const denied = useGet(stats({ start, outcome: "denied" }), { every: REFRESH_MS, keep: true });
   const tokens = useGet(url(histogram("tokens"), { start }), { every: REFRESH_MS, keep: true });
   const calls = all.data?.total_requests || 0,
-    refused = denied.data?.total_requests || 0,
+    refused = all.data?.denied_requests || 0,
     admitted = calls - refused;
   const sum = (field) => (tokens.data?.buckets || []).reduce((a, b) => a + (b[field] || 0), 0);
   const cacheRead = sum("cache_read_tokens"),
     prompt = sum("prompt_tokens");
-  const completed = Math.round((calls * (all.data?.success_rate || 0)) / 100);
   return html`<${Section} title=${`In ${RANGE_NAMES[range]}`}>
     <${Fetched} of=${all} lines=${2}>${() => html`<dl class="stats minor">
       <div class="stat"><dt>Calls</dt><dd>${count(calls)}</dd></div>
-      <div class="stat"><dt>Completed, of admitted</dt><dd>${admitted > 0 ? percent(completed / admitted, 1) : "–"}</dd></div>
+      <div class="stat"><dt>Completed, of admitted</dt><dd>${completedShare(all.data)}</dd></div>
       <div class="stat"><dt>Refused</dt><dd>
         <a href=${link(["calls"], { outcome: "denied", range })}>${calls ? percent(refused / calls, 1) : "–"}</a></dd></div>
       <div class="stat"><dt>Mean latency</dt><dd>${calls ? duration(all.data.average_latency) : "–"}</dd></div>

@@ -3,8 +3,9 @@ import { html, useState } from "../lib/ui.js";
 import { api, CREATE_ONLY, useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
 import { count } from "../lib/format.js";
-import { FormDialog, Fetched, Field, Money, Page, Problem, Section, Tag, Time } from "../lib/components.js";
+import { FormDialog, Fetched, Field, Money, Page, Problem, Section, Select, Tag, Time } from "../lib/components.js";
 import { Limits } from "./limits.js";
+import { TestKey } from "./test_key.js";
 
 export default function Providers({ parts, user }) {
   const resource = useGet("/api/providers", { every: 10_000 }),
@@ -80,7 +81,7 @@ function Detail({ name, resource, admin }) {
                 <th scope="col" class="num">Weight</th><th scope="col">State</th><th scope="col">
                 <span class="sr">Actions</span></th></tr></thead>
               <tbody>${p.keys.map(
-                (k) => html`<tr key=${k.name}><td>${k.name}</td><td class="mono">${k.value}</td><td class="num">${k.weight}</td>
+                (k) => html`<tr key=${k.name}><td><${TestKey} provider=${name} name=${k.name} isAdmin=${admin} /></td><td class="mono">${k.value}</td><td class="num">${k.weight}</td>
                 <td>${k.set_aside_until ? html`<${Tag} kind="warn">paused until</${Tag}> <${Time} at=${k.set_aside_until} />` : k.usable ? html`<${Tag} kind="good">usable</${Tag}>` : html`<${Tag} kind="bad">value not set</${Tag}>`}</td>
                 <td class="row-actions">${
                   admin &&
@@ -124,12 +125,22 @@ function RemoveDialog({ provider, of, onClose, onDone }) {
 
 function SettingsDialog({ p, onClose, onDone }) {
   const work = (v) =>
-    api("PUT", `/api/providers/${encodeURIComponent(p.name)}`, { base_url: v.base_url.trim() || null, simulate: v.simulate });
-  return html`<${FormDialog} title=${p.name} button="Save" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ base_url: p.base_url, simulate: p.simulate }}>
+    api("PUT", `/api/providers/${encodeURIComponent(p.name)}`, {
+      base_url: v.base_url.trim() || null,
+      simulate: v.simulate,
+      ...(v.subscriptions === p.subscriptions ? {} : { subscriptions: v.subscriptions }),
+    });
+  return html`<${FormDialog} title=${p.name} button="Save" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ base_url: p.base_url, simulate: p.simulate, subscriptions: p.subscriptions }}>
     ${({
       values,
       set,
       error,
     }) => html`<${Field} label="Base URL" name="base_url" value=${values.base_url} error=${error} onInput=${(base_url) => set({ base_url })} />
-      <p /><${Field} label="Simulate" name="simulate" type="checkbox" value=${values.simulate} error=${error} onInput=${(simulate) => set({ simulate })} hint="Responses are generated on this machine: no key, no spending." />`}</${FormDialog}>`;
+      <p /><${Field} label="Simulate" name="simulate" type="checkbox" value=${values.simulate} error=${error} onInput=${(simulate) => set({ simulate })} hint="Responses are generated on this machine: no key, no spending." />
+      <p /><${Field} label="Clients' own subscriptions" name="subscriptions" error=${error} hint=${values.subscriptions === "pass" ? "A client's own login beside a virtual key goes on to the provider; its calls are counted and cost nothing here." : "Calls with a client's own login are refused."}>
+        ${(id) =>
+          html`<${Select} id=${id} value=${values.subscriptions} options=${[
+            ["refuse", "Refuse"],
+            ["pass", "Pass"],
+          ]} onInput=${(subscriptions) => set({ subscriptions })} />`}</${Field}>`}</${FormDialog}>`;
 }
