@@ -55,6 +55,11 @@ def state_dir(option: str | None, env: Mapping[str, str]) -> Path:
     return Path(option or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()
 
 
+def authority_folders(state_dir: Path) -> tuple[Path, ...]:
+    """Return where the certificate authority may be: in the state folder, or where mitmproxy keeps it by itself."""
+    return (state_dir, state_dir / "ca", Path("~/.mitmproxy").expanduser())
+
+
 def price_file(policy_path: Path) -> Path:
     """Return where the operator's prices are: in the policy's folder, also as ``prices.yml`` if that is what there is."""
     file = (policy_path if policy_path.is_dir() else policy_path.parent) / PRICES

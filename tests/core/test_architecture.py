@@ -39,7 +39,7 @@ TIERS: list[set[str]] = [
     {"storage"},
     {"metrics"},
     {"alerts"},
-    {"logs", "reconciliation"},
+    {"logs", "reconciliation", "diagnosis"},
     {"services"},
     {"loopback"},
     {"web", "banner", "sending", "deployment"},

@@ -13,6 +13,7 @@ from sluicegate.cli import (
     alerts,
     check,
     deploy,
+    doctor,
     entity,
     environment,
     key,
@@ -56,7 +57,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, providers, adjust, reconcile, check, environment, deploy, statusline):
+for room in (run, usage, providers, adjust, reconcile, check, environment, deploy, statusline, doctor):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

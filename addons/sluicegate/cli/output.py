@@ -90,7 +90,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], w
 def _cell(text: Any, value: Any) -> Any:
     """Return a cell. Names are written by people, so they are never read as markup."""
     shown = "" if value is None else str(value)
-    style = {"inactive": "red", "expired": "red", "active": "green"}.get(shown, "")
+    style = {"inactive": "red", "expired": "red", "active": "green", "fail": "red", "warn": "yellow", "ok": "green"}.get(shown, "")
     if budget := _BUDGET_SHARE.fullmatch(shown):
         share = int(budget[1])
         style = "red" if share >= 100 else "yellow" if share >= 80 else ""
