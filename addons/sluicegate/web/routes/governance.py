@@ -197,7 +197,7 @@ def _put(kind: Kind) -> Handler:
         if kind is USERS:
             saved, policy = await people.change(request, fields)
             written = await _written(request, kind, saved, policy, "created" if saved.is_new else "updated")
-            return replace(written, body={**written.body, **people.payers(policy, saved.entry.id, fields)})
+            return replace(written, body={**written.body, **people.payers(request, policy, saved.entry.id, fields)})
         saved, policy = await request.edit_policy(
             lambda draft: operations.upsert(
                 draft, kind, request.path["id"], fields, demo_keys=demo_keys, only_create=request.create_only

@@ -45,9 +45,9 @@ async def change(request: ApiRequest, fields: dict[str, Any]) -> tuple[Saved, Po
     )
 
 
-def payers(policy: Policy, user_id: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return who pays for a user's keys, if a change was about that."""
-    if fields.keys().isdisjoint(("team_id", "customer_id")):
+def payers(request: ApiRequest, policy: Policy, user_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return who pays for a user's keys, if a change was about that; what stays as it was is not among the fields."""
+    if fields.keys().isdisjoint(("team_id", "customer_id")) and not request.query.move_keys:
         return {}
     return {"keys": [payer._asdict() for payer in people.payers(policy, user_id)]}
 
