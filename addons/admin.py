@@ -21,7 +21,7 @@ from sluicegate.web.errors import error_body
 from sluicegate.web.server import ApplicationServer, Headers, PendingRequest
 from sluicegate.web.session_path import split_session_path
 
-OPEN_PATHS = frozenset({"/health", "/ready", "/ca.pem", "/setup"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/ca.pem", "/setup", "/setup.json"})
 """What answers to any Host, without what only staff see."""
 
 WRITE_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -127,7 +127,8 @@ class Admin(Addon):
         # A body may hold a token or a provider's key, so it must not be printed or saved either.
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
-        pending = PendingRequest(credentials, body, source_of(flow), session_path, came_over_tls(flow))
+        port = flow.client_conn.sockname[1] if flow.client_conn.sockname else 0
+        pending = PendingRequest(credentials, body, source_of(flow), session_path, came_over_tls(flow), port)
         ticket = self.tickets[flow.id] = server.issue_ticket(pending)
         request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sluicegate.machines.certificates import fingerprint
+from sluicegate.machines.shells import CA_FILE
+from sluicegate.machines.variables import policy_variables
 from sluicegate.services import Services
 
-
-def fingerprint(path: Path) -> str:
-    """Return a PEM certificate's SHA-256 in pairs of hex digits; empty if there is none yet."""
-    from cryptography import x509
-
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return ""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
+"""Addresses that stand for all of a machine's."""
 
 
 def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
@@ -43,18 +37,31 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     for provider in policy.providers.values():
         if provider.keys and not any(k.is_usable for k in provider.keys) and not provider.simulate:
             lines.append(f"  warning      calls to {provider.name} are answered 503 until it has a usable key")
-    if url.startswith("https:") and policy.server.hosts:
-        # By a name that the certificate can hold.
-        url = f"https://{policy.server.hosts[0]}:{urlsplit(url).port}"
-    lines += [
-        "On a developer machine:",
-        f"  export HTTPS_PROXY={url}",
-        f"  export NODE_EXTRA_CA_CERTS={ca}",
-        "  export ANTHROPIC_API_KEY=<virtual key>",
-        f"or, without the proxy: ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=<virtual key>",
-    ]
+    lines += _developer_lines(_public_url(url, policy.server.hosts), policy_variables(policy))
     if services.admin_token_is_new and show_token:
         lines.append(f"admin token (shown once, kept in {services.state_dir / 'admin-token'}): {services.admin_token}")
     elif services.admin_token_is_new:
         lines.append(f"admin token: in {services.state_dir / 'admin-token'}")
     return "\n".join(lines)
+
+
+def _public_url(url: str, hosts: Sequence[str]) -> str:
+    """Return the URL by which other machines know the gateway, as far as that is known here."""
+    parts = urlsplit(url)
+    if hosts and (parts.scheme == "https" or parts.hostname in WILDCARDS):
+        # By a name that the certificate can hold.
+        return f"{parts.scheme}://{hosts[0]}:{parts.port}"
+    return f"{parts.scheme}://{socket.gethostname()}:{parts.port}" if parts.hostname in WILDCARDS else url
+
+
+def _developer_lines(url: str, variables: Sequence[str]) -> list[str]:
+    """Return the lines that a coding agent needs. Those for all else are longer, and on the page."""
+    scheme, _, host = url.partition("://")
+    keys = " ".join(f"{name}='<virtual key>'" for name in variables)
+    return [
+        f"On a developer machine (what shell tools need, and the lines for PowerShell: {url}/setup):",
+        f"  curl -fsS {url}/ca.pem -o ~/{CA_FILE}",
+        f"  export HTTPS_PROXY='{scheme}://<virtual key>:x@{host}' NODE_EXTRA_CA_CERTS=~/{CA_FILE}",
+        *([f"  export {keys}"] if keys else []),
+        f"or, without the proxy: export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY='<virtual key>'",
+    ]

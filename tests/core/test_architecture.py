@@ -41,7 +41,7 @@ TIERS: list[set[str]] = [
     {"alerts"},
     {"logs", "reconciliation", "diagnosis"},
     {"services"},
-    {"loopback"},
+    {"loopback", "machines"},
     {"web", "banner", "sending", "deployment"},
     {"cli"},
 ]

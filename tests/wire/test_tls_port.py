@@ -110,7 +110,7 @@ def test_administration_and_its_pages_work_over_tls(secure):
     assert secure.request("GET", "/api/governance/virtual-keys", authorization=token)[0] == 200
     shown = secure.request("GET", "/setup")[1].decode()
     assert f"ANTHROPIC_BASE_URL=https://{HOST}:{secure.gateway.port}\n" in shown
-    assert f"HTTPS_PROXY=https://<virtual key>:x@{HOST}:{secure.gateway.port}\n" in shown
+    assert f'export HTTPS_PROXY="https://$sluicegate_user:x@{HOST}:{secure.gateway.port}"\n' in shown
     assert "http://" not in shown
     for origin, wanted in ((f"https://{HOST}:{secure.gateway.port}", 200), ("https://evil.test", 403)):
         team = json.dumps({"id": f"team-{wanted}", "name": "By page"}).encode()
@@ -119,7 +119,8 @@ def test_administration_and_its_pages_work_over_tls(secure):
 
 
 def test_the_banner_names_the_host_in_the_certificate(secure):
-    assert f"  export HTTPS_PROXY=https://{HOST}:{secure.gateway.port}" in secure.gateway.output
+    url = f"https://<virtual key>:x@{HOST}:{secure.gateway.port}"
+    assert f"  export HTTPS_PROXY='{url}' NODE_EXTRA_CA_CERTS=~/.sluicegate-ca.pem" in secure.gateway.output
 
 
 @pytest.mark.parametrize("offered", [None, ["h2", "http/1.1"], ["http/1.1"]])

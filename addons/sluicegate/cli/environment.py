@@ -1,19 +1,40 @@
-"""``sluicegate env``: the variables and the certificate that a developer machine needs."""
+"""``sluicegate env``: what a developer machine needs, for this one, for another person's, or for a whole fleet."""
 
 from __future__ import annotations
 
+import csv
 import json
-import tempfile
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
-from sluicegate.cli import client_setup, statusline
+from sluicegate.cli import statusline
 from sluicegate.cli.options import Settings, command_class
-from sluicegate.cli.output import fail
+from sluicegate.cli.output import fail, note
+from sluicegate.machines import claude_settings
+from sluicegate.machines.certificates import BEGIN, bundle
+from sluicegate.machines.shells import BUNDLE_FILE, CA_FILE, SHELLS
+from sluicegate.machines.variables import Machine, bypassed_hosts, inherited_no_proxy, key_variables
+from sluicegate.providers.known import known_providers
 
-CERTIFICATE_TIMEOUT_S = 10
+TIMEOUT_S = 10
+
+FORMATS = (*SHELLS, "claude-settings", "managed-settings")
+
+SUFFIXES = {"shell": ".sh", "powershell": ".ps1"}
+
+CLIENT_PROVIDERS = ("anthropic", "openai", "gemini")
+"""Providers whose variables are set at a gateway that does not say which it has: those of the coding agents."""
+
+NoProxy = Annotated[
+    list[str] | None, typer.Option("--no-proxy", help="A host that is called past the gateway; repeatable, or with commas.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,54 +45,193 @@ def register(app: typer.Typer) -> None:
 def env(
     ctx: typer.Context,
     gateway: Annotated[str, typer.Option("--gateway", help="The running gateway.")] = "http://127.0.0.1:8080",
-    form: Annotated[str, typer.Option("--format", help="shell, powershell or claude-settings.")] = "shell",
-    ca: Annotated[Path, typer.Option("--ca", help="Where to write the gateway's certificate.")] = Path("~/.sluicegate-ca.pem"),
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "shell",
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help=f"Where to write the gateway's certificate; ~/{CA_FILE} by default.")
+    ] = None,
+    no_proxy: NoProxy = None,
+    print_only: Annotated[
+        bool, typer.Option("--print-only", help="Write no file: the lines fetch the certificate themselves.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the lines to this file, for another person, readable by you alone.")
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", help="A file of keys from key create --output: a file for each, in the folder --output."),
+    ] = None,
+    key_command: Annotated[
+        str | None, typer.Option("--key-command", help="For managed-settings: what prints a developer's key.")
+    ] = None,
+    key_file: Annotated[
+        str | None, typer.Option("--key-file", help="For managed-settings: the file that holds it, such as ~/.sluicegate-key.")
+    ] = None,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print the lines that undo it.")] = False,
 ) -> None:
     """Print what a developer machine needs, and fetch the gateway's certificate.
 
     Example: eval "$(sluicegate env --key vk-dev-alice)"
     """
     settings: Settings = ctx.obj
-    if form not in client_setup.FORMATS:
-        fail(f"--format {form}: choose one of {', '.join(client_setup.FORMATS)}", 2)
-    target = ca.expanduser()
-    target_bundle = target.with_name(target.stem + "-bundle.pem")
-    with tempfile.TemporaryDirectory() as folder:
-        own, bundle = fetch_certificates(gateway, Path(folder))
-        target.write_bytes(own.read_bytes())
-        target_bundle.write_bytes(bundle.read_bytes())
-    values = client_setup.variables(gateway, settings.key, str(target), str(target_bundle))
-    if settings.as_json:
-        print(json.dumps(values, indent=2))
-    elif form == "claude-settings":
-        print(client_setup.claude_settings(values, statusline.settings()).rstrip())
+    if form not in FORMATS:
+        fail(f"--format {form}: choose one of {', '.join(FORMATS)}", 2)
+    if uninstall:
+        if form not in SHELLS:
+            fail("--uninstall prints lines for a shell: give --format shell or powershell", 2)
+        own = [_bundle_path(ca.expanduser()), ca.expanduser()] if ca else ()
+        print(SHELLS[form].removal(own).rstrip())
+    elif form == "managed-settings":
+        _deliver(_managed_settings(_checked(gateway), settings, key_command, key_file, ca), output, mode=0o644)
+    elif key_command or key_file:
+        fail("--key-command and --key-file go with --format managed-settings", 2)
+    elif keys or (output and form in SHELLS):
+        _write_hand_outs(machine_at(gateway, settings.key, no_proxy), form, output, keys)
     else:
-        print(client_setup.FORMATS[form](values).rstrip())
+        machine = machine_at(gateway, settings.key, no_proxy)
+        if print_only and form in SHELLS and not settings.as_json:
+            print(SHELLS[form].script(machine).rstrip())
+            return
+        path = (ca or Path.home() / CA_FILE).expanduser().absolute()
+        if not print_only:
+            fetch_certificates(gateway, path, _bundle_path(path))
+        note_bypass(os.environ)
+        _deliver(_text(machine, form, path, settings.as_json), output, mode=0o600)
 
 
-def fetch_certificates(gateway: str, folder: Path) -> tuple[Path, Path]:
-    """Write the gateway's certificate, and a bundle of it with the system's authorities; return both paths."""
+def _text(machine: Machine, form: str, ca: Path, as_json: bool) -> str:
+    """Return the variables for certificates that are on this machine."""
+    own_bundle = str(_bundle_path(ca))
+    if form in SHELLS and not as_json:
+        return SHELLS[form].assignments(machine, str(ca), own_bundle)
+    values = machine.values(str(ca), own_bundle, inherited_no_proxy(os.environ))
+    if as_json:
+        return json.dumps(values, indent=2) + "\n"
+    return claude_settings.text(claude_settings.settings(values, statusline.settings()))
+
+
+def _managed_settings(gateway: str, settings: Settings, command: str | None, file: str | None, ca: Path | None) -> str:
+    """Return one file for all machines, which holds no key."""
+    if settings.key:
+        fail("--key: managed-settings.json is one file for all developers; give --key-command or --key-file instead", 2)
+    if (command is None) == (file is None):
+        fail("give --key-command CMD or --key-file PATH: what prints each developer's virtual key, or the file that holds it", 2)
+    helper = command if command is not None else claude_settings.file_helper(file or "")
+    if not helper.strip():
+        fail("--key-command: it is empty", 2)
+    return claude_settings.text(claude_settings.managed_settings(gateway, helper, str(ca) if ca else None))
+
+
+def _write_hand_outs(machine: Machine, form: str, output: Path | None, keys: Path | None) -> None:
+    """Write lines that need nothing on the machine but its shell: one file, or one for each row of a file of keys."""
+    shell = SHELLS.get(form)
+    if shell is None:
+        fail("--keys writes lines for a shell: give --format shell or powershell", 2)
+    if output is None:
+        fail("--keys: give the folder for the files with --output", 2)
+    if keys is None:
+        if not machine.key:
+            fail("--output: give the person's virtual key with --key", 2)
+        _deliver(shell.script(machine), output, mode=0o600)
+        return
+    if machine.key:
+        fail("give --key or --keys, not both", 2)
+    rows = _rows(keys)
+    try:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        fail(f"{output}: {e.strerror}", 2)
+    for row in rows:
+        name = re.sub(r"[^\w.@+-]", "_", row["id"]).lstrip(".") + SUFFIXES[form]
+        _deliver(shell.script(replace(machine, key=row["value"])), output / name, mode=0o600)
+    print(f"{len(rows)} files in {output}; each holds a key: hand them out on a way that nobody else reads, and delete them")
+
+
+def _rows(keys: Path) -> list[dict[str, str]]:
+    """Return the rows of a file that ``key create --output`` has written; exit if it is not one."""
+    try:
+        with keys.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        fail(f"{keys}: {getattr(e, 'strerror', None) or e}", 2)
+    if not rows:
+        fail(f"{keys}: it holds no keys", 2)
+    for number, row in enumerate(rows, 2):
+        if not row.get("id") or not row.get("value"):
+            fail(f"{keys}: row {number} has no id or no value; give a file that sluicegate key create --output has written", 2)
+    return rows
+
+
+def _deliver(text: str, output: Path | None, mode: int) -> None:
+    """Print a text, or write it to a new file."""
+    if output is None:
+        print(text.rstrip())
+        return
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as e:
+        fail(f"{output}: {e.strerror}", 2)
+
+
+def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None) -> Machine:
+    """Return what a machine is set up for, with the variables that this gateway's providers need."""
+    url = _checked(gateway)
+    hosts = tuple(host for part in no_proxy or () for word in part.split(",") if (host := word.strip()))
+    for host in hosts:
+        if re.search(r"[\s'\"$`\\;]", host):
+            fail(f"--no-proxy {host}: it is not a host", 2)
+    try:
+        said = _ask(url, "/setup.json")
+        names = json.loads(said)["key_variables"] if said else key_variables(CLIENT_PROVIDERS)
+        # What answers may be no gateway of ours, and the shell that reads this would take any name.
+        valid = [name for name in key_variables(known_providers()) if name in names]
+    except (ValueError, KeyError, TypeError):
+        fail(f"what answers at {gateway} is not a sluicegate gateway")
+    return Machine(url, key or None, tuple(valid), hosts)
+
+
+def _checked(gateway: str) -> str:
+    """Return a gateway's URL without a path; exit if it is not one."""
+    try:
+        parts = urlsplit(gateway)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or re.search(r"[^\w.:\[\]/-]", gateway):
+        fail(f"--gateway {gateway}: write it as http://HOST:PORT or https://HOST:PORT", 2)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _ask(url: str, path: str) -> bytes | None:
+    """Return what the gateway answers to a GET; None if it does not know the path; exit if it does not answer."""
     from sluicegate.http_client import UnreachableError, request
 
     try:
-        answer = request("GET", f"{gateway.rstrip('/')}/ca.pem", timeout_s=CERTIFICATE_TIMEOUT_S)
+        answer = request("GET", url + path, timeout_s=TIMEOUT_S)
     except UnreachableError as e:
-        fail(f"the gateway at {gateway} does not answer: {e}")
-    if answer.status != 200:
-        fail(f"the gateway at {gateway} does not answer with its certificate but with status {answer.status}")
-    ca, bundle = folder / "ca.pem", folder / "bundle.pem"
-    ca.write_bytes(answer.body)
-    bundle.write_bytes(_system_authorities() + b"\n" + answer.body)
-    return ca, bundle
+        fail(f"the gateway at {url} does not answer: {e}")
+    return answer.body if answer.status == 200 else None
 
 
-def _system_authorities() -> bytes:
-    """Return the system's certificate authorities in PEM, or certifi's where the system has none."""
-    import ssl
+def fetch_certificates(gateway: str, ca: Path, target_bundle: Path) -> None:
+    """Write the gateway's certificate, and a bundle of it with the system's authorities and the developer's own."""
+    url = _checked(gateway)
+    certificate = _ask(url, "/ca.pem")
+    if certificate is None or not certificate.startswith(BEGIN):
+        fail(f"the gateway at {url} does not answer with its certificate")
+    try:
+        ca.write_bytes(certificate)
+        target_bundle.write_bytes(bundle(certificate, os.environ))
+    except OSError as e:
+        fail(f"{e.filename or ca}: {e.strerror}; choose another place with --ca", 2)
 
-    import certifi
 
-    for candidate in (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt", certifi.where()):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate).read_bytes()
-    return b""
+def _bundle_path(ca: Path) -> Path:
+    return ca.with_name(f"{ca.stem}-bundle.pem") if ca.name != CA_FILE else ca.with_name(BUNDLE_FILE)
+
+
+def note_bypass(env: Mapping[str, Any]) -> None:
+    """Say on stderr which providers the developer's NO_PROXY leads past the gateway."""
+    if hosts := bypassed_hosts(inherited_no_proxy(env)):
+        named = ", ".join(hosts[:3]) + (" and others" if len(hosts) > 3 else "")
+        note(f"NO_PROXY leads past the gateway to {named}: take that out of it")

@@ -17,10 +17,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sluicegate import paths
-from sluicegate.cli import client_setup, statusline
-from sluicegate.cli.environment import fetch_certificates
+from sluicegate.cli import statusline
+from sluicegate.cli.environment import NoProxy, fetch_certificates, machine_at, note_bypass
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
+from sluicegate.machines.shells import POSIX
+from sluicegate.machines.variables import inherited_no_proxy
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands that pass unknown arguments on: to mitmdump, or to the command they run."""
@@ -85,6 +87,7 @@ def serve(
 
 def run(
     ctx: typer.Context,
+    no_proxy: NoProxy = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the variables instead.")] = False,
 ) -> None:
     """Run a command with its traffic through the gateway; one is started for it if none is given.
@@ -100,11 +103,17 @@ def run(
         if gateway is None:
             started, gateway = _start_gateway(settings)
         with tempfile.TemporaryDirectory(prefix="sluicegate-") as folder:
-            ca, bundle = fetch_certificates(gateway, Path(folder))
-            values = client_setup.variables(gateway, settings.key, str(ca), str(bundle))
-            if dry_run:
-                print(json.dumps(values, indent=2) if settings.as_json else client_setup.shell(values).rstrip())
+            machine = machine_at(gateway, settings.key, no_proxy)
+            ca, bundle = Path(folder) / "ca.pem", Path(folder) / "bundle.pem"
+            fetch_certificates(gateway, ca, bundle)
+            if dry_run and not settings.as_json:
+                print(POSIX.assignments(machine, str(ca), str(bundle)).rstrip())
                 return
+            values = machine.values(str(ca), str(bundle), inherited_no_proxy(os.environ))
+            if dry_run:
+                print(json.dumps(values, indent=2))
+                return
+            note_bypass(os.environ)
             command = statusline.with_statusline(command, os.environ)
             # A gateway that was already running has its secrets in an environment of its own.
             hidden = _secret_variables(settings) if started else ADMIN_TOKEN

@@ -23,6 +23,8 @@ class PendingRequest:
     source: str
     session_path: str
     is_tls: bool = False
+    port: int = 0
+    """The port of ours that it came to."""
 
 
 class ApplicationServer(TicketServer[PendingRequest]):
@@ -40,6 +42,7 @@ class ApplicationServer(TicketServer[PendingRequest]):
             headers.append((b"content-length", str(len(pending.body)).encode()))
         own = {"headers": headers, "client": (pending.source, 0), "session_path": pending.session_path}
         own["scheme"] = "https" if pending.is_tls else "http"
+        own["server"] = ("", pending.port)
         await self.app({**scope, **own}, _replace_body(pending.body, receive), send)
 
 

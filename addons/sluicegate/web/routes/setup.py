@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Collection
 from pathlib import Path
 
+from pydantic import Field
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from sluicegate.web.endpoint import OPEN, ApiRequest, Endpoint, read_endpoint
+from sluicegate.machines.certificates import fingerprint
+from sluicegate.machines.setup_page import setup_page
+from sluicegate.machines.variables import Machine, policy_variables
+from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
+from sluicegate.web.responses import ResponseModel
 
 PEM = "application/x-pem-file"
 
+HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+"""A host and its port, without anything that a shell would read."""
+
+
+class SetupValues(ResponseModel):
+    """What a developer machine is set up with."""
+
+    gateway: str = Field(description="The gateway's URL as this client knows it.")
+    key_variables: list[str] = Field(description="Environment variables in which clients of the policy's providers take the key.")
+    ca_sha256: str = Field(description="The fingerprint of the gateway's CA; empty if there is none yet.")
+
 
 def endpoints(ca_certificate: Path) -> list[Endpoint]:
-    """Declare ``/setup`` and ``/ca.pem``; ``ca_certificate`` is the public part of the gateway's certificate authority."""
+    """Declare these paths; ``ca_certificate`` is the public part of the gateway's certificate authority."""
 
     async def ca_pem(_: ApiRequest) -> Response:
         try:
@@ -23,42 +42,45 @@ def endpoints(ca_certificate: Path) -> list[Endpoint]:
         except OSError as e:
             raise ApiError(404, "not_found", "There is no CA certificate yet; mitmproxy creates it when it starts") from e
 
-    summary, texts = "What to type on a developer machine, per client", ("text/plain", "text/html")
+    async def page(request: ApiRequest) -> Response:
+        text = setup_page(await machine_of(request), await request.run_in_thread(lambda: fingerprint(ca_certificate)))
+        if "text/html" in request.http.headers.get("accept", ""):
+            return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
+        return PlainTextResponse(text)
+
+    async def values(request: ApiRequest) -> ApiResponse:
+        machine, sha256 = await machine_of(request), await request.run_in_thread(lambda: fingerprint(ca_certificate))
+        return ApiResponse({"gateway": machine.gateway, "key_variables": machine.key_variables, "ca_sha256": sha256})
+
+    summary, texts = "What to type on a developer machine, for each kind of shell", ("text/plain", "text/html")
     certificate = "The certificate that clients of the proxy must trust"
+    short = "What the lines of /setup are made from"
     return [
         read_endpoint("/ca.pem", ca_pem, certificate, None, roles=OPEN, query=AnyQuery, media_types=(PEM,), errors=(404,)),
-        read_endpoint("/setup", _setup, summary, None, roles=OPEN, query=AnyQuery, media_types=texts),
+        read_endpoint("/setup", page, summary, None, roles=OPEN, query=AnyQuery, media_types=texts),
+        read_endpoint("/setup.json", values, short, SetupValues, roles=OPEN, query=AnyQuery),
     ]
 
 
-async def _setup(request: ApiRequest) -> Response:
-    headers = request.http.headers
-    text = setup_text(f"{request.http.url.scheme}://{headers.get('host', '127.0.0.1:8080')}")
-    if "text/html" in headers.get("accept", ""):
-        return HTMLResponse(f"<!doctype html><title>sluicegate setup</title><pre>{html.escape(text)}</pre>")
-    return PlainTextResponse(text)
+async def machine_of(request: ApiRequest) -> Machine:
+    """Return a developer machine that reaches the gateway as this request did."""
+    policy = request.services.policy
+    # Read from a file the first time.
+    variables = await request.run_in_thread(lambda: policy_variables(policy))
+    return Machine(public_url(request.http, policy.server.hosts), key_variables=variables)
 
 
-def setup_text(url: str) -> str:
-    """Return what to type on a developer machine to use the gateway at ``url``, per client."""
-    scheme, _, host = url.partition("://")
-    return f"""\
-# Fetch the gateway's certificate once:
-curl -sf {url}/ca.pem -o ~/.sluicegate-ca.pem
+def public_url(request: Request, hosts: Collection[str]) -> str:
+    """Return the gateway's URL as the client knows it.
 
-# Claude Code, through the proxy
-export HTTPS_PROXY={url}
-export NODE_EXTRA_CA_CERTS=~/.sluicegate-ca.pem
-export ANTHROPIC_API_KEY=<virtual key>
-
-# Claude Code, without the proxy
-export ANTHROPIC_BASE_URL={url}
-export ANTHROPIC_API_KEY=<virtual key>
-
-# The virtual key in the proxy URL names the caller on every connection, also of the agent's own shell commands;
-# the x is a password that nobody reads, without which some clients would not send the key
-export HTTPS_PROXY={scheme}://<virtual key>:x@{host}
-
-# Shell tools that the agent runs
-export SSL_CERT_FILE=~/.sluicegate-ca.pem CURL_CA_BUNDLE=~/.sluicegate-ca.pem GIT_SSL_CAINFO=~/.sluicegate-ca.pem
-"""
+    A name of the policy on another port than ours is that of a proxy in front, which speaks TLS whether or not it says so.
+    """
+    host, scheme = request.headers.get("host", ""), request.url.scheme
+    if not HOST.fullmatch(host):
+        # It becomes part of lines that somebody's shell reads.
+        host = "127.0.0.1:8080"
+    name, _, port = host.partition(":")
+    listener = (request.scope.get("server") or ("", 0))[1]
+    if name.lower() in hosts and port != str(listener):
+        scheme = "https"
+    return f"{scheme}://{host}"
