@@ -237,7 +237,7 @@ def dollars(amount):
     return f"${float(amount):,.2f}"
 
 
-def test_a_real_refusals_panel_says_what_its_client_was_told(small, walk_small):
+def test_a_real_refusals_panel_says_what_its_client_was_told(small, walk_small, visit):
     replies = [small.post(ask(model="claude-haiku-5-5"), key="vk-ci") for _ in range(15)]
     assert [r.status for r in replies] == [200] * 14 + [429]
     used, limit = re.search(r"\((\d+)/(\d+),", replies[-1].message).groups()
@@ -246,6 +246,11 @@ def test_a_real_refusals_panel_says_what_its_client_was_told(small, walk_small):
     panel = page.get_by_role("complementary", name="Call")
     panel.locator(".verdicts li").first.wait_for()
     assert f"{used} of {limit} calls with this call" in panel.inner_text()
+    assert panel.locator(".told").text_content() == replies[-1].message
+    # The developer is told so on their own page, and why.
+    banner = visit(small, token="vk-ci").go().get_by_role("status").filter(has_text="Your calls are refused")
+    banner.get_by_text(replies[-1].message).wait_for()
+    assert "virtual key vk-ci has used its 14 calls, until" in banner.inner_text()
     page = walk_small("#/calls?range=1h&outcome=completed&vk=vk-ci")
     page.locator("a.to-call").first.click()
     panel.get_by_text("13 used, 0 in flight, 1 asked").wait_for()

@@ -63,6 +63,7 @@ def test_a_file_from_before_alerts_keeps_what_it_has(tmp_path, monkeypatch):
         (migrations._add_limit_checks, "limits"),
         (migrations._add_tool_requests, "file_search_requests"),
         (migrations._add_attempts, "route"),
+        (migrations._add_message, "message"),
     ],
 )
 def test_records_from_before_newer_columns_are_kept_as_they_are(step, first, files, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.refusal import one_line
 from sluicegate.values import TOKEN_COLUMNS, Outcome, Usage, usd
 from sluicegate.windows import iso
 
@@ -52,6 +53,7 @@ COLUMNS: dict[str, type] = {
     "shadow_usd": str,
     "shadow_nano": int,
     "client_address": str,
+    "message": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -60,6 +62,7 @@ took, ``attempts`` lists what was tried, None for a call that was sent once and 
 the model in the client's own words where a route or a name chose another; ``model_requested`` is what the provider was asked for.
 ``shadow_usd`` is what a call with its client's own login would have cost; None for a call with a provider key.
 ``client_address`` is the address the call came from, as far as the proxies that the policy trusts say.
+``message`` is a refusal in the words that its client got.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -126,6 +129,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "shadow_usd": usd(call.shadow_nano) if call.shadow_nano is not None else None,
         "shadow_nano": call.shadow_nano,
         "client_address": call.client_address,
+        "message": one_line(call.deny.message) if call.deny else None,
     }
 
 

@@ -148,6 +148,12 @@ def _add_client_address(db: sqlite_utils.Database) -> None:
         calls.add_column("client_address", str)
 
 
+def _add_message(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    if "message" not in calls.columns_dict:
+        calls.add_column("message", str)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -191,6 +197,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_attempts,
     _add_shadow_money,
     _add_client_address,
+    _add_message,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -60,6 +60,7 @@ function Decision({ call }) {
   const limits = call.limits;
   return html`<h3>Decision</h3>
     <p>${call.outcome === "denied" ? html`<b class="warn">Refused</b>: ${reasonText(call.reason)}.` : html`<b class="good">Admitted</b>${limits?.length > 0 && " by every limit that applies"}.`}</p>
+    ${call.message && html`<p class="note">Its client was told:</p><p class="told">${call.message}</p>`}
     ${limits === null && html`<p class="note">This record is from before limits were recorded with each call.</p>`}
     ${limits?.length === 0 && html`<p class="note">No limit applied.</p>`}
     ${

@@ -3,11 +3,11 @@ import { html, useMemo } from "../lib/ui.js";
 import { url, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
-import { Choice, Fetched, Money, Outcome, Page, Section } from "../lib/components.js";
+import { Choice, Fetched, Money, Outcome, Page, Section, Time } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
 import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
 import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/series.js";
-import { SCOPE_NAMES, completedShare, count, duration, money, percent, short } from "../lib/format.js";
+import { SCOPE_NAMES, completedShare, count, duration, money, moneys, percent, reasonText, short } from "../lib/format.js";
 import { BudgetLine, RateLines } from "./limits.js";
 import { ClientSetup } from "./client_setup.js";
 
@@ -20,6 +20,7 @@ export default function MyUsage({ query, user }) {
   const isNew = completed.data && !completed.data.logs.length;
   return html`<${Page} title="My usage" lead=${quota.data ? `Virtual key ${quota.data.virtual_key_name || user.virtual_key_id}` : ""}
       actions=${!isNew && html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => go([], { range: r === "24h" ? null : r }, { replace: true })} />`}>
+    <${Blocked} quota=${quota.data} />
     ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${ClientSetup} value=${user.virtual_key_id} />
       <p class="note">If your key's value differs from its id, use the value.</p>
       </${Section}>` : html`<${Spend} epoch=${epoch} />`}
@@ -31,6 +32,39 @@ export default function MyUsage({ query, user }) {
         <${ClientSetup} value=${"<your key>"} /></${Section}></div>`
     }
   </${Page}>`;
+}
+
+/** Why calls are refused now, as far as the key's limits tell, in a few words each. */
+function reasonsOf(q) {
+  const found = [];
+  if (!q.is_active) found.push("the key is disabled");
+  if (q.expires_at && Date.parse(q.expires_at) <= Date.now()) found.push(html`the key has expired <${Time} at=${q.expires_at} />`);
+  const level = (l) => `${(SCOPE_NAMES[l.source] || l.source).toLowerCase()} ${l.scope_id}`;
+  const until = (at) => (at ? html`, until <${Time} at=${at} />` : ", and never resets");
+  for (const b of q.budgets)
+    if (b.current_usage >= b.max_limit) {
+      const [used, limit] = moneys([b.current_usage, b.max_limit]);
+      found.push(html`the budget of ${level(b)} is used up (${used} of ${limit})${until(b.resets_at)}`);
+    }
+  for (const r of q.rate_limits)
+    for (const [unit, name] of [["request", "calls"], ["token", "tokens"]])
+      if (r[`${unit}_max_limit`] !== null && r[`${unit}_current_usage`] >= r[`${unit}_max_limit`])
+        found.push(html`${level(r)} has used its ${count(r[`${unit}_max_limit`])} ${name}${until(r[`${unit}_resets_at`])}`);
+  return found;
+}
+
+/** A banner for a developer whose calls are refused, and why; else for one whose last call was, in the words its client got. */
+function Blocked({ quota }) {
+  const latest = useGet("/api/logs?limit=1", { every: 5000 });
+  const reasons = quota ? reasonsOf(quota) : [];
+  const call = latest.data?.logs[0];
+  const isDenied = call?.outcome === "denied";
+  if (!reasons.length && !isDenied) return null;
+  return html`<div class="notice warn" role="status">
+    <b>${reasons.length ? "Your calls are refused" : "Your last call was refused"}</b>${reasons.map((r, i) => html`${i ? "; " : ": "}${r}`)}.
+    ${isDenied && html`<p>${reasons.length ? "The last call was told" : html`<${Time} at=${call.started_at} />`}: <span class="mono">${call.message ?? reasonText(call.reason)}</span>${" "}
+      <a href=${link(["calls", call.id], { range: "all" })}>What was checked</a></p>`}
+  </div>`;
 }
 
 function Spend({ epoch }) {
@@ -64,7 +98,7 @@ function Remaining({ q }) {
         )}</div>`
   }
     ${allowed && html`<p class="section">Allowed models: ${allowed.map((c) => `${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}`).join("; ")}.</p>`}
-    ${!q.is_active && html`<div class="notice warn">This key is disabled.</div>`}`;
+`;
 }
 
 function Charts({ start, range }) {
