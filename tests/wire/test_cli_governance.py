@@ -126,6 +126,43 @@ def test_a_user_is_disabled_moved_and_deleted_with_the_keys(offline):
     assert json.loads(offline("key", "list", "--json"))["virtual_keys"] == []
 
 
+def test_a_spreadsheet_of_people_is_applied_once(offline, tmp_path):
+    table = tmp_path / "users.csv"
+    table.write_bytes(
+        "user;name;team;budget;models\r\nalice;;Platform;50/month;\r\nbo;Bö;Platform;;claude-haiku-*\r\n".encode("cp1252")
+    )
+    common = ("apply", "--from", table)
+    before, values = offline.file.read_text(), tmp_path / "users-keys.csv"
+    said = offline(*common, "--dry-run")
+    assert re.search(r"2 +change +user +alice +team team-engineering -> Platform, budget none -> 50/1M by the calendar", said)
+    assert said.splitlines()[-1] == "Would be: 5 changes"
+    assert (offline.file.read_text(), values.exists()) == (before, False)
+    assert offline(*common).splitlines()[-1] == f"5 changes, values of 1 new keys in {values}"
+    assert values.stat().st_mode & 0o777 == 0o600
+    (row,) = csv.DictReader(values.open())
+    assert (row["id"], row["name"], row["user"], row["team"], row["value"][:6]) == ("vk-bo", "Bö", "bo", "Platform", "sk-sg-")
+    assert "  # Who builds it\n" in offline.file.read_text()
+    assert offline(*common) == "0 changes\n"
+    table.write_text("user,team\nbo,\ncy,\n")
+    kept = values.read_text()
+    assert "File exists; nothing was created" in offline(*common, "--output", values, code=2)
+    said = offline(*common)
+    assert "in no row, left as they are: alice (--remove-missing disable or delete)" in said
+    assert (values.read_text(), (tmp_path / "users-keys-2.csv").exists()) == (kept, True)
+    assert offline(*common, "--remove-missing", "disable").splitlines()[-1] == "1 change"
+    assert "inactive" in offline("user", "list", "--search", "alice")
+    answer = json.loads(offline(*common, "--remove-missing", "delete", "--json"))
+    assert [(c["action"], c["id"]) for c in answer["changes"]] == [("delete", "alice"), ("delete", VK)]
+    before = offline.file.read_text()
+    table.write_text("user,budget,models\ndee,50,\n\nbo,1/1x,a b\n")
+    said = offline(*common, code=1).splitlines()
+    assert said[0] == "2 mistakes; nothing was applied"
+    assert said[1] == "row 2, budget: 50: write a number, a slash and a period, such as 50/month"
+    assert said[2].startswith("row 4, budget: '1x' is not a duration")
+    assert "is not one of report, disable, delete" in offline(*common, "--remove-missing", "drop", code=2)
+    assert offline.file.read_text() == before
+
+
 def test_tables_say_what_is_used_without_colours_where_nobody_looks(offline):
     table = offline("key", "list")
     assert re.search(rf"{VK} +team-engineering +alice +active +\$0.00/50.00 per 1M 0%", table)

@@ -177,6 +177,28 @@ def test_a_disabled_users_keys_are_refused_at_once_and_deleted_with_the_user(api
     assert gw.post().status == 401
 
 
+def test_a_table_of_people_is_applied_over_rest(api):
+    gw, new = api.gw, {"row": 2, "cells": {"user": "zoe", "team": "engineering", "models": "claude-haiku-*"}}
+    body = {"rows": [new, {"row": 3, "cells": {"user": "alice"}}]}
+    foreseen = api.ok("POST", "apply?dry_run=true", body)
+    assert (foreseen["message"], foreseen["virtual_keys"][0]["value"]) == ("2 changes", "********")
+    made = api.ok("POST", "apply", body)
+    assert [(c["row"], c["action"], c["kind"], c["id"]) for c in made["changes"]] == [
+        (2, "create", "user", "zoe"),
+        (2, "create", "virtual_key", "vk-zoe"),
+    ]
+    (key,) = made["virtual_keys"]
+    assert key["team"]["id"] == "team-engineering"
+    assert gw.post(key=key["value"]).status in (200, 403)
+    assert api.ok("POST", "apply", body)["message"] == "0 changes"
+    wrong = api("POST", "apply", {"rows": [{"row": 7, "cells": {"user": "x y", "budget": "5"}}]})
+    assert wrong.status == 400
+    assert [p["field"] for p in error(wrong)["problems"]] == ["row 7, budget", "row 7, user"]
+    assert api("POST", "apply", {"rows": []}).status == 400
+    assert api.ok("POST", "apply", {"rows": [new], "remove_missing": "disable"})["changes"][0]["action"] == "disable"
+    assert gw.post().status == 401
+
+
 def test_deleting_answers_clearly_and_detaches_only_when_told(api):
     gw = api.gw
     assert api.ok("DELETE", "teams/engineering?detach=true") == {

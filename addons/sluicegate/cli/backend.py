@@ -107,7 +107,7 @@ class FileBackend:
         from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import adjustments, governance, reconciliations, revisions, routes
+        from sluicegate.web.routes import adjustments, governance, reconciliations, revisions, roster, routes
         from sluicegate.web.routing import build_routes
 
         route = path.partition("?")[0]
@@ -122,7 +122,7 @@ class FileBackend:
             fail(f"a gateway is using the state folder {self.state_dir}: name it by --gateway, or stop it")
         except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        modules = (governance, adjustments, reconciliations, revisions, routes)
+        modules = (roster, governance, adjustments, reconciliations, revisions, routes)
         app = Starlette(routes=build_routes([row for module in modules for row in module.endpoints()], services))
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""

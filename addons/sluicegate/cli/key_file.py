@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from sluicegate.cli.options import limit_fields, model_fields, reference_fields
 from sluicegate.cli.output import fail
+from sluicegate.cli.spreadsheet import read_table
 
 COLUMNS = (
     "id", "name", "description", "user", "team", "customer", "project",
@@ -28,25 +29,9 @@ _HEADER = "id,name,user,team,value\n"
 
 def read_rows(source: Path, defaults: Row) -> list[Row]:
     """Return the rows of a CSV file, completed with ``defaults``; exit if the file is not one of keys."""
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            names, *rows = [[cell.strip() for cell in row] for row in csv.reader(file, strict=True) if any(row)] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        fail(f"{source}: {getattr(e, 'strerror', None) or e}", 2)
-    names = [name.lower() for name in names]
-    for name in names:
-        if name not in COLUMNS:
-            from sluicegate.policy.errors import did_you_mean
-
-            fail(f"{source}: '{name}' is not a column{did_you_mean(name, COLUMNS)}; columns are {', '.join(COLUMNS)}", 2)
     if defaults["id"] is not None:
         fail("with --from the rows name the keys: leave out the id", 2)
-    if not rows:
-        fail(f"{source}: there are no rows below the first, which names the columns", 2)
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(names):
-            fail(f"{source}: row {number} has {len(row)} cells, but the first row has {len(names)}", 2)
-    return [defaults | {n: v for n, v in zip(names, row, strict=True) if v} for row in rows]
+    return [{**defaults, **row.cells} for row in read_table(source, COLUMNS)]
 
 
 def request_body(row: Row, hard: bool, models: list[str] | None, taken: set[str]) -> dict[str, Any]:
@@ -102,7 +87,7 @@ def value_writer(output: Path | None) -> Iterator[WriteKeys]:
         file.flush()
 
         def write(keys: list[dict[str, Any]]) -> None:
-            writer.writerows((k["id"], k["name"], k["user_id"], k["team_id"], k["value"]) for k in keys)
+            writer.writerows((k["id"], k["name"], k["user_id"], (k["team"] or {}).get("id"), k["value"]) for k in keys)
             file.flush()
             os.fsync(file.fileno())
 

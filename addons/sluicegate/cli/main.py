@@ -11,6 +11,7 @@ from sluicegate.cli import (
     adjust,
     admin,
     alerts,
+    apply,
     check,
     deploy,
     doctor,
@@ -57,7 +58,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, providers, adjust, reconcile, check, environment, deploy, statusline, doctor):
+for room in (run, usage, providers, apply, adjust, reconcile, check, environment, deploy, statusline, doctor):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,6 +20,8 @@ from typer.core import TyperCommand
 
 from sluicegate import paths
 from sluicegate.cli.output import fail, note
+from sluicegate.policy import short_forms
+from sluicegate.policy.short_forms import ShortFormError
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,48 +125,23 @@ Search = Annotated[str | None, typer.Option("--search", help="Part of an id or n
 Detach = Annotated[bool, typer.Option("--detach", help="Remove references to it from others, instead of refusing.")]
 IdOrName = Annotated[str, typer.Argument(help="Its id or name.")]
 
-_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+def _checked[**P, T](read: Callable[P, T]) -> Callable[P, T]:
+    """Let a reader of short forms exit where it raises, naming the option."""
+
+    @functools.wraps(read)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except ShortFormError as e:
+            fail(f"--{e.name} {e.text}: {e.why}", 2)
+
+    return run
 
 
-def limit_fields(
-    budget: str | None = None,
-    hard: bool = False,
-    rate: str | None = None,
-    tokens: str | None = None,
-    concurrent: str | None = None,
-) -> dict[str, Any]:
-    """Return the limit options as fields of an API request."""
-    fields: dict[str, Any] = {}
-    if budget == "none":
-        fields["budget"] = None
-    elif budget is not None:
-        amount, period = _split_period("--budget", budget, "50/month")
-        fields["budget"] = {"max_limit": _parse_number("--budget", amount)} | _window_fields(period)
-    if hard:
-        fields.setdefault("budget", {})
-        if fields["budget"] is not None:
-            fields["budget"]["enforcement"] = "hard"
-    rate_limit: dict[str, Any] = {}
-    for option, unit, value in (("--rate", "request", rate), ("--tokens", "token", tokens)):
-        if value == "none":
-            rate_limit |= {f"{unit}_max_limit": None, f"{unit}_reset_duration": None}
-        elif value is not None:
-            count, period = _split_period(option, value, "100/1h")
-            rate_limit |= {f"{unit}_max_limit": _parse_whole_number(option, count), f"{unit}_reset_duration": period}
-    if concurrent is not None:
-        rate_limit["max_concurrent"] = None if concurrent == "none" else _parse_whole_number("--concurrent", concurrent)
-    return fields | ({"rate_limit": rate_limit} if rate_limit else {})
-
-
-_CALENDAR = {"day": "1d", "week": "1w", "month": "1M", "year": "1Y"}
-"""Periods of the calendar, by the words people use for them."""
-
-
-def _window_fields(period: str) -> dict[str, Any]:
-    """Return when a budget begins anew: ``month`` is a calendar month, ``30d`` thirty days."""
-    if period in _CALENDAR:
-        return {"reset_duration": _CALENDAR[period], "calendar_aligned": True}
-    return {"reset_duration": period}
+limit_fields = _checked(short_forms.limit_fields)
+model_fields = _checked(short_forms.model_fields)
+_number = _checked(short_forms.parse_number)
 
 
 def reference_fields(**references: str | None) -> dict[str, Any]:
@@ -173,45 +149,8 @@ def reference_fields(**references: str | None) -> dict[str, Any]:
     return {f"{kind}_id": None if value == "none" else value for kind, value in references.items() if value is not None}
 
 
-def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
-    """Return ``--model`` as provider configs; a provider comes before a slash, and is anthropic without one."""
-    if not allowed:
-        return {}
-    if list(allowed) == ["all"]:
-        return {"provider_configs": None}
-    # Imported here alone: most commands start without the data about providers.
-    from sluicegate.providers.known import known_provider
-
-    by_provider: dict[str, list[str]] = {}
-    for word in allowed:
-        provider, slash, model = word.partition("/")
-        if not slash or known_provider(provider) is None:
-            provider, model = "anthropic", word
-        by_provider.setdefault(provider, []).append(model)
-    return {"provider_configs": [{"provider": p, "allowed_models": m} for p, m in by_provider.items()]}
-
-
 def parse_dollars(text: str) -> float:
     """Return ``--amount`` in dollars, with or without a dollar sign; exit if it would lower a budget."""
     if text.removeprefix("$").startswith("-") or text.startswith("-$"):
         fail(f"--amount {text}: a top-up adds dollars; to lower a budget, write the new one with set --budget", 2)
-    return _parse_number("--amount", text.removeprefix("$"))
-
-
-def _split_period(option: str, text: str, example: str) -> tuple[str, str]:
-    amount, slash, period = text.partition("/")
-    if not slash or not amount or not period:
-        fail(f"{option} {text}: write a number, a slash and a period, such as {example}", 2)
-    return amount, period
-
-
-def _parse_number(option: str, text: str) -> float:
-    if not _NUMBER.fullmatch(text):
-        fail(f"{option} {text}: '{text}' is not a number", 2)
-    return float(text) if "." in text else int(text)
-
-
-def _parse_whole_number(option: str, text: str) -> int:
-    if not text.isdecimal():
-        fail(f"{option} {text}: '{text}' is not a whole number", 2)
-    return int(text)
+    return _number("amount", text.removeprefix("$"))

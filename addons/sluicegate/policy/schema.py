@@ -7,7 +7,7 @@ makes the frozen snapshot that calls are judged by. ``python -m sluicegate.polic
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
@@ -36,9 +36,14 @@ from sluicegate.policy.fields import (
     Zone,
 )
 from sluicegate.policy.key_schema import ProviderKey
+from sluicegate.policy.labels import Labels
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
+
+_LABELS: Any = Field(
+    default_factory=dict, description="Names and values of your own, such as a cost centre, for records and exports."
+)
 
 IDLE_TIMEZONE = "timezone has no effect without calendar_aligned: true; write both, or neither"
 
@@ -153,6 +158,7 @@ class Customer(Limited):
     name: Text | None = None
     email: Email | None = Field(None, description="Whom to write to; the gateway sends nothing there.")
     content: Content = None
+    labels: Labels = _LABELS
 
 
 class Team(Limited):
@@ -162,6 +168,7 @@ class Team(Limited):
     name: Text | None = None
     customer_id: Id | None = None
     content: Content = None
+    labels: Labels = _LABELS
 
 
 class User(Limited):
@@ -173,6 +180,7 @@ class User(Limited):
     customer_id: Id | None = None
     is_active: StrictBool = Field(True, description="false: every key of this user is refused.")
     content: Content = None
+    labels: Labels = _LABELS
 
 
 class Project(Limited):
@@ -183,6 +191,7 @@ class Project(Limited):
     team_id: Id | None = None
     customer_id: Id | None = None
     content: Content = None
+    labels: Labels = _LABELS
 
 
 class ProviderConfig(Limited):
@@ -220,6 +229,7 @@ class VirtualKey(Limited):
     allow_all_providers: StrictBool = Field(False, description="Allow providers that are not under provider_configs, in full.")
     trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
     content: Content = None
+    labels: Labels = _LABELS
 
     @model_validator(mode="after")
     def _require_pair(self) -> VirtualKey:

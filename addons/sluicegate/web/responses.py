@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sluicegate.policy.entities import Kind
 from sluicegate.policy.fields import Content, Count, Email, Id, Instant, SubscriptionRule, Text
+from sluicegate.policy.labels import Labels
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 
@@ -76,6 +77,7 @@ class OwnerState(LimitsState):
 
     id: Id
     name: Text | None
+    labels: Labels
     content: Content
 
 
@@ -148,6 +150,7 @@ class VirtualKeyState(LimitsState):
     provider_configs: list[ProviderConfigState] | None
     allow_all_providers: bool = Field(description="Providers that are not under provider_configs are allowed in full.")
     trust_user_header: bool
+    labels: Labels
     content: Content
     disable_content_logging: bool | None = Field(description="The same as Bifrost names it: true is off, false is full.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sluicegate.policy.editing import operations
@@ -75,10 +76,10 @@ def _in_the_way(user_id: str, keys: list[str]) -> ConflictError:
     )
 
 
-def move_keys(draft: Draft, user: DraftEntry) -> None:
-    """Let every key of a user belong to the user's own team and customer."""
+def move_keys(draft: Draft, user: DraftEntry, keys: Iterable[DraftEntry]) -> None:
+    """Let these keys of a user belong to the user's own team and customer."""
     own = {n: (user.after or {}).get(n) for n in ("team_id", "customer_id")}
-    for key in keys_of(draft, user.id):
+    for key in keys:
         # A key of a project follows the project unless it says otherwise; any other follows its user by itself.
         draft.upsert(KEYS, key.id, own if (key.after or {}).get("project_id") else dict.fromkeys(own))
 
@@ -87,7 +88,7 @@ def change_user(draft: Draft, id_or_name: str, fields: Fields, *, moves_keys: bo
     """Change or create a user, and move the keys along where asked. Raises ConflictError or EditError."""
     saved = operations.upsert(draft, USERS, id_or_name, fields, only_create=only_create)
     if moves_keys:
-        move_keys(draft, saved.entry)
+        move_keys(draft, saved.entry, keys_of(draft, saved.entry.id))
     return saved
 
 

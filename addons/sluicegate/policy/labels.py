@@ -1,0 +1,45 @@
+"""Labels: names and values of an entity's own, such as a cost centre, which records, exports and filters carry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+MAX_LABELS = 16
+"""Labels of one entity."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+
+
+def check_labels(value: Any) -> dict[str, str]:
+    """Return labels as they are. Raises ValueError saying which is wrong and how to write it."""
+    if not isinstance(value, Mapping):
+        raise ValueError('write names and values, such as {cost_center: "4711"}')
+    if len(value) > MAX_LABELS:
+        raise ValueError(f"has {len(value)} labels; at most {MAX_LABELS} are possible")
+    for name, text in value.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"'{str(name)[:80]}' is not a label's name: write up to 63 letters, digits and _ . -, a letter first")
+        if not isinstance(text, str):
+            raise ValueError(f"label '{name}': write its value in quotes")
+        if not 0 < len(text) <= 200 or not text.isprintable() or text != text.strip():
+            raise ValueError(f"label '{name}': write 1 to 200 printable characters on one line")
+    return dict(value)
+
+
+Labels = Annotated[
+    dict[str, str],
+    BeforeValidator(check_labels),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_LABELS,
+            "propertyNames": {"pattern": f"^{_NAME.pattern}$"},
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200},
+            "examples": [{"cost_center": "4711"}],
+        }
+    ),
+]
