@@ -278,6 +278,21 @@ def test_a_translated_answer_may_be_compressed_though_nobody_asked_for_it(edge, 
     assert (record["output_tokens"], record["estimated"]) == (8, 0)
 
 
+NO_CHOICES = {"id": "c1", "model": "gpt-4o-mini", "choices": None, "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
+
+
+@pytest.mark.parametrize(("answer", "is_reported"), [(orjson.dumps(NO_CHOICES), True), (b'"not an answer"', False)])
+def test_an_answer_that_cannot_be_translated_is_charged_though_its_client_gets_an_error(edge, upstreams, answer, is_reported):
+    upstreams["openai"].script = plain(answer)
+    reply, record = called(edge, model="claude-opus-4-8")
+    assert reply.status >= 500
+    assert (record["outcome"], record["attempts"][0]["status"]) == ("failed", 200)
+    assert record["cost_nano"] > 0
+    assert (record["estimated"] == 0) == is_reported
+    if is_reported:
+        assert record["cost_nano"] == 1000 * 150 + 100 * 600
+
+
 def test_a_refusal_before_anything_is_sent_is_on_record_as_one(edge, upstreams):
     reply, record = called(edge, model="openai/gpt-4o-mini", mcp_servers=[{"type": "url", "url": "https://x", "name": "x"}])
     assert (reply.status, record["outcome"], record["reason"]) == (400, "denied", "unsupported")

@@ -34,6 +34,9 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     if call.attempts and call.attempts[-1].is_over:
         # The client left between attempts: all that was sent has been charged, or was answered with an error.
         status = 502
+    elif call.attempts and status is not None and call.attempts[-1].status is not None:
+        # What the client got may be an error where the provider's answer could not be translated. It is billed all the same.
+        status = call.attempts[-1].status
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
     if call.login is not None:
         # Its subscription pays: this is what it would have cost.
