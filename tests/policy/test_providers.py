@@ -94,6 +94,25 @@ def test_what_cannot_be_is_said_in_words(tmp_path, text, says):
     assert says in str(refused.value)
 
 
+VERTEX = "vertex: {keys: [{name: k, value: t, vertex_key_config: {project_id: p}}]}"
+HAIKU = "claude-haiku-4-5-20251001"
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked", "own"),
+    [
+        ("vertex", f"us.anthropic.{HAIKU}-v1:0", HAIKU),
+        ("vertex", f"arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.{HAIKU}-v1:0", HAIKU),
+        ("vertex", "Claude-Opus-4-5@20251101[1m]", "claude-opus-4-5@20251101"),
+        ("vertex", "gemini-2.5-flash", "gemini-2.5-flash"),
+        ("anthropic", f"us.anthropic.{HAIKU}-v1:0", HAIKU),
+        ("anthropic", f"{HAIKU}[1m]", f"{HAIKU}[1m]"),
+    ],
+)
+def test_a_provider_has_a_model_by_its_own_name(tmp_path, provider, asked, own):
+    assert policy(tmp_path, f"providers: {{{VERTEX}}}").providers[provider].own_name(asked) == own
+
+
 @pytest.mark.parametrize("base_url", ["", "base_url: 'https://a.example', "])
 def test_what_a_region_s_variable_holds_is_not_shown(tmp_path, base_url):
     file = tmp_path / "policy.yaml"

@@ -81,6 +81,11 @@ CASES = {
         *(f"{OURS}/anthropic/models/{OPUS}:rawPredict", VERSION | MESSAGES),
         is_reworded=True,
     ),
+    "a name that would be more than a name in a path": Case(
+        *("anthropic", "/v1/messages", {"model": OPUS} | MESSAGES, f"vertex/{OPUS}/x:predict"),
+        *(f"{OURS}/anthropic/models/{OPUS}%2Fx%3Apredict:rawPredict", VERSION | MESSAGES),
+        is_reworded=True,
+    ),
     "gemini to vertex": Case(
         *("gemini", f"/v1beta/models/{FLASH}:streamGenerateContent?alt=sse", CONTENTS, "vertex/gemini-3-pro"),
         f"/v1beta1/projects/ours/locations/eu{GENERATE}".replace(FLASH, "gemini-3-pro"),

@@ -19,6 +19,7 @@ from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.providers.signing.account import Account, OutgoingRequest
 from sluicegate.providers.vertex.paths import Place
 from sluicegate.providers.vertex.paths import inner as without_place
+from sluicegate.providers.vertex.paths import publisher_of
 from sluicegate.values import Kind, RequestFacts
 
 HTTPS_PORT = 443
@@ -143,6 +144,9 @@ class Provider:
         """Return a model that a route or client names as this provider calls it."""
         if self.ids is not None:
             return self.ids.id_of(model)
+        if self.protocol == "vertex" and publisher_of(model) == "anthropic":
+            # Its name there, without a context window or Bedrock's region and version: it becomes a part of a path.
+            return canonical(model)
         return canonical(model) if self.protocol == "anthropic" and is_bedrock_id(model) else model
 
     def inner_path(self, path: str, *, is_whole: bool) -> str:

@@ -97,7 +97,7 @@ def formed(provider: Provider, model: str, path: str, headers: Headers, body: by
         return provider.outer_path(f"/{version}/publishers/google/models/{rest}"), headers, body
     body, is_stream = as_raw_predict(body)
     method = "streamRawPredict" if is_stream else "rawPredict"
-    path = f"/v1/publishers/anthropic/models/{dated(model)}:{method}"
+    path = f"/v1/publishers/anthropic/models/{quote(dated(model), safe='@')}:{method}"
     return provider.outer_path(path), _for_vertex(headers), body
 
 
