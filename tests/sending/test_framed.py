@@ -17,6 +17,7 @@ from sluicegate.providers.answers.event_stream import encode_exception
 from sluicegate.sending import delivery
 from sluicegate.sending.delivery import Delivery
 from sluicegate.sending.dialects import Translation
+from sluicegate.sending.forms import Reworded
 from sluicegate.sending.framed import Framed, SameDialect
 from support.fake_bedrock import exception, frames, read_events
 from support.fake_provider import sse
@@ -81,6 +82,43 @@ def test_an_exception_is_the_same_on_the_way_through(kind):
     written = answered(framed(reads=True, writes=True), [frames(sse())[0], exception(kind, "Words")])
     assert read_events(written)[1:] == [{"exception": kind, "message": "Words"}]
     assert encode_exception(kind, "Words") in written
+
+
+UNREADABLE = "The provider's answer ended with an error."
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ('{"type":"error","error":{"type":"rate_limit_error","message":"Slow down"}}', "Slow down"),
+        ('{"type":"error","error":"Words alone"}', "Words alone"),
+        ('{"type":"error","error":{"type":["a"],"message":{}}}', UNREADABLE),
+        ('{"type":"error","error":null}', UNREADABLE),
+        (r'{"type":"error","error":{"message":"\ud800"}}', "?"),
+        ("[1]", UNREADABLE),
+        ("<html>", UNREADABLE),
+    ],
+)
+def test_an_error_in_any_form_is_an_exception(data, words):
+    written = answered(framed(reads=False, writes=True), [sse()[0], f"event: error\ndata: {data}\n\n".encode()])
+    assert read_events(written)[1]["message"] == words
+
+
+@pytest.mark.parametrize(("left", "is_whole"), [(2, True), (1, True), (3, False), (9, False)])
+def test_the_last_event_may_lack_its_blank_line(left, is_whole):
+    found = read_events(answered(framed(reads=False, writes=True), [SSE[:-left]]))
+    assert (found[-1] == EVENTS[-1]) == is_whole
+    assert len(found) == len(EVENTS)
+
+
+def test_an_event_without_its_blank_line_is_not_lost_in_rewording():
+    async def pieces() -> AsyncIterator[bytes]:
+        yield SSE[:-2]
+
+    async def run() -> bytes:
+        return b"".join([piece async for piece in Reworded("messages").stream(pieces(), "text/event-stream")])
+
+    assert asyncio.run(run()) == SSE[:-2]
 
 
 def test_whole_answers_and_errors_have_the_clients_envelope():

@@ -17,9 +17,8 @@ from sluicegate.providers.bedrock.models import BedrockIds
 from sluicegate.providers.endpoints import AllowedPaths
 from sluicegate.providers.known import VERSION, ApiName
 from sluicegate.providers.signing.account import Account, OutgoingRequest
-from sluicegate.providers.vertex.paths import Place
+from sluicegate.providers.vertex.paths import Place, publisher_of
 from sluicegate.providers.vertex.paths import inner as without_place
-from sluicegate.providers.vertex.paths import publisher_of
 from sluicegate.values import Kind, RequestFacts
 
 HTTPS_PORT = 443

@@ -233,7 +233,7 @@ class Exchange:
         )
         reader.on_start = call.on_usage
         chunks = self.read(answer, reader)
-        if self.rewording is not None:
+        if self.rewording is not None and header(answer, b"content-encoding") in ("", "identity"):
             chunks = self.rewording.stream(chunks, header(answer, b"content-type"))
         head = await self.first_chunks(chunks, reader, started, is_last=number + 1 >= self.plan.attempts)
         attempt.ms, attempt.result = _ms_since(started), "answered"

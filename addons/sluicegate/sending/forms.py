@@ -137,6 +137,8 @@ class Reworded:
                 text = b"".join(e + b"\n\n" for e in text.split(b"\n\n") if e and not e.startswith(_OWN_EVENT))
             if text:
                 yield text
+        if rest := events.remainder():
+            yield rest
 
     def head(self, headers: Headers) -> Headers:
         """Return the headers of the client's answer, of which few are the provider's."""

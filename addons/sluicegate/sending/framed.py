@@ -17,6 +17,7 @@ from sluicegate.providers.answers.event_stream import (
     encode_exception,
 )
 from sluicegate.providers.answers.sse import SseParser
+from sluicegate.providers.answers.usage_reader import parse_json
 from sluicegate.translation import Failed, Finished, reworded_error
 
 _SSE, _JSON = "text/event-stream; charset=utf-8", "application/json"
@@ -72,7 +73,11 @@ class SameDialect:
         return text
 
     def end(self) -> bytes:
-        """Return an error event for an answer that broke off."""
+        """Return the last event where it waits for its blank line; an error event for an answer that broke off."""
+        last = self._events.remainder().rstrip(b"\n")
+        if not self._is_over and _IS_OVER.search(last) is not None and last.endswith(b"}"):
+            # Its blank line never came.
+            return last + b"\n\n"
         return b"" if self._is_over else _error_event("The provider's answer broke off.")
 
     def ping(self) -> bytes:
@@ -145,8 +150,12 @@ class Framed:
 def _frame(name: str, data: bytes) -> bytes:
     if name != "error":
         return encode_chunk(data)
-    error = orjson.loads(data).get("error", {})
-    return encode_exception(_EXCEPTIONS.get(error.get("type"), "internalServerException"), str(error.get("message")))
+    value = parse_json(data)
+    error = value.get("error") if isinstance(value, dict) else None
+    kind, message = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, error)
+    name = _EXCEPTIONS.get(kind, "internalServerException") if isinstance(kind, str) else "internalServerException"
+    words = message if isinstance(message, str) else "The provider's answer ended with an error."
+    return encode_exception(name, words.encode("utf-8", "replace").decode())
 
 
 def _error_event(words: str) -> bytes:

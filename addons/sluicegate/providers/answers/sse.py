@@ -57,6 +57,12 @@ class SseParser:
         self._rest.clear()
         return events
 
+    def remainder(self) -> bytes:
+        """Return the text of an event whose closing blank line never came, and forget it."""
+        text = bytes(self._rest)
+        self._rest.clear()
+        return text
+
     def _without_bom(self, chunk: bytes) -> bytes:
         """Return the stream's beginning without a byte order mark; nothing while it may still become one."""
         chunk = bytes(self._rest) + chunk
