@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.machines.certificates import BEGIN, bundle
+from sluicegate.machines.certificates import BEGIN, added, bundle
 from sluicegate.machines.setup_page import setup_page
 from sluicegate.machines.shells import POSIX, POWERSHELL, SHELLS
 from sluicegate.machines.variables import (
@@ -67,15 +67,16 @@ def test_a_script_names_the_key_in_the_proxy_url_and_to_the_clients(shell, key, 
 @pytest.mark.parametrize("shell", INTERPRETERS)
 def test_a_script_makes_a_bundle_of_all_authorities(shell, tmp_path):
     (tmp_path / "company.pem").write_text("COMPANY CA")
+    (tmp_path / "node.pem").write_text("CA FOR NODE\n")
     script = POSIX.script(Machine(GATEWAY, "vk-1"))
-    after = environment_after(shell, script, tmp_path, SSL_CERT_FILE=str(tmp_path / "company.pem"))
+    own = {"SSL_CERT_FILE": str(tmp_path / "company.pem"), "NODE_EXTRA_CA_CERTS": str(tmp_path / "node.pem")}
+    after = environment_after(shell, script, tmp_path, **own)
     made, alone = Path(after["SSL_CERT_FILE"]), Path(after["NODE_EXTRA_CA_CERTS"])
     assert {after[name] for name in BUNDLE_VARIABLES} == {str(made)}
     lines = made.read_text().splitlines()
-    assert lines[-1] == "GATEWAY CA"
-    assert "COMPANY CA" in lines
+    assert [line for line in lines if line.endswith("CA") or "NODE" in line] == ["COMPANY CA", "GATEWAY CA", "CA FOR NODE"]
     assert lines.count(BEGIN.decode()) == system_authorities()
-    assert alone.read_text() == "GATEWAY CA\n"
+    assert alone.read_text().split("\n") == ["GATEWAY CA", "", "CA FOR NODE", ""]
     # What is printed again later does not put the old bundle into the new one.
     again = environment_after(shell, script, tmp_path, SSL_CERT_FILE=str(made), no_proxy="mine.test")
     assert made.read_text().count("GATEWAY CA") == 1
@@ -158,6 +159,9 @@ def test_the_bundle_holds_the_system_the_company_and_the_gateway(tmp_path):
     company.write_bytes(BEGIN + b" company")
     old.write_bytes(BEGIN + b" old")
     env = {"NODE_EXTRA_CA_CERTS": str(company), "SSL_CERT_FILE": str(old), "CURL_CA_BUNDLE": str(tmp_path / "none")}
+    assert added(BEGIN + b" gateway", env) == BEGIN + b" gateway\n" + BEGIN + b" company"
+    assert added(BEGIN + b" gateway", {"NODE_EXTRA_CA_CERTS": str(old)}) == BEGIN + b" gateway"
+    env = {"REQUESTS_CA_BUNDLE": str(company), "SSL_CERT_FILE": str(old)}
     made = bundle(BEGIN + b" gateway", env)
     assert made.count(BEGIN) > 2
     assert b" company\n" in made

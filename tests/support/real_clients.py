@@ -44,7 +44,7 @@ def isolated_network() -> Iterator[str]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-def listener_in(netns: str) -> socket.socket:
+def listener_in(netns: str, host: str = "127.0.0.1") -> socket.socket:
     """Return a socket that listens in a network namespace, to be accepted from in this one."""
     made: list[socket.socket] = []
 
@@ -52,7 +52,7 @@ def listener_in(netns: str) -> socket.socket:
         # Only this thread moves there, and it ends at once.
         with open(f"/run/netns/{netns}") as namespace:
             os.setns(namespace.fileno(), os.CLONE_NEWNET)
-        made.append(socket.create_server(("127.0.0.1", 0), backlog=200))
+        made.append(socket.create_server((host, 0), backlog=200))
 
     thread = threading.Thread(target=make)
     thread.start()

@@ -18,7 +18,7 @@ from sluicegate.cli import statusline
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail, note
 from sluicegate.machines import claude_settings
-from sluicegate.machines.certificates import BEGIN, bundle
+from sluicegate.machines.certificates import BEGIN, added, bundle
 from sluicegate.machines.shells import BUNDLE_FILE, CA_FILE, SHELLS
 from sluicegate.machines.variables import Machine, bypassed_hosts, inherited_no_proxy, key_variables
 from sluicegate.providers.known import known_providers
@@ -220,6 +220,7 @@ def fetch_certificates(gateway: str, ca: Path, target_bundle: Path) -> None:
     if certificate is None or not certificate.startswith(BEGIN):
         fail(f"the gateway at {url} does not answer with its certificate")
     try:
+        certificate = added(certificate, os.environ)
         ca.write_bytes(certificate)
         target_bundle.write_bytes(bundle(certificate, os.environ))
     except OSError as e:

@@ -6,11 +6,11 @@ import hashlib
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sluicegate.machines.shells import MACOS_KEYCHAINS, SYSTEM_BUNDLES
-from sluicegate.machines.variables import OWN_CA_VARIABLES
+from sluicegate.machines.variables import ADDED_CA_VARIABLE, OWN_CA_VARIABLES
 
 BEGIN = b"-----BEGIN CERTIFICATE-----"
 
@@ -30,13 +30,24 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
 
 
-def bundle(gateway: bytes, env: Mapping[str, str]) -> bytes:
-    """Return the gateway's certificate with the system's authorities, and those that the developer's variables name, in PEM.
+def added(gateway: bytes, env: Mapping[str, str]) -> bytes:
+    """Return the gateway's certificate with those that the developer has Node add, in PEM."""
+    return _joined([gateway, *_own(env, (ADDED_CA_VARIABLE,))])
 
-    A bundle of ours that the variables name already is left out: it holds an authority of this gateway or another.
-    """
-    own = [Path(path).expanduser() for name in OWN_CA_VARIABLES if (path := env.get(name)) and "sluicegate" not in path]
-    contents = [_system_authorities(), *(_read(path) for path in dict.fromkeys(own)), gateway]
+
+def bundle(gateway: bytes, env: Mapping[str, str]) -> bytes:
+    """Return the system's authorities, those that the developer's variables name, and the gateway's certificates, in PEM."""
+    return _joined([_system_authorities(), *_own(env, OWN_CA_VARIABLES), gateway])
+
+
+def _own(env: Mapping[str, str], variables: Sequence[str]) -> list[bytes]:
+    """Return what variables name. A file of ours is left out: it holds an authority of this gateway, or of another."""
+    paths = [Path(path).expanduser() for name in variables if (path := env.get(name)) and "sluicegate" not in path]
+    return [_read(path) for path in dict.fromkeys(paths)]
+
+
+def _joined(contents: Sequence[bytes]) -> bytes:
+    """Return certificates in one file, whether or not each ends with a new line."""
     return b"\n".join(content for content in contents if BEGIN in content)
 
 

@@ -140,7 +140,6 @@ class Posix(Shell):
     def script_lines(self, machine: Machine, fingerprint: str) -> list[str]:
         """Encode the key, and find the authorities where each system keeps them."""
         ca, bundle = self.home(CA_FILE), self.home(BUNDLE_FILE)
-        own = " ".join(f'"${{{name}:-}}"' for name in OWN_CA_VARIABLES)
         return [
             f"sluicegate_key={self.quote(machine.key or PLACEHOLDER_KEY)}",
             "# As a URL takes it.",
@@ -152,6 +151,7 @@ class Posix(Shell):
             "# The gateway's certificate, and a bundle of it, the system's authorities and your company's, if you have named them.",
             *([f"# Its SHA-256 is {fingerprint}"] if fingerprint else []),
             f"curl -fsS --noproxy '*' {self.quote(machine.gateway + '/ca.pem')} -o {ca} && {{",
+            f"  {_own_file(ADDED_CA_VARIABLE)} >> {ca}",
             '  if [ "$(uname)" = Darwin ]; then',
             f"    security find-certificate -a -p {' '.join(MACOS_KEYCHAINS)}",
             "  else",
@@ -159,9 +159,7 @@ class Posix(Shell):
             '      if [ -r "$f" ]; then cat "$f"; break; fi',
             "    done",
             "  fi",
-            f"  for f in {own}; do",
-            '    case "$f" in "" | *sluicegate*) ;; *) if [ -r "$f" ]; then echo; cat "$f"; fi ;; esac',
-            "  done",
+            *(f"  {_own_file(name)}" for name in OWN_CA_VARIABLES),
             f"  echo; cat {ca}",
             f"}} > {bundle}",
         ]
@@ -184,6 +182,11 @@ class Posix(Shell):
             "done",
             'export NO_PROXY no_proxy="$NO_PROXY"',
         ]
+
+
+def _own_file(variable: str) -> str:
+    """Return a line of sh that prints the authorities which a variable names; a file of ours is none of the developer's own."""
+    return f'f="${{{variable}:-}}"; case "$f" in "" | *sluicegate*) ;; *) if [ -r "$f" ]; then echo; cat "$f"; fi ;; esac'
 
 
 class PowerShell(Shell):
@@ -221,6 +224,8 @@ class PowerShell(Shell):
             *([f"# Its SHA-256 is {fingerprint}"] if fingerprint else []),
             "$Web = New-Object Net.WebClient; $Web.Proxy = $null",
             f"$Web.DownloadFile({self.quote(machine.gateway + '/ca.pem')}, {ca})",
+            f"if ($env:{ADDED_CA_VARIABLE} -and $env:{ADDED_CA_VARIABLE} -notlike '*sluicegate*') {{ "
+            f"Add-Content -LiteralPath {ca} -Value (Get-Content -LiteralPath $env:{ADDED_CA_VARIABLE}) }}",
             "$Roots = Get-ChildItem Cert:\\LocalMachine\\Root, Cert:\\CurrentUser\\Root | ForEach-Object { "
             "'-----BEGIN CERTIFICATE-----'; [Convert]::ToBase64String($_.RawData, 'InsertLineBreaks'); "
             "'-----END CERTIFICATE-----' }",

@@ -34,7 +34,7 @@ ADDED_CA_VARIABLE = "NODE_EXTRA_CA_CERTS"
 CONSTANTS = {"NODE_USE_ENV_PROXY": "1", "GIT_HTTP_PROXY_AUTHMETHOD": "basic"}
 """Node's own HTTP client reads the proxy only when asked to; git would send the key only after a refusal."""
 
-OWN_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", ADDED_CA_VARIABLE)
+OWN_CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables in which a developer may have named a company's authorities, which the bundle keeps."""
 
 CLIENT_KEY_VARIABLES = {"openai": ("CODEX_API_KEY",), "qwen": ("OPENAI_API_KEY",)}
