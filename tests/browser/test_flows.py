@@ -182,10 +182,34 @@ def test_filters_are_in_the_address_and_back_goes_back(walk):
     until(page, "n => document.querySelectorAll('a.to-call').length > n", arg=shown)
 
 
-def test_what_makes_no_sense_in_the_address_is_passed_over(walk):
-    page = walk("#/?by=constructor&range=toString")
-    assert page.get_by_role("heading", level=1).text_content() == "Overview"
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("#/?range=toString", "range: must be one of 1h, 24h, 7d, 30d, all"),
+        ("#/?constructor=1", "“constructor” is not a parameter of this page; known are range, start, end, by"),
+        ("#/calls?usr=alice", "“usr” is not a parameter"),
+        ("#/calls?start=yesterday", "start: must be a day such as 2026-02-28"),
+        ("#/calls?range=1h&start=2026-01-01", "not both"),
+        ("#/calls?start=2026-02-01&end=2026-01-01", "end: must be after start"),
+        ("#/health?x=1", "it has none"),
+    ],
+)
+def test_what_makes_no_sense_in_the_address_is_said(walk, where, words):
+    page = walk(where)
+    assert words in page.get_by_role("alert").inner_text()
+
+
+def test_a_time_of_ones_own_is_in_the_address(site, walk):
+    began = json.loads(site.admin("/api/logs?limit=1").body)["logs"][0]["started_at"][:16]
+    page = walk("#/?by=constructor")
     assert page.locator("canvas").count() == 4
+    page.get_by_role("button", name="Custom").click()
+    page.get_by_label("Until").fill(began)
+    until(page, "began => location.hash.includes('start=') && location.hash.includes(encodeURIComponent(began))", began)
+    assert page.get_by_role("heading", name="In the time").is_visible()
+    page = walk(f"#/calls?start=2020-01-01&end={began}Z")
+    total = json.loads(site.admin(f"/api/logs?limit=1&start=2020-01-01&end={began}Z").body)["pagination"]["total_count"]
+    assert f"{total:,} calls".replace(",", " ") in page.locator(".summary").inner_text().replace(",", " ").replace("\u202f", " ")
 
 
 def test_an_address_that_leads_nowhere_says_so(walk):

@@ -4,6 +4,7 @@ import { SESSION_PATH_KEY, api, signOut, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live_calls.js";
 import { currentRoute, useRoute, link } from "./lib/router.js";
 import { ErrorBoundary, Loading, Page, Problem } from "./lib/components.js";
+import { problemOfTimes } from "./lib/time_ranges.js";
 import { Icon } from "./lib/icons.js";
 import { SignIn } from "./views/sign_in.js";
 
@@ -121,6 +122,16 @@ function Shell({ user, onSignOut }) {
 
 /** The pages' components whose scripts have been fetched. */
 const loaded = {};
+/** @type {Record<string, string[]>} the query parameters that each of them knows */
+const parameters = {};
+
+/** What in an address makes no sense to its page, in words: what is ignored would show what nobody asked for. */
+function problemOf(name, query) {
+  const unknown = [...query.keys()].find((p) => !parameters[name].includes(p));
+  if (unknown !== undefined)
+    return `“${unknown}” is not a parameter of this page; ${parameters[name].length ? `known are ${parameters[name].join(", ")}` : "it has none"}`;
+  return parameters[name].includes("range") ? problemOfTimes(query) : null;
+}
 
 function View({ name, route, user }) {
   const [, redraw] = useState(0);
@@ -129,11 +140,16 @@ function View({ name, route, user }) {
     if (!loaded[name])
       VIEWS[name]().then((m) => {
         loaded[name] = m.default;
+        parameters[name] = m.PARAMETERS ?? [];
         redraw((n) => n + 1);
       }, setError);
   }, [name]);
   if (error)
     return html`<${Problem} error=${{ message: "This page's script could not be loaded" }} retry=${() => location.reload()} />`;
+  const problem = loaded[name] && problemOf(name, route.query);
+  if (problem)
+    return html`<${Page} title="The address is not understood"><${Problem} error=${{ message: problem }} />
+      <p><a href=${link(route.parts)}>Open the page without it</a></p></${Page}>`;
   return loaded[name]
     ? html`<${loaded[name]} name=${name} parts=${route.parts.slice(1)} query=${route.query} user=${user} />`
     : html`<${Loading} />`;

@@ -4,7 +4,7 @@ import { get, sessionPath, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
 import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/components.js";
-import { RANGES, startOf, useEpoch } from "../lib/time_ranges.js";
+import { CustomTimes, RANGES, TIME_PARAMETERS, chosen as chosenTime, useEpoch, useTimes } from "../lib/time_ranges.js";
 import { completedShare, count, duration, exactMoney, money, moneys, reasonText, short } from "../lib/format.js";
 import { CallPanel } from "./call_panel.js";
 
@@ -35,6 +35,12 @@ const AMOUNT_FILTERS = [
   ["min_latency", "Min. latency (ms)"],
   ["min_tokens", "Min. tokens"],
 ];
+/** @type {[string, string, string, string][]} a name, its label, and the words for true and false */
+const BOOLEAN_FILTERS = [
+  ["subscription", "Paid by", "the caller's subscription", "a provider key"],
+  ["stream", "Streamed", "streamed", "in one piece"],
+  ["estimated", "Usage", "estimated", "reported"],
+];
 const OUTCOMES = [
   ["completed", "completed"],
   ["denied", "refused"],
@@ -42,9 +48,12 @@ const OUTCOMES = [
   ["cancelled", "cancelled"],
   ["interrupted", "interrupted"],
 ];
-const FILTERS = ["outcome", ...MAIN_FILTERS.map(([n]) => n), ...MORE_FILTERS.map(([n]) => n), ...TEXT_FILTERS.map(([n]) => n), ...AMOUNT_FILTERS.map(([n]) => n)];
-const TIMES = [...RANGES, ["all", "All"]];
+const FILTERS = ["outcome", ...BOOLEAN_FILTERS.map(([n]) => n), ...MAIN_FILTERS.map(([n]) => n), ...MORE_FILTERS.map(([n]) => n), ...TEXT_FILTERS.map(([n]) => n), ...AMOUNT_FILTERS.map(([n]) => n)];
+const TIMES = [...RANGES, ["all", "All"], ["custom", "Custom"]];
 const PAGE_SIZE = 50;
+
+/** The parameters that an address of this page may have. */
+export const PARAMETERS = [...FILTERS, ...TIME_PARAMETERS, "live", "sort_by", "order"];
 
 /**
  * No older calls have been added to the first page.
@@ -62,19 +71,20 @@ const totalTokens = (c) =>
 export default function Calls({ parts, query, user }) {
   const chosen = parts[0] ?? null;
   const live = query.get("live") === "1";
-  const range = TIMES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
   const filters = Object.fromEntries(FILTERS.map((n) => [n, query.get(n)]).filter(([, v]) => v));
   const sort = { sort_by: query.get("sort_by"), order: query.get("order") };
-  const state = { ...filters, range: range === "24h" ? null : range, live: live ? 1 : null, ...sort };
+  const asked = Object.fromEntries(TIME_PARAMETERS.map((n) => [n, query.get(n)]));
+  const state = { ...filters, ...asked, live: live ? 1 : null, ...sort };
   const set = (changes, options) => go(chosen ? ["calls", chosen] : ["calls"], { ...state, ...changes }, options);
-  const key = JSON.stringify([filters, range, sort]);
+  const key = JSON.stringify([filters, asked, sort]);
   const epoch = useEpoch();
   const [older, setOlder] = useState(NO_OLDER_CALLS);
   // Once older calls have been added the list stays as it is: a newer first page would leave a gap before them.
   const frozen = older.key === key ? older : null;
   const since = frozen ? frozen.epoch : epoch;
-  const start = useMemo(() => (range === "all" ? null : startOf(range)), [key, since]);
-  const page = { ...filters, ...sort, start, limit: PAGE_SIZE };
+  const times = useTimes(query, since);
+  const { range, start, end } = times;
+  const page = { ...filters, ...sort, start, end, limit: PAGE_SIZE };
   const first = useGet(url("/api/logs", page), { every: live ? 0 : 15_000, keep: true });
   const rows = frozen ? frozen.rows : first.data?.logs || NO_OLDER_CALLS.rows;
   const cursor = frozen ? frozen.cursor : first.data?.pagination?.next_cursor;
@@ -96,13 +106,13 @@ export default function Calls({ parts, query, user }) {
     [live && tail.ended[0], live && tail.running.size, rows, key],
   );
   useTick(live && tail.running.size > 0);
-  const exportUrl = (format) => sessionPath(url("/api/logs/export", { ...filters, start, format }));
+  const exportUrl = (format) => sessionPath(url("/api/logs/export", { ...filters, start, end, format }));
   const ownOnly = user.role === "developer";
   return html`<${Page} title=${ownOnly ? "My calls" : "Calls"} actions=${html`
       <button aria-pressed=${String(live)} class=${live ? "set-live" : ""} onClick=${() => set({ live: live ? null : 1 }, { replace: true })}>${live ? html`<i class="pulse" /> Live` : "Live tail"}</button>
       ${!first.error && html`<a class="quiet-link" href=${exportUrl("csv")} download>CSV</a>
         <a class="quiet-link" href=${exportUrl("jsonl")} download>JSON Lines</a>`}`}>
-    <${Filters} ...${{ filters, range, set, ownOnly }} />
+    <${Filters} ...${{ filters, times, set, ownOnly }} />
     <${Problem} error=${first.error} retry=${first.reload} />
     <div class=${"with-panel" + (chosen ? " open" : "")}>
       <div class="list-side">
@@ -111,7 +121,7 @@ export default function Calls({ parts, query, user }) {
           !data
             ? null
             : shown.length === 0
-              ? html`<${NoCalls} isFiltered=${Object.keys(filters).length > 0} hasCalls=${data.has_logs} live=${live} widen=${range !== "all" && (() => set({ range: "all" }))} />`
+              ? html`<${NoCalls} isFiltered=${Object.keys(filters).length > 0} hasCalls=${data.has_logs} live=${live} widen=${range !== "all" && (() => set(chosenTime("all", times)))} />`
               : html`<${Table} rows=${shown} chosen=${chosen} state=${state} sort=${sort} set=${set} ownOnly=${ownOnly} />`}</${Fetched}>
         ${
           (cursor || frozen) &&
@@ -159,14 +169,18 @@ function matches(filters) {
           : column === "asked_model" ? isOneOf(filters[n], c.asked_model ?? c.model_requested)
           : isOneOf(filters[n], c[column])),
     ) &&
+    (!filters.subscription || String(c.shadow_usd !== null && c.shadow_usd !== undefined) === filters.subscription) &&
+    (!filters.stream || String(Boolean(c.stream)) === filters.stream) &&
+    (!filters.estimated || String(Boolean(c.estimated)) === filters.estimated) &&
     (!filters.min_cost || Number(c.cost_usd || 0) >= Number(filters.min_cost)) &&
     (!filters.min_latency || (c.latency_ms ?? 0) >= Number(filters.min_latency)) &&
     (!filters.min_tokens || totalTokens(c) >= Number(filters.min_tokens));
 }
 
-function Filters({ filters, range, set, ownOnly }) {
+function Filters({ filters, times, set, ownOnly }) {
+  const { range } = times;
   const facets = useGet("/api/logs/filterdata");
-  const [showMore, setShowMore] = useState([...MORE_FILTERS, ...TEXT_FILTERS, ...AMOUNT_FILTERS].some(([n]) => filters[n]));
+  const [showMore, setShowMore] = useState([...BOOLEAN_FILTERS, ...MORE_FILTERS, ...TEXT_FILTERS, ...AMOUNT_FILTERS].some(([n]) => filters[n]));
   const select = (/** @type {string[]} */ [name, label, list]) => {
     const listed = (facets.data?.[list] || []).map((v) =>
       typeof v === "string"
@@ -180,11 +194,13 @@ function Filters({ filters, range, set, ownOnly }) {
   const input = (/** @type {string[]} */ [name, label], type) =>
     html`<input key=${name} type=${type} min="0" step="any" aria-label=${label} placeholder=${label} class=${filters[name] ? "set" : ""} value=${filters[name] || ""} onChange=${(e) => set({ [name]: e.target.value.trim() || null })} />`;
   return html`<div class="filters" role="search" aria-label="Filters">
-    <select aria-label="Time" onChange=${(e) => set({ range: e.target.value })}>${TIMES.map(([r, w]) => html`<option value=${r} selected=${r === range}>${r === "all" ? "All time" : `Last ${w.toLowerCase()}`}</option>`)}</select>
+    <select aria-label="Time" onChange=${(e) => set(chosenTime(e.target.value, times))}>${TIMES.map(([r, w]) => html`<option value=${r} selected=${r === range}>${r === "all" ? "All time" : r === "custom" ? "Custom time" : `Last ${w.toLowerCase()}`}</option>`)}</select>
+    <${CustomTimes} times=${times} set=${set} />
     <select aria-label="Outcome" class=${filters.outcome ? "set" : ""} onChange=${(e) => set({ outcome: e.target.value || null })}>
       <option value="" selected=${!filters.outcome}>Outcome: any</option>${OUTCOMES.map(([v, w]) => html`<option value=${v} selected=${v === filters.outcome}>${w}</option>`)}</select>
     ${(ownOnly ? MAIN_FILTERS.slice(3) : MAIN_FILTERS).map(select)}
-    ${showMore && html`${(ownOnly ? MORE_FILTERS.slice(3) : MORE_FILTERS).map(select)}${TEXT_FILTERS.map((f) => input(f, "text"))}${AMOUNT_FILTERS.map((f) => input(f, "number"))}`}
+    ${showMore && html`${BOOLEAN_FILTERS.map(([name, label, yes, no]) => html`<select key=${name} aria-label=${label} class=${filters[name] ? "set" : ""} onChange=${(e) => set({ [name]: e.target.value || null })}>
+      <option value="" selected=${!filters[name]}>${label}: any</option>${[["true", yes], ["false", no]].map(([v, w]) => html`<option value=${v} selected=${v === filters[name]}>${w}</option>`)}</select>`)}${(ownOnly ? MORE_FILTERS.slice(3) : MORE_FILTERS).map(select)}${TEXT_FILTERS.map((f) => input(f, "text"))}${AMOUNT_FILTERS.map((f) => input(f, "number"))}`}
     <button class="quiet small" aria-expanded=${String(showMore)} onClick=${() => setShowMore(!showMore)}>${showMore ? "Fewer filters" : "More filters"}</button>
     ${Object.keys(filters).length > 0 && html`<button class="quiet small" onClick=${() => set(Object.fromEntries(FILTERS.map((n) => [n, null])))}>Clear</button>`}
   </div>`;

@@ -12,6 +12,9 @@ import { Create, Edit } from "./entity_form.js";
 import { ClientSetup } from "./client_setup.js";
 import { count, dateOf, money, moneys, nano, perPeriod, short } from "../lib/format.js";
 
+/** Of a list: what is searched for and which page; of a form for a new entity: what it belongs to. */
+export const PARAMETERS = ["q", "sort_by", "order", "offset", ...Object.keys(REFERENCES)];
+
 export default function Entities({ name, parts, query, user }) {
   const canEdit = user.canEdit;
   const isNew = parts[0] === "new" && parts.length === 1;

@@ -3,31 +3,31 @@ import { html, useMemo } from "../lib/ui.js";
 import { url, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
-import { Choice, Fetched, Money, Outcome, Page, Section, Time } from "../lib/components.js";
+import { Fetched, Money, Outcome, Page, Section, Time } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
-import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
+import { TIME_PARAMETERS, TimeChoice, spendPeriods, useTimes } from "../lib/time_ranges.js";
 import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/series.js";
 import { SCOPE_NAMES, completedShare, count, duration, money, moneys, percent, reasonText, short } from "../lib/format.js";
 import { BudgetLine, RateLines } from "./limits.js";
 import { ClientSetup } from "./client_setup.js";
 
+export const PARAMETERS = TIME_PARAMETERS;
+
 export default function MyUsage({ query, user }) {
-  const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
-  const epoch = useEpoch(),
-    start = useMemo(() => startOf(range), [range, epoch]);
+  const times = useTimes(query);
   const quota = useGet("/api/governance/virtual-keys/quota", { every: 5000 });
   const completed = useGet("/api/logs?outcome=completed&limit=1", { every: 10_000 });
   const isNew = completed.data && !completed.data.logs.length;
   return html`<${Page} title="My usage" lead=${quota.data ? `Virtual key ${quota.data.virtual_key_name || user.virtual_key_id}` : ""}
-      actions=${!isNew && html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => go([], { range: r === "24h" ? null : r }, { replace: true })} />`}>
+      actions=${!isNew && html`<${TimeChoice} times=${times} set=${(changes) => go([], changes, { replace: true })} />`}>
     <${Blocked} quota=${quota.data} />
     ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${ClientSetup} value=${user.virtual_key_id} />
       <p class="note">If your key's value differs from its id, use the value.</p>
-      </${Section}>` : html`<${Spend} epoch=${epoch} />`}
+      </${Section}>` : html`<${Spend} epoch=${times.epoch} />`}
     <${Section} title="Your limits"><${Fetched} of=${quota}>${(q) => html`<${Remaining} q=${q} />`}</${Fetched}></${Section}>
     ${
       !isNew &&
-      html`<${Charts} start=${start} range=${range} />
+      html`<${Charts} chosen=${times} />
       <div class="columns"><${Now} /><${Section} title="Set up another machine">
         <${ClientSetup} value=${"<your key>"} /></${Section}></div>`
     }
@@ -101,11 +101,12 @@ function Remaining({ q }) {
 `;
 }
 
-function Charts({ start, range }) {
+function Charts({ chosen }) {
+  const { start, end } = chosen;
   const options = { every: 10_000, keep: true };
-  const cost = useGet(url(histogram("cost", "models"), { start }), options),
-    tokens = useGet(url(histogram("tokens"), { start }), options),
-    all = useGet(url("/api/logs/stats", { start }), options);
+  const cost = useGet(url(histogram("cost", "models"), { start, end }), options),
+    tokens = useGet(url(histogram("tokens"), { start, end }), options),
+    all = useGet(url("/api/logs/stats", { start, end }), options);
   const series = {
     cost: useMemo(() => cost.data && costSeries(cost.data, "models"), [cost.data]),
     tokens: useMemo(() => tokens.data && tokenSeries(tokens.data), [tokens.data]),
@@ -116,7 +117,7 @@ function Charts({ start, range }) {
   };
   const cacheRead = (tokens.data?.buckets || []).reduce((a, b) => a + b.cache_read_tokens, 0),
     prompt = (tokens.data?.buckets || []).reduce((a, b) => a + b.prompt_tokens, 0);
-  return html`<${Section} title=${`In ${RANGE_NAMES[range]}`} actions=${html`<a href=${link(["calls"], { range })}>My calls</a>`}>
+  return html`<${Section} title=${`In ${chosen.name}`} actions=${html`<a href=${link(["calls"], chosen.link)}>My calls</a>`}>
     <${Fetched} of=${all} lines=${2}>${(
     s,
   ) => html`<dl class="stats minor">

@@ -3,32 +3,32 @@ import { html, useMemo } from "../lib/ui.js";
 import { useGet, url } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useLive, useTick } from "../lib/live_calls.js";
-import { Bar, Choice, Fetched, Money, Outcome, Page, Section, moneyBar } from "../lib/components.js";
+import { Bar, Fetched, Money, Outcome, Page, Section, moneyBar } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
-import { RANGES, RANGE_NAMES, spendPeriods, startOf, useEpoch } from "../lib/time_ranges.js";
+import { TIME_PARAMETERS, TimeChoice, spendPeriods, useTimes } from "../lib/time_ranges.js";
 import { COUNT, DURATION, GROUPINGS, MONEY, callSeries, costSeries, histogram, latencySeries, tokenSeries } from "../lib/series.js";
 import { SCOPE_NAMES, completedShare, count, duration, money, moneys, nano, percent, perPeriod, short, shortMoney } from "../lib/format.js";
 import { FirstCall } from "./first_call.js";
 
 const REFRESH_MS = 10_000;
 
+export const PARAMETERS = [...TIME_PARAMETERS, "by"];
+
 export default function Overview({ query, user }) {
-  const range = RANGES.some(([r]) => r === query.get("range")) ? query.get("range") : "24h";
+  const times = useTimes(query);
   const by = Object.hasOwn(GROUPINGS, query.get("by")) ? query.get("by") : "models";
-  const epoch = useEpoch();
-  const start = useMemo(() => startOf(range), [range, epoch]);
   const completed = useGet("/api/logs?outcome=completed&limit=1");
   const set = (more) =>
-    go([], { range: range === "24h" ? null : range, by: by === "models" ? null : by, ...more }, { replace: true });
+    go([], { ...times.link, by: by === "models" ? null : by, ...more }, { replace: true });
   if (completed.data && !completed.data.logs.length) return html`<${FirstCall} reload=${completed.reload} isAdmin=${user.role === "admin"} />`;
-  return html`<${Page} title="Overview" actions=${html`<${Choice} label="Time" options=${RANGES} value=${range} onChange=${(r) => set({ range: r === "24h" ? null : r })} />`}>
-    <${Spend} epoch=${epoch} />
-    <${Totals} start=${start} range=${range} />
-    <${Charts} ...${{ start, by, set }} />
+  return html`<${Page} title="Overview" actions=${html`<${TimeChoice} times=${times} set=${set} />`}>
+    <${Spend} epoch=${times.epoch} />
+    <${Totals} times=${times} />
+    <${Charts} ...${{ times, by, set }} />
     <div class="columns three">
       <${Now} />
       <${NearestToLimit} />
-      <${Latencies} start=${start} />
+      <${Latencies} times=${times} />
     </div>
     <div class="columns three">
       ${[
@@ -37,7 +37,7 @@ export default function Overview({ query, user }) {
         ["models", "Top models", "model"],
       ].map(
         ([d, title, column]) =>
-          html`<${Ranking} key=${d} title=${title} dimension=${d} column=${column} start=${start} range=${range} />`,
+          html`<${Ranking} key=${d} title=${title} dimension=${d} column=${column} times=${times} />`,
       )}
     </div>
   </${Page}>`;
@@ -76,21 +76,22 @@ function LargestBudget() {
     <dd class="note">${used} of ${limit}${row.forecast_usd ? `, ${forecast} forecast` : ""}</dd></div>`;
 }
 
-function Totals({ start, range }) {
-  const all = useGet(stats({ start }), { every: REFRESH_MS, keep: true });
-  const tokens = useGet(url(histogram("tokens"), { start }), { every: REFRESH_MS, keep: true });
+function Totals({ times }) {
+  const { start, end } = times;
+  const all = useGet(stats({ start, end }), { every: REFRESH_MS, keep: true });
+  const tokens = useGet(url(histogram("tokens"), { start, end }), { every: REFRESH_MS, keep: true });
   const calls = all.data?.total_requests || 0,
     refused = all.data?.denied_requests || 0,
     admitted = calls - refused;
   const sum = (field) => (tokens.data?.buckets || []).reduce((a, b) => a + (b[field] || 0), 0);
   const cacheRead = sum("cache_read_tokens"),
     prompt = sum("prompt_tokens");
-  return html`<${Section} title=${`In ${RANGE_NAMES[range]}`}>
+  return html`<${Section} title=${`In ${times.name}`}>
     <${Fetched} of=${all} lines=${2}>${() => html`<dl class="stats minor">
       <div class="stat"><dt>Calls</dt><dd>${count(calls)}</dd></div>
       <div class="stat"><dt>Completed, of admitted</dt><dd>${completedShare(all.data)}</dd></div>
       <div class="stat"><dt>Refused</dt><dd>
-        <a href=${link(["calls"], { outcome: "denied", range })}>${calls ? percent(refused / calls, 1) : "–"}</a></dd></div>
+        <a href=${link(["calls"], { outcome: "denied", ...times.link })}>${calls ? percent(refused / calls, 1) : "–"}</a></dd></div>
       <div class="stat"><dt>Mean latency</dt><dd>${calls ? duration(all.data.average_latency) : "–"}</dd></div>
       <div class="stat"><dt>Tokens</dt><dd>${short(all.data.total_tokens)}</dd></div>
       <div class="stat"><dt>Prompt read from cache</dt><dd>${prompt ? percent(cacheRead / prompt) : "–"}</dd></div>
@@ -100,13 +101,13 @@ function Totals({ start, range }) {
   </${Section}>`;
 }
 
-function Charts({ start, by, set }) {
+function Charts({ times: { start, end }, by, set }) {
   const options = { every: REFRESH_MS, keep: true };
-  const cost = useGet(url(histogram("cost", by), { start }), options);
-  const calls = useGet(url("/api/logs/histogram", { start }), options);
-  const denied = useGet(url("/api/logs/histogram", { start, outcome: "denied" }), options);
-  const tokens = useGet(url(histogram("tokens"), { start }), options);
-  const latency = useGet(url(histogram("latency"), { start, outcome: "completed" }), options);
+  const cost = useGet(url(histogram("cost", by), { start, end }), options);
+  const calls = useGet(url("/api/logs/histogram", { start, end }), options);
+  const denied = useGet(url("/api/logs/histogram", { start, end, outcome: "denied" }), options);
+  const tokens = useGet(url(histogram("tokens"), { start, end }), options);
+  const latency = useGet(url(histogram("latency"), { start, end, outcome: "completed" }), options);
   const seriesOf = {
     cost: useMemo(() => cost.data && costSeries(cost.data, by), [cost.data]),
     calls: useMemo(() => calls.data && callSeries(calls.data, denied.data), [calls.data, denied.data]),
@@ -151,8 +152,8 @@ const LATENCY_CLASSES = [
 ];
 
 /** How many calls took how long, by class. */
-function Latencies({ start }) {
-  const { data } = useGet(url(histogram("latency"), { start, outcome: "completed" }), { every: REFRESH_MS, keep: true });
+function Latencies({ times: { start, end } }) {
+  const { data } = useGet(url(histogram("latency"), { start, end, outcome: "completed" }), { every: REFRESH_MS, keep: true });
   const counts = LATENCY_CLASSES.map(() => 0);
   for (const { under_ms: under, calls } of data?.distribution || [])
     counts[LATENCY_CLASSES.findIndex(([edge]) => (under ?? Infinity) <= edge)] += calls;
@@ -220,15 +221,15 @@ function usedOf(row) {
 
 const PARAMETER = { user_id: "user", team_id: "team", model: "model" };
 
-function Ranking({ title, dimension, column, start, range }) {
-  const resource = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: 7 }), { every: REFRESH_MS, keep: true });
+function Ranking({ title, dimension, column, times }) {
+  const resource = useGet(url("/api/logs/rankings", { dimension, rank_by: "cost", start: times.start, end: times.end, limit: 7 }), { every: REFRESH_MS, keep: true });
   return html`<${Section} title=${title} note="by cost">
     <${Fetched} of=${resource}>${({ rankings }) => {
       const highest = Math.max(1e-9, ...rankings.map((r) => r.total_cost));
       if (!rankings.length) return html`<p class="faint">No calls in this period.</p>`;
       return html`<ul class="rank">${rankings.map(
         (r, i) => html`<li key=${i}>
-        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], range })}>${r[column]}</a>` : html`<span class="name faint">none</span>`}
+        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], ...times.link })}>${r[column]}</a>` : html`<span class="name faint">none</span>`}
         <span class="money">${money(r.total_cost)} <span class="faint">${short(r.total_requests)} calls</span></span>
         <${Bar} plain used=${r.total_cost} limit=${highest} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`,
       )}</ul>`;

@@ -26,6 +26,8 @@ const TABS = [
   ["history", "History"],
 ];
 
+export const PARAMETERS = ["days", "against"];
+
 export default function Policy({ parts, query, user }) {
   const tab = parts[0] || "";
   return html`<${Page} title="Policy" lead="Who may spend what, and which models they may use. Edits here and edits to the file are equivalent; both take effect within a second.">
