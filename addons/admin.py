@@ -169,9 +169,9 @@ class Admin(Addon):
 
 
 def came_over_tls(flow: http.HTTPFlow) -> bool:
-    """Return whether a request's client spoke TLS, to us or to a proxy that policy trusts."""
+    """Return whether a request's client spoke TLS, to us or to a proxy that policy trusts: one that passes on bytes ends TLS."""
     forwarded = getattr(flow.request, "is_forwarded", False) and flow.request.headers.get("x-forwarded-proto") == "https"
-    return forwarded or flow.client_conn.tls_established
+    return forwarded or connection_of(flow.client_conn).proxy is not None or flow.client_conn.tls_established
 
 
 def is_own_host(host: str, listener: tuple[str, int] | None) -> bool:

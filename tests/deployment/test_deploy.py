@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sluicegate.cli.main import app
 from sluicegate.deployment.site import Site, SiteError
 from sluicegate.deployment.targets import TARGETS, prepare
+from sluicegate.listener.forwarded import is_trusted
 from sluicegate.policy.loader import load
 from support.certificates import self_signed
 from support.command import SLUICEGATE, CliRunner
@@ -128,6 +129,9 @@ def test_the_policies_are_ones_and_open_nothing(target, tmp_path):
     assert loaded.server.hosts == ("llm.acme.example",)
     assert loaded.server.allow_plaintext == TARGETS[target].is_plaintext
     assert loaded.egress.require_key
+    assert is_trusted("172.17.0.1" if TARGETS[target].is_plaintext else "127.0.0.1", loaded.server.trusted_proxies)
+    assert not is_trusted("192.0.2.1", loaded.server.trusted_proxies)
+    assert not loaded.server.trusts("127.0.0.1")
     assert not loaded.virtual_keys
 
 

@@ -32,6 +32,9 @@ from support.real_clients import isolated_network
 pytestmark = pytest.mark.wire
 
 HOST = "llm.acme.example"
+KEY, SPENT = "sk-sg-of-the-team-0123456789", "sk-sg-that-is-spent-0123456789"
+CLIENT = "127.0.0.2"
+"""Another address of this machine than the one from which nginx dials the gateway."""
 
 
 def free_port():
@@ -125,13 +128,18 @@ class Front:
         self.folder, self.go, self.stack = folder, threading.Event(), contextlib.ExitStack()
         self.provider = self.stack.enter_context(FakeProvider())
         keys = [
-            {"id": VK, "team_id": "team-engineering"},
-            {"id": "vk-spent", "team_id": "team-engineering", "budget": {"max_limit": 0, "reset_duration": "1M"}},
+            {"id": VK, "value": KEY, "team_id": "team-engineering"},
+            {
+                "id": "vk-spent",
+                "value": SPENT,
+                "team_id": "team-engineering",
+                "budget": {"max_limit": 0, "reset_duration": "1M"},
+            },
         ]
         policy = policy_text(
             f"http://127.0.0.1:{self.provider.port}",
             virtual_keys=keys,
-            server={"hosts": [HOST]},
+            server={"hosts": [HOST], "trusted_proxies": ["127.0.0.1/32"]},
             egress={"require_key": True},
         )
         self.gateway = self.stack.enter_context(Gateway(folder, policy))
@@ -172,7 +180,8 @@ class Front:
     @contextlib.contextmanager
     def connection(self, way):
         """Open a connection to nginx as a client on another machine does: by name, over TLS."""
-        bare = socket.create_connection(("127.0.0.1", self.https if way == "http" else self.tcp), timeout=WAIT_S)
+        port = self.https if way == "http" else self.tcp
+        bare = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S, source_address=(CLIENT, 0))
         connection = http.client.HTTPConnection(HOST, 443 if way == "http" else 8443)
         with self.trust.wrap_socket(bare, server_hostname=HOST) as connection.sock:
             yield connection
@@ -208,7 +217,7 @@ def test_an_answer_arrives_as_it_is_written(front, way):
     go = threading.Event()
     front.provider.script = held(go)
     with front.connection(way) as connection:
-        connection.request("POST", "/v1/messages", ask(stream=True), {"content-type": "application/json", "x-api-key": VK})
+        connection.request("POST", "/v1/messages", ask(stream=True), {"content-type": "application/json", "x-api-key": KEY})
         answer = connection.getresponse()
         begun = answer.readline() + answer.readline()
         assert (answer.status, b"message_start" in begun) == (200, True)
@@ -221,7 +230,7 @@ def test_an_answer_arrives_as_it_is_written(front, way):
 def test_refusals_and_administration_arrive_whole(front, way):
     front.provider.script = plain()
     sent = {"content_type": "application/json"}
-    status, headers, body = front.ask(way, "POST", "/v1/messages", ask(), x_api_key="vk-spent", **sent)
+    status, headers, body = front.ask(way, "POST", "/v1/messages", ask(), x_api_key=SPENT, **sent)
     assert (status, headers["x-sluicegate-reason"], headers["x-should-retry"]) == (402, "budget_exceeded", "false")
     assert int(headers["retry-after"]) > 0
     assert json.loads(body)["error"]["message"].startswith("Budget exceeded: VK budget exceeded")
@@ -238,8 +247,8 @@ def test_refusals_and_administration_arrive_whole(front, way):
         assert made[0] == wanted, made
     # Spellings are the gateway's to judge, not nginx's to mend.
     for path in ("/v1//messages", "/v1/models/../messages", "/v1/%6dessages"):
-        status, _, body = front.ask(way, "POST", path, ask(), x_api_key=VK, **sent)
-        direct = front.gateway.post(path=path)
+        status, _, body = front.ask(way, "POST", path, ask(), x_api_key=KEY, **sent)
+        direct = front.gateway.post(path=path, key=KEY)
         assert (status, body) == (direct.status, direct.body), path
         assert status in (400, 404)
 
@@ -248,10 +257,20 @@ def test_a_large_body_passes_and_what_a_client_claims_of_its_address_goes_no_fur
     front.provider.script = plain()
     body = ask("x" * (3 << 20))
     claims = {"X-Forwarded-For": "10.0.0.1", "X-Forwarded-Host": "evil.test", "Forwarded": "for=10.0.0.1"}
-    status, _, _ = front.ask("http", "POST", "/v1/messages", body, content_type="application/json", x_api_key=VK, **claims)
+    status, _, _ = front.ask("http", "POST", "/v1/messages", body, content_type="application/json", x_api_key=KEY, **claims)
     assert status == 200
     assert front.provider.seen[-1].body == body
     assert not {name.lower() for name, _ in front.provider.seen[-1].headers} & {name.lower() for name in claims}
+
+
+@WAYS
+def test_the_clients_address_is_on_record_and_setup_has_its_scheme(front, way):
+    front.provider.script = plain()
+    before = len(front.gateway.rows())
+    claims = {"X-Forwarded-For": "10.0.0.1"} if way == "http" else {}
+    assert front.ask(way, "POST", "/v1/messages", ask(), content_type="application/json", x_api_key=KEY, **claims)[0] == 200
+    assert front.gateway.calls(before + 1)[-1]["client_address"] == CLIENT
+    assert f"ANTHROPIC_BASE_URL=https://{front.name(way)}\n".encode() in front.ask(way, "GET", "/setup")[2]
 
 
 def test_connect_passes_by_tcp_alone(front):
@@ -264,7 +283,7 @@ def test_connect_passes_by_tcp_alone(front):
             "--silent",
             "--show-error",
             "--proxy",
-            f"https://{VK}:x@{HOST}:{port}",
+            f"https://{KEY}:x@{HOST}:{port}",
             "--resolve",
             f"{HOST}:{port}:127.0.0.1",
         ]
@@ -279,10 +298,10 @@ def test_connect_passes_by_tcp_alone(front):
 
 
 def test_nginx_writes_no_key_to_its_logs(front):
-    front.ask("http", "GET", f"/v1beta/models?key={VK}")
-    front.ask("http", "GET", f"/health?key={VK}", x_api_key=VK)
+    front.ask("http", "GET", f"/v1beta/models?key={KEY}")
+    front.ask("http", "GET", f"/health?key={KEY}", x_api_key=KEY)
     log = front.folder / "sluicegate.log"
-    assert eventually(lambda: "GET /health 200" in log.read_text())
+    assert eventually(lambda: "GET /health 400" in log.read_text())
     assert "GET /v1beta/models" in log.read_text()
     for file in front.folder.glob("*.log"):
-        assert VK not in file.read_text(), file
+        assert KEY not in file.read_text(), file

@@ -66,6 +66,8 @@ class Site:
             "COMMAND": self.command,
             "SECRETS": secrets,
             "PLAINTEXT": plaintext if is_plaintext else "",
+            "PROXIES": "172.16.0.0/12, 192.168.0.0/16" if is_plaintext else "127.0.0.1/32",
+            "PROXIES_ARE": "Docker's networks" if is_plaintext else "what stands in front on this machine",
             "VERSION": __version__,
         }
 
