@@ -45,8 +45,10 @@ def offline(tmp_path):
 
 
 GROUPS = {
-    **dict.fromkeys(("customer", "team", "user", "project"), ("create", "set", "list", "show", "top-up", "reset", "delete")),
-    "key": ("create", "set", "list", "show", "rotate", "expire", "top-up", "reset", "delete"),
+    **dict.fromkeys(
+        ("customer", "team", "user", "project"), ("create", "set", "list", "show", "top-up", "raise", "reset", "delete")
+    ),
+    "key": ("create", "set", "list", "show", "rotate", "expire", "top-up", "raise", "reset", "delete"),
 }
 
 
@@ -161,6 +163,19 @@ def test_a_spreadsheet_of_people_is_applied_once(offline, tmp_path):
     assert said[2].startswith("row 4, budget: '1x' is not a duration")
     assert "is not one of report, disable, delete" in offline(*common, "--remove-missing", "drop", code=2)
     assert offline.file.read_text() == before
+
+
+def test_a_budget_is_raised_for_a_time_or_for_good(offline):
+    assert "raised until 2099-04-01T00:00:00Z" in offline("key", "raise", VK, "--amount", "20", "--until", "2099-03-31")
+    key = json.loads(offline("key", "show", VK, "--json"))
+    assert (key["budget"]["max_limit"], key["budget"]["limit_in_force"]) == (50, 70)
+    assert key["budget"]["raises"] == [{"amount": 20, "until": "2099-04-01T00:00:00Z"}]
+    assert "$0.00/70.00 per 1M 0%" in offline("key", "list")
+    said = offline("key", "top-up", VK, "--amount", "5")
+    assert f"for good; for a time: sluicegate key raise {VK} --amount 5 --until DATE" in said
+    assert json.loads(offline("key", "show", VK, "--json"))["budget"]["limit_in_force"] == 75
+    assert "is not in the future" in offline("key", "raise", VK, "--amount", "1", "--until", "2020-01-01", code=1)
+    assert "write a day such as" in offline("key", "raise", VK, "--amount", "1", "--until", "2020-13-01", code=2)
 
 
 def test_tables_say_what_is_used_without_colours_where_nobody_looks(offline):

@@ -165,7 +165,7 @@ class Notifier:
             return
         found: list[tuple[ReachedThreshold, list[Message]]] = []
         for name in paced(self._unchecked & self._limits.keys()):
-            limit = self._limits[name]
+            limit = self._limits[name].at(now)
             used, _, start, end = self._services.ledger.usage(limit, now)
             thresholds = policy.alerts.thresholds if limit.thresholds is None else limit.thresholds
             reached, before = highest_reached(thresholds, used, limit.maximum), self._reached.get(name, {}).get(start, 0)

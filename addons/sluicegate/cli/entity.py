@@ -111,7 +111,7 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
     @app.command(
         "top-up",
         cls=command_class(*WRITE),
-        help=f"Raise a {kind}'s budget by an amount.\n\nExample: sluicegate {kind} top-up {name} --amount 10",
+        help=f"Raise a {kind}'s budget for good; raise ends by itself.\n\nExample: sluicegate {kind} top-up {name} --amount 10",
     )
     def top_up(
         ctx: typer.Context,
@@ -123,7 +123,12 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
     ) -> None:
         body = {"amount": options.parse_dollars(amount)} | ({"reset_duration": period} if period else {})
         target = api_path(path, id_or_name, "top-up")
-        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+        answer = call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run)
+        print_change(field, answer, ctx.obj)
+        if not ctx.obj.as_json:
+            print(f"for good; for a time: sluicegate {kind} raise {answer[field]['id']} --amount {amount} --until DATE")
+
+    _register_raise(app, kind, path)
 
     @app.command(
         "reset",
@@ -139,6 +144,30 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
             raise typer.BadParameter(f"'{only}' is not one of all, budget, rate_limit", param_hint="--only")
         body = {"budget": only != "rate_limit", "rate_limit": only != "budget"}
         target = api_path(path, id_or_name, "reset-usage")
+        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+
+
+def _register_raise(app: typer.Typer, kind: str, path: str) -> None:
+    name, field = _EXAMPLE_IDS[kind], path.removesuffix("s").replace("-", "_")
+    example = f"sluicegate {kind} raise {name} --amount 20 --until 2027-03-31"
+
+    @app.command(
+        "raise",
+        cls=command_class(*WRITE),
+        help=f"Raise a {kind}'s budget by an amount until a time; then it is as before.\n\nExample: {example}",
+    )
+    def raise_until(
+        ctx: typer.Context,
+        id_or_name: options.IdOrName,
+        amount: Annotated[str, typer.Option("--amount", help="Dollars to add.")],
+        until: Annotated[str, typer.Option("--until", help="The last day, in UTC, or a time such as 2027-03-31T18:00:00Z.")],
+        period: Annotated[
+            str | None, typer.Option("--period", help="The period of the budget to raise, if there are several.")
+        ] = None,
+    ) -> None:
+        body = {"amount": options.parse_dollars(amount), "until": options.end_of(until)}
+        body |= {"reset_duration": period} if period else {}
+        target = api_path(path, id_or_name, "raise")
         print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
 
 

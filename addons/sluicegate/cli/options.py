@@ -149,6 +149,16 @@ def reference_fields(**references: str | None) -> dict[str, Any]:
     return {f"{kind}_id": None if value == "none" else value for kind, value in references.items() if value is not None}
 
 
+def end_of(text: str) -> str:
+    """Return a time as it is; of a day its end in UTC."""
+    from datetime import date, timedelta
+
+    try:
+        return f"{date.fromisoformat(text) + timedelta(days=1)}T00:00:00Z" if len(text) == len("2027-03-31") else text
+    except (ValueError, OverflowError):
+        fail(f"--until {text}: write a day such as 2027-03-31, or a time such as 2027-03-31T18:00:00Z", 2)
+
+
 def parse_dollars(text: str) -> float:
     """Return ``--amount`` in dollars, with or without a dollar sign; exit if it would lower a budget."""
     if text.removeprefix("$").startswith("-") or text.startswith("-$"):

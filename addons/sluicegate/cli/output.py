@@ -101,7 +101,7 @@ def budget_cell(budget: Mapping[str, Any] | None) -> str:
     """Return a budget in short: ``$12.40/50.00 per 1M 25%``."""
     if budget is None:
         return ""
-    used, limit = budget["current_usage"] + budget["reserved"], budget["max_limit"]
+    used, limit = budget["current_usage"] + budget["reserved"], budget.get("limit_in_force", budget["max_limit"])
     share = min(999, int(used * 100 / limit)) if limit else 100
     period = "prepaid" if budget["reset_duration"] == "never" else f"per {budget['reset_duration']}"
     shown_used, shown_limit = dollar_texts(nano_of(used), nano_of(limit), grouped=True)

@@ -61,7 +61,7 @@ def _by_tightness(limit: LimitText) -> float:
 
 
 def _budget(budget: Mapping[str, Any], now: int, zone: tzinfo) -> LimitText:
-    maximum, used = budget["max_limit"], budget["current_usage"] + budget["reserved"]
+    maximum, used = budget.get("limit_in_force", budget["max_limit"]), budget["current_usage"] + budget["reserved"]
     scope = "" if budget["source"] == "virtual_key" else f" ({budget['scope_id']})"
     left, whole = dollar_texts(max(0, nano_of(maximum) - nano_of(used)), nano_of(maximum), grouped=True)
     text = f"{left} of {whole} left{scope}, {_resets(budget['resets_at'], now, zone)}"

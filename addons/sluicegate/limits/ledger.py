@@ -154,6 +154,7 @@ class Ledger:
         The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
         Where the amounts are held in place of all that the call holds (``replaces``), that does not count against it.
         """
+        requested = [(limit.at(now), amount) for limit, amount in requested]
         held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
         claims = admitted_claims(requested, partial(self.counter, now=now), held, checks)

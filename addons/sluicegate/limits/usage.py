@@ -26,6 +26,7 @@ def limit_rows(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
 
 def limit_row(limit: Limit, used: int, reserved: int, start: int, end: int | None, now: int) -> Row:
     """Return a limit and its numbers as a row."""
+    limit = limit.at(now)
     money = limit.unit == "usd"
     shown: Callable[[int], Any] = usd if money else int
     predicted = forecast(used, start, end, now) if money else None

@@ -117,7 +117,7 @@ class Metrics:
             now=now,
             calls=merge_callers(calls) if public else calls,
             timings=list(self.timings.items()),
-            limits=[(x, *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
+            limits=[(x.at(now), *services.ledger.usage(x, now)[:2]) for x in paced(limits)],
             refusals=dict(self.refusals),
             declined_websockets=self.declined_websockets,
             attempts=dict(self.attempts),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sluicegate.policy import schema
+from sluicegate.policy.raises import amount_at
 from sluicegate.values import NANO, Unit
-from sluicegate.windows import Period, parse_period
+from sluicegate.windows import Period, parse_iso, parse_period
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Limit:
     counter: str
     thresholds: tuple[int, ...] | None = None
     """Percentages at which an alert is sent; None for the policy's."""
+    raises: tuple[tuple[int, int], ...] = ()
+    """What ``at`` adds to the maximum: pairs of an end, epoch milliseconds, and nano-dollars."""
     check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """The constant fields of this limit's checks, built once instead of at each call."""
     only_what_fits: bool = field(init=False, repr=False, compare=False)
@@ -35,6 +39,12 @@ class Limit:
         object.__setattr__(self, "check_prefix", check_prefix)
         # Of requests and calls in flight each call takes exactly one: there is no last one that may overshoot.
         object.__setattr__(self, "only_what_fits", self.hard or self.unit in ("requests", "concurrent"))
+
+    def at(self, now: int) -> Limit:
+        """Return the limit with the maximum that it has at a time: itself, unless a raise is running."""
+        if not self.raises:
+            return self
+        return replace(self, maximum=self.maximum + amount_at(self.raises, now), raises=())
 
 
 class Limits(tuple[Limit, ...]):
@@ -57,11 +67,12 @@ def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> t
     """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
     found: list[Limit] = []
 
-    def add(unit: Unit, maximum: int, period: Period | None, hard: bool = False, thresholds: tuple[int, ...] | None = None) -> None:
+    def add(unit: Unit, maximum: int, period: Period | None, **more: Any) -> None:
         name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
         if period is not None and period.aligned:
             name += f"/aligned/{period.timezone}"
-        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, thresholds))
+        hard = more.pop("hard", False)
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, **more))
 
     rate = entity.rate_limit
     if rate is not None:
@@ -76,5 +87,7 @@ def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> t
             add("concurrent", rate.max_concurrent, None)
     for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
         period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
-        add("usd", int(budget.max_limit * NANO), period, budget.enforcement == "hard", budget.thresholds)
+        raises = tuple((parse_iso(r.until), int(r.amount * NANO)) for r in budget.raises)
+        hard = budget.enforcement == "hard"
+        add("usd", int(budget.max_limit * NANO), period, hard=hard, thresholds=budget.thresholds, raises=raises)
     return tuple(found)

@@ -37,6 +37,7 @@ from sluicegate.policy.fields import (
 )
 from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.labels import Labels
+from sluicegate.policy.raises import MAX_RAISES, Raise
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
@@ -62,6 +63,8 @@ class Budget(Model):
     thresholds: tuple[Percent, ...] | None = Field(
         None, description="Percent of this budget at which an alert is sent; [] for none, absent: those under alerts."
     )
+
+    raises: tuple[Raise, ...] = Field((), max_length=MAX_RAISES, description="Amounts on top of it that end by themselves.")
 
     @model_validator(mode="after")
     def _refuse_idle_timezone(self) -> Budget:

@@ -66,6 +66,7 @@ def _refusal(router: Router, policy: Policy, principal: Principal, plan: Plan, n
         return denied.message
     limits = policy.limits(principal, first.provider, first.model)
     for limit in (*limits.rates, *limits.budgets):
+        limit = limit.at(now)
         used, reserved, _, end = router.ledger.usage(limit, now)
         if used + reserved >= limit.maximum:
             # How much it would ask for depends on its body: here it asks for the least there is.

@@ -107,7 +107,7 @@ class Router:
         candidates = []
         for found in self.states(policy, selection.targets, now):
             target = found.target
-            full = is_exhausted(policy.limits(principal, target.provider, target.model), used)
+            full = is_exhausted(policy.limits(principal, target.provider, target.model), used, now)
             if found.excluded is None and full is not None:
                 found = replace(found, excluded=f"{full.label} has no {_WORDS[full.unit]} left")
             candidates.append(found)

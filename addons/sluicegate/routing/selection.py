@@ -184,7 +184,7 @@ def unmet(when: Conditions, policy: Policy, principal: Principal | None, asked: 
     if when.budget_used_above is None:
         return None
     limits = policy.limits(principal, asked.provider, asked.model)
-    is_above = any(x.unit == "usd" and used(x) > when.budget_used_above * x.maximum for x in limits)
+    is_above = any(x.unit == "usd" and used(x) > when.budget_used_above * x.at(now).maximum for x in limits)
     return None if is_above else "budget_used_above"
 
 
@@ -204,6 +204,6 @@ OF_TARGETS = ("provider", "provider_config", "model")
 """Kinds of scopes whose limits are a target's: where one is exhausted, another target may still answer."""
 
 
-def is_exhausted(limits: Iterable[Limit], used: Used) -> Limit | None:
+def is_exhausted(limits: Iterable[Limit], used: Used, now: int) -> Limit | None:
     """Return the first of a target's own limits that admits no further call; None if all do."""
-    return next((x for x in limits if x.scope_kind in OF_TARGETS and used(x) >= x.maximum), None)
+    return next((x for x in limits if x.scope_kind in OF_TARGETS and used(x) >= x.at(now).maximum), None)

@@ -273,6 +273,12 @@ class TopUp(Model):
     reset_duration: Duration | None = Field(None, description="Which budget, where there are several.")
 
 
+class RaiseUntil(TopUp):
+    """An amount to add to a budget until a time."""
+
+    until: Instant = Field(description="From then on the budget is as before.")
+
+
 class ResetUsage(Model):
     """Which usage to reset; absent: all."""
 

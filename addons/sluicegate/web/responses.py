@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from sluicegate.policy.entities import Kind
 from sluicegate.policy.fields import Content, Count, Email, Id, Instant, SubscriptionRule, Text
 from sluicegate.policy.labels import Labels
+from sluicegate.policy.raises import Raise
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 
@@ -34,6 +35,8 @@ class BudgetState(ResponseModel):
     calendar_aligned: bool
     timezone: str
     thresholds: list[int] | None = Field(description="Percentages at which an alert is sent; null: those of the policy.")
+    raises: list[Raise] = Field(description="Amounts on top of max_limit that end by themselves.")
+    limit_in_force: float = Field(description="max_limit with the raises that run now.")
     current_usage: float = Field(description="Charged in the present window.")
     reserved: float = Field(description="Reserved by calls in flight.")
     remaining: float

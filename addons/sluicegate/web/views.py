@@ -15,6 +15,7 @@ from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.provider import Provider
+from sluicegate.policy.raises import Raise
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers.known import known_provider
 from sluicegate.services import Services
@@ -176,7 +177,8 @@ def _budget_view(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) 
         **{n: _plain(getattr(budget, n)) for n in type(budget).model_fields},
         "current_usage": used / NANO,
         "reserved": reserved / NANO,
-        "remaining": max(0, limit.maximum - used - reserved) / NANO,
+        "limit_in_force": limit.at(now).maximum / NANO,
+        "remaining": max(0, limit.at(now).maximum - used - reserved) / NANO,
         "last_reset": iso(start),
         "resets_at": iso(end) if end is not None else None,
     }
@@ -221,4 +223,6 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, Raise):
+        return {"amount": float(value.amount), "until": value.until}
     return value

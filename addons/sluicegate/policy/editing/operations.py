@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, Fields, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
+from sluicegate.policy.raises import with_raise
 from sluicegate.policy.secrets import ENV, is_reference, resolve
 from sluicegate.providers.known import ALWAYS_GOVERNED
-from sluicegate.windows import iso, parse_period, window
+from sluicegate.windows import iso, parse_iso, parse_period, window
 
 KEYS = KINDS["virtual_keys"]
 
@@ -194,7 +195,23 @@ def expire(draft: Draft, id_or_name: str, *, expires_at: str | None, now: int) -
 
 
 def top_up(draft: Draft, kind: Kind, id_or_name: str, *, amount: Decimal, reset_duration: str | None = None) -> Saved:
-    """Raise a budget by an amount in dollars. Where there are several, ``reset_duration`` chooses one."""
+    """Raise a budget by an amount in dollars, for good. Where there are several, ``reset_duration`` chooses one."""
+    return _with_budget(draft, kind, id_or_name, reset_duration, lambda b: b | {"max_limit": Decimal(str(b["max_limit"])) + amount})
+
+
+def raise_until(
+    draft: Draft, kind: Kind, id_or_name: str, *, amount: Decimal, until: str, now: int, reset_duration: str | None = None
+) -> Saved:
+    """Raise a budget by an amount in dollars until a time, from which on it is as before. Raises EditError."""
+    if parse_iso(until) <= now:
+        raise EditError(f"until: {until} is not in the future", "until")
+    return _with_budget(draft, kind, id_or_name, reset_duration, lambda b: with_raise(b, amount, until, now))
+
+
+def _with_budget(
+    draft: Draft, kind: Kind, id_or_name: str, reset_duration: str | None, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Saved:
+    """Change one budget of an entity: the only one, or the one with this period. Raises ConflictError."""
     entry = draft.get(kind, id_or_name)
     present = entry.after or {}
     budgets = [b for b in (present.get("budget"), *(present.get("budgets") or ())) if b]
@@ -209,7 +226,7 @@ def top_up(draft: Draft, kind: Kind, id_or_name: str, *, amount: Decimal, reset_
             "reset_duration",
             candidates=[b.get("reset_duration") for b in fitting],
         )
-    raised = fitting[0] | {"max_limit": Decimal(str(fitting[0]["max_limit"])) + amount}
+    raised = change(fitting[0])
     if fitting[0] is present.get("budget"):
         return Saved(draft.upsert(kind, entry.id, {"budget": raised}))
     return Saved(draft.upsert(kind, entry.id, {"budgets": [raised if b is fitting[0] else b for b in present["budgets"]]}))

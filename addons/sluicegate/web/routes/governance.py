@@ -64,7 +64,10 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
             people.UserWritten,
         )
     rows = [
-        write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget", written, requests.TopUp),
+        write_endpoint("POST", one + "/top-up", _top_up(kind), f"Raise a {label}'s budget for good", written, requests.TopUp),
+        write_endpoint(
+            "POST", one + "/raise", _raise(kind), f"Raise a {label}'s budget until a time", written, requests.RaiseUntil
+        ),
         write_endpoint(
             "POST",
             one + "/reset-usage",
@@ -272,6 +275,20 @@ def _top_up(kind: Kind) -> Handler:
 
         saved, policy = await request.edit_policy(work, "top_up")
         return await _written(request, kind, saved, policy, "topped up")
+
+    return run
+
+
+def _raise(kind: Kind) -> Handler:
+    async def run(request: ApiRequest) -> ApiResponse:
+        body, now = request.body, request.services.clock()
+
+        def work(draft: Draft) -> operations.Saved:
+            more = {"until": body["until"], "reset_duration": body.get("reset_duration"), "now": now}
+            return operations.raise_until(draft, kind, request.path["id"], amount=body["amount"], **more)
+
+        saved, policy = await request.edit_policy(work, "raise")
+        return await _written(request, kind, saved, policy, f"raised until {body['until']}")
 
     return run
 

@@ -85,7 +85,7 @@ export const newKeyValues = new Map();
 
 export const nameOf = (entity) => entity.name || entity.model_name || entity.id;
 
-const BUDGET_FIELDS = ["max_limit", "reset_duration", "enforcement", "calendar_aligned", "timezone"];
+const BUDGET_FIELDS = ["max_limit", "reset_duration", "enforcement", "calendar_aligned", "timezone", "raises"];
 const RATE_LIMIT_FIELDS = [
   "request_max_limit",
   "request_reset_duration",

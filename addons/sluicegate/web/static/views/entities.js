@@ -87,9 +87,9 @@ function Rows({ kind, shown, costs }) {
 function BudgetSummary({ of }) {
   const b = of.budget || of.budgets?.[0];
   if (!b) return html`<span class="faint">none</span>`;
-  const [used, limit] = moneys([b.current_usage, b.max_limit]);
+  const [used, limit] = moneys([b.current_usage, b.limit_in_force]);
   return html`<span class="small-budget">
-    <${Bar} used=${nano(b.current_usage)} reserved=${nano(b.reserved)} limit=${nano(b.max_limit)} label=${`${used} of ${limit}`} />
+    <${Bar} used=${nano(b.current_usage)} reserved=${nano(b.reserved)} limit=${nano(b.limit_in_force)} label=${`${used} of ${limit}`} />
     <span class="nowrap">${used} <span class="faint">of ${limit} ${perPeriod(b.reset_duration)}</span></span></span>`;
 }
 

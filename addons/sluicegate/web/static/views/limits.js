@@ -16,11 +16,11 @@ const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC"
 
 /** A budget in the API's shape, as one line of a list. */
 export function BudgetLine({ of }) {
-  const [used, reserved, limit] = moneys([of.current_usage, of.reserved, of.max_limit]);
+  const [used, reserved, limit] = moneys([of.current_usage, of.reserved, of.limit_in_force]);
   return html`<div class="limit"><div class="limit-words"><span>
     <span class="money">${used}</span> <span class="faint">of ${limit} ${perPeriod(of.reset_duration)}${of.enforcement === "hard" ? ", hard" : ""}</span></span>
       <span class="faint">${of.reserved > 0 ? `${reserved} in flight, ` : ""}${of.resets_at ? html`resets <${Time} at=${of.resets_at} relative />` : "never resets"}</span></div>
-    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.max_limit)} label=${`${used} of ${limit}`} /></div>`;
+    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.limit_in_force)} label=${`${used} of ${limit}`} /></div>`;
 }
 
 export function RateLines({ of }) {

@@ -42,8 +42,8 @@ function reasonsOf(q) {
   const level = (l) => `${(SCOPE_NAMES[l.source] || l.source).toLowerCase()} ${l.scope_id}`;
   const until = (at) => (at ? html`, until <${Time} at=${at} />` : ", and never resets");
   for (const b of q.budgets)
-    if (b.current_usage >= b.max_limit) {
-      const [used, limit] = moneys([b.current_usage, b.max_limit]);
+    if (b.current_usage >= b.limit_in_force) {
+      const [used, limit] = moneys([b.current_usage, b.limit_in_force]);
       found.push(html`the budget of ${level(b)} is used up (${used} of ${limit})${until(b.resets_at)}`);
     }
   for (const r of q.rate_limits)
