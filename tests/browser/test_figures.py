@@ -60,6 +60,10 @@ LINES = [
         'export NODE_EXTRA_CA_CERTS="$HOME/.sluicegate-ca.pem"',
     ),
     ({"client": "codex", "platform": "unix", "value": "vk"}, "export CODEX_API_KEY=vk"),
+    (
+        {"client": "gemini", "platform": "unix", "value": "a+b@c", "origin": "https://gateway.test:8443"},
+        "export HTTPS_PROXY=https://a%2Bb%40c:x@gateway.test:8443",
+    ),
 ]
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from sluicegate.machines.claude_settings import file_helper, managed_settings, text
 from sluicegate.machines.shells import POSIX, POWERSHELL
 from sluicegate.machines.variables import PLACEHOLDER_KEY
 from support import model_apis
@@ -37,6 +38,16 @@ pytestmark = [pytest.mark.wire, pytest.mark.timeout(600)]
 
 GATEWAY, DEVELOPER, SERVER = "10.98.0.1", "10.98.0.2", "10.98.0.3"
 KEY = "alice+agents@acme.example"
+
+
+MANAGED = """
+mount -t tmpfs none "$HOME"/layers
+mkdir "$HOME"/layers/upper "$HOME"/layers/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir="$HOME"/layers/upper,workdir="$HOME"/layers/work /etc
+mkdir -p /etc/claude-code
+mv managed-settings.json /etc/claude-code/
+"""
+"""Puts the file where Claude Code reads it, for this process alone."""
 
 
 @dataclass
@@ -235,3 +246,26 @@ def test_claude_code_answers_and_fetches_and_is_known(office):
     assert eventually(lambda: len(office.gateway.rows(f"SELECT * FROM calls WHERE {called} AND virtual_key_id = '{KEY}'")) > 1)
     for table in ("connections", "calls"):
         assert office.gateway.rows(f"SELECT * FROM {table} WHERE virtual_key_id IS NULL") == []
+
+
+@pytest.mark.client
+def test_claude_code_takes_managed_settings_whatever_its_user_has_set(office, request, tmp_path):
+    if not request.config.getoption("--long"):
+        pytest.skip("a second start of Claude Code; it runs with --long")
+    written = managed_settings(f"http://{GATEWAY}:{office.gateway.port}", file_helper("~/.sluicegate-key"))
+    (tmp_path / "managed-settings.json").write_text(text(written))
+    (tmp_path / ".sluicegate-key").write_text(f"{KEY}\n")
+    for folder in (".claude", "layers"):
+        (tmp_path / folder).mkdir()
+    own = {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "apiKeyHelper": "echo other"}
+    (tmp_path / ".claude/settings.json").write_text(json.dumps(own))
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ANTHROPIC_API_KEY": "sk-ant-own", **own["env"]}
+    before = len(office.gateway.rows())
+    command = ["ip", "netns", "exec", office.developer, "unshare", "--mount", "sh", "-euc"]
+    command += [f"{MANAGED}\nexec {program('claude-code')} -p 'say hi'"]
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S
+    )
+    assert done.stdout == f"{model_apis.ANSWER}\n", done
+    rows = eventually(lambda: office.gateway.rows()[before:])
+    assert {(row["path"], row["status"], row["virtual_key_id"]) for row in rows} == {("/v1/messages", 200, KEY)}

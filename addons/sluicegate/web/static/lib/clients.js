@@ -31,6 +31,12 @@ function exportLines(values, platform) {
 const KEY_VARIABLES = { claude: "ANTHROPIC_API_KEY", codex: "CODEX_API_KEY", gemini: "GEMINI_API_KEY" };
 const COMMANDS = { claude: 'claude -p "say hi"', codex: 'codex exec "say hi"', gemini: 'gemini -p "say hi"' };
 
+/** The gateway as a proxy, with the virtual key as its user name. Nobody reads the x, without which some programs send no key. */
+function proxyUrl(origin, value) {
+  const { protocol, host } = new URL(origin);
+  return `${protocol}//${encodeURIComponent(value)}:x@${host}`;
+}
+
 /** Lines to paste into a terminal. `model` is one that the key may use. */
 export function setupLines({ client, platform, mode, value, origin = location.origin, model = "claude-haiku-5-5" }) {
   const windows = platform === "windows";
@@ -52,7 +58,7 @@ export function setupLines({ client, platform, mode, value, origin = location.or
   const trust = client === "codex" ? "CODEX_CA_CERTIFICATE" : "NODE_EXTRA_CA_CERTS";
   return [
     fetchCa,
-    ...exportLines({ HTTPS_PROXY: origin }, platform),
+    ...exportLines({ HTTPS_PROXY: proxyUrl(origin, value) }, platform),
     windows ? `$env:${trust} = "${ca}"` : `export ${trust}="${ca}"`,
     ...(client === "gemini" ? exportLines({ NODE_USE_ENV_PROXY: "1" }, platform) : []),
     ...exportLines({ [KEY_VARIABLES[client]]: value }, platform),
