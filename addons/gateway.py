@@ -18,6 +18,7 @@ from meter import Meter
 from ratelimit import RateLimit
 from relay import Relay
 from route import Route
+from runtime.console_lines import ConsoleLines
 from runtime.failsafe import Failsafe
 from runtime.gc_tuning import GcTuning
 from runtime.idle_connections import IdleConnections
@@ -35,6 +36,7 @@ from runtime.tunnels import Tunnels
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
+    ConsoleLines(),  # what is printed, and how; before anything is
     LogRedaction(),  # before anything can be logged
     CountedLog(),  # a warning that recurs is counted; early, so that it holds for all others
     Port(),  # the operator's certificate, and no plaintext from other machines; before anything is read from a client

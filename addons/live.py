@@ -1,4 +1,4 @@
-"""Live: publishes calls as they begin and end, for the event stream and the dashboard."""
+"""Live: publishes calls as they begin and end, for the event stream and the dashboard, and prints a line for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class Live(Addon):
         """Publish the end, with the record that audit has just made."""
         call = call_of(flow)
         if call is not None and call.record is not None:
-            services().live_calls.end(call, call.record)
+            shared = services()
+            shared.live_calls.end(call, call.record)
+            shared.printer.call(call.record)
             call.record = None
 
 

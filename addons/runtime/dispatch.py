@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 
 from mitmproxy import exceptions, flow, hooks
 from mitmproxy.addonmanager import safecall, traverse
+from mitmproxy.addons.termlog import TermLogHandler
 
 from flow import services
+from runtime.console_lines import shows_connections
 
 logger = logging.getLogger("sluicegate")
 
@@ -98,7 +100,9 @@ class CachedDispatch:
         legacy = getattr(self.manager.master, "_legacy_log_events", None)
         log = logging.getLogger("mitmproxy.proxy.server")
         readers = [h for h in (*logging.getLogger().handlers, *log.handlers) if h is not legacy or self.find_steps("add_log")]
-        log.setLevel(min((h.level for h in readers), default=logging.WARNING))
+        quiet = logging.NOTSET if shows_connections(self.manager.master.options) else logging.WARNING
+        levels = (max(h.level, quiet) if isinstance(h, TermLogHandler) else h.level for h in readers)
+        log.setLevel(min(levels, default=logging.WARNING))
 
     def invalidating(self, change: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a change of the chain so that the cache is dropped before and after it: hooks also run during it."""

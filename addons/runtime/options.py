@@ -17,9 +17,11 @@ from mitmproxy.addonmanager import Loader
 from flow import Addon, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
+from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
 from sluicegate.deployment.service_manager import notify
 from sluicegate.policy.model import Policy
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
+from sluicegate.services import wall_clock
 from sluicegate.storage.errors import StoreError
 
 logger = logging.getLogger("sluicegate")
@@ -189,7 +191,11 @@ class Options(Addon):
             # For commands of this machine, from which plaintext is accepted: no name of it need be in the certificate.
             services().state_folder.note_url(urls[0])
         services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
-        print(banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty()), flush=True)
+        said = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
+        if log_format() == "json":
+            first, *details = said.splitlines()
+            said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
+        print(said, flush=True)
         try:
             notify(os.environ)
         except OSError as e:
@@ -213,10 +219,20 @@ def exit_with_error(why: str) -> NoReturn:
 
     Neither an exception nor sys.exit would do: mitmproxy logs what a script raises and goes on.
     """
+    try:
+        as_json = log_format() == "json"
+    except FormatError:
+        as_json = False
     for line in why.splitlines():
-        print(f"sluicegate: {line}", file=sys.stderr, flush=True)
+        said = message_as_json(wall_clock(), logging.ERROR, line) if as_json else f"sluicegate: {line}"
+        print(said, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
+
+
+def log_format() -> Format:
+    """Return how lines are printed: the option of ``runtime/console_lines.py``, or the environment. Raises FormatError."""
+    return chosen_format(ctx.options.log_format if "log_format" in ctx.options else "", os.environ)
 
 
 def speaks_tls() -> bool:

@@ -14,6 +14,7 @@ from sluicegate.alerts.notifier import Notifier
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.settlement import PricedBy, priced_by
+from sluicegate.console.printer import Printer
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.limits.free_requests import FreeRequests
@@ -116,9 +117,8 @@ class Services:
         self.options_refused: dict[str, str] = {}
         """Options that were set while the gateway ran, and why they were refused."""
         self.opened_at = clock()
-        self.live_calls = LiveCalls()
-        self.sessions = Sessions()
-        self.attempts = Attempts()
+        self.live_calls, self.printer = LiveCalls(), Printer()
+        self.sessions, self.attempts = Sessions(), Attempts()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self.logs = Logs(state_dir / FILENAME, clock)
@@ -217,3 +217,4 @@ class Services:
         self.store.close()
         self.journal.close()
         self.state_folder.close()
+        self.printer.close()

@@ -33,7 +33,7 @@ TIERS: list[set[str]] = [
     {"providers"},
     {"translation"},
     {"policy"},
-    {"limits", "egress", "listener"},
+    {"limits", "egress", "listener", "console"},
     {"calls"},
     {"routing"},
     {"storage"},

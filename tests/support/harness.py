@@ -136,6 +136,9 @@ class Gateway:
             self.command or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
         )
         command += ["--listen-port", "0", "--set", f"confdir={self.confdir}"]
+        if not any(o.startswith("log_connections=") for o in self.options):
+            # Tests read what mitmproxy says of each connection and flow.
+            command += ["--set", "log_connections=true"]
         command += ["--set", f"policy={self.policy}", *self.options]
         if not any(o.startswith("state_dir=") for o in self.options):
             command += ["--set", f"state_dir={self.state}"]

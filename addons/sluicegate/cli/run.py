@@ -46,6 +46,9 @@ def serve(
         str | None, typer.Option("--tls-cert", help="Certificate of the port, PEM, with its chain; reloaded when it changes.")
     ] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", help="Its key, PEM, without a passphrase.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", help="Lines of the log: text or json (env SLUICEGATE_LOG_FORMAT).")
+    ] = None,
 ) -> None:
     """Run the gateway. Further options are mitmdump's, such as --listen-port 9090.
 
@@ -57,6 +60,8 @@ def serve(
         fail("give --tls-cert and --tls-key together", 2)
     if tls_cert:
         arguments += ["--set", f"tls_cert={tls_cert}", "--set", f"tls_key={tls_key}"]
+    if log_format:
+        arguments += ["--set", f"log_format={log_format}"]
     if settings.policy:
         arguments += ["--set", f"policy={settings.policy}"]
     if settings.state_dir:
@@ -80,7 +85,8 @@ def serve(
         return made
 
     def wrong_usage(message: str) -> NoReturn:
-        fail(f"{message}; sluicegate serve takes --policy, --state-dir, --tls-cert, --tls-key and mitmdump's own options", 2)
+        own = "--policy, --state-dir, --tls-cert, --tls-key, --log-format"
+        fail(f"{message}; sluicegate serve takes {own} and mitmdump's own options", 2)
 
     main.run(GatewayMaster, parser, arguments, None)
 
@@ -126,7 +132,7 @@ def run(
 
 def _start_gateway(settings: Settings) -> tuple[subprocess.Popen[str], str]:
     """Start a gateway on a free port; return it and its URL."""
-    command = [sys.executable, "-m", "sluicegate.cli", "serve", "--listen-port", "0", "-q"]
+    command = [sys.executable, "-m", "sluicegate.cli", "serve", "--listen-port", "0", "-q", "--log-format", "text"]
     for name, value in (("--policy", settings.policy), ("--state-dir", settings.state_dir)):
         command += [name, value] if value else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
