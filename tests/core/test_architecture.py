@@ -39,7 +39,7 @@ TIERS: list[set[str]] = [
     {"storage"},
     {"metrics"},
     {"alerts"},
-    {"logs", "reconciliation", "diagnosis"},
+    {"logs", "reconciliation", "diagnosis", "archive"},
     {"services"},
     {"loopback", "machines"},
     {"web", "banner", "sending", "deployment"},

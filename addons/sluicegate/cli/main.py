@@ -12,6 +12,7 @@ from sluicegate.cli import (
     admin,
     alerts,
     apply,
+    archive,
     check,
     deploy,
     doctor,
@@ -58,7 +59,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, providers, apply, adjust, reconcile, check, environment, deploy, statusline, doctor):
+for room in (run, usage, providers, apply, adjust, reconcile, check, environment, deploy, statusline, doctor, archive):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from sluicegate.policy import schema
+from sluicegate.policy.entities import REFERENCES
 from sluicegate.web import responses
 
 Value = dict[str, Any]
@@ -26,7 +27,9 @@ def without_unchanged(body: Mapping[str, Any], shown: Mapping[str, Any]) -> Valu
     """Return a change without the fields that only repeat what GET answers at its path."""
     kept: Value = {}
     for name, value in body.items():
-        if name in shown and (name in LIVE or _plain(value) == _plain(shown[name])):
+        is_same = name in shown and (name in LIVE or _plain(value) == _plain(shown[name]))
+        # A reference that is said again may still move what belongs to the entity.
+        if is_same and name not in REFERENCES:
             continue
         present = shown.get(name)
         if name in MERGED and isinstance(value, dict) and isinstance(present, dict):

@@ -12,6 +12,8 @@ from pathlib import Path
 from proving import billing, books
 from proving.scene import Broken, Observation, Scene, expect, fault
 from proving.traffic import Traffic, call, session, summary
+from sluicegate.archive import restore
+from sluicegate.archive.backup import make_backup
 from support.harness import WAIT_S, Gateway, eventually
 
 
@@ -112,6 +114,31 @@ def copied(scene: Scene) -> Observation:
         if wrong := books.check(place, other.policy, None, (), other.output):
             raise Broken(f"{place.name}: {wrong[0]}")
     return Observation(summary(traffic.outcomes), f"nothing; {len(copies)} copies opened")
+
+
+@fault("process", "backups made under load and put back", "calls do not wait; a gateway on each opens it, and its books balance")
+def backed_up(scene: Scene) -> Observation:
+    gateway = scene.gateway()
+    files: list[Path] = []
+    with Traffic(gateway, 4 if scene.quick else 6) as traffic:
+        for _ in range(2 if scene.quick else 6):
+            time.sleep(scene.chance.uniform(0.1, 0.3))
+            files.append(scene.folder / f"backup-{len(files)}.tar.gz")
+            make_backup(files[-1], gateway.state, gateway.policy, time.time_ns() // 1_000_000)
+    scene.balance(gateway)
+    expect(set(traffic.outcomes) == {"200"}, f"clients saw {summary(traffic.outcomes)}")
+    for file in files:
+        place = scene.folder / f"restored-{file.name}"
+        planned = restore.plan(restore.read(file), place, scene.folder / f"{file.name}.yaml", "now")
+        restore.restore(file, planned, place, force=False)
+        other = Gateway(scene.folder, gateway.policy, "--set", f"state_dir={place}")
+        other.state = place
+        other.start()
+        expect(call(other) == "200", "a call on what was restored failed")
+        other.stop()
+        if wrong := books.check(place, other.policy, None, (), other.output):
+            raise Broken(f"{place.name}: {wrong[0]}")
+    return Observation(summary(traffic.outcomes), f"nothing; {len(files)} backups put back")
 
 
 @fault("process", "a second gateway on the same state folder", "it exits 1 with a line; the first is not disturbed")
