@@ -88,4 +88,6 @@ def test_the_page_names_what_there_is():
     }
     others = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     tried = {*section("With pip"), *section("With uv"), *(line for line in others if line.startswith("sluicegate deploy"))}
+    # TLS on the port is tried in tests/wire/test_tls_port.py.
+    tried |= {line for line in others if line.startswith("sluicegate serve --tls-cert ")}
     assert [line for line in others if line not in tried] == ["python3 -m pip wheel --no-deps --wheel-dir dist ."]
