@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
 
-import anthropic
-import httpx
-import httpx2
-import openai
 import pytest
-from google import genai
-from google.genai import types as genai_types
 
 from support import model_apis
 from support.fake_provider import FakeProvider, Peer, Seen, message, plain, streamed
@@ -94,17 +89,31 @@ def provider(api: str) -> Callable[[Peer, Seen], None]:
     return run
 
 
-def claude(url: str, key: str) -> anthropic.Anthropic:
+# Each imports its SDK itself: they take seconds, which every process that only collects the tests would spend too.
+@functools.cache
+def claude(url: str, key: str) -> Any:
+    import anthropic
+    import httpx2
+
     return anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=WAIT_S, http_client=httpx2.Client(trust_env=False))
 
 
-def gpt(url: str, key: str) -> openai.OpenAI:
+@functools.cache
+def gpt(url: str, key: str) -> Any:
+    import httpx2
+    import openai
+
     client = httpx2.Client(trust_env=False)
     return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=WAIT_S, http_client=client)
 
 
-def gemini(url: str, key: str) -> genai.Client:
-    options = genai_types.HttpOptions(base_url=url, httpx_client=httpx.Client(trust_env=False))
+@functools.cache
+def gemini(url: str, key: str) -> Any:
+    import httpx
+    from google import genai
+    from google.genai import types
+
+    options = types.HttpOptions(base_url=url, httpx_client=httpx.Client(trust_env=False))
     return genai.Client(api_key=key, http_options=options)
 
 
@@ -180,10 +189,12 @@ def plainly(value: Any) -> Any:
 def outcome(call: Callable[[Any], Any], client: Any) -> Any:
     try:
         return plainly(call(client))
-    except (anthropic.APIStatusError, openai.APIStatusError) as e:
-        return type(e).__name__, e.status_code, e.body
-    except genai.errors.APIError as e:
-        return type(e).__name__, e.code, e.message
+    except Exception as e:
+        if hasattr(e, "status_code"):
+            return type(e).__name__, e.status_code, e.body
+        if hasattr(e, "code"):
+            return type(e).__name__, e.code, e.message
+        raise
 
 
 @pytest.mark.parametrize("name", RESOURCES)
