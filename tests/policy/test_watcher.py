@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -80,3 +81,36 @@ def test_a_symlink_swap_is_noticed(tmp_path):
 def test_a_bad_policy_at_start_is_an_error(tmp_path):
     with pytest.raises(PolicyError, match="cannot be read"):
         PolicyWatcher(tmp_path / "missing.yaml", {}, lambda: 5)
+
+
+def test_a_secret_is_read_again_when_its_file_changes(tmp_path, file):
+    secret, another = tmp_path / "secret", tmp_path / "another"
+    secret.write_text("sk-ant-one\n")
+    for written in ("{text}", "{text}# edited\n"):
+        keys = [{"name": "a", "value": f"file:{secret}"}, {"name": "b", "value": f"file:{another}"}]
+        file.write_text(written.format(text=json.dumps({"version": 1, "providers": {"anthropic": {"keys": keys}}}) + "\n"))
+        source = PolicyWatcher(file, {}, lambda: 5)
+        revision = source.current.revision
+
+        def values(source=source):
+            return [k.value for k in source.current.providers["anthropic"].keys]
+
+        assert not source.has_changed()
+        swap = tmp_path / "swap"
+        swap.write_text("sk-ant-two\n")
+        swap.rename(secret)
+        assert source.has_changed()
+        assert source.reload()
+        assert (values(), source.has_changed()) == (["sk-ant-two", None], False)
+        another.write_text("sk-ant-three")
+        assert source.has_changed()
+        assert source.reload()
+        assert (values(), source.has_changed()) == (["sk-ant-two", "sk-ant-three"], False)
+        another.unlink()
+        assert source.has_changed()
+        source.reload()
+        assert not source.has_changed(), "what is missing is looked for once"
+        # The policy is the same one: nothing for its history.
+        assert source.current.revision == revision
+        secret.write_text("sk-ant-one, as before")
+        assert source.reload()

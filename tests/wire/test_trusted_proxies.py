@@ -199,12 +199,14 @@ def test_this_machine_is_asked_for_credentials_too(behind):
 
 
 def test_setup_names_the_scheme_that_a_trusted_proxys_client_spoke(behind):
+    at = f"{HOST}:{behind.gateway.port}"
+
     def setup(source):
-        request = f"GET /setup HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+        request = f"GET /setup HTTP/1.1\r\nHost: {at}\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
         return behind.send(request.encode(), source=source)
 
-    assert f"ANTHROPIC_BASE_URL=https://{HOST}\n".encode() in setup(TRUSTED)
-    assert f"ANTHROPIC_BASE_URL=http://{HOST}\n".encode() in setup(STRANGER)
+    assert f"ANTHROPIC_BASE_URL=https://{at}\n".encode() in setup(TRUSTED)
+    assert f"ANTHROPIC_BASE_URL=http://{at}\n".encode() in setup(STRANGER)
 
 
 def test_connections_to_other_hosts_have_their_clients_address(behind):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from sluicegate.background import low_priority
 from sluicegate.policy.loader import PolicyError, policy_files, policy_from_files, read_files
 from sluicegate.policy.model import Policy
+from sluicegate.policy.secrets import FILE
 from sluicegate.yaml_document import Problem
 
 logger = logging.getLogger("sluicegate.policy")
@@ -49,6 +52,7 @@ class PolicyWatcher:
         self._fingerprint = files_fingerprint(path)
         files = read_files(path)
         self.current: Policy = policy_from_files(path, files, env=env, now=clock())
+        self._secrets = SecretFiles(self.current)
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
         """Called with every policy that comes into force, in the thread that activated it; it must be quick."""
@@ -65,8 +69,8 @@ class PolicyWatcher:
         return {"file": first.file, "line": first.line, "path": first.path, "message": first.message + more}
 
     def has_changed(self) -> bool:
-        """Return whether the files have changed since they were last read."""
-        return files_fingerprint(self.path) != self._fingerprint
+        """Return whether the files, or those of the secrets they refer to, have changed since they were last read."""
+        return files_fingerprint(self.path) != self._fingerprint or self._secrets.have_changed()
 
     def reload(self) -> bool:
         """Read the files again; return whether their policy is in force now. An invalid one leaves the last valid one in force."""
@@ -76,6 +80,7 @@ class PolicyWatcher:
     def activate(self, active: ActivePolicy, fingerprint: Fingerprint) -> None:
         """Put a policy into force that was read from files with this fingerprint. The caller holds ``lock``."""
         self._fingerprint, self.problems = fingerprint, ()
+        self._secrets = SecretFiles(active.policy, self._secrets.seen)
         old, self.current, self.active = self.current.revision, active.policy, active
         if old != active.policy.revision:
             logger.warning("Policy revision %s is in force and replaces %s", active.policy.revision, old)
@@ -84,6 +89,7 @@ class PolicyWatcher:
     def _reload(self) -> bool:
         # Taken before reading: an edit made meanwhile is noticed at the next check.
         fingerprint = files_fingerprint(self.path)
+        self._secrets.note()
         try:
             files = read_files(self.path)
             policy = policy_from_files(self.path, files, env=self.env, now=self.clock())
@@ -115,6 +121,48 @@ class PolicyWatcher:
                     self.reload()
             except Exception:
                 logger.exception("Policy files cannot be watched; still using revision %s", self.current.revision)
+
+
+class SecretFiles:
+    """The files that a policy's secrets are read from, and how they were before they were last read."""
+
+    def __init__(self, policy: Policy, seen: Mapping[str, Any] | None = None) -> None:
+        """Find the files of a policy that has been read. ``seen`` is how some of them were before that."""
+        parts = (policy.file.providers, policy.file.alerts)
+        self.paths = sorted({text.removeprefix(FILE) for part in parts for text in _texts(part) if text.startswith(FILE)})
+        self.seen = {**self._look(), **{path: at for path, at in (seen or {}).items() if path in self.paths}}
+
+    def note(self) -> None:
+        """Take the files as they are now for what is about to be read."""
+        self.seen = self._look()
+
+    def have_changed(self) -> bool:
+        """Return whether any file has changed, come or gone."""
+        return bool(self.paths) and self._look() != self.seen
+
+    def _look(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for path in self.paths:
+            try:
+                found[path] = file_fingerprint(path, Path(path).expanduser().stat())
+            except (OSError, ValueError, RuntimeError) as e:
+                found[path] = type(e).__name__
+        return found
+
+
+def _texts(part: Any) -> Iterator[str]:
+    """Yield every text in a part of the parsed policy."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, BaseModel):
+        for _, value in part:
+            yield from _texts(value)
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _texts(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _texts(value)
 
 
 def files_fingerprint(path: Path) -> Fingerprint:
