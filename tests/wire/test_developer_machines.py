@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 
@@ -11,7 +13,7 @@ import pytest
 
 from sluicegate.cli.main import app
 from support.command import CliRunner
-from support.harness import Gateway, policy_text
+from support.harness import ROOT, Gateway, policy_text
 
 pytestmark = pytest.mark.wire
 
@@ -91,7 +93,7 @@ def test_a_file_of_keys_becomes_a_file_for_each_person(env, tmp_path):
     done = env("--keys", tmp_path / "keys.csv", "--output", tmp_path / "out", "--format", "powershell")
     assert done.exit_code == 0, done.output
     assert files(tmp_path / "out") == ["vk-b.ps1", "vk_.._a.ps1"]
-    assert "'sk-sg-2'" in (tmp_path / "out/vk-b.ps1").read_text()
+    assert (tmp_path / "out/vk-b.ps1").read_bytes().startswith("\ufeff$SluicegateKey = 'sk-sg-2'\n".encode())
     (tmp_path / "bad.csv").write_text("id,value\nvk-a,\n")
     bad = env("--keys", tmp_path / "bad.csv", "--output", tmp_path / "out2")
     assert (bad.exit_code, "row 2 has no id or no value" in bad.stderr) == (2, True)
@@ -135,6 +137,33 @@ def test_wrong_usage_is_said_in_a_line(env, tmp_path, monkeypatch, options, code
     done = env(*options)
     assert (done.exit_code, said in done.stderr, files(tmp_path)) == (code, True, []), done.output
     assert not done.exception or isinstance(done.exception, SystemExit)
+
+
+def test_the_commands_of_the_page_work_as_they_stand(env, company_gateway, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys.csv").write_text("id,name,user,team,value\nvk-a,,,,sk-sg-1\n")
+    page = (ROOT / "docs/developer-machines.md").read_text()
+    commands = re.findall(r"^(?:eval \"\$\()?sluicegate env (.*?)(?:\)\"| \|.*)?$", page, re.MULTILINE)
+    assert len(commands) == 8
+    for command in commands:
+        done = CliRunner().invoke(
+            app, ["env", *shlex.split(command.replace("http://gateway.example.com:8080", company_gateway.url))]
+        )
+        if "--gateway" not in command and "--uninstall" not in command:
+            # That of this machine, on the port that it has by default.
+            assert "http://127.0.0.1:8080" in done.output or done.exit_code == 0, command
+        else:
+            assert done.exit_code == 0, (command, done.output)
+    assert {"bob.sh", "hand-outs", "managed-settings.json"} <= set(files(tmp_path))
+
+
+@pytest.mark.parametrize("row", [r for r in (ROOT / "README.md").read_text().splitlines() if ", proxy |" in r])
+def test_the_lines_of_the_readme_name_the_key_in_the_proxy_url(row, tmp_path):
+    lines = re.findall(r"`([^`]+)`", row.partition("proxy |")[2])
+    assert any(line.startswith("export HTTPS_PROXY=") for line in lines)
+    script = "\n".join(["curl() { :; }", *lines, "echo $HTTPS_PROXY; env | grep -c _API_KEY=vk-dev-alice"])
+    said = subprocess.run(["sh", "-euc", script], env={"HOME": "/h", "PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert said.stdout.split() == ["http://vk-dev-alice:x@127.0.0.1:8080", "1"], said
 
 
 def test_uninstalling_asks_no_gateway(env):

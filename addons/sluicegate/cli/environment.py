@@ -166,8 +166,10 @@ def _deliver(text: str, output: Path | None, mode: int) -> None:
     if output is None:
         print(text.rstrip())
         return
+    # Windows PowerShell takes a file for one of the old code page's without its mark.
+    encoding = "utf-8-sig" if output.suffix == ".ps1" else "utf-8"
     try:
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding=encoding) as file:
             file.write(text)
     except OSError as e:
         fail(f"{output}: {e.strerror}", 2)

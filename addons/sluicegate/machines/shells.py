@@ -226,7 +226,7 @@ class PowerShell(Shell):
             f"$Web.DownloadFile({self.quote(machine.gateway + '/ca.pem')}, {ca})",
             f"if ($env:{ADDED_CA_VARIABLE} -and $env:{ADDED_CA_VARIABLE} -notlike '*sluicegate*') {{ "
             f"Add-Content -LiteralPath {ca} -Value (Get-Content -LiteralPath $env:{ADDED_CA_VARIABLE}) }}",
-            "$Roots = Get-ChildItem Cert:\\LocalMachine\\Root, Cert:\\CurrentUser\\Root | ForEach-Object { "
+            "$Roots = Get-ChildItem -Path 'Cert:\\LocalMachine\\Root', 'Cert:\\CurrentUser\\Root' | ForEach-Object { "
             "'-----BEGIN CERTIFICATE-----'; [Convert]::ToBase64String($_.RawData, 'InsertLineBreaks'); "
             "'-----END CERTIFICATE-----' }",
             f"Set-Content -Encoding Ascii -LiteralPath {bundle} -Value (@($Roots) + (Get-Content -LiteralPath {ca}))",
