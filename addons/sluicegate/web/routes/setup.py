@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import Field
@@ -14,6 +13,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from sluicegate.machines.certificates import fingerprint
 from sluicegate.machines.setup_page import setup_page
 from sluicegate.machines.variables import Machine, policy_variables
+from sluicegate.policy.server_schema import Server
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
@@ -67,13 +67,14 @@ async def machine_of(request: ApiRequest) -> Machine:
     policy = request.services.policy
     # Read from a file the first time.
     variables = await request.run_in_thread(lambda: policy_variables(policy))
-    return Machine(public_url(request.http, policy.server.hosts), key_variables=variables)
+    return Machine(public_url(request.http, policy.server), key_variables=variables)
 
 
-def public_url(request: Request, hosts: Collection[str]) -> str:
+def public_url(request: Request, server: Server) -> str:
     """Return the gateway's URL as the client knows it.
 
     A name of the policy on another port than ours is that of a proxy in front, which speaks TLS whether or not it says so.
+    Of one that policy trusts the scheme is what it says (X-Forwarded-Proto), unless it passes on bytes, on a port of its own.
     """
     host, scheme = request.headers.get("host", ""), request.url.scheme
     if not HOST.fullmatch(host):
@@ -81,6 +82,7 @@ def public_url(request: Request, hosts: Collection[str]) -> str:
         host = "127.0.0.1:8080"
     name, _, port = host.partition(":")
     listener = (request.scope.get("server") or ("", 0))[1]
-    if name.lower() in hosts and port != str(listener):
+    says_so = bool(server.trusted_proxies) and not port
+    if name.lower() in server.hosts and port != str(listener) and not says_so:
         scheme = "https"
     return f"{scheme}://{host}"
