@@ -193,6 +193,7 @@ NAMES = {
     "asked_model": [None, "opus", "openai/opus"],
     "outcome": ["completed", "denied", "failed", "cancelled", "interrupted"],
     "reason": [None, "budget_exceeded", "model_blocked"],
+    "labels": [None, '{"cost_center":"47"}', '{"cost_center":"4711","site":"B"}', '{"note":"\\"site\\":\\"B\\""}'],
 }
 
 calls = st.fixed_dictionaries(
@@ -227,6 +228,7 @@ def questions(draw):
         ("stream", ("true",)),
         ("estimated", ("false",)),
         ("subscription", ("true", "false")),
+        ("label", ("cost_center:47", "site:B", "cost_center:4711,site:B", "none:x")),
     ):
         if draw(st.integers(0, 5)) == 0:
             pairs[name] = draw(st.sampled_from(values))
@@ -274,6 +276,10 @@ def matches(row, pairs):
         ):
             return False
         if name in ("stream", "estimated") and row[name] != (text == "true"):
+            return False
+        if name == "label" and not any(
+            json.loads(row["labels"] or "{}").get(v.partition(":")[0]) == v.partition(":")[2] for v in values
+        ):
             return False
         if name == "subscription" and (row["shadow_nano"] is not None) != (text == "true"):
             return False

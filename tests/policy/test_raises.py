@@ -49,7 +49,7 @@ def test_a_raise_ends_by_itself_in_admission_refusal_and_figures(tmp_path):
     refused = ledger.reserve("c", [(limit, 1)], NOW + DAY)
     assert isinstance(refused, Exhausted)
     assert "6.00 > 5.00 dollars" in deny_exhausted(refused, NOW + DAY).message
-    assert limit_row(limit, *ledger.usage(limit, NOW), NOW + DAY)["limit_usd"] == "5.0"
+    assert limit_row(limit, *ledger.usage(limit, NOW), NOW + DAY)["limit_usd"] == "5"
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 10**12)), max_size=5), st.integers(0, 100))

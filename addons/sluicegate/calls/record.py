@@ -54,6 +54,7 @@ COLUMNS: dict[str, type] = {
     "shadow_nano": int,
     "client_address": str,
     "message": str,
+    "labels": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -63,6 +64,7 @@ the model in the client's own words where a route or a name chose another; ``mod
 ``shadow_usd`` is what a call with its client's own login would have cost; None for a call with a provider key.
 ``client_address`` is the address the call came from, as far as the proxies that the policy trusts say.
 ``message`` is a refusal in the words that its client got.
+``labels`` is a JSON object of the caller's labels at the time of the call, None where there were none.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -130,6 +132,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "shadow_nano": call.shadow_nano,
         "client_address": call.client_address,
         "message": one_line(call.deny.message) if call.deny else None,
+        "labels": policy.labels_text(who) if policy and who else None,
     }
 
 

@@ -111,6 +111,8 @@ def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> 
 
 
 def _one_of(column: str, values: tuple[Any, ...]) -> Where:
+    if column == "label":
+        return f"({' OR '.join(['instr(labels, ?) > 0'] * len(values))})", list(values)
     return f"{DERIVED.get(column, column)} IN ({', '.join('?' * len(values))})", list(values)
 
 

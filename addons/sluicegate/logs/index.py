@@ -31,7 +31,7 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 4
+VERSION = 5
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -41,9 +41,9 @@ KINDS = ("provider", "model", "outcome")
 FACET = (*IDS, *KINDS, "reason")
 """The names a facet combines; ``model`` is the one that served the call, else the one that was asked for."""
 
-FILTER_ONLY = dict.fromkeys(("session_id", "agent_id", "model_requested", "asked_model", "model_served"), "''") | dict.fromkeys(
-    ("status", "stream", "estimated"), "0"
-)
+FILTER_ONLY = dict.fromkeys(
+    ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "labels"), "''"
+) | dict.fromkeys(("status", "stream", "estimated"), "0")
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 
 COPIED = FILTER_ONLY | {"shadow_nano": "-1"}

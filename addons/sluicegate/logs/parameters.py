@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from sluicegate.policy.labels import label_fragment
 from sluicegate.providers.known import PROVIDER_NAME
 from sluicegate.values import NANO, Outcome, Reason
 from sluicegate.windows import DAY_MS, parse_iso
@@ -160,6 +161,7 @@ FILTERS: dict[str, Parameter] = {
         ("reason", "reasons"), "calls refused, or without an answer, for these reasons", _word(r.value for r in Reason), many=True
     ),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
+    "label": Parameter(("label", "labels"), "calls with these labels, as `cost_center:4711`", label_fragment, many=True),
     "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
     "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),
     "subscription": Parameter(("subscription",), "`true` or `false`: calls with their client's own login, or the others", _boolean),

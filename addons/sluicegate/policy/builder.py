@@ -86,6 +86,7 @@ class SnapshotBuilder:
             prefixes=prefixes_of(providers),
             _content_by_scope=_content_by_scope(file),
             disabled_users=self.disabled_users,
+            _labels_by_scope=_labels_by_scope(file),
         )
 
     def _add_scopes(self) -> None:
@@ -228,6 +229,11 @@ def _content_by_scope(file: schema.PolicyFile) -> dict[tuple[str, str | None], b
     for kind in ("customer", "team", "user", "project", "virtual_key"):
         found |= {(kind, e.id): e.content == "full" for e in getattr(file, f"{kind}s") if e.content is not None}
     return found
+
+
+def _labels_by_scope(file: schema.PolicyFile) -> dict[tuple[str, str | None], dict[str, str]]:
+    kinds = ("customer", "team", "user", "project", "virtual_key")
+    return {(kind, e.id): e.labels for kind in kinds for e in getattr(file, f"{kind}s") if e.labels}
 
 
 def _fallback_price(price: schema.FallbackPrice | None) -> FallbackPrice | None:

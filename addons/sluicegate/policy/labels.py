@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, WithJsonSchema
 
 MAX_LABELS = 16
@@ -28,6 +29,22 @@ def check_labels(value: Any) -> dict[str, str]:
         if not 0 < len(text) <= 200 or not text.isprintable() or text != text.strip():
             raise ValueError(f"label '{name}': write 1 to 200 printable characters on one line")
     return dict(value)
+
+
+def labels_text(labels: Mapping[str, str]) -> str | None:
+    """Return labels as the JSON text that records keep, names in order; None where there are none."""
+    return orjson.dumps(labels, option=orjson.OPT_SORT_KEYS).decode() if labels else None
+
+
+def label_fragment(text: str) -> str:
+    """Return the part of a record's labels that says ``name:value``. Raises ValueError.
+
+    Quotes inside a value are escaped there, so the part stands nowhere else.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not value or not _NAME.fullmatch(name):
+        raise ValueError("must be a label's name, a colon and its value, such as cost_center:4711")
+    return orjson.dumps({name: value}).decode()[1:-1]
 
 
 Labels = Annotated[

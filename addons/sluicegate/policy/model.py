@@ -15,6 +15,7 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema, server_schema
+from sluicegate.policy.labels import labels_text
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
@@ -173,6 +174,7 @@ class Policy:
     """The providers by the first segment of a path on our own port."""
     _content_by_scope: Mapping[tuple[str, str | None], bool] = field(repr=False)
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
+    _labels_by_scope: Mapping[tuple[str, str | None], Mapping[str, str]] = field(default_factory=dict, repr=False)
     disabled_users: frozenset[str] = frozenset()
     _limits_cache: dict[tuple[Principal | None, str, str | None], Limits] = field(default_factory=dict, repr=False)
 
@@ -275,6 +277,15 @@ class Policy:
             if setting is not None:
                 return setting
         return self._content_by_scope["", None]
+
+    def labels_text(self, principal: Principal) -> str | None:
+        """Return a caller's labels as JSON text, None for none: the key's own, over those of user, project, team and customer."""
+        if not self._labels_by_scope:
+            return None
+        found: dict[str, str] = {}
+        for kind in ("customer", "team", "project", "user", "virtual_key"):
+            found |= self._labels_by_scope.get((kind, getattr(principal, f"{kind}_id")), {})
+        return labels_text(found)
 
     def all_limits(self) -> tuple[Limit, ...]:
         """Return every limit of the policy, for tables and metrics."""

@@ -154,6 +154,12 @@ def _add_message(db: sqlite_utils.Database) -> None:
         calls.add_column("message", str)
 
 
+def _add_labels(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    if "labels" not in calls.columns_dict:
+        calls.add_column("labels", str)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -198,6 +204,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_shadow_money,
     _add_client_address,
     _add_message,
+    _add_labels,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

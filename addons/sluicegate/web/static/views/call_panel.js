@@ -48,6 +48,7 @@ function Details({ call, user, reload }) {
     <${Content} call=${call} />
     <h3>Request</h3>
     <dl class="facts">
+      ${fact("Labels", call.labels && Object.entries(JSON.parse(call.labels)).map((pair) => pair.join(": ")).join(", "))}
       ${fact("Provider", call.provider)}${fact("Asked model", call.asked_model)}${fact("Requested model", call.model_requested)}${fact("Served model", call.model_served)}${fact("Path", call.path)}${fact("Streamed", call.stream ? "yes" : "no")}
       ${fact("Request size", call.request_bytes !== null && bytes(call.request_bytes))}${fact("Response size", call.outcome && bytes(call.response_bytes))}
       ${fact("Policy revision", call.policy_revision && html`<span class="mono">${isStaff ? html`<a href=${link(["policy", "history", call.policy_revision])}>${call.policy_revision}</a>` : call.policy_revision}</span>`)}${fact("Call id", html`<span class="mono">${call.id}</span>`)}
