@@ -12,6 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +55,35 @@ def test_a_signature_covers_the_bytes_that_are_sent(model, body, query, has_toke
     assert signature_problem("POST", target, headers, body + b" ", "eu-central-1", token) == "signature"
     assert signature_problem("POST", target.replace("invoke", "invoke2"), headers, body, "eu-central-1", token) == "signature"
     assert signature_problem("PUT", target, headers, body, "eu-central-1", token) == "signature"
+
+
+def by_botocore(request: OutgoingRequest, token: str | None) -> dict[str, str]:
+    """Return the headers of the signature that AWS's own library makes."""
+    signed = AWSRequest(request.method, request.url, data=request.body)
+    SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY, token), "bedrock", "eu-central-1").add_auth(signed)
+    return {name.lower(): str(value) for name, value in signed.headers.items()}
+
+
+segments = st.text("abcXYZ019-._~:@!$&'()*+,=", min_size=1, max_size=30).filter(lambda s: s.strip("."))
+pairs = st.tuples(st.text("abcXYZ-_.", min_size=1, max_size=5), st.text("abc019-_.~%2F", max_size=5))
+
+
+@given(
+    st.sampled_from(["POST", "GET"]),
+    st.sampled_from([f"https://{HOST}", f"https://{HOST}:443", f"https://{HOST}:8443", "http://127.0.0.1:80", "http://[::1]:9000"]),
+    st.lists(segments | st.sampled_from(MODELS), max_size=4),
+    st.lists(pairs, max_size=4, unique_by=lambda p: p[0]),
+    st.binary(max_size=200),
+    st.booleans(),
+)
+def test_a_signature_is_what_botocore_makes(method, base, path, query, body, has_token):
+    token = SESSION_TOKEN if has_token else None
+    url = f"{base}/{'/'.join(path)}" + ("?" + "&".join(map("=".join, query)) if query else "")
+    request = OutgoingRequest(method, url, body)
+    ours, theirs = dict(asyncio.run(headers_of(account(token), request))), by_botocore(request, token)
+    while ours["x-amz-date"] != theirs["x-amz-date"]:
+        ours, theirs = dict(asyncio.run(headers_of(account(token), request))), by_botocore(request, token)
+    assert ours == theirs
 
 
 def test_secrets_are_in_no_repr():
