@@ -142,7 +142,11 @@ class Credentials[K: Key]:
             found[QUERY] = in_query
         sent = tuple([place for place in PLACES if place in found])
         is_login = any(_CLAUDE_LOGIN in v for v in found.get("authorization", ()))
-        login = self._lone_login(found) if is_login else None
+        login = None
+        if is_login:
+            login = self._lone_login(found)
+            # A copy of it elsewhere would stay in the flow, and in what is printed and saved of it.
+            kept, target = [field for field in kept if _CLAUDE_LOGIN not in field[1]], _without_login(target)
         return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden, login)
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
@@ -240,6 +244,15 @@ class Credentials[K: Key]:
             if len(among) >= _MAX_REMEMBERED:
                 among.clear()
             among.add(value)
+
+
+def _without_login(target: bytes) -> bytes:
+    """Return path and query without the pairs that hold a Claude login."""
+    if _CLAUDE_LOGIN not in target:
+        return target
+    path, _, query = target.partition(b"?")
+    pairs = [pair for pair in query.split(b"&") if _CLAUDE_LOGIN not in pair]
+    return path + b"?" + b"&".join(pairs) if pairs else path
 
 
 def _is_credential(place: bytes, value: bytes) -> bool:

@@ -212,3 +212,17 @@ def test_what_will_be_recorded_may_hold_the_id_of_a_demo_key_but_no_secret():
         False,
         False,
     ]
+
+
+LOGIN = "sk-ant-oat01-own"
+
+
+@pytest.mark.parametrize(
+    ("target", "left"),
+    [("/p", "/p"), ("/p?", "/p?"), (f"/p?a={LOGIN}", "/p"), (f"/p?a=1&{LOGIN}&b=2", "/p?a=1&b=2"), ("/p?a=1&&b", "/p?a=1&&b")],
+)
+def test_a_login_stays_in_no_other_place(target, left):
+    sent = fields(("Authorization", f"Bearer {LOGIN}"), ("x-copy", f"token={LOGIN}"), ("x-else", "kept"))
+    reading = known().read(sent, target.encode())
+    assert reading.login == f"Bearer {LOGIN}".encode()
+    assert (reading.fields, reading.target) == (fields(("x-else", "kept")), left.encode())
