@@ -38,11 +38,13 @@ from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
 from sluicegate.storage.housekeeping import Housekeeper, checkpoint
 from sluicegate.storage.journal import Journal
+from sluicegate.storage.journal_rotation import delete_old, rotate
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.storage.store import FILENAME, Store
 from sluicegate.storage.writer import Writer
 from sluicegate.tokenizers.counter import TokenCounter
+from sluicegate.windows import parse_period, period_ms
 
 if TYPE_CHECKING:
     from sluicegate.providers.anthropic.simulator import Simulator
@@ -124,7 +126,7 @@ class Services:
         self.logs = Logs(state_dir / FILENAME, clock)
         self.tokens = TokenCounter()
         self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
-        self._housekeeper = Housekeeper((self._checkpoint, self.logs.catch_up, self.forget_content))
+        self._housekeeper = Housekeeper((self._checkpoint, self.logs.catch_up, self.forget_content, self.rotate_journal))
         self._simulator: Simulator | None = None
         self._closed = False
 
@@ -197,6 +199,14 @@ class Services:
         kept_for = self.policy.content_retention
         if kept_for is not None:
             self.content.delete_before(self.clock() - kept_for, self._housekeeper.wait)
+
+    def rotate_journal(self) -> None:
+        """Begin a new ``audit.jsonl`` where the policy says so, and delete rotated ones whose time has passed."""
+        kept, now, path = self.policy.file.retention, self.clock(), self.journal.path
+        every, keep_ms = (period_ms(parse_period(text)) for text in (kept.rotate_every, kept.audit))
+        rotate(path, now, every, kept.rotate_megabytes << 20 if kept.rotate_megabytes is not None else None)
+        if keep_ms is not None:
+            delete_old(path, now, keep_ms)
 
     def close(self) -> None:
         """Write what is left, close everything and release the state folder."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,20 +16,27 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.loader import PolicyError, load
+from sluicegate.services import Services
 from sluicegate.storage.journal import RECENT_BYTES, Journal
 from sluicegate.storage.journal_files import other_files, records
+from sluicegate.storage.journal_rotation import delete_old, rotate
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import Store
 from sluicegate.storage.writer import Writer
+from sluicegate.windows import iso
 from support.calls import BUDGET, record
 
 COST = 10
+NOW = 1_700_000_000_000
 OPERATIONS = (
     "call",
     "flush",
     "rename",
     "rename and create",
     "shift",
+    "rotate by size",
+    "rotate by size and delete what is old",
     "copy and truncate",
     "call while it is copied and truncated",
     "delete",
@@ -94,6 +103,15 @@ class Machine:
         for i, file in enumerate(sorted(self.folder.glob("audit.jsonl.*"))):
             file.rename(self.folder / f"moved-{self.rotations}-{99 - i}")
 
+    def rotate_by_size(self) -> Path | None:
+        return rotate(self.path, NOW, None, 1)
+
+    def rotate_by_size_and_delete_what_is_old(self) -> None:
+        self.rotate_by_size()
+        before = {file: {r["id"] for r in records(file)} for file in other_files(self.path)}
+        for file in delete_old(self.path, time.time_ns() // 1_000_000 + 10_000, 0):
+            self.deleted |= before[file]
+
     def copy_and_truncate(self) -> None:
         if self.path.exists():
             shutil.copyfile(self.path, self.rotated())
@@ -144,6 +162,8 @@ class Machine:
 
 @given(st.lists(st.sampled_from(OPERATIONS), max_size=14))
 @example(["call", "flush", "delete", "crash"])
+@example(["call", "rotate by size", "crash", "call", "rotate by size", "call", "rotate by size", "crash"])
+@example(["call", "rotate by size and delete what is old", "call", "rotate by size and delete what is old", "crash"])
 @example(["call", "crash", "call", "flush", "rename", "call", "crash"])
 @example(["call", "rename", "crash", "call", "rename", "rename and create", "crash"])
 @example(["call", "flush", "call", "copy and truncate", "call", "crash"])
@@ -276,3 +296,98 @@ def test_a_look_at_the_other_files_leaves_the_locks_of_the_database(tmp_path):
     assert "sluicegate.db-shm" in before
     assert locked() == before
     store.close()
+
+
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("began", "every_ms", "max_bytes", "is_due"),
+    [
+        ("2023-11-14T22:13:19.000Z", None, None, False),
+        ("2023-11-14T00:00:00.000Z", DAY_MS, None, False),
+        ("2023-11-13T23:59:59.999Z", DAY_MS, None, True),
+        ("2023-11-14T22:13:19.000Z", DAY_MS, 10, True),
+        ("2023-11-14T22:13:19.000Z", DAY_MS, 1 << 20, False),
+        ("2023-11-14T21:59:59.000Z", 3_600_000, None, True),
+        ("no time at all", DAY_MS, None, False),
+    ],
+)
+def test_a_journal_is_rotated_when_it_is_long_or_its_first_line_is_of_an_earlier_period(
+    tmp_path, began, every_ms, max_bytes, is_due
+):
+    path = tmp_path / "audit.jsonl"
+    assert rotate(path, NOW, 1, 1) is None
+    path.write_bytes(b"")
+    assert rotate(path, NOW, 1, 1) is None
+    path.write_bytes(orjson.dumps({"id": "call_1", "started_at": began}) + b"\n")
+    made = rotate(path, NOW, every_ms, max_bytes)
+    assert (made is not None, path.exists()) == (is_due, not is_due)
+    if made is not None:
+        assert made.name == "audit.jsonl.20231114T221320Z"
+
+
+def test_two_rotations_within_a_second_overwrite_nothing(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    for i in range(3):
+        path.write_text(f'{{"id":"call_{i}"}}\n')
+        assert rotate(path, NOW, None, 1) is not None
+    assert sorted(i for file in other_files(path) for i in ids(file)) == ["call_0", "call_1", "call_2"]
+
+
+def test_old_rotated_journals_are_deleted_but_for_the_newest_and_for_files_of_other_names(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    for age, name in enumerate(("audit.jsonl", "audit.jsonl.3", "audit.jsonl.2", "audit.jsonl.1", "copy-of-mine.jsonl")):
+        (tmp_path / name).write_text('{"id":"call"}\n')
+        at = (NOW - age * DAY_MS) * 1_000_000
+        os.utime(tmp_path / name, ns=(at, at))
+    assert delete_old(path, NOW, 5 * DAY_MS) == []
+    assert [f.name for f in delete_old(path, NOW, 2 * DAY_MS)] == ["audit.jsonl.1"]
+    assert [f.name for f in delete_old(path, NOW, 0)] == ["audit.jsonl.2"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["audit.jsonl", "audit.jsonl.3", "copy-of-mine.jsonl"]
+
+
+def test_the_policy_says_when_and_a_gateway_does_it(tmp_path):
+    policy, now = tmp_path / "policy.yaml", [NOW]
+    policy.write_text("version: 1\nretention: {audit: 10d, rotate_every: 1d, rotate_megabytes: 100}\n")
+    services = Services(policy, tmp_path / "state", {}, clock=lambda: now[0])
+    try:
+        path = services.journal.path
+        for day in range(3):
+            services.journal.append(record(f"call_{day}") | {"started_at": iso(now[0])})
+            services.rotate_journal()
+            assert ids(path) == [f"call_{day}"]
+            now[0] += DAY_MS
+            services.rotate_journal()
+            assert not path.exists()
+        assert len(other_files(path)) == 3
+        for file in other_files(path):
+            os.utime(file, ns=(NOW * 1_000_000, NOW * 1_000_000))
+        now[0] += 11 * DAY_MS
+        services.rotate_journal()
+        assert len(other_files(path)) == 1
+    finally:
+        services.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("retention: {content: 1d}\ncontent_retention: 2d", "write retention.content alone"),
+        ("retention: {audit: soon}", "'soon' is not a duration"),
+        ("retention: {rotate_megabytes: 0}", "retention.rotate_megabytes"),
+        ("retention: {calls: forever}", "retention.calls"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path, said, words):
+    (tmp_path / "policy.yaml").write_text(f"version: 1\n{said}\n")
+    with pytest.raises(PolicyError, match=re.escape(words)):
+        load(tmp_path / "policy.yaml", env={}, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("", 30), ("content_retention: 2d", 2), ("retention: {content: 3d}", 3), ("retention: {audit: 1d}", 30)]
+)
+def test_both_names_say_how_long_bodies_stay(tmp_path, said, wanted):
+    (tmp_path / "policy.yaml").write_text(f"version: 1\n{said}\n")
+    assert load(tmp_path / "policy.yaml", env={}, now=NOW).content_retention == wanted * DAY_MS

@@ -76,7 +76,7 @@ class SnapshotBuilder:
             free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),
             file=file,
-            content_retention=period_ms(parse_period(file.content_retention)),
+            content_retention=period_ms(parse_period(file.retention.content or file.content_retention)),
             warnings=tuple(self.warnings),
             _keys_by_digest=self.keys_by_digest,
             _operators_by_digest=operators,

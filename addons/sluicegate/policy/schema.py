@@ -39,7 +39,7 @@ from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.labels import Labels
 from sluicegate.policy.raises import MAX_RAISES, Raise
 from sluicegate.policy.routes import Route
-from sluicegate.policy.server_schema import Alerts, Egress, Management, Server
+from sluicegate.policy.server_schema import Alerts, Egress, Management, Retention, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 _LABELS: Any = Field(
@@ -302,7 +302,14 @@ class PolicyFile(Model):
     )
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
     content: Literal["off", "full"] = Field("off", description="Whether bodies are kept where no scope decides.")
-    content_retention: Duration = Field("30d", description="How long kept bodies stay; never: until you delete them.")
+    content_retention: Duration = Field("30d", description="The older name of retention.content.")
+    retention: Retention = Field(default_factory=Retention, description="How long records and bodies stay.")
+
+    @model_validator(mode="after")
+    def _require_one_name(self) -> PolicyFile:
+        if self.retention.content is not None and "content_retention" in self.model_fields_set:
+            raise ValueError("retention.content and content_retention say the same; write retention.content alone")
+        return self
 
 
 PolicyFile.model_rebuild()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from sluicegate.addresses import is_loopback
-from sluicegate.policy.fields import BodyObjects, Host, HostPattern, Id, Model, Network, Percent, WebhookUrl
+from sluicegate.policy.fields import BodyObjects, Duration, Host, HostPattern, Id, Model, Network, Percent, WebhookUrl
 
 
 class Egress(Model):
@@ -69,6 +69,17 @@ class Management(Model):
         "api",
         description="api: the REST API and the dashboard may change it, as editors of its files may. git: they only show it; it is "
         "changed in its repository, and comes with the next deployment.",
+    )
+
+
+class Retention(Model):
+    """How long things stay; what a call cost stays counted in any case."""
+
+    content: Duration | None = Field(None, description="How long kept bodies stay; absent: content_retention, never: for good.")
+    audit: Duration = Field("never", description="How long rotated files of audit.jsonl stay; the newest always does.")
+    rotate_every: Duration = Field("never", description="Begin a new audit.jsonl when the period is over, by UTC: 1d at midnight.")
+    rotate_megabytes: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = Field(
+        None, description="Begin a new audit.jsonl when it is this long; absent: however long it is."
     )
 
 
