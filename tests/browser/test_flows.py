@@ -173,7 +173,7 @@ def test_filters_are_in_the_address_and_back_goes_back(walk):
     until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('refused'))")
     assert "outcome=denied" in page.url
     page.get_by_label("User").select_option("grace")
-    until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('grace'))")
+    until(page, "[...document.querySelectorAll('table.calls tbody tr')].every(r => r.textContent.includes('Grace'))")
     page.go_back()
     until(page, "!location.hash.includes('grace') && location.hash.includes('denied')")
     assert page.get_by_label("User").input_value() == ""
@@ -210,6 +210,16 @@ def test_a_time_of_ones_own_is_in_the_address(site, walk):
     page = walk(f"#/calls?start=2020-01-01&end={began}Z")
     total = json.loads(site.admin(f"/api/logs?limit=1&start=2020-01-01&end={began}Z").body)["pagination"]["total_count"]
     assert f"{total:,} calls".replace(",", " ") in page.locator(".summary").inner_text().replace(",", " ").replace("\u202f", " ")
+
+
+def test_a_list_is_searched_and_sorted_by_the_gateway_and_shows_names_beside_ids(walk):
+    page = walk("#/keys?sort_by=name&order=desc")
+    page.get_by_label("Search").fill("data")
+    rows = page.locator("table.rows tbody tr")
+    until(page, "location.hash.includes('q=data') && document.querySelectorAll('table.rows tbody tr').length === 2")
+    assert [x.split()[0] for x in rows.all_inner_texts()] == ["vk-heidi", "vk-grace"]
+    page = walk("#/calls?range=30d&user=carol")
+    assert page.locator("table.calls tbody td:nth-child(2)").first.inner_text() == "Carol"
 
 
 def test_an_address_that_leads_nowhere_says_so(walk):

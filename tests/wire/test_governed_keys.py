@@ -192,6 +192,24 @@ def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
     assert statistics.median(busy) < 0.25
     assert max(busy) < 2
     assert api.ok("GET", "virtual-keys?limit=10&offset=5000")["total_count"] == 10_001
+    # What the dashboard's pages ask for, of whatever size the company is.
+    for path in (
+        "/api/governance/virtual-keys?limit=100&search=team-eng&sort_by=name&order=desc",
+        "/api/usage?unit=usd&sort_by=share&limit=6",
+        "/api/usage?unit=usd&sort_by=size&limit=1",
+        "/api/logs/filterdata?limit=200",
+    ):
+        before = process_s(gw.process.pid)
+        size = len(gw.admin(path).body)
+        assert size < 500_000, path
+        assert process_s(gw.process.pid) - before < 1, path
+    shares = [
+        float(r["used_usd"]) / float(r["limit_usd"]) for r in api.ok("GET", "/api/usage?unit=usd&sort_by=share&limit=6")["usage"]
+    ]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0
+    (largest,) = api.ok("GET", "/api/usage?unit=usd&sort_by=size&limit=1")["usage"]
+    assert (largest["kind"], largest["name"]) == ("customer", "Acme Corp")
 
 
 def _processor_s_of_a_call(gw):

@@ -51,7 +51,7 @@ def test_the_articles_questions(seen):
     now = time.time_ns() // 1_000_000
     today, yesterday = iso(now)[:10], iso(now - 86_400_000)[:10]
     answer = seen.admin(f"/api/logs?vk={VK}").json
-    assert list(answer) == ["logs", "pagination", "stats", "has_logs"]
+    assert list(answer) == ["logs", "pagination", "stats", "has_logs", "names"]
     assert [row["virtual_key_id"] for row in answer["logs"]] == [VK] * 3
     listed = [name for name in COLUMNS if name not in DETAIL_COLUMNS]
     assert all(list(row) == listed for row in answer["logs"])

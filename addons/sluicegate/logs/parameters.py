@@ -198,6 +198,10 @@ EXPORT: dict[str, Parameter] = {
     "order": Parameter(("order",), "`asc` (default, oldest first) or `desc`", _word(ORDERS)),
 }
 
+FACETS: dict[str, Parameter] = {
+    "limit": Parameter(("limit",), f"names of a kind, 1 to {MAX_ROWS}; default all", _integer(1, MAX_ROWS)),
+}
+
 DIMENSIONS = {
     "models": "model",
     "providers": "provider",

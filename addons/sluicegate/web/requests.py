@@ -291,7 +291,9 @@ class ListQuery(Query):
 
     limit: int | None = Field(None, ge=1, le=1000, description="At most this many; absent: all.")
     offset: int = Field(0, ge=0, le=1 << 40)
-    search: str | None = Field(None, max_length=200, description="Part of an id or name.")
+    search: str | None = Field(
+        None, max_length=200, description="Part of an id or name, or of the id of the user or team it belongs to."
+    )
     sort_by: Literal["id", "name"] | None = Field(None, description="Absent: in the policy's order.")
     order: Literal["asc", "desc"] = "asc"
     from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")

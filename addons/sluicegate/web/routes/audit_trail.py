@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from sluicegate import __version__
 from sluicegate.background import low_priority
-from sluicegate.limits.usage import limit_rows, with_names_and_parents
+from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.usage import limit_row, limit_rows, with_names_and_parents
 from sluicegate.policy.fields import Instant
+from sluicegate.policy.limit import Limit
 from sluicegate.web.endpoint import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
@@ -123,6 +126,36 @@ class UsageRow(ResponseModel):
     parent: Scope | None = Field(description="The nearest level above that has a limit too.")
 
 
+class UsageQuery(Query):
+    """Which limits, and in what order."""
+
+    unit: Literal["usd"] | None = Field(None, description="Only budgets.")
+    sort_by: Literal["share", "size"] | None = Field(
+        None, description="share: closest to its limit first; size: largest of the highest level first. Absent: by scope."
+    )
+    limit: int | None = Field(None, ge=1, le=1000, description="At most this many; absent: all.")
+
+
+LEVELS = ("customer", "team", "project", "user", "virtual_key")
+"""Kinds of scopes from the highest level on; others come after them."""
+
+
+def _by_size(limit: Limit) -> tuple[int, int]:
+    return LEVELS.index(limit.scope_kind) if limit.scope_kind in LEVELS else len(LEVELS), -limit.maximum
+
+
+def _rows(limits: Iterable[Limit], page: UsageQuery, ledger: Ledger, now: int) -> list[dict[str, Any]]:
+    """Return the rows that were asked for; where few are wanted of many limits, only those are made."""
+    chosen = [limit for limit in limits if page.unit in (None, limit.unit)]
+    if page.sort_by is None:
+        return limit_rows(chosen, ledger, now)[: page.limit]
+    if page.sort_by == "size":
+        chosen.sort(key=_by_size)
+    else:
+        chosen.sort(key=lambda x: ledger.usage(x, now)[0] / x.maximum if x.maximum else float("inf"), reverse=True)
+    return [limit_row(limit, *ledger.usage(limit, now), now) for limit in chosen[: page.limit]]
+
+
 class UsageList(ResponseModel):
     """Every limit the caller may see."""
 
@@ -136,7 +169,7 @@ def endpoints() -> list[Endpoint]:
     return [
         read_endpoint("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMINS, errors=(503,)),
         read_endpoint("/api/config", _config, "The configuration in force, without secrets", ConfigState),
-        read_endpoint("/api/usage", _usage, usage, UsageList, roles=ALL_ROLES),
+        read_endpoint("/api/usage", _usage, usage, UsageList, query=UsageQuery, roles=ALL_ROLES),
     ]
 
 
@@ -176,12 +209,13 @@ async def _config(request: ApiRequest) -> ApiResponse:
 
 
 async def _usage(request: ApiRequest) -> ApiResponse:
-    services, policy = request.services, request.services.policy
+    services, policy, page = request.services, request.services.policy, request.query
     key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
     limits = policy.all_limits() if request.caller.role != "developer" else policy.limits_of_key(key) if key else ()
 
     def work() -> list[dict[str, Any]]:
         with low_priority():
-            return with_names_and_parents(limit_rows(limits, services.ledger, services.clock()), policy)
+            rows = _rows(limits, page, services.ledger, services.clock())
+            return with_names_and_parents(rows, policy)
 
     return ApiResponse({"usage": await request.run_in_thread(work)}, revision=policy.revision)

@@ -165,7 +165,12 @@ def _matching_ids(policy: Policy, kind: Kind, page: Any) -> Iterable[str]:
             known = {i: n for i, n in known.items() if _reference(policy, kind, i, field) == wanted}
     if page.search:
         part = page.search.casefold()
-        known = {i: n for i, n in known.items() if part in i.casefold() or part in (n or "").casefold()}
+        fields = [f for f in ("user_id", "team_id") if f in requests.LIST_QUERIES[kind.name].model_fields]
+
+        def texts(i: str) -> Iterable[str | None]:
+            return i, known[i], *(_reference(policy, kind, i, field) for field in fields)
+
+        known = {i: n for i, n in known.items() if any(part in (text or "").casefold() for text in texts(i))}
     names = list(known)
     if page.sort_by is not None:
         names.sort(key=lambda i: (known[i] or i).casefold() if page.sort_by == "name" else i)

@@ -139,6 +139,7 @@ class LogPage(ResponseModel):
     pagination: LogPosition
     stats: LogStatistics
     has_logs: bool = Field(description="Whether there is any call that the caller may see.")
+    names: dict[str, dict[str, str]] = Field(description="By column, the names of the ids in `logs`, where policy has other ones.")
 
 
 class LogHistogram(BaseModel):

@@ -22,10 +22,13 @@ from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
 from sluicegate.logs.index import IndexNotReady
 from sluicegate.logs.listing import Page
-from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, RANKING, BadParameter
+from sluicegate.logs.parameters import DIMENSIONS, EXPORT, FACETS, PAGING, RANKING, BadParameter
+from sluicegate.policy.entities import KINDS
+from sluicegate.policy.model import Policy
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.errors import StoreError
+from sluicegate.web import views
 from sluicegate.web.endpoint import ALL_ROLES, JSON, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.routes.log_models import (
@@ -61,7 +64,7 @@ def endpoints() -> list[Endpoint]:
     histograms += [(f"/{kind}", kind, None) for kind in MEASURES if kind != "requests"]
     histograms += [(f"/{kind}/by-{_hyphenated(by)}", kind, by) for kind, names in HISTOGRAM_DIMENSIONS.items() for by in names]
     export = {"query": LogQuery(EXPORT), "media_types": ("text/csv", "application/x-ndjson")}
-    bare = LogQuery(has_filters=False)
+    bare, names = LogQuery(has_filters=False), LogQuery(FACETS, has_filters=False)
     return [
         _read("", logs.page, "Calls, newest first", LogPage, query=LogQuery(PAGING)),
         _read("/stats", logs.stats, "Sums and means of calls", LogStatistics, query=filters),
@@ -72,7 +75,7 @@ def endpoints() -> list[Endpoint]:
         _read(
             "/rankings", logs.rankings, "The models, users and so on with the highest figures", LogRankings, query=LogQuery(RANKING)
         ),
-        _read("/filterdata", logs.filter_data, "What calls can be filtered by", LogFilterData, query=bare),
+        _read("/filterdata", logs.filter_data, "What calls can be filtered by", LogFilterData, query=names),
         _read("/dropped", _dropped, "Calls that are not in the database because it cannot be written", DroppedCalls),
         _read("/export", logs.export, "Calls as CSV or JSON lines, streamed", None, **export),
         _read("/{call_id}", logs.one, "One call, with its limits and bodies", LoggedCallInFull, query=bare, errors=(404, 503)),
@@ -105,7 +108,13 @@ class _Logs:
         logs, own_key = request.services.logs, request.caller.virtual_key_id
         if "search" in more:
             more |= {"search": BodySearch(more["search"], request.services.content.get)}
-        return await self._answer(request, lambda: logs.page(filters, Page(**more), own_key))
+        policy = request.services.policy
+
+        def work() -> dict[str, Any]:
+            found = logs.page(filters, Page(**more), own_key)
+            return found | {"names": _names(policy, found["logs"])}
+
+        return await self._answer(request, work)
 
     async def stats(self, request: ApiRequest) -> Response:
         """Answer with sums and means."""
@@ -125,21 +134,32 @@ class _Logs:
         """Answer with the models, users and so on with the highest figures."""
         filters, more = _query(request)
         dimension, rank_by, limit = more.get("dimension", "models"), more.get("rank_by", "requests"), more.get("limit", 50)
-        return await self._answer(request, lambda: request.services.logs.rankings(filters, dimension, rank_by, limit))
+        policy = request.services.policy
+
+        def work() -> dict[str, Any]:
+            found = request.services.logs.rankings(filters, dimension, rank_by, limit)
+            if dimension in UNNAMED:
+                return found
+            column = DIMENSIONS[dimension]
+            names = _names(policy, found["rankings"]).get(column, {})
+            return found | {"rankings": [e | {"name": names.get(e[column], e[column])} for e in found["rankings"]]}
+
+        return await self._answer(request, work)
 
     async def filter_data(self, request: ApiRequest) -> Response:
         """Answer with every name that calls can be filtered by."""
-        filters, _ = _query(request)
-        keys = request.services.policy.virtual_keys
+        filters, more = _query(request)
+        policy, limit = request.services.policy, more.get("limit")
 
-        def name(kind: str, known: str) -> str:
-            if kind != "virtual_keys":
-                return known
-            return keys[known].name if known in keys else f"{known} (deleted)"
+        def named_of(kind: str, ids: list[str]) -> list[dict[str, str]]:
+            known = views.entity_names(policy, KINDS[kind])
+            gone = " (deleted)" if kind == "virtual_keys" else ""
+            return [{"id": i, "name": (known[i] or i) if i in known else f"{i}{gone}"} for i in ids]
 
         def work() -> dict[str, Any]:
             found = request.services.logs.facets(filters)
-            named = {kind: [{"id": i, "name": name(kind, i)} for i in found[kind]] for kind in DIMENSIONS if kind not in UNNAMED}
+            found |= {kind: found[kind][:limit] for kind in DIMENSIONS}
+            named = {kind: named_of(kind, found[kind]) for kind in DIMENSIONS if kind not in UNNAMED}
             return found | named | {"aliases": [], "selected_keys": [], "routing_rules": []}
 
         return await self._answer(request, work)
@@ -211,6 +231,18 @@ def write_ended_calls(services: Services) -> None:
     """Write calls that have just ended, which otherwise wait some milliseconds to share a transaction."""
     with contextlib.suppress(StoreError):
         services.writer.flush()
+
+
+def _names(policy: Policy, rows: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return by column the names that the policy has for the ids in some rows, where they differ."""
+    found: dict[str, dict[str, str]] = {}
+    for dimension, column in DIMENSIONS.items():
+        ids = {row[column] for row in rows if row.get(column)} if dimension not in UNNAMED else set()
+        known = views.entity_names(policy, KINDS[dimension]) if ids else {}
+        names = {i: name for i in sorted(ids) if (name := known.get(i)) and name != i}
+        if names:
+            found[column] = names
+    return found
 
 
 def _query(request: ApiRequest) -> tuple[Filters, dict[str, Any]]:

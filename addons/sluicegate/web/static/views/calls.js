@@ -52,15 +52,22 @@ const FILTERS = ["outcome", ...BOOLEAN_FILTERS.map(([n]) => n), ...MAIN_FILTERS.
 const TIMES = [...RANGES, ["all", "All"], ["custom", "Custom"]];
 const PAGE_SIZE = 50;
 
+/** A filter with more names than this is typed. */
+const MAX_OPTIONS = 200;
+
 /** The parameters that an address of this page may have. */
 export const PARAMETERS = [...FILTERS, ...TIME_PARAMETERS, "live", "sort_by", "order"];
 
 /**
  * No older calls have been added to the first page.
  *
- * @type {{key: string | null, epoch: number, rows: any[], cursor: string | null}}
+ * @type {{key: string | null, epoch: number, rows: any[], cursor: string | null, names: Record<string, any>}}
  */
-const NO_OLDER_CALLS = { key: null, epoch: 0, rows: [], cursor: null };
+const NO_OLDER_CALLS = { key: null, epoch: 0, rows: [], cursor: null, names: {} };
+
+/** The names of two pages together, by column. */
+const merged = (a, b) =>
+  Object.fromEntries([...new Set([...Object.keys(a), ...Object.keys(b)])].map((column) => [column, { ...a[column], ...b[column] }]));
 
 const totalTokens = (c) =>
   ["input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"].reduce(
@@ -87,10 +94,12 @@ export default function Calls({ parts, query, user }) {
   const page = { ...filters, ...sort, start, end, limit: PAGE_SIZE };
   const first = useGet(url("/api/logs", page), { every: live ? 0 : 15_000, keep: true });
   const rows = frozen ? frozen.rows : first.data?.logs || NO_OLDER_CALLS.rows;
+  // Older pages have names of their own.
+  const names = merged(first.data?.names ?? {}, frozen?.names ?? {});
   const cursor = frozen ? frozen.cursor : first.data?.pagination?.next_cursor;
   const addOlder = useAction(async () => {
-    const { logs, pagination } = await get(url("/api/logs", { ...page, cursor }));
-    setOlder({ key, epoch: since, rows: join(rows, logs), cursor: pagination.next_cursor });
+    const { logs, pagination, names: more } = await get(url("/api/logs", { ...page, cursor }));
+    setOlder({ key, epoch: since, rows: join(rows, logs), cursor: pagination.next_cursor, names: merged(names, more) });
   });
   const tail = useLive(live);
   useEffect(() => {
@@ -122,7 +131,7 @@ export default function Calls({ parts, query, user }) {
             ? null
             : shown.length === 0
               ? html`<${NoCalls} isFiltered=${Object.keys(filters).length > 0} hasCalls=${data.has_logs} live=${live} widen=${range !== "all" && (() => set(chosenTime("all", times)))} />`
-              : html`<${Table} rows=${shown} chosen=${chosen} state=${state} sort=${sort} set=${set} ownOnly=${ownOnly} />`}</${Fetched}>
+              : html`<${Table} rows=${shown} names=${names} chosen=${chosen} state=${state} sort=${sort} set=${set} ownOnly=${ownOnly} />`}</${Fetched}>
         ${
           (cursor || frozen) &&
           shown.length > 0 &&
@@ -179,7 +188,7 @@ function matches(filters) {
 
 function Filters({ filters, times, set, ownOnly }) {
   const { range } = times;
-  const facets = useGet("/api/logs/filterdata");
+  const facets = useGet(`/api/logs/filterdata?limit=${MAX_OPTIONS}`);
   const [showMore, setShowMore] = useState([...BOOLEAN_FILTERS, ...MORE_FILTERS, ...TEXT_FILTERS, ...AMOUNT_FILTERS].some(([n]) => filters[n]));
   const select = (/** @type {string[]} */ [name, label, list]) => {
     const listed = (facets.data?.[list] || []).map((v) =>
@@ -187,6 +196,9 @@ function Filters({ filters, times, set, ownOnly }) {
         ? [v, name === "reason" ? reasonText(v) : v]
         : [v.id, v.name && v.name !== v.id ? `${v.name} (${v.id})` : v.id],
     );
+    if (listed.length >= MAX_OPTIONS)
+      return html`<input key=${name} type="text" aria-label=${label} placeholder=${`${label}: id`} list=${`all-${name}`} class=${filters[name] ? "set" : ""} value=${filters[name] || ""} onChange=${(e) => set({ [name]: e.target.value.trim() || null })} />
+        <datalist id=${`all-${name}`}>${listed.map(([v, w]) => html`<option value=${v}>${w}</option>`)}</datalist>`;
     const options = filters[name] && !listed.some(([v]) => v === filters[name]) ? [[filters[name], filters[name]], ...listed] : listed;
     return html`<select key=${name} aria-label=${label} class=${filters[name] ? "set" : ""} onChange=${(e) => set({ [name]: e.target.value || null })}>
       <option value="" selected=${!filters[name]}>${label}: any</option>${options.map(([v, w]) => html`<option value=${v} selected=${v === filters[name]}>${w}</option>`)}</select>`;
@@ -239,7 +251,7 @@ function SortHeader({ title, sort, set, extra = "" }) {
     <button onClick=${resort}>${title}${isCurrent ? (order === "desc" ? " ↓" : " ↑") : ""}</button></th>`;
 }
 
-function Table({ rows, chosen, state, sort, set, ownOnly }) {
+function Table({ rows, names, chosen, state, sort, set, ownOnly }) {
   const body = useRef();
   // Arrow keys move through the list.
   const moveFocus = (e) => {
@@ -261,8 +273,8 @@ function Table({ rows, chosen, state, sort, set, ownOnly }) {
       ) => html`<tr key=${c.id} class=${c.id === chosen ? "chosen" : ""} onClick=${(e) => !e.target.closest("a") && go(["calls", c.id], state)}>
       <td class="nowrap"><a class="to-call" href=${link(["calls", c.id], state)} aria-current=${c.id === chosen ? "true" : null}>
         <${Time} at=${c.started_at} /></a></td>
-      ${!ownOnly && html`<td><span class="cut" title=${c.virtual_key_id || ""}>${c.user_id || c.virtual_key_id || html`<span class="faint">unknown</span>`}</span>${c.agent_id && html` <span class="faint nowrap aside" title=${c.agent_id}>sub-agent</span>`}</td>`}
-      <td class="wide-only">${ownOnly ? html`<span class="mono faint">${(c.session_id || "–").slice(0, 8)}</span>` : c.team_id || html`<span class="faint">–</span>`}</td>
+      ${!ownOnly && html`<td><span class="cut" title=${[c.user_id, c.virtual_key_id].filter(Boolean).join(", ")}>${names.user_id?.[c.user_id] || c.user_id || names.virtual_key_id?.[c.virtual_key_id] || c.virtual_key_id || html`<span class="faint">unknown</span>`}</span>${c.agent_id && html` <span class="faint nowrap aside" title=${c.agent_id}>sub-agent</span>`}</td>`}
+      <td class="wide-only">${ownOnly ? html`<span class="mono faint">${(c.session_id || "–").slice(0, 8)}</span>` : c.team_id ? html`<span class="cut" title=${c.team_id}>${names.team_id?.[c.team_id] || c.team_id}</span>` : html`<span class="faint">–</span>`}</td>
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
       <td class="nowrap"><${Outcome} call=${c} /></td>
       <td class="num wide-only">${c.outcome ? short(totalTokens(c)) : "–"}</td>

@@ -1,5 +1,5 @@
 // Virtual keys, teams, users, projects, customers and models: their lists, and a page for each.
-import { html, useEffect, useMemo, useState } from "../lib/ui.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
 import { api, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { FormDialog, Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Select, Tag, Time } from "../lib/components.js";
@@ -28,35 +28,50 @@ export default function Entities({ name, parts, query, user }) {
 
 // -- lists -------------------------------------------------------------------------------------------------------------
 
+/** Entities on a page of a list. As many ids fit into one filter of the calls' rankings. */
+const PAGE_SIZE = 100;
+const SEARCH_PAUSE_MS = 250;
+
+/** A list, which the gateway searches, sorts and pages. */
 function List({ kind, query, canEdit }) {
   const k = KINDS[kind],
-    resource = useGet(listPath(kind), { every: 10_000 }),
-    search = query.get("q") || "";
+    [search, sortBy, order] = ["q", "sort_by", "order"].map((name) => query.get(name) || ""),
+    offset = Number(query.get("offset")) || 0;
+  const parents = Object.fromEntries(Object.keys(REFERENCES).map((f) => [f, query.get(f)]));
+  const resource = useGet(url(listPath(kind), { ...parents, search, sort_by: sortBy, order, offset: offset || null, limit: PAGE_SIZE }), { every: 10_000, keep: true });
+  const shown = resource.data?.[k.list] ?? [];
+  const start = useMemo(() => startOf("30d"), []);
+  const dimension = kind === "keys" ? "virtual_keys" : kind;
+  const ids = shown.map((e) => e.id).join(",");
   const ranking = useGet(
-    url("/api/logs/rankings", {
-      dimension: kind === "keys" ? "virtual_keys" : kind,
-      rank_by: "cost",
-      start: useMemo(() => startOf("30d"), []),
-      limit: 1000,
-    }),
+    kind === "models" || ids
+      ? url("/api/logs/rankings", { dimension, rank_by: "cost", start, limit: PAGE_SIZE, [k.filter]: kind === "models" ? null : ids })
+      : null,
+    { keep: true },
   );
-  const column = kind === "models" ? "model" : kind === "keys" ? "virtual_key_id" : `${k.entity}_id`;
+  const column = kind === "models" ? "model" : `${k.entity}_id`;
   const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
   const button = canEdit && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
-  return html`<${Page} title=${k.title} actions=${resource.data?.[k.list].length > 0 && button}>
-    <${Fetched} of=${resource} lines=${8}>${(data) => {
-      const all = data[k.list],
-        text = search.toLowerCase();
-      const shown = all.filter(
-        (e) => !text || `${e.id} ${nameOf(e)} ${e.team_id || ""} ${e.user_id || ""}`.toLowerCase().includes(text),
-      );
-      if (!all.length)
+  const set = (changes) => go([kind], { ...parents, q: search, sort_by: sortBy, order, ...changes }, { replace: true });
+  const timer = useRef();
+  const type = (e) => {
+    const q = e.target.value;
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set({ q }), SEARCH_PAUSE_MS);
+  };
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return html`<${Page} title=${k.title} actions=${resource.data?.total_count > 0 && button}>
+    <${Fetched} of=${resource} lines=${8}>${({ total_count: total }) => {
+      if (!total && !search)
         return html`<${Empty} title=${kind === "models" ? "No model limits yet" : `No ${k.title.toLowerCase()} yet`}>
           <p>${k.description}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
-      return html`${all.length > 8 && html`<div class="filters">
-        <input type="search" aria-label="Search" placeholder="Search" value=${search} onInput=${(e) => go([kind], { q: e.target.value || null }, { replace: true })} /></div>`}
-        ${shown.length === 0 ? html`<p class="faint">No ${k.title.toLowerCase()} match “${search}”.</p>` : html`<${Rows} kind=${kind} shown=${shown.slice(0, 500)} costs=${costs} />`}
-        ${shown.length > 500 && html`<p class="note">Showing the first 500 of ${count(shown.length)}; search by name for the others.</p>`}
+      return html`${(total > 8 || search) && html`<div class="filters">
+        <input type="search" aria-label="Search" placeholder="Search" value=${search} onInput=${type} /></div>`}
+        ${shown.length === 0 ? html`<p class="faint">No ${k.title.toLowerCase()} match “${search}”.</p>` : html`<${Rows} kind=${kind} shown=${shown} costs=${costs} sort=${{ sortBy, order, set }} />`}
+        ${total > PAGE_SIZE && html`<div class="more">
+          <button disabled=${offset === 0} onClick=${() => set({ offset: Math.max(0, offset - PAGE_SIZE) || null })}>Previous</button>
+          <button disabled=${offset + PAGE_SIZE >= total} onClick=${() => set({ offset: offset + PAGE_SIZE })}>Next</button>
+          <span class="note">${count(offset + 1)} to ${count(offset + shown.length)} of ${count(total)}</span></div>`}
         ${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
     }}</${Fetched}>
   </${Page}>`;
@@ -65,10 +80,20 @@ function List({ kind, query, canEdit }) {
 /** Whether an entity of this kind can be disabled. */
 const hasState = (kind) => kind === "keys" || kind === "users";
 
-function Rows({ kind, shown, costs }) {
+/** The header of the names; in a list it turns the order around. */
+function NameHeader({ title, sort }) {
+  if (!sort) return html`<th scope="col">${title}</th>`;
+  const isSorted = sort.sortBy === "name",
+    isDown = sort.order === "desc";
+  const resort = () => sort.set({ sort_by: isSorted && isDown ? null : "name", order: isSorted && !isDown ? "desc" : null });
+  return html`<th scope="col" aria-sort=${isSorted ? (isDown ? "descending" : "ascending") : null}>
+    <button onClick=${resort}>${title}${isSorted ? (isDown ? " ↓" : " ↑") : ""}</button></th>`;
+}
+
+function Rows({ kind, shown, costs, sort }) {
   const parents = kind === "keys" ? ["team_id", "user_id"] : KINDS[kind].parents.slice(0, 1);
   return html`<div class="scroll"><table class="data rows"><thead><tr>
-    <th scope="col">${kind === "models" ? "Model" : "Name"}</th>${parents.map((p) => html`<th scope="col">${REFERENCES[p][1]}</th>`)}
+    <${NameHeader} title=${kind === "models" ? "Model" : "Name"} sort=${sort} />${parents.map((p) => html`<th scope="col">${REFERENCES[p][1]}</th>`)}
       <th scope="col">Budget</th>${costs && html`<th scope="col" class="num">Last 30 days</th>
         <th scope="col" class="num">Calls</th>`}${hasState(kind) && html`<th scope="col">State</th>`}</tr></thead>
     <tbody>${shown.map(
@@ -224,15 +249,18 @@ function Spend({ kind, id }) {
 
 function Members({ kind, id, canEdit }) {
   const field = `${KINDS[kind].entity}_id`,
-    query = ["teams", "customers"].includes(kind) ? { [field]: id } : {};
+    query = { [field]: id, limit: 200 };
   const keys = useGet(url(listPath("keys"), query));
   const teams = useGet(kind === "customers" ? url(listPath("teams"), query) : null);
   const newKey = canEdit && html`<a href=${link(["keys", "new"], { [field]: id })}>New key</a>`;
   return html`${kind === "customers" && html`<${Section} title="Teams">
     <${Fetched} of=${teams} lines=${2}>${(d) => (d.teams.length ? html`<${Rows} kind="teams" shown=${d.teams} />` : html`<p class="faint">None.</p>`)}</${Fetched}></${Section}>`}
     <${Section} title="Virtual keys" actions=${newKey}><${Fetched} of=${keys} lines=${2}>${(d) => {
-      const members = d.virtual_keys.filter((e) => e[field] === id);
-      return members.length ? html`<${Rows} kind="keys" shown=${members.slice(0, 200)} />` : html`<p class="faint">No keys belong to it.</p>`;
+      const members = d.virtual_keys;
+      const more = d.total_count - members.length;
+      return members.length
+        ? html`<${Rows} kind="keys" shown=${members} />${more > 0 && html`<p class="note"><a href=${link(["keys"], { [field]: id })}>${count(more)} more</a></p>`}`
+        : html`<p class="faint">No keys belong to it.</p>`;
     }}</${Fetched}></${Section}>`;
 }
 

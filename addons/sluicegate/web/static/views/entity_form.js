@@ -1,6 +1,6 @@
 // The form that creates or edits a key, team, user, project, customer or model limit.
 import { html, useState } from "../lib/ui.js";
-import { api, CREATE_ONLY, useAction, useGet } from "../lib/api.js";
+import { api, CREATE_ONLY, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { Fetched, Field, Page, Problem, Select } from "../lib/components.js";
 import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
@@ -147,11 +147,19 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
   </form>`;
 }
 
+/** Longer lists are searched by the gateway while one types. */
+const MAX_OPTIONS = 200;
+
 function ParentChoice({ field, v, set, error }) {
   const [kind, label] = REFERENCES[field],
-    resource = useGet(listPath(kind));
+    resource = useGet(url(listPath(kind), { limit: MAX_OPTIONS }));
+  const isLong = resource.data?.total_count > MAX_OPTIONS;
+  const found = useGet(isLong && v[field] ? url(listPath(kind), { limit: 20, search: v[field] }) : null, { keep: true });
   const options = (resource.data?.[KINDS[kind].list] || []).map((e) => [e.id, nameOf(e) === e.id ? e.id : `${nameOf(e)} (${e.id})`]);
   if (resource.data && !options.length) return null;
+  if (isLong)
+    return html`<${Field} label=${label} name=${field} value=${v[field]} error=${error} list=${`of-${field}`} hint="Type a part of an id or name" onInput=${(x) => set({ [field]: x })} />
+      <datalist id=${`of-${field}`}>${(found.data?.[KINDS[kind].list] ?? []).map((e) => html`<option value=${e.id}>${nameOf(e)}</option>`)}</datalist>`;
   return html`<${Field} label=${label} name=${field} error=${error}>${(id) => html`<${Select} id=${id} value=${v[field]} options=${[["", "none"], ...options]} onInput=${(x) => set({ [field]: x })} />`}</${Field}>`;
 }
 

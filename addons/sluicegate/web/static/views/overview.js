@@ -64,12 +64,9 @@ function Spent({ title, period, comparison }) {
 
 /** The largest budget of the highest level that has one, to read spend against. */
 function LargestBudget() {
-  const usage = useGet("/api/usage", { every: REFRESH_MS });
-  const rows = (usage.data?.usage || []).filter((r) => r.unit === "usd");
-  const candidates =
-    ["customer", "team", "virtual_key"].map((kind) => rows.filter((r) => r.kind === kind)).find((group) => group.length) || [];
-  if (candidates.length === 0) return null;
-  const row = candidates.reduce((a, b) => (nano(b.limit_usd) > nano(a.limit_usd) ? b : a));
+  const usage = useGet("/api/usage?unit=usd&sort_by=size&limit=1", { every: REFRESH_MS });
+  const row = usage.data?.usage[0];
+  if (!row) return null;
   const [used, limit, forecast] = moneys([row.used_usd, row.limit_usd, row.forecast_usd]);
   return html`<div class="stat"><dt>${row.name || row.id}, ${perPeriod(row.window)}</dt>
     <dd>${percent(Number(nano(row.used_usd)) / Math.max(1, Number(nano(row.limit_usd))))}</dd>
@@ -191,17 +188,10 @@ function Now() {
   </${Section}>`;
 }
 
-const share = (r) =>
-  r.unit === "usd" ? Number(nano(r.used_usd)) / Math.max(1, Number(nano(r.limit_usd))) : r.used / Math.max(1, r.limit);
-
 function NearestToLimit() {
-  const usage = useGet("/api/usage", { every: REFRESH_MS });
+  const usage = useGet("/api/usage?unit=usd&sort_by=share&limit=6", { every: REFRESH_MS });
   return html`<${Section} title="Closest to their limit" actions=${html`<a href=${link(["budgets"])}>All budgets</a>`}>
-    <${Fetched} of=${usage}>${({ usage: rows }) => {
-      const nearest = rows
-        .filter((r) => r.unit === "usd")
-        .sort((a, b) => share(b) - share(a))
-        .slice(0, 6);
+    <${Fetched} of=${usage}>${({ usage: nearest }) => {
       if (nearest.length === 0)
         return html`<p class="faint">No budgets yet. <a href=${link(["budgets"])}>Budgets</a> cap what a key, user, team or customer may spend.</p>`;
       return html`<ul class="rank">${nearest.map(
@@ -229,7 +219,7 @@ function Ranking({ title, dimension, column, times }) {
       if (!rankings.length) return html`<p class="faint">No calls in this period.</p>`;
       return html`<ul class="rank">${rankings.map(
         (r, i) => html`<li key=${i}>
-        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], ...times.link })}>${r[column]}</a>` : html`<span class="name faint">none</span>`}
+        ${r[column] ? html`<a class="name" href=${link(["calls"], { [PARAMETER[column]]: r[column], ...times.link })} title=${r[column]}>${r.name ?? r[column]} ${r.name && r.name !== r[column] && html`<span class="faint">${r[column]}</span>`}</a>` : html`<span class="name faint">none</span>`}
         <span class="money">${money(r.total_cost)} <span class="faint">${short(r.total_requests)} calls</span></span>
         <${Bar} plain used=${r.total_cost} limit=${highest} label=${`${r[column] || "none"}: ${money(r.total_cost)}`} /></li>`,
       )}</ul>`;
