@@ -191,6 +191,11 @@ def test_a_table_of_people_is_applied_over_rest(api):
     assert key["team"]["id"] == "team-engineering"
     assert gw.post(key=key["value"]).status in (200, 403)
     assert api.ok("POST", "apply", body)["message"] == "0 changes"
+    body["rows"][1]["cells"]["label:cost_center"] = "4711"
+    assert api.ok("POST", "apply", body)["message"] == "1 change"
+    assert gw.post().status == 200
+    (record,) = eventually(lambda: api.ok("GET", "/api/logs?label=cost_center:4711")["logs"])
+    assert (record["user_id"], record["labels"]) == ("alice", '{"cost_center":"4711"}')
     wrong = api("POST", "apply", {"rows": [{"row": 7, "cells": {"user": "x y", "budget": "5"}}]})
     assert wrong.status == 400
     assert [p["field"] for p in error(wrong)["problems"]] == ["row 7, budget", "row 7, user"]
