@@ -15,7 +15,7 @@ from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import server_hooks
 
 from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services, source_of
-from sluicegate.addresses import normalize_host
+from sluicegate.addresses import is_address, normalize_host
 from sluicegate.calls.unknown_caller import refusal_at_proxy
 from sluicegate.egress.connection import ClientConnection, Traffic, remember
 from sluicegate.egress.dialling import Dialling, DialRefused
@@ -174,14 +174,27 @@ class Egress(Addon):
         return None
 
     async def judged_address(self, connection: ClientConnection, host: str, port: int) -> str:
-        """Return the address to dial for an approved host, remembered as judged. Raises DialRefused or ResolveError."""
+        """Return what to dial for an approved host, remembered as judged: its address, or its name where a proxy dials it.
+
+        Raises DialRefused or ResolveError.
+        """
         name, ports = connection.server_name, self.own_ports()
+        if services().outbound.proxy_for(host, port) is not None and not await self.is_resolved(host, port):
+            # Networks with a proxy often resolve no names of the internet: the proxy does. An address is judged in any case.
+            remember(connection.judged, (host, port))
+            return host
         address = await self.dialling.address(services().policy, host, port, own_ports=ports, server_name=name)
         if services().may_dial(address, port):
             # The simulator that stands in for a provider.
             raise DialRefused("blocked by policy: this is an address of the gateway itself")
+        if services().outbound.proxy_for(host, port) is not None:
+            address = host
         remember(connection.judged, (normalize_host(address), port))
         return address
+
+    async def is_resolved(self, host: str, port: int) -> bool:
+        """Return whether this machine knows an address of a host."""
+        return is_address(host) or await self.dialling.is_resolved(host, port)
 
     def own_ports(self) -> set[int]:
         """Return the ports on which the gateway itself listens."""

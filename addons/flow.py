@@ -96,6 +96,7 @@ def services() -> Services:
             _services = Services(
                 paths.policy_path(ctx.options.policy, os.environ), paths.state_dir(ctx.options.state_dir, os.environ), os.environ
             )
+            _services.choose_way_out()
         except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
             raise exceptions.OptionsError(str(e)) from e
         # The agent may run in a child of the shell that started the gateway, and could read the token there.

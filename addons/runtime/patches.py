@@ -22,6 +22,7 @@ from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
 from runtime.trailers import without_trailers
+from runtime.upstream_proxy import dialling_through_proxies
 
 logger = logging.getLogger("sluicegate")
 
@@ -90,6 +91,14 @@ PATCHES = (
         replacements=lambda owner: {"make_error_response": error_bytes},
         on_mismatch="degrade",
         without_it="a request that cannot be parsed is answered with an HTML page",
+    ),
+    Patch(
+        name="dial",
+        owner="mitmproxy.proxy.server",
+        known={"asyncio": None, "ConnectionHandler": None},
+        replacements=dialling_through_proxies,
+        on_mismatch="refuse",
+        without_it="server.upstream_proxy and HTTPS_PROXY would not hold",
     ),
     Patch(
         name="dispatch",

@@ -1,7 +1,7 @@
 """The only HTTP client of the running product: webhooks, reports of bills, tokens, and the command line's requests to a gateway.
 
-All follow no redirects, verify TLS, and ignore the environment: a proxy named there could be this very gateway, and
-``.netrc`` would add credentials that were never configured here.
+All follow no redirects, verify TLS, and read nothing from the environment themselves: ``.netrc`` would add credentials that were
+never configured here. A gateway sets its proxy with ``choose_proxies``.
 """
 
 from __future__ import annotations
@@ -52,6 +52,29 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 _HEADERS = {"user-agent": f"sluicegate/{__version__}", "accept-encoding": "identity", "connection": "close"}
 
 
+ProxyChooser = Callable[[str, int], tuple[str, str | None] | None]
+"""Returns, for a host and port, the URL of the proxy on the way and its ``Proxy-Authorization``; None for no proxy."""
+
+_choose_proxy: ProxyChooser = lambda host, port: None  # noqa: E731
+
+
+def choose_proxies(chooser: ProxyChooser | None) -> None:
+    """Set what chooses proxies from now on; commands, which talk to gateways, never use one."""
+    global _choose_proxy
+    _choose_proxy = chooser or (lambda host, port: None)
+
+
+def _proxy_of(url: str) -> httpx.Proxy | None:
+    """Return the proxy for a URL."""
+    parts = urlsplit(url)
+    chosen = _choose_proxy(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    return None if chosen is None else _httpx_proxy(*chosen)
+
+
+def _httpx_proxy(url: str, authorization: str | None) -> httpx.Proxy:
+    return httpx.Proxy(url, headers={"proxy-authorization": authorization} if authorization else None)
+
+
 class UnreachableError(Exception):
     """The server could not be reached, or gave no complete answer in time."""
 
@@ -85,7 +108,7 @@ def request(
     """
     try:
         with (
-            httpx.Client(verify=_ssl_context(url), trust_env=False, timeout=timeout_s) as client,
+            httpx.Client(verify=_ssl_context(url), trust_env=False, timeout=timeout_s, proxy=_proxy_of(url)) as client,
             client.stream(method, url, headers=_HEADERS | dict(headers or {}), content=body) as answer,
         ):
             received, end = bytearray(), time.monotonic() + timeout_s
@@ -146,6 +169,9 @@ class StreamingClient:
         """``ca_file`` holds the authorities to trust in place of the system's."""
         self._ca_file = ca_file
         self._client: httpx.AsyncClient | None = None
+        self._context: ssl.SSLContext | None = None
+        self._proxied: dict[tuple[str, str | None], httpx.AsyncClient] = {}
+        """By proxy and its authorization."""
 
     @property
     def is_open(self) -> bool:
@@ -155,10 +181,22 @@ class StreamingClient:
     def open(self) -> httpx.AsyncClient:
         """Return the client behind it, made once. Blocks for 20 ms then, while the authorities are loaded."""
         if self._client is None:
-            context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _trusted_authorities()
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=60)
-            self._client = httpx.AsyncClient(verify=context, trust_env=False, limits=limits)
+            self._context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _trusted_authorities()
+            self._client = self._make(None)
         return self._client
+
+    def _make(self, proxy: httpx.Proxy | None) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=60)
+        return httpx.AsyncClient(verify=self._context or True, trust_env=False, limits=limits, proxy=proxy)
+
+    def _client_for(self, host: str, port: int) -> tuple[httpx.AsyncClient, bool]:
+        """Return the client for a server, and whether it goes through a proxy."""
+        direct, chosen = self.open(), _choose_proxy(host, port)
+        if chosen is None:
+            return direct, False
+        if chosen not in self._proxied:
+            self._proxied[chosen] = self._make(_httpx_proxy(*chosen))
+        return self._proxied[chosen], True
 
     async def send(
         self,
@@ -180,13 +218,17 @@ class StreamingClient:
         """
         scheme, host, port = server
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
+        client, is_proxied = self._client_for(host, port)
+        if is_proxied and scheme == "http":
+            # Without a tunnel: the proxy is told the whole URL.
+            target = f"http://[{host}]:{port}".encode() + target if ":" in host else f"http://{host}:{port}".encode() + target
         # The target apart from the URL, in which httpx would write some of its characters in another way.
         extensions = {"timeout": timeout.as_dict(), "target": target, "trace": _tracing(on_sent)}
         try:
             url = httpx.URL(scheme=scheme, host=host, port=port)
             request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
-            answer = await self.open().send(request, stream=True, follow_redirects=False)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
+            answer = await client.send(request, stream=True, follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as e:
             raise NotSentError(_reason_of(e)) from e
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
             raise _no_answer(e) from e
@@ -196,6 +238,8 @@ class StreamingClient:
         """Close all connections."""
         if self._client is not None:
             await self._client.aclose()
+        for client in self._proxied.values():
+            await client.aclose()
 
 
 def _tracing(on_sent: Callable[[], None]) -> Callable[[str, Any], Awaitable[None]]:
@@ -251,7 +295,7 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     Asynchronous only for the deadline: httpx's own timeouts start again with each byte.
     """
     async with asyncio.timeout(WEBHOOK_DEADLINE_S):
-        client = httpx.AsyncClient(verify=_ssl_context(url), trust_env=False, timeout=WEBHOOK_IO_TIMEOUT_S)
+        client = httpx.AsyncClient(verify=_ssl_context(url), trust_env=False, timeout=WEBHOOK_IO_TIMEOUT_S, proxy=_proxy_of(url))
         async with client, client.stream("POST", url, headers=_HEADERS | dict(headers), content=body) as answer:
             return answer.status_code
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sluicegate import http_client
+from sluicegate.addresses import is_loopback
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
@@ -21,6 +23,7 @@ from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
+from sluicegate.outbound.proxies import Outbound, ProxyError, outbound_of
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
@@ -90,8 +93,8 @@ class Services:
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
-        self.keyring = Keyring()
-        self.ledger = Ledger()
+        self._outbound: tuple[Policy, Outbound] | None = None
+        self.keyring, self.ledger = Keyring(), Ledger()
         self.router = Router(self.ledger)
         self.free_requests = FreeRequests()
         self.store = Store(state_dir / FILENAME)
@@ -139,6 +142,33 @@ class Services:
     def prices(self) -> Prices:
         """Return the prices in force now."""
         return self.price_watcher.current
+
+    @property
+    def outbound(self) -> Outbound:
+        """Return the way out that the policy in force names; where it names one that cannot be used, the way from before."""
+        policy = self.policy
+        if self._outbound is None or self._outbound[0] is not policy:
+            try:
+                self._outbound = policy, outbound_of(policy.server.upstream_proxy, self.env)
+            except ProxyError as e:
+                if self._outbound is None:
+                    raise
+                logger.error("The way out stays as it was: %s", e)
+                self._outbound = policy, self._outbound[1]
+        way = self._outbound[1]
+        if way.proxy is not None and is_loopback(way.proxy.host) and any(p == way.proxy.port for _, p in self.own_servers.values()):
+            # A shell that is set up to use this gateway has started it.
+            return Outbound()
+        return way
+
+    def choose_way_out(self) -> None:
+        """Let the HTTP client take the way out too. Raises ProxyError."""
+        self._outbound = self.policy, outbound_of(self.policy.server.upstream_proxy, self.env)
+        http_client.choose_proxies(self._proxy_url)
+
+    def _proxy_url(self, host: str, port: int) -> tuple[str, str | None] | None:
+        proxy = self.outbound.proxy_for(host, port)
+        return None if proxy is None else (str(proxy), proxy.authorization)
 
     def prices_for(self, provider: str, policy: Policy | None = None) -> Prices:
         """Return the prices in force now of the models that a provider sells."""
@@ -213,6 +243,7 @@ class Services:
         if self._closed:
             return
         self._closed = True
+        http_client.choose_proxies(None)
         self._housekeeper.stop()
         self.policy_watcher.stop()
         self.price_watcher.stop()

@@ -33,7 +33,7 @@ TIERS: list[set[str]] = [
     {"providers"},
     {"translation"},
     {"policy"},
-    {"limits", "egress", "listener", "console"},
+    {"limits", "egress", "listener", "console", "outbound"},
     {"calls"},
     {"routing"},
     {"storage"},

@@ -50,6 +50,14 @@ class Dialling:
                 raise DialRefused(f"blocked by policy: {host[:100]} is at an address of {owner}, which is governed as a provider")
         return found[0] if is_public(found[0]) else await first_that_accepts(found, port)
 
+    async def is_resolved(self, host: str, port: int) -> bool:
+        """Return whether the name has an address here."""
+        try:
+            await self._resolver.addresses(host, port)
+        except ResolveError:
+            return False
+        return True
+
     async def refusal_of_loop(self, host: str, port: int, own_ports: Collection[int]) -> str | None:
         """Return why a provider's address may not be dialled: it is the gateway's own, and a call would come back to it."""
         if port not in own_ports:

@@ -198,6 +198,16 @@ def _body_objects(value: object) -> object:
     return value
 
 
+def _upstream_proxy(value: str) -> str:
+    if value == "direct" or is_reference(value):
+        return value
+    if "@" in value:
+        raise ValueError("a proxy's credentials are not written into the policy; name its whole URL as env.NAME or file:PATH")
+    if not re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?/?", value):
+        raise ValueError("is not a proxy's URL; write http://proxy:3128, env.NAME, file:PATH or direct")
+    return value
+
+
 def _webhook_url(value: str) -> str:
     if problem := refusal_of_spelling(value):
         raise ValueError(problem)
@@ -288,6 +298,9 @@ AllowedPath = Annotated[
 """A method and a path that a policy allows; ``{name}`` or ``*`` stands for one segment."""
 Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
+UpstreamProxy = Annotated[
+    str, AfterValidator(_upstream_proxy), WithJsonSchema({"type": "string", "examples": ["http://proxy:3128"]})
+]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]
 SubscriptionRule = Annotated[

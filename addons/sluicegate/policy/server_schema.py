@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from sluicegate.addresses import is_loopback
-from sluicegate.policy.fields import BodyObjects, Duration, Host, HostPattern, Id, Model, Network, Percent, WebhookUrl
+from sluicegate.policy.fields import (
+    BodyObjects,
+    Duration,
+    Host,
+    HostPattern,
+    Id,
+    Model,
+    Network,
+    Percent,
+    UpstreamProxy,
+    WebhookUrl,
+)
 
 
 class Egress(Model):
@@ -48,6 +59,12 @@ class Server(Model):
         None,
         description="Ask no credential of connections from the gateway's own machine to other hosts, and accept demo keys there. "
         "By default true, and false once trusted_proxies is set.",
+    )
+    upstream_proxy: UpstreamProxy | None = Field(
+        None,
+        description="The proxy through which providers, webhooks and other hosts are reached, as http://proxy:3128; env.NAME or "
+        "file:PATH where its URL has credentials; direct for none. By default the environment's HTTPS_PROXY; its NO_PROXY holds "
+        "for both.",
     )
     public_metrics: StrictBool = Field(
         False, description="Serve /metrics without a token too, then without the figures of single keys and users."
