@@ -65,9 +65,13 @@ def choose_proxies(chooser: ProxyChooser | None) -> None:
 
 
 def _proxy_of(url: str) -> httpx.Proxy | None:
-    """Return the proxy for a URL."""
-    parts = urlsplit(url)
-    chosen = _choose_proxy(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    """Return the proxy for a URL. Raises httpx.InvalidURL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as e:
+        raise httpx.InvalidURL(str(e)) from e
+    chosen = _choose_proxy(parts.hostname or "", port or (443 if parts.scheme == "https" else 80))
     return None if chosen is None else _httpx_proxy(*chosen)
 
 

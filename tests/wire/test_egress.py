@@ -76,13 +76,13 @@ def connect(gw, target, *headers):
     return gw.send_raw("\r\n".join([f"CONNECT {target} HTTP/1.1", f"Host: {target}", *headers, "", ""]).encode(), b"\r\n\r\n")
 
 
-def ask_inside(gw, conn, server_name, request):
+def ask_inside(gw, conn, server_name, request, end=b"}}"):
     """Make TLS on an open CONNECT, trusting the gateway's certificates, and return the answer to a request."""
     context = ssl.create_default_context(cafile=str(gw.ca))
     context.check_hostname = server_name is not None
     with context.wrap_socket(conn, server_hostname=server_name) as tls:
         tls.sendall(request)
-        return receive(tls, b"}}")
+        return receive(tls, end)
 
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer vk-dev-alice\r\n\r\n"
@@ -290,7 +290,8 @@ MODEL_HOSTS = {
 def test_a_model_api_is_refused_in_words_that_its_client_shows(edge, host):
     style, advice = MODEL_HOSTS[host]
     with tunnel(edge, f"{host}:443") as conn:
-        head, _, body = ask_inside(edge, conn, host, GET).partition(b"\r\n\r\n")
+        end = b'"ValidationException"}' if style == "bedrock" else b"}}"
+        head, _, body = ask_inside(edge, conn, host, GET, end).partition(b"\r\n\r\n")
     assert b" 400 " in head.split(b"\r\n")[0]
     assert b"x-should-retry: false" in head
     whole = json.loads(body)

@@ -317,6 +317,6 @@ def test_administration_keeps_a_connection_and_takes_a_body(seen):
     with seen.raw() as conn:
         for _ in range(3):
             conn.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            assert b"POST is not allowed at this path" in receive(conn, b'GET"}}')
+            assert b"POST is not allowed at this path" in receive(conn, b'"extra_fields":{}}')
             conn.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b'{"ready":true}' in receive(conn, b"}")
