@@ -1,6 +1,6 @@
 """Hypothesis profiles: HYPOTHESIS_PROFILE chooses one, else CI=true means ``ci`` and anything else ``dev``.
 
-    ci         the same examples at every run
+    ci         the same examples at every run, half as many: what differs from run to run is found by developers
     dev        other examples at every run
     thorough   twenty times as many, and a hundred times twenty where a property does not say how many it needs
 
@@ -22,7 +22,7 @@ USUAL_EXAMPLES = 40
 def load_profile() -> None:
     """Choose the profile. Raises InvalidArgument for an unknown name."""
     shared = settings(deadline=None, print_blob=True, max_examples=USUAL_EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-    settings.register_profile("ci", shared, derandomize=True, database=None)
+    settings.register_profile("ci", shared, max_examples=examples(USUAL_EXAMPLES), derandomize=True, database=None)
     settings.register_profile("dev", shared)
     settings.register_profile("thorough", shared, max_examples=examples(100))
     settings.load_profile(chosen())
@@ -34,5 +34,5 @@ def chosen() -> str:
 
 
 def examples(count: int) -> int:
-    """Return the number of examples for a property that has ``count`` of them in the short profiles."""
-    return count * THOROUGH_FACTOR if chosen() == "thorough" else count
+    """Return the number of examples for a property that has ``count`` of them where developers run it."""
+    return {"thorough": count * THOROUGH_FACTOR, "ci": (count + 1) // 2}.get(chosen(), count)
