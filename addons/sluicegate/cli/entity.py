@@ -116,10 +116,8 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
     def top_up(
         ctx: typer.Context,
         id_or_name: options.IdOrName,
-        amount: Annotated[str, typer.Option("--amount", help="Dollars to add.")],
-        period: Annotated[
-            str | None, typer.Option("--period", help="The period of the budget to raise, if there are several.")
-        ] = None,
+        amount: options.Amount,
+        period: options.BudgetPeriod = None,
     ) -> None:
         body = {"amount": options.parse_dollars(amount)} | ({"reset_duration": period} if period else {})
         target = api_path(path, id_or_name, "top-up")
@@ -159,11 +157,9 @@ def _register_raise(app: typer.Typer, kind: str, path: str) -> None:
     def raise_until(
         ctx: typer.Context,
         id_or_name: options.IdOrName,
-        amount: Annotated[str, typer.Option("--amount", help="Dollars to add.")],
+        amount: options.Amount,
         until: Annotated[str, typer.Option("--until", help="The last day, in UTC, or a time such as 2027-03-31T18:00:00Z.")],
-        period: Annotated[
-            str | None, typer.Option("--period", help="The period of the budget to raise, if there are several.")
-        ] = None,
+        period: options.BudgetPeriod = None,
     ) -> None:
         body = {"amount": options.parse_dollars(amount), "until": options.end_of(until)}
         body |= {"reset_duration": period} if period else {}

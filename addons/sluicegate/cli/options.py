@@ -112,6 +112,8 @@ Name = Annotated[str | None, typer.Option("--name", help="The name people use.")
 Budget = Annotated[
     str | None, typer.Option("--budget", help="Dollars per period: 50/month (of the calendar), 50/30d, 20/never; none removes it.")
 ]
+Amount = Annotated[str, typer.Option("--amount", help="Dollars to add.")]
+BudgetPeriod = Annotated[str | None, typer.Option("--period", help="The period of the budget to raise, if there are several.")]
 Hard = Annotated[bool, typer.Option("--hard", help="Refuse a call whose worst case does not fit the budget.")]
 Rate = Annotated[str | None, typer.Option("--rate", help="Calls per period, such as 100/1h; none removes it.")]
 Tokens = Annotated[str | None, typer.Option("--tokens", help="Tokens per period, such as 500000/1h; none removes it.")]

@@ -62,3 +62,10 @@ class ProviderKey(Model):
         if self.value is None and self.bedrock_key_config is None and self.vertex_key_config is None:
             raise ValueError("a key needs a value: env.NAME or file:PATH")
         return self
+
+
+ACCOUNT_SECRETS = {
+    "bedrock_key_config": ("access_key", "secret_key", "session_token"),
+    "vertex_key_config": ("auth_credentials",),
+}
+"""The secrets of a provider key's account, by the field that describes it."""

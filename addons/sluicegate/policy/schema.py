@@ -46,7 +46,12 @@ _LABELS: Any = Field(
     default_factory=dict, description="Names and values of your own, such as a cost centre, for records and exports."
 )
 
-IDLE_TIMEZONE = "timezone has no effect without calendar_aligned: true; write both, or neither"
+
+def refuse_idle_timezone[W: (Budget, RateLimit, Defaults)](window: W) -> W:
+    """Return the same window. Raises ValueError where its time zone would do nothing."""
+    if window.timezone != "UTC" and not window.calendar_aligned:
+        raise ValueError("timezone has no effect without calendar_aligned: true; write both, or neither")
+    return window
 
 
 class Budget(Model):
@@ -66,11 +71,7 @@ class Budget(Model):
 
     raises: tuple[Raise, ...] = Field((), max_length=MAX_RAISES, description="Amounts on top of it that end by themselves.")
 
-    @model_validator(mode="after")
-    def _refuse_idle_timezone(self) -> Budget:
-        if self.timezone != "UTC" and not self.calendar_aligned:
-            raise ValueError(IDLE_TIMEZONE)
-        return self
+    _refuse_idle_timezone = model_validator(mode="after")(refuse_idle_timezone)
 
 
 class RateLimit(Model):
@@ -92,9 +93,7 @@ class RateLimit(Model):
                 raise ValueError(f"{what}_max_limit needs its {what}_reset_duration")
             if cap is None and period is not None:
                 raise ValueError(f"{what}_reset_duration needs its {what}_max_limit")
-        if self.timezone != "UTC" and not self.calendar_aligned:
-            raise ValueError(IDLE_TIMEZONE)
-        return self
+        return refuse_idle_timezone(self)
 
 
 class Limited(Model):
@@ -263,11 +262,7 @@ class Defaults(Model):
     calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months and years.")
     timezone: Zone = Field("UTC", description="IANA time zone of those.")
 
-    @model_validator(mode="after")
-    def _refuse_idle_timezone(self) -> Defaults:
-        if self.timezone != "UTC" and not self.calendar_aligned:
-            raise ValueError(IDLE_TIMEZONE)
-        return self
+    _refuse_idle_timezone = model_validator(mode="after")(refuse_idle_timezone)
 
 
 class PolicyFile(Model):

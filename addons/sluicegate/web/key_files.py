@@ -11,18 +11,13 @@ from typing import Any
 
 from sluicegate.policy.editing.draft import ConflictError, Draft, EditError
 from sluicegate.policy.entities import KINDS, REDACTED
+from sluicegate.policy.key_schema import ACCOUNT_SECRETS
 from sluicegate.policy.model import Policy
 from sluicegate.policy.secrets import ENV, FILE, is_reference
 from sluicegate.providers.signing.google import problem_of
 from sluicegate.services import Services
 
 PROVIDERS = KINDS["providers"]
-
-_SIGNING = {
-    "bedrock_key_config": ("access_key", "secret_key", "session_token"),
-    "vertex_key_config": ("auth_credentials",),
-}
-"""Fields of a key that hold more secrets, and which."""
 
 
 def _folder(services: Services) -> Path:
@@ -66,7 +61,7 @@ def store_values(services: Services, draft: Draft, provider: str, fields: dict[s
         name = str(key.get("name"))
         before = current.get(name) or {}
         key = stored(key, name, before, ("value",), "keys")
-        for field, inner in _SIGNING.items():
+        for field, inner in ACCOUNT_SECRETS.items():
             if isinstance(config := key.get(field), dict):
                 key = key | {field: stored(config, name, before.get(field) or {}, inner, f"keys.{field}")}
         return key

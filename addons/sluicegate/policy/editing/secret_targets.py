@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sluicegate.policy.key_schema import ACCOUNT_SECRETS
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers.known import known_provider, known_providers
 from sluicegate.yaml_document import Document, Location, Problem, dotted
@@ -59,7 +60,7 @@ def forbidden_uses(
                 is_moved = (use.purpose[:2], use.target) not in targets and owner in doc.lines
                 message = f"a secret that is in use would be sent to {use.target}, where it does not go now: {EDIT_THE_FILE}"
                 problems.append(_problem(doc, owner if is_moved else location, message + _OR_NEW))
-            elif location[-1] in _ACCOUNTS:
+            elif location[-1] in ACCOUNT_SECRETS:
                 message = f"the account of the gateway's machine would vouch for calls to {use.target or 'a new place'}: "
                 problems.append(_problem(doc, location, f"{message}{EDIT_THE_FILE}, or send keys along with it"))
             elif is_reference(use.secret):
@@ -75,13 +76,6 @@ def _problem(doc: Document, location: Location, message: str) -> Problem:
     return Problem(doc.file, doc.line(location), dotted(location), message)
 
 
-_ACCOUNTS = {
-    "bedrock_key_config": ("access_key", "secret_key", "session_token"),
-    "vertex_key_config": ("auth_credentials",),
-}
-"""The secrets of a provider key's account, by the field that describes it."""
-
-
 def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
     """Yield every secret with its location; what has the wrong shape is left to the schema."""
     for name, provider in _items(_of(policy, "providers")):
@@ -91,7 +85,7 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
         for i, key in _items(_of(provider, "keys")):
             purpose = ("providers", str(name), "keys")
             yield from _use((*place, "keys", i, "value"), _of(key, "value"), purpose, target)
-            for config, secrets in _ACCOUNTS.items():
+            for config, secrets in ACCOUNT_SECRETS.items():
                 for field, written in _items(_of(key, config)):
                     if field in secrets:
                         yield from _use((*place, "keys", i, config, field), written, purpose, target)
