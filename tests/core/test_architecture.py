@@ -11,41 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from support.tiers import TIERS, drawing
+
 ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
-
-TIERS: list[set[str]] = [
-    {
-        "values",
-        "yaml_document",
-        "windows",
-        "paths",
-        "addresses",
-        "credentials",
-        "background",
-        "database",
-        "atomic_write",
-        "http_client",
-        "model_names",
-    }
-    | {"dashboard_sessions", "request_grammar"},
-    {"pricing", "tokenizers"},
-    {"providers"},
-    {"translation"},
-    {"policy"},
-    {"limits", "egress", "listener", "console", "outbound"},
-    {"calls"},
-    {"routing"},
-    {"storage"},
-    {"metrics"},
-    {"alerts"},
-    {"logs", "reconciliation", "diagnosis", "archive"},
-    {"services"},
-    {"loopback", "machines"},
-    {"web", "banner", "sending", "deployment"},
-    {"cli"},
-]
-"""From the bottom up: a module imports only from tiers below its own, from its own package, or from flat files of its tier."""
 
 FLAT_FILES = 16
 """Modules that may stand flat in the core; more belong in packages."""
@@ -64,7 +33,7 @@ def imports(path: Path) -> set[str]:
 
 
 def tier(module: str) -> int:
-    return next(i for i, names in enumerate(TIERS) if module in names)
+    return next(i for i, names in enumerate(TIERS.values()) if module in names)
 
 
 def parts_of_core(name: str) -> str | None:
@@ -93,7 +62,11 @@ def test_the_core_never_imports_mitmproxy_and_imports_run_downward(path):
 
 def test_every_module_of_the_core_has_a_tier():
     names = {p.relative_to(CORE).parts[0].removesuffix(".py") for p in MODULES}
-    assert names == set().union(*TIERS)
+    assert sorted(names) == sorted(name for tier in TIERS.values() for name in tier)
+
+
+def test_the_drawing_of_the_tiers_shows_them_as_they_are():
+    assert (CORE.parents[1] / "docs/tiers.svg").read_text() == drawing()
 
 
 HTTP_LIBRARIES = {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "http.client", "urllib.request"}
