@@ -31,7 +31,7 @@ TIERS: dict[str, tuple[str, ...]] = {
 ADDONS = ("gateway", "runtime", "governance addons", "flow")
 """What stands above the core, where mitmproxy is known."""
 
-_LEFT, _WIDTH, _GAP, _HEIGHT, _STEP, _MOST = 165, 680, 10, 30, 40, 5
+_LEFT, _WIDTH, _GAP, _HEIGHT, _STEP, _MOST = 140, 760, 10, 30, 40, 5
 _STYLE = (
     ".box{fill:#f6f8fa;stroke:#57606a} .ask{fill:#ddf4ff;stroke:#0969da} .mon{fill:#dafbe1;stroke:#1a7f37} "
     ".txt{fill:#1f2328} .dim{fill:#57606a;font-size:12px}\n    "
@@ -53,12 +53,12 @@ def drawing() -> str:
         rows.append(f'  <text class="dim" x="12" y="{top + (lines - 1) * _STEP // 2 + 20}">{escape(label)}</text>')
         top += lines * _STEP
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {top + 2}" font-family="system-ui, sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 912 {top + 2}" font-family="system-ui, sans-serif" '
         'font-size="13" role="img" aria-label="Packages in tiers; imports run downward only.">\n'
         f"  <style>\n    {_STYLE}\n  </style>\n"
         '  <defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8z" fill="#8b949e"/></marker></defs>\n' + "\n".join(rows) + "\n"
-        f'  <path d="M150 16V{top - 14}" stroke="#8b949e" stroke-width="2" fill="none" marker-end="url(#a)"/>\n</svg>\n'
+        f'  <path d="M126 16V{top - 14}" stroke="#8b949e" stroke-width="2" fill="none" marker-end="url(#a)"/>\n</svg>\n'
     )
 
 
