@@ -46,7 +46,7 @@ class VertexKeyConfig(Model):
 class ProviderKey(Model):
     """One of a provider's keys."""
 
-    name: Id
+    name: Id = Field(description="Its name in key_names, in records and on the dashboard.")
     value: SecretText | None = Field(None, description="env.NAME, file:PATH, or the key itself (warned about).", repr=False)
     weight: Weight = Field(1.0, description="Share of the calls, relative to the provider's other keys.")
     bedrock_key_config: BedrockKeyConfig | None = Field(

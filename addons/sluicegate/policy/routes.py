@@ -82,11 +82,11 @@ class Conditions(RouteModel):
     request_class: Pattern | None = Field(
         None, alias="class", description="What Claude Code says the call is for (x-claude-code-request-class), such as subagent."
     )
-    virtual_key: Id | None = None
-    user: Id | None = None
-    team: Id | None = None
-    customer: Id | None = None
-    project: Id | None = None
+    virtual_key: Id | None = Field(None, description="The virtual key of the call, by its id.")
+    user: Id | None = Field(None, description="The user of the call, by id.")
+    team: Id | None = Field(None, description="The team of the call, by id.")
+    customer: Id | None = Field(None, description="The customer of the call, by id.")
+    project: Id | None = Field(None, description="The project of the call, by id.")
     budget_used_above: Fraction | None = Field(
         None, description="The share of any budget of the caller that has been used, such as 0.8."
     )
@@ -97,7 +97,7 @@ class Conditions(RouteModel):
 class RouteTarget(RouteModel):
     """A provider and a model that may answer."""
 
-    provider: ProviderName
+    provider: ProviderName = Field(description="A provider of this policy, or a known one.")
     model: Pattern | None = Field(None, description="The model to ask for; absent: the one that the client asks for.")
     weight: Weight = Field(1.0, description="Share of the calls; 0 only takes over where the others fail.")
 
@@ -125,15 +125,15 @@ class Retry(RouteModel):
 class Route(RouteModel):
     """Targets for some calls. The first route whose conditions hold is taken."""
 
-    name: Id
-    description: Prose | None = None
+    name: Id = Field(description="Its name in records, and in what `sluicegate route` explains.")
+    description: Prose | None = Field(None, description="What the route is for, in your own words.")
     enabled: StrictBool = Field(True, description="false: no call takes it.")
-    when: Conditions = Field(default_factory=Conditions)
-    targets: tuple[RouteTarget, ...] = Field(min_length=1, max_length=16)
+    when: Conditions = Field(default_factory=Conditions, description="Which calls it is for; absent: all.")
+    targets: tuple[RouteTarget, ...] = Field(min_length=1, max_length=16, description="Who may answer, 1 to 16 of them.")
     sticky: Literal["session", "user", "none"] = Field(
         "session", description="A session keeps its target, because a switch loses the provider's prompt cache."
     )
-    retry: Retry = Field(default_factory=Retry)
+    retry: Retry = Field(default_factory=Retry, description="What is tried again after a failed attempt.")
 
     @model_validator(mode="after")
     def _require_weight(self) -> Route:

@@ -42,6 +42,10 @@ from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Retention, Server
 from sluicegate.providers.base import AuthForm, ProtocolName
 
+_ID: Any = Field(description="Its name in references, in the API and in records; it cannot be changed.")
+_NAME: Any = Field(None, description="What people call it; shown beside the id.")
+_TEAM: Any = Field(None, description="Its team, whose limits hold for its keys that name no team or customer of their own.")
+_CUSTOMER: Any = Field(None, description="Its customer, whose limits hold likewise; absent: that of its team.")
 _LABELS: Any = Field(
     default_factory=dict, description="Names and values of your own, such as a cost centre, for records and exports."
 )
@@ -78,12 +82,12 @@ class RateLimit(Model):
     """Caps on calls and tokens per period, and on calls in flight."""
 
     request_max_limit: Count | None = Field(None, description="Calls admitted per request_reset_duration.")
-    request_reset_duration: Duration | None = None
+    request_reset_duration: Duration | None = Field(None, description="The period of request_max_limit.")
     token_max_limit: Count | None = Field(None, description="Tokens (input, cache and output) per token_reset_duration.")
-    token_reset_duration: Duration | None = None
+    token_reset_duration: Duration | None = Field(None, description="The period of token_max_limit.")
     max_concurrent: Count | None = Field(None, description="Calls in flight at the same time.")
-    calendar_aligned: StrictBool = False
-    timezone: Zone = "UTC"
+    calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months, years of the time zone.")
+    timezone: Zone = Field("UTC", description="IANA time zone for calendar_aligned.")
 
     @model_validator(mode="after")
     def _require_pairs(self) -> RateLimit:
@@ -118,8 +122,8 @@ class Limited(Model):
 class FallbackPrice(Model):
     """Dollars per million tokens of input and of output."""
 
-    input: Money
-    output: Money
+    input: Money = Field(description="Dollars per million tokens of input.")
+    output: Money = Field(description="Dollars per million tokens of output.")
 
 
 class Provider(Limited):
@@ -132,7 +136,7 @@ class Provider(Limited):
         None, description="Where governed calls are sent. A version at its end, as in .../v1, takes the place of the paths' /v1."
     )
     hosts: tuple[Host, ...] = Field((), description="Further host names that are governed as this provider.")
-    keys: tuple[ProviderKey, ...] = ()
+    keys: tuple[ProviderKey, ...] = Field((), description="The provider's keys; calls are shared out among them by weight.")
     auth: AuthForm | None = Field(
         None, description="How a key is sent: as a bearer token or in the header of that name; absent: as its protocol does."
     )
@@ -156,8 +160,8 @@ class Provider(Limited):
 class Customer(Limited):
     """A customer, the top level of the hierarchy."""
 
-    id: Id
-    name: Text | None = None
+    id: Id = _ID
+    name: Text | None = _NAME
     email: Email | None = Field(None, description="Whom to write to; the gateway sends nothing there.")
     content: Content = None
     labels: Labels = _LABELS
@@ -166,9 +170,9 @@ class Customer(Limited):
 class Team(Limited):
     """A team, possibly of a customer."""
 
-    id: Id
-    name: Text | None = None
-    customer_id: Id | None = None
+    id: Id = _ID
+    name: Text | None = _NAME
+    customer_id: Id | None = Field(None, description="The customer it belongs to, whose limits hold too.")
     content: Content = None
     labels: Labels = _LABELS
 
@@ -176,10 +180,10 @@ class Team(Limited):
 class User(Limited):
     """A person, with limits over all of that person's keys."""
 
-    id: Id
-    name: Text | None = None
-    team_id: Id | None = None
-    customer_id: Id | None = None
+    id: Id = _ID
+    name: Text | None = _NAME
+    team_id: Id | None = _TEAM
+    customer_id: Id | None = _CUSTOMER
     is_active: StrictBool = Field(True, description="false: every key of this user is refused.")
     content: Content = None
     labels: Labels = _LABELS
@@ -188,10 +192,10 @@ class User(Limited):
 class Project(Limited):
     """A project, possibly of a team or customer."""
 
-    id: Id
-    name: Text | None = None
-    team_id: Id | None = None
-    customer_id: Id | None = None
+    id: Id = _ID
+    name: Text | None = _NAME
+    team_id: Id | None = _TEAM
+    customer_id: Id | None = _CUSTOMER
     content: Content = None
     labels: Labels = _LABELS
 
@@ -199,7 +203,7 @@ class Project(Limited):
 class ProviderConfig(Limited):
     """What a virtual key may use of one provider."""
 
-    provider: ProviderName
+    provider: ProviderName = Field(description="A provider of this policy, or a known one.")
     allowed_models: tuple[Pattern, ...] | None = Field(
         None, description="Model names or globs such as claude-haiku-*; absent allows all."
     )
@@ -214,18 +218,18 @@ class ProviderConfig(Limited):
 class VirtualKey(Limited):
     """The key an agent is given instead of the provider's."""
 
-    id: KeyId
-    name: Text | None = None
-    description: Prose | None = None
+    id: KeyId = _ID
+    name: Text | None = _NAME
+    description: Prose | None = Field(None, description="What the key is for, in your own words.")
     value: SecretText | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)
     value_hash: Hash | None = Field(None, description="sha256: of the value.")
     previous_value_hash: Hash | None = Field(None, description="sha256: of the value before a rotation.")
     previous_expires_at: Instant | None = Field(None, description="Until then the previous value is accepted too.")
-    team_id: Id | None = None
-    customer_id: Id | None = None
-    user_id: Id | None = None
-    project_id: Id | None = None
-    is_active: StrictBool = True
+    team_id: Id | None = Field(None, description="Its team, whose limits hold too; absent: that of its project, else of its user.")
+    customer_id: Id | None = Field(None, description="Its customer, whose limits hold too; absent: that of its team.")
+    user_id: Id | None = Field(None, description="The person who holds it, whose limits hold too.")
+    project_id: Id | None = Field(None, description="The project it is for, whose limits hold too.")
+    is_active: StrictBool = Field(True, description="false: calls with this key are refused.")
     expires_at: Instant | None = Field(None, description="The key is refused from then on.")
     provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
     allow_all_providers: StrictBool = Field(False, description="Allow providers that are not under provider_configs, in full.")
@@ -244,13 +248,13 @@ class ModelConfig(Limited):
     """Limits on a model, for all callers together."""
 
     model_name: Pattern = Field(description="A model name or glob.")
-    provider: ProviderName | None = None
+    provider: ProviderName | None = Field(None, description="The provider of the model; absent: all providers together.")
 
 
 class Operator(Model):
     """A person who may view or administer the gateway."""
 
-    id: Id
+    id: Id = Field(description="Who it is, in the audit trail and in dashboard sessions.")
     role: Literal["admin", "viewer"] = Field(description="admin reads and writes, viewer reads.")
     token_hash: Hash = Field(description="sha256: of the operator's token, as `sluicegate key hash` prints it.")
 
@@ -258,7 +262,7 @@ class Operator(Model):
 class Defaults(Model):
     """What holds for each budget and rate limit that does not say it itself."""
 
-    enforcement: Literal["soft", "hard"] = "soft"
+    enforcement: Literal["soft", "hard"] = Field("soft", description="Whether budgets are soft or hard; see there.")
     calendar_aligned: StrictBool = Field(False, description="Reset on real days, Mondays, months and years.")
     timezone: Zone = Field("UTC", description="IANA time zone of those.")
 
@@ -271,18 +275,18 @@ class PolicyFile(Model):
     version: Literal[1] = Field(description="The format's version: 1.")
     policy: Management = Field(default_factory=Management, description="How this policy is changed.")
     defaults: Defaults = Field(default_factory=Defaults, description="What budgets and rate limits say where they say nothing.")
-    providers: dict[str, Provider] = Field(default_factory=dict)
-    customers: tuple[Customer, ...] = ()
-    teams: tuple[Team, ...] = ()
-    users: tuple[User, ...] = ()
-    projects: tuple[Project, ...] = ()
-    virtual_keys: tuple[VirtualKey, ...] = ()
-    model_configs: tuple[ModelConfig, ...] = ()
+    providers: dict[str, Provider] = Field(default_factory=dict, description="Where calls go, by the provider's name.")
+    customers: tuple[Customer, ...] = Field((), description="The top level of the hierarchy.")
+    teams: tuple[Team, ...] = Field((), description="Teams, each possibly of a customer.")
+    users: tuple[User, ...] = Field((), description="People, each possibly of a team.")
+    projects: tuple[Project, ...] = Field((), description="Projects, each possibly of a team or a customer.")
+    virtual_keys: tuple[VirtualKey, ...] = Field((), description="The keys that agents are given.")
+    model_configs: tuple[ModelConfig, ...] = Field((), description="Limits on models, for all callers together.")
     routes: tuple[Route, ...] = Field((), description="Which calls go to which providers and models; the first that fits is taken.")
     operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the holder of the admin token.")
-    egress: Egress = Field(default_factory=Egress)
-    server: Server = Field(default_factory=Server)
-    alerts: Alerts = Field(default_factory=Alerts)
+    egress: Egress = Field(default_factory=Egress, description="What happens to hosts that belong to no provider.")
+    server: Server = Field(default_factory=Server, description="The gateway's own port.")
+    alerts: Alerts = Field(default_factory=Alerts, description="When alerts about budgets are sent, and to whom.")
     unpriced: Literal["family", "deny", "fallback"] = Field(
         "family",
         description="What a call of a model without a known price costs: as the dearest of its family, which makes it an estimate; "

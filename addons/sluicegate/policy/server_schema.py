@@ -24,7 +24,9 @@ from sluicegate.policy.fields import (
 class Egress(Model):
     """Hosts that belong to no provider."""
 
-    default: Literal["tunnel", "deny"] = "tunnel"
+    default: Literal["tunnel", "deny"] = Field(
+        "tunnel", description="Hosts that nothing below names. tunnel: passed unread, recorded by name. deny: refused."
+    )
     allow: tuple[HostPattern, ...] = Field((), description="Globs that are always allowed, private addresses included.")
     deny: tuple[HostPattern, ...] = Field((), description="Globs that are always refused.")
     model_hosts: Literal["deny", "tunnel"] = Field(
@@ -103,7 +105,7 @@ class Retention(Model):
 class Webhook(Model):
     """A receiver of alerts."""
 
-    name: Id
+    name: Id = Field(description="Its name in logs and on the dashboard.")
     url: WebhookUrl = Field(
         description="env.NAME, file:PATH, or the URL itself (warned about: anyone who knows it can post to it).", repr=False
     )
@@ -120,4 +122,4 @@ class Alerts(Model):
     """When alerts about budgets are sent, and to whom."""
 
     thresholds: tuple[Percent, ...] = Field((50, 80, 95, 100), description="Percent of a budget at which an alert is sent.")
-    webhooks: tuple[Webhook, ...] = ()
+    webhooks: tuple[Webhook, ...] = Field((), description="Who receives them; without any, nobody does.")
