@@ -107,7 +107,7 @@ class Services:
         self.history = History(self.revisions, self.policy_watcher.active)
         self.policy_watcher.on_change = self.history.record
         self.journal = Journal(state_dir / "audit.jsonl")
-        self.recovered = recover(self.store, self.journal, self.ledger)
+        self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
         self.writer = Writer(self.store, self.journal, self.ledger, self.hook_time.setdefault(("budget", "commit"), [0, 0]))

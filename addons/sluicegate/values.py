@@ -24,7 +24,7 @@ Unit = Literal["usd", "requests", "tokens", "concurrent"]
 ZERO_AMOUNTS: Mapping[Unit, int] = MappingProxyType(dict.fromkeys(get_args(Unit), 0))
 """Nothing of every unit. A claim is only freed by an amount of its unit, so whoever frees all of them starts from these."""
 
-LimitCheck = tuple[str, str, str, str | None, str, int, int, int, int, int | None, bool]
+LimitCheck = tuple[str, str, Unit, str | None, str, int, int, int, int, int | None, bool]
 """What a limit decided about a call, and on which numbers.
 
 Scope kind and id, unit, window, enforcement and maximum of the limit; what was used, reserved by calls in flight, and asked

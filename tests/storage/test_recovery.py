@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sluicegate.calls.adjustment import adjustment_of, charge
+from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.services import Services
+from sluicegate.storage.journal import Journal
 from sluicegate.storage.journal_files import records
 from sluicegate.storage.recovery import recover
-from sluicegate.storage.store import Rows
+from sluicegate.storage.store import Rows, Store
 from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES, Writer
-from sluicegate.windows import parse_period
+from sluicegate.windows import parse_iso, parse_period
 from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
 
 
@@ -123,6 +128,58 @@ def test_a_start_after_a_crash_reads_the_last_of_the_journal_and_not_all_of_it(t
     assert again.recovered == {"torn_bytes": 0, "replayed": 0, "interrupted": 0, "rewritten": 3000}
     assert len({json.loads(x)["id"] for x in (tmp_path / "state" / "audit.jsonl").read_bytes().splitlines()}) == 6000
     again.close()
+
+
+CALENDAR = Limit(
+    "team",
+    "t",
+    "T",
+    "usd",
+    90,
+    parse_period("1M", aligned=True, timezone="Europe/Berlin"),
+    False,
+    "team/t/usd/1M/aligned/Europe/Berlin",
+)
+CALLS = Limit("virtual_key", "vk", "VK", "requests", 99, parse_period("1h"), False, "virtual_key/vk/requests/1h")
+AT_ONCE = Limit("virtual_key", "vk", "VK", "concurrent", 9, None, True, "virtual_key/vk/concurrent/-")
+LIMITS = (BUDGET, CALENDAR, CALLS, AT_ONCE)
+
+
+@settings(max_examples=25)
+@given(calls=st.lists(st.sampled_from(["completed", "denied", "open"]), max_size=8), copied=st.integers(0, 8))
+def test_a_database_older_than_its_journal_catches_up_to_the_nanodollar(tmp_path_factory, calls, copied):
+    """As after a backup of a gateway at work: the database is copied first, and calls come and go before the journal is."""
+    live, folder = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("copy")
+    store, journal, ledger = Store(live / "sluicegate.db"), Journal(live / "audit.jsonl"), Ledger()
+    writer = Writer(store, journal, ledger, [0, 0])
+    for i, outcome in enumerate([*calls, None]):
+        if i == min(copied, len(calls)):
+            shutil.copy(live / "sluicegate.db", folder)
+        at, checks = parse_iso("2026-01-01T00:00:00.000Z") + 7 + i, []
+        if outcome in ("completed", "open"):
+            assert ledger.reserve(f"{i}", [(limit, 1) for limit in LIMITS], at, checks) is None
+            ledger.hold_open(f"{i}", at, record(f"{i}", 1, status=200, limits=checks))
+        if outcome == "completed":
+            ledger.settle(f"{i}", {"usd": 3 + i, "requests": 1, "tokens": 3, "concurrent": 0})
+            writer.record(record(f"{i}", 3 + i, status=200, limits=checks))
+        elif outcome == "denied":
+            writer.record(record(f"{i}", 0, outcome="denied", limits=[[*LIMIT_CHECKS[0][:-1], True], LIMIT_CHECKS[1]]))
+        writer.flush()
+        store._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(live / "audit.jsonl", folder)
+    store.close()
+    journal.close()
+
+    store, journal, ledger = Store(folder / "sluicegate.db"), Journal(folder / "audit.jsonl"), Ledger()
+    store.load(ledger)
+    recover(store, journal, ledger, lambda: LIMITS)
+    charged = [c for i, c in enumerate(calls) if c == "completed" or (c == "open" and i < copied)]
+    spent = sum(3 + i if c == "completed" else 1 for i, c in enumerate(calls) if c == "completed" or (c == "open" and i < copied))
+    used = [ledger.usage(limit, at)[:2] for limit in LIMITS]
+    assert used == [(spent, 0), (spent, 0), (len(charged), 0), (0, 0)]
+    assert {r["id"] for r in store.rows_since(0)} >= {f"{i}" for i, c in enumerate(calls) if c in ("completed", "denied")}
+    store.close()
+    journal.close()
 
 
 def full_disk():

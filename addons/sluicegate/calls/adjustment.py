@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from sluicegate.calls.limit_checks import charged_windows
 from sluicegate.calls.record import Record
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.model import Policy
@@ -62,15 +63,7 @@ def windows_of_call(record: Record, ledger: Ledger, policy: Policy) -> list[tupl
     checks = record.get("limits")
     if checks is None:
         return _windows_by_policy(record, ledger, policy)
-    found = []
-    for kind, scope_id, unit, window, _, _, _, _, _, resets_at, admitted in checks:
-        if unit == "usd" and admitted:
-            name = f"{kind}/{scope_id}/usd/{window or '-'}"
-            # A budget that follows the calendar has the zone in its counter's name, which a check does not.
-            names = [name, *(n for n in ledger.counters if n.startswith(f"{name}/aligned/"))]
-            counters = (ledger.counters[n] for n in names if n in ledger.counters)
-            found += [(c.name, resets_at) for c in counters if c.has_window(resets_at)][:1]
-    return found
+    return [(name, end) for unit, name, end in charged_windows(checks, ledger) if unit == "usd"]
 
 
 def _windows_by_policy(record: Record, ledger: Ledger, policy: Policy) -> list[tuple[str, int | None]]:

@@ -11,7 +11,9 @@ from typing import Any
 import orjson
 
 from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS, Record
-from sluicegate.values import LimitCheck, usd
+from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import ALIGNED, counter_name
+from sluicegate.values import LimitCheck, Unit, usd
 from sluicegate.windows import iso
 
 SHARED_SCOPES = ("provider", "model")
@@ -57,6 +59,23 @@ def visible_checks(checks: list[LimitCheck] | None, own_key: str | None) -> list
     if own_key is None or checks is None:
         return checks
     return [c for c in checks if c[0] not in SHARED_SCOPES or not c[-1]]
+
+
+def charged_windows(checks: Iterable[LimitCheck], ledger: Ledger) -> list[tuple[Unit, str, int | None]]:
+    """Return what a call with these checks is charged to: the unit, the counter's name, and the end of the window.
+
+    A window that is long over is left out: then only the records have the charge.
+    """
+    found: list[tuple[Unit, str, int | None]] = []
+    for kind, scope_id, unit, window, _, _, _, _, _, resets_at, admitted in checks:
+        if not admitted:
+            continue
+        name = counter_name(kind, scope_id, unit, window)
+        # A limit that follows the calendar has the zone in its counter's name, which a check does not.
+        names = [name, *(n for n in ledger.counters if n.startswith(f"{name}{ALIGNED}"))]
+        counters = (ledger.counters[n] for n in names if n in ledger.counters)
+        found += [(unit, c.name, resets_at) for c in counters if c.has_window(resets_at)][:1]
+    return found
 
 
 def describe(checks: list[LimitCheck] | None) -> list[dict[str, Any]] | None:

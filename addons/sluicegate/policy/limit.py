@@ -11,6 +11,9 @@ from sluicegate.policy.raises import amount_at
 from sluicegate.values import NANO, Unit
 from sluicegate.windows import Period, parse_iso, parse_period
 
+ALIGNED = "/aligned/"
+"""Stands in the name of a counter that follows the calendar, before its time zone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -63,14 +66,19 @@ class Limits(tuple[Limit, ...]):
         return self
 
 
+def counter_name(kind: str, scope_id: str, unit: Unit, window: str | None) -> str:
+    """Return the name of a limit's counter; one that follows the calendar adds ``ALIGNED`` and its time zone."""
+    return f"{kind}/{scope_id}/{unit}/{window or '-'}"
+
+
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
     """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
     found: list[Limit] = []
 
     def add(unit: Unit, maximum: int, period: Period | None, **more: Any) -> None:
-        name = f"{kind}/{scope_id}/{unit}/{period.text if period else '-'}"
+        name = counter_name(kind, scope_id, unit, period.text if period else None)
         if period is not None and period.aligned:
-            name += f"/aligned/{period.timezone}"
+            name += ALIGNED + period.timezone
         hard = more.pop("hard", False)
         found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, **more))
 

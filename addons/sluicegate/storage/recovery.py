@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from sluicegate.calls.adjustment import from_line, line_of, repeat
+from sluicegate.calls.limit_checks import charged_windows
 from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import ALIGNED, Limit, counter_name
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.journal_files import Place, end_place, records_after, records_in_other_files
 from sluicegate.storage.store import Rows, Store
 from sluicegate.values import Outcome
+from sluicegate.windows import parse_iso
 
 MAX_TORN_ROWS = 1000
 """Rows that are compared with the journal's lines where its end is torn."""
 
 
-def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
+def recover(store: Store, journal: Journal, ledger: Ledger, limits: Callable[[], Iterable[Limit]] = tuple) -> dict[str, int]:
     """Complete what a crash left half-done, before the first call. Return counts by what was done.
 
     A journal line without a row is a settlement or an adjustment that the database missed: it is charged now, in the order of
-    the lines. A reservation left after that
+    the lines. Where the database does not know the call at all, because it is a copy that is older than the journal beside it,
+    the call is charged to the counters that its limit checks name; ``limits`` are the policy's. A reservation left after that
     is a call cut off midway: it is charged what its draft says and put on record as ``interrupted``. A row without a
     line gets its line, unless the file that may have it is gone: then it stays without. Each step is idempotent, so a crash
     during recovery is only another crash.
@@ -38,6 +44,8 @@ def recover(store: Store, journal: Journal, ledger: Ledger) -> dict[str, int]:
         adjustment = from_line(record)
         if adjustment is None:
             missed.append(record)
+            if tail.found and record["id"] not in ledger.open:
+                _charge_unknown(ledger, record, limits())
             _settle(ledger, record)
         else:
             adjusted.append(adjustment)
@@ -81,3 +89,19 @@ def _settle(ledger: Ledger, record: Record) -> None:
     """Charge a call what its record says, and close its reservation."""
     ledger.settle(record["id"], recorded_amounts(record))
     ledger.release(record["id"])
+
+
+def _charge_unknown(ledger: Ledger, record: Record, limits: Iterable[Limit]) -> None:
+    """Charge a call that the database has never seen: each limit it was admitted under, by its checks."""
+    amounts = recorded_amounts(record)
+    if not any(amounts.values()):
+        return
+    checks, at = record.get("limits") or (), parse_iso(record["started_at"])
+    ends = {counter_name(*check[:4]): check[-2] for check in checks if check[-1]}
+    for limit in limits:
+        name = limit.counter.partition(ALIGNED)[0]
+        if name in ends and limit.counter not in ledger.counters:
+            # The database is older than the first call under this limit. The check knows when that was, to the millisecond.
+            ledger.counter(limit, at).end = ends[name]
+    for unit, counter, end in charged_windows(checks, ledger):
+        ledger.adjust(counter, end, amounts.get(unit, 0))
