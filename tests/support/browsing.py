@@ -58,8 +58,10 @@ OPEN = """async ([where, patience]) => {
 }"""
 """Go to a page by its address as a link does, by way of one that does not exist so that nothing of another page is left."""
 
-SETTLED = "!document.querySelector('.loading') && ![...document.querySelectorAll('.stat dd')].some(d => d.textContent === '…')"
-"""True once nothing on a page is still being fetched for the first time."""
+SETTLED = """!document.querySelector('.loading')
+  && ![...document.querySelectorAll('.stat dd')].some(d => d.textContent === '…')
+  && ![...document.querySelectorAll('figure.chart')].some(c => !c.querySelector('canvas, .chart-table'))"""
+"""True once nothing on a page is still being fetched for the first time, and all charts, which come a moment later, are drawn."""
 
 
 @dataclass

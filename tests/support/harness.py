@@ -349,17 +349,35 @@ class Gateway:
 
 
 def receive(conn: socket.socket, until: bytes | None = None) -> bytes:
-    """Return everything received until the other side closes or ``until`` is seen."""
+    """Return everything received until the other side closes or ``until`` is seen.
+
+    Raises AssertionError with what has been received if neither happens within the connection's time-out.
+    """
+    data, is_over = _received(conn, until)
+    assert is_over, f"waited {conn.gettimeout()} s for {until or 'the end'!r}, and received only {data!r}"
+    return data
+
+
+def receive_until_silence(conn: socket.socket, silence_s: float, until: bytes | None = None) -> bytes:
+    """Return everything received until the other side closes, is silent for ``silence_s`` seconds, or ``until`` is seen."""
+    conn.settimeout(silence_s)
+    return _received(conn, until)[0]
+
+
+def _received(conn: socket.socket, until: bytes | None) -> tuple[bytes, bool]:
+    """Return what is received, and whether that was ended by the other side or ``until`` and not by the time-out."""
     data = b""
     while until is None or until not in data:
         try:
             got = conn.recv(65536)
-        except (ConnectionError, TimeoutError):
+        except TimeoutError:
+            return data, False
+        except ConnectionError:
             break
         if not got:
             break
         data += got
-    return data
+    return data, True
 
 
 def replace_file(file: Path, text: str) -> None:

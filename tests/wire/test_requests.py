@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.fake_provider import FakeProvider, sse
-from support.harness import VK, Gateway, ask, eventually, policy_text, receive
+from support.harness import VK, Gateway, ask, eventually, policy_text, receive, receive_until_silence
 from support.http2_client import statuses as http2
 
 pytestmark = pytest.mark.wire
@@ -228,8 +228,7 @@ def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(edge, data):
     with edge.raw() as conn:
         conn.sendall(data)
         port = conn.getsockname()[1]
-        conn.settimeout(0.2)
-        receive(conn)
+        receive_until_silence(conn, 0.2)
     eventually(lambda: any(f":{port}" in x and "client disconnect" in x for x in edge.output[before:]))
     assert not [x for x in edge.output if "sk-sg-half-a-request" in x]
     assert [x for x in edge.output[before:] if "bytes, not shown>" in x]

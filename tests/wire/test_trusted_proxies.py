@@ -13,7 +13,9 @@ import struct
 import pytest
 from cryptography import x509
 
+from runtime.idle_connections import MAX_HEAD_S
 from support.certificates import self_signed
+from support.clock import Clock
 from support.fake_provider import FakeProvider, plain
 from support.harness import WAIT_S, Gateway, ask, eventually, policy_text, receive
 
@@ -45,19 +47,25 @@ class Behind:
         for name, content in zip(("cert.pem", "key.pem"), CERTIFICATE, strict=True):
             (folder / name).write_bytes(content)
         options = ("--set", f"tls_cert={folder}/cert.pem", "--set", f"tls_key={folder}/key.pem")
-        self.gateway = Gateway(folder, policy, *options).start()
+        self.clock = Clock(folder)
+        self.gateway = Gateway(folder, policy, *options, scripts=self.clock.scripts).start()
         self.count = 0
 
     def connect(self, source=TRUSTED):
         return socket.create_connection(("127.0.0.1", self.gateway.port), WAIT_S, source_address=(source, 0))
 
-    def send(self, *parts, source=TRUSTED):
-        """Return what comes back for these bytes, each part sent when the last one has been taken from the kernel."""
+    def send(self, *parts, source=TRUSTED, then_wait_s=0):
+        """Return what comes back for these bytes, each part sent when the last one has been taken from the kernel.
+
+        ``then_wait_s`` are seconds by the gateway's clock, for bytes that may be the beginning of a request.
+        """
         with self.connect(source) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for part in parts:
                 connection.sendall(part)
                 eventually(self.gateway.has_read_all)
+            if then_wait_s:
+                self.clock.advance(self.gateway, then_wait_s)
             return receive(connection)
 
     def call(self, *headers, key=SECRET):
@@ -177,7 +185,7 @@ def test_a_header_that_is_none_ends_the_connection(behind, before):
 )
 def test_a_header_from_anybody_else_is_no_request(behind, before, source):
     asked = len(behind.provider.seen)
-    answer = behind.send(before + behind.call(), source=source)
+    answer = behind.send(before + behind.call(), source=source, then_wait_s=int(MAX_HEAD_S) + 1)
     assert b" 200 " not in answer
     assert len(behind.provider.seen) == asked
 

@@ -16,7 +16,7 @@ from proving.fuzzing.environment import Environment
 from proving.fuzzing.hosts import NOTATIONS, notation
 from proving.fuzzing.target import batches, target
 from proving.fuzzing.testbed import KEY, SETTLE_TIMEOUT_S, Testbed
-from support.harness import eventually, receive
+from support.harness import eventually, receive_until_silence
 
 SILENCE_TIMEOUT_S = 0.3
 """Seconds of silence after which a message is taken for one that was not passed on, or not answered."""
@@ -145,8 +145,7 @@ def sent(testbed: Testbed, tunnel: Tunnel, said: bytes) -> bytes:
         conn.sendall("\r\n".join(lines).encode())
         answer = b""
         with contextlib.suppress(OSError):
-            conn.settimeout(20 if tunnel.must_pass else 2)
-            answer = receive(conn, b"\r\n\r\n")
+            answer = receive_until_silence(conn, 20 if tunnel.must_pass else 2, b"\r\n\r\n")
             if not answer.split(b"\r\n")[0].endswith(b"established") and b" 200" not in answer.split(b"\r\n")[0]:
                 return answer
             at = 0
