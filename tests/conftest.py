@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sluicegate.policy.loader import revision_of
-from support import fork_server
+from support import fork_server, pytest_worker
 from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
 from support.harness import Gateway, eventually, policy_text
@@ -61,6 +61,13 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Collect the tests once and fork all workers from there; to measure coverage, each has to run them from its start."""
+    if "COVERAGE_PROCESS_START" not in os.environ:
+        pytest_worker.use_forks(config.invocation_params.args, specs)
 
 
 @pytest.hookimpl(optionalhook=True)

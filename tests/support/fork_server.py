@@ -7,9 +7,9 @@ one. What depends on how a process was started (its command line, a terminal) is
 ``command.py``.
 
 The server is ``python -m support.fork_server FD IMPORTS``, where FD is the socket it listens on and IMPORTS are the names of
-modules. Whoever needs one first starts it; it ends with the last of its clients. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env``, ``cwd`` and ``netns`` (the name of
-a network namespace, or None), and four descriptors: standard input, output and error, and where the process id and the exit
-code are written.
+modules. Whoever needs one first starts it; it ends with the last of its clients. A message is JSON with ``entry`` (module and function to call), ``argv``, ``env``, ``cwd``, ``netns`` (the name of
+a network namespace, or None) and ``shared_end`` (whether it ends with its client), and four descriptors: standard input, output
+and error, and where the process id and the exit code are written.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ FOLDER_VARIABLE = "SLUICEGATE_TEST_FORK_SERVERS"
 """The variable that names the folder of the servers' sockets. Workers of the same tests have it from the process that started them."""
 
 MAX_CLIENTS = 64
+
+COLLECTED_TESTS = "support.collected_tests"
+"""The module of a server whose forks are workers of the tests, see ``pytest_worker.py``."""
 
 LIBRARIES = (
     "mitmproxy.tools.main",
@@ -78,11 +81,15 @@ class ForkedProcess:
         standard: Sequence[int],
         imports: Sequence[str],
         netns: str | None = None,
+        shared_end: bool = False,
     ) -> None:
-        """Start it; ``standard`` are its three standard descriptors, ``imports`` the modules that it finds imported."""
+        """Start it; ``standard`` are its three standard descriptors, ``imports`` the modules that it finds imported.
+
+        With ``shared_end`` it is killed when this process ends.
+        """
         status, status_end = os.pipe()
-        message = json.dumps({"entry": entry, "argv": list(argv), "env": dict(env), "cwd": str(cwd), "netns": netns}).encode()
-        socket.send_fds(server(tuple(imports)), [message], [*standard, status_end])
+        request = {"entry": entry, "argv": list(argv), "env": dict(env), "cwd": str(cwd), "netns": netns, "shared_end": shared_end}
+        socket.send_fds(server(tuple(imports)), [json.dumps(request).encode()], [*standard, status_end])
         os.close(status_end)
         self._status = os.fdopen(status)
         self.argv = argv
@@ -163,9 +170,12 @@ def start_server(path: Path, imports: Sequence[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(path))
         listener.listen(MAX_CLIENTS)
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))}
+        # What tests are collected depends on variables, what commands and gateways import does not.
+        env = dict(os.environ) if COLLECTED_TESTS in imports else {"PATH": os.environ["PATH"]}
+        env["PYTHONPATH"] = os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))
         command = [sys.executable, "-m", "support.fork_server", str(listener.fileno()), *imports]
-        subprocess.Popen(command, env=env, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+        # Standard output may be a worker's connection to pytest-xdist.
+        subprocess.Popen(command, env=env, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL, stdout=2)
 
 
 def serve(listener: socket.socket, imports: Sequence[str]) -> None:
@@ -208,9 +218,11 @@ def serve(listener: socket.socket, imports: Sequence[str]) -> None:
 
 
 def prepare(imports: Sequence[str]) -> None:
-    """Import modules, and do once what else every process that has them does at its start."""
+    """Import modules, and do once what else every process that has them does at its start, unless it is a worker of the tests."""
     for name in imports:
         importlib.import_module(name)
+    if COLLECTED_TESTS in imports:
+        return
     if prices := sys.modules.get("genai_prices.data_snapshot"):
         prices.get_snapshot()
     if ours := sys.modules.get("sluicegate.pricing.prices"):
@@ -241,7 +253,7 @@ def reap() -> None:
         pass
 
 
-def supervise(request: Mapping[str, str], *descriptors: int) -> None:
+def supervise(request: Mapping[str, Any], *descriptors: int) -> None:
     """Run the program in a process of its own, and report its id and its exit code."""
     *standard, status = descriptors
     pid = os.fork()
@@ -251,6 +263,14 @@ def supervise(request: Mapping[str, str], *descriptors: int) -> None:
     for descriptor in standard:
         os.close(descriptor)
     os.write(status, b"%d\n" % pid)
+    if request["shared_end"]:
+        # Nobody can read the status any more when the client has ended.
+        watched = select.poll()
+        watched.register(os.pidfd_open(pid), select.POLLIN)
+        watched.register(status, 0)
+        if watched.poll()[0][0] == status:
+            os.kill(pid, signal.SIGKILL)
+            os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(status, b"%d\n" % code)
     os._exit(0)
