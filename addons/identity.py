@@ -27,7 +27,7 @@ from flow import (
 from sluicegate.addresses import is_loopback, normalize_host, split_port
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import ClientLogin
-from sluicegate.calls.clients import OTHER, note_client
+from sluicegate.calls.clients import OTHER, is_websocket, note_client
 from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
@@ -67,11 +67,6 @@ def refuse_body(flow: http.HTTPFlow) -> None:
     deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: a {flow.request.method} has no body"))
 
 
-def is_websocket(values: HeaderValues) -> bool:
-    """Return whether a request asks for a WebSocket."""
-    return any("websocket" in v.lower() for v in values.get("upgrade", ()))
-
-
 def demo_key_refusal(flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
     """Return why a key without a secret value may not be used from another machine; None if it may."""
     listener, server = flow.client_conn.sockname, policy.server
@@ -108,7 +103,7 @@ class Identity(Addon):
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
         if reading is None or flow.response is not None:
             return
-        connection.key, connection.sent_credential = reading.key, bool(reading.sent)
+        connection.key, connection.sent_credential, connection.project = reading.key, bool(reading.sent), reading.project
         connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
@@ -152,7 +147,8 @@ class Identity(Addon):
         if (path := served.inner_path(flow.request.path, is_whole=is_whole)) != flow.request.path:
             flow.request.path = path
         call = new_call(flow, provider, policy)
-        note_client(call, {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values)
+        shown = {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values
+        note_client(call, shown, connection.project or reading.project)
         key = reading.key
         if key is None and connection.key is not None:
             # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
@@ -173,7 +169,7 @@ class Identity(Addon):
                 return True
             self.refuse_unknown(flow, call, reading)
             return False
-        call.principal = policy.principal_of(key, call.attribution.get("user_id"))
+        call.principal = policy.principal_of(key, call.attribution.get("user_id"), call.attribution.get("project"))
         why = key.refusal(services().clock()) or policy.user_refusal(call.principal) or demo_key_refusal(flow, key, policy)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
@@ -208,7 +204,7 @@ class Identity(Addon):
             values,
             is_model_call=call.kind in ("messages", "count_tokens"),
         )
-        if problem is None and (why := billing_problem(values)) is not None:
+        if problem is None and (why := billing_problem(values) or call.malformed) is not None:
             problem = Problem(why)
         if problem is None:
             if version is None and request.method in BODILESS_METHODS:

@@ -50,6 +50,9 @@ _CLAUDE_LOGIN = b"sk-ant-oat"
 
 _LOGIN_HEADER = re.compile(rb"[Bb]earer +(" + _CLAUDE_LOGIN + rb"[A-Za-z0-9_-]{1,1000})")
 
+PROJECT_PASSWORD = b"project="
+"""How the password of a proxy URL begins that names a project; otherwise nobody reads it."""
+
 MAX_PIECES = 2_000
 """Parts of one request's values that are compared, a microsecond each."""
 
@@ -96,6 +99,8 @@ class Reading[K: Key](NamedTuple):
     """Path and query."""
     hidden: Sequence[bytes] = ()
     """Lower-case names of the other headers that held a secret."""
+    project: str | None = None
+    """What the password of the proxy URL names as the project: ``http://KEY:project=NAME@host``."""
     login: bytes | None = None
     """The ``Authorization`` header as it was sent, where that is a Claude login and the only credential besides a proxy's."""
 
@@ -147,7 +152,8 @@ class Credentials[K: Key]:
             login = self._lone_login(found)
             # A copy of it elsewhere would stay in the flow, and in what is printed and saved of it.
             kept, target = [field for field in kept if _CLAUDE_LOGIN not in field[1]], _without_login(target)
-        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden, login)
+        project = self._project_in(found["proxy-authorization"]) if "proxy-authorization" in found else None
+        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden, project, login)
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a host of no provider: its own credentials stay, ours do not. Raises TooManyPartsError."""
@@ -194,6 +200,14 @@ class Credentials[K: Key]:
                 if (key := self._key_in(value)) is not None:
                     return key
         return None
+
+    def _project_in(self, values: Sequence[bytes]) -> str | None:
+        """Return what a proxy credential names as the project; a secret of ours is none."""
+        user_and_password = _decoded(values[0].partition(b" ")[2].strip()) if len(values) == 1 else None
+        password = (user_and_password or b"").partition(b":")[2]
+        # Undone once more, for clients that send what stands in the URL as it is.
+        project = unquote_to_bytes(password.removeprefix(PROJECT_PASSWORD)) if password.startswith(PROJECT_PASSWORD) else b""
+        return project.decode("latin-1") if project and self._is_harmless(project) else None
 
     def _lone_login(self, found: Mapping[str, Sequence[bytes]]) -> bytes | None:
         """Return the header that carries a Claude login; None beside another credential, or where the login is a secret of ours."""

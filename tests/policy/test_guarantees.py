@@ -19,6 +19,7 @@ HASHED = "{id: vk, value_hash: 'sha256:" + "0" * 64 + "'}"
         ("virtual_keys: [{id: vk-1}]", True, {"way", "other_hosts"}),
         ("virtual_keys: [{id: vk-1}]\nserver: {allow_id_as_value: true}", True, {"way", "other_hosts", "virtual_keys"}),
         ("virtual_keys: [{id: v, value: x, trust_user_header: true}]\negress: {default: deny}", True, {"way", "users"}),
+        (f"virtual_keys: [{HASHED}]\ntrust_project_header: known\negress: {{default: deny}}", True, {"way", "users"}),
         ("audit: best_effort\negress: {default: deny}", True, {"way", "records"}),
         ("unpriced: fallback\nfallback_price: {input: 1, output: 1}\negress: {default: deny}", True, {"way", "prices"}),
     ],

@@ -271,10 +271,11 @@ class Gateway:
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, timeout=WAIT_S, context=ssl.create_default_context(cafile=str(self.ca))
         )
+        credential = user if user and ":" in user else f"{user}:"
         connection.set_tunnel(
             host,
             443,
-            headers={"Proxy-Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()} if user else {},
+            headers={"Proxy-Authorization": "Basic " + base64.b64encode(credential.encode()).decode()} if user else {},
         )
         try:
             sent = {"content-type": "application/json"} | ({"x-api-key": key} if key else {})

@@ -125,6 +125,9 @@ class Call:
     user_agent: str | None = None
     client_address: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
+    """What its client says whose it is: ``user_id``, ``project``."""
+    malformed: str | None = None
+    """What is wrong with that, in words; it is refused for that once its caller is known."""
     protocol: ProtocolName = "anthropic"
     """The API that its provider speaks: how it is read, and in what envelope it is refused."""
     client: str = "other"

@@ -6,10 +6,11 @@ That decides how a refusal is put to the client, never whether there is one: any
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from sluicegate.calls.call import Call
+from sluicegate.policy.projects import PROJECT_HEADER, check_claim
 from sluicegate.request_grammar import HeaderValues
 
 OTHER = "other"
@@ -50,8 +51,16 @@ def client_of(agent: str, values: HeaderValues) -> str:
     return "codex" if any(v.startswith("codex") for v in values.get("originator", ())) else OTHER
 
 
-def note_client(call: Call, values: HeaderValues) -> None:
-    """Note on the call what the client's headers say about it, bounded and printable."""
+def is_websocket(values: HeaderValues) -> bool:
+    """Return whether a request asks for a WebSocket."""
+    return any("websocket" in v.lower() for v in values.get("upgrade", ()))
+
+
+def note_client(call: Call, values: HeaderValues, proxy_project: str | None = None) -> None:
+    """Note on the call what the client's headers say about it, bounded and printable.
+
+    ``proxy_project`` is the project that its proxy URL names, which holds where no header of its own does.
+    """
 
     def header(name: str) -> str:
         return ", ".join(values.get(name, ()))
@@ -68,3 +77,16 @@ def note_client(call: Call, values: HeaderValues) -> None:
     user = header("x-bf-user-id")
     if user and ATTRIBUTION.fullmatch(user):
         call.attribution["user_id"] = user
+    _note_project(call, values.get(PROJECT_HEADER, ()), proxy_project)
+
+
+def _note_project(call: Call, named: Sequence[str], proxy_project: str | None) -> None:
+    if len(named) > 1:
+        call.malformed = f"{PROJECT_HEADER} is sent {len(named)} times; send it once"
+        return
+    where, text = (f"{PROJECT_HEADER}:", named[0]) if named and named[0] else ("the project in the proxy URL:", proxy_project)
+    try:
+        if text:
+            call.attribution["project"] = check_claim(text)
+    except ValueError as e:
+        call.malformed = f"{where} {e}"

@@ -55,6 +55,8 @@ COLUMNS: dict[str, type] = {
     "client_address": str,
     "message": str,
     "labels": str,
+    "project_source": str,
+    "claimed_project": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -65,6 +67,8 @@ the model in the client's own words where a route or a name chose another; ``mod
 ``client_address`` is the address the call came from, as far as the proxies that the policy trusts say.
 ``message`` is a refusal in the words that its client got.
 ``labels`` is a JSON object of the caller's labels at the time of the call, None where there were none.
+``project_source`` says who says which project it is for: ``key`` for the policy, ``client`` for a client that it trusts.
+``claimed_project`` is the project or the repository in the client's own words, trusted or not.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -88,6 +92,8 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     usage = usage or call.usage or _UNUSED
     who, facts, policy = call.principal, call.facts, call.policy
     reason = call.deny.reason if call.deny else call.failure
+    claim = call.attribution.get("project")
+    project, project_source = policy.recorded_project(who, claim) if policy and who else (None, None)
     return {
         "id": call.id,
         "started_at": iso(call.started_at),
@@ -98,7 +104,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
         "team_id": who.team_id if who else None,
         "customer_id": who.customer_id if who else None,
-        "project_id": who.project_id if who else None,
+        "project_id": project,
         "session_id": call.session_id,
         "agent_id": call.agent_id,
         "provider": call.provider,
@@ -133,6 +139,8 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "client_address": call.client_address,
         "message": one_line(call.deny.message) if call.deny else None,
         "labels": policy.labels_text(who) if policy and who else None,
+        "project_source": project_source,
+        "claimed_project": claim,
     }
 
 

@@ -23,6 +23,7 @@ from sluicegate.windows import parse_iso, window
 
 REQUIRED_COLUMNS = (
     *("id", "started_at", "latency_ms", "virtual_key_id", "user_id", "provider", "model_requested"),
+    "claimed_project",
     *("outcome", "status", "reason", "cost_nano", "shadow_nano"),
     *TOKEN_COLUMNS,
 )
@@ -152,7 +153,7 @@ class _Replay:
             return Reason.PROVIDER_BLOCKED, key.id
         if key.refusal(at) is not None:
             return Reason.VIRTUAL_KEY_BLOCKED, key.id
-        principal = self.policy.principal_of(key, row["user_id"])
+        principal = self.policy.principal_of(key, row["user_id"], row["claimed_project"])
         demand = Demand(amounts["tokens"], amounts["usd"], amounts["usd"])
         limits = limits_of_call(self.policy, principal, provider, model, is_paid_for=row["shadow_nano"] is None)
         admission = admit(self.policy, self.ledger, row["id"], principal, provider, model, demand, at, limits=limits)
@@ -166,7 +167,7 @@ class _Replay:
         key = self.policy.virtual_keys.get(row["virtual_key_id"])
         if key is None or row["provider"] not in self.policy.providers:
             return
-        principal = self.policy.principal_of(key, row["user_id"])
+        principal = self.policy.principal_of(key, row["user_id"], row["claimed_project"])
         is_paid_for = row["shadow_nano"] is None
         limits = limits_of_call(self.policy, principal, row["provider"], row["model_requested"], is_paid_for=is_paid_for)
         self.ledger.reserve(row["id"], [(replace(x, maximum=_UNLIMITED), amounts[x.unit]) for x in limits], at)

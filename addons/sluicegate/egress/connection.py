@@ -63,6 +63,8 @@ class ClientConnection:
     """The provider that governs the target."""
     key: VirtualKey | None = None
     """The virtual key of its proxy credential."""
+    project: str | None = None
+    """The project that the proxy URL names, as it was sent."""
     sent_credential: bool = False
     """Whether it sent a proxy credential, known or not."""
     tunnel: Traffic | None = None

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+import orjson
+
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import FACET
-from sluicegate.logs.parameters import DIMENSIONS
-from sluicegate.logs.totals import sums
+from sluicegate.logs.parameters import DIMENSIONS, LABEL_DIMENSION
+from sluicegate.logs.totals import Sums, sums
 from sluicegate.values import NANO, Outcome, Reason
 
 Answer = dict[str, Any]
@@ -48,17 +50,34 @@ def rankings(conn: sqlite3.Connection, filters: Filters, dimension: str, rank_by
 
     The trend compares them with the period of equal length before.
     """
-    columns = ("model", "provider") if dimension == "models" else (DIMENSIONS[dimension],)
-    before: dict[tuple[Any, ...], list[int]] = {}
+    columns = _columns(dimension)
+    before: Sums = {}
     if filters.start is not None:
         length = (now if filters.end is None else filters.end) - filters.start
-        before = sums(conn, filters.between(filters.start - length, filters.start), STATISTICS, columns)
+        before = _sums_by(conn, filters.between(filters.start - length, filters.start), dimension)
     entries = []
-    for names, numbers in sums(conn, filters, STATISTICS, columns).items():
+    for names, numbers in _sums_by(conn, filters, dimension).items():
         entry: Answer = {column: name or None for column, name in zip(columns, names, strict=True)}
         entries.append(entry | _ranked(numbers) | {"trend": _trend(before.get(names), numbers)})
     entries.sort(key=lambda e: (-e[RANKED_BY[rank_by]], str(e[columns[0]])))
     return {"rankings": entries[:limit], "dimension": dimension}
+
+
+def _columns(dimension: str) -> tuple[str, ...]:
+    if dimension.startswith(LABEL_DIMENSION):
+        return ("label",)
+    return ("model", "provider") if dimension == "models" else (DIMENSIONS[dimension],)
+
+
+def _sums_by(conn: sqlite3.Connection, filters: Filters, dimension: str) -> Sums:
+    """Return the statistics by the names of a dimension, or by the values of a label."""
+    if not dimension.startswith(LABEL_DIMENSION):
+        return sums(conn, filters, STATISTICS, _columns(dimension))
+    label, found = dimension.removeprefix(LABEL_DIMENSION), Sums()
+    for (labels,), numbers in sums(conn, filters, STATISTICS, ("labels",)).items():
+        value = (orjson.loads(labels).get(label, "") if labels else "",)
+        found[value] = [a + b for a, b in zip(found.get(value, [0] * len(numbers)), numbers, strict=True)]
+    return found
 
 
 def _ranked(numbers: list[int]) -> Answer:
@@ -92,6 +111,11 @@ def facets(conn: sqlite3.Connection, filters: Filters) -> Answer:
         position, outcome = FACET.index(column), FACET.index("outcome")
         excluded = Outcome.DENIED.value if column == "model" else None
         found[name] = sorted({f[position] for f in seen if f[position] and f[outcome] != excluded})
+    labels: dict[str, set[str]] = {}
+    for text in {f[FACET.index("labels")] for f in seen} - {""}:
+        for label, value in orjson.loads(text).items():
+            labels.setdefault(label, set()).add(value)
+    found["labels"] = {label: sorted(values) for label, values in sorted(labels.items())}
     return found | {"outcomes": [o.value for o in Outcome], "reasons": [r.value for r in Reason]}
 
 

@@ -15,6 +15,9 @@ RANGES = {"latency": "latency_ms", "tokens": "tokens", "cost": "cost_nano"}
 DERIVED = {"subscription": "(shadow_nano >= 0)"}
 """Filters whose values are those of an expression over an entry, not of a column."""
 
+LABEL = "label"
+"""The filter whose values are parts of the column ``labels``."""
+
 Where = tuple[str, list[Any]]
 """An SQL condition and its values."""
 
@@ -65,16 +68,21 @@ class Filters:
     @property
     def is_summable(self) -> bool:
         """Whether sums alone can answer, because all filters are names of a facet."""
-        return not self.ranges and self.values.keys() <= set(FACET)
+        return not self.ranges and self.columns <= set(FACET)
+
+    @property
+    def columns(self) -> set[str]:
+        """Return the columns that values are looked for in."""
+        return {_column_of(name) for name in self.values}
 
     @property
     def has_facets(self) -> bool:
         """Whether only some facets match, rather than all."""
-        return not self.values.keys().isdisjoint(FACET)
+        return not self.columns.isdisjoint(FACET)
 
     def names(self) -> Where:
         """Return the condition on a table whose columns are a facet's names."""
-        return _all([_one_of(name, values) for name, values in self.values.items() if name in FACET])
+        return _all([_one_of(name, values) for name, values in self.values.items() if _column_of(name) in FACET])
 
     def facets(self) -> Where:
         """Return the condition on a table with a facet's number."""
@@ -84,7 +92,7 @@ class Filters:
     def entries(self) -> Where:
         """Return the condition on an entry, time included."""
         parts = [self.facets()] if self.has_facets else []
-        parts += [_one_of(name, values) for name, values in self.values.items() if name not in FACET]
+        parts += [_one_of(name, values) for name, values in self.values.items() if _column_of(name) not in FACET]
         parts += [(f"{column} {sign} ?", [bound]) for column, sign, bound in self.ranges]
         if any(column == "latency_ms" for column, _, _ in self.ranges):
             parts.append(("latency_ms >= 0", []))
@@ -110,9 +118,17 @@ def _status(status: tuple[str | int, ...], outcomes: tuple[str, ...] | None) -> 
     return {"outcome": tuple(o for o in meant if outcomes is None or o in outcomes)}
 
 
+def _column_of(name: str) -> str:
+    return "labels" if name == LABEL else name
+
+
 def _one_of(column: str, values: tuple[Any, ...]) -> Where:
-    if column == "label":
-        return f"({' OR '.join(['instr(labels, ?) > 0'] * len(values))})", list(values)
+    if column == LABEL:
+        # Of one label any of the values, of several labels each.
+        by_name: dict[str, list[str]] = {}
+        for part in values:
+            by_name.setdefault(part.partition(":")[0], []).append(part)
+        return _all([(f"({' OR '.join(['instr(labels, ?) > 0'] * len(parts))})", list(parts)) for parts in by_name.values()])
     return f"{DERIVED.get(column, column)} IN ({', '.join('?' * len(values))})", list(values)
 
 

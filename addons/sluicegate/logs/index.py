@@ -5,7 +5,7 @@ queries need into ``logs.db``, many calls in one transaction, and each query has
 covers every call on record. The file is derived; when it is missing, damaged, of another version or of another
 database, it is rebuilt.
 
-A *facet* is one combination of the nine names that calls are grouped by; its number stands in for them. An absent name
+A *facet* is one combination of the names that calls are grouped by; its number stands in for them. An absent name
 is kept as ``''``, an absent number of tokens as 0, and an absent latency as -1.
 
 The cost of an entry includes the adjustments of its call. What was adjusted for a scope belongs to no call: it is an entry of
@@ -31,18 +31,21 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 5
+VERSION = 6
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
 
 IDS = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id")
 KINDS = ("provider", "model", "outcome")
-FACET = (*IDS, *KINDS, "reason")
-"""The names a facet combines; ``model`` is the one that served the call, else the one that was asked for."""
+FACET = (*IDS, *KINDS, "reason", "claimed_project", "labels")
+"""The names a facet combines; ``model`` is the one that served the call, else the one that was asked for.
+
+A caller's labels change only with the policy, so they add few facets.
+"""
 
 FILTER_ONLY = dict.fromkeys(
-    ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "labels"), "''"
+    ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "project_source"), "''"
 ) | dict.fromkeys(("status", "stream", "estimated"), "0")
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 

@@ -161,7 +161,22 @@ FILTERS: dict[str, Parameter] = {
         ("reason", "reasons"), "calls refused, or without an answer, for these reasons", _word(r.value for r in Reason), many=True
     ),
     "status": Parameter(("status",), "`success`, `error` or `processing`; or HTTP statuses", _status, many=True),
-    "label": Parameter(("label", "labels"), "calls with these labels, as `cost_center:4711`", label_fragment, many=True),
+    "claimed_project": Parameter(
+        ("claimed_project",), "calls whose clients named these projects or repositories, trusted or not", _text, many=True
+    ),
+    "project_source": Parameter(
+        ("project_source",),
+        "calls whose project the policy (`key`) or a trusted client (`client`) says",
+        _word(("key", "client")),
+        many=True,
+    ),
+    "label": Parameter(
+        ("label", "labels"),
+        "calls with these labels, as `cost_center:4711`: any of the values of one label, and each of several labels; "
+        "`label.cost_center=4711` is the same, for values with commas too",
+        label_fragment,
+        many=True,
+    ),
     "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
     "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),
     "subscription": Parameter(("subscription",), "`true` or `false`: calls with their client's own login, or the others", _boolean),
@@ -210,12 +225,28 @@ DIMENSIONS = {
     "teams": "team_id",
     "customers": "customer_id",
     "projects": "project_id",
+    "claimed_projects": "claimed_project",
 }
 """What calls can be grouped by, as rankings and histograms name it, and its column."""
 
+LABEL_DIMENSION = "label:"
+"""How the dimension begins that is a label's values."""
+
+
+def _dimension(value: str) -> str:
+    if value.startswith(LABEL_DIMENSION):
+        label_fragment(f"{value.removeprefix(LABEL_DIMENSION)}:x")
+        return value
+    return _word(DIMENSIONS)(value)
+
+
 RANKING: dict[str, Parameter] = {
     "dimension": Parameter(
-        ("dimension",), "`models` (default), or one of " + ", ".join(f"`{d}`" for d in list(DIMENSIONS)[1:]), _word(DIMENSIONS)
+        ("dimension",),
+        "`models` (default), or one of "
+        + ", ".join(f"`{d}`" for d in list(DIMENSIONS)[1:])
+        + "; `label:NAME` for the values of a label",
+        _dimension,
     ),
     "rank_by": Parameter(
         ("rank_by",), "`requests` (default), `cost`, `tokens` or `latency`", _word(("requests", "cost", "tokens", "latency"))
@@ -230,6 +261,9 @@ def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> di
     found: dict[str, Any] = {}
     sent: dict[str, str] = {}
     for name, text in pairs:
+        if name.startswith("label.") and "label" in known:
+            found["label"] = (*found.get("label", ()), _label(name, text))
+            continue
         key = names.get(name)
         if key is None:
             raise BadParameter(name[:80], f"'{name[:80]}' is not a parameter here{nearest(name, names)}")
@@ -254,3 +288,11 @@ def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> di
         if parameter.many and len(found[key]) > MAX_VALUES:
             raise BadParameter(name, f"'{name}' takes at most {MAX_VALUES} values")
     return found
+
+
+def _label(name: str, text: str) -> str:
+    """Return the part of a record's labels that ``label.NAME=VALUE`` stands for. Raises BadParameter."""
+    try:
+        return label_fragment(f"{name.removeprefix('label.')}:{text.strip()}")
+    except ValueError as e:
+        raise BadParameter(name[:80], f"'{name[:80]}={text[:80]}' {e}") from None

@@ -72,7 +72,7 @@ def _queries(
 
 def _table_for(filters: Filters, by: Sequence[str], bucket: int) -> Table | None:
     """Return the smallest table of sums that has every name in question, if one does."""
-    names = {*filters.values, *by}
+    names = {*filters.columns, *by}
     for table in TABLES if filters.is_summable else ():
         latencies = "latency_bin" in table.dimensions
         if latencies == ("latency_bin" in by) and names <= {*table.dimensions} and bucket % table.unit_ms == 0:

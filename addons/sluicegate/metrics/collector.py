@@ -47,12 +47,9 @@ class Metrics:
         """Count a finished call."""
         outcome, provider = record["outcome"], record["provider"]
         model = self._model(record["model_requested"], record["model_served"], outcome)
-        user = record["user_id"] or ""
-        if user and not self._services.policy.has_scope("user", user):
-            # A client chooses what its user header says, so only users of the policy get series of their own.
-            user = ""
         key, team, customer = record["virtual_key_id"] or "", record["team_id"] or "", record["customer_id"] or ""
-        caller = (provider, model, key, user, team, customer, record["project_id"] or "")
+        user, project = self._known("user", record["user_id"]), self._known("project", record["project_id"])
+        caller = (provider, model, key, user, team, customer, project)
         totals = self.call_totals.get(caller)
         if totals is None:
             totals = self.call_totals[caller] = CallTotals()
@@ -75,6 +72,10 @@ class Metrics:
             if timing is None:
                 timing = self.timings[provider, model] = Latencies()
             timing.observe(record)
+
+    def _known(self, kind: str, scope_id: str | None) -> str:
+        """Return an entity of the policy: a client chooses what its headers say, so no others get series of their own."""
+        return scope_id if scope_id and self._services.policy.has_scope(kind, scope_id) else ""
 
     def _count_attempt(self, attempt: Record, outcome: str) -> None:
         served = attempt["model"] if attempt["result"] == "answered" else None

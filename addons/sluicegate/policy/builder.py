@@ -23,6 +23,7 @@ from sluicegate.policy.model import (
     VirtualKey,
     Webhook,
 )
+from sluicegate.policy.projects import Projects
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.provider_builder import ProviderBuilder, prefixes_of
 from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
@@ -87,6 +88,7 @@ class SnapshotBuilder:
             _content_by_scope=_content_by_scope(file),
             disabled_users=self.disabled_users,
             _labels_by_scope=_labels_by_scope(file),
+            projects=Projects.of(file.projects),
         )
 
     def _add_scopes(self) -> None:
@@ -134,6 +136,7 @@ class SnapshotBuilder:
             provider_configs=self._provider_configs(path, written),
             allow_all_providers=written.allow_all_providers,
             trust_user_header=written.trust_user_header,
+            trust_project_header=written.trust_project_header or self.file.trust_project_header,
             limits=limits_of(written, "virtual_key", written.id, "VK"),
             digest=digest,
         )

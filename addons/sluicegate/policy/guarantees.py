@@ -33,11 +33,7 @@ def _guarantees(policy: Policy, is_exposed: bool) -> Iterator[Guarantee]:
         yield Guarantee("virtual_keys", "cooperative", f"Any caller can use {_listed(demo, 'demo key')} by id: give them values")
     else:
         yield Guarantee("virtual_keys", "enforced", "Nobody can use a key without its value")
-    trusting = [k.id for k in policy.virtual_keys.values() if k.trust_user_header]
-    if trusting:
-        yield Guarantee("users", "cooperative", f"Callers name their own user with {_listed(trusting, 'key')}")
-    else:
-        yield Guarantee("users", "enforced", "A call belongs to the user of its key, whatever its headers say")
+    yield _attribution(policy)
     if is_exposed:
         yield Guarantee("provider_keys", "enforced", "They are added after every check, and no agent sees them")
     else:
@@ -63,6 +59,17 @@ def _guarantees(policy: Policy, is_exposed: bool) -> Iterator[Guarantee]:
         yield Guarantee(
             "prices", "cooperative", "A model without a known price is charged the fallback price, whatever it really costs"
         )
+
+
+def _attribution(policy: Policy) -> Guarantee:
+    """Return whether callers can say whose a call is."""
+    keys = policy.virtual_keys.values()
+    of_users = [k.id for k in keys if k.trust_user_header]
+    of_projects = [k.id for k in keys if k.trust_project_header != "ignore" and k.project_id is None]
+    if not of_users and not of_projects:
+        return Guarantee("users", "enforced", "A call belongs to the user and the project of its key, whatever its headers say")
+    said = [f"their own {what} with {_listed(ids, 'key')}" for what, ids in (("user", of_users), ("project", of_projects)) if ids]
+    return Guarantee("users", "cooperative", f"Callers name {', '.join(said)}")
 
 
 def _listed(names: list[str], what: str) -> str:

@@ -17,6 +17,7 @@ from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema, server_schema
 from sluicegate.policy.labels import labels_text
 from sluicegate.policy.limit import Limit, Limits
+from sluicegate.policy.projects import Projects, Trust
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
 from sluicegate.values import MAX_COST_NANO, Principal, Usage
@@ -68,6 +69,7 @@ class VirtualKey:
     is_previous_value: bool = False
     """Found by the value it had before a rotation, which is accepted until ``expires_at``."""
     user_is_active: bool = True
+    trust_project_header: Trust = "ignore"
 
     def refusal(self, now: int) -> str | None:
         """Return why the key may not be used at a time, None if it may."""
@@ -176,6 +178,7 @@ class Policy:
     """Whether bodies are stored, by scope, for those that set it; the default is at ``("", None)``."""
     _labels_by_scope: Mapping[tuple[str, str | None], Mapping[str, str]] = field(default_factory=dict, repr=False)
     disabled_users: frozenset[str] = frozenset()
+    projects: Projects = field(default_factory=lambda: Projects({}, {}), repr=False)
     _limits_cache: dict[tuple[Principal | None, str, str | None], Limits] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,10 +214,21 @@ class Policy:
         """Return whether the policy has this customer, team, user or project."""
         return (kind, scope_id) in self._limits_by_scope
 
-    def principal_of(self, key: VirtualKey, user_header: str | None = None) -> Principal:
-        """Return the principal of a key's calls; a user header counts only where the key trusts it."""
-        user = user_header if user_header and key.trust_user_header else key.user_id
-        return Principal(key.id, user, key.team_id, key.customer_id, key.project_id)
+    def principal_of(self, key: VirtualKey, user_header: str | None = None, project_claim: str | None = None) -> Principal:
+        """Return the principal of a key's calls; what its client says of user and project counts only where that is trusted."""
+        user, project = user_header if user_header and key.trust_user_header else key.user_id, key.project_id
+        if project_claim is not None and project is None and key.trust_project_header != "ignore":
+            project = self.projects.named_by(project_claim, key.team_id, key.customer_id)
+        return Principal(key.id, user, key.team_id, key.customer_id, project)
+
+    def recorded_project(self, principal: Principal, claim: str | None) -> tuple[str | None, str | None]:
+        """Return the project in the record of a call, and who says so: ``key`` or ``client``; None for none."""
+        key = self.virtual_keys.get(principal.virtual_key_id)
+        if principal.project_id is not None:
+            return principal.project_id, "key" if key is None or key.project_id == principal.project_id else "client"
+        if claim is None or key is None or key.trust_project_header != "any" or self.projects.find(claim) is not None:
+            return None, None
+        return claim, "client"
 
     def user_refusal(self, principal: Principal) -> str | None:
         """Return why the user whom a call is for may make none, None if there is nothing against it.
@@ -272,6 +286,11 @@ class Policy:
         """Return whether the bodies of a caller's calls are stored; the narrowest scope that sets it decides."""
         if True not in self._content_by_scope.values():
             return False
+        key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
+        if principal is not None and key is not None and principal.project_id != key.project_id:
+            # A client that names a project may not thereby leave the records.
+            without = principal._replace(project_id=key.project_id)
+            return self.stores_content(without) or self._content_by_scope.get(("project", principal.project_id), False)
         for kind in ("virtual_key", "user", "project", "team", "customer") if principal else ():
             setting = self._content_by_scope.get((kind, getattr(principal, f"{kind}_id")))
             if setting is not None:

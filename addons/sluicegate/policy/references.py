@@ -19,6 +19,7 @@ def check_references(policy: MergedPolicy) -> None:
     """Report every inconsistency between parts of the policy."""
     ids = _check_ids(policy)
     _check_parents(policy, ids)
+    _check_repositories(policy)
     _check_routes(policy, ids)
     _check_providers(policy)
     _check_virtual_keys(policy)
@@ -161,6 +162,17 @@ def _check_model_configs(policy: MergedPolicy) -> None:
             policy.report(("model_configs", i, "model_name"), message)
         seen.add(model)
         _check_provider_name(policy, provider, ("model_configs", i, "provider"))
+
+
+def _check_repositories(policy: MergedPolicy) -> None:
+    """Report repositories that are listed twice: a call in one is for one project."""
+    seen: dict[str, Location] = {}
+    for i, item in policy.entries("projects"):
+        listed = item.get("repositories")
+        for j, name in enumerate(listed if isinstance(listed, list) else ()):
+            path = ("projects", i, "repositories", j)
+            if isinstance(name, str) and (first := seen.setdefault(name.lower(), path)) != path:
+                policy.report(path, f"'{name}' is a repository of a project already, first at {policy.position(first)}")
 
 
 def _check_webhooks(policy: MergedPolicy) -> None:

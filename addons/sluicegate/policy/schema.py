@@ -37,6 +37,7 @@ from sluicegate.policy.fields import (
 )
 from sluicegate.policy.key_schema import ProviderKey
 from sluicegate.policy.labels import Labels
+from sluicegate.policy.projects import Repository, TrustProjectHeader
 from sluicegate.policy.raises import MAX_RAISES, Raise
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Retention, Server
@@ -196,6 +197,9 @@ class Project(Limited):
     name: Text | None = _NAME
     team_id: Id | None = _TEAM
     customer_id: Id | None = _CUSTOMER
+    repositories: tuple[Repository, ...] = Field(
+        (), max_length=100, description="Its repositories, as clients name them: github.com/acme/api, or github.com/acme/*."
+    )
     content: Content = None
     labels: Labels = _LABELS
 
@@ -234,6 +238,7 @@ class VirtualKey(Limited):
     provider_configs: tuple[ProviderConfig, ...] | None = Field(None, description="Absent: every provider and model.")
     allow_all_providers: StrictBool = Field(False, description="Allow providers that are not under provider_configs, in full.")
     trust_user_header: StrictBool = Field(False, description="Let x-bf-user-id choose the user whose limits apply.")
+    trust_project_header: TrustProjectHeader | None = Field(None, description="Absent: as the policy's own.")
     content: Content = None
     labels: Labels = _LABELS
 
@@ -299,6 +304,7 @@ class PolicyFile(Model):
     free_request_max_limit: Count = Field(
         600, description="Free requests, such as lists of models and token counts, that each virtual key may make in a minute."
     )
+    trust_project_header: TrustProjectHeader = "ignore"
     required_headers: tuple[str, ...] = Field((), description="Headers without which a call is refused.")
     content: Literal["off", "full"] = Field("off", description="Whether bodies are kept where no scope decides.")
     content_retention: Duration = Field("30d", description="The older name of retention.content.")

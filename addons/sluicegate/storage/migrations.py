@@ -160,6 +160,13 @@ def _add_labels(db: sqlite_utils.Database) -> None:
         calls.add_column("labels", str)
 
 
+def _add_claimed_project(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    for column in ("project_source", "claimed_project"):
+        if column not in calls.columns_dict:
+            calls.add_column(column, str)
+
+
 def _create_adjustments(db: sqlite_utils.Database) -> None:
     adjustments: Any = db["adjustments"]
     adjustments.create({"number": int} | adjustment.COLUMNS, pk="number")
@@ -205,6 +212,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_client_address,
     _add_message,
     _add_labels,
+    _add_claimed_project,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -112,6 +112,8 @@ class UserState(MemberState):
 class ProjectState(MemberState):
     """A project."""
 
+    repositories: list[str]
+
 
 class EntityReference(ResponseModel):
     """A reference to another entity."""
@@ -153,6 +155,7 @@ class VirtualKeyState(LimitsState):
     provider_configs: list[ProviderConfigState] | None
     allow_all_providers: bool = Field(description="Providers that are not under provider_configs are allowed in full.")
     trust_user_header: bool
+    trust_project_header: Literal["ignore", "known", "any"] | None = Field(description="Null: as the policy's own.")
     labels: Labels
     content: Content
     disable_content_logging: bool | None = Field(description="The same as Bifrost names it: true is off, false is full.")

@@ -175,6 +175,8 @@ class LogFilterData(ResponseModel):
     teams: list[NamedEntity]
     customers: list[NamedEntity]
     projects: list[NamedEntity]
+    claimed_projects: list[str] = Field(description="Projects and repositories in the words of clients.")
+    labels: dict[str, list[str]] = Field(description="The values of each label.")
     outcomes: list[str]
     reasons: list[str]
     aliases: list[str] = Field(description="For Bifrost's clients, as are the two below: nothing to filter by here.")

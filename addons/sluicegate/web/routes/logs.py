@@ -51,7 +51,7 @@ MAX_CONCURRENT_QUERIES = 2
 EXPORT_PAUSE_RATIO = 1.0
 """Exports take turns and pause after each chunk, for this multiple of the time it took, so that calls go first."""
 
-UNNAMED = ("models", "providers")
+UNNAMED = ("models", "providers", "claimed_projects")
 """Dimensions whose ids are their names."""
 
 EXPORT_MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
@@ -138,7 +138,7 @@ class _Logs:
 
         def work() -> dict[str, Any]:
             found = request.services.logs.rankings(filters, dimension, rank_by, limit)
-            if dimension in UNNAMED:
+            if dimension in UNNAMED or dimension not in DIMENSIONS:
                 return found
             column = DIMENSIONS[dimension]
             names = _names(policy, found["rankings"]).get(column, {})
@@ -159,6 +159,7 @@ class _Logs:
         def work() -> dict[str, Any]:
             found = request.services.logs.facets(filters)
             found |= {kind: found[kind][:limit] for kind in DIMENSIONS}
+            found["labels"] = {label: values[:limit] for label, values in found["labels"].items()}
             named = {kind: named_of(kind, found[kind]) for kind in DIMENSIONS if kind not in UNNAMED}
             return found | named | {"aliases": [], "selected_keys": [], "routing_rules": []}
 
