@@ -46,8 +46,9 @@ class Admin(Addon):
     async def start_server(self) -> ApplicationServer:
         """Return the application's server once it serves, started now if it is not running yet."""
         if self.server is None:
-            ca_certificate = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
-            self.server = ApplicationServer(build(services(), ca_certificate))
+            self.server = ApplicationServer(
+                build(services(), services().authority_folder or Path(ctx.options.confdir).expanduser())
+            )
             services().own_servers["web"] = self.server.address
         await self.server.start()
         return self.server

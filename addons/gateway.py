@@ -18,6 +18,7 @@ from meter import Meter
 from ratelimit import RateLimit
 from relay import Relay
 from route import Route
+from runtime.authority import Authority
 from runtime.console_lines import ConsoleLines
 from runtime.failsafe import Failsafe
 from runtime.gc_tuning import GcTuning
@@ -39,6 +40,7 @@ RUNTIME = [
     ConsoleLines(),  # what is printed, and how; before anything is
     LogRedaction(),  # before anything can be logged
     CountedLog(),  # a warning that recurs is counted; early, so that it holds for all others
+    Authority(),  # the CA of the state folder, before mitmproxy would make one elsewhere
     Port(),  # the operator's certificate, and no plaintext from other machines; before anything is read from a client
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop

@@ -186,7 +186,7 @@ class Options(Addon):
                     break
             else:
                 exit_with_error(f"cannot listen on 127.0.0.1:{bound[0][1]}: it is in use; choose another with --listen-port")
-        ca = Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+        ca = services().authority_folder or Path(ctx.options.confdir).expanduser()
         if urls := listening_urls("http"):
             # For commands of this machine, from which plaintext is accepted: no name of it need be in the certificate.
             services().state_folder.note_url(urls[0])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sluicegate.machines.certificates import fingerprint
+from sluicegate.authority.folder import CERTIFICATE_FILE, AuthorityFolder
 from sluicegate.machines.shells import CA_FILE
 from sluicegate.machines.variables import policy_variables
 from sluicegate.services import Services
@@ -17,7 +17,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -> str:
-    """Return what an operator needs at the start.
+    """Return what an operator needs at the start; ``ca`` is the folder of the certificate authorities.
 
     A new admin token is shown only with ``show_token``: on a terminal, where no log keeps it.
     """
@@ -27,8 +27,7 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
         f"sluicegate listens on {' and '.join(urls) or url}",
         f"  policy       {policy.source} (revision {policy.revision}, {len(policy.virtual_keys)} virtual keys)",
         f"  state        {services.state_dir}",
-        f"  CA           {ca}",
-        f"               SHA-256 {fingerprint(ca)}",
+        *_authority_lines(ca, services.clock()),
         "  same-user    cooperative: an agent running as this user can unset the proxy or read these files",
     ]
     way = services.outbound
@@ -46,6 +45,20 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     elif services.admin_token_is_new:
         lines.append(f"admin token: in {services.state_dir / 'admin-token'}")
     return "\n".join(lines)
+
+
+def _authority_lines(folder: Path, now: int) -> list[str]:
+    """Return what developers compare the CA by, and the one that is about to take its place."""
+    lines = []
+    for shown in AuthorityFolder(folder).describe(now):
+        if shown.state == "signing":
+            lines += [f"  CA           {shown.folder}/{CERTIFICATE_FILE}, until {shown.valid_until[:10]}"]
+        elif shown.state == "announced":
+            lines += [f"  next CA      {shown.folder}/{CERTIFICATE_FILE}, signs from {shown.signs_from}"]
+        else:
+            continue
+        lines += [f"               SHA-256 {shown.sha256}"]
+    return lines
 
 
 def _public_url(url: str, hosts: Sequence[str]) -> str:

@@ -55,9 +55,15 @@ def state_dir(option: str | None, env: Mapping[str, str]) -> Path:
     return Path(option or env.get("SLUICEGATE_STATE") or "~/.sluicegate").expanduser()
 
 
-def authority_folders(state_dir: Path) -> tuple[Path, ...]:
-    """Return where the certificate authority may be: in the state folder, or where mitmproxy keeps it by itself."""
-    return (state_dir, state_dir / "ca", Path("~/.mitmproxy").expanduser())
+AUTHORITY = "ca"
+"""The folder of the certificate authority, in the state folder."""
+
+
+def authority_folder(state_dir: Path, noted: Path | None) -> Path:
+    """Return where the certificate authority is: where a gateway has noted it, in its state folder, or where it was before."""
+    earlier = (state_dir, Path("~/.mitmproxy").expanduser())
+    places = (*([noted] if noted is not None else []), state_dir / AUTHORITY, *earlier)
+    return next((f for f in places if (f / "mitmproxy-ca.pem").exists() or (f / "authorities.json").exists()), places[0])
 
 
 def price_file(policy_path: Path) -> Path:

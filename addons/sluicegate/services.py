@@ -73,6 +73,9 @@ def wall_clock() -> int:
 class Services:
     """The open state folder and policy of one running gateway."""
 
+    authority_folder: Path | None = None
+    """Where the gateway's certificate authorities are, once that is known."""
+
     def __init__(
         self,
         policy_path: Path,

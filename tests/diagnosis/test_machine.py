@@ -10,14 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from mitmproxy.certs import CertStore
 
+from sluicegate.authority.certificate import make_authority
+from sluicegate.authority.folder import AuthorityFolder
 from sluicegate.cli.main import app
 from sluicegate.diagnosis import machine, state
+from sluicegate.paths import authority_folder
 from sluicegate.services import Services
 from support.command import CliRunner
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
+DAY_MS = 86_400_000
 NOW_MS = int(NOW.timestamp() * 1000)
 
 POLICY = """\
@@ -57,22 +60,40 @@ def test_versions_are_tested_ones_or_named(python, mitmproxy, wanted):
 def test_the_certificate_authority_is_found_valid_and_private(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     state_dir = tmp_path / "state"
-    assert [f.message for f in machine.check_authority(state_dir, NOW)] == ["is made at the first start"]
-    for folder in (tmp_path / "home/.mitmproxy", state_dir / "ca", state_dir):
+    folder = authority_folder(state_dir, None)
+    assert folder == state_dir / "ca"
+    assert [f.message for f in machine.check_authority(folder, NOW)] == ["is made at the first start"]
+    key, certificate = make_authority(NOW)
+    for folder in (tmp_path / "home/.mitmproxy", state_dir, state_dir / "ca", tmp_path / "named"):
         folder.mkdir(parents=True, exist_ok=True)
-        CertStore.from_store(folder, "mitmproxy", 2048)
-        (found,) = machine.check_authority(state_dir, datetime.now(UTC))
+        (folder / "mitmproxy-ca.pem").touch(mode=0o600)
+        (folder / "mitmproxy-ca.pem").write_bytes(key + certificate)
+        assert authority_folder(state_dir, tmp_path / "named") == folder
+        (found,) = machine.check_authority(folder, NOW)
         assert found.level == "ok"
         assert str(folder / "mitmproxy-ca.pem") in found.message
-    file = state_dir / "mitmproxy-ca.pem"
-    assert levels(machine.check_authority(state_dir, datetime.now(UTC) + timedelta(days=365 * 20))) == ["fail"]
-    assert levels(machine.check_authority(state_dir, datetime.now(UTC) + timedelta(days=3640))) == ["warn"]
-    assert levels(machine.check_authority(state_dir, datetime(2001, 1, 1, tzinfo=UTC))) == ["fail"]
+    file = folder / "mitmproxy-ca.pem"
+    assert levels(machine.check_authority(folder, NOW + timedelta(days=365 * 20))) == ["fail"]
+    (soon,) = machine.check_authority(folder, NOW + timedelta(days=3600))
+    assert (soon.level, soon.mend.partition(" makes")[0]) == ("warn", "sluicegate ca rotate")
+    assert levels(machine.check_authority(folder, datetime(2001, 1, 1, tzinfo=UTC))) == ["fail"]
+    made = AuthorityFolder(folder).rotate(int(NOW.timestamp() * 1000) + 3600 * DAY_MS, 30 * DAY_MS)
+    (follows,) = machine.check_authority(folder, NOW + timedelta(days=3600))
+    assert (follows.level, "another signs from" in follows.message) == ("ok", True)
+    (made.folder / "mitmproxy-ca.pem").chmod(0o640)
     file.chmod(0o644)
-    assert machine.check_authority(state_dir, datetime.now(UTC)).__next__().level == "ok"
-    assert [*machine.check_authority(state_dir, datetime.now(UTC))][1].mend == f"chmod 600 {file}"
+    found = [*machine.check_authority(folder, NOW)]
+    assert [(f.level, f.mend) for f in found[1:]] == [
+        ("fail", f"chmod 600 {file}"),
+        ("fail", f"chmod 600 {made.folder / 'mitmproxy-ca.pem'}"),
+    ]
     file.write_text("no certificate")
-    assert levels(machine.check_authority(state_dir, NOW))[0] == "fail"
+    assert levels(machine.check_authority(folder, NOW))[0] == "fail"
+    file.unlink()
+    (folder / "authorities.json").unlink()
+    (folder / "mitmproxy-ca-cert.pem").write_bytes(certificate)
+    (missing,) = machine.check_authority(folder, NOW)
+    assert (missing.level, missing.mend) == ("fail", "restore it from a backup")
 
 
 def test_a_port_in_use_is_named(tmp_path):

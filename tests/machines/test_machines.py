@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.machines.certificates import BEGIN, added, bundle
+from sluicegate.machines.certificates import BEGIN, Fingerprint, added, bundle
 from sluicegate.machines.setup_page import setup_page
 from sluicegate.machines.shells import POSIX, POWERSHELL, SHELLS
 from sluicegate.machines.variables import (
@@ -183,8 +183,11 @@ def test_powershell_takes_texts_literally():
 
 
 def test_the_page_has_lines_for_every_shell():
-    page = setup_page(Machine(GATEWAY, None, ("ANTHROPIC_API_KEY",)), "AA:BB")
+    page = setup_page(
+        Machine(GATEWAY, None, ("ANTHROPIC_API_KEY",)), [Fingerprint("AA:BB"), Fingerprint("CC:DD", "2027-01-02T03:04:05.000Z")]
+    )
     assert [f"# ---- {shell.title} ----" in page for shell in SHELLS.values()] == [True] * len(SHELLS)
     assert "# Compare the SHA-256 of the gateway's CA: AA:BB\n" in page
+    assert "# The SHA-256 of the CA that takes its place on 2027-01-02: CC:DD\n" in page
     assert json.dumps(PLACEHOLDER_KEY) not in page
     assert page.count(PLACEHOLDER_KEY) == 5

@@ -78,7 +78,6 @@ class Gateway:
             [
                 str(mitmdump), "-q", "-s", str(ROOT / "addons/gateway.py"), "--listen-port", str(port),
                 "--set", f"policy={folder / 'policy.yaml'}", "--set", f"state_dir={folder / 'state'}",
-                "--set", f"confdir={folder / 'ca'}",
             ],
             env=env | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
@@ -100,7 +99,7 @@ class Gateway:
         """Wait until it answers. Raises RuntimeError with its output if it does not come up."""
         if not self.up.wait(30) or self.process.poll() is not None:
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-5:]))
-        self.ca = ssl.create_default_context(cafile=str(self.folder / "ca/mitmproxy-ca-cert.pem"))
+        self.ca = ssl.create_default_context(cafile=str(self.folder / "state/ca/mitmproxy-ca-cert.pem"))
 
     def post(self, key: str, body: str, more: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
         """Make a call as Claude Code does: CONNECT through the proxy, TLS, the virtual key in x-api-key."""
@@ -289,7 +288,7 @@ def keep_running(folder: Path, port: int, console: Console) -> None:
 {calls:,} calls of nine keys are recorded, and more are being made right now. Ctrl-C ends it. In another terminal:
 
   export HTTPS_PROXY=http://127.0.0.1:{gateway.port}
-  export NODE_EXTRA_CA_CERTS={folder}/ca/mitmproxy-ca-cert.pem
+  export NODE_EXTRA_CA_CERTS={folder}/state/ca/mitmproxy-ca-cert.pem
   ANTHROPIC_API_KEY=vk-alice claude -p "say hi"           [dim]# answered by the simulated provider, live under Calls[/]
   ANTHROPIC_API_KEY=vk-grace claude -p "say hi"           [dim]# refused: her project's budget is spent[/]
 

@@ -118,7 +118,8 @@ class Gateway:
             self.policy = policy
         else:
             self.policy.write_text(policy)
-        self.state, self.confdir = folder / "state", folder / "ca"
+        self.state = folder / "state"
+        self.confdir = self.state / "ca"
         self.options, self.scripts, self.command, self.netns = options, scripts, command, netns
         self.env = {
             "PATH": os.environ["PATH"],
@@ -135,7 +136,7 @@ class Gateway:
         command = list(
             self.command or [str(Path(sys.executable).with_name("mitmdump")), *(x for s in self.scripts for x in ("-s", str(s)))]
         )
-        command += ["--listen-port", "0", "--set", f"confdir={self.confdir}"]
+        command += ["--listen-port", "0"]
         if not any(o.startswith("log_connections=") for o in self.options):
             # Tests read what mitmproxy says of each connection and flow.
             command += ["--set", "log_connections=true"]
@@ -159,10 +160,7 @@ class Gateway:
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
         """Start the process: forked where no command is asked for, which saves its imports."""
         if self.forked and not self.command:
-            if not self.confdir.exists():
-                self.confdir.mkdir()
-                for name, content in authority().items():
-                    (self.confdir / name).write_bytes(content)
+            self.give_authority()
             # A script before it may want to change what it imports.
             ours = self.scripts[0] == ADDONS / "gateway.py"
             return ForkedGateway(command, self.env, self.folder, *(["gateway"] if ours else []), netns=self.netns)
@@ -175,6 +173,17 @@ class Gateway:
             cwd=self.folder,
             errors="replace",
         )
+
+    def give_authority(self) -> None:
+        """Put a CA where it would make one, and nothing else: whether the folder was there before makes no difference to it."""
+        if any(option.startswith("state_dir=") for option in self.options):
+            own = next(option for option in self.options if option.startswith("state_dir="))
+            self.confdir = Path(own.removeprefix("state_dir=")) / "ca"
+        if not self.confdir.exists():
+            self.confdir.mkdir(mode=0o700, parents=True)
+            for name, content in authority().items():
+                (self.confdir / name).touch(mode=0o600)
+                (self.confdir / name).write_bytes(content)
 
     def _read(self) -> None:
         assert self.process.stdout is not None

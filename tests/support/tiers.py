@@ -14,7 +14,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "model APIs": ("providers",),
     "other APIs": ("translation",),
     "rules": ("policy",),
-    "limits and edges": ("limits", "egress", "listener", "outbound", "console"),
+    "limits and edges": ("limits", "egress", "listener", "outbound", "authority", "console"),
     "decisions": ("calls",),
     "choice of target": ("routing",),
     "persistence": ("storage",),

@@ -73,7 +73,7 @@ def test_the_service_works_within_what_its_unit_leaves_it(provider, tmp_path):
         (key,) = re.findall(r"sk-sg-\S+", created.stdout) or [created.stderr]
         # Through the proxy, so that it makes a certificate and speaks TLS, and on the provider's key that root gave it.
         curl = ["curl", "--silent", "--show-error", "--proxy", f"http://{key}:x@127.0.0.1:{port}"]
-        curl += ["--cacert", str(service.path(f"{tmp_path}/machine/state/.mitmproxy/mitmproxy-ca-cert.pem"))]
+        curl += ["--cacert", str(service.path(f"{tmp_path}/machine/state/ca/mitmproxy-ca-cert.pem"))]
         curl += ["--header", "content-type: application/json", "--data", ask().decode(), "https://api.anthropic.com/v1/messages"]
         answered = subprocess.run(curl, capture_output=True, text=True, timeout=WAIT_S, env={"PATH": os.environ["PATH"]})
         assert json.loads(answered.stdout)["type"] == "message", answered.stderr + service.output()

@@ -27,10 +27,11 @@ from sluicegate.archive.contents import (
     digest_of,
 )
 from sluicegate.database import connection
-from sluicegate.paths import authority_folders, price_file
+from sluicegate.paths import authority_folder, price_file
 from sluicegate.policy.loader import policy_files
 from sluicegate.storage.journal_files import other_files
 from sluicegate.storage.migrations import version_of
+from sluicegate.storage.state_folder import recorded_authority
 from sluicegate.storage.store import FILENAME
 from sluicegate.windows import iso
 
@@ -68,11 +69,12 @@ def make_backup(target: Path, state_dir: Path, policy: Path, now: int, *, replac
             databases = [(f"{STATE}/{name}", opened.enter_context(file.open("rb"))) for name, file in copied if file.exists()]
             files: list[tuple[str, IO[bytes], int]] = [(name, file, os.fstat(file.fileno()).st_size) for name, file in databases]
             files += others
-            authority = next((f for f in authority_folders(state_dir) if (f / "mitmproxy-ca.pem").exists()), None)
-            outside = authority if authority is not None and not authority.is_relative_to(state_dir) else None
-            part = STATE if outside is None else AUTHORITY
-            for path in sorted(authority.glob("mitmproxy-*")) if authority is not None else ():
-                files.append((f"{part}/{path.name}", opened.enter_context(path.open("rb")), path.stat().st_size))
+            authority = authority_folder(state_dir, recorded_authority(state_dir))
+            is_inside = authority in (state_dir, state_dir / AUTHORITY)
+            outside = authority if not is_inside and authority.is_dir() else None
+            part = Path(STATE) / authority.relative_to(state_dir) if is_inside else Path(AUTHORITY)
+            for path in _authority_files(authority):
+                files.append((str(part / path.relative_to(authority)), opened.enter_context(path.open("rb")), path.stat().st_size))
             members = [
                 Member(name, size, digest_of(_Bounded(file, size)), os.fstat(file.fileno()).st_mtime_ns)
                 for name, file, size in files
@@ -85,6 +87,17 @@ def make_backup(target: Path, state_dir: Path, policy: Path, now: int, *, replac
             return manifest
     except (sqlite3.Error, OSError) as e:
         raise ArchiveError(f"the backup cannot be made: {e}") from e
+
+
+def _authority_files(folder: Path) -> list[Path]:
+    """Return the files of the certificate authorities: the first, the list of all, and each later one's folder."""
+    from sluicegate.authority.folder import LIST, AuthorityError, AuthorityFolder
+
+    try:
+        folders = {folder, *(authority.folder for authority in AuthorityFolder(folder).read())}
+    except AuthorityError as e:
+        raise ArchiveError(f"the backup cannot be made: {e}") from e
+    return sorted(path for f in folders for pattern in ("mitmproxy-*", LIST) for path in f.glob(pattern) if path.is_file())
 
 
 def _agreement(state_dir: Path) -> list[tuple[str, int]]:

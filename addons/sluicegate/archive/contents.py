@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-FORMAT = 1
-"""The version of this format."""
+FORMAT = 2
+"""The version of this format. Before 2 an authority in the state folder had no folder of its own there."""
+
+FORMATS = (1, 2)
+"""The versions that can be put back."""
 
 MANIFEST = "manifest.json"
 
@@ -22,7 +25,9 @@ DATABASES = ("sluicegate.db", "content.db")
 KEY_FILES = "provider-keys"
 """The folder of provider keys that came over HTTP."""
 
-SAFE_NAME = re.compile(r"(state|policy|ca)/(provider-keys/)?[^/\0]{1,255}")
+SAFE_NAME = re.compile(
+    r"(state/(provider-keys/)?|state/ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?|policy/|ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?)[^/\0]{1,255}"
+)
 """What a member may be called: nothing that leads out of its part."""
 
 CHUNK_BYTES = 1 << 20
@@ -67,7 +72,7 @@ class Manifest:
 def read_manifest(value: Any) -> Manifest:
     """Return a manifest from its JSON. Raises ArchiveError."""
     try:
-        if value["format"] != FORMAT:
+        if value["format"] not in FORMATS:
             raise ArchiveError(
                 f"the backup has format {value['format']}, and this sluicegate knows {FORMAT}: run the one that made it"
             )

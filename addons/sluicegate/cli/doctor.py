@@ -53,7 +53,7 @@ def _fails(found: Iterable[Finding]) -> bool:
 
 def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     from sluicegate.diagnosis import machine, state
-    from sluicegate.storage.state_folder import url_of_running
+    from sluicegate.storage.state_folder import recorded_authority, url_of_running
 
     now, folder, path = int(time.time() * 1000), settings.state_path(), settings.policy_path()
     yield from machine.check_versions()
@@ -61,13 +61,14 @@ def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Find
     policy, found = state.load_policy(path, os.environ, now, is_named)
     yield from found
     url = url_of_running(folder)
+    authority = paths.authority_folder(folder, recorded_authority(folder))
     health = _health_of(replace(settings, gateway=url)) if url else None
     if health is not None:
         yield from state.check_running(health)
     else:
         yield from state.check_keys(policy) if policy is not None else ()
         yield machine.check_port(host, port) if url is None else _silent(url)
-    yield from machine.check_authority(folder, datetime.fromtimestamp(now / 1000, UTC))
+    yield from machine.check_authority(authority, datetime.fromtimestamp(now / 1000, UTC))
     yield machine.check_disk(folder)
     yield machine.check_clock(now, state.newest_record(folder))
     yield state.check_database(folder)

@@ -25,6 +25,9 @@ from sluicegate.providers.known import known_providers
 
 TIMEOUT_S = 10
 
+FINGERPRINT = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){31}")
+"""A SHA-256 in pairs of hex digits: it becomes part of lines that somebody's shell reads."""
+
 FORMATS = (*SHELLS, "claude-settings", "managed-settings")
 
 SUFFIXES = {"shell": ".sh", "powershell": ".ps1"}
@@ -184,12 +187,15 @@ def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None) -> Mac
             fail(f"--no-proxy {host}: it is not a host", 2)
     try:
         said = _ask(url, "/setup.json")
-        names = json.loads(said)["key_variables"] if said else key_variables(CLIENT_PROVIDERS)
+        values: dict[str, Any] = json.loads(said) if said else {"key_variables": key_variables(CLIENT_PROVIDERS)}
+        names = values["key_variables"]
+        shown = [a["sha256"] for a in values.get("authorities", ())] or [values.get("ca_sha256", "")]
         # What answers may be no gateway of ours, and the shell that reads this would take any name.
         valid = [name for name in key_variables(known_providers()) if name in names]
+        fingerprints = tuple(text for text in shown if FINGERPRINT.fullmatch(text))
     except (ValueError, KeyError, TypeError):
         fail(f"what answers at {gateway} is not a sluicegate gateway")
-    return Machine(url, key or None, tuple(valid), hosts)
+    return Machine(url, key or None, tuple(valid), hosts, fingerprints)
 
 
 def _checked(gateway: str) -> str:

@@ -13,6 +13,7 @@ from sluicegate.cli import (
     alerts,
     apply,
     archive,
+    authority,
     check,
     deploy,
     doctor,
@@ -71,6 +72,7 @@ for kind in ("customer", "team", "user", "project"):
 policy.register(_group("policy", "The policies that were in force, and restoring one."))
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))
+authority.register(_group("ca", "The certificate authority that clients of the proxy trust."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

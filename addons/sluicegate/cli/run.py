@@ -71,10 +71,14 @@ def serve(
     from mitmproxy.tools import cmdline, dump, main
 
     import gateway
+    from runtime.authority import choose
+
+    made_for: list[Any] = []
 
     class GatewayMaster(dump.DumpMaster):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
+        def __init__(self, options: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(options, *args, **kwargs)
+            made_for.append(options)
             manager: Any = self.addons
             manager.add(*gateway.addons)
 
@@ -88,7 +92,8 @@ def serve(
         own = "--policy, --state-dir, --tls-cert, --tls-key, --log-format"
         fail(f"{message}; sluicegate serve takes {own} and mitmdump's own options", 2)
 
-    main.run(GatewayMaster, parser, arguments, None)
+    # Called once the command line and mitmproxy's own file are read, which lies in its folder and not in ours.
+    main.run(GatewayMaster, parser, arguments, lambda _: choose(made_for[0]))
 
 
 def run(

@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sluicegate.diagnosis.finding import Finding, fail, ok, warn
-from sluicegate.paths import authority_folders
 
 PYTHONS = ((3, 12), (3, 13))
 """Versions of Python that every release is tested on."""
@@ -25,7 +24,8 @@ MITMPROXIES = ("12.2.3", "12.3.1")
 LEAST_FREE_BYTES = 100 << 20
 LOW_FREE_BYTES = 1 << 30
 
-EXPIRES_SOON = timedelta(days=30)
+EXPIRES_SOON = timedelta(days=90)
+"""Before a CA's end; the overlap with the one that follows it needs some weeks of these."""
 
 RELEASED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """A time that has passed on every machine whose clock is right."""
@@ -63,35 +63,44 @@ def check_versions(python: tuple[int, int] | None = None, mitmproxy: str | None 
         yield fail("mitmproxy", f"{found} is not supported", f"pip install mitmproxy=={MITMPROXIES[-1]}")
 
 
-def check_authority(state_dir: Path, now: datetime) -> Iterator[Finding]:
-    """Look at the certificate authority whose certificates clients of the proxy are shown."""
-    from cryptography import x509
+def check_authority(folder: Path, now: datetime) -> Iterator[Finding]:
+    """Look at the certificate authorities in ``folder``, whose certificates clients of the proxy are shown."""
+    from sluicegate.authority.folder import KEY_FILE, AuthorityError, AuthorityFolder
 
-    folder = next((f for f in authority_folders(state_dir) if (f / "mitmproxy-ca.pem").exists()), None)
-    if folder is None:
-        yield ok("CA", "is made at the first start")
-        return
-    file = folder / "mitmproxy-ca.pem"
+    at_ms = int(now.timestamp() * 1000)
     again = f"stop the gateway, move {folder} away and start it: it makes a new one, which clients must then trust"
+    rotate = "sluicegate ca rotate makes another, which clients are given along with it"
     try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except OSError as e:
-        yield fail("CA", f"{file} cannot be read: {e.strerror}", f"chown {os.geteuid()} {file}")
+        found = AuthorityFolder(folder).states(at_ms)
+        signing = next((a for a, state in found if state == "signing"), None)
+        if signing is None:
+            yield ok("CA", "is made at the first start")
+            return
+        certificate = signing.certificate()
+    except AuthorityError as e:
+        is_unreadable = isinstance(e.__cause__, OSError)
+        yield fail("CA", str(e), f"chown -R {os.geteuid()} {folder}" if is_unreadable else again)
         return
-    except ValueError:
-        yield fail("CA", f"{file} holds no certificate", again)
-        return
-    until = certificate.not_valid_after_utc
-    if until <= now:
-        yield fail("CA", f"{file} expired on {until:%Y-%m-%d}", again)
-    elif until - now < EXPIRES_SOON:
-        yield warn("CA", f"{file} expires on {until:%Y-%m-%d}", again)
+    file = signing.folder / KEY_FILE
+    announced = next((a for a, state in found if state == "announced"), None)
+    until, follows = certificate.not_valid_after_utc, ""
+    if announced is not None:
+        follows = f"; another signs from {datetime.fromtimestamp(announced.signs_from / 1000, UTC):%Y-%m-%d}"
+    if not file.exists():
+        yield fail("CA", f"{file} is missing: its key", "restore it from a backup")
+    elif until <= now:
+        yield fail(
+            "CA", f"{file} expired on {until:%Y-%m-%d}", "sluicegate ca rotate --now makes another, which clients must then trust"
+        )
+    elif until - now < EXPIRES_SOON and announced is None:
+        yield warn("CA", f"{file} expires on {until:%Y-%m-%d}", rotate)
     elif certificate.not_valid_before_utc > now:
         yield fail("CA", f"{file} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} on", "set the clock of this machine")
     else:
-        yield ok("CA", f"{file}, until {until:%Y-%m-%d}")
-    if stat.S_IMODE(file.stat().st_mode) & 0o077:
-        yield fail("CA", f"{file}: its private key can be read by others", f"chmod 600 {file}")
+        yield ok("CA", f"{file}, until {until:%Y-%m-%d}{follows}")
+    for key in (a.folder / KEY_FILE for a, _ in found):
+        if key.exists() and stat.S_IMODE(key.stat().st_mode) & 0o077:
+            yield fail("CA", f"{key}: its private key can be read by others", f"chmod 600 {key}")
 
 
 def check_port(host: str, port: int) -> Finding:

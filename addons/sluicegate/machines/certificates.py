@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sluicegate.machines.shells import MACOS_KEYCHAINS, SYSTEM_BUNDLES
@@ -17,17 +17,19 @@ BEGIN = b"-----BEGIN CERTIFICATE-----"
 KEYCHAIN_TIMEOUT_S = 30
 
 
-def fingerprint(path: Path) -> str:
-    """Return a PEM certificate's SHA-256 in pairs of hex digits; empty if there is none yet."""
-    from cryptography import x509
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What people compare one of the gateway's CAs by."""
 
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return ""
-    from cryptography.hazmat.primitives.serialization import Encoding
+    sha256: str
+    signs_from: str | None = None
+    """From when it signs, for one that does not yet."""
 
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest().hex(":").upper()
+    def as_text(self) -> str:
+        """Return it in words."""
+        if self.signs_from is None:
+            return f"Compare the SHA-256 of the gateway's CA: {self.sha256}"
+        return f"The SHA-256 of the CA that takes its place on {self.signs_from[:10]}: {self.sha256}"
 
 
 def added(gateway: bytes, env: Mapping[str, str]) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sluicegate.machines.certificates import Fingerprint
 from sluicegate.machines.shells import SHELLS
 from sluicegate.machines.variables import PLACEHOLDER_KEY, Machine
 
 
-def setup_page(machine: Machine, fingerprint: str) -> str:
-    """Return the lines for every kind of shell; ``fingerprint`` is the SHA-256 of the gateway's certificate."""
+def setup_page(machine: Machine, fingerprints: Sequence[Fingerprint]) -> str:
+    """Return the lines for every kind of shell; ``fingerprints`` are those of the gateway's CAs."""
     parts = [f"# What to type on a developer machine. Put your virtual key in the place of {PLACEHOLDER_KEY}."]
-    parts += [f"# Compare the SHA-256 of the gateway's CA: {fingerprint}"] if fingerprint else []
+    parts += [f"# {f.as_text()}" for f in fingerprints]
     for shell in SHELLS.values():
         parts += ["", f"# ---- {shell.title} ----", shell.script(machine).rstrip()]
     parts += [

@@ -68,7 +68,7 @@ class Shell(ABC):
         """Return a file of the home folder as an expression."""
 
     @abstractmethod
-    def script_lines(self, machine: Machine, fingerprint: str) -> list[str]:
+    def script_lines(self, machine: Machine) -> list[str]:
         """Return the lines before the variables: the key, the certificates, NO_PROXY."""
 
     @abstractmethod
@@ -83,20 +83,20 @@ class Shell(ABC):
     def no_proxy_lines(self, hosts: list[str]) -> list[str]:
         """Return the lines that add hosts to NO_PROXY and keep what is there."""
 
-    def script(self, machine: Machine, fingerprint: str = "") -> str:
+    def script(self, machine: Machine) -> str:
         """Return the lines that set a machine up. The key's place is marked where there is none."""
         expressions = dict.fromkeys(PROXY_VARIABLES, self.proxy_expression(machine))
         expressions |= {ADDED_CA_VARIABLE: self.home(CA_FILE)} | dict.fromkeys(BUNDLE_VARIABLES, self.home(BUNDLE_FILE))
         expressions |= {name: self.quote(value) for name, value in CONSTANTS.items()}
         expressions |= dict.fromkeys(machine.key_variables, self.key_expression())
-        lines = self.script_lines(machine, fingerprint) + self.no_proxy_lines(machine.own_no_proxy())
+        lines = self.script_lines(machine) + self.no_proxy_lines(machine.own_no_proxy())
         return "\n".join([*lines, *(self.assign(*pair) for pair in expressions.items()), ""])
 
     def assignments(self, machine: Machine, ca: str, bundle: str) -> str:
         """Return the lines that set the variables, for certificates that are there."""
         values = machine.values(ca, bundle)
         lines = [self.assign(n, self.quote(v)) for n, v in values.items() if n not in NO_PROXY_VARIABLES]
-        return "\n".join([*lines, *self.no_proxy_lines(machine.own_no_proxy()), ""])
+        return "\n".join([*lines, *self.no_proxy_lines(machine.own_no_proxy()), *_fingerprint_lines(machine), ""])
 
     def removal(self, files: Sequence[PurePath] = ()) -> str:
         """Return the lines that undo what was set up; ``files`` are the certificates', by default those of the home folder."""
@@ -110,6 +110,10 @@ class Shell(ABC):
                 "",
             ]
         )
+
+
+def _fingerprint_lines(machine: Machine) -> list[str]:
+    return [f"# SHA-256 of the gateway's CA: {sha256}" for sha256 in machine.ca_sha256]
 
 
 class Posix(Shell):
@@ -137,7 +141,7 @@ class Posix(Shell):
         """Return it below $HOME, since a tilde is not expanded everywhere."""
         return f'"$HOME/{file}"'
 
-    def script_lines(self, machine: Machine, fingerprint: str) -> list[str]:
+    def script_lines(self, machine: Machine) -> list[str]:
         """Encode the key, and find the authorities where each system keeps them."""
         ca, bundle = self.home(CA_FILE), self.home(BUNDLE_FILE)
         return [
@@ -149,7 +153,7 @@ class Posix(Shell):
             '  *) sluicegate_user="$sluicegate_key" ;;',
             "esac",
             "# The gateway's certificate, and a bundle of it, the system's authorities and your company's, if you have named them.",
-            *([f"# Its SHA-256 is {fingerprint}"] if fingerprint else []),
+            *_fingerprint_lines(machine),
             f"curl -fsS --noproxy '*' {self.quote(machine.gateway + '/ca.pem')} -o {ca} && {{",
             f"  {_own_file(ADDED_CA_VARIABLE)} >> {ca}",
             '  if [ "$(uname)" = Darwin ]; then',
@@ -214,14 +218,14 @@ class PowerShell(Shell):
         """Return it below $HOME."""
         return f"(Join-Path $HOME {self.quote(file)})"
 
-    def script_lines(self, machine: Machine, fingerprint: str) -> list[str]:
+    def script_lines(self, machine: Machine) -> list[str]:
         """Encode the key, and export the authorities of Windows's store."""
         ca, bundle = self.home(CA_FILE), self.home(BUNDLE_FILE)
         return [
             f"$SluicegateKey = {self.quote(machine.key or PLACEHOLDER_KEY)}",
             "$SluicegateUser = [uri]::EscapeDataString($SluicegateKey)",
             "# The gateway's certificate, and a bundle of it with the system's authorities, your company's among them.",
-            *([f"# Its SHA-256 is {fingerprint}"] if fingerprint else []),
+            *_fingerprint_lines(machine),
             "$Web = New-Object Net.WebClient; $Web.Proxy = $null",
             f"$Web.DownloadFile({self.quote(machine.gateway + '/ca.pem')}, {ca})",
             f"if ($env:{ADDED_CA_VARIABLE} -and $env:{ADDED_CA_VARIABLE} -notlike '*sluicegate*') {{ "

@@ -59,6 +59,9 @@ class Machine:
     no_proxy: tuple[str, ...] = ()
     """Hosts that are called past the gateway, beside this machine and the gateway itself."""
 
+    ca_sha256: tuple[str, ...] = ()
+    """Fingerprints of the gateway's CAs, for those who compare them."""
+
     def own_no_proxy(self) -> list[str]:
         """Return the hosts that are called past the gateway whatever the developer has set, each once."""
         host = urlsplit(self.gateway).hostname

@@ -20,8 +20,11 @@ MIN_TOKEN_LENGTH = 16
 LOOKING_WAITS_S = (0.01, 0.05)
 """Pauses before the lock is tried again: whoever looks for a running gateway has it for some microseconds."""
 
-NOTE_BYTES = 8192
-"""The longest note in the lock file: an URL, a line's end, and a path, which Linux bounds at 4096 bytes."""
+NOTE_BYTES = 16_384
+"""The longest note in the lock file: an URL, a line's end, and two paths, each of which Linux bounds at 4096 bytes."""
+
+BETWEEN_PATHS = b"\0"
+"""What stands before the second: no path has it."""
 
 
 class StateError(Exception):
@@ -77,7 +80,7 @@ class StateFolder:
             os.close(self._lock)
             raise StateInUseError(f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir")
         os.truncate(self._lock, 0)
-        self._policy = b""
+        self._url, self._policy, self._authority = b"", b"", b""
 
     def _take_lock(self) -> bool:
         """Lock the folder and return True; False where a gateway has it, and not just a command that looks for one."""
@@ -94,11 +97,21 @@ class StateFolder:
     def note_policy(self, policy: Path) -> None:
         """Write down which policy the gateway uses, for commands on this machine and for when it has ended."""
         self._policy = os.fsencode(policy.absolute())
-        self.note_url("")
+        self._note()
+
+    def note_authority(self, folder: Path | None) -> None:
+        """Write down where the certificate authority is; None where it is in this folder."""
+        self._authority = b"" if folder is None else BETWEEN_PATHS + os.fsencode(folder.absolute())
+        self._note()
 
     def note_url(self, url: str) -> None:
         """Write down where the gateway is reached, for commands on this machine."""
-        os.pwrite(self._lock, url.encode() + b"\n" + self._policy, 0)
+        self._url = url.encode()
+        self._note()
+
+    def _note(self) -> None:
+        # Nothing that is noted becomes shorter, so none of what was there is left at its end.
+        os.pwrite(self._lock, self._url + b"\n" + self._policy + self._authority, 0)
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
         """Return the admin token, from the environment, from the folder or a new one, and whether it is new.
@@ -142,8 +155,20 @@ def url_of_running(path: Path) -> str | None:
 
 def recorded_policy(path: Path) -> Path | None:
     """Return the policy of the gateway that uses a state folder, or of the last one that did; None where none has noted it."""
+    noted = _noted_paths(path)[0]
+    return Path(os.fsdecode(noted)) if noted else None
+
+
+def recorded_authority(path: Path) -> Path | None:
+    """Return where the last gateway of a state folder had its certificate authority, if that was elsewhere."""
+    noted = _noted_paths(path)[1]
+    return Path(os.fsdecode(noted)) if noted else None
+
+
+def _noted_paths(path: Path) -> tuple[bytes, bytes]:
     try:
         noted = (path / "lock").read_bytes()[:NOTE_BYTES].partition(b"\n")[2]
     except OSError:
-        return None
-    return Path(os.fsdecode(noted)) if noted else None
+        return b"", b""
+    policy, _, authority = noted.partition(BETWEEN_PATHS)
+    return policy, authority

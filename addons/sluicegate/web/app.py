@@ -48,13 +48,13 @@ SECURITY_HEADERS = {
 }
 
 
-def endpoints(ca_certificate: Path) -> list[Endpoint]:
+def endpoints(authority_folder: Path) -> list[Endpoint]:
     """Return the whole table. A path of fixed names comes before one that would take such a name for an id."""
     return described(
         [
             *unsupported.endpoints(),
             *health.endpoints(),
-            *setup.endpoints(ca_certificate),
+            *setup.endpoints(authority_folder),
             *metrics.endpoints(),
             *logs.endpoints(),
             *session.endpoints(),
@@ -97,6 +97,6 @@ def is_own_path(path: str) -> bool:
     return bare in exact or bare.startswith(prefixes)
 
 
-def build(services: Services, ca_certificate: Path) -> Starlette:
+def build(services: Services, authority_folder: Path) -> Starlette:
     """Return the application of one gateway."""
-    return Starlette(routes=[*build_routes(endpoints(ca_certificate), services), unknown_path(services)])
+    return Starlette(routes=[*build_routes(endpoints(authority_folder), services), unknown_path(services)])
