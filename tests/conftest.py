@@ -65,7 +65,7 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
-    """Collect the tests once and fork all workers from there; to measure coverage, each has to run them from its start."""
+    """Import the tests once and fork all workers from there; to measure coverage, each has to run them from its start."""
     if "COVERAGE_PROCESS_START" not in os.environ:
         pytest_worker.use_forks(config.invocation_params.args, specs)
 

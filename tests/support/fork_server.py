@@ -44,7 +44,7 @@ FOLDER_VARIABLE = "SLUICEGATE_TEST_FORK_SERVERS"
 
 MAX_CLIENTS = 64
 
-COLLECTED_TESTS = "support.collected_tests"
+IMPORTED_TESTS = "support.imported_tests"
 """The module of a server whose forks are workers of the tests, see ``pytest_worker.py``."""
 
 LIBRARIES = (
@@ -170,8 +170,8 @@ def start_server(path: Path, imports: Sequence[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(path))
         listener.listen(MAX_CLIENTS)
-        # What tests are collected depends on variables, what commands and gateways import does not.
-        env = dict(os.environ) if COLLECTED_TESTS in imports else {"PATH": os.environ["PATH"]}
+        # What the tests are depends on variables, what commands and gateways import does not.
+        env = dict(os.environ) if IMPORTED_TESTS in imports else {"PATH": os.environ["PATH"]}
         env["PYTHONPATH"] = os.pathsep.join((str(ADDONS), str(ADDONS.parent / "tests")))
         command = [sys.executable, "-m", "support.fork_server", str(listener.fileno()), *imports]
         # Standard output may be a worker's connection to pytest-xdist.
@@ -221,7 +221,7 @@ def prepare(imports: Sequence[str]) -> None:
     """Import modules, and do once what else every process that has them does at its start, unless it is a worker of the tests."""
     for name in imports:
         importlib.import_module(name)
-    if COLLECTED_TESTS in imports:
+    if IMPORTED_TESTS in imports:
         return
     if prices := sys.modules.get("genai_prices.data_snapshot"):
         prices.get_snapshot()

@@ -1,6 +1,6 @@
-"""A worker of pytest-xdist that is forked from a process in which the tests are collected already.
+"""A worker of pytest-xdist that is forked from a process which has imported the tests already.
 
-Importing ten thousand tests and all that they use takes a worker some 15 s of a processor, and what is left for it then two.
+Importing all that ten thousand tests use takes some 15 s of a processor, and collecting them then three.
 pytest-xdist starts this file in place of an interpreter, with the options ``-u -c PROGRAM``. The fork has this process's
 descriptors, runs that program and ends with this process.
 """
@@ -20,12 +20,14 @@ if __name__ == "__main__":
     # Without site-packages, which this process does not need.
     sys.path[0] = str(Path(__file__).parents[1])
 
-from support.fork_server import COLLECTED_TESTS, ForkedProcess
+from support.fork_server import IMPORTED_TESTS, ForkedProcess
+
+ARGUMENTS_VARIABLE = "SLUICEGATE_TEST_ARGUMENTS"
 
 
 def use_forks(arguments: Iterable[object], specs: Iterable[Any]) -> None:
     """Let pytest-xdist start its workers this way. ``specs`` are theirs, of execnet's XSpec; ``arguments`` are pytest's own."""
-    os.environ["SLUICEGATE_TEST_ARGUMENTS"] = json.dumps([str(argument) for argument in arguments])
+    os.environ[ARGUMENTS_VARIABLE] = json.dumps([str(argument) for argument in arguments])
     for spec in specs:
         spec.python = shlex.join([sys.executable, "-S", __file__])
 
@@ -39,7 +41,7 @@ if __name__ == "__main__":
     # What interrupts the tests interrupts the worker too, which says what it was doing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = ForkedProcess(
-        "support.pytest_worker:work", sys.argv, os.environ, Path.cwd(), [0, 1, 2], [COLLECTED_TESTS], shared_end=True
+        "support.pytest_worker:work", sys.argv, os.environ, Path.cwd(), [0, 1, 2], [IMPORTED_TESTS], shared_end=True
     )
     for standard in (0, 1):
         os.close(standard)

@@ -1,0 +1,31 @@
+"""Import the tests, and what they use, by being imported: forks of this process, in which pytest collects them, find that done.
+
+Only that: collecting in one process twice would lose parameters that come from an iterator, and give others another name.
+The variable ``ARGUMENTS_VARIABLE`` has pytest's arguments, as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+
+import pytest
+
+from support.pytest_worker import ARGUMENTS_VARIABLE
+
+
+class EmptyModules:
+    """Let pytest import modules and find nothing in them."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pycollect_makeitem(self) -> list[pytest.Item]:
+        """Return the items for whatever is in a module."""
+        return []
+
+
+# What cannot be imported is told by the workers, which try it again.
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    arguments = json.loads(os.environ[ARGUMENTS_VARIABLE])
+    pytest.main([*arguments, "--collect-only", "-qq", "--numprocesses=0"], plugins=[EmptyModules()])
