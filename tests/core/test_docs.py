@@ -5,21 +5,26 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from sluicegate.alerts.alert import Alert, alert_fields, build_headers
 from sluicegate.logs.parameters import EXPORT, FILTERS, PAGING, RANKING
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
+from sluicegate.policy.schema import PolicyFile
 from sluicegate.providers import PROTOCOLS
 from sluicegate.services import Services
 from sluicegate.values import NANO, Principal, Reason
 from sluicegate.web.app import endpoints
 from sluicegate.windows import parse_iso
+from sluicegate.yaml_document import parse, read_data
+from support import policy_page
 from support.provider_table import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,3 +195,39 @@ def test_the_glossary_has_each_module_in_the_words_of_its_docstring_and_no_other
     terms = re.findall(r"^\| ([a-z][^|`]*) \| \S", text.partition("## Modules")[0], re.MULTILINE)[1:]
     assert terms == sorted(terms, key=str.lower)
     assert {"virtual key", "scope", "window", "reservation", "settlement", "journal"} <= set(terms)
+
+
+# -- the policy reference ----------------------------------------------------------------------------------------------
+
+
+def test_the_policy_reference_is_the_one_that_the_schema_gives():
+    assert (ROOT / "docs/policy.md").read_text() == policy_page.page(), (
+        "PYTHONPATH=tests:addons .venv/bin/python -m support.policy_page > docs/policy.md"
+    )
+
+
+def test_the_policy_reference_has_a_section_for_every_model_of_the_schema():
+    assert {model.__name__ for _, model, _ in policy_page.SECTIONS} == {*PolicyFile.model_json_schema()["$defs"], "PolicyFile"}
+
+
+def models_in(value: object) -> Iterator[BaseModel]:
+    if isinstance(value, BaseModel):
+        yield value
+        value = [getattr(value, name) for name in type(value).model_fields]
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from models_in(one)
+
+
+@pytest.mark.parametrize("model", [model for _, model, _ in policy_page.SECTIONS], ids=lambda m: m.__name__)
+def test_the_example_of_a_section_is_a_policy_in_which_each_of_its_fields_occurs(model):
+    document = parse(read_data(policy_page.EXAMPLES)[model.__name__].encode(), "example")
+    assert document.problems == []
+    policy = PolicyFile.model_validate({"version": 1} | document.value)
+    assert {name for one in models_in(policy) if type(one) is model for name in one.model_fields_set} == {*model.model_fields}
+
+
+def test_the_example_of_the_whole_file_is_a_policy(tmp_path):
+    file = tmp_path / "policy.yaml"
+    file.write_text(read_data(policy_page.EXAMPLES)["PolicyFile"])
+    loaded = load(file, env={"ANTHROPIC_API_KEY": "k", "ALICE_KEY": "v"}, now=0)
+    assert (loaded.virtual_keys["vk-dev-alice"].team_id, loaded.warnings) == ("team-engineering", ())
