@@ -63,7 +63,7 @@ def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, pr
 
 def test_when_the_grace_period_is_over_streams_are_cut_and_settled(gateway, provider):
     provider.script = held(threading.Event())
-    gw = gateway(policy_text(provider.url), "--set", "grace_period=1", forked=False)
+    gw = gateway(policy_text(provider.url), "--set", "grace_period=1")
     asking, _ = live_stream(gw, provider)
     began = time.monotonic()
     gw.process.send_signal(signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_when_the_grace_period_is_over_streams_are_cut_and_settled(gateway, prov
 
 def test_a_second_signal_ends_it_at_once(gateway, provider):
     provider.script = held(threading.Event())
-    gw = gateway(policy_text(provider.url), forked=False)
+    gw = gateway(policy_text(provider.url))
     asking, _ = live_stream(gw, provider)
     gw.process.send_signal(signal.SIGINT)
     gw.wait_for("stop again to cut them")
@@ -90,7 +90,7 @@ def test_a_second_signal_ends_it_at_once(gateway, provider):
 
 
 def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
-    gw = gateway(policy_text(provider.url), forked=False)
+    gw = gateway(policy_text(provider.url))
     assert gw.post().status == 200
     gw.process.send_signal(signal.SIGTERM)
     assert gw.exit_code() == 0
