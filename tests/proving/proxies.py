@@ -16,6 +16,7 @@ from pathlib import Path
 
 from proving.load import KEY, Route
 from support.certificates import certificate
+from support.fork_server import ForkedGateway
 from support.harness import ADDONS, PROVIDER, ROOT, Gateway, eventually, policy_text
 
 BIN = Path(sys.executable).parent
@@ -107,7 +108,7 @@ class Proxies:
     """All subjects of one run, started once and measured in turns. A route has a process of its own where needed."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack, forked: bool = False) -> None:
-        """``forked`` gateways start sooner, with another kind of key than stock's: good enough to see that they work."""
+        """``forked`` processes start sooner, gateways with another kind of key than stock's: good enough to see that they work."""
         self.folder, self.stack, self.forked = folder, stack, forked
         self.ca, both = certificate(folder)
         self.plain_port = stack.enter_context(upstream())
@@ -146,7 +147,7 @@ class Proxies:
             command += ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         if name == STREAMING:
             command += ["-s", str(Path(__file__).with_name("streaming.py"))]
-        process = subprocess.Popen(command)
+        process = ForkedGateway(command, os.environ, folder) if self.forked else subprocess.Popen(command)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
         ca = folder / "mitmproxy-ca-cert.pem"

@@ -150,15 +150,15 @@ def test_exports_hold_every_call_once(seen):
 MANY = 40_000
 
 
-def fill(gw: Gateway, count: int = MANY) -> None:
+def fill(gw: Gateway) -> None:
     """Put calls of a kilobyte each on record behind the gateway's back."""
     base = dict.fromkeys(COLUMNS) | {"started_at": "2026-02-01T00:00:00.000Z", "virtual_key_id": VK, "outcome": "completed"}
     base |= dict.fromkeys(TOKEN_COLUMNS, 1) | {"provider": "anthropic", "path": "/" + "p" * 500, "user_agent": "a" * 256}
-    rows = [tuple((base | {"id": f"call_{i:06}"}).values()) for i in range(count)]
+    rows = [tuple((base | {"id": f"call_{i:06}"}).values()) for i in range(MANY)]
     with sqlite3.connect(gw.state / "sluicegate.db") as conn:
         conn.executemany(f"INSERT INTO calls VALUES ({','.join('?' * len(COLUMNS))})", rows)
     conn.close()
-    eventually(lambda: gw.admin("/api/logs/stats").json.get("total_requests") == count)
+    eventually(lambda: gw.admin("/api/logs/stats").json.get("total_requests") == MANY)
 
 
 def memory(gw: Gateway) -> float:
@@ -182,9 +182,18 @@ def export(gw: Gateway) -> Iterator[tuple[http.client.HTTPResponse, socket.socke
         conn.close()
 
 
-def test_an_export_leaves_while_it_is_read_in_little_memory_at_the_pace_of_its_reader(gateway, provider):
-    gw = gateway(policy_text(provider.url))
-    fill(gw)
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """Return a gateway with many calls on record. Whoever ends it comes last."""
+    with FakeProvider() as provider:
+        gw = Gateway(tmp_path_factory.mktemp("full"), policy_text(provider.url)).start()
+        fill(gw)
+        yield gw
+        gw.discard()
+
+
+def test_an_export_leaves_while_it_is_read_in_little_memory_at_the_pace_of_its_reader(full):
+    gw = full
     small = memory(gw)
     with export(gw) as (response, _):
         # Time to read everything, had it been read at its own pace. But the last row is still free to go.
@@ -200,9 +209,8 @@ def test_an_export_leaves_while_it_is_read_in_little_memory_at_the_pace_of_its_r
     assert sum(map(len, lines)) > 35_000_000
 
 
-def test_a_reader_who_leaves_ends_the_export_and_nothing_else(gateway, provider):
-    gw = gateway(policy_text(provider.url))
-    fill(gw, 20_000)
+def test_a_reader_who_leaves_ends_the_export_and_nothing_else(full):
+    gw, count = full, len(full.rows("SELECT id FROM calls"))
     before = memory(gw)
     for how in ("close", "reset"):
         for _ in range(3):
@@ -212,14 +220,12 @@ def test_a_reader_who_leaves_ends_the_export_and_nothing_else(gateway, provider)
         assert gw.post().status == 200
     eventually(lambda: not inner_connections(gw))
     assert memory(gw) - before < 25
-    assert len(gw.admin("/api/logs/export?format=jsonl").body.splitlines()) == 20_002
-    gw.stop()
+    assert len(gw.admin("/api/logs/export?format=jsonl").body.splitlines()) == count + 2
     assert not [line for line in gw.output if "Traceback" in line or "Error" in line]
 
 
-def test_a_stop_cuts_an_export_short_and_leaves_no_trace_of_trouble(gateway, provider):
-    gw = gateway(policy_text(provider.url))
-    fill(gw, 20_000)
+def test_a_stop_cuts_an_export_short_and_leaves_no_trace_of_trouble(full):
+    gw = full
     with export(gw) as (response, _):
         time.sleep(0.5)
         gw.process.send_signal(signal.SIGTERM)
