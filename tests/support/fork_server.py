@@ -51,7 +51,9 @@ LIBRARIES = (
     "mitmproxy.tools.main",
     "mitmproxy.tools.dump",
     "anyio._backends._asyncio",
+    "encodings.idna",
     "genai_prices.data_snapshot",
+    "httpcore",
     "httpx",
     "msgspec",
     "orjson",
@@ -65,6 +67,9 @@ LIBRARIES = (
     "yaml",
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""
+
+HTTP_CLIENT = "sluicegate.http_client"
+"""Our module that loads the authorities to trust, which takes a gateway as long as half of its start."""
 
 MITMDUMP = "mitmproxy.tools.main:mitmdump"
 
@@ -235,6 +240,8 @@ def prepare(imports: Sequence[str]) -> None:
         application.own_paths()
         # What it compiles for its routes stays compiled; without services nothing is served.
         application.build(None, Path())
+    if client := sys.modules.get(HTTP_CLIENT):
+        client._trusted_authorities()
 
 
 def build_commands_once(app: Any) -> None:
@@ -295,6 +302,9 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if (client := sys.modules.get(HTTP_CLIENT)) and {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ):
+        # Those that it has loaded before are the system's.
+        client._trusted_authorities.cache_clear()
     sys.argv = list(request["argv"])
     random.seed()
     try:
