@@ -1,4 +1,4 @@
-"""Live: publishes calls as they begin and end, for the event stream and the dashboard, and prints a line for each."""
+"""Live: publishes calls as they begin and end, for the event stream and the dashboard; a line is printed and a span exported."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Live(Addon):
             shared = services()
             shared.live_calls.end(call, call.record)
             shared.printer.call(call.record)
+            shared.telemetry.call_ended(call, call.record)
             call.record = None
 
 

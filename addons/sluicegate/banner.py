@@ -33,6 +33,8 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     way = services.outbound
     if way.proxy is not None:
         lines.append(f"  way out      through {way.proxy} ({way.source})" + (f", but for {way.no_proxy}" if way.no_proxy else ""))
+    if policy.otlp is not None:
+        lines.append(f"  OTLP         {policy.otlp.summary}")
     if any(services.recovered.values()):
         lines.append("  recovered    " + ", ".join(f"{k} {v}" for k, v in services.recovered.items() if v))
     lines += [f"  warning      {w}" for w in policy.warnings]

@@ -1,4 +1,4 @@
-"""The only HTTP client of the running product: webhooks, reports of bills, tokens, and the command line's requests to a gateway.
+"""The only HTTP client of the running product: webhooks, telemetry, bills, tokens, and the command line's requests to a gateway.
 
 All follow no redirects, verify TLS, and read nothing from the environment themselves: ``.netrc`` would add credentials that were
 never configured here. A gateway sets its proxy with ``choose_proxies``.
@@ -102,7 +102,13 @@ class Response:
 
 
 def request(
-    method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None, timeout_s: float
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    timeout_s: float,
+    max_bytes: int = MAX_RESPONSE_BYTES,
 ) -> Response:
     """Send one request and return the answer, whatever its status.
 
@@ -118,7 +124,7 @@ def request(
             received, end = bytearray(), time.monotonic() + timeout_s
             for chunk in answer.iter_bytes():
                 received += chunk
-                if len(received) > MAX_RESPONSE_BYTES or time.monotonic() > end:
+                if len(received) > max_bytes or time.monotonic() > end:
                     raise UnreachableError("its answer is too long or too slow")
             return Response(answer.status_code, bytes(received), answer.headers)
     except (httpx.InvalidURL, httpx.ProtocolError) as e:

@@ -46,6 +46,7 @@ from sluicegate.storage.recovery import recover
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.storage.store import FILENAME, Store
 from sluicegate.storage.writer import Writer
+from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.tokenizers.counter import TokenCounter
 from sluicegate.windows import parse_period, period_ms
 
@@ -129,6 +130,7 @@ class Services:
         self.sessions, self.attempts = Sessions(), Attempts()
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
+        self.telemetry = Telemetry(self)
         self.logs = Logs(state_dir / FILENAME, clock)
         self.tokens = TokenCounter()
         self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
@@ -216,6 +218,7 @@ class Services:
         self.history.start()
         self.price_watcher.start()
         self.notifier.start()
+        self.telemetry.start()
         self._housekeeper.start()
 
     def reload(self) -> None:
@@ -246,6 +249,8 @@ class Services:
         if self._closed:
             return
         self._closed = True
+        # First, while all that it speaks of is open.
+        self.telemetry.close()
         http_client.choose_proxies(None)
         self._housekeeper.stop()
         self.policy_watcher.stop()

@@ -19,7 +19,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "choice of target": ("routing",),
     "persistence": ("storage",),
     "figures": ("metrics",),
-    "messages": ("alerts",),
+    "messages": ("alerts", "telemetry"),
     "uses of records": ("logs", "reconciliation", "archive", "diagnosis"),
     "composition": ("services",),
     "own servers": ("loopback", "machines"),

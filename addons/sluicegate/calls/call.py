@@ -124,6 +124,8 @@ class Call:
     """What Claude Code says the call is for, such as ``subagent``."""
     user_agent: str | None = None
     client_address: str | None = None
+    traceparent: str | None = None
+    """W3C's header of that name, as its client sent it."""
     attribution: dict[str, str] = field(default_factory=dict)
     """What its client says whose it is: ``user_id``, ``project``."""
     malformed: str | None = None

@@ -31,6 +31,9 @@ _AGENTS: Mapping[str, str] = {
 _AGENT_CHARACTERS = 16
 """How much of a ``User-Agent`` is looked at: more than any of these is long."""
 
+MAX_TRACEPARENT_CHARS = 256
+"""Length of a ``traceparent`` that may be one: today's have 55 characters, those of later versions may have more."""
+
 ATTRIBUTION = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 """What an attribution header may contain. Other values are ignored, because the value is shown to people."""
 
@@ -74,6 +77,8 @@ def note_client(call: Call, values: HeaderValues, proxy_project: str | None = No
     call.agent_id = agent_id if agent_id and ATTRIBUTION.fullmatch(agent_id) else None
     request_class = header("x-claude-code-request-class")
     call.request_class = request_class if request_class and ATTRIBUTION.fullmatch(request_class) else None
+    trace = values.get("traceparent", ())
+    call.traceparent = trace[0] if len(trace) == 1 and len(trace[0]) <= MAX_TRACEPARENT_CHARS else None
     user = header("x-bf-user-id")
     if user and ATTRIBUTION.fullmatch(user):
         call.attribution["user_id"] = user

@@ -166,6 +166,8 @@ def _secret_variables(settings: Settings) -> set[str]:
     variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
     accounts = (k.account for p in loaded.providers.values() for k in p.keys if k.account is not None)
     variables |= {variable for account in accounts for variable in account.variables}
+    if loaded.otlp is not None:
+        variables |= loaded.otlp.variables
     return {*ADMIN_TOKEN, *filter(None, variables), *loaded.alerts.variables}
 
 

@@ -28,6 +28,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _hooks(snapshot)
     yield from _token_counts(snapshot)
     yield from _alerts(snapshot)
+    yield from _exports(snapshot)
     yield from _reconciliations(snapshot)
 
 
@@ -211,6 +212,17 @@ def _alerts(snapshot: Snapshot) -> Iterator[Metric]:
         for family, count in zip(families, counts, strict=True):
             add_sample(family, Labels({"webhook": webhook}), count)
     yield from families
+
+
+def _exports(snapshot: Snapshot) -> Iterator[Metric]:
+    spans = CounterMetricFamily("sluicegate_otlp_spans", "Spans of calls by what came of them.")
+    failures = CounterMetricFamily("sluicegate_otlp_failures", "Requests that an OTLP receiver did not accept.")
+    counts = snapshot.services.telemetry.counts()
+    for result in ("sent", "rejected", "dropped"):
+        add_sample(spans, Labels({"result": result}), getattr(counts, result))
+    for signal in ("traces", "metrics"):
+        add_sample(failures, Labels({"signal": signal}), getattr(counts, f"failed_{signal}"))
+    yield from (spans, failures)
 
 
 def _reconciliations(snapshot: Snapshot) -> Iterator[Metric]:

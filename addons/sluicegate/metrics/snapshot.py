@@ -32,6 +32,7 @@ class MetricsSource(Protocol):
     hook_time: dict[tuple[str, str], list[int]]
     keyring: Keyring
     notifier: Any
+    telemetry: Any
     reconciliations: Any
     tokens: TokenCounter
     router: Router

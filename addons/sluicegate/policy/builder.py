@@ -23,6 +23,7 @@ from sluicegate.policy.model import (
     VirtualKey,
     Webhook,
 )
+from sluicegate.policy.otlp import resolve_otlp
 from sluicegate.policy.projects import Projects
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.provider_builder import ProviderBuilder, prefixes_of
@@ -73,6 +74,7 @@ class SnapshotBuilder:
             egress=file.egress,
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
+            otlp=resolve_otlp(file.server.otlp, self.env, lambda why: self.report(("server", "otlp"), why), self.warnings.append),
             routes=tuple(route for route in file.routes if route.enabled),
             free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),

@@ -123,6 +123,8 @@ _REFERENCES_ALLOWED: Mapping[str, tuple[str, ...]] = {"value": (ENV,)} | dict.fr
 def redacted(value: Any, field: str = "") -> Any:
     """Return the same values with every secret replaced; references to secrets are kept."""
     if isinstance(value, Mapping):
+        if field == "headers":
+            return {k: redacted(v, "secret") for k, v in value.items()}
         return {k: redacted(v, "provider_key" if (field, k) == ("keys", "value") else k) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(v, field) for v in value]

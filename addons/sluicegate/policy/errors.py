@@ -71,7 +71,7 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
 def display_value(value: Any, location: Location) -> str:
     """Return a wrong value as a message may show it: no secret, and never long."""
     named = [part for part in location if isinstance(part, str)]
-    if named and named[-1] in SECRET_FIELDS:
+    if named and (named[-1] in SECRET_FIELDS or "headers" in named):
         return "this value"
     if isinstance(value, dict | BaseModel):
         return "a mapping"

@@ -17,6 +17,7 @@ from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema, server_schema
 from sluicegate.policy.labels import labels_text
 from sluicegate.policy.limit import Limit, Limits
+from sluicegate.policy.otlp import OtlpExport
 from sluicegate.policy.projects import Projects, Trust
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.routes import Route
@@ -159,6 +160,8 @@ class Policy:
     egress: server_schema.Egress
     server: server_schema.Server
     alerts: Alerts
+    otlp: OtlpExport | None
+    """Where metrics and spans are exported to; None for nowhere."""
     required_headers: tuple[str, ...]
     routes: tuple[Route, ...]
     free_request_max_limit: int

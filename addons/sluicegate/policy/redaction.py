@@ -199,6 +199,8 @@ def _secret_fields(model: type[Model], location: Location) -> Iterator[Location]
         # Fields without a repr are secrets; so are hashes, because a weak secret can be guessed from its hash.
         if not info.repr or name.endswith("_hash"):
             yield (*location, name)
+            if getattr(info.annotation, "__origin__", None) is dict:
+                yield (*location, name, "*")
         for inner, many in _models(info.annotation):
             yield from _secret_fields(inner, (*location, name, "*") if many else (*location, name))
 

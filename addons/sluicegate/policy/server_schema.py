@@ -19,6 +19,7 @@ from sluicegate.policy.fields import (
     UpstreamProxy,
     WebhookUrl,
 )
+from sluicegate.policy.otlp_schema import Otlp
 
 
 class Egress(Model):
@@ -68,6 +69,7 @@ class Server(Model):
         "file:PATH where its URL has credentials; direct for none. By default the environment's HTTPS_PROXY; its NO_PROXY holds "
         "for both.",
     )
+    otlp: Otlp | None = Field(None, description="Exports metrics and a span for each call by OTLP; needs the extra otel.")
     public_metrics: StrictBool = Field(
         False, description="Serve /metrics without a token too, then without the figures of single keys and users."
     )

@@ -128,7 +128,7 @@ class SecretFiles:
 
     def __init__(self, policy: Policy, seen: Mapping[str, Any] | None = None) -> None:
         """Find the files of a policy that has been read. ``seen`` is how some of them were before that."""
-        parts = (policy.file.providers, policy.file.alerts)
+        parts = (policy.file.providers, policy.file.alerts, policy.file.server)
         self.paths = sorted({text.removeprefix(FILE) for part in parts for text in _texts(part) if text.startswith(FILE)})
         self.seen = {**self._look(), **{path: at for path, at in (seen or {}).items() if path in self.paths}}
 

@@ -98,6 +98,15 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
                 yield from _use((*place, "keys", i, config), f"{ENV}{variable}", purpose, target)
     for i, key in _items(_of(policy, "virtual_keys")):
         yield from _use(("virtual_keys", i, "value"), _of(key, "value"), ("virtual_keys",), "")
+    yield from _uses_elsewhere(policy)
+
+
+def _uses_elsewhere(policy: Any) -> Iterator[tuple[Location, Use]]:
+    """Yield the secrets that no calls are sent with."""
+    otlp = _of(_of(policy, "server"), "otlp")
+    for name, value in _items(_of(otlp, "headers")):
+        receiver = str(_of(otlp, "endpoint") or "the receiver of the environment").strip().rstrip("/")
+        yield from _use(("server", "otlp", "headers", name), value, ("otlp", "headers"), receiver)
     for i, webhook in _items(_of(_of(policy, "alerts"), "webhooks")):
         url = _of(webhook, "url")
         yield from _use(("alerts", "webhooks", i, "url"), url, ("webhooks", "url"), "")

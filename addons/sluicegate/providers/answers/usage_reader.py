@@ -32,6 +32,11 @@ _EVENT_HEAD = re.compile(rb"\n\n(?:event: [^\n]*\n)?data: ")
 MAX_KEPT_CHARACTERS = 8 << 20
 """Characters of delivered text kept to be counted by a tokeniser; what comes after is measured by its length alone."""
 
+MAX_FINISH_REASONS = 16
+"""Candidates whose reasons to end are kept; the others' are not."""
+
+_FINISH_REASON = re.compile(r"[A-Za-z_-]{1,64}")
+
 
 @dataclass(slots=True)
 class Delivered:
@@ -94,6 +99,8 @@ class UsageReader(ABC):
     """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
     is_unbilled = False
     """Whether the provider bills nothing for it: refused before any output."""
+    finish_reasons: tuple[str, ...] = ()
+    """Why each candidate ended, in the provider's words, as far as they are words."""
     has_content = False
     """Whether output has begun."""
     message_started = False
@@ -109,6 +116,11 @@ class UsageReader(ABC):
         self._delivered = Delivered()
         self._pending: deque[bytes] = deque()
         """Content events in their own spelling, undecoded."""
+
+    def note_finish_reason(self, reason: object) -> None:
+        """Note why a candidate has ended."""
+        if isinstance(reason, str) and _FINISH_REASON.fullmatch(reason) and len(self.finish_reasons) < MAX_FINISH_REASONS:
+            self.finish_reasons = (*self.finish_reasons, reason)
 
     @abstractmethod
     def feed_event(self, event: str, data: bytes) -> None:

@@ -142,7 +142,8 @@ class MessagesUsage(UsageReader):
 
     def _note_stop(self, reason: Any) -> None:
         if isinstance(reason, str):
-            self._stop_reason, self.finished = reason, True
+            self._stop_reason, self.finished, self.finish_reasons = reason, True, ()
+            self.note_finish_reason(reason)
             self.is_truncated = reason in _TRUNCATED
 
     def _report(self, usage: Any, is_start: bool = False) -> None:

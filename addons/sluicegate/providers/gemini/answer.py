@@ -127,6 +127,8 @@ class GeminiUsage(UsageReader):
         if has_parts:
             self._is_counted = False
         if isinstance(reason, str | int) and reason:
+            if index not in self._ended:
+                self.note_finish_reason(reason)
             self._ended.add(index)
             self.is_truncated = self.is_truncated or reason not in _DONE
         grounding = candidate.get("groundingMetadata")

@@ -160,6 +160,8 @@ class OpenAIUsage(UsageReader):
         index, reason = parse_count(choice.get("index", 0)), choice.get("finish_reason")
         self._choices.add(index)
         if isinstance(reason, str):
+            if index not in self._ended:
+                self.note_finish_reason(reason)
             self._ended.add(index)
             self.is_truncated = self.is_truncated or reason in _TRUNCATED
 

@@ -202,7 +202,7 @@ async def _config(request: ApiRequest) -> ApiResponse:
         "free_request_max_limit": policy.free_request_max_limit,
         "required_headers": policy.required_headers,
         "egress": policy.egress.model_dump(),
-        "server": policy.server.model_dump(),
+        "server": policy.server.model_dump(exclude={"otlp": {"headers"}}),
         "operators": [{"id": o.id, "role": o.role} for o in policy.file.operators],
     }
     return ApiResponse(settings.in_bifrosts_words(services, policy) | body, revision=policy.revision)
