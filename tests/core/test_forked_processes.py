@@ -1,7 +1,8 @@
-"""The processes that tests fork end when they are to."""
+"""The processes that tests fork: workers have imported the tests, and end when they are to."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from support.fork_server import FOLDER_VARIABLE
+from support.fork_server import FOLDER_VARIABLE, IMPORTED_TESTS
 from support.harness import WAIT_S
+from support.pytest_worker import ARGUMENTS_VARIABLE
 
 TESTS = Path(__file__).parents[1]
 
@@ -39,3 +41,21 @@ def test_a_worker_ends_with_the_process_that_started_it(how: signal.Signals) -> 
             assert select.select([forked], [], [], WAIT_S)[0]
             os.close(forked)
             assert client.wait() == -how
+
+
+@pytest.mark.parametrize(("last_line", "imported"), [("", {"tests.test_one", "tests.test_two"}), ("import nothing_like_it", set())])
+def test_a_worker_is_forked_with_all_tests_imported_or_with_none_of_them(
+    tmp_path: Path, last_line: str, imported: set[str]
+) -> None:
+    """Else a test that cannot be imported would count as one without tests."""
+    (tmp_path / "tests").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "tests" / f"test_{name}.py").write_text(f"def test_{name}(): pass\n{last_line}\n")
+    options = ["--config-file=/dev/null", "--import-mode=importlib", "--disable-plugin-autoload", "-p", "xdist"]
+    arguments = json.dumps([f"--rootdir={tmp_path}", *options, str(tmp_path)])
+    program = f"import sys, {IMPORTED_TESTS}\nprint(*(name for name in sys.modules if name.startswith('tests.')))"
+    env = {**os.environ, "PYTHONPATH": str(TESTS), ARGUMENTS_VARIABLE: arguments}
+    output = subprocess.run(
+        [sys.executable, "-c", program], env=env, cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert set(output.split()) == imported

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 
 import pytest
 
@@ -25,7 +26,10 @@ class EmptyModules:
         return []
 
 
-# What cannot be imported is told by the workers, which try it again.
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     arguments = json.loads(os.environ[ARGUMENTS_VARIABLE])
-    pytest.main([*arguments, "--collect-only", "-qq", "--numprocesses=0"], plugins=[EmptyModules()])
+    status = pytest.main([*arguments, "--collect-only", "-qq", "--numprocesses=0"], plugins=[EmptyModules()])
+if status != pytest.ExitCode.NO_TESTS_COLLECTED:
+    # Of a test that could not be imported pytest leaves a part behind. The workers try them all again, and say what is wrong.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
