@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,12 @@ def test_the_chain_is_in_order():
         "Live",
     ]
     assert gateway.addons == gateway.RUNTIME + gateway.GOVERNANCE
+
+
+def test_the_drawing_of_the_chain_names_the_addons_in_order():
+    shown = re.findall(r">(\w+)</text>", (CORE.parents[1] / "docs/chain.svg").read_text())
+    names = [type(a).__name__.lower() for a in importlib.import_module("gateway").GOVERNANCE] + ["failsafe"]
+    assert [name for name in shown if name in names] == names
 
 
 def test_gateway_holds_the_two_lists_and_nothing_else():

@@ -26,6 +26,7 @@ from sluicegate.windows import parse_iso
 from sluicegate.yaml_document import parse, read_data
 from support import policy_page
 from support.provider_table import table
+from support.tiers import TIERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +60,11 @@ def test_pages_name_only_files_that_exist(page):
         assert target.startswith("https:") or (page.parent / target).exists(), target
     for script in re.findall(r"scripts/\w+", text):
         assert (ROOT / script).exists(), script
+
+
+def test_the_readme_leads_to_every_page():
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)", (ROOT / "README.md").read_text()))
+    assert linked == {str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")}
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "docs/security.md"])
@@ -195,6 +201,18 @@ def test_the_glossary_has_each_module_in_the_words_of_its_docstring_and_no_other
     terms = re.findall(r"^\| ([a-z][^|`]*) \| \S", text.partition("## Modules")[0], re.MULTILINE)[1:]
     assert terms == sorted(terms, key=str.lower)
     assert {"virtual key", "scope", "window", "reservation", "settlement", "journal"} <= set(terms)
+
+
+def test_the_page_on_architecture_has_every_package_of_the_core_in_the_words_of_its_docstring():
+    core, text = ROOT / "addons/sluicegate", (ROOT / "docs/architecture.md").read_text()
+    listed = re.findall(r"^\| `(\w+)/` \| (.+) \|$", text, re.MULTILINE)
+    words = {
+        name: " ".join((ast.get_docstring(ast.parse((core / name / "__init__.py").read_text())) or "").split("\n\n")[0].split())
+        for tier in reversed(TIERS.values())
+        for name in tier
+        if (core / name).is_dir()
+    }
+    assert listed == [(name, text.replace("``", "`")) for name, text in words.items()]
 
 
 # -- the policy reference ----------------------------------------------------------------------------------------------

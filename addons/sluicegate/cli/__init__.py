@@ -1,1 +1,1 @@
-"""The command line: everything operators and developers do except editing the policy."""
+"""The command line: what operators and developers do from a shell, and where a gateway is started."""
