@@ -14,7 +14,7 @@ MARK = "<!-- What follows is made by support.messages -->"
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return ast.parse(_sources()[path])
 
 
 def template(node: ast.AST | None) -> str | None:
@@ -28,18 +28,23 @@ def template(node: ast.AST | None) -> str | None:
 
 
 @cache
-def all_templates() -> frozenset[str]:
-    """Return every text in the addons and the core, docstrings included."""
-    found: set[str] = set()
-    for path in ADDONS.rglob("*.py"):
-        # Parts of an f-string are texts of their own for ``walk`` and do no harm.
-        found |= {text for node in ast.walk(_tree(path)) if (text := template(node))}
-    return frozenset(found)
+def _sources() -> dict[Path, str]:
+    return {path: path.read_text() for path in ADDONS.rglob("*.py")}
+
+
+@cache
+def _templates(path: Path) -> frozenset[str]:
+    """Return every text in a file, docstrings and the parts of f-strings included."""
+    return frozenset(text for node in ast.walk(_tree(path)) if (text := template(node)))
 
 
 def is_ours(message: str) -> bool:
     """Return whether a message is in our code; ``...`` in it stands for what is filled in."""
-    return any(message in text for text in all_templates())
+    # Parsing takes its time, so only files are parsed that have every word.
+    words = re.findall(r"\w{4,}", message)
+    return any(
+        message in text for path, source in _sources().items() if all(word in source for word in words) for text in _templates(path)
+    )
 
 
 def raised(files: Iterable[str], names: Iterable[str]) -> Iterator[str]:
