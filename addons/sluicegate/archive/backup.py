@@ -1,4 +1,4 @@
-"""Make a backup, also of a gateway at work: the journal as it is at one moment, then the databases, which know all that it has."""
+"""Make a backup, also of a gateway at work: the databases as they are at one moment, then the journal with what came after."""
 
 from __future__ import annotations
 
@@ -37,9 +37,6 @@ from sluicegate.windows import iso
 
 JOURNAL = "audit.jsonl"
 
-AGREEMENT = ("journal_offset", "journal_fingerprint", "calls_rowid", "adjustments_number")
-"""Names of the database's integers that say up to where it and the journal agree, see ``storage/recovery.py``."""
-
 SMALL_FILES = ("admin-token",)
 """Further files of the state folder."""
 
@@ -59,30 +56,27 @@ def make_backup(target: Path, state_dir: Path, policy: Path, now: int, *, replac
             contextlib.ExitStack() as opened,
         ):
             work = Path(folder)
-            agreement = _agreement(state_dir)
-            # The journal before the databases: of a call whose line is in the backup, they have the reservation or the row.
-            # The other way round they would know nothing of a call that begins and ends between the two, and whoever puts the
-            # backup back would have it on record and in no budget.
-            others = [(name, opened.enter_context(file), size) for name, file, size in _open_files(state_dir, policy)]
-            version = _copy_databases(state_dir, work, agreement)
-            copied = ((name, work / name) for name in DATABASES)
-            databases = [(f"{STATE}/{name}", opened.enter_context(file.open("rb"))) for name, file in copied if file.exists()]
-            files: list[tuple[str, IO[bytes], int]] = [(name, file, os.fstat(file.fileno()).st_size) for name, file in databases]
-            files += others
+            version = _copy_databases(state_dir, work)
+            # Opened at once and read to where they end now: a rotation in between makes no difference. The journal has calls
+            # that the databases have never seen; who puts the backup back charges them by their own records.
+            files: list[tuple[str, IO[bytes]]] = [
+                (f"{STATE}/{name}", opened.enter_context((work / name).open("rb"))) for name in DATABASES if (work / name).exists()
+            ]
+            files += [(name, opened.enter_context(file)) for name, file in _open_files(state_dir, policy)]
             authority = authority_folder(state_dir, recorded_authority(state_dir))
             is_inside = authority in (state_dir, state_dir / AUTHORITY)
             outside = authority if not is_inside and authority.is_dir() else None
             part = Path(STATE) / authority.relative_to(state_dir) if is_inside else Path(AUTHORITY)
             for path in _authority_files(authority):
-                files.append((str(part / path.relative_to(authority)), opened.enter_context(path.open("rb")), path.stat().st_size))
-            members = [
-                Member(name, size, digest_of(_Bounded(file, size)), os.fstat(file.fileno()).st_mtime_ns)
-                for name, file, size in files
-            ]
+                files.append((str(part / path.relative_to(authority)), opened.enter_context(path.open("rb"))))
+            members = []
+            for name, file in files:
+                at = os.fstat(file.fileno())
+                members.append(Member(name, at.st_size, digest_of(_Bounded(file, at.st_size)), at.st_mtime_ns))
             manifest = Manifest(
                 __version__, version, iso(now), str(policy.absolute()), policy.is_dir(), str(outside) if outside else None, members
             )
-            _write(work / "archive", manifest, [file for _, file, _ in files])
+            _write(work / "archive", manifest, [file for _, file in files])
             os.replace(work / "archive", target)
             return manifest
     except (sqlite3.Error, OSError) as e:
@@ -100,18 +94,8 @@ def _authority_files(folder: Path) -> list[Path]:
     return sorted(path for f in folders for pattern in ("mitmproxy-*", LIST) for path in f.glob(pattern) if path.is_file())
 
 
-def _agreement(state_dir: Path) -> list[tuple[str, int]]:
-    """Return up to where the database and the journal were last found to agree, by the names under which it is remembered."""
-    marks = ", ".join("?" * len(AGREEMENT))
-    with connection(state_dir / FILENAME, "ro") as conn:
-        return list(conn.execute(f"SELECT name, value FROM meta WHERE name IN ({marks})", AGREEMENT))  # noqa: S608
-
-
-def _copy_databases(state_dir: Path, work: Path, agreement: list[tuple[str, int]]) -> int:
-    """Copy each database as it is at one moment; return the version of the first.
-
-    What was agreed on with the journal before that is noted in the copy, because a later place may not be in the backup's journal.
-    """
+def _copy_databases(state_dir: Path, work: Path) -> int:
+    """Copy each database as it is at one moment; return the version of the first."""
     version = 0
     for name in DATABASES:
         if not (state_dir / name).exists():
@@ -121,18 +105,12 @@ def _copy_databases(state_dir: Path, work: Path, agreement: list[tuple[str, int]
             # All pages in one step: in several it would begin anew whenever a call is written in between.
             source.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode=DELETE")
-            if name == FILENAME:
-                copy.executemany("DELETE FROM meta WHERE name = ?", [(known,) for known in AGREEMENT])
-                copy.executemany("INSERT INTO meta VALUES (?, ?)", agreement)
             version = version or version_of(copy)
     return version
 
 
-def _open_files(state_dir: Path, policy: Path) -> Iterator[tuple[str, IO[bytes], int]]:
-    """Yield the other files by their names in the backup, open, with their sizes at this moment in bytes.
-
-    Each inode once: a journal may be renamed meanwhile.
-    """
+def _open_files(state_dir: Path, policy: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the other files by their names in the backup, each inode once: a journal may be renamed meanwhile."""
     seen = set()
     journals = [state_dir / JOURNAL, *other_files(state_dir / JOURNAL)]
     keys = sorted((state_dir / KEY_FILES).glob("*"))
@@ -149,7 +127,7 @@ def _open_files(state_dir: Path, policy: Path) -> Iterator[tuple[str, IO[bytes],
             file.close()
             continue
         seen.add((at.st_dev, at.st_ino))
-        yield name, file, at.st_size
+        yield name, file
 
 
 class _Bounded:
