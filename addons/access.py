@@ -8,8 +8,16 @@ from flow import Addon, call_of, deny, enforcing, ensure_call, facts_of, observi
 from sluicegate.calls.admission import check_access
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
-from sluicegate.calls.refusal import UNREADABLE_MODELS, slashed_message, unsupported_message
-from sluicegate.providers.model_lists import is_model_list, without_refused
+from sluicegate.calls.refusal import UNREADABLE_MODELS, render, slashed_message, unreadable_list_message, unsupported_message
+from sluicegate.policy.model import Policy
+from sluicegate.providers.model_lists import (
+    NOT_FOUND,
+    UnreadableListError,
+    is_model_list,
+    model_asked_about,
+    unknown_model_body,
+    without_refused,
+)
 from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
 
@@ -53,51 +61,76 @@ class Access(Addon):
         call = ensure_call(flow)
         if call is None or call.policy is None:
             return
-        models: tuple[str, ...] = ()
-        if call.kind in ("messages", "count_tokens"):
-            facts = await facts_of(flow, call)
-            if facts is None:
-                return
-            models = facts.named_models
-        elif call.kind == "allowed" and not call.policy.model_access(call.principal, call.provider, "").model_allowed:
-            named = models_anywhere(flow.request.raw_content or b"", call.path)
-            if named is None:
-                deny(flow, Deny(Reason.UNSUPPORTED, UNREADABLE_MODELS))
-                return
-            models = named
+        models = await self.models_named(flow, call, call.policy)
+        if models is None:
+            return
         # Every model that is named may do a part of the work.
         for model in models or (None,):
             refusal = check_access(call.policy, call.principal, call.provider, model)
             if refusal is not None:
                 deny(flow, refusal)
+                if call.kind == "other" and refusal.reason is Reason.MODEL_BLOCKED and flow.response is not None:
+                    # To whoever only asks about a model, it is one that is not there.
+                    flow.response.status_code = NOT_FOUND
+                    flow.response.content = unknown_model_body(call.protocol, refusal.message)
                 return
         name = call.facts.model if call.facts is not None else ""
         if "/" in name and call.protocol == "gemini" and call.policy.providers[call.provider].protocol in IN_PATHS:
             deny(flow, Deny(Reason.UNSUPPORTED, slashed_message(name)))
 
+    async def models_named(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> tuple[str, ...] | None:
+        """Return every model that a request names; refuse it and return None where that cannot be told."""
+        if call.kind in ("messages", "count_tokens"):
+            facts = await facts_of(flow, call)
+            return None if facts is None else facts.named_models
+        if call.kind == "allowed" and policy.has_refused_models(call.principal, call.provider):
+            named = models_anywhere(flow.request.raw_content or b"", call.path)
+            if named is None:
+                deny(flow, Deny(Reason.UNSUPPORTED, UNREADABLE_MODELS))
+            return named
+        asked = model_asked_about(call.method, call.path)
+        return () if asked is None else (asked,)
+
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Have the answer collected that lists models to a key which may not use all of them."""
         call = call_of(flow)
-        if call is None or not is_model_list(call.method, call.path) or call.policy is None or flow.response is None:
-            return
-        key = call.policy.virtual_keys.get(call.principal.virtual_key_id) if call.principal else None
-        if key is not None and key.provider_configs is not None and flow.response.status_code == 200:
+        if call is not None and flow.response is not None and lists_too_much(call, flow.response):
             flow.response.stream = False
 
     @observing
     def response(self, flow: http.HTTPFlow) -> None:
-        """Leave out of a list of models what the key may not use."""
+        """Leave out of a list of models what the key may not use; in place of one that cannot be read, say so."""
         call, response = call_of(flow), flow.response
-        if call is None or not is_model_list(call.method, call.path) or call.policy is None:
-            return
-        # What was streamed has gone, and has no content here.
-        if response is None or response.status_code != 200 or not response.raw_content:
+        if call is None or call.policy is None or response is None or not lists_too_much(call, response):
             return
         policy, caller, provider = call.policy, call.principal, call.provider
-        filtered = without_refused(response.content or b"", lambda m: policy.model_access(caller, provider, m).model_allowed)
+        try:
+            filtered = without_refused(decoded(response), lambda m: policy.model_access(caller, provider, m).model_allowed)
+        except UnreadableListError as e:
+            call.failure = Reason.GATEWAY_ERROR
+            refusal = Deny(call.failure, unreadable_list_message(provider, str(e)))
+            status, headers, said = render(refusal, call.protocol, call.audience)
+            flow.response = http.Response.make(status, said, dict(headers))
+            return
         if filtered is not None:
             response.content = filtered
+
+
+def lists_too_much(call: Call, response: http.Response) -> bool:
+    """Return whether an answer lists models to a key that may not use all of them."""
+    if not is_model_list(call.method, call.path) or not 200 <= response.status_code < 300 or call.policy is None:
+        return False
+    return call.policy.has_refused_models(call.principal, call.provider)
+
+
+def decoded(response: http.Response) -> bytes:
+    """Return an answer's body without its content-encoding. Raises UnreadableListError."""
+    try:
+        return response.get_content(strict=True) or b""
+    except Exception as e:
+        # Python's codecs, which mitmproxy asks for the encodings it does not know, raise what they like.
+        raise UnreadableListError("its content-encoding says otherwise") from e
 
 
 addons = [Access()]

@@ -35,7 +35,6 @@ from sluicegate.values import Deny, Outcome, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
-
 _connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
 _services: Services | None = None
 
@@ -123,6 +122,7 @@ def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
         protocol=served.protocol,
         method=request.method,
         path=escape_unprintable(request.path.partition("?")[0][:512]),
+        by_base_url=origin_form(request) and connection_of(flow.client_conn).target is None,
         client_address=source_of(flow),
         policy=policy,
     )

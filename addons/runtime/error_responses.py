@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from mitmproxy import http
 from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy.context import Context
@@ -10,7 +12,7 @@ from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from flow import call_of, connection_of
 from runtime.log_redaction import without_bytes
-from sluicegate.calls.refusal import BLOCKED, one_line, reason_of_failure
+from sluicegate.calls.refusal import BLOCKED, answer_for, one_line, reason_of_failure
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
 from sluicegate.values import Reason
@@ -24,6 +26,16 @@ WHAT = {
     502: "The provider cannot be reached",
 }
 """What each status says happened."""
+
+
+class Audience(NamedTuple):
+    """For whom an error is written: the protocol in whose envelope it is expected, and the client."""
+
+    protocol: ProtocolName = "anthropic"
+    client: str = "other"
+
+
+UNKNOWN = Audience()
 
 
 def explain(status: int, message: str) -> str:
@@ -41,12 +53,14 @@ def reason_for(status: int, message: str) -> Reason:
     return reason_of_failure(message) if status == 502 or BLOCKED in message else Reason.INVALID_REQUEST
 
 
-def error_response(status: int, message: str, protocol: ProtocolName = "anthropic") -> http.Response:
-    """Return the answer to a request that mitmproxy gave up on, in the protocol's own envelope."""
+def error_response(status: int, message: str, audience: Audience = UNKNOWN) -> http.Response:
+    """Return the answer to a request that mitmproxy gave up on, in the protocol's own envelope and as its client takes it best."""
     # A message may quote what a client has sent, such as a scheme that is not UTF-8.
     reason = reason_for(status, message)
     kind = reason.family if reason is Reason.PROVIDER_UNREACHABLE else "api_error"
-    body = PROTOCOLS[protocol].error_body(kind, one_line(explain(status, message)), status)
+    said, answer = one_line(explain(status, message)), answer_for(audience.client, reason)
+    status = status if answer is None or reason is not Reason.PROVIDER_UNREACHABLE else answer.status
+    body = PROTOCOLS[audience.protocol].error_body(kind, said, status)
     headers = {
         "content-type": "application/json",
         "x-should-retry": "false",
@@ -55,22 +69,22 @@ def error_response(status: int, message: str, protocol: ProtocolName = "anthropi
     return http.Response.make(status, body, headers)
 
 
-def error_bytes(status_code: int, message: str = "", protocol: ProtocolName = "anthropic") -> bytes:
+def error_bytes(status_code: int, message: str = "", audience: Audience = UNKNOWN) -> bytes:
     """Return such an answer as HTTP/1.1, after which the connection is closed."""
-    response = error_response(status_code, message, protocol)
+    response = error_response(status_code, message, audience)
     response.headers["connection"] = "close"
     raw: bytes = assemble_response(response)
     return raw
 
 
-def protocol_of(context: Context, stream_id: int) -> ProtocolName:
-    """Return the protocol in whose envelope a client expects its error; Anthropic where none is known."""
+def audience_of(context: Context, stream_id: int) -> Audience:
+    """Return for whom an error is written; in Anthropic's envelope where none is known."""
     for above in reversed(context.layers):
         if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
             call = call_of(stream.flow) if hasattr(stream, "flow") else None
             if call is not None:
-                return call.protocol
-    return connection_of(context.client).envelope
+                return Audience(call.protocol, call.audience)
+    return Audience(connection_of(context.client).envelope)
 
 
 def status_of(event: ResponseProtocolError) -> int | None:

@@ -40,7 +40,7 @@ from flow import mark_as_left
 from runtime import frame_limits, held_answers, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
-from runtime.error_responses import SWITCHED, error_bytes, error_response, protocol_of, status_of
+from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
 from runtime.options import exit_with_error
 from runtime.port import note_source
 
@@ -64,7 +64,7 @@ class GatewayHttp1Server(Http1Server):
         if status is None or has_begun or not self.conn.state & ConnectionState.CAN_WRITE:
             yield from super().send(event)
             return
-        yield commands.SendData(self.conn, error_bytes(status, event.message, protocol_of(self.context, event.stream_id)))
+        yield commands.SendData(self.conn, error_bytes(status, event.message, audience_of(self.context, event.stream_id)))
         yield commands.CloseConnection(self.conn)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
@@ -124,7 +124,7 @@ class GatewayHttp2Server(Http2Server):
         if status is None or not self.is_open_for_us(number) or self.h2_conn.streams[number].state_machine.headers_sent:
             yield from super()._handle_event(event)
             return
-        response = error_response(status, event.message, protocol_of(self.context, event.stream_id))
+        response = error_response(status, event.message, audience_of(self.context, event.stream_id))
         yield from super()._handle_event(ResponseHeaders(event.stream_id, response, end_stream=False))
         yield from super()._handle_event(ResponseData(event.stream_id, response.raw_content or b""))
         yield from super()._handle_event(ResponseEndOfMessage(event.stream_id))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.calls.call import IN_CLOUD_MODE
+from sluicegate.calls.call import BY_BASE_URL, IN_CLOUD_MODE
 from sluicegate.calls.refusal import (
     NO_BREAK_SPACE,
     STATUS,
@@ -47,7 +47,13 @@ ROWS = [
     *((reason, IN_CLOUD_MODE, 409, reason) for reason in ("budget_exceeded", "model_blocked", "provider_blocked")),
     *((reason, IN_CLOUD_MODE, 409, reason) for reason in ("invalid_request", "unsupported", "model_unpriced")),
     *((limit, IN_CLOUD_MODE, 429, "rate_limited") for limit in RATES),
-    ("virtual_key_not_found", IN_CLOUD_MODE, 401, "virtual_key_not_found"),
+    *((reason, BY_BASE_URL, 409, reason) for reason in ("model_blocked", "provider_blocked", "model_unpriced")),
+    *((reason, BY_BASE_URL, 409, reason) for reason in ("missing_required_headers", "blocked_by_policy")),
+    *((reason, BY_BASE_URL, 400, reason) for reason in ("invalid_request", "unsupported")),
+    *((limit, BY_BASE_URL, 429, "rate_limited") for limit in RATES),
+    ("budget_exceeded", BY_BASE_URL, 402, "budget_exceeded"),
+    ("virtual_key_not_found", BY_BASE_URL, 401, "virtual_key_not_found"),
+    *((key, IN_CLOUD_MODE, 409, key) for key in KEYS),
     ("virtual_key_required", "other", 401, "virtual_key_required"),
     ("virtual_key_not_found", "other", 401, "virtual_key_not_found"),
     ("virtual_key_blocked", "other", 401, "virtual_key_blocked"),
@@ -95,6 +101,13 @@ def test_every_reason_has_a_status():
 def test_a_wait_worth_waiting_is_left_to_every_client(client, reason, status):
     got, headers, _ = render(Deny(Reason(reason), "x", retry_after=5, final=False), "anthropic", client)
     assert (got, dict(headers)["retry-after"], "x-should-retry" in dict(headers)) == (status, "5", False)
+
+
+def test_no_answer_of_a_provider_is_a_status_that_gemini_cli_does_not_try_again_for_minutes():
+    for final in (True, False):
+        unreachable = Deny(Reason.PROVIDER_UNREACHABLE, "x", final=final)
+        statuses = [render(unreachable, "gemini", client)[0] for client in ("gemini-cli", "qwen-code", "claude-code", "other")]
+        assert statuses == [424, 502, 502, 502]
 
 
 @pytest.mark.parametrize(("provider", "key"), [("openai", "code"), ("gemini", "status")])

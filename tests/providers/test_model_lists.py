@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from sluicegate.providers.model_lists import is_model_list, without_refused
+from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.model_lists import (
+    UnreadableListError,
+    is_model_list,
+    model_asked_about,
+    unknown_model_body,
+    without_refused,
+)
 
 OPENAI = {"object": "list", "data": [{"id": "gpt-4.1", "owned_by": "openai"}, {"id": "o3"}]}
 ANTHROPIC = {
@@ -25,6 +32,8 @@ GEMINI = {"models": [{"name": "models/gemini-a"}, {"name": "models/gemini-b"}], 
         (ANTHROPIC, {"claude-a"}, ANTHROPIC | {"data": ANTHROPIC["data"][:1]}),
         (GEMINI, {"gemini-b"}, GEMINI | {"models": GEMINI["models"][1:]}),
         ({"data": [{"id": "a"}, {"id": 3}, "a", {}]}, {"a"}, {"data": [{"id": "a"}]}),
+        ([{"id": "a"}, {"id": "b"}], {"b"}, [{"id": "b"}]),
+        (OPENAI | GEMINI, {"o3", "gemini-a"}, OPENAI | GEMINI | {"data": [{"id": "o3"}], "models": [{"name": "models/gemini-a"}]}),
     ],
 )
 def test_what_is_not_allowed_is_left_out_and_all_else_stays(listed, allowed, wanted):
@@ -33,11 +42,43 @@ def test_what_is_not_allowed_is_left_out_and_all_else_stays(listed, allowed, wan
     assert json.loads(filtered) == wanted
 
 
-@pytest.mark.parametrize(
-    "body", [json.dumps(OPENAI).encode(), b"", b"no json", b"[]", b'{"data": {}}', b'"data"', b'{"error": {}}']
-)
+@pytest.mark.parametrize("body", [json.dumps(OPENAI).encode(), b'[{"id" : "a"}]', b'{"data": []}', b"[]"])
 def test_what_may_stay_stays_byte_by_byte(body):
     assert without_refused(body, lambda _: True) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no json", b'{"data": {}}', b'"data"', b'{"error": {}}', b"3", b"{}", b'{"models": null}', b"\xff"]
+)
+def test_what_cannot_be_read_as_a_list_is_none(body):
+    with pytest.raises(UnreadableListError):
+        without_refused(body, lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "model"),
+    [
+        ("GET", "/v1/models/gpt-4.1", "gpt-4.1"),
+        ("GET", "/v1beta/models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("GET", "/v1/models/ft:gpt-4o:acme::1", "ft:gpt-4o:acme::1"),
+        ("GET", "/v1/models/gpt-4.1/", "gpt-4.1"),
+        ("GET", "/v1/models", None),
+        ("GET", "/v1/models/", None),
+        ("DELETE", "/v1/models/gpt-4.1", None),
+        ("GET", "/v1/files/gpt-4.1", None),
+    ],
+)
+def test_what_asks_about_one_model(method, path, model):
+    assert model_asked_about(method, path) == model
+    assert not (is_model_list(method, path) and model)
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_an_unknown_model_is_told_in_each_protocol_s_words(protocol):
+    body = json.loads(unknown_model_body(protocol, "No such model"))
+    words = {body["error"].get(member) for member in ("type", "code", "status")}
+    assert body["error"]["message"] == "No such model"
+    assert words & {"not_found_error", "model_not_found", "NOT_FOUND"}
 
 
 @pytest.mark.parametrize(

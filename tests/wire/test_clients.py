@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(3600)]
 CHOSEN = [
     FETCHING,
     Cell("claude-code", "base URL", "leaving"),
+    Cell("claude-code", "base URL", "model"),
     Cell("codex", "proxy", "tools"),
     Cell("codex", "base URL", "budget"),
     Cell("codex", "base URL", "model"),

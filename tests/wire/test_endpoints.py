@@ -19,6 +19,14 @@ HAIKU_ONLY = {
     ],
     "budget": {"max_limit": 0, "reset_duration": "1d"},
 }
+SOME = {
+    "id": "vk-some",
+    "provider_configs": [
+        {"provider": "anthropic", "allowed_models": ["claude-haiku-*"]},
+        {"provider": "openai", "blacklisted_models": ["gpt-big*"]},
+        {"provider": "gemini", "allowed_models": ["gemini-flash*"]},
+    ],
+}
 ONCE = {"id": "vk-once", "rate_limit": {"request_max_limit": 1, "request_reset_duration": "1h"}}
 IDLE = {"id": "vk-idle"}
 FREE_LIMIT = 12
@@ -39,7 +47,7 @@ def gate(tmp_path_factory):
         providers["openai"] |= {"base_url": openai.url + "/compatible-mode", "allow_paths": ["POST /v1/images/generations"]}
         policy = policy_text(
             providers=providers,
-            virtual_keys=[{"id": VK}, HAIKU_ONLY, ONCE, IDLE],
+            virtual_keys=[{"id": VK}, HAIKU_ONLY, SOME, ONCE, IDLE],
             free_request_max_limit=FREE_LIMIT,
             customers=[],
             teams=[],
@@ -161,6 +169,76 @@ def test_what_clients_ask_without_a_credential_passes_without_any(gate, path, ke
         "virtual_key_not_found",
     )
     assert len(gate.fakes["anthropic"].seen) == before + 1
+
+
+BEARER = {"authorization": "Bearer vk-some"}
+GOOGLE = {"x-goog-api-key": "vk-some"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "words"),
+    [
+        ("GET /v1/models/claude-opus-5", {"x-api-key": "vk-some"}, {"type": "not_found_error"}),
+        ("GET /openai/v1/models/gpt-big-1", BEARER, {"type": "invalid_request_error", "code": "model_not_found", "param": "model"}),
+        ("GET /v1beta/models/gemini-pro", GOOGLE, {"code": 404, "status": "NOT_FOUND"}),
+    ],
+)
+def test_a_model_that_a_key_may_not_use_is_unknown_to_it(gate, asked, headers, words):
+    reply, went = call(gate, asked, None, **headers)
+    assert (reply.status, reply.reason, went) == (404, "model_blocked", None)
+    assert "is not allowed for this virtual key" in reply.message
+    assert words.items() <= reply.json["error"].items()
+    path = asked.split(" ")[1].removeprefix("/openai")
+    (row,) = eventually(lambda: gate.rows(f"SELECT * FROM calls WHERE path = '{path}'"))
+    assert (row["outcome"], row["reason"], row["status"], row["virtual_key_id"]) == ("denied", "model_blocked", 404, "vk-some")
+
+
+def test_a_model_that_a_key_may_use_is_asked_about(gate):
+    assert call(gate, "GET /v1/models/claude-haiku-5", "vk-some")[1] == "anthropic"
+    assert call(gate, "GET /openai/v1/models/gpt-mini", None, **BEARER)[1] == "openai"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (b"<html>later</html>", ["content-type: text/html"], "it is no JSON"),
+        (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: gzip"], "content-encoding"),
+        (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: rot13"], "content-encoding"),
+        (b'{"data": {"gpt-big": {}}}', [], "'data' is no list"),
+        (b'{"entries": ["gpt-big"]}', [], "it has no list of models"),
+    ],
+)
+def test_a_list_of_models_that_cannot_be_read_is_not_shown_to_who_may_not_use_all(gate, body, headers, said):
+    fake = gate.fakes["openai"]
+    fake.script, before = plain(body, 200, *headers), fake.script
+    try:
+        reply, _ = call(gate, "GET /openai/v1/models", None, **BEARER)
+        assert (reply.status, reply.reason, said in reply.message) == (503, "gateway_error", True), reply
+        assert b"gpt-big" not in reply.body
+        unread = "SELECT * FROM calls WHERE virtual_key_id = 'vk-some' AND reason = 'gateway_error'"
+        assert {(r["outcome"], r["status"]) for r in eventually(lambda: gate.rows(unread))} == {("failed", 503)}
+        # Who may use all of them gets it as it is.
+        assert call(gate, "GET /openai/v1/models", None, authorization=f"Bearer {VK}")[0].body == body
+    finally:
+        fake.script = before
+    assert "Traceback" not in "\n".join(gate.output)
+
+
+def test_a_list_of_models_behind_a_path_of_the_base_url_is_without_what_is_blacklisted(gate):
+    fake = gate.fakes["openai"]
+    fake.script, before = plain(b'{"data": [{"id": "gpt-big-1"}, {"id": "gpt-mini"}]}'), fake.script
+    try:
+        reply, _ = call(gate, "GET /openai/v1/models", None, **BEARER)
+    finally:
+        fake.script = before
+    assert reply.json == {"data": [{"id": "gpt-mini"}]}
+
+
+def test_what_is_blacklisted_alone_is_judged_in_every_request_that_a_policy_allows(gate):
+    for model, status, provider in (("gpt-big-1", 403, None), ("gpt-mini", 200, "openai")):
+        body = json.dumps({"model": model, "prompt": "x"}).encode()
+        reply, went = call(gate, "POST /openai/v1/images/generations", None, body, **BEARER)
+        assert (reply.status, went) == (status, provider)
 
 
 def test_strangers_are_limited_by_address_without_filling_the_records(gate):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 IN_CLOUD_MODE = "claude-code in a cloud's mode"
 """Claude Code that speaks a cloud's API, where it takes some statuses in another way."""
 
+BY_BASE_URL = "claude-code by base URL"
+"""Claude Code that was given another host than its provider's, where it takes a 400 in another way."""
+
 _CLOUDS = ("bedrock", "foundry", "vertex")
 """Providers whose API Claude Code speaks in a mode of its own."""
 
@@ -134,6 +137,8 @@ class Call:
     """The API that its provider speaks: how it is read, and in what envelope it is refused."""
     client: str = "other"
     """The client (``claude-code``, ``codex`` ..., else ``other``), for which refusals are rendered."""
+    by_base_url: bool = False
+    """Whether its client means to talk to the gateway itself, not to a provider's host."""
 
     def __post_init__(self) -> None:
         self.envelope = self.envelope or self.provider
@@ -141,7 +146,11 @@ class Call:
     @property
     def audience(self) -> str:
         """Return for whom a refusal of it is written: its client, in the mode that it runs in."""
-        return IN_CLOUD_MODE if self.client == "claude-code" and self.envelope in _CLOUDS else self.client
+        if self.client != "claude-code":
+            return self.client
+        if self.envelope in _CLOUDS:
+            return IN_CLOUD_MODE
+        return BY_BASE_URL if self.by_base_url else self.client
 
     @property
     def virtual_key_id(self) -> str | None:

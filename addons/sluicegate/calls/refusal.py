@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sluicegate.calls.call import IN_CLOUD_MODE
+from sluicegate.calls.call import BY_BASE_URL, IN_CLOUD_MODE
 from sluicegate.policy.limit import Limit
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
@@ -55,24 +55,31 @@ _BLOCKED = (Reason.MODEL_BLOCKED, Reason.PROVIDER_BLOCKED)
 _KEYS = (Reason.VIRTUAL_KEY_REQUIRED, Reason.VIRTUAL_KEY_NOT_FOUND, Reason.VIRTUAL_KEY_BLOCKED)
 _RATES = (Reason.REQUEST_LIMITED, Reason.TOKEN_LIMITED, Reason.CONCURRENCY_LIMITED)
 _UNAVAILABLE = (Reason.PROVIDER_UNAVAILABLE,)
+_DECIDED = (Reason.MODEL_UNPRICED, Reason.MISSING_REQUIRED_HEADERS, Reason.BLOCKED_BY_POLICY)
 _MALFORMED = tuple(reason for reason, status in STATUS.items() if status == 400)
 
 _BY_CLIENT: Mapping[str, Mapping[Reason, Answer]] = {
     # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404.
     "claude-code": _each(_BLOCKED, 400),
-    # On a cloud's API it tries a 400 up to twenty times and a 402 or 403 with older models, and says that a 403 is a wrong key.
-    IN_CLOUD_MODE: _each((Reason.BUDGET_EXCEEDED, *_BLOCKED, *_MALFORMED), 409),
+    # With a base URL it tries a 400 or 422 six times, each time without another of its beta features. That may help where the
+    # gateway cannot read or translate a request, and nowhere else.
+    BY_BASE_URL: _each((*_BLOCKED, *_DECIDED), 409),
+    # On a cloud's API it tries a 400 up to twenty times and a 402 or 403 with older models, and has the user refresh the
+    # cloud's credentials for a 401 or 403.
+    IN_CLOUD_MODE: _each((Reason.BUDGET_EXCEEDED, *_BLOCKED, *_KEYS, *_MALFORMED), 409),
     # Codex tries a 401, 402 or 403 six times and a 503 thirty times, hides the message of a 429, and shows that of a 404
     # model_not_found as it is.
     "codex": _each((Reason.BUDGET_EXCEEDED, *_KEYS, *_RATES, *_UNAVAILABLE), 400) | _each(_BLOCKED, 404, "model_not_found"),
-    # These try a 429 and a 503 for minutes, whatever the answer says, and show the message of a 402 at once.
-    "gemini-cli": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
+    # These try a 429 and a 503 for minutes, whatever the answer says, and show the message of a 402 at once. The first does so
+    # for a 502 as well, and for none of 424, which says that what the answer depends on has failed.
+    "gemini-cli": _each(_RATES, 402) | _each(_UNAVAILABLE, 400) | _each((Reason.PROVIDER_UNREACHABLE,), 424),
     "qwen-code": _each(_RATES, 402) | _each(_UNAVAILABLE, 400),
     "opencode": _each(_RATES, 402, "limit_exceeded") | _each(_UNAVAILABLE, 400),
 }
 """What a client gets in place of ``STATUS`` where that would keep its user waiting, or show other words than ours.
 
-It holds for final refusals: where trying again helps, the standard status has the client do so by itself.
+It holds for final refusals, and where no provider has answered: elsewhere trying again helps, and the standard status has the
+client do so by itself.
 """
 
 _REPLACED_PHRASES = re.compile(r"credit balance is too low|prompt is too long", re.IGNORECASE)
@@ -100,7 +107,8 @@ def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[t
     """Return ``(status, headers, body)`` of a refusal, in this protocol's envelope and for this client."""
     status, family = STATUS[deny.reason], None
     retry_after = deny.retry_after
-    if deny.final and (answer := _BY_CLIENT.get(client, {}).get(deny.reason)) is not None:
+    is_adapted = deny.final or deny.reason is Reason.PROVIDER_UNREACHABLE
+    if is_adapted and (answer := answer_for(client, deny.reason)) is not None:
         status, family = answer
         if deny.reason in _RATES:
             # A client that gets another status for a rate limit would obey the header all the same, in silence.
@@ -114,6 +122,11 @@ def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[t
     if deny.final and client == "opencode":
         message = unretried(message)
     return status, headers, PROTOCOLS[protocol].error_body(family or deny.reason.family, message, status)
+
+
+def answer_for(client: str, reason: Reason) -> Answer | None:
+    """Return how a client gets a reason otherwise than ``STATUS`` says; None where that is right for it."""
+    return _BY_CLIENT.get(client, {}).get(reason)
 
 
 def one_line(text: str) -> str:
@@ -197,6 +210,11 @@ def no_page_message(path: str) -> str:
 UNREADABLE_MODELS = (
     "This virtual key may use some models only, and what this request asks of which model cannot be read: send its body as JSON"
 )
+
+
+def unreadable_list_message(provider: str, why: str) -> str:
+    """Return why a list of models is not shown to a key that may use some of them only."""
+    return f"The list of models of {provider} cannot be read ({why}), and this virtual key may not use all of them: ask by name"
 
 
 def unsupported_message(provider: str, method: str, path: str) -> str:

@@ -1,6 +1,7 @@
-"""Lists of models: what a provider answers on ``/v1/models``, without those that a virtual key may not use.
+"""Lists of models: what a provider says on ``/v1/models`` and of one model there, without those that a virtual key may not use.
 
-OpenAI and Anthropic list objects with an ``id`` under ``data``, Google objects with a ``name`` like ``models/X`` under ``models``.
+OpenAI and Anthropic list objects with an ``id`` under ``data``, Google objects with a ``name`` like ``models/X`` under ``models``,
+and Together AI objects with an ``id`` and nothing around them.
 """
 
 from __future__ import annotations
@@ -11,33 +12,64 @@ from typing import Any
 
 import orjson
 
-_PATH = re.compile(r"/v1(?:beta|alpha)?/models/?")
+from sluicegate.providers.base import ProtocolName
+
+_PATH = re.compile(r"/v1(?:beta|alpha)?/models(?:/([^/]+))?/?")
 _MEMBERS = (("data", "id", ""), ("models", "name", "models/"))
 """Where a list stands, what names an entry, and what stands before the name."""
+
+NOT_FOUND = 404
+"""What every provider answers for a model that it does not know."""
+
+
+class UnreadableListError(ValueError):
+    """What should be a list of models cannot be read as one."""
 
 
 def is_model_list(method: str, path: str) -> bool:
     """Return whether a request asks for a list of models; the path without its query."""
-    return method == "GET" and _PATH.fullmatch(path) is not None
+    return method == "GET" and (found := _PATH.fullmatch(path)) is not None and found[1] is None
+
+
+def model_asked_about(method: str, path: str) -> str | None:
+    """Return the model that a request asks for the description of; the path without its query. None for any other request."""
+    found = _PATH.fullmatch(path) if method == "GET" else None
+    return found[1] if found is not None else None
 
 
 def without_refused(body: bytes, is_allowed: Callable[[str], bool]) -> bytes | None:
-    """Return a list of models without those that are not allowed; None if it may stay as it is, or is no list.
+    """Return a list of models without those that are not allowed; None if it may stay as it is. Raises UnreadableListError.
 
     What else it says stays, cursors of further pages included: the next page begins after the last entry of this one.
     """
     try:
-        fields: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        read: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as e:
+        raise UnreadableListError("it is no JSON") from e
+    fields = {"data": read} if isinstance(read, list) else read
+    members = [m for m in _MEMBERS if isinstance(fields, dict) and m[0] in fields]
+    if not members:
+        raise UnreadableListError("it has no list of models")
+    kept = {}
+    for member, naming, before in members:
+        if not isinstance(fields[member], list):
+            raise UnreadableListError(f"its '{member}' is no list")
+        kept[member] = [e for e in fields[member] if not _is_refused(e, naming, before, is_allowed)]
+    if all(len(kept[member]) == len(fields[member]) for member in kept):
         return None
-    for member, naming, before in _MEMBERS:
-        entries = fields.get(member) if isinstance(fields, dict) else None
-        if isinstance(entries, list):
-            kept = [e for e in entries if not _is_refused(e, naming, before, is_allowed)]
-            return None if len(kept) == len(entries) else orjson.dumps(fields | {member: kept})
-    return None
+    return orjson.dumps(kept["data"] if isinstance(read, list) else fields | kept)
 
 
 def _is_refused(entry: Any, naming: str, before: str, is_allowed: Callable[[str], bool]) -> bool:
     name = entry.get(naming) if isinstance(entry, dict) else None
     return not isinstance(name, str) or not is_allowed(name.removeprefix(before))
+
+
+def unknown_model_body(protocol: ProtocolName, message: str) -> bytes:
+    """Return the body with which an API of this protocol says that it does not know a model."""
+    if protocol == "openai":
+        error = {"message": message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+        return orjson.dumps({"error": error})
+    if protocol == "anthropic":
+        return orjson.dumps({"type": "error", "error": {"type": "not_found_error", "message": message}})
+    return orjson.dumps({"error": {"code": NOT_FOUND, "message": message, "status": "NOT_FOUND"}})
