@@ -115,6 +115,74 @@ def test_a_customer_has_an_address_that_is_checked_kept_and_removed(ask):
     assert ask("DELETE", path, {})[0] == 200, "an empty object is as good as no body"
 
 
+def test_what_belongs_to_a_customer_or_team_is_listed_with_it(ask):
+    """Its own keys, not those of its teams, and never a customer within a customer."""
+    customer = ask("POST", "/api/governance/customers", {"name": "Relations"})[1]["customer"]
+    assert (customer["teams"], customer["virtual_keys"]) == ([], [])
+    team = ask("POST", "/api/governance/teams", {"name": "Related", "customer_id": customer["id"]})[1]["team"]
+    own, ours = (made(ask, **{field: owner["id"]}) for field, owner in (("customer_id", customer), ("team_id", team)))
+    path = f"/api/governance/customers/{customer['id']}"
+    named = {kind: [{"id": e["id"], "name": e["name"]}] for kind, e in (("teams", team), ("virtual_keys", own))}
+    pages = [ask("GET", path)[1]["customer"], ask("GET", path + "?from_memory=true")[1]["customer"]]
+    pages.append(next(c for c in ask("GET", "/api/governance/customers")[1]["customers"] if c["id"] == customer["id"]))
+    pages.append(ask("GET", "/api/governance/customers?from_memory=true")[1]["customers"][customer["id"]])
+    for page in (*pages, ask("GET", f"/api/governance/virtual-keys/{own['id']}")[1]["virtual_key"]["customer"]):
+        assert {kind: page[kind] for kind in named} == named
+    team = ask("GET", f"/api/governance/teams/{team['id']}")[1]["team"]
+    assert (team["customer"], team["virtual_keys"]) == (
+        {"id": customer["id"], "name": "Relations"},
+        [{"id": ours["id"], "name": ours["name"]}],
+    )
+    for entity in (team, pages[0]):
+        kind = "teams" if entity is team else "customers"
+        assert ask("PUT", f"/api/governance/{kind}/{entity['id']}", entity)[0] == 200, "what was read is accepted"
+
+
+def test_a_key_that_reads_its_own_entry_sees_no_other_keys(ask, services):
+    customer = ask("POST", "/api/governance/customers", {"name": "Private"})[1]["customer"]
+    mine, other = made(ask, customer_id=customer["id"]), made(ask, customer_id=customer["id"], name="Other")
+    with_key = {"authorization": f"Bearer {mine['value']}"}
+    status, shown = ask("GET", f"/api/governance/virtual-keys/{mine['id']}", **with_key)
+    assert (status, shown["virtual_key"]["customer"]) == (200, {"id": customer["id"], "name": "Private"})
+    assert other["id"] not in json.dumps(shown)
+
+
+LIMITED = {
+    "budgets": [{"max_limit": 5, "reset_duration": "1h"}],
+    "rate_limit": {"request_max_limit": 2, "request_reset_duration": "1m"},
+}
+
+
+def test_limits_and_configs_have_ids_by_which_lists_have_them(ask):
+    config = {"provider": "openai", "weight": 1, "allowed_models": ["*"], "key_ids": ["*"], **LIMITED}
+    key = made(ask, **LIMITED, provider_configs=[config])
+    path, (own,) = f"/api/governance/virtual-keys/{key['id']}", key["provider_configs"]
+    assert isinstance(own["id"], int)
+    for kind, member, field in (("budgets", "budgets", "budget_id"), ("rate-limits", "rate_limits", "rate_limit_id")):
+        listed = ask("GET", f"/api/governance/{kind}?from_memory=true")[1][member]
+        for scope in (key, own):
+            assert listed[scope[field]]["scope_id"].startswith(key["id"]), "an object by id"
+        assert {row["id"] for row in ask("GET", f"/api/governance/{kind}")[1][member]} == set(listed)
+    assert (key["budgets"][0]["id"], key["rate_limit"]["id"]) == (key["budget_id"], key["rate_limit_id"])
+    # A config comes back with its number, as Bifrost's clients send it to change it.
+    own["rate_limit"] |= {"request_max_limit": 3}
+    status, changed = ask("PUT", path, {"provider_configs": [own]})
+    assert (status, changed["virtual_key"]["provider_configs"][0]["rate_limit"]["request_max_limit"]) == (200, 3), changed
+    assert ask("PUT", path, key | {"provider_configs": [own], "description": "x"})[0] == 200
+    assert ask("DELETE", path)[0] == 200
+    assert key["budget_id"] not in ask("GET", "/api/governance/budgets?from_memory=true")[1]["budgets"]
+
+
+@pytest.mark.parametrize("path", ["customers", "teams", "users", "projects", "virtual-keys", "model-configs", "providers"])
+def test_every_list_is_an_object_by_id_where_bifrost_reads_it_from_memory(ask, path):
+    member = path.replace("-", "_")
+    listed, by_id = (ask("GET", f"/api/governance/{path}{query}")[1] for query in ("", "?from_memory=true"))
+    assert list(by_id[member].values()) == listed[member]
+    for name in by_id[member]:
+        status, one = ask("GET", f"/api/governance/{path}/{name}?from_memory=true")
+        assert (status, len(one)) == (200, 1)
+
+
 def at(**after):
     return (datetime.now(UTC) + timedelta(**after)).isoformat().replace("+00:00", "Z")
 
@@ -266,7 +334,43 @@ def test_a_key_asks_for_its_quota_beside_an_administrators_credential(ask, servi
         assert (status, body.get("virtual_key_id")) == (200, "vk-alice"), header
     status, body = ask("GET", "/api/governance/virtual-keys/quota")
     assert (status, "Missing virtual key" in body["error"]["message"]) == (401, True)
-    assert ask("GET", "/api/governance/virtual-keys/quota", x_bf_vk="nobody")[0] == 401
+    for value in ("nobody", "sk-bf-nobody"):
+        status, body = ask("GET", "/api/governance/virtual-keys/quota", x_bf_vk=value)
+        assert (status, body["error"]["message"]) == (401, "Virtual key not found")
+
+
+@pytest.fixture
+def alone(services, tmp_path_factory):
+    """Ask for a quota with these headers and nothing else."""
+    with TestClient(build(services, tmp_path_factory.mktemp("ca") / "ca.pem"), client=("127.0.0.1", 1)) as client:
+        yield lambda **headers: client.get("/api/governance/virtual-keys/quota", headers=headers)
+
+
+def test_a_key_that_is_inactive_reads_its_quota_and_one_that_has_expired_is_told(ask, alone, services):
+    key = made(ask, is_active=False, budgets=[{"max_limit": 100, "reset_duration": "1d"}])
+    ended = made(ask, expires_at=at(hours=1))
+    with_headers = ({"x-bf-vk": "{}"}, {"authorization": "Bearer {}"}, {"x-api-key": "{}"}, {"x-goog-api-key": "{}"})
+    for headers in with_headers:
+        reply = alone(**{name: value.format(key["value"]) for name, value in headers.items()})
+        assert (reply.status_code, reply.json()["is_active"], reply.json()["budgets"][0]["max_limit"]) == (200, False, 100)
+    assert alone(**{"x-bf-vk": ended["value"]}).status_code == 200
+    clock, now = services.clock, services.clock()
+    services.clock = lambda: now + 7_200_000
+    try:
+        for headers in with_headers:
+            reply = alone(**{name: value.format(ended["value"]) for name, value in headers.items()})
+            assert (reply.status_code, "Virtual key has expired" in reply.json()["error"]["message"]) == (403, True)
+    finally:
+        services.clock = clock
+    for headers, words in (({}, "Missing virtual key"), ({"x-bf-vk": "sk-bf-nobody"}, "Virtual key not found")):
+        reply = alone(**headers)
+        assert (reply.status_code, words in reply.json()["error"]["message"]) == (401, True)
+
+
+def test_who_sends_no_credential_is_told_unauthorized(services, tmp_path_factory):
+    with TestClient(build(services, tmp_path_factory.mktemp("ca") / "ca.pem"), client=("127.0.0.1", 1)) as client:
+        reply = client.get("/api/config")
+    assert (reply.status_code, "Unauthorized" in reply.json()["error"]["message"]) == (401, True)
 
 
 def test_signing_in_takes_a_name_and_the_token_as_password(ask, services):
@@ -295,7 +399,11 @@ ABSENT = [(e.method, e.path) for e in unsupported.endpoints()]
 
 def test_what_there_is_not_says_so_whatever_is_sent(ask):
     for method, path in ABSENT:
-        place = path.replace("{rest:path}", "some/thing").replace("{id}", "vk-alice").replace("{budget}", "1h")
+        place = (
+            path.replace("{rest:path}", "some/thing")
+            .replace("{id}", "vk-alice")
+            .replace("{budget:path}", "virtual_key/vk-alice/1h")
+        )
         status, body = ask(method, place, {"any": ["thing"]} if method not in ("GET", "DELETE") else None)
         assert (status, body["error"]["type"], "not supported" in body["error"]["message"]) == (404, "not_supported", True), place
 

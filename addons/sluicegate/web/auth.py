@@ -10,8 +10,10 @@ from typing import Literal
 
 from starlette.requests import Request
 
+from sluicegate.policy.model import VirtualKey
 from sluicegate.services import Services
 from sluicegate.web.errors import ApiError
+from sluicegate.windows import iso
 
 Role = Literal["admin", "viewer", "developer"]
 """``admin`` reads and writes everything, ``viewer`` reads everything, ``developer`` reads what belongs to one virtual key."""
@@ -73,11 +75,24 @@ def caller_of(request: Request, services: Services, *, is_recheck: bool = False)
     return caller_with(services, digest, from_here) if digest is not None else None
 
 
-def key_beside(request: Request, services: Services) -> Caller | None:
-    """Return the virtual key that a request of staff names besides their own token; None if it names none that is valid."""
-    values = (request.headers.get(name) for name in ("x-bf-vk", "x-api-key", "x-goog-api-key"))
-    found = (_developer(services, digest_of(value), is_local(request, services)) for value in values if value)
-    return next((caller for caller in found if caller is not None), None)
+def key_asking(request: Request, services: Services) -> VirtualKey:
+    """Return the virtual key in a request's headers, perhaps inactive, beside which staff may send a token of their own.
+
+    Raises ApiError: 401 where there is none or it is unknown, 403 where it has expired, 429.
+    """
+    user, token = read_authorization(request.headers.get("authorization", ""))
+    sent = [request.headers.get(name) for name in ("x-bf-vk", "x-api-key", "x-goog-api-key")] + [token if user is None else ""]
+    digests = [digest_of(value) for value in sent if value]
+    found = (_usable_here(services, digest, is_local(request, services)) for digest in digests)
+    key = next((key for key in found if key is not None), None)
+    if key is None:
+        if all(_staff(services, digest) is not None for digest in digests):
+            raise ApiError(401, "unauthorized", "Missing virtual key: send the one that it is asked for in x-bf-vk")
+        count_wrong_credential(services, request)
+        raise ApiError(401, "unauthorized", "Virtual key not found")
+    if key.expires_at is not None and services.clock() >= key.expires_at:
+        raise ApiError(403, "forbidden", f"Virtual key has expired, at {iso(key.expires_at)[:19]}Z")
+    return key
 
 
 def session_id_of(request: Request) -> str | None:
@@ -111,12 +126,15 @@ def _staff(services: Services, digest: bytes) -> Caller | None:
 
 
 def _developer(services: Services, digest: bytes, from_here: bool) -> Caller | None:
+    key = _usable_here(services, digest, from_here)
+    return Caller("developer", key.id, key.id) if key is not None and key.refusal(services.clock()) is None else None
+
+
+def _usable_here(services: Services, digest: bytes, from_here: bool) -> VirtualKey | None:
+    """Return the key whose value has this SHA-256; None for one whose id is its value, from elsewhere than this machine."""
     key = services.policy.key_by_digest(digest)
-    if key is None or key.refusal(services.clock()) is not None:
-        return None
-    if not from_here and key.is_demo and not services.policy.server.allow_id_as_value:
-        return None
-    return Caller("developer", key.id, key.id)
+    is_open = key is not None and key.is_demo and not from_here and not services.policy.server.allow_id_as_value
+    return None if is_open else key
 
 
 def digest_of(secret: str) -> bytes:
@@ -165,7 +183,7 @@ def authorize(caller: Caller | None, roles: tuple[Role, ...], request: Request, 
         is_page = "text/html" in request.headers.get("accept", "")
         is_script = "mozilla" in request.headers.get("user-agent", "").lower() and not is_page
         headers = {"www-authenticate": 'Bearer realm="sluicegate"' if is_script else 'Basic realm="sluicegate", Bearer'}
-        message = "Send the admin token or an operator's token"
+        message = "Unauthorized: send the admin token or an operator's token"
         if "developer" in roles:
             message += ", or a virtual key to see what belongs to it"
         raise ApiError(401, "unauthorized", message, headers=headers)

@@ -140,6 +140,8 @@ class Endpoint:
     """What GET answers at this path: what a PUT repeats of it is left out of its body before that is checked."""
     takes_any_body: bool = False
     """Whether a body is neither read nor looked at."""
+    finds_caller: bool = False
+    """Whether the handler looks itself for who asks, where nobody who is valid does."""
 
 
 def read_endpoint(path: str, handler: Handler, summary: str, response: type[BaseModel] | None, **more: Any) -> Endpoint:

@@ -74,6 +74,15 @@ class WriteQuery(Query):
     dry_run: bool = Field(False, description="Check everything and change nothing.")
 
 
+FROM_MEMORY: Any = Field(None, description="True: a list is an object by id, as Bifrost has it. Every answer is live anyway.")
+
+
+class OneQuery(Query):
+    """How one entity is shown."""
+
+    from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
+
+
 def query_parameter(name: str, schema: dict[str, Any], description: str | None) -> dict[str, Any]:
     """Return one optional query parameter as OpenAPI describes it."""
     described = {"description": description} if description is not None else {}

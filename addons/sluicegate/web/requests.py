@@ -25,7 +25,7 @@ from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
 from sluicegate.policy.key_schema import BedrockKeyConfig, VertexKeyConfig
 from sluicegate.providers.base import ProtocolName
-from sluicegate.web.query import Query, WriteQuery
+from sluicegate.web.query import FROM_MEMORY, Query, WriteQuery
 
 
 class Change(BaseModel):
@@ -56,7 +56,6 @@ def partial_model(
 
 
 _UNUSED = "Accepted and not used: the gateway waits as long as the client does, and leaves trying again to it."
-
 _SHOWN = "Accepted as it is shown, and not changed."
 
 
@@ -102,6 +101,8 @@ class ProviderConfigChange(schema.ProviderConfig):
         None, description='The same as key_names, as Bifrost names it; ["*"] is any.', json_schema_extra={"examples": [["*"]]}
     )
 
+    id: int | None = Field(None, description=_SHOWN)
+
     @model_validator(mode="after")
     def _require_one_meaning(self) -> ProviderConfigChange:
         if self.key_ids is None:
@@ -130,7 +131,7 @@ _CONTENT = {None: None, True: "off", False: "full"}
 
 
 def _config_in_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in config.items() if name != "key_ids"}
+    own = {name: value for name, value in config.items() if name not in ("id", "key_ids")}
     ids = config.get("key_ids")
     return own if ids is None or tuple(ids) == EVERY_KEY else own | {"key_names": ids}
 
@@ -296,7 +297,7 @@ class ListQuery(Query):
     )
     sort_by: Literal["id", "name"] | None = Field(None, description="Absent: in the policy's order.")
     order: Literal["asc", "desc"] = "asc"
-    from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
+    from_memory: bool | None = FROM_MEMORY
 
 
 class TeamListQuery(ListQuery):

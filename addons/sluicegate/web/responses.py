@@ -5,19 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from sluicegate.policy.entities import Kind
-from sluicegate.policy.fields import Content, Count, Email, Id, Instant, SubscriptionRule, Text
+from sluicegate.policy.fields import Content, Email, Id, Instant, SubscriptionRule, Text
 from sluicegate.policy.labels import Labels
-from sluicegate.policy.raises import Raise
 from sluicegate.providers.base import AuthForm, ProtocolName
-
-
-class ResponseModel(BaseModel):
-    """The base of every response: exactly the fields it declares."""
-
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+from sluicegate.web.limit_states import LimitsState
+from sluicegate.web.limit_states import ResponseModel as ResponseModel
 
 
 class Confirmation(ResponseModel):
@@ -26,53 +21,11 @@ class Confirmation(ResponseModel):
     message: str
 
 
-class BudgetState(ResponseModel):
-    """A budget and what is left of it, in dollars."""
+class EntityReference(ResponseModel):
+    """A reference to another entity."""
 
-    max_limit: float
-    reset_duration: str
-    enforcement: Literal["soft", "hard"]
-    calendar_aligned: bool
-    timezone: str
-    thresholds: list[int] | None = Field(description="Percentages at which an alert is sent; null: those of the policy.")
-    raises: list[Raise] = Field(description="Amounts on top of max_limit that end by themselves.")
-    limit_in_force: float = Field(description="max_limit with the raises that run now.")
-    current_usage: float = Field(description="Charged in the present window.")
-    reserved: float = Field(description="Reserved by calls in flight.")
-    remaining: float
-    last_reset: Instant = Field(description="When the present window began.")
-    resets_at: Instant | None = Field(description="When it ends; null: never.")
-
-
-class RateLimitState(ResponseModel):
-    """Rate limits and their usage."""
-
-    request_max_limit: Count | None
-    request_reset_duration: str | None
-    request_current_usage: int | None
-    request_reserved: int | None
-    request_remaining: int | None
-    request_last_reset: Instant | None
-    request_resets_at: Instant | None
-    token_max_limit: Count | None
-    token_reset_duration: str | None
-    token_current_usage: int | None
-    token_reserved: int | None
-    token_remaining: int | None
-    token_last_reset: Instant | None
-    token_resets_at: Instant | None
-    max_concurrent: Count | None
-    concurrent_current_usage: int | None
-    calendar_aligned: bool
-    timezone: str
-
-
-class LimitsState(ResponseModel):
-    """An entity's limits."""
-
-    budget: BudgetState | None
-    budgets: list[BudgetState]
-    rate_limit: RateLimitState | None
+    id: Id
+    name: Text | None
 
 
 class OwnerState(LimitsState):
@@ -88,12 +41,23 @@ class CustomerState(OwnerState):
     """A customer."""
 
     email: Email | None
+    teams: list[EntityReference]
+    virtual_keys: list[EntityReference] = Field(description="Those that name it themselves, not those of its teams.")
+
+
+class OwningCustomer(EntityReference):
+    """A customer that owns a virtual key, with what else it owns."""
+
+    teams: list[EntityReference]
+    virtual_keys: list[EntityReference]
 
 
 class TeamState(OwnerState):
     """A team."""
 
     customer_id: Id | None
+    customer: EntityReference | None
+    virtual_keys: list[EntityReference]
 
 
 class MemberState(OwnerState):
@@ -115,16 +79,10 @@ class ProjectState(MemberState):
     repositories: list[str]
 
 
-class EntityReference(ResponseModel):
-    """A reference to another entity."""
-
-    id: Id
-    name: Text | None
-
-
 class ProviderConfigState(LimitsState):
     """Which models of a provider a key may use."""
 
+    id: int = Field(description="A number for Bifrost's clients; a config is found by its provider.")
     provider: str
     allowed_models: list[str] | None
     blacklisted_models: list[str] = Field(description="Refused even if allowed.")
@@ -151,7 +109,9 @@ class VirtualKeyState(LimitsState):
     user_id: Id | None
     project_id: Id | None
     team: EntityReference | None
-    customer: EntityReference | None = Field(description="Its own, or its team's.")
+    customer: OwningCustomer | EntityReference | None = Field(
+        description="Its own, or its team's; on a page of its own with what that owns."
+    )
     provider_configs: list[ProviderConfigState] | None
     allow_all_providers: bool = Field(description="Providers that are not under provider_configs are allowed in full.")
     trust_user_header: bool
@@ -292,7 +252,7 @@ def list_response(kind: Kind) -> type[BaseModel]:
     """Return the envelope of a page of entities."""
     state: Any = ENTITY_MODELS[kind.name]
     fields: dict[str, Any] = {
-        kind.name: (list[state], ...),
+        kind.name: (list[state] | dict[str, state], Field(description="With from_memory an object by id.")),
         "count": (int, Field(description="On this page.")),
         "total_count": (int, Field(description="In all.")),
         "limit": (int | None, ...),

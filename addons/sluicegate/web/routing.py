@@ -92,6 +92,8 @@ class _Dispatcher:
         candidates = self.endpoints if endpoint is None else (endpoint,)
         if any(candidate.roles == OPEN for candidate in candidates):
             return caller or ANONYMOUS
+        if caller is None and endpoint is not None and endpoint.finds_caller:
+            return ANONYMOUS
         # Only callers who may use a path learn whether it exists; an open path is no secret.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
         return authorize(caller, roles, request, self.services)

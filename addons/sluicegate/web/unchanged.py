@@ -8,16 +8,22 @@ from typing import Any
 
 from sluicegate.policy import schema
 from sluicegate.policy.entities import REFERENCES
-from sluicegate.web import responses
+from sluicegate.web import limit_states
 
 Value = dict[str, Any]
 
-LIVE = frozenset(
-    {*responses.BudgetState.model_fields} - {*schema.Budget.model_fields}
-    | {*responses.RateLimitState.model_fields} - {*schema.RateLimit.model_fields}
-    | {"usable", "set_aside_until"}
+OWN_IDS = frozenset({"id", "budget_id", "rate_limit_id"})
+"""Ids of limits and of provider configs, which answers add: each of these is found by what it belongs to."""
+
+LIVE = (
+    frozenset(
+        {*limit_states.BudgetState.model_fields} - {*schema.Budget.model_fields}
+        | {*limit_states.RateLimitState.model_fields} - {*schema.RateLimit.model_fields}
+        | {"usable", "set_aside_until", "teams", "virtual_keys"}
+    )
+    - OWN_IDS
 )
-"""Fields that answers add and that may differ by the time they come back: usage, and whether a key is usable."""
+"""Fields that answers add and that may differ by the time they come back: usage, whether a key is usable, what else it owns."""
 
 MERGED = ("budget", "rate_limit")
 """Fields that a change merges into what there is, so that a part of them can be left out."""
@@ -59,7 +65,7 @@ def _sparse(entry: Any) -> Any:
     return {
         name: [_sparse(e) for e in value] if isinstance(value, list) else _sparse(value)
         for name, value in entry.items()
-        if name not in LIVE and value is not None
+        if name not in LIVE and name not in OWN_IDS and value is not None
     }
 
 

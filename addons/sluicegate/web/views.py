@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -24,6 +26,8 @@ from sluicegate.windows import iso
 
 View = dict[str, Any]
 
+Named = tuple[schema.Team, ...] | tuple[schema.Customer, ...] | tuple[schema.VirtualKey, ...]
+
 _LIMITS = ("budget", "budgets", "rate_limit")
 
 
@@ -45,7 +49,8 @@ def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, 
             None
             if written.provider_configs is None
             else [
-                {n: _plain(getattr(c, n)) for n in type(c).model_fields if n not in _LIMITS}
+                {"id": zlib.crc32(f"{name}:{c.provider}".encode())}
+                | {n: _plain(getattr(c, n)) for n in type(c).model_fields if n not in _LIMITS}
                 | {"key_ids": ["*"] if c.key_names is None else list(c.key_names)}
                 | limits_view(c, "provider_config", f"{name}:{c.provider}", ledger, now)
                 for c in written.provider_configs
@@ -62,12 +67,43 @@ def entity_views(services: Services, policy: Policy, kind: Kind, names: Iterable
     if kind.name == "providers":
         none = schema.Limited()
         return [{"provider": n} | limits_view(written.get(n, none), kind.scope, n, ledger, now) for n in names]
-    return [entity_view(policy, kind, name, written[name], ledger, now) for name in names]
+    shown = [entity_view(policy, kind, name, written[name], ledger, now) for name in names]
+    if kind.name in ("customers", "teams"):
+        owned = _owned(policy)
+        for view in shown:
+            view |= (
+                owned[kind.name][view["id"]]
+                if kind.name == "customers"
+                else {
+                    "customer": _reference(policy.file.customers, view["customer_id"]),
+                    "virtual_keys": owned["teams"][view["id"]]["virtual_keys"],
+                }
+            )
+    return shown
 
 
-def one_entity_view(services: Services, policy: Policy, kind: Kind, name: str) -> View:
-    """Return one entity as responses show it."""
-    return entity_views(services, policy, kind, [name])[0]
+def _owned(policy: Policy) -> dict[str, dict[str, dict[str, list[View]]]]:
+    """Return which teams and keys name a customer, and which keys a team, by kind and id."""
+    owned: dict[str, dict[str, dict[str, list[View]]]] = {
+        kind: defaultdict(lambda: {"teams": [], "virtual_keys": []}) for kind in ("customers", "teams")
+    }
+    for team in policy.file.teams:
+        if team.customer_id is not None:
+            owned["customers"][team.customer_id]["teams"].append({"id": team.id, "name": team.name})
+    for key in policy.file.virtual_keys:
+        for kind, owner in (("customers", key.customer_id), ("teams", key.team_id)):
+            if owner is not None:
+                owned[kind][owner]["virtual_keys"].append({"id": key.id, "name": key.name})
+    return owned
+
+
+def one_entity_view(services: Services, policy: Policy, kind: Kind, name: str, *, alone: bool = False) -> View:
+    """Return one entity as responses show it, a key's customer with what else that owns unless it is to be ``alone``."""
+    view = entity_views(services, policy, kind, [name])[0]
+    if kind.name == "virtual_keys" and view["customer"] is not None and not alone:
+        # In a list of keys that would be every key of a customer for each of them.
+        view["customer"] |= _owned(policy)["customers"][view["customer"]["id"]]
+    return view
 
 
 def resolve_id(policy: Policy, kind: Kind, name: str) -> str:
@@ -104,7 +140,7 @@ def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View, now: int) ->
     }
 
 
-def _reference(among: tuple[schema.Team, ...] | tuple[schema.Customer, ...], name: str | None) -> View | None:
+def _reference(among: Named, name: str | None) -> View | None:
     return next(({"id": e.id, "name": e.name} for e in among if e.id == name), None) if name is not None else None
 
 
@@ -164,16 +200,23 @@ def limits_view(written: schema.Limited, scope: str, name: str, ledger: Ledger, 
         return _budget_view(budget, next(of(budget=budget)), ledger, now)
 
     rate = written.rate_limit
+    budget, budgets = money(written.budget) if written.budget else None, [money(b) for b in written.budgets]
+    rates = _rate_limit_view(rate, {x.unit: x for x in of(rate_limit=rate)}, ledger, now) if rate else None
+    if rates is not None:
+        rates["id"] = f"{scope}/{name}/rate_limit"
     return {
-        "budget": money(written.budget) if written.budget else None,
-        "budgets": [money(b) for b in written.budgets],
-        "rate_limit": _rate_limit_view(rate, {x.unit: x for x in of(rate_limit=rate)}, ledger, now) if rate else None,
+        "budget": budget,
+        "budgets": budgets,
+        "rate_limit": rates,
+        "budget_id": next((b["id"] for b in (budget, *budgets) if b is not None), None),
+        "rate_limit_id": rates["id"] if rates is not None else None,
     }
 
 
 def _budget_view(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) -> View:
     used, reserved, start, end = ledger.usage(limit, now)
     return {
+        "id": f"{limit.scope_kind}/{limit.scope_id}/{budget.reset_duration}",
         **{n: _plain(getattr(budget, n)) for n in type(budget).model_fields},
         "current_usage": used / NANO,
         "reserved": reserved / NANO,

@@ -29,7 +29,7 @@ from sluicegate.web.endpoint import (
     write_endpoint,
 )
 from sluicegate.web.errors import ApiError
-from sluicegate.web.query import WriteQuery
+from sluicegate.web.query import OneQuery, WriteQuery
 from sluicegate.web.routes import people
 from sluicegate.web.routes.usage_reset import reset_usage
 from sluicegate.windows import parse_iso
@@ -52,7 +52,7 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
     every = f"{BASE}/{kind.path}"
     one = every + ("/{id:path}" if kind.name == "model_configs" else "/{id}")
     label, written, body = kind.label.lower(), responses.write_response(kind), requests.CHANGE_MODELS[kind.name]
-    roles = ALL_ROLES if kind is KEYS else STAFF
+    roles, shown = ALL_ROLES if kind is KEYS else STAFF, responses.entity_response(kind)
     delete = requests.DeleteQuery if kind.name in REFERENCES.values() else WriteQuery
     deleted: type[responses.Deleted] = responses.Deleted
     changed, change = written, WriteQuery
@@ -83,9 +83,7 @@ def _endpoints_of(kind: Kind) -> list[Endpoint]:
             responses.list_response(kind),
             query=requests.LIST_QUERIES[kind.name],
         ),
-        read_endpoint(
-            one, _get(kind), f"One {label} with its live usage", responses.entity_response(kind), roles=roles, errors=(404, 409)
-        ),
+        read_endpoint(one, _get(kind), f"One {label} with its live usage", shown, roles=roles, errors=(404, 409), query=OneQuery),
         write_endpoint(
             "PUT",
             one,
@@ -125,7 +123,9 @@ def _get(kind: Kind) -> Handler:
         def work() -> views.View:
             if request.caller.role == "developer" and request.path["id"] != request.caller.virtual_key_id:
                 raise ApiError(403, "forbidden", "A virtual key may read only its own entry")
-            return views.one_entity_view(request.services, policy, kind, views.resolve_id(policy, kind, request.path["id"]))
+            name = views.resolve_id(policy, kind, request.path["id"])
+            # The ids of other keys are not for a key: those of demo keys are their values.
+            return views.one_entity_view(request.services, policy, kind, name, alone=request.caller.role == "developer")
 
         return ApiResponse({kind.singular: await request.run_in_thread(work)}, revision=policy.revision)
 
@@ -139,8 +139,9 @@ def _list(kind: Kind) -> Handler:
         def work() -> dict[str, Any]:
             names = [*_matching_ids(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
+            shown = views.entity_views(request.services, policy, kind, part)
             return {
-                kind.name: views.entity_views(request.services, policy, kind, part),
+                kind.name: dict(zip(part, shown, strict=True)) if page.from_memory else shown,
                 "count": len(part),
                 "total_count": len(names),
                 "limit": len(names) if page.limit is None else page.limit,

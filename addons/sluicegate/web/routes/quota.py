@@ -7,15 +7,14 @@ from typing import Any
 
 from pydantic import Field
 
-from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.fields import Id
 from sluicegate.web import views
-from sluicegate.web.auth import key_beside
+from sluicegate.web.auth import key_asking
 from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
-from sluicegate.web.errors import ApiError
-from sluicegate.web.query import Query
-from sluicegate.web.responses import BudgetState, ProviderConfigState, RateLimitState, ResponseModel
+from sluicegate.web.limit_states import BudgetState, RateLimitState, ResponseModel
+from sluicegate.web.query import FROM_MEMORY, Query
+from sluicegate.web.responses import ProviderConfigState
 
 BASE = "/api/governance"
 KEYS = KINDS["virtual_keys"]
@@ -26,7 +25,7 @@ class LimitPage(Query):
 
     limit: int | None = Field(None, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=1 << 40)
-    from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
+    from_memory: bool | None = FROM_MEMORY
 
 
 class LimitRow(ResponseModel):
@@ -48,7 +47,7 @@ class RateLimitRow(RateLimitState, LimitRow):
 class BudgetList(ResponseModel):
     """Every budget."""
 
-    budgets: list[BudgetRow]
+    budgets: list[BudgetRow] | dict[str, BudgetRow]
     count: int
     total_count: int
 
@@ -56,7 +55,7 @@ class BudgetList(ResponseModel):
 class RateLimitList(ResponseModel):
     """Every rate limit."""
 
-    rate_limits: list[RateLimitRow]
+    rate_limits: list[RateLimitRow] | dict[str, RateLimitRow]
     count: int
     total_count: int
 
@@ -93,7 +92,8 @@ def endpoints() -> list[Endpoint]:
     """Declare the quota and the lists of limits. The quota comes before the route that would take its name for a key's id."""
     quota = "What the calling virtual key may still do"
     return [
-        read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=ALL_ROLES),
+        # A key that is inactive may still learn what became of it, so the handler looks for it itself.
+        read_endpoint(f"{BASE}/virtual-keys/quota", _quota, quota, Quota, roles=ALL_ROLES, finds_caller=True),
         read_endpoint(f"{BASE}/budgets", _budgets, "Every budget with its live usage", BudgetList, query=LimitPage),
         read_endpoint(f"{BASE}/rate-limits", _rate_limits, "Every rate limit with its live usage", RateLimitList, query=LimitPage),
     ]
@@ -101,12 +101,9 @@ def endpoints() -> list[Endpoint]:
 
 async def _quota(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
-    caller = request.caller if request.caller.role == "developer" else key_beside(request.http, services)
-    if caller is None:
-        raise ApiError(401, "unauthorized", "Missing virtual key: send the one that it is asked for in x-bf-vk")
-    key = policy.virtual_keys.get(caller.virtual_key_id or "")
+    key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
     if key is None:
-        raise NotFoundError("Virtual key not found: it has just been deleted")
+        key = key_asking(request.http, services)
     now = services.clock()
 
     def work() -> dict[str, Any]:
@@ -151,11 +148,12 @@ async def _limits(request: ApiRequest, name: str, of: Callable[[views.View], lis
 
     def work() -> dict[str, Any]:
         rows = [
-            {"id": f"{kind}/{scope}/{row.get('reset_duration', 'rate_limit')}", "scope_kind": kind, "scope_id": scope} | row
+            {"scope_kind": kind, "scope_id": scope} | row
             for kind, scope, limits in views.all_limits(policy, services.ledger, services.clock())
             for row in of(limits)
         ]
         part = rows[page.offset : page.offset + page.limit if page.limit is not None else None]
-        return {name: part, "count": len(part), "total_count": len(rows)}
+        shown = {row["id"]: row for row in part} if page.from_memory else part
+        return {name: shown, "count": len(part), "total_count": len(rows)}
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)

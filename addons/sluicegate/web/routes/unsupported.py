@@ -48,11 +48,11 @@ EXACT: Mapping[tuple[str, str], str] = {
     ("POST", "/api/session/ws-ticket"): "WebSockets are not supported: /api/events sends calls as server-sent events",
     (
         "PUT",
-        "/api/governance/virtual-keys/{id}/budgets/{budget}/override",
-    ): "Overriding a budget is not supported: POST /api/governance/virtual-keys/{id}/top-up raises it",
+        "/api/governance/virtual-keys/{id}/budgets/{budget:path}/override",
+    ): "Overriding a budget is not supported: POST /api/governance/virtual-keys/{id}/raise raises it until a time, top-up for good",
     (
         "DELETE",
-        "/api/governance/virtual-keys/{id}/budgets/{budget}/override",
+        "/api/governance/virtual-keys/{id}/budgets/{budget:path}/override",
     ): "Overriding a budget is not supported: PUT the key's budget as it should be",
 }
 """Single operations, and what is said of each."""
