@@ -5,7 +5,7 @@ from __future__ import annotations
 from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, ensure_call, facts_of, observing
-from sluicegate.calls.admission import check_access
+from sluicegate.calls.admission import check_access, has_refused_models
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
 from sluicegate.calls.refusal import UNREADABLE_MODELS, render, slashed_message, unreadable_list_message, unsupported_message
@@ -83,7 +83,7 @@ class Access(Addon):
         if call.kind in ("messages", "count_tokens"):
             facts = await facts_of(flow, call)
             return None if facts is None else facts.named_models
-        if call.kind == "allowed" and policy.has_refused_models(call.principal, call.provider):
+        if call.kind == "allowed" and has_refused_models(policy, call.principal, call.provider):
             named = models_anywhere(flow.request.raw_content or b"", call.path)
             if named is None:
                 deny(flow, Deny(Reason.UNSUPPORTED, UNREADABLE_MODELS))
@@ -121,7 +121,7 @@ def lists_too_much(call: Call, response: http.Response) -> bool:
     """Return whether an answer lists models to a key that may not use all of them."""
     if not is_model_list(call.method, call.path) or not 200 <= response.status_code < 300 or call.policy is None:
         return False
-    return call.policy.has_refused_models(call.principal, call.provider)
+    return has_refused_models(call.policy, call.principal, call.provider)
 
 
 def decoded(response: http.Response) -> bytes:

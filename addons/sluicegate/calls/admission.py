@@ -106,6 +106,16 @@ def check_access(policy: Policy, principal: Principal | None, provider: str, mod
     return None
 
 
+def has_refused_models(policy: Policy, principal: Principal | None, provider: str) -> bool:
+    """Return whether there may be models of a provider that a caller's key does not allow."""
+    key = policy.virtual_keys.get(principal.virtual_key_id) if principal else None
+    if key is None or key.provider_configs is None:
+        return False
+    configs = [c for c in key.provider_configs if c.provider == provider]
+    everything = (not c.blacklisted_models and (c.allowed_models is None or "*" in c.allowed_models) for c in configs)
+    return not any(everything) if configs else not key.allow_all_providers
+
+
 def foreign_prefix(policy: Policy, asked: str, model: str, allowed_models: Iterable[str] = ()) -> str | None:
     """Return the part of a model's name that says it is another provider's, as in ``openai/gpt-4.1``; None if there is none.
 

@@ -338,15 +338,6 @@ class Policy:
         blocked = (c.blocks(model) for c in configs)
         return ModelAccess(True, False, models, tuple(b for b in blocked if b is not None))
 
-    def has_refused_models(self, principal: Principal | None, provider: str) -> bool:
-        """Return whether there may be models of a provider that a caller's key does not allow."""
-        key = self.virtual_keys.get(principal.virtual_key_id) if principal else None
-        if key is None or key.provider_configs is None:
-            return False
-        configs = [c for c in key.provider_configs if c.provider == provider]
-        everything = (not c.blacklisted_models and (c.allowed_models is None or "*" in c.allowed_models) for c in configs)
-        return not any(everything) if configs else not key.allow_all_providers
-
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
