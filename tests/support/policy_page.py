@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from sluicegate.policy import fields, key_schema, labels, raises, routes, schema, server_schema
+from sluicegate.policy import fields, key_schema, labels, otlp_schema, raises, routes, schema, server_schema
 from sluicegate.yaml_document import read_data
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "data/policy-examples.yaml"
@@ -41,6 +41,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Webhooks", server_schema.Webhook, "alerts.webhooks[]"),
     ("Retention", server_schema.Retention, "retention"),
     ("The gateway's port", server_schema.Server, "server"),
+    ("Export by OTLP", otlp_schema.Otlp, "server.otlp"),
     ("Other hosts", server_schema.Egress, "egress"),
     ("Operators", schema.Operator, "operators[]"),
     ("How the policy is changed", server_schema.Management, "policy"),
@@ -54,6 +55,7 @@ SEE = {
     "Alerts": "alerts.md",
     "Retention": "operations.md",
     "The gateway's port": "install.md",
+    "Export by OTLP": "metrics.md",
     "Other hosts": "security.md",
     "Users": "people.md",
 }
