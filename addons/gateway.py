@@ -34,6 +34,7 @@ from runtime.repeated_lines import CountedLog
 from runtime.shutdown import Shutdown
 from runtime.trailers import Trailers
 from runtime.tunnels import Tunnels
+from runtime.upstream_trust import UpstreamTrust
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
@@ -45,6 +46,7 @@ RUNTIME = [
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
+    UpstreamTrust(),  # whom providers are verified by, before one is dialled
     Tunnels(),  # what is spoken inside a CONNECT, before mitmproxy chooses
     Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones

@@ -45,7 +45,9 @@ class Relay(Addon):
     async def start_server(self) -> relay.Relay:
         """Return the relay once it serves, started now if it is not running yet."""
         if self.relay is None:
-            self.relay = relay.Relay(services(), ctx.options.ssl_verify_upstream_trusted_ca)
+            # With a bundle the option is ours, and the client follows the bundle by itself.
+            named = ctx.options.ssl_verify_upstream_trusted_ca if services().trust.bundle is None else None
+            self.relay = relay.Relay(services(), named)
             services().own_servers["relay"] = self.relay.server.address
         await self.relay.start()
         return self.relay

@@ -33,6 +33,8 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     way = services.outbound
     if way.proxy is not None:
         lines.append(f"  way out      through {way.proxy} ({way.source})" + (f", but for {way.no_proxy}" if way.no_proxy else ""))
+    if services.trust.bundle is not None:
+        lines.append(f"  trusts       {services.trust.count} authorities of {services.trust.bundle} too, on the way out")
     if policy.otlp is not None:
         lines.append(f"  OTLP         {policy.otlp.summary}")
     if any(services.recovered.values()):

@@ -51,17 +51,25 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 _HEADERS = {"user-agent": f"sluicegate/{__version__}", "accept-encoding": "identity", "connection": "close"}
 
-
 ProxyChooser = Callable[[str, int], tuple[str, str | None] | None]
 """Returns, for a host and port, the URL of the proxy on the way and its ``Proxy-Authorization``; None for no proxy."""
 
 _choose_proxy: ProxyChooser = lambda host, port: None  # noqa: E731
+_extra_authorities: str | None = None
 
 
 def choose_proxies(chooser: ProxyChooser | None) -> None:
-    """Set what chooses proxies from now on; commands, which talk to gateways, never use one."""
+    """Set what chooses proxies from now on; commands that talk to gateways never use one."""
     global _choose_proxy
     _choose_proxy = chooser or (lambda host, port: None)
+
+
+def trust(extra: str | None) -> None:
+    """Trust these authorities too from now on, PEM; None for no others than are trusted anyway. Blocks for some 20 ms."""
+    global _extra_authorities
+    if extra is not None:
+        _context_with(extra)  # so that nobody waits for it later, and what cannot be used changes nothing
+    _extra_authorities = extra
 
 
 def _proxy_of(url: str) -> httpx.Proxy | None:
@@ -112,9 +120,7 @@ def request(
 ) -> Response:
     """Send one request and return the answer, whatever its status.
 
-    ``timeout_s`` bounds the time to connect, each wait for bytes, and the whole body once its headers are there.
-
-    Raises UnreachableError.
+    ``timeout_s`` bounds the time to connect, each wait for bytes, and all of its body. Raises UnreachableError.
     """
     try:
         with (
@@ -180,6 +186,8 @@ class StreamingClient:
         self._ca_file = ca_file
         self._client: httpx.AsyncClient | None = None
         self._context: ssl.SSLContext | None = None
+        self._extra: str | None = None
+        self._left: list[httpx.AsyncClient] = []  # whose authorities have changed; answers may still be read from them
         self._proxied: dict[tuple[str, str | None], httpx.AsyncClient] = {}
         """By proxy and its authorization."""
 
@@ -190,8 +198,12 @@ class StreamingClient:
 
     def open(self) -> httpx.AsyncClient:
         """Return the client behind it, made once. Blocks for 20 ms then, while the authorities are loaded."""
+        if self._client is not None and self._extra is not _extra_authorities:
+            self._left += [self._client, *self._proxied.values()]
+            self._client, self._proxied = None, {}
         if self._client is None:
-            self._context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _trusted_authorities()
+            self._extra = _extra_authorities
+            self._context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else _context_with(_extra_authorities)
             self._client = self._make(None)
         return self._client
 
@@ -199,14 +211,14 @@ class StreamingClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=60)
         return httpx.AsyncClient(verify=self._context or True, trust_env=False, limits=limits, proxy=proxy)
 
-    def _client_for(self, host: str, port: int) -> tuple[httpx.AsyncClient, bool]:
-        """Return the client for a server, and whether it goes through a proxy."""
+    def _client_for(self, host: str, port: int) -> httpx.AsyncClient:
+        """Return the client for a server: that of the proxy on the way, or the one without."""
         direct, chosen = self.open(), _choose_proxy(host, port)
         if chosen is None:
-            return direct, False
+            return direct
         if chosen not in self._proxied:
             self._proxied[chosen] = self._make(_httpx_proxy(*chosen))
-        return self._proxied[chosen], True
+        return self._proxied[chosen]
 
     async def send(
         self,
@@ -223,21 +235,17 @@ class StreamingClient:
         """Send a request to ``server`` (scheme, host, port) and return its answer once its headers are there.
 
         ``on_sent`` is called when its first bytes leave.
-
         Nothing is added to ``headers`` but what frames the body. Raises NotSentError or NoAnswerError.
         """
         scheme, host, port = server
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
-        client, is_proxied = self._client_for(host, port)
-        if is_proxied and scheme == "http":
-            # Without a tunnel: the proxy is told the whole URL.
-            target = f"http://[{host}]:{port}".encode() + target if ":" in host else f"http://{host}:{port}".encode() + target
         # The target apart from the URL, in which httpx would write some of its characters in another way.
         extensions = {"timeout": timeout.as_dict(), "target": target, "trace": _tracing(on_sent)}
         try:
             url = httpx.URL(scheme=scheme, host=host, port=port)
-            request = httpx.Request(method, url, headers=headers, content=body, extensions=extensions)
-            answer = await client.send(request, stream=True, follow_redirects=False)
+            request = httpx.Request(method, url, headers=headers, content=body)
+            request.extensions = _Extensions(extensions)
+            answer = await self._client_for(host, port).send(request, stream=True, follow_redirects=False)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as e:
             raise NotSentError(_reason_of(e)) from e
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
@@ -246,17 +254,23 @@ class StreamingClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._client is not None:
-            await self._client.aclose()
-        for client in self._proxied.values():
+        for client in filter(None, (self._client, *self._proxied.values(), *self._left)):
             await client.aclose()
+
+
+class _Extensions(dict[str, Any]):
+    """What httpcore is told of a request. It tells the same of the CONNECT before it, whose target is the server's name."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a value; the target once."""
+        return self.pop(name) if name == "target" else super().__getitem__(name)
 
 
 def _tracing(on_sent: Callable[[], None]) -> Callable[[str, Any], Awaitable[None]]:
     """Return what httpcore calls at each step of a request."""
 
-    async def trace(step: str, _: Any) -> None:
-        if step == "http11.send_request_headers.started":
+    async def trace(step: str, info: Any) -> None:
+        if step == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
             on_sent()
 
     return trace
@@ -300,10 +314,7 @@ def _refusal_of_receiver(url: str) -> str | None:
 
 
 async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """Return the status of the answer; its body is never read.
-
-    Asynchronous only for the deadline: httpx's own timeouts start again with each byte.
-    """
+    """Return the status of the answer; its body is never read. Async only for the deadline: httpx's begins again with each byte."""
     async with asyncio.timeout(WEBHOOK_DEADLINE_S):
         client = httpx.AsyncClient(verify=_ssl_context(url), trust_env=False, timeout=WEBHOOK_IO_TIMEOUT_S, proxy=_proxy_of(url))
         async with client, client.stream("POST", url, headers=_HEADERS | dict(headers), content=body) as answer:
@@ -321,14 +332,18 @@ def _innermost[E: BaseException](error: BaseException | None, kind: type[E]) -> 
 
 def _ssl_context(url: str) -> ssl.SSLContext:
     """Return a context that verifies; one without any authority for plain HTTP, where loading them would cost 20 ms."""
-    return _trusted_authorities() if url.lower().startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _context_with(_extra_authorities) if url.lower().startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-@functools.cache
-def _trusted_authorities() -> ssl.SSLContext:
-    """Return a context with the system's authorities, and certifi's for systems that have none."""
+@functools.lru_cache(maxsize=4)
+def _context_with(extra: str | None) -> ssl.SSLContext:
+    """Return a context with the system's authorities, certifi's for systems that have none, and those of ``trust``."""
     import certifi
 
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
+    if extra is not None:
+        context.load_verify_locations(cadata=extra)
+        # Companies' authorities often lack what newer rules ask for; mitmproxy, which calls providers, does not ask for it either.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

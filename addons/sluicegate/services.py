@@ -24,6 +24,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
 from sluicegate.outbound.proxies import Outbound, ProxyError, outbound_of
+from sluicegate.outbound.trust import Trust, TrustError
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
@@ -88,7 +89,7 @@ class Services:
         self.clock = clock
         self.env = env
         self.policy_watcher = PolicyWatcher(policy_path, env, clock)
-        self.state_dir = state_dir
+        self.state_dir, self.trust = state_dir, Trust(state_dir)
         # Read now, so that no call waits for the file.
         generation.families()
         self.price_watcher = PriceWatcher(policy_path)
@@ -167,13 +168,21 @@ class Services:
         return way
 
     def choose_way_out(self) -> None:
-        """Let the HTTP client take the way out too. Raises ProxyError."""
+        """Let the HTTP client take the way out too, and trust whom policy says. Raises ProxyError, TrustError or OSError."""
         self._outbound = self.policy, outbound_of(self.policy.server.upstream_proxy, self.env)
         http_client.choose_proxies(self._proxy_url)
+        self.trust.follow(self.policy.server.ca_bundle)
+        self.policy_watcher.on_activate = self._renew_trust
+
+    def _renew_trust(self, policy: Policy) -> None:
+        """Trust whom a policy that has been read says; where its file cannot be used, whom the one before said."""
+        try:
+            self.trust.follow(policy.server.ca_bundle)
+        except (TrustError, OSError) as e:
+            logger.error("Whom we trust on the way out stays as it was: %s", e)
 
     def _proxy_url(self, host: str, port: int) -> tuple[str, str | None] | None:
-        proxy = self.outbound.proxy_for(host, port)
-        return None if proxy is None else (str(proxy), proxy.authorization)
+        return self.outbound.url_for(host, port)
 
     def prices_for(self, provider: str, policy: Policy | None = None) -> Prices:
         """Return the prices in force now of the models that a provider sells."""
@@ -252,6 +261,7 @@ class Services:
         # First, while all that it speaks of is open.
         self.telemetry.close()
         http_client.choose_proxies(None)
+        http_client.trust(None)
         self._housekeeper.stop()
         self.policy_watcher.stop()
         self.price_watcher.stop()

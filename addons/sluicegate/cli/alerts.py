@@ -47,6 +47,7 @@ def send_test(
     if webhook is not None and webhook not in known:
         fail(f"there is no usable webhook '{webhook}'; the usable ones are {', '.join(known)}", 2)
     results: list[dict[str, Any]] = []
+    _take_way_out(loaded)
     for target in loaded.alerts.webhooks:
         if webhook in (None, target.name):
             result = _send(target, now, dry_run)
@@ -57,6 +58,20 @@ def send_test(
     if settings.as_json:
         print(json.dumps({"webhooks": results}, indent=2))
     raise typer.Exit(0 if all(r.get("ok", True) for r in results) else 1)
+
+
+def _take_way_out(policy: Any) -> None:
+    """Send as the gateway does: by the proxy that the policy names, and trusting whom it says; exit if it cannot be used."""
+    from sluicegate import http_client
+    from sluicegate.outbound.proxies import DIRECT, outbound_of
+    from sluicegate.outbound.trust import read_bundle
+
+    # The proxy of this shell's environment may be the gateway itself.
+    try:
+        http_client.choose_proxies(outbound_of(policy.server.upstream_proxy or DIRECT, os.environ).url_for)
+        http_client.trust(read_bundle(policy.server.ca_bundle) if policy.server.ca_bundle else None)
+    except ValueError as e:
+        fail(str(e))
 
 
 def _send(target: Any, now: int, dry_run: bool) -> dict[str, Any]:

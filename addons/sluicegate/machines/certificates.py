@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sluicegate.machines.shells import MACOS_KEYCHAINS, SYSTEM_BUNDLES
+from sluicegate.machines.shells import MACOS_KEYCHAINS
 from sluicegate.machines.variables import ADDED_CA_VARIABLE, OWN_CA_VARIABLES
+from sluicegate.outbound.trust import SYSTEM_BUNDLES
 
 BEGIN = b"-----BEGIN CERTIFICATE-----"
 

@@ -25,18 +25,11 @@ from sluicegate.machines.variables import (
     Machine,
     all_variables,
 )
+from sluicegate.outbound.trust import SYSTEM_BUNDLES
 
 CA_FILE = ".sluicegate-ca.pem"
 BUNDLE_FILE = ".sluicegate-ca-bundle.pem"
 """Names in the home folder."""
-
-SYSTEM_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-"""Where systems keep their authorities in one file: Debian and Alpine, Fedora, openSUSE, macOS and the BSDs."""
 
 MACOS_KEYCHAINS = ("/System/Library/Keychains/SystemRootCertificates.keychain", "/Library/Keychains/System.keychain")
 """Apple's authorities, and those that a company has installed."""

@@ -102,6 +102,11 @@ class Outbound:
             return None
         return self.proxy
 
+    def url_for(self, host: str, port: int) -> tuple[str, str | None] | None:
+        """Return that proxy as the HTTP client takes it: its URL and its ``Proxy-Authorization``."""
+        proxy = self.proxy_for(host, port)
+        return None if proxy is None else (str(proxy), proxy.authorization)
+
 
 def outbound_of(written: str | None, env: Mapping[str, str]) -> Outbound:
     """Return the way out that ``server.upstream_proxy`` names, or the environment where it does not. Raises ProxyError."""

@@ -208,6 +208,12 @@ def _upstream_proxy(value: str) -> str:
     return value
 
 
+def _file_path(value: str) -> str:
+    if not value.startswith(("/", "~/")) or "\0" in value:
+        raise ValueError("is not an absolute path, such as /etc/sluicegate/ca.pem")
+    return value
+
+
 def _webhook_url(value: str) -> str:
     if problem := refusal_of_spelling(value):
         raise ValueError(problem)
@@ -300,6 +306,9 @@ Hash = Annotated[str, AfterValidator(_hash), WithJsonSchema(_HASH)]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "examples": ["https://api.anthropic.com"]})]
 UpstreamProxy = Annotated[
     str, AfterValidator(_upstream_proxy), WithJsonSchema({"type": "string", "examples": ["http://proxy:3128"]})
+]
+FilePath = Annotated[
+    str, AfterValidator(_file_path), WithJsonSchema({"type": "string", "examples": ["/etc/sluicegate/company-ca.pem"]})
 ]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "examples": ["UTC", "Europe/Berlin"]})]

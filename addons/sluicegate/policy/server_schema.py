@@ -10,6 +10,7 @@ from sluicegate.addresses import is_loopback
 from sluicegate.policy.fields import (
     BodyObjects,
     Duration,
+    FilePath,
     Host,
     HostPattern,
     Id,
@@ -68,6 +69,11 @@ class Server(Model):
         description="The proxy through which providers, webhooks and other hosts are reached, as http://proxy:3128; env.NAME or "
         "file:PATH where its URL has credentials; direct for none. By default the environment's HTTPS_PROXY; its NO_PROXY holds "
         "for both.",
+    )
+    ca_bundle: FilePath | None = Field(
+        None,
+        description="A PEM file of certificate authorities that are trusted on the way out beside the usual ones, by providers' "
+        "calls, webhooks and reports of bills: an absolute path. Read again when it changes.",
     )
     otlp: Otlp | None = Field(None, description="Exports metrics and a span for each call by OTLP; needs the extra otel.")
     public_metrics: StrictBool = Field(

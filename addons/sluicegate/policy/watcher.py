@@ -56,6 +56,8 @@ class PolicyWatcher:
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
         """Called with every policy that comes into force, in the thread that activated it; it must be quick."""
+        self.on_activate: Callable[[Policy], None] = lambda _: None
+        """Called before each policy that is read comes into force, also where only a file has changed that it names."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,6 +83,7 @@ class PolicyWatcher:
         """Put a policy into force that was read from files with this fingerprint. The caller holds ``lock``."""
         self._fingerprint, self.problems = fingerprint, ()
         self._secrets = SecretFiles(active.policy, self._secrets.seen)
+        self.on_activate(active.policy)
         old, self.current, self.active = self.current.revision, active.policy, active
         if old != active.policy.revision:
             logger.warning("Policy revision %s is in force and replaces %s", active.policy.revision, old)
@@ -124,12 +127,13 @@ class PolicyWatcher:
 
 
 class SecretFiles:
-    """The files that a policy's secrets are read from, and how they were before they were last read."""
+    """The files that a policy's secrets and authorities are read from, and how they were before they were last read."""
 
     def __init__(self, policy: Policy, seen: Mapping[str, Any] | None = None) -> None:
         """Find the files of a policy that has been read. ``seen`` is how some of them were before that."""
         parts = (policy.file.providers, policy.file.alerts, policy.file.server)
-        self.paths = sorted({text.removeprefix(FILE) for part in parts for text in _texts(part) if text.startswith(FILE)})
+        named = {text.removeprefix(FILE) for part in parts for text in _texts(part) if text.startswith(FILE)}
+        self.paths = sorted({*named, *filter(None, [policy.server.ca_bundle])})
         self.seen = {**self._look(), **{path: at for path, at in (seen or {}).items() if path in self.paths}}
 
     def note(self) -> None:
