@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -132,12 +132,16 @@ class Services:
         self.metrics = Metrics(self)
         self.notifier = Notifier(self, self.store.path)
         self.telemetry = Telemetry(self)
-        self.logs = Logs(state_dir / FILENAME, clock)
+        self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)
         self.tokens = TokenCounter()
         self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
-        self._housekeeper = Housekeeper((self._checkpoint, self.logs.catch_up, self.forget_content, self.rotate_journal))
+        self._housekeeper = Housekeeper(self._tasks())
         self._simulator: Simulator | None = None
         self._closed = False
+
+    def _tasks(self) -> Sequence[Callable[[], None]]:
+        """Return what housekeeping does, in order."""
+        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal
 
     @property
     def policy(self) -> Policy:
@@ -238,6 +242,12 @@ class Services:
 
     def _checkpoint(self) -> None:
         checkpoint(self.store.path)
+
+    def forget_calls(self) -> None:
+        """Delete records whose retention time has passed."""
+        kept_for = period_ms(parse_period(self.policy.file.retention.calls))
+        if kept_for is not None:
+            self.logs.retention.delete_before(max(0, self.clock() - kept_for), self._housekeeper.wait)
 
     def forget_content(self) -> None:
         """Delete the bodies of calls whose retention time has passed."""

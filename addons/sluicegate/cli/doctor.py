@@ -72,6 +72,7 @@ def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Find
     yield machine.check_disk(folder)
     yield machine.check_clock(now, state.newest_record(folder))
     yield state.check_database(folder)
+    yield from state.check_records(folder)
     yield from machine.check_modes(folder, [path, *(path.glob("*.yaml") if path.is_dir() else ())])
 
 

@@ -25,6 +25,7 @@ from sluicegate.cli import (
     prices,
     providers,
     reconcile,
+    retention,
     route,
     run,
     statusline,
@@ -60,7 +61,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-for room in (run, usage, providers, apply, adjust, reconcile, check, environment, deploy, statusline, doctor, archive):
+for room in (run, usage, providers, apply, adjust, reconcile, check, environment, deploy, statusline, doctor, archive, retention):
     room.register(app)
 key.register(_group("key", "Create, show and change virtual keys."))
 admin.register(_group("admin", "The admin token and what uses it."))

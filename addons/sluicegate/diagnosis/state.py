@@ -12,9 +12,10 @@ from sluicegate.database import connection
 from sluicegate.diagnosis.finding import Finding, fail, ok, warn
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.policy.model import Policy
+from sluicegate.storage.call_reader import oldest_call
 from sluicegate.storage.migrations import MIGRATIONS, version_of
 from sluicegate.storage.store import FILENAME
-from sluicegate.windows import parse_iso
+from sluicegate.windows import iso, parse_iso
 
 QUICK_CHECK_S = 10.0
 """Seconds that the database is checked for at most; a large one takes longer, and a gateway may be at work on it."""
@@ -85,6 +86,18 @@ def check_database(state_dir: Path, limit_s: float = QUICK_CHECK_S) -> Finding:
     except sqlite3.DatabaseError as e:
         return fail("database", f"{path}: {e}", mend)
     return ok("database", f"{path} is whole") if rows == ["ok"] else fail("database", f"{path}: {rows[0]}", mend)
+
+
+def check_records(state_dir: Path) -> Iterator[Finding]:
+    """Say how far back the records go and how much room they take, where there are any."""
+    path = state_dir / FILENAME
+    try:
+        oldest = oldest_call(path) if path.exists() else None
+    except sqlite3.Error:
+        return
+    if oldest is not None:
+        size = path.stat().st_size / (1 << 20)
+        yield ok("records", f"back to {iso(oldest)[:10]}, in {size:,.1f} MiB; retention.calls says how long they stay")
 
 
 def newest_record(state_dir: Path) -> int | None:

@@ -14,6 +14,7 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import FILENAME, Index, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.reading import Readers
+from sluicegate.logs.retention import Retention
 
 logger = logging.getLogger("sluicegate")
 
@@ -24,8 +25,10 @@ CATCH_UP_TIMEOUT_S = 5.0
 class Logs:
     """All queries. They read the disk: call them in a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
 
-    def __init__(self, calls: Path, clock: Callable[[], int]) -> None:
+    def __init__(self, calls: Path, clock: Callable[[], int], want_agreement: Callable[[], None] = lambda: None) -> None:
+        """Read the calls in a database file; ``want_agreement`` is what ``Retention`` takes."""
         self.index = Index(calls, calls.with_name(FILENAME))
+        self.retention = Retention(self.index, want_agreement)
         self.readers = Readers(self.index)
         self.clock = clock
         self._error: str | None = None

@@ -19,11 +19,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sluicegate.calls.adjustment import SCOPE_COLUMNS
 from sluicegate.database import Mode, connect, connection, uri_of
+from sluicegate.logs.past_calls import seeding
 from sluicegate.values import TOKEN_COLUMNS, Outcome
 from sluicegate.windows import DAY_MS
 
@@ -131,6 +133,12 @@ class Index:
         finally:
             self._lock.release()
 
+    @contextmanager
+    def held(self) -> Iterator[sqlite3.Connection | None]:
+        """Provide the open file, which nobody else writes meanwhile; None where it is being built. Raises sqlite3.Error."""
+        with self._lock:
+            yield self._conn if self._indexed else None
+
     def discard(self) -> None:
         """Delete the file; the next query rebuilds it."""
         with self._lock:
@@ -162,7 +170,7 @@ class Index:
             if not version:
                 with conn:
                     conn.execute("BEGIN IMMEDIATE")
-                    for statement in _tables():
+                    for statement in (*_tables(), *seeding(FACET, KINDS, tuple(MEASURES))):
                         conn.execute(statement)
                     conn.execute(f"PRAGMA user_version = {VERSION}")
             (self._done,) = conn.execute("SELECT row FROM progress").fetchone()
@@ -180,6 +188,7 @@ class Index:
     def _discard(self) -> None:
         logger.warning("%s cannot be used and is rebuilt from the records", self.path)
         self._close_connection()
+        self._indexed = False
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self.edition += 1

@@ -102,6 +102,11 @@ class Management(Model):
 class Retention(Model):
     """How long things stay; what a call cost stays counted in any case."""
 
+    calls: Duration = Field(
+        "never",
+        description="How long records stay in the database: calls, connections, refusals of unknown callers. Sums by day stay, "
+        "and so does the newest call.",
+    )
     content: Duration | None = Field(None, description="How long kept bodies stay; absent: content_retention, never: for good.")
     audit: Duration = Field("never", description="How long rotated files of audit.jsonl stay; the newest always does.")
     rotate_every: Duration = Field("never", description="Begin a new audit.jsonl when the period is over, by UTC: 1d at midnight.")

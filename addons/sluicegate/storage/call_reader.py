@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluicegate.database import connection
 from sluicegate.storage.errors import StoreError
+from sluicegate.storage.store import DELETED_BEFORE_MS
 from sluicegate.windows import iso, parse_iso
 
 ROWS_PER_READ = 2_000
@@ -60,6 +61,46 @@ def read_calls(path: Path, columns: Sequence[str], since: int, until: int) -> It
         if len(rows) < ROWS_PER_READ:
             return
         after = rows[-1]["started_at"], rows[-1]["number"]
+
+
+class OldRecords(NamedTuple):
+    """How many records are older than a time, and what else there is to know of how long they have been kept."""
+
+    oldest: str | None
+    """When the oldest call on record began."""
+    calls: int
+    connections: int
+    refusals: int
+
+
+def deleted_before(path: Path) -> int:
+    """Return the time before which calls were deleted for their age, epoch milliseconds; 0 where none was. Raises sqlite3.Error."""
+    with connection(path, "ro") as conn:
+        row = conn.execute("SELECT value FROM meta WHERE name = ?", (DELETED_BEFORE_MS,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def oldest_call(path: Path) -> int | None:
+    """Return when the oldest call on record began, epoch milliseconds; None where there is none. Raises sqlite3.Error."""
+    with connection(path, "ro") as conn:
+        (oldest,) = conn.execute("SELECT min(started_at) FROM calls").fetchone()
+    return None if oldest is None else parse_iso(oldest)
+
+
+def old_records(path: Path, before: int | None) -> OldRecords:
+    """Count what is older than a time, epoch milliseconds; nothing is for None. Raises sqlite3.Error."""
+    at = "" if before is None else iso(before)
+    with connection(path, "ro") as conn:
+        numbers = [
+            conn.execute(sql, (value,)).fetchone()[0]
+            for sql, value in (
+                ("SELECT count(*) FROM calls WHERE started_at < ?", at),
+                ("SELECT count(*) FROM connections WHERE started_at < ?", at),
+                ("SELECT count(*) FROM refusals WHERE minute < ?", at and at[:16] + "Z"),
+            )
+        ]
+        (oldest,) = conn.execute("SELECT min(started_at) FROM calls").fetchone()
+    return OldRecords(oldest, *numbers)
 
 
 def _rows(path: Path, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:

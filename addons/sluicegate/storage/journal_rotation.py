@@ -65,8 +65,13 @@ def delete_old(path: Path, now: int, keep_ms: int) -> list[Path]:
 
     The newest stays in any case: a start after a crash may need it. Files of other names than ours are left alone.
     """
-    rotated = [file for file in other_files(path) if file.name.startswith(f"{path.name}.")]
-    old = [file for file in rotated[:-1] if file.stat().st_mtime_ns // 1_000_000 < now - keep_ms]
+    old = old_files(path, now - keep_ms)
     for file in old:
         file.unlink()
     return old
+
+
+def old_files(path: Path, before: int) -> list[Path]:
+    """Return the rotated journals that may be deleted: their last line was written before a time, epoch milliseconds."""
+    rotated = [file for file in other_files(path) if file.name.startswith(f"{path.name}.")]
+    return [file for file in rotated[:-1] if file.stat().st_mtime_ns // 1_000_000 < before]

@@ -195,6 +195,16 @@ def _create_reconciliations(db: sqlite_utils.Database) -> None:
     made.create({"number": int} | texts, pk="number")
 
 
+def _create_past_calls(db: sqlite_utils.Database) -> None:
+    ids = ("virtual_key_id", "user_id", "team_id", "customer_id", "project_id")
+    names = (*ids, "provider", "model", "outcome", "reason", "claimed_project", "labels")
+    tokens = [f"{kind}_tokens" for kind in ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")]
+    sums = ("calls", "completed", "tokens", *tokens, "cost_nano", "shadow_nano", "latency_ms", "timed")
+    past: Any = db["past_calls"]
+    keys = {"day": int, **dict.fromkeys(names, str), "latency_bin": int}
+    past.create(keys | dict.fromkeys(sums, int), pk=tuple(keys))
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -213,6 +223,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_message,
     _add_labels,
     _add_claimed_project,
+    _create_past_calls,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -11,10 +11,10 @@ from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import ALIGNED, Limit, counter_name
 from sluicegate.storage.journal import Journal
-from sluicegate.storage.journal_files import Place, end_place, records_after, records_in_other_files
-from sluicegate.storage.store import Rows, Store
+from sluicegate.storage.journal_files import Place, Tail, end_place, records_after, records_in_other_files
+from sluicegate.storage.store import AGREED_ADJUSTMENT, AGREED_CALL, DELETED_BEFORE_MS, Rows, Store
 from sluicegate.values import Outcome
-from sluicegate.windows import parse_iso
+from sluicegate.windows import iso, parse_iso
 
 MAX_TORN_ROWS = 1000
 """Rows that are compared with the journal's lines where its end is torn."""
@@ -38,6 +38,7 @@ def recover(store: Store, journal: Journal, ledger: Ledger, limits: Callable[[],
         # Where the last agreed place is gone, older files are not searched for calls, because retention may have removed them
         # from the table. A call whose reservation is open was never in the table, though, and its line may stand in any file.
         lines = {i: r for i, r in elsewhere.items() if i in ledger.open} | lines
+    lines = _without_deleted(lines, tail, ledger, iso(store.read_meta(DELETED_BEFORE_MS)))
     known = store.known(lines) | store.known(lines, "adjustments")
     missed, adjusted = [], []
     for record in (r for i, r in lines.items() if i not in known):
@@ -64,10 +65,10 @@ def recover(store: Store, journal: Journal, ledger: Ledger, limits: Callable[[],
     rewritten, unlisted = [], []
     if tail.found or journal.torn_bytes:
         # If the journal's own last line was cut, the agreed place is gone with it and not with a whole file.
-        since = store.read_meta("calls_rowid") - (0 if tail.found else MAX_TORN_ROWS)
+        since = store.read_meta(AGREED_CALL) - (0 if tail.found else MAX_TORN_ROWS)
         rewritten = [r for r in store.rows_since(max(0, since)) if r["id"] not in lines and r["id"] not in elsewhere]
     if tail.found:
-        unlisted = [a for a in store.adjustments_since(store.read_meta("adjustments_number")) if a["id"] not in lines]
+        unlisted = [a for a in store.adjustments_since(store.read_meta(AGREED_ADJUSTMENT)) if a["id"] not in lines]
     for record in (*rewritten, *map(line_of, unlisted), *interrupted):
         journal.append(record)
     store.write(ledger.take_changes(), Rows([*missed, *interrupted], adjustments=adjusted))
@@ -81,8 +82,15 @@ def note_agreement(store: Store, journal: Journal) -> None:
     For the moment after a flush, with no line in the journal's backlog.
     """
     place = end_place(journal.path)
-    numbers = {"calls_rowid": store.last_rowid(), "adjustments_number": store.last_rowid("adjustments")}
+    numbers = {AGREED_CALL: store.last_rowid(), AGREED_ADJUSTMENT: store.last_rowid("adjustments")}
     store.write_meta(journal_offset=place.offset, journal_fingerprint=place.fingerprint, **numbers)
+
+
+def _without_deleted(lines: dict[str, Record], tail: Tail, ledger: Ledger, deleted_before: str) -> dict[str, Record]:
+    """Leave out lines that are older than the agreed place may be, and whose calls retention has removed from the table."""
+    if tail.found:
+        return lines
+    return {i: r for i, r in lines.items() if i in ledger.open or r.get("started_at", deleted_before) >= deleted_before}
 
 
 def _settle(ledger: Ledger, record: Record) -> None:

@@ -30,6 +30,12 @@ from sluicegate.storage.migrations import CONNECTION_COLUMNS, LEARNED_COLUMNS, m
 
 FILENAME = "sluicegate.db"
 
+AGREED_CALL, AGREED_ADJUSTMENT = "calls_rowid", "adjustments_number"
+"""Names in ``meta``: the newest rows at the place in the journal up to where journal and tables were last found to agree."""
+
+DELETED_BEFORE_MS = "calls_deleted_before"
+"""Name in ``meta``: calls that began before this time, epoch milliseconds, may have been deleted for their age."""
+
 IDS_PER_QUERY = 500
 """SQLite binds a limited number of values in one statement."""
 

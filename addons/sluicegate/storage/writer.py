@@ -51,6 +51,8 @@ class Writer:
         self._agreed_size = journal.size
         self._reservations = GroupCommit(self._write_reservations, commit_time)
         self._everything = GroupCommit(self._write_all, commit_time)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._agreement_is_wanted = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_delay_s = 0.0
         """The delay with which the timer was set."""
@@ -119,13 +121,15 @@ class Writer:
             self._write_all()
             if self._agreement_is_due():
                 self._note_agreement()
+        elif self._agreement_is_wanted:
+            self._note_agreement()
 
     def flush_soon(self, delay_s: float = FLUSH_DELAY_S) -> None:
         """Write what is pending within ``delay_s`` seconds, with whatever else has gathered by then."""
         if self._closed or (self._timer is not None and self._timer_delay_s <= delay_s):
             # One that was set before with no longer a delay is due no later: no need to read the clock, several times a call.
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         at = loop.time() + delay_s
         if self._timer is not None:
             if self._timer.when() <= at:
@@ -133,6 +137,16 @@ class Writer:
             # A write that can wait must not delay one that is due sooner.
             self._timer.cancel()
         self._timer, self._timer_delay_s = loop.call_at(at, self._flush_now), delay_s
+
+    def want_agreement(self) -> None:
+        """Have it noted soon that journal and table agree. From any thread."""
+        self._agreement_is_wanted = True
+        if (loop := self._loop) is not None and not self._closed:
+            try:
+                loop.call_soon_threadsafe(self._note_wanted_agreement)
+            except RuntimeError:
+                # The loop has been closed, and closing the writer notes it.
+                return
 
     def reopen_journal(self) -> None:
         """Let the journal's file exist again after a rotation, without waiting for the next line."""
@@ -173,6 +187,14 @@ class Writer:
             self.flush()
         except StoreError:
             self.flush_soon(RETRY_DELAY_S)
+
+    def _note_wanted_agreement(self) -> None:
+        if not self._closed:
+            try:
+                self.flush()
+            except StoreError:
+                # It will be wanted again.
+                return
 
     def _write_reservations(self) -> None:
         """Write the open reservations alone: all that must be on disk before a call leaves.
@@ -216,7 +238,8 @@ class Writer:
         """Return whether much has been written since agreement was noted, or the place noted may not be found any more."""
         size = self.journal.size
         return (
-            self.journal.is_another_file
+            self._agreement_is_wanted
+            or self.journal.is_another_file
             or size - self._agreed_size >= AGREEMENT_INTERVAL_BYTES
             # Of a place before the first line nobody could tell that the lines after it were deleted.
             or (size > 0 and self._agreed_size == 0)
@@ -228,4 +251,4 @@ class Writer:
         if not self.journal.backlog:
             size = self.journal.size
             note_agreement(self.store, self.journal)
-            self._agreed_size, self.journal.is_another_file = size, False
+            self._agreed_size, self.journal.is_another_file, self._agreement_is_wanted = size, False, False

@@ -31,6 +31,7 @@ from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import CallCost, Model, Prose, SignedMoney, Text
 from sluicegate.policy.limit import Limit
+from sluicegate.storage.call_reader import deleted_before
 from sluicegate.values import NANO, Outcome, exact_dollars, nano_of, usd
 from sluicegate.web.adjusted_scope import AdjustedScope, find_scope
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
@@ -311,4 +312,6 @@ async def _unknown_call(request: ApiRequest, call_id: str) -> ApiError:
         return ApiError(409, "conflict", f"Call '{call_id[:80]}' is still running: adjust it once it has ended", "call_id")
     ids = await request.run_in_thread(lambda: request.services.adjustments.ids_like(call_id))
     near = next((f" (did you mean {i}?)" for i in ids if i.startswith(call_id)), did_you_mean(call_id, ids))
-    return ApiError(404, "not_found", f"There is no call '{call_id[:80]}'{near}", "call_id")
+    before = await request.run_in_thread(lambda: deleted_before(request.services.store.path))
+    gone = f"; records of calls that began before {iso(before)} were deleted (retention.calls)" if before else ""
+    return ApiError(404, "not_found", f"There is no call '{call_id[:80]}'{near}{gone}", "call_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from sluicegate.policy.guarantees import guarantees
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.services import Services
+from sluicegate.storage.call_reader import deleted_before, oldest_call
 from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import AnyQuery
@@ -55,6 +57,13 @@ class AuditHealth(ResponseModel):
     error: str | None
     lag_ms: int = Field(description="Age of the oldest record that is not yet in the database; its line is in audit.jsonl.")
     backlog: int = Field(description="Records that are not yet in the database or not yet in audit.jsonl.")
+
+
+class RecordsHealth(ResponseModel):
+    """How far back the records in the database go."""
+
+    oldest_at: Instant | None = Field(description="When the oldest call on record began; null: there is none.")
+    deleted_before: Instant | None = Field(description="Calls from before were deleted for their age; null: none was.")
 
 
 class PolicyHealth(ResponseModel):
@@ -132,6 +141,7 @@ class Health(ResponseModel):
     recovered: dict[str, int] = Field(description="What the start after the last crash had to recover.")
     ledger: LedgerHealth
     audit: AuditHealth
+    records: RecordsHealth
     policy: PolicyHealth
     prices: PricesHealth
     providers: dict[str, ProviderHealth]
@@ -168,6 +178,7 @@ async def _health(request: ApiRequest) -> ApiResponse:
             "prices": {"error": services.price_watcher.error},
             "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
             "audit": {"mode": policy.audit, "error": services.writer.journal_error},
+            "records": await request.run_in_thread(lambda: _records_health(services)),
             "content": {"error": services.content.error, "dropped": services.content.dropped},
             "recovered": services.recovered,
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
@@ -231,6 +242,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
                 "lag_ms": max(0, services.clock() - _ended_at(unwritten[0])) if unwritten else 0,
                 "backlog": len(services.writer.rows.calls) + len(services.journal.backlog),
             },
+            "records": _records_health(services),
             "policy": _policy_health(services, policy),
             "prices": {"error": services.price_watcher.error},
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
@@ -240,6 +252,15 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
         }
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
+
+
+def _records_health(services: Services) -> dict[str, Any]:
+    try:
+        oldest, deleted = oldest_call(services.store.path), deleted_before(services.store.path)
+    except sqlite3.Error:
+        # What is wrong with the database shows in its next write.
+        return {"oldest_at": None, "deleted_before": None}
+    return {"oldest_at": None if oldest is None else iso(oldest), "deleted_before": iso(deleted) if deleted else None}
 
 
 def _policy_health(services: Services, policy: Policy) -> dict[str, Any]:

@@ -26,7 +26,10 @@ _FIXED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "enforce_governance_header": ((True,), "every call needs a virtual key"),
     "allow_direct_keys": ((False,), "provider keys of callers are not accepted"),
     "disable_db_pings_in_health": ((False,), "health includes the database"),
-    "log_retention_days": ((365,), "records are not deleted by age; 365, Bifrost's default, is accepted"),
+    "log_retention_days": (
+        (365,),
+        "records are not deleted by age but by retention.calls; 365, Bifrost's default, is accepted",
+    ),
     "initial_pool_size": ((), "there is no pool to size"),
     "prometheus_labels": (([],), "labels are fixed"),
     "allowed_origins": (([],), "only the gateway's own pages may call the API"),
