@@ -13,7 +13,7 @@ from sluicegate.yaml_document import Location
 
 SECRET_FIELDS = (
     *("value", "value_hash", "previous_value_hash", "token_hash", "url", "secret", "admin_key", "keys", "virtual_keys"),
-    *("access_key", "secret_key", "session_token", "auth_credentials"),
+    *("access_key", "secret_key", "session_token", "auth_credentials", "endpoint"),
 )
 """Fields that hold a secret, or where people put one by mistake: their values are never shown, not even invalid ones."""
 
@@ -46,7 +46,7 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
     if kind == "missing":
         return f"'{location[-1]}' is required here"
     if kind == "literal_error":
-        options = re.findall(r"'?([\w.]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
+        options = re.findall(r"'?([\w./]+)'?", item["ctx"]["expected"].replace(" or ", ", "))
         return f"{this} is not one of {', '.join(options)}{did_you_mean(str(value), options)}"
     if kind == "value_error":
         message = str(item["ctx"]["error"])
