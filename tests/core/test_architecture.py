@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,21 @@ FLAT_FILES = 16
 """Modules that may stand flat in the core; more belong in packages."""
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """What a file consists of; looking through all of them takes as long as parsing them."""
+    return tuple(ast.walk(parsed(path)))
+
+
 def imports(path: Path) -> set[str]:
     """The modules a file imports when it is imported: not lazily, not for types alone."""
-    tree = ast.parse(path.read_text())
     found: set[str] = set()
-    for node in tree.body:
+    for node in parsed(path).body:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -77,7 +88,7 @@ def test_one_module_uses_an_http_library():
     """Imports inside functions count too: no redirect, no proxy and no logged URL is decided in one place."""
     users = set()
     for path in sorted(ADDONS.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             names: set[str] = set()
             if isinstance(node, ast.Import):
                 names = {a.name for a in node.names}
@@ -99,7 +110,7 @@ def test_few_files_stand_flat_in_the_core():
 def all_imports(path: Path) -> set[str]:
     """The modules a file imports anywhere, lazily and for types alone too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -343,9 +354,8 @@ SIZED = sorted(ADDONS.rglob("*.py"))
 
 @pytest.mark.parametrize("path", SIZED, ids=lambda p: str(p.relative_to(ADDONS)))
 def test_no_file_class_or_function_is_too_long(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(text)):
+    assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             most = MAX_CLASS_LINES if isinstance(node, ast.ClassDef) else MAX_FUNCTION_LINES
             assert node.end_lineno - node.lineno + 1 <= most, node.name
