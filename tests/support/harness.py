@@ -39,6 +39,9 @@ START_TIMEOUT_S = 120.0
 WAIT_S = 60.0
 """Seconds to wait for what happens at once on an idle machine. No test measures how long: a busy machine must not fail one."""
 
+INTERVAL_GROWTH, MAX_INTERVAL_S = 1.2, 0.2
+"""By how much the seconds between two looks grow from one to the next, and to how many at most."""
+
 OPUS = "claude-opus-5-5"
 
 QUIET = "-q"
@@ -406,10 +409,15 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
 
 
 def eventually(check: Any, timeout: float = WAIT_S, interval_s: float = 0.02) -> Any:
-    """Return the first true value of ``check()``, asked every ``interval_s``. Raises AssertionError if there is none in time."""
+    """Return the first true value of ``check()``. Raises AssertionError if there is none in time.
+
+    It is asked after ``interval_s`` seconds and then less and less often, because asking takes a processor, too: what has not
+    happened after a second is asked for five times a second.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if value := check():
             return value
         time.sleep(interval_s)
+        interval_s = max(interval_s, min(interval_s * INTERVAL_GROWTH, MAX_INTERVAL_S))
     raise AssertionError("it did not happen in time")
