@@ -20,6 +20,8 @@ PAGES = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "CONTRIBUTING.md
 
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"(```.*?^```|`[^`\n]*`)", re.MULTILINE | re.DOTALL)
+_TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
 
@@ -81,6 +83,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "index.md":
         page.meta["title"] = "A gateway for AI coding agents"
     return rewritten(page.file.src_uri, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Write on each cell which column it is of: on phones a row is shown as a list, see ``site.css``."""
+    return _TABLE.sub(_labelled, html)
+
+
+def _labelled(table: re.Match[str]) -> str:
+    names = [_TAG.sub("", name) for name in re.findall(r"<th[^>]*>(.*?)</th>", table[0], re.DOTALL)]
+    rows = table[0].split("<tr>")
+    for i, row in enumerate(rows):
+        columns = iter(names)
+        rows[i] = re.sub(r"<td(?=[ >])", lambda _, columns=columns: f'<td data-column="{next(columns, "")}"', row)
+    return "<tr>".join(rows)
 
 
 def _shown(source: str) -> str:

@@ -77,6 +77,13 @@ def test_the_first_page_is_the_readme(site):
     assert {"img/overview-light.png#only-light", "img/overview-dark.png#only-dark"} <= Loads(index).fetched
 
 
+def test_each_cell_says_which_column_it_is_of(site):
+    """On phones, where rows are lists."""
+    page = (site / "policy.html").read_text()
+    assert '<td data-column="meaning">Dollars that may be spent in the period; 0 refuses everything.</td>' in page
+    assert "<td>" not in page
+
+
 def test_the_search_index_has_every_section(site):
     index = (site / "search/search_index.json").read_text()
     assert '"location":"policy.html#budgets"' in index
