@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import socket
 import ssl
@@ -11,7 +12,7 @@ import pytest
 from cryptography import x509
 from mitmproxy.certs import CertStore
 
-from sluicegate.authority.certificate import fingerprint
+from sluicegate.authority.certificate import fingerprint, make_authority
 from sluicegate.cli.main import app
 from support.command import SLUICEGATE, CliRunner
 from support.harness import PROVIDER, VK, Gateway, policy_text, receive
@@ -41,7 +42,7 @@ def pem(gw):
 
 def test_a_rotation_breaks_nobodys_trust_and_is_shown_everywhere(tmp_path):
     # With a folder that is there, it makes its own.
-    (tmp_path / "state/ca").mkdir(parents=True)
+    (tmp_path / "state/ca").mkdir(mode=0o700, parents=True)
     with Gateway(tmp_path, policy_text()) as gw:
         first = pem(gw)
         (shown,) = ca(gw, "show", "--json")["authorities"]
@@ -115,7 +116,9 @@ def test_an_earlier_ca_is_taken_over_and_no_other_is_made(tmp_path, command):
         CertStore.from_store(earlier, "mitmproxy", 2048)
         # mitmproxy's own file is read where it always was.
         (earlier / "config.yaml").write_text("flow_detail: 1\n")
-    gw = Gateway(tmp_path, policy_text(), command=command, forked=False)
+    # With a folder that is there, it makes its own.
+    (tmp_path / "state/ca").mkdir(mode=0o700, parents=True)
+    gw = Gateway(tmp_path, policy_text(), command=command)
     with gw:
         handed_out = pem(gw)
         assert shown_by(gw, handed_out).issuer == x509.load_pem_x509_certificate(handed_out).subject
@@ -148,9 +151,24 @@ def test_a_folder_that_is_named_stays_where_it_is_and_commands_find_it(tmp_path)
         (["--now", "--finish"], "give one of"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path, words, says):
+def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, words, says):
+    monkeypatch.setenv("HOME", str(tmp_path))
     done = CliRunner().invoke(app, ["ca", "rotate", *words, "--state-dir", str(tmp_path)])
     assert (done.exit_code, says in done.stderr) == (2, True)
     assert not list(tmp_path.iterdir())
     nothing = CliRunner().invoke(app, ["ca", "show", "--state-dir", str(tmp_path)])
     assert (nothing.exit_code, "made when the gateway starts" in nothing.stderr) == (0, True)
+
+
+def test_what_is_not_in_use_yet_is_shown_and_not_rotated(tmp_path, monkeypatch):
+    earlier = tmp_path / ".mitmproxy"
+    earlier.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key, certificate = make_authority(datetime.datetime.now(datetime.UTC))
+    (earlier / "mitmproxy-ca.pem").write_bytes(key + certificate)
+    state = tmp_path / "state"
+    shown = CliRunner().invoke(app, ["ca", "show", "--state-dir", str(state)])
+    assert fingerprint(x509.load_pem_x509_certificate(certificate)) in shown.stdout
+    done = CliRunner().invoke(app, ["ca", "rotate", "--state-dir", str(state)])
+    assert (done.exit_code, "made when the gateway starts" in done.stderr) == (1, True)
+    assert [p.name for p in earlier.iterdir()] == ["mitmproxy-ca.pem"]

@@ -85,7 +85,8 @@ def rotate(
     if days is None or int(days[1]) > MAX_OVERLAP_DAYS:
         fail(f"--overlap {overlap}: write days, such as 30d, up to {MAX_OVERLAP_DAYS}d; for none give --now", 2)
     settings: Settings = ctx.obj
-    folder, at = _folder(settings), int(time.time() * 1000)
+    # Only one that the gateway uses already: what an earlier version has made elsewhere is copied when the gateway starts.
+    folder, at = _folder(settings, in_use=True), int(time.time() * 1000)
     try:
         made = folder.finish(at) if finish else folder.rotate(at, 0 if now else int(days[1]) * DAY_MS)
         shown = next(a for a in folder.describe(at) if a.folder == str(made.folder))
@@ -102,13 +103,14 @@ def rotate(
         note("It signs from now on: developer machines that do not have it yet refuse providers' hosts until they fetch it")
 
 
-def _folder(settings: Settings) -> AuthorityFolder:
+def _folder(settings: Settings, *, in_use: bool = False) -> AuthorityFolder:
     from sluicegate.authority.folder import AuthorityFolder
-    from sluicegate.paths import authority_folder
+    from sluicegate.paths import AUTHORITY, authority_folder
     from sluicegate.storage.state_folder import recorded_authority
 
     state_dir = settings.state_path()
-    return AuthorityFolder(authority_folder(state_dir, recorded_authority(state_dir)))
+    noted = recorded_authority(state_dir)
+    return AuthorityFolder(noted or state_dir / AUTHORITY if in_use else authority_folder(state_dir, noted))
 
 
 def _record(settings: Settings, action: str, made: Authority, shown: Described) -> None:
