@@ -44,6 +44,7 @@ EDITS = {
     **{f"DELETE {G}/{kind}/{name}": None for kind, name in NAMES.items()},
     **{f"POST {G}/{kind}/{name}/top-up": {"amount": 1} for kind, name in NAMES.items()},
     **{f"POST {G}/{kind}/{name}/raise": {"amount": 1, "until": "2099-01-01T00:00:00Z"} for kind, name in NAMES.items()},
+    f"POST {G}/users/alice/erase": None,
     f"POST {G}/apply": {"rows": [{"row": 2, "cells": {"user": "new@acme.example"}}]},
     **{f"POST {G}/{kind}": {"name": "New"} for kind in ("customers", "teams", "users", "projects", "virtual-keys")},
     f"POST {G}/model-configs": {"model_name": "x"},

@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the group ``user``."""
     app.command("disable", cls=command_class(*WRITE))(disable)
     app.command("enable", cls=command_class(*WRITE))(enable)
+    app.command("erase", cls=command_class(*WRITE))(erase)
     app.command("delete", cls=command_class(*WRITE))(delete)
 
 
@@ -69,3 +70,27 @@ def delete(
     settings: Settings = ctx.obj
     query: dict[str, Any] = {"with_keys": with_keys, "keep_keys": keep_keys, "detach": detach, "dry_run": settings.dry_run}
     print_deleted(call_api(open_backend(settings), "DELETE", api_path("users", id_or_name), **query), settings)
+
+
+def erase(
+    ctx: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="The user's id, also of one who is no longer in the policy.", metavar="ID")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a user's personal data from policy, records, journals and kept bodies. Sums of teams and projects stay.
+
+    The user's keys are deleted. It cannot be undone; backups are not touched. Repeat it if it was cut off.
+
+    Example: sluicegate user erase alice --dry-run
+    """
+    settings: Settings = ctx.obj
+    backend, path = open_backend(settings), api_path("users", user_id, "erase")
+    if not settings.dry_run and not yes:
+        typer.confirm(f"{call_api(backend, 'POST', path, dry_run=True)['message']}. This cannot be undone. Erase?", abort=True)
+    answer = call_api(backend, "POST", path, dry_run=settings.dry_run)
+    if settings.as_json:
+        print_json(answer)
+        return
+    print(answer["message"])
+    for key in answer["deleted"]:
+        print(f"{key}: {'would be deleted' if settings.dry_run else 'deleted'}")

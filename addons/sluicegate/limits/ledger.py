@@ -276,6 +276,13 @@ class Ledger:
             counter.hold(claim.start, amount)
 
 
+def forget_counter(ledger: Ledger, name: str) -> None:
+    """Forget a counter whose limit is gone for good. No open reservation may hold a claim on it."""
+    ledger.counters.pop(name, None)
+    for names in (ledger._changed_counters, ledger._new_windows, ledger.charged):
+        names.discard(name)
+
+
 def _used_on_return(counter: Counter, start: int) -> int:
     """Return what a counter has used once the clock is back in the window beginning at ``start``."""
     return counter.used + (counter.previous[2] if counter.previous is not None and counter.previous[0] == start else 0)

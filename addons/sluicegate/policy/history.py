@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -28,7 +29,7 @@ class History:
 
     def __init__(self, revisions: Revisions, first: ActivePolicy) -> None:
         self.revisions = revisions
-        self._pending: queue.SimpleQueue[ActivePolicy | None] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[ActivePolicy | threading.Event | None] = queue.SimpleQueue()
         self._last = first
         self._thread = threading.Thread(target=self._run, name="sluicegate-history", daemon=True)
 
@@ -41,6 +42,13 @@ class History:
         """Queue a policy that has come into force."""
         self._pending.put(active)
 
+    def wait(self) -> None:
+        """Return once all that is queued has been recorded, or after ``STOP_TIMEOUT_S``."""
+        if self._thread.is_alive():
+            recorded = threading.Event()
+            self._pending.put(recorded)
+            recorded.wait(STOP_TIMEOUT_S)
+
     def stop(self) -> None:
         """Record what is queued, then end."""
         self._pending.put(None)
@@ -50,10 +58,16 @@ class History:
     def _run(self) -> None:
         self._safely(self._begin)
         while (active := self._pending.get()) is not None:
+            if isinstance(active, threading.Event):
+                active.set()
+                continue
             # A summary compares two whole policies, which takes a second for ten thousand keys.
             with low_priority():
-                self._safely(lambda: self._add(active, summarize(compare_policies(self._last.policy.file, active.policy.file))))
+                self._safely(partial(self._compare_and_add, active))
             self._last = active
+
+    def _compare_and_add(self, active: ActivePolicy) -> None:
+        self._add(active, summarize(compare_policies(self._last.policy.file, active.policy.file)))
 
     def _begin(self) -> None:
         newest = self.revisions.newest()

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +75,9 @@ class ContentStore(Protocol):
     def delete_before(self, at: int, limit: int) -> int:
         """Delete at most ``limit`` of the calls that began before a time, oldest first; return how many were deleted."""
 
+    def delete(self, call_ids: Sequence[str]) -> None:
+        """Delete what is kept of these calls."""
+
     def close(self) -> None:
         """Release what is open."""
 
@@ -119,6 +122,18 @@ class ContentFile:
                 # Otherwise deleted bodies stay readable in the write-ahead log until it starts over.
                 conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return count
+
+    def delete(self, call_ids: Sequence[str]) -> None:
+        """Delete what is kept of these calls, in small steps, and return its space to the file system."""
+        for i in range(0, len(call_ids), DELETE_BATCH):
+            part = call_ids[i : i + DELETE_BATCH]
+            with self._lock:
+                if self._conn is None and not self.path.exists():
+                    return
+                conn = self._open()
+                conn.executemany("DELETE FROM content WHERE call_id = ?", [(call_id,) for call_id in part])
+                conn.execute("PRAGMA incremental_vacuum").fetchall()
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the file."""
@@ -192,6 +207,12 @@ class ContentKeeper:
         except (sqlite3.Error, OSError) as e:
             logger.warning("Old content cannot be deleted: %s", e)
 
+    def delete(self, call_ids: Sequence[str]) -> None:
+        """Delete the bodies of these calls, once what is waiting has been written. Raises OSError or sqlite3.Error."""
+        with self._change:
+            self._change.wait_for(lambda: not self._queue, CLOSE_TIMEOUT_S)
+        self.store.delete(call_ids)
+
     def close(self) -> None:
         """Write what is waiting, and close the store."""
         with self._change:
@@ -221,6 +242,7 @@ class ContentKeeper:
                 if self._queue.get(content.call_id) is content:
                     del self._queue[content.call_id]
                 self._size -= content.size
+                self._change.notify_all()
 
     def _drop(self, why: str) -> None:
         self.dropped += 1

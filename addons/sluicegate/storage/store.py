@@ -82,6 +82,8 @@ class Store:
             self._conn.execute("PRAGMA journal_mode=WAL")
             self._conn.execute("PRAGMA synchronous=NORMAL")
             migrate(self._conn)
+            # What is deleted is overwritten where that costs no further write, such as the drafts of calls that have ended.
+            self._conn.execute("PRAGMA secure_delete=FAST")
             # From here on only another process can hold a lock, and waiting for it inside a hook would stop every call.
             self._conn.execute("PRAGMA busy_timeout=0")
             # Housekeeping checkpoints in a thread; one inside a hook would cost a call milliseconds.

@@ -1,0 +1,54 @@
+"""Taking a person out of the journal's files but the current one, each of which is replaced whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import orjson
+
+from sluicegate.calls.personal_data import Person
+from sluicegate.storage.journal_files import other_files
+
+STAGED = "erasing.db"
+"""Name of a file that is being written: with this ending it is not taken for a journal."""
+
+
+def erase_from_journals(path: Path, person: Person) -> int:
+    """Rewrite every journal beside the current one that tells of a person; return how many lines were changed. Raises OSError."""
+    count = 0
+    staged = path.with_name(STAGED)
+    for file in other_files(path):
+        changed = _write_without(file, staged, person)
+        if changed:
+            # Files are put in order by their times, and deleted by them.
+            shutil.copystat(file, staged)
+            os.replace(staged, file)
+        count += changed
+    staged.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return count
+
+
+def _write_without(file: Path, staged: Path, person: Person) -> int:
+    count = 0
+    with file.open("rb") as lines, os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        for line in lines:
+            try:
+                record = orjson.loads(line)
+                erased = person.erase(record) if isinstance(record, dict) else record
+            except (ValueError, KeyError, TypeError):
+                erased = record = None
+            if erased is not None and erased != record:
+                out.write(orjson.dumps(erased, option=orjson.OPT_APPEND_NEWLINE))
+                count += 1
+            else:
+                out.write(line)
+        out.flush()
+        os.fsync(out.fileno())
+    return count

@@ -1,0 +1,187 @@
+"""Erasing a user over REST: out of the policy, then out of every record. What was begun is noted until it is whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import Field
+
+from sluicegate.calls.personal_data import Person
+from sluicegate.database import connection
+from sluicegate.limits.ledger import forget_counter
+from sluicegate.logs.erasure import Erasure
+from sluicegate.policy.audit_trail import AuditEntry
+from sluicegate.policy.editing import people
+from sluicegate.policy.editing.draft import Draft
+from sluicegate.policy.editing.permission import why_read_only
+from sluicegate.policy.editing.writer import PolicyNotWritableError
+from sluicegate.policy.model import Policy
+from sluicegate.storage.journal_erasure import erase_from_journals
+from sluicegate.storage.journal_rotation import rotate
+from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, write_endpoint
+from sluicegate.web.errors import ApiError
+from sluicegate.web.responses import ResponseModel
+from sluicegate.windows import iso
+
+PATH = "/api/governance/users/{id}/erase"
+
+NOTES = "erasing.json"
+"""Who is being erased, in the state folder: repeating an erasure that was cut off finishes it under the same pseudonym."""
+
+PAUSE_S = 0.02
+
+
+class UserErased(ResponseModel):
+    """A user whose personal data is gone, or would be."""
+
+    message: str
+    pseudonym: str | None = Field(description="What stands in the place of the user's id; null: nothing was erased.")
+    deleted: list[str] = Field(description="The keys that were deleted from the policy with the user.")
+    calls: int = Field(description="Calls on record that the user made; what they cost stays counted.")
+
+
+def endpoints() -> list[Endpoint]:
+    """Declare the path."""
+    return [write_endpoint("POST", PATH, _erase, "Erase a user's personal data; sums stay", UserErased)]
+
+
+async def _erase(request: ApiRequest) -> ApiResponse:
+    services, name = request.services, request.path["id"]
+    found = await request.run_in_thread(lambda: _person(services.state_dir, services.store.path, services.policy, name))
+    if found is None:
+        raise ApiError(404, "not_found", f"User not found: neither the policy nor a record knows '{name}'")
+    person = found
+    erasure = Erasure(services.store.path, person, lambda: time.sleep(PAUSE_S))
+    if request.dry_run:
+        calls = await request.run_in_thread(erasure.call_ids)
+        message = f"User {person.user_id} would be erased: {len(calls)} calls, {len(person.keys)} keys"
+        return ApiResponse(
+            {"message": message, "pseudonym": None, "deleted": _keys_in(services.policy, person), "calls": len(calls)}
+        )
+    deleted = _keys_in(services.policy, person)
+    is_governed = bool(deleted) or any(u.id == person.user_id for u in services.policy.file.users)
+    if is_governed and (why := why_read_only(services.policy_watcher, over_http=request.is_over_http)):
+        raise PolicyNotWritableError(f"{why}; take the user and the keys out of it first, then erase", lasting=True)
+    await request.run_in_thread(lambda: _note(services.state_dir, person))
+    if is_governed:
+        await request.edit_policy(lambda draft: _leave(draft, person), "erase")
+    if running := [c for c in services.live_calls.running.values() if c.principal and person.made(c.principal._asdict())]:
+        raise ApiError(
+            409,
+            "conflict",
+            f"{len(running)} of the user's calls are still under way, and no new one can begin: repeat this once they have ended",
+        )
+    await _begin_new_journal(services)
+    for counter in [c for c in services.ledger.counters if person.owns_counter(c)]:
+        forget_counter(services.ledger, counter)
+
+    def work() -> int:
+        services.history.wait()
+        services.content.delete(erasure.call_ids())
+        erase_from_journals(services.journal.path, person)
+        with services.logs.retention.lock:
+            count = erasure.run()
+            services.logs.index.discard()
+        revision = services.policy.revision
+        entry = AuditEntry("erase", "user", person.pseudonym, None, {"calls": count, "keys": len(person.keys)})
+        services.audit_trail.write([entry], at=iso(services.clock()), who=request.caller.name, before=revision, after=revision)
+        _note(services.state_dir, person, is_done=True)
+        return count
+
+    calls_erased = await request.run_in_thread(work)
+    message = f"User erased: {calls_erased} calls are on record as {person.pseudonym}, and every sum is as it was"
+    return ApiResponse(
+        {"message": message, "pseudonym": person.pseudonym, "deleted": deleted, "calls": calls_erased},
+        revision=services.policy.revision,
+    )
+
+
+def _keys_in(policy: Policy, person: Person) -> list[str]:
+    return [f"virtual_key {k}" for k in person.keys if k in policy.virtual_keys]
+
+
+def _leave(draft: Draft, person: Person) -> None:
+    if person.user_id in draft.entries(people.USERS):
+        people.delete_user(draft, person.user_id, with_keys=True, detach=True, now=0)
+
+
+async def _begin_new_journal(services: Any) -> None:
+    """Begin a journal whose first line says that earlier ones are being rewritten, and note that the table agrees with it."""
+    services.writer.flush()
+    rotate(services.journal.path, services.clock(), None, 1)
+    # Without an id it is nobody's record, so whoever reads calls skips it.
+    services.journal.append({"kind": "erasure", "at": iso(services.clock())})
+    services.writer.want_agreement()
+    await services.writer.commit_all()
+    services.writer.flush()
+    if services.journal.backlog:
+        raise ApiError(503, "unavailable", f"{services.journal.path} cannot be written now; erase the user again later")
+
+
+def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Person | None:
+    """Return who is meant, the one of an erasure that was begun; None where neither policy nor records know the user."""
+    noted = _noted(state_dir).get(user_id)
+    user = next((u for u in policy.file.users if u.id == user_id), None)
+    past_keys, names, is_known = _past(database, user_id, policy)
+    if noted is None and user is None and not is_known:
+        return None
+    now_keys = (k.id for k in policy.virtual_keys.values() if k.user_id == user_id)
+    names |= {text for k in policy.file.virtual_keys if k.user_id == user_id and (text := k.name)}
+    names |= {user.name} if user is not None and user.name else set()
+    pseudonym = noted["pseudonym"] if noted else f"erased-{secrets.token_hex(8)}"
+    keys = sorted({*now_keys, *past_keys} | set(noted["keys"] if noted else ()))
+    known = {*names, *(noted["names"] if noted else ())}
+    return Person(user_id, pseudonym, {k: f"{pseudonym}-{i}" for i, k in enumerate(keys, 1)}, tuple(sorted(known)))
+
+
+def _past(database: Path, user_id: str, policy: Policy) -> tuple[set[str], set[str], bool]:
+    """Return keys that were the user's alone and are gone from the policy, past names, and whether any record has the user."""
+    keys: set[str] = set()
+    names: set[str] = set()
+    with connection(database, "ro") as conn:
+        used = {k for (k,) in conn.execute("SELECT DISTINCT virtual_key_id FROM calls WHERE user_id = ?", (user_id,))}
+        used |= {k for (k,) in conn.execute("SELECT DISTINCT virtual_key_id FROM past_calls WHERE user_id = ?", (user_id,))}
+        for key in used - {None, ""} - policy.virtual_keys.keys():
+            others = "SELECT 1 FROM calls WHERE virtual_key_id = ? AND user_id IS NOT ? LIMIT 1"
+            if conn.execute(others, (key, user_id)).fetchone() is None:
+                keys.add(key)
+        for kind, entity, *texts in conn.execute(
+            "SELECT entity_kind, entity_id, before, after FROM admin_audit WHERE entity_kind IN ('user', 'virtual_key')"
+        ):
+            values = [orjson.loads(text) for text in texts if text]
+            if kind == "user" and entity == user_id:
+                names |= {v["name"] for v in values if v.get("name")}
+            elif any(v.get("user_id") == user_id for v in values) and entity not in policy.virtual_keys:
+                keys.add(entity)
+                names |= {v["name"] for v in values if v.get("name")}
+    return keys, names, bool(used or keys or names)
+
+
+def _noted(state_dir: Path) -> dict[str, Any]:
+    try:
+        noted: dict[str, Any] = orjson.loads((state_dir / NOTES).read_bytes())
+    except FileNotFoundError:
+        return {}
+    return noted
+
+
+def _note(state_dir: Path, person: Person, *, is_done: bool = False) -> None:
+    noted = _noted(state_dir)
+    noted.pop(person.user_id, None)
+    if not is_done:
+        noted[person.user_id] = {"pseudonym": person.pseudonym, "keys": [*person.keys], "names": [*person.names]}
+    path = state_dir / NOTES
+    if not noted:
+        path.unlink(missing_ok=True)
+        return
+    staged = path.with_name(f"{NOTES}.new")
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(orjson.dumps(noted))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)

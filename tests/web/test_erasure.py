@@ -1,0 +1,232 @@
+"""Erasing a user: the person is in no file any more, every sum is as it was, and a crash at any step is finished by repeating."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import zlib
+
+import pytest
+from typer.testing import CliRunner
+
+from sluicegate.calls.adjustment import adjustment_of, charge
+from sluicegate.calls.personal_data import Person
+from sluicegate.cli.main import app
+from sluicegate.logs import erasure, totals
+from sluicegate.logs.erasure import policy_without
+from sluicegate.logs.filters import Filters
+from sluicegate.logs.index import MEASURES
+from sluicegate.policy.limit import Limit
+from sluicegate.services import Services
+from sluicegate.storage.content_store import Content
+from sluicegate.storage.journal_rotation import rotate
+from sluicegate.values import NANO
+from sluicegate.windows import iso, parse_iso, parse_period
+from support.api import POLICY as API_POLICY
+from support.api import Api
+from support.calls import record
+from support.harness import VK
+
+POLICY = """\
+version: 1
+teams: [{id: team-a, name: Team A, budget: {max_limit: 100, reset_duration: 1Y}}]
+users:
+  - {id: bob, team_id: team-a}
+  - {id: quilla, name: Quilla Quince, team_id: team-a, labels: {mail: quilla@example.com}}
+virtual_keys:
+  - {id: vk-quilla-1, user_id: quilla, team_id: team-a, value_hash: "sha256:AAA"}
+  - {id: vk-bob, user_id: bob, team_id: team-a, value_hash: "sha256:BBB"}
+""".replace("AAA", "a" * 64).replace("BBB", "b" * 64)
+NOW = parse_iso("2026-11-20")
+TEAM = Limit("team", "team-a", "Team", "usd", 100 * NANO, parse_period("1Y"), False, "team/team-a/usd/1Y")
+OWN = Limit("user", "quilla", "User", "usd", 100 * NANO, parse_period("1Y"), False, "user/quilla/usd/1Y")
+TRACES = (b"quilla", b"Quilla", b"Quince", b"198.51.100.7", b"session-of-hers", b"her-laptop")
+
+
+def call(number: int, who: str, at: int = NOW):
+    key = {"quilla": "vk-quilla-1", "bob": "vk-bob"}[who]
+    hers = {
+        "session_id": "session-of-hers",
+        "client_address": "198.51.100.7",
+        "user_agent": "claude-cli/2 (her-laptop)",
+        "labels": '{"mail": "quilla@example.com"}',
+        "limits": [
+            ["user", who, "usd", "1Y", "soft", 9, 8, 2, 2, 7, True],
+            ["team", "team-a", "usd", "1Y", "soft", 9, 8, 2, 2, 7, True],
+        ],
+    }
+    more = hers if who == "quilla" else {}
+    return record(f"call_{number}", 100 + number, started_at=iso(at), user_id=who, virtual_key_id=key, team_id="team-a", **more)
+
+
+class Company:
+    """A state folder in which Quilla and Bob have made calls, and the policy that knows them."""
+
+    def __init__(self, folder):
+        self.state, self.policy = folder / "state", folder / "policy.yaml"
+        self.policy.write_text(POLICY)
+        services = Services(self.policy, self.state, {}, lambda: NOW)
+        services.history.start()
+        services.history.wait()
+        for number in range(12):
+            row = call(number, ("quilla", "bob")[number % 2])
+            services.ledger.reserve(row["id"], [(TEAM, 1), (OWN, 1)] if number % 2 == 0 else [(TEAM, 1)], NOW)
+            services.ledger.settle(row["id"], {"usd": row["cost_nano"]})
+            services.ledger.release(row["id"])
+            services.writer.record(row)
+            services.content.keep(Content(row["id"], NOW, f"I am {row['user_id']}".encode(), b"Hello"))
+            if number == 5:
+                services.writer.flush()
+                rotate(services.journal.path, NOW, None, 1)
+        made = adjustment_of("adj_1", NOW, 7, reason="Quilla asked", actor="dana", policy_revision="r", call_id="call_0")
+        charge(services.ledger, made, [(TEAM.counter, services.ledger.counters[TEAM.counter].end)])
+        services.writer.adjust(made)
+        services.writer.record_connection({"id": "con_1", "started_at": iso(NOW), "user_id": "quilla", "source": "198.51.100.7"})
+        services.writer.flush()
+        self.note(services)
+        services.close()
+
+    def note(self, services):
+        self.sums, self.used = self.added(services), services.ledger.counters[TEAM.counter].used
+
+    @staticmethod
+    def added(services, by=("team_id", "customer_id", "project_id", "outcome")):
+        services.logs.index.catch_up()
+        with services.logs.readers.reading() as conn:
+            return totals.sums(conn, Filters(), list(MEASURES), by)
+
+    def run(self, *arguments):
+        named = ["--policy", str(self.policy), "--state-dir", str(self.state)]
+        return CliRunner().invoke(app, ["user", "erase", *arguments, *named])
+
+    def traces(self):
+        """Return each file that still tells of the person, with what it has."""
+        found = [(f.name, t) for f in (*self.state.iterdir(), self.policy) if f.is_file() for t in TRACES if t in f.read_bytes()]
+        with sqlite3.connect(self.state / "sluicegate.db") as conn:
+            for (files,) in conn.execute("SELECT files FROM policy_revisions"):
+                found += [("revision", t) for t in TRACES if t in zlib.decompress(files)]
+        return found
+
+    def check_books(self):
+        services = Services(self.policy, self.state, {}, lambda: NOW)
+        try:
+            assert self.added(services) == self.sums
+            assert services.ledger.counters[TEAM.counter].used == self.used
+            assert services.recovered["replayed"] == 0
+            users = set(row[0] for row in self.added(services, ("user_id",)))
+        finally:
+            services.close()
+        return users
+
+
+@pytest.fixture
+def company(tmp_path):
+    return Company(tmp_path)
+
+
+def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
+    assert {name for name, _ in company.traces()} >= {"sluicegate.db", "audit.jsonl", "policy.yaml", "revision"}
+    answer = company.run("quilla", "--dry-run", "--json")
+    assert (answer.exit_code, json.loads(answer.stdout)["calls"]) == (0, 6), answer.output
+    assert b"quilla" in company.policy.read_bytes()
+    answer = company.run("quilla", "--yes", "--json")
+    assert answer.exit_code == 0, answer.output
+    done = json.loads(answer.stdout)
+    assert (done["calls"], done["deleted"]) == (6, ["virtual_key vk-quilla-1"])
+    assert company.traces() == []
+    users = company.check_books()
+    assert users == {"bob", "", done["pseudonym"]} or users == {"bob", done["pseudonym"]}
+    with sqlite3.connect(company.state / "sluicegate.db") as conn:
+        who = conn.execute("SELECT action, entity_kind, entity_id FROM admin_audit ORDER BY id DESC LIMIT 1").fetchone()
+        assert who == ("erase", "user", done["pseudonym"])
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            conn.execute("DELETE FROM admin_audit")
+    services = Services(company.policy, company.state, {}, lambda: NOW)
+    assert services.content.get("call_0") is None
+    assert services.content.get("call_1").request == b"I am bob"
+    services.close()
+    again = company.run("quilla", "--yes")
+    assert again.exit_code == 1
+    assert "neither the policy nor a record knows 'quilla'" in again.output
+
+
+STEPS = ["call_ids", "run", "_adjustments", "_delete", "_past_calls", "_trail", "_revisions", "_rewrite"]
+
+
+@pytest.mark.parametrize(("step", "when"), [*((step, "before") for step in STEPS), ("_rewrite", "after"), ("run", "after")])
+def test_what_was_cut_off_is_finished_by_repeating_it_under_the_same_pseudonym(company, monkeypatch, step, when):
+    done = getattr(erasure.Erasure, step)
+
+    def cut(self, *arguments):
+        if when == "after":
+            done(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasure.Erasure, step, cut)
+        assert company.run("quilla", "--yes").exit_code != 0
+    begun = json.loads((company.state / "erasing.json").read_text())["quilla"]["pseudonym"]
+    answer = company.run("quilla", "--yes", "--json")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["pseudonym"] == begun
+    assert company.traces() == []
+    assert begun in company.check_books()
+
+
+def test_a_team_of_the_same_name_keeps_its_id_and_others_their_records():
+    person = Person("ops", "erased-1", {"vk-ops": "erased-1-1"}, ("Olga Ops",))
+    hers = record(
+        "c", user_id="ops", virtual_key_id="vk-ops", team_id="ops", project_id="ops", limits=[["team", "ops"], ["user", "ops"]]
+    )
+    erased = person.erase(hers)
+    assert (erased["user_id"], erased["virtual_key_id"], erased["team_id"], erased["project_id"]) == (
+        "erased-1",
+        "erased-1-1",
+        "ops",
+        "ops",
+    )
+    assert erased["limits"] == [["team", "ops"], ["user", "erased-1"]]
+    other = record("d", user_id="ops2", team_id="ops")
+    assert person.erase(other) == other
+    assert not person.owns_counter("team/ops/usd/1M")
+    assert person.owns_counter("user/ops/usd/1M")
+    assert not person.owns_counter("user/ops2/usd/1M")
+    assert person.without("ops ops-2 devops olga OPS, ops.") == "erased-1 ops-2 devops erased-1, erased-1."
+
+
+def test_an_old_policy_loses_the_person_or_is_not_shown_at_all():
+    person = Person("quilla", "erased-1", {"vk-quilla-1": "erased-1-1"}, ("Quilla Quince",))
+    left = policy_without({"policy.yaml": POLICY}, person)["policy.yaml"]
+    assert "vk-bob" in left
+    assert not person.is_in(left)
+    named = policy_without({"policy.yaml": f"# Ask Quilla Quince\n{POLICY}"}, person)["policy.yaml"]
+    assert named == erasure.ERASED_TEXT
+
+
+def test_a_gateway_at_work_erases_and_goes_on(gateway):
+    gw = gateway(API_POLICY)
+    api = Api(gw)
+    other = api("POST", "virtual-keys", {"name": "of bob", "team_id": "team-engineering"}).json["virtual_key"]["value"]
+    for key in (VK, other, VK):
+        assert gw.post(key=key, **{"x-claude-code-session-id": "session-of-hers"}).status == 200
+    gw.calls(3)
+    used = gw.used("team/team-engineering")
+    answer = api("POST", "users/alice/erase")
+    assert answer.status == 200, answer.body
+    done = answer.json
+    assert (done["calls"], done["deleted"]) == (2, [f"virtual_key {VK}"])
+    assert gw.post(key=VK).status == 401
+    assert gw.post(key=other).status == 200
+    assert [row["user_id"] for row in gw.calls(4)][:3] == [done["pseudonym"], None, done["pseudonym"]]
+    assert [row["session_id"] for row in gw.calls(4)][:3] == [None, "session-of-hers", None]
+    ids = [row["id"] for row in gw.calls(4)]
+    assert gw.used("team/team-engineering") > used
+    page = api("GET", "/api/logs").json
+    assert {row["user_id"] for row in page["logs"]} == {None, done["pseudonym"]}
+    gw.stop(signal.SIGKILL)
+    gw.start()
+    assert [row["id"] for row in gw.calls(4)] == ids
+    for file in gw.state.iterdir():
+        if file.is_file() and file.name.startswith(("audit.jsonl", "erasing")):
+            assert b"alice" not in file.read_bytes()
