@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sluicegate.providers.answers.content_encoding import ContentDecoder
-from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText
+from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText, FrameError, sent_event
 from sluicegate.providers.answers.json_list import JsonListParser
 from sluicegate.providers.answers.sse import SseParser, events_of
 from sluicegate.providers.answers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
@@ -77,6 +77,8 @@ class AnswerReader:
         if CONTENT_TYPE in content_type.lower():
             self._sse, self._is_undecided = EventStreamText(), False
         self._is_broken = not self._decoder.readable
+        self._is_damaged = False
+        """Whether a frame of it had a wrong checksum; what came before is read."""
 
     @property
     def is_plain(self) -> bool:
@@ -85,7 +87,7 @@ class AnswerReader:
 
     def feed(self, chunk: bytes) -> None:
         """Read a chunk. Raises whatever a reader raises; after that the answer counts as unreadable."""
-        if self._is_broken or not chunk:
+        if self._is_broken or self._is_damaged or not chunk:
             return
         try:
             # The usual case first: we ask upstream for no encoding, and most chunks are content of a stream.
@@ -94,6 +96,10 @@ class AnswerReader:
                 plain = self._begin(plain)
             if self._sse is not None and (text := self._sse.complete(plain)) and not self.reader.skim(text):
                 self._read_events(text)
+        except FrameError as e:
+            # No client reads on either, so it ends here, like a stream that breaks off.
+            self._is_damaged = True
+            self._read_events(b"".join(map(sent_event, e.before)))
         except BaseException:
             self._is_broken = True
             raise
@@ -156,13 +162,13 @@ class AnswerReader:
             usage = replace(usage, **used)
         return Answer(
             usage=usage,
-            is_final=reader.is_final and usage is not None,
+            is_final=reader.is_final and usage is not None and not self._is_damaged,
             output_tokens=reader.output_tokens,
             is_streamed=self._sse is not None,
             is_truncated=reader.is_truncated,
             is_unbilled=reader.is_unbilled,
             has_content=reader.has_content,
-            error=reader.error or (None if reader.finished or self._sse is None else CUT_SHORT),
+            error=reader.error or (None if self._sse is None or (reader.finished and not self._is_damaged) else CUT_SHORT),
             reader=reader,
         )
 

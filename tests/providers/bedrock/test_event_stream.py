@@ -139,14 +139,16 @@ def test_a_recorded_stream_is_read_to_its_bill_wherever_it_is_cut(recorded: Reco
 
 
 @given(st.sampled_from(RECORDED), st.integers(0, 1 << 20), st.integers(1, 255))
-def test_a_damaged_stream_cannot_be_read_or_ends_before_its_time(recorded, at, change):
+def test_a_damaged_stream_ends_where_it_is_damaged_and_what_came_before_counts(recorded, at, change):
     body = bytearray(recorded.body)
     body[at % len(body)] ^= change
-    try:
-        answer = read(recorded, [bytes(body)])
-    except FrameError:
-        return
-    assert not answer.is_final
+    in_one, in_bytes = read(recorded, [bytes(body)]), read(recorded, [bytes(body[i : i + 1]) for i in range(len(body))])
+    for answer in (in_one, in_bytes):
+        assert not answer.is_final
+        # Its call is on record as failed, and is charged as one whose stream was cut.
+        assert answer.error
+    assert in_one.usage == in_bytes.usage
+    assert in_one.delivered == in_bytes.delivered
 
 
 def test_events_are_base64_of_json_in_a_chunk_as_bedrock_writes_them():

@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -43,6 +43,9 @@ ERROR_TYPES: Mapping[str, str] = {
 class FrameError(ValueError):
     """Bytes that are no frame: a wrong checksum, a length that is impossible, or a header that cannot be read."""
 
+    before: Sequence[Frame] = ()
+    """The frames that came whole in the same chunk before them."""
+
 
 class Frame(NamedTuple):
     """One message of the stream: the headers that hold text, and the payload."""
@@ -70,19 +73,29 @@ class FrameParser:
         rest += chunk
         frames: list[Frame] = []
         at = 0
-        while len(rest) - at >= self._needed:
-            length, headers_length, checksum = _PRELUDE.unpack_from(rest, at)
-            if crc32(rest[at : at + 8]) != checksum:
-                raise FrameError("the checksum of a frame's lengths is wrong")
-            if not _FRAMING_BYTES + headers_length <= length <= MAX_FRAME_BYTES:
-                raise FrameError("a frame's lengths are impossible")
-            if len(rest) - at < length:
-                self._needed = length
-                break
-            frames.append(_frame(bytes(rest[at : at + length]), headers_length))
-            at, self._needed = at + length, _PRELUDE.size
+        try:
+            while len(rest) - at >= self._needed:
+                length, headers_length = _lengths(rest, at)
+                if len(rest) - at < length:
+                    self._needed = length
+                    break
+                frames.append(_frame(bytes(rest[at : at + length]), headers_length))
+                at, self._needed = at + length, _PRELUDE.size
+        except FrameError as e:
+            e.before = frames
+            raise
         del rest[:at]
         return frames
+
+
+def _lengths(data: bytearray, at: int) -> tuple[int, int]:
+    """Return the lengths of the frame that begins there and of its headers."""
+    length, headers_length, checksum = _PRELUDE.unpack_from(data, at)
+    if crc32(data[at : at + 8]) != checksum:
+        raise FrameError("the checksum of a frame's lengths is wrong")
+    if not _FRAMING_BYTES + headers_length <= length <= MAX_FRAME_BYTES:
+        raise FrameError("a frame's lengths are impossible")
+    return length, headers_length
 
 
 def _frame(data: bytes, headers_length: int) -> Frame:
