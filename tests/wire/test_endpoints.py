@@ -27,6 +27,7 @@ SOME = {
         {"provider": "gemini", "allowed_models": ["gemini-flash*"]},
     ],
 }
+EVERY = {"id": "vk-every"}
 ONCE = {"id": "vk-once", "rate_limit": {"request_max_limit": 1, "request_reset_duration": "1h"}}
 IDLE = {"id": "vk-idle"}
 FREE_LIMIT = 12
@@ -47,7 +48,7 @@ def gate(tmp_path_factory):
         providers["openai"] |= {"base_url": openai.url + "/compatible-mode", "allow_paths": ["POST /v1/images/generations"]}
         policy = policy_text(
             providers=providers,
-            virtual_keys=[{"id": VK}, HAIKU_ONLY, SOME, ONCE, IDLE],
+            virtual_keys=[{"id": VK}, HAIKU_ONLY, SOME, EVERY, ONCE, IDLE],
             free_request_max_limit=FREE_LIMIT,
             customers=[],
             teams=[],
@@ -218,7 +219,7 @@ def test_a_list_of_models_that_cannot_be_read_is_not_shown_to_who_may_not_use_al
         unread = "SELECT * FROM calls WHERE virtual_key_id = 'vk-some' AND reason = 'gateway_error'"
         assert {(r["outcome"], r["status"]) for r in eventually(lambda: gate.rows(unread))} == {("failed", 503)}
         # Who may use all of them gets it as it is.
-        assert call(gate, "GET /openai/v1/models", None, authorization=f"Bearer {VK}")[0].body == body
+        assert call(gate, "GET /openai/v1/models", None, authorization="Bearer vk-every")[0].body == body
     finally:
         fake.script = before
     assert "Traceback" not in "\n".join(gate.output)
