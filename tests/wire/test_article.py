@@ -80,7 +80,7 @@ def test_every_command_of_the_article_works_as_printed_and_governs_the_next_call
     def models(said):
         status, words = call("vk-dev-alice", opus3)
         assert (status, words) == (403, f"Model '{opus3}' is not allowed for this virtual key. Allowed: {haiku}")
-        assert call("vk-dev-alice", opus3, user_agent="claude-cli/2.1.330")[0] == 400
+        assert call("vk-dev-alice", opus3, user_agent="claude-cli/2.1.330")[0] == 409
         assert key("vk-dev-alice")["rate_limit"]["token_max_limit"] == 50_000
 
     def engineering(said):
