@@ -117,6 +117,15 @@ def test_other_providers_get_their_own_envelope(provider, key):
     assert (error["message"], error[key].lower()) == ("No.", "budget_exceeded")
 
 
+@pytest.mark.parametrize(
+    ("client", "code"), [("other", "request_limited"), ("codex", "rate_limited"), ("opencode", "limit_exceeded")]
+)
+def test_openai_s_code_is_the_exact_reason_where_the_status_is_the_standard_one(client, code):
+    _, _, body = render(Deny(Reason.REQUEST_LIMITED, "No."), "openai", client)
+    error = orjson.loads(body)["error"]
+    assert (error["code"], error["type"]) == (code, "limit_exceeded" if client == "opencode" else "rate_limited")
+
+
 def limit(unit="usd", maximum=50 * NANO, text="1M", hard=False):
     return Limit("virtual_key", "vk-dev-alice", "VK", unit, maximum, parse_period(text), hard, "c")
 
@@ -177,4 +186,9 @@ def test_opencode_finds_no_reason_to_try_a_final_refusal_again(said):
 
 def test_opencode_is_left_to_wait_where_waiting_helps():
     _, _, body = render(Deny(Reason.REQUEST_LIMITED, "Rate limits", retry_after=5, final=False), "openai", "opencode")
-    assert orjson.loads(body)["error"] == {"type": "rate_limited", "code": "rate_limited", "message": "Rate limits", "param": None}
+    assert orjson.loads(body)["error"] == {
+        "type": "rate_limited",
+        "code": "request_limited",
+        "message": "Rate limits",
+        "param": None,
+    }

@@ -121,7 +121,9 @@ def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[t
     message = one_line(deny.message)
     if deny.final and client == "opencode":
         message = unretried(message)
-    return status, headers, PROTOCOLS[protocol].error_body(family or deny.reason.family, message, status)
+    # The exact reason only in a standard answer: a client that gets another one may know the family's word alone.
+    code = deny.reason.value if status == STATUS[deny.reason] else None
+    return status, headers, PROTOCOLS[protocol].error_body(family or deny.reason.family, message, status, code)
 
 
 def answer_for(client: str, reason: Reason) -> Answer | None:

@@ -33,8 +33,8 @@ class ProtocolAdapter(Protocol):
     def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer of a model, of a provider that reports its usage by these rules."""
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
-        """Return an error body as an API of this protocol would write it."""
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
+        """Return an error body as an API of this protocol would write it; ``code`` is the exact reason, where it has a place."""
 
 
 def auth_headers(form: AuthForm, key: str) -> Iterable[tuple[str, str]]:

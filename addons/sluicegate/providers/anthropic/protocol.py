@@ -28,6 +28,6 @@ class Anthropic:
         """Return a reader for one answer."""
         return MessagesUsage()
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
         """Return an error body in Anthropic's form."""
         return orjson.dumps({"type": "error", "error": {"type": family, "message": message}})

@@ -43,6 +43,6 @@ class Bedrock:
         """Return a reader for one answer."""
         return BedrockUsage()
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
         """Return an error body in AWS's form, with the type that its SDKs look for in a header or here."""
         return orjson.dumps({"message": message, "__type": _TYPES.get(status, "ServiceUnavailableException")})

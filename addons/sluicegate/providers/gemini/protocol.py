@@ -28,6 +28,6 @@ class Gemini:
         """Return a reader for one answer."""
         return GeminiUsage()
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
         """Return an error body in Google's form."""
         return orjson.dumps({"error": {"code": status, "message": message, "status": family.upper()}})

@@ -28,6 +28,6 @@ class OpenAI:
         """Return a reader for one answer."""
         return OpenAIUsage(rules)
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
         """Return an error body in OpenAI's form."""
-        return orjson.dumps({"error": {"type": family, "code": family, "message": message, "param": None}})
+        return orjson.dumps({"error": {"type": family, "code": code or family, "message": message, "param": None}})

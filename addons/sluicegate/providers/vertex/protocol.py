@@ -41,7 +41,7 @@ class Vertex:
         """Return a reader for one answer of a model."""
         return MessagesUsage() if publisher_of(model) == "anthropic" else GeminiUsage()
 
-    def error_body(self, family: str, message: str, status: int) -> bytes:
+    def error_body(self, family: str, message: str, status: int, code: str | None = None) -> bytes:
         """Return an error body that is in Anthropic's form and in Google's."""
         error = {"type": family, "message": message, "code": status, "status": family.upper()}
         return orjson.dumps({"type": "error", "error": error})
