@@ -241,7 +241,7 @@ def prepare(imports: Sequence[str]) -> None:
         # What it compiles for its routes stays compiled; without services nothing is served.
         application.build(None, Path())
     if client := sys.modules.get(HTTP_CLIENT):
-        client._context_with(None)
+        client.StreamingClient().open()
 
 
 def build_commands_once(app: Any) -> None:
@@ -304,7 +304,9 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
     os.environ.update(request["env"])
     if (client := sys.modules.get(HTTP_CLIENT)) and {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ):
         # Those that it has loaded before are the system's.
-        client._context_with.cache_clear()
+        for function in vars(client).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
     sys.argv = list(request["argv"])
     random.seed()
     try:
