@@ -189,7 +189,7 @@ def test_what_root_rotates_belongs_to_the_gateways_user(folder):
     assert {p.stat().st_uid for p in (made.folder, *made.folder.iterdir(), folder.path / LIST)} == {12_345}
 
 
-@given(steps=st.lists(st.tuples(st.sampled_from(("rotate", "now", "finish")), st.integers(1, 40)), max_size=5))
+@given(steps=st.lists(st.tuples(st.sampled_from(("rotate", "now", "finish")), st.integers(1, 40)), max_size=4))
 def test_one_always_signs_and_is_always_handed_out(tmp_path_factory, steps):
     folder, now = AuthorityFolder(tmp_path_factory.mktemp("ca")), NOW
     folder.ensure(now)

@@ -119,6 +119,9 @@ def test_certificates_that_variables_name_are_compared_with_the_gateways(tmp_pat
     assert judged(NODE_EXTRA_CA_CERTS=ca, SSL_CERT_FILE=bundle) == {"NODE_EXTRA_CA_CERTS": "ok", "SSL_CERT_FILE": "ok"}
     assert judged(NODE_EXTRA_CA_CERTS=bundle, CURL_CA_BUNDLE=ca) == {"NODE_EXTRA_CA_CERTS": "ok", "CURL_CA_BUNDLE": "warn"}
     assert judged(NODE_EXTRA_CA_CERTS=wrong, SSL_CERT_FILE=empty) == {"NODE_EXTRA_CA_CERTS": "fail", "SSL_CERT_FILE": "fail"}
+    # While another CA is announced, a machine without it works on, and should fetch it.
+    overlap = {f.check: f.level for f in check_trust(OURS + OTHER, {"NODE_EXTRA_CA_CERTS": str(ca), "SSL_CERT_FILE": str(wrong)})}
+    assert overlap == {"NODE_EXTRA_CA_CERTS": "warn", "SSL_CERT_FILE": "fail"}
     assert judged(GIT_SSL_CAINFO=tmp_path / "none") == {
         "GIT_SSL_CAINFO": "fail",
         "NODE_EXTRA_CA_CERTS": "fail",

@@ -10,10 +10,10 @@ import stat
 
 import pytest
 from cryptography import x509
-from mitmproxy.certs import CertStore
 
 from sluicegate.authority.certificate import fingerprint, make_authority
 from sluicegate.cli.main import app
+from support.certificates import authority
 from support.command import SLUICEGATE, CliRunner
 from support.harness import PROVIDER, VK, Gateway, policy_text, receive
 
@@ -113,7 +113,8 @@ def test_an_earlier_ca_is_taken_over_and_no_other_is_made(tmp_path, command):
     earlier = tmp_path / ".mitmproxy"
     if command:
         earlier.mkdir()
-        CertStore.from_store(earlier, "mitmproxy", 2048)
+        for name, content in authority().items():
+            (earlier / name).write_bytes(content)
         # mitmproxy's own file is read where it always was.
         (earlier / "config.yaml").write_text("flow_detail: 1\n")
     # With a folder that is there, it makes its own.

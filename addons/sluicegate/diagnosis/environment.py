@@ -112,16 +112,20 @@ def _covers(entry: str, host: str) -> bool:
 
 def check_trust(authority: bytes, env: Mapping[str, str], read: Callable[[Path], bytes] = Path.read_bytes) -> Iterator[Finding]:
     """Judge the variables that name certificates; ``authority`` is the gateway's in PEM. Only for clients that use the proxy."""
-    wanted = _certificates(authority)
+    signing, *announced = _certificates(authority)
+    wanted = {signing, *announced}
     names = [name for name in ("NODE_EXTRA_CA_CERTS", *REPLACING) if env.get(name)]
     mend = 'sluicegate env writes the files and prints the variables: eval "$(sluicegate env --gateway URL)"'
     for name in names:
         try:
-            found = _certificates(read(Path(env[name]).expanduser()))
+            found = set(_certificates(read(Path(env[name]).expanduser())))
         except (OSError, ValueError):
             yield fail(name, f"{env[name]} is no readable file of certificates", mend)
             continue
-        if not wanted <= found:
+        if signing in found and not wanted <= found:
+            words = "does not have the CA that is announced: once that signs, the gateway's certificates are refused"
+            yield warn(name, f"{env[name]} {words}", mend)
+        elif signing not in found:
             yield fail(name, f"{env[name]} does not have this gateway's certificate", mend)
         elif name in REPLACING and found == wanted:
             yield warn(name, f"{env[name]} has no other certificate: other servers are not trusted any more", mend)
@@ -135,10 +139,10 @@ def check_trust(authority: bytes, env: Mapping[str, str], read: Callable[[Path],
         yield warn("SSL_CERT_FILE", "is not set: shell tools refuse the gateway's certificate at governed hosts", mend)
 
 
-def _certificates(pem: bytes) -> set[bytes]:
-    """Return the certificates of a PEM file in DER. Raises ValueError where there is none."""
+def _certificates(pem: bytes) -> list[bytes]:
+    """Return the certificates of a PEM file in DER, a gateway's with the one first that signs. Raises ValueError without any."""
     end = "-----END CERTIFICATE-----"
     parts = [part[part.index("-----BEGIN") :] + end for part in pem.decode("latin-1").split(end) if "-----BEGIN CERT" in part]
     if not parts:
         raise ValueError("no certificate")
-    return {ssl.PEM_cert_to_DER_cert(part[part.index("-----BEGIN CERT") :]) for part in parts}
+    return [ssl.PEM_cert_to_DER_cert(part[part.index("-----BEGIN CERT") :]) for part in parts]
