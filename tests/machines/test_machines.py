@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.machines.certificates import BEGIN, Fingerprint, added, bundle
+from sluicegate.machines.git_remote import folder_repository, repository_of
 from sluicegate.machines.setup_page import setup_page
 from sluicegate.machines.shells import POSIX, POWERSHELL, SHELLS
 from sluicegate.machines.variables import (
@@ -27,6 +28,7 @@ from sluicegate.machines.variables import (
     key_variables,
     proxy_url,
 )
+from sluicegate.policy.projects import check_claim
 
 GATEWAY = "http://gateway.test:8080"
 INTERPRETERS = [name for name in ("sh", "bash", "dash", "zsh", "busybox") if shutil.which(name)]
@@ -191,3 +193,102 @@ def test_the_page_has_lines_for_every_shell():
     assert "# The SHA-256 of the CA that takes its place on 2027-01-02: CC:DD\n" in page
     assert json.dumps(PLACEHOLDER_KEY) not in page
     assert page.count(PLACEHOLDER_KEY) == 5
+
+
+# -- projects ---------------------------------------------------------------------------------------------------------
+
+API = "github.com/acme/api"
+
+
+@pytest.mark.parametrize(
+    ("remote", "repository"),
+    [
+        *(
+            (remote, API)
+            for remote in [
+                "https://github.com/Acme/API.git", "https://github.com/acme/api", "https://github.com/acme/api/",
+                "https://ann:ghp_secret@github.com:443/acme/api.git", "https://x-access-token@github.com/acme/api",
+                "ssh://git@github.com/acme/api.git", "ssh://git@github.com:22/acme/api.git", "git@github.com:acme/api.git",
+                "github.com:acme/api", "git@GitHub.com:/acme/api.git", "git://github.com/acme/api.git",
+                "git+ssh://git@github.com/acme/api", "ssh://git@ssh.github.com:443/acme/api.git", " git@github.com:acme/api \n",
+                "https://github.com./acme/api", "https://github.com/acme/%61pi",
+            ]
+        ),
+        ("https://git.acme.test:8443/group/sub/api.git", "git.acme.test/group/sub/api"),
+        ("ann@git.acme.test:~ann/api", "git.acme.test/~ann/api"),
+        ("https://org@dev.azure.com/org/project/_git/api", "dev.azure.com/org/project/_git/api"),
+        *(
+            (remote, None)
+            for remote in [
+                "", "/srv/git/api.git", "../api", "file:///srv/git/api.git", "C:/git/api", "C:\\git\\api", "origin", "https://",
+                "https://github.com", "https://github.com/", "ssh://[::1]/acme/api", "git@github.com:", "ext::sh -c id",
+                "https://github.com/acme/../api", "https://github.com/acme//api", "https://github.com/a b", "https://github.com/ä/x",
+                "https://github.com/a\nx-evil: 1", "https://github.com/a%0ax-evil: 1", "https://ann:p@ss@github.com/acme",
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_a_repository_has_one_name_whatever_its_remote(remote, repository):
+    assert repository_of(remote) == repository
+
+
+@given(st.text(max_size=40) | st.text("aZ0.:/@%~-\\\n ", max_size=30))
+def test_what_a_remote_names_is_a_claim_without_credentials(remote):
+    named = repository_of(f"https://user:secret-token@{remote}")
+    assert named is None or (check_claim(named) == named and "secret-token" not in named)
+
+
+def test_the_remote_of_a_folder_is_read_and_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    folder = tmp_path / "repo" / "deep"
+    folder.mkdir(parents=True)
+    assert folder_repository(folder) is None
+    for command in (["init", "-q"], ["remote", "add", "origin", "https://ann:token@github.com/Acme/API.git"]):
+        subprocess.run(["git", *command], cwd=folder.parent, check=True)
+    for name in ("core.fsmonitor", "core.sshCommand", "core.pager", "alias.config"):
+        subprocess.run(["git", "config", name, f"touch {tmp_path}/ran"], cwd=folder.parent, check=True)
+    for hook in ("post-checkout", "reference-transaction", "fsmonitor-watchman"):
+        file = folder.parent / ".git" / "hooks" / hook
+        file.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+        file.chmod(0o755)
+    assert folder_repository(folder) == API
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert folder_repository(folder) is None
+    assert folder_repository(tmp_path / "missing") is None
+
+
+HEADERS = [
+    ("", [f"x-sluicegate-project: {API}"]),
+    ("X-Team: it's $HOME `id`", ["X-Team: it's $HOME `id`", f"x-sluicegate-project: {API}"]),
+    ("X-A: 1\nX-Sluicegate-Project: old\n\nX-B: 2", ["X-A: 1", "X-B: 2", f"x-sluicegate-project: {API}"]),
+]
+
+
+@pytest.mark.parametrize("shell", INTERPRETERS)
+@pytest.mark.parametrize(("own", "expected"), HEADERS)
+def test_lines_name_the_project_to_every_client_and_keep_other_headers(shell, own, expected, tmp_path):
+    machine = Machine(GATEWAY, "vk-1", project=API)
+    for lines in (POSIX.script(machine), POSIX.assignments(machine, "/ca.pem", "/bundle.pem")):
+        after = environment_after(shell, lines, tmp_path, ANTHROPIC_CUSTOM_HEADERS=own)
+        assert after["ANTHROPIC_CUSTOM_HEADERS"].split("\n") == expected
+        assert unquote(urlsplit(after["HTTPS_PROXY"]).password or "") == f"project={API}"
+    assert machine.values("/ca.pem", "/b.pem", "", own)["ANTHROPIC_CUSTOM_HEADERS"].split("\n") == expected
+    after = environment_after(shell, lines + POSIX.removal(), tmp_path, ANTHROPIC_CUSTOM_HEADERS=own)
+    assert after.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n") == (expected[:-1] or [""])
+
+
+def test_where_no_project_is_named_one_from_another_folder_is_taken_out():
+    machine = Machine(GATEWAY, "vk-1")
+    assert "ANTHROPIC_CUSTOM_HEADERS" not in machine.values("/ca.pem", "/b.pem", "", "X-A: 1")
+    assert machine.values("/c", "/b", "", f"X-A: 1\nx-sluicegate-project: {API}")["ANTHROPIC_CUSTOM_HEADERS"] == "X-A: 1"
+    assert "HEADERS" not in POSIX.script(machine) + POSIX.assignments(machine, "/c", "/b", "X-A: 1")
+    assert "HEADERS" in POSIX.assignments(machine, "/c", "/b", f"x-sluicegate-project: {API}")
+
+
+def test_powershell_has_the_project_too():
+    lines = POWERSHELL.script(Machine(GATEWAY, "vk-1", project=API))
+    assert f":project%3Dgithub.com%2Facme%2Fapi@{urlsplit(GATEWAY).netloc}" in lines
+    assert f"@('x-sluicegate-project: {API}')) -join \"`n\"" in lines
+    assert "-notmatch '^\\s*x-sluicegate-project\\s*:'" in POWERSHELL.removal()

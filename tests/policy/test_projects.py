@@ -137,14 +137,14 @@ def test_without_a_word_of_the_policy_nothing_is_trusted(tmp_path):
         ("apollo", "apollo"),
         ("Apollo_1@x:y+z", "Apollo_1@x:y+z"),
         ("GitHub.com/Acme/API", "github.com/acme/api"),
-        ("git.acme.test:8443/group/sub-group/api.v2", "git.acme.test:8443/group/sub-group/api.v2"),
+        ("git.acme.test/group/sub-group/api.v2", "git.acme.test/group/sub-group/api.v2"),
         ("host/~ann/x", "host/~ann/x"),
         *(
             (text, None)
             for text in [
                 "", " apollo", "apollo ", "a b", "a,b", "-a", "a\n", "a\x00", "ä", "github.com/ä", "\u212a/x", "a" * 129,
                 "h/" + "a" * 199, "https://github.com/acme/api", "git@github.com:acme/api", "github.com/acme/api.git",
-                "github.com/acme/api/", "github.com//api", "/acme/api", "github.com/../api", "github.com/./api", "h:0/x",
+                "github.com/acme/api/", "github.com//api", "/acme/api", "github.com/../api", "github.com/./api", "h:8443/x",
                 "github.com/acme/api?x", "github.com/acme/api#x", "github.com/acme\\api", "github.com/%61/api", "h/*", "*",
             ]
         ),

@@ -19,8 +19,10 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail, note
 from sluicegate.machines import claude_settings
 from sluicegate.machines.certificates import BEGIN, added, bundle
+from sluicegate.machines.git_remote import folder_repository
 from sluicegate.machines.shells import BUNDLE_FILE, CA_FILE, SHELLS
-from sluicegate.machines.variables import Machine, bypassed_hosts, inherited_no_proxy, key_variables
+from sluicegate.machines.variables import HEADERS_VARIABLE, Machine, bypassed_hosts, inherited_no_proxy, key_variables
+from sluicegate.policy.projects import check_claim
 from sluicegate.providers.known import known_providers
 
 TIMEOUT_S = 10
@@ -35,6 +37,10 @@ SUFFIXES = {"shell": ".sh", "powershell": ".ps1"}
 CLIENT_PROVIDERS = ("anthropic", "openai", "gemini")
 """Providers whose variables are set at a gateway that does not say which it has: those of the coding agents."""
 
+Project = Annotated[
+    str | None,
+    typer.Option("--project", help="What calls are for: a project or repository, by default the folder's git remote; or none."),
+]
 NoProxy = Annotated[
     list[str] | None, typer.Option("--no-proxy", help="A host that is called past the gateway; repeatable, or with commas.")
 ]
@@ -69,6 +75,7 @@ def env(
     key_file: Annotated[
         str | None, typer.Option("--key-file", help="For managed-settings: the file that holds it, such as ~/.sluicegate-key.")
     ] = None,
+    project: Project = None,
     uninstall: Annotated[bool, typer.Option("--uninstall", help="Print the lines that undo it.")] = False,
 ) -> None:
     """Print what a developer machine needs, and fetch the gateway's certificate.
@@ -84,13 +91,16 @@ def env(
         own = [_bundle_path(ca.expanduser()), ca.expanduser()] if ca else ()
         print(SHELLS[form].removal(own).rstrip())
     elif form == "managed-settings":
-        _deliver(_managed_settings(_checked(gateway), settings, key_command, key_file, ca), output, mode=0o644)
+        made = _managed_settings(_checked(gateway), settings, key_command, key_file, ca, checked_project(project))
+        _deliver(made, output, mode=0o644)
     elif key_command or key_file:
         fail("--key-command and --key-file go with --format managed-settings", 2)
     elif keys or (output and form in SHELLS):
-        _write_hand_outs(machine_at(gateway, settings.key, no_proxy), form, output, keys)
+        _write_hand_outs(machine_at(gateway, settings.key, no_proxy, checked_project(project)), form, output, keys)
     else:
-        machine = machine_at(gateway, settings.key, no_proxy)
+        # Settings are for every folder, whichever this was printed in.
+        named = project_here(project) if form in SHELLS else checked_project(project)
+        machine = machine_at(gateway, settings.key, no_proxy, named)
         if print_only and form in SHELLS and not settings.as_json:
             print(SHELLS[form].script(machine).rstrip())
             return
@@ -105,14 +115,16 @@ def _text(machine: Machine, form: str, ca: Path, as_json: bool) -> str:
     """Return the variables for certificates that are on this machine."""
     own_bundle = str(_bundle_path(ca))
     if form in SHELLS and not as_json:
-        return SHELLS[form].assignments(machine, str(ca), own_bundle)
-    values = machine.values(str(ca), own_bundle, inherited_no_proxy(os.environ))
+        return SHELLS[form].assignments(machine, str(ca), own_bundle, os.environ.get(HEADERS_VARIABLE, ""))
+    values = machine.values(str(ca), own_bundle, inherited_no_proxy(os.environ), os.environ.get(HEADERS_VARIABLE, ""))
     if as_json:
         return json.dumps(values, indent=2) + "\n"
     return claude_settings.text(claude_settings.settings(values, statusline.settings()))
 
 
-def _managed_settings(gateway: str, settings: Settings, command: str | None, file: str | None, ca: Path | None) -> str:
+def _managed_settings(
+    gateway: str, settings: Settings, command: str | None, file: str | None, ca: Path | None, project: str | None
+) -> str:
     """Return one file for all machines, which holds no key."""
     if settings.key:
         fail("--key: managed-settings.json is one file for all developers; give --key-command or --key-file instead", 2)
@@ -121,7 +133,7 @@ def _managed_settings(gateway: str, settings: Settings, command: str | None, fil
     helper = command if command is not None else claude_settings.file_helper(file or "")
     if not helper.strip():
         fail("--key-command: it is empty", 2)
-    return claude_settings.text(claude_settings.managed_settings(gateway, helper, str(ca) if ca else None))
+    return claude_settings.text(claude_settings.managed_settings(gateway, helper, str(ca) if ca else None, project))
 
 
 def _write_hand_outs(machine: Machine, form: str, output: Path | None, keys: Path | None) -> None:
@@ -178,7 +190,22 @@ def _deliver(text: str, output: Path | None, mode: int) -> None:
         fail(f"{output}: {e.strerror}", 2)
 
 
-def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None) -> Machine:
+def checked_project(text: str | None) -> str | None:
+    """Return the project that an option names; exit if it is not one."""
+    if text is None or text == "none":
+        return None
+    try:
+        return check_claim(text)
+    except ValueError as e:
+        fail(f"--project {text}: {e}", 2)
+
+
+def project_here(text: str | None) -> str | None:
+    """Return the project that an option names, else the repository of the folder that we are in."""
+    return folder_repository(Path.cwd()) if text is None else checked_project(text)
+
+
+def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None, project: str | None = None) -> Machine:
     """Return what a machine is set up for, with the variables that this gateway's providers need."""
     url = _checked(gateway)
     hosts = tuple(host for part in no_proxy or () for word in part.split(",") if (host := word.strip()))
@@ -195,7 +222,7 @@ def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None) -> Mac
         fingerprints = tuple(text for text in shown if FINGERPRINT.fullmatch(text))
     except (ValueError, KeyError, TypeError):
         fail(f"what answers at {gateway} is not a sluicegate gateway")
-    return Machine(url, key or None, tuple(valid), hosts, fingerprints)
+    return Machine(url, key or None, tuple(valid), hosts, fingerprints, project)
 
 
 def _checked(gateway: str) -> str:

@@ -18,11 +18,11 @@ import typer
 
 from sluicegate import paths
 from sluicegate.cli import statusline
-from sluicegate.cli.environment import NoProxy, fetch_certificates, machine_at, note_bypass
+from sluicegate.cli.environment import NoProxy, Project, fetch_certificates, machine_at, note_bypass, project_here
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
 from sluicegate.machines.shells import POSIX
-from sluicegate.machines.variables import inherited_no_proxy
+from sluicegate.machines.variables import HEADERS_VARIABLE, inherited_no_proxy
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands that pass unknown arguments on: to mitmdump, or to the command they run."""
@@ -99,6 +99,7 @@ def serve(
 def run(
     ctx: typer.Context,
     no_proxy: NoProxy = None,
+    project: Project = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the variables instead.")] = False,
 ) -> None:
     """Run a command with its traffic through the gateway; one is started for it if none is given.
@@ -109,18 +110,18 @@ def run(
     command = list(ctx.args)
     if not command and not dry_run:
         fail("give the command to run after --, such as: sluicegate run -- claude", 2)
-    gateway, started = settings.gateway, None
+    gateway, started, inherited_headers = settings.gateway, None, os.environ.get(HEADERS_VARIABLE, "")
     try:
         if gateway is None:
             started, gateway = _start_gateway(settings)
         with tempfile.TemporaryDirectory(prefix="sluicegate-") as folder:
-            machine = machine_at(gateway, settings.key, no_proxy)
+            machine = machine_at(gateway, settings.key, no_proxy, project_here(project))
             ca, bundle = Path(folder) / "ca.pem", Path(folder) / "bundle.pem"
             fetch_certificates(gateway, ca, bundle)
             if dry_run and not settings.as_json:
-                print(POSIX.assignments(machine, str(ca), str(bundle)).rstrip())
+                print(POSIX.assignments(machine, str(ca), str(bundle), inherited_headers).rstrip())
                 return
-            values = machine.values(str(ca), str(bundle), inherited_no_proxy(os.environ))
+            values = machine.values(str(ca), str(bundle), inherited_no_proxy(os.environ), inherited_headers)
             if dry_run:
                 print(json.dumps(values, indent=2))
                 return

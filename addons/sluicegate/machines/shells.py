@@ -17,15 +17,17 @@ from sluicegate.machines.variables import (
     ADDED_CA_VARIABLE,
     BUNDLE_VARIABLES,
     CONSTANTS,
+    HEADERS_VARIABLE,
     NO_PROXY_VARIABLES,
     OWN_CA_VARIABLES,
     PLACEHOLDER_KEY,
-    PLACEHOLDER_PASSWORD,
     PROXY_VARIABLES,
     Machine,
     all_variables,
+    names_project,
 )
 from sluicegate.outbound.trust import SYSTEM_BUNDLES
+from sluicegate.policy.projects import PROJECT_HEADER
 
 CA_FILE = ".sluicegate-ca.pem"
 BUNDLE_FILE = ".sluicegate-ca-bundle.pem"
@@ -76,6 +78,10 @@ class Shell(ABC):
     def no_proxy_lines(self, hosts: list[str]) -> list[str]:
         """Return the lines that add hosts to NO_PROXY and keep what is there."""
 
+    @abstractmethod
+    def header_lines(self, project: str | None) -> list[str]:
+        """Return the lines that name a project in Claude Code's own headers, or none any more; its other headers stay."""
+
     def script(self, machine: Machine) -> str:
         """Return the lines that set a machine up. The key's place is marked where there is none."""
         expressions = dict.fromkeys(PROXY_VARIABLES, self.proxy_expression(machine))
@@ -83,12 +89,15 @@ class Shell(ABC):
         expressions |= {name: self.quote(value) for name, value in CONSTANTS.items()}
         expressions |= dict.fromkeys(machine.key_variables, self.key_expression())
         lines = self.script_lines(machine) + self.no_proxy_lines(machine.own_no_proxy())
+        lines += self.header_lines(machine.project) if machine.project else []
         return "\n".join([*lines, *(self.assign(*pair) for pair in expressions.items()), ""])
 
-    def assignments(self, machine: Machine, ca: str, bundle: str) -> str:
+    def assignments(self, machine: Machine, ca: str, bundle: str, inherited_headers: str = "") -> str:
         """Return the lines that set the variables, for certificates that are there."""
+        own_lines = (*NO_PROXY_VARIABLES, HEADERS_VARIABLE)
         values = machine.values(ca, bundle)
-        lines = [self.assign(n, self.quote(v)) for n, v in values.items() if n not in NO_PROXY_VARIABLES]
+        lines = [self.assign(n, self.quote(v)) for n, v in values.items() if n not in own_lines]
+        lines += self.header_lines(machine.project) if machine.project or names_project(inherited_headers) else []
         return "\n".join([*lines, *self.no_proxy_lines(machine.own_no_proxy()), *_fingerprint_lines(machine), ""])
 
     def removal(self, files: Sequence[PurePath] = ()) -> str:
@@ -99,6 +108,7 @@ class Shell(ABC):
                 "# NO_PROXY stays: it may hold hosts of your own.",
                 "# Take the lines out of your shell's profile too, and out of the env of ~/.claude/settings.json.",
                 *(self.unset(name) for name in all_variables()),
+                *self.header_lines(None),
                 *(self.remove(path) for path in paths),
                 "",
             ]
@@ -164,7 +174,7 @@ class Posix(Shell):
     def proxy_expression(self, machine: Machine) -> str:
         """Put the encoded key before the host."""
         parts = urlsplit(machine.gateway)
-        return f'"{parts.scheme}://$sluicegate_user:{PLACEHOLDER_PASSWORD}@{parts.netloc}"'
+        return f'"{parts.scheme}://$sluicegate_user:{machine.proxy_password}@{parts.netloc}"'
 
     def key_expression(self) -> str:
         """Return the variable."""
@@ -178,6 +188,16 @@ class Posix(Shell):
             '  case ",$NO_PROXY," in *",$h,"*) ;; *) NO_PROXY="${NO_PROXY:+$NO_PROXY,}$h" ;; esac',
             "done",
             'export NO_PROXY no_proxy="$NO_PROXY"',
+        ]
+
+    def header_lines(self, project: str | None) -> list[str]:
+        """Take out the line that names a project, in whatever case, and put one at the end."""
+        # Not every sed can be told to pass over case.
+        name = "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in PROJECT_HEADER)
+        added = f"; echo {self.quote(f'{PROJECT_HEADER}: {project}')}" if project else ""
+        return [
+            f"{HEADERS_VARIABLE}=$(printf '%s\\n' \"${{{HEADERS_VARIABLE}:-}}\" | sed -e '/^ *{name} *:/d' -e '/^ *$/d'{added})",
+            f'export {HEADERS_VARIABLE}; [ -n "${HEADERS_VARIABLE}" ] || unset {HEADERS_VARIABLE}',
         ]
 
 
@@ -232,7 +252,7 @@ class PowerShell(Shell):
     def proxy_expression(self, machine: Machine) -> str:
         """Put the encoded key before the host."""
         parts = urlsplit(machine.gateway)
-        return f'"{parts.scheme}://${{SluicegateUser}}:{PLACEHOLDER_PASSWORD}@{parts.netloc}"'
+        return f'"{parts.scheme}://${{SluicegateUser}}:{machine.proxy_password}@{parts.netloc}"'
 
     def key_expression(self) -> str:
         """Return the variable."""
@@ -244,6 +264,14 @@ class PowerShell(Shell):
         return [
             f"$env:NO_PROXY = (@(\"$env:NO_PROXY\" -split ',') + @({listed}) | "
             "Where-Object { $_ } | Select-Object -Unique) -join ','"
+        ]
+
+    def header_lines(self, project: str | None) -> list[str]:
+        """Take out the line that names a project, in whatever case, and put one at the end."""
+        added = f" + @({self.quote(f'{PROJECT_HEADER}: {project}')})" if project else ""
+        return [
+            f'$env:{HEADERS_VARIABLE} = (@("$env:{HEADERS_VARIABLE}" -split "`n" | '
+            f"Where-Object {{ $_.Trim() -and $_ -notmatch '^\\s*{PROJECT_HEADER}\\s*:' }}){added}) -join \"`n\""
         ]
 
 

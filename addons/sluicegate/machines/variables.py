@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from sluicegate.policy.model import Policy
+from sluicegate.policy.projects import PROJECT_HEADER
 from sluicegate.providers.known import known_provider, known_providers
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -45,6 +46,9 @@ PLACEHOLDER_PASSWORD = "x"
 
 PLACEHOLDER_KEY = "<virtual key>"
 
+HEADERS_VARIABLE = "ANTHROPIC_CUSTOM_HEADERS"
+"""Headers that Claude Code adds to its calls, one on a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -58,6 +62,13 @@ class Machine:
     """The variables that take the key; see ``key_variables``."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are called past the gateway, beside this machine and the gateway itself."""
+    project: str | None = None
+    """The project or repository that calls from it are for."""
+
+    @property
+    def proxy_password(self) -> str:
+        """Return the password of the proxy URL, as a URL takes it: there every client can name the project."""
+        return quote(f"project={self.project}", safe="") if self.project else PLACEHOLDER_PASSWORD
 
     ca_sha256: tuple[str, ...] = ()
     """Fingerprints of the gateway's CAs, for those who compare them."""
@@ -67,18 +78,31 @@ class Machine:
         host = urlsplit(self.gateway).hostname
         return list(dict.fromkeys([*LOOPBACK, *([host] if host else []), *self.no_proxy]))
 
-    def values(self, ca: str, bundle: str, inherited_no_proxy: str = "") -> dict[str, str]:
+    def values(self, ca: str, bundle: str, inherited_no_proxy: str = "", inherited_headers: str = "") -> dict[str, str]:
         """Return the variables with their values.
 
         ``ca`` is the gateway's certificate alone, ``bundle`` the system's authorities with it. ``inherited_no_proxy`` is
-        what the developer has in NO_PROXY, which stays.
+        what the developer has in NO_PROXY, ``inherited_headers`` what in ANTHROPIC_CUSTOM_HEADERS; both stay.
         """
-        values = dict.fromkeys(PROXY_VARIABLES, proxy_url(self.gateway, self.key))
+        values = dict.fromkeys(PROXY_VARIABLES, proxy_url(self.gateway, self.key, self.proxy_password))
         values |= dict.fromkeys(NO_PROXY_VARIABLES, join_hosts(inherited_no_proxy, self.own_no_proxy()))
         values |= {ADDED_CA_VARIABLE: ca} | CONSTANTS | dict.fromkeys(BUNDLE_VARIABLES, bundle)
         if self.key:
             values |= dict.fromkeys(self.key_variables, self.key)
+        if self.project or names_project(inherited_headers):
+            values[HEADERS_VARIABLE] = custom_headers(inherited_headers, self.project)
         return values
+
+
+def names_project(headers: str) -> bool:
+    """Return whether headers, one on a line, name a project."""
+    return custom_headers(headers, None) != headers
+
+
+def custom_headers(inherited: str, project: str | None) -> str:
+    """Return headers, one on a line, with this project in the place of the one that they name."""
+    kept = [x for x in inherited.split("\n") if x.partition(":")[0].strip().lower() != PROJECT_HEADER]
+    return "\n".join([*filter(str.strip, kept), f"{PROJECT_HEADER}: {project}"] if project else kept)
 
 
 def key_variables(providers: Iterable[str]) -> tuple[str, ...]:
@@ -97,10 +121,10 @@ def policy_variables(policy: Policy) -> tuple[str, ...]:
     return key_variables(p.name for p in answering)
 
 
-def proxy_url(gateway: str, key: str | None) -> str:
+def proxy_url(gateway: str, key: str | None, password: str = PLACEHOLDER_PASSWORD) -> str:
     """Return the gateway's URL as a proxy, with the virtual key as its user name if there is one."""
     parts = urlsplit(gateway)
-    return f"{parts.scheme}://{quote(key, safe='')}:{PLACEHOLDER_PASSWORD}@{parts.netloc}" if key else gateway
+    return f"{parts.scheme}://{quote(key, safe='')}:{password}@{parts.netloc}" if key else gateway
 
 
 def join_hosts(inherited: str, own: Collection[str]) -> str:

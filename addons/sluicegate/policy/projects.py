@@ -18,8 +18,8 @@ PROJECT_HEADER = "x-sluicegate-project"
 MAX_CLAIM_CHARS = 200
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")
-_REPOSITORY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[a-z0-9_.~+@-]+)+")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_REPOSITORY = re.compile(rf"{_HOST.pattern}(/[a-z0-9_.~+@-]+)+")
 
 Trust = Literal["ignore", "known", "any"]
 
