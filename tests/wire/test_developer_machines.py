@@ -34,6 +34,8 @@ def company_gateway(tmp_path_factory):
 def env(company_gateway, tmp_path, monkeypatch):
     """Run ``sluicegate env`` in an empty home and return its result; ``*`` has the gateway filled in."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    # A checkout of this repository may have a remote.
+    monkeypatch.chdir(tmp_path)
     for name in ("NO_PROXY", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -63,6 +65,51 @@ def test_the_lines_of_env_set_up_a_shell(env, company_gateway, tmp_path, monkeyp
     assert bundle.endswith(certificate)
     assert bundle.count("BEGIN CERTIFICATE") > 2
     assert json.loads(env("--key", KEY, "--json").stdout)["NO_PROXY"].startswith("mine.test,")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Go into a folder of a repository."""
+    folder = tmp_path / "api" / "src"
+    folder.mkdir(parents=True)
+    for command in (["init", "-q"], ["remote", "add", "origin", "git@github.com:Acme/API.git"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    monkeypatch.chdir(folder)
+    return "github.com/acme/api"
+
+
+CALL = """curl -fsS https://api.anthropic.com/v1/messages -H 'content-type: application/json' -H "x-api-key: $ANTHROPIC_API_KEY" \
+-d '{"model": "claude-opus-5-5", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}'"""
+
+
+def test_calls_are_for_the_repository_of_the_folder(env, company_gateway, repository, tmp_path):
+    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    for number, options in enumerate([(), ("--print-only",), ("--project", "none"), ("--project", "apollo")]):
+        lines = env("--key", "vk-dev-alice", *options).stdout
+        subprocess.run(["sh", "-euc", f"{lines}\n{CALL}"], env=given, capture_output=True, text=True, check=True)
+        wanted = {2: None, 3: "apollo"}.get(number, repository)
+        assert company_gateway.calls(number + 1)[-1]["claimed_project"] == wanted
+        assert ("x-sluicegate-project" in lines) == (wanted is not None)
+    runner = CliRunner()
+    command = ["run", "--gateway", company_gateway.url, "--key", "vk-dev-alice", "--dry-run"]
+    values = json.loads(runner.invoke(app, [*command, "--json"]).stdout)
+    assert values["ANTHROPIC_CUSTOM_HEADERS"] == f"x-sluicegate-project: {repository}"
+    assert ":project%3Dgithub.com%2Facme%2Fapi@" in values["HTTPS_PROXY"]
+    assert "x-sluicegate-project" not in runner.invoke(app, [*command, "--project", "none"]).stdout
+    assert "project%3Dgithub.com" in env("--key", "k", "--print-only", "--format", "powershell").stdout
+
+
+def test_what_is_for_other_folders_or_people_names_only_what_it_is_told(env, repository, tmp_path):
+    for options in (("--format", "claude-settings"), ("--output", "bob.sh"), ("--format", "managed-settings", "--key-file", "k")):
+        for more, named in ((), False), (("--project", "apollo"), True):
+            key = () if "managed-settings" in options else ("--key", "vk-bob")
+            done = env(*key, *options, *more)
+            assert done.exit_code == 0, done.output
+            file = tmp_path / "api" / "src" / "bob.sh"
+            text = done.stdout + (file.read_text() if file.exists() else "")
+            file.unlink(missing_ok=True)
+            assert ("x-sluicegate-project: apollo" in text) == named
+            assert "github.com" not in text
 
 
 @pytest.mark.parametrize("form", ["shell", "powershell", "claude-settings"])
@@ -129,6 +176,7 @@ def test_managed_settings_hold_no_key_and_ask_no_gateway(env, tmp_path):
         (("--gateway", "http://k:x@gateway:8080"), 2, "write it as http://HOST:PORT"),
         (("--gateway", "http://127.0.0.1:9"), 1, "does not answer"),
         (("--no-proxy", "a b"), 2, "it is not a host"),
+        (("--project", "https://github.com/acme/api"), 2, "write a project's id"),
         (("--format", "claude-settings", "--uninstall"), 2, "--format shell or powershell"),
     ],
 )
