@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from sluicegate.cli import options
 from sluicegate.cli.backend import Backend, api_path, call_api, open_backend
-from sluicegate.cli.options import READ, WRITE, Settings, command_class, limit_fields, reference_fields
+from sluicegate.cli.options import (
+    READ,
+    WRITE,
+    Settings,
+    command_class,
+    label_fields,
+    limit_fields,
+    project_fields,
+    reference_fields,
+)
 from sluicegate.cli.output import budget_cell, print_json, print_table, rate_cell
 
 _EXAMPLE_NAMES = {"customer": "Acme Corp", "team": "Data Science", "user": "Alice", "project": "Apollo"}
@@ -23,7 +33,8 @@ def build_app(kind: str) -> typer.Typer:
     """Return the commands of one kind."""
     path, quoted = f"{kind}s", f'"{_EXAMPLE_NAMES[kind]}"'
     app = typer.Typer(help=f"Show and change {path}.", no_args_is_help=True, rich_markup_mode=None)
-    with_references = command_class(*WRITE, without={"team", "customer"} - set(_REFERENCES[kind]))
+    missing = {"team", "customer"} - set(_REFERENCES[kind]) | ({"repository"} if kind != "project" else set())
+    with_references = command_class(*WRITE, without=missing)
 
     @app.command(
         "create",
@@ -41,9 +52,12 @@ def build_app(kind: str) -> typer.Typer:
         rate: options.Rate = None,
         tokens: options.Tokens = None,
         concurrent: options.Concurrent = None,
+        label: options.Label = None,
+        repository: options.Repositories = None,
     ) -> None:
         fields = {"name": name} | ({"id": entity_id} if entity_id else {})
         fields |= reference_fields(team=team, customer=customer) | limit_fields(budget, hard, rate, tokens, concurrent)
+        fields |= label_fields(label) | project_fields(repository)
         answer = call_api(open_backend(ctx.obj), "POST", path, fields, create_only=True, dry_run=ctx.obj.dry_run)
         print_change(kind, answer, ctx.obj)
 
@@ -57,6 +71,7 @@ def build_app(kind: str) -> typer.Typer:
 
 def _register_set(app: typer.Typer, kind: str, path: str) -> None:
     missing = {"team", "customer"} - set(_REFERENCES[kind]) | ({"move_keys"} if kind != "user" else set())
+    missing |= {"repository"} if kind != "project" else set()
     example = f'sluicegate {kind} set "{_EXAMPLE_NAMES[kind]}" --budget 600/1M'
 
     @app.command(
@@ -75,6 +90,8 @@ def _register_set(app: typer.Typer, kind: str, path: str) -> None:
         rate: options.Rate = None,
         tokens: options.Tokens = None,
         concurrent: options.Concurrent = None,
+        label: options.Label = None,
+        repository: options.Repositories = None,
         move_keys: Annotated[
             bool, typer.Option("--move-keys", help="Move the keys along that name a team or customer of their own.")
         ] = False,
@@ -82,8 +99,9 @@ def _register_set(app: typer.Typer, kind: str, path: str) -> None:
         fields = ({"name": name} if name else {}) | reference_fields(team=team, customer=customer)
         fields |= limit_fields(budget, hard, rate, tokens, concurrent)
         backend = open_backend(ctx.obj)
-        known_id = call_api(backend, "GET", api_path(path, id_or_name))[kind]["id"]
-        target = api_path(path, known_id)
+        known = call_api(backend, "GET", api_path(path, id_or_name))[kind]
+        fields |= label_fields(label, known["labels"]) | project_fields(repository)
+        target = api_path(path, known["id"])
         answer = call_api(backend, "PUT", target, fields, dry_run=ctx.obj.dry_run, move_keys=move_keys)
         print_change(kind, answer, ctx.obj)
 
@@ -222,6 +240,19 @@ def _key_state(entity: dict[str, Any]) -> str | None:
     return "user disabled" if entity.get("refusal") else "active"
 
 
+_CELLS: Mapping[str, Callable[[Any], str]] = {
+    "budget": budget_cell,
+    "budgets": lambda budgets: "; ".join(map(budget_cell, budgets)),
+    "rate_limit": rate_cell,
+    "labels": lambda labels: ", ".join(f"{name}={text}" for name, text in labels.items()),
+    "repositories": ", ".join,
+    "provider_configs": lambda configs: "; ".join(
+        f"{c['provider']}: {', '.join(c['allowed_models'] or ['all models'])}" for c in configs
+    ),
+}
+"""How a field of an entity is shown, by its name."""
+
+
 def _print_entity(entity: dict[str, Any], settings: Settings) -> None:
     if settings.as_json:
         print_json(entity)
@@ -230,16 +261,10 @@ def _print_entity(entity: dict[str, Any], settings: Settings) -> None:
     for name, value in entity.items():
         if name == "is_active":
             name, value = "state", _key_state(entity)
-        if value in (None, [], False) or name in ("team", "customer"):
+        if value in (None, [], {}, False) or name in ("team", "customer"):
             continue
-        if name == "budget":
-            value = budget_cell(value)
-        elif name == "budgets":
-            value = "; ".join(map(budget_cell, value))
-        elif name == "rate_limit":
-            value = rate_cell(value)
-        elif name == "provider_configs":
-            value = "; ".join(f"{c['provider']}: {', '.join(c['allowed_models'] or ['all models'])}" for c in value)
+        if name in _CELLS:
+            value = _CELLS[name](value)
         rows.append({"field": name, "value": value})
     if entity.get("budget") and entity["budget"]["resets_at"]:
         rows.append({"field": "budget resets", "value": entity["budget"]["resets_at"][:16]})

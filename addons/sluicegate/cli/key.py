@@ -14,7 +14,17 @@ import typer
 from sluicegate.cli import key_file, options
 from sluicegate.cli.backend import Backend, api_path, call_api, open_backend
 from sluicegate.cli.entity import print_change, print_list, register_common, register_delete
-from sluicegate.cli.options import READ, WRITE, Settings, command_class, limit_fields, model_fields, reference_fields
+from sluicegate.cli.options import (
+    READ,
+    WRITE,
+    Settings,
+    command_class,
+    label_fields,
+    limit_fields,
+    model_fields,
+    project_fields,
+    reference_fields,
+)
 from sluicegate.cli.output import fail, print_json
 
 MAX_KEYS_PER_REQUEST = 1000
@@ -83,6 +93,8 @@ def create(
     tokens: options.Tokens = None,
     concurrent: options.Concurrent = None,
     model: options.Models = None,
+    label: options.Label = None,
+    trust_project_header: options.TrustProject = None,
     expires: Expires = None,
     source: Annotated[Path | None, typer.Option("--from", help="A CSV file with a key in each row: name, user, budget ...")] = None,
     output: Annotated[
@@ -100,7 +112,8 @@ def create(
     backend = open_backend(settings)
     rows = key_file.read_rows(source, defaults) if source else [defaults]
     taken = _check_ids(backend, rows, source)
-    bodies = [key_file.request_body(row, hard, model, taken) for row in rows]
+    same = label_fields(label) | project_fields(None, trust_project_header)
+    bodies = [key_file.request_body(row, hard, model, taken) | same for row in rows]
     users = _missing_users(backend, bodies) if source else []
     with key_file.value_writer(output if not settings.dry_run else None) as write:
         keys = _create_all(backend, users, bodies, settings.dry_run, write)
@@ -184,6 +197,8 @@ def change(
     tokens: options.Tokens = None,
     concurrent: options.Concurrent = None,
     model: options.Models = None,
+    label: options.Label = None,
+    trust_project_header: options.TrustProject = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it may be used.")] = None,
 ) -> None:
     """Change a key; what is not given stays.
@@ -194,8 +209,9 @@ def change(
     fields |= reference_fields(team=team, customer=customer, user=user, project=project)
     fields |= limit_fields(budget, hard, rate, tokens, concurrent) | model_fields(model)
     backend = open_backend(ctx.obj)
-    known_id = call_api(backend, "GET", api_path(PATH, id_or_name))["virtual_key"]["id"]
-    answer = call_api(backend, "PUT", api_path(PATH, known_id), fields, dry_run=ctx.obj.dry_run)
+    known = call_api(backend, "GET", api_path(PATH, id_or_name))["virtual_key"]
+    fields |= label_fields(label, known["labels"]) | project_fields(None, trust_project_header)
+    answer = call_api(backend, "PUT", api_path(PATH, known["id"]), fields, dry_run=ctx.obj.dry_run)
     print_change("virtual_key", answer, ctx.obj)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -123,6 +123,17 @@ Customer = Annotated[str | None, typer.Option("--customer", help="The customer, 
 User = Annotated[str | None, typer.Option("--user", help="The user, by id or name; none detaches.")]
 Project = Annotated[str | None, typer.Option("--project", help="The project, by id or name; none detaches.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="A model or glob that is allowed; repeatable; all allows all.")]
+Label = Annotated[
+    list[str] | None, typer.Option("--label", help="A label of your own, as cost_center=4711; cost_center= removes it; repeatable.")
+]
+Repositories = Annotated[
+    list[str] | None,
+    typer.Option("--repository", help="A repository, as github.com/acme/api or github.com/acme/*; repeatable; none for none."),
+]
+TrustProject = Annotated[
+    str | None,
+    typer.Option("--trust-project-header", help="ignore, known or any: whether its clients say the project; none as the policy."),
+]
 Search = Annotated[str | None, typer.Option("--search", help="Part of an id or name.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Remove references to it from others, instead of refusing.")]
 IdOrName = Annotated[str, typer.Argument(help="Its id or name.")]
@@ -143,12 +154,27 @@ def _checked[**P, T](read: Callable[P, T]) -> Callable[P, T]:
 
 limit_fields = _checked(short_forms.limit_fields)
 model_fields = _checked(short_forms.model_fields)
+_labels_of = _checked(short_forms.labels_of)
 _number = _checked(short_forms.parse_number)
 
 
 def reference_fields(**references: str | None) -> dict[str, Any]:
     """Return references to other entities as fields of an API request; ``none`` detaches."""
     return {f"{kind}_id": None if value == "none" else value for kind, value in references.items() if value is not None}
+
+
+def label_fields(labels: list[str] | None, present: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return labels as a field of an API request: those that are there, changed by the options."""
+    if not labels:
+        return {}
+    changed = {**(present or {}), **_labels_of(labels, "label")}
+    return {"labels": {name: value for name, value in changed.items() if value is not None}}
+
+
+def project_fields(repositories: list[str] | None = None, trust: str | None = None) -> dict[str, Any]:
+    """Return what is said about projects that clients name as fields of an API request."""
+    fields: dict[str, Any] = {"repositories": None if repositories == ["none"] else repositories} if repositories else {}
+    return fields | ({"trust_project_header": None if trust == "none" else trust} if trust else {})
 
 
 def end_of(text: str) -> str:

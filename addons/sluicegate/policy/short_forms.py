@@ -75,16 +75,16 @@ def model_fields(allowed: Sequence[str] | None) -> dict[str, Any]:
     return {"provider_configs": [{"provider": p, "allowed_models": m} for p, m in by_provider.items()]}
 
 
-def labels_of(texts: Iterable[str]) -> dict[str, str | None]:
-    """Return labels written as ``name=value``; ``name=none`` removes one. Raises ShortFormError."""
+def labels_of(texts: Iterable[str], field: str = "labels") -> dict[str, str | None]:
+    """Return labels written as ``name=value``; ``name=`` and ``name=none`` remove one. Raises ShortFormError."""
     found: dict[str, str | None] = {}
     for text in texts:
         name, sign, value = (part.strip() for part in text.partition("="))
-        if not sign or not name or not value:
-            raise ShortFormError("labels", text, "write a name, an equals sign and a value, such as cost_center=4711")
+        if not sign or not name:
+            raise ShortFormError(field, text, "write a name, an equals sign and a value, such as cost_center=4711")
         if name in found:
-            raise ShortFormError("labels", text, f"'{name}' is given twice")
-        found[name] = None if value == "none" else value
+            raise ShortFormError(field, text, f"'{name}' is given twice")
+        found[name] = None if value in ("", "none") else value
     return found
 
 

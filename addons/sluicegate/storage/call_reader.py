@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sluicegate.calls.adjustment import SCOPE_COLUMNS
 from sluicegate.database import connection
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import DELETED_BEFORE_MS
+from sluicegate.values import TOKEN_COLUMNS
 from sluicegate.windows import iso, parse_iso
 
 ROWS_PER_READ = 2_000
@@ -34,6 +36,30 @@ def read_shadow(path: Path, since: int) -> list[tuple[str, int, int]]:
         "WHERE started_at >= ? AND shadow_nano > 0 GROUP BY virtual_key_id ORDER BY virtual_key_id"
     )
     return [(row["virtual_key_id"], row["calls"], row["nano"]) for row in _rows(path, sql, (iso(since),))]
+
+
+def read_sums(path: Path, column: str, since: int, until: int, label: str | None = None) -> list[tuple[str | None, int, int, int]]:
+    """Return calls begun in ``[since, until)``, epoch milliseconds, added up by a column or by the values of a label.
+
+    Each sum is a name, None for none, with the number of calls, tokens and nano-dollars; the dearest first. What was adjusted
+    counts where the call does, and where it was adjusted for a scope at that time. Blocking. Raises StoreError.
+    """
+    derived = {"model": "coalesce(c.model_served, c.model_requested)", "labels": "json_extract(c.labels, :path)"}
+    name = derived.get(column, f"c.{column}")
+    tokens = " + ".join(f"coalesce(c.{token}, 0)" for token in TOKEN_COLUMNS)
+    of_scopes = f"a.{column}" if column in SCOPE_COLUMNS else "NULL"
+    sql = f"""
+        SELECT name, sum(calls) AS calls, sum(tokens) AS tokens, sum(nano) AS nano FROM (
+          SELECT {name} AS name, 1 AS calls, {tokens} AS tokens, coalesce(c.cost_nano, 0) + coalesce(
+            (SELECT sum(a.amount_nano) FROM adjustments AS a WHERE a.call_id = c.id), 0) AS nano
+          FROM calls AS c WHERE c.started_at >= :since AND c.started_at < :until
+          UNION ALL
+          SELECT {of_scopes}, 0, 0, a.amount_nano FROM adjustments AS a
+          WHERE a.call_id IS NULL AND a.at >= :since AND a.at < :until
+        ) GROUP BY name ORDER BY nano DESC, name
+    """  # noqa: S608
+    values = {"since": iso(since), "until": iso(until), "path": f'$."{label}"'}
+    return [(row["name"], row["calls"], row["tokens"], row["nano"]) for row in _rows(path, sql, values)]
 
 
 def start_of_newest(path: Path, until: int, number: int) -> int | None:
@@ -103,7 +129,7 @@ def old_records(path: Path, before: int | None) -> OldRecords:
     return OldRecords(oldest, *numbers)
 
 
-def _rows(path: Path, sql: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, sql: str, values: Sequence[Any] | Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with connection(path, "ro", lambda e: StoreError(f"{path}: {e}")) as conn:
         cursor = conn.execute(sql, values)
         names = [c[0] for c in cursor.description]

@@ -36,7 +36,8 @@ function Details({ call, user, reload }) {
     <dl class="facts">
       ${fact("Virtual key", call.virtual_key_id && (isStaff ? html`<a href=${link(["keys", call.virtual_key_id])}>${call.virtual_key_id}</a>` : call.virtual_key_id))}
       ${fact("User", call.user_id && filterLink("user", call.user_id))}${fact("Team", call.team_id && (isStaff ? filterLink("team", call.team_id) : call.team_id))}
-      ${fact("Customer", call.customer_id && (isStaff ? filterLink("customer", call.customer_id) : call.customer_id))}${fact("Project", call.project_id && filterLink("project", call.project_id))}
+      ${fact("Customer", call.customer_id && (isStaff ? filterLink("customer", call.customer_id) : call.customer_id))}${fact("Project", call.project_id && html`${filterLink("project", call.project_id)}${call.project_source === "client" && " (named by the client)"}`)}
+      ${fact("Repository", call.claimed_project && call.claimed_project !== call.project_id && html`${filterLink("claimed_project", call.claimed_project)} (the client's word)`)}
       ${fact("Session", call.session_id && html`<span class="mono">${filterLink("session", call.session_id)}</span>`)}${fact("Sub-agent", call.agent_id && html`<span class="mono">${filterLink("agent", call.agent_id)}</span>`)}
       ${fact("Client", call.user_agent)}
     </dl>
@@ -48,7 +49,7 @@ function Details({ call, user, reload }) {
     <${Content} call=${call} />
     <h3>Request</h3>
     <dl class="facts">
-      ${fact("Labels", call.labels && Object.entries(JSON.parse(call.labels)).map((pair) => pair.join(": ")).join(", "))}
+      ${fact("Labels", call.labels && Object.entries(JSON.parse(call.labels)).map(([name, value], i) => html`${i > 0 && ", "}${value.includes(",") ? `${name}: ${value}` : html`<a href=${link(["calls"], { label: `${name}:${value}` })}>${name}: ${value}</a>`}`))}
       ${fact("Provider", call.provider)}${fact("Asked model", call.asked_model)}${fact("Requested model", call.model_requested)}${fact("Served model", call.model_served)}${fact("Path", call.path)}${fact("Streamed", call.stream ? "yes" : "no")}
       ${fact("Request size", call.request_bytes !== null && bytes(call.request_bytes))}${fact("Response size", call.outcome && bytes(call.response_bytes))}
       ${fact("Policy revision", call.policy_revision && html`<span class="mono">${isStaff ? html`<a href=${link(["policy", "history", call.policy_revision])}>${call.policy_revision}</a>` : call.policy_revision}</span>`)}${fact("Call id", html`<span class="mono">${call.id}</span>`)}

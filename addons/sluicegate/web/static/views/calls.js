@@ -28,7 +28,10 @@ const TEXT_FILTERS = [
   ["session", "Session", "session_id"],
   ["agent", "Sub-agent", "agent_id"],
   ["asked_model", "Asked model", "asked_model"],
+  ["claimed_project", "Repository", "claimed_project"],
 ];
+/** Filters whose value is a part of a column: `cost_center:4711`. */
+const LABEL_FILTER = ["label", "Label (name:value)"];
 /** @type {[string, string][]} */
 const AMOUNT_FILTERS = [
   ["min_cost", "Min. cost ($)"],
@@ -48,7 +51,7 @@ const OUTCOMES = [
   ["cancelled", "cancelled"],
   ["interrupted", "interrupted"],
 ];
-const FILTERS = ["outcome", ...BOOLEAN_FILTERS.map(([n]) => n), ...MAIN_FILTERS.map(([n]) => n), ...MORE_FILTERS.map(([n]) => n), ...TEXT_FILTERS.map(([n]) => n), ...AMOUNT_FILTERS.map(([n]) => n)];
+const FILTERS = ["outcome", ...BOOLEAN_FILTERS.map(([n]) => n), ...MAIN_FILTERS.map(([n]) => n), ...MORE_FILTERS.map(([n]) => n), ...TEXT_FILTERS.map(([n]) => n), LABEL_FILTER[0], ...AMOUNT_FILTERS.map(([n]) => n)];
 const TIMES = [...RANGES, ["all", "All"], ["custom", "Custom"]];
 const PAGE_SIZE = 50;
 
@@ -162,6 +165,13 @@ function join(a, b) {
   return [...a, ...b.filter((c) => !seen.has(c.id) && seen.add(c.id))];
 }
 
+/** Whether a call has one of the values of each label in a list such as `site:Berlin,site:Bonn`. */
+function hasLabels(list, text) {
+  const labels = JSON.parse(text || "{}"),
+    wanted = list.split(",").map((part) => part.trim().split(/:(.*)/s));
+  return wanted.every(([name]) => wanted.some(([n, value]) => n === name && labels[name] === value));
+}
+
 /** Whether a live call passes the filters, as far as a browser can tell. */
 function matches(filters) {
   const columns = [...MAIN_FILTERS, ...MORE_FILTERS]
@@ -178,6 +188,7 @@ function matches(filters) {
           : column === "asked_model" ? isOneOf(filters[n], c.asked_model ?? c.model_requested)
           : isOneOf(filters[n], c[column])),
     ) &&
+    (!filters.label || hasLabels(filters.label, c.labels)) &&
     (!filters.subscription || String(c.shadow_usd !== null && c.shadow_usd !== undefined) === filters.subscription) &&
     (!filters.stream || String(Boolean(c.stream)) === filters.stream) &&
     (!filters.estimated || String(Boolean(c.estimated)) === filters.estimated) &&
@@ -189,7 +200,7 @@ function matches(filters) {
 function Filters({ filters, times, set, ownOnly }) {
   const { range } = times;
   const facets = useGet(`/api/logs/filterdata?limit=${MAX_OPTIONS}`);
-  const [showMore, setShowMore] = useState([...BOOLEAN_FILTERS, ...MORE_FILTERS, ...TEXT_FILTERS, ...AMOUNT_FILTERS].some(([n]) => filters[n]));
+  const [showMore, setShowMore] = useState([...BOOLEAN_FILTERS, ...MORE_FILTERS, ...TEXT_FILTERS, LABEL_FILTER, ...AMOUNT_FILTERS].some(([n]) => filters[n]));
   const select = (/** @type {string[]} */ [name, label, list]) => {
     const listed = (facets.data?.[list] || []).map((v) =>
       typeof v === "string"
@@ -203,8 +214,11 @@ function Filters({ filters, times, set, ownOnly }) {
     return html`<select key=${name} aria-label=${label} class=${filters[name] ? "set" : ""} onChange=${(e) => set({ [name]: e.target.value || null })}>
       <option value="" selected=${!filters[name]}>${label}: any</option>${options.map(([v, w]) => html`<option value=${v} selected=${v === filters[name]}>${w}</option>`)}</select>`;
   };
-  const input = (/** @type {string[]} */ [name, label], type) =>
-    html`<input key=${name} type=${type} min="0" step="any" aria-label=${label} placeholder=${label} class=${filters[name] ? "set" : ""} value=${filters[name] || ""} onChange=${(e) => set({ [name]: e.target.value.trim() || null })} />`;
+  const labelOptions = Object.entries(facets.data?.labels || {})
+    .flatMap(([name, values]) => values.map((value) => `${name}:${value}`))
+    .filter((text) => !text.includes(","));
+  const input = (/** @type {string[]} */ [name, label], type, /** @type {string[] | null} */ options = null) =>
+    html`${options && html`<datalist id=${`all-${name}`}>${options.map((v) => html`<option value=${v} />`)}</datalist>`}<input key=${name} list=${options ? `all-${name}` : null} type=${type} min="0" step="any" aria-label=${label} placeholder=${label} class=${filters[name] ? "set" : ""} value=${filters[name] || ""} onChange=${(e) => set({ [name]: e.target.value.trim() || null })} />`;
   return html`<div class="filters" role="search" aria-label="Filters">
     <select aria-label="Time" onChange=${(e) => set(chosenTime(e.target.value, times))}>${TIMES.map(([r, w]) => html`<option value=${r} selected=${r === range}>${r === "all" ? "All time" : r === "custom" ? "Custom time" : `Last ${w.toLowerCase()}`}</option>`)}</select>
     <${CustomTimes} times=${times} set=${set} />
@@ -212,7 +226,7 @@ function Filters({ filters, times, set, ownOnly }) {
       <option value="" selected=${!filters.outcome}>Outcome: any</option>${OUTCOMES.map(([v, w]) => html`<option value=${v} selected=${v === filters.outcome}>${w}</option>`)}</select>
     ${(ownOnly ? MAIN_FILTERS.slice(3) : MAIN_FILTERS).map(select)}
     ${showMore && html`${BOOLEAN_FILTERS.map(([name, label, yes, no]) => html`<select key=${name} aria-label=${label} class=${filters[name] ? "set" : ""} onChange=${(e) => set({ [name]: e.target.value || null })}>
-      <option value="" selected=${!filters[name]}>${label}: any</option>${[["true", yes], ["false", no]].map(([v, w]) => html`<option value=${v} selected=${v === filters[name]}>${w}</option>`)}</select>`)}${(ownOnly ? MORE_FILTERS.slice(3) : MORE_FILTERS).map(select)}${TEXT_FILTERS.map((f) => input(f, "text"))}${AMOUNT_FILTERS.map((f) => input(f, "number"))}`}
+      <option value="" selected=${!filters[name]}>${label}: any</option>${[["true", yes], ["false", no]].map(([v, w]) => html`<option value=${v} selected=${v === filters[name]}>${w}</option>`)}</select>`)}${(ownOnly ? MORE_FILTERS.slice(3) : MORE_FILTERS).map(select)}${TEXT_FILTERS.map((f) => input(f, "text", f[0] === "claimed_project" ? facets.data?.claimed_projects : null))}${input(LABEL_FILTER, "text", labelOptions)}${AMOUNT_FILTERS.map((f) => input(f, "number"))}`}
     <button class="quiet small" aria-expanded=${String(showMore)} onClick=${() => setShowMore(!showMore)}>${showMore ? "Fewer filters" : "More filters"}</button>
     ${Object.keys(filters).length > 0 && html`<button class="quiet small" onClick=${() => set(Object.fromEntries(FILTERS.map((n) => [n, null])))}>Clear</button>`}
   </div>`;

@@ -230,6 +230,8 @@ function Facts({ kind, e }) {
       ${fact("Previous value", e.previous_expires_at && html`valid until <${Time} at=${e.previous_expires_at} />`)}
       ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}${configDetails(c)}</div>`) : "none") : "every provider and model")}${fact("Other providers", e.allow_all_providers && "allowed, with every model")}`
     }
+    ${fact("Repositories", e.repositories?.length > 0 && e.repositories.join(", "))}
+    ${fact("Labels", Object.keys(e.labels || {}).length > 0 && Object.entries(e.labels).map((pair) => pair.join(": ")).join(", "))}
     ${kind === "models" && fact("Provider", e.provider || "any")}
   </dl>`;
 }

@@ -22,6 +22,9 @@ function valuesOf(e) {
     expires_at: e.expires_at ? localTime(e.expires_at) : "",
     is_active: e.is_active !== false,
     trust_user_header: e.trust_user_header || false,
+    trust_project_header: e.trust_project_header || "",
+    repositories: (e.repositories || []).join(" "),
+    labels: Object.entries(e.labels || {}).map(([name, value]) => ({ name, value })),
     allow_all_providers: e.allow_all_providers || false,
     configs: (e.provider_configs || []).map((c) => ({
       of: c,
@@ -42,6 +45,12 @@ function localTime(iso) {
 /** What the policy says where nothing is written. */
 const DEFAULTS = { is_active: true, trust_user_header: false, allow_all_providers: false };
 
+/** Labels as the API takes them, null for none. A row without a name and a value is none. */
+function labelsBody(rows) {
+  const filled = rows.filter((row) => row.name.trim() || row.value.trim());
+  return filled.length ? Object.fromEntries(filled.map((row) => [row.name.trim(), row.value.trim()])) : null;
+}
+
 /** The request body: for a new entity what is filled in; for an edit what has changed, null for what was removed. */
 function bodyOf(kind, v, before) {
   /** @type {Record<string, any>} */
@@ -51,6 +60,8 @@ function bodyOf(kind, v, before) {
     budget: budgetBody(v.budget),
     rate_limit: rateBody(v.rate),
   };
+  if (kind !== "models") all.labels = labelsBody(v.labels);
+  if (kind === "projects") all.repositories = v.repositories.trim() ? v.repositories.trim().split(/[,\s]+/).filter(Boolean) : null;
   if (kind === "models") {
     delete all.name;
     if (!before) Object.assign(all, { model_name: v.model_name.trim(), provider: v.provider || null });
@@ -62,6 +73,7 @@ function bodyOf(kind, v, before) {
     all.description = v.description.trim() || null;
     all.expires_at = v.expires_at ? new Date(v.expires_at).toISOString() : null;
     all.trust_user_header = v.trust_user_header;
+    all.trust_project_header = v.trust_project_header || null;
     all.provider_configs = v.isRestricted
       ? v.configs.map((c) => ({
           ...(c.of ? editableConfig(c.of) : { weight: 1 }),
@@ -127,6 +139,7 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
           : html`${text("Name", "name", { required: isNew && !v.id })}${isNew && text("Id", "id", { placeholder: "derived from the name", hint: "Cannot be changed later: usage is counted under it" })}`
       }
       ${k.parents.map((f) => html`<${ParentChoice} key=${f} field=${f} ...${{ v, set, error }} />`)}
+      ${kind === "projects" && text("Repositories", "repositories", { placeholder: "github.com/acme/api github.com/acme/*", hint: "Calls from them are for this project, where trust_project_header lets clients say so" })}
       ${kind === "customers" && text("Email", "email", { type: "email", hint: "Whom to write to; the gateway sends nothing there" })}
       ${kind === "keys" && html`${text("Expires", "expires_at", { type: "datetime-local", hint: "Leave empty for never" })}${text("Description", "description")}`}
     </div>
@@ -140,11 +153,36 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
     <fieldset><legend>Rate limits</legend>
       <${RateFields} values=${v.rate} set=${(changes) => set({ rate: { ...v.rate, ...changes } })} error=${error} /></fieldset>
     ${kind === "keys" && html`<fieldset>
-      <legend>User header</legend>${text("Trust the header x-bf-user-id", "trust_user_header", { type: "checkbox", hint: "For services that call on behalf of many users: the named user's limits apply." })}</fieldset>`}
+      <legend>User header</legend>${text("Trust the header x-bf-user-id", "trust_user_header", { type: "checkbox", hint: "For services that call on behalf of many users: the named user's limits apply." })}</fieldset>
+      <fieldset><legend>Project header</legend><${Field} label="Project that a client names" name="trust_project_header" error=${error} hint="Counts for keys without a project; a known one must be of the key's team or customer, or of none">${(id) => html`<${Select} id=${id} value=${v.trust_project_header} options=${TRUST} onInput=${(trust_project_header) => set({ trust_project_header })} />`}</${Field}></fieldset>`}
+    ${kind !== "models" && html`<${Labels} ...${{ v, set, error }} />`}
     <${Problem} error=${error} />
     <div class="form-foot"><button class="primary" disabled=${action.busy}>${action.busy ? "Saving …" : button}</button>
       <a class="quiet-link" href=${link([kind])}>Cancel</a></div>
   </form>`;
+}
+
+const TRUST = [
+  ["", "as the policy says"],
+  ["ignore", "is only recorded"],
+  ["known", "counts if it is known"],
+  ["any", "counts in records whatever it is"],
+];
+
+/** Names and values of an entity's own. */
+function Labels({ v, set, error }) {
+  const change = (i, changes) => set({ labels: v.labels.map((row, j) => (j === i ? { ...row, ...changes } : row)) });
+  const problem = error?.field?.split(/[.[]/)[0] === "labels" && error.message;
+  return html`<fieldset><legend>Labels</legend>
+    ${v.labels.map(
+      (row, i) => html`<div class="fields config" key=${i}>
+      <${Field} label="Label" value=${row.name} placeholder="cost_center" onInput=${(name) => change(i, { name })} />
+      <${Field} label="Value" value=${row.value} placeholder="4711" onInput=${(value) => change(i, { value })} />
+      <button type="button" class="quiet small" aria-label=${`Remove label ${row.name}`} onClick=${() => set({ labels: v.labels.filter((_, j) => j !== i) })}>Remove</button></div>`,
+    )}
+    ${problem && html`<p class="note warn">${problem}</p>`}
+    <button type="button" class="quiet small" onClick=${() => set({ labels: [...v.labels, { name: "", value: "" }] })}>Add label</button>
+  </fieldset>`;
 }
 
 /** Longer lists are searched by the gateway while one types. */
