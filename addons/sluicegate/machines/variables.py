@@ -62,6 +62,8 @@ class Machine:
     """The variables that take the key; see ``key_variables``."""
     no_proxy: tuple[str, ...] = ()
     """Hosts that are called past the gateway, beside this machine and the gateway itself."""
+    ca_sha256: tuple[str, ...] = ()
+    """Fingerprints of the gateway's CAs, for those who compare them."""
     project: str | None = None
     """The project or repository that calls from it are for."""
 
@@ -69,9 +71,6 @@ class Machine:
     def proxy_password(self) -> str:
         """Return the password of the proxy URL, as a URL takes it: there every client can name the project."""
         return quote(f"project={self.project}", safe="") if self.project else PLACEHOLDER_PASSWORD
-
-    ca_sha256: tuple[str, ...] = ()
-    """Fingerprints of the gateway's CAs, for those who compare them."""
 
     def own_no_proxy(self) -> list[str]:
         """Return the hosts that are called past the gateway whatever the developer has set, each once."""
