@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from sluicegate import http_client
 from sluicegate.http_client import (
     InvalidAnswerError,
     NotSentError,
@@ -75,13 +74,12 @@ def test_what_is_not_an_answer_is_told_apart():
             request("GET", url, timeout_s=60)
 
 
-def test_an_answer_without_end_is_left(monkeypatch):
+def test_an_answer_without_end_is_left():
     head = b"HTTP/1.1 200 OK\r\n\r\n"
     with answering(head, *[b"x"] * 1000, pause_s=0.02) as url, pytest.raises(UnreachableError):
         request("GET", url, timeout_s=0.3)
-    monkeypatch.setattr(http_client, "MAX_RESPONSE_BYTES", 10)
     with answering(head + b"x" * 11) as url, pytest.raises(UnreachableError):
-        request("GET", url, timeout_s=60)
+        request("GET", url, timeout_s=60, max_bytes=10)
 
 
 def test_a_webhook_is_posted_to_directly_and_its_url_is_never_logged(proxied, caplog):
