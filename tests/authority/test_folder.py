@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import ssl
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.certs import CertStore
@@ -86,10 +89,112 @@ def test_what_an_earlier_version_made_goes_on_being_used_and_stays_where_it_was(
     assert (shown.subject, shown.state, shown.signs_from) == ("O=mitmproxy,CN=mitmproxy", "signing", None)
 
 
-def test_an_authority_put_there_by_hand_is_handed_out_without_its_key(tmp_path):
+@pytest.mark.parametrize("name", [KEY_FILE, CERTIFICATE_FILE])
+@pytest.mark.parametrize("order", ["key first", "key last", "key between", "with words"])
+def test_an_authority_put_there_by_hand_is_handed_out_without_its_key(tmp_path, name, order):
     key, certificate = make_authority(moment(NOW))
+    root = make_authority(moment(NOW))[1]
+    parts = {
+        "key first": (key, certificate, root),
+        "key last": (certificate, root, key),
+        "key between": (certificate, key, root),
+        "with words": (b"Bag Attributes\n", certificate, b"\nKey Attributes: <none>\n", key, root),
+    }
     (tmp_path / KEY_FILE).write_bytes(key + certificate)
-    assert AuthorityFolder(tmp_path).handed_out(NOW) == certificate
+    (tmp_path / name).write_bytes(b"".join(parts[order]))
+    folder = AuthorityFolder(tmp_path)
+    assert folder.handed_out(NOW) == certificate + root
+    assert folder.signing(NOW).certificate() == certificates(certificate)[0]
+
+
+@pytest.mark.parametrize("writes", range(3))
+@pytest.mark.parametrize("adopts", [False, True])
+def test_a_first_start_that_is_cut_off_can_be_repeated(tmp_path, monkeypatch, writes, adopts):
+    earlier = AuthorityFolder(tmp_path / "earlier")
+    earlier.ensure(NOW)
+    folder, left = AuthorityFolder(tmp_path / "ca"), [writes]
+    write, sources = AuthorityFolder._write, [earlier.path] if adopts else []
+
+    def cut(self, file, data):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(self, file, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuthorityFolder, "_write", cut)
+        try:
+            folder.ensure(NOW, sources)
+        except KeyboardInterrupt:
+            assert writes < 2
+    signing = folder.ensure(NOW, sources)
+    assert signing.has_key
+    assert (folder.handed_out(NOW) == earlier.handed_out(NOW)) is adopts
+    CertStore.from_store(folder.path, "mitmproxy", 2048)
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_a_rotation_that_is_cut_off_changes_nothing(folder, monkeypatch, writes):
+    before, write, left = folder.handed_out(NOW), AuthorityFolder._write, [writes]
+
+    def cut(self, file, data):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(self, file, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuthorityFolder, "_write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            folder.rotate(NOW, DAY_MS)
+    assert (folder.handed_out(NOW), folder.ensure(NOW).folder) == (before, folder.path)
+    folder.rotate(NOW, DAY_MS)
+    assert len(folder.read()) == 2
+
+
+def test_of_two_rotations_at_once_one_is_announced(folder):
+    with ThreadPoolExecutor(6) as pool:
+        done = [pool.submit(AuthorityFolder(folder.path).rotate, NOW, DAY_MS) for _ in range(6)]
+    refused = [d.exception() for d in done if d.exception() is not None]
+    assert (len(refused), {type(e) for e in refused}) == (5, {AuthorityError})
+    assert [state for _, state in names(folder, NOW)] == ["signing", "announced"]
+
+
+def test_a_broken_or_foreign_key_is_not_taken_over(tmp_path):
+    key, certificate = make_authority(moment(NOW))
+    another = make_authority(moment(NOW))[0]
+    for name, data in (("broken", b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"), ("foreign", another)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / KEY_FILE).write_bytes(data + certificate)
+    locked = load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a password")
+    )
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / KEY_FILE).write_bytes(locked + certificate)
+    folder = AuthorityFolder(tmp_path / "ca")
+    folder.ensure(NOW, [tmp_path / "broken", tmp_path / "foreign"])
+    assert folder.handed_out(NOW) != certificate
+    # Whoever has given a key a password names it to mitmproxy too.
+    theirs = AuthorityFolder(tmp_path / "theirs")
+    theirs.ensure(NOW, [tmp_path / "broken", tmp_path / "locked"])
+    assert theirs.handed_out(NOW) == certificate
+    made = theirs.rotate(NOW, 0)
+    for authority in (theirs.path, made.folder):
+        CertStore.from_store(authority, "mitmproxy", 2048, b"a password")
+
+
+def test_a_retired_authority_may_be_deleted_by_hand(folder):
+    folder.rotate(NOW, 0)
+    gone = folder.rotate(NOW + 1, 0)
+    folder.rotate(NOW + 2, 0)
+    shutil.rmtree(gone.folder)
+    assert [a.state for a in folder.describe(NOW + 2)] == ["retired", "retired", "signing"]
+    folder.rotate(NOW + 3, DAY_MS)
+    folder.forget_keys(NOW + 30 * DAY_MS)
+    announced = folder.read()[-1]
+    (announced.folder / KEY_FILE).unlink()
+    with pytest.raises(AuthorityError, match="has no key: restore it from a backup, or make another with --now"):
+        folder.finish(NOW + 4)
 
 
 def test_for_an_overlap_the_old_one_signs_and_both_are_handed_out(folder):
@@ -155,13 +260,15 @@ def test_no_overlap_outlives_the_one_that_signs(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"authorities": 1}', '{"authorities": [{"folder": "../x", "signs_from": null}]}',
+    ["{", "[]", "{}", '{"authorities": []}', "[" * 100_000, '{"authorities": 1}', '{"authorities": [{"folder": "../x", "signs_from": null}]}',
      '{"authorities": [{"folder": "..", "signs_from": null}]}', '{"authorities": [{"folder": ".", "signs_from": "soon"}]}'],
 )  # fmt: skip
 def test_a_list_that_cannot_be_read_is_said_and_nothing_is_made(folder, text):
     (folder.path / LIST).write_text(text)
+    before = folder.path.joinpath(KEY_FILE).read_bytes()
     with pytest.raises(AuthorityError, match="restore it from a backup"):
         folder.ensure(NOW)
+    assert folder.path.joinpath(KEY_FILE).read_bytes() == before
     with pytest.raises(AuthorityError, match="restore it from a backup"):
         folder.rotate(NOW, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pytest
@@ -70,6 +71,12 @@ def test_what_holds_no_authorities_is_named_and_changes_nothing(tmp_path, data, 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
     with pytest.raises(TrustError, match="cannot be read: "):
         read_bundle(str(tmp_path / name))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TrustError, match="is no whole PEM file"):
+        read_bundle(str(tmp_path / "pipe"))
 
 
 def test_a_bundle_is_added_to_what_is_trusted_anyway_and_taken_back(tmp_path):

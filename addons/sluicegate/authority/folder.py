@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sluicegate.atomic_write import sync_folder
 from sluicegate.authority.certificate import fingerprint, make_authority, moment
@@ -28,6 +31,8 @@ KEY_FILE, CERTIFICATE_FILE = "mitmproxy-ca.pem", "mitmproxy-ca-cert.pem"
 
 KEY_FILES = (KEY_FILE, "mitmproxy-ca.p12")
 """Files that hold an authority's key; mitmproxy makes the second too."""
+
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 LIST, LOCK = "authorities.json", "authorities.lock"
 
@@ -50,20 +55,21 @@ class Authority:
 
     @property
     def has_key(self) -> bool:
-        """Return whether its key is still there."""
-        return (self.folder / KEY_FILE).exists()
+        """Return whether its key is still there. Raises AuthorityError."""
+        try:
+            return (self.folder / KEY_FILE).exists()
+        except (OSError, ValueError) as e:
+            raise AuthorityError(f"{self.folder} cannot be read: {getattr(e, 'strerror', None) or e}") from e
 
     def pem(self) -> bytes:
-        """Return what clients must trust, as PEM. Raises AuthorityError."""
+        """Return what clients must trust, as PEM: certificates alone, whatever else the file holds. Raises AuthorityError."""
         file = self.folder / CERTIFICATE_FILE
         try:
-            if file.exists():
-                return file.read_bytes()
-            # Of an authority that was put there by hand: its certificates, without the key before them.
-            _, begin, rest = (self.folder / KEY_FILE).read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
-        except OSError as e:
-            raise AuthorityError(f"{e.filename} cannot be read: {e.strerror}") from e
-        return begin + rest
+            data = (file if file.exists() else self.folder / KEY_FILE).read_bytes()
+        except (OSError, ValueError) as e:
+            raise AuthorityError(f"{file} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+        # A file that was put there by hand may have the key in it, before the certificates or after them.
+        return b"".join(found + b"\n" for found in CERTIFICATE.findall(data))
 
     def certificate(self) -> x509.Certificate:
         """Return its certificate. Raises AuthorityError."""
@@ -106,8 +112,11 @@ class AuthorityFolder:
             return [first] if first.has_key or (self.path / CERTIFICATE_FILE).exists() else []
         except OSError as e:
             raise AuthorityError(f"{file} cannot be read: {e.strerror}") from e
-        except (ValueError, KeyError, TypeError) as e:
-            raise AuthorityError(f"{file} cannot be read as a list of authorities: restore it from a backup") from e
+        except (ValueError, KeyError, TypeError, RecursionError):
+            listed = []
+        if not listed:
+            # Never the same as no list: the first start makes an authority, over the one that is there.
+            raise AuthorityError(f"{file} cannot be read as a list of authorities: restore it from a backup")
         return sorted(listed, key=lambda a: a.signs_from)
 
     def signing(self, now: int) -> Authority | None:
@@ -126,7 +135,12 @@ class AuthorityFolder:
         found = self.states(now)
         shown = []
         for i, (authority, state) in enumerate(found):
-            certificate = authority.certificate()
+            try:
+                certificate = authority.certificate()
+            except AuthorityError:
+                if state == "retired":
+                    continue  # whose folder somebody has deleted
+                raise
             until = found[i + 1][0].signs_from if i + 1 < len(found) else None
             shown.append(
                 Described(
@@ -207,6 +221,10 @@ class AuthorityFolder:
             announced = next((a for a in found if a.signs_from > now), None)
             if announced is None:
                 raise AuthorityError("no CA is announced: sluicegate ca rotate makes one")
+            if not announced.has_key:
+                raise AuthorityError(
+                    f"the CA in {announced.folder} has no key: restore it from a backup, or make another with --now"
+                )
             moved = Authority(announced.folder, now)
             self._write_list([moved if a is announced else a for a in found])
             return moved
@@ -224,13 +242,13 @@ class AuthorityFolder:
 
     def _make(self, folder: Path, now: int) -> None:
         key, certificate = make_authority(moment(now))
-        self._write(folder / CERTIFICATE_FILE, certificate)
-        # The last: an authority is there once its key is.
+        # The first: the key's file has the certificate too, so a start that breaks off after it can be repeated.
         self._write(folder / KEY_FILE, key + certificate)
+        self._write(folder / CERTIFICATE_FILE, certificate)
 
     def _adopt(self, source: Path) -> None:
         """Copy an authority, which stays where it was for the version that used it there."""
-        for name in (CERTIFICATE_FILE, KEY_FILE):
+        for name in (KEY_FILE, CERTIFICATE_FILE):
             with contextlib.suppress(FileNotFoundError):
                 self._write(self.path / name, (source / name).read_bytes())
 
@@ -294,9 +312,15 @@ def _signing(authorities: Sequence[Authority], now: int) -> Authority | None:
 def _is_usable(folder: Path, now: int) -> bool:
     try:
         authority = Authority(folder, 0)
-        return authority.has_key and authority.certificate().not_valid_after_utc > moment(now)
-    except (AuthorityError, OSError):
+        if not authority.has_key or authority.certificate().not_valid_after_utc <= moment(now):
+            return False
+        key = load_pem_private_key((folder / KEY_FILE).read_bytes(), None)
+    except TypeError:
+        # The key has a password, which mitmproxy's option cert_passphrase names.
+        return True
+    except (AuthorityError, OSError, ValueError, UnsupportedAlgorithm):
         return False
+    return key.public_key() == authority.certificate().public_key()
 
 
 def _delete_key(authority: Authority) -> None:

@@ -34,8 +34,9 @@ def read_bundle(path: str) -> str:
 
     where = f"server.ca_bundle: {path}"
     try:
-        with Path(path).expanduser().open("rb") as file:
-            data = file.read(MAX_BUNDLE_BYTES + 1)
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
+        with os.fdopen(os.open(Path(path).expanduser(), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            data = file.read(MAX_BUNDLE_BYTES + 1) or b""
     except (OSError, RuntimeError) as e:
         raise TrustError(f"{where} cannot be read: {getattr(e, 'strerror', None) or e}") from e
     if len(data) > MAX_BUNDLE_BYTES:
