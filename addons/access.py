@@ -10,6 +10,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
 from sluicegate.calls.refusal import UNREADABLE_MODELS, render, slashed_message, unreadable_list_message, unsupported_message
 from sluicegate.policy.model import Policy
+from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.providers.model_lists import (
     NOT_FOUND,
     UnreadableListError,
@@ -126,11 +127,12 @@ def lists_too_much(call: Call, response: http.Response) -> bool:
 
 def decoded(response: http.Response) -> bytes:
     """Return an answer's body without its content-encoding. Raises UnreadableListError."""
-    try:
-        return response.get_content(strict=True) or b""
-    except Exception as e:
-        # Python's codecs, which mitmproxy asks for the encodings it does not know, raise what they like.
-        raise UnreadableListError("its content-encoding says otherwise") from e
+    # Not by mitmproxy's own decoding: a few bytes could become gigabytes there.
+    decoder = ContentDecoder(response.headers.get("content-encoding", ""))
+    body = decoder.feed(response.raw_content or b"")
+    if not decoder.readable:
+        raise UnreadableListError("its content-encoding says otherwise, or it is too long")
+    return body
 
 
 addons = [Access()]

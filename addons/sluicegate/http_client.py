@@ -80,7 +80,7 @@ def _proxy_of(url: str) -> httpx.Proxy | None:
     except ValueError as e:
         raise httpx.InvalidURL(str(e)) from e
     chosen = _choose_proxy(parts.hostname or "", port or (443 if parts.scheme == "https" else 80))
-    return None if chosen is None else _httpx_proxy(*chosen)
+    return _httpx_proxy(*chosen) if chosen is not None else None
 
 
 def _httpx_proxy(url: str, authorization: str | None) -> httpx.Proxy:
@@ -117,8 +117,9 @@ def request(
     body: bytes | None = None,
     timeout_s: float,
     max_bytes: int = MAX_RESPONSE_BYTES,
+    needs_body: bool = True,
 ) -> Response:
-    """Send one request and return the answer, whatever its status.
+    """Send one request and return the answer, whatever its status; with ``needs_body`` False, without a body that cannot be read.
 
     ``timeout_s`` bounds the time to connect, each wait for bytes, and all of its body. Raises UnreachableError.
     """
@@ -128,10 +129,14 @@ def request(
             client.stream(method, url, headers=_HEADERS | dict(headers or {}), content=body) as answer,
         ):
             received, end = bytearray(), time.monotonic() + timeout_s
-            for chunk in answer.iter_bytes():
+            # Of what is compressed, though nobody asked for that, a few bytes could become gigabytes.
+            is_encoded = answer.headers.get("content-encoding", "identity").lower() != "identity"
+            for chunk in answer.iter_raw():
                 received += chunk
-                if len(received) > max_bytes or time.monotonic() > end:
-                    raise UnreachableError("its answer is too long or too slow")
+                if is_encoded or len(received) > max_bytes or time.monotonic() > end:
+                    if not needs_body:
+                        return Response(answer.status_code, b"", answer.headers)
+                    raise UnreachableError("its answer is too long, too slow or compressed")
             return Response(answer.status_code, bytes(received), answer.headers)
     except (httpx.InvalidURL, httpx.ProtocolError) as e:
         raise InvalidAnswerError(str(e)) from e
@@ -213,8 +218,8 @@ class StreamingClient:
 
     def _client_for(self, host: str, port: int) -> httpx.AsyncClient:
         """Return the client for a server: that of the proxy on the way, or the one without."""
-        direct, chosen = self.open(), _choose_proxy(host, port)
-        if chosen is None:
+        direct = self.open()
+        if (chosen := _choose_proxy(host, port)) is None:
             return direct
         if chosen not in self._proxied:
             self._proxied[chosen] = self._make(_httpx_proxy(*chosen))
@@ -234,17 +239,16 @@ class StreamingClient:
     ) -> StreamedAnswer:
         """Send a request to ``server`` (scheme, host, port) and return its answer once its headers are there.
 
-        ``on_sent`` is called when its first bytes leave.
-        Nothing is added to ``headers`` but what frames the body. Raises NotSentError or NoAnswerError.
+        ``on_sent`` is called when its first bytes leave. Nothing is added to ``headers`` but what frames the body.
+        Raises NotSentError or NoAnswerError.
         """
         scheme, host, port = server
         timeout = httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
-        # The target apart from the URL, in which httpx would write some of its characters in another way.
-        extensions = {"timeout": timeout.as_dict(), "target": target, "trace": _tracing(on_sent)}
         try:
             url = httpx.URL(scheme=scheme, host=host, port=port)
             request = httpx.Request(method, url, headers=headers, content=body)
-            request.extensions = _Extensions(extensions)
+            # The target apart from the URL, in which httpx would write some of its characters in another way.
+            request.extensions = _Extensions(timeout=timeout.as_dict(), target=target, trace=_tracing(on_sent))
             answer = await self._client_for(host, port).send(request, stream=True, follow_redirects=False)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as e:
             raise NotSentError(_reason_of(e)) from e
@@ -285,8 +289,7 @@ async def _chunks_of(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def _no_answer(error: Exception) -> NoAnswerError:
-    is_slow = isinstance(error, httpx.TimeoutException)
-    return (TooSlowError if is_slow else NoAnswerError)(_reason_of(error))
+    return (TooSlowError if isinstance(error, httpx.TimeoutException) else NoAnswerError)(_reason_of(error))
 
 
 def _reason_of(error: Exception) -> str:
@@ -297,17 +300,15 @@ def _reason_of(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "it took too long"
     cause = _innermost(error, OSError)
-    return (cause.strerror if cause is not None else None) or type(cause or error).__name__
+    return (cause and cause.strerror) or type(cause or error).__name__
 
 
 def _refusal_of_receiver(url: str) -> str | None:
     """Return why nothing is posted to a URL: its name leads where no receiver can be, such as a cloud's metadata."""
     try:
-        parts = urlsplit(url)
-        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo((parts := urlsplit(url)).hostname, parts.port, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
-        # The attempt itself will say so.
-        return None
+        return None  # the attempt itself will say so
     if any(refusal_of_server(str(address[0])) for *_, address in found):
         return "its host has a link-local, unspecified or reserved address; nothing was sent"
     return None

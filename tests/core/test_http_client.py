@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import socket
 import subprocess
@@ -80,6 +81,17 @@ def test_an_answer_without_end_is_left():
         request("GET", url, timeout_s=0.3)
     with answering(head + b"x" * 11) as url, pytest.raises(UnreachableError):
         request("GET", url, timeout_s=60, max_bytes=10)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "BR", "zstd", "deflate", "identity, gzip"])
+def test_an_answer_compressed_unasked_is_not_decompressed(encoding):
+    body = gzip.compress(bytes(1 << 20))
+    head = f"HTTP/1.1 401 Unauthorized\r\ncontent-encoding: {encoding}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    with answering(head, body) as url, pytest.raises(UnreachableError, match="compressed"):
+        request("GET", url, timeout_s=60)
+    with answering(head, body) as url:
+        answer = request("GET", url, timeout_s=60, needs_body=False)
+    assert (answer.status, answer.body) == (401, b"")
 
 
 def test_a_webhook_is_posted_to_directly_and_its_url_is_never_logged(proxied, caplog):

@@ -224,6 +224,7 @@ API = "github.com/acme/api"
                 "https://github.com", "https://github.com/", "ssh://[::1]/acme/api", "git@github.com:", "ext::sh -c id",
                 "https://github.com/acme/../api", "https://github.com/acme//api", "https://github.com/a b", "https://github.com/ä/x",
                 "https://github.com/a\nx-evil: 1", "https://github.com/a%0ax-evil: 1", "https://ann:p@ss@github.com/acme",
+                "ann:secret@github.com/acme/api", "ann:secret@github.com:acme/api", "https://ann:12/3@github.com/acme/api",
             ]
         ),
     ],
@@ -236,6 +237,11 @@ def test_a_repository_has_one_name_whatever_its_remote(remote, repository):
 def test_what_a_remote_names_is_a_claim_without_credentials(remote):
     named = repository_of(f"https://user:secret-token@{remote}")
     assert named is None or (check_claim(named) == named and "secret-token" not in named)
+
+
+@given(st.text("aZ0.:/@%~-", max_size=30))
+def test_a_password_is_no_part_of_a_claim_even_where_the_scheme_is_missing(rest):
+    assert "secret-token" not in (repository_of(f"user:secret-token@{rest}") or "")
 
 
 def test_the_remote_of_a_folder_is_read_and_nothing_is_run(tmp_path, monkeypatch):
@@ -252,6 +258,10 @@ def test_the_remote_of_a_folder_is_read_and_nothing_is_run(tmp_path, monkeypatch
         file = folder.parent / ".git" / "hooks" / hook
         file.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
         file.chmod(0o755)
+    (folder / "git").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (folder / "git").chmod(0o755)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}deep{os.pathsep}{os.environ['PATH']}")
     assert folder_repository(folder) == API
     assert not (tmp_path / "ran").exists()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -262,7 +272,10 @@ def test_the_remote_of_a_folder_is_read_and_nothing_is_run(tmp_path, monkeypatch
 HEADERS = [
     ("", [f"x-sluicegate-project: {API}"]),
     ("X-Team: it's $HOME `id`", ["X-Team: it's $HOME `id`", f"x-sluicegate-project: {API}"]),
-    ("X-A: 1\nX-Sluicegate-Project: old\n\nX-B: 2", ["X-A: 1", "X-B: 2", f"x-sluicegate-project: {API}"]),
+    (
+        "X-A: 1\nX-Sluicegate-Project: old\n\n \t\n\tx-sluicegate-project \t: old\nX-B: 2",
+        ["X-A: 1", "X-B: 2", f"x-sluicegate-project: {API}"],
+    ),
 ]
 
 

@@ -98,6 +98,11 @@ def test_headers_of_the_environment_do_not_go_to_an_endpoint_of_the_policy(read)
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://u:pw@c:1"}, "write a URL such as http://collector:4318"),
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}, "OTEL_EXPORTER_OTLP_TIMEOUT is not a whole number of milliseconds"),
         ({"OTEL_EXPORTER_OTLP_HEADERS": "sk-secret"}, "OTEL_EXPORTER_OTLP_HEADERS is not a list such as name=value"),
+        *(
+            ({"OTEL_EXPORTER_OTLP_HEADERS": f"{name}=sk-secret"}, f"'{name}': is a header that the gateway writes itself")
+            for name in ("host", "Content-Length", "content-type", "transfer-encoding", "content-encoding", "Connection")
+        ),
+        ({"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "a/b=sk-secret"}, "OTEL_EXPORTER_OTLP_METRICS_HEADERS: 'a/b': write the name"),
         ({"OTEL_EXPORTER_OTLP_HEADERS": "a=sk-secret%0d%0ab:c"}, "the value of the header a is no line of printable ASCII"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.model_lists import (
+    MAX_LIST_BYTES,
     UnreadableListError,
     is_model_list,
     model_asked_about,
@@ -45,6 +46,24 @@ def test_what_is_not_allowed_is_left_out_and_all_else_stays(listed, allowed, wan
 @pytest.mark.parametrize("body", [json.dumps(OPENAI).encode(), b'[{"id" : "a"}]', b'{"data": []}', b"[]"])
 def test_what_may_stay_stays_byte_by_byte(body):
     assert without_refused(body, lambda _: True) is None
+
+
+@pytest.mark.parametrize("depth", [250, 300, 1_000, 2_000, 100_000])
+def test_a_list_of_any_depth_is_filtered_or_unreadable(depth):
+    body = b'{"data": [{"id": "not-allowed"}, {"id": "a", "more": ' + b"[" * depth + b"]" * depth + b"}]}"
+    try:
+        found = without_refused(body, "a".__eq__)
+    except UnreadableListError:
+        return
+    assert found is not None
+    assert b"not-allowed" not in found
+
+
+def test_a_list_is_read_up_to_a_length():
+    body = b'{"data": [{"id": "no"}, {"id": "a"}]}'
+    assert without_refused(body.ljust(MAX_LIST_BYTES), "a".__eq__) == b'{"data":[{"id":"a"}]}'
+    with pytest.raises(UnreadableListError, match="longer than 4 MiB"):
+        without_refused(body.ljust(MAX_LIST_BYTES + 1), "a".__eq__)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def test_a_receiver_that_is_busy_gets_the_same_batch_when_it_says(receiver, open
 
 def test_what_a_receiver_refuses_for_good_is_dropped_and_counted(receiver, opened, caplog):
     scene = opened(receiver.url)
-    receiver.answers.append((413, {}, b""))
+    # However long the page is that says so.
+    receiver.answers.append((413, {}, bytes(1 << 20)))
     scene.end_calls(2)
     scene.after(1)
     scene.end_calls(1)
@@ -149,7 +150,7 @@ def test_a_partial_success_is_counted_and_not_sent_again(receiver, opened, caplo
     assert r"rejected 2 of them: 'too\nold'" in caplog.text
 
 
-@pytest.mark.parametrize("body", [b"OK", b"\xff\xff", b"{", b"<html>", b"[" * 50_000, b"[]", b"null"])
+@pytest.mark.parametrize("body", [b"OK", b"\xff\xff", b"{", b"<html>", b"[" * 50_000, b"[]", b"null", bytes(1 << 20)])
 def test_an_answer_with_success_that_cannot_be_read_is_a_success(receiver, opened, body):
     scene = opened(receiver.url)
     receiver.answers += [(200, {"content-type": "text/plain"}, body), (200, {"content-type": "application/json"}, body)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -206,6 +207,12 @@ def test_a_model_that_a_key_may_use_is_asked_about(gate):
         (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: gzip"], "content-encoding"),
         (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: rot13"], "content-encoding"),
         (b'{"data": {"gpt-big": {}}}', [], "'data' is no list"),
+        (b'{"data": [{"id": "gpt-big"}], "a": ' + b"[" * 300 + b"]" * 300 + b"}", [], "it is nested too deeply"),
+        (
+            gzip.compress(b'{"data": [{"id": "gpt-big"}], "a": "' + b" " * (20 << 20) + b'"}'),
+            ["content-encoding: gzip"],
+            "too long",
+        ),
         (b'{"entries": ["gpt-big"]}', [], "it has no list of models"),
     ],
 )

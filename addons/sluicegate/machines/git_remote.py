@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,8 +20,8 @@ _OTHER_PORT_HOSTS = {
 }
 """Names under which hosts take ssh on the port of HTTPS, and the names that their repositories have."""
 
-_URL = re.compile(r"(?:https?|ssh|git|git\+https?|git\+ssh|ssh\+git)://(?:[^/@]*@)?([^/:@\[\]]+)(?::\d*)?/(.+)", re.IGNORECASE)
-_SCP = re.compile(r"(?:[^/:@]*@)?([^/:@\[\]]{2,}):(?!//)(.+)")
+_URL = re.compile(r"(?:https?|ssh|git|git\+https?|git\+ssh|ssh\+git)://([^/@]*@)?([^/:@\[\]]+)(?::\d*)?/(.+)", re.IGNORECASE)
+_SCP = re.compile(r"([^/:@]*@)?([^/:@\[\]]{2,}):(?!//)(.+)")
 """``user@host:path``; a host of one letter is a drive of Windows."""
 
 
@@ -27,9 +29,10 @@ def repository_of(remote: str) -> str | None:
     """Return ``host/owner/name`` of a remote's URL, without user, password, port and ``.git``; None for a local path."""
     remote = remote.strip()
     found = _URL.fullmatch(remote) if "://" in remote else _SCP.fullmatch(remote)
-    if found is None:
+    # Without a user before the host, what stands before an @ may be the end of a password.
+    if found is None or (found[1] is None and "@" in found[3]):
         return None
-    host, path = found[1].lower().rstrip("."), unquote(found[2]).strip("/").removesuffix(".git").rstrip("/")
+    host, path = found[2].lower().rstrip("."), unquote(found[3]).strip("/").removesuffix(".git").rstrip("/")
     try:
         claim = check_claim(f"{_OTHER_PORT_HOSTS.get(host, host)}/{path}")
     except ValueError:
@@ -40,10 +43,16 @@ def repository_of(remote: str) -> str | None:
 def folder_repository(folder: Path) -> str | None:
     """Return the repository of the remote ``origin``; None where there is none, or no git. Blocking.
 
-    git only reads its configuration for this: it runs no hook and asks no server.
+    git only reads its configuration for this: it runs no hook and asks no server. Nor is it a program of the folder itself,
+    which Windows would run first, and other systems where PATH has relative places.
     """
+    places = (place for place in os.get_exec_path() if os.path.isabs(place))
+    # Asked about one file, ``which`` does not look in the current folder first.
+    git = next((found for place in places if (found := shutil.which(os.path.join(place, "git")))), None)
+    if git is None:
+        return None
     try:
-        command = ["git", "config", "--get", "remote.origin.url"]
+        command = [git, "config", "--get", "remote.origin.url"]
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=GIT_TIMEOUT_S, check=False
         )

@@ -194,9 +194,10 @@ class Posix(Shell):
         """Take out the line that names a project, in whatever case, and put one at the end."""
         # Not every sed can be told to pass over case.
         name = "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in PROJECT_HEADER)
-        added = f"; echo {self.quote(f'{PROJECT_HEADER}: {project}')}" if project else ""
+        space, added = "[[:space:]]*", f"; echo {self.quote(f'{PROJECT_HEADER}: {project}')}" if project else ""
         return [
-            f"{HEADERS_VARIABLE}=$(printf '%s\\n' \"${{{HEADERS_VARIABLE}:-}}\" | sed -e '/^ *{name} *:/d' -e '/^ *$/d'{added})",
+            f"{HEADERS_VARIABLE}=$(printf '%s\\n' \"${{{HEADERS_VARIABLE}:-}}\" | "
+            f"sed -e '/^{space}{name}{space}:/d' -e '/^{space}$/d'{added})",
             f'export {HEADERS_VARIABLE}; [ -n "${HEADERS_VARIABLE}" ] || unset {HEADERS_VARIABLE}',
         ]
 

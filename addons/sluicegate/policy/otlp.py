@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import unquote
 
-from sluicegate.policy.otlp_schema import Otlp, OtlpSignal, check_otlp_endpoint
+from sluicegate.policy.otlp_schema import Otlp, OtlpSignal, check_header_name, check_otlp_endpoint
 from sluicegate.policy.secrets import is_reference, resolve, variable_of
 from sluicegate.windows import parse_period, period_ms
 
@@ -148,7 +148,7 @@ def _destination(written: Otlp, headers: dict[str, str], env: Mapping[str, str],
         raise _Unusable(f"its endpoint is not usable: {e}") from e
     named = _PREFIX + ("HEADERS" if not env.get(f"{_PREFIX}{signal.upper()}_HEADERS") else f"{signal.upper()}_HEADERS")
     # Credentials go where they were meant to go: those of the environment not to the policy's own endpoint.
-    from_env = {} if written.endpoint is not None else dict(_checked(*pair) for pair in _pairs(env, named))
+    from_env = {} if written.endpoint is not None else dict(_headers_of_env(env, named))
     return Destination(
         url=url,
         headers=from_env | headers,
@@ -156,6 +156,16 @@ def _destination(written: Otlp, headers: dict[str, str], env: Mapping[str, str],
         is_compressed=compression == "gzip",
         timeout_s=_number(env, f"{_PREFIX}TIMEOUT", DEFAULT_TIMEOUT_MS, signal) / 1000,
     )
+
+
+def _headers_of_env(env: Mapping[str, str], variable: str) -> Iterator[tuple[str, str]]:
+    for name, value in _pairs(env, variable):
+        try:
+            yield _checked(check_header_name(name), value)
+        except _Unusable:
+            raise
+        except ValueError as e:
+            raise _Unusable(f"{variable}: '{name}': {e}") from e
 
 
 def _of_signal(env: Mapping[str, str], signal: str, name: str) -> str:

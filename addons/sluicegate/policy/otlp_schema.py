@@ -27,7 +27,8 @@ def check_otlp_endpoint(value: str) -> str:
     return value
 
 
-def _header_name(value: str) -> str:
+def check_header_name(value: str) -> str:
+    """Return the name of a header that a request may have besides its own. Raises ValueError for any other."""
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", value):
         raise ValueError("write the name of a header, such as authorization")
     if value.lower() in _FRAMING_HEADERS:
@@ -38,7 +39,7 @@ def _header_name(value: str) -> str:
 OtlpEndpoint = Annotated[
     str, AfterValidator(check_otlp_endpoint), WithJsonSchema({"type": "string", "examples": ["http://collector:4318"]})
 ]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderName = Annotated[str, AfterValidator(check_header_name)]
 
 
 class Otlp(Model):

@@ -22,6 +22,10 @@ NOT_FOUND = 404
 """What every provider answers for a model that it does not know."""
 
 
+MAX_LIST_BYTES = 4 << 20
+"""Longest list that is read, decoded: the longest known, of some hundred models with descriptions, has a fifth of that."""
+
+
 class UnreadableListError(ValueError):
     """What should be a list of models cannot be read as one."""
 
@@ -42,6 +46,8 @@ def without_refused(body: bytes, is_allowed: Callable[[str], bool]) -> bytes | N
 
     What else it says stays, cursors of further pages included: the next page begins after the last entry of this one.
     """
+    if len(body) > MAX_LIST_BYTES:
+        raise UnreadableListError(f"it is longer than {MAX_LIST_BYTES >> 20} MiB")
     try:
         read: Any = orjson.loads(body)
     except orjson.JSONDecodeError as e:
@@ -57,7 +63,11 @@ def without_refused(body: bytes, is_allowed: Callable[[str], bool]) -> bytes | N
         kept[member] = [e for e in fields[member] if not _is_refused(e, naming, before, is_allowed)]
     if all(len(kept[member]) == len(fields[member]) for member in kept):
         return None
-    return orjson.dumps(kept["data"] if isinstance(read, list) else fields | kept)
+    try:
+        return orjson.dumps(kept["data"] if isinstance(read, list) else fields | kept)
+    except TypeError as e:
+        # orjson reads deeper nesting than it writes.
+        raise UnreadableListError("it is nested too deeply") from e
 
 
 def _is_refused(entry: Any, naming: str, before: str, is_allowed: Callable[[str], bool]) -> bool:

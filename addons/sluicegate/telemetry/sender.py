@@ -76,7 +76,7 @@ class Sender:
         timeout_s = place.timeout_s if longest_s is None else min(place.timeout_s, longest_s)
         try:
             answer = http_client.request(
-                "POST", place.url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES
+                "POST", place.url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES, needs_body=False
             )
         except http_client.UnreachableError as e:
             return self._failed(f"it cannot be reached ({e})", None)
