@@ -98,6 +98,8 @@ def test_files_can_be_looked_at_first(tmp_path, monkeypatch):
         (["systemd", "--print", "--state-dir", "state"], "absolute path"),
         (["systemd", "--print", "--state-dir", "/var/lib/../../etc"], "absolute path"),
         (["systemd", "--print", "--command", "/bin/sh -c x"], "absolute path"),
+        (["nginx", "--print", "--tls"], "--tls is for systemd"),
+        (["docker", "--print", "--tls"], "--tls is for systemd"),
     ],
 )
 def test_what_cannot_be_filled_in_is_refused_with_words(arguments, words):
@@ -142,11 +144,28 @@ def unit(tmp_path, site=SITE):
     return tmp_path / "sluicegate.service"
 
 
+def test_a_gateway_with_tls_of_its_own_listens_for_all_and_trusts_nobodys_word(tmp_path):
+    done = deploy("systemd", "--tls", "--host", "llm.acme.example", "--user", "llm", "--output", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    tls = "/etc/sluicegate/tls"
+    assert (
+        f"serve --listen-host 0.0.0.0 --tls-cert {tls}/fullchain.pem --tls-key {tls}/privkey.pem --listen-port 8080\n"
+        in (tmp_path / "sluicegate.service").read_text()
+    )
+    assert f"  sudo install -m 0640 -g llm /path/to/privkey.pem {tls}/privkey.pem\n" in done.stdout
+    assert tls not in "\n".join(prepare("systemd", SITE).next_commands)
+    text = (tmp_path / "policy.yaml").read_text()
+    (tmp_path / "anthropic").write_text("sk-ant-real\n")
+    (tmp_path / "policy.yaml").write_text(text.replace(TARGETS["systemd"].secrets, str(tmp_path)))
+    server = load(tmp_path / "policy.yaml", env={}, now=0).server
+    assert (server.trusted_proxies, server.trusts("127.0.0.1"), server.allow_plaintext) == ((), False, False)
+
+
 @pytest.mark.parametrize("state_dir", ["/var/lib/sluicegate", "/srv/llm/state"])
 def test_systemd_accepts_the_unit_and_finds_it_hardly_exposed(state_dir, tmp_path):
     """``systemd-analyze security`` rates exposure from 0 to 10; what is left is that a gateway needs the network."""
     analyze = tool("systemd-analyze", "systemd")
-    file = unit(tmp_path, Site(state_dir=state_dir))
+    file = unit(tmp_path, Site(state_dir=state_dir, has_tls=state_dir.startswith("/srv")))
     verified = run(analyze, "verify", "--man=no", file)
     assert (verified.returncode, verified.stderr) == (0, "")
     rated = run(analyze, "security", "--offline=true", "--no-pager", "--threshold=15", file)

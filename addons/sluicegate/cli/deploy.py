@@ -30,6 +30,7 @@ def deploy(
     state_dir: Annotated[str, typer.Option("--state-dir", help="The gateway's state folder.")] = _DEFAULTS.state_dir,
     user: Annotated[str, typer.Option("--user", help="The user the gateway runs as.")] = _DEFAULTS.user,
     command: Annotated[str, typer.Option("--command", help="Where systemd finds sluicegate.")] = _DEFAULTS.command,
+    has_tls: Annotated[bool, typer.Option("--tls", help="The gateway itself speaks TLS to other machines (systemd).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the files that run a gateway or stand in front of it, and print the commands that follow.
@@ -42,7 +43,7 @@ def deploy(
     if (output is None) == (not to_stdout):
         fail("say where the files go: --output FOLDER, or --print to see them", 2)
     try:
-        prepared = prepare(target, Site(host, port, state_dir, user, command))
+        prepared = prepare(target, Site(host, port, state_dir, user, command, has_tls))
     except SiteError as e:
         fail(str(e), 2)
     if output is not None:

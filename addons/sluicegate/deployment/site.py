@@ -25,6 +25,12 @@ _VAR_LIB = "/var/lib/"
 """Where systemd makes state folders with the right owner (StateDirectory=)."""
 
 
+_TLS_DIR = "/etc/sluicegate/tls"
+"""Where the port's certificate and key lie: not among the unit's credentials, which a renewal would not reach."""
+
+_LISTEN_TLS = f"--listen-host 0.0.0.0 --tls-cert {_TLS_DIR}/fullchain.pem --tls-key {_TLS_DIR}/privkey.pem"
+
+
 class SiteError(ValueError):
     """A value cannot be filled in; the message names the option and says what it may be."""
 
@@ -38,6 +44,8 @@ class Site:
     state_dir: str = "/var/lib/sluicegate"
     user: str = "sluicegate"
     command: str = "/opt/sluicegate/bin/sluicegate"
+    has_tls: bool = False
+    """Whether the gateway speaks TLS itself, to clients on other machines, with nothing in front of it."""
 
     def __post_init__(self) -> None:
         """Check each value. Raises SiteError: a template's format must not be left by what is filled in."""
@@ -64,10 +72,9 @@ class Site:
             "STATE_LINES": self._state_lines(),
             "USER": self.user,
             "COMMAND": self.command,
+            "LISTEN": _LISTEN_TLS if self.has_tls else "--listen-host 127.0.0.1",
             "SECRETS": secrets,
-            "PLAINTEXT": plaintext if is_plaintext else "",
-            "PROXIES": "172.16.0.0/12, 192.168.0.0/16" if is_plaintext else "127.0.0.1/32",
-            "PROXIES_ARE": "Docker's networks" if is_plaintext else "what stands in front on this machine",
+            "TRUST": _trust_lines(self.has_tls, is_plaintext) + (plaintext if is_plaintext else ""),
             "VERSION": __version__,
         }
 
@@ -77,6 +84,16 @@ class Site:
         if name != self.state_dir:
             return f"StateDirectory={name}\nStateDirectoryMode=0700"
         return f"ReadWritePaths={self.state_dir}"
+
+
+def _trust_lines(has_tls: bool, is_plaintext: bool) -> str:
+    """Return the line of a policy that says whose word on its clients' addresses counts."""
+    if has_tls:
+        return "  trust_loopback: false            # programs on this machine show a virtual key too\n"
+    networks, what = ("127.0.0.1/32", "what stands in front on this machine")
+    if is_plaintext:
+        networks, what = "172.16.0.0/12, 192.168.0.0/16", "Docker's networks"
+    return f"  trusted_proxies: [{networks}]   # whose word on its clients' addresses counts: {what}\n"
 
 
 def fill_in(text: str, values: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sluicegate import paths
-from sluicegate.deployment.site import Site, fill_in
+from sluicegate.deployment.site import Site, SiteError, fill_in
 
 RUN_LOCK = "constraints-run.txt"
 """The lock a gateway is installed from, which an image is built with."""
@@ -31,6 +31,13 @@ class Target:
 _FIRST_KEY = "key create --gateway http://127.0.0.1:@PORT@ --team team-engineering --budget 50/1M"
 """Makes a virtual key by the running gateway, whose value is shown once."""
 
+_TLS_COMMANDS = (
+    "sudo install -d -m 0755 /etc/sluicegate/tls",
+    "sudo install -m 0644 /path/to/fullchain.pem /etc/sluicegate/tls/fullchain.pem",
+    "sudo install -m 0640 -g @USER@ /path/to/privkey.pem /etc/sluicegate/tls/privkey.pem",
+)
+"""Put the port's certificate where the gateway reads it, and again whenever it is renewed."""
+
 _IMAGE = {"Dockerfile": "docker/Dockerfile", ".dockerignore": "docker/dockerignore", RUN_LOCK: RUN_LOCK}
 
 TARGETS: dict[str, Target] = {
@@ -49,11 +56,13 @@ TARGETS: dict[str, Target] = {
             "sudo install -m 0640 -o @USER@ -g @USER@ policy.yaml /etc/sluicegate/policy/policy.yaml",
             'printf %s "$ANTHROPIC_API_KEY" | sudo install -m 0600 /dev/stdin /etc/sluicegate/credentials/anthropic',
             "openssl rand -hex 32 | sudo install -m 0600 /dev/stdin /etc/sluicegate/credentials/admin-token",
+            *_TLS_COMMANDS,
             "sudo install -m 0644 sluicegate.service /etc/systemd/system/sluicegate.service",
             "sudo systemctl daemon-reload",
             "sudo systemctl enable --now sluicegate",
             "export SLUICEGATE_ADMIN_TOKEN=$(sudo cat /etc/sluicegate/credentials/admin-token)",
             f"@COMMAND@ {_FIRST_KEY}",
+            "sudo env SLUICEGATE_POLICY=/etc/sluicegate/policy/policy.yaml SLUICEGATE_STATE=@STATE@ @COMMAND@ doctor",
         ),
     ),
     "docker": Target(
@@ -146,11 +155,13 @@ class Deployment:
 
 
 def prepare(name: str, site: Site) -> Deployment:
-    """Return a target's files and commands, filled in for a site. Raises KeyError for an unknown target, OSError."""
+    """Return a target's files and commands, filled in for a site. Raises KeyError for an unknown target, SiteError, OSError."""
     target = TARGETS[name]
+    if site.has_tls and not set(_TLS_COMMANDS) & set(target.next_commands):
+        raise SiteError(f"--tls is for systemd: with {name}, TLS ends in front of the gateway")
     values = site.values(target.secrets, is_plaintext=target.is_plaintext)
     files = {path: fill_in(template.read_text(), values) for path, template in _templates(target)}
-    commands = tuple(fill_in(command, values) for command in target.next_commands)
+    commands = tuple(fill_in(c, values) for c in target.next_commands if site.has_tls or c not in _TLS_COMMANDS)
     return Deployment(files, commands)
 
 
