@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import zlib
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -17,11 +18,13 @@ from sluicegate.logs import erasure, totals
 from sluicegate.logs.erasure import policy_without
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import MEASURES
+from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.limit import Limit
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.journal_rotation import rotate
 from sluicegate.values import NANO
+from sluicegate.web.routes.erasure import _person
 from sluicegate.windows import iso, parse_iso, parse_period
 from support.api import POLICY as API_POLICY
 from support.api import Api
@@ -35,12 +38,13 @@ users:
   - {id: bob, team_id: team-a}
   - {id: quilla, name: Quilla Quince, team_id: team-a, labels: {mail: quilla@example.com}}
 virtual_keys:
-  - {id: vk-quilla-1, user_id: quilla, team_id: team-a, value_hash: "sha256:AAA"}
+  - {id: vk-quilla-1, name: dev, user_id: quilla, team_id: team-a, value_hash: "sha256:AAA"}
   - {id: vk-bob, user_id: bob, team_id: team-a, value_hash: "sha256:BBB"}
 """.replace("AAA", "a" * 64).replace("BBB", "b" * 64)
 NOW = parse_iso("2026-11-20")
 TEAM = Limit("team", "team-a", "Team", "usd", 100 * NANO, parse_period("1Y"), False, "team/team-a/usd/1Y")
 OWN = Limit("user", "quilla", "User", "usd", 100 * NANO, parse_period("1Y"), False, "user/quilla/usd/1Y")
+AT_PROVIDER = replace(OWN, scope_kind="provider_config", counter="provider_config/vk-quilla-1:anthropic/usd/1Y")
 TRACES = (b"quilla", b"Quilla", b"Quince", b"198.51.100.7", b"session-of-hers", b"her-laptop")
 
 
@@ -71,7 +75,12 @@ class Company:
         services.history.wait()
         for number in range(12):
             row = call(number, ("quilla", "bob")[number % 2])
-            services.ledger.reserve(row["id"], [(TEAM, 1), (OWN, 1)] if number % 2 == 0 else [(TEAM, 1)], NOW)
+            hers = number % 2 == 0
+            services.ledger.hold_open(
+                row["id"], NOW, {"id": row["id"], "user_id": row["user_id"], "client_address": "198.51.100.7"}
+            )
+            services.ledger.reserve(row["id"], [(TEAM, 1), (OWN, 1), (AT_PROVIDER, 1)] if hers else [(TEAM, 1)], NOW)
+            services.writer.flush()
             services.ledger.settle(row["id"], {"usd": row["cost_nano"]})
             services.ledger.release(row["id"])
             services.writer.record(row)
@@ -82,6 +91,14 @@ class Company:
         made = adjustment_of("adj_1", NOW, 7, reason="Quilla asked", actor="dana", policy_revision="r", call_id="call_0")
         charge(services.ledger, made, [(TEAM.counter, services.ledger.counters[TEAM.counter].end)])
         services.writer.adjust(made)
+        entry = AuditEntry("update", "routing_rule", "r", {"team_id": "dev"}, {"team_id": "dev", "condition": "user == 'quilla'"})
+        services.audit_trail.write([entry], at=iso(NOW), who="cli:quilla", before="", after="")
+        with sqlite3.connect(self.state / "sluicegate.db") as conn:
+            for number, (kind, scope) in enumerate(
+                (("provider_config", "vk-quilla-1:anthropic"), ("user", "quilla"), ("team", "dev"))
+            ):
+                body = json.dumps({"kind": kind, "id": scope, "text": f"{scope} has used up its budget"})
+                conn.execute("INSERT INTO alerts VALUES (?, 'ops', 1, 2, ?, 'pending', 0, NULL)", (f"alert_{number}", body))
         services.writer.record_connection({"id": "con_1", "started_at": iso(NOW), "user_id": "quilla", "source": "198.51.100.7"})
         services.writer.flush()
         self.note(services)
@@ -127,6 +144,7 @@ def company(tmp_path):
 
 def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     assert {name for name, _ in company.traces()} >= {"sluicegate.db", "audit.jsonl", "policy.yaml", "revision"}
+    (company.state / "before-restore-1").mkdir()
     answer = company.run("quilla", "--dry-run", "--json")
     assert (answer.exit_code, json.loads(answer.stdout)["calls"]) == (0, 6), answer.output
     assert b"quilla" in company.policy.read_bytes()
@@ -134,6 +152,7 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     assert answer.exit_code == 0, answer.output
     done = json.loads(answer.stdout)
     assert (done["calls"], done["deleted"]) == (6, ["virtual_key vk-quilla-1"])
+    assert done["message"].endswith("what was there before a restore still tells of the user, so delete before-restore-1 too")
     assert company.traces() == []
     users = company.check_books()
     assert users == {"bob", "", done["pseudonym"]} or users == {"bob", done["pseudonym"]}
@@ -142,6 +161,11 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
         assert who == ("erase", "user", done["pseudonym"])
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             conn.execute("DELETE FROM admin_audit")
+        changed = conn.execute("SELECT before, after, who FROM admin_audit WHERE entity_kind = 'routing_rule'").fetchone()
+        # What the name of her key says elsewhere is not of her.
+        after = f'{{"team_id":"dev","condition":"user == \'{done["pseudonym"]}\'"}}'
+        assert changed == ('{"team_id":"dev"}', after, f"cli:{done['pseudonym']}")
+        assert [i for (i,) in conn.execute("SELECT alert_id FROM alerts")] == ["alert_2"]
     services = Services(company.policy, company.state, {}, lambda: NOW)
     assert services.content.get("call_0") is None
     assert services.content.get("call_1").request == b"I am bob"
@@ -149,6 +173,29 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     again = company.run("quilla", "--yes")
     assert again.exit_code == 1
     assert "neither the policy nor a record knows 'quilla'" in again.output
+
+
+def test_who_has_left_only_a_trail_is_known_and_a_key_that_others_used_stays(company):
+    with sqlite3.connect(company.state / "sluicegate.db") as conn:
+        columns = [row[1] for row in conn.execute("PRAGMA table_info(past_calls)")]
+        for user, key in (("bob", "vk-shared"), ("zoe", "vk-shared"), ("zoe", "vk-of-zoe")):
+            row = dict.fromkeys(columns, 0) | {"day": 20_000, "calls": 1, "user_id": user, "virtual_key_id": key}
+            conn.execute(f"INSERT INTO past_calls VALUES ({','.join('?' * len(columns))})", [row[c] for c in columns])
+        row = (iso(NOW), "admin", "create", "user", "walter", None, '{"id":"walter","team_id":"team-a"}', "", "")
+        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        # A key that was hers and then another's is not hers alone.
+        row = (iso(NOW), "admin", "update", "virtual_key", "vk-shared", '{"user_id":"zoe"}', '{"user_id":"bob"}', "", "")
+        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    policy = Services(company.policy, company.state, {}, lambda: NOW)
+    try:
+        zoe = _person(company.state, company.state / "sluicegate.db", policy.policy, "zoe")
+        walter = _person(company.state, company.state / "sluicegate.db", policy.policy, "walter")
+        nobody = _person(company.state, company.state / "sluicegate.db", policy.policy, "walte")
+        quilla = _person(company.state, company.state / "sluicegate.db", policy.policy, "quilla")
+    finally:
+        policy.close()
+    assert (list(zoe.keys), nobody, walter.user_id) == (["vk-of-zoe"], None, "walter")
+    assert quilla.names == ("Quilla Quince", "quilla@example.com")
 
 
 STEPS = ["call_ids", "run", "_adjustments", "_delete", "_past_calls", "_trail", "_revisions", "_rewrite"]
@@ -193,6 +240,52 @@ def test_a_team_of_the_same_name_keeps_its_id_and_others_their_records():
     assert person.owns_counter("user/ops/usd/1M")
     assert not person.owns_counter("user/ops2/usd/1M")
     assert person.without("ops ops-2 devops olga OPS, ops.") == "erased-1 ops-2 devops erased-1, erased-1."
+
+
+def test_ids_spelled_alike_are_told_apart_by_what_they_are_of():
+    person = Person("ops", "erased-1", {"vk:ops": "erased-1-1"}, ("Olga Ops",), frozenset({"ops"}))
+    kinds = {
+        "user/ops/usd/1M": "user/erased-1/usd/1M",
+        "user/ops/usd/1M/aligned/Europe/Berlin": "user/erased-1/usd/1M/aligned/Europe/Berlin",
+        "virtual_key/vk:ops/requests/1m": "virtual_key/erased-1-1/requests/1m",
+        "provider_config/vk:ops:anthropic/usd/1M": "provider_config/erased-1-1:anthropic/usd/1M",
+        "virtual_key/ops/usd/1M": None,
+        "virtual_key/vk:ops:2/usd/1M": None,
+        "user/vk:ops/usd/1M": None,
+        "user/ops:2/usd/1M": None,
+        "user/ops+x/usd/1M": None,
+        "provider_config/ops:anthropic/usd/1M": None,
+        "team/ops/usd/1M": None,
+        "customer/ops/usd/1M": None,
+        "project/ops/usd/1M": None,
+        "model/ops/usd/1M": None,
+        "provider/ops/usd/1M": None,
+    }
+    for name, erased in kinds.items():
+        assert person.owns_counter(name) is (erased is not None), name
+        made = {"id": "adj", "charges": [[name, 1, 2]], "reason": "for olga ops of ops", "actor": "ops"}
+        assert person.erase(made) == made | {"charges": [[erased or name, 1, 2]], "reason": "for erased-1 of ops"}
+    value = {"id": "ops", "team_id": "ops", "user_id": "ops", "description": "Olga Ops, 3", "list": [{"user_id": "ops"}, 7, None]}
+    assert person.without_in(value) == {
+        "id": "ops",
+        "team_id": "ops",
+        "user_id": "erased-1",
+        "description": "erased-1, 3",
+        "list": [{"user_id": "erased-1"}, 7, None],
+    }
+    only = Person("ops", "erased-1", {}, (), frozenset({"ops"}))
+    assert (only.without("ops and \n"), only.is_in("")) == ("ops and \n", False)
+
+
+def test_an_old_policy_keeps_a_team_that_is_spelled_alike():
+    text = POLICY.replace("id: team-a", "id: quilla").replace("team_id: team-a", "team_id: quilla")
+    person = Person("quilla", "erased-1", {"vk-quilla-1": "erased-1-1"}, ("Quilla Quince",), frozenset({"quilla"}))
+    left = policy_without({"policy.yaml": text}, person)["policy.yaml"]
+    assert ("teams: [{id: quilla," in left, "{id: vk-bob, user_id: bob, team_id: quilla," in left) == (True, True)
+    assert "- {id: quilla," not in left
+    assert "vk-quilla-1" not in left
+    # One that cannot be read: who is meant cannot be told.
+    assert policy_without({"policy.yaml": "users: [{id: quilla"}, person)["policy.yaml"] == erasure.ERASED_TEXT
 
 
 def test_an_old_policy_loses_the_person_or_is_not_shown_at_all():

@@ -10,6 +10,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,16 @@ class Erasure:
             names = [n for (n,) in conn.execute(f"SELECT DISTINCT {column} FROM {table}") if self.person.owns_counter(n)]
             conn.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(n,) for n in names])
         conn.executemany("DELETE FROM learned WHERE virtual_key_id = ?", [(k,) for k in self.person.keys])
-        alerts = [(i,) for i, body in conn.execute("SELECT rowid, body FROM alerts") if self.person.is_in(body)]
+        alerts = [(i,) for i, body in conn.execute("SELECT rowid, body FROM alerts") if self._is_alerted(orjson.loads(body))]
         conn.executemany("DELETE FROM alerts WHERE rowid = ?", alerts)
-        for number, text in conn.execute("SELECT number, result FROM reconciliations").fetchall():
-            if self.person.is_in(text):
-                conn.execute("UPDATE reconciliations SET result = ? WHERE number = ?", (self.person.without(text), number))
+        for number, actor, text in conn.execute("SELECT number, actor, result FROM reconciliations").fetchall():
+            if actor and self.person.is_in(actor):
+                result = orjson.dumps(orjson.loads(text) | {"actor": self.person.without(actor)}).decode()
+                sql = "UPDATE reconciliations SET actor = ?, result = ? WHERE number = ?"
+                conn.execute(sql, (self.person.without(actor), result, number))
+
+    def _is_alerted(self, alert: dict[str, Any]) -> bool:
+        return bool(self.person.scope(str(alert.get("kind")), str(alert.get("id"))) != alert.get("id"))
 
     def _past_calls(self, conn: sqlite3.Connection) -> None:
         columns = ("day", *FACET, "latency_bin", *MEASURES)
@@ -140,11 +146,11 @@ class Erasure:
         rows = conn.execute("SELECT id, who, entity_kind, entity_id, before, after FROM admin_audit").fetchall()
         changed = []
         for number, who, kind, entity, before, after in rows:
-            if kind in ("user", "virtual_key") and entity in person.instead:
-                changed.append((who, person.instead[entity], None, None, number))
-            elif any(text and person.is_in(text) for text in (before, after)):
-                texts = [text and person.without(text) for text in (before, after)]
-                changed.append((who, entity, *texts, number))
+            erased = person.scope(kind, entity)
+            texts = [text and _text_without(text, person) for text in (before, after)] if erased == entity else [None, None]
+            row = (who and person.without(who), erased, *texts)
+            if row != (who, entity, before, after):
+                changed.append((*row, number))
         if not changed:
             return
         with _transaction(conn):
@@ -157,16 +163,17 @@ class Erasure:
 
     def _revisions(self, conn: sqlite3.Connection) -> None:
         for (number,) in conn.execute("SELECT id FROM policy_revisions").fetchall():
-            found = conn.execute("SELECT summary, files FROM policy_revisions WHERE id = ?", (number,)).fetchone()
+            found = conn.execute("SELECT who, summary, files FROM policy_revisions WHERE id = ?", (number,)).fetchone()
             if found is None:
                 continue
-            summary, files = found[0], orjson.loads(zlib.decompress(found[1]))
-            if not self.person.is_in(summary) and not any(map(self.person.is_in, files.values())):
+            # A team may be spelled alike, so every word of the person's counts here; what is left is judged below.
+            anyone = replace(self.person, shared=frozenset())
+            who, summary, files = found[0] and self.person.without(found[0]), found[1], orjson.loads(zlib.decompress(found[2]))
+            if (who, anyone.is_in(summary)) == (found[0], False) and not any(map(anyone.is_in, files.values())):
                 continue
             packed = zlib.compress(orjson.dumps(policy_without(files, self.person)), 6)
-            conn.execute(
-                "UPDATE policy_revisions SET summary = ?, files = ? WHERE id = ?", (self.person.without(summary), packed, number)
-            )
+            values = (who, self.person.without(summary), packed, number)
+            conn.execute("UPDATE policy_revisions SET who = ?, summary = ?, files = ? WHERE id = ?", values)
             self._pause()
 
 
@@ -175,6 +182,7 @@ def policy_without(files: dict[str, str], person: Person) -> dict[str, str]:
     texts = dict(files)
     docs = [parse(text.encode(), name) for name, text in files.items()]
     draft = Draft([doc for doc in docs if not doc.problems and isinstance(doc.value, dict)])
+    is_left_out = len(draft.docs) == len(docs)
     try:
         if person.user_id in draft.entries(people.USERS):
             people.delete_user(draft, person.user_id, with_keys=True, detach=True, now=0)
@@ -183,8 +191,17 @@ def policy_without(files: dict[str, str], person: Person) -> dict[str, str]:
             if changes:
                 texts[doc.file] = rewrite(doc, texts[doc.file], changes)[0]
     except (EditError, NotPatchableError):
-        pass
+        is_left_out = False
+    if not is_left_out:
+        # Which of those that are spelled alike is meant cannot be told.
+        person = replace(person, shared=frozenset())
     return {name: ERASED_TEXT if person.is_in(text) else text for name, text in texts.items()}
+
+
+def _text_without(text: str, person: Person) -> str:
+    value = orjson.loads(text)
+    erased = person.without_in(value)
+    return text if erased == value else orjson.dumps(erased).decode()
 
 
 @contextmanager

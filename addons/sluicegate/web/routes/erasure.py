@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -34,6 +35,16 @@ NOTES = "erasing.json"
 """Who is being erased, in the state folder: repeating an erasure that was cut off finishes it under the same pseudonym."""
 
 PAUSE_S = 0.02
+
+_RECORDS_OF_USER = [
+    f"SELECT 1 FROM {table} WHERE user_id = ? LIMIT 1"  # noqa: S608
+    for table in ("calls", "past_calls", "connections", "adjustments")
+]
+_KEYS_OF_USER = [f"SELECT DISTINCT virtual_key_id FROM {table} WHERE user_id = ?" for table in ("calls", "past_calls")]  # noqa: S608
+_OTHERS_CALLS = [
+    f"SELECT 1 FROM {table} WHERE virtual_key_id = ? AND user_id IS NOT ? LIMIT 1"  # noqa: S608
+    for table in ("calls", "past_calls")
+]
 
 
 class UserErased(ResponseModel):
@@ -95,6 +106,8 @@ async def _erase(request: ApiRequest) -> ApiResponse:
 
     calls_erased = await request.run_in_thread(work)
     message = f"User erased: {calls_erased} calls are on record as {person.pseudonym}, and every sum is as it was"
+    if kept := sorted(path.name for path in services.state_dir.glob("before-restore-*")):
+        message += f"; what was there before a restore still tells of the user, so delete {', '.join(kept)} too"
     return ApiResponse(
         {"message": message, "pseudonym": person.pseudonym, "deleted": deleted, "calls": calls_erased},
         revision=services.policy.revision,
@@ -127,39 +140,59 @@ def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Pe
     """Return who is meant, the one of an erasure that was begun; None where neither policy nor records know the user."""
     noted = _noted(state_dir).get(user_id)
     user = next((u for u in policy.file.users if u.id == user_id), None)
-    past_keys, names, is_known = _past(database, user_id, policy)
+    past_keys, names, key_names, is_known = _past(database, user_id, policy)
     if noted is None and user is None and not is_known:
         return None
     now_keys = (k.id for k in policy.virtual_keys.values() if k.user_id == user_id)
-    names |= {text for k in policy.file.virtual_keys if k.user_id == user_id and (text := k.name)}
-    names |= {user.name} if user is not None and user.name else set()
+    if user is not None:
+        names |= {user.name or "", *(text for text in user.labels.values() if "@" in text)} - {""}
+    told = {word.lower() for text in (user_id, *names) for word in re.findall(r"\w{3,}", text)}
+    key_names |= {text for k in policy.file.virtual_keys if k.user_id == user_id and (text := k.name)}
+    # "Quilla's laptop" tells of her; "laptop" and "CI" are words that stand in many texts.
+    names |= {text for text in key_names if told & set(re.findall(r"\w{3,}", text.lower()))}
     pseudonym = noted["pseudonym"] if noted else f"erased-{secrets.token_hex(8)}"
     keys = sorted({*now_keys, *past_keys} | set(noted["keys"] if noted else ()))
     known = {*names, *(noted["names"] if noted else ())}
-    return Person(user_id, pseudonym, {k: f"{pseudonym}-{i}" for i, k in enumerate(keys, 1)}, tuple(sorted(known)))
+    instead = {k: f"{pseudonym}-{i}" for i, k in enumerate(keys, 1)}
+    return Person(user_id, pseudonym, instead, tuple(sorted(known)), _shared_words(policy))
 
 
-def _past(database: Path, user_id: str, policy: Policy) -> tuple[set[str], set[str], bool]:
-    """Return keys that were the user's alone and are gone from the policy, past names, and whether any record has the user."""
-    keys: set[str] = set()
+def _shared_words(policy: Policy) -> frozenset[str]:
+    """Return the ids of the policy in force that are not of users or keys, and the name of whoever holds the admin token."""
+    file = policy.file
+    ids = (
+        {e.id for e in file.customers} | {e.id for e in file.teams} | {e.id for e in file.projects} | {e.id for e in file.operators}
+    )
+    return frozenset({"admin", *policy.providers, *ids})
+
+
+def _past(database: Path, user_id: str, policy: Policy) -> tuple[set[str], set[str], set[str], bool]:
+    """Return keys that were the user's alone and are gone from the policy, past names of the user and of keys.
+
+    The last is whether any record has the user.
+    """
+    candidates: set[str] = set()
     names: set[str] = set()
+    key_names: set[str] = set()
     with connection(database, "ro") as conn:
-        used = {k for (k,) in conn.execute("SELECT DISTINCT virtual_key_id FROM calls WHERE user_id = ?", (user_id,))}
-        used |= {k for (k,) in conn.execute("SELECT DISTINCT virtual_key_id FROM past_calls WHERE user_id = ?", (user_id,))}
-        for key in used - {None, ""} - policy.virtual_keys.keys():
-            others = "SELECT 1 FROM calls WHERE virtual_key_id = ? AND user_id IS NOT ? LIMIT 1"
-            if conn.execute(others, (key, user_id)).fetchone() is None:
-                keys.add(key)
+        is_known = any(conn.execute(sql, (user_id,)).fetchone() for sql in _RECORDS_OF_USER)
+        for sql in _KEYS_OF_USER:
+            candidates |= {k for (k,) in conn.execute(sql, (user_id,))}
         for kind, entity, *texts in conn.execute(
             "SELECT entity_kind, entity_id, before, after FROM admin_audit WHERE entity_kind IN ('user', 'virtual_key')"
         ):
             values = [orjson.loads(text) for text in texts if text]
             if kind == "user" and entity == user_id:
+                is_known = True
                 names |= {v["name"] for v in values if v.get("name")}
-            elif any(v.get("user_id") == user_id for v in values) and entity not in policy.virtual_keys:
-                keys.add(entity)
-                names |= {v["name"] for v in values if v.get("name")}
-    return keys, names, bool(used or keys or names)
+                names |= {text for v in values for text in (v.get("labels") or {}).values() if "@" in text}
+            elif kind == "virtual_key" and any(v.get("user_id") == user_id for v in values):
+                candidates.add(entity)
+                if entity not in policy.virtual_keys:
+                    key_names |= {v["name"] for v in values if v.get("name")}
+        candidates -= {None, "", *policy.virtual_keys}
+        keys = {k for k in candidates if not any(conn.execute(sql, (k, user_id)).fetchone() for sql in _OTHERS_CALLS)}
+    return keys, names, key_names, is_known or bool(keys)
 
 
 def _noted(state_dir: Path) -> dict[str, Any]:
@@ -181,7 +214,8 @@ def _note(state_dir: Path, person: Person, *, is_done: bool = False) -> None:
         return
     staged = path.with_name(f"{NOTES}.new")
     with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(orjson.dumps(noted))
+        # Not on one line: whatever begins as a record does is taken for a journal.
+        file.write(orjson.dumps(noted, option=orjson.OPT_INDENT_2))
         file.flush()
         os.fsync(file.fileno())
     os.replace(staged, path)
