@@ -70,6 +70,21 @@ def test_a_day_that_the_report_does_not_have_is_named():
     assert (causes, made["missing_days"]) == (["missing_day"], [DAY])
 
 
+@pytest.mark.parametrize(
+    ("told", "ours", "deleted_before", "causes"),
+    [
+        (report(), {}, START + 1, ["deleted"]),
+        (report(), {}, START, ["not_ours"]),
+        (report(80, 4), {(DAY, OPUS): booked()}, START + 5, ["deleted"]),
+        (report(), {(DAY, OPUS): booked()}, START + DAY_MS, []),
+    ],
+)
+def test_calls_that_were_deleted_are_not_called_others(told, ours, deleted_before, causes):
+    made = compare(told, ours, PRICES, START, START + DAY_MS, deleted_before)
+    assert [c["cause"] for c in made["rows"][0]["causes"]] == causes
+    assert made["deleted_before"] == (iso(deleted_before) if deleted_before > START else None)
+
+
 def test_a_model_without_a_listed_price_is_named():
     model = "claude-opus-9-from-the-future"
     _, row, causes = only_row(report(cost=9, model=model), {(DAY, model): booked()})

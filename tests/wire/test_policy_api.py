@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 
 import pytest
 
+from sluicegate.storage.store import DELETED_BEFORE_MS
 from sluicegate.values import usd
+from sluicegate.windows import iso, parse_iso
 from support.api import DANA, POLICY, VERA, Api, error, token_hash
 from support.command import sluicegate
 from support.harness import VK, Gateway, eventually
@@ -288,6 +291,12 @@ def test_a_policy_is_rehearsed_on_the_calls_there_were_and_nothing_changes(gatew
     assert (present["calls"], present["admitted"], present["refused"], present["revision"]) == (5, 5, [], etag[1:-1])
     assert texts(api) == (text, etag)
     assert len(gw.rows()) == 5
+    assert (found["deleted_before"], present["deleted_before"]) == (None, None)
+    deleted = parse_iso(rows[0]["started_at"])
+    with sqlite3.connect(gw.state / "sluicegate.db") as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (DELETED_BEFORE_MS, deleted))
+    db.close()
+    assert api.ok("POST", "/api/policy/rehearse", {"files": None, "days": 1})["deleted_before"] == iso(deleted)
 
 
 def test_what_cannot_be_rehearsed_is_said(shared):

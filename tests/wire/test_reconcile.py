@@ -10,6 +10,7 @@ import pytest
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.cli.main import app as sluicegate
+from sluicegate.storage.store import DELETED_BEFORE_MS
 from sluicegate.values import NANO, TOKEN_COLUMNS
 from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.api import Api
@@ -119,6 +120,13 @@ def test_a_drift_is_shown_explained_and_above_the_threshold_exit_status_1(gw, fa
     kept = Api(gw).ok("GET", "/api/reconciliations?provider=anthropic")["reconciliations"]
     assert [k["totals"]["drift_usd"] for k in kept] == ["-1.2"] * 3
     assert 'sluicegate_reconciliation_drift_usd{provider="anthropic"} -1.2' in gw.admin("/metrics").body.decode()
+    with sqlite3.connect(gw.state / "sluicegate.db") as db:
+        db.execute("DELETE FROM calls WHERE id = 'call_0'")
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (DELETED_BEFORE_MS, START + DAY_MS))
+    db.close()
+    text = " ".join(reconcile(gw).stdout.split())
+    assert f"calls from before {day(1)} were deleted for their age" in text
+    assert f"retention.calls has deleted calls of {day(0)}" in text
 
 
 def test_other_keys_of_the_organisation_are_left_out_on_request(gw, fake):

@@ -131,5 +131,7 @@ def _print(made: dict[str, Any]) -> None:
     )
     if not made["costs_reported"]:
         print("the report has no costs: the bill's dollars are its tokens at our prices")
+    if made.get("deleted_before"):
+        print(f"calls from before {made['deleted_before'][:10]} were deleted for their age (retention.calls) and are not compared")
     if made["missing_days"]:
         print(f"days that the report does not have: {', '.join(made['missing_days'])}")

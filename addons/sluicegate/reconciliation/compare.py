@@ -18,8 +18,13 @@ Key = tuple[str, str]
 """A day (UTC) and a model."""
 
 
-def compare(report: Report, booked: Mapping[Key, Booked], prices: Prices, start: int, end: int) -> dict[str, Any]:
-    """Return the rows for ``[start, end)``, epoch milliseconds at midnight UTC, and their totals; money is exact decimal text."""
+def compare(
+    report: Report, booked: Mapping[Key, Booked], prices: Prices, start: int, end: int, deleted_before: int = 0
+) -> dict[str, Any]:
+    """Return the rows for ``[start, end)``, epoch milliseconds at midnight UTC, and their totals; money is exact decimal text.
+
+    Calls from before ``deleted_before`` have been deleted for their age, so they are not among ``booked``.
+    """
     days = [iso(at)[:10] for at in range(start, end, DAY_MS)]
     tokens, tiers = _usage_by_key(report, days)
     costs = _costs_by_key(report.costs, days) if report.has_costs else {k: _list_price(prices, k, t) for k, t in tokens.items()}
@@ -31,8 +36,23 @@ def compare(report: Report, booked: Mapping[Key, Booked], prices: Prices, start:
         for key in keys
     ]
     for row in rows:
+        if parse_iso(row["day"]) < deleted_before and has_drift(row):
+            text = f"retention.calls has deleted calls of {row['day']}, so our records no longer have all of it"
+            row["causes"] = [_cause("deleted", text, None)]
+            continue
         row["causes"] = list(_causes(row, ours.get((row["day"], row["model"]), Booked()), prices, missing, report.has_costs))
-    return {"rows": rows, "missing_days": missing, "costs_reported": report.has_costs, "totals": _totals(rows)}
+    return {
+        "rows": rows,
+        "missing_days": missing,
+        "deleted_before": iso(deleted_before) if deleted_before > start else None,
+        "costs_reported": report.has_costs,
+        "totals": _totals(rows),
+    }
+
+
+def has_drift(row: Mapping[str, Any]) -> bool:
+    """Return whether the two sides of a row differ in dollars or tokens."""
+    return bool(row["drift"]["cost_nano"]) or any(row["drift"][name] for name in TOKEN_COLUMNS)
 
 
 def _usage_by_key(report: Report, days: Iterable[str]) -> tuple[dict[Key, dict[str, int]], dict[Key, set[str]]]:
@@ -101,8 +121,8 @@ def _causes(
     row: Mapping[str, Any], ours: Booked, prices: Prices, missing: Iterable[str], has_costs: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield what explains a row's drift, what is known for sure first; ``amount_usd`` is how much money it is about."""
-    drift, model = row["drift"], row["model"]
-    if not drift["cost_nano"] and not any(drift[name] for name in TOKEN_COLUMNS):
+    model = row["model"]
+    if not has_drift(row):
         return
     if row["day"] in missing:
         yield _cause("missing_day", f"the report does not have {row['day']} (yet)", row["ours"]["cost_nano"])

@@ -16,6 +16,7 @@ from sluicegate.reconciliation.compare import compare
 from sluicegate.reconciliation.fetching import AdminApi, Scope
 from sluicegate.reconciliation.records import read_booked
 from sluicegate.reconciliation.reports import PROVIDERS, Report, ReportError, read_report
+from sluicegate.storage.call_reader import deleted_before
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query
@@ -83,6 +84,9 @@ class Reconciliation(ResponseModel):
     source: Literal["api", "file"]
     rows: list[ReconciledRow]
     missing_days: list[str] = Field(description="Days that the report does not have.")
+    deleted_before: Instant | None = Field(
+        None, description="Our calls from before were deleted for their age, so what the bill has of them is drift; null: none was."
+    )
     costs_reported: bool = Field(description="False: dollars of the provider were computed from its tokens at our prices.")
     totals: ReconciledTotals
 
@@ -143,6 +147,8 @@ class _Reconciling:
         def work() -> dict[str, Any]:
             report = read_report(provider.name, document) if document is not None else _fetch(provider, start, end, scope)
             booked = read_booked(services.reconciliations.path, provider.name, start, end)
+            # After the calls: what is deleted in between is said, too.
+            deleted = deleted_before(services.reconciliations.path)
             made = {
                 "at": iso(services.clock()),
                 "provider": provider.name,
@@ -150,7 +156,7 @@ class _Reconciling:
                 "from": iso(start)[:10],
                 "to": iso(end - DAY_MS)[:10],
                 "source": "api" if document is None else "file",
-                **compare(report, booked, services.prices, start, end),
+                **compare(report, booked, services.prices, start, end, deleted),
             }
             services.reconciliations.add(made)
             return made

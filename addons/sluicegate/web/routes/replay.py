@@ -15,7 +15,7 @@ from sluicegate.calls.replay import REQUIRED_COLUMNS, earliest_window_start, rep
 from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.loader import PolicyError
 from sluicegate.services import Services
-from sluicegate.storage.call_reader import count_calls, read_calls, start_of_newest
+from sluicegate.storage.call_reader import count_calls, deleted_before, read_calls, start_of_newest
 from sluicegate.storage.errors import StoreError
 from sluicegate.values import usd
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint
@@ -58,6 +58,9 @@ class ReplayState(ResponseModel):
     revision: str
     since: Instant
     windows_since: Instant = Field(description="Calls since then were counted, so that the windows were as full as in reality.")
+    deleted_before: Instant | None = Field(
+        description="Calls from before were deleted for their age: neither windows nor sums have them; null: none was."
+    )
     calls: int
     admitted: int
     newly_refused: int
@@ -131,10 +134,13 @@ def _replay(services: Services, body: dict[str, Any]) -> dict[str, Any]:
 
     with low_priority():
         result = replay(policy, paced(with_time_limit()), since, anchors)
+    # After the calls: what is deleted in between is said, too.
+    deleted = deleted_before(path)
     return {
         "revision": policy.revision,
         "since": iso(since),
         "windows_since": iso(start),
+        "deleted_before": iso(deleted) if deleted > start else None,
         "calls": result.calls,
         "admitted": result.admitted,
         "newly_refused": result.newly_refused,

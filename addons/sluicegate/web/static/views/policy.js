@@ -212,6 +212,7 @@ function Report({ report }) {
         <td class="num">${money(r.cost_usd)}</td><td class="nowrap"><${Time} at=${r.first_at} /></td><td class="nowrap">
         <${Time} at=${r.last_at} /></td></tr>`)}</tbody></table></div>`
     }
+    ${report.deleted_before && html`<p class="note section">Calls from before <${Time} at=${report.deleted_before} /> were deleted for their age: neither budgets nor sums here have them.</p>`}
     <p class="note section">${report.seconds !== undefined && `Took ${Number(report.seconds).toFixed(1)} s. `}A call that was refused at the time is assumed to cost its model's average.</p>`;
 }
 
