@@ -149,6 +149,7 @@ class Egress(Addon):
         tunnel = connection_of(data.client).tunnel
         if tunnel is not None:
             tunnel.has_failed = True
+            logger.warning("A tunnel to %s:%d was not opened: %s", tunnel.host[:100], tunnel.port, str(data.server.error)[:300])
 
     async def check_address(self, data: server_hooks.ServerConnectionHookData) -> str | None:
         """Return why an address may not be dialled; None if it may, and then the judged address is the one dialled."""
