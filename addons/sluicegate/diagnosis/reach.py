@@ -111,7 +111,7 @@ def check_proxy(gateway: str, key: str | None, authority: bytes) -> Iterator[Fin
 
 
 def _shake_hands(tunnel: socket.socket, context: ssl.SSLContext, host: str) -> None:
-    """Complete a TLS handshake inside a tunnel, which may be TLS itself: a socket of ``ssl`` cannot wrap another. Raises OSError."""
+    """Complete a TLS handshake in a tunnel, which may be TLS itself: no socket of ``ssl`` wraps another. Raises OSError."""
     received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
     inner = context.wrap_bio(received, to_send, server_hostname=host)
     while True:
