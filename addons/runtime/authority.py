@@ -50,11 +50,18 @@ def choose(options: Any) -> dict[str, str]:
 
 
 def prepared(authority: SigningAuthority) -> str:
-    """Return an authority's folder with all that mitmproxy reads in it, so that it writes nothing there."""
+    """Return an authority's folder with all that mitmproxy reads in it, so that it writes nothing there.
+
+    Raises AuthorityError.
+    """
     file = authority.folder / DH_PARAMETERS
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_bytes(certs.DEFAULT_DHPARAM)
+    try:
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_bytes(certs.DEFAULT_DHPARAM)
+    except OSError as e:
+        message = f"{file} cannot be written: {e.strerror}; a folder that is read-only must have it, from `openssl dhparam 2048`"
+        raise AuthorityError(message) from e
     return str(authority.folder)
 
 

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from mitmproxy.certs import CertStore
 from OpenSSL import crypto
 
+from runtime.authority import DH_PARAMETERS, prepared
 from sluicegate.authority.certificate import fingerprint, make_authority, moment
 from sluicegate.authority.folder import (
     CERTIFICATE_FILE,
     KEY_FILE,
     LIST,
+    LOCK,
     RETIRED_KEY_KEPT_MS,
     AuthorityError,
     AuthorityFolder,
@@ -278,6 +280,24 @@ def test_without_its_key_no_other_is_made_in_silence(folder):
     for authority in folder.read():
         (authority.folder / KEY_FILE).unlink()
     with pytest.raises(AuthorityError, match=r"has no key.*restore it from a backup"):
+        folder.ensure(NOW)
+
+
+def test_what_is_there_is_used_though_nothing_can_be_written_beside_it(folder):
+    folder.path.joinpath(LOCK).unlink()
+    folder.path.joinpath(LOCK).mkdir()
+    assert folder.ensure(NOW).folder == folder.path
+    with pytest.raises(AuthorityError, match="cannot be changed: "):
+        folder.rotate(NOW, 0)
+    folder.path.joinpath(DH_PARAMETERS).symlink_to(folder.path / "no such folder/file")
+    with pytest.raises(AuthorityError, match=r"dhparam\.pem cannot be written: .*; a folder that is read-only must have it"):
+        prepared(folder.signing(NOW))
+
+
+def test_a_key_that_cannot_be_read_is_said_by_its_path(folder):
+    folder.path.joinpath(KEY_FILE).unlink()
+    folder.path.joinpath(KEY_FILE).mkdir()
+    with pytest.raises(AuthorityError, match=f"{folder.path}/{KEY_FILE} cannot be read: .*gateway's user"):
         folder.ensure(NOW)
 
 

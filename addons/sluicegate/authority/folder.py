@@ -169,20 +169,27 @@ class AuthorityFolder:
 
         Raises AuthorityError.
         """
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._locked():
-                if not self.read():
-                    source = next((f for f in adopt_from if _is_usable(f, now)), None)
-                    self._make(self.path, now) if source is None else self._adopt(source)
-                signing = self.signing(now)
-        except OSError as e:
-            raise AuthorityError(f"the CA in {self.path} cannot be made: {e.strerror}") from e
+        # Where there is one, nothing is written: a folder that was named may be read-only.
+        signing = self.signing(now)
+        if signing is None:
+            try:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with self._locked():
+                    if not self.read():
+                        source = next((f for f in adopt_from if _is_usable(f, now)), None)
+                        self._make(self.path, now) if source is None else self._adopt(source)
+                    signing = self.signing(now)
+            except OSError as e:
+                raise AuthorityError(f"the CA in {self.path} cannot be made: {e.strerror}") from e
         if signing is None or not signing.has_key:
             raise AuthorityError(
                 f"the CA in {self.path} has no key ({KEY_FILE}): restore it from a backup, or move the folder away to begin with "
                 "a new one, which clients must then trust"
             )
+        try:
+            (signing.folder / KEY_FILE).open("rb").close()
+        except OSError as e:
+            raise AuthorityError(f"{e.filename} cannot be read: {e.strerror}; it must belong to the gateway's user") from e
         return signing
 
     def rotate(self, now: int, overlap_ms: int) -> Authority:
