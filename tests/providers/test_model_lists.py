@@ -8,7 +8,9 @@ import pytest
 
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.model_lists import (
+    MAX_ENTRIES,
     MAX_LIST_BYTES,
+    MAX_NAME_CHARS,
     UnreadableListError,
     is_model_list,
     model_asked_about,
@@ -64,6 +66,20 @@ def test_a_list_is_read_up_to_a_length():
     assert without_refused(body.ljust(MAX_LIST_BYTES), "a".__eq__) == b'{"data":[{"id":"a"}]}'
     with pytest.raises(UnreadableListError, match="longer than 4 MiB"):
         without_refused(body.ljust(MAX_LIST_BYTES + 1), "a".__eq__)
+
+
+@pytest.mark.parametrize("member", ["data", "models"])
+def test_so_many_models_are_judged_and_no_long_names(member):
+    judged = []
+    entries = [{"id": "m", "name": "m"}] * MAX_ENTRIES
+    assert without_refused(json.dumps({member: entries}).encode(), lambda m: judged.append(m) or True) is None
+    assert len(judged) == MAX_ENTRIES
+    with pytest.raises(UnreadableListError, match="more than 4000 models"):
+        without_refused(json.dumps({member: entries + entries[:1]}).encode(), judged.append)
+    names = ["m" * MAX_NAME_CHARS, "m" * (MAX_NAME_CHARS + 1)]
+    kept = without_refused(json.dumps({member: [{"id": n, "name": n} for n in names]}).encode(), lambda _: True)
+    assert [e["name"] for e in json.loads(kept)[member]] == names[:1]
+    assert len(judged) == MAX_ENTRIES
 
 
 @pytest.mark.parametrize(
