@@ -34,6 +34,7 @@ from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.windows import iso
 from support.hypothesis_profiles import examples
+from support.ports import free_port
 from support.receiver import Receiver, signed
 
 NOW = 1_770_000_000_000
@@ -252,8 +253,7 @@ def test_what_is_not_taken_is_sent_again_later_and_later(services, receiver):
 
 
 def test_one_dead_webhook_is_no_reason_for_the_other_to_wait(services, receiver):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        dead = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    dead = f"http://127.0.0.1:{free_port()}/"
     home = services(policy({"url": dead}, {"url": receiver.url}))
     for dollars in (25, 15, 10):
         home.spend(dollars)
@@ -425,14 +425,11 @@ def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
 
 
 def test_a_failed_connection_is_reported_by_the_systems_own_error():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert post_webhook(f"http://127.0.0.1:{port}/x", b"{}", {}) == "it could not be reached (ConnectionRefusedError)"
+    assert post_webhook(f"http://127.0.0.1:{free_port()}/x", b"{}", {}) == "it could not be reached (ConnectionRefusedError)"
 
 
 def test_no_url_and_no_secret_in_any_log_or_repr(services, caplog):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/T000/very-secret"
+    url = f"http://127.0.0.1:{free_port()}/T000/very-secret"
     home = services(policy({"url": "env.HOOK", "secret": "env.SIGN"}, {"url": url}), HOOK=url, SIGN=SECRET)
     home.spend(30)
     for _ in range(5):

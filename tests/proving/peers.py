@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proving import load
-from proving.proxies import free_port, listening
+from proving.proxies import listening
 from support.harness import eventually
+from support.ports import free_port
 
 REACH = {"litellm": 10.0, "portkey": 1.2}
 """The target for our throughput, as a multiple of theirs."""

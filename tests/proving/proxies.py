@@ -18,6 +18,7 @@ from proving.load import KEY, Route
 from support.certificates import certificate
 from support.fork_server import ForkedGateway
 from support.harness import ADDONS, PROVIDER, ROOT, Gateway, eventually, policy_text
+from support.ports import free_port
 
 BIN = Path(sys.executable).parent
 STREAMING = "stock, streaming"
@@ -82,13 +83,6 @@ def bench_policy(url: str, **more: object) -> str:
         virtual_keys=[{"id": KEY, "team_id": "team-engineering", "user_id": "alice", "budget": budget, "rate_limit": rate}],
         **more,
     )
-
-
-def free_port() -> int:
-    """Return a port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ def named(value: object) -> str | None:
 @pytest.mark.parametrize(("client", "what"), CALLS, ids=named)
 def test_a_call_is_answered_and_its_bytes_are_the_clients(lab, client, what):
     body = json.dumps(client.bodies[what], ensure_ascii=False).encode()
-    before = len(lab.gw.rows())
+    before = lab.gw.recorded()
     reply = lab.send(client, "POST", PATHS[client.api], body)
     assert reply.status == 200, reply.body
     is_stream = bool(client.bodies[what].get("stream"))

@@ -30,7 +30,7 @@ def gw(tmp_path_factory):
 
 def call(gw, script, model=DIRECT, **fields):
     """Make one call; return its answer and its record."""
-    before = len(gw.rows())
+    before = gw.recorded()
     gw.fake.script = script
     reply = gw.post(ask(model=model, **fields))
     return reply, gw.calls(before + 1)[-1]
@@ -83,7 +83,7 @@ def test_a_long_answer_passes_as_it_arrives(gw):
         assert seen.wait(60)
         peer.send(long[half:])
 
-    gw.fake.script, before = script, len(gw.rows())
+    gw.fake.script, before = script, gw.recorded()
     asked = ask(model=DIRECT)
     with gw.raw() as client:
         head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: {VK}\r\nContent-Length: {len(asked)}\r\n\r\n"

@@ -27,6 +27,7 @@ from support.command import SLUICEGATE
 from support.fake_provider import FakeProvider, held, plain
 from support.harness import PROVIDER_KEY, VK, WAIT_S, Gateway, ask, eventually, policy_text
 from support.like_systemd import Service
+from support.ports import free_port
 from support.real_clients import isolated_network
 
 pytestmark = pytest.mark.wire
@@ -35,11 +36,6 @@ HOST = "llm.acme.example"
 KEY, SPENT = "sk-sg-of-the-team-0123456789", "sk-sg-that-is-spent-0123456789"
 CLIENT = "127.0.0.2"
 """Another address of this machine than the one from which nginx dials the gateway."""
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def sluicegate(*arguments, **env):
@@ -266,7 +262,7 @@ def test_a_large_body_passes_and_what_a_client_claims_of_its_address_goes_no_fur
 @WAYS
 def test_the_clients_address_is_on_record_and_setup_has_its_scheme(front, way):
     front.provider.script = plain()
-    before = len(front.gateway.rows())
+    before = front.gateway.recorded()
     claims = {"X-Forwarded-For": "10.0.0.1"} if way == "http" else {}
     assert front.ask(way, "POST", "/v1/messages", ask(), content_type="application/json", x_api_key=KEY, **claims)[0] == 200
     assert front.gateway.calls(before + 1)[-1]["client_address"] == CLIENT

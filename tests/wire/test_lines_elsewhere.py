@@ -260,7 +260,7 @@ def test_claude_code_takes_managed_settings_whatever_its_user_has_set(office, re
     own = {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "apiKeyHelper": "echo other"}
     (tmp_path / ".claude/settings.json").write_text(json.dumps(own))
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ANTHROPIC_API_KEY": "sk-ant-own", **own["env"]}
-    before = len(office.gateway.rows())
+    before = office.gateway.recorded()
     command = ["ip", "netns", "exec", office.developer, "unshare", "--mount", "sh", "-euc"]
     command += [f"{MANAGED}\nexec {program('claude-code')} -p 'say hi'"]
     done = subprocess.run(

@@ -45,7 +45,7 @@ def services(tmp_path_factory):
 
 def play(gw, script, body=None, **headers):
     """One call; what came back, and its record."""
-    before = len(gw.rows())
+    before = gw.recorded()
     gw.fake.script = script
     reply = gw.post(body or ask(stream=True), **headers)
     return reply, gw.calls(before + 1)[-1]
@@ -159,7 +159,7 @@ def test_a_stream_that_breaks_is_charged_for_what_was_delivered(services, ending
         else:
             peer.conn.close()
 
-    before = len(services.rows())
+    before = services.recorded()
     services.fake.script = script
     body = ask(stream=True)
     with services.raw() as conn:
@@ -190,7 +190,7 @@ def test_a_user_header_never_overrides_whose_key_it_is(services):
 
 def test_a_client_that_leaves_is_charged_once_for_what_it_got(services):
     held = threading.Event()
-    before, spent = len(services.rows()), services.used()
+    before, spent = services.recorded(), services.used()
 
     def script(peer, _):
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
@@ -215,7 +215,7 @@ def test_a_client_that_leaves_is_charged_once_for_what_it_got(services):
 
 
 def test_a_provider_that_never_answers_costs_the_input_and_one_that_cannot_be_reached_nothing(services, gateway):
-    before = len(services.rows())
+    before = services.recorded()
     services.fake.script = lambda peer, _: peer.reset()
     reply = services.post(ask("z" * 26_000))
     row = services.calls(before + 1)[-1]

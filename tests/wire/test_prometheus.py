@@ -9,7 +9,6 @@ import contextlib
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -22,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import VERA, token_hash
 from support.harness import ROOT, VK, Gateway, ask, eventually, policy_text
+from support.ports import free_port
 from support.promql import names
 from support.receiver import Receiver
 
@@ -54,8 +54,7 @@ class Prometheus:
         job["authorization"]["credentials_file"] = str(token)
         config["scrape_configs"].append(public)
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/api/v1"
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(

@@ -125,7 +125,7 @@ def ask(gw: Gateway, case: Case, way: str) -> tuple[Seen, dict[str, Any]]:
     """Make one call; return what the provider got of it, and the call's record."""
     recorded, fake = BY_ID[case.answer], gw.fakes[case.name]
     fake.script = plain(recorded.body, 200, f"content-type: {recorded.content_type}")
-    before, body = len(gw.rows()), body_of(case, recorded)
+    before, body = gw.recorded(), body_of(case, recorded)
     if way == "port":
         reply = gw.post(body, None, f"/{case.prefix or case.name}{case.path}", authorization=f"Bearer {VK}")
     else:
@@ -240,7 +240,7 @@ def test_a_model_s_name_leads_to_any_provider(gw, name, model, path, arrives, au
         BY_ID["deepseek/chat-cache-hit-alone"].body if arrives.endswith("/chat/completions") else BY_ID["xai/responses-search"].body
     )
     fake.script = plain(chat, 200, "content-type: application/json")
-    before = len(gw.rows())
+    before = gw.recorded()
     content = {"input": "hi"} if path == RESPONSES else {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 64}
     reply = gw.post(json.dumps({"model": model, **content}).encode(), None, path, authorization=f"Bearer {VK}")
     assert reply.status == 200, reply.body

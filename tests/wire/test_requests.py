@@ -48,7 +48,7 @@ def request(*fields, line=b"POST /v1/messages HTTP/1.1", host=b"Host: localhost\
     ],
 )
 def test_what_reads_in_two_ways_is_refused_and_recorded(edge, odd, path):
-    before = len(edge.rows()), edge.fake.connections
+    before = edge.recorded(), edge.fake.connections
     # On the gateway's own port such a path leads nowhere.
     answer = edge.send_inside(request(*odd.pop("fields", ()), **odd))
     assert answer.startswith(b"HTTP/1.1 400 ")

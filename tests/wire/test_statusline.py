@@ -36,7 +36,8 @@ def answered(*options: str, **env: str) -> str:
 
 def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     rate = {"request_max_limit": 3, "request_reset_duration": "1h"}
-    gw = gateway(policy_text(virtual_keys=[{"id": VK, "budget": MONTH, "rate_limit": rate}, {"id": "vk-off", "is_active": False}]))
+    off, old = {"id": "vk-off", "is_active": False}, {"id": "vk-old", "expires_at": "2020-01-01T00:00:00Z"}
+    gw = gateway(policy_text(virtual_keys=[{"id": VK, "budget": MONTH, "rate_limit": rate}, off, old]))
     assert answered(HTTPS_PROXY=f"http://{VK}:@127.0.0.1:{gw.port}").startswith("░░░░░░░░ $50.00 of $50.00 left, resets ")
     gw.post()
     gw.post()
@@ -44,9 +45,8 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     shown = answered(ANTHROPIC_BASE_URL=gw.url, ANTHROPIC_API_KEY=VK)
     assert shown.startswith("█████░░░ $49.999 of $50.00 left, resets ")
     assert "· 1 of 3 calls left, resets " in shown
-    for unusable in ("vk-off", "vk-nobody"):
-        shown = answered("--gateway", gw.url, "--key", unusable)
-        assert shown == "sluicegate: the virtual key is unknown, inactive or expired\n"
+    for unusable, why in (("vk-off", "is inactive"), ("vk-old", "has expired"), ("vk-nobody", "is unknown")):
+        assert answered("--gateway", gw.url, "--key", unusable) == f"sluicegate: the virtual key {why}\n"
     assert json.loads(answered("--json", "--gateway", gw.url, "--key", VK))["virtual_key_id"] == VK
     assert statusline() == "sluicegate: no gateway and virtual key in the environment\n"
     assert statusline("--gateway", "http://127.0.0.1:9", "--key", VK) == UNANSWERED

@@ -91,7 +91,7 @@ def play(gw: Gateway, recorded: Recorded, encoding: str = "", kind: str | None =
         peer.end()
 
     path, body = request_of(recorded)
-    before = len(gw.rows())
+    before = gw.recorded()
     gw.fakes[recorded.provider].script = script
     reply = gw.post(body, path=path)
     assert (reply.status, reply.body) == (200, packed)

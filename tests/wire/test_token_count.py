@@ -78,7 +78,7 @@ def stream(pieces: list[bytes], is_whole: bool = True):
 
 def ask(gw: Gateway, path: str, model: str, script) -> dict:
     body = {"/v1/responses": {"input": "hi"}}.get(path, {"messages": [{"role": "user", "content": "hi"}]})
-    before = len(gw.rows())
+    before = gw.recorded()
     gw.fake.script = script
     with contextlib.suppress(Exception):
         gw.post(json.dumps({"model": model, "stream": True} | body).encode(), path=path)
@@ -136,7 +136,7 @@ def test_a_cut_stream_is_charged_what_was_delivered_however_it_was_cut_up(gw, pa
 
 def test_a_client_that_leaves_pays_what_it_has_got(gw):
     text = LINE * 20
-    before = len(gw.rows())
+    before = gw.recorded()
 
     def script(peer, _):
         peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")

@@ -62,7 +62,7 @@ def lab(tmp_path_factory):
 
 def called(lab, path, body, key=VK, way="port", carrier="x_bf_vk", **headers):
     """Make a call; return its answer and its record."""
-    before = len(lab.rows())
+    before = lab.recorded()
     raw = json.dumps(body).encode()
     if way == "port":
         reply = lab.post(raw, None, path, **{carrier: key}, **headers)

@@ -24,6 +24,9 @@ from sluicegate.cli.options import Settings, command_class
 TIMEOUT_S = 1.5
 """Time to wait for the gateway; short, because the line is drawn at every prompt."""
 
+_UNUSABLE: dict[int, str] = {HTTPStatus.UNAUTHORIZED: "is unknown", HTTPStatus.FORBIDDEN: "has expired"}
+"""What is the matter with a key, by the status of the answer."""
+
 NOT_A_GATEWAY = "the answer is not from a sluicegate gateway"
 
 
@@ -76,13 +79,14 @@ def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
         return None, NOT_A_GATEWAY
     except UnreachableError:
         return None, "the gateway does not answer"
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        return None, "the virtual key is unknown, inactive or expired"
+    if answer.status in _UNUSABLE:
+        return None, f"the virtual key {_UNUSABLE[answer.status]}"
     if answer.status != HTTPStatus.OK:
         return None, f"the gateway answered {answer.status}"
     try:
-        return answer.json(), ""
-    except ValueError:
+        quota = answer.json()
+        return (None, "the virtual key is inactive") if quota.get("is_active") is False else (quota, "")
+    except (ValueError, AttributeError):
         return None, NOT_A_GATEWAY
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from proving.scene import Observation, Scene, expect, fault
 from proving.traffic import KEY_VALUE, Traffic, call, summary
 from support.fake_provider import Peer, Seen, event
 from support.harness import eventually, receive
+from support.ports import free_port
 
 HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -51,9 +51,7 @@ def call_each_way(scene: Scene, answers: list[Answer], times: int = 4) -> Counte
 
 @fault("upstream", "refuses connections", "502 as JSON in the provider's form, nothing charged")
 def refuses(scene: Scene) -> Observation:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free_port = probe.getsockname()[1]
-    gateway = scene.gateway(scene.policy().replace(scene.provider.url, f"http://127.0.0.1:{free_port}"))
+    gateway = scene.gateway(scene.policy().replace(scene.provider.url, f"http://127.0.0.1:{free_port()}"))
     outcomes = Counter(call(gateway, proxied=bool(i % 2)) for i in range(6))
     expect(all(x.startswith("502") for x in outcomes), f"clients saw {summary(outcomes)}")
     spent = gateway.used(f"virtual_key/{'vk-chaos'}")
