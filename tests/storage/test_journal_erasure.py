@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from sluicegate.calls.personal_data import Person
-from sluicegate.storage import journal_erasure
+from sluicegate.storage import journal_erasure, journal_files
 from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_files import other_files, records_in_other_files
 from support.calls import record
@@ -94,6 +94,19 @@ def test_a_file_without_the_person_is_left_as_it_is(journal):
     assert erase_from_journals(journal, PERSON) == 0
     assert [file.stat().st_ino for file in other_files(journal)] == inodes
     assert all(b"\xff\x00 no record\n[]\n" in file.read_bytes() for file in other_files(journal))
+
+
+def test_a_journal_that_is_deleted_while_it_is_looked_at_is_left_out(journal, monkeypatch):
+    read = journal_files._read
+
+    def read_and_delete(file, start, end):
+        data = read(file, start, end)
+        if file.name == "audit.jsonl.1":
+            file.unlink()
+        return data
+
+    monkeypatch.setattr(journal_files, "_read", read_and_delete)
+    assert [file.name for file in other_files(journal)] == ["audit.jsonl.0", "audit.jsonl.2"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -6,6 +6,7 @@ again from its beginning.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,8 @@ class Erasure:
     def __init__(self, path: Path, person: Person, pause: Callable[[], None]) -> None:
         """Call ``pause`` between two transactions."""
         self.path, self.person, self._pause = path, person, pause
+        # A team may be spelled alike: then what a word is of decides.
+        self._may_be_in = replace(person, shared=frozenset()).is_in
 
     def call_ids(self) -> list[str]:
         """Return the ids of the person's calls."""
@@ -89,18 +92,18 @@ class Erasure:
             after = found[-1][0]
 
     def _rewrite(self, conn: sqlite3.Connection, table: str, columns: Sequence[str]) -> int:
-        changed: list[list[Any]] = []
-        for number, row in self._rows(conn, table, columns):
-            if table == "calls":
-                changed.append([*to_row(self.person.erase(from_row(row.values()))), number])
-            else:
-                changed.append([*self.person.erase(row).values(), number])
         sets = ", ".join(f"{name} = ?" for name in columns)
-        for i in range(0, len(changed), ROWS_PER_STEP):
+        count = 0
+        for part in itertools.batched(self._rows(conn, table, columns), ROWS_PER_STEP):
+            changed = []
+            for number, row in part:
+                erased = to_row(self.person.erase(from_row(row.values()))) if table == "calls" else self.person.erase(row).values()
+                changed.append([*erased, number])
             with _transaction(conn):
-                conn.executemany(f"UPDATE {table} SET {sets} WHERE rowid = ?", changed[i : i + ROWS_PER_STEP])
+                conn.executemany(f"UPDATE {table} SET {sets} WHERE rowid = ?", changed)
+            count += len(changed)
             self._pause()
-        return len(changed)
+        return count
 
     def _adjustments(self, conn: sqlite3.Connection) -> None:
         sets = ", ".join(f"{name} = ?" for name in ADJUSTMENT_COLUMNS)
@@ -143,11 +146,12 @@ class Erasure:
     def _trail(self, conn: sqlite3.Connection) -> None:
         """Take the person out of the audit trail; that somebody was created, changed and deleted then stays on it."""
         person = self.person
-        rows = conn.execute("SELECT id, who, entity_kind, entity_id, before, after FROM admin_audit").fetchall()
         changed = []
-        for number, who, kind, entity, before, after in rows:
+        for number, who, kind, entity, before, after in conn.execute(
+            "SELECT id, who, entity_kind, entity_id, before, after FROM admin_audit"
+        ):
             erased = person.scope(kind, entity)
-            texts = [text and _text_without(text, person) for text in (before, after)] if erased == entity else [None, None]
+            texts = [self._text_without(text) for text in (before, after)] if erased == entity else [None, None]
             row = (who and person.without(who), erased, *texts)
             if row != (who, entity, before, after):
                 changed.append((*row, number))
@@ -161,15 +165,21 @@ class Erasure:
             for _, sql in triggers:
                 conn.execute(sql)
 
+    def _text_without(self, text: str | None) -> str | None:
+        """Return an entity's values without the person."""
+        if not text or not self._may_be_in(text):
+            return text
+        value = orjson.loads(text)
+        erased = self.person.without_in(value)
+        return text if erased == value else orjson.dumps(erased).decode()
+
     def _revisions(self, conn: sqlite3.Connection) -> None:
         for (number,) in conn.execute("SELECT id FROM policy_revisions").fetchall():
             found = conn.execute("SELECT who, summary, files FROM policy_revisions WHERE id = ?", (number,)).fetchone()
             if found is None:
                 continue
-            # A team may be spelled alike, so every word of the person's counts here; what is left is judged below.
-            anyone = replace(self.person, shared=frozenset())
             who, summary, files = found[0] and self.person.without(found[0]), found[1], orjson.loads(zlib.decompress(found[2]))
-            if (who, anyone.is_in(summary)) == (found[0], False) and not any(map(anyone.is_in, files.values())):
+            if (who, self._may_be_in(summary)) == (found[0], False) and not any(map(self._may_be_in, files.values())):
                 continue
             packed = zlib.compress(orjson.dumps(policy_without(files, self.person)), 6)
             values = (who, self.person.without(summary), packed, number)
@@ -196,12 +206,6 @@ def policy_without(files: dict[str, str], person: Person) -> dict[str, str]:
         # Which of those that are spelled alike is meant cannot be told.
         person = replace(person, shared=frozenset())
     return {name: ERASED_TEXT if person.is_in(text) else text for name, text in texts.items()}
-
-
-def _text_without(text: str, person: Person) -> str:
-    value = orjson.loads(text)
-    erased = person.without_in(value)
-    return text if erased == value else orjson.dumps(erased).decode()
 
 
 @contextmanager

@@ -20,7 +20,11 @@ def erase_from_journals(path: Path, person: Person) -> int:
     count = 0
     staged = path.with_name(STAGED)
     for file in other_files(path):
-        changed = _write_without(file, staged, person)
+        try:
+            changed = _write_without(file, staged, person)
+        except FileNotFoundError:
+            # Deleted for its age meanwhile.
+            continue
         if changed:
             # Files are put in order by their times, and deleted by them.
             at = file.stat()

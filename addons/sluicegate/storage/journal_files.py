@@ -6,6 +6,7 @@ truncated, and inodes of deleted files are given to new ones.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +95,9 @@ def other_files(path: Path) -> list[Path]:
             if entry.name == path.name or entry.name.endswith(DATABASE_ENDINGS) or not entry.is_file(follow_symlinks=False):
                 continue
             if _read(Path(entry.path), 0, 2) == b'{"':
-                found.append((entry.stat().st_mtime_ns, entry.path))
+                # Another thread may delete it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.stat().st_mtime_ns, entry.path))
     return [Path(file) for _, file in sorted(found)]
 
 
