@@ -92,6 +92,7 @@ def test_headers_of_the_environment_do_not_go_to_an_endpoint_of_the_policy(read)
     ("env", "said"),
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "is 'grpc', supported are http/protobuf and http/json"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "\udcff\n\x1b[31m"}, r"is '\udcff\n\x1b[31m', supported are"),
         ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "is 'zstd', supported are none and gzip"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, "write a URL such as http://collector:4318"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://169.254.169.254"}, "write a URL such as http://collector:4318"),
@@ -114,6 +115,9 @@ def test_an_environment_that_cannot_be_used_is_said_and_stops_nothing(read, env,
     assert said in warning
     assert "secret" not in warning
     assert "pw" not in warning
+    # It is printed, logged and answered.
+    assert warning.isascii()
+    assert warning.isprintable()
 
 
 @pytest.mark.parametrize(

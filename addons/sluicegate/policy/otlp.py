@@ -174,7 +174,7 @@ def _of_signal(env: Mapping[str, str], signal: str, name: str) -> str:
 
 def _choice(found: str, name: str, allowed: tuple[str, ...], default: str) -> str:
     if found and found not in allowed:
-        raise _Unusable(f"{_PREFIX}{name} is '{found[:40]}', supported are {' and '.join(allowed)}")
+        raise _Unusable(f"{_PREFIX}{name} is {found[:40]!a}, supported are {' and '.join(allowed)}")
     return found or default
 
 
