@@ -33,7 +33,7 @@ from support.harness import VK
 
 POLICY = """\
 version: 1
-teams: [{id: team-a, name: Team A, budget: {max_limit: 100, reset_duration: 1Y}}]
+teams: [{id: team-a, name: Team A, labels: {cost_center: "4711"}, budget: {max_limit: 100, reset_duration: 1Y}}]
 users:
   - {id: bob, team_id: team-a}
   - {id: quilla, name: Quilla Quince, team_id: team-a, labels: {mail: quilla@example.com}}
@@ -54,13 +54,13 @@ def call(number: int, who: str, at: int = NOW):
         "session_id": "session-of-hers",
         "client_address": "198.51.100.7",
         "user_agent": "claude-cli/2 (her-laptop)",
-        "labels": '{"mail": "quilla@example.com"}',
+        "labels": '{"cost_center":"4711","mail":"quilla@example.com"}',
         "limits": [
             ["user", who, "usd", "1Y", "soft", 9, 8, 2, 2, 7, True],
             ["team", "team-a", "usd", "1Y", "soft", 9, 8, 2, 2, 7, True],
         ],
     }
-    more = hers if who == "quilla" else {}
+    more = hers if who == "quilla" else {"labels": '{"cost_center":"4711"}'}
     return record(f"call_{number}", 100 + number, started_at=iso(at), user_id=who, virtual_key_id=key, team_id="team-a", **more)
 
 
@@ -155,6 +155,10 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     assert done["message"].endswith("what was there before a restore still tells of the user, so delete before-restore-1 too")
     assert company.traces() == []
     users = company.check_books()
+    services = Services(company.policy, company.state, {}, lambda: NOW)
+    # Costs by cost centre are what they were, and her own label is gone.
+    assert [row[0] for row in company.added(services, ("labels",))] == ['{"cost_center":"4711"}']
+    services.close()
     assert users == {"bob", "", done["pseudonym"]} or users == {"bob", done["pseudonym"]}
     with sqlite3.connect(company.state / "sluicegate.db") as conn:
         who = conn.execute("SELECT action, entity_kind, entity_id FROM admin_audit ORDER BY id DESC LIMIT 1").fetchone()

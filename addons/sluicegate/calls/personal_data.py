@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from sluicegate.calls.record import Record
+from sluicegate.policy.labels import labels_text
 
 PERSONAL_COLUMNS = (
-    *("session_id", "agent_id", "user_agent", "client_address", "message", "labels"),
+    *("session_id", "agent_id", "user_agent", "client_address", "message"),
     *("claimed_project", "source"),
 )
 """Columns of calls and connections that are emptied: they tell where and with what a person worked."""
@@ -29,6 +32,9 @@ class Person:
     names: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
     """Ids of teams, operators and others that are spelled like the person's: as words of a text they tell of nobody."""
+
+    group_labels: frozenset[tuple[str, str]] = frozenset()
+    """Labels, by name and value, that teams, customers and projects have: they tell of nobody, and costs are added up by them."""
 
     @cached_property
     def instead(self) -> Mapping[str, str]:
@@ -82,6 +88,9 @@ class Person:
         erased = record | {name: None for name in PERSONAL_COLUMNS if name in record}
         if erased.get("user_id") is not None:
             erased["user_id"] = self.scope("user", erased["user_id"])
+        if erased.get("labels"):
+            labels = orjson.loads(erased["labels"])
+            erased["labels"] = labels_text({n: value for n, value in labels.items() if (n, value) in self.group_labels})
         erased["virtual_key_id"] = self.keys.get(record.get("virtual_key_id") or "", record.get("virtual_key_id"))
         if record.get("limits"):
             erased["limits"] = [[c[0], self.scope(c[0], c[1]), *c[2:]] for c in record["limits"]]

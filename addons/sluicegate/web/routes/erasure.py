@@ -154,7 +154,10 @@ def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Pe
     keys = sorted({*now_keys, *past_keys} | set(noted["keys"] if noted else ()))
     known = {*names, *(noted["names"] if noted else ())}
     instead = {k: f"{pseudonym}-{i}" for i, k in enumerate(keys, 1)}
-    return Person(user_id, pseudonym, instead, tuple(sorted(known)), _shared_words(policy))
+    file = policy.file
+    groups = [*(c.labels for c in file.customers), *(t.labels for t in file.teams), *(p.labels for p in file.projects)]
+    labels = frozenset(pair for group in groups for pair in group.items())
+    return Person(user_id, pseudonym, instead, tuple(sorted(known)), _shared_words(policy), labels)
 
 
 def _shared_words(policy: Policy) -> frozenset[str]:
