@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, ensure_call, facts_of, observing
@@ -21,6 +23,8 @@ from sluicegate.providers.model_lists import (
 )
 from sluicegate.providers.requests.body import models_anywhere
 from sluicegate.values import Deny, Reason
+
+logger = logging.getLogger("sluicegate")
 
 IN_PATHS = ("gemini", "vertex")
 """Protocols whose paths name the model: there a slash would end the name for one reader and not for another."""
@@ -108,9 +112,13 @@ class Access(Addon):
         policy, caller, provider = call.policy, call.principal, call.provider
         try:
             filtered = without_refused(decoded(response), lambda m: policy.model_access(caller, provider, m).model_allowed)
-        except UnreadableListError as e:
+        except Exception as e:
+            # Of whatever kind: shown as it came, the list would name models that the key may not use.
+            why = str(e) if isinstance(e, UnreadableListError) else "it could not be judged"
+            if not isinstance(e, UnreadableListError):
+                logger.exception("a list of models could not be filtered")
             call.failure = Reason.GATEWAY_ERROR
-            refusal = Deny(call.failure, unreadable_list_message(provider, str(e)))
+            refusal = Deny(call.failure, unreadable_list_message(provider, why))
             status, headers, said = render(refusal, call.protocol, call.audience)
             flow.response = http.Response.make(status, said, dict(headers))
             return

@@ -367,3 +367,21 @@ def test_a_hard_claim_and_the_draft_keep_the_bound_while_the_call_runs(tmp_path)
         assert hard.reserved == soft.reserved == call.bound_nano == call.expected_nano > bound, "what is known is never less"
     finally:
         flow_module._services = before
+
+
+def test_a_list_of_models_that_cannot_be_judged_is_not_shown(tmp_path, monkeypatch, caplog):
+    configs = [{"provider": "anthropic", "allowed_models": [HAIKU]}]
+    file = tmp_path / "policy.yaml"
+    file.write_text(policy_text("http://127.0.0.1:9", virtual_keys=[{"id": "vk", "provider_configs": configs}]))
+    policy = load(file, env={"FAKE_KEY": "k"}, now=NOW)
+    flow = tflow.tflow(resp=True)
+    flow.response.content = b'{"data": [{"id": "claude-opus-5-5"}]}'
+    call = flow.sluicegate_call = Call("call_1", NOW, "anthropic", "other", method="GET", path="/v1/models", policy=policy)
+    call.principal = Principal("vk", None, None, None, None)
+    monkeypatch.setattr(type(policy), "model_access", lambda *_: 1 / 0)
+    Access().response(flow)
+    assert flow.response.status_code == 503
+    assert b"claude-opus" not in flow.response.content
+    assert "it could not be judged" in flow.response.text
+    assert call.failure is Reason.GATEWAY_ERROR
+    assert "ZeroDivisionError" in caplog.text
