@@ -190,6 +190,8 @@ def test_who_has_left_only_a_trail_is_known_and_a_key_that_others_used_stays(com
         # A key that was hers and then another's is not hers alone.
         row = (iso(NOW), "admin", "update", "virtual_key", "vk-shared", '{"user_id":"zoe"}', '{"user_id":"bob"}', "", "")
         conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    begun = {"zoe": {"pseudonym": "erased-0", "keys": ["vk-bob", "vk-of-old"], "names": []}}
+    (company.state / "erasing.json").write_text(json.dumps(begun))
     policy = Services(company.policy, company.state, {}, lambda: NOW)
     try:
         zoe = _person(company.state, company.state / "sluicegate.db", policy.policy, "zoe")
@@ -198,7 +200,8 @@ def test_who_has_left_only_a_trail_is_known_and_a_key_that_others_used_stays(com
         quilla = _person(company.state, company.state / "sluicegate.db", policy.policy, "quilla")
     finally:
         policy.close()
-    assert (list(zoe.keys), nobody, walter.user_id) == (["vk-of-zoe"], None, "walter")
+    assert (list(zoe.keys), nobody, walter.user_id) == (["vk-of-old", "vk-of-zoe"], None, "walter")
+    assert zoe.pseudonym == "erased-0"
     assert quilla.names == ("Quilla Quince", "quilla@example.com")
 
 

@@ -151,7 +151,9 @@ def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Pe
     # "Quilla's laptop" tells of her; "laptop" and "CI" are words that stand in many texts.
     names |= {text for text in key_names if told & set(re.findall(r"\w{3,}", text.lower()))}
     pseudonym = noted["pseudonym"] if noted else f"erased-{secrets.token_hex(8)}"
-    keys = sorted({*now_keys, *past_keys} | set(noted["keys"] if noted else ()))
+    # A key of the same id may be another user's since an erasure was begun.
+    noted_keys = {k for k in (noted["keys"] if noted else ()) if k not in policy.virtual_keys}
+    keys = sorted({*now_keys, *past_keys, *noted_keys})
     known = {*names, *(noted["names"] if noted else ())}
     instead = {k: f"{pseudonym}-{i}" for i, k in enumerate(keys, 1)}
     file = policy.file
