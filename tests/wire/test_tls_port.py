@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from sluicegate.cli.main import app
+from sluicegate.diagnosis.reach import check_proxy, check_reach, fetch_authority
 from support.certificates import self_signed, server_context
 from support.command import SLUICEGATE, CliRunner
 from support.fake_provider import FakeProvider, plain
@@ -23,7 +24,7 @@ from support.real_clients import isolated_network
 pytestmark = pytest.mark.wire
 
 HOST = "gateway.test"
-NAMES = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("10.99.0.1"))]
+NAMES = [x509.DNSName(HOST), *(x509.IPAddress(ipaddress.ip_address(a)) for a in ("10.99.0.1", "127.0.0.1"))]
 FIRST, SECOND = (self_signed(name, (x509.SubjectAlternativeName(NAMES), False)) for name in ("first", "second"))
 OUTSIDE, GATEWAY = "10.99.0.2", "10.99.0.1"
 PATH = {"PATH": os.environ["PATH"]}
@@ -75,6 +76,31 @@ def secure(tmp_path_factory):
     yield made
     made.gateway.discard()
     made.provider.close()
+
+
+def test_doctor_compares_clocks_and_opens_a_provider_through_the_proxy(secure, monkeypatch):
+    """TLS within TLS: with another authority than the gateway's, the certificate inside is found to be wrong."""
+    monkeypatch.setenv("SSL_CERT_FILE", f"{secure.folder}/cert.pem")
+    url = f"https://127.0.0.1:{secure.gateway.port}"
+    answers, found = check_reach(url)
+    assert (answers, found[1][:3]) == (True, ("clock", "ok", "agrees with the gateway's"))
+    authority = fetch_authority(url)
+    for key, trusted, wanted in (
+        (VK, authority, ("ok", "opens api.anthropic.com with the gateway's certificate")),
+        (VK, FIRST[0], ("fail", "its certificate for api.anthropic.com is not its authority's: CERTIFICATE_VERIFY_FAILED")),
+    ):
+        (finding,) = check_proxy(url, key, trusted)
+        assert finding[1:3] == wanted
+
+
+def test_a_tunnel_that_cannot_be_opened_is_on_the_log_with_the_reason(secure):
+    """Its client sees a connection that ends, and no more."""
+    for port, why in (
+        (1, "Connect call failed"),
+        (secure.provider.port, "blocked by policy: localhost is at an address of 127.0.0.1"),
+    ):
+        secure.curl("--cacert", secure.gateway.ca, f"https://localhost:{port}/")
+        assert secure.gateway.wait_for(rf"warning A tunnel to localhost:{port} was not opened: .*{why}")
 
 
 def test_a_base_url_works_over_tls(secure):
