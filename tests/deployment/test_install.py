@@ -13,7 +13,8 @@ import pytest
 
 from sluicegate import __version__
 from sluicegate.cli.main import app
-from sluicegate.deployment.targets import TARGETS
+from sluicegate.deployment.site import Site
+from sluicegate.deployment.targets import TARGETS, prepare
 from support.command import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +75,7 @@ def test_the_lines_for_uv_install_the_command(tmp_path):
 
 def test_every_target_is_on_the_page_and_its_line_writes_it(tmp_path):
     lines = [shlex.split(line) for line in re.findall(r"^(sluicegate deploy .*)$", PAGE, re.MULTILINE)]
-    assert sorted(words[2] for words in lines) == sorted(TARGETS)
+    assert sorted(words[2] for words in lines if "--tls" not in words) == sorted(TARGETS)
     for words in lines:
         where = words.index("--output") + 1
         done = CliRunner().invoke(app, [*words[1:where], str(tmp_path / words[where]), *words[where + 1 :]])
@@ -90,4 +91,9 @@ def test_the_page_names_what_there_is():
     tried = {*section("With pip"), *section("With uv"), *(line for line in others if line.startswith("sluicegate deploy"))}
     # TLS on the port is tried in tests/wire/test_tls_port.py.
     tried |= {line for line in others if line.startswith("sluicegate serve --tls-cert ")}
+    # What the unit itself sets.
+    set_by_unit = re.findall(
+        r"^Environment=(SLUICEGATE_(?:POLICY|STATE)=.*)$", prepare("systemd", Site()).files["sluicegate.service"], re.M
+    )
+    tried |= {f"export {line}" for line in set_by_unit}
     assert [line for line in others if line not in tried] == ["python3 -m pip wheel --no-deps --wheel-dir dist ."]
