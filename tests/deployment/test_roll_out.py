@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from sluicegate.authority.folder import AuthorityFolder
 from sluicegate.cli.main import app
 from sluicegate.deployment.site import Site
 from sluicegate.deployment.targets import prepare
@@ -49,7 +51,10 @@ def test_every_command_says_what_the_page_shows(tmp_path, monkeypatch):
     answer = message("claude-haiku-4-5", input_tokens=100_000, output_tokens=5_000)
     with FakeProvider(plain(answer)) as provider:
         policy["providers"] = {"anthropic": {"base_url": provider.url, "keys": [{"name": "k", "value": "env.PROVIDER_KEY"}]}}
-        with Gateway(tmp_path / "gateway", yaml.safe_dump(policy)) as gateway:
+        gateway = Gateway(tmp_path / "gateway", yaml.safe_dump(policy))
+        # The tests' own CA lasts a day, which is no overlap.
+        AuthorityFolder(gateway.confdir).ensure(time.time_ns() // 1_000_000)
+        with gateway:
             monkeypatch.setenv("SLUICEGATE_POLICY", str(gateway.policy))
             monkeypatch.setenv("SLUICEGATE_STATE", str(gateway.state))
             monkeypatch.setenv("HOME", str(tmp_path))
@@ -60,7 +65,9 @@ def test_every_command_says_what_the_page_shows(tmp_path, monkeypatch):
                     continue
                 if " raise " in command:
                     # Each costs 0.125 dollars.
-                    said = [gateway.post(ask(model="claude-haiku-4-5"), x_api_key=key) for _ in range(9)]
+                    said = [gateway.post(ask(model="claude-haiku-4-5"), x_api_key=key) for _ in range(8)]
+                    assert len(gateway.calls(8)) == 8
+                    said.append(gateway.post(ask(model="claude-haiku-4-5"), x_api_key=key))
                     assert [r.status for r in said] == [200] * 8 + [402]
                     assert re.search(pattern(re.sub(r"\d{4}-.*Z", "...", refusal.partition(" 402 ")[2])), said[-1].body.decode())
                 words = [key if w == "sk-sg-..." else w.replace(URL, gateway.url) for w in shlex.split(inner[1])]
