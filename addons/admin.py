@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from email.utils import formatdate
 from pathlib import Path
 
 from mitmproxy import ctx, http
@@ -146,6 +147,8 @@ class Admin(Addon):
             flow.response.stream = True
             for name, value in SECURITY_HEADERS.items():
                 flow.response.headers.setdefault(name, value)
+            # RFC 9110, 6.6.1; a developer machine's doctor compares its clock with it.
+            flow.response.headers.setdefault("date", formatdate(services().clock() / 1000, usegmt=True))
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Drop what was kept for a request, and remove the cookie, because the flow may still be printed or saved."""

@@ -149,6 +149,7 @@ class Egress(Addon):
         tunnel = connection_of(data.client).tunnel
         if tunnel is not None:
             tunnel.has_failed = True
+            log_unopened(tunnel, str(data.server.error))
 
     async def check_address(self, data: server_hooks.ServerConnectionHookData) -> str | None:
         """Return why an address may not be dialled; None if it may, and then the judged address is the one dialled."""
@@ -168,6 +169,7 @@ class Egress(Addon):
         except (DialRefused, ResolveError) as e:
             if connection.tunnel is not None:
                 connection.tunnel.is_refused = True
+                log_unopened(connection.tunnel, str(e))
             return str(e)
         # Dial the address that was judged: by name, mitmproxy would resolve it once more.
         server.address = (address, port)
@@ -203,6 +205,11 @@ class Egress(Addon):
         proxyserver = ctx.master.addons.get("proxyserver")
         found = {address[1] for address in proxyserver.listen_addrs()} if proxyserver else set()
         return found | {address[1] for address in services().own_servers.values()}
+
+
+def log_unopened(tunnel: Traffic, why: str) -> None:
+    """Tell the operator why a tunnel goes nowhere: its client has been answered 200 and sees nothing but the end."""
+    logger.warning("A tunnel to %s:%d was not opened: %s", tunnel.host[:100], tunnel.port, why[:300])
 
 
 addons = [Egress()]

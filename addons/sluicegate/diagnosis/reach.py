@@ -92,22 +92,38 @@ def fetch_authority(gateway: str) -> bytes | None:
 def check_proxy(gateway: str, key: str | None, authority: bytes) -> Iterator[Finding]:
     """Open a governed host through the gateway's proxy, and see that its certificate is from the gateway's authority."""
     parts = urlsplit(gateway)
-    context = ssl.create_default_context(cadata=authority.decode("ascii", "replace"))
+    inside = ssl.create_default_context(cadata=authority.decode("ascii", "replace"))
     try:
         with socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), TIMEOUT_S) as plain:
+            proxy = plain
             if parts.scheme == "https":
-                # TLS within TLS, which this library's sockets cannot do: the connection itself was tried above.
-                return
-            status = _connect(plain, key)
+                proxy = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
+            status = _connect(proxy, key)
             if status != 200:
                 yield fail("proxy", f"CONNECT is answered with {status}", "give the key with --key, and see that it is active")
                 return
-            with context.wrap_socket(plain, server_hostname=GOVERNED_HOST):
-                yield ok("proxy", f"opens {GOVERNED_HOST} with the gateway's certificate")
+            _shake_hands(proxy, inside, GOVERNED_HOST)
+            yield ok("proxy", f"opens {GOVERNED_HOST} with the gateway's certificate")
     except ssl.SSLError as e:
         yield fail("proxy", f"its certificate for {GOVERNED_HOST} is not its authority's: {e.reason}", "restart the gateway")
     except OSError as e:
         yield fail("proxy", f"the connection broke off: {e.strerror or type(e).__name__}", "see that no other proxy stands between")
+
+
+def _shake_hands(tunnel: socket.socket, context: ssl.SSLContext, host: str) -> None:
+    """Complete a TLS handshake in a tunnel, which may be TLS itself: no socket of ``ssl`` wraps another. Raises OSError."""
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inner = context.wrap_bio(received, to_send, server_hostname=host)
+    while True:
+        try:
+            inner.do_handshake()
+            tunnel.sendall(to_send.read())
+            return
+        except ssl.SSLWantReadError:
+            tunnel.sendall(to_send.read())
+        if not (piece := tunnel.recv(16_384)):
+            raise ConnectionResetError("the tunnel was closed")
+        received.write(piece)
 
 
 def _connect(server: socket.socket, key: str | None) -> int:
