@@ -39,8 +39,8 @@ QUERY_NAMES = (b"key", b"api_key", b"access_token")
 """Names of query pairs that hold credentials."""
 
 _HEADERS = frozenset(name.encode() for name in CREDENTIAL_HEADERS)
-_GATEWAY_PREFIXES = (b"x-bf-", b"x-sluicegate-", b"proxy-")
-"""How the names of headers begin that are consumed here and never forwarded."""
+_GATEWAY_PREFIXES = (b"proxy-", *(b"x%c%s%c" % (a, of, z) for of in (b"bf", b"sluicegate") for a in b"-_" for z in b"-_"))
+"""How the names of headers begin that are consumed here and never forwarded; with underscores they are the same to some."""
 
 _SUBPROTOCOL = b"openai-insecure-api-key."
 """How the name of a WebSocket subprotocol begins that carries a key, because browsers cannot set headers there."""

@@ -187,6 +187,17 @@ def test_other_headers_are_left_as_they_are(sent):
         assert secrets.read(tuple(sent), b"/").fields == rest
 
 
+@pytest.mark.parametrize(
+    "name", ["x-sluicegate-project", "X_Sluicegate_Project", "x-sluicegate_project", "x_bf-user-id", "X_BF_VK"]
+)
+def test_headers_for_the_gateway_go_nowhere_in_any_spelling(name):
+    sent = fields((name, "github.com/acme/secret-plans"), ("accept", "*/*"), ("x-sluicegated", "a"))
+    credentials = known()
+    for read in (credentials.read, credentials.read_foreign):
+        for _ in range(2):
+            assert read(sent, b"/").fields == sent[1:]
+
+
 def test_a_request_to_another_host_keeps_its_own_credentials():
     own = fields(("Authorization", "Bearer its-own"), ("Cookie", "session=its-own"), ("x-api-key", "its-own"))
     ours = fields(("Proxy-Authorization", basic(SECRET)), ("Cookie", f"a={SECRET}"), ("X-Api-Key", OTHER), ("x-bf-user-id", "a"))
