@@ -185,6 +185,22 @@ def test_a_broken_or_foreign_key_is_not_taken_over(tmp_path):
         CertStore.from_store(authority, "mitmproxy", 2048, b"a password")
 
 
+def test_one_whose_key_is_damaged_never_takes_over(folder):
+    old = folder.handed_out(NOW)
+    made = folder.rotate(NOW, DAY_MS)
+    made.folder.joinpath(KEY_FILE).write_bytes(b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n")
+    assert folder.signing(NOW + DAY_MS).folder == folder.path
+    # What clients are given to trust is what signs.
+    assert old in folder.handed_out(NOW + DAY_MS)
+    seen = []
+    watcher = AuthorityWatcher(folder, folder.signing(NOW), lambda: NOW + DAY_MS, seen.append)
+    assert (watcher.check(), seen) == (False, [])
+    folder.forget_keys(NOW + 100 * DAY_MS)
+    assert folder.signing(NOW + 100 * DAY_MS).folder == folder.path
+    with pytest.raises(AuthorityError, match="has no key"):
+        folder.finish(NOW)
+
+
 def test_a_retired_authority_may_be_deleted_by_hand(folder):
     folder.rotate(NOW, 0)
     gone = folder.rotate(NOW + 1, 0)

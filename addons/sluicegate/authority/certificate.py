@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID_FOR = timedelta(days=3650)
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 BACKDATED = timedelta(days=2)
 """For clients whose clocks are behind."""
@@ -60,6 +64,23 @@ def make_authority(now: datetime) -> tuple[bytes, bytes]:
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     return secret, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def certificates_in(pem: bytes) -> bytes:
+    """Return the certificates of a PEM file, without what else is in it."""
+    return b"".join(found + b"\n" for found in _CERTIFICATE.findall(pem))
+
+
+def is_key(pem: bytes, certificate: x509.Certificate | None = None) -> bool:
+    """Return whether a PEM file has a private key, of this certificate if one is given."""
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except TypeError:
+        # It has a password, which mitmproxy's option cert_passphrase names.
+        return True
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return certificate is None or key.public_key() == certificate.public_key()
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -11,7 +11,6 @@ import fcntl
 import itertools
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sluicegate.atomic_write import sync_folder
-from sluicegate.authority.certificate import fingerprint, make_authority, moment
+from sluicegate.authority.certificate import certificates_in, fingerprint, is_key, make_authority, moment
 from sluicegate.windows import iso, parse_iso
 
 KEY_FILE, CERTIFICATE_FILE = "mitmproxy-ca.pem", "mitmproxy-ca-cert.pem"
@@ -31,8 +28,6 @@ KEY_FILE, CERTIFICATE_FILE = "mitmproxy-ca.pem", "mitmproxy-ca-cert.pem"
 
 KEY_FILES = (KEY_FILE, "mitmproxy-ca.p12")
 """Files that hold an authority's key; mitmproxy makes the second too."""
-
-CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 LIST, LOCK = "authorities.json", "authorities.lock"
 
@@ -55,11 +50,15 @@ class Authority:
 
     @property
     def has_key(self) -> bool:
-        """Return whether its key is still there. Raises AuthorityError."""
+        """Return whether its key is still there, and is one. Raises AuthorityError."""
+        file = self.folder / KEY_FILE
         try:
-            return (self.folder / KEY_FILE).exists()
+            return is_key(file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except (OSError, ValueError) as e:
-            raise AuthorityError(f"{self.folder} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+            why = getattr(e, "strerror", None) or e
+            raise AuthorityError(f"{file} cannot be read: {why}; it must belong to the gateway's user") from e
 
     def pem(self) -> bytes:
         """Return what clients must trust, as PEM: certificates alone, whatever else the file holds. Raises AuthorityError."""
@@ -69,7 +68,7 @@ class Authority:
         except (OSError, ValueError) as e:
             raise AuthorityError(f"{file} cannot be read: {getattr(e, 'strerror', None) or e}") from e
         # A file that was put there by hand may have the key in it, before the certificates or after them.
-        return b"".join(found + b"\n" for found in CERTIFICATE.findall(data))
+        return certificates_in(data)
 
     def certificate(self) -> x509.Certificate:
         """Return its certificate. Raises AuthorityError."""
@@ -186,10 +185,6 @@ class AuthorityFolder:
                 f"the CA in {self.path} has no key ({KEY_FILE}): restore it from a backup, or move the folder away to begin with "
                 "a new one, which clients must then trust"
             )
-        try:
-            (signing.folder / KEY_FILE).open("rb").close()
-        except OSError as e:
-            raise AuthorityError(f"{e.filename} cannot be read: {e.strerror}; it must belong to the gateway's user") from e
         return signing
 
     def rotate(self, now: int, overlap_ms: int) -> Authority:
@@ -318,16 +313,10 @@ def _signing(authorities: Sequence[Authority], now: int) -> Authority | None:
 
 def _is_usable(folder: Path, now: int) -> bool:
     try:
-        authority = Authority(folder, 0)
-        if not authority.has_key or authority.certificate().not_valid_after_utc <= moment(now):
-            return False
-        key = load_pem_private_key((folder / KEY_FILE).read_bytes(), None)
-    except TypeError:
-        # The key has a password, which mitmproxy's option cert_passphrase names.
-        return True
-    except (AuthorityError, OSError, ValueError, UnsupportedAlgorithm):
+        certificate = Authority(folder, 0).certificate()
+        return certificate.not_valid_after_utc > moment(now) and is_key((folder / KEY_FILE).read_bytes(), certificate)
+    except (AuthorityError, OSError):
         return False
-    return key.public_key() == authority.certificate().public_key()
 
 
 def _delete_key(authority: Authority) -> None:
