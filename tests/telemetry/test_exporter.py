@@ -150,6 +150,16 @@ def test_a_partial_success_is_counted_and_not_sent_again(receiver, opened, caplo
     assert r"rejected 2 of them: 'too\nold'" in caplog.text
 
 
+def test_what_a_receiver_repeats_of_its_headers_is_not_logged(receiver, opened, caplog):
+    scene = opened(receiver.url, headers={"authorization": "Bearer sk-the-secret-of-otlp", "x-tenant": "a"})
+    said = b'{"partialSuccess": {"errorMessage": "expired: Bearer sk-the-secret-of-otlp; token=sk-the-secret-of-otlp, tenant a"}}'
+    receiver.answers.append((200, {"content-type": "application/json"}, said))
+    scene.end_calls(1)
+    scene.after(1)
+    assert "rejected 0 of them: 'expired: ...; token=..., tenant a'" in caplog.text
+    assert "sk-the-secret" not in caplog.text
+
+
 @pytest.mark.parametrize("body", [b"OK", b"\xff\xff", b"{", b"<html>", b"[" * 50_000, b"[]", b"null", bytes(1 << 20)])
 def test_an_answer_with_success_that_cannot_be_read_is_a_success(receiver, opened, body):
     scene = opened(receiver.url)

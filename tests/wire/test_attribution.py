@@ -174,7 +174,10 @@ def test_calls_are_found_and_summed_by_project_and_label(site):
     assert {(line["project_id"], line["project_source"]) for line in lines} == {("apollo", "client")}
 
 
-@pytest.mark.parametrize("query", ["label.=x", "label.for=", "label.a%20b=x", "label=for", "project_source=me", "labels.for=x"])
+@pytest.mark.parametrize(
+    "query",
+    ["label.=x", "label.for=", "&".join(["label.for=x"] * 101), "label.a%20b=x", "label=for", "project_source=me", "labels.for=x"],
+)
 def test_a_filter_that_cannot_be_read_is_refused(site, query):
     assert site.api("GET", f"/api/logs?{query}").status == 400
 

@@ -263,6 +263,8 @@ def read(pairs: Sequence[tuple[str, str]], known: Mapping[str, Parameter]) -> di
     for name, text in pairs:
         if name.startswith("label.") and "label" in known:
             found["label"] = (*found.get("label", ()), _label(name, text))
+            if len(found["label"]) > MAX_VALUES:
+                raise BadParameter(name, f"'label' takes at most {MAX_VALUES} values")
             continue
         key = names.get(name)
         if key is None:

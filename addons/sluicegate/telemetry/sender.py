@@ -103,7 +103,7 @@ class Sender:
     def _say(self, why: str) -> None:
         """Log the first of several failures in a row."""
         if not self._consecutive:
-            logger.warning("OTLP: the receiver of %s did not accept them: %s", self.signal, why)
+            logger.warning("OTLP: the receiver of %s did not accept them: %s", self.signal, self._without_headers(why))
         self._consecutive += 1
 
     def _rejected(self, answer: http_client.Response) -> int:
@@ -120,8 +120,16 @@ class Sender:
         partial: Any = message.partial_success
         count: int = partial.rejected_spans if self.signal == "traces" else partial.rejected_data_points
         if count > 0 or partial.error_message:
-            logger.warning("OTLP: the receiver of %s rejected %d of them: %.200r", self.signal, count, partial.error_message)
+            why = self._without_headers(partial.error_message)
+            logger.warning("OTLP: the receiver of %s rejected %d of them: %.200r", self.signal, count, why)
         return max(0, count)
+
+    def _without_headers(self, text: str) -> str:
+        """Return what a receiver says without the values that it was sent: some repeat the token that they do not take."""
+        sent = {part for value in self.destination.headers.values() for part in (value, *value.split()) if len(part) > 7}
+        for part in sorted(sent, key=len, reverse=True):
+            text = text.replace(part, "...")
+        return text
 
     def encoded(self, message: Message) -> bytes:
         """Return a request's body."""
