@@ -108,6 +108,7 @@ def watch(context: BrowserContext, gateway: Gateway, token: str | None) -> Watch
         if urlsplit(url).netloc != own and not url.startswith(("data:", "blob:")):
             seen.strangers.append(url)
 
+    seen.page.on("dialog", seen.answer)
     seen.page.on("pageerror", lambda e: seen.errors.append(str(e)))
     seen.page.on("console", lambda m: seen.record_error(m.text) if m.type == "error" else None)
     seen.page.on("request", lambda r: asked(r.url))

@@ -223,17 +223,16 @@ def test_a_gateway_that_was_away_is_noticed_and_nothing_typed_is_lost(empty, vis
 
 
 def test_what_was_typed_into_the_policy_is_not_left_without_a_question(site, visit):
-    page = visit(site).go("#/policy")
-    asked = []
-    page.on("dialog", lambda d: (asked.append(d.type), d.accept()))
+    seen = visit(site)
+    page = seen.go("#/policy")
     page.reload()
-    assert asked == []
+    assert seen.asked == []
     box = page.get_by_label("Policy policy.yaml")
     box.click()
     page.keyboard.type("# ")
     page.get_by_role("button", name="Discard").wait_for()
     page.reload()
-    assert asked == ["beforeunload"]
+    assert seen.asked == ["beforeunload"]
 
 
 def test_a_tab_shows_nothing_as_one_person_when_another_has_signed_in_beside_it(site, visit):

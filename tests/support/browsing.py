@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Dialog, Page
 
 from support.harness import Gateway
 
@@ -76,8 +76,22 @@ class Watched:
     opened_ms: float = math.inf
     """How long the last page that was opened within the document took."""
 
+    asked: list[str] = field(default_factory=list)
+    """What the browser has asked: a question's words, or "beforeunload"."""
+
+    stays: bool = False
+    """The answer to such questions: whether to stay. Otherwise what is asked about is lost."""
+
     expected: tuple[str, ...] = ("401 (Unauthorized)",)
     """Errors that may occur: the browser counts the 401 before signing in as one."""
+
+    def answer(self, dialog: Dialog) -> None:
+        """Answer a question of the browser's."""
+        self.asked.append(dialog.message if dialog.type == "confirm" else dialog.type)
+        if self.stays:
+            dialog.dismiss()
+        else:
+            dialog.accept()
 
     def record_error(self, error: str) -> None:
         """Record an error on the console."""
@@ -113,5 +127,7 @@ class Watched:
 
     def leave(self) -> None:
         """Leave the page that is shown, so that it polls nothing, and forget what a person has chosen and a test has allowed."""
+        self.stays = False
         self.page.evaluate("() => { localStorage.removeItem('sluicegate-theme'); location.hash = '#/-'; }")
         self.expected = Watched.expected
+        self.asked.clear()

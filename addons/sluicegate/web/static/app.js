@@ -4,6 +4,7 @@ import { SESSION_PATH_KEY, api, signOut, useGet } from "./lib/api.js";
 import { closeLive } from "./lib/live_calls.js";
 import { currentRoute, useRoute, link } from "./lib/router.js";
 import { ErrorBoundary, Loading, Page, Problem } from "./lib/components.js";
+import { forgetUnsaved, isPageUnsaved, mayLeaveDocument } from "./lib/unsaved.js";
 import { problemOfTimes } from "./lib/time_ranges.js";
 import { Icon } from "./lib/icons.js";
 import { SignIn } from "./views/sign_in.js";
@@ -73,7 +74,7 @@ const DEVELOPER_MENU = [
   ],
 ];
 
-function Shell({ user, onSignOut }) {
+function Shell({ user, hidden, onSignOut }) {
   const route = useRoute();
   const menu = user.role === "developer" ? DEVELOPER_MENU : STAFF_MENU;
   const pages = menu.flatMap(([, items]) => items.map(([page]) => page));
@@ -88,7 +89,7 @@ function Shell({ user, onSignOut }) {
       main.current?.focus();
     scrollTo(0, 0);
   }, [name, route.parts[1]]);
-  return html`<div class="shell">
+  return html`<div class="shell" hidden=${hidden}>
     <a class="skip" href="#main" onClick=${(e) => {
       e.preventDefault();
       main.current.focus();
@@ -203,12 +204,14 @@ function App() {
   // Undefined until the gateway has said who it is, null for nobody.
   const [user, setUser] = useState(/** @type {any} */ (undefined));
   const [error, setError] = useState(null);
-  const lastName = useRef(null);
-  if (user) lastName.current = user.name;
+  const lastUser = useRef(/** @type {any} */ (null));
+  if (user) lastUser.current = user;
   // Another person gets a fresh page, so that nothing is left of what the previous one has seen or typed.
   const enter = (newUser) => {
-    if (lastName.current && lastName.current !== newUser.name) location.reload();
-    else setUser({ ...newUser, canEdit: newUser.role === "admin" && !newUser.read_only });
+    if (lastUser.current && lastUser.current.name !== newUser.name) {
+      forgetUnsaved();
+      location.reload();
+    } else setUser({ ...newUser, canEdit: newUser.role === "admin" && !newUser.read_only });
   };
   const readSession = () =>
     api("GET", "/api/session").then(
@@ -231,14 +234,17 @@ function App() {
     };
   }, []);
   const leave = async () => {
+    if (!mayLeaveDocument()) return;
     closeLive();
     await signOut();
     location.reload();
   };
   if (error) return html`<div class="centered"><${Problem} error=${error} retry=${readSession} /></div>`;
   if (user === undefined) return html`<div class="shell"><div class="nav" /><main><${Loading} lines=${2} /></main></div>`;
-  if (user === null) return html`<${SignIn} onSignIn=${enter} />`;
-  return html`<${Shell} user=${user} onSignOut=${leave} />`;
+  // A session that ended while something was typed: that stays behind the form until the same person has signed in again.
+  const shownUser = user ?? (isPageUnsaved() ? lastUser.current : null);
+  return html`${shownUser && html`<${Shell} key="shell" user=${shownUser} hidden=${!user} onSignOut=${leave} />`}
+    ${!user && html`<${SignIn} key="sign-in" isOver=${Boolean(shownUser)} onSignIn=${enter} />`}`;
 }
 
 // Fetch the page's script while the gateway is still being asked who is signed in.

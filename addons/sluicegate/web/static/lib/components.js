@@ -2,6 +2,7 @@
 import { html, useState, useEffect, useRef, useId, useErrorBoundary } from "./ui.js";
 import { moneys, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
 import { useAction } from "./api.js";
+import { useUnsaved } from "./unsaved.js";
 
 /** A page: its title is the tab's too; actions are on the right. */
 export function Page({ title, lead, actions, back, children }) {
@@ -99,19 +100,24 @@ export function moneyBar(row, label) {
     label=${`${label}: ${usedText} of ${limitText} used, ${reservedText} in flight`} />`;
 }
 
-/** Lines to copy, with a button that confirms it. */
-export function Copy({ text, children }) {
+/**
+ * Lines to copy, with a button that confirms it.
+ *
+ * @param {{text: string, children?: any, onCopied?: () => void}} properties
+ */
+export function Copy({ text, children, onCopied }) {
   const [state, set] = useState("");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
       set("Copied");
+      onCopied?.();
     } catch {
       set("Select the text and copy it");
     }
     setTimeout(() => set(""), 2000);
   };
-  return html`<div class="copy"><pre tabindex="0">${children ?? text}</pre>
+  return html`<div class="copy" onCopy=${onCopied}><pre tabindex="0">${children ?? text}</pre>
     <button class="quiet small" onClick=${copy}>${state || "Copy"}</button><span class="sr" role="status">${state}</span></div>`;
 }
 
@@ -122,7 +128,7 @@ export function Choice({ label, options, value, onChange, small }) {
   </div>`;
 }
 
-/** A modal dialog; Escape and the backdrop close it, focus returns to where it was. */
+/** A modal dialog; Escape and the backdrop close it unless `onClose` decides otherwise, focus returns to where it was. */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(),
     id = useId();
@@ -139,6 +145,12 @@ export function Dialog({ title, onClose, children }) {
       onCancel=${(e) => {
         e.preventDefault();
         onClose();
+      }} onKeyDown=${(e) => {
+        // A browser closes a dialog at a second Escape whatever the page says to that.
+        if (e.key !== "Escape") return;
+        e.preventDefault();
+        e.stopPropagation();
+        onClose();
       }} onMouseDown=${(e) => e.target === dialog.current && onClose()}>
     <div class="dialog-head"><h2 id=${id}>${title}</h2>
       <button class="quiet icon" aria-label="Close" onClick=${onClose}>×</button></div>
@@ -146,22 +158,30 @@ export function Dialog({ title, onClose, children }) {
   </dialog>`;
 }
 
-/** A form in a dialog: its button runs `work(values)`, whose error is shown above the button. */
-export function FormDialog({ title, button, danger, work, onClose, onDone, children, initial = {} }) {
-  const [values, setValues] = useState(initial);
+/**
+ * A form in a dialog: its button runs `work(values)`, whose error is shown above the button. Closing it asks first once
+ * something was typed, unless it only asks for a confirmation.
+ */
+export function FormDialog({ title, button, danger, isConfirmation, isIncomplete, work, onClose, onDone, children, initial = {} }) {
+  const [values, setValues] = useState(initial),
+    begun = useRef(JSON.stringify(initial));
+  const unsaved = useUnsaved(!isConfirmation && JSON.stringify(values) !== begun.current);
+  const close = () => unsaved.mayLose() && onClose();
   const action = useAction(work);
   const submit = async (e) => {
     e.preventDefault();
     const result = await action.run(values);
-    if (result !== undefined) onDone(result);
+    if (result === undefined) return;
+    unsaved.saved();
+    onDone(result);
   };
-  return html`<${Dialog} title=${title} onClose=${onClose}>
+  return html`<${Dialog} title=${title} onClose=${close}>
     <form onSubmit=${submit}>
       ${typeof children === "function" ? children({ values, set: (changes) => setValues((v) => ({ ...v, ...changes })), error: action.error }) : children}
       <${Problem} error=${action.error} />
       <div class="form-foot">
-        <button type="button" class="quiet" onClick=${onClose}>Cancel</button>
-        <button class=${danger ? "danger" : "primary"} disabled=${action.busy}>${action.busy ? "Working …" : button}</button>
+        <button type="button" class="quiet" onClick=${close}>Cancel</button>
+        <button class=${danger ? "danger" : "primary"} disabled=${action.busy || isIncomplete?.(values)}>${action.busy ? "Working …" : button}</button>
       </div>
     </form>
   </${Dialog}>`;

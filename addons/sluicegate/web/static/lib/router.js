@@ -1,5 +1,31 @@
 // The address bar: `#/calls/ID?outcome=denied`. Views read and write it, so that every state has a link and Back works.
 import { useState, useEffect } from "./ui.js";
+import { mayLeavePage } from "./unsaved.js";
+
+/** The number of the history's entry that is shown: each entry has its own, so that one knows which way a step went. */
+let place = history.state?.place ?? 0;
+history.replaceState({ place }, "");
+let shownHash = location.hash,
+  isReturning = false;
+
+// Registered before any page listens. An address that has changed already is taken back where one stays.
+addEventListener("hashchange", (e) => {
+  if (isReturning) {
+    isReturning = false;
+    e.stopImmediatePropagation();
+    return;
+  }
+  const arrived = history.state?.place ?? place + 1;
+  if (location.hash !== shownHash && !mayLeavePage()) {
+    e.stopImmediatePropagation();
+    isReturning = arrived !== place;
+    if (isReturning) history.go(place - arrived);
+    return;
+  }
+  place = arrived;
+  shownHash = location.hash;
+  if (!history.state) history.replaceState({ place }, "");
+});
 
 /** The current address, as its decoded path segments and its query. */
 export function currentRoute() {
@@ -28,7 +54,8 @@ export function go(parts, query = {}, { replace = false } = {}) {
   const target = link(parts, query);
   if (target === location.hash) return;
   if (replace) {
-    history.replaceState(null, "", target);
+    if (!mayLeavePage()) return;
+    history.replaceState(history.state, "", target);
     dispatchEvent(new HashChangeEvent("hashchange"));
   } else {
     location.hash = target;

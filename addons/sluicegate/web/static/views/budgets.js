@@ -1,10 +1,10 @@
 // Budgets: the tree of who may spend what, with usage and forecast.
 import { html, useMemo, useState } from "../lib/ui.js";
-import { api, useGet } from "../lib/api.js";
+import { useGet } from "../lib/api.js";
 import { link } from "../lib/router.js";
-import { FormDialog, Bar, Choice, Dialog, Empty, Fetched, Field, Page, Section, Time, moneyBar } from "../lib/components.js";
-import { KINDS, listPath, nameOf, saveChange, editableBudget } from "../lib/entities.js";
-import { BudgetFields, budgetBody, budgetValues } from "./limits.js";
+import { Bar, Empty, Fetched, Page, Section, Time, moneyBar } from "../lib/components.js";
+import { KINDS, listPath, nameOf } from "../lib/entities.js";
+import { BudgetDialog } from "./budget_dialog.js";
 import { SCOPE_NAMES, relativeTime, count, money, moneys, nano, perPeriod, period, short } from "../lib/format.js";
 
 const PAGES = {
@@ -132,7 +132,7 @@ function Tree({ tree, usage, reload, canEdit }) {
     ${rates.length > 0 && html`<${Rates} rows=${rates} />`}
     ${
       edited &&
-      html`<${BudgetDialog} ...${edited} onClose=${() => edit(null)} onDone=${() => {
+      html`<${BudgetDialog} kind=${PAGES[edited.node.kind]} id=${edited.node.id} name=${edited.node.name} window=${edited.row ? (edited.row.window ?? "never") : null} onClose=${() => edit(null)} onDone=${() => {
         edit(null);
         reload();
       }} />`
@@ -186,51 +186,4 @@ function Rates({ rows }) {
         <td class="num faint">${r.reserved ? short(r.reserved) : "–"}</td><td class="num">${count(r.limit)}</td>
       <td class="nowrap"><span class="faint">${r.window ? `per ${period(r.window)}` : "at any moment"}${r.resets_at ? ", resets " : ""}</span>${r.resets_at && html`<${Time} at=${r.resets_at} relative />`}</td></tr>`,
     )}</tbody></table></div></${Section}>`;
-}
-
-const OPERATIONS = [
-  ["top-up", "Top up"],
-  ["edit", "Edit"],
-  ["reset", "Reset usage"],
-];
-
-/** A dialog that tops up, edits or resets one budget, as it is at that moment. */
-function BudgetDialog({ node, row, onClose, onDone }) {
-  const kind = PAGES[node.kind],
-    path = `${kind === "providers" ? "/api/governance/providers" : listPath(kind)}/${encodeURIComponent(node.id)}`;
-  const resource = useGet(path, { uncached: true });
-  const title = `${node.name}: budget`;
-  if (!resource.data)
-    return html`<${Dialog} title=${title} onClose=${onClose}><${Fetched} of=${resource} lines=${3} /></${Dialog}>`;
-  return html`<${BudgetForm} ...${{ title, path, row, onClose, onDone }} name=${node.name} entity=${Object.values(resource.data)[0]} />`;
-}
-
-function BudgetForm({ title, path, name, row, entity, onClose, onDone }) {
-  const [operation, setOperation] = useState(row ? "top-up" : "edit");
-  const window = row?.window ?? "never";
-  const budgets = [entity.budget, ...(entity.budgets || [])].filter(Boolean),
-    isThisOne = (b) => (b.reset_duration ?? "never") === window,
-    hasSeveral = budgets.length > 1;
-  const work = async (v) => {
-    if (operation === "top-up")
-      return api("POST", `${path}/top-up`, { amount: Number(v.amount), ...(hasSeveral ? { reset_duration: window } : {}) });
-    if (operation === "reset") return api("POST", `${path}/reset-usage`, { budget: true, rate_limit: false });
-    const body = budgetBody(v);
-    if (!entity.budgets?.some(isThisOne)) return saveChange(path, entity, { budget: body });
-    const budgetsLeft = entity.budgets.map((b) => (isThisOne(b) ? body : editableBudget(b))).filter(Boolean);
-    return saveChange(path, entity, { budgets: budgetsLeft.length ? budgetsLeft : null });
-  };
-  const initial = { ...budgetValues(row && budgets.find(isThisOne)), amount: "" };
-  return html`<${FormDialog} title=${title} button=${operation === "top-up" ? "Top up" : operation === "reset" ? "Reset usage" : "Save"} danger=${operation === "reset"} work=${work} onClose=${onClose} onDone=${onDone} initial=${initial}>
-    ${({ values, set, error }) => html`
-      ${row && html`<div class="filters"><${Choice} label="Operation" options=${OPERATIONS} value=${operation} onChange=${setOperation} /></div>`}
-      ${
-        operation === "top-up" &&
-        html`<p>${moneys([row.used_usd, row.limit_usd]).join(" of ")} is used in this window.</p>
-        <${Field} label="Dollars to add to the limit" name="amount" type="number" min="0" step="any" required value=${values.amount} error=${error} onInput=${(amount) => set({ amount })}
-          hint=${values.amount > 0 ? `The limit will be ${money(nano(row.limit_usd) + nano(Number(values.amount)))}` : "Later windows keep the raised limit"} />`
-      }
-      ${operation === "edit" && html`<${BudgetFields} ...${{ values, set, error }} optional=${Boolean(row)} />`}
-      ${operation === "reset" && html`<p>What ${name} has used in this window, ${money(row.used_usd)}, is reset to zero${hasSeveral ? ", in each of its budgets" : ""}. Call records stay as they are.</p>`}`}
-  </${FormDialog}>`;
 }

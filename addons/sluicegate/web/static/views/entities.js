@@ -2,12 +2,15 @@
 import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
 import { api, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
-import { FormDialog, Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Select, Tag, Time } from "../lib/components.js";
+import { useUnsaved } from "../lib/unsaved.js";
+import { Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Tag, Time } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
 import { startOf } from "../lib/time_ranges.js";
 import { MONEY, costSeries, histogram } from "../lib/series.js";
 import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues } from "../lib/entities.js";
 import { Limits } from "./limits.js";
+import { BudgetDialog } from "./budget_dialog.js";
+import { DeleteDialog, EraseDialog, RotateDialog } from "./entity_dialogs.js";
 import { Create, Edit } from "./entity_form.js";
 import { ClientSetup } from "./client_setup.js";
 import { count, dateOf, money, moneys, nano, perPeriod, short } from "../lib/format.js";
@@ -53,11 +56,17 @@ function List({ kind, query, canEdit }) {
   const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
   const button = canEdit && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
   const set = (changes) => go([kind], { ...parents, q: search, sort_by: sortBy, order, ...changes }, { replace: true });
-  const timer = useRef();
+  const timer = useRef(/** @type {any} */ (null));
+  // What is being typed, until it is in the address: a response that comes meanwhile must not put the older text back.
+  const [typed, setTyped] = useState(/** @type {string | null} */ (null));
   const type = (e) => {
     const q = e.target.value;
+    setTyped(q);
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => set({ q }), SEARCH_PAUSE_MS);
+    timer.current = setTimeout(() => {
+      setTyped(null);
+      set({ q });
+    }, SEARCH_PAUSE_MS);
   };
   useEffect(() => () => clearTimeout(timer.current), []);
   return html`<${Page} title=${k.title} actions=${resource.data?.total_count > 0 && button}>
@@ -65,8 +74,8 @@ function List({ kind, query, canEdit }) {
       if (!total && !search)
         return html`<${Empty} title=${kind === "models" ? "No model limits yet" : `No ${k.title.toLowerCase()} yet`}>
           <p>${k.description}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
-      return html`${(total > 8 || search) && html`<div class="filters">
-        <input type="search" aria-label="Search" placeholder="Search" value=${search} onInput=${type} /></div>`}
+      return html`${(total > 8 || search || typed) && html`<div class="filters">
+        <input type="search" aria-label="Search" placeholder="Search" value=${typed ?? search} onInput=${type} /></div>`}
         ${shown.length === 0 ? html`<p class="faint">No ${k.title.toLowerCase()} match “${search}”.</p>` : html`<${Rows} kind=${kind} shown=${shown} costs=${costs} sort=${{ sortBy, order, set }} />`}
         ${total > PAGE_SIZE && html`<div class="more">
           <button disabled=${offset === 0} onClick=${() => set({ offset: Math.max(0, offset - PAGE_SIZE) || null })}>Previous</button>
@@ -170,12 +179,12 @@ function Detail({ kind, id, canEdit, isAdmin }) {
     html`<a class="button" href=${link([kind, id, "edit"])}>Edit</a>
     ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>`}
     ${hasState(kind) && html`<button disabled=${action.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
-    <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>`;
+    <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>
+    ${kind === "users" && html`<button class="danger" onClick=${() => openDialog("erase")}>Erase</button>`}`;
   return html`<${Page} title=${e ? nameOf(e) : id} back=${{ href: link([kind]), text: k.title }} actions=${actions}>
     <${Problem} error=${action.error} />
     <${Fetched} of=${resource} lines=${6}>${() => html`
-      ${kind === "keys" && newKeyValues.has(id) && html`<div class="notice good"><b>Copy the key's value now; it is not shown again:</b>
-        <${Copy} text=${newKeyValues.get(id)} /></div>`}
+      ${kind === "keys" && newKeyValues.has(id) && html`<${NewValue} key=${newKeyValues.get(id)} value=${newKeyValues.get(id)} />`}
       <${Facts} kind=${kind} e=${e} />
       ${
         kind === "keys" &&
@@ -184,7 +193,8 @@ function Detail({ kind, id, canEdit, isAdmin }) {
         ${!newKeyValues.has(id) && !e.is_demo && html`<p class="note">The value was shown once, when the key was created, and is not stored. If it is lost, rotate the key to get a new one.</p>`}</${Section}>`
       }
       <div class="columns">
-        <${Section} title="Limits" actions=${canEdit && html`<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
+        <${Section} title="Limits" actions=${canEdit && html`${budgetOf(e) && html`<button class="quiet small" onClick=${() => openDialog("top-up")}>Top up</button>
+          <button class="quiet small" onClick=${() => openDialog("raise")}>Raise</button> `}<a href=${link([kind, id, "edit"])}>Change</a>`}><${Limits} of=${e} />
           ${(e.provider_configs || []).map((c) => (c.budget || c.budgets?.length || c.rate_limit) && html`<h3 class="sub">${c.provider}</h3>
             <${Limits} of=${c} />`)}</${Section}>
         <${Spend} kind=${kind} id=${id} />
@@ -199,9 +209,28 @@ function Detail({ kind, id, canEdit, isAdmin }) {
         resource.reload();
       }} />`
     }
+    ${
+      (dialog === "top-up" || dialog === "raise") &&
+      html`<${BudgetDialog} kind=${kind} id=${id} name=${nameOf(e)} window=${budgetOf(e).reset_duration ?? "never"} operation=${dialog} onClose=${() => openDialog(null)} onDone=${() => {
+        openDialog(null);
+        resource.reload();
+      }} />`
+    }
+    ${dialog === "erase" && html`<${EraseDialog} id=${id} onClose=${() => openDialog(null)} />`}
     ${dialog === "delete" && html`<${DeleteDialog} kind=${kind} e=${e} onClose=${() => openDialog(null)} />`}
   </${Page}>`;
 }
+
+/** A key's value, which is shown once: leaving it asks first until it has been copied or is said to be stored. */
+function NewValue({ value }) {
+  const [isStored, setStored] = useState(false);
+  useUnsaved(!isStored, "The key's value has not been copied and is not shown again. Leave it, and lose it?");
+  return html`<div class="notice good" role="region" aria-label="The key's value"><b>Copy the key's value now; it is shown once and never again:</b>
+    <${Copy} text=${value} onCopied=${() => setStored(true)} />
+    <${Field} label="I have stored it" name="is_stored" type="checkbox" value=${isStored} onInput=${setStored} /></div>`;
+}
+
+const budgetOf = (e) => e.budget ?? e.budgets?.[0];
 
 /** What else a provider config says, after its models. */
 const configDetails = (c) =>
@@ -299,46 +328,4 @@ function describeChange(before, after) {
         : JSON.stringify(v)
       : String(v ?? "none");
   return fields.map((f) => `${f.replaceAll("_", " ")}: ${describe(before[f])} → ${describe(after[f])}`).join("; ");
-}
-
-const GRACE_PERIODS = [
-  ["", "Stops working at once"],
-  ["15m", "Works for another 15 minutes"],
-  ["1h", "Works for another hour"],
-  ["1d", "Works for another day"],
-  ["1w", "Works for another week"],
-];
-
-function RotateDialog({ id, onClose, onDone }) {
-  const work = async (v) => {
-    const { virtual_key: key } = (await api("POST", `${entityPath("keys", id)}/rotate`, v.grace ? { grace: v.grace } : {})).data;
-    newKeyValues.set(id, key.value);
-    return key;
-  };
-  return html`<${FormDialog} title=${`Rotate ${id}`} button="Rotate key" work=${work} onClose=${onClose} onDone=${onDone} initial=${{ grace: "1h" }}>
-    ${({
-      values,
-      set,
-      error,
-    }) => html`<p>The key keeps its usage and limits. Its value is replaced by a new one, which is shown once.</p>
-      <${Field} label="Old value" name="grace" error=${error}>${(i) => html`<${Select} id=${i} value=${values.grace} options=${GRACE_PERIODS} onInput=${(grace) => set({ grace })} />`}</${Field}>`}</${FormDialog}>`;
-}
-
-const KEYS_OF_DELETED = [
-  ["with_keys", "Are deleted too"],
-  ["keep_keys", "Work on, without a user"],
-];
-
-function DeleteDialog({ kind, e, onClose }) {
-  const canDetach = ["customers", "teams", "projects"].includes(kind);
-  const query = (v) => (kind === "users" ? { [v.keys]: "true" } : canDetach && v.detach ? { detach: "true" } : {});
-  const work = (v) => api("DELETE", url(entityPath(kind, e.id), query(v)));
-  return html`<${FormDialog} title=${`Delete ${nameOf(e)}?`} button="Delete" danger work=${work} onClose=${onClose} onDone=${() => go([kind])} initial=${{ detach: false, keys: "with_keys" }}>
-    ${({
-      values,
-      set,
-      error,
-    }) => html`<p>${kind === "keys" ? "Calls with it are refused from now on." : "Its limits are deleted with it."} Call records stay.</p>
-      ${kind === "users" && html`<${Field} label="The user's keys" name="keys" error=${error}>${(i) => html`<${Select} id=${i} value=${values.keys} options=${KEYS_OF_DELETED} onInput=${(keys) => set({ keys })} />`}</${Field}>`}
-      ${canDetach && html`<${Field} label="Detach the keys and others that belong to it" name="detach" type="checkbox" value=${values.detach} error=${error} onInput=${(detach) => set({ detach })} hint="Otherwise it cannot be deleted while anything parents to it." />`}`}</${FormDialog}>`;
 }

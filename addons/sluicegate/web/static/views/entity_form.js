@@ -1,7 +1,8 @@
 // The form that creates or edits a key, team, user, project, customer or model limit.
-import { html, useState } from "../lib/ui.js";
+import { html, useRef, useState } from "../lib/ui.js";
 import { api, CREATE_ONLY, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
+import { useUnsaved } from "../lib/unsaved.js";
 import { Fetched, Field, Page, Problem, Select } from "../lib/components.js";
 import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
 import { BudgetFields, RateFields, budgetBody, budgetValues, rateBody, rateValues } from "./limits.js";
@@ -120,6 +121,8 @@ export function Edit({ kind, id }) {
 
 function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets }) {
   const [v, setValues] = useState(initial),
+    begun = useRef(JSON.stringify(initial)),
+    unsaved = useUnsaved(JSON.stringify(v) !== begun.current),
     set = (changes) => setValues((old) => ({ ...old, ...changes }));
   const action = useAction(work),
     error = action.error,
@@ -127,7 +130,9 @@ function Form({ kind, initial, button, work, onDone, isNew, hasSeveralBudgets })
   const submit = async (e) => {
     e.preventDefault();
     const result = await action.run(v);
-    if (result) onDone(result);
+    if (!result) return;
+    unsaved.saved();
+    onDone(result);
   };
   const text = (label, name, attributes = {}) =>
     html`<${Field} label=${label} name=${name} value=${v[name]} error=${error} onInput=${(x) => set({ [name]: x })} ...${attributes} />`;

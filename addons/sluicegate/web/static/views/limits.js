@@ -12,7 +12,11 @@ export const PERIODS = [
   ["never", "never (prepaid)"],
 ];
 
-const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+export const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+
+/** The raises of a budget that have not ended, the next one to end first. */
+export const runningRaises = (b) =>
+  (b.raises ?? []).filter((r) => Date.parse(r.until) > Date.now()).sort((a, c) => Date.parse(a.until) - Date.parse(c.until));
 
 /** A budget in the API's shape, as one line of a list. */
 export function BudgetLine({ of }) {
@@ -20,7 +24,8 @@ export function BudgetLine({ of }) {
   return html`<div class="limit"><div class="limit-words"><span>
     <span class="money">${used}</span> <span class="faint">of ${limit} ${perPeriod(of.reset_duration)}${of.enforcement === "hard" ? ", hard" : ""}</span></span>
       <span class="faint">${of.reserved > 0 ? `${reserved} in flight, ` : ""}${of.resets_at ? html`resets <${Time} at=${of.resets_at} relative />` : "never resets"}</span></div>
-    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.limit_in_force)} label=${`${used} of ${limit}`} /></div>`;
+    <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.limit_in_force)} label=${`${used} of ${limit}`} />
+    ${runningRaises(of).map((r) => html`<div class="note">Raised by ${moneys([r.amount])[0]} until <${Time} at=${r.until} seconds=${false} /> (${timeZone()}); then by itself as before</div>`)}</div>`;
 }
 
 export function RateLines({ of }) {

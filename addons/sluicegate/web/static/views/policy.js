@@ -4,6 +4,7 @@ import { api, get, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { Choice, Empty, Fetched, Loading, Page, Problem, Time } from "../lib/components.js";
 import { count, money, moneys, reasonText } from "../lib/format.js";
+import { mayLose, setUnsaved } from "../lib/unsaved.js";
 import { Editor } from "./policy_editor.js";
 
 /**
@@ -13,9 +14,14 @@ import { Editor } from "./policy_editor.js";
  */
 let draft = null;
 
-addEventListener("beforeunload", (e) => {
-  if (draft) e.preventDefault();
-});
+/** What the draft is held by, for questions about losing it. */
+const HOLDER = "policy";
+
+function setDraft(edited) {
+  draft = edited;
+  const question = "The policy has edits that are not saved. Leave them, and lose them?";
+  setUnsaved(HOLDER, edited && question, { outlivesPage: true });
+}
 
 /** How long after the last keystroke an edit is checked. */
 const CHECK_DELAY_MS = 350;
@@ -46,7 +52,7 @@ function usePolicy() {
     try {
       const { data, etag } = await api("GET", "/api/policy");
       setState({ policy: { ...data, etag }, error: null });
-      if (draft && isSame(draft.files, data.files)) draft = null;
+      if (draft && isSame(draft.files, data.files)) setDraft(null);
     } catch (error) {
       setState((s) => ({ ...s, error }));
     }
@@ -99,19 +105,23 @@ function Edit({ user }) {
   const file = files[Math.min(fileIndex, files.length - 1)];
   const write = (value) => {
     const base = draft ?? { etag: policy.etag, revision: policy.revision, files: policy.files };
-    draft = { ...base, files: base.files.map((f) => (f.name === file.name ? { ...f, text: value } : f)) };
-    if (isSame(draft.files, policy.files)) draft = null;
+    const edited = { ...base, files: base.files.map((f) => (f.name === file.name ? { ...f, text: value } : f)) };
+    setDraft(isSame(edited.files, policy.files) ? null : edited);
     setSaved(false);
     redraw((n) => n + 1);
   };
   const save = async () => {
-    if (!(await saving.run())) return;
-    draft = null;
-    setSaved(true);
+    const sent = draft,
+      result = await saving.run();
+    if (!result) return;
+    // What was typed while it was being saved is the next edit.
+    if (draft === sent) setDraft(null);
+    else if (draft) setDraft({ ...draft, etag: result.etag, revision: result.data.revision });
+    setSaved(!draft);
     await load();
   };
   const discard = () => {
-    draft = null;
+    setDraft(null);
     saving.clear();
     load();
     redraw((n) => n + 1);
@@ -275,8 +285,9 @@ function Revision({ revision, query, user }) {
   });
   const restoring = useAction(() => sendRestore(alsoReEnable, false));
   const restore = async () => {
+    if (!mayLose(HOLDER)) return;
     if (await restoring.run()) {
-      draft = null;
+      setDraft(null);
       go(["policy", "history"]);
     } else {
       // Another revision may be in force by now, which must be seen before it is replaced.

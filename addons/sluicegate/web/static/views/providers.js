@@ -59,14 +59,15 @@ const State = ({ p }) =>
 function Detail({ name, resource, admin }) {
   const [dialog, openDialog] = useState(null);
   const limits = useGet(`/api/governance/providers/${encodeURIComponent(name)}`, { every: 10_000 });
+  const shown = resource.data?.providers.find((p) => p.name === name);
   const onDone = () => {
     openDialog(null);
     resource.reload();
   };
-  return html`<${Page} title=${name} back=${{ href: link(["providers"]), text: "Providers" }} actions=${admin && html`<button onClick=${() => openDialog({ what: "settings" })}>Edit</button>
+  return html`<${Page} title=${name} back=${{ href: link(["providers"]), text: "Providers" }} actions=${admin && html`<button disabled=${!shown} onClick=${() => openDialog({ what: "settings", of: shown })}>Edit</button>
     <button class="primary" onClick=${() => openDialog({ what: "key" })}>Add key</button>`}>
-    <${Fetched} of=${resource}>${({ providers }) => {
-      const p = providers.find((x) => x.name === name);
+    <${Fetched} of=${resource}>${() => {
+      const p = shown;
       if (!p) return html`<${Problem} error=${{ message: `There is no provider named '${name}'` }} />`;
       return html`<dl class="facts"><dt>State</dt><dd><${State} p=${p} /></dd><dt>Base URL</dt>
         <dd>${p.simulate ? "simulated on this machine" : p.base_url}</dd><dt>Protocol</dt><dd>${p.protocol}</dd>${
@@ -91,11 +92,11 @@ function Detail({ name, resource, admin }) {
               )}</tbody></table></div>`
           }</${Section}>
         <${Section} title="Limits" note="for all callers">
-          <${Fetched} of=${limits} lines=${2}>${(d) => html`<${Limits} of=${d.provider} />`}</${Fetched}></${Section}>
-        ${dialog?.what === "key" && html`<${KeyDialog} provider=${name} of=${dialog.key} onClose=${() => openDialog(null)} onDone=${onDone} />`}
-        ${dialog?.what === "remove" && html`<${RemoveDialog} provider=${name} of=${dialog.key} onClose=${() => openDialog(null)} onDone=${onDone} />`}
-        ${dialog?.what === "settings" && html`<${SettingsDialog} p=${p} onClose=${() => openDialog(null)} onDone=${onDone} />`}`;
-    }}</${Fetched}></${Page}>`;
+          <${Fetched} of=${limits} lines=${2}>${(d) => html`<${Limits} of=${d.provider} />`}</${Fetched}></${Section}>`;
+    }}</${Fetched}>
+    ${dialog?.what === "key" && html`<${KeyDialog} provider=${name} of=${dialog.key} onClose=${() => openDialog(null)} onDone=${onDone} />`}
+    ${dialog?.what === "remove" && html`<${RemoveDialog} provider=${name} of=${dialog.key} onClose=${() => openDialog(null)} onDone=${onDone} />`}
+    ${dialog?.what === "settings" && html`<${SettingsDialog} p=${dialog.of} onClose=${() => openDialog(null)} onDone=${onDone} />`}</${Page}>`;
 }
 
 function KeyDialog({ provider, of, onClose, onDone }) {

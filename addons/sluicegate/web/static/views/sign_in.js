@@ -3,12 +3,17 @@ import { html, useState, useEffect, useRef } from "../lib/ui.js";
 import { signIn, useAction } from "../lib/api.js";
 import { Problem } from "../lib/components.js";
 
-export function SignIn({ onSignIn }) {
+/**
+ * The form to sign in. With `isOver` it is a dialog in front of any that are open: those behind it take no keys.
+ */
+export function SignIn({ isOver, onSignIn }) {
   const [token, setToken] = useState("");
-  const input = useRef();
+  const input = useRef(),
+    dialog = useRef();
   const action = useAction(() => signIn(token.trim()));
   useEffect(() => {
     document.title = "Sign in · sluicegate";
+    dialog.current?.showModal();
     input.current?.focus();
   }, []);
   const submit = async (e) => {
@@ -16,7 +21,7 @@ export function SignIn({ onSignIn }) {
     const user = await action.run();
     if (user) onSignIn(user);
   };
-  return html`<main class="signin">
+  const form = html`<main class="signin">
     <form onSubmit=${submit}>
       <h1><img src="static/icon.svg" alt="" width="28" height="28" />sluicegate</h1>
       <label for="token">Admin token, operator token or virtual key</label>
@@ -26,4 +31,7 @@ export function SignIn({ onSignIn }) {
       <p class="hint">The admin token is printed by <code>sluicegate admin token</code> on the gateway's machine. With a virtual key you see your own usage and calls.</p>
     </form>
   </main>`;
+  if (!isOver) return form;
+  return html`<dialog class="over" ref=${dialog} aria-label="Sign in" onCancel=${(e) => e.preventDefault()} onKeyDown=${(e) => e.key === "Escape" && e.preventDefault()}>
+    <p class="notice" role="note">The session has ended. What you typed is kept: sign in again to go on with it.</p>${form}</dialog>`;
 }
