@@ -33,5 +33,5 @@ export function SignIn({ isOver, onSignIn }) {
   </main>`;
   if (!isOver) return form;
   return html`<dialog class="over" ref=${dialog} aria-label="Sign in" onCancel=${(e) => e.preventDefault()} onKeyDown=${(e) => e.key === "Escape" && e.preventDefault()}>
-    <p class="notice" role="note">The session has ended. What you typed is kept: sign in again to go on with it.</p>${form}</dialog>`;
+    <p class="notice warn" role="note">The session has ended. What you typed is kept: sign in again to go on with it.</p>${form}</dialog>`;
 }
