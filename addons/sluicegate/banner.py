@@ -22,10 +22,11 @@ def banner(services: Services, urls: list[str], ca: Path, *, show_token: bool) -
     A new admin token is shown only with ``show_token``: on a terminal, where no log keeps it.
     """
     policy = services.policy
+    keys = len(policy.virtual_keys)
     url = urls[0] if urls else "http://127.0.0.1:8080"
     lines = [
         f"sluicegate listens on {' and '.join(urls) or url}",
-        f"  policy       {policy.source} (revision {policy.revision}, {len(policy.virtual_keys)} virtual keys)",
+        f"  policy       {policy.source} (revision {policy.revision}, {keys} virtual key{'s' if keys != 1 else ''})",
         f"  state        {services.state_dir}",
         *_authority_lines(ca, services.clock()),
         "  same-user    cooperative: an agent running as this user can unset the proxy or read these files",
