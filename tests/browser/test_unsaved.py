@@ -74,9 +74,15 @@ def open_raise(page):
     return page.get_by_label("Dollars more")
 
 
+def open_budget(page):
+    page.get_by_role("button", name="Change the budget of vk-bob").click()
+    return page.get_by_label("Dollars to add to the limit")
+
+
 DIALOGS = [
     ("#/providers/anthropic", open_provider_key),
     ("#/providers/anthropic", open_provider),
+    ("#/budgets", open_budget),
     ("#/teams/team-data", open_raise),
 ]
 

@@ -58,6 +58,14 @@ OPEN = """async ([where, patience]) => {
 }"""
 """Go to a page by its address as a link does, by way of one that does not exist so that nothing of another page is left."""
 
+LEAVE = """() => new Promise((left) => {
+  localStorage.removeItem('sluicegate-theme');
+  if (location.hash === '#/-') return left();
+  addEventListener('hashchange', () => left(), {once: true});
+  location.hash = '#/-';
+})"""
+"""Leave a page, until what that asks has been answered."""
+
 SETTLED = """!document.querySelector('.loading')
   && ![...document.querySelectorAll('.stat dd')].some(d => d.textContent === '…')
   && ![...document.querySelectorAll('figure.chart')].some(c => !c.querySelector('canvas, .chart-table'))"""
@@ -128,6 +136,6 @@ class Watched:
     def leave(self) -> None:
         """Leave the page that is shown, so that it polls nothing, and forget what a person has chosen and a test has allowed."""
         self.stays = False
-        self.page.evaluate("() => { localStorage.removeItem('sluicegate-theme'); location.hash = '#/-'; }")
+        self.page.evaluate(LEAVE)
         self.expected = Watched.expected
         self.asked.clear()

@@ -1,5 +1,5 @@
 // The components that every page is made of.
-import { html, useState, useEffect, useRef, useId, useErrorBoundary } from "./ui.js";
+import { html, useState, useEffect, useLayoutEffect, useRef, useId, useErrorBoundary } from "./ui.js";
 import { moneys, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
 import { useAction } from "./api.js";
 import { useUnsaved } from "./unsaved.js";
@@ -132,7 +132,8 @@ export function Choice({ label, options, value, onChange, small }) {
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef(),
     id = useId();
-  useEffect(() => {
+  // Before anything is painted: where one dialog takes another's place, no key goes to the page behind them.
+  useLayoutEffect(() => {
     const focused = /** @type {HTMLElement | null} */ (document.activeElement),
       opened = dialog.current;
     if (!opened.open) opened.showModal();
