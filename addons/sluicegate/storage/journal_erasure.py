@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from sluicegate.atomic_write import sync_folder
 from sluicegate.calls.personal_data import Person
 from sluicegate.storage.journal_files import other_files
 
@@ -35,11 +36,7 @@ def erase_from_journals(path: Path, person: Person) -> int:
             os.replace(staged, file)
         count += changed
     staged.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     return count
 
 

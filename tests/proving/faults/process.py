@@ -91,6 +91,17 @@ def impatient(scene: Scene) -> Observation:
     return Observation(f"{summary(Counter(streams))} after {took:.1f} s", "the rest of the streams")
 
 
+def balances(scene: Scene, gateway: Gateway, place: Path) -> None:
+    """Expect that another gateway opens this copy of the state folder and carries a call, and that its books balance."""
+    other = Gateway(scene.folder, gateway.policy, "--set", f"state_dir={place}")
+    other.state = place
+    other.start()
+    expect(call(other) == "200", f"a call on {place.name} failed")
+    other.stop()
+    if wrong := books.check(place, other.policy, None, (), other.output):
+        raise Broken(f"{place.name}: {wrong[0]}")
+
+
 @fault("process", "a copy of the state folder taken mid-write", "a gateway on the copy opens it, and its books balance")
 def copied(scene: Scene) -> Observation:
     gateway = scene.gateway()
@@ -106,13 +117,7 @@ def copied(scene: Scene) -> Observation:
             copies.append(place)
     scene.balance(gateway)
     for place in copies:
-        other = Gateway(scene.folder, gateway.policy, "--set", f"state_dir={place}")
-        other.state = place
-        other.start()
-        expect(call(other) == "200", "a call on the copy failed")
-        other.stop()
-        if wrong := books.check(place, other.policy, None, (), other.output):
-            raise Broken(f"{place.name}: {wrong[0]}")
+        balances(scene, gateway, place)
     return Observation(summary(traffic.outcomes), f"nothing; {len(copies)} copies opened")
 
 
@@ -131,13 +136,7 @@ def backed_up(scene: Scene) -> Observation:
         place = scene.folder / f"restored-{file.name}"
         planned = restore.plan(restore.read(file), place, scene.folder / f"{file.name}.yaml", "now")
         restore.restore(file, planned, place, force=False)
-        other = Gateway(scene.folder, gateway.policy, "--set", f"state_dir={place}")
-        other.state = place
-        other.start()
-        expect(call(other) == "200", "a call on what was restored failed")
-        other.stop()
-        if wrong := books.check(place, other.policy, None, (), other.output):
-            raise Broken(f"{place.name}: {wrong[0]}")
+        balances(scene, gateway, place)
     return Observation(summary(traffic.outcomes), f"nothing; {len(files)} backups put back")
 
 
