@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 from sluicegate.calls.adjustment import from_line, line_of, repeat
 from sluicegate.calls.limit_checks import charged_windows
@@ -40,13 +41,15 @@ def recover(store: Store, journal: Journal, ledger: Ledger, limits: Callable[[],
         lines = {i: r for i, r in elsewhere.items() if i in ledger.open} | lines
     lines = _without_deleted(lines, tail, ledger, iso(store.read_meta(DELETED_BEFORE_MS)))
     known = store.known(lines) | store.known(lines, "adjustments")
+    # Only a copied database needs it, and then for many records of a policy with thousands of limits.
+    limits_by_name = cache(lambda: {limit.counter.partition(ALIGNED)[0]: limit for limit in limits()})
     missed, adjusted = [], []
     for record in (r for i, r in lines.items() if i not in known):
         adjustment = from_line(record)
         if adjustment is None:
             missed.append(record)
             if tail.found and record["id"] not in ledger.open:
-                _charge_unknown(ledger, record, limits())
+                _charge_unknown(ledger, record, limits_by_name())
             _settle(ledger, record)
         else:
             adjusted.append(adjustment)
@@ -99,17 +102,17 @@ def _settle(ledger: Ledger, record: Record) -> None:
     ledger.release(record["id"])
 
 
-def _charge_unknown(ledger: Ledger, record: Record, limits: Iterable[Limit]) -> None:
+def _charge_unknown(ledger: Ledger, record: Record, limits: Mapping[str, Limit]) -> None:
     """Charge a call that the database has never seen: each limit it was admitted under, by its checks."""
     amounts = recorded_amounts(record)
     if not any(amounts.values()):
         return
     checks, at = record.get("limits") or (), parse_iso(record["started_at"])
     ends = {counter_name(*check[:4]): check[-2] for check in checks if check[-1]}
-    for limit in limits:
-        name = limit.counter.partition(ALIGNED)[0]
-        if name in ends and limit.counter not in ledger.counters:
+    for name, end in ends.items():
+        limit = limits.get(name)
+        if limit is not None and limit.counter not in ledger.counters:
             # The database is older than the first call under this limit. The check knows when that was, to the millisecond.
-            ledger.counter(limit, at).end = ends[name]
+            ledger.counter(limit, at).end = end
     for unit, counter, end in charged_windows(checks, ledger):
         ledger.adjust(counter, end, amounts.get(unit, 0))
