@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,3 +62,25 @@ def paced[T](items: Iterable[T]) -> Iterator[T]:
         yield item
         if not i % ITEMS_PER_PAUSE:
             time.sleep(PAUSE_S)
+
+
+class PeriodicThread:
+    """A thread that takes a step every so many seconds. A step handles its own errors: one that raises ends the thread."""
+
+    def __init__(self, name: str, interval_s: float, step: Callable[[], object]) -> None:
+        self._interval_s, self._step = interval_s, step
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start, if it has not been started yet."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Take no further step. Does not wait for the one under way."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._step()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from sluicegate.authority.folder import LIST, Authority, AuthorityError, AuthorityFolder
+from sluicegate.background import PeriodicThread
 
 logger = logging.getLogger("sluicegate")
 
@@ -28,18 +28,15 @@ class AuthorityWatcher:
         self._seen: Any = None
         self._next: int | None = None
         self._forget_at = 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PeriodicThread("sluicegate-authority", CHECK_INTERVAL_S, self._watch)
 
     def start(self) -> None:
         """Look from now on."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sluicegate-authority", daemon=True)
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop looking."""
-        self._stop.set()
+        self._thread.stop()
 
     def check(self) -> bool:
         """Look whether another authority signs now; return whether one does. Raises AuthorityError."""
@@ -56,17 +53,16 @@ class AuthorityWatcher:
         self._on_change(found)
         return True
 
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_INTERVAL_S):
-            try:
-                self.check()
-                if self._seen is not None and self._clock() >= self._forget_at:
-                    self._forget_at = self._clock() + FORGET_INTERVAL_MS
-                    self.folder.forget_keys(self._clock())
-            except AuthorityError as e:
-                logger.error("The CA that signs stays in use: %s", e)
-            except Exception:
-                logger.exception("The CA cannot be watched; the one that signs stays in use")
+    def _watch(self) -> None:
+        try:
+            self.check()
+            if self._seen is not None and self._clock() >= self._forget_at:
+                self._forget_at = self._clock() + FORGET_INTERVAL_MS
+                self.folder.forget_keys(self._clock())
+        except AuthorityError as e:
+            logger.error("The CA that signs stays in use: %s", e)
+        except Exception:
+            logger.exception("The CA cannot be watched; the one that signs stays in use")
 
     def _look(self) -> Any:
         """Return the list's time, size and inode; None where nothing has been rotated yet."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
+
+from sluicegate.background import PeriodicThread
 
 logger = logging.getLogger("sluicegate")
 
@@ -31,18 +32,15 @@ class PortCertificate:
         self._seen = self._fingerprint()
         self.context = read_context(certificate, key)
         """Replaced whole, so connections that have begun keep the one they began with."""
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PeriodicThread("sluicegate-certificate", CHECK_INTERVAL_S, self._watch)
 
     def start(self) -> None:
         """Look at the files from now on, in a thread of its own."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sluicegate-certificate", daemon=True)
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop looking."""
-        self._stop.set()
+        self._thread.stop()
 
     def refresh(self) -> bool:
         """Read the files again if they have changed; return whether another certificate is in use now."""
@@ -59,12 +57,11 @@ class PortCertificate:
         logger.warning("The port shows the certificate that %s holds now", self.files[0])
         return True
 
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_INTERVAL_S):
-            try:
-                self.refresh()
-            except Exception:
-                logger.exception("The certificate of the port cannot be watched; the last one stays in use")
+    def _watch(self) -> None:
+        try:
+            self.refresh()
+        except Exception:
+            logger.exception("The certificate of the port cannot be watched; the last one stays in use")
 
     def _fingerprint(self) -> tuple[Any, ...]:
         """Return times, sizes and inodes of the files; what cannot be looked at counts as changed once."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from sluicegate.background import low_priority
+from sluicegate.background import PeriodicThread, low_priority
 from sluicegate.policy.loader import PolicyError, policy_files, policy_from_files, read_files
 from sluicegate.policy.model import Policy
 from sluicegate.policy.secrets import FILE
@@ -58,8 +58,7 @@ class PolicyWatcher:
         """Called with every policy that comes into force, in the thread that activated it; it must be quick."""
         self.on_activate: Callable[[Policy], None] = lambda _: None
         """Called before each policy that is read comes into force, also where only a file has changed that it names."""
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PeriodicThread("sluicegate-policy", POLL_INTERVAL_S, self._watch)
 
     @property
     def error(self) -> dict[str, Any] | None:
@@ -109,21 +108,18 @@ class PolicyWatcher:
 
     def start(self) -> None:
         """Start watching in a thread of its own."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sluicegate-policy", daemon=True)
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop watching."""
-        self._stop.set()
+        self._thread.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_INTERVAL_S):
-            try:
-                if self.has_changed():
-                    self.reload()
-            except Exception:
-                logger.exception("Policy files cannot be watched; still using revision %s", self.current.revision)
+    def _watch(self) -> None:
+        try:
+            if self.has_changed():
+                self.reload()
+        except Exception:
+            logger.exception("Policy files cannot be watched; still using revision %s", self.current.revision)
 
 
 class SecretFiles:

@@ -6,6 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
+from sluicegate.background import PeriodicThread
 from sluicegate.paths import price_file
 from sluicegate.pricing.price_file import PriceError
 from sluicegate.pricing.prices import Prices
@@ -28,18 +29,15 @@ class PriceWatcher:
         self._fingerprint = self._look()
         self.current = Prices.load(self.path if self._fingerprint is not None else None)
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PeriodicThread("sluicegate-prices", POLL_INTERVAL_S, self._watch)
 
     def start(self) -> None:
         """Start watching in a thread of its own."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sluicegate-prices", daemon=True)
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop watching."""
-        self._stop.set()
+        self._thread.stop()
 
     def check(self, *, unchanged: bool = False) -> bool:
         """Read the file again if it has changed, or ``unchanged`` too; return whether prices were read."""
@@ -73,9 +71,8 @@ class PriceWatcher:
             return None
         return self.path.name, found.st_mtime_ns, found.st_size, found.st_ino
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_INTERVAL_S):
-            try:
-                self.check()
-            except Exception:
-                logger.exception("The price file cannot be watched; still using the prices from before")
+    def _watch(self) -> None:
+        try:
+            self.check()
+        except Exception:
+            logger.exception("The price file cannot be watched; still using the prices from before")
