@@ -15,7 +15,7 @@ from mitmproxy import ctx, http
 from flow import Addon, connection_of, enforcing, limit_body, observing, origin_form, services, source_of
 from sluicegate.addresses import is_address, is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
-from sluicegate.loopback.ticket_server import TICKET_HEADER
+from sluicegate.network.loopback.ticket_server import TICKET_HEADER
 from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
 from sluicegate.web.errors import error_body

@@ -17,10 +17,10 @@ from mitmproxy.proxy import server_hooks
 from flow import Addon, connection_of, deny, enforcing, observing, origin_form, record_connection, services, source_of
 from sluicegate.addresses import is_address, normalize_host
 from sluicegate.calls.unknown_caller import refusal_at_proxy
-from sluicegate.egress.connection import ClientConnection, Traffic, remember
-from sluicegate.egress.dialling import Dialling, DialRefused
-from sluicegate.egress.judgement import HostRefusal, refusal_of_host
-from sluicegate.egress.resolver import ResolveError
+from sluicegate.network.egress.connection import ClientConnection, Traffic, remember
+from sluicegate.network.egress.dialling import Dialling, DialRefused
+from sluicegate.network.egress.judgement import HostRefusal, refusal_of_host
+from sluicegate.network.egress.resolver import ResolveError
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")

@@ -23,7 +23,7 @@ from sluicegate import paths
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle
-from sluicegate.egress.connection import ClientConnection, Traffic
+from sluicegate.network.egress.connection import ClientConnection, Traffic
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy
 from sluicegate.providers.requests.body import Unmetered

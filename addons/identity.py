@@ -31,7 +31,7 @@ from sluicegate.calls.clients import OTHER, is_websocket, note_client
 from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
-from sluicegate.egress.connection import ClientConnection
+from sluicegate.network.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROTOCOLS, provider_for_path
 from sluicegate.providers.account_headers import billing_problem, without_account_choice

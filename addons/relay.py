@@ -12,7 +12,7 @@ from mitmproxy import ctx, http
 from flow import Addon, call_of, connection_of, deny, enforcing, services
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Plan
-from sluicegate.loopback.ticket_server import TICKET_HEADER
+from sluicegate.network.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
 from sluicegate.sending import relay
 from sluicegate.sending.dialect_paths import dialect_of_count

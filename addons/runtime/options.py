@@ -18,7 +18,7 @@ from flow import Addon, services
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
-from sluicegate.deployment.service_manager import notify
+from sluicegate.operations.deployment.service_manager import notify
 from sluicegate.policy.model import Policy
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.services import wall_clock

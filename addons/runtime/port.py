@@ -24,9 +24,9 @@ from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
 from runtime.tunnels import FirstMessage, Refused
 from sluicegate.addresses import is_loopback
-from sluicegate.listener.certificate import CertificateError, PortCertificate
-from sluicegate.listener.forwarded import client_address, is_trusted
-from sluicegate.listener.proxy_protocol import HeaderError, may_begin, read_header
+from sluicegate.network.listener.certificate import CertificateError, PortCertificate
+from sluicegate.network.listener.forwarded import client_address, is_trusted
+from sluicegate.network.listener.proxy_protocol import HeaderError, may_begin, read_header
 
 logger = logging.getLogger("sluicegate")
 

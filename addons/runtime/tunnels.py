@@ -17,9 +17,9 @@ from mitmproxy.proxy.layers.http import HTTPMode
 
 from flow import Addon, connection_of, record_connection, services
 from sluicegate.addresses import normalize_host, split_port
-from sluicegate.egress.client_hello import HelloError, may_be_http, may_be_tls, read_client_hello, read_http_hosts
-from sluicegate.egress.connection import ClientConnection, Traffic
-from sluicegate.egress.judgement import HIDDEN_NAME, HostRefusal, refusal_of_hidden_name, refusal_of_host
+from sluicegate.network.egress.client_hello import HelloError, may_be_http, may_be_tls, read_client_hello, read_http_hosts
+from sluicegate.network.egress.connection import ClientConnection, Traffic
+from sluicegate.network.egress.judgement import HIDDEN_NAME, HostRefusal, refusal_of_hidden_name, refusal_of_host
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")

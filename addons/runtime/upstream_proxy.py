@@ -12,7 +12,7 @@ import types
 from typing import Any
 
 from flow import services
-from sluicegate.outbound.tunnel import Streams, open_tunnel
+from sluicegate.network.outbound.tunnel import Streams, open_tunnel
 
 
 async def open_connection(host: str, port: int, **options: Any) -> Streams:

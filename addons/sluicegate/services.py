@@ -23,8 +23,8 @@ from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
-from sluicegate.outbound.proxies import Outbound, ProxyError, outbound_of
-from sluicegate.outbound.trust import Trust, TrustError
+from sluicegate.network.outbound.proxies import Outbound, ProxyError, outbound_of
+from sluicegate.network.outbound.trust import Trust, TrustError
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History

@@ -22,7 +22,7 @@ MITMPROXYS = {"failed to listen on ... address already in use"}
 STARTING = [
     *(str(p.relative_to(ADDONS)) for p in (ADDONS / "runtime").glob("*.py")),
     *("flow.py", "sluicegate/storage/state_folder.py", "sluicegate/storage/migrations.py", "sluicegate/policy/loader.py"),
-    *("sluicegate/listener/certificate.py", "sluicegate/console/lines.py"),
+    *("sluicegate/network/listener/certificate.py", "sluicegate/console/lines.py"),
 ]
 REFUSING = (
     "exit_with_error",

@@ -78,7 +78,7 @@ def returned(file: str, functions: Iterable[str]) -> Iterator[str]:
 def findings() -> str:
     """Return the table of what ``sluicegate doctor`` finds wrong, from the calls that make its findings."""
     rows: dict[str, None] = {}
-    for path in [*sorted((ADDONS / "sluicegate/diagnosis").glob("*.py")), ADDONS / "sluicegate/cli/doctor.py"]:
+    for path in [*sorted((ADDONS / "sluicegate/operations/diagnosis").glob("*.py")), ADDONS / "sluicegate/cli/doctor.py"]:
         tree = _tree(path)
         for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             texts = _assigned(function)

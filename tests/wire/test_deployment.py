@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sluicegate.deployment.site import Site
-from sluicegate.deployment.targets import prepare
+from sluicegate.operations.deployment.site import Site
+from sluicegate.operations.deployment.targets import prepare
 from support import command
 from support.certificates import self_signed
 from support.command import SLUICEGATE

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sluicegate.cli.main import app
-from sluicegate.diagnosis.environment import BASE_URLS, REPLACING
+from sluicegate.operations.diagnosis.environment import BASE_URLS, REPLACING
 from support.api import Api
 from support.command import CliRunner
 from support.harness import VK

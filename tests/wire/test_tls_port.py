@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from sluicegate.cli.main import app
-from sluicegate.diagnosis.reach import check_proxy, check_reach, fetch_authority
+from sluicegate.operations.diagnosis.reach import check_proxy, check_reach, fetch_authority
 from support.certificates import self_signed, server_context
 from support.command import SLUICEGATE, CliRunner
 from support.fake_provider import FakeProvider, plain

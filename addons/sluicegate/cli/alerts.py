@@ -63,8 +63,8 @@ def send_test(
 def _take_way_out(policy: Any) -> None:
     """Send as the gateway does: by the proxy that the policy names, and trusting whom it says; exit if it cannot be used."""
     from sluicegate import http_client
-    from sluicegate.outbound.proxies import DIRECT, outbound_of
-    from sluicegate.outbound.trust import read_bundle
+    from sluicegate.network.outbound.proxies import DIRECT, outbound_of
+    from sluicegate.network.outbound.trust import read_bundle
 
     # The proxy of this shell's environment may be the gateway itself.
     try:

@@ -30,8 +30,8 @@ def backup(ctx: typer.Context, file: Annotated[Path, typer.Argument(help="The fi
 
     Example: sluicegate backup /var/backups/sluicegate-2026-11-27.tar.gz
     """
-    from sluicegate.archive.backup import make_backup
-    from sluicegate.archive.contents import ArchiveError
+    from sluicegate.operations.archive.backup import make_backup
+    from sluicegate.operations.archive.contents import ArchiveError
 
     settings: Settings = ctx.obj
     try:
@@ -52,8 +52,8 @@ def restore(ctx: typer.Context, file: Annotated[Path, typer.Argument(help="The b
 
     Example: sluicegate restore sluicegate-2026-11-27.tar.gz --dry-run
     """
-    from sluicegate.archive import restore as restoring
-    from sluicegate.archive.contents import ArchiveError
+    from sluicegate.operations.archive import restore as restoring
+    from sluicegate.operations.archive.contents import ArchiveError
 
     settings: Settings = ctx.obj
     state_dir = settings.state_path()

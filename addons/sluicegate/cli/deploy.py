@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sluicegate.cli.output import fail
-from sluicegate.deployment.site import Site, SiteError
-from sluicegate.deployment.targets import TARGETS, Deployment, prepare
+from sluicegate.operations.deployment.site import Site, SiteError
+from sluicegate.operations.deployment.targets import TARGETS, Deployment, prepare
 
 _DEFAULTS = Site()
 

@@ -16,7 +16,7 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from sluicegate.diagnosis.finding import Finding
+    from sluicegate.operations.diagnosis.finding import Finding
 
 COLUMNS = {"level": "", "check": "check", "message": "found", "mend": "to mend it"}
 
@@ -52,7 +52,7 @@ def _fails(found: Iterable[Finding]) -> bool:
 
 
 def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Finding]:
-    from sluicegate.diagnosis import machine, state
+    from sluicegate.operations.diagnosis import machine, state
     from sluicegate.storage.state_folder import recorded_authority, url_of_running
 
     now, folder, path = int(time.time() * 1000), settings.state_path(), settings.policy_path()
@@ -77,7 +77,7 @@ def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Find
 
 
 def _silent(url: str) -> Finding:
-    from sluicegate.diagnosis.finding import fail
+    from sluicegate.operations.diagnosis.finding import fail
 
     return fail("gateway", f"{url} does not answer as this state folder's gateway", "see its log, or set SLUICEGATE_ADMIN_TOKEN")
 
@@ -96,7 +96,7 @@ def _health_of(settings: Settings) -> dict[str, Any] | None:
 
 
 def _developers_machine(settings: Settings) -> Iterator[Finding]:
-    from sluicegate.diagnosis import environment, reach
+    from sluicegate.operations.diagnosis import environment, reach
 
     gateway = (settings.gateway or "").rstrip("/")
     answers, found = reach.check_reach(gateway)

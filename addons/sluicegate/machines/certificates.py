@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sluicegate.machines.shells import MACOS_KEYCHAINS
 from sluicegate.machines.variables import ADDED_CA_VARIABLE, OWN_CA_VARIABLES
-from sluicegate.outbound.trust import SYSTEM_BUNDLES
+from sluicegate.network.outbound.trust import SYSTEM_BUNDLES
 
 BEGIN = b"-----BEGIN CERTIFICATE-----"
 

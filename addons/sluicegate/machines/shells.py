@@ -26,7 +26,7 @@ from sluicegate.machines.variables import (
     all_variables,
     names_project,
 )
-from sluicegate.outbound.trust import SYSTEM_BUNDLES
+from sluicegate.network.outbound.trust import SYSTEM_BUNDLES
 from sluicegate.policy.projects import PROJECT_HEADER
 
 CA_FILE = ".sluicegate-ca.pem"

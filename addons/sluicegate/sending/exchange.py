@@ -15,8 +15,8 @@ from sluicegate.addresses import normalize_host
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
-from sluicegate.egress.dialling import Dialling
 from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
+from sluicegate.network.egress.dialling import Dialling
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.signing.account import CannotSignError

@@ -11,9 +11,9 @@ import contextlib
 
 from starlette.types import Receive, Scope, Send
 
-from sluicegate.egress.dialling import Dialling
 from sluicegate.http_client import StreamingClient, UnreachableError
-from sluicegate.loopback.ticket_server import TicketServer
+from sluicegate.network.egress.dialling import Dialling
+from sluicegate.network.loopback.ticket_server import TicketServer
 from sluicegate.sending.exchange import Exchange, RelayedCall
 from sluicegate.services import Services
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluicegate.loopback.ticket_server import TICKET_HEADER, TicketServer
+from sluicegate.network.loopback.ticket_server import TICKET_HEADER, TicketServer
 
 Headers = list[tuple[bytes, bytes]]
 

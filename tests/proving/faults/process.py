@@ -12,8 +12,8 @@ from pathlib import Path
 from proving import billing, books
 from proving.scene import Broken, Observation, Scene, expect, fault
 from proving.traffic import Traffic, call, session, summary
-from sluicegate.archive import restore
-from sluicegate.archive.backup import make_backup
+from sluicegate.operations.archive import restore
+from sluicegate.operations.archive.backup import make_backup
 from support.harness import WAIT_S, Gateway, eventually
 
 
