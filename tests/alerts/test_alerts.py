@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy.certs import create_ca
 
-from sluicegate import http_client
 from sluicegate.alerts.alert import (
     MAX_ALERT_AGE_MS,
     RETRY_MAX_DELAY_MS,
@@ -28,7 +27,7 @@ from sluicegate.alerts.alert import (
 )
 from sluicegate.alerts.notifier import MAX_MESSAGES_PER_ROUND, THRESHOLDS_PER_TRANSACTION, Notifier
 from sluicegate.alerts.outbox import Outbox
-from sluicegate.http_client import post_webhook
+from sluicegate.http_client import exchange, post_webhook
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.services import Services
 from sluicegate.values import NANO
@@ -400,7 +399,7 @@ def test_a_certificate_nobody_vouches_for_gets_nothing(tmp_path):
     ("scheme", "says"), [("http", b""), ("http", b"HTTP/1.1 2"), ("http", b"no http at all\r\n\r\n"), ("https", b"")]
 )
 def test_a_receiver_that_dawdles_or_babbles_is_left(scheme, says, monkeypatch):
-    monkeypatch.setattr(http_client, "WEBHOOK_DEADLINE_S", 0.3)
+    monkeypatch.setattr(exchange, "WEBHOOK_DEADLINE_S", 0.3)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import logging
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from sluicegate.http_client import (
     post_webhook,
     request,
 )
+from sluicegate.http_client.connections import trusting_context
+from support.certificates import self_signed
 from support.harness import ROOT
 from support.receiver import Receiver
 
@@ -141,3 +144,15 @@ def test_a_request_counts_as_sent_only_when_its_first_bytes_leave():
             with pytest.raises(NotSentError):
                 asyncio.run(send())
     assert sent == []
+
+
+def test_the_authorities_are_those_that_the_environment_names_now(monkeypatch, tmp_path):
+    """Also where others were loaded before: one process serves commands with different environments in tests."""
+    certificate, _ = self_signed("company.test")
+    der = ssl.PEM_cert_to_DER_cert(certificate.decode())
+    assert der not in trusting_context().get_ca_certs(binary_form=True)
+    (tmp_path / "company.pem").write_bytes(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "company.pem"))
+    assert der in trusting_context().get_ca_certs(binary_form=True)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert der not in trusting_context().get_ca_certs(binary_form=True)

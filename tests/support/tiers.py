@@ -8,8 +8,9 @@ from math import ceil
 TIERS: dict[str, tuple[str, ...]] = {
     "basics": (
         *("values", "windows", "paths", "addresses", "credentials", "request_grammar", "model_names", "yaml_document"),
-        *("database", "atomic_write", "background", "http_client", "dashboard_sessions"),
+        *("database", "atomic_write", "background", "dashboard_sessions"),
     ),
+    "requests to others": ("http_client",),
     "dated data": ("pricing", "tokenizers"),
     "model APIs": ("providers",),
     "other APIs": ("translation",),

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sluicegate import http_client
 from sluicegate.authority.certificate import make_authority, moment
+from sluicegate.http_client.connections import trusting_context
 from sluicegate.network.outbound.trust import MAX_BUNDLE_BYTES, Trust, TrustError, read_bundle, trusted_anyway
 from sluicegate.windows import parse_iso
 
@@ -27,7 +28,7 @@ def as_before():
 
 def trusts(pem):
     der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
-    return der in http_client._context_with(http_client._extra_authorities).get_ca_certs(binary_form=True)
+    return der in trusting_context().get_ca_certs(binary_form=True)
 
 
 @pytest.mark.parametrize(

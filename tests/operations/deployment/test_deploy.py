@@ -23,7 +23,7 @@ from sluicegate.policy.loader import load
 from support.certificates import self_signed
 from support.command import SLUICEGATE, CliRunner
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SITE = Site("llm.acme.example", 9090, "/srv/llm/state", "llm")
 
 

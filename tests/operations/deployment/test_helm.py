@@ -16,7 +16,7 @@ from sluicegate.operations.deployment.site import Site
 from sluicegate.operations.deployment.targets import prepare
 from sluicegate.policy.loader import load
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HELM = ROOT / ".cache" / "helm" / "helm"
 KUBERNETES = json.loads((ROOT / "tests/data/schemas/kubernetes-1.37.json").read_text())
 

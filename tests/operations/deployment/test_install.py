@@ -17,7 +17,7 @@ from sluicegate.operations.deployment.site import Site
 from sluicegate.operations.deployment.targets import TARGETS, prepare
 from support.command import CliRunner
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
 PAGE = (ROOT / "docs/install.md").read_text()
 UV = Path(sys.executable).with_name("uv")

@@ -18,7 +18,7 @@ from support.command import CliRunner
 from support.fake_provider import FakeProvider, message, plain
 from support.harness import Gateway, ask, eventually
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/roll-out.md").read_text()
 INSTALL = (ROOT / "docs/install.md").read_text()
 STEPS = re.findall(r"^\$ (.*)\n((?:(?!\$ |```).*\n)*)", PAGE.replace("2027-", "2099-"), re.MULTILINE)
