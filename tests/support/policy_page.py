@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from sluicegate.policy import fields, key_schema, labels, otlp_schema, raises, routes, schema, server_schema
+from sluicegate.policy import cache_schema, fields, key_schema, labels, otlp_schema, raises, routes, schema, server_schema
 from sluicegate.yaml_document import read_data
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "data/policy-examples.yaml"
@@ -39,6 +39,9 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Retries of a route", routes.Retry, "routes[].retry"),
     ("Alerts", server_schema.Alerts, "alerts"),
     ("Webhooks", server_schema.Webhook, "alerts.webhooks[]"),
+    ("Cached answers", cache_schema.Cache, "cache"),
+    ("The exact cache", cache_schema.ExactCache, "cache.exact"),
+    ("The semantic cache", cache_schema.SemanticCache, "cache.semantic"),
     ("Retention", server_schema.Retention, "retention"),
     ("The gateway's port", server_schema.Server, "server"),
     ("Export by OTLP", otlp_schema.Otlp, "server.otlp"),
@@ -53,6 +56,7 @@ SEE = {
     "Budgets": "metering.md",
     "Routes": "routes.md",
     "Alerts": "alerts.md",
+    "Cached answers": "caching.md",
     "Retention": "operations.md",
     "The gateway's port": "install.md",
     "Export by OTLP": "metrics.md",
@@ -74,6 +78,8 @@ _KINDS = (
     ("network", fields.Network, "CIDR, such as `10.0.0.0/8`, or one address"),
     ("hash", fields.Hash, "`sha256:` and 64 hexadecimal digits, as `sluicegate key hash` prints them"),
     ("labels", labels.Labels, "up to 16 names with values in quotes"),
+    ("size", cache_schema.Size, "a whole number of bytes, or of `KB`, `MB`, `GB` or `TB`, such as `2GB`, at most `1TB`"),
+    ("share", cache_schema.Share, "a number between 0 and 1, such as `0.95`"),
     ("fraction", routes.Fraction, "a number from 0 to 1"),
     ("percent", fields.Percent, "a whole number from 1 to 100"),
     ("text", fields.Text, "one line of up to 500 characters; a description or a secret up to 4000"),

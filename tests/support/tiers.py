@@ -18,7 +18,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "limits and edges": ("limits", "network", "authority", "console"),
     "decisions": ("calls",),
     "choice of target": ("routing",),
-    "persistence": ("storage",),
+    "persistence": ("storage", "caching"),
     "figures": ("metrics",),
     "messages": ("alerts", "telemetry"),
     "uses of records": ("logs", "reconciliation", "operations"),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
+from sluicegate.policy.cache_schema import Cache
 from sluicegate.policy.fields import (
     AllowedPath,
     Content,
@@ -292,6 +293,7 @@ class PolicyFile(Model):
     egress: Egress = Field(default_factory=Egress, description="What happens to hosts that belong to no provider.")
     server: Server = Field(default_factory=Server, description="The gateway's own port.")
     alerts: Alerts = Field(default_factory=Alerts, description="When alerts about budgets are sent, and to whom.")
+    cache: Cache = Field(default_factory=Cache, description="Which answers are kept and given again.")
     unpriced: Literal["family", "deny", "fallback"] = Field(
         "family",
         description="What a call of a model without a known price costs: as the dearest of its family, which makes it an estimate; "

@@ -1,0 +1,9 @@
+"""``sluicegate cache``: what kept answers save, which they are, and clearing them."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the group ``cache``."""
