@@ -17,8 +17,9 @@ from sluicegate.policy.editing.draft import ConflictError, Draft, EditError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
+from sluicegate.policy.raises import MAX_CYCLES, cycles_until, end_of_cycles
 from sluicegate.values import NANO
-from sluicegate.windows import iso
+from sluicegate.windows import iso, parse_iso, parse_period, window
 from sluicegate.yaml_document import parse
 
 NOW = 1_790_000_000_000
@@ -52,10 +53,10 @@ def test_a_raise_ends_by_itself_in_admission_refusal_and_figures(tmp_path):
     assert limit_row(limit, *ledger.usage(limit, NOW), NOW + DAY)["limit_usd"] == "5"
 
 
-@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 10**12)), max_size=5), st.integers(0, 100))
+@given(st.lists(st.tuples(st.none() | st.integers(0, 100), st.integers(0, 10**12)), max_size=5), st.integers(0, 100))
 def test_what_runs_is_added_and_nothing_else(raises, now):
     limit = Limit("user", "x", "User", "usd", 7, None, False, "c", None, tuple(raises))
-    assert limit.at(now).maximum == 7 + sum(amount for until, amount in raises if until > now)
+    assert limit.at(now).maximum == 7 + sum(amount for until, amount in raises if until is None or until > now)
     assert limit.at(now).at(now + 1).maximum == limit.at(now).maximum
 
 
@@ -70,6 +71,42 @@ def test_a_raise_is_written_beside_those_that_still_run():
     saved = operations.raise_until(changing, KEYS, "one", amount=Decimal(3), until=iso(NOW + 9 * DAY), now=NOW + 2 * DAY)
     budget = saved.entry.after["budget"]
     assert (budget["max_limit"], [r["amount"] for r in budget["raises"]]) == (5, [2, 3])
+    operations.set_raises(changing, "one", None, "1Y", [{"amount": 7, "until": "never"}])
+    saved = operations.raise_until(changing, KEYS, "one", amount=Decimal(1), until=iso(NOW + 9 * DAY), now=NOW)
+    assert [r["amount"] for r in saved.entry.after["budget"]["raises"]] == [7, 1]
+
+
+def test_a_raise_without_an_end_is_part_of_the_limit(tmp_path):
+    limit = limit_of(tmp_path, ", raises: [{amount: 2.5, until: never}]")
+    assert {limit.at(at).maximum for at in (NOW, NOW + 10**6 * DAY)} == {int(7.5 * NANO)}
+
+
+PERIODS = st.builds(
+    lambda number, unit, aligned: parse_period(f"{number}{unit}", aligned=aligned, timezone="Europe/Berlin"),
+    st.integers(1, 12),
+    st.sampled_from("smhdwMY"),
+    st.booleans(),
+)
+
+
+@given(PERIODS, st.integers(NOW - 400 * DAY, NOW + 400 * DAY), st.integers(1, 30))
+def test_cycles_are_counted_as_their_end_is_found(period, now, cycles):
+    start = window(period, NOW, now)[0]
+    end = parse_iso(end_of_cycles(period, start, cycles))
+    assert cycles_until(period, start, end) == cycles
+    assert cycles_until(period, start, end + 1) == cycles + 1
+    at, seen = start, []
+    while at < end:
+        seen.append(at)
+        at = window(period, start, at)[1]
+    assert (at, len(seen)) == (end, cycles)
+
+
+def test_a_budget_that_never_resets_has_no_cycles_and_no_raise_ends_after_all_days():
+    assert end_of_cycles(parse_period("never"), NOW, 3) is None
+    for aligned in (False, True):
+        with pytest.raises(ValueError, match="9999"):
+            end_of_cycles(parse_period("99Y", aligned=aligned), NOW, MAX_CYCLES)
 
 
 def test_a_raise_names_its_budget_and_ends_in_the_future():

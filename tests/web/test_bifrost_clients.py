@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -12,7 +13,7 @@ from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.web.app import build
 from sluicegate.web.routes import unsupported
-from sluicegate.windows import iso
+from sluicegate.windows import DAY_MS, iso, parse_iso
 from support.calls import record
 
 POLICY = {
@@ -203,6 +204,77 @@ def test_a_keys_end_is_set_moved_cleared_and_must_be_in_the_future(ask):
         assert ask("PUT", path, {"expires_at": end})[0] == 200
         assert ask("PUT", path, {"description": "untouched"})[1]["virtual_key"]["expires_at"] == end
     assert ask("PUT", path, {"expires_at": ""})[1]["virtual_key"]["expires_at"] is None
+
+
+OVERRIDES = [
+    ({"mode": "forever", "amount": 5}, None, "forever", None),
+    ({"mode": "cycles", "amount": 2.5, "cycles": 3}, 3, "cycles", 3),
+    ({"mode": "cycles", "amount": 0.1, "cycles": 1}, 1, "cycles", 1),
+]
+
+
+def overridable(ask):
+    """Make a key with a budget of its own and one for a provider, and return it with both paths of their overrides."""
+    limits = {
+        "budgets": [
+            {"max_limit": 10, "reset_duration": "1d", "calendar_aligned": True},
+            {"max_limit": 40, "reset_duration": "never"},
+        ]
+    }
+    config = {"provider": "openai", "key_ids": ["*"], "budget": {"max_limit": 3, "reset_duration": "1w", "calendar_aligned": True}}
+    key = made(ask, **limits, provider_configs=[config])
+    path = f"/api/governance/virtual-keys/{key['id']}"
+    own, prepaid = (f"{path}/budgets/{b['id']}/override" for b in key["budgets"])
+    return path, own, prepaid, f"{path}/budgets/{quote(key['provider_configs'][0]['budget']['id'], safe='')}/override"
+
+
+def test_an_override_of_a_budget_is_set_replaced_shown_and_taken_back(ask):
+    path, own, prepaid, provider = overridable(ask)
+    for place, limit in ((own, 10), (provider, 3)):
+        for sent, cycles, mode, remaining in OVERRIDES:
+            status, body = ask("PUT", place, sent)
+            assert status == 200, body
+            budget = body["budget"]
+            assert (budget["max_limit"], body["effective_max_limit"]) == (limit, limit + sent["amount"]), "it replaces, not adds"
+            shown = (budget["override_amount"], budget["override_mode"], budget["override_cycles_remaining"])
+            assert shown == (sent["amount"], mode, remaining)
+            ends = parse_iso(budget["resets_at"]) + ((cycles or 1) - 1) * (DAY_MS if place == own else 7 * DAY_MS)
+            assert [r["until"] for r in budget["raises"]] == ["never" if cycles is None else iso(ends)]
+    assert ask("PUT", prepaid, {"amount": 1, "mode": "forever"})[1]["effective_max_limit"] == 41
+    key = ask("GET", path)[1]["virtual_key"]
+    assert [b["limit_in_force"] for b in key["budgets"]] == [10.1, 41]
+    assert ask("PUT", path, key)[0] == 200, "what was read is accepted"
+    for place in (own, prepaid, provider, own):
+        status, body = ask("DELETE", place)
+        assert (status, body["budget"]["raises"], body["budget"]["override_mode"]) == (200, [], None), "also where there is none"
+        assert body["effective_max_limit"] == body["budget"]["max_limit"]
+    actions = [e for e in ask("GET", "/api/audit?limit=20")[1]["entries"] if e["action"] == "override"]
+    assert len(actions) >= 10
+    assert actions[-1]["entity_id"] == key["id"]
+
+
+def test_an_override_that_says_nothing_clear_is_refused_with_words(ask):
+    path, own, prepaid, _ = overridable(ask)
+    for place, sent, field, words in (
+        (own, {"amount": 1}, "mode", "required"),
+        (own, {"amount": 0, "mode": "forever"}, "amount", "greater than 0"),
+        (own, {"amount": -1, "mode": "forever"}, "amount", "cannot be negative"),
+        (own, {"amount": 1, "mode": "always"}, "mode", "forever"),
+        (own, {"amount": 1, "mode": "cycles"}, None, "number of cycles"),
+        (own, {"amount": 1, "mode": "forever", "cycles": 1}, None, "number of cycles"),
+        (own, {"amount": 1, "mode": "cycles", "cycles": 1.5}, "cycles", "integer"),
+        (own, {"amount": 1, "mode": "cycles", "cycles": 0}, "cycles", "greater than"),
+        (own, {"amount": 1, "mode": "forever", "override_strategy": "add"}, "override_strategy", "not a known key"),
+        (prepaid, {"amount": 1, "mode": "cycles", "cycles": 1}, "mode", "never resets"),
+    ):
+        status, body = ask("PUT", place, sent)
+        assert (status, body["error"].get("field")) == (400, field), body
+        assert words in body["error"]["message"], body
+    for place in (f"{path}/budgets/virtual_key/x/1d/override", "/api/governance/virtual-keys/nobody/budgets/x/override"):
+        assert ask("PUT", place, {"amount": 1, "mode": "forever"})[0] == 404
+        assert ask("DELETE", place)[0] == 404
+    assert "1d" in ask("DELETE", f"{path}/budgets/x/override")[1]["error"]["message"], "the ids that it has are named"
+    assert ask("PUT", own, {"amount": 1, "mode": "forever"}, x_bf_vk="vk-alice")[0] == 403
 
 
 def test_whether_bodies_are_kept_is_said_in_either_systems_words(ask):
@@ -399,11 +471,7 @@ ABSENT = [(e.method, e.path) for e in unsupported.endpoints()]
 
 def test_what_there_is_not_says_so_whatever_is_sent(ask):
     for method, path in ABSENT:
-        place = (
-            path.replace("{rest:path}", "some/thing")
-            .replace("{id}", "vk-alice")
-            .replace("{budget:path}", "virtual_key/vk-alice/1h")
-        )
+        place = path.replace("{rest:path}", "some/thing").replace("{id}", "vk-alice")
         status, body = ask(method, place, {"any": ["thing"]} if method not in ("GET", "DELETE") else None)
         assert (status, body["error"]["type"], "not supported" in body["error"]["message"]) == (404, "not_supported", True), place
 

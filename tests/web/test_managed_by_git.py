@@ -51,6 +51,8 @@ EDITS = {
     f"POST {G}/virtual-keys/bulk": {"virtual_keys": [{"name": "New"}]},
     f"POST {G}/virtual-keys/vk-a/rotate": {},
     f"POST {G}/virtual-keys/vk-a/expire": {},
+    f"PUT {G}/virtual-keys/vk-a/budgets/virtual_key%2Fvk-a%2F1d/override": {"amount": 1, "mode": "forever"},
+    f"DELETE {G}/virtual-keys/vk-a/budgets/virtual_key%2Fvk-a%2F1d/override": None,
     "POST /api/providers": {"provider": "openai", "keys": [{"name": "x", "value": "sk-x-secret"}]},
     "PUT /api/providers/anthropic": {"keys": [{"name": "x", "value": "sk-x-secret"}]},
     "DELETE /api/providers/anthropic": None,

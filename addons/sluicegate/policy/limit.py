@@ -9,7 +9,7 @@ from typing import Any
 from sluicegate.policy import schema
 from sluicegate.policy.raises import amount_at
 from sluicegate.values import NANO, Unit
-from sluicegate.windows import Period, parse_iso, parse_period
+from sluicegate.windows import Period, parse_period
 
 ALIGNED = "/aligned/"
 """Stands in the name of a counter that follows the calendar, before its time zone."""
@@ -29,8 +29,8 @@ class Limit:
     counter: str
     thresholds: tuple[int, ...] | None = None
     """Percentages at which an alert is sent; None for the policy's."""
-    raises: tuple[tuple[int, int], ...] = ()
-    """What ``at`` adds to the maximum: pairs of an end, epoch milliseconds, and nano-dollars."""
+    raises: tuple[tuple[int | None, int], ...] = ()
+    """What ``at`` adds to the maximum: pairs of an end, epoch milliseconds or None, and nano-dollars."""
     check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """The constant fields of this limit's checks, built once instead of at each call."""
     only_what_fits: bool = field(init=False, repr=False, compare=False)
@@ -95,7 +95,7 @@ def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> t
             add("concurrent", rate.max_concurrent, None)
     for budget in (*([entity.budget] if entity.budget else ()), *entity.budgets):
         period = parse_period(budget.reset_duration, aligned=budget.calendar_aligned, timezone=budget.timezone)
-        raises = tuple((parse_iso(r.until), int(r.amount * NANO)) for r in budget.raises)
+        raises = tuple((r.end, int(r.amount * NANO)) for r in budget.raises)
         hard = budget.enforcement == "hard"
         add("usd", int(budget.max_limit * NANO), period, hard=hard, thresholds=budget.thresholds, raises=raises)
     return tuple(found)

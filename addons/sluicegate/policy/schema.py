@@ -75,7 +75,9 @@ class Budget(Model):
         None, description="Percent of this budget at which an alert is sent; [] for none, absent: those under alerts."
     )
 
-    raises: tuple[Raise, ...] = Field((), max_length=MAX_RAISES, description="Amounts on top of it that end by themselves.")
+    raises: tuple[Raise, ...] = Field(
+        (), max_length=MAX_RAISES, description="Amounts on top of it, until a time or until they are taken back."
+    )
 
     _refuse_idle_timezone = model_validator(mode="after")(refuse_idle_timezone)
 

@@ -26,7 +26,10 @@ class BudgetState(ResponseModel):
     calendar_aligned: bool
     timezone: str
     thresholds: list[int] | None = Field(description="Percentages at which an alert is sent; null: those of the policy.")
-    raises: list[Raise] = Field(description="Amounts on top of max_limit that end by themselves.")
+    raises: list[Raise] = Field(description="Amounts on top of max_limit, until a time or until they are taken back.")
+    override_amount: float | None = Field(description="What the raises add that run now; null: none does.")
+    override_mode: Literal["forever", "cycles"] | None = Field(description="Whether one of them runs until it is taken back.")
+    override_cycles_remaining: int | None = Field(description="In how many windows, the present one included, the last ends.")
     limit_in_force: float = Field(description="max_limit with the raises that run now.")
     current_usage: float = Field(description="Charged in the present window.")
     reserved: float = Field(description="Reserved by calls in flight.")

@@ -17,7 +17,7 @@ from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.provider import Provider
-from sluicegate.policy.raises import Raise
+from sluicegate.policy.raises import Raise, amount_at, cycles_until
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers.known import known_provider
 from sluicegate.services import Services
@@ -218,12 +218,26 @@ def _budget_view(budget: schema.Budget, limit: Limit, ledger: Ledger, now: int) 
     return {
         "id": f"{limit.scope_kind}/{limit.scope_id}/{budget.reset_duration}",
         **{n: _plain(getattr(budget, n)) for n in type(budget).model_fields},
+        **_override_view(limit, start, now),
         "current_usage": used / NANO,
         "reserved": reserved / NANO,
         "limit_in_force": limit.at(now).maximum / NANO,
         "remaining": max(0, limit.at(now).maximum - used - reserved) / NANO,
         "last_reset": iso(start),
         "resets_at": iso(end) if end is not None else None,
+    }
+
+
+def _override_view(limit: Limit, start: int, now: int) -> View:
+    """Return a budget's raises as Bifrost's override: how much they add, and for how many windows from the one at ``start``."""
+    running = [until for until, _ in limit.raises if until is None or now < until]
+    ends, cycles = [until for until in running if until is not None], None
+    if ends and ends == running and limit.period is not None:
+        cycles = cycles_until(limit.period, start, max(ends))
+    return {
+        "override_amount": amount_at(limit.raises, now) / NANO if running else None,
+        "override_mode": None if not running else "forever" if None in running else "cycles",
+        "override_cycles_remaining": cycles,
     }
 
 

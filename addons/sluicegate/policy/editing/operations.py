@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, Fields, make_id
+from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, Fields, Value, make_id
 from sluicegate.policy.entities import KINDS, REDACTED, Kind, id_of
 from sluicegate.policy.raises import with_raise
 from sluicegate.policy.secrets import ENV, is_reference, resolve
@@ -206,6 +206,24 @@ def raise_until(
     if parse_iso(until) <= now:
         raise EditError(f"until: {until} is not in the future", "until")
     return _with_budget(draft, kind, id_or_name, reset_duration, lambda b: with_raise(b, amount, until, now))
+
+
+def set_raises(draft: Draft, id_or_name: str, owner: str | None, reset_duration: str, raises: list[dict[str, Any]]) -> Saved:
+    """Put these raises in the place of a key's budget's: one of the key itself, or of its provider config for ``owner``."""
+    entry = draft.get(KEYS, id_or_name)
+    present = entry.after or {}
+
+    def changed(part: Fields) -> Value:
+        def of(budget: Fields) -> Value:
+            return {**budget, "raises": raises} if budget.get("reset_duration") == reset_duration else {**budget}
+
+        more: Value = {"budget": of(part["budget"])} if part.get("budget") else {}
+        return more | ({"budgets": [of(b) for b in part["budgets"]]} if part.get("budgets") else {})
+
+    if owner is None:
+        return Saved(draft.upsert(KEYS, entry.id, changed(present)))
+    configs = [{**c, **changed(c)} if c.get("provider") == owner else c for c in present.get("provider_configs") or ()]
+    return Saved(draft.upsert(KEYS, entry.id, {"provider_configs": configs}))
 
 
 def _with_budget(

@@ -46,14 +46,6 @@ EXACT: Mapping[tuple[str, str], str] = {
         "/api/models/catalog",
     ): "A catalog of models is not supported: name them in the policy, and their prices in prices.yaml",
     ("POST", "/api/session/ws-ticket"): "WebSockets are not supported: /api/events sends calls as server-sent events",
-    (
-        "PUT",
-        "/api/governance/virtual-keys/{id}/budgets/{budget:path}/override",
-    ): "Overriding a budget is not supported: POST /api/governance/virtual-keys/{id}/raise raises it until a time, top-up for good",
-    (
-        "DELETE",
-        "/api/governance/virtual-keys/{id}/budgets/{budget:path}/override",
-    ): "Overriding a budget is not supported: PUT the key's budget as it should be",
 }
 """Single operations, and what is said of each."""
 

@@ -76,7 +76,7 @@ function Amounts({ operation, of, budgets, values, set, error }) {
     html`<${Field} label="Budget" name="reset_duration" error=${error}>${(id) => html`<${Select} id=${id} value=${values.window} options=${budgets.map((b) => [windowOf(b), `${money(b.max_limit)} ${perPeriod(b.reset_duration)}`])} onInput=${(window) => set({ window })} />`}</${Field}><p />`
   }
     <p>${moneys([of.current_usage, of.limit_in_force]).join(" of ")} is used in this window.</p>
-    ${raises.length > 0 && html`<p>Raised already: ${raises.map((r, i) => html`${i > 0 && "; "}${money(r.amount)} until <${Time} at=${r.until} seconds=${false} />`)}.</p>`}
+    ${raises.length > 0 && html`<p>Raised already: ${raises.map((r, i) => html`${i > 0 && "; "}${money(r.amount)} until ${r.until === "never" ? "it is taken back" : html`<${Time} at=${r.until} seconds=${false} />`}`)}.</p>`}
     <div class="fields"><${Field} label=${isRaise ? "Dollars more" : "Dollars to add to the limit"} name="amount" type="number" min="0" step="any" required value=${values.amount} error=${error} onInput=${(amount) => set({ amount })}
       hint=${sum ? `The limit will be ${sum}${isRaise ? " until then" : ""}` : isRaise ? "The limit itself stays as it is" : "For good: later windows keep it. “Raise” ends by itself"} />
     ${isRaise && html`<${Field} label="Until" name="until" type="datetime-local" required value=${values.until} error=${error} onInput=${(until) => set({ until })} hint=${momentOf(values.until) ?? `In the time zone ${timeZone()}; then it is as before`} />`}</div>`;

@@ -14,9 +14,11 @@ export const PERIODS = [
 
 export const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
+const endOf = (raise) => (raise.until === "never" ? Infinity : Date.parse(raise.until));
+
 /** The raises of a budget that have not ended, the next one to end first. */
 export const runningRaises = (b) =>
-  (b.raises ?? []).filter((r) => Date.parse(r.until) > Date.now()).sort((a, c) => Date.parse(a.until) - Date.parse(c.until));
+  (b.raises ?? []).filter((r) => endOf(r) > Date.now()).sort((a, c) => (endOf(a) < endOf(c) ? -1 : 1));
 
 /** A budget in the API's shape, as one line of a list. */
 export function BudgetLine({ of }) {
@@ -25,7 +27,7 @@ export function BudgetLine({ of }) {
     <span class="money">${used}</span> <span class="faint">of ${limit} ${perPeriod(of.reset_duration)}${of.enforcement === "hard" ? ", hard" : ""}</span></span>
       <span class="faint">${of.reserved > 0 ? `${reserved} in flight, ` : ""}${of.resets_at ? html`resets <${Time} at=${of.resets_at} relative />` : "never resets"}</span></div>
     <${Bar} used=${nano(of.current_usage)} reserved=${nano(of.reserved)} limit=${nano(of.limit_in_force)} label=${`${used} of ${limit}`} />
-    ${runningRaises(of).map((r) => html`<div class="note">Raised by ${moneys([r.amount])[0]} until <${Time} at=${r.until} seconds=${false} /> (${timeZone()}); then by itself as before</div>`)}</div>`;
+    ${runningRaises(of).map((r) => html`<div class="note">Raised by ${moneys([r.amount])[0]} ${r.until === "never" ? "until it is taken back" : html`until <${Time} at=${r.until} seconds=${false} /> (${timeZone()}); then by itself as before`}</div>`)}</div>`;
 }
 
 export function RateLines({ of }) {
