@@ -29,6 +29,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import ClientLogin
 from sluicegate.calls.clients import OTHER, is_websocket, note_client
 from sluicegate.calls.refusal import no_page_message, render
+from sluicegate.calls.second_credential import refusal_beside
 from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
@@ -97,14 +98,14 @@ class Identity(Addon):
     @enforcing
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """Note a CONNECT's target and virtual key. One to a provider is never refused: clients show only the answers to calls."""
-        shared, connection = services(), connection_of(flow.client_conn)
-        reading = self.take_credentials(flow)
+        shared, connection, reading = services(), connection_of(flow.client_conn), self.take_credentials(flow)
         if connection.target is not None:
             deny(flow, Deny(Reason.BLOCKED_BY_POLICY, "A tunnel inside a tunnel is not allowed"))
         if reading is None or flow.response is not None:
             return
         connection.key, connection.sent_credential, connection.project = reading.key, bool(reading.sent), reading.project
-        connection.target, connection.connect_id = (normalize_host(flow.request.host), flow.request.port), flow.id
+        connection.sent_former, connection.connect_id = reading.former, flow.id
+        connection.target = normalize_host(flow.request.host), flow.request.port
         provider = shared.policy.provider_of_host(*connection.target)
         connection.provider = provider.name if provider else None
         if provider is not None:
@@ -170,7 +171,9 @@ class Identity(Addon):
             self.refuse_unknown(flow, call, reading)
             return False
         call.principal = policy.principal_of(key, call.attribution.get("user_id"), call.attribution.get("project"))
-        why = key.refusal(services().clock()) or policy.user_refusal(call.principal) or demo_key_refusal(flow, key, policy)
+        now, connection = services().clock(), connection_of(flow.client_conn)
+        why = key.refusal(now) or policy.user_refusal(call.principal) or demo_key_refusal(flow, key, policy)
+        why = why or refusal_beside(reading, policy, connection.key, connection.sent_former, now)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return False

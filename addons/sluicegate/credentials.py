@@ -6,14 +6,14 @@ secret is taken out of a request wherever it stands; what only looks like one is
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from sluicegate.request_grammar import HeaderFields
+from sluicegate.secret_pieces import decoded, pieces_of
 
 QUERY = "query"
 
@@ -56,21 +56,8 @@ PROJECT_PASSWORD = b"project="
 MAX_PIECES = 2_000
 """Parts of one request's values that are compared, a microsecond each."""
 
-_MAX_CUTS = 8
-"""Cuts in a word up to which all that stands between any two of them is compared."""
-
-_MAX_ENCODINGS = 3
-"""Percent-encodings on top of each other that are undone."""
-
 _MAX_REMEMBERED = 4_096
 _MAX_REMEMBERED_BYTES = 512
-
-_WORD = re.compile(rb"[^\s,;&\"'<>(){}\[\]|\\]+")
-_PLAIN = re.compile(rb"[A-Za-z0-9_-]+")
-_CUT = re.compile(rb"[=:@/?.#]")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{4,}={0,2}")
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class TooManyPartsError(Exception):
@@ -103,14 +90,37 @@ class Reading[K: Key](NamedTuple):
     """What the password of the proxy URL names as the project: ``http://KEY:project=NAME@host``."""
     login: bytes | None = None
     """The ``Authorization`` header as it was sent, where that is a Claude login and the only credential besides a proxy's."""
+    others: tuple[K, ...] = ()
+    """The other known virtual keys that it was sent with, in the order of their places."""
+    former: str | None = None
+    """The first place that holds what was once the value of a virtual key and is no longer."""
+    ambiguous: str | None = None
+    """The first place that holds several virtual keys."""
+
+
+class Callers[K: Key](NamedTuple):
+    """The virtual keys of a request, as ``Reading`` has them."""
+
+    first: K | None
+    others: tuple[K, ...]
+    former: str | None
+    ambiguous: str | None
 
 
 class Credentials[K: Key]:
     """Finds the secrets of one policy in requests. Not for use by two threads at once."""
 
-    def __init__(self, keys: Mapping[bytes, K], others: frozenset[bytes] = frozenset()) -> None:
-        """``keys`` has the virtual keys by the SHA-256 of their values, ``others`` that of other secrets."""
-        self._keys, self._others = keys, others
+    def __init__(
+        self,
+        keys: Mapping[bytes, K],
+        others: frozenset[bytes] = frozenset(),
+        is_former: Callable[[bytes], bool | None] = lambda _: None,
+    ) -> None:
+        """``keys`` has the virtual keys by the SHA-256 of their values, ``others`` that of other secrets.
+
+        ``is_former`` says of such a hash whether it was a key's: True of a secret, False of a demo key's id, None of neither.
+        """
+        self._keys, self._others, self._is_former = keys, others, is_former
         self._harmless: set[bytes] = set()
         """Values that hold no secret: clients send most of theirs again and again."""
         self._no_secrets: set[bytes] = set()
@@ -153,7 +163,8 @@ class Credentials[K: Key]:
             # A copy of it elsewhere would stay in the flow, and in what is printed and saved of it.
             kept, target = [field for field in kept if _CLAUDE_LOGIN not in field[1]], _without_login(target)
         project = self._project_in(found["proxy-authorization"]) if "proxy-authorization" in found else None
-        return Reading(self._first_key(found, sent), sent, is_login, tuple(kept), target, hidden, project, login)
+        callers = self._callers(found, sent)
+        return Reading(callers.first, sent, is_login, tuple(kept), target, hidden, project, login, *callers[1:])
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a host of no provider: its own credentials stay, ours do not. Raises TooManyPartsError."""
@@ -194,16 +205,25 @@ class Credentials[K: Key]:
             return target, []
         return path + b"?" + b"&".join(kept) if kept else path, values
 
-    def _first_key(self, found: Mapping[str, Sequence[bytes]], places: Sequence[str]) -> K | None:
+    def _callers(self, found: Mapping[str, Sequence[bytes]], places: Sequence[str]) -> Callers[K]:
+        """Return the virtual keys in all places that hold a credential."""
+        keys: list[K] = []
+        former = ambiguous = None
         for place in places:
+            here: list[K] = []
             for value in found[place]:
-                if (key := self._key_in(value)) is not None:
-                    return key
-        return None
+                known, was_known = self._keys_in(value)
+                here += [key for key in known if key not in here]
+                if was_known and former is None:
+                    former = place
+            if len(here) > 1 and ambiguous is None:
+                ambiguous = place
+            keys += [key for key in here if key not in keys]
+        return Callers(keys[0] if keys else None, tuple(keys[1:]), former, ambiguous)
 
     def _project_in(self, values: Sequence[bytes]) -> str | None:
         """Return what a proxy credential names as the project; a secret of ours is none."""
-        user_and_password = _decoded(values[0].partition(b" ")[2].strip()) if len(values) == 1 else None
+        user_and_password = decoded(values[0].partition(b" ")[2].strip()) if len(values) == 1 else None
         password = (user_and_password or b"").partition(b":")[2]
         # Undone once more, for clients that send what stands in the URL as it is.
         project = unquote_to_bytes(password.removeprefix(PROJECT_PASSWORD)) if password.startswith(PROJECT_PASSWORD) else b""
@@ -221,15 +241,30 @@ class Credentials[K: Key]:
 
     def _key_in(self, value: bytes) -> K | None:
         """Return the virtual key that a value holds."""
+        known, _ = self._keys_in(value)
+        return known[0] if known else None
+
+    def _keys_in(self, value: bytes) -> tuple[list[K], bool]:
+        """Return the virtual keys that a value holds, and whether it holds the former value of one.
+
+        The id of a demo key counts only where it is the first key in the value: it is no secret, and may be a word like any other.
+        """
         scheme, _, rest = value.partition(b" ")
-        usual = self._keys.get(self._digest(rest.strip() or scheme))
-        if usual is not None:
-            return usual
+        whole = rest.strip() or scheme
+        usual = self._keys.get(digest := self._digest(whole))
+        if usual is not None and (not rest or scheme.lower() == b"bearer"):
+            return [usual], False
+        was_known = self._is_former(digest) is not None
+        user = (decoded(whole) or b"").partition(b":")[0]
+        known: list[K] = []
         for piece in pieces_of(value):
-            key = self._keys.get(self._digest(piece))
-            if key is not None:
-                return key
-        return None
+            key = self._keys.get(digest := self._digest(piece))
+            if key is None:
+                is_former = self._is_former(digest)
+                was_known = was_known or is_former is True or (is_former is False and piece == user)
+            elif key not in known and not (known and key.is_demo):
+                known.append(key)
+        return known, was_known
 
     def _is_harmless(self, value: bytes, *, demo: bool = True) -> bool:
         """Return whether a value holds no secret; with ``demo`` the id of a demo key counts as one."""
@@ -272,72 +307,3 @@ def _without_login(target: bytes) -> bytes:
 def _is_credential(place: bytes, value: bytes) -> bool:
     """Return whether a value in a place for credentials is one: a WebSocket's subprotocols need not be."""
     return bool(value) and (place != b"sec-websocket-protocol" or _SUBPROTOCOL in value)
-
-
-def pieces_of(value: bytes) -> Iterable[bytes]:
-    """Return the parts of a value that may be a secret: itself, its words and what stands between their separators.
-
-    So a secret is found in a list, after a scheme such as Bearer, as a parameter, as the user or password of a URL, and
-    however often it is percent-encoded. What is base64 is decoded once, which is how Basic carries user and password.
-    """
-    if _PLAIN.fullmatch(value) is not None:
-        decoded = _decoded(value)
-        return (value,) if decoded is None else (value, *_words_of(decoded))
-    return _all_pieces_of(value)
-
-
-def _all_pieces_of(value: bytes) -> Iterator[bytes]:
-    for word in _words_of(value):
-        yield word
-        if (decoded := _decoded(word)) is not None:
-            yield from _words_of(decoded)
-
-
-def _words_of(value: bytes) -> Iterator[bytes]:
-    """Return a value's words and their parts, with every percent-encoding undone."""
-    for _ in range(1 + _MAX_ENCODINGS):
-        whole = value.strip()
-        if whole:
-            yield whole
-            # The only parts with spaces in them: what follows a scheme, a user and a password.
-            for separator in (b" ", b":"):
-                first, found, rest = whole.partition(separator)
-                if found:
-                    yield first
-                    yield rest.lstrip()
-        for match in _WORD.finditer(value):
-            if match[0] != whole:
-                yield match[0]
-            yield from _between_cuts(match[0])
-        if b"%" not in value or (decoded := unquote_to_bytes(value)) == value:
-            return
-        value = decoded
-
-
-def _between_cuts(word: bytes) -> Iterator[bytes]:
-    """Return what stands between two separators of a word, its ends included; between all of them only where they are few."""
-    ends = [-1, *(m.start() for m in _CUT.finditer(word)), len(word)]
-    last = len(ends) - 1
-    if last == 1:
-        return
-    for i in range(last):
-        for j in range(i + 1, last + (i > 0)):
-            if (last <= _MAX_CUTS + 1 or j == i + 1 or i == 0 or j == last) and (piece := word[ends[i] + 1 : ends[j]]):
-                yield piece
-
-
-def _decoded(word: bytes) -> bytes | None:
-    """Return what a word says in base64; None if it is not base64 of text."""
-    if _BASE64.fullmatch(word) is None or (len(word) == 36 and word[8:24:5] == b"----"):
-        # A UUID is the one value that is new in every request of the usual clients.
-        return None
-    try:
-        decoded = binascii.a2b_base64(word.translate(_URL_SAFE) + b"==")
-    except binascii.Error:
-        return None
-    if not decoded.isascii():
-        try:
-            decoded.decode()
-        except UnicodeDecodeError:
-            return None
-    return decoded if _CONTROL.search(decoded) is None else None

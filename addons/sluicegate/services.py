@@ -28,6 +28,7 @@ from sluicegate.network.outbound.trust import Trust, TrustError
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.history import History
+from sluicegate.policy.key_values import KeyValues
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.revisions import Revisions
@@ -77,6 +78,7 @@ class Services:
 
     authority_folder: Path | None = None
     """Where the gateway's certificate authorities are, once that is known."""
+    _has_chosen_way_out = False
 
     def __init__(
         self,
@@ -86,8 +88,7 @@ class Services:
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
-        self.clock = clock
-        self.env = env
+        self.clock, self.env = clock, env
         self.policy_watcher = PolicyWatcher(policy_path, env, clock)
         self.state_dir, self.trust = state_dir, Trust(state_dir)
         # Read now, so that no call waits for the file.
@@ -109,6 +110,7 @@ class Services:
         self.reconciliations = Reconciliations(self.store.path)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, clock)
         self.revisions = Revisions(self.store.path)
+        self.key_values = self._known_keys()
         self.history = History(self.revisions, self.policy_watcher.active)
         self.policy_watcher.on_change = self.history.record
         self.journal = Journal(state_dir / "audit.jsonl")
@@ -176,10 +178,19 @@ class Services:
         self._outbound = self.policy, outbound_of(self.policy.server.upstream_proxy, self.env)
         http_client.choose_proxies(self._proxy_url)
         self.trust.follow(self.policy.server.ca_bundle)
-        self.policy_watcher.on_activate = self._renew_trust
+        self._has_chosen_way_out = True
 
-    def _renew_trust(self, policy: Policy) -> None:
-        """Trust whom a policy that has been read says; where its file cannot be used, whom the one before said."""
+    def _known_keys(self) -> KeyValues:
+        known = KeyValues(self.store.path)
+        known.follow(self.policy_watcher.current)
+        self.policy_watcher.on_activate = self._follow
+        return known
+
+    def _follow(self, policy: Policy) -> None:
+        """Note the keys of a policy about to come into force, and trust whom it says; where its file cannot be used, as before."""
+        self.key_values.follow(policy)
+        if not self._has_chosen_way_out:
+            return
         try:
             self.trust.follow(policy.server.ca_bundle)
         except (TrustError, OSError) as e:
@@ -218,7 +229,7 @@ class Services:
     def credentials(self, policy: Policy) -> Credentials[VirtualKey]:
         """Return what finds a policy's secrets and the admin token in requests, made anew for each new policy."""
         if self._credentials is None or self._credentials[0] is not policy:
-            self._credentials = policy, policy.credentials((self.admin_token,))
+            self._credentials = policy, policy.credentials((self.admin_token,), self.key_values.is_former)
         return self._credentials[1]
 
     def is_admin(self, digest: bytes) -> bool:

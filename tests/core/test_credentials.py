@@ -81,6 +81,49 @@ def test_the_first_place_with_a_known_key_names_the_caller(first, second):
         assert not [v for _, v in reading.fields if v != b"*/*"]
 
 
+FORMER, FORMER_DEMO = "sk-sg-Former_0123456789-abcdefghij", "vk-former"
+
+
+def with_former() -> Credentials[Key]:
+    return Credentials(KEYS, is_former={digest(FORMER): True, digest(FORMER_DEMO): False}.get)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("secret", [FORMER, FORMER_DEMO])
+def test_a_former_value_is_noticed_in_each_place_beside_a_known_key_in_another(place, secret):
+    other = "x-api-key" if place != "x-api-key" else "x-goog-api-key"
+    (a, query), (b, _) = at(place, secret), at(other, SECRET)
+    reading = with_former().read(fields(a, b), f"/{query}".encode())
+    assert reading.key == Key("secret")
+    assert reading.former == {
+        "bearer": "authorization",
+        "subprotocol": "sec-websocket-protocol",
+        "proxy": "proxy-authorization",
+    }.get(place, place) or (place, secret) == ("subprotocol", FORMER_DEMO)
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "others", "ambiguous", "former"),
+    [
+        ((SECRET, OTHER), "secret", ["other"], True, False),
+        ((f"{OTHER}, {SECRET}",), "secret", ["other"], True, False),
+        ((f"{OTHER} {SECRET}",), "other", ["secret"], True, False),
+        ((SECRET, SECRET), "secret", [], False, False),
+        ((f"{SECRET}, {DEMO}",), "demo", ["secret"], True, False),
+        ((f"{FORMER}, {SECRET}",), "secret", [], False, True),
+        ((f"{FORMER_DEMO}, {SECRET}",), "secret", [], False, False),
+        ((f"Bearer {SECRET}",), "secret", [], False, False),
+        ((basic(SECRET, FORMER_DEMO),), "secret", [], False, False),
+        ((basic(FORMER_DEMO, SECRET),), "secret", [], False, True),
+        (("sk-ant-api03-own", "dummy"), None, [], False, False),
+    ],
+)
+def test_several_keys_in_one_place_are_all_found(values, key, others, ambiguous, former):
+    reading = with_former().read(fields(*(("x-api-key", value) for value in values)), b"/")
+    assert (reading.key and reading.key.id, [k.id for k in reading.others]) == (key, others)
+    assert (reading.ambiguous is not None, reading.former is not None) == (ambiguous, former)
+
+
 SPELLINGS = {
     "itself": "{}",
     "bearer": "Bearer {}",

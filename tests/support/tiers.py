@@ -7,7 +7,17 @@ from math import ceil
 
 TIERS: dict[str, tuple[str, ...]] = {
     "basics": (
-        *("values", "windows", "paths", "addresses", "credentials", "request_grammar", "model_names", "yaml_document"),
+        *(
+            "values",
+            "windows",
+            "paths",
+            "addresses",
+            "credentials",
+            "secret_pieces",
+            "request_grammar",
+            "model_names",
+            "yaml_document",
+        ),
         *("database", "atomic_write", "background", "dashboard_sessions"),
     ),
     "requests to others": ("http_client",),

@@ -20,6 +20,8 @@ from support.harness import PROVIDER, PROVIDER_KEY, Gateway, ask, eventually, po
 pytestmark = pytest.mark.wire
 
 SECRET, REVOKED, OPERATOR = "sk-sg-Planted_0123456789-abcdefghij", "sk-sg-Planted_revoked-0123456789", "op-Planted-token-0123456789"
+OTHER, EXPIRED, DELETED = "sk-sg-Planted_other-0123456789", "sk-sg-Planted_expired-0123456789", "sk-sg-Planted_deleted-0123456789"
+OF_DISABLED, DELETED_DEMO = "sk-sg-Planted_of-disabled-0123456789", "vk-demo-of-a-leaver"
 
 
 def hashed(text: str) -> str:
@@ -83,14 +85,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             providers={name: {"base_url": servers[name].url, "keys": keys} for name in names[:3]},
             virtual_keys=[
                 {"id": "vk-planted", "value_hash": hashed(SECRET)},
+                {"id": "vk-other", "value_hash": hashed(OTHER)},
                 {"id": "vk-revoked", "value_hash": hashed(REVOKED), "is_active": False},
+                {"id": "vk-expired", "value_hash": hashed(EXPIRED), "expires_at": "2026-01-01T00:00:00Z"},
+                {"id": "vk-of-disabled", "value_hash": hashed(OF_DISABLED), "user_id": "leaver"},
+                {"id": "vk-deleted", "value_hash": hashed(DELETED)},
+                {"id": DELETED_DEMO},
             ],
+            users=[{"id": "leaver", "is_active": False}],
             operators=[{"id": "olga", "role": "viewer", "token_hash": hashed(OPERATOR)}],
             egress={"allow": ["127.0.0.1"]},
-            **{level: [] for level in ("teams", "customers", "users")},
+            **{level: [] for level in ("teams", "customers")},
         )
         options = ("-v", "--set", "flow_detail=4", "-w", str(folder / "flows"))
-        yield Site(stack.enter_context(Gateway(folder, policy, *options)), servers)
+        gw = stack.enter_context(Gateway(folder, policy, *options))
+        admin = {"authorization": f"Bearer {gw.token}"}
+        for key in ("vk-deleted", DELETED_DEMO):
+            assert gw.request("DELETE", f"/api/governance/virtual-keys/{key}", headers=admin).status == 200
+        yield Site(gw, servers)
 
 
 MESSAGES, GEMINI = "/v1/messages", "/v1beta/models/gemini-2.5-pro:generateContent"
@@ -133,10 +145,62 @@ def test_the_query_alone_in_a_tunnel_to_gemini(site):
     assert site.servers["gemini"].seen[-1].target == GEMINI
 
 
-def test_a_blocked_key_is_refused_though_another_follows(site):
-    answer = site.send(MESSAGES, f"api-key: {REVOKED}", f"Proxy-Authorization: {basic(SECRET)}")
-    assert b"x-sluicegate-reason: virtual_key_blocked" in answer
-    assert b" 200 " in site.send(MESSAGES, "x-bf-vk: unknown", f"x-api-key: {SECRET}", f"Proxy-Authorization: {basic(REVOKED)}")
+CALLERS = {"x-bf-vk": f"x-bf-vk: {SECRET}", "proxy": f"Proxy-Authorization: {basic(SECRET)}"}
+SECOND = {
+    "bearer": "Authorization: Bearer {}",
+    "x-api-key": "x-api-key: {}",
+    "list": "x-api-key: unknown, {}",
+    "x-goog-api-key": "x-goog-api-key: {}",
+    "query": "",
+    "proxy": "Proxy-Authorization: {}",
+}
+DEAD = {
+    "disabled": (REVOKED, "Virtual key 'vk-revoked' is inactive"),
+    "expired": (EXPIRED, "Virtual key 'vk-expired' has expired"),
+    "of a disabled user": (OF_DISABLED, "the user 'leaver' is disabled"),
+    "deleted": (DELETED, "was deleted or replaced"),
+    "deleted demo": (DELETED_DEMO, "was deleted or replaced"),
+}
+
+
+@pytest.mark.parametrize("dead", DEAD)
+def test_a_dead_key_is_refused_in_every_place_beside_anybodys_live_key(site, dead):
+    value, says = DEAD[dead]
+    before = site.gw.admin("/api/logs?outcome=completed&limit=1").json["pagination"]["total_count"]
+    for place, form in SECOND.items():
+        for caller, live in CALLERS.items():
+            if caller == place or (place == "list" and dead == "deleted demo"):
+                continue
+            header = form.format(basic(value) if place == "proxy" else value)
+            answer = site.send(MESSAGES + (f"?key={value}" if place == "query" else ""), live, *filter(None, [header]))
+            assert b"x-sluicegate-reason: virtual_key_blocked" in answer, (place, caller)
+            assert says in answer.decode(), (place, caller)
+    assert site.gw.admin("/api/logs?outcome=completed&limit=1").json["pagination"]["total_count"] == before
+
+
+@pytest.mark.parametrize("dead", DEAD)
+def test_a_dead_key_is_refused_on_either_side_of_a_tunnel(site, dead):
+    value, says = DEAD[dead]
+    for outer, inner in ((SECRET, value), (value, SECRET)):
+        request = f"POST {MESSAGES} HTTP/1.1\r\nHost: {PROVIDER}\r\nx-api-key: {inner}\r\nContent-Length: {len(ask())}\r\nConnection: close\r\n\r\n"
+        answer = site.connect(f"{PROVIDER}:443", f"Proxy-Authorization: {basic(outer)}", inside=request.encode() + ask()).decode()
+        assert says in answer
+
+
+@pytest.mark.parametrize("own", ["sk-ant-api03-a-real-key-of-the-clients-own", "dummy", "sk-sg-never-a-key-of-ours-0123456789"])
+def test_what_was_never_a_virtual_key_is_ignored_and_goes_no_further(site, own):
+    for header in (f"Authorization: Bearer {own}", f"x-api-key: {own}", f"x-goog-api-key: {own}"):
+        assert b" 200 " in site.send(MESSAGES, header, f"Proxy-Authorization: {basic(SECRET)}").partition(b"\r\n")[0]
+    assert own.encode() not in site.seen()
+
+
+def test_of_two_keys_in_force_the_first_place_names_the_caller_and_one_place_names_one(site):
+    answer = site.send(MESSAGES, f"x-api-key: {OTHER}", f"Proxy-Authorization: {basic(SECRET)}")
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    eventually(lambda: site.gw.admin("/api/logs?limit=1").json["logs"][0]["virtual_key_id"] == "vk-other")
+    for twice in (f"x-api-key: {OTHER}, {SECRET}", f"x-api-key: {OTHER}\r\nx-api-key: {SECRET}"):
+        answer = site.send(MESSAGES, twice)
+        assert b"Several virtual keys were sent in x-api-key" in answer
 
 
 OAUTH = "Authorization: Bearer sk-ant-oat01-planted-login-0123456789"

@@ -81,7 +81,7 @@ class SnapshotBuilder:
             file=file,
             content_retention=period_ms(parse_period(file.retention.content or file.content_retention)),
             warnings=tuple(self.warnings),
-            _keys_by_digest=self.keys_by_digest,
+            keys_by_digest=self.keys_by_digest,
             _operators_by_digest=operators,
             _limits_by_scope=self.limits_by_scope,
             _model_limits=tuple(_model_limits(file.model_configs)),

@@ -7,7 +7,7 @@ A snapshot is replaced as a whole when the file changes; a call is judged and se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -170,7 +170,7 @@ class Policy:
     """Milliseconds for which stored bodies are kept; None keeps them."""
     file: schema.PolicyFile = field(repr=False)
     """The parsed file, from which everything else was built."""
-    _keys_by_digest: Mapping[bytes, VirtualKey] = field(repr=False)
+    keys_by_digest: Mapping[bytes, VirtualKey] = field(repr=False)
     _operators_by_digest: Mapping[bytes, Operator] = field(repr=False)
     _limits_by_scope: Mapping[tuple[str, str], tuple[Limit, ...]] = field(repr=False)
     _model_limits: tuple[tuple[str, str | None, tuple[Limit, ...]], ...] = field(repr=False)
@@ -194,20 +194,25 @@ class Policy:
         """The price of a model that nothing else prices; None if there is none, or the policy refuses such models."""
         return None if self.unpriced == "deny" else self.fallback_price
 
-    def credentials(self, others: Iterable[str]) -> Credentials[VirtualKey]:
-        """Return what finds this policy's keys, its providers' keys, its operators' tokens and ``others`` in requests."""
+    def credentials(
+        self, others: Iterable[str], is_former: Callable[[bytes], bool | None] = lambda _: None
+    ) -> Credentials[VirtualKey]:
+        """Return what finds this policy's keys, its providers' keys, its operators' tokens and ``others`` in requests.
+
+        ``is_former`` tells what was the value of a key, see ``Credentials``.
+        """
         provider_keys = (secret for p in self.providers.values() for k in p.keys for secret in k.secrets)
         secrets = (*provider_keys, *(p.admin_key for p in self.providers.values()), *others)
         digests = frozenset(_digest(s) for s in secrets if s)
-        return Credentials(self._keys_by_digest, digests | self._operators_by_digest.keys())
+        return Credentials(self.keys_by_digest, digests | self._operators_by_digest.keys(), is_former)
 
     def key_by_value(self, secret: str) -> VirtualKey | None:
         """Return the virtual key with a value, found by its hash, so that timing reveals nothing about values."""
-        return self._keys_by_digest.get(_digest(secret))
+        return self.keys_by_digest.get(_digest(secret))
 
     def key_by_digest(self, digest: bytes) -> VirtualKey | None:
         """Return the virtual key whose value has this SHA-256."""
-        return self._keys_by_digest.get(digest)
+        return self.keys_by_digest.get(digest)
 
     def operator_by_digest(self, digest: bytes) -> Operator | None:
         """Return the operator whose token has this SHA-256."""

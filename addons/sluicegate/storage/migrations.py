@@ -205,6 +205,12 @@ def _create_past_calls(db: sqlite_utils.Database) -> None:
     past.create(keys | dict.fromkeys(sums, int), pk=tuple(keys))
 
 
+def _create_key_values(db: sqlite_utils.Database) -> None:
+    values: Any = db["key_values"]
+    values.create({"digest": bytes, "is_demo": int}, not_null=["digest", "is_demo"])
+    values.create_index(["digest"], unique=True)
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -224,6 +230,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_labels,
     _add_claimed_project,
     _create_past_calls,
+    _create_key_values,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

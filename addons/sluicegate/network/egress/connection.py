@@ -65,6 +65,8 @@ class ClientConnection:
     """The virtual key of its proxy credential."""
     project: str | None = None
     """The project that the proxy URL names, as it was sent."""
+    sent_former: str | None = None
+    """The place of its CONNECT that held the former value of a virtual key."""
     sent_credential: bool = False
     """Whether it sent a proxy credential, known or not."""
     tunnel: Traffic | None = None
