@@ -1,0 +1,248 @@
+"""Read a request's body into its fingerprint, whichever API it is of. Nothing of its content is kept.
+
+A block is what its API caches by: a tool, a block of the system prompt, a block of a message; at OpenAI a message or an item.
+Breakpoints are taken out before hashing: a client moves them with each turn, and the content stays the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from sluicegate.prompt_caching.fingerprint import (
+    ASSISTANT,
+    BREAKPOINT_1H,
+    BREAKPOINT_5M,
+    IMAGE,
+    MAX_BLOCKS,
+    Fingerprint,
+    FingerprintBuilder,
+)
+from sluicegate.providers.requests.outline import has_more_braces
+
+MAX_BODY_BYTES = 16 << 20
+"""Bytes of a body that is read; more than any provider takes in one prompt but for media."""
+
+MAX_BRACES = 200_000
+"""Opening braces of a body above a megabyte that is read: splitting one with more would stop other threads too long."""
+
+_LARGE_BYTES = 1 << 20
+
+Dialect = Literal["messages", "converse", "responses", "chat", "gemini"]
+
+_FIELDS: Mapping[Dialect, tuple[str, ...]] = {
+    "messages": ("tool_choice", "thinking", "speed", "output_config", "output_format", "mcp_servers"),
+    "converse": ("additionalModelRequestFields",),
+    "responses": ("tool_choice", "reasoning", "text", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+    "chat": (
+        *("tool_choice", "reasoning_effort", "response_format", "verbosity"),
+        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+    ),
+    "gemini": ("toolConfig", "tool_config", "cachedContent", "cached_content"),
+}
+"""Fields besides the prompt whose change may end its cached prefix."""
+
+_BILLING = b"x-anthropic-billing-header:"
+"""How a block of Claude Code's system prompt begins that differs in each call; its provider takes it out before caching."""
+
+_CACHE_CONTROL = re.compile(rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,?')
+_ONE_HOUR = re.compile(rb'"cache_control"\s*:\s*\{[^{}]*"ttl"\s*:\s*"1h"')
+_TTL_1H = re.compile(rb'"ttl"\s*:\s*"1h"')
+_CACHE_POINT = re.compile(rb'\{\s*"cachePoint"')
+_SYSTEM_ROLES = ("system", "developer")
+
+_NONE = msgspec.Raw(b"")
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str = ""
+    content: msgspec.Raw = _NONE
+    parts: msgspec.Raw = _NONE
+
+
+class _Named(msgspec.Struct, gc=False):
+    name: str = ""
+
+
+class _Tool(msgspec.Struct, gc=False):
+    name: str = ""
+    type: str = ""
+    function: _Named | None = None
+    toolSpec: _Named | None = None  # noqa: N815, the API's own name
+    server_label: str = ""
+
+
+class _Item(msgspec.Struct, gc=False):
+    role: str = ""
+    type: str = ""
+
+
+_MESSAGES = msgspec.json.Decoder(list[_Message])
+_TOOL = msgspec.json.Decoder(_Tool)
+_ITEM = msgspec.json.Decoder(_Item)
+
+
+def dialect_of(top: Mapping[str, object], path: str) -> Dialect | None:
+    """Return which API a body is written for, by its fields and its path; None for one without a prompt."""
+    if "contents" in top:
+        return "gemini"
+    if "input" in top:
+        return "responses"
+    if "messages" not in top:
+        return None
+    if "chat/completions" in path:
+        return "chat"
+    return "converse" if "converse" in path else "messages"
+
+
+def read_prompt(body: bytes, path: str, key: bytes, header: str = "", *, has_breakpoints: bool = True) -> Fingerprint | None:
+    """Return the fingerprint of a model call's body; None for one that has none or is too large to be followed.
+
+    ``header`` is the client's ``anthropic-beta``. ``has_breakpoints`` says whether the provider that answers reads
+    breakpoints at all.
+    """
+    if len(body) > MAX_BODY_BYTES or (len(body) > _LARGE_BYTES and has_more_braces(body, MAX_BRACES)):
+        return None
+    try:
+        top = _TOP.decode(body)
+        dialect = dialect_of(top, path)
+        # What continues a conversation that the provider keeps does not hold its whole prompt.
+        if dialect is None or "previous_response_id" in top or "conversation" in top:
+            return None
+        return _Reader(top, dialect, key).read(header, has_breakpoints=has_breakpoints)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class _Reader:
+    """Walks through one body."""
+
+    def __init__(self, top: Mapping[str, msgspec.Raw], dialect: Dialect, key: bytes) -> None:
+        self.top, self.dialect = top, dialect
+        self.made = FingerprintBuilder(key)
+
+    def read(self, header: str, *, has_breakpoints: bool) -> Fingerprint | None:
+        made, top = self.made, self.top
+        self._tools()
+        tools = len(made.flags)
+        self._system()
+        system = self._messages(len(made.flags)) - tools
+        if len(made.flags) > MAX_BLOCKS:
+            return None
+        for name in _FIELDS[self.dialect]:
+            made.add_field(name, bytes(top.get(name, b"")))
+        self._nested_fields()
+        if betas := ",".join(sorted({part.strip() for part in header.split(",")} - {""})):
+            made.add_field("anthropic-beta", betas.encode("utf-8", "replace"))
+        is_marked = has_breakpoints and self.dialect in ("messages", "converse")
+        if is_marked and (control := bytes(top.get("cache_control", b""))).startswith(b"{"):
+            # Automatic caching: the provider sets the breakpoint on the last block.
+            made.mark_last(BREAKPOINT_1H if _TTL_1H.search(control) else BREAKPOINT_5M)
+        edits = b'"clear_tool_uses' in bytes(top.get("context_management", b"")) or b"compact" in bytes(
+            top.get("context_management", b"")
+        )
+        return made.finish(tools, system, is_marked=is_marked, edits_context=edits)
+
+    def _list(self, *names: str) -> list[bytes]:
+        raw = next((bytes(self.top[n]) for n in names if n in self.top), b"")
+        return [bytes(item) for item in _LIST.decode(raw)] if raw.startswith(b"[") else []
+
+    def _add(self, raw: bytes, role: bytes = b"", flags: int = 0) -> None:
+        """Add a block of content without its breakpoint."""
+        if b'"cache_control"' in raw:
+            if b"{" in raw.partition(b'"cache_control"')[2][:8]:
+                flags |= BREAKPOINT_1H if _ONE_HOUR.search(raw) else BREAKPOINT_5M
+            raw = _CACHE_CONTROL.sub(b"", raw)
+        elif self.dialect == "converse" and _CACHE_POINT.match(raw):
+            self.made.mark_last(BREAKPOINT_1H if _TTL_1H.search(raw) else BREAKPOINT_5M)
+            return
+        self.made.add(raw, flags, role)
+
+    def _tools(self) -> None:
+        for raw in self._listed_tools():
+            tool = _TOOL.decode(raw)
+            named = tool.function or tool.toolSpec
+            name = (named.name if named else tool.name) or f"{tool.type} {tool.server_label}"
+            if self.dialect == "converse" and _CACHE_POINT.match(raw):
+                self.made.mark_last(BREAKPOINT_5M)
+                continue
+            flags = 0
+            if b'"cache_control"' in raw and (stripped := _CACHE_CONTROL.sub(b"", raw)) != raw:
+                flags, raw = (BREAKPOINT_1H if _ONE_HOUR.search(raw) else BREAKPOINT_5M), stripped
+            self.made.add_tool(raw, name, flags)
+
+    def _listed_tools(self) -> list[bytes]:
+        """Return the definitions of all tools, each by itself where an API wraps several in one."""
+        if self.dialect == "converse":
+            config = _TOP.decode(self.top["toolConfig"]) if "toolConfig" in self.top else {}
+            return [bytes(tool) for tool in _LIST.decode(config["tools"])] if "tools" in config else []
+        found: list[bytes] = []
+        for raw in self._list("tools"):
+            if self.dialect == "gemini" and raw.startswith(b"{"):
+                members = _TOP.decode(raw)
+                declared = members.pop("functionDeclarations", None) or members.pop("function_declarations", None)
+                found += [bytes(one) for one in _LIST.decode(declared)] if declared is not None else []
+                if not members:
+                    continue
+            found.append(raw)
+        return [*found, *self._list("functions")] if self.dialect == "chat" else found
+
+    def _system(self) -> None:
+        if self.dialect == "gemini":
+            raw = bytes(self.top.get("systemInstruction", self.top.get("system_instruction", b"")))
+            parts = _TOP.decode(raw).get("parts") if raw.startswith(b"{") else None
+            for part in _LIST.decode(parts) if parts is not None else ():
+                self._add(bytes(part), b"system")
+            return
+        raw = bytes(self.top.get("instructions" if self.dialect == "responses" else "system", b""))
+        for block in self._blocks(raw):
+            if _BILLING in block[:96]:
+                self.made.add_ignored()
+            else:
+                self._add(block, b"system")
+
+    @staticmethod
+    def _blocks(raw: bytes) -> Sequence[bytes]:
+        """Return the blocks of some content. A string is one block of text, however it is written."""
+        if raw.startswith(b'"'):
+            return (b'{"type":"text","text":%b}' % raw,)
+        return [bytes(block) for block in _LIST.decode(raw)] if raw.startswith(b"[") else ()
+
+    def _messages(self, system: int) -> int:
+        """Add the messages; return where the first block begins that is no part of the system prompt."""
+        made = self.made
+        if self.dialect in ("responses", "chat"):
+            raw = bytes(self.top["input" if self.dialect == "responses" else "messages"])
+            is_leading = True
+            for item in self._blocks(raw):
+                kind = _ITEM.decode(item) if item.startswith(b"{") else _Item()
+                is_leading = is_leading and kind.role in _SYSTEM_ROLES
+                is_output = kind.role == "assistant" or kind.type in ("function_call", "reasoning", "custom_tool_call")
+                has_image = b'"input_image"' in item or b'"image_url"' in item
+                self._add(item, b"", (ASSISTANT if is_output else 0) | (IMAGE if has_image else 0))
+                if is_leading:
+                    system = len(made.flags)
+            return system
+        for message in _MESSAGES.decode(self.top["contents" if self.dialect == "gemini" else "messages"]):
+            role = message.role.encode("utf-8", "replace")
+            flags = ASSISTANT if message.role in ("assistant", "model") else 0
+            for block in self._blocks(bytes(message.parts if self.dialect == "gemini" else message.content)):
+                self._add(block, role, flags | (IMAGE if _holds_image(block) else 0))
+        return system
+
+    def _nested_fields(self) -> None:
+        """Add what some APIs keep one level deeper."""
+        raw = bytes(self.top.get("generationConfig", self.top.get("generation_config", b"")))
+        if self.dialect == "gemini" and raw.startswith(b"{"):
+            config = _TOP.decode(raw)
+            for name in ("thinkingConfig", "responseSchema", "responseJsonSchema"):
+                self.made.add_field(name, bytes(config.get(name, b"")))
+
+
+def _holds_image(block: bytes) -> bool:
+    return b'"image"' in block or b'"inlineData"' in block or b'"inline_data"' in block

@@ -1,0 +1,147 @@
+"""Examine calls after they have ended, in a thread: a call waits for nothing, and what comes too fast is left out and counted."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Mapping
+
+from sluicegate.prompt_caching.examination import Examiner
+from sluicegate.prompt_caching.finding import Finding
+from sluicegate.prompt_caching.seen import Seen
+from sluicegate.prompt_caching.store import ROWS_PER_STEP, CacheFile, Observation
+
+logger = logging.getLogger("sluicegate")
+
+MAX_QUEUED_BYTES = 32 << 20
+"""Bytes of bodies that may wait to be examined."""
+
+FLUSH_S = 1.0
+"""How long what was found may wait to be written, so that many calls share a transaction."""
+
+CLOSE_TIMEOUT_S = 10.0
+
+TRIM_CALLS = 200
+"""Examined calls after which old prompts are deleted."""
+
+
+class PromptWatch:
+    """Queues calls for an examiner: ``see`` returns at once, a thread examines."""
+
+    def __init__(self, file: CacheFile) -> None:
+        self.file = file
+        self.dropped = 0
+        """Calls that were not examined, because too many were waiting or the file could not be used."""
+        self.breaks: dict[str, int] = {}
+        """Calls that paid again, by cause, since the start."""
+        self.lost_nano: dict[str, int] = {}
+        """What that has cost, by cause."""
+        self._examiner: Examiner | None = None
+        self._queue: deque[Seen] = deque()
+        self._size = 0
+        self._change = threading.Condition()
+        self._working = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed, self._has_failed = False, False
+        self._examined = 0
+
+    def see(self, seen: Seen) -> None:
+        """Queue an ended call."""
+        with self._change:
+            if self._closed or self._size + len(seen.body) > MAX_QUEUED_BYTES:
+                self.dropped += 1
+                return
+            self._queue.append(seen)
+            self._size += len(seen.body)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sluicegate-prompt-caching", daemon=True)
+                self._thread.start()
+            self._change.notify()
+
+    def wait(self) -> None:
+        """Wait until what is queued has been examined, and write it."""
+        with self._change:
+            self._change.wait_for(lambda: not self._queue, CLOSE_TIMEOUT_S)
+        with self._working:
+            self.file.flush()
+
+    def delete_before(self, at: int) -> None:
+        """Delete findings and sums from before a time, epoch milliseconds, some at a time."""
+        try:
+            while self.file.delete_before(at) >= ROWS_PER_STEP:
+                pass
+        except (sqlite3.Error, OSError) as e:
+            logger.warning("Old findings about prompt caching cannot be deleted: %s", e)
+
+    def erase(self, user_id: str, pseudonym: str, keys: Mapping[str, str]) -> None:
+        """Take a person out of what is kept. Raises OSError or sqlite3.Error."""
+        self.wait()
+        with self._working:
+            self.file.erase(user_id, pseudonym, keys)
+            if self._examiner is not None:
+                self._examiner.forget()
+
+    def close(self) -> None:
+        """Examine what is waiting, write it and close the file."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join(CLOSE_TIMEOUT_S)
+        try:
+            self.file.close()
+        except (sqlite3.Error, OSError) as e:
+            self._fail(e)
+
+    def _run(self) -> None:
+        """Examine queued calls, in the thread, until closed."""
+        while True:
+            with self._change:
+                if not self._queue and not self._closed:
+                    self._change.wait(FLUSH_S if self.file.has_unwritten else None)
+                seen = self._queue[0] if self._queue else None
+                is_over = self._closed and seen is None
+            with self._working:
+                try:
+                    if seen is not None:
+                        self._examine(seen)
+                    else:
+                        self.file.flush()
+                except (sqlite3.Error, OSError) as e:
+                    self._fail(e)
+                except Exception:
+                    logger.exception("A call's prompt cannot be examined")
+            if is_over:
+                return
+            if seen is not None:
+                with self._change:
+                    self._queue.popleft()
+                    self._size -= len(seen.body)
+                    self._change.notify_all()
+
+    def _examine(self, seen: Seen) -> None:
+        if self._examiner is None:
+            self._examiner = Examiner(self.file.key(), self.file)
+        finding = self._examiner.examine(seen)
+        usage = seen.usage
+        written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        self.file.observe(Observation(seen.started_at, seen.session, usage.input_tokens, usage.cache_read_tokens, written, finding))
+        if finding is not None:
+            self._count(finding)
+        self._examined += 1
+        if not self._examined % TRIM_CALLS:
+            self.file.flush()
+            self.file.trim(seen.started_at)
+
+    def _count(self, finding: Finding) -> None:
+        cause = finding.found.cause
+        self.breaks[cause] = self.breaks.get(cause, 0) + 1
+        self.lost_nano[cause] = self.lost_nano.get(cause, 0) + finding.lost_nano
+
+    def _fail(self, error: Exception) -> None:
+        self.dropped += 1
+        if not self._has_failed:
+            logger.warning("Prompt caching cannot be examined (%s); calls go on", error)
+        self._has_failed = True
