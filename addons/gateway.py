@@ -15,6 +15,7 @@ from identity import Identity
 from keys import Keys
 from live import Live
 from meter import Meter
+from promptcache import PromptCache
 from ratelimit import RateLimit
 from relay import Relay
 from route import Route
@@ -66,6 +67,7 @@ GOVERNANCE = [
     Keys(),  # after every check, so that no refused call ever carries a provider key
     Content(),  # after the meter, whose chunks it copies, and after every addon that may refuse
     Audit(),  # sees the outcome of all the others
+    PromptCache(),  # after audit, for the record; the rest happens in a thread
     Live(),  # last: it announces what is already on record
 ]
 addons = RUNTIME + GOVERNANCE

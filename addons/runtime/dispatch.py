@@ -1,6 +1,6 @@
 """Dispatch: a hook reaches only addons that have something to do, and the time each of ours takes is measured.
 
-mitmproxy looks in each of its 36 addons at each hook of each call, which is nearly half of what a call costs. Here the
+mitmproxy looks in each of its 37 addons at each hook of each call, which is nearly half of what a call costs. Here the
 answer is cached per hook, and an addon of mitmproxy's own whose options are at their defaults is skipped until one of
 them changes. Order, error handling and halting stay mitmproxy's. Nothing is ever removed.
 """

@@ -36,6 +36,8 @@ from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing import generation
 from sluicegate.pricing.price_watcher import PriceWatcher
 from sluicegate.pricing.prices import Prices
+from sluicegate.prompt_caching import store as prompt_store
+from sluicegate.prompt_caching.watch import PromptWatch
 from sluicegate.reconciliation.history import Reconciliations
 from sluicegate.routing.router import Router
 from sluicegate.storage import content_store
@@ -132,11 +134,11 @@ class Services:
         self.live_calls, self.printer = LiveCalls(), Printer()
         self.sessions, self.attempts = Sessions(), Attempts()
         self.metrics = Metrics(self)
-        self.notifier = Notifier(self, self.store.path)
-        self.telemetry = Telemetry(self)
+        self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
         self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)
         self.tokens = TokenCounter()
         self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
+        self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self._housekeeper = Housekeeper(self._tasks())
         self._simulator: Simulator | None = None
         self._closed = False
@@ -259,6 +261,7 @@ class Services:
         kept_for = period_ms(parse_period(self.policy.file.retention.calls))
         if kept_for is not None:
             self.logs.retention.delete_before(max(0, self.clock() - kept_for), self._housekeeper.wait)
+            self.prompt_watch.delete_before(max(0, self.clock() - kept_for))
 
     def forget_content(self) -> None:
         """Delete the bodies of calls whose retention time has passed."""
@@ -294,6 +297,7 @@ class Services:
             self._simulator.stop()
         self.logs.close()
         self.content.close()
+        self.prompt_watch.close()
         self.store.close()
         self.journal.close()
         self.state_folder.close()

@@ -193,6 +193,7 @@ def test_the_chain_is_in_order():
         "Keys",
         "Content",
         "Audit",
+        "PromptCache",
         "Live",
     ]
     assert gateway.addons == gateway.RUNTIME + gateway.GOVERNANCE

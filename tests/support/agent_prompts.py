@@ -8,9 +8,51 @@ import random
 from typing import Any
 
 WORDS = (
-    "read write file path return value error test module import class method list table index query cache token stream call agent "
-    "session budget limit header body client server gateway policy the a of to and in is for with when before after each every"
-).split()
+    "read",
+    "write",
+    "file",
+    "path",
+    "return",
+    "value",
+    "error",
+    "test",
+    "module",
+    "import",
+    "class",
+    "method",
+    "list",
+    "table",
+    "index",
+    "query",
+    "cache",
+    "token",
+    "stream",
+    "call",
+    "agent",
+    "session",
+    "budget",
+    "limit",
+    "header",
+    "body",
+    "client",
+    "server",
+    "gateway",
+    "policy",
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "for",
+    "with",
+    "when",
+    "before",
+    "after",
+    "each",
+    "every",
+)
 
 
 @functools.cache
@@ -20,7 +62,7 @@ def _text() -> str:
 
 
 def prose(rng: random.Random, size: int) -> str:
-    """Some text that no other has."""
+    """Return some text that no other has."""
     start = rng.randrange(len(_text()) - size)
     return f"{rng.getrandbits(48):012x} {_text()[start : start + size]}"[:size]
 

@@ -26,7 +26,7 @@ RATES = {
 
 
 def nano(model: str, used: Used) -> float:
-    """What the tokens of a prompt cost, in nano-dollars."""
+    """Return what the tokens of a prompt cost, in nano-dollars."""
     rates = RATES[model]
     return 1000 * sum(n * r for n, r in zip((used.input, used.write_5m, used.write_1h, used.read), rates, strict=True))
 
@@ -116,5 +116,5 @@ class Scene:
         return found
 
     def twin(self) -> Scene:
-        """The same caches at the same time, in which something else may happen next."""
+        """Return the same caches at the same time, in which something else may happen next."""
         return Scene(copy.deepcopy(self.anthropic), copy.deepcopy(self.automatic), now=self.now)

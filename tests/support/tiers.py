@@ -31,7 +31,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "persistence": ("storage", "caching"),
     "figures": ("metrics",),
     "messages": ("alerts", "telemetry"),
-    "uses of records": ("logs", "reconciliation", "operations"),
+    "uses of records": ("logs", "reconciliation", "operations", "prompt_caching"),
     "composition": ("services",),
     "developer machines": ("machines",),
     "ways in and out": ("web", "sending", "banner"),

@@ -58,7 +58,8 @@ def _report(conn: sqlite3.Connection, question: Question) -> dict[str, Any]:
     first = week_of(question.since) if question.since else 0
     totals = conn.execute(f"SELECT {_SUMS} FROM sums WHERE {weeks_where}", [first, *more]).fetchone()
     weeks = conn.execute(
-        f"SELECT week, user_id, {_SUMS} FROM sums WHERE {weeks_where} GROUP BY week, user_id ORDER BY week DESC, sum(lost_nano) DESC, user_id",
+        f"SELECT week, user_id, {_SUMS} FROM sums WHERE {weeks_where} GROUP BY week, user_id "
+        "ORDER BY week DESC, sum(lost_nano) DESC, user_id",
         [first, *more],
     ).fetchall()
     return _shaped(question, totals, causes, weeks, findings)

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 STATE, POLICY, AUTHORITY = "state", "policy", "ca"
 """The parts of a backup, each a folder in it."""
 
-DATABASES = ("sluicegate.db", "content.db")
+DATABASES = ("sluicegate.db", "content.db", "prompt_cache.db")
 """Copied by SQLite itself while calls are written; the logs' index is not copied, because it is made from the first."""
 
 KEY_FILES = "provider-keys"

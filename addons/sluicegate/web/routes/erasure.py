@@ -94,6 +94,7 @@ async def _erase(request: ApiRequest) -> ApiResponse:
     def work() -> int:
         services.history.wait()
         services.content.delete(erasure.call_ids())
+        services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
         erase_from_journals(services.journal.path, person)
         with services.logs.retention.lock:
             count = erasure.run()

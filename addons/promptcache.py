@@ -1,4 +1,4 @@
-"""Prompt caching: hands each answered call to the thread that finds out whether it paid again for what its provider had cached."""
+"""Prompt cache: hands each answered call to the thread that finds out whether it paid again for what its provider had cached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flow import Addon, call_of, services
 from sluicegate.prompt_caching.seen import seen_of
 
 
-class PromptCaching(Addon):
+class PromptCache(Addon):
     """Comes after audit, which knows what is recorded of the call, and before its record is given away."""
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
@@ -23,4 +23,4 @@ class PromptCaching(Addon):
             shared.prompt_watch.see(seen)
 
 
-addons = [PromptCaching()]
+addons = [PromptCache()]
