@@ -134,7 +134,10 @@ class Claude:
     def body(self) -> dict[str, Any]:
         self.count += 1
         billing = f"x-anthropic-billing-header: cc_version=2.1.330; cc_entrypoint=cli; cch={self.rng.getrandbits(20):05x};"
-        system = [{"type": "text", "text": billing}, *({"type": "text", "text": text} for text in self.system)]
+        system: list[dict[str, Any]] = [
+            {"type": "text", "text": billing},
+            *({"type": "text", "text": text} for text in self.system),
+        ]
         for block in system[2:]:
             block["cache_control"] = self.control
         content = self.messages[-1]["content"]

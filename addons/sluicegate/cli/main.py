@@ -75,7 +75,7 @@ policy.register(_group("policy", "The policies that were in force, and restoring
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))
 authority.register(_group("ca", "The certificate authority that clients of the proxy trust."))
-cache.register(_group("cache", "Answers that are kept and given again: what they save, and clearing them."))
+cache.register(_group("cache", "Answers that are kept and given again, and what broke providers' own caches of prompts."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 
