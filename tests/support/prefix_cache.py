@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 MINUTE = 60_000
 
 
 def tokens_of(block: Any) -> int:
-    return len(json.dumps(block)) // 4 + 1
+    return len(orjson.dumps(block)) // 4 + 1
 
 
 def _without_marks(value: Any) -> Any:
@@ -70,7 +72,7 @@ class Anthropic:
 
         def add(block: Any) -> None:
             nonlocal prefix
-            written = json.dumps(_without_marks(block))
+            written = orjson.dumps(_without_marks(block))
             prefix = str(hash((prefix, written)))
             prefixes.append(prefix)
             sizes.append(len(written) // 4 + 1)
@@ -139,7 +141,7 @@ class Automatic:
         prefix, total, read = json.dumps([model, salt]), 0, 0
         new: list[str] = []
         for block in blocks:
-            prefix = str(hash((prefix, json.dumps(block))))
+            prefix = str(hash((prefix, orjson.dumps(block))))
             total += tokens_of(block)
             entry = self.seen.get(prefix)
             if entry is not None and entry.ready <= at and at - entry.used <= self.lifetime and total >= self.least:

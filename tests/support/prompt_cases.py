@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from sluicegate.prompt_caching.examination import Examiner
 from sluicegate.prompt_caching.finding import Finding
@@ -104,7 +105,7 @@ class Scene:
             provider,
             model,
             path,
-            json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(),
+            orjson.dumps(body),
             betas,
             path.endswith("messages"),
             usage_of(used, model),

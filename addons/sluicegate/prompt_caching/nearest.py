@@ -52,24 +52,19 @@ def nearest(now: Prompt, earlier: Iterable[Prompt]) -> Match | None:
 
 def _compare(now: Prompt, before: Prompt, mine: set[bytes]) -> tuple[Match | None, int]:
     """Return what a call shares with an earlier one and how many bytes of messages that is; None where it is another's."""
-    old, new = before.fingerprint, now.fingerprint
-    end, sizes = before.last_cached + 1, old.block_sizes()
-    shared = old.shared_prefix(new)
-    if shared >= end:
-        kept = frozenset(range(end))
-    else:
-        digests = old.split()
-        kept = frozenset(i for i in range(end) if i < shared or digests[i] in mine)
-    head = old.tools + old.system
+    old = before.fingerprint
+    end, sizes, head = before.last_cached + 1, old.block_sizes(), old.tools + old.system
+    shared = old.shared_prefix(now.fingerprint)
+    digests = [] if shared >= old.count else old.split()
+    if digests and mine.isdisjoint(digests[head:]):
+        return None, 0
     # All of its messages count here, not only those that were cached: some requests cache their tools alone.
-    digests = old.split()
-    talk = range(head, old.count)
-    common = [i for i in talk if i < shared or digests[i] in mine]
-    total, weight = sum(sizes[i] for i in talk), sum(sizes[i] for i in common)
+    common = [i for i in range(head, old.count) if i < shared or digests[i] in mine]
+    total, weight = sum(sizes[head:]), sum(sizes[i] for i in common)
     if not total or weight < MIN_SHARED * total or not _is_one_conversation(before, now, common, shared):
         return None, 0
-    match = Match(before, shared, kept, sum(sizes[:end]), sum(sizes[i] for i in kept), shared >= end)
-    return match, weight
+    kept = frozenset(i for i in range(end) if i < shared or digests[i] in mine)
+    return Match(before, shared, kept, sum(sizes[:end]), sum(sizes[i] for i in kept), shared >= end), weight
 
 
 def _is_one_conversation(before: Prompt, now: Prompt, common: list[int], shared: int) -> bool:

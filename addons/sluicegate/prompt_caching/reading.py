@@ -48,8 +48,8 @@ _FIELDS: Mapping[Dialect, tuple[str, ...]] = {
 _BILLING = b"x-anthropic-billing-header:"
 """How a block of Claude Code's system prompt begins that differs in each call; its provider takes it out before caching."""
 
-_CACHE_CONTROL = re.compile(rb',\s*"cache_control"\s*:\s*(?:null|\{[^{}]*\})|"cache_control"\s*:\s*(?:null|\{[^{}]*\})\s*,?')
-_ONE_HOUR = re.compile(rb'"cache_control"\s*:\s*\{[^{}]*"ttl"\s*:\s*"1h"')
+_MARK = b'"cache_control"'
+_MARK_VALUE = re.compile(rb"\s*:\s*(null|\{[^{}]*\})\s*")
 _TTL_1H = re.compile(rb'"ttl"\s*:\s*"1h"')
 _CACHE_POINT = re.compile(rb'\{\s*"cachePoint"')
 _SYSTEM_ROLES = ("system", "developer")
@@ -119,6 +119,24 @@ def read_prompt(body: bytes, path: str, key: bytes, header: str = "", *, has_bre
         return None
 
 
+def without_marks(block: bytes) -> tuple[bytes, int]:
+    """Return a block without its breakpoints, and the flag of the last one that it has."""
+    flag, at = 0, 0
+    while (at := block.find(_MARK, at)) >= 0:
+        value = _MARK_VALUE.match(block, at + len(_MARK))
+        if value is None:
+            # The same word where it is no name of a field, or one of some other shape.
+            at += len(_MARK)
+            continue
+        if value[1] != b"null":
+            flag = BREAKPOINT_1H if _TTL_1H.search(value[1]) else BREAKPOINT_5M
+        before, after = block[:at].rstrip(), block[value.end() :]
+        # One of the two commas goes with it.
+        block = before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",").lstrip()
+        at = len(before) - 1
+    return block, flag
+
+
 class _Reader:
     """Walks through one body."""
 
@@ -154,10 +172,9 @@ class _Reader:
 
     def _add(self, raw: bytes, role: bytes = b"", flags: int = 0) -> None:
         """Add a block of content without its breakpoint."""
-        if b'"cache_control"' in raw:
-            if b"{" in raw.partition(b'"cache_control"')[2][:8]:
-                flags |= BREAKPOINT_1H if _ONE_HOUR.search(raw) else BREAKPOINT_5M
-            raw = _CACHE_CONTROL.sub(b"", raw)
+        if _MARK in raw:
+            raw, mark = without_marks(raw)
+            flags |= mark
         elif self.dialect == "converse" and _CACHE_POINT.match(raw):
             self.made.mark_last(BREAKPOINT_1H if _TTL_1H.search(raw) else BREAKPOINT_5M)
             return
@@ -171,9 +188,7 @@ class _Reader:
             if self.dialect == "converse" and _CACHE_POINT.match(raw):
                 self.made.mark_last(BREAKPOINT_5M)
                 continue
-            flags = 0
-            if b'"cache_control"' in raw and (stripped := _CACHE_CONTROL.sub(b"", raw)) != raw:
-                flags, raw = (BREAKPOINT_1H if _ONE_HOUR.search(raw) else BREAKPOINT_5M), stripped
+            raw, flags = without_marks(raw)
             self.made.add_tool(raw, name, flags)
 
     def _listed_tools(self) -> list[bytes]:
@@ -223,16 +238,16 @@ class _Reader:
                 kind = _ITEM.decode(item) if item.startswith(b"{") else _Item()
                 is_leading = is_leading and kind.role in _SYSTEM_ROLES
                 is_output = kind.role == "assistant" or kind.type in ("function_call", "reasoning", "custom_tool_call")
-                has_image = b'"input_image"' in item or b'"image_url"' in item
-                self._add(item, b"", (ASSISTANT if is_output else 0) | (IMAGE if has_image else 0))
+                self._add(item, b"", ASSISTANT if is_output else 0)
                 if is_leading:
                     system = len(made.flags)
             return system
-        for message in _MESSAGES.decode(self.top["contents" if self.dialect == "gemini" else "messages"]):
+        is_gemini = self.dialect == "gemini"
+        for message in _MESSAGES.decode(self.top["contents" if is_gemini else "messages"]):
             role = message.role.encode("utf-8", "replace")
             flags = ASSISTANT if message.role in ("assistant", "model") else 0
-            for block in self._blocks(bytes(message.parts if self.dialect == "gemini" else message.content)):
-                self._add(block, role, flags | (IMAGE if _holds_image(block) else 0))
+            for block in self._blocks(bytes(message.parts if is_gemini else message.content)):
+                self._add(block, role, flags | (IMAGE if not is_gemini and _holds_image(block) else 0))
         return system
 
     def _nested_fields(self) -> None:
@@ -245,4 +260,9 @@ class _Reader:
 
 
 def _holds_image(block: bytes) -> bool:
-    return b'"image"' in block or b'"inlineData"' in block or b'"inline_data"' in block
+    """Return whether a block of Anthropic's is an image, or a tool's result that holds one."""
+    if block.startswith(b'{"type":"text"'):
+        # Nearly all that is long.
+        return False
+    # The longer what is looked for, the faster it is not found.
+    return (b'"type": "image"' if b'"type": ' in block[:64] else b'"type":"image"') in block or block.startswith(b'{"image"')
