@@ -9,6 +9,7 @@ from access import Access
 from admin import Admin
 from audit import Audit
 from budget import Budget
+from cache import Cache
 from content import Content
 from egress import Egress
 from identity import Identity
@@ -62,6 +63,7 @@ GOVERNANCE = [
     Route(),  # which provider and model answer, before anything is judged by them
     Access(),  # providers and models: a check that costs nothing comes before one that takes a slot
     RateLimit(),  # a slot is cheap to give back, so it is taken before money is reserved
+    Cache(),  # a kept answer needs every check that says no, and neither money nor a key
     Budget(),  # the last check, and the one that puts the call on disk
     Relay(),  # calls that may need another attempt or another API: they leave by a server of our own
     Keys(),  # after every check, so that no refused call ever carries a provider key

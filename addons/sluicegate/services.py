@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sluicegate import http_client
 from sluicegate.addresses import is_loopback
 from sluicegate.alerts.notifier import Notifier
+from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.settlement import PricedBy, priced_by
@@ -137,15 +138,15 @@ class Services:
         self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
         self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)
         self.tokens = TokenCounter()
-        self.content = ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
+        self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
         self._housekeeper = Housekeeper(self._tasks())
         self._simulator: Simulator | None = None
         self._closed = False
 
     def _tasks(self) -> Sequence[Callable[[], None]]:
         """Return what housekeeping does, in order."""
-        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal
+        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal, self._tend_cache
 
     @property
     def policy(self) -> Policy:
@@ -256,6 +257,9 @@ class Services:
     def _checkpoint(self) -> None:
         checkpoint(self.store.path)
 
+    def _tend_cache(self) -> None:
+        self.answers.housekeep(self.clock(), self.policy)
+
     def forget_calls(self) -> None:
         """Delete records whose retention time has passed."""
         kept_for = period_ms(parse_period(self.policy.file.retention.calls))
@@ -298,6 +302,7 @@ class Services:
         self.logs.close()
         self.content.close()
         self.prompt_watch.close()
+        self.answers.close()
         self.store.close()
         self.journal.close()
         self.state_folder.close()

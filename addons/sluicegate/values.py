@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -212,6 +212,11 @@ class RequestFacts(NamedTuple):
     service_tier: str | None = None
     inference_geo: str | None = None
     extent: Extent = _ONE_READING
+    members: dict[str, Any] | None = None
+    """The body's top-level members, each as its sender wrote it, for whoever reads them first; None where they are not at hand.
+
+    They keep the body in memory, so they are cleared once they have been read.
+    """
 
     @property
     def named_models(self) -> tuple[str, ...]:

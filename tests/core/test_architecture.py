@@ -188,6 +188,7 @@ def test_the_chain_is_in_order():
         "Route",
         "Access",
         "RateLimit",
+        "Cache",
         "Budget",
         "Relay",
         "Keys",

@@ -206,6 +206,8 @@ calls = st.fixed_dictionaries(
         "status": st.sampled_from([None, 200, 429]),
         "stream": st.integers(0, 1),
         "shadow_nano": st.none() | st.integers(0, 10**10),
+        "cache": st.sampled_from([None, "hit", "miss", "bypass"]),
+        "saved_nano": st.none() | st.integers(0, 10**10),
         "estimated": st.integers(0, 1),
     }
 )
@@ -228,6 +230,7 @@ def questions(draw):
         ("stream", ("true",)),
         ("estimated", ("false",)),
         ("subscription", ("true", "false")),
+        ("cache", ("hit", "miss,bypass")),
         ("label", ("cost_center:47", "site:B", "cost_center:4711,site:B", "none:x")),
     ):
         if draw(st.integers(0, 5)) == 0:
@@ -258,6 +261,13 @@ def asked_for(row, column):
     return row["asked_model"] or row["model_requested"] if column == "asked_model" else row[column]
 
 
+def cached(rows):
+    hits, misses = (sum(r["cache"] == what for r in rows) for what in ("hit", "miss"))
+    rate = round(100 * hits / (hits + misses), 2) if hits + misses else None
+    saved = sum(r["saved_nano"] or 0 for r in rows) / NANO
+    return {"cache_hits": hits, "cache_misses": misses, "cache_hit_rate": rate, "total_saved": saved}
+
+
 def matches(row, pairs):
     at, latency, cost = parse_iso(row["started_at"]), row["latency_ms"], cost_of(row)
     for name, text in pairs.items():
@@ -280,6 +290,8 @@ def matches(row, pairs):
         if name == "label" and not any(
             json.loads(row["labels"] or "{}").get(v.partition(":")[0]) == v.partition(":")[2] for v in values
         ):
+            return False
+        if name == "cache" and row["cache"] not in values:
             return False
         if name == "subscription" and (row["shadow_nano"] is not None) != (text == "true"):
             return False
@@ -375,6 +387,7 @@ def check(books, found, pairs, sort_by, order, limit):
         "total_tokens": sum(map(total, found)),
         "total_cost": sum(map(cost_of, found)) / NANO,
         "total_shadow_cost": sum(r["shadow_nano"] or 0 for r in found) / NANO,
+        **cached(found),
     }
     assert books.logs.stats(filters) == expected == answer["stats"]
     assert answer["pagination"]["total_count"] == len(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
 from sluicegate.providers.base import ProtocolName
@@ -12,11 +12,15 @@ from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, Reason
 
 if TYPE_CHECKING:
     from sluicegate.calls.answer import Answer, AnswerReader
+    from sluicegate.calls.cache_wishes import CacheWishes
     from sluicegate.calls.client_login import ClientLogin
     from sluicegate.calls.plan import Attempt, Plan
     from sluicegate.policy.model import Policy
     from sluicegate.policy.provider import ProviderKey
 
+
+CacheUse = Literal["hit", "miss", "bypass"]
+"""What the cache did for a call: it answered, it had no answer, or the call is of a kind that is not kept."""
 
 IN_CLOUD_MODE = "claude-code in a cloud's mode"
 """Claude Code that speaks a cloud's API, where it takes some statuses in another way."""
@@ -97,6 +101,12 @@ class Call:
     """List price of a call with its client's own login, in nano-dollars; None for any other."""
     settlement: Settlement | None = None
     """The charge, once it has ended."""
+    cache: CacheUse | None = None
+    """What the cache had for it; None where none is enabled."""
+    saved_nano: int | None = None
+    """What an answer from the cache would have cost, in nano-dollars; None for any other."""
+    cache_wishes: CacheWishes | None = None
+    """What its client says of caching; None for nothing."""
     settled: bool = False
     recorded: bool = False
     record: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from sluicegate.calls.cache_wishes import CACHE_HEADERS, wishes_of
 from sluicegate.calls.call import Call
 from sluicegate.policy.projects import PROJECT_HEADER, check_claim
 from sluicegate.request_grammar import HeaderValues
@@ -82,6 +83,11 @@ def note_client(call: Call, values: HeaderValues, proxy_project: str | None = No
     user = header("x-bf-user-id")
     if user and ATTRIBUTION.fullmatch(user):
         call.attribution["user_id"] = user
+    if not values.keys().isdisjoint(CACHE_HEADERS):
+        try:
+            call.cache_wishes = wishes_of(values)
+        except ValueError as e:
+            call.malformed = str(e)
     _note_project(call, values.get(PROJECT_HEADER, ()), proxy_project)
 
 

@@ -57,6 +57,9 @@ COLUMNS: dict[str, type] = {
     "labels": str,
     "project_source": str,
     "claimed_project": str,
+    "cache": str,
+    "saved_usd": str,
+    "saved_nano": int,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -69,6 +72,8 @@ the model in the client's own words where a route or a name chose another; ``mod
 ``labels`` is a JSON object of the caller's labels at the time of the call, None where there were none.
 ``project_source`` says who says which project it is for: ``key`` for the policy, ``client`` for a client that it trusts.
 ``claimed_project`` is the project or the repository in the client's own words, trusted or not.
+``cache`` says what the cache did for it (``hit``, ``miss``, ``bypass``), None where none is enabled; ``saved_usd`` is what a hit
+would have cost.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -141,6 +146,9 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "labels": policy.labels_text(who) if policy and who else None,
         "project_source": project_source,
         "claimed_project": claim,
+        "cache": call.cache,
+        "saved_usd": usd(call.saved_nano) if call.saved_nano is not None else None,
+        "saved_nano": call.saved_nano,
     }
 
 

@@ -28,9 +28,12 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
 
     ``was_sent`` says whether it was put on a connection to the provider; ``status`` is the provider's, None if no answer
     came. A call that was never sent costs nothing and gives its request back. One that the provider answered with an error
-    costs nothing but its request. What earlier attempts have cost is added. A call with its client's own login costs nothing, and
-    has what it would have cost as its shadow.
+    costs nothing but its request, and so does one that was answered from the cache. What earlier attempts have cost is added. A
+    call with its client's own login costs nothing, and has what it would have cost as its shadow.
     """
+    if call.cache == "hit":
+        # Its request counts: whoever repeats a call without end loads the gateway. No tokens and no money were spent.
+        return Settlement(None, 0, _rate_amounts(0, 1))
     if call.attempts and call.attempts[-1].is_over:
         # The client left between attempts: all that was sent has been charged, or was answered with an error.
         status = 502

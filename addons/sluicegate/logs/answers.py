@@ -21,13 +21,16 @@ Answer = dict[str, Any]
 
 MAX_FACETS = 50_000
 
-STATISTICS = ("calls", "completed", "tokens", "cost_nano", "shadow_nano", "latency_ms", "timed")
+CACHE = ("saved_nano", "cache_hits", "cache_misses")
+
+STATISTICS = ("calls", "completed", "tokens", "cost_nano", "shadow_nano", "latency_ms", "timed", *CACHE)
 
 
 def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
     """Return how many calls there were, how many completed, how long they took, and what they used and cost."""
     by_outcome = sums(conn, filters, STATISTICS, ("outcome",))
-    calls, completed, tokens, nano, shadow, latency, timed = map(sum, zip([0] * len(STATISTICS), *by_outcome.values(), strict=True))
+    added = map(sum, zip([0] * len(STATISTICS), *by_outcome.values(), strict=True))
+    calls, completed, tokens, nano, shadow, latency, timed, *cached = added
     denied = by_outcome.get((Outcome.DENIED.value,), [0])[0]
     return {
         "total_requests": calls,
@@ -39,6 +42,7 @@ def stats(conn: sqlite3.Connection, filters: Filters) -> Answer:
         "total_tokens": tokens,
         "total_cost": nano / NANO,
         "total_shadow_cost": shadow / NANO,
+        **_cached(*cached),
     }
 
 
@@ -81,7 +85,7 @@ def _sums_by(conn: sqlite3.Connection, filters: Filters, dimension: str) -> Sums
 
 
 def _ranked(numbers: list[int]) -> Answer:
-    calls, completed, tokens, nano, shadow, latency, timed = numbers
+    calls, completed, tokens, nano, shadow, latency, timed, *cached = numbers
     return {
         "total_requests": calls,
         "success_count": completed,
@@ -89,8 +93,15 @@ def _ranked(numbers: list[int]) -> Answer:
         "total_tokens": tokens,
         "total_cost": nano / NANO,
         "total_shadow_cost": shadow / NANO,
+        **_cached(*cached),
         "avg_latency": average(latency, timed),
     }
+
+
+def _cached(saved: int, hits: int, misses: int) -> Answer:
+    """Return what the cache did: how often it answered and had no answer, its share of both in percent, dollars saved."""
+    rate = percent(hits, hits + misses) if hits + misses else None
+    return {"cache_hits": hits, "cache_misses": misses, "cache_hit_rate": rate, "total_saved": saved / NANO}
 
 
 def _trend(before: list[int] | None, numbers: list[int]) -> Answer:

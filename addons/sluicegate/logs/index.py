@@ -33,7 +33,7 @@ logger = logging.getLogger("sluicegate")
 
 FILENAME = "logs.db"
 
-VERSION = 6
+VERSION = 7
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -46,13 +46,12 @@ FACET = (*IDS, *KINDS, "reason", "claimed_project", "labels")
 A caller's labels change only with the policy, so they add few facets.
 """
 
-FILTER_ONLY = dict.fromkeys(
-    ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "project_source"), "''"
-) | dict.fromkeys(("status", "stream", "estimated"), "0")
+_TEXTS = ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "project_source", "cache")
+FILTER_ONLY = dict.fromkeys(_TEXTS, "''") | dict.fromkeys(("status", "stream", "estimated"), "0")
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 
-COPIED = FILTER_ONLY | {"shadow_nano": "-1"}
-"""The same, and a sum that is absent for all calls with a provider key."""
+COPIED = FILTER_ONLY | {"shadow_nano": "-1", "saved_nano": "-1"}
+"""The same, and sums that are absent: for all calls with a provider key, for all that the cache did not answer."""
 
 COMPLETED = f"facet IN (SELECT id FROM facets WHERE outcome = '{Outcome.COMPLETED}')"
 
@@ -63,6 +62,7 @@ MEASURES = {
     **{name: name for name in TOKEN_COLUMNS},
     "cost_nano": "cost_nano",
     "shadow_nano": "max(shadow_nano, 0)",
+    **{"saved_nano": "max(saved_nano, 0)", "cache_hits": "cache = 'hit'", "cache_misses": "cache = 'miss'"},
     "latency_ms": "max(latency_ms, 0)",
     "timed": "latency_ms >= 0",
 }
@@ -262,8 +262,8 @@ def _tables() -> Iterable[str]:
 
 _INDEXES = (
     # Each index contains what queries along it compare and add up, so that they never read the table itself.
-    "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano, shadow_nano)",
-    "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano, shadow_nano)",
+    "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano, shadow_nano, saved_nano, cache)",
+    "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano, shadow_nano, saved_nano, cache)",
     "CREATE INDEX by_session ON entries (session_id, at) WHERE session_id <> ''",
     *(f"CREATE INDEX by_{value} ON entries ({value}, row, facet, at)" for value in ("latency_ms", "tokens", "cost_nano")),
 )

@@ -180,6 +180,12 @@ FILTERS: dict[str, Parameter] = {
     "stream": Parameter(("stream",), "`true` or `false`: streamed calls, or the others", _boolean),
     "estimated": Parameter(("estimated",), "`true` or `false`: calls whose usage is an estimate, or the others", _boolean),
     "subscription": Parameter(("subscription",), "`true` or `false`: calls with their client's own login, or the others", _boolean),
+    "cache": Parameter(
+        ("cache",),
+        "calls that the cache answered (`hit`), had no answer for (`miss`) or is not for (`bypass`)",
+        _word(("hit", "miss", "bypass")),
+        many=True,
+    ),
     "start": Parameter(("start", "start_time"), "calls that began then or later: a day or a time", _start),
     "end": Parameter(("end", "end_time"), "calls that began then or earlier; a day is included whole", _end),
     "min_latency": Parameter(("min_latency", "min_latency_ms"), "calls that took at least this many milliseconds", _COUNT),

@@ -211,6 +211,16 @@ def _create_key_values(db: sqlite_utils.Database) -> None:
     values.create_index(["digest"], unique=True)
 
 
+def _add_cache(db: sqlite_utils.Database) -> None:
+    calls: Any = db["calls"]
+    for column, kind in (("cache", str), ("saved_usd", str), ("saved_nano", int)):
+        if column not in calls.columns_dict:
+            calls.add_column(column, kind)
+    past: Any = db["past_calls"]
+    for column in ("saved_nano", "cache_hits", "cache_misses"):
+        past.add_column(column, int, not_null_default=0)
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -231,6 +241,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_claimed_project,
     _create_past_calls,
     _create_key_values,
+    _add_cache,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

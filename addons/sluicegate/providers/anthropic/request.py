@@ -19,7 +19,8 @@ from sluicegate.providers.anthropic.parts import (
     ToolReference,
     ToolResult,
 )
-from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody, find_base64
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody
+from sluicegate.providers.requests.media import find_base64
 from sluicegate.providers.requests.server_tools import (
     ANTHROPIC_LOOP_PASSES,
     MAX_SERVER_FALLBACKS,
@@ -193,6 +194,7 @@ def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
         service_tier=tier,
         inference_geo=geo,
         extent=builder.extent(max_tokens),
+        members=request.written,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from sluicegate.providers.gemini.parts import EMBED_TEXT, ONE_PASS, TEXT, snake_case
-from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody, find_base64
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, NO_MODEL, Members, RequestBody
+from sluicegate.providers.requests.media import find_base64
 from sluicegate.providers.requests.model_name import MODEL_NAME_RULE, is_model_name
 from sluicegate.providers.requests.server_tools import GEMINI_LOOP_PASSES, UNKNOWN_TOOL, ExtentBuilder, ServerTool
 from sluicegate.values import RequestFacts
@@ -99,6 +100,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         is_text_only=text is not None,
         service_tier=tier,
         extent=builder.extent(0 if is_embedding else max_tokens, candidates),
+        members=request.written,
     )
 
 

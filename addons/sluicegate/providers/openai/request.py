@@ -8,7 +8,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from sluicegate.providers.openai import chat_parts, responses_parts
-from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, Problems, RequestBody, Unmetered, find_base64
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_OBJECTS, Members, Problems, RequestBody, Unmetered
+from sluicegate.providers.requests.media import find_base64
 from sluicegate.providers.requests.model_name import is_model_name
 from sluicegate.providers.requests.server_tools import (
     OPENAI_LOOP_PASSES,
@@ -141,6 +142,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         is_text_only=body_type is not None,
         service_tier=tier,
         extent=builder.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
+        members=request.written,
     )
 
 

@@ -199,6 +199,9 @@ class RequestBody(Members):
         super().__init__({}, Problems())
         self.json = raw = raw.removeprefix(_BOM)
         """The body in a form that parsers accept."""
+        self.written: dict[str, msgspec.Raw] | None = None
+        """The members as their sender wrote them; None where a copy was read in place of the body."""
+        is_copy = False
         if not is_utf8(raw):
             self.problems.append(NOT_UTF8)
             return
@@ -209,6 +212,7 @@ class RequestBody(Members):
                 # Lone surrogates occur in real traffic, and parsers refuse them. Read a copy in which private-use characters
                 # replace them.
                 self.json = raw = raw.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\uE")
+                is_copy = True
                 top = _OBJECT_DECODER.decode(raw)
             if len(top) > MAX_FIELDS or max(map(len, top), default=0) > MAX_NAME_CHARS:
                 self.problems.append(f"the body has more than {MAX_FIELDS} fields, or one with too long a name")
@@ -216,6 +220,7 @@ class RequestBody(Members):
                 self.problems.append(f"'{name}' is in the body twice")
             else:
                 self.members, self._respelled = top, _respelled(top)
+                self.written = None if is_copy else top
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.problems.append(NO_MODEL)
 
@@ -336,15 +341,3 @@ def first_duplicate(raw: bytes, top: dict[str, msgspec.Raw]) -> str | None:
         comma = _COMMA.match(raw, found.end() + len(value))
         at = comma.end() if comma else len(raw)
     return None
-
-
-_BASE64 = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=_\\-]{256,}+)"')
-
-
-def find_base64(body: bytes) -> tuple[int, int]:
-    """Return ``(items, bytes)`` of the base64 payloads in a body: their length says nothing about their tokens."""
-    # Looking for plain words first spares the regular expression on bodies without media, which are nearly all.
-    if b'"base64"' not in body and b"base64," not in body and b'"inlineData"' not in body and b'"inline_data"' not in body:
-        return 0, 0
-    found = [len(m.group(1)) for m in _BASE64.finditer(body)]
-    return len(found), sum(found)

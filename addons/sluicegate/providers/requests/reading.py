@@ -62,4 +62,6 @@ def facts_of_whole(facts: RequestFacts, outline: Outline) -> RequestFacts:
         body_bytes=facts.body_bytes + outline.cut_bytes,
         text_bytes=facts.text_bytes + outline.cut_bytes - cut_payload_bytes,
         extent=extent,
+        # Those of the outline say less than the body does.
+        members=None,
     )

@@ -95,6 +95,8 @@ async def _erase(request: ApiRequest) -> ApiResponse:
         services.history.wait()
         services.content.delete(erasure.call_ids())
         services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
+        for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):
+            services.answers.clear(owned)
         erase_from_journals(services.journal.path, person)
         with services.logs.retention.lock:
             count = erasure.run()

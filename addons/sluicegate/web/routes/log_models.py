@@ -90,6 +90,10 @@ class LogStatistics(ResponseModel):
     total_tokens: int
     total_cost: float
     total_shadow_cost: float = Field(description="What calls with their client's own login would have cost; no part of total_cost.")
+    cache_hits: int = Field(description="Calls that the cache answered.")
+    cache_misses: int = Field(description="Calls that it had no answer for; those that are not cached are in neither.")
+    cache_hit_rate: float | None = Field(description="Hits among both, in percent; null without either.")
+    total_saved: float = Field(description="What the calls that the cache answered would have cost, in dollars.")
 
 
 class LogPosition(ResponseModel):

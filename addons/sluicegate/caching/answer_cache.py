@@ -1,0 +1,209 @@
+"""The exact cache of one gateway: kept answers in memory and on disk, and the calls that wait for one that is under way.
+
+Looking up a call that has no kept answer costs a hash and a look into a set. Whatever touches the disk is done by one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sluicegate.caching.answer_file import FILENAME, AnswerFile
+from sluicegate.caching.entry import Entry, identity_of
+from sluicegate.caching.flights import Flight, Flights
+from sluicegate.caching.keyed_hash import KeyedHash
+from sluicegate.caching.rules import ExactRules
+from sluicegate.policy.model import Policy
+
+logger = logging.getLogger("sluicegate")
+
+MAX_MEMORY_BYTES = 32 << 20
+"""Bytes of answers that are kept in memory as well."""
+
+MAX_QUEUED_BYTES = 64 << 20
+"""Bytes of answers that may wait to be written; those beyond it are not kept."""
+
+CLOSE_TIMEOUT_S = 10.0
+
+_TRIMMED_AT_ONCE = 64
+"""Steps of one run of housekeeping."""
+
+
+class AnswerCache:
+    """Kept answers. Methods are for the event loop unless they say otherwise."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.file = AnswerFile(state_dir / FILENAME)
+        self.flights = Flights()
+        self.hits = self.misses = self.stores = self.saved_nano = self.dropped = 0
+        """Since the gateway started; money in nano-dollars."""
+        self._rules: tuple[Policy, ExactRules] | None = None
+        self._hash: KeyedHash | None = None
+        self._known: set[int] = set()
+        """The first bytes of the keys that the file has."""
+        self._hot: OrderedDict[bytes, Entry] = OrderedDict()
+        self._hot_bytes = self._queued_bytes = 0
+        self._used: dict[bytes, tuple[int, int, int]] = {}
+        self._lock = threading.Lock()
+        self._worker: ThreadPoolExecutor | None = None
+
+    def rules(self, policy: Policy) -> ExactRules:
+        """Return a policy's rules, made anew for each new policy."""
+        if self._rules is None or self._rules[0] is not policy:
+            self._rules = policy, ExactRules.of(policy.file.cache.exact)
+        return self._rules[1]
+
+    async def open(self) -> KeyedHash | None:
+        """Return what keys are made with; the file is opened by the first caller. None while it cannot be."""
+        if self._hash is None:
+            await self._in_thread(self._open)
+        return self._hash
+
+    async def find(self, key: bytes, now: int, ttl_ms: int) -> Entry | None:
+        """Return a kept answer that is no older than this."""
+        with self._lock:
+            found = self._hot.get(key)
+            if found is not None:
+                self._hot.move_to_end(key)
+        if found is None and _short(key) in self._known:
+            found = await self._in_thread(lambda: self.file.get(key))
+            if found is not None:
+                self._remember(found)
+        return found if found is not None and found.is_fresh(now, ttl_ms) else None
+
+    def note_hit(self, entry: Entry, now: int, saved_nano: int) -> None:
+        """Count a use of an answer."""
+        self.hits += 1
+        self.saved_nano += saved_nano
+        with self._lock:
+            hits, saved, _ = self._used.get(entry.key, (0, 0, 0))
+            self._used[entry.key] = hits + 1, saved + saved_nano, now
+
+    def keep(self, entry: Entry, flight: Flight, rules: ExactRules) -> None:
+        """Keep an answer and give it to whoever waits for it, once a thread has read its id."""
+        if self._queued_bytes + len(entry.body) > MAX_QUEUED_BYTES:
+            self.dropped += 1
+            self.flights.land(flight, "alone")
+            return
+        self._queued_bytes += len(entry.body)
+        loop = asyncio.get_running_loop()
+        self._thread().submit(self._keep, entry, flight, rules.max_bytes, loop)
+
+    # -- any thread --
+
+    def housekeep(self, now: int, policy: Policy) -> None:
+        """Delete what is too old or too much, and note what was used. Blocking."""
+        if not self.file.is_open:
+            # What was kept before the cache was turned off still grows old.
+            if not self.file.path.exists():
+                return
+            self._blocking(self._open)
+        with self._lock:
+            used, self._used = self._used, {}
+        if used:
+            self._blocking(lambda: self.file.note_hits(used))
+        for _ in range(_TRIMMED_AT_ONCE):
+            gone = self._blocking(lambda: self.file.trim(now, self.rules(policy).max_bytes))
+            if not gone:
+                return
+            self._forget(gone)
+
+    def clear(self, owned: Mapping[str, str] | None = None) -> int:
+        """Delete the answers of those whom columns of the file name, all by default; return how many. Blocking."""
+        if not self.file.is_open and not self.file.path.exists():
+            return 0
+        count = 0
+        while gone := self._blocking(lambda: self.file.clear(owned or {})):
+            self._forget(gone)
+            count += len(gone)
+        return count
+
+    def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return kept answers, newest first, without their bodies. Blocking."""
+        if not self.file.is_open and not self.file.path.exists():
+            return []
+        return self._blocking(lambda: self.file.page(limit, before, owned))
+
+    def close(self) -> None:
+        """Write what is waiting, and close the file. Blocking."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait=True)
+        with self._lock:
+            used, self._used = self._used, {}
+        if used and self.file.is_open:
+            self.file.note_hits(used)
+        self.file.close()
+
+    # -- the worker's thread --
+
+    def _open(self) -> None:
+        keys = self.file.keys()
+        self._known.update(map(_short, keys))
+        if self.file.secret:
+            self._hash = KeyedHash(self.file.secret)
+
+    def _keep(self, entry: Entry, flight: Flight, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+        size = len(entry.body)
+        landed: Entry | None = None
+        try:
+            answer_id, created_s = identity_of(entry.body)
+            entry = replace(entry, answer_id=answer_id, created_s=created_s)
+            gone = self.file.put(entry, max_bytes)
+            if gone is not None:
+                self._known.add(_short(entry.key))
+                self._forget(gone)
+                self._remember(entry)
+                self.stores += 1
+            landed = entry
+        except ValueError as e:
+            # msgspec's errors are of this kind. What nobody here can read is no answer to give again.
+            logger.debug("an answer is not kept: %s", e)
+        finally:
+            self._queued_bytes -= size
+            try:
+                loop.call_soon_threadsafe(self.flights.land, flight, landed or "alone")
+            except RuntimeError:
+                # The loop has ended, and whoever waited with it.
+                pass
+
+    def _remember(self, entry: Entry) -> None:
+        with self._lock:
+            before = self._hot.pop(entry.key, None)
+            self._hot_bytes -= len(before.body) if before is not None else 0
+            if len(entry.body) <= MAX_MEMORY_BYTES // 4:
+                self._hot[entry.key] = entry
+                self._hot_bytes += len(entry.body)
+            while self._hot_bytes > MAX_MEMORY_BYTES:
+                _, oldest = self._hot.popitem(last=False)
+                self._hot_bytes -= len(oldest.body)
+
+    def _forget(self, keys: list[bytes]) -> None:
+        with self._lock:
+            for key in keys:
+                gone = self._hot.pop(key, None)
+                self._hot_bytes -= len(gone.body) if gone is not None else 0
+                self._known.discard(_short(key))
+
+    def _thread(self) -> ThreadPoolExecutor:
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-cache")
+        return self._worker
+
+    async def _in_thread[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread(), work)
+
+    def _blocking[T](self, work: Callable[[], T]) -> T:
+        return self._thread().submit(work).result()
+
+
+def _short(key: bytes) -> int:
+    """Return the part of a key that is kept in memory; two keys may share it, and the file tells them apart."""
+    return int.from_bytes(key[:7])

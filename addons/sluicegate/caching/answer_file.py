@@ -1,0 +1,252 @@
+"""The file of kept answers: compressed, bounded in size and number, and discarded whole where it is damaged.
+
+One thread uses it at a time. Answers are derived data: a file that cannot be read costs money, never an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+from sluicegate.caching.entry import Entry, Owner, read_head
+from sluicegate.caching.keyed_hash import SECRET_BYTES
+from sluicegate.database import connect
+
+logger = logging.getLogger("sluicegate")
+
+FILENAME = "cache.db"
+
+MAX_ENTRIES = 250_000
+"""Kept answers at most: some 20 MB of memory for what is known of them."""
+
+PAGE_BYTES = 4096
+ROW_BYTES = 1024
+"""What an entry takes beside its body: its row and its place in the indexes."""
+
+EVICTED_AT_ONCE = 32
+
+CLEARED_AT_ONCE = 500
+"""Answers deleted in one step; look-ups wait for it."""
+
+VERSION = 1
+
+OWNER_COLUMNS = ("scope_kind", "scope_id", "virtual_key_id", "user_id", "team_id", "customer_id")
+
+_OPTIONS: Mapping[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+
+_TABLES = (
+    "CREATE TABLE answers (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE, at INTEGER, until INTEGER, used INTEGER, "
+    "size INTEGER, hits INTEGER, saved_nano INTEGER, scope_kind TEXT, scope_id TEXT, virtual_key_id TEXT, user_id TEXT, "
+    "team_id TEXT, customer_id TEXT, provider TEXT, model TEXT, head TEXT)",
+    "CREATE TABLE bodies (number INTEGER PRIMARY KEY, body BLOB)",
+    "CREATE INDEX by_used ON answers (used)",
+    "CREATE INDEX by_until ON answers (until)",
+    "CREATE TABLE secret (value BLOB)",
+)
+
+
+class AnswerFile:
+    """Kept answers in a SQLite file of their own, created when it is first used. Methods other than ``size`` may block."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = self.count = 0
+        """Bytes on disk that the answers take, and how many there are."""
+        self.evicted = 0
+        """Answers that made room for others."""
+        self.secret = b""
+        """What the keys are hashed with; empty until the file is open."""
+        self._conn: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is being used."""
+        return self._conn is not None
+
+    def keys(self) -> list[bytes]:
+        """Open the file, and return the key of every answer in it."""
+        return [key for (key,) in self._run(lambda conn: conn.execute("SELECT key FROM answers").fetchall()) or ()]
+
+    def get(self, key: bytes) -> Entry | None:
+        """Return a kept answer; one that is damaged is deleted."""
+        return self._run(lambda conn: self._get(conn, key))
+
+    def put(self, entry: Entry, max_bytes: int) -> list[bytes] | None:
+        """Keep an answer in place of the one before, and return the keys of those that made room; None if it was not kept."""
+        packed = zstd.compress(entry.body, options=_OPTIONS)
+        size = -(-len(packed) // PAGE_BYTES) * PAGE_BYTES + ROW_BYTES + len(entry.head())
+        if size > max_bytes:
+            return None
+        return self._run(lambda conn: self._put(conn, entry, packed, size, max_bytes))
+
+    def note_hits(self, hits: Mapping[bytes, tuple[int, int, int]]) -> None:
+        """Note by key how often answers were used, what that saved in nano-dollars, and when they were used last."""
+        rows = [(*hit, key) for key, hit in hits.items()]
+        sql = "UPDATE answers SET hits = hits + ?, saved_nano = saved_nano + ?, used = ? WHERE key = ?"
+        self._run(lambda conn: conn.executemany(sql, rows))
+
+    def trim(self, now: int, max_bytes: int) -> list[bytes]:
+        """Delete a few of the answers that are too old or too many, and return their keys; none if all may stay."""
+        return self._run(lambda conn: self._trim(conn, now, max_bytes)) or []
+
+    def clear(self, owned: Mapping[str, str]) -> list[bytes]:
+        """Delete some answers of those whom the columns name, of all without any; return their keys, none once all are gone."""
+        named = " AND ".join(f"{column} = ?" for column in owned) or "true"
+        where, values = f"number IN (SELECT number FROM answers WHERE {named} LIMIT ?)", [*owned.values(), CLEARED_AT_ONCE]  # noqa: S608
+
+        def work(conn: sqlite3.Connection) -> list[bytes]:
+            gone = self._delete(conn, where, values)
+            conn.execute("PRAGMA incremental_vacuum").fetchall()
+            # Otherwise deleted answers stay readable in the write-ahead log until it starts over.
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return gone
+
+        return self._run(work) or []
+
+    def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return kept answers, newest first, without their bodies."""
+        where = " AND ".join(["number < ?", *(f"{column} = ?" for column in owned)])
+        columns = ("number", "at", "until", "used", "size", "hits", "saved_nano", *OWNER_COLUMNS, "provider", "model")
+        sql = f"SELECT {', '.join(columns)} FROM answers WHERE {where} ORDER BY number DESC LIMIT ?"  # noqa: S608
+        values = [1 << 62 if before is None else before, *owned.values(), limit]
+        rows = self._run(lambda conn: conn.execute(sql, values).fetchall()) or []
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._conn is not None:
+                self._conn.close()
+                self._conn = None
+
+    def _run[T](self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do some work in one transaction; None where it cannot be done. A damaged file is replaced by an empty one."""
+        with self._lock:
+            try:
+                return self._work(work)
+            except sqlite3.DatabaseError as e:
+                if getattr(e, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    self._discard(str(e))
+                else:
+                    logger.warning("Cached answers cannot be kept or found for now (%s); calls go on", e)
+            except OSError as e:
+                logger.warning("Cached answers cannot be kept or found for now (%s); calls go on", e)
+            return None
+
+    def _work[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
+        conn = self._conn or self._open()
+        return work(conn)
+
+    def _discard(self, why: str) -> None:
+        logger.warning("The cached answers in %s are damaged (%s) and were discarded; calls go on", self.path, why)
+        if self._conn is not None:
+            self._conn.close()
+        self._conn, self.size, self.count = None, 0, 0
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        conn = connect(self.path, "rw")
+        try:
+            for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+                conn.execute(f"PRAGMA {pragma}")
+            if conn.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                _create(conn)
+            (self.secret,) = conn.execute("SELECT value FROM secret").fetchone()
+            self.size, self.count = conn.execute("SELECT coalesce(sum(size), 0), count(*) FROM answers").fetchone()
+        except BaseException:
+            conn.close()
+            raise
+        self._conn = conn
+        return conn
+
+    def _get(self, conn: sqlite3.Connection, key: bytes) -> Entry | None:
+        columns = ", ".join(("number", "at", "until", *OWNER_COLUMNS, "provider", "model", "head"))
+        row = conn.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        if row is None:
+            return None
+        number, at, until, *owner, provider, model, head = row
+        body = conn.execute("SELECT body FROM bodies WHERE number = ?", (number,)).fetchone()
+        try:
+            return Entry(key, at, until, Owner(*owner), provider, model, body=zstd.decompress(body[0]), **read_head(head))
+        except (zstd.ZstdError, ValueError, TypeError, KeyError) as e:
+            logger.warning("A cached answer is damaged (%s) and was discarded", e)
+            self._delete(conn, "number = ?", [number])
+            return None
+
+    def _put(self, conn: sqlite3.Connection, entry: Entry, packed: bytes, size: int, max_bytes: int) -> list[bytes]:
+        owner = [getattr(entry.owner, column) for column in OWNER_COLUMNS]
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            self._delete(conn, "key = ?", [entry.key])
+            gone = list(self._evict(conn, size, max_bytes))
+            values = (entry.key, entry.at, entry.until, entry.at, size, 0, 0, *owner, entry.provider, entry.model, entry.head())
+            number = conn.execute(f"INSERT INTO answers VALUES (NULL{', ?' * len(values)})", values).lastrowid  # noqa: S608
+            conn.execute("INSERT INTO bodies VALUES (?, ?)", (number, packed))
+            conn.execute("COMMIT")
+        except BaseException:
+            conn.execute("ROLLBACK")
+            self.size, self.count = conn.execute("SELECT coalesce(sum(size), 0), count(*) FROM answers").fetchone()
+            raise
+        self.size, self.count = self.size + size, self.count + 1
+        return gone
+
+    def _evict(self, conn: sqlite3.Connection, needed: int, max_bytes: int) -> Iterator[bytes]:
+        """Delete what was used longest ago until there is room; yield the keys."""
+        while self.count and (self.size + needed > max_bytes or self.count >= MAX_ENTRIES):
+            oldest = conn.execute("SELECT number, size FROM answers ORDER BY used, number LIMIT ?", (EVICTED_AT_ONCE,)).fetchall()
+            over = self.size + needed - max_bytes
+            chosen: list[int] = []
+            for number, size in oldest:
+                if chosen and over <= 0:
+                    break
+                chosen.append(number)
+                over -= size
+            gone = self._delete(conn, f"number IN ({', '.join('?' * len(chosen))})", chosen)
+            self.evicted += len(gone)
+            yield from gone
+
+    def _trim(self, conn: sqlite3.Connection, now: int, max_bytes: int) -> list[bytes]:
+        old = "number IN (SELECT number FROM answers WHERE until <= ? LIMIT ?)"
+        gone = self._delete(conn, old, [now, EVICTED_AT_ONCE])
+        if not gone and self.size > max_bytes:
+            chosen = "number IN (SELECT number FROM answers ORDER BY used, number LIMIT ?)"
+            gone = self._delete(conn, chosen, [EVICTED_AT_ONCE if self.size > 2 * max_bytes else 1])
+            self.evicted += len(gone)
+        if gone:
+            conn.execute("PRAGMA incremental_vacuum").fetchall()
+        return gone
+
+    def _delete(self, conn: sqlite3.Connection, where: str, values: list[Any]) -> list[bytes]:
+        found = conn.execute(f"SELECT number, key, size FROM answers WHERE {where}", values).fetchall()  # noqa: S608
+        for sql in ("DELETE FROM bodies WHERE number = ?", "DELETE FROM answers WHERE number = ?"):
+            conn.executemany(sql, [(number,) for number, _, _ in found])
+        self.size -= sum(size for _, _, size in found)
+        self.count -= len(found)
+        return [key for _, key, _ in found]
+
+
+def _create(conn: sqlite3.Connection) -> None:
+    """Make the tables; a file of another version loses its answers."""
+    conn.execute("BEGIN IMMEDIATE")
+    for name in ("answers", "bodies", "secret"):
+        conn.execute(f"DROP TABLE IF EXISTS {name}")
+    for statement in _TABLES:
+        conn.execute(statement)
+    conn.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(SECRET_BYTES),))
+    conn.execute(f"PRAGMA user_version = {VERSION}")
+    conn.execute("COMMIT")

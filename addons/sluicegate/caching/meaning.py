@@ -1,0 +1,146 @@
+"""What a call means, as far as its answer depends on it; and whether its answer may be kept at all.
+
+Whatever is not known to carry no meaning is taken to carry some: two calls that mean the same and are written differently are
+answered twice, and two that differ never share an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sluicegate.calls.call import Call
+from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.values import Principal, RequestFacts
+
+PROTOCOLS = ("anthropic", "openai", "gemini")
+"""The protocols whose answers are kept. Bedrock's frames have checksums over ids that change."""
+
+MEANINGLESS_MEMBERS = frozenset(
+    {"metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "client_metadata", "diagnostics"}
+)
+"""Top-level members that say who asks, or how to bill it, and nothing of what is asked."""
+
+MEANINGLESS_HEADERS = frozenset(
+    (
+        *(b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"connection", b"content-length"),
+        *(b"content-type", b"transfer-encoding", b"date", b"priority", b"cookie", b"via", b"forwarded", b"cache-control"),
+        *(b"traceparent", b"tracestate", b"baggage", b"sentry-trace", b"x-request-id", b"x-client-request-id", b"idempotency-key"),
+        *(b"session-id", b"session_id", b"thread-id", b"thread_id", b"conversation_id", b"conversation-id", b"originator"),
+        *(b"version", b"x-app", b"x-goog-api-client", b"anthropic-dangerous-direct-browser-access", b"pragma", b"origin"),
+        *(b"referer", b"x-session-affinity", b"x-openai-subagent", b"x-gemini-api-privileged-user-id"),
+    )
+)
+"""Headers that say nothing of what is asked, in lower case."""
+
+_MEANINGLESS_BEGINNINGS = (b"x-stainless-", b"x-claude-code-", b"x-codex-", b"x-forwarded-", b"sec-", b"x-bf-", b"x-sluicegate-")
+
+_BILLING_BLOCK = re.compile(
+    rb'\[\s*+\{\s*+"type"\s*+:\s*+"text"\s*+,\s*+"text"\s*+:\s*+"x-anthropic-billing-header:(?:\s?[a-z_]{1,32}=[\w.-]{0,64};?){1,12}"\s*+\}'
+)
+"""The block that Claude Code begins its system prompt with: its version and a checksum that differs in each call."""
+
+
+class Scope(NamedTuple):
+    """Who shares an answer."""
+
+    kind: str
+    id: str
+
+
+def scope_of(principal: Principal, kind: CacheScope) -> Scope:
+    """Return whose answers a caller shares; only the key's own, where the key has nobody of that kind."""
+    found = getattr(principal, f"{kind}_id")
+    return Scope(kind, found) if found is not None else Scope("virtual_key", principal.virtual_key_id)
+
+
+def why_not_kept(call: Call, facts: RequestFacts, path: str, *, sampled: bool) -> str | None:
+    """Return why the answer of a call is neither looked up nor kept, in a word; None if it may be."""
+    members = facts.members
+    if call.policy is None or call.principal is None or call.login is not None:
+        return "caller"
+    if not members:
+        # Of a large body, or one that was read in a copy, there are none.
+        return "body"
+    if call.policy.providers[call.envelope].protocol not in PROTOCOLS or path.partition("?")[0].endswith("/compact"):
+        return "api"
+    if not facts.is_text_only:
+        # Media, files, the provider's own tools, and whatever nobody knows yet.
+        return "content"
+    if _is_kept_elsewhere(members, path):
+        return "state"
+    return None if sampled or not _asks_to_vary(members) else "sampled"
+
+
+def _is_kept_elsewhere(members: Mapping[str, Any], path: str) -> bool:
+    """Return whether the provider keeps the answer too, so that a later call can name it by an id that a copy would not have."""
+    if any(name in members for name in ("previous_response_id", "conversation", "background", "container", "cachedContent")):
+        return True
+    store = bytes(members.get("store", b""))
+    # In the responses API it is kept unless the call says otherwise.
+    return store != b"false" if path.partition("?")[0].endswith("/responses") else store not in (b"", b"false", b"null")
+
+
+def _asks_to_vary(members: Mapping[str, Any]) -> bool:
+    """Return whether a call asks for a temperature above 0; one that says nothing of it has not asked for anything."""
+    named = [members.get("temperature")]
+    for name in ("generationConfig", "generation_config"):
+        if name in members:
+            try:
+                named.append(msgspec.json.decode(members[name], type=dict[str, msgspec.Raw]).get("temperature"))
+            except msgspec.DecodeError:
+                return True
+    return any(_is_above_zero(bytes(value)) for value in named if value is not None)
+
+
+def _is_above_zero(written: bytes) -> bool:
+    try:
+        value = msgspec.json.decode(written)
+    except msgspec.DecodeError:
+        return True
+    return value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value > 0)
+
+
+def meaning_of(
+    call: Call, facts: RequestFacts, request: tuple[str, str, Sequence[tuple[bytes, bytes]]], scope: Scope, upstream: str
+) -> Iterator[bytes | memoryview]:
+    """Yield all that a call's answer depends on, in an order of its own.
+
+    ``request`` is its method, path and header fields; ``upstream`` is where it is sent, so that another server's answers are
+    not taken for this one's.
+    """
+    method, path, headers = request
+    wishes = call.cache_wishes
+    named = (*scope, wishes.namespace if wishes else "", upstream, call.envelope, call.provider, method, path, facts.model)
+    yield from (text.encode("utf-8", "surrogatepass") for text in named)
+    targets = sorted(map(str, call.plan.targets)) if call.plan is not None else []
+    # How many there are of each says where the next kind begins.
+    yield b"%d" % len(targets)
+    yield from (target.encode() for target in targets)
+    told = sorted([field for field in _lower(headers) if _has_meaning(field[0])])
+    yield b"%d" % len(told)
+    for field in told:
+        yield from field
+    members = facts.members or {}
+    for name in sorted(members):
+        if name not in MEANINGLESS_MEMBERS:
+            yield name.encode("utf-8", "surrogatepass")
+            yield _without_billing(members[name]) if name == "system" else memoryview(members[name])
+
+
+def _lower(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name.lower(), value) for name, value in headers)
+
+
+def _has_meaning(header: bytes) -> bool:
+    return header not in MEANINGLESS_HEADERS and not header.startswith(_MEANINGLESS_BEGINNINGS)
+
+
+def _without_billing(system: Any) -> memoryview:
+    """Return a system prompt's JSON from the end of the billing block on; the rest still tells where it ended."""
+    text = memoryview(system)
+    found = _BILLING_BLOCK.match(text)
+    return text if found is None else text[found.end() :]

@@ -1,0 +1,32 @@
+"""The policy's section on the exact cache, as calls need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluicegate.policy.cache_schema import CacheScope, ExactCache, size_bytes
+from sluicegate.windows import parse_period, period_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ExactRules:
+    """Which answers are kept, and how much room they may take."""
+
+    enabled: bool
+    scope: CacheScope
+    ttl_ms: int
+    max_bytes: int
+    max_entry_bytes: int
+    sampled: bool
+
+    @classmethod
+    def of(cls, written: ExactCache) -> ExactRules:
+        """Return the rules that a section says."""
+        return cls(
+            written.enabled,
+            written.scope,
+            period_ms(parse_period(written.ttl)) or 0,
+            size_bytes(written.max_bytes),
+            size_bytes(written.max_entry_bytes),
+            written.sampled,
+        )

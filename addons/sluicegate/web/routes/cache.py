@@ -1,0 +1,176 @@
+"""The cache over REST: what it holds and saves, its answers without their bodies, and clearing it by scope, user or model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from sluicegate.caching.answer_cache import AnswerCache
+from sluicegate.caching.rules import ExactRules
+from sluicegate.policy.audit_trail import AuditEntry
+from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.policy.fields import Instant
+from sluicegate.values import usd
+from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.query import Query
+from sluicegate.web.responses import ResponseModel
+from sluicegate.windows import iso
+
+BASE = "/api/cache"
+
+_SCOPE = re.compile(r"(virtual_key|user|team|customer)/(.{1,128})")
+
+
+class CacheState(ResponseModel):
+    """What the exact cache holds, and what it did since the gateway started. Money is exact decimal dollars."""
+
+    enabled: bool
+    scope: CacheScope
+    ttl_seconds: int
+    max_bytes: int
+    max_entry_bytes: int
+    entries: int
+    bytes: int = Field(description="Room that the answers take on disk.")
+    hits: int
+    misses: int
+    hit_rate: float | None = Field(description="Hits among both, in percent; null without either.")
+    stores: int = Field(description="Answers that were kept.")
+    evictions: int = Field(description="Answers that made room for others.")
+    dropped: int = Field(description="Answers that came in faster than they could be written.")
+    waiting: int = Field(description="Calls that wait for an identical one under way.")
+    saved_usd: str
+
+
+class CachedAnswer(ResponseModel):
+    """One kept answer, without its body."""
+
+    id: int
+    at: Instant = Field(description="When its call began.")
+    until: Instant = Field(description="When it is too old.")
+    used_at: Instant
+    bytes: int
+    hits: int
+    saved_usd: str
+    scope: str = Field(description="Who shares it, as team/ID.")
+    virtual_key_id: str = Field(description="The key whose call it was.")
+    user_id: str | None
+    provider: str
+    model: str
+
+
+class CachedAnswers(ResponseModel):
+    """A page of kept answers, newest first."""
+
+    entries: list[CachedAnswer]
+    next_before: int | None = Field(description="Send it as before for the next page; null: this was the last.")
+
+
+class Which(Query):
+    """Whose answers, of which model; all of what is named must fit."""
+
+    scope: str | None = Field(None, max_length=200, description="Those that this scope shares, as team/ID.")
+    virtual_key: str | None = Field(None, max_length=200, description="Those of this key's calls.")
+    user: str | None = Field(None, max_length=200, description="Those of this user's calls.")
+    model: str | None = Field(None, max_length=200)
+
+    @field_validator("scope")
+    @classmethod
+    def _check_scope(cls, value: str | None) -> str | None:
+        if value is not None and not _SCOPE.fullmatch(value):
+            raise ValueError("write a scope as team/ID; kinds are virtual_key, user, team and customer")
+        return value
+
+    @property
+    def owned(self) -> dict[str, str]:
+        """Return the columns of the file that are named, with their values."""
+        found = {"virtual_key_id": self.virtual_key, "user_id": self.user, "model": self.model}
+        if self.scope is not None:
+            found["scope_kind"], _, found["scope_id"] = self.scope.partition("/")
+        return {column: value for column, value in found.items() if value is not None}
+
+
+class EntryPage(Which):
+    """A part of the kept answers, newest first."""
+
+    limit: int = Field(100, ge=1, le=1000)
+    before: int | None = Field(None, ge=1, le=1 << 53, description="Only older ones: next_before of the previous page.")
+
+
+class Cleared(ResponseModel):
+    """How many answers were deleted."""
+
+    message: str
+    cleared: int
+
+
+def endpoints() -> list[Endpoint]:
+    """Declare ``/api/cache``."""
+    return [
+        read_endpoint(BASE, _state, "What the cache holds and saves", CacheState, roles=STAFF),
+        read_endpoint(
+            f"{BASE}/entries", _entries, "Kept answers without their bodies", CachedAnswers, query=EntryPage, roles=STAFF
+        ),
+        Endpoint("DELETE", BASE, _clear, "Delete kept answers", Cleared, query=Which, roles=ADMINS),
+    ]
+
+
+async def _state(request: ApiRequest) -> ApiResponse:
+    return ApiResponse(state_of(request.services.answers, request.services.answers.rules(request.services.policy)))
+
+
+def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
+    """Return what a cache holds and saves, as it is shown."""
+    asked = answers.hits + answers.misses
+    return {
+        "enabled": rules.enabled,
+        "scope": rules.scope,
+        "ttl_seconds": rules.ttl_ms // 1000,
+        "max_bytes": rules.max_bytes,
+        "max_entry_bytes": rules.max_entry_bytes,
+        "entries": answers.file.count,
+        "bytes": answers.file.size,
+        "hits": answers.hits,
+        "misses": answers.misses,
+        "hit_rate": round(100 * answers.hits / asked, 2) if asked else None,
+        "stores": answers.stores,
+        "evictions": answers.file.evicted,
+        "dropped": answers.dropped,
+        "waiting": answers.flights.waiting,
+        "saved_usd": usd(answers.saved_nano),
+    }
+
+
+async def _entries(request: ApiRequest) -> ApiResponse:
+    page, services = request.query, request.services
+    rows = await request.run_in_thread(lambda: services.answers.page(page.limit, page.before, page.owned))
+    more = rows[-1]["number"] if len(rows) == page.limit else None
+    return ApiResponse({"entries": [_shown(row) for row in rows], "next_before": more})
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    kept = ("virtual_key_id", "user_id", "provider", "model", "hits")
+    return {name: row[name] for name in kept} | {
+        "id": row["number"],
+        "at": iso(row["at"]),
+        "until": iso(row["until"]),
+        "used_at": iso(row["used"]),
+        "bytes": row["size"],
+        "saved_usd": usd(row["saved_nano"]),
+        "scope": f"{row['scope_kind']}/{row['scope_id']}",
+    }
+
+
+async def _clear(request: ApiRequest) -> ApiResponse:
+    services, owned = request.services, request.query.owned
+    who, revision, now = request.caller.name, services.policy.revision, services.clock()
+
+    def work() -> int:
+        count = services.answers.clear(owned)
+        entry = AuditEntry("clear_cache", "policy", "cache", None, {"answers": count, **owned})
+        services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
+        return count
+
+    count = await request.run_in_thread(work)
+    return ApiResponse({"message": f"Deleted {count} cached answers", "cleared": count})

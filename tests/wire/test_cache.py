@@ -1,0 +1,309 @@
+"""The exact cache on a real gateway: which calls share an answer, what a hit says, and what ends it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+
+from support.api import Api
+from support.fake_provider import FakeProvider, Peer, Seen, event, usage
+from support.harness import WAIT_S, Gateway, ask, eventually, policy_text
+
+pytestmark = pytest.mark.wire
+
+VK, BOB, OTHER = "vk-alice-1", "vk-bob", "vk-alice-2"
+
+EXACT = {"enabled": True}
+
+
+class Provider:
+    """Answers each request with an id and a text of its own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gate: threading.Event | None = None
+        self.status = 200
+        self.stop = "end_turn"
+        self.is_cut = False
+
+    def __call__(self, peer: Peer, seen: Seen) -> None:
+        self.count += 1
+        number = self.count
+        if self.gate is not None:
+            assert self.gate.wait(WAIT_S)
+        body = orjson.loads(seen.body)
+        if self.status != 200:
+            peer.head(self.status, "content-length: 2", "content-type: application/json")
+            peer.send(b"{}")
+            return
+        fields = {"id": f"msg_01{number:022d}", "type": "message", "role": "assistant", "model": body["model"]}
+        spent = usage(input_tokens=100, output_tokens=50)
+        if not body.get("stream"):
+            content = [{"type": "text", "text": f"answer {number}"}]
+            whole = orjson.dumps({**fields, "content": content, "stop_reason": self.stop, "usage": spent})
+            peer.head(
+                200, "content-type: application/json", f"content-length: {len(whole)}", "request-id: req_first", "anthropic-x: 1"
+            )
+            peer.send(whole)
+            return
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        pieces = [
+            event("message_start", message={**fields, "content": [], "usage": spent}),
+            event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+            event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"answer {number}"}),
+            event("content_block_stop", index=0),
+            event("message_delta", delta={"stop_reason": self.stop}, usage=spent),
+            event("message_stop"),
+        ]
+        for piece in pieces[: -1 if self.is_cut else None]:
+            peer.chunk(piece)
+        peer.end()
+
+
+class Site(NamedTuple):
+    gw: Gateway
+    api: Api
+    upstream: FakeProvider
+    provider: Provider
+    url: str
+
+
+def policy(url: str, **exact: Any) -> str:
+    return policy_text(
+        url,
+        cache={"exact": EXACT | exact},
+        users=[{"id": "alice", "team_id": "team-engineering"}, {"id": "bob", "team_id": "team-engineering"}],
+        virtual_keys=[
+            {"id": VK, "user_id": "alice", "rate_limit": {"request_max_limit": 10_000, "request_reset_duration": "1d"}},
+            {"id": OTHER, "user_id": "alice"},
+            {"id": BOB, "user_id": "bob", "provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-*"]}]},
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        provider = Provider()
+        upstream = stack.enter_context(FakeProvider(provider))
+        gw = stack.enter_context(Gateway(tmp_path_factory.mktemp("cache"), policy(upstream.url)))
+        yield Site(gw, Api(gw), upstream, provider, upstream.url)
+
+
+@pytest.fixture
+def site(made: Site) -> Iterator[Site]:
+    yield made
+    made.provider.gate, made.provider.status, made.provider.stop, made.provider.is_cut = None, 200, "end_turn", False
+    govern(made)
+
+
+def govern(site: Site, **exact: Any) -> None:
+    """Put a policy in force, and wait until it is."""
+    text = policy(site.url, **exact)
+    if site.gw.policy.read_text() == text:
+        return
+    before = site.gw.admin("/health").json["policy"]["revision"]
+    site.gw.govern(text)
+    eventually(lambda: site.gw.admin("/health").json["policy"]["revision"] != before)
+
+
+def text_of(reply: Any) -> str:
+    if reply.headers["content-type"].startswith("text/event-stream"):
+        data = [json.loads(line[6:]) for line in reply.body.decode().splitlines() if line.startswith("data: ")]
+        return "".join(d["delta"].get("text", "") for d in data if d["type"] == "content_block_delta")
+    return reply.json["content"][0]["text"]
+
+
+def said(site: Site, words: str, key: str = VK, headers: dict[str, str] | None = None, **fields: Any) -> tuple[str, str]:
+    """Return what the cache did and the answer's text."""
+    reply = site.gw.post(ask(words, **fields), key, **(headers or {}))
+    assert reply.status == 200, reply.body
+    return reply.headers.get("x-sluicegate-cache", ""), text_of(reply)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_same_call_gets_the_same_answer_under_an_id_of_its_own(site, stream):
+    words, before = f"same {stream}", site.provider.count
+    first, second = (site.gw.post(ask(words, stream=stream), VK) for _ in range(2))
+    assert site.provider.count == before + 1
+    assert [r.headers["x-sluicegate-cache"] for r in (first, second)] == ["miss", "hit"]
+    old = f"msg_01{before + 1:022d}".encode()
+    assert old in first.body
+    assert old not in second.body
+    assert text_of(first) == text_of(second)
+    new = second.body[first.body.index(old) :][: len(old)]
+    assert new.startswith(b"msg_01")
+    assert second.body == first.body.replace(old, new)
+    assert first.headers["content-type"] == second.headers["content-type"]
+    assert second.headers["request-id"].startswith("req_")
+    assert second.headers["request-id"] != "req_first"
+    assert "anthropic-x" not in second.headers
+
+
+def test_a_hit_is_on_record_without_cost_and_counts_as_a_request(site):
+    used = requests_of(site)
+    for _ in range(2):
+        said(site, "on record", headers={"x-claude-code-session-id": "ses-record"})
+    rows = "SELECT * FROM calls WHERE session_id = 'ses-record' ORDER BY rowid"
+    miss, hit = eventually(lambda: found if len(found := site.gw.rows(rows)) == 2 else None)
+    assert (miss["cache"], hit["cache"]) == ("miss", "hit")
+    assert (hit["cost_nano"], hit["input_tokens"], hit["output_tokens"], hit["outcome"], hit["status"]) == (
+        0,
+        0,
+        0,
+        "completed",
+        200,
+    )
+    assert hit["saved_nano"] == miss["cost_nano"] > 0
+    assert (miss["saved_nano"], hit["saved_usd"]) == (None, miss["cost_usd"])
+    assert requests_of(site) == used + 2
+    stats = site.api("GET", "/api/logs/stats?session=ses-record").json
+    assert (stats["cache_hits"], stats["cache_misses"], stats["cache_hit_rate"]) == (1, 1, 50.0)
+    assert stats["total_saved"] == pytest.approx(float(hit["saved_usd"]))
+    assert [c["cache"] for c in site.api("GET", "/api/logs?session=ses-record&cache=hit").json["logs"]] == ["hit"]
+
+
+def requests_of(site: Site) -> int:
+    return int(site.gw.usage()[f"virtual_key/{VK}/requests"]["used"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "headers"),
+    [
+        ({"metadata": {"user_id": "u2"}}, OTHER, {"user-agent": "another/2", "x-stainless-retry-count": "1"}),
+    ],
+)
+def test_what_has_no_meaning_makes_no_difference(site, changes, key, headers):
+    words = "no meaning"
+    assert said(site, words, metadata={"user_id": "u1"})[0] == "miss"
+    assert said(site, words, key, headers, **changes)[0] == "hit"
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "headers"),
+    [
+        ({"max_tokens": 1023}, VK, {}),
+        ({"temperature": 0}, VK, {}),
+        ({"stream": True}, VK, {}),
+        ({}, BOB, {}),
+        ({}, VK, {"anthropic-beta": "context-1m-2025-08-07"}),
+        ({}, VK, {"x-bf-cache-key": "mine"}),
+        ({"model": "claude-haiku-5-5"}, VK, {}),
+    ],
+    ids=str,
+)
+def test_what_differs_is_asked_again(site, fields, key, headers):
+    assert said(site, "differs", VK)[0] in ("miss", "hit")
+    assert said(site, "differs", key, headers, **fields)[0] == "miss"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0.5},
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        {"container": "container_1"},
+    ],
+    ids=str,
+)
+def test_what_is_not_kept_is_asked_each_time(site, fields):
+    before = site.provider.count
+    assert [said(site, "not kept", **fields)[0] for _ in range(2)] == ["bypass"] * 2
+    assert site.provider.count == before + 2
+
+
+@pytest.mark.parametrize(
+    ("how", "stream"),
+    [({"stop": "max_tokens"}, False), ({"stop": "refusal"}, True), ({"stop": "pause_turn"}, False), ({"is_cut": True}, True)],
+    ids=str,
+)
+def test_an_answer_that_ended_badly_is_not_kept(site, how, stream):
+    for name, value in how.items():
+        setattr(site.provider, name, value)
+    before = site.provider.count
+    for _ in range(2):
+        site.gw.post(ask(f"badly {how}", stream=stream), VK)
+    assert site.provider.count == before + 2
+
+
+def test_an_error_is_not_kept(site):
+    site.provider.status = 500
+    assert site.gw.post(ask("error"), VK).status == 500
+    site.provider.status = 200
+    assert said(site, "error")[0] == "miss"
+
+
+def test_identical_calls_under_way_share_one(site):
+    site.provider.gate, before = threading.Event(), site.provider.count
+    found: list[tuple[str, str]] = []
+    threads = [threading.Thread(target=lambda: found.append(said(site, "at once", stream=True))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: site.api("GET", "/api/cache").json["waiting"] == 19)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert site.provider.count == before + 1
+    assert sorted(f[0] for f in found) == ["hit"] * 19 + ["miss"]
+    assert len({f[1] for f in found}) == 1
+
+
+def test_the_next_one_asks_where_the_first_has_left(site):
+    site.provider.gate, before = threading.Event(), site.provider.count
+    with site.gw.raw() as leaving:
+        body = ask("left")
+        head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1:{site.gw.port}\r\nx-api-key: {VK}\r\n"
+        leaving.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        eventually(lambda: site.provider.count == before + 1)
+        found: list[tuple[str, str]] = []
+        threads = [threading.Thread(target=lambda: found.append(said(site, "left"))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: site.api("GET", "/api/cache").json["waiting"] == 3)
+    eventually(lambda: site.provider.count == before + 2)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert site.provider.count == before + 2
+    assert sorted(f[0] for f in found) == ["hit", "hit", "miss"]
+
+
+def test_changes_of_the_policy_hold_at_once(site):
+    assert [said(site, "policy")[0] for _ in range(2)] == ["miss", "hit"]
+    assert said(site, "policy", BOB)[0] == "miss"
+    govern(site, scope="team")
+    assert [said(site, "policy", key)[0] for key in (VK, BOB)] == ["miss", "hit"]
+    govern(site, enabled=False)
+    assert said(site, "policy")[0] == ""
+    govern(site, scope="team")
+    assert said(site, "policy", BOB)[0] == "hit"
+
+
+def test_a_key_that_lost_the_model_gets_no_answer(site):
+    govern(site, scope="team")
+    assert said(site, "lost", model="claude-opus-5-5")[0] == "miss"
+    site.gw.govern(site.gw.policy.read_text().replace('"claude-*"', '"claude-haiku-*"'))
+    eventually(lambda: site.gw.post(ask("lost", model="claude-opus-5-5"), BOB).status == 403 or None)
+
+
+def test_clients_may_ask_for_less(site):
+    assert said(site, "less", headers={"x-bf-cache-no-store": "true"})[0] == "miss"
+    assert [said(site, "less")[0] for _ in range(2)] == ["miss", "hit"]
+    assert said(site, "less", headers={"x-bf-cache-ttl": "0"})[0] == "miss"
+    assert said(site, "less", headers={"x-bf-cache-type": "semantic"})[0] == "bypass"
+    refused = site.gw.post(ask("less"), VK, **{"x-bf-cache-ttl": "soon"})
+    assert (refused.status, refused.reason) == (400, "invalid_request")
+    assert not any(name.lower().startswith("x-bf-") for seen in site.upstream.seen for name, _ in seen.headers)
+
+
+def test_answers_outlive_the_gateway(site):
+    assert said(site, "outlive", stream=True)[0] == "miss"
+    site.gw.stop()
+    site.gw.start()
+    assert said(site, "outlive", stream=True)[0] == "hit"
