@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import time
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from sluicegate.cli.main import app
 from support.agent_prompts import Claude
-from support.fake_provider import FakeProvider, plain, sse, streamed
+from support.caching_provider import CachingProvider, lose_the_cache_once
+from support.fake_provider import FakeProvider
 from support.harness import VK, Gateway, policy_text
-from support.prefix_cache import Anthropic, Used
 from support.prompt_cases import nano
 
 pytestmark = pytest.mark.wire
-
-
-class CachingProvider:
-    """Answers each call with what Anthropic's rules say it read, wrote and paid for."""
-
-    def __init__(self) -> None:
-        self.cache = Anthropic({"claude-opus-5-5": 512})
-        self.used: list[Used] = []
-        self.twins: list[Anthropic] = []
-
-    def __call__(self, peer: Any, seen: Any) -> None:
-        body, at = json.loads(seen.body), time.time_ns() // 1_000_000
-        self.twins.append(copy.deepcopy(self.cache))
-        used = self.cache.serve(body, at, betas=seen.header("anthropic-beta") or "", latency=0)
-        self.used.append(used)
-        said = used.anthropic()
-        if body["stream"]:
-            streamed(sse(model=body["model"], first=said | {"output_tokens": 1}, last=said))(peer, seen)
-        else:
-            answer = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "usage": said}
-            answer |= {"content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn"}
-            plain(json.dumps(answer).encode())(peer, seen)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +23,7 @@ def scene(tmp_path_factory):
     script = CachingProvider()
     with FakeProvider(script) as provider, Gateway(tmp_path_factory.mktemp("cache"), policy_text(provider.url)) as gw:
         agent = Claude(21)
-        for turn in range(5):
-            if turn == 3:
-                agent.system[2] = agent.system[2].replace("2026-11-26", "2026-11-27")
-            body = agent.body() | {"stream": turn != 1}
-            made = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-            assert gw.post(made, x_claude_code_session_id="session-7", anthropic_beta="claude-code-20250219").status == 200
-            agent.turn()
+        lose_the_cache_once(gw, agent)
         yield gw, script, agent
 
 
