@@ -133,6 +133,76 @@ def test_a_change_is_named_and_priced(seed):
         assert found.lost_nano == pytest.approx(truth(agent.model, used, should), rel=0.01)
 
 
+def edit_first_message(body: Body) -> None:
+    blocks = copy.deepcopy(body["messages"][0]["content"])
+    blocks[0]["text"] = "2026-11-27" + blocks[0]["text"][10:]
+    body["messages"][0] = {"role": "user", "content": blocks}
+
+
+def drop_a_turn(body: Body) -> None:
+    del body["messages"][3:5]
+
+
+def exchange_a_tool(body: Body) -> None:
+    body["tools"][3] = tool(random.Random(5), "mcp__other", 2200)
+
+
+def add_two_tools(body: Body) -> None:
+    body["tools"][3:3] = [tool(random.Random(5), "mcp__a", 500), tool(random.Random(6), "mcp__b", 500)]
+
+
+def change_a_schema(body: Body) -> None:
+    body["tools"][2]["input_schema"]["properties"]["extra"] = {"type": "string"}
+
+
+def stop_thinking(body: Body) -> None:
+    del body["thinking"]
+
+
+def drop_a_system_block(body: Body) -> None:
+    del body["system"][1]
+
+
+def add_a_system_block(body: Body) -> None:
+    body["system"].insert(2, {"type": "text", "text": "New rules. " * 60})
+
+
+VARIANTS = {
+    edit_first_message: "message_changed",
+    drop_a_turn: "message_changed",
+    exchange_a_tool: "tool_added",
+    add_two_tools: "tool_added",
+    change_a_schema: "tool_changed",
+    stop_thinking: "thinking_changed",
+    drop_a_system_block: "system_changed",
+    add_a_system_block: "system_changed",
+}
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=lambda f: f.__name__)
+def test_other_changes_of_these_kinds_are_named_among_helpers_and_once_alone(change):
+    agent, at = Claude(30), scene()
+    for turn in range(6):
+        at.claude(agent.body())
+        agent.say() if turn == 2 else agent.turn()
+        helper = Claude(31, helper=True)
+        helper.messages = [{"role": "user", "content": [agent.text(400)]}]
+        at.now += 5000
+        at.claude(helper.body())
+        at.now += 20_000
+    assert at.findings == []
+    healthy = agent.body()
+    body = copy.deepcopy(healthy)
+    change(body)
+    should = at.twin().anthropic.serve(healthy, at.now)
+    used = at.claude(body)
+    assert [f.found.cause for f in at.findings] == [VARIANTS[change]]
+    assert at.findings[0].lost_nano == pytest.approx(truth(agent.model, used, should), rel=0.01)
+    at.now += 5000
+    at.claude(body)
+    assert len(at.findings) == 1
+
+
 def test_another_model_is_named_and_priced():
     agent, at = Claude(1), scene()
     grown(agent, at)

@@ -30,6 +30,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _alerts(snapshot)
     yield from _exports(snapshot)
     yield from _reconciliations(snapshot)
+    yield from _prompt_caches(snapshot)
 
 
 def _calls(snapshot: Snapshot) -> Iterator[Metric]:
@@ -237,3 +238,12 @@ def _reconciliations(snapshot: Snapshot) -> Iterator[Metric]:
         for unit, name in (("usd", "cost_drift_share"), ("tokens", "token_drift_share")):
             add_sample(share, Labels({"provider": provider, "unit": unit}), last[name])
     yield from (at, drift, share)
+
+
+def _prompt_caches(snapshot: Snapshot) -> Iterator[Metric]:
+    breaks = CounterMetricFamily("sluicegate_prompt_cache_breaks", "Calls that paid again for what their provider had cached.")
+    lost = CounterMetricFamily("sluicegate_prompt_cache_lost_usd", "Dollars that reading it from the cache would have saved.")
+    for cause, (count, nano) in list(snapshot.services.prompt_watch.lost.items()):
+        add_sample(breaks, Labels({"cause": cause}), count)
+        add_sample(lost, Labels({"cause": cause}), nano / NANO)
+    yield from (breaks, lost)

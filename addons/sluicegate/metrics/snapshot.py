@@ -34,6 +34,7 @@ class MetricsSource(Protocol):
     notifier: Any
     telemetry: Any
     reconciliations: Any
+    prompt_watch: Any
     tokens: TokenCounter
     router: Router
 

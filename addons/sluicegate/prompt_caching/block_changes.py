@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from sluicegate.prompt_caching.finding import Break
 from sluicegate.prompt_caching.fingerprint import Fingerprint
 from sluicegate.prompt_caching.nearest import Match
@@ -58,6 +60,10 @@ def _system_change(old: Fingerprint, new: Fingerprint) -> Break:
     return Break("system_changed", "system", at + 1, size_before=size_before, size_now=size_now)
 
 
+def _bytes(blocks: list[int], sizes: array[int]) -> int:
+    return sum(sizes[i] for i in blocks)
+
+
 def _message_change(now: Prompt, match: Match) -> Break | None:
     """Return the message block that differs, if what stood behind it is still there, or if it was only exchanged."""
     old, new, at = match.before.fingerprint, now.fingerprint, match.shared_prefix
@@ -66,10 +72,11 @@ def _message_change(now: Prompt, match: Match) -> Break | None:
     end = match.before.last_cached + 1
     sizes_before, sizes_now = old.block_sizes(), new.block_sizes()
     lost = [i for i in range(at, end) if i not in match.kept]
-    gone = sum(sizes_before[i] for i in lost)
-    behind = sum(sizes_before[i] for i in range(at, end) if i in match.kept)
-    is_end_exchanged = not behind and len(lost) == 1 and new.count > old.count
-    if behind < gone and not is_end_exchanged and behind < match.prefix_bytes // 4:
+    behind = [i for i in range(at, end) if i in match.kept]
+    # Results of tools that are cleared one by one are many bytes, and few blocks of all.
+    is_still_there = 2 * len(behind) >= len(lost) or 2 * _bytes(behind, sizes_before) >= _bytes(lost, sizes_before)
+    is_end_exchanged = len(lost) == 1 and new.count > old.count
+    if not is_end_exchanged and (not behind or not is_still_there):
         return None
     return Break(
         "message_changed",

@@ -84,7 +84,7 @@ def _shared_tokens(now: Prompt, match: Match) -> int:
     digests = new.split()
     last_kept = max((i for i in range(new.count) if digests[i] in theirs), default=-1)
     # A block that was exchanged at the end has nothing behind it.
-    until = max(last_kept, min(new.count, match.before.last_cached + 1) - 1)
+    until = last_kept if last_kept >= match.shared_prefix else min(new.count, match.before.last_cached + 1) - 1
     changed_now = sum(sizes[i] for i in range(match.shared_prefix, until + 1) if digests[i] not in theirs)
     same = match.kept_bytes + min(changed_before, changed_now)
     return cached * same // match.prefix_bytes

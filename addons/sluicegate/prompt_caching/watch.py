@@ -7,9 +7,10 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Mapping
+from typing import get_args
 
 from sluicegate.prompt_caching.examination import Examiner
-from sluicegate.prompt_caching.finding import Finding
+from sluicegate.prompt_caching.finding import Cause, Finding
 from sluicegate.prompt_caching.seen import Seen
 from sluicegate.prompt_caching.store import ROWS_PER_STEP, CacheFile, Observation
 
@@ -34,10 +35,8 @@ class PromptWatch:
         self.file = file
         self.dropped = 0
         """Calls that were not examined, because too many were waiting or the file could not be used."""
-        self.breaks: dict[str, int] = {}
-        """Calls that paid again, by cause, since the start."""
-        self.lost_nano: dict[str, int] = {}
-        """What that has cost, by cause."""
+        self.lost: dict[str, tuple[int, int]] = {cause: (0, 0) for cause in get_args(Cause)}
+        """By cause the calls that paid again since the start, and what that has cost, nano-dollars."""
         self._examiner: Examiner | None = None
         self._queue: deque[Seen] = deque()
         self._size = 0
@@ -136,9 +135,8 @@ class PromptWatch:
             self.file.trim(seen.started_at)
 
     def _count(self, finding: Finding) -> None:
-        cause = finding.found.cause
-        self.breaks[cause] = self.breaks.get(cause, 0) + 1
-        self.lost_nano[cause] = self.lost_nano.get(cause, 0) + finding.lost_nano
+        calls, nano = self.lost[finding.found.cause]
+        self.lost[finding.found.cause] = calls + 1, nano + finding.lost_nano
 
     def _fail(self, error: Exception) -> None:
         self.dropped += 1
