@@ -61,6 +61,7 @@ EDITS = {
     "DELETE /api/providers/anthropic/keys/main": None,
     "PUT /api/policy": {"files": [{"name": "policy.yaml", "text": "version: 1\n"}]},
     "POST /api/policy/revisions/REVISION/restore": {},
+    "PUT /api/features": {"content": "full"},
     "PUT /api/routes": {"routes": []},
     **{f"POST {path}": RULE for path in ("/api/routing/rules", f"{G}/routing-rules")},
     **{f"PUT {path}/all": {"description": "x"} for path in ("/api/routing/rules", f"{G}/routing-rules")},

@@ -36,9 +36,11 @@ class Change:
 
     section: str
     position: int | str | None
-    value: dict[str, Any] | None
+    value: Any
     name: str = ""
     """The key of a new entity, where the section is a mapping."""
+    is_section: bool = False
+    """Whether ``value`` is that of the whole section."""
 
 
 def rewrite(doc: Document, text: str, changes: Sequence[Change]) -> tuple[str, Document]:
@@ -92,6 +94,9 @@ def _expected_value(value: dict[str, Any], changes: Iterable[Change]) -> dict[st
     expected = dict(value)
     deleted: dict[str, set[int]] = {}
     for change in changes:
+        if change.is_section:
+            expected[change.section] = change.value
+            continue
         section = expected.get(change.section)
         if isinstance(section, dict) or (section is None and change.name):
             section = expected[change.section] = dict(section or {})
@@ -264,9 +269,9 @@ def _require_comments(lines: Sequence[str], rewritten: Sequence[str]) -> None:
 
 
 def _new_section(name: str, changes: Sequence[Change]) -> list[str]:
-    if changes[0].name:
-        yaml = round_trip_yaml(())
-        return dump(yaml, new_node({name: {c.name: c.value for c in changes}})).rstrip("\n").split("\n")
+    if changes[0].name or changes[0].is_section:
+        yaml, value = round_trip_yaml(()), _expected_value({}, changes)
+        return dump(yaml, new_node(value, top=True)).rstrip("\n").split("\n")
     mark = _ITEM.match("  - x")
     assert mark is not None
     return [f"{name}:", *(line for c in changes for line in _as_list_item(_new_text(c.value, False), mark))]

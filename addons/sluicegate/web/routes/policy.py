@@ -121,14 +121,15 @@ def _shown(services: Services, _: Mapping[str, str]) -> dict[str, Any]:
     in_force = services.policy_watcher.active
     return {
         "revision": in_force.policy.revision,
-        "on_disk": _on_disk(services),
+        "on_disk": on_disk(services),
         "loaded_at": iso(in_force.policy.loaded_at),
         "writable": is_writable(services.policy_watcher),
         "error": services.policy_watcher.error,
     }
 
 
-def _on_disk(services: Services) -> str:
+def on_disk(services: Services) -> str:
+    """Return the revision of the files on disk, that in force where they cannot be read. Blocking."""
     try:
         return revision_of(read_files(services.policy_watcher.path))
     except PolicyError:
