@@ -62,8 +62,6 @@ LIBRARIES = (
     "ruamel.yaml",
     "starlette.applications",
     "starlette.responses",
-    "uvicorn.lifespan.off",
-    "uvicorn.protocols.http.h11_impl",
     "yaml",
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""

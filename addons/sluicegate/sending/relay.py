@@ -35,25 +35,22 @@ class Relay:
 
     async def answer(self, relayed: RelayedCall, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one forwarded request; what it still does ends when its client leaves."""
-        work = asyncio.ensure_future(Exchange(self.shared, self.client, self.dialling, relayed, send).run())
-        gone = asyncio.ensure_future(_until_disconnected(receive))
+        gone = asyncio.ensure_future(_cancel_when_left(receive, asyncio.current_task()))
         try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                # A stream that broke off at its provider breaks off here too: uvicorn closes a connection without an end.
-                with contextlib.suppress(UnreachableError):
-                    work.result()
+            # A stream that broke off at its provider breaks off here too: the server closes a connection without an end.
+            with contextlib.suppress(UnreachableError):
+                await Exchange(self.shared, self.client, self.dialling, relayed, send).run()
         finally:
-            for task in (work, gone):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await work
+            gone.cancel()
 
     def stop(self) -> None:
         """Stop at once; answers under way are cut off."""
         self.server.stop()
 
 
-async def _until_disconnected(receive: Receive) -> None:
+async def _cancel_when_left(receive: Receive, work: asyncio.Task[None] | None) -> None:
+    """Cancel what is done for a client once it has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
+    if work is not None:
+        work.cancel()

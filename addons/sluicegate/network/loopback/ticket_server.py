@@ -10,41 +10,20 @@ So what must stay secret is not forwarded: it waits here for the request that ca
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
-import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
+
+from sluicegate.network.loopback.connection import Connection
 
 logger = logging.getLogger("sluicegate")
 
 TICKET_HEADER = "x-sluicegate-ticket"
-
-KEEP_ALIVE_TIMEOUT_S = 86_400
-"""Longer than the forwarding side's: a connection that ended here just as it is used again would fail a request."""
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the gateway and signals when it is serving."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_serving = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve."""
-        await super().startup(sockets)
-        self.is_serving.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Do nothing: the gateway drains calls before it stops."""
-        yield
 
 
 class TicketServer[T]:
@@ -61,39 +40,28 @@ class TicketServer[T]:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(2048)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
-        config = uvicorn.Config(
-            self._redeem_ticket,
-            interface="asgi3",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            # Errors of the application are logged below; uvicorn's own are about bad requests of other programs here.
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            # Otherwise uvicorn believes headers that name another client, because requests come from loopback.
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_TIMEOUT_S,
-        )
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self._connections: set[Connection] = set()
+        self._listener: asyncio.Server | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Serve; return once requests are accepted."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
-        await self._server.is_serving.wait()
+        if self._listener is None:
+            async with self._starting:
+                if self._listener is None:
+                    loop = asyncio.get_running_loop()
+                    self._listener = await loop.create_server(self._new_connection, sock=self._socket, backlog=2048)
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._redeem_ticket, self._connections)
 
     def stop(self) -> None:
         """Stop serving at once; responses under way are cut off."""
-        self._server.should_exit = self._server.force_exit = True
-        for connection in list(self._server.server_state.connections):
+        for connection in list(self._connections):
             connection.transport.abort()
-        for listener in self._server.servers if self._server.started else ():
+        if self._listener is not None:
             # Not the socket itself: the loop would go on watching its descriptor, which the next connection gets.
-            listener.close()
+            self._listener.close()
 
     def issue_ticket(self, waiting: T) -> str:
         """Return a ticket for one request, which is to be forwarded with it as TICKET_HEADER."""
