@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sluicegate.cli import cache_doctor
+from sluicegate.cli import cache_doctor, cache_evaluate
 from sluicegate.cli.backend import call_api, open_backend
 from sluicegate.cli.options import READ, command_class
 from sluicegate.cli.output import print_json, print_table
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("stats", cls=command_class(*READ))(stats)
     app.command("entries", cls=command_class(*READ))(entries)
     app.command("clear", cls=command_class(*READ))(clear)
+    cache_evaluate.register(app)
 
 
 def stats(ctx: typer.Context) -> None:
