@@ -106,13 +106,15 @@ def test_a_budget_can_be_read_and_changed_on_any_screen(site, visit):
     def on_the_way_out(route):
         said = route.fetch()
         soon = (datetime.now(UTC) + timedelta(days=13)).isoformat()
-        rows = [
-            r | {"used_usd": "0", "forecast_usd": "123456.789", "exhausted_at": soon} if r["unit"] == "usd" else r
-            for r in said.json()["usage"]
-        ]
-        route.fulfill(response=said, json={"usage": rows})
 
-    seen.page.route("**/api/usage", on_the_way_out)
+        def running_out(node):
+            budgets = [r | {"used_usd": "0", "forecast_usd": "123456.789", "exhausted_at": soon} for r in node["budgets"]]
+            return node | {"budgets": budgets, "nodes": [running_out(n) for n in node["nodes"]]}
+
+        tree = said.json()
+        route.fulfill(response=said, json=tree | {"nodes": [running_out(n) for n in tree["nodes"]]})
+
+    seen.page.route("**/api/usage/tree*", on_the_way_out)
     page = seen.go("#/budgets")
     assert "used up in 13 days" in page.locator("main").inner_text()
     assert page.evaluate("[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)") == [0, 0]

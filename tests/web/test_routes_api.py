@@ -125,9 +125,11 @@ def test_the_split_of_a_keys_providers_is_shown_with_what_health_leaves_of_it(as
     assert ask("/api/governance/virtual-keys/vk-bob", method="PUT", body={"provider_configs": configs[:1]})[0] == 200
 
     def shown():
-        rows = {t["model"]: t["provider_configs"] for t in ask("/api/routes/targets")[1]["targets"]}
-        assert {w["virtual_key"] for found in rows.values() for w in found} == {"vk-alice"}
-        (haiku,), (mini,) = rows[HAIKU], rows[MINI]
+        page = ask("/api/routes/provider-configs?search=ALI")[1]
+        assert (page["count"], page["total_count"], page["limit"], page["offset"]) == (1, 1, 100, 0)
+        haiku, mini = page["provider_configs"]
+        assert {w["virtual_key"] for w in (haiku, mini)} == {"vk-alice"}
+        assert [(w["provider"], w["model"]) for w in (haiku, mini)] == [("anthropic", HAIKU), ("openai", MINI)]
         return haiku, mini
 
     haiku, mini = shown()

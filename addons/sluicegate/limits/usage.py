@@ -19,9 +19,9 @@ def usage_rows(policy: Policy, ledger: Ledger, now: int) -> list[Row]:
     return limit_rows(policy.all_limits(), ledger, now)
 
 
-def limit_rows(limits: Iterable[Limit], ledger: Ledger, now: int) -> list[Row]:
-    """Return the rows of some limits, in the order of their scopes."""
-    return [limit_row(limit, *ledger.usage(limit, now), now) for limit in sorted(limits, key=_order)]
+def limit_rows(limits: Iterable[Limit], ledger: Ledger, now: int, part: slice = slice(None)) -> list[Row]:
+    """Return the rows of some limits, in the order of their scopes; of a ``part`` of them if only that is wanted."""
+    return [limit_row(limit, *ledger.usage(limit, now), now) for limit in sorted(limits, key=_order)[part]]
 
 
 def limit_row(limit: Limit, used: int, reserved: int, start: int, end: int | None, now: int) -> Row:
@@ -87,7 +87,7 @@ def with_names_and_parents(rows: Iterable[Row], policy: Policy) -> list[Row]:
     """Return the rows with each scope's name, and the nearest scope above it that has a row as well."""
     rows = list(rows)
     present = {(r["kind"], r["id"]) for r in rows}
-    names = _names(policy)
+    names = scope_names(policy)
     parents_of = {("user", u.id): (u.team_id, u.customer_id) for u in policy.file.users}
     parents_of |= {("project", p.id): (p.team_id, p.customer_id) for p in policy.file.projects}
     of_team = {t.id: t.customer_id for t in policy.file.teams}
@@ -114,7 +114,8 @@ def with_names_and_parents(rows: Iterable[Row], policy: Policy) -> list[Row]:
     return [r | {"name": names.get((r["kind"], r["id"]), r["id"]), "parent": parents[r["kind"], r["id"]]} for r in rows]
 
 
-def _names(policy: Policy) -> Mapping[tuple[str, str], str]:
+def scope_names(policy: Policy) -> Mapping[tuple[str, str], str]:
+    """Return the names that scopes are shown by, by kind and id."""
     file = policy.file
     names = {("virtual_key", k.id): k.name for k in policy.virtual_keys.values()}
     for kind, entities in (("customer", file.customers), ("team", file.teams), ("user", file.users), ("project", file.projects)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,20 +202,37 @@ class ConfigWeight:
     """Of the key's calls that each of its configs can answer and that have no target yet."""
 
 
-MAX_CONFIG_WEIGHTS = 1000
-"""Of all virtual keys, so many are computed for a page."""
+def split_keys(policy: Policy) -> list[VirtualKey]:
+    """Return the virtual keys with several provider configs, among which their calls are split."""
+    return [key for key in policy.virtual_keys.values() if len(key.provider_configs or ()) > 1]
 
 
-def config_weights(router: Router, policy: Policy, now: int) -> list[ConfigWeight]:
-    """Return the targets among which the calls of a virtual key are split, of keys with several provider configs.
+def config_rows(router: Router, policy: Policy, keys: Iterable[VirtualKey], now: int) -> list[Row]:
+    """Return the weights of the targets among which the calls of these keys are split."""
+    return [
+        {
+            "virtual_key": c.virtual_key,
+            "provider": c.target.provider,
+            "model": c.target.model,
+            "weight": c.target.weight,
+            "factor": c.factor,
+            "effective_weight": c.target.weight * c.factor if c.share else 0.0,
+            "share": c.share,
+        }
+        for c in config_weights(router, policy, keys, now)
+    ]
+
+
+def config_weights(router: Router, policy: Policy, keys: Iterable[VirtualKey], now: int) -> list[ConfigWeight]:
+    """Return the targets among which the calls of virtual keys are split, of those with several provider configs.
 
     A config is one target: its default model, or the only one it allows, or each that was called there lately beside the others'.
     """
     found: list[ConfigWeight] = []
     known = list(router.health)
-    for key in policy.virtual_keys.values():
+    for key in keys:
         configs = key.provider_configs or ()
-        if len(configs) < 2 or len(found) >= MAX_CONFIG_WEIGHTS:
+        if len(configs) < 2:
             continue
         named = {c.provider: _named_model(c) for c in configs}
         for config in configs:
@@ -260,15 +278,9 @@ def target_rows(router: Router, policy: Policy, now: int) -> list[Row]:
             "share": w.share,
         }
         weights.setdefault((w.target.provider, w.target.model), []).append(part)
-    by_configs: dict[tuple[str, str], list[Row]] = {}
-    for c in config_weights(router, policy, now):
-        part = {"virtual_key": c.virtual_key, "weight": c.target.weight, "factor": c.factor}
-        part |= {"effective_weight": c.target.weight * c.factor if c.share else 0.0, "share": c.share}
-        by_configs.setdefault((c.target.provider, c.target.model), []).append(part)
     rows = []
     for provider, model in [*named, *(name for name in health if name not in named)][:MAX_TARGETS]:
         row: Row = {"provider": provider, "model": model} | _health_row(health.get((provider, model)), now)
         row |= {"is_simulated": policy.providers[provider].simulate, "key_names": usable_keys(policy, Target(provider, model))}
         rows.append(row | {"virtual_keys": named.get((provider, model), 0), "routes": weights.get((provider, model), [])})
-        rows[-1]["provider_configs"] = by_configs.get((provider, model), [])
     return rows

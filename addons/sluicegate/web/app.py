@@ -41,6 +41,7 @@ from sluicegate.web.routes import (
     settings,
     setup,
     unsupported,
+    usage,
 )
 from sluicegate.web.routing import build_routes, unknown_path
 
@@ -65,6 +66,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
             *session.endpoints(),
             *events.endpoints(),
             *audit_trail.endpoints(),
+            *usage.endpoints(),
             *adjustments.endpoints(),
             *cache.endpoints(),
             *reconciliations.endpoints(),

@@ -77,8 +77,16 @@ class WriteQuery(Query):
 FROM_MEMORY: Any = Field(None, description="True: a list is an object by id, as Bifrost has it. Every answer is live anyway.")
 
 
+MEMBERS: Any = Field(
+    None,
+    description="Whether customers and teams are shown with the ids of what belongs to them; else null. Absent: without a limit.",
+)
+
+
 class OneQuery(Query):
     """How one entity is shown."""
+
+    members: bool = Field(True, description="Whether a customer or team is shown with the ids of what belongs to it; else null.")
 
     from_memory: bool | None = Field(None, description="Accepted for compatibility: every answer is live.")
 

@@ -25,7 +25,7 @@ from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
 from sluicegate.policy.key_schema import BedrockKeyConfig, VertexKeyConfig
 from sluicegate.providers.base import ProtocolName
-from sluicegate.web.query import FROM_MEMORY, Query, WriteQuery
+from sluicegate.web.query import FROM_MEMORY, MEMBERS, Query, WriteQuery
 
 
 class Change(BaseModel):
@@ -297,6 +297,7 @@ class ListQuery(Query):
     )
     sort_by: Literal["id", "name"] | None = Field(None, description="Absent: in the policy's order.")
     order: Literal["asc", "desc"] = "asc"
+    members: bool | None = MEMBERS
     from_memory: bool | None = FROM_MEMORY
 
 
@@ -344,7 +345,6 @@ LIST_QUERIES: dict[str, type[ListQuery]] = {
     "users": MemberListQuery,
     "projects": MemberListQuery,
     "virtual_keys": KeyListQuery,
-    "model_configs": ListQuery,
-    "providers": ListQuery,
+    **dict.fromkeys(("model_configs", "providers"), ListQuery),
 }
 """By kind, the parameters of its list."""

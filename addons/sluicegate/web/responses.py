@@ -37,12 +37,17 @@ class OwnerState(LimitsState):
     content: Content
 
 
+_MEMBERS = "null: not asked for, see the parameter members."
+
+
 class CustomerState(OwnerState):
     """A customer."""
 
     email: Email | None
-    teams: list[EntityReference]
-    virtual_keys: list[EntityReference] = Field(description="Those that name it themselves, not those of its teams.")
+    teams: list[EntityReference] | None = Field(description=_MEMBERS)
+    virtual_keys: list[EntityReference] | None = Field(
+        description=f"Those that name it themselves, not those of its teams. {_MEMBERS}"
+    )
 
 
 class OwningCustomer(EntityReference):
@@ -57,7 +62,7 @@ class TeamState(OwnerState):
 
     customer_id: Id | None
     customer: EntityReference | None
-    virtual_keys: list[EntityReference]
+    virtual_keys: list[EntityReference] | None = Field(description=_MEMBERS)
 
 
 class MemberState(OwnerState):

@@ -61,24 +61,23 @@ def entity_view(policy: Policy, kind: Kind, name: str, written: schema.Limited, 
     return own | limits_view(written, kind.scope, name, ledger, now)
 
 
-def entity_views(services: Services, policy: Policy, kind: Kind, names: Iterable[str]) -> list[View]:
-    """Return entities as responses show them."""
+def entity_views(services: Services, policy: Policy, kind: Kind, names: Iterable[str], *, members: bool = True) -> list[View]:
+    """Return entities as responses show them, customers and teams with the ids of what belongs to them only with ``members``."""
     written, ledger, now = written_entities(policy, kind), services.ledger, services.clock()
     if kind.name == "providers":
         none = schema.Limited()
         return [{"provider": n} | limits_view(written.get(n, none), kind.scope, n, ledger, now) for n in names]
     shown = [entity_view(policy, kind, name, written[name], ledger, now) for name in names]
     if kind.name in ("customers", "teams"):
-        owned = _owned(policy)
+        owned: Mapping[str, Mapping[str, View]] | None = _owned(policy) if members else None
+        nothing: View = {"teams": None, "virtual_keys": None}
         for view in shown:
-            view |= (
-                owned[kind.name][view["id"]]
-                if kind.name == "customers"
-                else {
-                    "customer": _reference(policy.file.customers, view["customer_id"]),
-                    "virtual_keys": owned["teams"][view["id"]]["virtual_keys"],
-                }
-            )
+            mine = nothing if owned is None else owned[kind.name][view["id"]]
+            view["virtual_keys"] = mine["virtual_keys"]
+            if kind.name == "customers":
+                view["teams"] = mine["teams"]
+            else:
+                view["customer"] = _reference(policy.file.customers, view["customer_id"])
     return shown
 
 
@@ -98,8 +97,8 @@ def _owned(policy: Policy) -> dict[str, dict[str, dict[str, list[View]]]]:
 
 
 def one_entity_view(services: Services, policy: Policy, kind: Kind, name: str, *, alone: bool = False) -> View:
-    """Return one entity as responses show it, a key's customer with what else that owns unless it is to be ``alone``."""
-    view = entity_views(services, policy, kind, [name])[0]
+    """Return one entity as responses show it, unless it is to be ``alone`` with what it, or a key's customer, owns."""
+    view = entity_views(services, policy, kind, [name], members=not alone)[0]
     if kind.name == "virtual_keys" and view["customer"] is not None and not alone:
         # In a list of keys that would be every key of a customer for each of them.
         view["customer"] |= _owned(policy)["customers"][view["customer"]["id"]]
@@ -256,14 +255,13 @@ def _rate_limit_view(rate: schema.RateLimit, by_unit: Mapping[str, Limit], ledge
     return view | {"concurrent_current_usage": ledger.usage(in_flight, now)[1] if in_flight else None}
 
 
-def all_limits(policy: Policy, ledger: Ledger, now: int) -> Iterator[tuple[str, str, View]]:
-    """Yield scope kind, scope id and limits with live usage of every entity that may have limits."""
+def limited_entities(policy: Policy) -> Iterator[tuple[str, str, schema.Limited]]:
+    """Yield scope kind, scope id and limits as written of every entity that may have limits."""
     for kind in KINDS.values():
         for name, written in written_entities(policy, kind).items():
-            yield kind.scope, name, limits_view(written, kind.scope, name, ledger, now)
+            yield kind.scope, name, written
             for config in (written.provider_configs or ()) if isinstance(written, schema.VirtualKey) else ():
-                scope = f"{name}:{config.provider}"
-                yield "provider_config", scope, limits_view(config, "provider_config", scope, ledger, now)
+                yield "provider_config", f"{name}:{config.provider}", config
 
 
 def own_limits(policy: Policy, kind: Kind, name: str) -> tuple[Limit, ...]:

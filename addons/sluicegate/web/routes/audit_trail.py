@@ -1,19 +1,14 @@
-"""The audit trail of administration, the configuration in force and the usage of every limit, over REST."""
+"""The audit trail of administration and the configuration in force, over REST."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from sluicegate import __version__
-from sluicegate.background import low_priority
-from sluicegate.limits.ledger import Ledger
-from sluicegate.limits.usage import limit_row, limit_rows, with_names_and_parents
 from sluicegate.policy.fields import Instant
-from sluicegate.policy.limit import Limit
-from sluicegate.web.endpoint import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
+from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 from sluicegate.web.routes import settings
@@ -97,79 +92,12 @@ class ConfigState(ResponseModel):
     operators: list[OperatorState]
 
 
-class Scope(ResponseModel):
-    """A level of the hierarchy."""
-
-    kind: str
-    id: str
-
-
-class UsageRow(ResponseModel):
-    """A limit and its usage; money as exact decimal text."""
-
-    kind: str
-    id: str
-    unit: str
-    window: str | None
-    limit_usd: str | None
-    used_usd: str | None
-    reserved_usd: str | None
-    limit: int | None
-    used: int | None
-    reserved: int | None
-    enforcement: str
-    starts_at: Instant
-    resets_at: Instant | None
-    forecast_usd: str | None = Field(description="Spent by the end of the window at the present pace; null: too early to say.")
-    exhausted_at: Instant | None = Field(description="When the limit is reached at that pace; null: not in this window.")
-    name: str
-    parent: Scope | None = Field(description="The nearest level above that has a limit too.")
-
-
-class UsageQuery(Query):
-    """Which limits, and in what order."""
-
-    unit: Literal["usd"] | None = Field(None, description="Only budgets.")
-    sort_by: Literal["share", "size"] | None = Field(
-        None, description="share: closest to its limit first; size: largest of the highest level first. Absent: by scope."
-    )
-    limit: int | None = Field(None, ge=1, le=1000, description="At most this many; absent: all.")
-
-
-LEVELS = ("customer", "team", "project", "user", "virtual_key")
-"""Kinds of scopes from the highest level on; others come after them."""
-
-
-def _by_size(limit: Limit) -> tuple[int, int]:
-    return LEVELS.index(limit.scope_kind) if limit.scope_kind in LEVELS else len(LEVELS), -limit.maximum
-
-
-def _rows(limits: Iterable[Limit], page: UsageQuery, ledger: Ledger, now: int) -> list[dict[str, Any]]:
-    """Return the rows that were asked for; where few are wanted of many limits, only those are made."""
-    chosen = [limit for limit in limits if page.unit in (None, limit.unit)]
-    if page.sort_by is None:
-        return limit_rows(chosen, ledger, now)[: page.limit]
-    if page.sort_by == "size":
-        chosen.sort(key=_by_size)
-    else:
-        chosen.sort(key=lambda x: ledger.usage(x, now)[0] / x.maximum if x.maximum else float("inf"), reverse=True)
-    return [limit_row(limit, *ledger.usage(limit, now), now) for limit in chosen[: page.limit]]
-
-
-class UsageList(ResponseModel):
-    """Every limit the caller may see."""
-
-    usage: list[UsageRow]
-
-
 def endpoints() -> list[Endpoint]:
-    """Declare ``/api/audit``, ``/api/config`` and ``/api/usage``."""
+    """Declare ``/api/audit`` and ``/api/config``."""
     trail = "What administrators changed, newest first"
-    usage = "Every limit with its live usage; for a virtual key its own"
     return [
         read_endpoint("/api/audit", _audit, trail, AuditList, query=AuditPage, roles=ADMINS, errors=(503,)),
         read_endpoint("/api/config", _config, "The configuration in force, without secrets", ConfigState),
-        read_endpoint("/api/usage", _usage, usage, UsageList, query=UsageQuery, roles=ALL_ROLES),
     ]
 
 
@@ -206,16 +134,3 @@ async def _config(request: ApiRequest) -> ApiResponse:
         "operators": [{"id": o.id, "role": o.role} for o in policy.file.operators],
     }
     return ApiResponse(settings.in_bifrosts_words(services, policy) | body, revision=policy.revision)
-
-
-async def _usage(request: ApiRequest) -> ApiResponse:
-    services, policy, page = request.services, request.services.policy, request.query
-    key = policy.virtual_keys.get(request.caller.virtual_key_id or "")
-    limits = policy.all_limits() if request.caller.role != "developer" else policy.limits_of_key(key) if key else ()
-
-    def work() -> list[dict[str, Any]]:
-        with low_priority():
-            rows = _rows(limits, page, services.ledger, services.clock())
-            return with_names_and_parents(rows, policy)
-
-    return ApiResponse({"usage": await request.run_in_thread(work)}, revision=policy.revision)

@@ -125,7 +125,8 @@ def _get(kind: Kind) -> Handler:
                 raise ApiError(403, "forbidden", "A virtual key may read only its own entry")
             name = views.resolve_id(policy, kind, request.path["id"])
             # The ids of other keys are not for a key: those of demo keys are their values.
-            return views.one_entity_view(request.services, policy, kind, name, alone=request.caller.role == "developer")
+            alone = request.caller.role == "developer" or not request.query.members
+            return views.one_entity_view(request.services, policy, kind, name, alone=alone)
 
         return ApiResponse({kind.singular: await request.run_in_thread(work)}, revision=policy.revision)
 
@@ -139,7 +140,8 @@ def _list(kind: Kind) -> Handler:
         def work() -> dict[str, Any]:
             names = [*_matching_ids(policy, kind, page)]
             part = names[page.offset : page.offset + page.limit if page.limit is not None else None]
-            shown = views.entity_views(request.services, policy, kind, part)
+            members = page.limit is None if page.members is None else page.members
+            shown = views.entity_views(request.services, policy, kind, part, members=members)
             return {
                 kind.name: dict(zip(part, shown, strict=True)) if page.from_memory else shown,
                 "count": len(part),

@@ -23,6 +23,7 @@ from sluicegate.policy.redaction import NotRedactableError, redact, restore_secr
 from sluicegate.services import Services
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
+from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 from sluicegate.yaml_document import Problem, parse
@@ -44,6 +45,7 @@ class PolicyText(Model):
 
     name: str = Field(min_length=1, max_length=255)
     text: str = Field(description="A secret is written <secret PLACE>, which stands for the one that is at that place now.")
+    size_bytes: int | None = Field(None, description="Shown only; may be sent back, and changes nothing.")
 
 
 class PolicyFiles(Model):
@@ -56,7 +58,16 @@ class FileState(ResponseModel):
     """One file of the policy, without its secrets."""
 
     name: str
-    text: str
+    size_bytes: int
+    text: str | None = Field(description="null: not asked for, see the parameter texts.")
+
+
+class ReadQuery(Query):
+    """How much is shown."""
+
+    texts: bool = Field(
+        True, description="Whether the files are given with their texts, which take long to make where there are many keys."
+    )
 
 
 class PolicyTexts(ResponseModel):
@@ -101,7 +112,7 @@ def endpoints() -> list[Endpoint]:
     validate, save = "Validate a policy without saving it", "Put a policy in force"
     more: dict[str, Any] = {"max_body_bytes": MAX_BODY_BYTES}
     return [
-        read_endpoint(BASE, _read, "The policy in force as text, without secrets", PolicyTexts),
+        read_endpoint(BASE, _read, "The policy in force as text, without secrets", PolicyTexts, query=ReadQuery),
         write_endpoint("PUT", BASE, _save, save, Saved, PolicyFiles, shown=_shown, **more),
         Endpoint("POST", f"{BASE}/validate", _validate, validate, ValidationResult, PolicyFiles, roles=ADMINS, **more),
     ]
@@ -109,7 +120,9 @@ def endpoints() -> list[Endpoint]:
 
 async def _read(request: ApiRequest) -> ApiResponse:
     def work() -> dict[str, Any]:
-        files = [{"name": n, "text": t} for n, t in redacted_texts(request.services).items()]
+        sizes = {file.name: len(data) for file, data in request.services.policy_watcher.active.files.items()}
+        texts = redacted_texts(request.services) if request.query.texts else {}
+        files = [{"name": n, "size_bytes": size, "text": texts.get(n)} for n, size in sizes.items()]
         return {**_shown(request.services, {}), "files": files}
 
     body = await anyio.to_thread.run_sync(work, limiter=_policy_reads)

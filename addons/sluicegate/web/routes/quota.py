@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.fields import Id
+from sluicegate.policy.model import Policy
+from sluicegate.policy.schema import Limited
 from sluicegate.web import views
 from sluicegate.web.auth import key_asking
 from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
@@ -23,8 +25,11 @@ KEYS = KINDS["virtual_keys"]
 class LimitPage(Query):
     """A part of a list of limits."""
 
-    limit: int | None = Field(None, ge=1, le=1000)
+    limit: int | None = Field(None, ge=1, le=1000, description="At most this many; absent: all.")
     offset: int = Field(0, ge=0, le=1 << 40)
+    search: str | None = Field(None, max_length=200, description="Part of the scope's id.")
+    sort_by: Literal["id"] | None = Field(None, description="By the scope's id. Absent: in the policy's order, level by level.")
+    order: Literal["asc", "desc"] = "asc"
     from_memory: bool | None = FROM_MEMORY
 
 
@@ -136,24 +141,38 @@ async def _quota(request: ApiRequest) -> ApiResponse:
 
 
 async def _budgets(request: ApiRequest) -> ApiResponse:
-    return await _limits(request, "budgets", lambda limits: [b for b in (limits["budget"], *limits["budgets"]) if b])
+    def of(view: views.View) -> list[views.View]:
+        return [b for b in (view["budget"], *view["budgets"]) if b]
+
+    return await _limits(request, "budgets", lambda written: (written.budget is not None) + len(written.budgets), of)
 
 
 async def _rate_limits(request: ApiRequest) -> ApiResponse:
-    return await _limits(request, "rate_limits", lambda limits: [limits["rate_limit"]] if limits["rate_limit"] else [])
+    return await _limits(request, "rate_limits", lambda written: written.rate_limit is not None, lambda view: [view["rate_limit"]])
 
 
-async def _limits(request: ApiRequest, name: str, of: Callable[[views.View], list[views.View]]) -> ApiResponse:
+async def _limits(
+    request: ApiRequest, name: str, count: Callable[[Limited], int], of: Callable[[views.View], list[views.View]]
+) -> ApiResponse:
+    """Return a page of the limits of all entities; how each is used is looked up for those of the page alone."""
     services, policy, page = request.services, request.services.policy, request.query
 
     def work() -> dict[str, Any]:
-        rows = [
-            {"scope_kind": kind, "scope_id": scope} | row
-            for kind, scope, limits in views.all_limits(policy, services.ledger, services.clock())
-            for row in of(limits)
+        found = [(kind, of_, written, i) for kind, of_, written in _searched(policy, page) for i in range(count(written))]
+        now = services.clock()
+        part = [
+            {"scope_kind": kind, "scope_id": scope} | of(views.limits_view(written, kind, scope, services.ledger, now))[i]
+            for kind, scope, written, i in found[page.offset : page.offset + page.limit if page.limit is not None else None]
         ]
-        part = rows[page.offset : page.offset + page.limit if page.limit is not None else None]
         shown = {row["id"]: row for row in part} if page.from_memory else part
-        return {name: shown, "count": len(part), "total_count": len(rows)}
+        return {name: shown, "count": len(part), "total_count": len(found)}
 
     return ApiResponse(await request.run_in_thread(work), revision=policy.revision)
+
+
+def _searched(policy: Policy, page: LimitPage) -> list[tuple[str, str, Limited]]:
+    part = (page.search or "").casefold()
+    found = [row for row in views.limited_entities(policy) if part in row[1].casefold()]
+    if page.sort_by == "id":
+        found.sort(key=lambda row: row[1].casefold())
+    return found[::-1] if page.order == "desc" else found

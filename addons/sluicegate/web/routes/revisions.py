@@ -44,6 +44,7 @@ class DiffQuery(Query):
     """The revision to compare with."""
 
     against: str | None = Field(None, min_length=1, max_length=64, description="A revision; absent: the one before it.")
+    limit: int | None = Field(None, ge=1, le=100_000, description="At most this many lines of each file's diff; absent: all.")
 
 
 class RevisionState(ResponseModel):
@@ -77,6 +78,7 @@ class FileDiff(ResponseModel):
 
     name: str
     diff: str
+    lines_left_out: int = Field(description="Beyond the limit.")
 
 
 class Diff(ResponseModel):
@@ -145,13 +147,20 @@ async def _diff(request: ApiRequest) -> ApiResponse:
         old_files = other.files if other is not None else {}
         with low_priority():
             files = [
-                {"name": name, "diff": diff}
+                {"name": name, **_part(diff, request.query.limit)}
                 for name in {**old_files, **found.files}
                 if (diff := unified_diff(old_files.get(name, ""), found.files.get(name, "")))
             ]
         return {"revision": found.revision, "against": other.revision if other is not None else None, "files": files}
 
     return ApiResponse(await anyio.to_thread.run_sync(work, limiter=_diffs))
+
+
+def _part(diff: str, limit: int | None) -> dict[str, Any]:
+    """Return the first lines of a diff, and how many are left out."""
+    lines = diff.splitlines(keepends=True)
+    shown = lines[:limit]
+    return {"diff": "".join(shown), "lines_left_out": len(lines) - len(shown)}
 
 
 async def _restore(request: ApiRequest) -> ApiResponse:

@@ -126,6 +126,8 @@ class WeightInConfig(ResponseModel):
     """A target's part in the provider_configs of a virtual key."""
 
     virtual_key: str
+    provider: str
+    model: str
     weight: float
     factor: float
     effective_weight: float
@@ -138,7 +140,6 @@ class TargetState(TargetHealth):
     is_simulated: bool
     virtual_keys: int = Field(description="Virtual keys whose provider_configs name it.")
     routes: list[WeightInRoute]
-    provider_configs: list[WeightInConfig] = Field(description="Of virtual keys with several.")
 
 
 class TargetList(ResponseModel):
@@ -146,6 +147,26 @@ class TargetList(ResponseModel):
 
     targets: list[TargetState]
     total: int
+
+
+class ConfigPage(Query):
+    """Which virtual keys, and in what order."""
+
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=1 << 40)
+    search: str | None = Field(None, max_length=200, description="Part of a virtual key's id or name.")
+    sort_by: Literal["id", "name"] | None = Field(None, description="Absent: in the policy's order.")
+    order: Literal["asc", "desc"] = "asc"
+
+
+class ConfigList(ResponseModel):
+    """A page of virtual keys with several provider configs."""
+
+    provider_configs: list[WeightInConfig]
+    count: int = Field(description="Virtual keys on this page.")
+    total_count: int = Field(description="Virtual keys in all.")
+    limit: int
+    offset: int
 
 
 def endpoints() -> list[Endpoint]:
@@ -158,8 +179,15 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(
             f"{BASE}/targets",
             _targets,
-            "The health of every target, and its weight in each route and among each key's provider configs",
+            "The health of every target, and its weight in each route",
             TargetList,
+        ),
+        read_endpoint(
+            f"{BASE}/provider-configs",
+            _configs,
+            "The weights among which the calls of each virtual key with several provider configs are split",
+            ConfigList,
+            query=ConfigPage,
         ),
     ]
 
@@ -204,3 +232,21 @@ async def _targets(request: ApiRequest) -> ApiResponse:
     services, policy, now = request.services, request.services.policy, request.services.clock()
     rows: list[dict[str, Any]] = await request.run_in_thread(lambda: explanation.target_rows(services.router, policy, now))
     return ApiResponse({"targets": rows, "total": len(rows)}, revision=policy.revision)
+
+
+async def _configs(request: ApiRequest) -> ApiResponse:
+    services, policy, now, page = request.services, request.services.policy, request.services.clock(), request.query
+
+    def work() -> dict[str, Any]:
+        part = (page.search or "").casefold()
+        keys = [k for k in explanation.split_keys(policy) if part in k.id.casefold() or part in k.name.casefold()]
+        if page.sort_by is not None:
+            keys.sort(key=lambda k: (k.name if page.sort_by == "name" else k.id).casefold())
+        if page.order == "desc":
+            keys.reverse()
+        shown = keys[page.offset : page.offset + page.limit]
+        rows = explanation.config_rows(services.router, policy, shown, now)
+        counts = {"count": len(shown), "total_count": len(keys), "limit": page.limit, "offset": page.offset}
+        return {"provider_configs": rows, **counts}
+
+    return ApiResponse(await request.run_in_thread(work), revision=policy.revision)

@@ -1,6 +1,6 @@
 // The components that every page is made of.
 import { html, useState, useEffect, useLayoutEffect, useRef, useId, useErrorBoundary } from "./ui.js";
-import { moneys, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
+import { count, moneys, nano, moment, fullTime, relativeTime, reasonText } from "./format.js";
 import { useAction } from "./api.js";
 import { useUnsaved } from "./unsaved.js";
 
@@ -208,6 +208,39 @@ export function Select({ id, value, onInput, options, ...attributes }) {
   return html`<select id=${id} value=${value ?? ""} onChange=${(e) => onInput(e.target.value)} ...${attributes}>
     ${options.map(([key, text]) => html`<option value=${key} selected=${key === (value ?? "")}>${text}</option>`)}
   </select>`;
+}
+
+/** What is typed to search a list; `onSearch` gets it once nothing was typed for a moment. */
+export function SearchField({ value, onSearch, label = "Search" }) {
+  const timer = useRef(/** @type {any} */ (null));
+  // What is being typed, until it is searched for: a response that comes meanwhile must not put the older text back.
+  const [typed, setTyped] = useState(/** @type {string | null} */ (null));
+  const type = (e) => {
+    const text = e.target.value;
+    setTyped(text);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => {
+      setTyped(null);
+      onSearch(text);
+    }, SEARCH_PAUSE_MS);
+  };
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return html`<input type="search" aria-label=${label} placeholder="Search" value=${typed ?? value} onInput=${type} />`;
+}
+
+const SEARCH_PAUSE_MS = 250;
+
+/**
+ * The buttons between the pages of a list that the gateway pages; nothing where all of it is on one.
+ *
+ * @param {{offset: number, shown: number, total: number, size: number, onOffset: (offset: number) => void}} properties
+ */
+export function Pager({ offset, shown, total, size, onOffset }) {
+  if (total <= size && offset === 0) return null;
+  return html`<div class="more">
+    <button disabled=${offset === 0} onClick=${() => onOffset(Math.max(0, offset - size))}>Previous</button>
+    <button disabled=${offset + size >= total} onClick=${() => onOffset(offset + size)}>Next</button>
+    <span class="note">${count(shown ? offset + 1 : 0)} to ${count(offset + shown)} of ${count(total)}</span></div>`;
 }
 
 /** Shows the error of a page that failed, so that the others go on working. */

@@ -80,6 +80,9 @@ export const REFERENCES = {
 export const listPath = (kind) => `/api/governance/${KINDS[kind].path}`;
 export const entityPath = (kind, id) => `${listPath(kind)}/${encodeURIComponent(id)}`;
 
+/** The path by which one entity is read without the ids of all that belongs to it. */
+export const alone = (path) => `${path}?members=false`;
+
 /** The values of keys just created, by id: shown until their page is left, and nowhere else. */
 export const newKeyValues = new Map();
 
@@ -128,7 +131,7 @@ const editableEntity = (e) => ({
  * someone else has changed the same fields since.
  */
 export async function saveChange(path, seen, body) {
-  const { data, etag } = await api("GET", path);
+  const { data, etag } = await api("GET", alone(path));
   const [current, before] = [Object.values(data)[0], seen].map(editableEntity);
   const conflicts = Object.keys(body).filter(
     (f) => JSON.stringify(current[f] ?? null) !== JSON.stringify(before[f] ?? null),

@@ -2,7 +2,7 @@
 import { html, useRef, useState } from "../lib/ui.js";
 import { api, useGet } from "../lib/api.js";
 import { Choice, Dialog, Fetched, Field, FormDialog, Select, Time } from "../lib/components.js";
-import { editableBudget, listPath, saveChange } from "../lib/entities.js";
+import { alone, editableBudget, listPath, saveChange } from "../lib/entities.js";
 import { BudgetFields, budgetBody, budgetValues, runningRaises, timeZone } from "./limits.js";
 import { fullTime, money, moneys, nano, perPeriod } from "../lib/format.js";
 
@@ -23,7 +23,7 @@ const BUTTONS = { "top-up": "Top up", raise: "Raise", edit: "Save", reset: "Rese
  */
 export function BudgetDialog({ kind, id, name, window, operation, onClose, onDone }) {
   const path = `${kind === "providers" ? "/api/governance/providers" : listPath(kind)}/${encodeURIComponent(id)}`;
-  const resource = useGet(path, { uncached: true });
+  const resource = useGet(alone(path), { uncached: true });
   const seen = useRef(/** @type {any} */ (null));
   const title = `${name}: budget`;
   if (!resource.data) return html`<${Dialog} title=${title} onClose=${onClose}><${Fetched} of=${resource} lines=${3} /></${Dialog}>`;

@@ -1,13 +1,13 @@
 // Virtual keys, teams, users, projects, customers and models: their lists, and a page for each.
-import { html, useEffect, useMemo, useRef, useState } from "../lib/ui.js";
+import { html, useEffect, useMemo, useState } from "../lib/ui.js";
 import { api, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useUnsaved } from "../lib/unsaved.js";
-import { Copy, Empty, Bar, Fetched, Field, Page, Problem, Section, Tag, Time } from "../lib/components.js";
+import { Copy, Empty, Bar, Fetched, Field, Page, Pager, Problem, SearchField, Section, Tag, Time } from "../lib/components.js";
 import { Chart } from "../lib/chart.js";
 import { startOf } from "../lib/time_ranges.js";
 import { MONEY, costSeries, histogram } from "../lib/series.js";
-import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues } from "../lib/entities.js";
+import { KINDS, REFERENCES, alone, listPath, entityPath, nameOf, newKeyValues } from "../lib/entities.js";
 import { Limits } from "./limits.js";
 import { BudgetDialog } from "./budget_dialog.js";
 import { DeleteDialog, EraseDialog, RotateDialog } from "./entity_dialogs.js";
@@ -33,7 +33,6 @@ export default function Entities({ name, parts, query, user }) {
 
 /** Entities on a page of a list. As many ids fit into one filter of the calls' rankings. */
 const PAGE_SIZE = 100;
-const SEARCH_PAUSE_MS = 250;
 
 /** A list, which the gateway searches, sorts and pages. */
 function List({ kind, query, canEdit }) {
@@ -56,31 +55,14 @@ function List({ kind, query, canEdit }) {
   const costs = useMemo(() => new Map((ranking.data?.rankings || []).map((r) => [r[column], r])), [ranking.data]);
   const button = canEdit && html`<a class="button" href=${link([kind, "new"])}>New ${k.noun}</a>`;
   const set = (changes) => go([kind], { ...parents, q: search, sort_by: sortBy, order, ...changes }, { replace: true });
-  const timer = useRef(/** @type {any} */ (null));
-  // What is being typed, until it is in the address: a response that comes meanwhile must not put the older text back.
-  const [typed, setTyped] = useState(/** @type {string | null} */ (null));
-  const type = (e) => {
-    const q = e.target.value;
-    setTyped(q);
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => {
-      setTyped(null);
-      set({ q });
-    }, SEARCH_PAUSE_MS);
-  };
-  useEffect(() => () => clearTimeout(timer.current), []);
   return html`<${Page} title=${k.title} actions=${resource.data?.total_count > 0 && button}>
     <${Fetched} of=${resource} lines=${8}>${({ total_count: total }) => {
       if (!total && !search)
         return html`<${Empty} title=${kind === "models" ? "No model limits yet" : `No ${k.title.toLowerCase()} yet`}>
           <p>${k.description}</p>${button && html`<p>${button}</p>`}</${Empty}>${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
-      return html`${(total > 8 || search || typed) && html`<div class="filters">
-        <input type="search" aria-label="Search" placeholder="Search" value=${typed ?? search} onInput=${type} /></div>`}
+      return html`${(total > 8 || search) && html`<div class="filters"><${SearchField} value=${search} onSearch=${(q) => set({ q })} /></div>`}
         ${shown.length === 0 ? html`<p class="faint">No ${k.title.toLowerCase()} match “${search}”.</p>` : html`<${Rows} kind=${kind} shown=${shown} costs=${costs} sort=${{ sortBy, order, set }} />`}
-        ${total > PAGE_SIZE && html`<div class="more">
-          <button disabled=${offset === 0} onClick=${() => set({ offset: Math.max(0, offset - PAGE_SIZE) || null })}>Previous</button>
-          <button disabled=${offset + PAGE_SIZE >= total} onClick=${() => set({ offset: offset + PAGE_SIZE })}>Next</button>
-          <span class="note">${count(offset + 1)} to ${count(offset + shown.length)} of ${count(total)}</span></div>`}
+        <${Pager} ...${{ offset, total }} shown=${shown.length} size=${PAGE_SIZE} onOffset=${(to) => set({ offset: to || null })} />
         ${kind === "models" && html`<${ModelsInUse} ranking=${ranking} />`}`;
     }}</${Fetched}>
   </${Page}>`;
@@ -165,7 +147,7 @@ function ModelRow({ r }) {
 
 function Detail({ kind, id, canEdit, isAdmin }) {
   const k = KINDS[kind],
-    resource = useGet(entityPath(kind, id), { every: 10_000 });
+    resource = useGet(alone(entityPath(kind, id)), { every: 10_000 });
   const [dialog, openDialog] = useState(null);
   useEffect(() => () => newKeyValues.delete(id), [id]);
   const e = resource.data?.[k.entity];

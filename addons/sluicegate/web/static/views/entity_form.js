@@ -4,7 +4,7 @@ import { api, CREATE_ONLY, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { useUnsaved } from "../lib/unsaved.js";
 import { Fetched, Field, Page, Problem, Select } from "../lib/components.js";
-import { KINDS, REFERENCES, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
+import { KINDS, REFERENCES, alone, listPath, entityPath, nameOf, newKeyValues, saveChange, editableConfig } from "../lib/entities.js";
 import { BudgetFields, RateFields, budgetBody, budgetValues, rateBody, rateValues } from "./limits.js";
 
 /** An entity as form values. */
@@ -108,7 +108,7 @@ export function Create({ kind, query }) {
 
 export function Edit({ kind, id }) {
   const k = KINDS[kind],
-    resource = useGet(entityPath(kind, id), { uncached: true });
+    resource = useGet(alone(entityPath(kind, id)), { uncached: true });
   return html`<${Page} title=${`Edit ${id}`} back=${{ href: link([kind, id]), text: id }}><${Fetched} of=${resource} lines=${8}>${(
     d,
   ) => html`

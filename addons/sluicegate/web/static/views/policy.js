@@ -38,7 +38,7 @@ export default function Policy({ parts, query, user }) {
   const tab = parts[0] || "";
   return html`<${Page} title="Policy" lead="Who may spend what, and which models they may use. Edits here and edits to the file are equivalent; both take effect within a second.">
     <nav class="tabs" aria-label="Policy">${TABS.map(([t, title]) => html`<a key=${t} href=${link(["policy", t].filter(Boolean))} aria-current=${t === tab ? "page" : null}>${title}</a>`)}</nav>
-    ${tab === "" && html`<${Edit} user=${user} />`}
+    ${tab === "" && html`<${EditorOrSize} user=${user} />`}
     ${tab === "dry-run" && html`<${DryRun} query=${query} canRun=${user.role === "admin"} />`}
     ${tab === "history" && (parts[1] ? html`<${Revision} key=${parts[1]} revision=${parts[1]} query=${query} user=${user} />` : html`<${History} query=${query} />`)}
     ${!TABS.some(([t]) => t === tab) && html`<p>There is no page with that name.</p>`}
@@ -62,6 +62,25 @@ function usePolicy() {
   }, []);
   return { ...state, load };
 }
+
+/** A policy longer than this is fetched only when asked for: that of ten thousand keys is megabytes, and takes seconds to show. */
+const LARGE_BYTES = 300_000;
+
+/** The editor, which waits to be asked where the policy is large. */
+function EditorOrSize({ user }) {
+  const outline = useGet(OUTLINE);
+  const [isWanted, setWanted] = useState(draft !== null);
+  return html`<${Fetched} of=${outline} lines=${10}>${({ files }) => {
+    const size = files.reduce((sum, f) => sum + f.size_bytes, 0);
+    if (isWanted || size <= LARGE_BYTES) return html`<${Edit} user=${user} />`;
+    return html`<${Empty} title=${`The policy is ${(size / 1e6).toFixed(1)} MB long`}>
+      <p>Keys, users and teams are edited more easily on their own pages, where they are searched.</p>
+      <p><button onClick=${() => setWanted(true)}>Open the whole text</button></p></${Empty}>`;
+  }}</${Fetched}>`;
+}
+
+/** What is known of the policy without its text. */
+const OUTLINE = "/api/policy?texts=false";
 
 const isSame = (a, b) => JSON.stringify(a.map((f) => [f.name, f.text])) === JSON.stringify(b.map((f) => [f.name, f.text]));
 
@@ -256,11 +275,11 @@ function History() {
 function Revision({ revision, query, user }) {
   const path = `/api/policy/revisions/${encodeURIComponent(revision)}`,
     against = query.get("against") || "";
-  const current = useGet("/api/policy"),
+  const current = useGet(OUTLINE),
     list = useGet("/api/policy/revisions?limit=100");
-  const text = useGet(path),
-    diff = useGet(url(`${path}/diff`, { against }));
   const [view, setView] = useState("diff");
+  const text = useGet(view === "text" ? path : null),
+    diff = useGet(url(`${path}/diff`, { against, limit: MAX_LINES }));
   const isInForce = current.data?.revision === revision;
   /** What a restore would do, as the gateway says it; null until it is asked for. */
   const [plan, setPlan] = useState(/** @type {any} */ (null));
@@ -316,7 +335,7 @@ function Revision({ revision, query, user }) {
         }} />`
     }
     ${view === "diff" ? html`<${Fetched} of=${diff}>${(d) => html`<${Diff} of=${d} />`}</${Fetched}>` : html`<${Fetched} of=${text}>${({ files }) => files.map((f) => html`<h3>${f.name}</h3>
-      <pre class="diff" tabindex="0">${f.text.split("\n").map((l) => html`<span>${l || " "}</span>`)}</pre>`)}</${Fetched}>`}`;
+      <pre class="diff" tabindex="0">${f.text.length > LARGE_BYTES ? f.text : f.text.split("\n").map((l) => html`<span>${l || " "}</span>`)}</pre>`)}</${Fetched}>`}`;
 }
 
 /** What a restore does, in words; revocations since are undone only where they are ticked. */
@@ -343,18 +362,23 @@ function RestorePlan({ plan, ids, busy, onChange, onRestore, onCancel }) {
       <button class="quiet" onClick=${onCancel}>Cancel</button></div></section>`;
 }
 
+/** Lines of a file's changes, or of its text, that are drawn; more would take a browser seconds. */
+const MAX_LINES = 2000;
+
+const LeftOut = ({ lines }) => lines > 0 && html`<p class="note">${count(lines)} more lines are not shown here; <code>sluicegate policy diff</code> prints them.</p>`;
+
 function Diff({ of }) {
   const files = of.files || [];
-  const texts = files.map((f) => [f.name, f.diff ?? f.text ?? ""]).filter(([, t]) => t);
+  const texts = files.map((f) => [f.name, f.diff, f.lines_left_out]).filter(([, t]) => t);
   if (!texts.length) return html`<p class="faint">No differences.</p>`;
   return texts.map(
-    ([name, text]) =>
+    ([name, text, left]) =>
       html`<h3>${name}</h3><pre class="diff" tabindex="0">${text
         .split("\n")
         .filter((l) => !l.startsWith("---") && !l.startsWith("+++"))
         .map(
           (l) =>
             html`<span class=${l[0] === "+" ? "add" : l[0] === "-" ? "del" : l.startsWith("@@") ? "at" : ""}>${l || " "}</span>`,
-        )}</pre>`,
+        )}</pre><${LeftOut} lines=${left} />`,
   );
 }

@@ -2,7 +2,7 @@
 import { html, useState } from "../lib/ui.js";
 import { url, useGet } from "../lib/api.js";
 import { count, duration, percent } from "../lib/format.js";
-import { Empty, Fetched, Field, Page, Section, Tag, Time } from "../lib/components.js";
+import { Empty, Fetched, Field, Page, Pager, SearchField, Section, Tag, Time } from "../lib/components.js";
 
 export default function Routes() {
   const routes = useGet("/api/routes", { every: 10_000 }),
@@ -12,7 +12,7 @@ export default function Routes() {
       <${Fetched} of=${targets} lines=${3}>${(d) => html`<${Targets} of=${d.targets} />`}</${Fetched}></${Section}>
     <${Section} title="Routes" note="the first one whose conditions hold is taken">
       <${Fetched} of=${routes} lines=${3}>${(d) => html`<${RouteTable} of=${d.routes} targets=${targets.data?.targets ?? []} />`}</${Fetched}></${Section}>
-    <${ConfigTable} of=${targets.data?.targets ?? []} />
+    <${ConfigTable} />
     <${Explain} /></${Page}>`;
 }
 
@@ -62,20 +62,30 @@ function RouteTable({ of, targets }) {
     )}</tbody></table></div>`;
 }
 
-/** The split of each virtual key that has several providers. */
-function ConfigTable({ of }) {
-  const rows = of
-    .flatMap((t) => t.provider_configs.map((w) => ({ ...w, target: `${t.provider}/${t.model}` })))
-    .sort((a, b) => a.virtual_key.localeCompare(b.virtual_key));
-  if (rows.length === 0) return null;
-  return html`<${Section} title="Virtual keys with several providers" note="their provider_configs"><div class="scroll" tabindex="0" role="group" aria-label="Virtual keys with several providers">
+/** Keys on a page of those that have several providers. */
+const PAGE_SIZE = 100;
+
+/** The split of each virtual key that has several providers; the gateway searches and pages them. */
+function ConfigTable() {
+  const [search, setSearch] = useState(""),
+    [offset, setOffset] = useState(0);
+  const resource = useGet(url("/api/routes/provider-configs", { search, offset: offset || null, limit: PAGE_SIZE }), { every: 5000, keep: true });
+  const { provider_configs: rows = [], count: shown = 0, total_count: total = 0 } = resource.data ?? {};
+  if (!resource.error && total === 0 && !search) return null;
+  return html`<${Section} title="Virtual keys with several providers" note="their provider_configs">
+    ${(total > 8 || search) && html`<div class="filters"><${SearchField} label="Search virtual keys" value=${search} onSearch=${(text) => {
+      setSearch(text);
+      setOffset(0);
+    }} /></div>`}
+    <${Fetched} of=${resource} lines=${3}>${() => html`<div class="scroll" tabindex="0" role="group" aria-label="Virtual keys with several providers">
     <table class="data rows"><thead><tr><th scope="col">Virtual key</th><th scope="col">Target</th><th scope="col" class="num">Weight</th>
     <th scope="col" class="num">By health</th><th scope="col" class="num">Share</th></tr></thead>
     <tbody>${rows.map(
-      (w, i) => html`<tr key=${`${w.virtual_key} ${w.target}`}><td>${rows[i - 1]?.virtual_key === w.virtual_key ? "" : w.virtual_key}</td>
-        <td class="mono">${w.target}</td><td class="num">${w.weight}</td><td class="num">${w.effective_weight.toFixed(2)}</td>
+      (w, i) => html`<tr key=${`${w.virtual_key} ${w.provider}/${w.model}`}><td>${rows[i - 1]?.virtual_key === w.virtual_key ? "" : w.virtual_key}</td>
+        <td class="mono">${w.provider}/${w.model}</td><td class="num">${w.weight}</td><td class="num">${w.effective_weight.toFixed(2)}</td>
         <td class="num">${percent(w.share)}</td></tr>`,
-    )}</tbody></table></div></${Section}>`;
+    )}</tbody></table></div>
+    <${Pager} ...${{ offset, shown, total }} size=${PAGE_SIZE} onOffset=${setOffset} />`}</${Fetched}></${Section}>`;
 }
 
 /** How a call would be routed, asked as the call itself would be. */
