@@ -20,6 +20,8 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import MEASURES
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.limit import Limit
+from sluicegate.prompt_caching.report import Question, report
+from sluicegate.prompt_caching.store import Observation
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.journal_rotation import rotate
@@ -85,6 +87,8 @@ class Company:
             services.ledger.release(row["id"])
             services.writer.record(row)
             services.content.keep(Content(row["id"], NOW, f"I am {row['user_id']}".encode(), b"Hello"))
+            who = (row["virtual_key_id"], f"session of {row['user_id']}", row["user_id"])
+            services.prompt_watch.file.observe(Observation(NOW, who, 1, 2, 3, None))
             if number == 5:
                 services.writer.flush()
                 rotate(services.journal.path, NOW, None, 1)
@@ -173,6 +177,8 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     services = Services(company.policy, company.state, {}, lambda: NOW)
     assert services.content.get("call_0") is None
     assert services.content.get("call_1").request == b"I am bob"
+    weeks = report(services.prompt_watch.file.path, Question())["weeks"]
+    assert {(week["user_id"], week["calls"]) for week in weeks} == {("bob", 6), (done["pseudonym"], 6)}
     services.close()
     again = company.run("quilla", "--yes")
     assert again.exit_code == 1

@@ -47,7 +47,9 @@ class Examiner:
         if len(usage.iterations) > 1 or usage.web_search_requests:
             # Several passes over the prompt: what was read is counted several times.
             return None
-        fingerprint = read_prompt(seen.body, seen.path, self._key, seen.header, has_breakpoints=seen.has_breakpoints)
+        earlier = self._prompts(seen.session)
+        known = (prompt.fingerprint for prompt in earlier)
+        fingerprint = read_prompt(seen.body, seen.path, self._key, seen.header, known, has_breakpoints=seen.has_breakpoints)
         if fingerprint is None or not fingerprint.count:
             return None
         now = Prompt(
@@ -62,7 +64,6 @@ class Examiner:
             usage.cache_read_tokens,
             usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         )
-        earlier = self._prompts(seen.session)
         result = diagnose(now, earlier)
         self._remember(seen.session, earlier, now, result.before)
         return _finding(seen, now, result)

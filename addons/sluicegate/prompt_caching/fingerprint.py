@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -25,10 +24,20 @@ BREAKPOINT_5M, BREAKPOINT_1H, IMAGE, ASSISTANT, IGNORED = 1, 2, 4, 8, 16
 
 BREAKPOINT = BREAKPOINT_5M | BREAKPOINT_1H
 
-_NO_NAME = bytes(NAME_BYTES)
 
-LEVELS = ("tools", "system", "messages")
-"""Parts of a prompt in the order in which they are cached: a change in one of them ends the cached prefix there."""
+class Anchor(msgspec.Struct, array_like=True, frozen=True):
+    """A place in the list of messages, up to which a later request of the conversation is likely to be the same."""
+
+    size: int
+    """Bytes of the list before it."""
+    digest: bytes
+    """Their hash."""
+    head: bytes
+    """Hash of the first of them, to tell other conversations at once."""
+    begin: int
+    """The number of the list's first block."""
+    block: int
+    """The number of the first block behind the anchor."""
 
 
 class Fingerprint(msgspec.Struct, array_like=True):
@@ -49,6 +58,9 @@ class Fingerprint(msgspec.Struct, array_like=True):
     """Whether this API caches only up to breakpoints that the request sets, as Anthropic's does."""
     edits_context: bool = False
     """Whether the provider was asked to edit the conversation itself."""
+    tools_hash: bytes = b""
+    """Of the list of tools as it was written: a later request with the same list need not be read there."""
+    anchor: Anchor | None = None
 
     @property
     def count(self) -> int:
@@ -102,10 +114,12 @@ class FingerprintBuilder:
     """Makes a fingerprint block by block; ``key`` is the gateway's own, so that nobody else can look for a content's hash."""
 
     key: bytes
-    digests: list[bytes] = field(default_factory=list)
+    digests: bytearray = field(default_factory=bytearray)
     sizes: array[int] = field(default_factory=lambda: array("I"))
     flags: bytearray = field(default_factory=bytearray)
     names: list[bytes] = field(default_factory=list)
+    tools_hash: bytes = b""
+    anchor: Anchor | None = None
     fields: dict[str, bytes] = field(default_factory=dict)
     _begun: dict[bytes, hashlib.blake2b] = field(default_factory=dict)
     """Hashes that have taken in the key, by role: copying one costs half as much as beginning anew."""
@@ -118,13 +132,19 @@ class FingerprintBuilder:
             made = self._begun[role] = hashlib.blake2b(digest_size=DIGEST_BYTES, key=self.key, person=role[:16])
         made = made.copy()
         made.update(content)
-        self.digests.append(made.digest())
+        self.digests += made.digest()
         self.sizes.append(len(content))
         self.flags.append(flags)
 
+    def take(self, earlier: Fingerprint, start: int, end: int) -> None:
+        """Add blocks that are the same in an earlier prompt."""
+        self.digests += earlier.digests[start * DIGEST_BYTES : end * DIGEST_BYTES]
+        self.sizes.frombytes(earlier.sizes[start * self.sizes.itemsize : end * self.sizes.itemsize])
+        self.flags += earlier.flags[start:end]
+
     def add_ignored(self) -> None:
         """Add a block that is no part of the cached prefix, so that those after it keep their numbers."""
-        self.digests.append(bytes(DIGEST_BYTES))
+        self.digests += bytes(DIGEST_BYTES)
         self.sizes.append(0)
         self.flags.append(IGNORED)
 
@@ -148,7 +168,7 @@ class FingerprintBuilder:
     def finish(self, tools: int, system: int, *, is_marked: bool, edits_context: bool = False) -> Fingerprint:
         """Return the fingerprint, of which so many blocks are tools and the system prompt."""
         return Fingerprint(
-            b"".join(self.digests),
+            bytes(self.digests),
             self.sizes.tobytes(),
             bytes(self.flags),
             b"".join(self.names),
@@ -157,10 +177,6 @@ class FingerprintBuilder:
             self.fields,
             is_marked,
             edits_context,
+            self.tools_hash,
+            self.anchor,
         )
-
-
-def blocks_of(level: str, fingerprint: Fingerprint) -> Iterator[int]:
-    """Yield the numbers of a part's blocks."""
-    ends = {"tools": (0, fingerprint.tools), "system": (fingerprint.tools, fingerprint.tools + fingerprint.system)}
-    return iter(range(*ends.get(level, (fingerprint.tools + fingerprint.system, fingerprint.count))))

@@ -7,7 +7,7 @@ the first message; one conversation shares most of its messages, and either its 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sluicegate.prompt_caching.fingerprint import ASSISTANT
@@ -28,7 +28,7 @@ class Match:
     shared_prefix: int
     """Blocks in common from the beginning."""
     kept: frozenset[int]
-    """Blocks of the earlier call's cached prefix that stand in the later call, at any place."""
+    """Blocks of the earlier call's cached prefix that stand in the later call, at any place; empty where all of them do."""
     prefix_bytes: int
     """Bytes of the earlier call's cached prefix."""
     kept_bytes: int
@@ -38,36 +38,52 @@ class Match:
 
 def nearest(now: Prompt, earlier: Iterable[Prompt]) -> Match | None:
     """Return the earlier call that this one continues; None where it begins something new."""
-    mine = set(now.fingerprint.split())
+    mine: set[bytes] | None = None
     best: Match | None = None
     best_weight = -1
-    for before in earlier:
+    # The last call first: it is nearly always the one, and nothing can share more with this than all that it has.
+    for before in sorted(earlier, key=lambda p: p.sent_at, reverse=True):
         if before.agent_id != now.agent_id or before.ready_at > now.sent_at or before.last_cached < 0:
             continue
-        match, weight = _compare(now, before, mine)
-        if match is not None and (weight, before.sent_at) > (best_weight, best.before.sent_at if best else 0):
+        shared = before.fingerprint.shared_prefix(now.fingerprint)
+        is_whole = shared == before.fingerprint.count
+        if mine is None and not is_whole:
+            mine = set(now.fingerprint.split())
+        match, weight = _compare(now, before, shared, mine or set())
+        if match is not None and weight > best_weight:
             best, best_weight = match, weight
+            if is_whole and mine is None:
+                break
     return best
 
 
-def _compare(now: Prompt, before: Prompt, mine: set[bytes]) -> tuple[Match | None, int]:
-    """Return what a call shares with an earlier one and how many bytes of messages that is; None where it is another's."""
+def _compare(now: Prompt, before: Prompt, shared: int, mine: set[bytes]) -> tuple[Match | None, int]:
+    """Return what a call shares with an earlier one and how many bytes of messages that is; None where it is another's.
+
+    ``shared`` are the blocks in common from the beginning, ``mine`` the hashes of the call's blocks if it needs them.
+    """
     old = before.fingerprint
     end, sizes, head = before.last_cached + 1, old.block_sizes(), old.tools + old.system
-    shared = old.shared_prefix(now.fingerprint)
-    digests = [] if shared >= old.count else old.split()
-    if digests and mine.isdisjoint(digests[head:]):
+    if shared == old.count:
+        total = sum(sizes[head:])
+        common = range(head, old.count)
+        if not total or not _is_one_conversation(before, now, common, shared):
+            return None, 0
+        prefix = sum(sizes[:end])
+        return Match(before, shared, frozenset(), prefix, prefix, is_whole=True), total
+    digests = old.split()
+    if mine.isdisjoint(digests[head:]):
         return None, 0
     # All of its messages count here, not only those that were cached: some requests cache their tools alone.
-    common = [i for i in range(head, old.count) if i < shared or digests[i] in mine]
-    total, weight = sum(sizes[head:]), sum(sizes[i] for i in common)
-    if not total or weight < MIN_SHARED * total or not _is_one_conversation(before, now, common, shared):
+    common_now = [i for i in range(head, old.count) if i < shared or digests[i] in mine]
+    total, weight = sum(sizes[head:]), sum(sizes[i] for i in common_now)
+    if not total or weight < MIN_SHARED * total or not _is_one_conversation(before, now, common_now, shared):
         return None, 0
     kept = frozenset(i for i in range(end) if i < shared or digests[i] in mine)
     return Match(before, shared, kept, sum(sizes[:end]), sum(sizes[i] for i in kept), shared >= end), weight
 
 
-def _is_one_conversation(before: Prompt, now: Prompt, common: list[int], shared: int) -> bool:
+def _is_one_conversation(before: Prompt, now: Prompt, common: Sequence[int], shared: int) -> bool:
     """Return whether shared messages mean one conversation, and not a helper that was given the same first message."""
     old, new = before.fingerprint, now.fingerprint
     if any(old.flags[i] & ASSISTANT for i in common):

@@ -49,7 +49,8 @@ class Prompt(msgspec.Struct, array_like=True):
         """Return the last block of the prefix that was cached; -1 for none."""
         if not self.fingerprint.is_marked:
             return self.fingerprint.count - 1
-        return max(self.fingerprint.breakpoints(), default=-1)
+        flags = self.fingerprint.flags
+        return next((i for i in range(len(flags) - 1, -1, -1) if flags[i] & BREAKPOINT), -1)
 
     @property
     def ttl_ms(self) -> int:

@@ -7,7 +7,7 @@ Breakpoints are taken out before hashing: a client moves them with each turn, an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -21,6 +21,7 @@ from sluicegate.prompt_caching.fingerprint import (
     Fingerprint,
     FingerprintBuilder,
 )
+from sluicegate.prompt_caching.reuse import Reuse
 from sluicegate.providers.requests.outline import has_more_braces
 
 MAX_BODY_BYTES = 16 << 20
@@ -82,7 +83,7 @@ class _Item(msgspec.Struct, gc=False):
     type: str = ""
 
 
-_MESSAGES = msgspec.json.Decoder(list[_Message])
+_MESSAGE = msgspec.json.Decoder(_Message)
 _TOOL = msgspec.json.Decoder(_Tool)
 _ITEM = msgspec.json.Decoder(_Item)
 
@@ -100,11 +101,13 @@ def dialect_of(top: Mapping[str, object], path: str) -> Dialect | None:
     return "converse" if "converse" in path else "messages"
 
 
-def read_prompt(body: bytes, path: str, key: bytes, header: str = "", *, has_breakpoints: bool = True) -> Fingerprint | None:
+def read_prompt(
+    body: bytes, path: str, key: bytes, header: str = "", earlier: Iterable[Fingerprint] = (), *, has_breakpoints: bool = True
+) -> Fingerprint | None:
     """Return the fingerprint of a model call's body; None for one that has none or is too large to be followed.
 
-    ``header`` is the client's ``anthropic-beta``. ``has_breakpoints`` says whether the provider that answers reads
-    breakpoints at all.
+    ``header`` is the client's ``anthropic-beta``. What is the same as in one of the ``earlier`` prompts is not read again.
+    ``has_breakpoints`` says whether the provider that answers reads breakpoints at all.
     """
     if len(body) > MAX_BODY_BYTES or (len(body) > _LARGE_BYTES and has_more_braces(body, MAX_BRACES)):
         return None
@@ -114,7 +117,7 @@ def read_prompt(body: bytes, path: str, key: bytes, header: str = "", *, has_bre
         # What continues a conversation that the provider keeps does not hold its whole prompt.
         if dialect is None or "previous_response_id" in top or "conversation" in top:
             return None
-        return _Reader(top, dialect, key).read(header, has_breakpoints=has_breakpoints)
+        return _Reader(top, dialect, key, tuple(earlier)).read(header, has_breakpoints=has_breakpoints)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -140,9 +143,12 @@ def without_marks(block: bytes) -> tuple[bytes, int]:
 class _Reader:
     """Walks through one body."""
 
-    def __init__(self, top: Mapping[str, msgspec.Raw], dialect: Dialect, key: bytes) -> None:
+    def __init__(self, top: Mapping[str, msgspec.Raw], dialect: Dialect, key: bytes, earlier: Sequence[Fingerprint]) -> None:
         self.top, self.dialect = top, dialect
         self.made = FingerprintBuilder(key)
+        self.reuse = Reuse(self.made, earlier, dialect.encode())
+        self.is_leading = True
+        """Whether all messages so far are a part of the system prompt."""
 
     def read(self, header: str, *, has_breakpoints: bool) -> Fingerprint | None:
         made, top = self.made, self.top
@@ -181,15 +187,18 @@ class _Reader:
         self.made.add(raw, flags, role)
 
     def _tools(self) -> None:
-        for raw in self._listed_tools():
-            tool = _TOOL.decode(raw)
+        raw = bytes(self.top.get("toolConfig" if self.dialect == "converse" else "tools", b""))
+        if "functions" not in self.top and self.reuse.tools(raw):
+            return
+        for one in self._listed_tools():
+            tool = _TOOL.decode(one)
             named = tool.function or tool.toolSpec
             name = (named.name if named else tool.name) or f"{tool.type} {tool.server_label}"
-            if self.dialect == "converse" and _CACHE_POINT.match(raw):
+            if self.dialect == "converse" and _CACHE_POINT.match(one):
                 self.made.mark_last(BREAKPOINT_5M)
                 continue
-            raw, flags = without_marks(raw)
-            self.made.add_tool(raw, name, flags)
+            content, flags = without_marks(one)
+            self.made.add_tool(content, name, flags)
 
     def _listed_tools(self) -> list[bytes]:
         """Return the definitions of all tools, each by itself where an API wraps several in one."""
@@ -230,25 +239,44 @@ class _Reader:
 
     def _messages(self, system: int) -> int:
         """Add the messages; return where the first block begins that is no part of the system prompt."""
-        made = self.made
-        if self.dialect in ("responses", "chat"):
-            raw = bytes(self.top["input" if self.dialect == "responses" else "messages"])
-            is_leading = True
-            for item in self._blocks(raw):
-                kind = _ITEM.decode(item) if item.startswith(b"{") else _Item()
-                is_leading = is_leading and kind.role in _SYSTEM_ROLES
-                is_output = kind.role == "assistant" or kind.type in ("function_call", "reasoning", "custom_tool_call")
-                self._add(item, b"", ASSISTANT if is_output else 0)
-                if is_leading:
-                    system = len(made.flags)
+        made, names = self.made, {"responses": "input", "gemini": "contents"}
+        raw = bytes(self.top[names.get(self.dialect, "messages")])
+        if not raw.startswith(b"["):
+            for block in self._blocks(raw):
+                self._add_message(block)
             return system
-        is_gemini = self.dialect == "gemini"
-        for message in _MESSAGES.decode(self.top["contents" if is_gemini else "messages"]):
-            role = message.role.encode("utf-8", "replace")
-            flags = ASSISTANT if message.role in ("assistant", "model") else 0
-            for block in self._blocks(bytes(message.parts if is_gemini else message.content)):
-                self._add(block, role, flags | (IMAGE if not is_gemini and _holds_image(block) else 0))
+        begin, at = len(made.flags), 1
+        if (found := self.reuse.messages(raw)) is not None:
+            same, anchor = found
+            at, head = anchor.size, same.tools + same.system
+            system, self.is_leading = begin + head - anchor.begin, anchor.block == head
+        places: list[tuple[int, int]] = []
+        for message in _LIST.decode(b"[" + raw[at:].lstrip(b", \n\r\t")):
+            piece = bytes(message)
+            at = raw.index(piece, at)
+            places.append((at, len(made.flags)))
+            at += len(piece)
+            self._add_message(piece)
+            if self.is_leading:
+                system = len(made.flags)
+        self.reuse.set_anchor(raw, begin, places)
         return system
+
+    def _add_message(self, raw: bytes) -> None:
+        """Add the blocks of a message; at OpenAI a message or an item is one."""
+        if self.dialect in ("responses", "chat"):
+            kind = _ITEM.decode(raw) if raw.startswith(b"{") else _Item()
+            self.is_leading = self.is_leading and kind.role in _SYSTEM_ROLES
+            is_output = kind.role == "assistant" or kind.type in ("function_call", "reasoning", "custom_tool_call")
+            self._add(raw, b"", ASSISTANT if is_output else 0)
+            return
+        self.is_leading = False
+        message = _MESSAGE.decode(raw)
+        role = message.role.encode("utf-8", "replace")
+        flags = ASSISTANT if message.role in ("assistant", "model") else 0
+        is_gemini = self.dialect == "gemini"
+        for block in self._blocks(bytes(message.parts if is_gemini else message.content)):
+            self._add(block, role, flags | (IMAGE if not is_gemini and _holds_image(block) else 0))
 
     def _nested_fields(self) -> None:
         """Add what some APIs keep one level deeper."""
