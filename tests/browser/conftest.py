@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from proving import company
 from support.api import token_hash
-from support.browsing import CHROMIUM, EVIL, FLAGS, VERA, Watched
+from support.browsing import EVIL, FLAGS, VERA, Watched, chromium
 from support.harness import Gateway
 
 LONG, SHORT = (17, 100_000), (2, 10_000)
@@ -40,7 +40,7 @@ def policy_of(busy: int) -> str:
 def browser() -> Iterator[Browser]:
     """Chromium. It ends with the last test in this folder: Playwright keeps a loop running in this thread, where no other can start."""
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield running
         running.close()
 

@@ -80,3 +80,9 @@ def test_the_shell_completes_commands():
         [sys.executable, "-c", code], env=env | {"_SLUICEGATE_COMPLETE": "complete_bash"}, capture_output=True, text=True
     )
     assert done.stdout.split() == ["usage", "user"], done
+
+
+def test_a_command_starts_without_the_libraries_that_only_some_need():
+    """A status line is drawn at every prompt, and a shell waits for each command."""
+    code = "import sys, sluicegate.cli.main; print(*sorted({'httpx', 'mitmproxy', 'pydantic', 'sluicegate.providers'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from proving import company
 from proving.demo import ROOT, Gateway, keep_calling
-from support.browsing import CHROMIUM, FLAGS
+from support.browsing import FLAGS, chromium
 
 PAGES = {
     "overview": "#/",
@@ -57,7 +57,7 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
     )
     call = json.loads(urllib.request.urlopen(request).read())["logs"][0]["id"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         for theme in ("light", "dark"):
             context = browser.new_context(viewport={"width": 1240, "height": 740}, color_scheme=theme, timezone_id=zone)
             login = context.request.post(f"{url}/api/session/login", data={"token": token}, headers={"origin": url})

@@ -11,8 +11,9 @@ from functools import lru_cache
 
 from sluicegate.calls.cache_wishes import CACHE_HEADERS, wishes_of
 from sluicegate.calls.call import Call
-from sluicegate.policy.projects import PROJECT_HEADER, check_claim
+from sluicegate.policy.projects import check_claim
 from sluicegate.request_grammar import HeaderValues
+from sluicegate.values import PROJECT_HEADER
 
 OTHER = "other"
 

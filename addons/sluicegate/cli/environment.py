@@ -19,11 +19,8 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail, note
 from sluicegate.machines import claude_settings
 from sluicegate.machines.certificates import BEGIN, added, bundle
-from sluicegate.machines.git_remote import folder_repository
 from sluicegate.machines.shells import BUNDLE_FILE, CA_FILE, SHELLS
 from sluicegate.machines.variables import HEADERS_VARIABLE, Machine, bypassed_hosts, inherited_no_proxy, key_variables
-from sluicegate.policy.projects import check_claim
-from sluicegate.providers.known import known_providers
 
 TIMEOUT_S = 10
 
@@ -194,6 +191,8 @@ def checked_project(text: str | None) -> str | None:
     """Return the project that an option names; exit if it is not one."""
     if text is None or text == "none":
         return None
+    from sluicegate.policy.projects import check_claim
+
     try:
         return check_claim(text)
     except ValueError as e:
@@ -202,11 +201,15 @@ def checked_project(text: str | None) -> str | None:
 
 def project_here(text: str | None) -> str | None:
     """Return the project that an option names, else the repository of the folder that we are in."""
+    from sluicegate.machines.git_remote import folder_repository
+
     return folder_repository(Path.cwd()) if text is None else checked_project(text)
 
 
 def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None, project: str | None = None) -> Machine:
     """Return what a machine is set up for, with the variables that this gateway's providers need."""
+    from sluicegate.providers.known import known_providers
+
     url = _checked(gateway)
     hosts = tuple(host for part in no_proxy or () for word in part.split(",") if (host := word.strip()))
     for host in hosts:

@@ -27,7 +27,7 @@ from sluicegate.machines.variables import (
     names_project,
 )
 from sluicegate.network.outbound.trust import SYSTEM_BUNDLES
-from sluicegate.policy.projects import PROJECT_HEADER
+from sluicegate.values import PROJECT_HEADER
 
 CA_FILE = ".sluicegate-ca.pem"
 BUNDLE_FILE = ".sluicegate-ca-bundle.pem"

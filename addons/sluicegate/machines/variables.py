@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from sluicegate.policy.model import Policy
-from sluicegate.policy.projects import PROJECT_HEADER
-from sluicegate.providers.known import known_provider, known_providers
+from sluicegate.values import PROJECT_HEADER
+
+if TYPE_CHECKING:
+    from sluicegate.policy.model import Policy
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -106,6 +108,8 @@ def custom_headers(inherited: str, project: str | None) -> str:
 
 def key_variables(providers: Iterable[str]) -> tuple[str, ...]:
     """Return the variables from which clients of these providers take their key, each once."""
+    from sluicegate.providers.known import known_provider
+
     names: dict[str, None] = {}
     for provider in providers:
         known = known_provider(provider)
@@ -139,6 +143,8 @@ def inherited_no_proxy(env: Mapping[str, str]) -> str:
 
 def bypassed_hosts(no_proxy: str) -> list[str]:
     """Return the hosts of known providers that a NO_PROXY would call past the gateway."""
+    from sluicegate.providers.known import known_providers
+
     entries = [entry.strip().lower().lstrip("*").lstrip(".") for entry in no_proxy.split(",") if entry.strip()]
     hosts = sorted(host for provider in known_providers().values() for host in provider.hosts)
     return [h for h in hosts if any(not e or h == e or h.endswith(f".{e}") for e in entries)]
@@ -146,4 +152,6 @@ def bypassed_hosts(no_proxy: str) -> list[str]:
 
 def all_variables() -> list[str]:
     """Return every variable that may have been set but NO_PROXY, which may be the developer's own."""
+    from sluicegate.providers.known import known_providers
+
     return [*PROXY_VARIABLES, ADDED_CA_VARIABLE, *CONSTANTS, *BUNDLE_VARIABLES, *key_variables(known_providers())]

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-PROJECT_HEADER = "x-sluicegate-project"
-
 MAX_CLAIM_CHARS = 200
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")

@@ -7,8 +7,6 @@ import os
 import ssl
 from pathlib import Path
 
-from sluicegate import http_client
-
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -91,6 +89,9 @@ class Trust:
 
     def follow(self, bundle: str | None) -> None:
         """Trust what a policy names from now on. Blocking. Raises TrustError or OSError, and then nothing has changed."""
+        # The command line needs only the names above, and its commands would take twice as long to start.
+        from sluicegate import http_client
+
         extra = None if bundle is None else read_bundle(bundle)
         file = None if extra is None else self._write(extra)
         http_client.trust(extra)
