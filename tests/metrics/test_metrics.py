@@ -109,10 +109,14 @@ endings = st.sampled_from(
         {"outcome": "denied", "status": 402, "reason": "budget_exceeded"},
     ]
 )
+ENDED_BY_CACHE = {"outcome": "completed", "status": 200}
+
 records = st.builds(
-    lambda key, ending, model, cost, shadow, tokens, ttft, stream: record(
+    lambda key, ending, model, cost, shadow, tokens, ttft, stream, cached: record(
         key,
-        **ending,
+        **(ENDED_BY_CACHE if cached == "hit" else ending),
+        cache=cached,
+        saved_nano=7 if cached == "hit" else None,
         model_requested=model,
         shadow_nano=None if "reason" in ending else shadow,
         cost_nano=0 if "reason" in ending else cost,
@@ -128,6 +132,7 @@ records = st.builds(
     st.lists(st.integers(0, 10**6), min_size=5, max_size=5),
     st.none() | st.integers(0, 1200),
     st.integers(0, 1),
+    st.sampled_from([None, None, "hit", "miss", "bypass"]),
 )
 
 
@@ -147,8 +152,14 @@ def test_whatever_happens_the_names_agree_with_each_other_and_with_the_records(s
         assert {r: total(found, "sluicegate_refusals_total", reason=r) for r in refused} == refused
         upstream = total(found, "bifrost_upstream_requests_total")
         assert total(found, "bifrost_requests_total") == len(model_calls)
-        assert upstream == len([r for r in model_calls if not r["reason"]])
-        assert upstream == total(found, "bifrost_success_requests_total") + total(found, "bifrost_error_requests_total")
+        hits = [r for r in rows if r["cache"] == "hit"]
+        assert upstream == len([r for r in model_calls if not r["reason"] and r["cache"] != "hit"])
+        assert total(found, "bifrost_cache_hits_total", cache_type="direct") == len([r for r in hits if r["model_requested"]])
+        assert total(found, "sluicegate_cache_saved_usd_total") == pytest.approx(7 * len(hits) / NANO)
+        for what in ("hit", "miss", "bypass"):
+            assert total(found, "sluicegate_cache_calls_total", result=what) == len([r for r in rows if r["cache"] == what])
+        answered = total(found, "bifrost_success_requests_total") + total(found, "bifrost_error_requests_total")
+        assert upstream == answered - total(found, "bifrost_cache_hits_total")
         assert total(found, "bifrost_error_requests_total", status_code="499") == len(
             [r for r in model_calls if r["outcome"] == "cancelled"]
         )
@@ -158,11 +169,11 @@ def test_whatever_happens_the_names_agree_with_each_other_and_with_the_records(s
         assert tokens == total(found, "bifrost_input_tokens_total") + total(found, "bifrost_output_tokens_total")
         for name in ("sluicegate_latency_seconds_count", "bifrost_upstream_latency_seconds_count"):
             assert total(found, name) == upstream
-        first = [r for r in model_calls if r["ttft_ms"] is not None and not r["reason"]]
+        first = [r for r in model_calls if r["ttft_ms"] is not None and not r["reason"] and r["cache"] != "hit"]
         assert total(found, "sluicegate_first_byte_seconds_count") == len(first)
         assert total(found, "bifrost_stream_first_token_latency_seconds_count") == len([r for r in first if r["stream"]])
     for key, (_, team) in KEYS.items():
-        mine = [r for r in model_calls if r["virtual_key_id"] == key and not r["reason"]]
+        mine = [r for r in model_calls if r["virtual_key_id"] == key and not r["reason"] and r["cache"] != "hit"]
         assert total(full, "bifrost_upstream_requests_total", vk=key or "", team_id=team or "") == len(mine)
         assert total(full, "sluicegate_tokens_total", virtual_key_id=key or "", token_type="output") == sum(
             r["output_tokens"] for r in rows if r["virtual_key_id"] == key

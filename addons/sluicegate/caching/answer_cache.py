@@ -145,7 +145,7 @@ class AnswerCache:
     # -- the worker's thread --
 
     def _open(self) -> None:
-        keys = self.file.keys()
+        keys = self.file.kept_keys()
         self._known.update(map(_short, keys))
         if self.file.secret:
             self._hash = KeyedHash(self.file.secret)

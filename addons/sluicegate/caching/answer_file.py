@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class AnswerFile:
         """Whether it is being used."""
         return self._conn is not None
 
-    def keys(self) -> list[bytes]:
+    def kept_keys(self) -> list[bytes]:
         """Open the file, and return the key of every answer in it."""
         return [key for (key,) in self._run(lambda conn: conn.execute("SELECT key FROM answers").fetchall()) or ()]
 
@@ -193,7 +193,9 @@ class AnswerFile:
         conn.execute("BEGIN IMMEDIATE")
         try:
             self._delete(conn, "key = ?", [entry.key])
-            gone = list(self._evict(conn, size, max_bytes))
+            gone: list[bytes] = []
+            while self.count and (self.size + size > max_bytes or self.count >= MAX_ENTRIES):
+                gone += self._evict(conn, self.size + size - max_bytes)
             values = (entry.key, entry.at, entry.until, entry.at, size, 0, 0, *owner, entry.provider, entry.model, entry.head())
             number = conn.execute(f"INSERT INTO answers VALUES (NULL{', ?' * len(values)})", values).lastrowid  # noqa: S608
             conn.execute("INSERT INTO bodies VALUES (?, ?)", (number, packed))
@@ -205,28 +207,24 @@ class AnswerFile:
         self.size, self.count = self.size + size, self.count + 1
         return gone
 
-    def _evict(self, conn: sqlite3.Connection, needed: int, max_bytes: int) -> Iterator[bytes]:
-        """Delete what was used longest ago until there is room; yield the keys."""
-        while self.count and (self.size + needed > max_bytes or self.count >= MAX_ENTRIES):
-            oldest = conn.execute("SELECT number, size FROM answers ORDER BY used, number LIMIT ?", (EVICTED_AT_ONCE,)).fetchall()
-            over = self.size + needed - max_bytes
-            chosen: list[int] = []
-            for number, size in oldest:
-                if chosen and over <= 0:
-                    break
-                chosen.append(number)
-                over -= size
-            gone = self._delete(conn, f"number IN ({', '.join('?' * len(chosen))})", chosen)
-            self.evicted += len(gone)
-            yield from gone
+    def _evict(self, conn: sqlite3.Connection, over: int) -> list[bytes]:
+        """Delete some of what was used longest ago, no more than needed to free this many bytes; return the keys."""
+        oldest = conn.execute("SELECT number, size FROM answers ORDER BY used, number LIMIT ?", (EVICTED_AT_ONCE,)).fetchall()
+        chosen: list[int] = []
+        for number, size in oldest:
+            if chosen and over <= 0:
+                break
+            chosen.append(number)
+            over -= size
+        gone = self._delete(conn, f"number IN ({', '.join('?' * len(chosen))})", chosen)
+        self.evicted += len(gone)
+        return gone
 
     def _trim(self, conn: sqlite3.Connection, now: int, max_bytes: int) -> list[bytes]:
         old = "number IN (SELECT number FROM answers WHERE until <= ? LIMIT ?)"
         gone = self._delete(conn, old, [now, EVICTED_AT_ONCE])
         if not gone and self.size > max_bytes:
-            chosen = "number IN (SELECT number FROM answers ORDER BY used, number LIMIT ?)"
-            gone = self._delete(conn, chosen, [EVICTED_AT_ONCE if self.size > 2 * max_bytes else 1])
-            self.evicted += len(gone)
+            gone = self._evict(conn, self.size - max_bytes)
         if gone:
             conn.execute("PRAGMA incremental_vacuum").fetchall()
         return gone

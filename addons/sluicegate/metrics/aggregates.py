@@ -42,16 +42,21 @@ class CallTotals:
     """Calls that went upstream and were not completed, by status; 499 where the client left, 0 where no answer came."""
     tokens: dict[str, int] = field(default_factory=dict)
     """Tokens by the name of the record's column."""
+    cached: dict[str, int] = field(default_factory=dict)
+    """Calls by what the cache did."""
     cost_nano: int = 0
     shadow_nano: int = 0
+    saved_nano: int = 0
 
     def add(self, other: CallTotals) -> None:
         """Add the other totals to these."""
-        for counts, more in ((self.outcomes, other.outcomes), (self.errors, other.errors), (self.tokens, other.tokens)):
-            for name, count in list(more.items()):
-                counts[name] = counts.get(name, 0) + count
+        for name in ("outcomes", "errors", "tokens", "cached"):
+            counts, more = getattr(self, name), getattr(other, name)
+            for key, count in list(more.items()):
+                counts[key] = counts.get(key, 0) + count
         self.cost_nano += other.cost_nano
         self.shadow_nano += other.shadow_nano
+        self.saved_nano += other.saved_nano
 
 
 class Histogram:

@@ -30,13 +30,16 @@ def bifrost_families(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _calls(snapshot: Snapshot) -> Iterator[Metric]:
     requests = CounterMetricFamily("bifrost_requests", "Model calls, refused ones included.")
-    upstream = CounterMetricFamily("bifrost_upstream_requests", "Model calls sent to a provider; refused ones never are.")
+    upstream = CounterMetricFamily(
+        "bifrost_upstream_requests", "Model calls sent to a provider; refused ones and cache hits never are."
+    )
     success = CounterMetricFamily("bifrost_success_requests", "Model calls that were completed.")
     errors = CounterMetricFamily("bifrost_error_requests", "Model calls sent to a provider that were not completed.")
     sent = CounterMetricFamily("bifrost_input_tokens", "Tokens sent, cached ones included.")
     received = CounterMetricFamily("bifrost_output_tokens", "Tokens received.")
     tokens = CounterMetricFamily("bifrost_tokens", "Tokens by type.")
     cost = CounterMetricFamily("bifrost_cost", "Dollars charged.")
+    cached = CounterMetricFamily("bifrost_cache_hits", "Model calls answered from the cache.")
     for caller, totals in paced(snapshot.calls):
         if not caller.model:
             continue
@@ -48,7 +51,10 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         add_sample(requests, labels, forwarded + refused)
         if not forwarded:
             continue
-        add_sample(upstream, labels, forwarded)
+        hits = totals.cached.get("hit", 0)
+        add_sample(upstream, labels, forwarded - hits)
+        if hits:
+            add_sample(cached, labels.with_label("cache_type", "direct"), hits)
         add_sample(success, labels, completed)
         for status, count in failed.items():
             add_sample(errors, labels.with_label("status_code", status), count)
@@ -59,7 +65,7 @@ def _calls(snapshot: Snapshot) -> Iterator[Metric]:
         for column, count in used.items():
             add_sample(tokens, labels.with_label("token_type", TOKEN_TYPES[column]), count)
         add_sample(cost, labels, totals.cost_nano / NANO)
-    yield from (requests, upstream, success, errors, sent, received, tokens, cost)
+    yield from (requests, upstream, success, errors, sent, received, tokens, cost, cached)
 
 
 def _labels(snapshot: Snapshot, caller: CallLabels) -> Labels:

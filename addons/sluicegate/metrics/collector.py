@@ -11,6 +11,7 @@ from sluicegate.background import paced
 from sluicegate.calls.record import Record
 from sluicegate.metrics.aggregates import OTHER_MODELS, CallLabels, CallTotals, Latencies
 from sluicegate.metrics.bifrost import bifrost_families
+from sluicegate.metrics.cached_answers import cache_families
 from sluicegate.metrics.exposition import render_text
 from sluicegate.metrics.native import native_families
 from sluicegate.metrics.snapshot import PRIVATE_SCOPE_KINDS, MetricsSource, Snapshot, merge_callers
@@ -54,6 +55,9 @@ class Metrics:
         if totals is None:
             totals = self.call_totals[caller] = CallTotals()
         totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
+        if (cached := record["cache"]) is not None:
+            totals.cached[cached] = totals.cached.get(cached, 0) + 1
+            totals.saved_nano += record["saved_nano"] or 0
         for attempt in record["attempts"] or ():
             self._count_attempt(attempt, outcome)
         if record["reason"] and record["outcome"] == Outcome.DENIED.value:
@@ -67,7 +71,8 @@ class Metrics:
                 totals.tokens[column] = totals.tokens.get(column, 0) + record[column]
         totals.cost_nano += record["cost_nano"] or 0
         totals.shadow_nano += record["shadow_nano"] or 0
-        if model:
+        if model and cached != "hit":
+            # How fast the cache is says nothing about the model.
             timing = self.timings.get((provider, model))
             if timing is None:
                 timing = self.timings[provider, model] = Latencies()
@@ -101,6 +106,7 @@ class Metrics:
         """Yield every metric as it is now."""
         snapshot = self._take_snapshot(public)
         yield from native_families(snapshot)
+        yield from cache_families(snapshot)
         yield from bifrost_families(snapshot)
         yield from self._process.collect()
 

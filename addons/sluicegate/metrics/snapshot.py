@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sluicegate.background import paced
+from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
@@ -25,6 +26,7 @@ class MetricsSource(Protocol):
     """The services that metrics are read from."""
 
     ledger: Ledger
+    answers: AnswerCache
     clock: Any
     policy_watcher: Any
     price_watcher: Any

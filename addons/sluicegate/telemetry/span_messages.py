@@ -110,6 +110,10 @@ def _own(ended: EndedCall) -> Iterator[tuple[str, Value]]:
     yield "sluicegate.estimated", bool(record["estimated"])
     if record["shadow_nano"] is not None:
         yield "sluicegate.shadow_usd", record["shadow_nano"] / NANO
+    if record["cache"] is not None:
+        yield "sluicegate.cache", record["cache"]
+    if record["saved_nano"] is not None:
+        yield "sluicegate.saved_usd", record["saved_nano"] / NANO
     if record["attempts"] is not None:
         yield "sluicegate.attempts", [f"{a['provider']}/{a['model']} {a['result']}" for a in record["attempts"]]
     for name, value in (orjson.loads(record["labels"]) if record["labels"] else {}).items():

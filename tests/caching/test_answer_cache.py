@@ -1,0 +1,311 @@
+"""Kept answers: what is found again, how much room they take, what survives, and calls that wait for one another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluicegate.caching import answer_file
+from sluicegate.caching.answer_cache import AnswerCache
+from sluicegate.caching.answer_file import AnswerFile
+from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
+from sluicegate.caching.flights import Flights
+from sluicegate.caching.rules import ExactRules
+from sluicegate.policy.cache_schema import ExactCache
+from sluicegate.policy.loader import load
+from sluicegate.values import Usage
+from support.hypothesis_profiles import examples
+
+ALICE, BOB = Owner("user", "alice", "vk-1", "alice", "eng"), Owner("team", "eng", "vk-2", "bob", "eng")
+RULES = ExactRules.of(ExactCache(enabled=True))
+MUCH = 1 << 30
+
+
+def entry(number: int = 1, body: bytes = b'{"id": "msg_01abc"}', owner: Owner = ALICE, at: int = 1000, **more: Any) -> Entry:
+    fields: dict[str, Any] = {"until": at + 3_600_000, "provider": "anthropic", "model": "m", "content_type": "application/json"}
+    return Entry(number.to_bytes(16), at, owner=owner, body=body, **(fields | more))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> AnswerFile:
+    return AnswerFile(tmp_path / "cache.db")
+
+
+def test_what_is_kept_is_found_as_it_was_and_by_nobody_else(file):
+    usage = Usage(input_tokens=3, cache_write_1h_tokens=2, model="m", iterations=(Usage(output_tokens=1, speed="fast"),))
+    kept = entry(body=os.urandom(10_000), usage=usage, answer_id="msg_01", created_s=5)
+    assert file.put(kept, MUCH) == []
+    assert file.get(kept.key) == kept
+    file.close()
+    again = AnswerFile(file.path)
+    assert again.kept_keys() == [kept.key]
+    assert again.get(kept.key) == kept
+    assert (again.secret, again.count, again.size) == (file.secret, 1, file.size)
+    assert again.get(entry(2).key) is None
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    again.close()
+
+
+def test_a_new_answer_takes_the_place_of_the_one_before(file):
+    file.put(entry(body=b"one"), MUCH)
+    file.put(entry(body=b"two"), MUCH)
+    assert file.get(entry().key).body == b"two"
+    assert file.count == 1
+    file.close()
+
+
+@settings(max_examples=examples(15))
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40_000)), min_size=1, max_size=25), st.integers(40_000, 200_000))
+def test_they_never_take_more_room_than_they_may(tmp_path_factory, puts, most):
+    file = AnswerFile(tmp_path_factory.mktemp("room") / "cache.db")
+    alive: set[bytes] = set()
+    for at, (number, size) in enumerate(puts):
+        kept = entry(number, os.urandom(size), at=at)
+        gone = file.put(kept, most)
+        assert gone is not None
+        alive = (alive | {kept.key}) - set(gone)
+        assert file.size <= most
+        assert {*file.kept_keys()} == alive
+        assert kept.key in alive
+    file.close()
+    assert file.path.stat().st_size <= most + 40_960
+    assert AnswerFile(file.path).get(kept.key) == kept
+
+
+def test_no_more_answers_are_kept_than_may_be(file, monkeypatch):
+    monkeypatch.setattr(answer_file, "MAX_ENTRIES", 50)
+    for number in range(200):
+        file.put(entry(number, at=number), MUCH)
+        assert file.count <= 50
+    assert {int.from_bytes(k) for k in file.kept_keys()} == {*range(150, 200)}
+    assert file.evicted == 150
+    file.close()
+
+
+def test_what_was_used_last_stays(file):
+    for number in range(3):
+        file.put(entry(number, os.urandom(3000), at=number), 20_000)
+    file.note_hits({entry(0).key: (1, 7, 100)})
+    file.put(entry(3, os.urandom(9000), at=101), 20_000)
+    assert {int.from_bytes(k) for k in file.kept_keys()} == {0, 3}
+    assert [(r["hits"], r["saved_nano"], r["used"]) for r in file.page(9, None, {})] == [(0, 0, 101), (1, 7, 100)]
+    file.close()
+
+
+def test_an_answer_that_is_larger_than_all_room_is_not_kept(file):
+    assert file.put(entry(body=os.urandom(9000)), 8000) is None
+    assert file.get(entry().key) is None
+    file.close()
+
+
+def test_old_answers_and_those_beyond_a_smaller_room_go(file):
+    for number in range(40):
+        file.put(entry(number, os.urandom(3000), at=number), MUCH)
+    while file.trim(3_600_010, MUCH):
+        pass
+    assert {int.from_bytes(k) for k in file.kept_keys()} == {*range(11, 40)}
+    while file.trim(0, 30_000):
+        pass
+    assert file.size <= 30_000
+    assert file.count == 5
+    file.close()
+
+
+def test_the_answers_of_one_user_are_gone_from_the_disk_too(file):
+    secret = b"the answer that only alice may read " * 3
+    file.put(entry(1, secret + os.urandom(50)), MUCH)
+    file.put(entry(2, b"bobs", owner=BOB), MUCH)
+    row = file.page(1, 2, {})[0]
+    assert row["user_id"] == "alice"
+    assert file.clear({"user_id": "alice"}) == [entry(1).key]
+    assert file.clear({"user_id": "alice"}) == []
+    assert [r["user_id"] for r in file.page(9, None, {})] == ["bob"]
+    on_disk = b"".join(p.read_bytes() for p in file.path.parent.iterdir())
+    assert b"that only alice" not in on_disk
+    assert file.count == 1
+    file.close()
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "flipped"])
+def test_a_damaged_file_costs_answers_and_nothing_else(file, caplog, damage):
+    for number in range(60):
+        file.put(entry(number, os.urandom(3000)), MUCH)
+    file.close()
+    raw = file.path.read_bytes()
+    spoilt = {"text": b"no database" * 999, "cut": raw[: len(raw) // 3], "flipped": raw[:8192] + bytes(8192) + raw[16384:]}
+    file.path.write_bytes(spoilt[damage])
+    again = AnswerFile(file.path)
+    with caplog.at_level(logging.WARNING, "sluicegate"):
+        found = [again.get(entry(number).key) for number in range(60)]
+    assert None in found
+    assert "discarded" in caplog.text
+    again.put(entry(99), MUCH)
+    assert again.get(entry(99).key) == entry(99)
+    again.close()
+
+
+def test_one_answer_that_is_damaged_is_asked_for_again(file, caplog):
+    file.put(entry(1, os.urandom(500)), MUCH)
+    file.close()
+    with sqlite3.connect(file.path) as conn:
+        (body,) = conn.execute("SELECT body FROM bodies").fetchone()
+        conn.execute("UPDATE bodies SET body = ?", (body[:100] + bytes([body[100] ^ 1]) + body[101:],))
+    conn.close()
+    assert file.get(entry(1).key) is None
+    assert file.kept_keys() == []
+    assert "damaged" in caplog.text
+    file.close()
+
+
+# -- an answer given again --
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"content": [{"id": "toolu_0123456"}], "id": "msg_0123456"}', ("msg_0123456", None)),
+        (b'event: message_start\ndata: {"message": {"id": "msg_0123456"}, "type": "message_start"}\n\n', ("msg_0123456", None)),
+        (
+            b'data: {"id":"chatcmpl-123456","created":1700000000,"choices":[]}\n\ndata: [DONE]\n\n',
+            ("chatcmpl-123456", 1_700_000_000),
+        ),
+        (b'data: {"type":"response.created","response":{"id":"resp_123456","created_at":17}}\n\n', ("resp_123456", 17)),
+        (b'data: {"candidates":[],"responseId":"abcdefghij"}\r\n\r\n', ("abcdefghij", None)),
+        (b'[{"candidates":[]}]', (None, None)),
+        ('{"id": "é23456789"}'.encode(), (None, None)),
+        (b'{"id": 7, "created": true}', (None, None)),
+    ],
+)
+def test_what_must_be_fresh_is_found_in_every_form(body, found):
+    assert identity_of(body) == found
+
+
+def test_only_the_answers_own_id_and_time_are_renewed():
+    text = b'{"id":"resp_abcdefgh","created_at": 17,"completed_at":17,"text":"\\"created_at\\":17 resp_abcdefgh","n":17,"x":"resp_abcdefgh"}'
+    again = entry(body=text, answer_id="resp_abcdefgh", created_s=17).given_again(99_000)
+    new = again[7:20]
+    assert new != b"resp_abcdefgh"
+    assert again == (
+        b'{"id":"%s","created_at": 99,"completed_at":99,"text":"\\"created_at\\":17 resp_abcdefgh","n":17,"x":"%s"}' % (new, new)
+    )
+
+
+@pytest.mark.parametrize("known", ["msg_01XFDUDYJgAACzvnptvVoYEL", "chatcmpl-abc123", "resp_67ccd2bed1ec8190", "gen9876543"])
+def test_a_fresh_id_is_of_the_same_form(known):
+    made = {fresh_id(known) for _ in range(20)}
+    assert len(made) == 20
+    assert {len(x) for x in made} == {len(known)}
+    assert {x[:4] for x in made} == {known[:4]} or known == "gen9876543"
+
+
+@pytest.mark.parametrize(
+    ("age", "read", "written"), [(299_999, 107, 0), (300_000, 105, 2), (3_600_000, 100, 7)], ids=["minutes", "an hour", "later"]
+)
+def test_what_is_saved_is_what_asking_again_would_cost(age, read, written):
+    used = Usage(input_tokens=1, cache_read_tokens=100, cache_write_5m_tokens=2, cache_write_1h_tokens=5)
+    again = entry(at=0, usage=used).repeated_usage(age)
+    assert (again.cache_read_tokens, again.cache_write_5m_tokens + again.cache_write_1h_tokens) == (read, written)
+    assert again.total_tokens == used.total_tokens
+
+
+# -- in the event loop --
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path):
+    async def first() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        flight = cache.flights.begin(entry().key)
+        cache.keep(entry(), flight, RULES)
+        assert await flight.landed == entry(answer_id="msg_01abc")
+        cache.close()
+
+    async def second() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        found = [await cache.find(entry().key, *asked) for asked in ((2000, 3_600_000), (2000, 1000), (3_601_000, MUCH), (0, MUCH))]
+        assert [f is not None for f in found] == [True, False, False, False]
+        cache.note_hit(found[0], 2000, 9)
+        file = tmp_path / "policy.yaml"
+        file.write_text("version: 1\ncache: {exact: {enabled: true}}")
+        cache.housekeep(2000, load(file, env={}, now=0))
+        assert [(r["hits"], r["saved_nano"]) for r in cache.page(9, None, {})] == [(1, 9)]
+        assert cache.clear({"model": "m"}) == 1
+        assert await cache.find(entry().key, 2000, MUCH) is None
+        cache.close()
+
+    run(first())
+    run(second())
+
+
+def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        flight = cache.flights.begin(b"k")
+        cache.keep(entry(body=b"data: nothing"), flight, RULES)
+        assert await flight.landed == "alone"
+        assert await cache.find(entry().key, 2000, MUCH) is None
+        cache.close()
+
+    run(work())
+
+
+def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("sluicegate.caching.answer_cache.MAX_MEMORY_BYTES", 4000)
+
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        for number in range(20):
+            flight = cache.flights.begin(entry(number).key)
+            cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), flight, RULES)
+            await flight.landed
+        assert sum(len(e.body) for e in cache._hot.values()) == cache._hot_bytes <= 4000
+        assert [(await cache.find(entry(n).key, 2000, MUCH)).body[7] for n in range(20)] == [*range(48, 68)]
+        cache.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("landed", [entry(), "alone", None], ids=["answer", "alone", "left"])
+def test_whoever_waits_is_told_what_came_of_it(landed):
+    async def work() -> None:
+        flights = Flights()
+        flight = flights.begin(b"k")
+        assert flights.begin(b"k") is None
+        waiting = [asyncio.create_task(flights.wait(b"k", 60)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert flights.waiting == 5
+        waiting[0].cancel()
+        flights.land(flight, landed)
+        flights.land(flight, "alone")
+        assert await asyncio.gather(*waiting[1:]) == [landed] * 4
+        assert flights.waiting == 0
+        assert flights.begin(b"k") is not None
+
+    run(work())
+
+
+def test_no_call_waits_for_ever():
+    async def work() -> None:
+        flights = Flights()
+        flight = flights.begin(b"k")
+        assert await flights.wait(b"k", 0.001) == "alone"
+        # Nobody else begins to wait for it, and it may still end.
+        second = flights.begin(b"k")
+        flights.land(flight, None)
+        assert flights.under_way == {b"k": second}
+
+    run(work())
