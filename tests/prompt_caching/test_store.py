@@ -170,3 +170,12 @@ def test_a_file_that_cannot_be_used_stops_nothing(tmp_path, caplog):
     watch.close()
     assert watch.dropped == 2
     assert [r.message for r in caplog.records if "Prompt caching" in r.message] == [caplog.records[0].message]
+
+
+def test_what_cannot_be_written_waits_within_bounds(file, monkeypatch):
+    monkeypatch.setattr(store, "MAX_UNWRITTEN", 2)
+    file.key()
+    for number in range(4):
+        file.observe(Observation(START + number, ("k", "s", "u"), 1, 0, 0, None))
+    file.flush()
+    assert report(file.path, Question())["totals"]["calls"] == 2

@@ -32,6 +32,9 @@ PROMPTS_KEPT_MS = 7 * DAY_MS
 
 ROWS_PER_STEP = 500
 
+MAX_UNWRITTEN = 2_000
+"""Prompts, and calls to be added up, that may wait to be written; usually half a second's."""
+
 WEEK_MS = 7 * DAY_MS
 _MONDAY_MS = 4 * DAY_MS
 """The first Monday after 1970-01-01, a Thursday."""
@@ -120,13 +123,14 @@ class CacheFile:
             for name in removed:
                 if self._prompts.pop(name, None) is None:
                     self._removed.add(name)
-            for prompt in prompts:
+            for prompt in prompts if len(self._prompts) < MAX_UNWRITTEN else ():
                 self._prompts[prompt.call_id] = (session, prompt)
 
     def observe(self, observation: Observation) -> None:
-        """Add up a call."""
+        """Add up a call; of a file that cannot be written, only the first ones that wait."""
         with self._lock:
-            self._observed.append(observation)
+            if len(self._observed) < MAX_UNWRITTEN:
+                self._observed.append(observation)
 
     def flush(self) -> None:
         """Write what was given. Raises OSError or sqlite3.Error; then it is written the next time."""

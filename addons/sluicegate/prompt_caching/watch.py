@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import get_args
 
+from sluicegate.background import PAUSE_S, PeriodicThread
 from sluicegate.prompt_caching.examination import Examiner
 from sluicegate.prompt_caching.finding import Cause, Finding
 from sluicegate.prompt_caching.seen import Seen
@@ -16,20 +19,18 @@ from sluicegate.prompt_caching.store import ROWS_PER_STEP, CacheFile, Observatio
 
 logger = logging.getLogger("sluicegate")
 
-MAX_QUEUED_BYTES = 32 << 20
+MAX_QUEUED_BYTES = 64 << 20
 """Bytes of bodies that may wait to be examined."""
 
-FLUSH_S = 1.0
-"""How long what was found may wait to be written, so that many calls share a transaction."""
-
-CLOSE_TIMEOUT_S = 10.0
+INTERVAL_S = 0.5
+"""How long a call may wait to be examined. Waking a thread for each would cost a call more than all the rest of its hook."""
 
 TRIM_CALLS = 200
 """Examined calls after which old prompts are deleted."""
 
 
 class PromptWatch:
-    """Queues calls for an examiner: ``see`` returns at once, a thread examines."""
+    """Queues calls for an examiner: ``see`` returns at once, a thread examines what has come every half second."""
 
     def __init__(self, file: CacheFile) -> None:
         self.file = file
@@ -40,31 +41,32 @@ class PromptWatch:
         self._examiner: Examiner | None = None
         self._queue: deque[Seen] = deque()
         self._size = 0
-        self._change = threading.Condition()
-        self._working = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._counting, self._working = threading.Lock(), threading.Lock()
+        self._thread = PeriodicThread("sluicegate-prompt-caching", INTERVAL_S, self.wait)
         self._closed, self._has_failed = False, False
         self._examined = 0
 
     def see(self, seen: Seen) -> None:
         """Queue an ended call."""
-        with self._change:
+        with self._counting:
             if self._closed or self._size + len(seen.body) > MAX_QUEUED_BYTES:
                 self.dropped += 1
                 return
             self._queue.append(seen)
             self._size += len(seen.body)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sluicegate-prompt-caching", daemon=True)
-                self._thread.start()
-            self._change.notify()
+        self._thread.start()
 
     def wait(self) -> None:
-        """Wait until what is queued has been examined, and write it."""
-        with self._change:
-            self._change.wait_for(lambda: not self._queue, CLOSE_TIMEOUT_S)
+        """Examine what is queued, and write what is known by then."""
         with self._working:
-            self.file.flush()
+            while self._queue:
+                seen = self._queue.popleft()
+                with self._counting:
+                    self._size -= len(seen.body)
+                self._guarded(partial(self._examine, seen))
+                # Otherwise the calls of a busy second would hold the interpreter for as long as all of them take.
+                time.sleep(PAUSE_S)
+            self._guarded(self.file.flush)
 
     def delete_before(self, at: int) -> None:
         """Delete findings and sums from before a time, epoch milliseconds, some at a time."""
@@ -84,41 +86,21 @@ class PromptWatch:
 
     def close(self) -> None:
         """Examine what is waiting, write it and close the file."""
-        with self._change:
+        with self._counting:
             self._closed = True
-            self._change.notify_all()
-        if self._thread is not None:
-            self._thread.join(CLOSE_TIMEOUT_S)
+        self._thread.stop()
+        self.wait()
+        with self._working:
+            self._guarded(self.file.close)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """Do some work whose failure no call and no other work may suffer from."""
         try:
-            self.file.close()
+            work()
         except (sqlite3.Error, OSError) as e:
             self._fail(e)
-
-    def _run(self) -> None:
-        """Examine queued calls, in the thread, until closed."""
-        while True:
-            with self._change:
-                if not self._queue and not self._closed:
-                    self._change.wait(FLUSH_S if self.file.has_unwritten else None)
-                seen = self._queue[0] if self._queue else None
-                is_over = self._closed and seen is None
-            with self._working:
-                try:
-                    if seen is not None:
-                        self._examine(seen)
-                    else:
-                        self.file.flush()
-                except (sqlite3.Error, OSError) as e:
-                    self._fail(e)
-                except Exception:
-                    logger.exception("A call's prompt cannot be examined")
-            if is_over:
-                return
-            if seen is not None:
-                with self._change:
-                    self._queue.popleft()
-                    self._size -= len(seen.body)
-                    self._change.notify_all()
+        except Exception:
+            logger.exception("A call's prompt cannot be examined")
 
     def _examine(self, seen: Seen) -> None:
         if self._examiner is None:
