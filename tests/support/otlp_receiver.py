@@ -9,6 +9,7 @@ import base64
 import gzip
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -179,7 +180,7 @@ def check_histogram(metric: Any, point: Any, found: dict[str, Any]) -> None:
 class OtlpReceiver:
     """Presets in ``answers`` (status, headers, body) are given first, then success; ``gate`` is waited for before each answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.faults: list[str] = []
         self.spans: list[tuple[Any, dict[str, Any]]] = []
@@ -212,6 +213,9 @@ class OtlpReceiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            # The handshake is made in the connection's own thread.
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
 
     def __enter__(self) -> OtlpReceiver:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()

@@ -21,11 +21,12 @@ from support.command import CliRunner
 from support.connect_proxy import ConnectProxy
 from support.fake_provider import FakeProvider, message, plain
 from support.harness import VK, Gateway, ask, eventually, policy_text, replace_file
+from support.otlp_receiver import OtlpReceiver
 from support.receiver import Receiver
 
 pytestmark = pytest.mark.wire
 
-PROVIDER, PAST, HOOKS = "provider.corp.test", "past.corp.test", "hooks.corp.test"
+PROVIDER, PAST, HOOKS, OTLP = "provider.corp.test", "past.corp.test", "hooks.corp.test", "otlp.corp.test"
 """Names that only the proxy knows; the second is in NO_PROXY."""
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
@@ -57,6 +58,7 @@ class Office:
     provider: FakeProvider
     past: FakeProvider
     hooks: Receiver
+    otlp: OtlpReceiver
     company: Company
     changes: list[int]
 
@@ -74,6 +76,8 @@ class Office:
         # Other text makes it another policy for each test.
         self.changes.append(len(self.changes))
         server = {"upstream_proxy": f"file:{self.gw.folder / 'proxy'}", "max_objects": 50_000 + len(self.changes)} | server
+        if server.pop("otlp", False):
+            server["otlp"] = {"endpoint": f"https://{OTLP}:{self.otlp.server.server_port}", "interval": "1s"}
         hook = {"name": "hook", "url": f"https://{HOOKS}:{self.hooks.server.server_port}/told"}
         return policy_text(
             providers=providers, routes=[route], virtual_keys=virtual_keys, server=server,
@@ -104,14 +108,15 @@ def office(tmp_path_factory):
         FakeProvider(plain(message(HAIKU)), tls=company.server(PROVIDER)) as provider,
         FakeProvider(plain(message(HAIKU)), tls=company.server(PAST)) as past,
         Receiver(company.server(HOOKS)) as hooks,
+        OtlpReceiver(company.server(OTLP)) as otlp,
     ):
-        names = {PROVIDER: provider.port, PAST: past.port, HOOKS: hooks.server.server_port}
+        names = {PROVIDER: provider.port, PAST: past.port, HOOKS: hooks.server.server_port, OTLP: otlp.server.server_port}
         proxy, other_proxy = ConnectProxy(names, credentials="gate:way"), ConnectProxy(names)
         (folder / "proxy").write_text(f"http://gate:way@127.0.0.1:{proxy.port}")
         (folder / "provider-key").write_text("sk-first-key")
         (folder / "company.pem").write_bytes(company.pem)
         gw = Gateway(folder, "", env={"NO_PROXY": PAST})
-        made = Office(gw, proxy, other_proxy, provider, past, hooks, company, [])
+        made = Office(gw, proxy, other_proxy, provider, past, hooks, otlp, company, [])
         gw.policy.write_text(made.policy(ca_bundle=str(folder / "company.pem")))
         gw.start()
         yield made
@@ -250,3 +255,24 @@ def test_one_file_in_place_of_all_and_one_beside_them_are_not_both_meant(tmp_pat
     gw = Gateway(tmp_path, text, "--set", f"ssl_verify_upstream_trusted_ca={tmp_path / 'ca.pem'}").start(wait=False)
     assert gw.exit_code() == 1
     gw.wait_for("give one of them")
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "stranger"])
+def test_metrics_and_spans_are_exported_over_tls_by_the_way_out_to_whom_the_company_vouches_for(office, trusted):
+    """Neither goes to a receiver that nobody vouches for, and calls are answered all the same."""
+    otlp, gw = office.otlp, office.gw
+    name = f"{OTLP}:{otlp.server.server_port}"
+    bundle = gw.folder / ("company.pem" if trusted else "nobody.pem")
+    if not trusted:
+        bundle.write_bytes(Company(gw.folder, "nobody").pem)
+    before, said = len(otlp.asked), len(gw.output)
+    office.govern(ca_bundle=str(bundle), otlp=True)
+    if trusted:
+        assert office.call().status == 200
+        eventually(lambda: {"/v1/traces", "/v1/metrics"} <= {path for path, _ in otlp.asked[before:]})
+        assert otlp.faults == []
+    else:
+        eventually(lambda: any("OTLP" in line and "certificate" in line for line in gw.output[said:]))
+        assert office.call().status >= 500
+        assert len(otlp.asked) == before
+    assert name in office.proxy.asked
