@@ -64,7 +64,7 @@ class Access(Addon):
     async def request(self, flow: http.HTTPFlow) -> None:
         """Judge provider and model once the request is complete."""
         call = ensure_call(flow)
-        if call is None or call.policy is None:
+        if call is None or call.policy is None or call.asks_all:
             return
         models = await self.models_named(flow, call, call.policy)
         if models is None:
@@ -128,7 +128,7 @@ class Access(Addon):
 
 def lists_too_much(call: Call, response: http.Response) -> bool:
     """Return whether an answer lists models to a key that may not use all of them."""
-    if not is_model_list(call.method, call.path) or not 200 <= response.status_code < 300 or call.policy is None:
+    if call.asks_all or not is_model_list(call.method, call.path) or not 200 <= response.status_code < 300 or call.policy is None:
         return False
     return has_refused_models(call.policy, call.principal, call.provider)
 

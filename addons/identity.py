@@ -34,7 +34,7 @@ from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
-from sluicegate.providers import PROTOCOLS, provider_for_path
+from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.account_headers import billing_problem, without_account_choice
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.known import known_provider
@@ -46,6 +46,7 @@ from sluicegate.request_grammar import (
     removed_headers,
     replace_fields,
 )
+from sluicegate.routing.offered_models import note_models_of_all, provider_of_path
 from sluicegate.values import Deny, Reason
 
 LOCAL_ANSWERS = {"/api/hello": b"{}", "/inference-profiles": b'{"inferenceProfileSummaries":[]}'}
@@ -127,6 +128,7 @@ class Identity(Addon):
         values = header_values(flow.request.headers)
         # Looked at once: a reload in between would have the call judged by two policies.
         policy = shared.policy
+        asked = flow.request.path
         provider = self.provider_of(flow, connection, values, policy)
         if provider is None:
             if flow.response is not None:
@@ -148,6 +150,7 @@ class Identity(Addon):
         if (path := served.inner_path(flow.request.path, is_whole=is_whole)) != flow.request.path:
             flow.request.path = path
         call = new_call(flow, provider, policy)
+        note_models_of_all(call, "" if is_whole else asked, policy)
         shown = {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values
         note_client(call, shown, connection.project or reading.project)
         key = reading.key
@@ -297,13 +300,7 @@ class Identity(Addon):
 
     def route_origin_form(self, flow: http.HTTPFlow, values: HeaderValues, policy: Policy) -> str | None:
         """Return the provider that a request to our own port is for, by method and path; answer 404 if it is for none."""
-        found = provider_for_path(
-            flow.request.method,
-            flow.request.path,
-            values,
-            lambda name, *what: policy.providers[name].kind_of(*what),
-            policy.prefixes,
-        )
+        found = provider_of_path(flow.request.method, flow.request.path, values, policy)
         if found is None:
             flow.metadata["sluicegate"] = "local"
             body = PROTOCOLS["anthropic"].error_body("not_found_error", no_page_message(flow.request.path.partition("?")[0]), 404)

@@ -14,6 +14,9 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Plan
 from sluicegate.network.loopback.ticket_server import TICKET_HEADER
 from sluicegate.policy.model import Policy
+from sluicegate.providers.model_lists import NOT_FOUND, unknown_model_body
+from sluicegate.providers.model_pages import PageError, described, listed
+from sluicegate.routing.offered_models import OfferedModels, model_described
 from sluicegate.sending import relay
 from sluicegate.sending.dialect_paths import dialect_of_count
 from sluicegate.sending.dialects import keeps_form
@@ -33,6 +36,7 @@ class Relay(Addon):
 
     def __init__(self) -> None:
         self.relay: relay.Relay | None = None
+        self.offered: OfferedModels | None = None
         self.start_task: asyncio.Task[relay.Relay] | None = None
         self.tickets: dict[str, str] = {}
         """The tickets of calls under way, by the flow's id."""
@@ -56,6 +60,9 @@ class Relay(Addon):
     async def request(self, flow: http.HTTPFlow) -> None:
         """Forward a call whose plan a single request to its own provider cannot fulfil; else put the plan's model in place."""
         call = call_of(flow)
+        if call is not None and call.asks_all and call.policy is not None:
+            await self.answer_models(flow, call, call.policy)
+            return
         if call is None or call.policy is None or call.facts is None:
             return
         if call.plan is None:
@@ -76,6 +83,29 @@ class Relay(Addon):
     def is_own(self, flow: http.HTTPFlow, call: Call, policy: Policy, model: str) -> bool:
         """Return whether the client's own provider answers, in the client's own form."""
         return call.provider == call.envelope and keeps_form(flow.request.path, call, policy.providers[call.provider], model)
+
+    async def answer_models(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
+        """Answer which models of all providers the caller may use, or describe one of them, in the form of the client's API."""
+        if not call.identified:
+            deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
+            return
+        if self.offered is None:
+            self.offered = OfferedModels(lambda: (p.model for p in services().prices.own()))
+        # In a thread: providers are asked for their lists, and price lists are read.
+        names = await asyncio.to_thread(self.offered.names_for, policy, call.principal)
+        status, name = 200, model_described(call.path, policy)
+        try:
+            if name is None:
+                body = listed(call.protocol, names, flow.request.query)
+            elif name in names:
+                body = described(call.protocol, name)
+            else:
+                words = f"There is no model '{name[:80]}' that this key may use"
+                status, body = NOT_FOUND, unknown_model_body(call.protocol, words)
+        except PageError as e:
+            deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: {e}"))
+            return
+        flow.response = http.Response.make(status, body, {"content-type": "application/json"})
 
     async def answer_count(self, flow: http.HTTPFlow, call: Call) -> None:
         """Answer how many tokens a request has that another provider than the client's would get."""

@@ -111,7 +111,7 @@ def test_what_no_table_lists_is_refused_recorded_and_never_sent(gate, asked):
     ("asked", "headers", "provider"),
     [
         ("GET /v1/models", {}, "anthropic"),
-        ("GET /v1/models", {"authorization": f"Bearer {VK}"}, "openai"),
+        ("GET /v1/models/gpt-x", {"authorization": f"Bearer {VK}"}, "openai"),
         ("GET /v1/models", {"x-goog-api-key": VK}, "gemini"),
         ("GET /v1/models", {"authorization": f"Bearer {VK}", "anthropic-version": "2023-06-01"}, "anthropic"),
         ("POST /v1/files", {}, "anthropic"),

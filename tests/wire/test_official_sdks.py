@@ -203,7 +203,8 @@ def test_a_resource_is_the_same_through_the_gateway_as_without_it(edge, name):
     fake = edge.fakes[api]
     direct = outcome(call, CLIENTS[api](fake.url, "sk-real"))
     asked = fake.seen[-1]
-    through = outcome(call, CLIENTS[api](f"http://127.0.0.1:{edge.port}", VK))
+    # At the root a client of OpenAI's gets the models of all providers.
+    through = outcome(call, CLIENTS[api](edge.url + ("/openai" if name == "openai models.list" else ""), VK))
     assert through == direct
     assert (fake.seen[-1].target, fake.seen[-1].body) == (asked.target, asked.body)
     assert not isinstance(direct, tuple) or "unknown" in name
@@ -216,3 +217,30 @@ def test_what_is_not_metered_is_refused_in_words_that_the_sdk_shows(edge):
     )
     assert (name, status) == ("ClientError", 400)
     assert ":batchEmbedContents is not supported" in words
+
+
+ALL = [f"openai/{GPT}", f"anthropic/{CLAUDE}", f"gemini/{GEMINI}"]
+
+
+def test_openais_lists_and_describes_the_models_of_all_providers(edge):
+    client = gpt(edge.url, VK)
+    listed = list(client.models.list())
+    assert sorted(m.id for m in listed) == sorted(ALL)
+    assert {(m.object, m.owned_by) for m in listed} == {("model", api) for api in CLIENTS}
+    one = client.models.retrieve(ALL[1])
+    assert (one.id, one.owned_by) == (ALL[1], "anthropic")
+    assert outcome(lambda c: c.models.retrieve("anthropic/gpt-4o"), client)[:2] == ("NotFoundError", 404)
+
+
+def test_anthropics_and_googles_list_all_page_by_page_where_their_own_provider_cannot_be_called(edge, tmp_path):
+    url, keys = edge.fakes["openai"].url, [{"name": "k", "value": "sk-real-x"}]
+    other = {"protocol": "openai", "base_url": url.replace("127.0.0.1", "localhost"), "keys": keys}
+    providers = {"openai": {"base_url": url, "keys": keys}, "other": other}
+    wanted = [f"{name}/{GPT}" for name in providers]
+    with Gateway(tmp_path, policy_text(providers=providers)) as gw:
+        listed = list(claude(gw.url, VK).models.list(limit=1))
+        assert ([m.id for m in listed], {m.type for m in listed}) == (wanted, {"model"})
+        one = claude(gw.url, VK).models.retrieve(wanted[0])
+        assert (one.id, one.created_at.year) == (wanted[0], 1970), "as Anthropic dates models whose release is not known"
+        assert [m.name for m in gemini(gw.url, VK).models.list(config={"page_size": 1})] == [f"models/{name}" for name in wanted]
+        assert gemini(gw.url, VK).models.get(model=f"models/{wanted[1]}").display_name == wanted[1]

@@ -149,6 +149,8 @@ class Call:
     """The client (``claude-code``, ``codex`` ..., else ``other``), for which refusals are rendered."""
     by_base_url: bool = False
     """Whether its client means to talk to the gateway itself, not to a provider's host."""
+    asks_all: bool = False
+    """Whether it asks for the models of all providers, which the gateway answers itself."""
 
     def __post_init__(self) -> None:
         self.envelope = self.envelope or self.provider

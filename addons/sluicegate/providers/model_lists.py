@@ -78,6 +78,18 @@ def without_refused(body: bytes, is_allowed: Callable[[str], bool]) -> bytes | N
         raise UnreadableListError("it is nested too deeply") from e
 
 
+def names_in(body: bytes) -> list[str]:
+    """Return the names of the models in a provider's list. Raises UnreadableListError."""
+    names: list[str] = []
+
+    def take(name: str) -> bool:
+        names.append(name)
+        return True
+
+    without_refused(body, take)
+    return names
+
+
 def _is_refused(entry: Any, naming: str, before: str, is_allowed: Callable[[str], bool]) -> bool:
     name = entry.get(naming) if isinstance(entry, dict) else None
     return not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not is_allowed(name.removeprefix(before))

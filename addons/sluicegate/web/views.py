@@ -16,10 +16,10 @@ from sluicegate.policy.entities import KINDS, REDACTED, Kind, NameIndex
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import Policy, VirtualKey
-from sluicegate.policy.provider import Provider
 from sluicegate.policy.raises import Raise, amount_at, cycles_until
 from sluicegate.policy.secrets import ENV, is_reference
 from sluicegate.providers.known import known_provider
+from sluicegate.routing.offered_models import is_callable
 from sluicegate.services import Services
 from sluicegate.values import NANO
 from sluicegate.windows import iso
@@ -141,11 +141,6 @@ def _virtual_key_fields(policy: Policy, key: VirtualKey, own: View, now: int) ->
 
 def _reference(among: Named, name: str | None) -> View | None:
     return next(({"id": e.id, "name": e.name} for e in among if e.id == name), None) if name is not None else None
-
-
-def is_callable(provider: Provider) -> bool:
-    """Return whether calls to a provider can be sent: it is simulated, has a key with a value, or needs none."""
-    return provider.simulate or any(k.is_usable for k in provider.keys) or (provider.is_keyless and not provider.keys)
 
 
 def provider_view(policy: Policy, name: str, keyring: Keyring, now: int) -> View:

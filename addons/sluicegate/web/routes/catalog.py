@@ -10,15 +10,11 @@ from pydantic import Field, RootModel
 from starlette.responses import Response
 
 from sluicegate.background import low_priority
-from sluicegate.model_names import is_glob
 from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Prose
-from sluicegate.policy.model import Policy
-from sluicegate.pricing import bundled
 from sluicegate.pricing.price import Price
-from sluicegate.providers.known import ALWAYS_GOVERNED, known_provider
-from sluicegate.routing.explanation import spoken_for
+from sluicegate.routing.offered_models import known_names
 from sluicegate.services import Services
 from sluicegate.values import Principal
 from sluicegate.web.endpoint import ALL_ROLES, JSON, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint
@@ -27,9 +23,6 @@ from sluicegate.web.query import Query
 from sluicegate.web.responses import ResponseModel
 
 BASE = "/api/models"
-
-_LISTED_AS = {"gemini": "google"}
-"""Names in genai-prices of providers whose models are priced by their names alone, where they differ."""
 
 Row = dict[str, Any]
 
@@ -153,26 +146,9 @@ def _found(request: ApiRequest) -> Iterator[tuple[str, str]]:
     for name in policy.providers if query.provider is None else (query.provider,):
         if principal is not None and not policy.model_access(principal, name, None).provider_allowed:
             continue
-        for model in sorted(model_names(services, policy, name)):
+        for model in sorted(known_names(policy, name, lambda: (p.model for p in services.prices.own()))):
             if part in model.casefold() and policy.model_access(principal, name, model).model_allowed:
                 yield name, model
-
-
-def model_names(services: Services, policy: Policy, provider: str) -> set[str]:
-    """Return the models that a provider is known to have: by the price lists, and where the policy names one. Blocking."""
-    known = known_provider(provider)
-    listed_as = (known.prices if known is not None else None) or _LISTED_AS.get(provider, provider)
-    names = {n for n in bundled.sold_names(listed_as) if provider not in ALWAYS_GOVERNED or spoken_for(n) == provider}
-    if provider in ALWAYS_GOVERNED:
-        own = (p.model for p in services.prices.own() if not is_glob(p.model))
-        names |= {
-            n for n in own if spoken_for(n) == provider and (provider != "openai" or n.startswith(("gpt-", "o1", "o3", "o4")))
-        }
-    for key in policy.virtual_keys.values():
-        for config in key.provider_configs or ():
-            if config.provider == provider:
-                names |= {m for m in (*(config.allowed_models or ()), config.default_model) if m is not None and not is_glob(m)}
-    return names | {t.model for r in policy.routes for t in r.targets if t.provider == provider and t.model is not None}
 
 
 def _plain(services: Services, provider: str, model: str, now: int) -> Row:

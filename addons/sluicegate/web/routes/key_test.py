@@ -10,13 +10,12 @@ from sluicegate.http_client import UnreachableError, request
 from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.provider import Provider, ProviderKey
+from sluicegate.routing.offered_models import list_request
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint
 from sluicegate.web.responses import ResponseModel
 
 TIMEOUT_S = 15.0
 """Time to connect, and between bytes of the answer."""
-
-_ANTHROPIC_VERSION = "2023-06-01"
 
 
 class KeyTest(ResponseModel):
@@ -62,16 +61,12 @@ def _verdict_without_asking(provider: Provider, key: ProviderKey) -> dict[str, o
 
 def _ask(provider: Provider, key: ProviderKey) -> dict[str, object]:
     """Ask a provider for its list of models with a key."""
-    path = "/v1beta/models" if provider.protocol == "gemini" else "/v1/models"
-    base = f"{provider.scheme}://{provider.host if ':' not in provider.host else f'[{provider.host}]'}:{provider.port}"
-    headers = dict(provider.credentials(key))
-    if provider.protocol == "anthropic":
-        headers["anthropic-version"] = _ANTHROPIC_VERSION
+    url, headers = list_request(provider, key)
     begun = time.monotonic()
     try:
-        answer = request("GET", base + provider.prefix + provider.outer_path(path), headers=headers, timeout_s=TIMEOUT_S)
+        answer = request("GET", url, headers=headers, timeout_s=TIMEOUT_S)
     except UnreachableError as e:
-        return _answer(None, f"{provider.name} cannot be reached at {base}: {e}")
+        return _answer(None, f"{provider.name} cannot be reached at {url.partition('?')[0]}: {e}")
     ms = round((time.monotonic() - begun) * 1000)
     if 200 <= answer.status < 300:
         return _answer(True, f"{provider.name} accepts it: it answered its list of models in {ms} ms", answer.status, ms)
