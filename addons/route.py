@@ -7,7 +7,7 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, facts_of, outcome_of, services
 from sluicegate.calls.client_login import plan_with_login
 from sluicegate.calls.plan import Target, cause_of_status
-from sluicegate.routing.selection import Asked
+from sluicegate.routing.selection import Asked, unknown_fallback
 from sluicegate.sending.dialects import turn_to
 from sluicegate.values import Deny, Outcome
 
@@ -26,6 +26,9 @@ class Route(Addon):
             return
         shared = services()
         asked = Asked(call.envelope, facts.model, facts.fallbacks, call.request_class, call.session_id)
+        if facts.fallbacks and (refusal := unknown_fallback(call.policy, asked)) is not None:
+            deny(flow, refusal)
+            return
         plan = shared.router.plan(call.policy, call.principal, asked, shared.clock())
         if plan is None:
             return

@@ -160,8 +160,11 @@ def test_every_request_of_the_known_clients(provider, asked, kind):
     assert kind_of(provider, method, path) == kind
     prefix = {"gemini": "/genai"}.get(provider, f"/{provider}")
     assert route(method, prefix + path) == (provider, path)
+    assert route(method, f"{prefix}_passthrough{path}") == (provider, path)
     # At the root of our port it goes to the same provider, also if it is refused there: the client knows that form of error.
-    assert route(method, path, *KEY_HEADERS[provider]) == (provider, path)
+    for root in ("", "/litellm", "/langchain", "/pydanticai", "/cursor"):
+        assert route(method, root + path, *KEY_HEADERS[provider]) == (provider, path)
+    assert route(method, "/litellms" + path) is None
 
 
 @pytest.mark.parametrize(("provider", "asked", "kind"), SERVED)

@@ -12,8 +12,8 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.loader import PolicyError
 from sluicegate.routing.health import OPENING_FAILURES
 from sluicegate.routing.router import Router
-from sluicegate.routing.selection import Asked
-from sluicegate.values import NANO
+from sluicegate.routing.selection import Asked, unknown_fallback
+from sluicegate.values import NANO, Reason
 from support.routing import ANTHROPIC, HAIKU, MINI, NOW, OPENAI, OPUS, PRINCIPAL, plan_of, policy_of, route
 
 
@@ -86,6 +86,23 @@ def test_a_model_that_the_key_may_not_use_is_refused_and_not_replaced():
 def test_a_key_with_one_provider_is_not_routed():
     assert targets(policy_of([ANTHROPIC]), Asked("anthropic", HAIKU)) is None
     assert targets(policy_of([ANTHROPIC]), Asked("anthropic", "gpt-4o")) is None
+
+
+@pytest.mark.parametrize(
+    ("named", "refused"),
+    [
+        (("anthropic/claude-haiku-5-5",), None),
+        (("OpenAI/gpt-4o",), None),
+        (("anthropic/claude-haiku-5-5", "opnai/gpt-4o"), "'opnai/gpt-4o' is one of 'opnai'"),
+        (("groq/llama-3",), "providers.groq: {keys:"),
+    ],
+)
+def test_a_fallback_of_a_provider_that_there_is_not_is_refused_with_words(named, refused):
+    refusal = unknown_fallback(policy_of([ANTHROPIC, OPENAI]), Asked("openai", MINI, fallbacks=named))
+    assert (refusal is None) == (refused is None)
+    assert refused is None or (
+        refusal.reason is Reason.UNSUPPORTED and refused in refusal.message and "'fallbacks'" in refusal.message
+    )
 
 
 def test_fallbacks_follow_and_what_the_key_may_not_use_is_left_out():

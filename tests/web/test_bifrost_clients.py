@@ -206,6 +206,59 @@ def test_a_keys_end_is_set_moved_cleared_and_must_be_in_the_future(ask):
     assert ask("PUT", path, {"expires_at": ""})[1]["virtual_key"]["expires_at"] is None
 
 
+DAY = {"max_limit": 5, "reset_duration": "1d"}
+
+
+def test_limits_are_taken_as_bifrost_says_them(ask):
+    """Alignment beside the limits, quarters of a year, and fields that say there is nothing."""
+    rate = {"request_max_limit": 5, "request_reset_duration": "1d"}
+    key = made(
+        ask,
+        budgets=[DAY, {"max_limit": 9, "reset_duration": "1Q", "calendar_aligned": False}],
+        calendar_aligned=True,
+        rate_limit=rate,
+    )
+    assert [(b["reset_duration"], b["calendar_aligned"]) for b in key["budgets"]] == [("1d", True), ("3M", False)]
+    assert key["rate_limit"]["calendar_aligned"] is True
+    path = f"/api/governance/virtual-keys/{key['id']}"
+    assert ask("PUT", path, {"mcp_configs": [], "reset_budget_usage": False})[0] == 200
+    for kind in ("teams", "customers"):
+        status, body = ask("POST", f"/api/governance/{kind}", {"name": "Aligned", "budget": DAY, "calendar_aligned": True})
+        assert (status, body[kind[:-1]]["budget"]["calendar_aligned"]) == (200, True), body
+    quarter = {"max_limit": 5, "reset_duration": "2Q", "reset_config": {"quarter_start_month": 4}}
+    limits = {"budgets": [quarter], "scope": "global", "scope_id": None}
+    status, body = ask("POST", "/api/governance/model-configs", {"model_name": "gpt-quarter", "provider": "openai", **limits})
+    assert (status, body["model_config"]["budgets"][0]["reset_duration"]) == (200, "6M"), body
+    status, body = ask("PUT", "/api/governance/providers/openai", {"budgets": [DAY], "calendar_aligned": True})
+    assert (status, body["provider"]["budgets"][0]["calendar_aligned"]) == (200, True), body
+    assert ask("DELETE", "/api/governance/providers/openai")[0] == 200
+    config = {"provider": "openai", "budgets": [{"max_limit": 1, "reset_duration": "1Q"}], "key_ids": ["*"]}
+    assert made(ask, provider_configs=[config])["provider_configs"][0]["budgets"][0]["reset_duration"] == "3M"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mcp_configs": [{"mcp_client_name": "x", "tools_to_execute": ["*"]}]}, "MCP servers are not supported"),
+        ({"reset_budget_usage": True}, "/reset-usage"),
+        ({"scope": "virtual_key", "scope_id": "vk-alice"}, "provider_configs"),
+        ({"scope_id": "vk-alice"}, "scope: only global"),
+        ({"calendar_aligned": True}, "send it with the limits"),
+        ({"calendar_aligned": False}, "send it with the limits"),
+        ({"calendar_aligned": "yes", "budget": DAY}, "calendar_aligned"),
+        ({"budget": DAY | {"reset_config": {"quarter_start_month": 2}}}, "quarters that begin in month 2"),
+        ({"budget": DAY | {"reset_config": "fiscal"}}, "quarters that begin in month fiscal"),
+        ({"budget": DAY | {"reset_duration": "0Q"}}, "is not a duration"),
+        ({"budget": DAY | {"reset_duration": "1q"}}, "is not a duration"),
+    ],
+)
+def test_what_bifrost_says_of_limits_and_there_is_not_here_is_refused_with_words(ask, fields, words):
+    for method, path in (("PUT", "/api/governance/virtual-keys/vk-alice"), ("POST", "/api/governance/virtual-keys")):
+        status, body = ask(method, path, {"name": "Alice", **fields})
+        assert (status, words in body["error"]["message"]) == (400, True), body
+    assert ask("GET", "/api/governance/virtual-keys/vk-alice")[1]["virtual_key"]["budget"] is None
+
+
 OVERRIDES = [
     ({"mode": "forever", "amount": 5}, None, "forever", None),
     ({"mode": "cycles", "amount": 2.5, "cycles": 3}, 3, "cycles", 3),

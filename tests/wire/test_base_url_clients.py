@@ -154,6 +154,14 @@ def test_models_are_listed(lab, client):
         ("POST", "/v1/v1/messages", 404, "There is no page with that name: this API's path is /v1/messages. The base URL"),
         ("GET", "/models?limit=10", 404, "There is no page with that name: this API's path is /v1/models. The base URL"),
         ("GET", "/v2/models", 404, "There is no page with that name"),
+        (
+            "POST",
+            "/opnai/v1/chat/completions",
+            404,
+            "'/opnai' is no provider here. This API's path is /v1/chat/completions, behind",
+        ),
+        ("POST", "/groq/v1/chat/completions", 404, "'/groq' leads to groq, which the policy does not configure"),
+        ("POST", "/groqq/v1/chat", 404, "There is no page with that name"),
         ("POST", "/v1/audio/transcriptions", 400, 'providers.openai.allow_paths: ["POST /v1/audio/transcriptions"]'),
     ],
 )

@@ -14,7 +14,7 @@ from sluicegate.policy.limit import Limit
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.endpoints import NEVER_ALLOWED, parse_endpoint
-from sluicegate.providers.known import provider_of_prefix
+from sluicegate.providers.known import prefix_owner, provider_of_prefix
 from sluicegate.values import Deny, Reason, dollar_texts
 from sluicegate.windows import iso
 
@@ -206,6 +206,10 @@ def no_page_message(path: str) -> str:
     text = "There is no page with that name"
     if found := _API_PATH.fullmatch(path):
         text += f": this API's path is /v1{found[1]}. The base URL of an OpenAI client ends in /v1, an Anthropic client adds it"
+    elif (first := path[1:].partition("/")[0]) and (owner := prefix_owner(first)) is not None:
+        text += f": '/{first}' leads to {owner}, which the policy does not configure. Its operator can add it under providers"
+    elif not first.startswith("v") and (found := _API_PATH.fullmatch(path[len(first) + 1 :])):
+        text += f": '/{first[:40]}' is no provider here. This API's path is /v1{found[1]}, behind the name of a provider or alone"
     return text
 
 

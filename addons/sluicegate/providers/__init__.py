@@ -32,6 +32,13 @@ _CALLERS: tuple[tuple[str, str], ...] = (
 """Headers by which a caller shows whose form it speaks, for paths that several protocols have; without any it is OpenAI's."""
 
 
+_ROOTS = frozenset({"cursor", "langchain", "litellm", "pydanticai"})
+"""First segments behind which Bifrost has the paths of its root, by the programs they are for."""
+
+_PASSTHROUGHS: Mapping[str, str] = {f"{name}_passthrough": name for name in ("anthropic", "openai", "genai")}
+"""First segments behind which Bifrost passes calls unchanged, as all are here, and ours for the same provider."""
+
+
 def provider_for_path(
     method: str,
     path: str,
@@ -47,9 +54,12 @@ def provider_for_path(
     """
     bare = path.partition("?")[0]
     first = bare[1:].partition("/")[0]
-    if first in prefixes and path.startswith("/"):
+    owner = prefixes.get(first) or prefixes.get(_PASSTHROUGHS.get(first, ""))
+    if owner is not None and path.startswith("/"):
         rest = path[len(first) + 1 :]
-        return prefixes[first], rest if rest.startswith("/") else "/" + rest
+        return owner, rest if rest.startswith("/") else "/" + rest
+    if first in _ROOTS and path.startswith(f"/{first}/"):
+        path, bare = path[len(first) + 1 :], bare[len(first) + 1 :]
     if len(listing := _LISTING.get((method, bare), ())) == 1:
         # Nearly all calls.
         return listing[0], path

@@ -13,11 +13,12 @@ from zoneinfo import ZoneInfo
 
 from sluicegate.calls.admission import check_access
 from sluicegate.calls.plan import ONE_ATTEMPT, Target
+from sluicegate.calls.refusal import prefixed_message
 from sluicegate.model_names import is_glob, matches
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy, ProviderConfig
 from sluicegate.policy.routes import Conditions, Retry, Route
-from sluicegate.values import Principal
+from sluicegate.values import Deny, Principal, Reason
 
 Used = Callable[[Limit], int]
 """What a limit's window has used, calls in flight included, in the limit's unit."""
@@ -108,6 +109,18 @@ def named_target(policy: Policy, provider: str, name: str) -> Target | None:
         return None
     is_meant = not asked.is_elsewhere if owner == provider else owner in policy.file.providers
     return Target(owner, model) if is_meant else None
+
+
+def unknown_fallback(policy: Policy, asked: Asked) -> Deny | None:
+    """Refuse a model to fall back to whose provider the policy does not have: nobody would notice that it is never asked."""
+    provider = policy.providers[asked.provider]
+    if provider.model_prefixes is None or provider.is_elsewhere:
+        return None
+    unknown = next((name for name in asked.fallbacks if named_target(policy, asked.provider, name) is None), None)
+    if unknown is None:
+        return None
+    words = prefixed_message(unknown, unknown.partition("/")[0], asked.provider, is_configured=False)
+    return Deny(Reason.UNSUPPORTED, f"In 'fallbacks': {words}")
 
 
 _OWN_NAMES = ("models", "tunedmodels")

@@ -25,14 +25,8 @@ from sluicegate.policy.entities import REFERENCES
 from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose, ProviderName, Text, Url, Weight, check_instant
 from sluicegate.policy.key_schema import BedrockKeyConfig, VertexKeyConfig
 from sluicegate.providers.base import ProtocolName
+from sluicegate.web.changes import Change, EntityChange, own_words
 from sluicegate.web.query import FROM_MEMORY, MEMBERS, Query, WriteQuery
-
-
-class Change(BaseModel):
-    """The base of every change: exactly the fields it declares."""
-
-    model_config = ConfigDict(extra="forbid", defer_build=True)
-
 
 _NESTED_CHANGES: dict[str, Any] = {}
 """The models of fields that are themselves changed field by field."""
@@ -116,12 +110,12 @@ class ProviderConfigChange(schema.ProviderConfig):
 
 def in_own_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return an entity's fields with what Bifrost calls otherwise in our words: ``key_ids``, ``disable_content_logging``."""
-    own = {name: value for name, value in fields.items() if name != "disable_content_logging"}
+    own = {name: value for name, value in own_words(fields).items() if name != "disable_content_logging"}
     if "disable_content_logging" in fields:
         own["content"] = _CONTENT[fields["disable_content_logging"]]
     if fields.get("expires_at") == "":
         own["expires_at"] = None
-    if configs := fields.get("provider_configs"):
+    if configs := own.get("provider_configs"):
         own["provider_configs"] = [_config_in_own_names(config) for config in configs]
     return own
 
@@ -139,7 +133,7 @@ def _config_in_own_names(config: Mapping[str, Any]) -> dict[str, Any]:
 _NESTED_CHANGES["provider_configs"] = tuple[ProviderConfigChange, ...]
 
 
-class _KeyNames(Change):
+class _KeyNames(EntityChange):
     """A base of the body of a virtual key, for what Bifrost calls otherwise."""
 
     @model_validator(mode="after")
@@ -166,16 +160,16 @@ VirtualKeyChange: Any = partial_model(
     disable_content_logging=(StrictBool | None, Field(None, description="The same as content: true is off, false is full.")),
 )
 
-UserChange: Any = partial_model(schema.User, "UserChange")
+UserChange: Any = partial_model(schema.User, "UserChange", base=EntityChange)
 
 CHANGE_MODELS: dict[str, type[BaseModel]] = {
-    "customers": partial_model(schema.Customer, "CustomerChange"),
-    "teams": partial_model(schema.Team, "TeamChange"),
+    "customers": partial_model(schema.Customer, "CustomerChange", base=EntityChange),
+    "teams": partial_model(schema.Team, "TeamChange", base=EntityChange),
     "users": UserChange,
-    "projects": partial_model(schema.Project, "ProjectChange"),
+    "projects": partial_model(schema.Project, "ProjectChange", base=EntityChange),
     "virtual_keys": VirtualKeyChange,
-    "model_configs": partial_model(schema.ModelConfig, "ModelConfigChange"),
-    "providers": partial_model(schema.Limited, "LimitsChange"),
+    "model_configs": partial_model(schema.ModelConfig, "ModelConfigChange", base=EntityChange),
+    "providers": partial_model(schema.Limited, "LimitsChange", base=EntityChange),
 }
 """By kind, the body that creates or changes an entity."""
 
