@@ -24,9 +24,14 @@ HOUR_S = 3600
 INDIA = timezone(timedelta(hours=5, minutes=30))
 
 
-def costly(body: dict[str, object], usage: dict[str, int]) -> Script:
-    """Return an answer whose usage costs a third of a cent or so, as the suite's long prompts do."""
-    return plain(json.dumps(body | {"usage": usage}).encode())
+MODELS = {"openai": ["gpt-4o", "gpt-4o-mini", "o3"], "anthropic": ["claude-haiku-4-5", "claude-opus-5-5"]}
+
+
+def costly(provider: str, body: dict[str, object], usage: dict[str, int]) -> Script:
+    """Return answers whose usage costs a third of a cent or so, as the suite's long prompts do; and the list of models."""
+    models = plain(json.dumps({"object": "list", "data": [{"id": name} for name in MODELS[provider]]}).encode())
+    answer = plain(json.dumps(body | {"usage": usage}).encode())
+    return lambda peer, seen: (models if seen.target.startswith("/v1/models") else answer)(peer, seen)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +39,8 @@ def edge(tmp_path_factory):
     """Yield a gateway before two providers that answer any call."""
     clock = Clock(tmp_path_factory.mktemp("clock"))
     with FakeProvider() as openai, FakeProvider() as anthropic:
-        openai.script = costly(Chat().whole("ok"), {"prompt_tokens": 300, "completion_tokens": 250, "total_tokens": 550})
-        anthropic.script = costly(Messages().whole("ok"), {"input_tokens": 300, "output_tokens": 200})
+        openai.script = costly("openai", Chat().whole("ok"), {"prompt_tokens": 300, "completion_tokens": 250, "total_tokens": 550})
+        anthropic.script = costly("anthropic", Messages().whole("ok"), {"input_tokens": 300, "output_tokens": 200})
         fakes = {"openai": openai, "anthropic": anthropic}
         providers = {n: {"base_url": f.url, "keys": [{"name": "k", "value": f"sk-real-{n}"}]} for n, f in fakes.items()}
         policy = policy_text(providers=providers, virtual_keys=[], teams=[], customers=[], users=[])
@@ -273,6 +278,69 @@ def provider_budget(spelling):
     return walk
 
 
+def hierarchy(spelling):
+    def walk(flow):
+        """Walk through TestCrissCrossComplexBudgetHierarchy: of four levels the tightest refuses."""
+        flow.send(
+            "POST", "/api/governance/customers", {"name": f"criss {spelling}", **budget(spelling, SMALL | {"max_limit": 0.15})}
+        )
+        flow.test("Create customer returns 200", flow.status == 200)
+        owner = {"customer_id": flow.json["customer"]["id"]}
+        flow.send(
+            "POST", "/api/governance/teams", {"name": f"cross {spelling}", **owner, **budget(spelling, SMALL | {"max_limit": 0.12})}
+        )
+        flow.test("Create team returns 200", flow.status == 200)
+        config = {"provider": "openai", "weight": 1.0, **budget(spelling, SMALL | {"max_limit": 0.08})}
+        team = flow.json["team"]["id"]
+        value = flow.key(name=f"criss-cross {spelling}", team_id=team, **budget(spelling, SMALL), provider_configs=[config])
+        exhaust(flow, [value], "openai/gpt-4o", "provider")
+
+    return walk
+
+
+def model_lists(flow):
+    """Walk through TestModelsFiltering: what ``GET /v1/models`` lists for keys with these ``provider_configs``."""
+
+    def listed(value):
+        flow.send("GET", "/v1/models", vk=value)
+        return [m["id"] for m in flow.json["data"]] if flow.status == 200 else None
+
+    flow.test("All models are listed without a key", flow.send("GET", "/v1/models").status == 200)
+    every = listed(flow.key(name="Unrestricted"))
+    flow.test(
+        "All models are listed as provider/model", sorted(every) == sorted(f"{p}/{m}" for p, ms in MODELS.items() for m in ms)
+    )
+    flow.test("Each has id and created", all({"id", "created"} <= m.keys() for m in flow.json["data"]))
+    two = {p: names[:2] for p, names in MODELS.items()}
+    for name, configs, wanted in (
+        ("specific models", {"openai": two["openai"]}, {f"openai/{m}" for m in two["openai"]}),
+        ("empty allowed_models", {"openai": []}, {f"openai/{m}" for m in MODELS["openai"]}),
+        ("no provider_configs", {}, {*every}),
+        ("a provider that there is not", {"nonexistent-provider-xyz-123": []}, set()),
+        ("two providers", {p: names[:1] for p, names in two.items()}, {f"{p}/{names[0]}" for p, names in two.items()}),
+        (
+            "specific and all",
+            {"openai": two["openai"][:1], "anthropic": []},
+            {f"openai/{two['openai'][0]}"} | {f"anthropic/{m}" for m in MODELS["anthropic"]},
+        ),
+    ):
+        sent = [{"provider": p, "allowed_models": models, "weight": 1.0} for p, models in configs.items()]
+        flow.send("POST", KEYS, {"name": f"Test VK {name}", "provider_configs": sent})
+        flow.test(f"{name}: a key is created", flow.status == 200)
+        if flow.status == 200:
+            key = flow.json["virtual_key"]
+            shown = [(c["provider"], c["allowed_models"]) for c in key["provider_configs"]]
+            flow.test(f"{name}: it shows its provider_configs", shown == [*configs.items()])
+            got = listed(key["value"])
+            flow.test(f"{name}: its models are listed", len(got) == len(wanted) and {*got} == wanted)
+    listed("invalid-vk-value-xyz")
+    flow.test("An invalid key is refused or lists everything", flow.status in (401, 403))
+    value = flow.key(name="Test VK Inactive", is_active=False, provider_configs=[{"provider": "openai", "allowed_models": ["x"]}])
+    flow.test("An inactive key is shown as such", flow.json["virtual_key"]["is_active"] is False)
+    listed(value)
+    flow.test("An inactive key is refused or lists everything", flow.status in (401, 403))
+
+
 def budget(spelling, fields):
     """Return a budget as Bifrost's releases before and after 1.5 spell it."""
     return {spelling: fields if spelling == "budget" else [fields]}
@@ -281,9 +349,15 @@ def budget(spelling, fields):
 FLOWS = {
     "vk-expiry": expiry,
     "mgmt-flows": management,
+    "models of a key": model_lists,
     **{
         f"{name} ({spelling})": walk(spelling)
-        for name, walk in (("team budget", team_budget), ("customer budget", customer_budget), ("provider budget", provider_budget))
+        for name, walk in (
+            ("team budget", team_budget),
+            ("customer budget", customer_budget),
+            ("provider budget", provider_budget),
+            ("budgets at four levels", hierarchy),
+        )
         for spelling in ("budget", "budgets")
     },
 }
@@ -298,8 +372,17 @@ ON_PURPOSE = {
         "Reactivated but expired VK is told why",
     ],
     "mgmt-flows": ["VK value has sk-bf- prefix"] * 2,
+    "models of a key": [
+        "All models are listed without a key",
+        "empty allowed_models: its models are listed",
+        "no provider_configs: its models are listed",
+        "a provider that there is not: a key is created",
+        "specific and all: its models are listed",
+    ],
 }
-"""What does not hold: there is no MCP, a key that is not valid is a 401 in model calls, and values begin with ``sk-sg-``."""
+"""What does not hold: there is no MCP, a key that is not valid is a 401 in model calls, values begin with ``sk-sg-``, a key is always
+needed and names providers that there are, and an empty list allows nothing: as Bifrost's own does since its release 1.5.
+"""
 
 
 @pytest.mark.parametrize("name", FLOWS)
