@@ -111,7 +111,8 @@ class Meter(Addon):
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put a tap on the answer as it begins."""
         call = ensure_call(flow)
-        if call is None or call.deny is not None or flow.response is None:
+        if call is None or call.deny is not None or call.cache == "hit" or flow.response is None:
+            # Of these no provider's answer passes here, and nothing is billed.
             return
         tap = self.taps[flow] = Tap(call, flow.response)
         if is_whole(call, flow.response):

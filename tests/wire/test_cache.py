@@ -146,11 +146,12 @@ def test_the_same_call_gets_the_same_answer_under_an_id_of_its_own(site, stream)
     assert "anthropic-x" not in second.headers
 
 
-def test_a_hit_is_on_record_without_cost_and_counts_as_a_request(site):
-    used = requests_of(site)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hit_is_on_record_without_cost_and_counts_as_a_request(site, stream):
+    used, session = requests_of(site), f"ses-{stream}"
     for _ in range(2):
-        said(site, "on record", headers={"x-claude-code-session-id": "ses-record"})
-    rows = "SELECT * FROM calls WHERE session_id = 'ses-record' ORDER BY rowid"
+        said(site, "on record", headers={"x-claude-code-session-id": session}, stream=stream)
+    rows = f"SELECT * FROM calls WHERE session_id = '{session}' ORDER BY rowid"
     miss, hit = eventually(lambda: found if len(found := site.gw.rows(rows)) == 2 else None)
     assert (miss["cache"], hit["cache"]) == ("miss", "hit")
     assert (hit["cost_nano"], hit["input_tokens"], hit["output_tokens"], hit["outcome"], hit["status"]) == (
@@ -163,10 +164,10 @@ def test_a_hit_is_on_record_without_cost_and_counts_as_a_request(site):
     assert hit["saved_nano"] == miss["cost_nano"] > 0
     assert (miss["saved_nano"], hit["saved_usd"]) == (None, miss["cost_usd"])
     assert requests_of(site) == used + 2
-    stats = site.api("GET", "/api/logs/stats?session=ses-record").json
+    stats = site.api("GET", f"/api/logs/stats?session={session}").json
     assert (stats["cache_hits"], stats["cache_misses"], stats["cache_hit_rate"]) == (1, 1, 50.0)
     assert stats["total_saved"] == pytest.approx(float(hit["saved_usd"]))
-    assert [c["cache"] for c in site.api("GET", "/api/logs?session=ses-record&cache=hit").json["logs"]] == ["hit"]
+    assert [c["cache"] for c in site.api("GET", f"/api/logs?session={session}&cache=hit").json["logs"]] == ["hit"]
 
 
 def requests_of(site: Site) -> int:
@@ -307,3 +308,49 @@ def test_answers_outlive_the_gateway(site):
     site.gw.stop()
     site.gw.start()
     assert said(site, "outlive", stream=True)[0] == "hit"
+
+
+def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
+    from sluicegate.cli.main import app
+    from support.command import CliRunner
+
+    def command(*words: str) -> dict[str, Any]:
+        # As an operator's shell would: to the running gateway, by its state folder.
+        done = CliRunner().invoke(app, ["cache", *words, "--state-dir", str(site.gw.state), "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    for key in (VK, BOB):
+        said(site, "listed", key, max_tokens=77)
+    said(site, "listed", VK, max_tokens=77, model="claude-haiku-5-5")
+    eventually(lambda: len(site.api.ok("GET", "/api/cache/entries?user=alice&limit=2")["entries"]) == 2)
+    newest = site.api.ok("GET", "/api/cache/entries?limit=1")
+    assert (newest["entries"][0]["model"], newest["entries"][0]["scope"]) == ("claude-haiku-5-5", "user/alice")
+    older = site.api.ok("GET", f"/api/cache/entries?limit=1&before={newest['next_before']}")["entries"][0]
+    assert (older["user_id"], older["virtual_key_id"], "body" in older) == ("bob", BOB, False)
+    before = command("stats")
+    assert before["enabled"] is True
+    assert before["entries"] >= 3
+    assert command("clear", "--model", "claude-haiku-5-5", "--user", "alice")["cleared"] >= 1
+    assert command("clear", "--scope", "user/bob", "--key", BOB)["cleared"] >= 1
+    assert [e["scope"] for e in command("entries", "--limit", "1000")["entries"]].count("user/bob") == 0
+    assert said(site, "listed", VK, max_tokens=77)[0] == "hit"
+    assert said(site, "listed", BOB, max_tokens=77)[0] == "miss"
+    text = CliRunner().invoke(app, ["cache", "entries", "--scope", "user/bob", "--state-dir", str(site.gw.state)]).output
+    assert "claude-opus-5-5" in text
+    assert "exact cache: on" in CliRunner().invoke(app, ["cache", "stats", "--state-dir", str(site.gw.state)]).output
+    assert "cached answers" in CliRunner().invoke(app, ["cache", "clear", "--state-dir", str(site.gw.state)]).output
+    assert site.api.ok("GET", "/api/cache")["entries"] == 0
+    audited = site.api.ok("GET", "/api/audit?action=clear_cache")["entries"]
+    assert [e["after"].get("scope_id") for e in audited[:3]] == [None, "bob", None]
+    assert site.api("GET", "/api/cache/entries?scope=everyone").status == 400
+
+
+def test_an_erased_users_answers_are_gone(site):
+    assert said(site, "erased", BOB)[0] == "miss"
+    assert said(site, "erased", VK)[0] == "miss"
+    eventually(lambda: site.api.ok("GET", "/api/cache/entries?user=bob")["entries"])
+    site.api.ok("POST", "users/bob/erase")
+    assert site.api.ok("GET", "/api/cache/entries?user=bob")["entries"] == []
+    assert said(site, "erased", VK)[0] == "hit"
+    assert site.gw.post(ask("erased"), BOB).status == 401

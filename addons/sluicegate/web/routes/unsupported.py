@@ -19,7 +19,6 @@ FEATURES: Mapping[str, str] = {
     "/api/skills": "Skills are not supported",
     "/api/prompt-repo": "Stored prompts are not supported",
     "/api/webhooks": "Webhooks over this path are not supported: receivers of alerts stand in the policy under alerts.webhooks",
-    "/api/cache": "A cache of answers is not supported: every call is answered by a provider",
     "/api/feature-flags": "Feature flags are not supported",
     "/api/proxy-config": "A proxy for the gateway's own calls is not supported: calls go straight to their provider",
     "/api/pricing": "Fetching prices is not supported: they come with each version, and from prices.yaml beside the policy",
