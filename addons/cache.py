@@ -16,6 +16,7 @@ from flow import Addon, call_of, enforcing, is_decided, observing, outcome_of, s
 from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.flights import Flight
 from sluicegate.caching.meaning import meaning_of, scope_of, why_not_kept
+from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, is_for_others, saved_by
 from sluicegate.caching.rules import ExactRules
 from sluicegate.calls.call import Call
@@ -68,6 +69,7 @@ class Cache(Addon):
     async def look_up(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules) -> None:
         """Answer a call, or note that its answer may be kept."""
         shared, wishes, request = services(), call.cache_wishes, flow.request
+        facts = without_passthrough(facts, request.path)
         hashed = await shared.answers.open()
         is_out = why_not_kept(call, facts, request.path, sampled=rules.sampled) or (wishes and wishes.kind == "semantic")
         if is_out or hashed is None or call.policy is None or call.principal is None:

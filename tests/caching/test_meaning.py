@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
 from sluicegate.caching.meaning import Scope, meaning_of, scope_of, why_not_kept
+from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.calls.cache_wishes import CACHE_HEADERS, CacheWishes, wishes_of
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Plan, Target
@@ -308,3 +309,30 @@ def test_what_clients_say_of_caching(values, wishes):
 def test_a_header_that_is_sent_twice_is_refused(name):
     with pytest.raises(ValueError, match="send it once"):
         wishes_of({name: ["1", "1"]})
+
+
+def codex_call(turn: str, words: str = "hi", **more: Any) -> dict[str, Any]:
+    labels = {"internal_chat_message_metadata_passthrough": {"turn_id": turn, "create_time": 1.5}}
+    said = {"type": "message", "id": f"msg_{turn}", "role": "user", "content": [{"type": "input_text", "text": words}]}
+    return {"model": "gpt-6.2-sol", "store": False, "stream": True, "prompt_cache_key": turn, "input": [said | labels | more]}
+
+
+def codex_key(body: bytes) -> bytes | None:
+    path = "/v1/responses"
+    facts = without_passthrough(facts_of(body, "openai", path), path)
+    call = Call("call_1", 0, "openai", "messages", principal=WHO)
+    return HASHED.of(meaning_of(call, facts, ("POST", path, ()), Scope("user", "a"), "api")) if facts.is_text_only else None
+
+
+def test_what_codex_adds_to_each_item_makes_no_difference():
+    one, other = (codex_key(written(codex_call(turn))) for turn in ("t1", "t2"))
+    assert one == other is not None
+    assert codex_key(written(codex_call("t1", "ho"))) not in (one, None)
+    assert codex_key(written(codex_call("t1", role="developer"))) not in (one, None)
+    file = {"content": [{"type": "input_file", "file_id": "f"}]}
+    assert codex_key(written(codex_call("t1", **file))) is None
+
+
+def test_an_item_that_has_a_member_twice_is_not_looked_up():
+    twice = written(codex_call("t1")).replace(b'"role"', b'"role": "system", "role"')
+    assert codex_key(twice) is None

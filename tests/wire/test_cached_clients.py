@@ -44,7 +44,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield stack.enter_context(Gateway(tmp_path_factory.mktemp("cached"), text, netns=network))
 
 
-@pytest.mark.parametrize("name", ["claude-code"])
+@pytest.mark.parametrize("name", ["claude-code", "codex"])
 def test_a_client_shows_a_kept_answer_as_it_showed_the_first(lab, tmp_path, name):
     program(name)
     start = prepared(REAL_CLIENTS[name], lab, VK, "say hi", tmp_path / "home", "base URL")
