@@ -17,6 +17,7 @@ from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
 from support.harness import Gateway, eventually, policy_text
 from support.hypothesis_profiles import load_profile
+from support.isolation import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401 hooks of this file too
 from support.scheduling import Scheduling, rank
 
 load_profile()

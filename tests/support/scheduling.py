@@ -17,6 +17,7 @@ LONGEST_FIRST = (
     "tests/wire/test_cli.py",
     "tests/wire/test_faults.py",
     "tests/wire/test_statusline.py",
+    "tests/wire/test_official_sdks.py",
     "tests/wire/",
     "tests/core/test_architecture.py",
     "tests/providers/test_streams.py",
@@ -28,14 +29,20 @@ LONGEST_FIRST = (
 )
 """The longest files start first, so that no worker runs one alone at the end."""
 
+WITH_LIBRARIES = ("tests/wire/test_official_sdks.py", "tests/translation/test_answers.py")
+"""The tests that read with the providers' own libraries."""
+
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
-    """A file's tests run in one worker, in their order, but for two kinds.
+    """A file's tests run in one worker, in their order, but for three kinds.
 
-    All browser tests run in one worker, because they share a company's calls; those of chaos in any, because they share nothing.
+    All browser tests run in one worker, because they share a company's calls, and all that use the providers' own libraries,
+    which take six seconds of a processor to import; those of chaos in any, because they share nothing.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(WITH_LIBRARIES):
+            return WITH_LIBRARIES[0]
         if nodeid.startswith("tests/browser/"):
             return "tests/browser/"
         return nodeid if nodeid.startswith("tests/wire/test_chaos.py") else str(super()._split_scope(nodeid))
