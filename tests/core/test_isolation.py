@@ -77,8 +77,14 @@ def test_what_a_gateway_chooses_for_its_process_ends_with_the_file(tmp_path):
     (tmp_path / "test_first.py").write_text(
         "import flow\ndef test_a(): flow._services = 1\ndef test_b(): assert flow._services == 1\n"
     )
-    (tmp_path / "test_second.py").write_text("import flow\ndef test_c(): assert flow._services is None\n")
-    assert "3 passed" in run_pytest(tmp_path, "test_first.py", "test_second.py")
+    (tmp_path / "test_third.py").write_text(
+        "import asyncio, logging\nfrom mitmproxy.master import Master\nfrom mitmproxy.options import Options\n"
+        "def test_d(): Master(Options(), asyncio.new_event_loop()); assert 'Legacy' in str(logging.root.handlers)\n"
+    )
+    (tmp_path / "test_fourth.py").write_text(
+        "import flow, logging\ndef test_c(): assert flow._services is None and 'Legacy' not in str(logging.root.handlers)\n"
+    )
+    assert "4 passed" in run_pytest(tmp_path, "test_first.py", "test_third.py", "test_fourth.py")
 
 
 def run_pytest(folder, *files: str) -> str:

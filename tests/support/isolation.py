@@ -102,6 +102,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
             for (module, name), value in _chosen.items():
                 setattr(sys.modules[module], name, value)
             _chosen.clear()
+            # A master of mitmproxy's that a test has made is rarely ended, and would go on handing records to a closed loop.
+            logging.root.handlers[:] = [h for h in logging.root.handlers if not type(h).__module__.startswith("mitmproxy.")]
         now = process_state()
         left = differences(_state, now)
         _state.clear()
