@@ -14,6 +14,7 @@ from sluicegate import http_client
 from sluicegate.addresses import is_loopback
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.caching.answer_cache import AnswerCache
+from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.settlement import PricedBy, priced_by
@@ -137,7 +138,7 @@ class Services:
         self.metrics = Metrics(self)
         self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
         self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)
-        self.tokens = TokenCounter()
+        self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
         self._housekeeper = Housekeeper(self._tasks())
@@ -302,6 +303,7 @@ class Services:
         self.logs.close()
         self.content.close()
         self.prompt_watch.close()
+        self.semantic.close()
         self.answers.close()
         self.store.close()
         self.journal.close()

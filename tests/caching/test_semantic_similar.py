@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sluicegate.caching.semantic import embedding, evaluation
+from sluicegate.caching.semantic import evaluation
 from sluicegate.caching.semantic import similar as module
 from sluicegate.caching.semantic.embedding import DIMENSIONS, Embedder
 from sluicegate.caching.semantic.similar import SimilarQuestions
-from sluicegate.caching.semantic.worker import SemanticWorker
+from sluicegate.caching.semantic.worker import Asked, Compared, SemanticWorker
 from sluicegate.cli.main import app
+from sluicegate.policy import semantic_extra
 
 CODE = "\n```python\ndef add(a, b):\n    return a - b\n```"
 NOW = 1_800_000_000_000
@@ -134,21 +135,27 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
     names: list[str] = []
     answer, other = (json.dumps({"content": [{"type": "text", "text": text}]}).encode() for text in ("a lock", "a cat"))
 
+    question, again = (Asked("alice", b"n", text, 9) for text in ("What is a mutex?", "what's a mutex"))
+
     async def run() -> None:
-        asked = {"threshold": 0.95, "error_bound": 0.01, "now": NOW}
-        assert await worker.find("alice", b"n", "What is a mutex?", **asked) is None
-        worker.note("alice", b"n", "What is a mutex?", b"k", until=NOW + 9, now=NOW)
-        await asyncio.wrap_future(worker._submit(lambda: None))
-        found = await worker.find("alice", b"n", "what's a mutex", **asked)
+        rules = {"threshold": 0.95, "error_bound": 0.01, "now": NOW}
+        assert await worker.find(question, **rules) is None
+        worker.note(question, b"k", until=NOW + 99, now=NOW)
+        await asyncio.wrap_future(worker._submit(lambda: names.append(threading.current_thread().name)))
+        found = await worker.find(again, **rules)
         assert found is not None
-        assert not found.is_used
-        worker.compare(found, answer, answer, lambda: names.append("never"))
-        worker.compare(found, answer, other, lambda: names.append(threading.current_thread().name))
+        assert (found.key, found.is_used) == (b"k", False)
+        assert await worker.find(again, **{**rules, "now": NOW + 9}) is None, "the question's own time has run out"
+        worker.compare(Compared(found, answer), again, b"l", answer, until=NOW + 99, now=NOW)
+        worker.compare(Compared(found, answer), again, b"m", other, until=NOW + 99, now=NOW)
         await asyncio.wrap_future(worker._submit(lambda: None))
-        assert (found.evidence.agreed, found.evidence.disagreed) == (1, 1)
+        assert (found.evidence.agreed, found.evidence.disagreed) == (worker.agreed, worker.disagreed) == (1, 1)
+        found = await worker.find(again, **rules)
+        assert found is not None
+        assert found.key == b"m", "an answer that differs is another entry"
 
     asyncio.run(run())
-    assert worker.clear("alice") == 1
+    assert worker.clear("alice") == 2
     worker.close()
     assert len(names) == 1
     assert names[0].startswith("sluicegate-semantic")
@@ -166,7 +173,7 @@ def test_a_model_that_cannot_be_loaded_finds_nothing_and_is_tried_once(monkeypat
 
 def test_whether_the_extra_is_installed_is_seen_without_importing_it():
     code = (
-        "import sys; from sluicegate.caching.semantic import embedding as e; print(e.is_installed(), 'numpy' in sys.modules);"
+        "import sys; from sluicegate.policy import semantic_extra as e; print(e.is_installed(), 'numpy' in sys.modules);"
         "sys.modules['wordllama'] = None; print(e.is_installed())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -211,7 +218,7 @@ def test_a_file_that_holds_no_pairs_is_refused(tmp_path, text, said):
 
 
 def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(embedding, "is_installed", lambda: False)
+    monkeypatch.setattr(semantic_extra, "is_installed", lambda: False)
     done = CliRunner().invoke(app, ["cache", "evaluate"])
     assert done.exit_code == 2
     assert "pip install 'sluicegate[semantic]'" in done.stderr

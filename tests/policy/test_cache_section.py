@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sluicegate.policy import semantic_extra
 from sluicegate.policy.cache_schema import MAX_CACHE_BYTES, size_bytes
 from sluicegate.policy.diff import compare_policies
 from sluicegate.policy.loader import PolicyError, load
@@ -58,3 +59,10 @@ def test_a_changed_section_is_a_difference(tmp_path):
     after = _policy(tmp_path, "cache: {exact: {enabled: true, scope: team}}").file
     (found,) = compare_policies(before, after)
     assert (found.kind, found.id, found.after) == ("policy", "cache", {"cache": {"exact": {"enabled": True, "scope": "team"}}})
+
+
+def test_similar_questions_without_their_extra_are_refused_with_the_line_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(semantic_extra, "is_installed", lambda: False)
+    with pytest.raises(PolicyError, match=r"cache\.semantic\.enabled: .*not installed here: pip install 'sluicegate\[semantic\]'"):
+        _policy(tmp_path, "cache: {semantic: {enabled: true}}")
+    assert not _policy(tmp_path, "cache: {semantic: {enabled: false}}").file.cache.semantic.enabled

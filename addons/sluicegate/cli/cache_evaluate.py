@@ -50,10 +50,11 @@ def evaluate(
     """
     from sluicegate.caching.semantic import evaluation
     from sluicegate.caching.semantic import pairs as labelled
-    from sluicegate.caching.semantic.embedding import NOT_INSTALLED, Embedder, is_installed
+    from sluicegate.caching.semantic.embedding import Embedder
+    from sluicegate.policy.semantic_extra import NOT_INSTALLED, is_installed
 
     if not is_installed():
-        fail(f"nothing can be measured: {NOT_INSTALLED}", 2)
+        fail(NOT_INSTALLED, 2)
     try:
         found = labelled.read(pairs) if pairs is not None else labelled.shipped()
     except OSError as error:

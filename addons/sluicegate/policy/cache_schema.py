@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, field_validator
 
+from sluicegate.policy import semantic_extra
 from sluicegate.policy.fields import Duration, Model
 from sluicegate.windows import parse_period, period_ms
 
@@ -79,6 +80,13 @@ class SemanticCache(_Kept):
     threshold: Share = Field(0.95, description="The least similarity of two questions, 0 to 1.")
     error_bound: Share = Field(0.01, description="The share of wrong answers that is accepted, learned for each kept answer.")
     ttl: Duration = Field("30m", description="How long an answer is used, from 1s to 1Y.")
+
+    @field_validator("enabled")
+    @classmethod
+    def _check_installed(cls, value: bool) -> bool:
+        if value and not semantic_extra.is_installed():
+            raise ValueError(semantic_extra.NOT_INSTALLED)
+        return value
 
 
 class Cache(Model):

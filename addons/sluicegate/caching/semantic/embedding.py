@@ -5,20 +5,11 @@ Loading takes most of a second of processor time and some 100 MB, so it is done 
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-INSTALL = "pip install 'sluicegate[semantic]'"
-NOT_INSTALLED = f"it needs packages that are not installed here: {INSTALL}"
-
 DIMENSIONS = 256
-
-
-def is_installed() -> bool:
-    """Return whether the extra is installed, without importing it."""
-    return all(importlib.util.find_spec(name) is not None for name in ("wordllama", "numpy"))
 
 
 class Embedder:

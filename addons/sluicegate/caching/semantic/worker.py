@@ -8,15 +8,38 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from random import SystemRandom
 from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
-from sluicegate.caching.semantic.answers import agree, text_of
 from sluicegate.caching.semantic.embedding import Embedder
-from sluicegate.caching.semantic.similar import Candidate, SimilarQuestions
+from sluicegate.caching.semantic.rules import SemanticRules
+from sluicegate.policy.model import Policy
+
+if TYPE_CHECKING:
+    from sluicegate.caching.semantic.similar import Candidate, SimilarQuestions
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 32
 """Most questions that wait for the thread; more are taken for new ones, or not remembered."""
+
+MAX_WAIT_S = 1.0
+"""How long a call waits for the thread; it takes milliseconds, unless the machine has no time."""
+
+
+class Asked(NamedTuple):
+    """A question of a call: who shares its answer, the hash of all else that must be equal, and for how long it may be used."""
+
+    owner: Hashable
+    namespace: bytes
+    text: str
+    ttl_ms: int
+
+
+class Compared(NamedTuple):
+    """A kept answer that was not given, but is compared with the provider's."""
+
+    candidate: Candidate
+    kept: bytes
 
 
 class SemanticWorker:
@@ -24,52 +47,79 @@ class SemanticWorker:
 
     def __init__(self, embedder: Embedder | None = None, chance: Callable[[], float] | None = None) -> None:
         self._embedder = embedder or Embedder()
-        self.similar = SimilarQuestions(self._embedder.embed, chance or SystemRandom().random)
+        self._chance = chance or SystemRandom().random
+        self._similar: SimilarQuestions | None = None
+        """Made with the first question: its rules take a while to import, and most gateways have no use for them."""
         self._thread: ThreadPoolExecutor | None = None
         self._lock = Lock()
         self._waiting = 0
-        self.dropped = 0
-        """Questions that found too many others waiting."""
+        self._rules: tuple[Policy, SemanticRules] | None = None
+        self.hits = self.agreed = self.disagreed = self.dropped = 0
+        """Since the start: similar questions answered, comparisons, and questions that found too many others waiting."""
 
-    async def find(
-        self, owner: Hashable, namespace: bytes, text: str, *, threshold: float, error_bound: float, now: int
-    ) -> Candidate | None:
+    def rules(self, policy: Policy) -> SemanticRules:
+        """Return a policy's rules, made anew for each new policy."""
+        if self._rules is None or self._rules[0] is not policy:
+            self._rules = policy, SemanticRules.of(policy.file.cache.semantic)
+        return self._rules[1]
+
+    async def find(self, asked: Asked, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
         """Return the kept answer that may serve a question; None without one, and while the model is being loaded."""
-        if not len(self.similar) or not self._embedder.is_loaded:
+        similar = self._similar
+        if not similar or not self._embedder.is_loaded:
             return None
 
         def work() -> Candidate | None:
-            return self.similar.find(owner, namespace, text, threshold=threshold, error_bound=error_bound, now=now)
+            owner, namespace, text, _ = asked
+            return similar.find(owner, namespace, text, threshold=threshold, error_bound=error_bound, now=now)
 
         future = self._submit(work)
-        return None if future is None else await asyncio.wrap_future(future)
+        if future is None:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), MAX_WAIT_S)
+        except TimeoutError:
+            return None
 
-    def note(self, owner: Hashable, namespace: bytes, text: str, key: bytes, *, until: int, now: int) -> None:
-        """Remember a question whose answer has been kept, soon. The first one loads the model."""
-        self._submit(lambda: self.similar.note(owner, namespace, text, key, until=until, now=now))
+    def note(self, asked: Asked, key: bytes, *, until: int, now: int) -> None:
+        """Remember a question whose answer is kept until then, soon. The first one loads the model."""
+        self._submit(lambda: self._remember(asked, key, until, now))
 
-    def compare(self, candidate: Candidate, kept: bytes, answered: bytes, otherwise: Callable[[], None]) -> None:
-        """Learn, soon, whether a kept answer says what the provider has answered now; call ``otherwise`` in the thread if not."""
+    def compare(self, compared: Compared, asked: Asked, key: bytes, answered: bytes, *, until: int, now: int) -> None:
+        """Learn, soon, whether a kept answer says what the provider says now; if not, the question is remembered with its own."""
 
         def work() -> None:
-            agreed = agree(text_of(kept), text_of(answered))
-            self.similar.learn(candidate, agreed)
+            from sluicegate.caching.semantic.answers import agree, text_of
+
+            agreed = agree(text_of(compared.kept), text_of(answered))
+            self._questions().learn(compared.candidate, agreed)
+            self.agreed += agreed
+            self.disagreed += not agreed
             if not agreed:
-                otherwise()
+                self._remember(asked, key, until, now)
 
         self._submit(work)
 
+    def _remember(self, asked: Asked, key: bytes, until: int, now: int) -> None:
+        self._questions().note(asked.owner, asked.namespace, asked.text, key, until=min(until, now + asked.ttl_ms), now=now)
+
     def clear(self, owner: Hashable = None) -> int:
         """Forget questions, of one owner or of all; return how many. Blocking."""
-        if self._thread is None:
-            return 0
-        return self._thread.submit(lambda: self.similar.clear(owner)).result()
+        thread, similar = self._thread, self._similar
+        return 0 if thread is None or similar is None else thread.submit(lambda: similar.clear(owner)).result()
 
     def close(self) -> None:
         """End the thread once it has done what it began."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown(wait=True)
+
+    def _questions(self) -> SimilarQuestions:
+        if self._similar is None:
+            from sluicegate.caching.semantic.similar import SimilarQuestions
+
+            self._similar = SimilarQuestions(self._embedder.embed, self._chance)
+        return self._similar
 
     def _submit[T](self, work: Callable[[], T]) -> Future[T | None] | None:
         """Run some work in the thread; None if too much waits for it. What goes wrong there is logged, and finds nothing."""

@@ -97,6 +97,7 @@ async def _erase(request: ApiRequest) -> ApiResponse:
         services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
         for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):
             services.answers.clear(owned)
+        services.semantic.clear()
         erase_from_journals(services.journal.path, person)
         with services.logs.retention.lock:
             count = erasure.run()
