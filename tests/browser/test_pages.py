@@ -32,6 +32,7 @@ PAGES = {
     "providers": "#/providers",
     "provider": "#/providers/anthropic",
     "routes": "#/routes",
+    "features": "#/features",
     "policy": "#/policy",
     "dry run": "#/policy/dry-run",
     "policy's history": "#/policy/history",

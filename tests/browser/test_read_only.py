@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+
 import pytest
 
 from support.api import Api
+from support.browsing import until
 from support.harness import eventually
 
 pytestmark = pytest.mark.browser
 
 
-def test_every_page_says_that_the_policy_is_managed_in_git_and_offers_no_change(empty, visit):
+def test_every_page_says_that_the_policy_is_managed_in_git_and_offers_no_change(empty, visit, tmp_path):
     api = Api(empty)
     team, key = api.ok("GET", "teams")["teams"][0]["id"], api.ok("GET", "virtual-keys")["virtual_keys"][0]["id"]
     empty.govern(empty.policy.read_text() + "policy: {managed_by: git}\n")
@@ -33,3 +37,22 @@ def test_every_page_says_that_the_policy_is_managed_in_git_and_offers_no_change(
     page = seen.go("#/policy")
     page.get_by_role("button", name="Save").wait_for()
     assert page.get_by_role("button", name="Save").is_disabled()
+    page = seen.go("#/features")
+    page.get_by_role("button", name="YAML to enable semantic caching").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Answers are shared by").select_option("team")
+    dialog.locator(".diff .add", has_text="  semantic: {enabled: true, scope: team}").wait_for()
+    assert dialog.get_by_role("button").all_inner_texts() == ["×", "Copy as a patch", "Close"]
+    assert page.get_by_role("button", name=re.compile("^(Enable|Change|Disable)")).count() == 0
+    # The lines of the file that is deployed, to be applied to the one that is in the repository.
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { window.copied = text }}})")
+    dialog.get_by_role("button", name="Copy as a patch").click()
+    until(page, "window.copied")
+    patch = page.evaluate("window.copied")
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "policy.yaml").write_text(empty.policy.read_text())
+    subprocess.run(["git", "apply", "-"], input=patch, text=True, cwd=checkout, check=True)
+    assert "cache:\n  semantic: {enabled: true, scope: team}\n" in (checkout / "policy.yaml").read_text()
+    page.keyboard.press("Escape")
+    until(page, "!document.querySelector('dialog')")

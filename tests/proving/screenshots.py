@@ -22,9 +22,13 @@ PAGES = {
     "budgets": "#/budgets",
     "calls": "#/calls/{call}",
     "key": "#/keys/vk-heidi",
+    "features": "#/features",
     "policy": "#/policy",
     "health": "#/health",
 }
+
+CLICKED = {"features": "Enable semantic caching"}
+"""By page, the button whose dialog is on its picture."""
 
 
 def main() -> int:
@@ -71,6 +75,9 @@ def take(gateway: Gateway, target: Path, zone: str) -> None:
                 page.goto(f"{url}/{where.format(call=call)}")
                 page.locator(".loading").first.wait_for(state="detached")
                 page.wait_for_timeout(1500)
+                if name in CLICKED:
+                    page.get_by_role("button", name=CLICKED[name]).click()
+                    page.locator("dialog .diff").wait_for()
                 # Hide where this machine keeps its temporary files.
                 page.evaluate(
                     "folder => { for (const e of document.querySelectorAll('dd.mono'))"

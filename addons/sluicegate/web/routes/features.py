@@ -106,7 +106,7 @@ async def _read(request: ApiRequest) -> ApiResponse:
 
 async def _put(request: ApiRequest) -> ApiResponse:
     changes = _changes(request.services, request.body)
-    diffs: list[dict[str, str]] = []
+    diffs: list[dict[str, Any]] = []
 
     def contents(data: Mapping[Path, bytes]) -> dict[Path, bytes]:
         after = with_sections(data, changes)
@@ -129,9 +129,9 @@ def _changes(services: Services, body: Mapping[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in body.items() if value is not None}
 
 
-def _diffs(before: Mapping[Path, bytes], after: Mapping[Path, bytes]) -> list[dict[str, str]]:
+def _diffs(before: Mapping[Path, bytes], after: Mapping[Path, bytes]) -> list[dict[str, Any]]:
     """Return what changes in each file, without secrets. Raises ConflictError where they cannot be told from the rest."""
     old, new = redacted_files(before), redacted_files(after)
     if UNREDACTABLE_TEXT in (*old.values(), *new.values()):
         raise ConflictError("the policy is written so that it cannot be shown or compared: edit its file instead")
-    return [{"name": name, "diff": unified_diff(old[name], text)} for name, text in new.items()]
+    return [{"name": name, "diff": unified_diff(old[name], text), "lines_left_out": 0} for name, text in new.items()]

@@ -22,6 +22,7 @@ const VIEWS = {
   models: () => import("./views/entities.js"),
   providers: () => import("./views/providers.js"),
   routes: () => import("./views/routes.js"),
+  features: () => import("./views/features.js"),
   policy: () => import("./views/policy.js"),
   health: () => import("./views/health.js"),
   usage: () => import("./views/my_usage.js"),
@@ -58,6 +59,7 @@ const STAFF_MENU = [
   [
     "Gateway",
     [
+      ["features", "Features"],
       ["policy", "Policy"],
       ["health", "Health"],
     ],

@@ -106,6 +106,16 @@ export function moneyBar(row, label) {
  * @param {{text: string, children?: any, onCopied?: () => void}} properties
  */
 export function Copy({ text, children, onCopied }) {
+  return html`<div class="copy" onCopy=${onCopied}><pre tabindex="0">${children ?? text}</pre>
+    <${CopyButton} text=${text} onCopied=${onCopied} /></div>`;
+}
+
+/**
+ * A button that copies a text and says so.
+ *
+ * @param {{text: string, label?: string, onCopied?: () => void}} properties
+ */
+export function CopyButton({ text, label = "Copy", onCopied }) {
   const [state, set] = useState("");
   const copy = async () => {
     try {
@@ -117,8 +127,7 @@ export function Copy({ text, children, onCopied }) {
     }
     setTimeout(() => set(""), 2000);
   };
-  return html`<div class="copy" onCopy=${onCopied}><pre tabindex="0">${children ?? text}</pre>
-    <button class="quiet small" onClick=${copy}>${state || "Copy"}</button><span class="sr" role="status">${state}</span></div>`;
+  return html`<button type="button" class="quiet small" onClick=${copy}>${state || label}</button><span class="sr" role="status">${state}</span>`;
 }
 
 /** One of a few options, as buttons. */
@@ -129,7 +138,7 @@ export function Choice({ label, options, value, onChange, small }) {
 }
 
 /** A modal dialog; Escape and the backdrop close it unless `onClose` decides otherwise, focus returns to where it was. */
-export function Dialog({ title, onClose, children }) {
+export function Dialog({ title, wide = false, onClose, children }) {
   const dialog = useRef(),
     id = useId();
   // Before anything is painted: where one dialog takes another's place, no key goes to the page behind them.
@@ -142,7 +151,7 @@ export function Dialog({ title, onClose, children }) {
       focused?.focus?.();
     };
   }, []);
-  return html`<dialog ref=${dialog} aria-labelledby=${id}
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-labelledby=${id}
       onCancel=${(e) => {
         e.preventDefault();
         onClose();
@@ -160,10 +169,10 @@ export function Dialog({ title, onClose, children }) {
 }
 
 /**
- * A form in a dialog: its button runs `work(values)`, whose error is shown above the button. Closing it asks first once
- * something was typed, unless it only asks for a confirmation.
+ * A form in a dialog: its button runs `work(values)`, whose error is shown above the button; without a button it only shows
+ * what a change would do. Closing it asks first once something was typed, unless it only asks for a confirmation.
  */
-export function FormDialog({ title, button, danger, isConfirmation, isIncomplete, work, onClose, onDone, children, initial = {} }) {
+export function FormDialog({ title, wide = false, button, danger, isConfirmation, isIncomplete, work, onClose, onDone, children, initial = {} }) {
   const [values, setValues] = useState(initial),
     begun = useRef(JSON.stringify(initial));
   const unsaved = useUnsaved(!isConfirmation && JSON.stringify(values) !== begun.current);
@@ -171,18 +180,19 @@ export function FormDialog({ title, button, danger, isConfirmation, isIncomplete
   const action = useAction(work);
   const submit = async (e) => {
     e.preventDefault();
+    if (!button) return;
     const result = await action.run(values);
     if (result === undefined) return;
     unsaved.saved();
     onDone(result);
   };
-  return html`<${Dialog} title=${title} onClose=${close}>
+  return html`<${Dialog} title=${title} wide=${wide} onClose=${close}>
     <form onSubmit=${submit}>
       ${typeof children === "function" ? children({ values, set: (changes) => setValues((v) => ({ ...v, ...changes })), error: action.error }) : children}
       <${Problem} error=${action.error} />
       <div class="form-foot">
-        <button type="button" class="quiet" onClick=${close}>Cancel</button>
-        <button class=${danger ? "danger" : "primary"} disabled=${action.busy || isIncomplete?.(values)}>${action.busy ? "Working …" : button}</button>
+        <button type="button" class="quiet" onClick=${close}>${button ? "Cancel" : "Close"}</button>
+        ${button && html`<button class=${danger ? "danger" : "primary"} disabled=${action.busy || isIncomplete?.(values)}>${action.busy ? "Working …" : button}</button>`}
       </div>
     </form>
   </${Dialog}>`;

@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from "../lib/ui.js";
 import { api, get, url, useAction, useGet } from "../lib/api.js";
 import { go, link } from "../lib/router.js";
 import { Choice, Empty, Fetched, Loading, Page, Problem, Time } from "../lib/components.js";
+import { Diff, MAX_LINES } from "../lib/diff.js";
 import { count, money, moneys, reasonText } from "../lib/format.js";
 import { mayLose, setUnsaved } from "../lib/unsaved.js";
 import { Editor } from "./policy_editor.js";
@@ -360,25 +361,4 @@ function RestorePlan({ plan, ids, busy, onChange, onRestore, onCancel }) {
     }
     <div class="form-foot"><button class="danger" disabled=${busy} onClick=${onRestore}>Restore this revision</button>
       <button class="quiet" onClick=${onCancel}>Cancel</button></div></section>`;
-}
-
-/** Lines of a file's changes, or of its text, that are drawn; more would take a browser seconds. */
-const MAX_LINES = 2000;
-
-const LeftOut = ({ lines }) => lines > 0 && html`<p class="note">${count(lines)} more lines are not shown here; <code>sluicegate policy diff</code> prints them.</p>`;
-
-function Diff({ of }) {
-  const files = of.files || [];
-  const texts = files.map((f) => [f.name, f.diff, f.lines_left_out]).filter(([, t]) => t);
-  if (!texts.length) return html`<p class="faint">No differences.</p>`;
-  return texts.map(
-    ([name, text, left]) =>
-      html`<h3>${name}</h3><pre class="diff" tabindex="0">${text
-        .split("\n")
-        .filter((l) => !l.startsWith("---") && !l.startsWith("+++"))
-        .map(
-          (l) =>
-            html`<span class=${l[0] === "+" ? "add" : l[0] === "-" ? "del" : l.startsWith("@@") ? "at" : ""}>${l || " "}</span>`,
-        )}</pre><${LeftOut} lines=${left} />`,
-  );
 }
