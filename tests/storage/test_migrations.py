@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +107,26 @@ def test_a_file_from_before_adjustments_takes_them(tmp_path, monkeypatch):
         store.write(Ledger().take_changes(), Rows(adjustments=[made]))
     assert store.adjustments_since(0) == [made]
     store.close()
+
+
+def test_the_books_of_a_real_older_gateway_are_the_same_after_the_upgrade(tmp_path):
+    """``data/state-17.sql`` is the database of version 17 that a gateway of that time wrote, four calls of a quarter dollar each."""
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        conn.executescript((Path(__file__).parents[1] / "data/state-17.sql").read_text())
+        before = {t: conn.execute(f"SELECT * FROM {t}").fetchall() for t in ("calls", "counters", "learned")}
+        names = [c[1] for c in conn.execute("PRAGMA table_info(calls)")]
+    conn.close()
+    assert sum(dict(zip(names, row, strict=True))["cost_nano"] for row in before["calls"]) == 1_000_000_000
+    store, ledger = Store(tmp_path / "sluicegate.db"), Ledger()
+    store.load(ledger)
+    spent = [
+        ledger.usage(replace(BUDGET, scope_kind=kind, scope_id=of, counter=f"{kind}/{of}/usd/1M"), 1_795_900_000_000)[:2]
+        for kind, of in (("virtual_key", "vk-alice"), ("team", "eng"))
+    ]
+    assert spent == [(1_000_000_000, 0)] * 2
+    store.close()
+    with sqlite3.connect(tmp_path / "sluicegate.db") as conn:
+        assert conn.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert conn.execute(f"SELECT {','.join(names)} FROM calls").fetchall() == before["calls"]
+        assert conn.execute("SELECT * FROM counters").fetchall() == before["counters"]
+    conn.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import sqlite3
 import zlib
@@ -26,6 +28,8 @@ from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.journal_rotation import rotate
 from sluicegate.values import NANO
+from sluicegate.web.errors import ApiError
+from sluicegate.web.routes import erasure as route
 from sluicegate.web.routes.erasure import _person
 from sluicegate.windows import iso, parse_iso, parse_period
 from support.api import POLICY as API_POLICY
@@ -336,3 +340,31 @@ def test_a_gateway_at_work_erases_and_goes_on(gateway):
     for file in gw.state.iterdir():
         if file.is_file() and file.name.startswith(("audit.jsonl", "erasing")):
             assert b"alice" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(("refusals", "is_begun"), [(0, True), (3, True), (10**6, False)])
+def test_a_disk_that_refuses_for_a_moment_is_waited_for_before_an_erasure(tmp_path, monkeypatch, refusals, is_begun):
+    monkeypatch.setattr(route, "JOURNAL_PAUSE_S", 0.001)
+    monkeypatch.setattr(route, "JOURNAL_WAIT_S", 0.02)
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    services = Services(tmp_path / "policy.yaml", tmp_path / "state", {})
+    write, left = os.write, [refusals]
+
+    def refusing(fd, data):
+        if b"erasure" in data and left[0]:
+            left[0] -= 1
+            raise OSError(28, "No space left on device")
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", refusing)
+    begin = route._begin_new_journal(services)
+    if is_begun:
+        asyncio.run(begin)
+    else:
+        with pytest.raises(ApiError, match="erase the user again later") as refused:
+            asyncio.run(begin)
+        assert int(refused.value.headers["retry-after"]) >= 0
+        left[0] = 0
+        services.journal.catch_up()
+    assert services.journal.path.read_text().count('"kind":"erasure"') == 1
+    services.close()

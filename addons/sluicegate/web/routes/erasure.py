@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import orjson
 from pydantic import Field
 
@@ -22,6 +24,7 @@ from sluicegate.policy.editing.draft import Draft
 from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.editing.writer import PolicyNotWritableError
 from sluicegate.policy.model import Policy
+from sluicegate.storage.errors import StoreError
 from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_rotation import rotate
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, write_endpoint
@@ -35,6 +38,9 @@ NOTES = "erasing.json"
 """Who is being erased, in the state folder: repeating an erasure that was cut off finishes it under the same pseudonym."""
 
 PAUSE_S = 0.02
+
+JOURNAL_WAIT_S, JOURNAL_PAUSE_S = 10.0, 0.1
+"""For how long a journal that refuses to be written is waited for, and how long between two attempts."""
 
 _RECORDS_OF_USER = [
     f"SELECT 1 FROM {table} WHERE user_id = ? LIMIT 1"  # noqa: S608
@@ -128,16 +134,31 @@ def _leave(draft: Draft, person: Person) -> None:
 
 
 async def _begin_new_journal(services: Any) -> None:
-    """Begin a journal whose first line says that earlier ones are being rewritten, and note that the table agrees with it."""
-    services.writer.flush()
+    """Begin a journal whose first line says that earlier ones are being rewritten, and note that the table agrees with it.
+
+    A disk or a lock that refuses for a moment is waited for. Raises ApiError if it goes on.
+    """
+    await _until_written(services)
     rotate(services.journal.path, services.clock(), None, 1)
-    # Without an id it is nobody's record, so whoever reads calls skips it.
-    services.journal.append({"kind": "erasure", "at": iso(services.clock())})
+    # Without an id it is nobody's record, so whoever reads calls skips it. What the disk refuses stays in the backlog.
+    with contextlib.suppress(OSError):
+        services.journal.append({"kind": "erasure", "at": iso(services.clock())})
     services.writer.want_agreement()
-    await services.writer.commit_all()
-    services.writer.flush()
-    if services.journal.backlog:
-        raise ApiError(503, "unavailable", f"{services.journal.path} cannot be written now; erase the user again later")
+    await _until_written(services)
+
+
+async def _until_written(services: Any) -> None:
+    """Write what the journal and the database still lack. Raises ApiError if they refuse it for ``JOURNAL_WAIT_S``."""
+    for _ in range(round(JOURNAL_WAIT_S / JOURNAL_PAUSE_S)):
+        with contextlib.suppress(OSError, StoreError):
+            services.journal.catch_up()
+            await services.writer.commit_all()
+            services.writer.flush()
+            if not services.journal.backlog:
+                return
+        await anyio.sleep(JOURNAL_PAUSE_S)
+    message = f"{services.journal.path} or the database cannot be written now; erase the user again later"
+    raise ApiError(503, "unavailable", message, headers={"retry-after": f"{JOURNAL_WAIT_S:.0f}"})
 
 
 def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Person | None:
