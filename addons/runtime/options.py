@@ -105,9 +105,24 @@ class Options(Addon):
     def load(self, loader: Loader) -> None:
         """Declare our options, and set our defaults for mitmproxy's options that are unset."""
         super().load(loader)
+        self.check_given()
         ctx.options.update_known(
             **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
         )
+
+    def check_given(self) -> None:
+        """End the process where an option of ours was given twice on the command line.
+
+        mitmproxy would find it a moment later, leave out all of our addons, and serve as an open proxy.
+        """
+        for name, given in ctx.options.deferred.items():
+            texts = getattr(given, "val", None)
+            if texts is None:
+                continue
+            # Also those that an addon further down declares: none of ours is a list.
+            if len(texts) > 1:
+                times = ", ".join(f"'{text}'" for text in texts)
+                exit_with_error(f"the option {name} is given {len(texts)} times ({times}); give it once")
 
     def configure(self, updated: set[str]) -> None:
         """Refuse an unsafe option: at the start it ends the process, later it is rolled back.

@@ -339,6 +339,7 @@ def test_tunnels_are_not_decrypted_and_are_counted(gateway):
     ("option", "says"),
     [
         ("stream_large_bodies=1m", "sends large requests upstream"),
+        ("log_format=text --set log_format=json", "log_format is given 2 times ('text', 'json')"),
         ("ssl_insecure=true", "no longer be verified"),
         ("validate_inbound_headers=false", "request smuggling"),
         ("ignore_hosts=anthropic", "api.anthropic.com, which is governed"),
@@ -354,7 +355,7 @@ def test_tunnels_are_not_decrypted_and_are_counted(gateway):
     ],
 )
 def test_options_that_would_break_a_promise_end_the_start_with_the_reason(gateway, option, says):
-    gw = gateway(None, "--set", option, start=False)
+    gw = gateway(None, "--set", *option.split(), start=False)
     assert gw.exit_code() == 1
     (line,) = [x for x in gw.output if x.startswith("sluicegate: ")]
     assert says in line

@@ -48,7 +48,12 @@ def parse_proxy(url: str) -> Proxy:
     except ValueError as e:
         raise ProxyError("its URL cannot be read; write http://proxy:3128") from e
     if parts.scheme != "http":
-        raise ProxyError(f"{parts.scheme}:// is not supported, proxies are spoken to over http://")
+        message = f"a proxy that is itself spoken to over {parts.scheme}:// is not supported; write http://proxy:3128"
+        if parts.scheme == "https":
+            message += (
+                ": https:// servers are reached through its tunnels too. One that takes TLS alone needs a relay, such as stunnel"
+            )
+        raise ProxyError(message)
     if not host or not is_host(host) or parts.path.strip("/") or parts.query or parts.fragment:
         raise ProxyError("its URL has a host and a port, and nothing after them; write http://proxy:3128")
     authorization = None
