@@ -54,7 +54,8 @@ def seen_of(call: Call, policy: Policy, prices: Prices, body: bytes, header: str
 
     ``body`` is what its client sent, ``header`` the client's ``anthropic-beta``.
     """
-    usage = call.answer.usage if call.answer is not None else None
+    # An answer that the gateway had kept says what it cost when it was first given.
+    usage = call.answer.usage if call.answer is not None and call.cache != "hit" else None
     if call.kind != "messages" or call.facts is None or call.record is None or usage is None or not usage.prompt_tokens:
         return None
     model, at = call.facts.model, call.started_at
