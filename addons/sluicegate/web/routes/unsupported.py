@@ -14,6 +14,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 FEATURES: Mapping[str, str] = {
     "/api/mcp": "MCP servers are not supported: the gateway governs model calls",
     "/api/mcp-logs": "MCP servers are not supported: the gateway governs model calls",
+    "/api/cache/clear": "Clearing by request is not supported: DELETE /api/cache deletes by scope, virtual_key, user or model",
+    "/api/cache/clear-by-key": "Clearing by key is not supported: DELETE /api/cache deletes by scope, virtual_key, user or model",
     "/api/oauth": "OAuth for MCP servers is not supported",
     "/api/plugins": "Plugins over HTTP are not supported: addons are files beside the gateway's own",
     "/api/skills": "Skills are not supported",
