@@ -350,16 +350,11 @@ FLOWS = {
     "vk-expiry": expiry,
     "mgmt-flows": management,
     "models of a key": model_lists,
-    **{
-        f"{name} ({spelling})": walk(spelling)
-        for name, walk in (
-            ("team budget", team_budget),
-            ("customer budget", customer_budget),
-            ("provider budget", provider_budget),
-            ("budgets at four levels", hierarchy),
-        )
-        for spelling in ("budget", "budgets")
-    },
+    "team budget": team_budget("budget"),
+    "customer budget": customer_budget("budgets"),
+    "provider budget": provider_budget("budgets"),
+    "provider budget, spelt as before 1.5": provider_budget("budget"),
+    "budgets at four levels": hierarchy("budgets"),
 }
 
 ON_PURPOSE = {

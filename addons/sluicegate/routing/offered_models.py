@@ -27,7 +27,7 @@ from sluicegate.providers.model_lists import (
 from sluicegate.routing.explanation import spoken_for
 from sluicegate.values import Principal
 
-ASK_TIMEOUT_S = 5.0
+ASK_TIMEOUT_S = 15.0
 """Seconds that a provider's list may take: whoever asks for the models of all waits for the slowest."""
 
 KEPT_S, FAILED_KEPT_S = 600.0, 60.0
