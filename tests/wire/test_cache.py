@@ -314,9 +314,10 @@ def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
     from sluicegate.cli.main import app
     from support.command import CliRunner
 
+    place = ["--gateway", site.gw.url, "--state-dir", str(site.gw.state)]
+
     def command(*words: str) -> dict[str, Any]:
-        # As an operator's shell would: to the running gateway, by its state folder.
-        done = CliRunner().invoke(app, ["cache", *words, "--state-dir", str(site.gw.state), "--json"])
+        done = CliRunner().invoke(app, ["cache", *words, *place, "--json"])
         assert done.exit_code == 0, done.output
         return json.loads(done.output)
 
@@ -336,14 +337,21 @@ def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
     assert [e["scope"] for e in command("entries", "--limit", "1000")["entries"]].count("user/bob") == 0
     assert said(site, "listed", VK, max_tokens=77)[0] == "hit"
     assert said(site, "listed", BOB, max_tokens=77)[0] == "miss"
-    text = CliRunner().invoke(app, ["cache", "entries", "--scope", "user/bob", "--state-dir", str(site.gw.state)]).output
+    text = CliRunner().invoke(app, ["cache", "entries", "--scope", "user/bob", *place]).output
     assert "claude-opus-5-5" in text
-    assert "exact cache: on" in CliRunner().invoke(app, ["cache", "stats", "--state-dir", str(site.gw.state)]).output
-    assert "cached answers" in CliRunner().invoke(app, ["cache", "clear", "--state-dir", str(site.gw.state)]).output
+    assert "exact cache: on" in CliRunner().invoke(app, ["cache", "stats", *place]).output
+    assert "cached answers" in CliRunner().invoke(app, ["cache", "clear", *place]).output
     assert site.api.ok("GET", "/api/cache")["entries"] == 0
     audited = site.api.ok("GET", "/api/audit?action=clear_cache")["entries"]
     assert [e["after"].get("scope_id") for e in audited[:3]] == [None, "bob", None]
     assert site.api("GET", "/api/cache/entries?scope=everyone").status == 400
+    assert said(site, "listed", VK, max_tokens=77)[0] == "miss"
+    site.gw.stop()
+    # Without a gateway the commands read the state folder themselves.
+    place = ["--policy", str(site.gw.policy), "--state-dir", str(site.gw.state)]
+    assert command("stats")["entries"] == 1
+    assert command("clear")["cleared"] == 1
+    site.gw.start()
 
 
 def test_an_erased_users_answers_are_gone(site):

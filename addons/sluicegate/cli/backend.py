@@ -107,7 +107,7 @@ class FileBackend:
         from sluicegate.storage.store import FILENAME
         from sluicegate.web import asgi
         from sluicegate.web.auth import Caller
-        from sluicegate.web.routes import adjustments, erasure, governance, reconciliations, revisions, roster, routes
+        from sluicegate.web.routes import adjustments, cache, erasure, governance, reconciliations, revisions, roster, routes
         from sluicegate.web.routing import build_routes
 
         route = path.partition("?")[0]
@@ -115,14 +115,16 @@ class FileBackend:
         if route.startswith(recorded) and not (self.state_dir / FILENAME).exists():
             fail(f"no gateway has recorded anything in {self.state_dir}: give its --state-dir, or a running one by --gateway")
         try:
-            services = self._open_services(sets_counters=route.endswith(("/reset-usage", "/erase", adjustments.BASE)))
+            services = self._open_services(
+                needs_all=route.endswith(("/reset-usage", "/erase", adjustments.BASE)) or route.startswith(cache.BASE)
+            )
             if route == reconciliations.BASE:
                 services.load_prices()
         except StateInUseError:
             fail(f"a gateway is using the state folder {self.state_dir}: name it by --gateway, or stop it")
         except (PolicyError, PriceError, StateError, StoreError, sqlite3.Error, OSError) as e:
             fail(str(e))
-        modules = (roster, erasure, governance, adjustments, reconciliations, revisions, routes)
+        modules = (roster, erasure, governance, adjustments, cache, reconciliations, revisions, routes)
         app = Starlette(routes=build_routes([row for module in modules for row in module.endpoints()], services))
         state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
@@ -134,8 +136,8 @@ class FileBackend:
                 close()
         return answer.status, json.loads(answer.body)
 
-    def _open_services(self, sets_counters: bool) -> Any:
-        if sets_counters:
+    def _open_services(self, needs_all: bool) -> Any:
+        if needs_all:
             from sluicegate.services import Services
 
             # A running gateway holds the counters in memory and would overwrite ours. Services locks the state folder,

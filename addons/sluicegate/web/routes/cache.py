@@ -117,7 +117,11 @@ def endpoints() -> list[Endpoint]:
 
 
 async def _state(request: ApiRequest) -> ApiResponse:
-    return ApiResponse(state_of(request.services.answers, request.services.answers.rules(request.services.policy)))
+    answers = request.services.answers
+    if answers.file.path.exists():
+        # Until its first call, or in a command, nobody has opened it.
+        await answers.open()
+    return ApiResponse(state_of(answers, answers.rules(request.services.policy)))
 
 
 def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
