@@ -1,6 +1,6 @@
 """Import the tests, and what they use, by being imported: forks of this process, in which pytest collects them, find that done.
 
-Only that: collecting in one process twice would lose parameters that come from an iterator, and give others another name.
+Only that, and what hypothesis reads of our modules: collecting in one process twice would lose parameters that come from an iterator, and give others another name.
 The variable ``ARGUMENTS_VARIABLE`` has pytest's arguments, as JSON.
 """
 
@@ -13,6 +13,8 @@ import os
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.pytest_worker import ARGUMENTS_VARIABLE
 
@@ -26,6 +28,17 @@ class EmptyModules:
         return []
 
 
+DRAWN = 200
+"""Numbers after which hypothesis has surely drawn one of those that our own modules name: it does so in one of twenty."""
+
+
+@settings(max_examples=DRAWN, database=None)
+@given(st.integers())
+def draw(number: int) -> None:
+    """Let hypothesis read the constants of all modules that are imported by now, which takes three seconds of a processor."""
+    assert isinstance(number, int)
+
+
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     arguments = json.loads(os.environ[ARGUMENTS_VARIABLE])
     status = pytest.main([*arguments, "--collect-only", "-qq", "--numprocesses=0"], plugins=[EmptyModules()])
@@ -33,3 +46,4 @@ if status != pytest.ExitCode.NO_TESTS_COLLECTED:
     # Of a test that could not be imported pytest leaves a part behind. The workers try them all again, and say what is wrong.
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
+draw()
