@@ -27,7 +27,6 @@ SIGNALS = (
     signal.SIGUSR2,
     signal.SIGPIPE,
     signal.SIGCHLD,
-    signal.SIGALRM,
 )
 
 OURS = (
