@@ -156,7 +156,8 @@ def test_whatever_may_add_input_is_not_text(api, body):
     text = json.dumps(({} if provider == "gemini" else {"model": "m"}) | SMALL[api] | body)
     spelt = "".join(rf"\u{ord(c):04x}" if c.isalpha() and text[i - 1] == '"' else c for i, c in enumerate(text))
     other = PROTOCOLS[provider].read_request(spelt.encode(), path)
-    assert other._replace(body_bytes=0, text_bytes=0, images=0) == facts._replace(body_bytes=0, text_bytes=0, images=0)
+    spelling = {"body_bytes": 0, "text_bytes": 0, "images": 0, "members": None}
+    assert other._replace(**spelling) == facts._replace(**spelling)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_the_facts_of_a_call_are_those_of_the_publisher_s_own_api():
     body = {"max_tokens": 7, "messages": [{"role": "user", "content": "hi"}], "stream": True}
     found = facts("anthropic/models/claude-opus-4-5@20251101:streamRawPredict", {"anthropic_version": "vertex-2023-10-16", **body})
     own = PROTOCOLS["anthropic"].read_request(json.dumps({"model": "claude-opus-4-5@20251101", **body}).encode(), "/v1/messages")
-    sizes = {"body_bytes": 0, "text_bytes": 0}
+    sizes = {"body_bytes": 0, "text_bytes": 0, "members": None}
     assert found._replace(**sizes) == own._replace(**sizes)
     assert (found.stream, found.max_tokens, found.is_text_only) == (True, 7, True)
     gemini = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}

@@ -48,7 +48,7 @@ def judged(provider: str, path: str, text: str) -> RequestFacts | None:
     """Return the facts of a body that must not depend on its spelling; None if it is refused."""
     facts = PROTOCOLS[provider].read_request(text.encode("utf-8", "surrogatepass"), path)
     if isinstance(facts, RequestFacts):
-        return facts._replace(body_bytes=0, text_bytes=0, images=0)
+        return facts._replace(body_bytes=0, text_bytes=0, images=0, members=None)
     assert isinstance(facts, str), f"read as {facts!r}"
     return None
 
