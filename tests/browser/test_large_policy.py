@@ -88,7 +88,7 @@ PAGES = (
     *("#/keys?q=0999&sort_by=name&order=desc", "#/keys?offset=9900&team_id=team-0", "#/keys/vk-00000", "#/keys/vk-00001/edit"),
     *("#/users", "#/users/user-0001", "#/teams", "#/teams/team-0"),
     *("#/projects", "#/projects/project-001", "#/customers", "#/customers/customer-acme"),
-    *("#/models", "#/providers", "#/providers/anthropic", "#/routes"),
+    *("#/models", "#/providers", "#/providers/anthropic", "#/routes", "#/features"),
     *("#/policy", "#/policy/dry-run", "#/policy/history", "#/health"),
 )
 
