@@ -16,6 +16,13 @@ from sluicegate.values import usd
 COST_HEADER = "x-sluicegate-cost-usd"
 """What the call was charged, exact decimal dollars: on answers in one piece, whose headers go when that is known."""
 
+Fields = tuple[tuple[bytes, bytes], ...]
+
+
+def with_field(fields: Fields, name: bytes, value: bytes) -> Fields:
+    """Return headers with this one in place of any of its name, which is in lower case; mitmproxy's way takes far longer."""
+    return (*(field for field in fields if field[0].lower() != name), (name, value))
+
 
 class Budget(Addon):
     """Reserves, raises and settles a call's money. The call is on disk before it leaves."""
@@ -47,7 +54,8 @@ class Budget(Addon):
         shared = services()
         self.charge(shared, call, settlement_of(flow, call, call.policy))
         if flow.response is not None and getattr(flow, "sluicegate_tap", None) is not None and not flow.response.stream:
-            flow.response.headers[COST_HEADER] = usd(call.cost_nano or 0)
+            headers = flow.response.headers
+            headers.fields = with_field(headers.fields, COST_HEADER.encode(), usd(call.cost_nano or 0).encode())
         shared.writer.flush_soon()
 
     def charge(self, shared: Services, call: Call, settlement: Settlement) -> None:

@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -35,7 +34,6 @@ from sluicegate.values import Deny, Outcome, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
-_connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
 _services: Services | None = None
 
 
@@ -157,9 +155,10 @@ def origin_form(request: http.Request) -> bool:
 
 def connection_of(client: Client) -> ClientConnection:
     """Return what is known about a client connection."""
-    found = _connections.get(client)
+    found: ClientConnection | None = client.__dict__.get("sluicegate_connection")
     if found is None:
-        found = _connections[client] = ClientConnection()
+        # An attribute, which no copy and no saved flow has: looked up by several hooks of each call.
+        found = client.__dict__["sluicegate_connection"] = ClientConnection()
     return found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sluicegate.translation.conversation import DIALECTS, Opaque
 from sluicegate.translation.opaque import PREFIX, pack
-from sluicegate.translation.requests.foreign_thoughts import without_foreign_thoughts
+from sluicegate.translation.requests.foreign_thoughts import holds_packed_thoughts, without_foreign_thoughts
 from sluicegate.translation.requests.gemini_writer import UNSIGNED
 from support.translations import cases
 
@@ -59,3 +61,12 @@ def test_every_other_body_stays_the_clients_byte_for_byte(dialect):
         b'"%b"' % PREFIX.encode(),
     ):
         assert without_foreign_thoughts(body, dialect) == body
+
+
+PARTS = (PREFIX.encode(), PREFIX[:-1].encode(), PREFIX[1:].encode(), PREFIX[:9].encode(), b"Z", b"Z" * 70, b"text ", b"")
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=6))
+def test_packed_thoughts_are_found_wherever_they_stand(parts):
+    body = b"".join(parts)
+    assert holds_packed_thoughts(body) == (PREFIX.encode() in body)

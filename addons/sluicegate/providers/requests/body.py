@@ -44,6 +44,7 @@ _decode = msgspec.json.Decoder().decode
 _MEMBER = re.compile(rb'\s*+"((?:[^"\\]++|\\.)*+)"\s*+:\s*+')
 _COMMA = re.compile(rb"\s*+,?")
 _BOM = b"\xef\xbb\xbf"
+_NULL = msgspec.Raw(b"null")
 NO_MODEL = "the body of a model call is a JSON object with a string 'model'"
 
 Body = TypeVar("Body")
@@ -74,9 +75,13 @@ class Members:
 
     def raw(self, *names: str) -> bytes:
         """Return a field's JSON, empty if it is missing or null."""
-        if not self._respelled and self.members.keys().isdisjoint(names):
-            # Most governed fields are in few bodies.
-            return b""
+        if not self._respelled:
+            # Most governed fields are in few bodies, and few have a second spelling.
+            if len(names) == 1:
+                value = self.members.get(names[0])
+                return b"" if value is None or value == _NULL else bytes(value)
+            if self.members.keys().isdisjoint(names):
+                return b""
         found = [name for name in names if name in self.members]
         if len(found) > 1:
             self.problems.append(f"'{found[0]}' and '{found[1]}' are one field: send one of them")
@@ -87,6 +92,8 @@ class Members:
 
     def value(self, *names: str, limit: int = MAX_SCALAR_BYTES) -> Any:
         """Return a field's value; None if the field is missing, null or a problem."""
+        if not self._respelled and len(names) == 1 and names[0] not in self.members:
+            return None
         raw = self.raw(*names)
         if not raw:
             return None

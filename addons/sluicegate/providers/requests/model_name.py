@@ -8,6 +8,7 @@ folder, ends at a space or is decoded once more. Names as the vendors write them
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MAX_MODEL_NAME_CHARS = 200
 """Characters in a model's name; the resource names of Amazon Bedrock are the longest, with some 130."""
@@ -24,4 +25,9 @@ _NAME = re.compile(rf"(?!.*\.\.){_PART}(?:/{_PART})*(?:\[[A-Za-z0-9]{{1,8}}\])?"
 
 def is_model_name(value: object) -> bool:
     """Return whether a value is a model's name that everyone reads alike."""
-    return isinstance(value, str) and len(value) <= MAX_MODEL_NAME_CHARS and _NAME.fullmatch(value) is not None
+    return isinstance(value, str) and len(value) <= MAX_MODEL_NAME_CHARS and _is_name(value)
+
+
+@lru_cache(maxsize=1024)
+def _is_name(value: str) -> bool:
+    return _NAME.fullmatch(value) is not None

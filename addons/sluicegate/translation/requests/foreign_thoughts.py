@@ -17,10 +17,25 @@ from sluicegate.translation.requests.typed import encoded, parse
 
 _PREFIX_BYTES = PREFIX.encode()
 
+_RARE = _PREFIX_BYTES.index(b"Z")
+"""Where the letter of the prefix stands that is rarest in text and programs."""
+
+_MAX_RARE = 64
+"""Rare letters looked at one by one; a body with more of them, as in Base64, is searched for the whole prefix."""
+
 
 def holds_packed_thoughts(body: bytes) -> bool:
     """Return whether a body may hold what another API thought, packed for the client to keep."""
-    return _PREFIX_BYTES in body
+    # Every call passes here. One letter is sought ten times as fast as twelve.
+    at = _RARE
+    for _ in range(_MAX_RARE):
+        at = body.find(b"Z", at)
+        if at < 0:
+            return False
+        if body.startswith(_PREFIX_BYTES, at - _RARE):
+            return True
+        at += 1
+    return body.find(_PREFIX_BYTES, at - _RARE) >= 0
 
 
 def without_foreign_thoughts(body: bytes, dialect: Dialect) -> bytes:
