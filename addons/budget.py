@@ -8,13 +8,16 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, model_call, services, settlement_of
 from sluicegate.calls.call import Call, Settlement
-from sluicegate.calls.learning import MIN_RATIO_SAMPLES, lesson_of
+from sluicegate.calls.learning import MAX_MODELS, MIN_RATIO_SAMPLES, lesson_of
 from sluicegate.sending.reservation import commit, reserve_money
 from sluicegate.services import Services
 from sluicegate.values import usd
 
 COST_HEADER = "x-sluicegate-cost-usd"
 """What the call was charged, exact decimal dollars: on answers in one piece, whose headers go when that is known."""
+
+MAX_LOOKS = 50
+"""Answers of a model, since the start, that are all looked at for how many characters its tokens have."""
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -26,6 +29,10 @@ def with_field(fields: Fields, name: bytes, value: bytes) -> Fields:
 
 class Budget(Addon):
     """Reserves, raises and settles a call's money. The call is on disk before it leaves."""
+
+    def __init__(self) -> None:
+        self.looks: dict[str, int] = {}
+        """How often answers have been looked at, by model, see ``visible_characters``."""
 
     @enforcing
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -84,11 +91,16 @@ class Budget(Addon):
         """Return the length of an answer that shows all that was billed, of one call in some; 0 of the others.
 
         Looking costs about a microsecond for each event of the answer, so it is done while the model's figure is new, and
-        seldom after that.
+        seldom after that. Of a model that always thinks unseen there is never a figure: so looking ends without one too.
         """
-        samples, is_due = call.known.shared.characters_per_token.samples, call.id.endswith("0")
-        if call.answer is None or (samples >= MIN_RATIO_SAMPLES and not is_due):
+        model = call.facts.model if call.facts is not None else ""
+        looks = self.looks.get(model, 0)
+        is_new = call.known.shared.characters_per_token.samples < MIN_RATIO_SAMPLES and looks < MAX_LOOKS
+        if call.answer is None or not (is_new or call.id.endswith("0")):
             return 0
+        if len(self.looks) > MAX_MODELS:
+            self.looks.clear()
+        self.looks[model] = looks + 1
         delivered = call.answer.delivered
         return 0 if delivered.has_hidden else delivered.characters
 
