@@ -419,3 +419,19 @@ def test_used_adds_up():
     used = Anthropic(MINIMUMS).serve(body, 0)
     assert used == Used(input=used.input, write_5m=used.write_5m)
     assert used.write_5m > 10_000
+
+
+def test_a_session_is_followed_once_it_has_anything_cached():
+    at, agent = scene(), Claude(3)
+    for _ in range(3):
+        body = agent.body()
+        unmark_all(body)
+        at.claude(body)
+        agent.turn()
+        at.now += 20_000
+    assert at.store.kept == {}
+    grown(agent, at, turns=2)
+    body = agent.body()
+    unmark_all(body)
+    at.claude(body)
+    assert [found.found.cause for found in at.findings] == ["breakpoint_removed"]

@@ -24,6 +24,13 @@ MAX_SESSIONS_IN_MEMORY = 256
 """Sessions whose prompts are held in memory; the others are read again when they go on."""
 
 
+_MARKED_PATHS = (
+    *("/messages", ":rawPredict", ":streamRawPredict"),
+    *("/invoke", "/invoke-with-response-stream", "/converse", "/converse-stream"),
+)
+"""How the paths end of calls whose bodies can set breakpoints."""
+
+
 class PromptStore(Protocol):
     """Where the prompts of sessions are kept, so that they survive a restart."""
 
@@ -48,6 +55,9 @@ class Examiner:
             # Several passes over the prompt: what was read is counted several times.
             return None
         earlier = self._prompts(seen.session)
+        if caches_nothing(seen) and all(before.last_cached < 0 for before in earlier):
+            # Nothing of it is cached, and nothing was of the calls before it: reading it would tell nothing.
+            return None
         known = (prompt.fingerprint for prompt in earlier)
         fingerprint = read_prompt(seen.body, seen.path, self._key, seen.header, known, has_breakpoints=seen.has_breakpoints)
         if fingerprint is None or not fingerprint.count:
@@ -94,6 +104,13 @@ class Examiner:
         while len(prompts) > (MAX_PROMPTS_OF_SESSION if session[1] else MAX_PROMPTS_WITHOUT_SESSION):
             removed.append(prompts.pop(0).call_id)
         self._store.save(session, [now], removed)
+
+
+def caches_nothing(seen: Seen) -> bool:
+    """Return whether a call has nothing cached: it sets no breakpoint, and its provider caches only up to those."""
+    if not seen.has_breakpoints or not seen.path.endswith(_MARKED_PATHS) or seen.usage.prompt_tokens > seen.usage.input_tokens:
+        return False
+    return b"cache_control" not in seen.body and b"cachePoint" not in seen.body
 
 
 def _finding(seen: Seen, now: Prompt, result: Diagnosis) -> Finding | None:
