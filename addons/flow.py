@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -34,6 +35,7 @@ from sluicegate.values import Deny, Outcome, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
+_connections: WeakKeyDictionary[Client, ClientConnection] = WeakKeyDictionary()
 _services: Services | None = None
 
 
@@ -155,10 +157,9 @@ def origin_form(request: http.Request) -> bool:
 
 def connection_of(client: Client) -> ClientConnection:
     """Return what is known about a client connection."""
-    found: ClientConnection | None = client.__dict__.get("sluicegate_connection")
+    found = _connections.get(client)
     if found is None:
-        # An attribute, which no copy and no saved flow has: looked up by several hooks of each call.
-        found = client.__dict__["sluicegate_connection"] = ClientConnection()
+        found = _connections[client] = ClientConnection()
     return found
 
 
