@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sluicegate.caching.semantic import evaluation
+from sluicegate.caching.semantic import evaluation, pairs
 from sluicegate.caching.semantic import similar as module
 from sluicegate.caching.semantic.embedding import DIMENSIONS, Embedder
 from sluicegate.caching.semantic.similar import SimilarQuestions
@@ -180,16 +180,13 @@ def test_whether_the_extra_is_installed_is_seen_without_importing_it():
     assert done.stdout.split() == ["True", "False", "False"], done.stderr
 
 
-def test_the_shipped_pairs_are_measured_by_halves():
-    done = CliRunner().invoke(app, ["cache", "evaluate", "--format", "json"])
-    assert done.exit_code == 0, done.output
-    found = {(r["pairs"], r["rule"]): r for r in json.loads(done.stdout)["results"]}
-    held_out, alone = found["held out", "both"], found["held out", "similarity"]
-    assert held_out["false_hits"] == []
-    assert held_out["different_answers"] >= 150
-    assert held_out["precision"] == 1.0
-    assert held_out["false_hit_rate_at_most"] == pytest.approx(1 - 0.05 ** (1 / held_out["different_answers"]))
-    assert len(alone["false_hits"]) > 40, "similarity alone is why there is a guard"
+def test_similarity_alone_is_wrong_where_the_guard_is_not(embedder):
+    held_out = [pair for pair in pairs.shipped() if pair.held_out]
+    found = {result.rule: result for result in evaluation.evaluate(held_out, 0.95, embedder.embed)}
+    assert found["both"].different >= 150
+    assert (found["both"].false_hits, found["both"].precision) == ((), 1.0)
+    assert found["both"].bound == pytest.approx(1 - 0.05 ** (1 / found["both"].different))
+    assert len(found["similarity"].false_hits) > 40, "which is why there is a guard"
 
 
 def test_pairs_of_ones_own_that_share_an_answer_wrongly_are_named_and_fail(tmp_path):
@@ -203,7 +200,6 @@ def test_pairs_of_ones_own_that_share_an_answer_wrongly_are_named_and_fail(tmp_p
     done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file), "--threshold", "0.5"])
     assert done.exit_code == 1
     assert "would share one: mine-1" in done.stderr
-    assert "2 of 3" not in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["similarity", "guard", "both"]
 
 
@@ -215,6 +211,18 @@ def test_a_file_that_holds_no_pairs_is_refused(tmp_path, text, said):
     done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file)])
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_figures_are_printed_as_json(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"id": "mine-1", "a": "Explain pods", "b": "Please explain pods", "same_answer": true}')
+    done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file), "--format", "json"])
+    assert done.exit_code == 0
+    (_, _, both) = json.loads(done.stdout)["results"]
+    assert both == {
+        **{"pairs": "all", "rule": "both", "same_answer": 1, "different_answers": 0, "hits": 1, "false_hits": []},
+        **{"precision": 1.0, "recall": 1.0, "false_hit_rate_at_most": None},
+    }
 
 
 def test_without_the_extra_the_command_says_how_to_install_it(monkeypatch):
