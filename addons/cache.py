@@ -121,8 +121,9 @@ class Cache(Addon):
             return
         self.asking.pop(flow, None)
         shared.answers.flights.land(asking.flight, kept)
-        shared.semantic.hits += 1
         self.answer(flow, call, policy, kept, candidate.similarity)
+        shared.semantic.hits += 1
+        shared.semantic.saved_nano += call.saved_nano or 0
 
     async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules) -> Entry | None:
         """Return the answer to a call: kept, or that of an identical call under way. None if it has to ask by itself."""
@@ -177,6 +178,7 @@ class Cache(Addon):
         answers = services().answers
         if call.cache == "miss":
             answers.misses += 1
+            services().semantic.misses += asking is not None and asking.asked is not None
         if asking is None:
             return
         call.listeners = [listener for listener in call.listeners if listener is not asking]

@@ -63,6 +63,8 @@ def test_semantic_caching_is_enabled_with_its_yaml_shown_first_all_by_keyboard(h
     section.get_by_text("on", exact=True).wait_for()
     assert house.policy.read_text() == before + "\ncache:\n  semantic: {enabled: true, scope: team, threshold: 0.9}\n"
     assert "calls of the same team" in section.inner_text()
+    figures = dict(zip(section.locator(".stat dt").all_inner_texts(), section.locator(".stat dd").all_inner_texts(), strict=True))
+    assert (figures["Hits"], figures["False hits, estimated"]) == ("0", "–")
     until(page, "document.activeElement.getAttribute('aria-label') === 'Change semantic caching'")
     page.get_by_role("status").get_by_text("Semantic caching: enabled").wait_for()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -185,3 +187,12 @@ def test_a_policy_whose_secrets_cannot_be_told_from_the_rest_is_not_changed_here
         status, answer = ask({"content": "full"}, dry_run=dry_run)
         assert (status, "cannot be shown" in answer["error"]["message"]) == (409, True), answer
     assert text(services) == odd
+
+
+def test_semantic_caching_without_its_packages_is_refused_with_the_command_that_installs_them(ask, services, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordllama", None)
+    for dry_run in (True, False):
+        status, answer = ask({"cache": {"semantic": {"enabled": True}}}, dry_run=dry_run)
+        assert (status, answer["error"]["field"]) == (400, "cache.semantic.enabled")
+        assert "pip install 'sluicegate[semantic]'" in answer["error"]["message"]
+    assert text(services) == POLICY

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from sluicegate.values import nano_of
+from support.api import Api
 from support.fake_provider import FakeProvider, Peer, Seen, usage
 from support.harness import WAIT_S, Gateway, ask, eventually, policy_text
 
@@ -107,6 +109,13 @@ def test_a_question_in_other_words_is_explored_and_then_answered_and_nothing_els
     row = eventually(lambda: (site.gw.rows("SELECT * FROM calls WHERE cache = 'hit' ORDER BY rowid DESC LIMIT 1") or [None])[0])
     assert (row["cost_nano"], row["outcome"]) == (0, "completed")
     assert row["saved_nano"] > 0
+    state = Api(site.gw).ok("GET", "/api/cache")["semantic"]
+    assert (state["enabled"], state["hits"]) == (True, 1)
+    assert state["questions"] >= 1
+    assert state["misses"] == site.provider.count
+    assert 1 <= state["compared"] < state["misses"]
+    assert (state["disagreed"], state["false_hit_rate"]) == (0, 0)
+    assert nano_of(state["saved_usd"]) == row["saved_nano"]
 
     never: list[tuple[str, str, dict[str, str] | None, dict[str, Any]]] = [
         ("debug this code" + CODE.replace("-", "+"), VK, None, {}),

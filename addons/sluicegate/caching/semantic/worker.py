@@ -54,8 +54,14 @@ class SemanticWorker:
         self._lock = Lock()
         self._waiting = 0
         self._rules: tuple[Policy, SemanticRules] | None = None
-        self.hits = self.agreed = self.disagreed = self.dropped = 0
-        """Since the start: similar questions answered, comparisons, and questions that found too many others waiting."""
+        self.hits = self.misses = self.saved_nano = self.agreed = self.disagreed = self.dropped = 0
+        """Since the start: similar questions answered, those that asked their provider, what hits saved, comparisons, and questions
+        that found too many others waiting."""
+
+    @property
+    def count(self) -> int:
+        """Return how many questions are remembered."""
+        return len(self._similar) if self._similar is not None else 0
 
     def rules(self, policy: Policy) -> SemanticRules:
         """Return a policy's rules, made anew for each new policy."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.rules import ExactRules
+from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.cache_schema import CacheScope
 from sluicegate.policy.fields import Instant
+from sluicegate.policy.model import Policy
 from sluicegate.values import usd
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
@@ -21,6 +24,23 @@ from sluicegate.windows import iso
 BASE = "/api/cache"
 
 _SCOPE = re.compile(r"(virtual_key|user|team|customer)/(.{1,128})")
+
+
+class SemanticState(ResponseModel):
+    """What the semantic cache did since the gateway started; its hits and savings are among those of all."""
+
+    enabled: bool
+    questions: int = Field(description="Questions whose answers similar ones may have.")
+    hits: int
+    misses: int = Field(description="Questions without tools that asked their provider.")
+    hit_rate: float | None = Field(description="Hits among both, in percent; null without either.")
+    compared: int = Field(description="Misses with a similar question: the kept answer was compared with the provider's.")
+    disagreed: int = Field(description="Comparisons in which the kept answer would have been wrong.")
+    false_hit_rate: float | None = Field(
+        description="Those among comparisons, in percent: an estimate of false hits from above, as what is given is surer than "
+        "what is compared. Null without any."
+    )
+    saved_usd: str
 
 
 class CacheState(ResponseModel):
@@ -41,6 +61,7 @@ class CacheState(ResponseModel):
     dropped: int = Field(description="Answers that came in faster than they could be written.")
     waiting: int = Field(description="Calls that wait for an identical one under way.")
     saved_usd: str
+    semantic: SemanticState
 
 
 class CachedAnswer(ResponseModel):
@@ -108,7 +129,7 @@ class Cleared(ResponseModel):
 def endpoints() -> list[Endpoint]:
     """Declare ``/api/cache``."""
     return [
-        read_endpoint(BASE, _state, "What the cache holds and saves", CacheState, roles=STAFF),
+        read_endpoint(BASE, _both, "What the cache holds and saves", CacheState, roles=STAFF),
         read_endpoint(
             f"{BASE}/entries", _entries, "Kept answers without their bodies", CachedAnswers, query=EntryPage, roles=STAFF
         ),
@@ -144,6 +165,31 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
         "waiting": answers.flights.waiting,
         "saved_usd": usd(answers.saved_nano),
     }
+
+
+async def _both(request: ApiRequest) -> ApiResponse:
+    found, services = await _state(request), request.services
+    return replace(found, body={**found.body, "semantic": semantic_state_of(services.semantic, services.policy)})
+
+
+def semantic_state_of(worker: SemanticWorker, policy: Policy) -> dict[str, Any]:
+    """Return what the semantic cache does, as it is shown."""
+    compared = worker.agreed + worker.disagreed
+    return {
+        "enabled": worker.rules(policy).enabled,
+        "questions": worker.count,
+        "hits": worker.hits,
+        "misses": worker.misses,
+        "hit_rate": _percent(worker.hits, worker.hits + worker.misses),
+        "compared": compared,
+        "disagreed": worker.disagreed,
+        "false_hit_rate": _percent(worker.disagreed, compared),
+        "saved_usd": usd(worker.saved_nano),
+    }
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100 * part / whole, 2) if whole else None
 
 
 async def _entries(request: ApiRequest) -> ApiResponse:

@@ -77,8 +77,8 @@ const semantic = {
   name: "semantic caching",
   isOn: (f) => f.cache.semantic.enabled,
   does: () =>
-    "A short question is answered with the answer to one that means the same in other words: “fix this bug” and “debug this code” with the same code, never with other code. Only questions without tools are, in a single turn, whose answer cannot change a file. How similar is similar enough is learned for each answer, so that wrong ones stay rarer than the bound below. The turns of a coding session hardly ever repeat: the savings come from short questions that several people ask.",
-  ends: () => "From then on only calls that say exactly the same are answered without their provider, if exact caching is on.",
+    "A short question is answered with the answer to one that means the same in other words: “fix this bug” and “debug this code” with the same code, never with other code. Only questions in a single turn and without tools are, so that no answer can act. How similar is similar enough is learned for each answer, by comparing it with the provider's own, so that wrong ones stay rarer than the bound. Coding agents send tools with nearly every call: this saves money in chats and scripts beside them.",
+  ends: () => "From then on a question is only answered without its provider if it says exactly the same as one before, and exact caching is on.",
   facts: (f) => [
     ["Shared by", SHARED_BY[f.cache.semantic.scope]],
     ["Least similarity", String(f.cache.semantic.threshold)],

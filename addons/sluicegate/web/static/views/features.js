@@ -63,22 +63,32 @@ function Feature({ feature, features, cache, isAdmin, isReadOnly, onOpen }) {
         ${feature.id === "exact" && kept?.entries > 0 && html`<button class="danger" aria-label="Clear the cache" onClick=${() => onOpen("clear")}>Clear</button>`}</div>`}>
     <p>${feature.does(features)}</p>
     ${facts.length > 0 && html`<dl class="facts">${facts.map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`}
-    ${kept && (isOn ? html`<${Figures} of=${kept} />` : kept.entries > 0 && html`<p class="note">${count(kept.entries)} answers from before are still on disk, and not used.</p>`)}
+    ${kept && (isOn ? html`<${Figures} id=${feature.id} of=${kept} />` : kept.entries > 0 && !features.cache.semantic.enabled && html`<p class="note">${count(kept.entries)} answers from before are still on disk, and not used.</p>`)}
   </${Section}>`;
 }
+
+const rate = (inPercent) => (inPercent === null ? "–" : percent(inPercent / 100, 1));
 
 /** @type {[string, (kept: any) => string][]} names of what a cache did, and how it is shown */
 const FIGURES = [
   ["Hits", (k) => count(k.hits)],
   ["Misses", (k) => count(k.misses)],
-  ["Hit rate", (k) => (k.hit_rate === null ? "–" : percent(k.hit_rate / 100, 1))],
+  ["Hit rate", (k) => rate(k.hit_rate)],
   ["Saved", (k) => money(k.saved_usd)],
-  ["Kept answers", (k) => (k.bytes === undefined ? count(k.entries) : `${count(k.entries)}, ${bytes(k.bytes)}`)],
 ];
 
-function Figures({ of }) {
-  return html`<dl class="stats minor">${FIGURES.map(([name, show]) => html`<div class="stat" key=${name}><dt>${name}</dt><dd>${show(of)}</dd></div>`)}</dl>
-    <p class="note">Since the gateway started.</p>`;
+/** @type {Record<string, [string, (kept: any) => string][]>} what one of the caches has besides */
+const MORE = {
+  exact: [["Kept answers", (k) => `${count(k.entries)}, ${bytes(k.bytes)}`]],
+  semantic: [
+    ["False hits, estimated", (k) => rate(k.false_hit_rate)],
+    ["Kept questions", (k) => count(k.questions)],
+  ],
+};
+
+function Figures({ id, of }) {
+  return html`<dl class="stats minor">${[...FIGURES, ...MORE[id]].map(([name, show]) => html`<div class="stat" key=${name}><dt>${name}</dt><dd>${show(of)}</dd></div>`)}</dl>
+    <p class="note">Since the gateway started. ${id === "semantic" && (of.compared ? `Of ${count(of.compared)} kept answers that were compared with the provider's own, ${count(of.disagreed)} would have been wrong; what is given is surer than what is compared.` : "No kept answer has been compared with the provider's own yet.")}</p>`;
 }
 
 function ClearDialog({ onClose, onDone }) {
