@@ -63,7 +63,7 @@ def test_a_new_answer_takes_the_place_of_the_one_before(file):
 
 
 @settings(max_examples=examples(15))
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40_000)), min_size=1, max_size=25), st.integers(40_000, 200_000))
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40_000)), min_size=1, max_size=25), st.integers(50_000, 200_000))
 def test_they_never_take_more_room_than_they_may(tmp_path_factory, puts, most):
     file = AnswerFile(tmp_path_factory.mktemp("room") / "cache.db")
     alive: set[bytes] = set()

@@ -15,7 +15,7 @@ from support.harness import VK, Gateway, eventually, policy_text
 from support.real_clients import REAL_CLIENTS, TIMEOUT_S, isolated_network, listener_in, prepared, program
 from wire.test_official_sdks import CLIENTS, RESOURCES, outcome, provider
 
-pytestmark = [pytest.mark.wire, pytest.mark.client, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.wire, pytest.mark.client]
 
 CACHE = {"exact": {"enabled": True}}
 
