@@ -143,7 +143,7 @@ def test_a_defect_in_a_running_gateway_is_found(flawed, monkeypatch, what):
     *_, found = PLANTED[what]
 
     def sends(text: str) -> list[testbed.Send]:
-        key, marked = ("x-bf-vk", "vk-soft", testbed.KEY.encode()), ("x-marked", "", text.encode())
+        key, marked = ("x-bf-vk", ("vk-soft",), testbed.KEY.encode()), ("x-marked", (), text.encode())
         claim = credentials.Claim((credentials.Credential(*key), credentials.Credential(*marked)), None)
         call = bodies.Call(ask(text, stream=True))
         return [lambda name: credentials.sent(flawed, claim, name), lambda name: bodies.sent(flawed, call, name)]

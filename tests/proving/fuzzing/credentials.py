@@ -1,4 +1,7 @@
-"""Credentials in several headers at once: the first known key in order names the caller, and none is forwarded."""
+"""Credentials in several places at once: the first known key in order names the caller, and none is forwarded.
+
+A key that must not be used any more refuses the call wherever it stands, and so do several keys in one place.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,23 @@ from hypothesis import strategies as st
 from proving.fuzzing import wire
 from proving.fuzzing.environment import Environment
 from proving.fuzzing.target import batches, target
-from proving.fuzzing.testbed import HEAD, KEYS, Testbed
+from proving.fuzzing.testbed import FORMER, HEAD, KEYS, Testbed
 from support.harness import ask
 
-ORDER = ("x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization")
-"""The headers, in the order in which they are searched."""
+ORDER = (
+    "x-bf-vk",
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "query",
+    "sec-websocket-protocol",
+    "proxy-authorization",
+)
+"""The places, headers and the query, in the order in which they are searched."""
+
+UNUSABLE = {"vk-off", "vk-old", *FORMER}
+"""Keys that refuse a call wherever they stand in it, beside one that may be used."""
 
 SCHEMED = {
     "bearer": "Bearer {}",
@@ -26,6 +41,19 @@ SCHEMED = {
     "basic both": "Basic unknown:{}",
 }
 BARE = {"bare": "{}", "spaced": "  {}\t"}
+QUERIES = {"key": "key={}", "api_key": "api_key={}", "access_token": "access%5Ftoken={}", "later": "beta=true&key={}"}
+PROTOCOLS = {"alone": "openai-insecure-api-key.{}", "in a list": "realtime, openai-insecure-api-key.{}"}
+FORMS = dict.fromkeys(ORDER, BARE) | {
+    "authorization": SCHEMED,
+    "proxy-authorization": SCHEMED,
+    "query": QUERIES,
+    "sec-websocket-protocol": PROTOCOLS,
+}
+"""How one key is written in each place."""
+
+PAIRED = {"authorization": "Basic {}:{}", "proxy-authorization": "basic {}:{}", "x-api-key": "{}, {}", "api-key": "{},{}"}
+"""How two keys stand in one value of a place."""
+
 JUNK = [
     "Basic %%%",
     "Basic " + base64.b64encode(b"\xff\xfe:\xff").decode(),
@@ -42,31 +70,40 @@ JUNK = [
 
 @dataclass(frozen=True)
 class Credential:
-    """One header. ``key`` is a virtual key's id, "unknown" for an unknown credential, "" for a value that is not a credential."""
+    """One header, or one pair of the query.
+
+    ``keys`` are the ids of the virtual keys in it, "unknown" for an unknown credential; none in a value that is not a credential.
+    """
 
     place: str
-    key: str
+    keys: tuple[str, ...]
     value: bytes
 
 
+def encoded(value: str) -> bytes:
+    """Return a value with what follows Basic in base64."""
+    scheme, _, pair = value.partition(" ")
+    return f"{scheme} {base64.b64encode(pair.encode()).decode()}".encode() if scheme.lower() == "basic" else value.encode()
+
+
+NAMES = [*KEYS, *FORMER, "unknown"]
+
+
 @st.composite
-def headers(draw: st.DrawFn) -> Credential:
-    """Return a credential in some form in some header, or something that only looks like one."""
+def credentials(draw: st.DrawFn) -> Credential:
+    """Return a credential, or two, in some form in some place, or something that only looks like one."""
     place = draw(st.sampled_from(ORDER))
-    name = draw(st.sampled_from([*KEYS, "unknown", ""]))
+    names = draw(st.one_of(st.just(()), *[st.tuples(st.sampled_from(NAMES))] * 6, st.tuples(*[st.sampled_from(NAMES)] * 2)))
     spelt = draw(st.sampled_from([place, place.title(), place.upper()]))
-    if not name:
+    if not names and place not in ("query", "sec-websocket-protocol"):
         value = draw(st.sampled_from(JUNK))
         shaped = place.endswith("authorization")
         given = bool(value.strip()) if not shaped else value.startswith("Basic " + base64.b64encode(b"\xff\xfe").decode()[:2])
-        return Credential(spelt, "unknown" if given else "", value.encode("latin-1"))
-    secret = KEYS.get(name, "sk-nobody")
-    form = draw(st.sampled_from(sorted(SCHEMED if place.endswith("authorization") else BARE)))
-    value = (SCHEMED | BARE)[form].format(secret)
-    if "asic" in value.split(" ")[0]:
-        scheme, _, pair = value.partition(" ")
-        value = f"{scheme} {base64.b64encode(pair.encode()).decode()}"
-    return Credential(spelt, name, value.encode())
+        return Credential(spelt, ("unknown",) if given else (), value.encode("latin-1"))
+    if len(names) != 2 or place not in PAIRED:
+        names = names[:1] or ("unknown",)
+    form = PAIRED[place] if len(names) == 2 else FORMS[place][draw(st.sampled_from(sorted(FORMS[place])))]
+    return Credential(spelt, names, encoded(form.format(*((KEYS | FORMER).get(n, "sk-nobody") for n in names))))
 
 
 @dataclass(frozen=True)
@@ -79,48 +116,65 @@ class Claim:
 
 claims = st.builds(
     Claim,
-    st.lists(headers(), max_size=5).map(tuple),
-    st.sampled_from([None, None, None, "", "unknown", "vk-soft", "vk-off", "vk-hard"]),
+    st.lists(credentials(), max_size=5).map(tuple),
+    st.sampled_from([None, None, None, "", "unknown", "vk-soft", "vk-off", "vk-hard", "vk-gone"]),
 )
 
 
-def caller(claim: Claim) -> tuple[str | None, bool]:
-    """Return the caller by the documented order, and whether any credential was sent."""
-    for place in ORDER:
-        for credential in claim.given:
-            if credential.place.lower() == place and credential.key in KEYS:
-                return credential.key, True
-    if claim.tunnel in KEYS:
-        return claim.tunnel, True
-    return None, bool(claim.tunnel) or any(c.key for c in claim.given)
+@dataclass(frozen=True)
+class Judgement:
+    """What the documented rules say of a claim."""
+
+    callers: frozenset[str]
+    """Whose call it may be: several only where one value holds several keys, which is refused. Empty: nobody's."""
+    is_refused: bool
+    """Whether something in it refuses the call whoever the caller is."""
+    given: bool
+    """Whether any credential was sent."""
+
+
+def judge(claim: Claim) -> Judgement:
+    """Return whose call it is: that of the first key in order, unless a key is unusable or one place holds several."""
+    values = [c.keys for place in ORDER for c in claim.given if c.place.lower() == place]
+    several = any(len({k for c in claim.given if c.place.lower() == place for k in c.keys if k in KEYS}) > 1 for place in ORDER)
+    values += [(claim.tunnel,)] if claim.tunnel else []
+    everything = {key for keys in values for key in keys}
+    callers = next((known for keys in values if (known := frozenset(keys) & KEYS.keys())), frozenset())
+    return Judgement(callers, several or not everything.isdisjoint(UNUSABLE), bool(everything))
 
 
 def sent(testbed: Testbed, claim: Claim, session: str) -> bytes:
     """Make the call; return all that comes back."""
     body = ask()
-    lines = [b"POST /v1/messages HTTP/1.1", b"Host: localhost", b"x-claude-code-session-id: " + session.encode()]
-    lines += [c.place.encode() + b": " + c.value for c in claim.given]
+    pairs = b"&".join(c.value for c in claim.given if c.place.lower() == "query")
+    path = b"/v1/messages" + (b"?" + pairs if pairs else b"")
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"x-claude-code-session-id: " + session.encode()]
+    lines += [c.place.encode() + b": " + c.value for c in claim.given if c.place.lower() != "query"]
     lines += [b"connection: close", b"content-length: %d" % len(body), b"", body]
     whole = b"\r\n".join(lines)
     if claim.tunnel is None:
         return wire.send_plain(testbed, whole)
-    secret = KEYS.get(claim.tunnel, claim.tunnel)
+    secret = (KEYS | FORMER).get(claim.tunnel, claim.tunnel)
     proxy = f"Proxy-Authorization: Basic {base64.b64encode(f'{secret}:'.encode()).decode()}\r\n" if secret else ""
     return wire.send_tunnelled(testbed, whole, more=proxy)
 
 
-WANTED = {
-    "vk-soft": (200, None),
-    "vk-hard": (200, None),
-    "vk-narrow": (400, "model_blocked"),
-    "vk-off": (401, "virtual_key_blocked"),
-    "vk-old": (401, "virtual_key_blocked"),
-}
+def wanted(claim: Claim, judged: Judgement) -> tuple[int, str | None]:
+    """Return the status of the answer to a claim, and the reason of a refusal."""
+    if not judged.callers:
+        return 401, "virtual_key_not_found" if judged.given else "virtual_key_required"
+    if judged.is_refused:
+        return 401, "virtual_key_blocked"
+    if judged.callers == {"vk-narrow"}:
+        # Claude Code by base URL would try a 400 six times.
+        return 409 if claim.tunnel is None else 400, "model_blocked"
+    return 200, None
 
 
 @target(
     "credentials",
-    "the first known key in the documented order names the caller; no credential is forwarded",
+    "the first known key in the documented order names the caller, an unusable one anywhere and two in one place refuse the call; "
+    "no credential is forwarded",
     batches(claims),
     quick=12,
 )
@@ -128,15 +182,12 @@ def conflicting(environment: Environment, example: list[Claim]) -> int:
     testbed = environment.testbed
     answers, rows = testbed.play([partial(sent, testbed, claim) for claim in example])
     for claim, answer, row in zip(example, answers, rows, strict=True):
-        who, given = caller(claim)
+        judged = judge(claim)
         found = HEAD.match(answer)
         assert found, f"{claim} got no answer: {answer[:200]!r}"
         reason = re.search(rb"(?m)^x-sluicegate-reason: (\w+)", found[2])
-        got = (int(found[1]), reason[1].decode() if reason else None)
-        status, why = WANTED[who] if who else (401, "virtual_key_not_found" if given else "virtual_key_required")
-        if why == "model_blocked" and claim.tunnel is None:
-            # Claude Code by base URL would try a 400 six times.
-            status = 409
-        assert got == (status, why), f"{claim} is {who}'s and got {got}, not {(status, why)}"
-        assert (row["virtual_key_id"] if row else None) == who, f"{claim} is {who}'s and on record as {row}"
+        got, right = (int(found[1]), reason[1].decode() if reason else None), wanted(claim, judged)
+        assert got == right, f"{claim} is judged as {judged} and got {got}, not {right}"
+        who = row["virtual_key_id"] if row else None
+        assert who in (judged.callers or {None}), f"{claim} is judged as {judged} and on record as {row}"
     return len(example)

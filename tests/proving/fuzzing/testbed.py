@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ KEYS = {
 }
 """Virtual keys of every kind, and their values."""
 
+FORMER = {"vk-gone": "sk-vk-62a1-secret-of-the-deleted-key"}
+"""A virtual key that was in force once, and its value."""
+
 KEY = KEYS["vk-soft"]
 
 SETTLE_TIMEOUT_S = RECORD_TIMEOUT_S = 60.0
@@ -47,8 +50,11 @@ Send = Callable[[str], bytes]
 """Plays one input under a session; returns all that came back."""
 
 
-def policy(port: int, other: int) -> str:
-    """Return a policy with soft and hard budgets that are never reached, and keys of every kind; unpriced models pass."""
+def policy(port: int, other: int, values: Mapping[str, str] = KEYS) -> str:
+    """Return a policy with soft and hard budgets that are never reached, and keys of every kind; unpriced models pass.
+
+    ``values`` has the values of its virtual keys.
+    """
     urls = {"anthropic": f"http://127.0.0.1:{port}", "openai": f"http://localhost:{port}", "gemini": f"http://127.0.0.1:{other}"}
     providers = {n: {"base_url": url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]} for n, url in urls.items()}
     budget = {"max_limit": 900_000_000, "reset_duration": "1M"}
@@ -67,8 +73,8 @@ def policy(port: int, other: int) -> str:
             "team_id": "team-engineering",
             "user_id": "alice",
         }
-        | own[n]
-        for n, v in KEYS.items()
+        | own.get(n, {})
+        for n, v in values.items()
     ]
     return policy_text(
         providers=providers,
@@ -109,15 +115,17 @@ class Testbed:
     """A gateway, the provider behind it, and the trap."""
 
     def __init__(self, folder: Path, chain: Path = ADDONS / "gateway.py") -> None:
-        self.provider = RecordingProvider(secrets=tuple(KEYS.values()))
+        values = (KEYS | FORMER).values()
+        self.provider = RecordingProvider(secrets=tuple(values))
         # Providers are told apart by address, so three of them need two ports.
-        self.other = RecordingProvider(
-            secrets=tuple(KEYS.values()), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False
-        )
+        self.other = RecordingProvider(secrets=tuple(values), bill=self.provider.bill, wrong=self.provider.wrong, anthropic=False)
         self.trap = Trap()
-        self.gateway = Gateway(folder, policy(self.provider.port, self.other.port), scripts=[chain]).start()
+        ports = self.provider.port, self.other.port
+        self.gateway = Gateway(folder, policy(*ports, KEYS | FORMER), scripts=[chain]).start()
+        self.gateway.govern(policy(*ports))
+        self.gateway.wait_for("is in force and replaces")
         self.tls = ssl.create_default_context(cafile=str(self.gateway.ca))
-        self.secrets = (PROVIDER_KEY, self.gateway.token, *KEYS.values())
+        self.secrets = (PROVIDER_KEY, self.gateway.token, *values)
         self.sent: set[str] = set()
         self.checked: set[str] = set()
         """Sessions, one per input: all of them, and those whose books have been checked."""
