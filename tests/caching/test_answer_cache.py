@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sluicegate.caching import answer_file
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.answer_file import AnswerFile
+from sluicegate.caching.coalescing import PendingAnswers
 from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
-from sluicegate.caching.flights import Flights
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.cache_schema import ExactCache
 from sluicegate.policy.loader import load
@@ -227,9 +227,9 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
     async def first() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
-        flight = cache.flights.begin(entry().key)
-        cache.keep(entry(), flight, RULES)
-        assert await flight.landed == entry(answer_id="msg_01abc")
+        begun = cache.pending.begin(entry().key)
+        cache.keep(entry(), begun, RULES)
+        assert await begun.result == entry(answer_id="msg_01abc")
         cache.close()
 
     async def second() -> None:
@@ -253,9 +253,9 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
 def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
     async def work() -> None:
         cache = AnswerCache(tmp_path)
-        flight = cache.flights.begin(b"k")
-        cache.keep(entry(body=b"data: nothing"), flight, RULES)
-        assert await flight.landed == "alone"
+        begun = cache.pending.begin(b"k")
+        cache.keep(entry(body=b"data: nothing"), begun, RULES)
+        assert await begun.result == "not_shared"
         assert await cache.find(entry().key, 2000, MUCH) is None
         cache.close()
 
@@ -269,9 +269,9 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
         cache = AnswerCache(tmp_path)
         await cache.open()
         for number in range(20):
-            flight = cache.flights.begin(entry(number).key)
-            cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), flight, RULES)
-            await flight.landed
+            begun = cache.pending.begin(entry(number).key)
+            cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), begun, RULES)
+            await begun.result
         assert sum(len(e.body) for e in cache._hot.values()) == cache._hot_bytes <= 4000
         assert [(await cache.find(entry(n).key, 2000, MUCH)).body[7] for n in range(20)] == [*range(48, 68)]
         cache.close()
@@ -279,33 +279,33 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
     run(work())
 
 
-@pytest.mark.parametrize("landed", [entry(), "alone", None], ids=["answer", "alone", "left"])
-def test_whoever_waits_is_told_what_came_of_it(landed):
+@pytest.mark.parametrize("result", [entry(), "not_shared", None], ids=["answer", "not_shared", "left"])
+def test_whoever_waits_is_told_what_came_of_it(result):
     async def work() -> None:
-        flights = Flights()
-        flight = flights.begin(b"k")
-        assert flights.begin(b"k") is None
-        waiting = [asyncio.create_task(flights.wait(b"k", 60)) for _ in range(5)]
+        pending = PendingAnswers()
+        begun = pending.begin(b"k")
+        assert pending.begin(b"k") is None
+        waiting = [asyncio.create_task(pending.wait(b"k", 60)) for _ in range(5)]
         await asyncio.sleep(0)
-        assert flights.waiting == 5
+        assert pending.waiting == 5
         waiting[0].cancel()
-        flights.land(flight, landed)
-        flights.land(flight, "alone")
-        assert await asyncio.gather(*waiting[1:]) == [landed] * 4
-        assert flights.waiting == 0
-        assert flights.begin(b"k") is not None
+        pending.finish(begun, result)
+        pending.finish(begun, "not_shared")
+        assert await asyncio.gather(*waiting[1:]) == [result] * 4
+        assert pending.waiting == 0
+        assert pending.begin(b"k") is not None
 
     run(work())
 
 
 def test_no_call_waits_for_ever():
     async def work() -> None:
-        flights = Flights()
-        flight = flights.begin(b"k")
-        assert await flights.wait(b"k", 0.001) == "alone"
+        pending = PendingAnswers()
+        begun = pending.begin(b"k")
+        assert await pending.wait(b"k", 0.001) == "not_shared"
         # Nobody else begins to wait for it, and it may still end.
-        second = flights.begin(b"k")
-        flights.land(flight, None)
-        assert flights.under_way == {b"k": second}
+        second = pending.begin(b"k")
+        pending.finish(begun, None)
+        assert pending.by_key == {b"k": second}
 
     run(work())

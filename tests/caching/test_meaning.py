@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
 from sluicegate.caching.meaning import Scope, meaning_of, scope_of, why_not_kept
 from sluicegate.caching.passthrough import without_passthrough
-from sluicegate.calls.cache_wishes import CACHE_HEADERS, CacheWishes, wishes_of
+from sluicegate.calls.cache_directives import CACHE_HEADERS, CacheDirectives, directives_of
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Plan, Target
 from sluicegate.policy.loader import load
@@ -178,7 +178,7 @@ def test_only_the_block_itself_is_left_out(text):
         {"path": "/v1/messages"},
         {"envelope": "our-models"},
         {"provider": "bedrock"},
-        {"cache_wishes": CacheWishes("mine")},
+        {"cache_directives": CacheDirectives("mine")},
         {"plan": Plan((Target("anthropic", "claude-opus-5-5"),))},
     ],
     ids=lambda c: next(iter(c)),
@@ -277,15 +277,15 @@ def test_a_key_without_such_a_parent_shares_with_nobody():
 
 
 @pytest.mark.parametrize(
-    ("values", "wishes"),
+    ("values", "directives"),
     [
-        ({"key": "session 1"}, CacheWishes("session 1")),
-        ({"ttl": "30"}, CacheWishes(ttl_ms=30_000)),
-        ({"ttl": "5m"}, CacheWishes(ttl_ms=300_000)),
-        ({"threshold": "0.9"}, CacheWishes(threshold=0.9)),
-        ({"type": "direct"}, CacheWishes(kind="direct")),
-        ({"no-store": "True"}, CacheWishes(no_store=True)),
-        ({"no-store": "false"}, CacheWishes()),
+        ({"key": "session 1"}, CacheDirectives("session 1")),
+        ({"ttl": "30"}, CacheDirectives(ttl_ms=30_000)),
+        ({"ttl": "5m"}, CacheDirectives(ttl_ms=300_000)),
+        ({"threshold": "0.9"}, CacheDirectives(threshold=0.9)),
+        ({"type": "direct"}, CacheDirectives(kind="direct")),
+        ({"no-store": "True"}, CacheDirectives(no_store=True)),
+        ({"no-store": "false"}, CacheDirectives()),
         ({"key": "a\x01"}, None),
         ({"ttl": "never"}, None),
         ({"ttl": "-1"}, None),
@@ -296,19 +296,19 @@ def test_a_key_without_such_a_parent_shares_with_nobody():
     ],
     ids=str,
 )
-def test_what_clients_say_of_caching(values, wishes):
+def test_what_clients_say_of_caching(values, directives):
     headers = {f"x-bf-cache-{name}": [value] for name, value in values.items()}
-    if wishes is None:
+    if directives is None:
         with pytest.raises(ValueError, match="x-bf-cache-"):
-            wishes_of(headers)
+            directives_of(headers)
     else:
-        assert wishes_of(headers) == wishes
+        assert directives_of(headers) == directives
 
 
 @pytest.mark.parametrize("name", CACHE_HEADERS)
 def test_a_header_that_is_sent_twice_is_refused(name):
     with pytest.raises(ValueError, match="send it once"):
-        wishes_of({name: ["1", "1"]})
+        directives_of({name: ["1", "1"]})
 
 
 def codex_call(turn: str, words: str = "hi", **more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sluicegate.caching.semantic import evaluation, pairs
 from sluicegate.caching.semantic import similar as module
 from sluicegate.caching.semantic.embedding import DIMENSIONS, Embedder
 from sluicegate.caching.semantic.similar import SimilarQuestions
-from sluicegate.caching.semantic.worker import Asked, Compared, SemanticWorker
+from sluicegate.caching.semantic.worker import Comparison, Question, SemanticWorker
 from sluicegate.cli.main import app
 from sluicegate.policy import semantic_extra
 
@@ -135,7 +135,7 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
     names: list[str] = []
     answer, other = (json.dumps({"content": [{"type": "text", "text": text}]}).encode() for text in ("a lock", "a cat"))
 
-    question, again = (Asked("alice", b"n", text, 9) for text in ("What is a mutex?", "what's a mutex"))
+    question, again = (Question("alice", b"n", text, 9) for text in ("What is a mutex?", "what's a mutex"))
 
     async def run() -> None:
         rules = {"threshold": 0.95, "error_bound": 0.01, "now": NOW}
@@ -146,8 +146,8 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
         assert found is not None
         assert (found.key, found.is_used) == (b"k", False)
         assert await worker.find(again, **{**rules, "now": NOW + 9}) is None, "the question's own time has run out"
-        worker.compare(Compared(found, answer), again, b"l", answer, until=NOW + 99, now=NOW)
-        worker.compare(Compared(found, answer), again, b"m", other, until=NOW + 99, now=NOW)
+        worker.compare(Comparison(found, answer), again, b"l", answer, until=NOW + 99, now=NOW)
+        worker.compare(Comparison(found, answer), again, b"m", other, until=NOW + 99, now=NOW)
         await asyncio.wrap_future(worker._submit(lambda: None))
         assert (found.evidence.agreed, found.evidence.disagreed) == (worker.agreed, worker.disagreed) == (1, 1)
         found = await worker.find(again, **rules)

@@ -8,7 +8,7 @@ import pytest
 
 from sluicegate.prompt_caching import store
 from sluicegate.prompt_caching.examination import Examiner
-from sluicegate.prompt_caching.report import Question, report
+from sluicegate.prompt_caching.report import ReportFilter, report
 from sluicegate.prompt_caching.store import CacheFile, Observation, week_of
 from sluicegate.prompt_caching.watch import PromptWatch
 from sluicegate.windows import DAY_MS, parse_iso
@@ -75,20 +75,20 @@ def test_what_is_unwritten_is_loaded_too_and_what_a_call_replaces_is_gone(file):
 def test_a_report_adds_up_by_cause_user_and_week(file):
     at = break_once(file)
     file.flush()
-    found = report(file.path, Question())
+    found = report(file.path, ReportFilter())
     (cause,), (week,), (finding,) = found["causes"], found["weeks"], found["findings"]
     assert (cause["cause"], cause["breaks"]) == ("system_changed", 1)
     assert cause["lost_usd"] == week["lost_usd"] == finding["lost_usd"] == found["totals"]["lost_usd"]
     assert (week["user_id"], week["calls"], finding["call_id"]) == ("alice", 3, "call_3")
     assert parse_iso(week["week"]) == week_of(START)
     assert week_of(parse_iso("2026-11-29T23:59:59Z")) == parse_iso("2026-11-23") == week_of(parse_iso("2026-11-23"))
-    assert report(file.path, Question(user_id="bob"))["findings"] == []
-    assert report(file.path, Question(since=at.now + 1))["findings"] == []
-    assert report(file.path, Question(session_id="session-1", virtual_key_id="vk-dev-alice"))["totals"]["calls"] == 3
+    assert report(file.path, ReportFilter(user_id="bob"))["findings"] == []
+    assert report(file.path, ReportFilter(since=at.now + 1))["findings"] == []
+    assert report(file.path, ReportFilter(session_id="session-1", virtual_key_id="vk-dev-alice"))["totals"]["calls"] == 3
 
 
 def test_a_report_of_nothing_makes_no_file(tmp_path):
-    found = report(tmp_path / store.FILENAME, Question())
+    found = report(tmp_path / store.FILENAME, ReportFilter())
     assert (found["totals"]["calls"], found["totals"]["read_share"], list(tmp_path.iterdir())) == (0, None, [])
 
 
@@ -114,16 +114,16 @@ def test_findings_and_sums_go_with_the_records(file):
     break_once(file)
     file.flush()
     file.delete_before(START)
-    assert report(file.path, Question())["totals"]["calls"] == 3
+    assert report(file.path, ReportFilter())["totals"]["calls"] == 3
     file.delete_before(START + DAY_MS)
-    assert report(file.path, Question())["totals"]["calls"] == 0
-    assert report(file.path, Question())["findings"] == []
+    assert report(file.path, ReportFilter())["totals"]["calls"] == 0
+    assert report(file.path, ReportFilter())["findings"] == []
 
 
 def test_an_erased_person_is_gone_and_every_sum_stays(file):
     break_once(file)
     file.erase("alice", "erased-1", {"vk-dev-alice": "erased-1-1"})
-    found = report(file.path, Question())
+    found = report(file.path, ReportFilter())
     (finding,), (week,) = found["findings"], found["weeks"]
     assert (finding["user_id"], finding["virtual_key_id"], finding["session_id"]) == ("erased-1", "erased-1-1", None)
     assert (week["user_id"], week["calls"], week["breaks"]) == ("erased-1", 3, 1)
@@ -153,7 +153,7 @@ def test_a_watch_examines_in_a_thread_and_counts_by_cause(tmp_path):
     watch.erase("alice", "erased-2", {"vk-dev-alice": "erased-2-1"})
     watch.see(seen[0])
     watch.close()
-    assert report(watch.file.path, Question(user_id="alice"))["totals"]["calls"] == 1
+    assert report(watch.file.path, ReportFilter(user_id="alice"))["totals"]["calls"] == 1
     watch.see(seen[0])
     assert watch.dropped == 1
 
@@ -178,4 +178,4 @@ def test_what_cannot_be_written_waits_within_bounds(file, monkeypatch):
     for number in range(4):
         file.observe(Observation(START + number, ("k", "s", "u"), 1, 0, 0, None))
     file.flush()
-    assert report(file.path, Question())["totals"]["calls"] == 2
+    assert report(file.path, ReportFilter())["totals"]["calls"] == 2

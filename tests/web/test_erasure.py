@@ -22,7 +22,7 @@ from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import MEASURES
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.limit import Limit
-from sluicegate.prompt_caching.report import Question, report
+from sluicegate.prompt_caching.report import ReportFilter, report
 from sluicegate.prompt_caching.store import Observation
 from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
@@ -181,7 +181,7 @@ def test_the_person_is_gone_from_every_file_and_every_sum_stays(company):
     services = Services(company.policy, company.state, {}, lambda: NOW)
     assert services.content.get("call_0") is None
     assert services.content.get("call_1").request == b"I am bob"
-    weeks = report(services.prompt_watch.file.path, Question())["weeks"]
+    weeks = report(services.prompt_watch.file.path, ReportFilter())["weeks"]
     assert {(week["user_id"], week["calls"]) for week in weeks} == {("bob", 6), (done["pseudonym"], 6)}
     services.close()
     again = company.run("quilla", "--yes")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.caching.answer_file import FILENAME, AnswerFile
+from sluicegate.caching.coalescing import PendingAnswer, PendingAnswers
 from sluicegate.caching.entry import Entry, identity_of
-from sluicegate.caching.flights import Flight, Flights
 from sluicegate.caching.keyed_hash import KeyedHash
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.model import Policy
@@ -41,7 +41,7 @@ class AnswerCache:
 
     def __init__(self, state_dir: Path) -> None:
         self.file = AnswerFile(state_dir / FILENAME)
-        self.flights = Flights()
+        self.pending = PendingAnswers()
         self.hits = self.misses = self.stores = self.saved_nano = self.dropped = 0
         """Since the gateway started; money in nano-dollars."""
         self._rules: tuple[Policy, ExactRules] | None = None
@@ -86,15 +86,15 @@ class AnswerCache:
             hits, saved, _ = self._used.get(entry.key, (0, 0, 0))
             self._used[entry.key] = hits + 1, saved + saved_nano, now
 
-    def keep(self, entry: Entry, flight: Flight, rules: ExactRules) -> None:
+    def keep(self, entry: Entry, pending: PendingAnswer, rules: ExactRules) -> None:
         """Keep an answer and give it to whoever waits for it, once a thread has read its id."""
         if self._queued_bytes + len(entry.body) > MAX_QUEUED_BYTES:
             self.dropped += 1
-            self.flights.land(flight, "alone")
+            self.pending.finish(pending, "not_shared")
             return
         self._queued_bytes += len(entry.body)
         loop = asyncio.get_running_loop()
-        self._thread().submit(self._keep, entry, flight, rules.max_bytes, loop)
+        self._thread().submit(self._keep, entry, pending, rules.max_bytes, loop)
 
     # -- any thread --
 
@@ -150,9 +150,9 @@ class AnswerCache:
         if self.file.secret:
             self._hash = KeyedHash(self.file.secret)
 
-    def _keep(self, entry: Entry, flight: Flight, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+    def _keep(self, entry: Entry, pending: PendingAnswer, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         size = len(entry.body)
-        landed: Entry | None = None
+        result: Entry | None = None
         try:
             answer_id, created_s = identity_of(entry.body)
             entry = replace(entry, answer_id=answer_id, created_s=created_s)
@@ -162,14 +162,14 @@ class AnswerCache:
                 self._forget(gone)
                 self._remember(entry)
                 self.stores += 1
-            landed = entry
+            result = entry
         except ValueError as e:
             # msgspec's errors are of this kind. What nobody here can read is no answer to give again.
             logger.debug("an answer is not kept: %s", e)
         finally:
             self._queued_bytes -= size
             try:
-                loop.call_soon_threadsafe(self.flights.land, flight, landed or "alone")
+                loop.call_soon_threadsafe(self.pending.finish, pending, result or "not_shared")
             except RuntimeError:
                 # The loop has ended, and whoever waited with it.
                 pass

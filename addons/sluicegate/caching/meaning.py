@@ -113,8 +113,8 @@ def meaning_of(
     not taken for this one's.
     """
     method, path, headers = request
-    wishes = call.cache_wishes
-    named = (*scope, wishes.namespace if wishes else "", upstream, call.envelope, call.provider, method, path, facts.model)
+    directives = call.cache_directives
+    named = (*scope, directives.namespace if directives else "", upstream, call.envelope, call.provider, method, path, facts.model)
     yield from (text.encode("utf-8", "surrogatepass") for text in named)
     targets = sorted(map(str, call.plan.targets)) if call.plan is not None else []
     # How many there are of each says where the next kind begins.

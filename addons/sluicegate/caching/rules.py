@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from sluicegate.calls.cache_directives import CacheDirectives
 from sluicegate.policy.cache_schema import CacheScope, ExactCache, size_bytes
 from sluicegate.windows import parse_period, period_ms
 
@@ -30,3 +32,7 @@ class ExactRules:
             size_bytes(written.max_entry_bytes),
             written.sampled,
         )
+
+    def narrowed_by(self, directives: CacheDirectives | None) -> Self:
+        """Return the rules for a call whose client may want no answer as old as the policy allows."""
+        return self if directives is None else replace(self, ttl_ms=directives.shorter_ttl_ms(self.ttl_ms))

@@ -12,7 +12,7 @@ from sluicegate.values import Deny, Kind, LimitCheck, Outcome, Principal, Reason
 
 if TYPE_CHECKING:
     from sluicegate.calls.answer import Answer, AnswerReader
-    from sluicegate.calls.cache_wishes import CacheWishes
+    from sluicegate.calls.cache_directives import CacheDirectives
     from sluicegate.calls.client_login import ClientLogin
     from sluicegate.calls.plan import Attempt, Plan
     from sluicegate.policy.model import Policy
@@ -105,7 +105,7 @@ class Call:
     """What the cache had for it; None where none is enabled."""
     saved_nano: int | None = None
     """What an answer from the cache would have cost, in nano-dollars; None for any other."""
-    cache_wishes: CacheWishes | None = None
+    cache_directives: CacheDirectives | None = None
     """What its client says of caching; None for nothing."""
     settled: bool = False
     recorded: bool = False

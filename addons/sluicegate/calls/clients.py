@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from sluicegate.calls.cache_wishes import CACHE_HEADERS, wishes_of
+from sluicegate.calls.cache_directives import CACHE_HEADERS, directives_of
 from sluicegate.calls.call import Call
 from sluicegate.policy.projects import check_claim
 from sluicegate.request_grammar import HeaderValues
@@ -86,7 +86,7 @@ def note_client(call: Call, values: HeaderValues, proxy_project: str | None = No
         call.attribution["user_id"] = user
     if not values.keys().isdisjoint(CACHE_HEADERS):
         try:
-            call.cache_wishes = wishes_of(values)
+            call.cache_directives = directives_of(values)
         except ValueError as e:
             call.malformed = str(e)
     _note_project(call, values.get(PROJECT_HEADER, ()), proxy_project)

@@ -37,7 +37,7 @@ def doctor(
 
     Example: sluicegate cache doctor --user alice --since 30d
     """
-    from sluicegate.prompt_caching.report import Question, report
+    from sluicegate.prompt_caching.report import ReportFilter, report
     from sluicegate.prompt_caching.store import FILENAME
 
     settings: Settings = ctx.obj
@@ -46,7 +46,7 @@ def doctor(
     if not folder.is_dir():
         fail(f"no gateway has recorded anything in {folder}: give its --state-dir")
     try:
-        found = report(folder / FILENAME, Question(began, session, user, None, limit))
+        found = report(folder / FILENAME, ReportFilter(began, session, user, None, limit))
     except (sqlite3.Error, OSError) as e:
         fail(f"{folder / FILENAME} cannot be read: {e}")
     if form == "json":

@@ -16,7 +16,7 @@ _SUMS = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportFilter:
     """What a report is about; None for everything. ``since`` is epoch milliseconds."""
 
     since: int = 0
@@ -32,43 +32,43 @@ class Question:
         return " AND ".join([since, *(f"{name} = ?" for name in named)]), list(named.values())
 
 
-def report(path: Path, question: Question) -> dict[str, Any]:
+def report(path: Path, wanted: ReportFilter) -> dict[str, Any]:
     """Return totals, causes, weeks by user and the newest findings. Raises sqlite3.Error."""
     if not path.exists():
-        return _shaped(question, (0,) * len(COUNTS), [], [], [])
+        return _shaped(wanted, (0,) * len(COUNTS), [], [], [])
     with connection(path, "ro") as conn:
         conn.execute("BEGIN")
-        return _report(conn, question)
+        return _report(conn, wanted)
 
 
-def _report(conn: sqlite3.Connection, question: Question) -> dict[str, Any]:
-    where, values = question.where("at >= ?")
-    values = [question.since, *values]
+def _report(conn: sqlite3.Connection, wanted: ReportFilter) -> dict[str, Any]:
+    where, values = wanted.where("at >= ?")
+    values = [wanted.since, *values]
     causes = conn.execute(
         f"SELECT cause, count(*), sum(lost_tokens), sum(lost_nano) FROM findings WHERE {where} GROUP BY cause "
         "ORDER BY sum(lost_nano) DESC, sum(lost_tokens) DESC, cause",
         values,
     ).fetchall()
     found = conn.execute(
-        f"SELECT finding FROM findings WHERE {where} ORDER BY at DESC, rowid DESC LIMIT ?", [*values, question.limit]
+        f"SELECT finding FROM findings WHERE {where} ORDER BY at DESC, rowid DESC LIMIT ?", [*values, wanted.limit]
     )
     findings = rows_of(found)
     # Sums are kept by week, so all of the first week counts.
-    weeks_where, more = question.where("week >= ?")
-    first = week_of(question.since) if question.since else 0
+    weeks_where, more = wanted.where("week >= ?")
+    first = week_of(wanted.since) if wanted.since else 0
     totals = conn.execute(f"SELECT {_SUMS} FROM sums WHERE {weeks_where}", [first, *more]).fetchone()
     weeks = conn.execute(
         f"SELECT week, user_id, {_SUMS} FROM sums WHERE {weeks_where} GROUP BY week, user_id "
         "ORDER BY week DESC, sum(lost_nano) DESC, user_id",
         [first, *more],
     ).fetchall()
-    return _shaped(question, totals, causes, weeks, findings)
+    return _shaped(wanted, totals, causes, weeks, findings)
 
 
-def _shaped(question: Question, totals: Any, causes: Any, weeks: Any, findings: Any) -> dict[str, Any]:
+def _shaped(wanted: ReportFilter, totals: Any, causes: Any, weeks: Any, findings: Any) -> dict[str, Any]:
     return {
-        "since": iso(question.since) if question.since else None,
-        "session_id": question.session_id,
+        "since": iso(wanted.since) if wanted.since else None,
+        "session_id": wanted.session_id,
         "totals": _counts(totals),
         "causes": [{"cause": cause, "breaks": n, "lost_tokens": t, "lost_usd": usd(nano)} for cause, n, t, nano in causes],
         "weeks": [{"week": iso(week)[:10], "user_id": user or None, **_counts(counts)} for week, user, *counts in weeks],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 from sluicegate.caching.rules import ExactRules
+from sluicegate.calls.cache_directives import CacheDirectives
 from sluicegate.policy.cache_schema import CacheScope, SemanticCache
 from sluicegate.windows import parse_period, period_ms
 
@@ -25,8 +27,15 @@ class SemanticRules:
         ttl_ms = period_ms(parse_period(written.ttl)) or 0
         return cls(written.enabled, written.scope, written.threshold, written.error_bound, ttl_ms)
 
-    def of_questions(self, exact: ExactRules) -> ExactRules:
+    def for_questions(self, exact: ExactRules) -> ExactRules:
         """Return the rules by which answers to questions are kept: the exact cache's, or this one's where that one is off."""
         if exact.enabled or not self.enabled:
             return exact
         return replace(exact, enabled=True, scope=self.scope, ttl_ms=self.ttl_ms)
+
+    def narrowed_by(self, directives: CacheDirectives | None) -> Self:
+        """Return the rules for a call whose client may want a younger or a more similar answer than the policy does."""
+        if directives is None:
+            return self
+        threshold = max(self.threshold, directives.threshold or 0)
+        return replace(self, threshold=threshold, ttl_ms=directives.shorter_ttl_ms(self.ttl_ms))

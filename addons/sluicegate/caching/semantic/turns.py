@@ -5,7 +5,6 @@ A call with any member that is not listed here is not such a call: what nobody k
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -105,12 +104,3 @@ def _text_of(content: Any) -> tuple[str, Any] | None:
     ):
         return None
     return block["text"], [{**block, "text": None}]
-
-
-def namespace_of(parts: list[bytes]) -> bytes:
-    """Return the hash of all that must be equal in two calls but the question."""
-    told = hashlib.sha256()
-    for part in parts:
-        told.update(b"%d:" % len(part))
-        told.update(part)
-    return told.digest()

@@ -26,7 +26,7 @@ MAX_WAIT_S = 1.0
 """How long a call waits for the thread; it takes milliseconds, unless the machine has no time."""
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """A question of a call: who shares its answer, the hash of all else that must be equal, and for how long it may be used."""
 
     owner: Hashable
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     ttl_ms: int
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """A kept answer that was not given, but is compared with the provider's."""
 
     candidate: Candidate
@@ -69,14 +69,14 @@ class SemanticWorker:
             self._rules = policy, SemanticRules.of(policy.file.cache.semantic)
         return self._rules[1]
 
-    async def find(self, asked: Asked, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
+    async def find(self, question: Question, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
         """Return the kept answer that may serve a question; None without one, and while the model is being loaded."""
         similar = self._similar
         if not similar or not self._embedder.is_loaded:
             return None
 
         def work() -> Candidate | None:
-            owner, namespace, text, _ = asked
+            owner, namespace, text, _ = question
             return similar.find(owner, namespace, text, threshold=threshold, error_bound=error_bound, now=now)
 
         future = self._submit(work)
@@ -87,27 +87,29 @@ class SemanticWorker:
         except TimeoutError:
             return None
 
-    def note(self, asked: Asked, key: bytes, *, until: int, now: int) -> None:
+    def note(self, question: Question, key: bytes, *, until: int, now: int) -> None:
         """Remember a question whose answer is kept until then, soon. The first one loads the model."""
-        self._submit(lambda: self._remember(asked, key, until, now))
+        self._submit(lambda: self._remember(question, key, until, now))
 
-    def compare(self, compared: Compared, asked: Asked, key: bytes, answered: bytes, *, until: int, now: int) -> None:
+    def compare(self, comparison: Comparison, question: Question, key: bytes, answered: bytes, *, until: int, now: int) -> None:
         """Learn, soon, whether a kept answer says what the provider says now; if not, the question is remembered with its own."""
 
         def work() -> None:
             from sluicegate.caching.semantic.answers import agree, text_of
 
-            agreed = agree(text_of(compared.kept), text_of(answered))
-            self._questions().learn(compared.candidate, agreed)
+            agreed = agree(text_of(comparison.kept), text_of(answered))
+            self._questions().learn(comparison.candidate, agreed)
             self.agreed += agreed
             self.disagreed += not agreed
             if not agreed:
-                self._remember(asked, key, until, now)
+                self._remember(question, key, until, now)
 
         self._submit(work)
 
-    def _remember(self, asked: Asked, key: bytes, until: int, now: int) -> None:
-        self._questions().note(asked.owner, asked.namespace, asked.text, key, until=min(until, now + asked.ttl_ms), now=now)
+    def _remember(self, question: Question, key: bytes, until: int, now: int) -> None:
+        self._questions().note(
+            question.owner, question.namespace, question.text, key, until=min(until, now + question.ttl_ms), now=now
+        )
 
     def clear(self, owner: Hashable = None) -> int:
         """Forget questions, of one owner or of all; return how many. Blocking."""

@@ -162,7 +162,7 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
         "stores": answers.stores,
         "evictions": answers.file.evicted,
         "dropped": answers.dropped,
-        "waiting": answers.flights.waiting,
+        "waiting": answers.pending.waiting,
         "saved_usd": usd(answers.saved_nano),
     }
 

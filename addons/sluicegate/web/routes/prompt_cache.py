@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sluicegate.policy.fields import Instant
 from sluicegate.prompt_caching.finding import Cause
-from sluicegate.prompt_caching.report import Question, report
+from sluicegate.prompt_caching.report import ReportFilter, report
 from sluicegate.web.endpoint import ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query
@@ -133,11 +133,13 @@ def endpoints() -> list[Endpoint]:
 async def _all(request: ApiRequest) -> ApiResponse:
     page = request.query
     since = max(0, request.services.clock() - page.days * DAY_MS)
-    return await _report(request, Question(since, page.session_id, page.user_id, _key_of(request, page.virtual_key_id), page.limit))
+    return await _report(
+        request, ReportFilter(since, page.session_id, page.user_id, _key_of(request, page.virtual_key_id), page.limit)
+    )
 
 
 async def _session(request: ApiRequest) -> ApiResponse:
-    return await _report(request, Question(0, request.path["id"], None, _key_of(request, None), request.query.limit))
+    return await _report(request, ReportFilter(0, request.path["id"], None, _key_of(request, None), request.query.limit))
 
 
 def _key_of(request: ApiRequest, asked: str | None) -> str | None:
@@ -145,12 +147,12 @@ def _key_of(request: ApiRequest, asked: str | None) -> str | None:
     return request.caller.virtual_key_id if request.caller.role == "developer" else asked
 
 
-async def _report(request: ApiRequest, question: Question) -> ApiResponse:
+async def _report(request: ApiRequest, wanted: ReportFilter) -> ApiResponse:
     watch = request.services.prompt_watch
 
     def work() -> dict[str, Any]:
         watch.wait()
-        return report(watch.file.path, question)
+        return report(watch.file.path, wanted)
 
     try:
         return ApiResponse(await request.run_in_thread(work))

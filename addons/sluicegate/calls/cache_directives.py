@@ -1,4 +1,4 @@
-"""What a client says of caching, in Bifrost's headers: a name of its own for a set of answers, how old one may be, and so on."""
+"""Cache directives: what a client says of caching in Bifrost's headers, such as how old an answer may be, or that none is kept."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NAMESPACE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
 _KINDS = ("direct", "semantic")
 
 
-class CacheWishes(NamedTuple):
-    """What one call's headers ask for; none of it loosens what the policy says."""
+class CacheDirectives(NamedTuple):
+    """What one call's headers ask for. It can only narrow what the policy says."""
 
     namespace: str = ""
     """Answers are shared only with calls that name the same."""
@@ -29,8 +29,12 @@ class CacheWishes(NamedTuple):
     no_store: bool = False
     """Whether this call's answer is not to be kept."""
 
+    def shorter_ttl_ms(self, ttl_ms: int) -> int:
+        """Return the smaller of the policy's time to live and the client's, milliseconds."""
+        return ttl_ms if self.ttl_ms is None else min(ttl_ms, self.ttl_ms)
 
-def wishes_of(values: HeaderValues) -> CacheWishes:
+
+def directives_of(values: HeaderValues) -> CacheDirectives:
     """Return what the headers ask for. Raises ValueError for what cannot be meant, with a sentence for the client."""
     namespace, ttl, threshold, kind, no_store = (_one(values, name) for name in CACHE_HEADERS)
     if namespace and not _NAMESPACE.fullmatch(namespace):
@@ -39,7 +43,7 @@ def wishes_of(values: HeaderValues) -> CacheWishes:
         raise ValueError("x-bf-cache-type: write direct or semantic, or leave it out for both")
     if no_store.lower() not in ("", "true", "false"):
         raise ValueError("x-bf-cache-no-store: write true or false")
-    return CacheWishes(
+    return CacheDirectives(
         namespace,
         _ttl_ms(ttl),
         _threshold(threshold),

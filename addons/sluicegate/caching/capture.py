@@ -1,0 +1,60 @@
+"""The copy of an answer that is on its way to a client, and what of it is kept for other calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sluicegate.caching.coalescing import PendingAnswer
+from sluicegate.caching.entry import Entry, Owner
+from sluicegate.caching.meaning import scope_of
+from sluicegate.caching.reuse import is_for_others
+from sluicegate.caching.rules import ExactRules
+from sluicegate.caching.semantic.worker import Comparison, Question
+from sluicegate.calls.call import Call
+from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.values import Principal
+
+
+@dataclass(eq=False, slots=True)
+class Capture:
+    """The answer of a call that was not in the cache, copied as it arrives so that it may be kept."""
+
+    pending: PendingAnswer
+    target: tuple[str, str]
+    """The provider and model that the call was judged for."""
+    max_bytes: int
+    """Size from which an answer is not kept."""
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    """Bytes that have arrived, also once ``chunks`` were given up."""
+    question: Question | None = None
+    """The question of the call, where similar ones may have its answer."""
+    comparison: Comparison | None = None
+    """A similar question's answer, to be compared with this one."""
+
+    def __call__(self, chunk: bytes) -> None:
+        """Copy a chunk of the answer, as long as the whole is small enough to be kept."""
+        self.size += len(chunk)
+        if self.size <= self.max_bytes:
+            self.chunks.append(chunk)
+        else:
+            self.chunks.clear()
+
+    def entry(self, call: Call, content_type: str, rules: ExactRules, scope: CacheScope) -> Entry | None:
+        """Return the answer of a completed call as it is kept by ``rules`` for those who share ``scope``; None if it is not."""
+        facts, usage, body = call.facts, call.usage, b"".join(self.chunks)
+        if call.principal is None or facts is None or usage is None or not body or not rules.enabled:
+            return None
+        if not len(body) == self.size == call.response_bytes or not is_for_others(call, body):
+            return None
+        if (call.provider, facts.model) != self.target:
+            # Of a routed call that another target has answered, the next one should ask the first again.
+            return None
+        at, owner = call.started_at, owner_of(call.principal, scope)
+        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, call.provider, facts.model, content_type, body, usage=usage)
+
+
+def owner_of(principal: Principal, scope: CacheScope) -> Owner:
+    """Return whose answer a caller's is, and who shares it."""
+    shared_by = scope_of(principal, scope)
+    return Owner(*shared_by, principal.virtual_key_id, principal.user_id, principal.team_id, principal.customer_id)
