@@ -154,10 +154,21 @@ def test_claude_code_answers_with_a_base_url(lab, by_base_url):
     check_answer(lab, BASE_URL, lambda: by_base_url.ask("say hi"))
 
 
-def test_claude_code_answers_with_the_path_anthropic_and_a_bearer(lab, network, tmp_path):
-    done = run(network, tmp_path, {"ANTHROPIC_BASE_URL": lab.url + "/anthropic", "ANTHROPIC_AUTH_TOKEN": BEARER})
-    assert (done.returncode, done.stdout.strip()) == (0, ANSWER), done
-    check_call(*eventually(lambda: calls(lab, BEARER), RECORD_TIMEOUT_S))
+def test_claude_code_answers_with_the_path_anthropic_and_a_bearer_and_shows_a_kept_answer_alike(lab, network, tmp_path):
+    """The second process asks the same with another session and another billing header, and needs no provider."""
+    govern(lab, policy(cache={"exact": {"enabled": True}}))
+    env = {"ANTHROPIC_BASE_URL": lab.url + "/anthropic", "ANTHROPIC_AUTH_TOKEN": BEARER}
+    rows = []
+    for count in (1, 2):
+        done = run(network, tmp_path, env)
+        assert (done.returncode, done.stdout.strip()) == (0, ANSWER), done
+        rows = eventually(lambda count=count: found if len(found := calls(lab, BEARER)) >= count else None, RECORD_TIMEOUT_S)
+    first, second = rows
+    check_call(first)
+    assert (first["cache"], second["cache"]) == ("miss", "hit")
+    assert (second["cost_nano"], second["outcome"]) == (0, "completed")
+    assert 0 < second["saved_nano"] <= first["cost_nano"]
+    govern(lab, policy())
 
 
 BLOCKED = "BLOCKED"

@@ -177,6 +177,14 @@ def edge(tmp_path_factory):
             yield gw
 
 
+@pytest.fixture(scope="module")
+def keeping(edge, tmp_path_factory):
+    """Yield a gateway before the same providers that keeps their answers."""
+    providers = {n: {"base_url": f.url, "keys": [{"name": "k", "value": f"sk-real-{n}"}]} for n, f in edge.fakes.items()}
+    with Gateway(tmp_path_factory.mktemp("keeping"), policy_text(providers=providers, cache={"exact": {"enabled": True}})) as gw:
+        yield gw
+
+
 def plainly(value: Any) -> Any:
     """Return what a program sees of an answer, without what belongs to one connection."""
     if isinstance(value, list):
@@ -208,6 +216,38 @@ def test_a_resource_is_the_same_through_the_gateway_as_without_it(edge, name):
     assert through == direct
     assert (fake.seen[-1].target, fake.seen[-1].body) == (asked.target, asked.body)
     assert not isinstance(direct, tuple) or "unknown" in name
+
+
+NOT_KEPT = ("count_tokens", "unknown", "models.list", "models.retrieve", "models.get", "responses.")
+"""What no cache answers: other requests, errors, and responses that their provider keeps."""
+
+KEPT = {name: resource for name, resource in RESOURCES.items() if not any(part in name for part in NOT_KEPT)} | {
+    "responses.create, streamed and not stored": (
+        "openai",
+        lambda c: all_of(c.responses.create(model=GPT, input="Hello", stream=True, store=False)),
+    )
+}
+
+
+def timeless(value: Any) -> Any:
+    """Return an answer without what is new each time it is given."""
+    if isinstance(value, list):
+        return [timeless(v) for v in value]
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in ("id", "created", "created_at", "response_id")}
+    return value
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_answer_is_read_as_the_first_was(keeping, edge, name):
+    api, call = KEPT[name]
+    client, fake = CLIENTS[api](keeping.url, VK), edge.fakes[api]
+    first = outcome(call, client)
+    sent = len(fake.seen)
+    second = outcome(call, client)
+    assert len(fake.seen) == sent
+    assert timeless(first) == timeless(second)
+    assert first
 
 
 def test_what_is_not_metered_is_refused_in_words_that_the_sdk_shows(edge):
