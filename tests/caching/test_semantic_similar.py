@@ -32,6 +32,13 @@ def embedder() -> Embedder:
     return Embedder()
 
 
+@pytest.fixture
+def evaluate(embedder, monkeypatch):
+    """Run the command with the model that is loaded already: it is the same, and loading it takes most of the time."""
+    monkeypatch.setattr("sluicegate.caching.semantic.embedding.Embedder", lambda: embedder)
+    return lambda *options: CliRunner().invoke(app, ["cache", "evaluate", *map(str, options)])
+
+
 def make(embedder: Embedder, chance: float = ALWAYS_USED) -> SimilarQuestions:
     return SimilarQuestions(embedder.embed, lambda: chance)
 
@@ -189,7 +196,7 @@ def test_similarity_alone_is_wrong_where_the_guard_is_not(embedder):
     assert len(found["similarity"].false_hits) > 40, "which is why there is a guard"
 
 
-def test_pairs_of_ones_own_that_share_an_answer_wrongly_are_named_and_fail(tmp_path):
+def test_pairs_of_ones_own_that_share_an_answer_wrongly_are_named_and_fail(evaluate, tmp_path):
     file = tmp_path / "pairs.jsonl"
     rows = [
         {"id": "mine-1", "a": "Explain pods", "b": "Please explain pods", "same_answer": False},
@@ -197,26 +204,26 @@ def test_pairs_of_ones_own_that_share_an_answer_wrongly_are_named_and_fail(tmp_p
         {"id": "mine-3", "a": "Explain pods", "b": "Please explain pods", "same_answer": True},
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
-    done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file), "--threshold", "0.5"])
+    done = evaluate("--pairs", file, "--threshold", "0.5")
     assert done.exit_code == 1
     assert "would share one: mine-1" in done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["similarity", "guard", "both"]
 
 
 @pytest.mark.parametrize(("text", "said"), [(None, "No such file"), ("{}", "pairs.jsonl:1: a pair has exactly")])
-def test_a_file_that_holds_no_pairs_is_refused(tmp_path, text, said):
+def test_a_file_that_holds_no_pairs_is_refused(evaluate, tmp_path, text, said):
     file = tmp_path / "pairs.jsonl"
     if text is not None:
         file.write_text(text)
-    done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file)])
+    done = evaluate("--pairs", file)
     assert done.exit_code == 2
     assert said in done.stderr
 
 
-def test_figures_are_printed_as_json(tmp_path):
+def test_figures_are_printed_as_json(evaluate, tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"id": "mine-1", "a": "Explain pods", "b": "Please explain pods", "same_answer": true}')
-    done = CliRunner().invoke(app, ["cache", "evaluate", "--pairs", str(file), "--format", "json"])
+    done = evaluate("--pairs", file, "--format", "json")
     assert done.exit_code == 0
     (_, _, both) = json.loads(done.stdout)["results"]
     assert both == {
