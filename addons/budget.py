@@ -11,10 +11,7 @@ from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MAX_MODELS, MIN_RATIO_SAMPLES, lesson_of
 from sluicegate.sending.reservation import commit, reserve_money
 from sluicegate.services import Services
-from sluicegate.values import usd
-
-COST_HEADER = "x-sluicegate-cost-usd"
-"""What the call was charged, exact decimal dollars: on answers in one piece, whose headers go when that is known."""
+from sluicegate.values import COST_HEADER, usd
 
 MAX_LOOKS = 50
 """Answers of a model, since the start, that are all looked at for how many characters its tokens have."""

@@ -5,14 +5,16 @@ It stands after access and rate limits, so that every call is judged, and before
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
-from flow import Addon, call_of, enforcing, is_decided, observing, outcome_of, services
+from flow import Addon, call_of, enforcing, has_left, is_decided, observing, outcome_of, services
 from sluicegate.caching.capture import Capture
+from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
 from sluicegate.caching.entry import Entry
 from sluicegate.caching.meaning import meaning_of, scope_of, why_not_kept
 from sluicegate.caching.passthrough import without_passthrough
@@ -22,7 +24,10 @@ from sluicegate.caching.semantic.turns import Turn, turn_of
 from sluicegate.caching.semantic.worker import Comparison, Question
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
-from sluicegate.values import Outcome, RequestFacts
+from sluicegate.providers.answers.content_encoding import ContentDecoder
+from sluicegate.values import COST_HEADER, Outcome, RequestFacts, usd
+
+logger = logging.getLogger("sluicegate")
 
 CACHE_HEADER = "x-sluicegate-cache"
 """What the cache did for a call: ``hit``, ``miss`` or ``bypass``; absent where the policy keeps no answers."""
@@ -46,7 +51,12 @@ class Cache(Addon):
         rules, similar = services().answers.rules(call.policy), services().semantic.rules(call.policy)
         if (rules.enabled or similar.enabled) and call.kind == "messages":
             turn = turn_of(call.facts.members) if similar.enabled and call.facts.members else None
-            await self.look_up(flow, call, call.facts, similar.for_questions(rules) if turn is not None else rules, turn)
+            try:
+                await self.look_up(flow, call, call.facts, similar.for_questions(rules) if turn is not None else rules, turn)
+            except Exception:
+                # It has been judged, and will be paid: nothing is wrong with the call.
+                logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
+                call.cache = "bypass"
         if call.facts.members is not None:
             # They hold the body in memory.
             call.facts.members.clear()
@@ -65,7 +75,8 @@ class Cache(Addon):
             call.cache = "bypass"
             return
         call.cache = "miss"
-        upstream = repr(shared.target(call.policy.providers[call.provider]))
+        served = call.policy.providers[call.provider]
+        upstream = repr((shared.target(served), served.protocol, served.version, served.place))
         head = (request.method, request.path, request.headers.fields)
         key = hashed.of(meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
         found = await self.find(flow, call, key, rules.narrowed_by(directives))
@@ -101,7 +112,10 @@ class Cache(Addon):
     async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules) -> Entry | None:
         """Return the answer to a call: kept, or that of an identical call under way. None if it must ask the provider."""
         answers, directives = services().answers, call.cache_directives
-        until = monotonic() + answers.pending.max_wait_s
+        most_s = answers.pending.max_wait_s
+        if call.facts is not None and call.facts.stream:
+            most_s = min(most_s, MAX_STREAM_WAIT_S)
+        until = monotonic() + most_s
         while not is_decided(flow):
             found = await answers.find(key, services().clock(), rules.ttl_ms)
             if found is not None or (directives is not None and directives.no_store):
@@ -111,7 +125,7 @@ class Cache(Addon):
                 target = (call.provider, call.facts.model if call.facts is not None else "")
                 self.captures[flow] = Capture(pending, target, rules.max_entry_bytes)
                 return None
-            result = await answers.pending.wait(key, until - monotonic())
+            result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
             if isinstance(result, Entry):
                 return result
             if result == "not_shared":
@@ -126,7 +140,7 @@ class Cache(Addon):
         body = found.given_again(now)
         call.cache, call.first_byte_at, call.response_bytes = "hit", now, len(body)
         call.saved_nano = saved_by(found, policy, shared.prices_for(found.provider, policy), now)
-        headers = headers_of_hit(call, found, now)
+        headers = headers_of_hit(call, found, now) | {COST_HEADER: usd(0)}
         if similarity is not None:
             headers[SIMILARITY_HEADER] = f"{similarity:.3f}"
         flow.response = http.Response.make(200, body, {**headers, CACHE_HEADER: "hit"})
@@ -139,7 +153,8 @@ class Cache(Addon):
         if call is None or call.cache is None or flow.response is None or call.deny is not None:
             return
         flow.response.headers[CACHE_HEADER] = call.cache
-        if capture is not None and flow.response.status_code == 200 and not flow.response.headers.get("content-encoding"):
+        if capture is not None and flow.response.status_code == 200:
+            capture.decoder = ContentDecoder(flow.response.headers.get("content-encoding", ""))
             call.listeners.append(capture)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
@@ -160,8 +175,8 @@ class Cache(Addon):
             answers.keep(entry, capture.pending, answers.rules(services().policy))
             self.remember(capture, entry)
             return
-        has_left = call.deny is not None or outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED)
-        answers.pending.finish(capture.pending, None if has_left else "not_shared")
+        is_over = call.deny is not None or outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED)
+        answers.pending.finish(capture.pending, None if is_over else "not_shared")
 
     def entry_of(self, flow: http.HTTPFlow, call: Call, capture: Capture) -> Entry | None:
         """Return the answer of a call as it is kept, by the rules of the policy in force now; None if it is not to be."""

@@ -256,8 +256,8 @@ def mark_as_left(flow: http.HTTPFlow) -> None:
 
 
 def has_left(flow: http.HTTPFlow) -> bool:
-    """Return whether the client has cancelled this call."""
-    return getattr(flow, "sluicegate_left", False)
+    """Return whether the client has cancelled this call, or closed its connection."""
+    return getattr(flow, "sluicegate_left", False) or not flow.client_conn.state & ConnectionState.CAN_READ
 
 
 def outcome_of(flow: http.HTTPFlow) -> Outcome:
@@ -268,8 +268,7 @@ def outcome_of(flow: http.HTTPFlow) -> Outcome:
     if call is not None and call.outcome is not None:
         return call.outcome
     if flow.error is not None:
-        gone = has_left(flow) or not flow.client_conn.state & ConnectionState.CAN_READ
-        return Outcome.CANCELLED if gone else Outcome.FAILED
+        return Outcome.CANCELLED if has_left(flow) else Outcome.FAILED
     if flow.response is None or flow.response.status_code >= 400 or (call is not None and call.upstream_error):
         return Outcome.FAILED
     return Outcome.COMPLETED

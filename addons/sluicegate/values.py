@@ -18,6 +18,9 @@ NANO = 1_000_000_000
 MAX_COST_NANO = 1_000_000 * NANO
 """The most a call can cost, whatever an answer claims: thousands of such calls still fit a 64-bit column."""
 
+COST_HEADER = "x-sluicegate-cost-usd"
+"""What the call was charged, exact decimal dollars: on kept answers, and on those in one piece, which wait until it is known."""
+
 PROJECT_HEADER = "x-sluicegate-project"
 """The header in which a client says what its call is for."""
 

@@ -120,17 +120,78 @@ def test_old_answers_and_those_beyond_a_smaller_room_go(file):
 
 
 def test_the_answers_of_one_user_are_gone_from_the_disk_too(file):
-    secret = b"the answer that only alice may read " * 3
-    file.put(entry(1, secret + os.urandom(50)), MUCH)
+    secret = os.urandom(500)
+    file.put(entry(1, secret), MUCH)
     file.put(entry(2, b"bobs", owner=BOB), MUCH)
+    assert secret[100:400] in on_disk(file)
     row = file.page(1, 2, {})[0]
     assert row["user_id"] == "alice"
     assert file.clear({"user_id": "alice"}) == [entry(1).key]
     assert file.clear({"user_id": "alice"}) == []
     assert [r["user_id"] for r in file.page(9, None, {})] == ["bob"]
-    on_disk = b"".join(p.read_bytes() for p in file.path.parent.iterdir())
-    assert b"that only alice" not in on_disk
+    assert secret[100:116] not in on_disk(file)
     assert file.count == 1
+    file.close()
+
+
+def on_disk(file: AnswerFile) -> bytes:
+    return b"".join(p.read_bytes() for p in file.path.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM secret",
+        "UPDATE secret SET value = 'x'",
+        "DROP TABLE bodies",
+        "DROP TABLE answers",
+        "UPDATE answers SET key = NULL",
+    ],
+)
+def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_path, damage):
+    async def work() -> None:
+        first = AnswerCache(tmp_path)
+        await first.open()
+        await kept(first, entry(1))
+        first.close()
+        with sqlite3.connect(tmp_path / "cache.db") as conn:
+            conn.execute(damage)
+        conn.close()
+        again = AnswerCache(tmp_path)
+        assert await again.open() is None or await again.find(entry(1).key, 2000, MUCH) is None
+        assert await again.open() is not None
+        await kept(again, entry(2))
+        secret = again.file.secret
+        again.close()
+        last = AnswerCache(tmp_path)
+        await last.open()
+        assert (await last.find(entry(2).key, 2000, MUCH)).body == entry(2).body
+        assert last.file.secret == secret
+        last.close()
+
+    run(work())
+
+
+async def kept(cache: AnswerCache, one: Entry) -> None:
+    pending = cache.pending.begin(one.key)
+    assert pending is not None
+    cache.keep(one, pending, RULES)
+    await pending.result
+
+
+def test_a_full_disk_costs_one_answer_and_the_counts_stay_right(file, caplog):
+    file.put(entry(1, os.urandom(3000)), MUCH)
+    before = file.size, file.count
+    conn = file._conn
+    (pages,) = conn.execute("PRAGMA page_count").fetchone()
+    conn.execute(f"PRAGMA max_page_count = {pages}")
+    assert file.put(entry(2, os.urandom(30_000)), MUCH) is None
+    assert "cannot be kept" in caplog.text
+    assert "discarded" not in caplog.text
+    assert (file.size, file.count) == before
+    conn.execute("PRAGMA max_page_count = 100000")
+    assert file.put(entry(2, os.urandom(30_000)), MUCH) == []
+    assert file.count == 2
     file.close()
 
 
@@ -262,6 +323,49 @@ def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
     run(work())
 
 
+def test_what_is_cleared_is_gone_from_memory_and_no_call_under_way_brings_it_back(tmp_path):
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        pending = cache.pending.begin(entry(1).key)
+        cache.clear({"user_id": "alice"})
+        cache.keep(entry(1), pending, RULES)
+        assert (await pending.result).body == entry(1).body
+        assert await cache.find(entry(1).key, 2000, MUCH) is None
+        await kept(cache, entry(2))
+        await kept(cache, entry(3, owner=BOB))
+        # The file loses them by itself.
+        cache.file.clear({})
+        cache.clear({"user_id": "alice", "model": "m"})
+        assert await cache.find(entry(2).key, 2000, MUCH) is None
+        assert await cache.find(entry(3).key, 2000, MUCH) is not None
+        cache.clear()
+        assert await cache.find(entry(3).key, 2000, MUCH) is None
+        assert cache._hot_bytes == 0
+        cache.close()
+
+    run(work())
+
+
+def test_an_answer_that_is_being_read_while_it_is_cleared_is_not_remembered(tmp_path, monkeypatch):
+    async def work() -> None:
+        first = AnswerCache(tmp_path)
+        await first.open()
+        await kept(first, entry(1))
+        first.close()
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        reading = asyncio.ensure_future(cache.find(entry(1).key, 2000, MUCH))
+        await asyncio.sleep(0)
+        # The file is read by now or soon, and the loop has not taken what was found.
+        assert cache.clear() == 1
+        await reading
+        assert await cache.find(entry(1).key, 2000, MUCH) is None
+        cache.close()
+
+    run(work())
+
+
 def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("sluicegate.caching.answer_cache.MAX_MEMORY_BYTES", 4000)
 
@@ -294,6 +398,18 @@ def test_whoever_waits_is_told_what_came_of_it(result):
         assert await asyncio.gather(*waiting[1:]) == [result] * 4
         assert pending.waiting == 0
         assert pending.begin(b"k") is not None
+
+    run(work())
+
+
+def test_a_call_whose_client_has_left_waits_no_longer(monkeypatch):
+    monkeypatch.setattr("sluicegate.caching.coalescing._LOOK_S", 0.001)
+
+    async def work() -> None:
+        pending, looks = PendingAnswers(), iter([False, False, True])
+        begun = pending.begin(b"k")
+        assert await pending.wait(b"k", 60, lambda: next(looks)) == "not_shared"
+        assert (pending.waiting, pending.by_key) == (0, {b"k": begun})
 
     run(work())
 

@@ -188,7 +188,12 @@ def test_the_order_of_top_level_members_makes_no_difference():
 
 @pytest.mark.parametrize(
     "text",
-    ["x-anthropic-billing-header: rm -rf /", BILLED.format("a1", "0") + " And be rude.", "x-anthropic-billing-header: cch=é;"],
+    [
+        *("x-anthropic-billing-header: rm -rf /", BILLED.format("a1", "0") + " And be rude.", "x-anthropic-billing-header: cch=é;"),
+        BILLED.format("a1", "0").replace("sdk-cli", "be-rude"),
+        BILLED.format("a1", "0") + " answer_in=French;",
+        *(BILLED.format("a1", "be_rude"), BILLED.format("rude", "0"), "x-anthropic-billing-header: be_rude=1"),
+    ],
 )
 def test_only_the_block_itself_is_left_out(text):
     blocks = [[{"type": "text", "text": text}, *BODY["system"]], [*BODY["system"]]]
@@ -224,6 +229,8 @@ def test_who_shares_it_and_who_answers_are_a_part_of_the_key(changes):
         (b"X-Stainless-Retry-Count", False),
         (b"x-claude-code-session-id", False),
         (b"traceparent", False),
+        (b"x-codex-turn-metadata", False),
+        (b"X-Codex-Beta-Features", True),
     ],
 )
 def test_headers_count_unless_they_are_known_to_say_nothing(header, has_meaning):

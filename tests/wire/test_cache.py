@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import brotli
 import orjson
 import pytest
 
 from support.api import Api
 from support.fake_provider import FakeProvider, Peer, Seen, event, usage
 from support.harness import WAIT_S, Gateway, ask, eventually, policy_text
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = pytest.mark.wire
 
@@ -31,6 +39,7 @@ class Provider:
         self.status = 200
         self.stop = "end_turn"
         self.is_cut = False
+        self.encoding = ""
 
     def __call__(self, peer: Peer, seen: Seen) -> None:
         self.count += 1
@@ -46,13 +55,20 @@ class Provider:
         spent = usage(input_tokens=100, output_tokens=50)
         if not body.get("stream"):
             content = [{"type": "text", "text": f"answer {number}"}]
-            whole = orjson.dumps({**fields, "content": content, "stop_reason": self.stop, "usage": spent})
+            whole = encoded(self.encoding, orjson.dumps({**fields, "content": content, "stop_reason": self.stop, "usage": spent}))
             peer.head(
-                200, "content-type: application/json", f"content-length: {len(whole)}", "request-id: req_first", "anthropic-x: 1"
+                *(
+                    200,
+                    "content-type: application/json",
+                    f"content-length: {len(whole)}",
+                    "request-id: req_first",
+                    "anthropic-x: 1",
+                ),
+                *self.told(),
             )
             peer.send(whole)
             return
-        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
+        peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked", *self.told())
         pieces = [
             event("message_start", message={**fields, "content": [], "usage": spent}),
             event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
@@ -61,9 +77,19 @@ class Provider:
             event("message_delta", delta={"stop_reason": self.stop}, usage=spent),
             event("message_stop"),
         ]
-        for piece in pieces[: -1 if self.is_cut else None]:
-            peer.chunk(piece)
+        body = encoded(self.encoding, b"".join(pieces[: -1 if self.is_cut else None]))
+        for start in range(0, len(body), 200):
+            peer.chunk(body[start : start + 200])
         peer.end()
+
+    def told(self) -> list[str]:
+        return [f"content-encoding: {self.encoding}"] if self.encoding else []
+
+
+def encoded(encoding: str, body: bytes) -> bytes:
+    for name in encoding.split(", ") if encoding else ():
+        body = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress, "identity": bytes}[name](body)
+    return body
 
 
 class Site(NamedTuple):
@@ -100,6 +126,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(made: Site) -> Iterator[Site]:
     yield made
     made.provider.gate, made.provider.status, made.provider.stop, made.provider.is_cut = None, 200, "end_turn", False
+    made.provider.encoding = ""
     govern(made)
 
 
@@ -144,6 +171,20 @@ def test_the_same_call_gets_the_same_answer_under_an_id_of_its_own(site, stream)
     assert second.headers["request-id"].startswith("req_")
     assert second.headers["request-id"] != "req_first"
     assert "anthropic-x" not in second.headers
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "gzip, zstd", "identity"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_came_compressed_is_kept_and_given_plain(site, stream, encoding):
+    site.provider.encoding, before = encoding, site.provider.count
+    words, wanted = f"compressed {stream} {encoding}", {"accept-encoding": "gzip, deflate, br, zstd"}
+    first, second = (site.gw.post(ask(words, stream=stream), VK, **wanted) for _ in range(2))
+    assert site.provider.count == before + 1
+    assert [r.headers["x-sluicegate-cache"] for r in (first, second)] == ["miss", "hit"]
+    assert (first.headers["content-encoding"], second.headers.get("content-encoding")) == (encoding, None)
+    assert text_of(second) == f"answer {before + 1}"
+    assert second.headers["content-length"] == str(len(second.body))
+    assert second.headers["x-sluicegate-cost-usd"] == "0"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -73,9 +73,7 @@ class AnswerCache:
             if found is not None:
                 self._hot.move_to_end(key)
         if found is None and _short(key) in self._known:
-            found = await self._in_thread(lambda: self.file.get(key))
-            if found is not None:
-                self._remember(found)
+            found = await self._in_thread(lambda: self._get(key))
         return found if found is not None and found.is_fresh(now, ttl_ms) else None
 
     def note_hit(self, entry: Entry, now: int, saved_nano: int) -> None:
@@ -119,10 +117,11 @@ class AnswerCache:
         """Delete the answers of those whom columns of the file name, all by default; return how many. Blocking."""
         if not self.file.is_open and not self.file.path.exists():
             return 0
-        count = 0
-        while gone := self._blocking(lambda: self.file.clear(owned or {})):
-            self._forget(gone)
-            count += len(gone)
+        count, named = 0, owned or {}
+        # Answers under way may be among those that are to go: they are given to whoever waits, and not kept.
+        self.pending.clears += 1
+        while gone := self._blocking(lambda: self._clear(named)):
+            count += gone
         return count
 
     def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -150,13 +149,31 @@ class AnswerCache:
         if self.file.secret:
             self._hash = KeyedHash(self.file.secret)
 
+    def _get(self, key: bytes) -> Entry | None:
+        """Read an answer from the file, and remember it before it can be deleted there."""
+        found = self.file.get(key)
+        if found is not None:
+            self._remember(found)
+        return found
+
+    def _clear(self, owned: Mapping[str, str]) -> int:
+        """Delete some answers, and return how many; 0 once all are gone, in memory too."""
+        gone = self.file.clear(owned)
+        self._forget(gone)
+        if not gone:
+            with self._lock:
+                # The file has lost them where it was damaged.
+                left = [key for key, entry in self._hot.items() if entry.is_of(owned)]
+            self._forget(left)
+        return len(gone)
+
     def _keep(self, entry: Entry, pending: PendingAnswer, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         size = len(entry.body)
         result: Entry | None = None
         try:
             answer_id, created_s = identity_of(entry.body)
             entry = replace(entry, answer_id=answer_id, created_s=created_s)
-            gone = self.file.put(entry, max_bytes)
+            gone = self.file.put(entry, max_bytes) if pending.clears == self.pending.clears else None
             if gone is not None:
                 self._known.add(_short(entry.key))
                 self._forget(gone)

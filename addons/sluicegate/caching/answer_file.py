@@ -21,7 +21,7 @@ else:
     from backports import zstd
 
 from sluicegate.caching.entry import Entry, Owner, read_head
-from sluicegate.caching.keyed_hash import SECRET_BYTES
+from sluicegate.caching.keyed_hash import HASH_BYTES, SECRET_BYTES
 from sluicegate.database import connect
 
 logger = logging.getLogger("sluicegate")
@@ -42,9 +42,14 @@ CLEARED_AT_ONCE = 500
 
 VERSION = 1
 
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""What SQLite says of a damaged file. The last is for tables that are not there: our statements are always the same."""
+
 OWNER_COLUMNS = ("scope_kind", "scope_id", "virtual_key_id", "user_id", "team_id", "customer_id")
 
 _OPTIONS: Mapping[int, int] = {zstd.CompressionParameter.compression_level: 3, zstd.CompressionParameter.checksum_flag: 1}
+
+_TOTALS = "SELECT coalesce(sum(size), 0), count(*) FROM answers"
 
 _TABLES = (
     "CREATE TABLE answers (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE, at INTEGER, until INTEGER, used INTEGER, "
@@ -55,6 +60,10 @@ _TABLES = (
     "CREATE INDEX by_until ON answers (until)",
     "CREATE TABLE secret (value BLOB)",
 )
+
+
+class DamagedError(Exception):
+    """The file is a database, and does not hold what it must."""
 
 
 class AnswerFile:
@@ -78,7 +87,8 @@ class AnswerFile:
 
     def kept_keys(self) -> list[bytes]:
         """Open the file, and return the key of every answer in it."""
-        return [key for (key,) in self._run(lambda conn: conn.execute("SELECT key FROM answers").fetchall()) or ()]
+        sql = f"SELECT key FROM answers WHERE typeof(key) = 'blob' AND length(key) = {HASH_BYTES}"  # noqa: S608
+        return [key for (key,) in self._run(lambda conn: conn.execute(sql).fetchall()) or ()]
 
     def get(self, key: bytes) -> Entry | None:
         """Return a kept answer; one that is damaged is deleted."""
@@ -137,11 +147,14 @@ class AnswerFile:
         with self._lock:
             try:
                 return self._work(work)
+            except DamagedError as e:
+                self._discard(str(e))
             except sqlite3.DatabaseError as e:
-                if getattr(e, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                if getattr(e, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
                     self._discard(str(e))
                 else:
                     logger.warning("Cached answers cannot be kept or found for now (%s); calls go on", e)
+                    self._recount()
             except OSError as e:
                 logger.warning("Cached answers cannot be kept or found for now (%s); calls go on", e)
             return None
@@ -149,6 +162,14 @@ class AnswerFile:
     def _work[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
         conn = self._conn or self._open()
         return work(conn)
+
+    def _recount(self) -> None:
+        """Count anew what work that broke off has left."""
+        try:
+            if self._conn is not None:
+                self.size, self.count = self._conn.execute(_TOTALS).fetchone()
+        except sqlite3.DatabaseError as e:
+            logger.debug("cached answers cannot be counted: %s", e)
 
     def _discard(self, why: str) -> None:
         logger.warning("The cached answers in %s are damaged (%s) and were discarded; calls go on", self.path, why)
@@ -165,9 +186,13 @@ class AnswerFile:
             for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
                 conn.execute(f"PRAGMA {pragma}")
             if conn.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                _create(conn)
-            (self.secret,) = conn.execute("SELECT value FROM secret").fetchone()
-            self.size, self.count = conn.execute("SELECT coalesce(sum(size), 0), count(*) FROM answers").fetchone()
+                # A file that takes the place of a damaged one keeps its secret: the keys of calls under way are made with it.
+                _create(conn, self.secret or secrets.token_bytes(SECRET_BYTES))
+            secret = next(iter(conn.execute("SELECT value FROM secret").fetchone() or ()), None)
+            if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+                raise DamagedError("the secret is missing")
+            self.secret = secret
+            self.size, self.count = conn.execute(_TOTALS).fetchone()
         except BaseException:
             conn.close()
             raise
@@ -201,8 +226,9 @@ class AnswerFile:
             conn.execute("INSERT INTO bodies VALUES (?, ?)", (number, packed))
             conn.execute("COMMIT")
         except BaseException:
-            conn.execute("ROLLBACK")
-            self.size, self.count = conn.execute("SELECT coalesce(sum(size), 0), count(*) FROM answers").fetchone()
+            if conn.in_transaction:
+                # After some errors, such as a full disk, SQLite has done it already.
+                conn.execute("ROLLBACK")
             raise
         self.size, self.count = self.size + size, self.count + 1
         return gone
@@ -238,13 +264,13 @@ class AnswerFile:
         return [key for _, key, _ in found]
 
 
-def _create(conn: sqlite3.Connection) -> None:
+def _create(conn: sqlite3.Connection, secret: bytes) -> None:
     """Make the tables; a file of another version loses its answers."""
     conn.execute("BEGIN IMMEDIATE")
     for name in ("answers", "bodies", "secret"):
         conn.execute(f"DROP TABLE IF EXISTS {name}")
     for statement in _TABLES:
         conn.execute(statement)
-    conn.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(SECRET_BYTES),))
+    conn.execute("INSERT INTO secret VALUES (?)", (secret,))
     conn.execute(f"PRAGMA user_version = {VERSION}")
     conn.execute("COMMIT")

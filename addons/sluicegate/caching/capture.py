@@ -12,6 +12,7 @@ from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.worker import Comparison, Question
 from sluicegate.calls.call import Call
 from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.values import Principal
 
 
@@ -24,9 +25,13 @@ class Capture:
     """The provider and model that the call was judged for."""
     max_bytes: int
     """Size from which an answer is not kept."""
+    decoder: ContentDecoder = field(default_factory=lambda: ContentDecoder(""))
+    """Undoes the answer's content-encoding: who asks next may not accept it."""
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
-    """Bytes that have arrived, also once ``chunks`` were given up."""
+    """Decoded bytes that have arrived, also once ``chunks`` were given up."""
+    sent_bytes: int = 0
+    """Bytes that have arrived, as they were sent."""
     question: Question | None = None
     """The question of the call, where similar ones may have its answer."""
     comparison: Comparison | None = None
@@ -34,6 +39,8 @@ class Capture:
 
     def __call__(self, chunk: bytes) -> None:
         """Copy a chunk of the answer, as long as the whole is small enough to be kept."""
+        self.sent_bytes += len(chunk)
+        chunk = self.decoder.feed(chunk)
         self.size += len(chunk)
         if self.size <= self.max_bytes:
             self.chunks.append(chunk)
@@ -45,7 +52,8 @@ class Capture:
         facts, usage, body = call.facts, call.usage, b"".join(self.chunks)
         if call.principal is None or facts is None or usage is None or not body or not rules.enabled:
             return None
-        if not len(body) == self.size == call.response_bytes or not is_for_others(call, body):
+        is_whole = self.decoder.readable and len(body) == self.size and self.sent_bytes == call.response_bytes
+        if not is_whole or not is_for_others(call, body):
             return None
         if (call.provider, facts.model) != self.target:
             # Of a routed call that another target has answered, the next one should ask the first again.

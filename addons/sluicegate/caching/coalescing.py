@@ -7,7 +7,9 @@ others, each asks for its own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Literal
 
 from sluicegate.caching.entry import Entry
@@ -21,6 +23,12 @@ Result = Entry | NotShared | None
 MAX_WAIT_S = 120.0
 """How long a call waits for another's answer before it asks for its own."""
 
+MAX_STREAM_WAIT_S = 50.0
+"""The same for a call that wants a stream, whose client sees nothing until then: many proxies cut what is silent for 60 s."""
+
+_LOOK_S = 1.0
+"""How often a call that waits looks whether its client is still there."""
+
 
 @dataclass(eq=False, slots=True)
 class PendingAnswer:
@@ -29,6 +37,8 @@ class PendingAnswer:
     key: bytes
     """The call's cache key."""
     result: asyncio.Future[Result]
+    clears: int = 0
+    """How often answers had been cleared when it began: one that began before is not kept."""
 
 
 class PendingAnswers:
@@ -39,25 +49,35 @@ class PendingAnswers:
         self.max_wait_s = MAX_WAIT_S
         self.waiting = 0
         """Calls that wait for another's answer."""
+        self.clears = 0
+        """How often answers have been cleared."""
 
     def begin(self, key: bytes) -> PendingAnswer | None:
         """Return a new pending answer, which the caller must ``finish``; None if one with this key is under way."""
         if key in self.by_key:
             return None
-        begun = self.by_key[key] = PendingAnswer(key, asyncio.get_running_loop().create_future())
+        begun = self.by_key[key] = PendingAnswer(key, asyncio.get_running_loop().create_future(), self.clears)
         return begun
 
-    async def wait(self, key: bytes, seconds: float) -> Result:
-        """Return the result of the call under way with this key: ``not_shared`` after ``seconds``, None where there is none."""
+    async def wait(self, key: bytes, seconds: float, has_left: Callable[[], bool] = lambda: False) -> Result:
+        """Return the result of the call under way with this key: ``not_shared`` after ``seconds``, None where there is none.
+
+        A call whose client ``has_left`` waits no longer: it holds a place under its limits.
+        """
         pending = self.by_key.get(key)
         if pending is None:
             return None
         self.waiting += 1
+        until = monotonic() + seconds
         try:
-            # Whoever stops waiting does not end it for the others.
-            return await asyncio.wait_for(asyncio.shield(pending.result), seconds)
-        except TimeoutError:
-            self._forget(pending)
+            while not has_left():
+                left = until - monotonic()
+                # Whoever stops waiting does not end it for the others.
+                if (await asyncio.wait((pending.result,), timeout=max(0.0, min(left, _LOOK_S))))[0]:
+                    return pending.result.result()
+                if left <= _LOOK_S:
+                    self._forget(pending)
+                    break
             return "not_shared"
         finally:
             self.waiting -= 1

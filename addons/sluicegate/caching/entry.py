@@ -52,6 +52,10 @@ class Entry:
     created_s: int | None = None
     usage: Usage = field(default_factory=Usage)
 
+    def is_of(self, owned: Mapping[str, str]) -> bool:
+        """Return whether it is one of those whom columns of the file name."""
+        return all(getattr(self.owner, name, getattr(self, name, None)) == value for name, value in owned.items())
+
     def is_fresh(self, now: int, ttl_ms: int) -> bool:
         """Return whether it may still be used by a call that wants none older than this."""
         return now < self.until and 0 <= now - self.at < ttl_ms

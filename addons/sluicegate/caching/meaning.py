@@ -38,10 +38,16 @@ MEANINGLESS_HEADERS = frozenset(
 
 _MEANINGLESS_BEGINNINGS = (b"x-stainless-", b"x-claude-code-", b"x-codex-", b"x-forwarded-", b"sec-", b"x-bf-", b"x-sluicegate-")
 
+_MEANINGFUL_HEADERS = frozenset((b"x-codex-beta-features",))
+"""Headers that begin like those and may change what is answered."""
+
 _BILLING_BLOCK = re.compile(
     rb'\[\s*+\{\s*+"type"\s*+:\s*+"text"\s*+,\s*+"text"\s*+:\s*+"x-anthropic-billing-header:(?:\s?[a-z_]{1,32}=[\w.-]{0,64};?){1,12}"\s*+\}'
 )
 """The block that Claude Code begins its system prompt with: its version and a checksum that differs in each call."""
+
+_BILLING_COUNTS = re.compile(rb"\b(cc_version=)\d{1,6}(?:\.[0-9a-f]{1,6}){0,4};|\b(cch=)[0-9a-f]{1,8};")
+"""What differs in it, and can say nothing. Its other fields take words, which a provider other than Anthropic shows its model."""
 
 
 class Scope(NamedTuple):
@@ -128,7 +134,10 @@ def meaning_of(
     for name in sorted(members):
         if name not in MEANINGLESS_MEMBERS:
             yield name.encode("utf-8", "surrogatepass")
-            yield _without_billing(members[name]) if name == "system" else memoryview(members[name])
+            if name == "system":
+                yield from _without_billing(members[name])
+            else:
+                yield memoryview(members[name])
 
 
 def _lower(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
@@ -136,11 +145,17 @@ def _lower(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, byte
 
 
 def _has_meaning(header: bytes) -> bool:
-    return header not in MEANINGLESS_HEADERS and not header.startswith(_MEANINGLESS_BEGINNINGS)
+    if header in MEANINGLESS_HEADERS:
+        return False
+    return not header.startswith(_MEANINGLESS_BEGINNINGS) or header in _MEANINGFUL_HEADERS
 
 
-def _without_billing(system: Any) -> memoryview:
-    """Return a system prompt's JSON from the end of the billing block on; the rest still tells where it ended."""
+def _without_billing(system: Any) -> tuple[bytes, memoryview]:
+    """Return a system prompt's JSON in two parts: its billing block without what differs in each call, if it has one; the rest."""
     text = memoryview(system)
     found = _BILLING_BLOCK.match(text)
-    return text if found is None else text[found.end() :]
+    if found is None:
+        return b"", text
+    # Only the words: other spaces between them say nothing.
+    words = found[0][found[0].index(b"x-anthropic-") :].rstrip(b"} \t\r\n")
+    return _BILLING_COUNTS.sub(rb"\1\2", words), text[found.end() :]

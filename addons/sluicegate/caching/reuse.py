@@ -7,6 +7,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.settlement import price_usage
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
+from sluicegate.providers.answers.usage_reader import MAX_FINISH_REASONS
 
 ENDED_WELL = frozenset(("end_turn", "stop_sequence", "tool_use", "stop", "tool_calls", "function_call", "STOP"))
 """Why a model may have stopped: it was done, or it calls the client's tools. Not for length, refusal, filter or a pause."""
@@ -27,7 +28,11 @@ def is_for_others(call: Call, body: bytes) -> bool:
     if usage.web_search_requests or usage.file_search_requests or usage.code_interpreter_sessions:
         return False
     reasons = answer.reader.finish_reasons if answer.reader is not None else ()
-    if not ENDED_WELL.issuperset(reasons):
+    if not ENDED_WELL.issuperset(reasons) or len(reasons) >= MAX_FINISH_REASONS:
+        # Of so many candidates not all have been read.
+        return False
+    if not reasons and not call.path.endswith("/responses"):
+        # Only OpenAI's Responses API says by a status that the model was done.
         return False
     return not answer.is_streamed or _is_ended(call, body)
 
