@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mitmproxy import connection, ctx, exceptions
-from mitmproxy.addonmanager import Loader
+from mitmproxy.addonmanager import Loader, traverse
 
 from flow import Addon, services
 from sluicegate.addresses import is_loopback, normalize_host
@@ -89,6 +91,9 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
     return None
 
 
+SCRIPT_PASSES = 4
+"""Passes of the event loop in which mitmproxy has loaded every script of the command line, each with its options."""
+
 REBIND_INTERVAL_S, REBIND_ATTEMPTS = 0.01, 200
 """How often, and how many times, we check whether mitmproxy listens where it should."""
 
@@ -104,10 +109,36 @@ class Options(Addon):
 
     def load(self, loader: Loader) -> None:
         """Declare our options, and set our defaults for mitmproxy's options that are unset."""
+        with contextlib.suppress(RuntimeError):
+            # In the next pass of the loop, before anything is served: mitmproxy has loaded all of our addons by then, or none.
+            asyncio.get_running_loop().call_soon(self.check_in_place)
         super().load(loader)
         self.check_given()
-        ctx.options.update_known(
-            **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
+        try:
+            ctx.options.update_known(
+                **{n: v for n, v in DEFAULTS.items() if n in ctx.options and getattr(ctx.options, n) == ctx.options.default(n)}
+            )
+        except exceptions.OptionsError as e:
+            exit_with_error(str(e))
+
+    def check_in_place(self) -> None:
+        """End the process where mitmproxy has left out our addons, with what it has found wrong.
+
+        A script whose options it cannot set is dropped without a line in the log, and calls would pass unjudged. After a
+        reload the failsafe refuses them.
+        """
+        in_place = {id(addon) for addon in traverse(ctx.master.addons.chain)}
+        if id(self) in in_place or (self.permanent and ctx.master.addons.get(self.permanent[0].name) is not None):
+            return
+        try:
+            # Ours are all declared by now: the first that has no possible value is named again.
+            ctx.options.process_deferred()
+        except exceptions.OptionsError as e:
+            exit_with_error(str(e))
+        except TypeError as e:
+            exit_with_error(f"mitmproxy's config.yaml: {e}")
+        exit_with_error(
+            "mitmproxy has left out the gateway's addons, as another script refused an option: start without that script"
         )
 
     def check_given(self) -> None:
@@ -123,6 +154,16 @@ class Options(Addon):
             if len(texts) > 1:
                 times = ", ".join(f"'{text}'" for text in texts)
                 exit_with_error(f"the option {name} is given {len(texts)} times ({times}); give it once")
+
+    async def check_names(self) -> None:
+        """End the process where ``--set`` names an option that nobody has declared, which mitmproxy would keep in silence."""
+        for _ in range(SCRIPT_PASSES):
+            await asyncio.sleep(0)
+        unknown = sorted(name for name, given in ctx.options.deferred.items() if hasattr(given, "val"))
+        if unknown:
+            near = get_close_matches(unknown[0], sorted(ctx.options.keys()), 1)
+            meant = f"; did you mean {near[0]}?" if near else "; sluicegate serve --options lists all"
+            exit_with_error(f"there is no option {unknown[0]}{meant}")
 
     def configure(self, updated: set[str]) -> None:
         """Refuse an unsafe option: at the start it ends the process, later it is rolled back.
@@ -190,6 +231,7 @@ class Options(Addon):
         mitmproxy loads scripts after it has begun to bind, by default every interface. So the listener is moved to
         loopback here, and until it has moved ``client_connected`` turns clients of other machines away.
         """
+        await self.check_names()
         proxyserver = ctx.master.addons.get("proxyserver")
         bound = proxyserver.listen_addrs()
         if ctx.options.listen_host == "127.0.0.1" and any(not is_loopback(a[0]) for a in bound):

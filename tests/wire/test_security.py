@@ -8,13 +8,14 @@ import json
 import re
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from support.fake_provider import FakeProvider, plain
-from support.harness import PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
+from support.harness import ADDONS, PROVIDER_KEY, VK, Gateway, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -340,6 +341,10 @@ def test_tunnels_are_not_decrypted_and_are_counted(gateway):
     [
         ("stream_large_bodies=1m", "sends large requests upstream"),
         ("log_format=text --set log_format=json", "log_format is given 2 times ('text', 'json')"),
+        ("grace_period=soon", "option grace_period: not an integer: soon"),
+        ("log_connections=maybe", 'option log_connections: boolean must be "true", "false"'),
+        ("tls_cert", "Option is required: tls_cert"),
+        ("polcy=strict.yaml", "there is no option polcy; did you mean policy?"),
         ("ssl_insecure=true", "no longer be verified"),
         ("validate_inbound_headers=false", "request smuggling"),
         ("ignore_hosts=anthropic", "api.anthropic.com, which is governed"),
@@ -356,6 +361,54 @@ def test_tunnels_are_not_decrypted_and_are_counted(gateway):
 )
 def test_options_that_would_break_a_promise_end_the_start_with_the_reason(gateway, option, says):
     gw = gateway(None, "--set", *option.split(), start=False)
+    assert gw.exit_code() == 1
+    (line,) = [x for x in gw.output if x.startswith("sluicegate: ")]
+    assert says in line
+
+
+SERVE = (sys.executable, "-m", "sluicegate.cli", "serve")
+
+
+@pytest.mark.parametrize(
+    ("written", "command", "says"),
+    [
+        ("grace_period: soon", None, "config.yaml: Expected <class 'int'> for grace_period"),
+        ("tls_cert:", None, "config.yaml: Expected <class 'str'> for tls_cert"),
+        ("- policy", SERVE, "config.yaml cannot be read: "),
+    ],
+)
+def test_an_option_of_the_wrong_type_in_mitmproxys_own_file_ends_the_start(gateway, tmp_path, written, command, says):
+    (tmp_path / "config.yaml").write_text(written)
+    gw = gateway(None, "--set", f"confdir={tmp_path}", start=False, command=command)
+    assert gw.exit_code() == 1
+    (line,) = [x for x in gw.output if x.startswith("sluicegate: ")]
+    assert says in line
+    # mitmproxy itself prints one for a script.
+    assert command is None or "Traceback" not in str(gw.output)
+
+
+REFUSING = """
+from mitmproxy import exceptions
+
+{load}
+
+def configure(updated):
+    if "policy" in updated and {refuses}:
+        raise exceptions.OptionsError("not with me")
+"""
+
+
+@pytest.mark.parametrize(
+    ("load", "refuses", "says"),
+    [
+        ("", True, "not with me"),
+        ("def load(loader): loader.add_option('theirs', int, 1, '')", False, "option theirs: not an integer: much"),
+    ],
+)
+def test_a_script_before_the_gateway_cannot_have_it_left_out(gateway, tmp_path, load, refuses, says):
+    (other := tmp_path / "other.py").write_text(REFUSING.format(load=load, refuses=refuses))
+    options = ["--set", "theirs=much"] if load else []
+    gw = gateway(None, *options, start=False, scripts=[other, ADDONS / "gateway.py"])
     assert gw.exit_code() == 1
     (line,) = [x for x in gw.output if x.startswith("sluicegate: ")]
     assert says in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -92,8 +93,25 @@ def serve(
         own = "--policy, --state-dir, --tls-cert, --tls-key, --log-format"
         fail(f"{message}; sluicegate serve takes {own} and mitmdump's own options", 2)
 
-    # Called once the command line and mitmproxy's own file are read, which lies in its folder and not in ours.
-    main.run(GatewayMaster, parser, arguments, lambda _: choose(made_for[0]))
+    def choose_authority(_: Any) -> dict[str, str]:
+        # Called once the command line and mitmproxy's own file are read, which lies in its folder and not in ours.
+        were_read.append(True)
+        return choose(made_for[0])
+
+    were_read: list[bool] = []
+    with _words_for_config(were_read):
+        main.run(GatewayMaster, parser, arguments, choose_authority)
+
+
+@contextlib.contextmanager
+def _words_for_config(were_read: list[bool]) -> Iterator[None]:
+    """Say what mitmproxy raises while it reads its ``config.yaml``, until something is in ``were_read``, in one line."""
+    try:
+        yield
+    except (TypeError, AttributeError) as e:
+        if were_read:
+            raise
+        fail(f"mitmproxy's config.yaml cannot be read: {e}")
 
 
 def run(
