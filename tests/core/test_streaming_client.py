@@ -9,11 +9,11 @@ import socket
 import pytest
 
 from sluicegate.http_client import (
+    InvalidRequestError,
     NoAnswerError,
     NotSentError,
     StreamingClient,
     TooSlowError,
-    UnreachableError,
     choose_proxies,
     connections,
 )
@@ -154,6 +154,9 @@ FAILURES = {
     "another protocol": [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"],
     "a head without end": [OK + b"a: " + b"b" * 200_000],
     "two lengths": [OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab"],
+    "a length and chunks": [OK + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"],
+    "chunks and a length": [OK + b"Transfer-Encoding: chunked\r\nContent-Length: 900\r\n\r\n2\r\nab\r\n0\r\n\r\n"],
+    "chunks of HTTP/1.0": [b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"],
     "too short": [OK + b"content-length: 3\r\n\r\nab"],
     "a stream that breaks off": [CHUNKED[:-6]],
 }
@@ -190,6 +193,18 @@ def test_a_large_request_may_be_answered_before_it_is_read():
             return (await asked(client, port, bytes(LARGE))).status
 
     assert asyncio.run(run()) == 413
+
+
+def test_a_connection_on_which_a_request_was_never_read_is_not_used_again():
+    """What is still to leave would be sent before the next request, or never."""
+
+    async def run():
+        server = Server([b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n"], reads_bodies=False)
+        async with listening(server) as (client, port):
+            await read(await asked(client, port, bytes(LARGE)))
+            return sum(map(len, client._free.values()))
+
+    assert asyncio.run(run()) == 0
 
 
 def test_a_server_waits_for_a_client_that_does_not_read():
@@ -284,6 +299,34 @@ def test_a_server_without_tls_gets_nothing():
     assert hello.startswith(b"\x16\x03")  # a handshake of TLS, and not our request
 
 
+def test_what_comes_before_tls_is_not_read_as_an_answer(tmp_path):
+    """Whoever stands between could send it, and leave the handshake that follows to the server."""
+    context, authority = server_context(tmp_path)
+    forged = OK + b"content-length: 6\r\n\r\nforged"
+
+    async def answer(reader, writer):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            writer.write(forged)
+            await writer.start_tls(context)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(WHOLE)
+        writer.close()
+
+    async def run():
+        listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+        client = StreamingClient(str(authority))
+        try:
+            return await read(await asked(client, listener.sockets[0].getsockname()[1], scheme="https", host="localhost"))
+        except NotSentError as e:
+            return str(e)
+        finally:
+            await client.close()
+            listener.close()
+
+    got = asyncio.run(run())
+    assert b"forged" not in b"".join(got) if isinstance(got, list) else got
+
+
 def test_a_connection_made_with_other_authorities_is_not_used_again(tmp_path, monkeypatch):
     context, authority = server_context(tmp_path)
 
@@ -298,12 +341,15 @@ def test_a_connection_made_with_other_authorities_is_not_used_again(tmp_path, mo
     assert asyncio.run(run()) == 2
 
 
-def test_a_header_with_a_line_break_is_not_sent():
-    async def run():
-        server = Server([WHOLE])
-        async with listening(server) as (client, port):
-            with pytest.raises(UnreachableError):
-                await asked(client, port, b"{}", (b"a", b"b\r\nc: d"))
-            return server.heads
+@pytest.mark.parametrize("field", [(b"a", b"b\r\nc: d"), (b"a", b"b\x0bc"), (b"a", b"b "), (b"a b", b"c"), (b"", b"c")])
+def test_what_is_no_request_is_not_sent(field):
+    """The server is not at fault, and is not asked: not even a connection is made."""
 
-    assert asyncio.run(run()) == []
+    async def run():
+        server, sent = Server([WHOLE]), []
+        async with listening(server) as (client, port):
+            with pytest.raises(InvalidRequestError):
+                await asked(client, port, b"{}", field, on_sent=lambda: sent.append(True))
+            return server.connections, sent
+
+    assert asyncio.run(run()) == (0, [])

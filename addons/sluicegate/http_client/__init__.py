@@ -6,6 +6,7 @@ never configured here. A gateway sets its proxy with ``choose_proxies``.
 
 from sluicegate.http_client.connections import (
     InvalidAnswerError,
+    InvalidRequestError,
     NoAnswerError,
     NotSentError,
     ProxyChooser,
@@ -20,6 +21,7 @@ from sluicegate.http_client.streaming import StreamedAnswer, StreamingClient
 __all__ = [
     "MAX_RESPONSE_BYTES",
     "InvalidAnswerError",
+    "InvalidRequestError",
     "NoAnswerError",
     "NotSentError",
     "ProxyChooser",

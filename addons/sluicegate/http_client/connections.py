@@ -89,6 +89,10 @@ class NotSentError(UnreachableError):
     """No connection was made, so nothing was sent."""
 
 
+class InvalidRequestError(NotSentError):
+    """What was to be sent is no request of HTTP, so no server was asked."""
+
+
 class NoAnswerError(UnreachableError):
     """The request was sent and no answer came: the connection broke off, or what came is no HTTP."""
 

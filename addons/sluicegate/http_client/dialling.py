@@ -46,6 +46,9 @@ async def open_wire(way: Way, context: ssl.SSLContext | None, timeout_s: float) 
         if context is not None:
             if way.proxy is not None:
                 await _step(_open_tunnel(wire, way, timeout_s), timeout_s)
+            if not wire.is_silent():
+                # What is not encrypted may be anyone's; it would be read later as the beginning of the server's answer.
+                raise NotSentError("it sent something, or closed the connection, before TLS began")
             secured = await _step(loop.start_tls(wire.transport, wire, context, server_hostname=way.host), timeout_s)
             assert secured is not None
             wire.transport = secured

@@ -9,7 +9,7 @@ from typing import Any
 
 import h11
 
-from sluicegate.http_client.connections import NoAnswerError, TooSlowError
+from sluicegate.http_client.connections import InvalidRequestError, NoAnswerError, TooSlowError
 from sluicegate.http_client.dialling import MAX_HEAD_BYTES, Way, proxy_headers
 from sluicegate.http_client.wire import Wire, is_too_slow, reason_of
 
@@ -25,19 +25,11 @@ class KeptConnection:
         self.free_since = 0.0
         """When the last request was over, in seconds of the event loop's clock."""
 
-    async def send(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes, timeout_s: float
-    ) -> h11.Response:
+    async def send(self, request: h11.Request, body: bytes, timeout_s: float) -> h11.Response:
         """Send a request and return the head of its answer. Raises NoAnswerError; then the connection is of no more use."""
-        if self.way.proxy is not None and self.way.scheme == "http":
-            # A proxy gets the whole URL, and its own credentials, for what is not encrypted.
-            target = b"http://" + self.way.authority.removesuffix(b":80") + target
-            headers = [*proxy_headers(self.way.proxy), *headers]
-        if not any(name.lower() == b"content-length" for name, _ in headers):
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
         http, wire = self._http, self._wire
         try:
-            sent = http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+            sent = http.send(request) or b""
             if body:
                 sent += http.send(h11.Data(data=body)) or b""
             http.send(h11.EndOfMessage())
@@ -48,6 +40,10 @@ class KeptConnection:
                 raise NoAnswerError("it switches to another protocol")
         except (OSError, h11.ProtocolError) as e:
             raise _no_answer(e) from e
+        framing = [name for name, _ in event.headers if name in (b"content-length", b"transfer-encoding")]
+        if len(framing) > 1 or (b"transfer-encoding" in framing and event.http_version < b"1.1"):
+            # Of two readers, each may take another one for the length: the rest would be another answer to one of them.
+            raise NoAnswerError("its answer says in two ways how long it is")
         return event
 
     async def chunks(self, timeout_s: float) -> AsyncIterator[bytes]:
@@ -91,6 +87,8 @@ class KeptConnection:
             http.our_state is h11.DONE
             and http.their_state is h11.DONE
             and http.trailing_data == (b"", False)
+            # A server that answers early may never read the rest, and would take the next request for it.
+            and self._wire.has_sent_all()
             and self._wire.is_silent()
         ):
             http.start_next_cycle()
@@ -106,6 +104,21 @@ class KeptConnection:
     def close(self) -> None:
         """Close the connection at once."""
         self._wire.transport.abort()
+
+
+def request_on(way: Way, method: str, target: bytes, headers: list[tuple[bytes, bytes]], length: int) -> h11.Request:
+    """Return a request as it is sent on a way; ``length`` is its body's in bytes. Raises InvalidRequestError."""
+    if way.proxy is not None and way.scheme == "http":
+        # A proxy gets the whole URL, and its own credentials, for what is not encrypted.
+        target = b"http://" + way.authority.removesuffix(b":80") + target
+        headers = [*proxy_headers(way.proxy), *headers]
+    if not any(name.lower() == b"content-length" for name, _ in headers):
+        headers = [*headers, (b"content-length", b"%d" % length)]
+    try:
+        return h11.Request(method=method, target=target, headers=headers)
+    except h11.LocalProtocolError as e:
+        # Without its words: they quote what was to be sent.
+        raise InvalidRequestError("a header or the path holds a character that HTTP does not allow there") from e
 
 
 def _no_answer(error: Exception) -> NoAnswerError:

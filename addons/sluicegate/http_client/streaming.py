@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sluicegate.http_client import connections
 from sluicegate.http_client.dialling import Way, open_wire
-from sluicegate.http_client.kept_connection import KeptConnection
+from sluicegate.http_client.kept_connection import KeptConnection, request_on
 
 MAX_FREE_CONNECTIONS = 200
 
@@ -71,16 +71,17 @@ class StreamingClient:
         """Send a request to ``server`` (scheme, host, port) and return its answer once its headers are there.
 
         ``on_sent`` is called when its first bytes leave. Nothing is added to ``headers``, which frame the body too.
-        Raises NotSentError or NoAnswerError.
+        Raises NotSentError, of which InvalidRequestError is a kind, or NoAnswerError.
         """
         context, way = self.open(), Way(*server, connections.proxy_to(*server[1:]))
+        request = request_on(way, method, target, headers, len(body))
         connection = self._take(way, context)
         if connection is None:
             connection = KeptConnection(way, await open_wire(way, context, connect_timeout_s), context)
         self._in_use.add(connection)
         try:
             on_sent()
-            head = await connection.send(method, target, headers, body, read_timeout_s)
+            head = await connection.send(request, body, read_timeout_s)
         except BaseException:
             self._drop(connection)
             raise

@@ -97,6 +97,10 @@ class Wire(asyncio.Protocol):
         """Return whether the connection is open and nothing has arrived on it."""
         return not (self.has_ended or self._arrived or self.transport.is_closing())
 
+    def has_sent_all(self) -> bool:
+        """Return whether nothing that was written still waits to leave."""
+        return not self._is_full and self.transport.get_write_buffer_size() == 0
+
     def is_still_silent(self) -> bool:
         """Return the same, and look once more: something may have arrived since the event loop last did."""
         if not self.is_silent():

@@ -15,7 +15,14 @@ from sluicegate.addresses import normalize_host
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
-from sluicegate.http_client import NoAnswerError, NotSentError, StreamedAnswer, StreamingClient, UnreachableError
+from sluicegate.http_client import (
+    InvalidRequestError,
+    NoAnswerError,
+    NotSentError,
+    StreamedAnswer,
+    StreamingClient,
+    UnreachableError,
+)
 from sluicegate.network.egress.dialling import Dialling
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
@@ -202,6 +209,11 @@ class Exchange:
                     read_timeout_s=READ_TIMEOUT_S,
                     on_sent=attempt.note_sent,
                 )
+        except InvalidRequestError as e:
+            # The client's own doing: no target is worse for it, and none would take it.
+            failed = refused(Deny(Reason.INVALID_REQUEST, f"Invalid request: {e}"), call, str(e))
+            failed.is_final = True
+            raise failed from e
         except NotSentError as e:
             raise Failed("connect", f"{target.provider} could not be reached: {e}") from e
         except (NoAnswerError, TimeoutError) as e:
@@ -235,6 +247,8 @@ class Exchange:
         chunks = self.read(answer, reader)
         if self.rewording is not None and header(answer, b"content-encoding") in ("", "identity"):
             chunks = self.rewording.stream(chunks, header(answer, b"content-type"))
+            # Events of the provider's own are left out, so its length may be too much.
+            answer.headers = [(n, v) for n, v in answer.headers if n.lower() != b"content-length"]
         head = await self.first_chunks(chunks, reader, started, is_last=number + 1 >= self.plan.attempts)
         attempt.ms, attempt.result = _ms_since(started), "answered"
         between, delivery = self.translation, Delivery(self.send, target, number, self.translation)

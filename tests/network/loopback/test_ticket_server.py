@@ -182,6 +182,30 @@ def test_the_head_of_a_stream_does_not_wait_for_its_first_piece():
     assert rest == b"4\r\nlate\r\n0\r\n\r\n"
 
 
+LENGTHS = {
+    "too long": [start(200, LENGTH), piece(b"abHTTP/1.1 200 OK\r\n\r\n")],
+    "too long in pieces": [start(200, LENGTH), piece(b"ab", more=True), piece(b"HTTP/1.1 200 OK\r\n\r\n")],
+    "too short": [start(200, LENGTH), piece(b"a")],
+    "too short in pieces": [start(200, LENGTH), piece(b"a", more=True), piece(b"")],
+    "two lengths": [start(200, LENGTH, (b"Content-Length", b"22")), piece(b"ab")],
+    "a length that is none": [start(200, (b"content-length", b"+2")), piece(b"ab")],
+    "a length and chunks": [start(200, LENGTH, (b"transfer-encoding", b"chunked")), piece(b"ab")],
+}
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+def test_an_answer_of_another_length_than_it_says_is_the_last_on_its_connection(case):
+    """Else its rest would be taken for the next answer, or the next answer for its rest."""
+
+    async def run():
+        async with serving() as server:
+            return await sent(server, asking(server, LENGTHS[case]) + asking(server, [start(), piece(b"next")]))
+
+    got = asyncio.run(run())
+    assert b"next" not in got
+    assert got.count(b"HTTP/1.1") <= 1
+
+
 def test_an_application_that_fails_gives_no_whole_answer():
     async def run(*messages):
         async with serving() as server:

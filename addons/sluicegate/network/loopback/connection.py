@@ -124,6 +124,8 @@ class Answer:
         self._head: bytes | None = None
         """The answer's head while it waits for the first of the body: the two are sent together."""
         self._is_chunked = self._has_body = False
+        self._left: int | None = None
+        """Bytes of the body that the head promises and that are still to come; None where it promises none."""
         self.has_begun = self.is_complete = False
         is_old = scope["http_version"] == "1.0"
         self.closes = is_old or any(n == b"connection" and b"close" in v.lower() for n, v in scope["headers"])
@@ -142,11 +144,12 @@ class Answer:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer. Raises ValueError for a header that would end early."""
+        """Send a part of the answer. Raises ValueError for a header that would end early, or a body of another length."""
         if message["type"] == "http.response.start":
             self._start(message["status"], list(message.get("headers", ())))
             return
         body, is_last = message.get("body", b""), not message.get("more_body", False)
+        self._count(len(body), is_last=is_last)
         written = self._take_head(len(body) if is_last else None)
         if self._has_body and self._is_chunked:
             if body:
@@ -161,13 +164,26 @@ class Answer:
         if written:
             await self._connection.write(written)
 
+    def _count(self, size: int, *, is_last: bool) -> None:
+        """Count a piece of the body. Raises ValueError for one that is more, or that leaves less, than the head promises."""
+        if self._left is None:
+            return
+        self._left -= size
+        if self._left < 0 or (is_last and self._left):
+            # On a connection that is kept, the rest would be taken for the next answer, or the next answer for the rest.
+            raise ValueError("the answer's body has another length than its head says")
+
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = [b"HTTP/1.1 %d %b" % (status, _PHRASES.get(status, b"")), *(b"%b: %b" % field for field in headers)]
         head = b"\r\n".join(lines)
         if head.count(b"\n") != len(headers) or head.count(b"\r") != len(headers) or b"\0" in head:
             raise ValueError("a header of the answer holds a line break")
         names = {name.lower() for name, _ in headers}
+        lengths = {value for name, value in headers if name.lower() == b"content-length"}
+        if b"transfer-encoding" in names or len(lengths) > 1 or not all(map(bytes.isdigit, lengths)):
+            raise ValueError("the answer's head does not say how long its body is")
         self._has_body = self.scope["method"] != "HEAD" and status not in _NO_BODY
+        self._left = int(lengths.pop()) if lengths and self._has_body else None
         self._is_chunked = self._has_body and b"content-length" not in names
         self.closes = self.closes or any(n.lower() == b"connection" and b"close" in v.lower() for n, v in headers)
         if self.closes and b"connection" not in names:
