@@ -131,6 +131,91 @@ def test_whatever_may_matter_must_be_the_same(one, other):
     assert difference(one, other) is not None
 
 
+OTHER_ANSWERS = [
+    ("Translate into French: Yes, please", "Translate into French: Yes"),
+    ("Translate into German: I am fine, thanks", "Translate into German: I am fine"),
+    ("How would you reply to no, thanks?", "How would you reply to no?"),
+    ("Is this sentence right: Let's eat, grandma", "Is this sentence right: Let's eat grandma"),
+    ("Is it right to write let's eat, grandma in this sentence", "Is it right to write let's eat grandma in this sentence"),
+    ("Who is meant: the cook, my brother, and me", "Who is meant: the cook, my brother and me"),
+    ("How many letters are in a banana", "How many letters are in the banana"),
+    ("Count the spaces in a  b", "Count the spaces in a b"),
+    ("Who sings Hello, Dolly", "Who sings Dolly"),
+    ("Hello, Dolly in one paragraph", "Dolly in one paragraph"),
+    ("Symptoms of vitamin a deficiency in adults", "Symptoms of vitamin deficiency in adults"),
+    ("Which hepatitis a vaccine schedule fits adults", "Which hepatitis vaccine schedule fits adults"),
+    ("How does a class a fire extinguisher work at home", "How does a class fire extinguisher work at home"),
+    ("Que veut dire il a fait beau hier", "Que veut dire il fait beau hier"),
+    ("Cuando va a pasar el tren de Madrid", "Cuando va pasar el tren de Madrid"),
+    ("Wann denke ich an dich und warum", "Wann denke ich dich und warum"),
+    ("Ist das nicht erlaubt", "Ist das erlaubt"),
+    ("Explain the regex ^a?", "Explain the regex ^a"),
+    ("Explain the regex ^ab.", "Explain the regex ^ab"),
+    ("What does (ab)? match", "What does (ab) match"),
+    ("What does git log HEAD~1? do", "What does git log HEAD~1 do"),
+    ("Write a function that returns a random number", "Write a function that returns random numbers"),
+    ("How do I return a row from my function", "How do I return rows from my function"),
+    ("Give me a reason to use Rust", "Give me reasons to use Rust"),
+    ("Suggest a library for dates", "Suggest libraries for dates"),
+    ("Write a haiku about pods", "Write haikus about pods"),
+    ("Tell me which sort is stable in Go", "Tell me that sort is stable in Go"),
+    ("What is 5! in digits", "What is 5 in digits"),
+    ("Is 1,000 more than 100", "Is 1.000 more than 100"),
+    ("Never mind the tests, deploy to staging", "Mind the tests, deploy to staging"),
+    ("Should I not use eval", "Should I use eval"),
+    ("How do I copy from A to B", "How do I copy from B to A"),
+    ("Migrate from MySQL to Postgres", "Migrate from Postgres to MySQL"),
+    ("Is Go faster than Rust", "Is Rust faster than Go"),
+    ("Allow all but admins", "Allow all admins"),
+    ("Explain this at most twice", "Explain this at least twice"),
+    ("Explain \u0440ods", "Explain pods"),
+    ("Explain p\u200bods", "Explain pods"),
+    ("\u200b", "\u200b\u200b"),
+    ("\ufeffExplain pods", "Explain pods"),
+    ("Explain pods\u2028now", "Explain pods"),
+    ("Explain\tpods", "Explain pods"),
+    ("ok", "no"),
+    ("1", "2"),
+    ("?", "!"),
+    ("fix this\n\n    x = 1", "fix this\n\n    x = 2"),
+    ("fix this\n\n    x = 1", "fix this\n\n        x = 1"),
+    ("fix this\n~~~\nx\n```\nprint the value", "fix this\n~~~\nx\n```\nprint value"),
+    ("fix this\n~~~~\nx\n~~~\nprint the value", "fix this\n~~~~\nx\n~~~\nprint value"),
+    ("fix this\n````\nx\n```\nprint the value", "fix this\n````\nx\n```\nprint value"),
+    ("fix this\n```\nx\n```py\nprint the value", "fix this\n```\nx\n```py\nprint value"),
+    ("~~~\nprint the value\n~~~", "~~~\nprint value\n~~~"),
+    ("    print the value", "    print value"),
+    ("fix this\n```\nx\n```\nkeep the name", "fix this\n```\nx\n```\nkeep no name"),
+    ("What does this regex match: a?", "What does this regex match: a"),
+    ("In C, how do I copy C strings", "In Go, how do I copy C strings"),
+    ("How do I sort with Java", "How do I sort in Java"),
+    ("Rename a to b", "Rename b to a"),
+    ("Delete all files older than 5 days", "Delete all files newer than 5 days"),
+    ("Explain why this is safe" + CODE, "Explain why this is unsafe" + CODE),
+    ("Review this" + CODE, "Test this" + CODE),
+    ("", "Explain pods"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER_ANSWERS)
+def test_questions_of_a_stranger_share_no_answer(one, other):
+    assert difference(one, other) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Fix this\n~~~\nx\n~~~\nkeep the name", "fix this\n~~~\nx\n~~~\nKeep the name."),
+        ("Fix this\n~~~\n```\nx\n~~~\n\nkeep the name", "fix this\n~~~\n```\nx\n~~~\n\nKeep the name."),
+        ("Hello, how do I sort a list?", "Hello! How do I sort a list"),
+        ("How do I sort a list with a key?", "how do I sort the list with a key"),
+        ("How do I sort a list in Go, thanks!", "How do I sort a list in Go?"),
+    ],
+)
+def test_marks_of_politeness_and_closed_fences_may_differ(one, other):
+    assert difference(one, other) is None
+
+
 def test_pairs_are_unique_and_the_halves_follow_from_their_ids():
     found = pairs.shipped()
     assert len({(p.a, p.b) for p in found}) == len(found) >= 300

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sluicegate.caching.semantic.questions import Question, Token, same_word
+from sluicegate.caching.semantic.questions import Question, Token, has_plurals, same_thing
 
 Difference = Literal["code", "words"]
 
@@ -24,8 +24,10 @@ _SHORT_TOKENS = 3
 
 def _same(one: tuple[Token, ...], other: tuple[Token, ...]) -> bool:
     """Return whether the words are the same in the same order. Polarity, numbers and names are words like any other."""
-    if len(one) != len(other) or not all(same_word(a, b) for a, b in zip(one, other, strict=True)):
+    if len(one) != len(other):
         return False
-    if len(one) > _SHORT_TOKENS or [a.text for a in one] != [b.text for b in other]:
+    if [a.text for a in one] != [b.text for b in other]:
+        return has_plurals(one) and all(same_thing(a, b) for a, b in zip(one, other, strict=True))
+    if len(one) > _SHORT_TOKENS:
         return True
     return [a.indefinite for a in one] == [b.indefinite for b in other]

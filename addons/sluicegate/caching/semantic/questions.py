@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from sluicegate.caching.semantic.vocabulary import (
     ARTICLES,
+    AS_WRITTEN,
+    BEFORE_ARTICLES,
+    BEFORE_QUESTIONS,
     CLOSINGS,
     CODE_FRAMES,
     CODE_MARKS,
@@ -27,13 +30,15 @@ from sluicegate.caching.semantic.vocabulary import (
     NAMING,
     NO_NOUNS,
     OPENINGS,
+    RESULTS,
     SHORT_FORMS,
     TOPICS,
+    WITH_PLURALS,
 )
 
 _CHUNK = re.compile(r"`[^`]*`|\"[^\"]*\"|(?<![^ (])'[^']*'(?![A-Za-z0-9])|[^ ]+")
 _WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
-_FENCE = re.compile(r"^(?:```|~~~)[^`]*$")
+_FENCE = re.compile(r"^(`{3,}|~{3,})[^`]*$")
 _MAX_REMOVALS = 4
 """Most openings, and most closings, that are taken off one request."""
 
@@ -86,14 +91,29 @@ def _closes(lines: list[str]) -> bool:
     """Return whether the last line stands by itself behind a fence that is closed."""
     if len(lines) < 2 or _FENCE.match(lines[-1]):
         return False
-    before = [line for line in lines[:-1] if line]
-    return bool(before) and before[-1] in ("```", "~~~") and sum(1 for line in lines if _FENCE.match(line)) % 2 == 0
+    fence, ends, was_closed = "", False, False
+    for line in lines[:-1]:
+        found = _FENCE.match(line)
+        # What closes a fence is of the same kind, at least as long, and alone; anything else within it is code.
+        ends = bool(fence) and found is not None and found[1] == line and line.startswith(fence)
+        if ends:
+            fence = ""
+        elif not fence and found is not None:
+            fence = found[1]
+        elif not line and not fence:
+            # An empty line changes nothing.
+            ends = was_closed
+        was_closed = ends
+    return ends
 
 
 def _request(line: str, has_code: bool) -> tuple[Token, ...]:
+    if AS_WRITTEN.search(line):
+        return (Token(line),)
     line = re.sub(r"(?<=[A-Za-z])’(?=[A-Za-z])", "'", line)
     for _ in range(_MAX_REMOVALS):
-        line = CLOSINGS.sub("", OPENINGS.sub("", line, count=1) if OPENINGS.match(line) else line)
+        line = OPENINGS.sub("", line, count=1) if OPENINGS.match(line) else line
+        line = line if ": " in line else CLOSINGS.sub("", line)
     for pattern, words in CONTRACTIONS:
         line = pattern.sub(words, line)
     if has_code:
@@ -104,13 +124,19 @@ def _request(line: str, has_code: bool) -> tuple[Token, ...]:
     line, frame = _without_openings_of_questions(line)
     if CODE_START.match(line) or not CODE_MARKS.isdisjoint(line):
         return (*topics, *frame, Token(_as_it_stands(line)))
-    return (*topics, *frame, *_tokens(line, starts=not frame))
+    head, colon, tail = line.partition(": ")
+    # What follows a colon may be what the request is about.
+    about = (Token(tail),) if colon else ()
+    return (*topics, *frame, *_tokens(head + colon.rstrip(), starts=not frame), *about)
 
 
 def _as_it_stands(line: str) -> str:
     """Return a line with code in it, without the mark at its end and a capital at its start that say nothing."""
     verb, space, rest = line.partition(" ")
-    return (verb.lower() if verb.lower() in FIRST_WORDS else verb) + space + re.sub(r"(?<=[\w)\]}\"'`])[?.]$", "", rest)
+    if CODE_MARKS.isdisjoint(line.rpartition(" ")[2]):
+        # In the last piece of code, such a mark may be code too: ``^a?``.
+        rest = re.sub(r"(?<=[\w)\]}\"'`])[?.]$", "", rest)
+    return (verb.lower() if verb.lower() in FIRST_WORDS else verb) + space + rest
 
 
 def _without_topics(line: str) -> tuple[str, tuple[Token, ...]]:
@@ -149,10 +175,13 @@ def _tokens(line: str, *, starts: bool) -> list[Token]:
         following = chunks[at + 1] if at + 1 < len(chunks) else ""
         is_unit = bool(found) and found[-1].text[-1:].isdigit()
         token = _bare(chunk, following)
+        before = chunks[at - 1].lower() if at else "is"
         if _WORD.fullmatch(token) and not is_unit:
-            token = _folded(token, first=starts and at == 0, is_naming=is_naming)
+            asks = (starts and at == 0) or before in BEFORE_QUESTIONS
+            token = _folded(token, first=starts and at == 0, asks=asks, is_naming=is_naming)
         noun = following.rstrip("?.!,")
-        if token in ARTICLES and _WORD.fullmatch(noun) and noun not in NO_NOUNS:
+        is_article = token == "the" or (token in ARTICLES and before in BEFORE_ARTICLES)
+        if is_article and _WORD.fullmatch(noun) and noun not in NO_NOUNS:
             article_at = len(found) if token != "the" else -9
         elif token not in FILLERS:
             found.append(Token(token, indefinite=not is_naming and len(found) - article_at in (0, 1)))
@@ -170,21 +199,25 @@ def _bare(chunk: str, following: str) -> str:
     return chunk[:-1] if len(chunk) > 1 and chunk[-1] in ".,;:" and (chunk[-2].isalnum() or chunk[-2] in ")]}\"'`") else chunk
 
 
-def _folded(word: str, *, first: bool, is_naming: bool) -> str:
+def _folded(word: str, *, first: bool, asks: bool, is_naming: bool) -> str:
     """Return a word as it is compared: names of languages and formats, and what begins a line, in small letters."""
     lower = word.lower()
     if (lower in FOLDED and not is_naming) or (first and word[1:] == lower[1:]):
         word = lower
-    if word == "which" and not first:
+    if word == "which" and not asks:
         return "that"
     return word if is_naming else SHORT_FORMS.get(word, word)
 
 
-def same_word(one: Token, other: Token) -> bool:
+def has_plurals(request: tuple[Token, ...]) -> bool:
+    """Return whether a request asks the same of a thing and of things; one to be given a thing does not."""
+    begins = next((token.text for token in request if not token.text.endswith(":")), "")
+    return begins in WITH_PLURALS and not any(token.text in RESULTS for token in request)
+
+
+def same_thing(one: Token, other: Token) -> bool:
     """Return whether two tokens say the same: alike, or ``a thing`` and ``things``."""
-    if one.text == other.text:
-        return True
-    return (other.indefinite and _plural_of(one, other)) or (one.indefinite and _plural_of(other, one))
+    return one.text == other.text or (other.indefinite and _plural_of(one, other)) or (one.indefinite and _plural_of(other, one))
 
 
 def _plural_of(many: Token, single: Token) -> bool:

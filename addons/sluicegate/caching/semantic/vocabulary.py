@@ -14,7 +14,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 OPENINGS = re.compile(
-    r"(?:(?:hi|hello|hey)(?: there)?(?:[,!.]+|(?= (?:how|what|why|can|could|please|i)\b))|good (?:morning|afternoon|evening)[,!.]+|"
+    r"(?:(?:hi|hello|hey)(?: there)?(?:[,!.]+(?= +(?:(?-i:[a-z])|(?:how|what|why|can|could|would|please|i|is|are|do|does|when|"
+    r"where|explain|write|fix|show|give|tell|describe|debug|review)\b))|(?= (?:how|what|why|can|could|please|i)\b))|"
+    r"good (?:morning|afternoon|evening)[,!.]+|"
     r"quick question[:,]|sorry to bother you,? but|please,?|kindly|(?:can|could|would|will) you please|please (?:can|could) you|"
     r"(?:can|could|would|will) you(?= (?:(?:show|tell|give) me|explain|describe|summarize|(?:fix|debug|review) (?:this|my))\b)|"
     r"i(?: would|'d) like you to|i (?:want|need) you to|i(?: would|'d)? (?:want|like) to know(?= (?:how|what|why|when|where)\b)|"
@@ -25,6 +27,14 @@ OPENINGS = re.compile(
 
 CLOSINGS = re.compile(r"(?<=[\w)\"'`])[,.!?]\s*(?:please|thanks(?: in advance)?|thank you|cheers)\s*[.!?]*$", PLAIN)
 """How a request may end without saying anything; ``the German word for thanks`` has no mark before it."""
+
+AS_WRITTEN = re.compile(
+    r"\b(?:translat\w*|proofread|punctuat\w*|grammar|spelling|commas?|rephrase|paraphrase|sentences?|phrases?|quot(?:e|es|ation)|say|says|"
+    r"said|reply|replies|respond|answers?|pronounce\w*|letters?|characters?|spaces?|whitespace|capitali[sz]\w*|uppercase|lowercase|"
+    r"anagrams?|palindromes?|rhymes?|syllables?|count|poem|lyrics|song|joke|echo|repeat)\b",
+    PLAIN,
+)
+"""Words near which any other may be meant as it is written: a line with one is compared as it stands, thanks and commas too."""
 
 _THING = r"(?:an? )?(?!(?:the|this|that|these|my|your|it|how|what|why|when|where|who)\b)[\w-]+(?: [\w-]+)?"
 """One or two words that name a thing."""
@@ -79,6 +89,16 @@ FIRST_WORDS = _words("explain convert write fix debug review translate simplify 
 """Words at the start of a line with code in it that are the same with a capital."""
 
 ARTICLES = frozenset({"a", "an", "the"})
+BEFORE_ARTICLES = _words(
+    """is are was were be been of in to for with on from into as at by and or than like about between through without within inside
+    using use uses make makes making create creates creating write writes build add get set run open close read delete remove update
+    copy move send parse sort reverse merge split join convert return returns find have has had need want declare define explain
+    describe implement check if whether do does did show give me tell call not when while that there via over under against after
+    before during until iterate loop throw raise catch handle test mock start stop install deploy debug fix print format import
+    export generate clone push pull revert rename resolve connect query insert select when initialize instantiate what's example i
+    we you can should would could must"""
+)
+"""Words after which ``a`` is an article; else, as in ``vitamin a`` or ``il a fait``, it may be a name or another language's."""
 NO_NOUNS = _words("with to by and or from in into for before after is are was of on at then than as if")
 """Words before which ``a`` is a name, as in ``divide a by b``."""
 
@@ -108,6 +128,17 @@ NAMING = _words(
     directory word words string text print say spell replace"""
 )
 """Words near which another word may be meant as it is written; capitals and plurals matter then."""
+
+WITH_PLURALS = _words("how explain what why when should does do is are describe")
+"""How a question begins in which ``a thing`` and ``things`` are the same; who asks to be given one does not ask for several."""
+
+RESULTS = _words("return returns returning select selects yield yields pick picks choose chooses produce produces")
+"""Words after which one thing and several are told apart."""
+
+BEFORE_QUESTIONS = _words(
+    "tell me explain show know see ask decide choose describe check find out determine list say of in for to by with on"
+)
+"""Words after which ``which`` asks, and is not ``that``."""
 
 INVARIABLE = _words(
     """windows pandas news express kubernetes redis postgres jenkins alias status canvas always series axios https"""
