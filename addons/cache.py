@@ -6,6 +6,7 @@ It stands after access and rate limits, so that every call is judged, and before
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from time import monotonic
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from sluicegate.caching.meaning import meaning_of, scope_of, why_not_kept
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
 from sluicegate.caching.rules import ExactRules
+from sluicegate.caching.semantic.rules import SemanticRules
 from sluicegate.caching.semantic.turns import Turn, turn_of
 from sluicegate.caching.semantic.worker import Comparison, Question
 from sluicegate.calls.call import Call
@@ -42,24 +44,38 @@ class Cache(Addon):
     captures: ClassVar[WeakKeyDictionary[http.HTTPFlow, Capture]] = WeakKeyDictionary()
     """An attribute of the class, like the meter's taps: a reload of the chain makes a new instance."""
 
+    _without: Policy | None = None
+    """The policy last seen that keeps no answers: nothing is to be asked about its calls."""
+
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
-        """Answer the call, if there is a kept answer to it or one under way."""
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        """Answer the call, if there is a kept answer to it or one under way; return what is left to do, if anything."""
         call = call_of(flow)
         if call is None or call.facts is None or call.policy is None:
-            return
-        rules, similar = services().answers.rules(call.policy), services().semantic.rules(call.policy)
-        if (rules.enabled or similar.enabled) and call.kind == "messages":
-            turn = turn_of(call.facts.members) if similar.enabled and call.facts.members else None
-            try:
-                await self.look_up(flow, call, call.facts, similar.for_questions(rules) if turn is not None else rules, turn)
-            except Exception:
-                # It has been judged, and will be paid: nothing is wrong with the call.
-                logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
-                call.cache = "bypass"
+            return None
+        if call.policy is not self._without and call.kind == "messages":
+            rules, similar = services().answers.rules(call.policy), services().semantic.rules(call.policy)
+            if rules.enabled or similar.enabled:
+                return self.look_up_first(flow, call, call.facts, rules, similar)
+            self._without = call.policy
         if call.facts.members is not None:
             # They hold the body in memory.
             call.facts.members.clear()
+        return None
+
+    async def look_up_first(
+        self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, similar: SemanticRules
+    ) -> None:
+        """Answer a call of a policy that keeps answers."""
+        turn = turn_of(facts.members) if similar.enabled and facts.members else None
+        try:
+            await self.look_up(flow, call, facts, similar.for_questions(rules) if turn is not None else rules, turn)
+        except Exception:
+            # It has been judged, and will be paid: nothing is wrong with the call.
+            logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
+            call.cache = "bypass"
+        if facts.members is not None:
+            facts.members.clear()
 
     async def look_up(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, turn: Turn | None) -> None:
         """Answer a call, or begin to capture its answer. ``turn`` is its question, if similar ones may have its answer."""
@@ -149,9 +165,10 @@ class Cache(Addon):
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Say that the answer is not from the cache, and begin to copy it where it may be kept."""
-        call, capture = call_of(flow), self.captures.get(flow)
+        call = call_of(flow)
         if call is None or call.cache is None or flow.response is None or call.deny is not None:
             return
+        capture = self.captures.get(flow)
         flow.response.headers[CACHE_HEADER] = call.cache
         if capture is not None and flow.response.status_code == 200:
             capture.decoder = ContentDecoder(flow.response.headers.get("content-encoding", ""))
@@ -159,9 +176,10 @@ class Cache(Addon):
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Keep the answer of a call that ended well, and give it to calls that wait for it."""
-        call, capture = call_of(flow), self.captures.pop(flow, None)
-        if call is None:
+        call = call_of(flow)
+        if call is None or call.cache is None:
             return
+        capture = self.captures.pop(flow, None)
         answers = services().answers
         if call.cache == "miss":
             answers.misses += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -304,28 +303,23 @@ def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
         logger.exception("%s failed; the call is refused", name)
         deny(flow, Deny(Reason.GATEWAY_ERROR, f"The gateway could not judge this call ({name}); try again"))
 
-    if inspect.iscoroutinefunction(hook):
-
-        @functools.wraps(hook)
-        async def wrapped_async(self: object, flow: http.HTTPFlow) -> None:
-            if is_decided(flow):
-                return
-            try:
-                await hook(self, flow)
-            except Exception:
-                refuse(self, flow)
-
-        wrapped_async.enforcing = True  # type: ignore[attr-defined]
-        return wrapped_async
-
-    @functools.wraps(hook)
-    def wrapped(self: object, flow: http.HTTPFlow) -> None:
-        if is_decided(flow):
-            return
+    async def finish(self: object, rest: Awaitable[None], flow: http.HTTPFlow) -> None:
         try:
-            hook(self, flow)
+            await rest
         except Exception:
             refuse(self, flow)
+
+    @functools.wraps(hook)
+    def wrapped(self: object, flow: http.HTTPFlow) -> Awaitable[None] | None:
+        if is_decided(flow):
+            return None
+        try:
+            rest = hook(self, flow)
+        except Exception:
+            refuse(self, flow)
+            return None
+        # A hook that seldom has to wait makes no coroutine for the other calls.
+        return None if rest is None else finish(self, rest, flow)
 
     wrapped.enforcing = True  # type: ignore[attr-defined]
     return wrapped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mitmproxy import http
 
 from flow import Addon, call_of, services
@@ -12,15 +14,15 @@ class PromptCache(Addon):
     """Comes after audit, which knows what is recorded of the call, and before its record is given away."""
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Queue a call whose provider has said what it used; nothing is read here."""
+        """Queue what is needed of the call; everything else, reading its headers too, is the thread's."""
         call = call_of(flow)
-        if call is None or call.answer is None or call.record is None or call.policy is None:
+        if call is None or call.kind != "messages" or call.answer is None or call.record is None or call.policy is None:
             return
-        shared = services()
-        header = flow.request.headers.get("anthropic-beta", "")
-        seen = seen_of(call, call.policy, shared.prices_for(call.provider, call.policy), flow.request.raw_content or b"", header)
-        if seen is not None:
-            shared.prompt_watch.see(seen)
+        shared, sent = services(), flow.request.data
+        body = sent.content or b""
+        shared.prompt_watch.see(
+            len(body), partial(seen_of, call, call.record, call.policy, shared.prices_for, body, sent.headers.fields)
+        )
 
 
 addons = [PromptCache()]

@@ -34,7 +34,8 @@ def examined(tmp_path_factory):
         given = {"facts": RequestFacts(OPUS), "record": {"user_id": "alice"}, "answer": Answer(USED), "session_id": "s"}
         for name, value in (given | fields).items():
             setattr(call, name, value)
-        return seen_of(call, policy, prices, b"{}", "beta")
+        headers = ((b"Anthropic-Beta", b"beta"), (b"x-other", b"1"))
+        return seen_of(call, call.record, policy, lambda *_: prices, b"{}", headers)
 
     return make
 

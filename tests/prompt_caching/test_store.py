@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 
 import pytest
 
 from sluicegate.prompt_caching import store
+from sluicegate.prompt_caching import watch as watch_module
 from sluicegate.prompt_caching.examination import Examiner
 from sluicegate.prompt_caching.report import ReportFilter, report
-from sluicegate.prompt_caching.store import CacheFile, Observation, week_of
+from sluicegate.prompt_caching.seen import Seen
+from sluicegate.prompt_caching.store import FILENAME, CacheFile, Observation, week_of
 from sluicegate.prompt_caching.watch import PromptWatch
 from sluicegate.windows import DAY_MS, parse_iso
 from support.agent_prompts import Claude
@@ -19,7 +22,7 @@ from support.prompt_cases import START, Scene
 
 @pytest.fixture
 def file(tmp_path):
-    made = CacheFile(tmp_path / store.FILENAME)
+    made = CacheFile(tmp_path / FILENAME)
     yield made
     made.close()
 
@@ -28,6 +31,10 @@ def scene_on(file: CacheFile, **more) -> Scene:
     made = Scene(Anthropic({"claude-opus-5-5": 512}), store=file, **more)
     made.examiner = Examiner(file.key(), file)
     return made
+
+
+def see(watch: PromptWatch, call: Seen) -> None:
+    watch.see(len(call.body), lambda: call)
 
 
 def break_once(file: CacheFile, seed: int = 1) -> Scene:
@@ -49,7 +56,7 @@ def test_prompts_are_read_again_after_a_restart(file, tmp_path):
     at, agent = scene_on(file), Claude(2)
     at.claude(agent.body())
     file.close()
-    again = CacheFile(tmp_path / store.FILENAME)
+    again = CacheFile(tmp_path / FILENAME)
     later = Scene(at.anthropic, store=again, now=at.now + 10_000, calls=at.calls)
     later.examiner = Examiner(again.key(), again)
     agent.turn()
@@ -88,7 +95,7 @@ def test_a_report_adds_up_by_cause_user_and_week(file):
 
 
 def test_a_report_of_nothing_makes_no_file(tmp_path):
-    found = report(tmp_path / store.FILENAME, ReportFilter())
+    found = report(tmp_path / FILENAME, ReportFilter())
     assert (found["totals"]["calls"], found["totals"]["read_share"], list(tmp_path.iterdir())) == (0, None, [])
 
 
@@ -134,7 +141,7 @@ def test_an_erased_person_is_gone_and_every_sum_stays(file):
 
 
 def test_a_watch_examines_in_a_thread_and_counts_by_cause(tmp_path):
-    watch = PromptWatch(CacheFile(tmp_path / store.FILENAME))
+    watch = PromptWatch(CacheFile(tmp_path / FILENAME))
     at = Scene(Anthropic({"claude-opus-5-5": 512}))
     seen = []
     at.examiner.examine = lambda call: seen.append(call)
@@ -146,27 +153,76 @@ def test_a_watch_examines_in_a_thread_and_counts_by_cause(tmp_path):
         agent.turn()
         at.now += 10_000
     for call in seen:
-        watch.see(call)
+        see(watch, call)
     watch.wait()
     count, nano = watch.lost["tool_removed"]
     assert (count, nano > 0, watch.dropped) == (1, True, 0)
     watch.erase("alice", "erased-2", {"vk-dev-alice": "erased-2-1"})
-    watch.see(seen[0])
+    see(watch, seen[0])
     watch.close()
     assert report(watch.file.path, ReportFilter(user_id="alice"))["totals"]["calls"] == 1
-    watch.see(seen[0])
+    see(watch, seen[0])
     assert watch.dropped == 1
 
 
+def calls_of(count: int) -> list[Seen]:
+    """Return the calls of one conversation that grows."""
+    at, agent, seen = Scene(Anthropic({"claude-opus-5-5": 512})), Claude(6), []
+    at.examiner.examine = lambda call: seen.append(call)
+    for _ in range(count):
+        at.claude(agent.body())
+        agent.turn()
+        at.now += 10_000
+    return seen
+
+
+def test_the_thread_takes_its_share_of_the_processor_and_no_more(tmp_path):
+    """By a processor clock of a tenth of a second per reading: a quarter is saved up, and a step adds 25 milliseconds."""
+    ticks = itertools.count()
+    watch = PromptWatch(CacheFile(tmp_path / FILENAME), lambda: next(ticks) * 0.1)
+    watch._is_running = True
+    for call in calls_of(12):
+        see(watch, call)
+    watch.step()
+    assert len(watch._queue) == 9
+    # Three calls and the writing took 0.4 of 0.25 seconds; what is over is taken from the steps to come.
+    for _ in range(5):
+        watch.step()
+    assert len(watch._queue) == 9
+    for _ in range(14):
+        watch.step()
+    assert 6 <= len(watch._queue) <= 8
+    watch.wait()
+    assert (len(watch._queue), watch.dropped) == (0, 0)
+    watch.close()
+    assert report(watch.file.path, ReportFilter())["totals"]["calls"] == 12
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_QUEUED", 4), ("MAX_QUEUED_BYTES", 0)])
+def test_of_too_many_calls_the_oldest_are_left_out_and_counted(tmp_path, monkeypatch, limit, value):
+    calls = calls_of(10)
+    monkeypatch.setattr(watch_module, limit, value or sum(len(call.body) for call in calls[-4:]))
+    watch = PromptWatch(CacheFile(tmp_path / FILENAME))
+    watch._is_running = True
+    for call in calls:
+        see(watch, call)
+    watch.see((32 << 20) + 1, lambda: calls[0]) if limit == "MAX_QUEUED_BYTES" else None
+    assert watch.dropped == 6 + (limit == "MAX_QUEUED_BYTES")
+    watch.close()
+    assert report(watch.file.path, ReportFilter())["totals"]["calls"] == 4
+    # What was left out is no reason for an alarm: the next call has read at least as much.
+    assert not any(count for count, _ in watch.lost.values())
+
+
 def test_a_file_that_cannot_be_used_stops_nothing(tmp_path, caplog):
-    (tmp_path / store.FILENAME).mkdir()
-    watch = PromptWatch(CacheFile(tmp_path / store.FILENAME))
+    (tmp_path / FILENAME).mkdir()
+    watch = PromptWatch(CacheFile(tmp_path / FILENAME))
     at = Scene(Anthropic())
     seen = []
     at.examiner.examine = lambda call: seen.append(call)
     at.claude(Claude(5).body())
-    watch.see(seen[0])
-    watch.see(seen[0])
+    see(watch, seen[0])
+    see(watch, seen[0])
     watch.close()
     assert watch.dropped == 2
     assert [r.message for r in caplog.records if "Prompt caching" in r.message] == [caplog.records[0].message]

@@ -246,4 +246,6 @@ def _prompt_caches(snapshot: Snapshot) -> Iterator[Metric]:
     for cause, (count, nano) in list(snapshot.services.prompt_watch.lost.items()):
         add_sample(breaks, Labels({"cause": cause}), count)
         add_sample(lost, Labels({"cause": cause}), nano / NANO)
-    yield from (breaks, lost)
+    left_out = CounterMetricFamily("sluicegate_prompt_cache_unexamined", "Calls that were not compared with the one before.")
+    add_sample(left_out, Labels({}), snapshot.services.prompt_watch.dropped)
+    yield from (breaks, lost, left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,6 +24,13 @@ BREAKPOINT_5M, BREAKPOINT_1H, IMAGE, ASSISTANT, IGNORED = 1, 2, 4, 8, 16
 """What is known of a block besides its content, as bits. An ignored one is left out of the cached prefix by its provider."""
 
 BREAKPOINT = BREAKPOINT_5M | BREAKPOINT_1H
+
+_ONLY_BREAKPOINTS = bytes(1 if flags & BREAKPOINT else 0 for flags in range(256))
+
+
+def last_breakpoint(flags: bytes | bytearray) -> int:
+    """Return the last block with a breakpoint, by the blocks' flags; -1 for none."""
+    return flags.translate(_ONLY_BREAKPOINTS).rfind(1)
 
 
 class Anchor(msgspec.Struct, array_like=True, frozen=True):
@@ -126,15 +134,31 @@ class FingerprintBuilder:
 
     def add(self, content: bytes, flags: int = 0, role: bytes = b"") -> None:
         """Add a block."""
-        made = self._begun.get(role)
-        if made is None:
-            # The role is a part of what is cached, and in most APIs stands outside the block.
-            made = self._begun[role] = hashlib.blake2b(digest_size=DIGEST_BYTES, key=self.key, person=role[:16])
-        made = made.copy()
+        made = self._begin(role)()
         made.update(content)
         self.digests += made.digest()
         self.sizes.append(len(content))
         self.flags.append(flags)
+
+    def add_all(self, contents: Sequence[bytes], flags: int, role: bytes) -> None:
+        """Add blocks that all have the same flags."""
+        begin = self._begin(role)
+        digests: list[bytes] = []
+        for content in contents:
+            made = begin()
+            made.update(content)
+            digests.append(made.digest())
+        self.digests += b"".join(digests)
+        self.sizes.extend(map(len, contents))
+        self.flags += bytes((flags,)) * len(contents)
+
+    def _begin(self, role: bytes) -> Callable[[], hashlib.blake2b]:
+        """Return what begins a block's hash."""
+        made = self._begun.get(role)
+        if made is None:
+            # The role is a part of what is cached, and in most APIs stands outside the block.
+            made = self._begun[role] = hashlib.blake2b(digest_size=DIGEST_BYTES, key=self.key, person=role[:16])
+        return made.copy
 
     def take(self, earlier: Fingerprint, start: int, end: int) -> None:
         """Add blocks that are the same in an earlier prompt."""

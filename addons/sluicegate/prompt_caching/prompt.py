@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sluicegate.prompt_caching import rules
-from sluicegate.prompt_caching.fingerprint import BREAKPOINT, BREAKPOINT_1H, Fingerprint
+from sluicegate.prompt_caching.fingerprint import BREAKPOINT, BREAKPOINT_1H, Fingerprint, last_breakpoint
 
 STEP_TOKENS = 128
 """Steps in which OpenAI counts cached tokens."""
@@ -49,8 +49,7 @@ class Prompt(msgspec.Struct, array_like=True):
         """Return the last block of the prefix that was cached; -1 for none."""
         if not self.fingerprint.is_marked:
             return self.fingerprint.count - 1
-        flags = self.fingerprint.flags
-        return next((i for i in range(len(flags) - 1, -1, -1) if flags[i] & BREAKPOINT), -1)
+        return last_breakpoint(self.fingerprint.flags)
 
     @property
     def ttl_ms(self) -> int:

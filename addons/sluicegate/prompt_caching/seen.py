@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import price_usage
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
@@ -49,20 +50,27 @@ class Seen:
         return self.virtual_key_id or "", self.session_id or "", self.user_id or ""
 
 
-def seen_of(call: Call, policy: Policy, prices: Prices, body: bytes, header: str) -> Seen | None:
+def seen_of(
+    call: Call,
+    record: Record | None,
+    policy: Policy,
+    prices_for: Callable[[str, Policy], Prices],
+    body: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+) -> Seen | None:
     """Return what is examined of a call; None for one whose provider has not said what its prompt used.
 
-    ``body`` is what its client sent, ``header`` the client's ``anthropic-beta``.
+    ``record`` is the call's, which its addons have given away by then; ``body`` and ``headers`` are what its client sent.
     """
     # An answer that the gateway had kept says what it cost when it was first given.
     usage = call.answer.usage if call.answer is not None and call.cache != "hit" else None
-    if call.kind != "messages" or call.facts is None or call.record is None or usage is None or not usage.prompt_tokens:
+    if call.kind != "messages" or call.facts is None or record is None or usage is None or not usage.prompt_tokens:
         return None
     model, at = call.facts.model, call.started_at
     sent_at = call.sent_at or call.started_at
 
     def cost(of: Usage) -> int | None:
-        return price_usage(policy, prices, of, model, at)
+        return price_usage(policy, prices_for(call.provider, policy), of, model, at)
 
     return Seen(
         call.id,
@@ -72,16 +80,20 @@ def seen_of(call: Call, policy: Policy, prices: Prices, body: bytes, header: str
         call.session_id,
         call.agent_id,
         call.virtual_key_id,
-        call.record["user_id"],
+        record["user_id"],
         call.provider,
         usage.model or model,
         call.path,
         body,
-        header[:4096],
+        _betas_of(headers)[:4096],
         policy.providers[call.provider].protocol in _MARKING,
         usage,
         cost if call.login is None else _free,
     )
+
+
+def _betas_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    return ", ".join(value.decode("utf-8", "surrogateescape") for name, value in headers if name.lower() == b"anthropic-beta")
 
 
 def _free(_: Usage) -> int | None:

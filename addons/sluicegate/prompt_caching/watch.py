@@ -19,8 +19,14 @@ from sluicegate.prompt_caching.store import ROWS_PER_STEP, CacheFile, Observatio
 
 logger = logging.getLogger("sluicegate")
 
-MAX_QUEUED_BYTES = 64 << 20
-"""Bytes of bodies that may wait to be examined."""
+MAX_QUEUED, MAX_QUEUED_BYTES = 2_000, 32 << 20
+"""Calls that may wait to be examined, and the bytes of their bodies; those that have waited longest are left out."""
+
+CPU_SHARE, MAX_BURST_S = 0.05, 0.25
+"""Share of one core's time that the thread may take, and seconds that it may save up for a burst of calls.
+
+It holds the interpreter's lock while it reads, so whatever it takes, calls wait for.
+"""
 
 INTERVAL_S = 0.5
 """How long a call may wait to be examined. Waking a thread for each would cost a call more than all the rest of its hook."""
@@ -32,41 +38,80 @@ TRIM_CALLS = 200
 class PromptWatch:
     """Queues calls for an examiner: ``see`` returns at once, a thread examines what has come every half second."""
 
-    def __init__(self, file: CacheFile) -> None:
+    def __init__(self, file: CacheFile, cpu_s: Callable[[], float] = time.thread_time) -> None:
+        """``cpu_s`` returns the processor seconds that the present thread has taken."""
         self.file = file
-        self.dropped = 0
-        """Calls that were not examined, because too many were waiting or the file could not be used."""
         self.lost: dict[str, tuple[int, int]] = {cause: (0, 0) for cause in get_args(Cause)}
         """By cause the calls that paid again since the start, and what that has cost, nano-dollars."""
+        self._cpu_s, self._left_s = cpu_s, MAX_BURST_S
         self._examiner: Examiner | None = None
-        self._queue: deque[Seen] = deque()
-        self._size = 0
-        self._counting, self._working = threading.Lock(), threading.Lock()
-        self._thread = PeriodicThread("sluicegate-prompt-caching", INTERVAL_S, self.wait)
-        self._closed, self._has_failed = False, False
+        self._queue: deque[tuple[int, Callable[[], Seen | None]]] = deque()
+        # Each is written by one thread alone, so that a call's hook needs no lock.
+        self._size_in, self._size_out, self._left_out, self._failed = 0, 0, 0, 0
+        self._working = threading.Lock()
+        self._thread = PeriodicThread("sluicegate-prompt-caching", INTERVAL_S, self.step)
+        self._is_running, self._closed, self._has_failed = False, False, False
         self._examined = 0
 
-    def see(self, seen: Seen) -> None:
-        """Queue an ended call."""
-        with self._counting:
-            if self._closed or self._size + len(seen.body) > MAX_QUEUED_BYTES:
-                self.dropped += 1
-                return
-            self._queue.append(seen)
-            self._size += len(seen.body)
-        self._thread.start()
+    @property
+    def dropped(self) -> int:
+        """Return how many calls were not examined, because too many were waiting or the file could not be used."""
+        return self._left_out + self._failed
 
-    def wait(self) -> None:
-        """Examine what is queued, and write what is known by then."""
+    def see(self, size: int, read: Callable[[], Seen | None]) -> None:
+        """Queue an ended call with a body of so many bytes; ``read`` returns it, in the thread. Only for the proxy's thread."""
+        if self._closed or size > MAX_QUEUED_BYTES:
+            self._left_out += 1
+            return
+        queue = self._queue
+        queue.append((size, read))
+        self._size_in += size
+        while len(queue) > MAX_QUEUED or self._size_in - self._size_out > MAX_QUEUED_BYTES:
+            self._leave_out()
+        if not self._is_running:
+            self._is_running = True
+            self._thread.start()
+
+    def step(self) -> None:
+        """Examine what is queued, as far as the thread's share of the processor goes, and write what is known by then."""
         with self._working:
-            while self._queue:
-                seen = self._queue.popleft()
-                with self._counting:
-                    self._size -= len(seen.body)
-                self._guarded(partial(self._examine, seen))
+            self._left_s = min(MAX_BURST_S, self._left_s + INTERVAL_S * CPU_SHARE)
+            while self._left_s > 0 and self._queue:
+                began = self._cpu_s()
+                self._examine_next()
+                self._left_s -= self._cpu_s() - began
                 # Otherwise the calls of a busy second would hold the interpreter for as long as all of them take.
                 time.sleep(PAUSE_S)
+            if self.file.has_unwritten:
+                began = self._cpu_s()
+                self._guarded(self.file.flush)
+                self._left_s -= self._cpu_s() - began
+
+    def wait(self) -> None:
+        """Examine all that is queued, and write it."""
+        with self._working:
+            while self._queue:
+                self._examine_next()
+                time.sleep(PAUSE_S)
             self._guarded(self.file.flush)
+
+    def _leave_out(self) -> None:
+        """Take the oldest call out of the queue, which leaves an older one of its conversation to compare with."""
+        try:
+            size, _ = self._queue.popleft()
+        except IndexError:
+            return
+        self._size_in -= size
+        self._left_out += 1
+
+    def _examine_next(self) -> None:
+        try:
+            size, read = self._queue.popleft()
+        except IndexError:
+            # The hook has left it out.
+            return
+        self._size_out += size
+        self._guarded(partial(self._examine, read))
 
     def delete_before(self, at: int) -> None:
         """Delete findings and sums from before a time, epoch milliseconds, some at a time."""
@@ -86,8 +131,7 @@ class PromptWatch:
 
     def close(self) -> None:
         """Examine what is waiting, write it and close the file."""
-        with self._counting:
-            self._closed = True
+        self._closed = True
         self._thread.stop()
         self.wait()
         with self._working:
@@ -102,7 +146,10 @@ class PromptWatch:
         except Exception:
             logger.exception("A call's prompt cannot be examined")
 
-    def _examine(self, seen: Seen) -> None:
+    def _examine(self, read: Callable[[], Seen | None]) -> None:
+        seen = read()
+        if seen is None:
+            return
         if self._examiner is None:
             self._examiner = Examiner(self.file.key(), self.file)
         finding = self._examiner.examine(seen)
@@ -121,7 +168,7 @@ class PromptWatch:
         self.lost[finding.found.cause] = calls + 1, nano + finding.lost_nano
 
     def _fail(self, error: Exception) -> None:
-        self.dropped += 1
+        self._failed += 1
         if not self._has_failed:
             logger.warning("Prompt caching cannot be examined (%s); calls go on", error)
         self._has_failed = True
