@@ -23,7 +23,7 @@ from sluicegate.caching.reuse import headers_of_hit, saved_by
 from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.rules import SemanticRules
 from sluicegate.caching.semantic.turns import Turn, turn_of
-from sluicegate.caching.semantic.worker import Comparison, Question
+from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
 from sluicegate.providers.answers.content_encoding import ContentDecoder
@@ -103,9 +103,9 @@ class Cache(Addon):
             scope = scope_of(call.principal, similar.scope)
             rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
             namespace = hashed.of([*meaning_of(call, rest, head, scope, upstream), turn.frame])
-            await self.find_similar(flow, call, call.policy, Question(scope, namespace, turn.text, similar.ttl_ms))
+            await self.find_similar(flow, call, call.policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms))
 
-    async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: Question) -> None:
+    async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion) -> None:
         """Answer a call with a similar question's answer; or note with which kept answer its own is to be compared."""
         capture, shared = self.captures.get(flow), services()
         if capture is None:

@@ -303,7 +303,9 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
         file.write_text("version: 1\ncache: {exact: {enabled: true}}")
         cache.housekeep(2000, load(file, env={}, now=0))
         assert [(r["hits"], r["saved_nano"]) for r in cache.page(9, None, {})] == [(1, 9)]
+        assert [cache.matching(owned) for owned in (None, {"model": "m"}, {"model": "other"})] == [1, 1, 0]
         assert cache.clear({"model": "m"}) == 1
+        assert cache.matching() == 0
         assert await cache.find(entry().key, 2000, MUCH) is None
         cache.close()
 

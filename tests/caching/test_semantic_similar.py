@@ -17,7 +17,7 @@ from sluicegate.caching.semantic import evaluation, pairs
 from sluicegate.caching.semantic import similar as module
 from sluicegate.caching.semantic.embedding import DIMENSIONS, Embedder
 from sluicegate.caching.semantic.similar import SimilarQuestions
-from sluicegate.caching.semantic.worker import Comparison, Question, SemanticWorker
+from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion, SemanticWorker
 from sluicegate.cli.main import app
 from sluicegate.policy import semantic_extra
 
@@ -142,7 +142,7 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
     names: list[str] = []
     answer, other = (json.dumps({"content": [{"type": "text", "text": text}]}).encode() for text in ("a lock", "a cat"))
 
-    question, again = (Question("alice", b"n", text, 9) for text in ("What is a mutex?", "what's a mutex"))
+    question, again = (ScopedQuestion("alice", b"n", text, 9) for text in ("What is a mutex?", "what's a mutex"))
 
     async def run() -> None:
         rules = {"threshold": 0.95, "error_bound": 0.01, "now": NOW}

@@ -381,6 +381,9 @@ def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
     text = CliRunner().invoke(app, ["cache", "entries", "--scope", "user/bob", *place]).output
     assert "claude-opus-5-5" in text
     assert "exact cache: on" in CliRunner().invoke(app, ["cache", "stats", *place]).output
+    kept = site.api.ok("GET", "/api/cache")["entries"]
+    assert command("clear", "--dry-run") == {"message": f"Would delete {kept} cached answers", "cleared": kept}
+    assert site.api.ok("GET", "/api/cache")["entries"] == kept > 0
     assert "cached answers" in CliRunner().invoke(app, ["cache", "clear", *place]).output
     assert site.api.ok("GET", "/api/cache")["entries"] == 0
     audited = site.api.ok("GET", "/api/audit?action=clear_cache")["entries"]
@@ -391,7 +394,7 @@ def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
     # Without a gateway the commands read the state folder themselves.
     place = ["--policy", str(site.gw.policy), "--state-dir", str(site.gw.state)]
     assert command("stats")["entries"] == 1
-    assert command("clear")["cleared"] == 1
+    assert command("clear", "--dry-run")["cleared"] == command("clear")["cleared"] == 1
     site.gw.start()
 
 

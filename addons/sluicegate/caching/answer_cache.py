@@ -124,6 +124,12 @@ class AnswerCache:
             count += gone
         return count
 
+    def matching(self, owned: Mapping[str, str] | None = None) -> int:
+        """Return how many answers ``clear`` would delete. Blocking."""
+        if not self.file.is_open and not self.file.path.exists():
+            return 0
+        return self._blocking(lambda: self.file.matching(owned or {}))
+
     def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return kept answers, newest first, without their bodies. Blocking."""
         if not self.file.is_open and not self.file.path.exists():

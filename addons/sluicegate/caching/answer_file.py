@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,7 @@ class AnswerFile:
 
     def clear(self, owned: Mapping[str, str]) -> list[bytes]:
         """Delete some answers of those whom the columns name, of all without any; return their keys, none once all are gone."""
-        named = " AND ".join(f"{column} = ?" for column in owned) or "true"
-        where, values = f"number IN (SELECT number FROM answers WHERE {named} LIMIT ?)", [*owned.values(), CLEARED_AT_ONCE]  # noqa: S608
+        where, values = f"number IN (SELECT number FROM answers WHERE {_named(owned)} LIMIT ?)", [*owned.values(), CLEARED_AT_ONCE]  # noqa: S608
 
         def work(conn: sqlite3.Connection) -> list[bytes]:
             gone = self._delete(conn, where, values)
@@ -125,6 +124,12 @@ class AnswerFile:
             return gone
 
         return self._run(work) or []
+
+    def matching(self, owned: Mapping[str, str]) -> int:
+        """Return how many answers ``clear`` would delete."""
+        sql = f"SELECT count(*) FROM answers WHERE {_named(owned)}"  # noqa: S608
+        found = self._run(lambda conn: conn.execute(sql, [*owned.values()]).fetchone())
+        return found[0] if found is not None else 0
 
     def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return kept answers, newest first, without their bodies."""
@@ -262,6 +267,11 @@ class AnswerFile:
         self.size -= sum(size for _, _, size in found)
         self.count -= len(found)
         return [key for _, key, _ in found]
+
+
+def _named(columns: Collection[str]) -> str:
+    """Return the SQL condition that each of these columns has a value given for it; any row fits none."""
+    return " AND ".join(f"{column} = ?" for column in columns) or "true"
 
 
 def _create(conn: sqlite3.Connection, secret: bytes) -> None:

@@ -9,7 +9,7 @@ from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.meaning import scope_of
 from sluicegate.caching.reuse import is_for_others
 from sluicegate.caching.rules import ExactRules
-from sluicegate.caching.semantic.worker import Comparison, Question
+from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
 from sluicegate.policy.cache_schema import CacheScope
 from sluicegate.providers.answers.content_encoding import ContentDecoder
@@ -32,7 +32,7 @@ class Capture:
     """Decoded bytes that have arrived, also once ``chunks`` were given up."""
     sent_bytes: int = 0
     """Bytes that have arrived, as they were sent."""
-    question: Question | None = None
+    question: ScopedQuestion | None = None
     """The question of the call, where similar ones may have its answer."""
     comparison: Comparison | None = None
     """A similar question's answer, to be compared with this one."""

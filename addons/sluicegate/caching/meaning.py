@@ -14,6 +14,7 @@ import msgspec
 
 from sluicegate.calls.call import Call
 from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.providers.anthropic.attribution import ATTRIBUTION_PREFIX
 from sluicegate.values import Principal, RequestFacts
 
 PROTOCOLS = ("anthropic", "openai", "gemini")
@@ -41,12 +42,13 @@ _MEANINGLESS_BEGINNINGS = (b"x-stainless-", b"x-claude-code-", b"x-codex-", b"x-
 _MEANINGFUL_HEADERS = frozenset((b"x-codex-beta-features",))
 """Headers that begin like those and may change what is answered."""
 
-_BILLING_BLOCK = re.compile(
-    rb'\[\s*+\{\s*+"type"\s*+:\s*+"text"\s*+,\s*+"text"\s*+:\s*+"x-anthropic-billing-header:(?:\s?[a-z_]{1,32}=[\w.-]{0,64};?){1,12}"\s*+\}'
+_ATTRIBUTION_BLOCK = re.compile(
+    rb'\[\s*+\{\s*+"type"\s*+:\s*+"text"\s*+,\s*+"text"\s*+:\s*+"%s(?:\s?[a-z_]{1,32}=[\w.-]{0,64};?){1,12}"\s*+\}'
+    % re.escape(ATTRIBUTION_PREFIX.encode())
 )
 """The block that Claude Code begins its system prompt with: its version and a checksum that differs in each call."""
 
-_BILLING_COUNTS = re.compile(rb"\b(cc_version=)\d{1,6}(?:\.[0-9a-f]{1,6}){0,4};|\b(cch=)[0-9a-f]{1,8};")
+_ATTRIBUTION_COUNTS = re.compile(rb"\b(cc_version=)\d{1,6}(?:\.[0-9a-f]{1,6}){0,4};|\b(cch=)[0-9a-f]{1,8};")
 """What differs in it, and can say nothing. Its other fields take words, which a provider other than Anthropic shows its model."""
 
 
@@ -135,7 +137,7 @@ def meaning_of(
         if name not in MEANINGLESS_MEMBERS:
             yield name.encode("utf-8", "surrogatepass")
             if name == "system":
-                yield from _without_billing(members[name])
+                yield from _without_attribution(members[name])
             else:
                 yield memoryview(members[name])
 
@@ -150,12 +152,12 @@ def _has_meaning(header: bytes) -> bool:
     return not header.startswith(_MEANINGLESS_BEGINNINGS) or header in _MEANINGFUL_HEADERS
 
 
-def _without_billing(system: Any) -> tuple[bytes, memoryview]:
-    """Return a system prompt's JSON in two parts: its billing block without what differs in each call, if it has one; the rest."""
+def _without_attribution(system: Any) -> tuple[bytes, memoryview]:
+    """Return a system prompt's JSON in two parts: its attribution block, if any, without what differs in each call; the rest."""
     text = memoryview(system)
-    found = _BILLING_BLOCK.match(text)
+    found = _ATTRIBUTION_BLOCK.match(text)
     if found is None:
         return b"", text
     # Only the words: other spaces between them say nothing.
-    words = found[0][found[0].index(b"x-anthropic-") :].rstrip(b"} \t\r\n")
-    return _BILLING_COUNTS.sub(rb"\1\2", words), text[found.end() :]
+    words = found[0][found[0].index(ATTRIBUTION_PREFIX.encode()) :].rstrip(b"} \t\r\n")
+    return _ATTRIBUTION_COUNTS.sub(rb"\1\2", words), text[found.end() :]

@@ -13,7 +13,7 @@ from sluicegate.cli.output import print_json, print_table
 
 BASE = "/api/cache"
 
-Scope = Annotated[str | None, typer.Option("--scope", help="Only answers that this scope shares, as team/ID.")]
+Scope = Annotated[str | None, typer.Option("--scope", help="Only answers shared by this scope, as team/ID.")]
 Key = Annotated[str | None, typer.Option("--key", help="Only answers of this virtual key's calls.")]
 User = Annotated[str | None, typer.Option("--user", help="Only answers of this user's calls.")]
 Model = Annotated[str | None, typer.Option("--model", help="Only answers of this model.")]
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     cache_doctor.register(app)
     app.command("stats", cls=command_class(*READ))(stats)
     app.command("entries", cls=command_class(*READ))(entries)
-    app.command("clear", cls=command_class(*READ))(clear)
+    app.command("clear", cls=command_class(*READ, "dry_run"))(clear)
     cache_evaluate.register(app)
 
 
@@ -51,12 +51,12 @@ def entries(
     model: Model = None,
     limit: Annotated[int, typer.Option("--limit", help="How many.", min=1, max=1000)] = 20,
 ) -> None:
-    """List kept answers, newest first, without what they say.
+    """List kept answers, newest first, without their text.
 
     Example: sluicegate cache entries --user alice --limit 50
     """
-    asked: dict[str, Any] = {"scope": scope, "virtual_key": key, "user": user, "model": model, "limit": limit}
-    found = call_api(open_backend(ctx.obj), "GET", f"{BASE}/entries", **asked)
+    wanted: dict[str, Any] = {"scope": scope, "virtual_key": key, "user": user, "model": model, "limit": limit}
+    found = call_api(open_backend(ctx.obj), "GET", f"{BASE}/entries", **wanted)
     if ctx.obj.as_json:
         print_json(found)
         return
@@ -66,12 +66,12 @@ def entries(
 
 
 def clear(ctx: typer.Context, scope: Scope = None, key: Key = None, user: User = None, model: Model = None) -> None:
-    """Delete kept answers, all of them without an option.
+    """Delete kept answers: those that fit every option, or all of them. Their calls then ask the provider again.
 
-    Example: sluicegate cache clear --model claude-opus-5-5
+    Example: sluicegate cache clear --model claude-opus-5-5 --dry-run
     """
-    asked: dict[str, Any] = {"scope": scope, "virtual_key": key, "user": user, "model": model}
-    found = call_api(open_backend(ctx.obj), "DELETE", BASE, **asked)
+    wanted: dict[str, Any] = {"scope": scope, "virtual_key": key, "user": user, "model": model}
+    found = call_api(open_backend(ctx.obj), "DELETE", BASE, dry_run=ctx.obj.dry_run, **wanted)
     if ctx.obj.as_json:
         print_json(found)
     else:

@@ -22,6 +22,7 @@ from sluicegate.prompt_caching.fingerprint import (
     FingerprintBuilder,
 )
 from sluicegate.prompt_caching.reuse import Reuse
+from sluicegate.providers.anthropic.attribution import ATTRIBUTION_PREFIX
 from sluicegate.providers.requests.outline import has_more_braces
 
 MAX_BODY_BYTES = 16 << 20
@@ -46,8 +47,7 @@ _FIELDS: Mapping[Dialect, tuple[str, ...]] = {
 }
 """Fields besides the prompt whose change may end its cached prefix."""
 
-_BILLING = b"x-anthropic-billing-header:"
-"""How a block of Claude Code's system prompt begins that differs in each call; its provider takes it out before caching."""
+_ATTRIBUTION = ATTRIBUTION_PREFIX.encode()
 
 _MARK = b'"cache_control"'
 _MARK_VALUE = re.compile(rb"\s*:\s*(null|\{[^{}]*\})\s*")
@@ -225,7 +225,7 @@ class _Reader:
             return
         raw = bytes(self.top.get("instructions" if self.dialect == "responses" else "system", b""))
         for block in self._blocks(raw):
-            if _BILLING in block[:96]:
+            if _ATTRIBUTION in block[:96]:
                 self.made.add_ignored()
             else:
                 self._add(block, b"system")

@@ -26,11 +26,13 @@ MAX_WAIT_S = 1.0
 """How long a call waits for the thread; it takes milliseconds, unless the machine has no time."""
 
 
-class Question(NamedTuple):
-    """A question of a call: who shares its answer, the hash of all else that must be equal, and for how long it may be used."""
+class ScopedQuestion(NamedTuple):
+    """A call's question, and which answers it may have: of which owner, to calls equal in all else, and how old they may be."""
 
     owner: Hashable
+    """Who shares the answers."""
     namespace: bytes
+    """The hash of all that must be equal besides the question."""
     text: str
     ttl_ms: int
 
@@ -69,7 +71,7 @@ class SemanticWorker:
             self._rules = policy, SemanticRules.of(policy.file.cache.semantic)
         return self._rules[1]
 
-    async def find(self, question: Question, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
+    async def find(self, question: ScopedQuestion, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
         """Return the kept answer that may serve a question; None without one, and while the model is being loaded."""
         similar = self._similar
         if not similar or not self._embedder.is_loaded:
@@ -87,11 +89,13 @@ class SemanticWorker:
         except TimeoutError:
             return None
 
-    def note(self, question: Question, key: bytes, *, until: int, now: int) -> None:
+    def note(self, question: ScopedQuestion, key: bytes, *, until: int, now: int) -> None:
         """Remember a question whose answer is kept until then, soon. The first one loads the model."""
         self._submit(lambda: self._remember(question, key, until, now))
 
-    def compare(self, comparison: Comparison, question: Question, key: bytes, answered: bytes, *, until: int, now: int) -> None:
+    def compare(
+        self, comparison: Comparison, question: ScopedQuestion, key: bytes, answered: bytes, *, until: int, now: int
+    ) -> None:
         """Learn, soon, whether a kept answer says what the provider says now; if not, the question is remembered with its own."""
 
         def work() -> None:
@@ -106,7 +110,7 @@ class SemanticWorker:
 
         self._submit(work)
 
-    def _remember(self, question: Question, key: bytes, until: int, now: int) -> None:
+    def _remember(self, question: ScopedQuestion, key: bytes, until: int, now: int) -> None:
         self._questions().note(
             question.owner, question.namespace, question.text, key, until=min(until, now + question.ttl_ms), now=now
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sluicegate.providers.anthropic.attribution import ATTRIBUTION_PREFIX
 from sluicegate.translation.conversation import (
     CacheMark,
     Document,
@@ -39,9 +40,6 @@ from sluicegate.translation.requests.typed import (
     dump,
     refuse,
 )
-
-_ATTRIBUTION = "x-anthropic-billing-header:"
-"""With this Claude Code begins a system block for Anthropic alone; it differs in each call, so that no prompt cache would hit."""
 
 _SERVER_BLOCKS = frozenset(
     {
@@ -82,7 +80,7 @@ def read(fields: Fields) -> Request:
 def _system(system: Any) -> tuple[Message, ...]:
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else as_list(system, "system")
     texts = tuple(_text(as_object(block, f"system[{i}]"), f"system[{i}]") for i, block in enumerate(blocks))
-    kept = tuple(text for text in texts if text.text and not text.text.startswith(_ATTRIBUTION))
+    kept = tuple(text for text in texts if text.text and not text.text.startswith(ATTRIBUTION_PREFIX))
     return (Message("system", kept),) if kept else ()
 
 

@@ -112,6 +112,12 @@ class Which(Query):
         return {column: value for column, value in found.items() if value is not None}
 
 
+class WhichToDelete(Which):
+    """Whose answers are deleted; all of them where nothing is named."""
+
+    dry_run: bool = Field(False, description="Say how many answers it would be, and delete none.")
+
+
 class EntryPage(Which):
     """A part of the kept answers, newest first."""
 
@@ -120,7 +126,7 @@ class EntryPage(Which):
 
 
 class Cleared(ResponseModel):
-    """How many answers were deleted."""
+    """How many answers were deleted, or would be."""
 
     message: str
     cleared: int
@@ -133,7 +139,7 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(
             f"{BASE}/entries", _entries, "Kept answers without their bodies", CachedAnswers, query=EntryPage, roles=STAFF
         ),
-        Endpoint("DELETE", BASE, _clear, "Delete kept answers", Cleared, query=Which, roles=ADMINS),
+        Endpoint("DELETE", BASE, _clear, "Delete kept answers", Cleared, query=WhichToDelete, roles=ADMINS),
     ]
 
 
@@ -214,6 +220,9 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 async def _clear(request: ApiRequest) -> ApiResponse:
     services, owned = request.services, request.query.owned
+    if request.dry_run:
+        count = await request.run_in_thread(lambda: services.answers.matching(owned))
+        return ApiResponse({"message": f"Would delete {count} cached answers", "cleared": count})
     who, revision, now = request.caller.name, services.policy.revision, services.clock()
 
     def work() -> int:
