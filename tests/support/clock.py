@@ -10,30 +10,24 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.harness import ADDONS
+from support.harness import ADDONS, CLOCK_SCRIPT, ROOT
 
 if TYPE_CHECKING:
     from support.harness import Gateway
 
 SCRIPT = """
-import asyncio, time
+import asyncio, sys
 from pathlib import Path
 
-ahead = 0
-
-def put_forward(stock, unit):
-    return lambda: stock() + ahead * unit
-
-for name, unit in (("monotonic", 1), ("time", 1), ("monotonic_ns", 10**9), ("time_ns", 10**9)):
-    setattr(time, name, put_forward(getattr(time, name), unit))
+sys.path.append({tests!r})
+from support import shifted_time
 
 async def follow():
-    global ahead
     while True:
         wanted = int(Path({file!r}).read_text())
-        if wanted != ahead:
-            ahead = wanted
-            print(f"the clock is {{ahead}} s ahead", flush=True)
+        if wanted != shifted_time.ahead_s:
+            shifted_time.ahead_s = wanted
+            print(f"the clock is {{wanted}} s ahead", flush=True)
         await asyncio.sleep(0.01)
 
 class Clock:
@@ -42,7 +36,7 @@ class Clock:
 
 addons = [Clock()]
 """
-"""Must come before everything that takes functions of ``time`` into its own names. asyncio asks the module each time."""
+"""Must come before everything that takes functions of ``time`` into its own names, see ``shifted_time.py``."""
 
 
 class Clock:
@@ -51,8 +45,8 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "seconds-ahead"
         self._file.write_text("0")
-        script = folder / "clock.py"
-        script.write_text(SCRIPT.format(file=str(self._file)))
+        script = folder / CLOCK_SCRIPT
+        script.write_text(SCRIPT.format(file=str(self._file), tests=str(ROOT / "tests")))
         self.scripts = (script, ADDONS / "gateway.py")
         self.ahead_s = 0
 

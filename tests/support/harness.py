@@ -44,6 +44,9 @@ INTERVAL_GROWTH, MAX_INTERVAL_S = 1.2, 0.2
 
 OPUS = "claude-opus-5-5"
 
+CLOCK_SCRIPT = "clock.py"
+"""The name of the script by which a gateway's clock is put forward, see ``clock.py``."""
+
 QUIET = "-q"
 """The option with which mitmdump does not say what it loads."""
 
@@ -98,6 +101,16 @@ def copy_addons(target: Path) -> Path:
     """Copy our chain to a folder, with what has been compiled of it but for what another process is about to compile."""
     shutil.copytree(ADDONS, target, ignore=shutil.ignore_patterns("*.pyc.*"))
     return target
+
+
+def imports_before(scripts: Sequence[Path]) -> list[str]:
+    """Return what a forked gateway finds imported: none of ours if a script before it may want to change what it imports."""
+    first, *others = scripts
+    if first == ADDONS / "gateway.py":
+        return ["gateway"]
+    if first.name == CLOCK_SCRIPT and others[:1] == [ADDONS / "gateway.py"]:
+        return ["support.shifted_time", "gateway"]
+    return []
 
 
 class Gateway:
@@ -164,9 +177,7 @@ class Gateway:
         """Start the process: forked where no command is asked for, which saves its imports."""
         if self.forked and not self.command:
             self.give_authority()
-            # A script before it may want to change what it imports.
-            ours = self.scripts[0] == ADDONS / "gateway.py"
-            return ForkedGateway(command, self.env, self.folder, *(["gateway"] if ours else []), netns=self.netns)
+            return ForkedGateway(command, self.env, self.folder, *imports_before(self.scripts), netns=self.netns)
         return subprocess.Popen(
             [*(["ip", "netns", "exec", self.netns] if self.netns else []), *command],
             env=self.env,
