@@ -196,3 +196,19 @@ def test_semantic_caching_without_its_packages_is_refused_with_the_command_that_
         assert (status, answer["error"]["field"]) == (400, "cache.semantic.enabled")
         assert "pip install 'sluicegate[semantic]'" in answer["error"]["message"]
     assert text(services) == POLICY
+
+
+def test_null_is_as_if_it_were_not_written_and_receivers_of_alerts_stay(services, ask):
+    assert ask({"content": "full", "alerts": {"thresholds": [50]}})[0] == 200
+    status, state = ask({"content": None, "alerts": None})
+    assert status == 200
+    assert (state["content"], [w.name for w in services.policy.file.alerts.webhooks]) == ("off", ["chat"])
+    assert state["alerts"]["thresholds"] != [50]
+    assert state["on_disk"] == state["revision"] == services.policy.revision
+
+
+def test_nesting_without_end_is_refused_in_words(ask):
+    value = True
+    for _ in range(900):
+        value = {"a": value}
+    assert ask({"cache": {"exact": {"a": value}}})[0] == 400

@@ -42,7 +42,7 @@ class AlertsChange(Model):
 class FeaturesChange(Model):
     """What to change, in the words of the policy. What is absent stays as it is; null is as if it were not written."""
 
-    cache: dict[str, dict[str, Any]] = Field(
+    cache: dict[str, dict[str, str | bool | int | float | None]] = Field(
         default_factory=dict, description="exact and semantic, each with the keys that change, as under cache in the policy."
     )
     content: Literal["off", "full"] | None = Field(None, description="Whether bodies are kept where no scope decides.")
@@ -114,7 +114,8 @@ async def _put(request: ApiRequest) -> ApiResponse:
         return after
 
     policy = await replace_contents(request, contents, "update")
-    revision = await request.run_in_thread(lambda: on_disk(request.services))
+    # Not what is on disk by now: whoever wrote after this change would be overwritten with the ETag of theirs.
+    revision = await request.run_in_thread(lambda: on_disk(request.services)) if request.dry_run else policy.revision
     body = {**saved_body(policy), "on_disk": revision, **features_of(policy), "files": diffs}
     return ApiResponse(body, revision=revision)
 
@@ -126,7 +127,16 @@ def _changes(services: Services, body: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             message = f"providers.{name}: no client has a login of its own for it; known are {', '.join(known)}"
             raise EditError(message + did_you_mean(name, known), f"providers.{name}")
-    return {section: value for section, value in body.items() if value is not None}
+    changes = dict(body)
+    if "alerts" in body and body["alerts"] is None:
+        # Alerts have more than is changed here: their receivers stay.
+        changes["alerts"] = {"thresholds": None}
+    if "content" in body and body["content"] is None:
+        # What is not written is off; a line that says so is needed only in place of another.
+        changes["content"] = "off"
+        if services.policy.file.content == "off":
+            del changes["content"]
+    return changes
 
 
 def _diffs(before: Mapping[Path, bytes], after: Mapping[Path, bytes]) -> list[dict[str, Any]]:
