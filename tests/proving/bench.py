@@ -132,6 +132,30 @@ class Run:
             shown = dict(sorted(((a, us) for a, us in addons.items() if us >= 0.5), key=lambda kv: -kv[1]))
             self.add(Figure("hooks", f"CPU in all our hooks, {size // KB} KB", median, "us", spread, reach, detail=shown))
 
+    def kept_answers(self) -> None:
+        """Measure CPU time in our hooks where answers are kept: of a call that gets one, and what looking adds to one that does not."""
+        self.progress("kept answers")
+        proxy = self.proxies.governed("kept", "base", Path(__file__).with_name("cputime.py"), cache={"exact": {"enabled": True}})
+        hit = load.request(load.body(150 * KB))
+        # So old an answer is never used, and the next one takes its place.
+        miss = hit.replace(b"\r\n", b"\r\nx-bf-cache-ttl: 0\r\n", 1)
+        calls = max(10, self.size.hook_calls // self.size.rounds)
+        found: dict[str, list[float]] = {"hit": [], "miss": []}
+        for number in range(self.size.rounds + 1):
+            for what, sent in (("miss", miss), ("hit", hit)):
+                before = proxy.hooks()
+                # One at a time: identical calls at once would wait for each other.
+                seen = require_no_errors(asyncio.run(load.drive(proxy.routes["base"], sent, 1, 60, most=calls)), proxy.name)
+                spent = {a: (s - before.get(a, (0.0, 0.0))[0]) / seen.calls * 1e6 for a, (s, _) in proxy.hooks().items()}
+                if number:
+                    found[what].append(spent["cache"] if what == "miss" else sum(spent.values()))
+        for what, label, reach in (
+            ("miss", "CPU that looking for a kept answer and keeping one adds", 40),
+            ("hit", "CPU in all our hooks of a call that gets a kept answer", 1000),
+        ):
+            median, spread = middle(found[what], digits=0)
+            self.add(Figure("hooks", f"{label}, 150 KB", median, "us", spread, reach))
+
     # -- streams ------------------------------------------------------------------------------------------------------
 
     def first_byte(self) -> None:
@@ -306,7 +330,7 @@ def require_no_errors(seen: Seen, who: str) -> Seen:
     return seen
 
 
-PARTS = ("throughput", "hooks", "first_byte", "relayed", "many_streams", "capacity", "memory", "start", "queries")
+PARTS = ("throughput", "hooks", "kept_answers", "first_byte", "relayed", "many_streams", "capacity", "memory", "start", "queries")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

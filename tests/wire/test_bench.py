@@ -26,7 +26,7 @@ def figures(request, tmp_path_factory):
 def test_every_part_yields_its_figures(figures):
     groups = {f["group"] for f in figures.values()}
     assert groups == {"throughput", "hooks", "streams", "relayed", "memory", "start", "queries"}
-    assert set(bench.PARTS) == groups - {"streams"} | {"first_byte", "many_streams", "capacity"}
+    assert set(bench.PARTS) == groups - {"streams"} | {"kept_answers", "first_byte", "many_streams", "capacity"}
     assert all(f["value"] == f["value"] for f in figures.values())
     assert {f["unit"] for f in figures.values() if f["group"] == "hooks"} == {"us"}
     addons = figures["CPU in all our hooks, 20 KB"]["detail"]

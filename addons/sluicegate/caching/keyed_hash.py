@@ -17,7 +17,7 @@ HASH_BYTES = 16
 _NONCE = bytes(12)
 """The same each time: the tags are never shown, and equal inputs must have equal hashes."""
 
-_LONG_BYTES = 2048
+_LONG_BYTES = 512
 """Bytes of a part from which it is hashed by itself, so that it is not copied."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,6 +48,12 @@ _ATTRIBUTION_BLOCK = re.compile(
     % re.escape(ATTRIBUTION_PREFIX.encode())
 )
 """The block that Claude Code begins its system prompt with: its version and a checksum that differs in each call."""
+
+_SHORT_BYTES = 512
+"""Bytes up to which a member is not worth a hash of its own."""
+
+_USUAL_NAME_BYTES = 100
+"""Bytes of a header's name up to which it is remembered whether it has a meaning."""
 
 _ATTRIBUTION_COUNTS = re.compile(rb"\b(cc_version=)\d{1,6}(?:\.[0-9a-f]{1,6}){0,4};|\b(cch=)[0-9a-f]{1,8};")
 """What differs in it, and can say nothing. Its other fields take words, which a provider other than Anthropic shows its model."""
@@ -115,7 +122,7 @@ def _is_above_zero(written: bytes) -> bool:
 def meaning_of(
     call: Call, facts: RequestFacts, request: tuple[str, str, Sequence[tuple[bytes, bytes]]], scope: Scope, upstream: str
 ) -> Iterator[bytes | memoryview]:
-    """Yield all that a call's answer depends on, in an order of its own.
+    """Yield all that a call's answer depends on, in an order of its own: all that is short in one part, then the long members.
 
     ``request`` is its method, path and header fields; ``upstream`` is where it is sent, so that another server's answers are
     not taken for this one's.
@@ -123,41 +130,42 @@ def meaning_of(
     method, path, headers = request
     directives = call.cache_directives
     named = (*scope, directives.namespace if directives else "", upstream, call.envelope, call.provider, method, path, facts.model)
-    yield from (text.encode("utf-8", "surrogatepass") for text in named)
-    targets = sorted(map(str, call.plan.targets)) if call.plan is not None else []
-    # How many there are of each says where the next kind begins.
-    yield b"%d" % len(targets)
-    yield from (target.encode() for target in targets)
-    told = sorted([field for field in _lower(headers) if _has_meaning(field[0])])
-    yield b"%d" % len(told)
-    for field in told:
-        yield from field
-    members = facts.members or {}
-    for name in sorted(members):
-        if name not in MEANINGLESS_MEMBERS:
-            yield name.encode("utf-8", "surrogatepass")
-            if name == "system":
-                yield from _without_attribution(members[name])
+    targets = sorted(map(str, call.plan.targets)) if call.plan is not None else None
+    # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
+    names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in headers]
+    told = sorted([field for field in names if field[0]])
+    members: list[tuple[str, bytes | int]] = []
+    long: list[memoryview] = []
+    for member in sorted((facts.members or {}).items()):
+        if member[0] not in MEANINGLESS_MEMBERS:
+            value = memoryview(member[1])
+            if member[0] == "system":
+                attribution, value = _without_attribution(value)
+                members.append(("", attribution))
+            if len(value) > _SHORT_BYTES:
+                members.append((member[0], len(value)))
+                long.append(value)
             else:
-                yield memoryview(members[name])
+                members.append((member[0], bytes(value)))
+    # Two values that differ never have the same ``repr``, and nothing else writes them as fast.
+    yield repr((named, targets, told, members)).encode()
+    yield from long
 
 
-def _lower(headers: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    return ((name.lower(), value) for name, value in headers)
+@lru_cache(maxsize=512)
+def _named(header: bytes) -> bytes:
+    """Return a header's name in lower case; nothing for one that says nothing of what is asked."""
+    name = header.lower()
+    if name in MEANINGLESS_HEADERS or (name.startswith(_MEANINGLESS_BEGINNINGS) and name not in _MEANINGFUL_HEADERS):
+        return b""
+    return name
 
 
-def _has_meaning(header: bytes) -> bool:
-    if header in MEANINGLESS_HEADERS:
-        return False
-    return not header.startswith(_MEANINGLESS_BEGINNINGS) or header in _MEANINGFUL_HEADERS
-
-
-def _without_attribution(system: Any) -> tuple[bytes, memoryview]:
+def _without_attribution(system: memoryview) -> tuple[bytes, memoryview]:
     """Return a system prompt's JSON in two parts: its attribution block, if any, without what differs in each call; the rest."""
-    text = memoryview(system)
-    found = _ATTRIBUTION_BLOCK.match(text)
+    found = _ATTRIBUTION_BLOCK.match(system)
     if found is None:
-        return b"", text
+        return b"", system
     # Only the words: other spaces between them say nothing.
     words = found[0][found[0].index(ATTRIBUTION_PREFIX.encode()) :].rstrip(b"} \t\r\n")
-    return _ATTRIBUTION_COUNTS.sub(rb"\1\2", words), text[found.end() :]
+    return _ATTRIBUTION_COUNTS.sub(rb"\1\2", words), system[found.end() :]
