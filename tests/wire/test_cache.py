@@ -380,7 +380,9 @@ def test_what_is_kept_is_listed_and_cleared_by_rest_and_by_command(site):
     assert said(site, "listed", BOB, max_tokens=77)[0] == "miss"
     text = CliRunner().invoke(app, ["cache", "entries", "--scope", "user/bob", *place]).output
     assert "claude-opus-5-5" in text
-    assert "exact cache: on" in CliRunner().invoke(app, ["cache", "stats", *place]).output
+    shown = CliRunner().invoke(app, ["cache", "stats", *place]).output
+    assert "exact cache: on" in shown
+    assert "semantic:    off, 0 of the hits" in shown
     kept = site.api.ok("GET", "/api/cache")["entries"]
     assert command("clear", "--dry-run") == {"message": f"Would delete {kept} cached answers", "cleared": kept}
     assert site.api.ok("GET", "/api/cache")["entries"] == kept > 0

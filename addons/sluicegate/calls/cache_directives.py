@@ -35,7 +35,7 @@ class CacheDirectives(NamedTuple):
 
 
 def directives_of(values: HeaderValues) -> CacheDirectives:
-    """Return what the headers ask for. Raises ValueError for what cannot be meant, with a sentence for the client."""
+    """Return what the headers ask for. Raises ValueError, with a sentence for the client, for a value that is not allowed."""
     namespace, ttl, threshold, kind, no_store = (_one(values, name) for name in CACHE_HEADERS)
     if namespace and not _NAMESPACE.fullmatch(namespace):
         raise ValueError("x-bf-cache-key: write up to 200 printable ASCII characters")

@@ -41,6 +41,10 @@ def stats(ctx: typer.Context) -> None:
     print(f"exact cache: {'on' if found['enabled'] else 'off'}, shared by {found['scope']}, for {found['ttl_seconds']} s")
     print(f"kept:        {found['entries']} answers in {found['bytes']:,} of {found['max_bytes']:,} bytes")
     print(f"hits:        {found['hits']}{rate}, misses: {found['misses']}, saved: ${found['saved_usd']}")
+    similar = found["semantic"]
+    print(f"semantic:    {'on' if similar['enabled'] else 'off'}, {similar['hits']} of the hits, saved: ${similar['saved_usd']}")
+    if similar["compared"]:
+        print(f"compared:    {similar['compared']} answers, of which {similar['disagreed']} would have been wrong")
 
 
 def entries(

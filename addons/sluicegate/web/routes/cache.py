@@ -88,7 +88,7 @@ class CachedAnswers(ResponseModel):
     next_before: int | None = Field(description="Send it as before for the next page; null: this was the last.")
 
 
-class Which(Query):
+class AnswerFilter(Query):
     """Whose answers, of which model; all of what is named must fit."""
 
     scope: str | None = Field(None, max_length=200, description="Those that this scope shares, as team/ID.")
@@ -112,13 +112,13 @@ class Which(Query):
         return {column: value for column, value in found.items() if value is not None}
 
 
-class WhichToDelete(Which):
+class AnswersToDelete(AnswerFilter):
     """Whose answers are deleted; all of them where nothing is named."""
 
     dry_run: bool = Field(False, description="Say how many answers it would be, and delete none.")
 
 
-class EntryPage(Which):
+class EntryPage(AnswerFilter):
     """A part of the kept answers, newest first."""
 
     limit: int = Field(100, ge=1, le=1000)
@@ -135,15 +135,15 @@ class Cleared(ResponseModel):
 def endpoints() -> list[Endpoint]:
     """Declare ``/api/cache``."""
     return [
-        read_endpoint(BASE, _both, "What the cache holds and saves", CacheState, roles=STAFF),
+        read_endpoint(BASE, _state, "What the cache holds and saves", CacheState, roles=STAFF),
         read_endpoint(
             f"{BASE}/entries", _entries, "Kept answers without their bodies", CachedAnswers, query=EntryPage, roles=STAFF
         ),
-        Endpoint("DELETE", BASE, _clear, "Delete kept answers", Cleared, query=WhichToDelete, roles=ADMINS),
+        Endpoint("DELETE", BASE, _clear, "Delete kept answers", Cleared, query=AnswersToDelete, roles=ADMINS),
     ]
 
 
-async def _state(request: ApiRequest) -> ApiResponse:
+async def _exact_state(request: ApiRequest) -> ApiResponse:
     answers = request.services.answers
     if answers.file.path.exists():
         # Until its first call, or in a command, nobody has opened it.
@@ -153,7 +153,6 @@ async def _state(request: ApiRequest) -> ApiResponse:
 
 def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
     """Return what a cache holds and saves, as it is shown."""
-    asked = answers.hits + answers.misses
     return {
         "enabled": rules.enabled,
         "scope": rules.scope,
@@ -164,7 +163,7 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
         "bytes": answers.file.size,
         "hits": answers.hits,
         "misses": answers.misses,
-        "hit_rate": round(100 * answers.hits / asked, 2) if asked else None,
+        "hit_rate": _percent(answers.hits, answers.hits + answers.misses),
         "stores": answers.stores,
         "evictions": answers.file.evicted,
         "dropped": answers.dropped,
@@ -173,8 +172,8 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
     }
 
 
-async def _both(request: ApiRequest) -> ApiResponse:
-    found, services = await _state(request), request.services
+async def _state(request: ApiRequest) -> ApiResponse:
+    found, services = await _exact_state(request), request.services
     return replace(found, body={**found.body, "semantic": semantic_state_of(services.semantic, services.policy)})
 
 
