@@ -21,8 +21,19 @@ def replace_all(staged: Mapping[Path, Path], previous: Mapping[Path, bytes]) -> 
         raise
 
 
-def stage(file: Path, data: bytes) -> Path:
-    """Write a file's new content under another name in its folder, on disk, with the file's owner and mode.
+def write_private(file: Path, data: bytes) -> None:
+    """Replace a file, or make it, so that only its owner may read it, who is the folder's if it is new. Raises OSError."""
+    os.replace(stage(file, data, 0o600), file)
+    sync_folder(file.parent)
+
+
+def fingerprint(at: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes when a file is written or replaced: its time, size and inode."""
+    return at.st_mtime_ns, at.st_size, at.st_ino
+
+
+def stage(file: Path, data: bytes, mode: int | None = None) -> Path:
+    """Write a file's new content under another name in its folder, on disk, with the file's owner, and its mode if none is given.
 
     A file that does not exist yet gets the folder's owner, and is readable by all. Returns the other name. Raises OSError.
     """
@@ -34,7 +45,7 @@ def stage(file: Path, data: bytes) -> Path:
     try:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, current.st_uid, current.st_gid)
-        os.fchmod(fd, 0o644 if is_new else current.st_mode & 0o777)
+        os.fchmod(fd, mode if mode is not None else 0o644 if is_new else current.st_mode & 0o777)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]

@@ -20,6 +20,7 @@ from mitmproxy.certs import CertStore
 from OpenSSL import crypto
 
 from runtime.authority import DH_PARAMETERS, prepared
+from sluicegate.authority import folder as folder_module
 from sluicegate.authority.certificate import fingerprint, make_authority, moment
 from sluicegate.authority.folder import (
     CERTIFICATE_FILE,
@@ -115,16 +116,16 @@ def test_a_first_start_that_is_cut_off_can_be_repeated(tmp_path, monkeypatch, wr
     earlier = AuthorityFolder(tmp_path / "earlier")
     earlier.ensure(NOW)
     folder, left = AuthorityFolder(tmp_path / "ca"), [writes]
-    write, sources = AuthorityFolder._write, [earlier.path] if adopts else []
+    write, sources = folder_module.write_private, [earlier.path] if adopts else []
 
-    def cut(self, file, data):
+    def cut(file, data):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        write(self, file, data)
+        write(file, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(AuthorityFolder, "_write", cut)
+        patched.setattr(folder_module, "write_private", cut)
         try:
             folder.ensure(NOW, sources)
         except KeyboardInterrupt:
@@ -137,16 +138,16 @@ def test_a_first_start_that_is_cut_off_can_be_repeated(tmp_path, monkeypatch, wr
 
 @pytest.mark.parametrize("writes", range(3))
 def test_a_rotation_that_is_cut_off_changes_nothing(folder, monkeypatch, writes):
-    before, write, left = folder.handed_out(NOW), AuthorityFolder._write, [writes]
+    before, write, left = folder.handed_out(NOW), folder_module.write_private, [writes]
 
-    def cut(self, file, data):
+    def cut(file, data):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        write(self, file, data)
+        write(file, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(AuthorityFolder, "_write", cut)
+        patched.setattr(folder_module, "write_private", cut)
         with pytest.raises(KeyboardInterrupt):
             folder.rotate(NOW, DAY_MS)
     assert (folder.handed_out(NOW), folder.ensure(NOW).folder) == (before, folder.path)

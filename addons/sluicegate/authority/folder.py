@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from sluicegate.atomic_write import sync_folder
+from sluicegate.atomic_write import write_private
 from sluicegate.authority.certificate import certificates_in, fingerprint, is_key, make_authority, moment
 from sluicegate.windows import iso, parse_iso
 
@@ -245,34 +245,21 @@ class AuthorityFolder:
     def _make(self, folder: Path, now: int) -> None:
         key, certificate = make_authority(moment(now))
         # The first: the key's file has the certificate too, so a start that breaks off after it can be repeated.
-        self._write(folder / KEY_FILE, key + certificate)
-        self._write(folder / CERTIFICATE_FILE, certificate)
+        write_private(folder / KEY_FILE, key + certificate)
+        write_private(folder / CERTIFICATE_FILE, certificate)
 
     def _adopt(self, source: Path) -> None:
         """Copy an authority, which stays where it was for the version that used it there."""
         for name in (KEY_FILE, CERTIFICATE_FILE):
             with contextlib.suppress(FileNotFoundError):
-                self._write(self.path / name, (source / name).read_bytes())
+                write_private(self.path / name, (source / name).read_bytes())
 
     def _write_list(self, authorities: Sequence[Authority]) -> None:
         rows = [
             {"folder": str(a.folder.relative_to(self.path)), "signs_from": iso(a.signs_from) if a.signs_from else None}
             for a in authorities
         ]
-        self._write(self.path / LIST, json.dumps({"authorities": rows}, indent=1).encode())
-
-    def _write(self, file: Path, data: bytes) -> None:
-        """Write a file that only the folder's owner may read, whole or not at all. Raises OSError."""
-        ready = file.with_name(f".{file.name}.new")
-        with contextlib.suppress(FileNotFoundError):
-            ready.unlink()
-        with os.fdopen(os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        self._own(ready)
-        os.replace(ready, file)
-        sync_folder(file.parent)
+        write_private(self.path / LIST, json.dumps({"authorities": rows}, indent=1).encode())
 
     def _own(self, path: Path) -> None:
         """Give what root has made to the folder's owner, who could not read it otherwise."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from sluicegate import atomic_write
 from sluicegate.authority.folder import LIST, Authority, AuthorityError, AuthorityFolder
 from sluicegate.background import PeriodicThread
 
@@ -67,9 +68,8 @@ class AuthorityWatcher:
     def _look(self) -> Any:
         """Return the list's time, size and inode; None where nothing has been rotated yet."""
         try:
-            at = (self.folder.path / LIST).stat()
+            return atomic_write.fingerprint((self.folder.path / LIST).stat())
         except FileNotFoundError:
             return None
         except OSError as e:
             return type(e).__name__
-        return at.st_mtime_ns, at.st_size, at.st_ino

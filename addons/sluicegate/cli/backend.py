@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +24,17 @@ GATEWAY_TIMEOUT_S = 120
 """Time a running gateway may take for an answer; a thousand keys are created in one request."""
 
 
+RETRIES = 6
+"""How often something that is unavailable is asked for again, each time after as long as it says."""
+
+MAX_RETRY_AFTER_S = 30
+
+
 class Backend(Protocol):
     """A server of the governance API."""
+
+    retry_after_s: int | None
+    """When the last answer said that the same request may succeed, in seconds from then."""
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Return the answer, a refusal too; exit if there is none."""
@@ -43,16 +53,27 @@ def call_api(
     *,
     create_only: bool = False,
     on_present_policy: bool = False,
+    is_repeatable: bool = False,
     **query: Any,
 ) -> Any:
     """Return the JSON answer; exit with a refusal's message. A path without a slash in front is below ``/api/governance/``.
 
-    With ``create_only`` what exists already is not changed; ``on_present_policy`` says that whatever is in force may be replaced.
+    With ``create_only`` what exists already is not changed; ``on_present_policy`` says that whatever is in force may be replaced,
+    ``is_repeatable`` that what is unavailable is to be asked for again, a few times, with words on stderr.
     """
     headers = ({"if-none-match": "*"} if create_only else {}) | ({"if-match": "*"} if on_present_policy else {})
     parameters = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v not in (None, False)}
     target = path if path.startswith("/") else f"/api/governance/{path}"
-    status, answer = backend.send(method, target + (f"?{urlencode(parameters)}" if parameters else ""), body, headers)
+    target += f"?{urlencode(parameters)}" if parameters else ""
+    status, answer = backend.send(method, target, body, headers)
+    for number in range(1, RETRIES + 1 if is_repeatable else 1):
+        if status != 503 or backend.retry_after_s is None:
+            break
+        pause_s = min(backend.retry_after_s, MAX_RETRY_AFTER_S)
+        message = answer["error"]["message"] if isinstance(answer, dict) else answer
+        print(f"{message}; asked again in {pause_s} s ({number} of {RETRIES})", file=sys.stderr, flush=True)
+        time.sleep(pause_s)
+        status, answer = backend.send(method, target, body, headers)
     if status != 200:
         is_error = isinstance(answer, dict) and "error" in answer
         fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
@@ -69,6 +90,7 @@ class GatewayBackend:
 
     def __init__(self, settings: Settings, timeout_s: float) -> None:
         self.url, self._settings, self._timeout_s = (settings.gateway or "").rstrip("/"), settings, timeout_s
+        self.retry_after_s: int | None = None
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Send the request over HTTP with the admin token."""
@@ -80,6 +102,7 @@ class GatewayBackend:
             answer = request(method, self.url + path, headers=sent, body=data, timeout_s=self._timeout_s)
         except UnreachableError as e:
             fail(f"the gateway at {self.url} does not answer: {e}")
+        self.retry_after_s = _seconds(answer.headers.get("retry-after"))
         try:
             return answer.status, answer.json()
         except ValueError:
@@ -94,6 +117,7 @@ class FileBackend:
     def __init__(self, settings: Settings) -> None:
         self.policy, self.state_dir = settings.policy_path(), settings.state_path()
         self._files: _FileServices | None = None
+        self.retry_after_s: int | None = None
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Answer the request from the API's own routes, in the name of the logged-in user."""
@@ -134,6 +158,7 @@ class FileBackend:
         finally:
             if close := getattr(services, "close", None):
                 close()
+        self.retry_after_s = _seconds(dict(answer.headers).get(b"retry-after", b"").decode())
         return answer.status, json.loads(answer.body)
 
     def _open_services(self, needs_all: bool) -> Any:
@@ -188,6 +213,10 @@ class _FileServices:
     def clock(self) -> int:
         """Return the time in epoch milliseconds."""
         return time.time_ns() // 1_000_000
+
+
+def _seconds(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _user_name() -> str:

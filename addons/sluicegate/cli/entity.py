@@ -139,8 +139,7 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
     ) -> None:
         body = {"amount": options.parse_dollars(amount)} | ({"reset_duration": period} if period else {})
         target = api_path(path, id_or_name, "top-up")
-        answer = call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run)
-        print_change(field, answer, ctx.obj)
+        answer = _post_change(field, target, body, ctx.obj)
         if not ctx.obj.as_json:
             print(f"for good; for a time: sluicegate {kind} raise {answer[field]['id']} --amount {amount} --until DATE")
 
@@ -160,7 +159,14 @@ def register_common(app: typer.Typer, kind: str, path: str) -> None:
             raise typer.BadParameter(f"'{only}' is not one of all, budget, rate_limit", param_hint="--only")
         body = {"budget": only != "rate_limit", "rate_limit": only != "budget"}
         target = api_path(path, id_or_name, "reset-usage")
-        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+        _post_change(field, target, body, ctx.obj)
+
+
+def _post_change(field: str, target: str, body: dict[str, Any], settings: Settings) -> Any:
+    """Ask for a change of one entity, print what came of it, and return the answer."""
+    answer = call_api(open_backend(settings), "POST", target, body, dry_run=settings.dry_run)
+    print_change(field, answer, settings)
+    return answer
 
 
 def _register_raise(app: typer.Typer, kind: str, path: str) -> None:
@@ -182,7 +188,7 @@ def _register_raise(app: typer.Typer, kind: str, path: str) -> None:
         body = {"amount": options.parse_dollars(amount), "until": options.end_of(until)}
         body |= {"reset_duration": period} if period else {}
         target = api_path(path, id_or_name, "raise")
-        print_change(field, call_api(open_backend(ctx.obj), "POST", target, body, dry_run=ctx.obj.dry_run), ctx.obj)
+        _post_change(field, target, body, ctx.obj)
 
 
 def register_delete(app: typer.Typer, kind: str, path: str) -> None:

@@ -87,7 +87,7 @@ def erase(
     backend, path = open_backend(settings), api_path("users", user_id, "erase")
     if not settings.dry_run and not yes:
         typer.confirm(f"{call_api(backend, 'POST', path, dry_run=True)['message']}. This cannot be undone. Erase?", abort=True)
-    answer = call_api(backend, "POST", path, dry_run=settings.dry_run)
+    answer = call_api(backend, "POST", path, dry_run=settings.dry_run, is_repeatable=True)
     if settings.as_json:
         print_json(answer)
         return

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from sluicegate import atomic_write
 from sluicegate.background import PeriodicThread, low_priority
 from sluicegate.policy.loader import PolicyError, policy_files, policy_from_files, read_files
 from sluicegate.policy.model import Policy
@@ -183,4 +184,4 @@ def files_fingerprint(path: Path) -> Fingerprint:
 
 def file_fingerprint(name: str, at: os.stat_result) -> tuple[Any, ...]:
     """Return one file's part of a fingerprint."""
-    return name, at.st_mtime_ns, at.st_size, at.st_ino
+    return name, *atomic_write.fingerprint(at)

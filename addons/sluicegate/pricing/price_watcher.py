@@ -6,6 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
+from sluicegate import atomic_write
 from sluicegate.background import PeriodicThread
 from sluicegate.paths import price_file
 from sluicegate.pricing.price_file import PriceError
@@ -66,10 +67,9 @@ class PriceWatcher:
     def _look(self) -> tuple[str, int, int, int] | None:
         self.path = price_file(self._policy_path)
         try:
-            found = self.path.stat()
+            return self.path.name, *atomic_write.fingerprint(self.path.stat())
         except OSError:
             return None
-        return self.path.name, found.st_mtime_ns, found.st_size, found.st_ino
 
     def _watch(self) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 
+from sluicegate import atomic_write
 from sluicegate.background import PeriodicThread
 
 logger = logging.getLogger("sluicegate")
@@ -68,8 +69,7 @@ class PortCertificate:
         found: list[Any] = []
         for file in self.files:
             try:
-                at = file.stat()
-                found.append((at.st_mtime_ns, at.st_size, at.st_ino))
+                found.append(atomic_write.fingerprint(file.stat()))
             except OSError as e:
                 found.append(type(e).__name__)
         return tuple(found)

@@ -7,6 +7,8 @@ import os
 import ssl
 from pathlib import Path
 
+from sluicegate.atomic_write import write_private
+
 SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -106,10 +108,5 @@ class Trust:
         # Named by its content: mitmproxy keeps what it has read from a file of a name.
         file = self._state_dir / f"trusted-{hashlib.sha256(data).hexdigest()[:16]}.pem"
         if not file.exists():
-            ready = file.with_suffix(".new")
-            with os.fdopen(
-                os.open(ready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb"
-            ) as out:
-                out.write(data)
-            os.replace(ready, file)
+            write_private(file, data)
         return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import time
@@ -14,6 +13,7 @@ import anyio
 import orjson
 from pydantic import Field
 
+from sluicegate.atomic_write import write_private
 from sluicegate.calls.personal_data import Person
 from sluicegate.database import connection
 from sluicegate.limits.ledger import forget_counter
@@ -242,10 +242,5 @@ def _note(state_dir: Path, person: Person, *, is_done: bool = False) -> None:
     if not noted:
         path.unlink(missing_ok=True)
         return
-    staged = path.with_name(f"{NOTES}.new")
-    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        # Not on one line: whatever begins as a record does is taken for a journal.
-        file.write(orjson.dumps(noted, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+    # Not on one line: whatever begins as a record does is taken for a journal.
+    write_private(path, orjson.dumps(noted, option=orjson.OPT_INDENT_2))
