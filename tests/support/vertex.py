@@ -83,6 +83,9 @@ class TokenEndpoint(FakeProvider):
 class FakeVertex(FakeProvider):
     """Serves Claude and Gemini of one project in one region to whoever has a token of an endpoint."""
 
+    has_length = False
+    """Whether streams of Claude's come with their length, as through some proxies."""
+
     def __init__(self, tokens: TokenEndpoint, **fields: Any) -> None:
         self.tokens = tokens
         self.refusals: list[str] = []
@@ -140,4 +143,10 @@ class FakeVertex(FakeProvider):
             plain(message(model))(peer, seen)
         else:
             own = event("vertex_event", usage={"input_tokens": 100})
-            streamed([own, *sse(model_apis.ANSWER, model), own])(peer, seen)
+            events = [own, *sse(model_apis.ANSWER, model), own]
+            if self.has_length:
+                whole = b"".join(events)
+                peer.head(200, "content-type: text/event-stream", f"content-length: {len(whole)}")
+                peer.send(whole)
+            else:
+                streamed(events)(peer, seen)

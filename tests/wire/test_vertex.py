@@ -116,8 +116,9 @@ def test_one_token_serves_all_calls(lab):
 MESSAGES = {"max_tokens": 100, "messages": SAID, "context_management": {"edits": []}}
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_of_anthropic_is_answered_by_vertex(lab, stream):
+@pytest.mark.parametrize(("stream", "has_length"), [(True, False), (True, True), (False, False)])
+def test_a_client_of_anthropic_is_answered_by_vertex(lab, stream, has_length):
+    lab.vertex.has_length = has_length
     body = {"model": "vertex/claude-opus-4-5-20251101", "stream": stream, **MESSAGES}
     betas = "claude-code-20250219,context-management-2025-06-27"
     reply, record = called(lab, "/v1/messages?beta=true", body, anthropic_version="2023-06-01", anthropic_beta=betas)
