@@ -241,7 +241,8 @@ class Chain:
 
         async def pass_the_chain():
             for addon in (access, ratelimit, budget):
-                await addon.request(flow)
+                if (pending := addon.request(flow)) is not None:
+                    await pending
 
         asyncio.run(pass_the_chain())
         return flow

@@ -17,6 +17,7 @@ from sluicegate.services import Services
 from sluicegate.telemetry import exporter as module
 from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.values import Outcome, Principal, RequestFacts, Usage
+from support.harness import WAIT_S
 from support.otlp_receiver import OtlpReceiver
 from support.ports import free_port
 
@@ -71,7 +72,9 @@ def receiver():
 
 
 @pytest.fixture
-def opened():
+def opened(monkeypatch):
+    # A busy machine takes longer; who never answers is tested with a bound of its own.
+    monkeypatch.setattr(module, "FLUSH_S", WAIT_S)
     with contextlib.ExitStack() as stack:
 
         def open_scene(url, **otlp):

@@ -16,12 +16,14 @@ pytestmark = pytest.mark.wire
 
 LEFT = """
 import collections, gc
+from flow import services
 
 class Left:
     def running(self):
         gc.disable()
 
     def client_disconnected(self, client):
+        services().prompt_watch.wait()
         names = collections.Counter(type(x).__name__ for x in gc.get_objects())
         print("left:", *(names[n] for n in ("HTTPFlow", "GatewayHttpStream", "Call", "Tap")), flush=True)
 

@@ -12,6 +12,9 @@ from sluicegate.providers.answers.usage_reader import MAX_FINISH_REASONS
 ENDED_WELL = frozenset(("end_turn", "stop_sequence", "tool_use", "stop", "tool_calls", "function_call", "STOP"))
 """Why a model may have stopped: it was done, or it calls the client's tools. Not for length, refusal, filter or a pause."""
 
+WITHOUT_REASONS = ("/responses", "/embeddings", ":embedContent", ":batchEmbedContents")
+"""How paths end whose answers name no such reason: OpenAI's Responses API has a status, and vectors are whole or not there."""
+
 _REQUEST_IDS = {"anthropic": ("request-id", "req_"), "openai": ("x-request-id", "req_")}
 """The header in which a provider names a request, and how its ids begin, by protocol."""
 
@@ -31,8 +34,7 @@ def is_for_others(call: Call, body: bytes) -> bool:
     if not ENDED_WELL.issuperset(reasons) or len(reasons) >= MAX_FINISH_REASONS:
         # Of so many candidates not all have been read.
         return False
-    if not reasons and not call.path.endswith("/responses"):
-        # Only OpenAI's Responses API says by a status that the model was done.
+    if not reasons and not call.path.endswith(WITHOUT_REASONS):
         return False
     return not answer.is_streamed or _is_ended(call, body)
 
