@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,23 @@ def connect(path: Path, mode: Mode, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> s
     return sqlite3.connect(
         uri_of(path, mode), uri=True, timeout=busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False
     )
+
+
+def open_private(path: Path) -> sqlite3.Connection:
+    """Open a file of content that is deleted after a while, readable by its owner alone; make it where there is none.
+
+    Raises sqlite3.Error, OSError.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    conn = connect(path, "rw")
+    try:
+        # What is deleted is overwritten, not merely unlinked, and its room goes back to the file system.
+        for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+            conn.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        conn.close()
+        raise
+    return conn
 
 
 def uri_of(path: Path, mode: Mode) -> str:

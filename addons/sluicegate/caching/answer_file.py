@@ -6,7 +6,6 @@ One thread uses it at a time. Answers are derived data: a file that cannot be re
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sqlite3
 import sys
@@ -22,7 +21,7 @@ else:
 
 from sluicegate.caching.entry import Entry, Owner, read_head
 from sluicegate.caching.keyed_hash import HASH_BYTES, SECRET_BYTES
-from sluicegate.database import connect
+from sluicegate.database import open_private
 
 logger = logging.getLogger("sluicegate")
 
@@ -151,7 +150,7 @@ class AnswerFile:
         """Do some work in one transaction; None where it cannot be done. A damaged file is replaced by an empty one."""
         with self._lock:
             try:
-                return self._work(work)
+                return work(self._conn or self._open())
             except DamagedError as e:
                 self._discard(str(e))
             except sqlite3.DatabaseError as e:
@@ -163,10 +162,6 @@ class AnswerFile:
             except OSError as e:
                 logger.warning("Cached answers cannot be kept or found for now (%s); calls go on", e)
             return None
-
-    def _work[T](self, work: Callable[[sqlite3.Connection], T]) -> T:
-        conn = self._conn or self._open()
-        return work(conn)
 
     def _recount(self) -> None:
         """Count anew what work that broke off has left."""
@@ -185,11 +180,8 @@ class AnswerFile:
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        conn = connect(self.path, "rw")
+        conn = open_private(self.path)
         try:
-            for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
-                conn.execute(f"PRAGMA {pragma}")
             if conn.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                 # A file that takes the place of a damaged one keeps its secret: the keys of calls under way are made with it.
                 _create(conn, self.secret or secrets.token_bytes(SECRET_BYTES))

@@ -5,7 +5,6 @@ Nothing in it is content. The key of its hashes is in it too: who has only a bac
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sluicegate.database import connect
+from sluicegate.database import open_private
 from sluicegate.prompt_caching.finding import Finding
 from sluicegate.prompt_caching.fingerprint import KEY_BYTES
 from sluicegate.prompt_caching.prompt import Prompt
@@ -138,14 +137,9 @@ class CacheFile:
             if not self.has_unwritten:
                 return
             conn = self._open()
-            conn.execute("BEGIN IMMEDIATE")
-            try:
+            with conn:
+                conn.execute("BEGIN IMMEDIATE")
                 self._write(conn)
-                conn.execute("COMMIT")
-            except BaseException:
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-                raise
             self._prompts, self._removed, self._observed = {}, set(), []
 
     def _write(self, conn: sqlite3.Connection) -> None:
@@ -194,14 +188,9 @@ class CacheFile:
             if self._conn is None and not self.path.exists():
                 return
             conn = self._open()
-            conn.execute("BEGIN IMMEDIATE")
-            try:
+            with conn:
+                conn.execute("BEGIN IMMEDIATE")
                 _erase(conn, user_id, pseudonym, keys)
-                conn.execute("COMMIT")
-            except BaseException:
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-                raise
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
@@ -216,14 +205,8 @@ class CacheFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._conn is None:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            conn = connect(self.path, "rw")
+            conn = open_private(self.path)
             try:
-                conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                conn.execute("PRAGMA journal_mode=WAL")
-                conn.execute("PRAGMA synchronous=NORMAL")
-                # What is deleted is overwritten, not merely unlinked.
-                conn.execute("PRAGMA secure_delete=ON")
                 conn.executescript(_TABLES)
                 conn.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?)", (secrets.token_bytes(KEY_BYTES),))
             except BaseException:

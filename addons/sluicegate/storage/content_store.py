@@ -7,7 +7,6 @@ bodies that come in faster than they can be written are dropped and counted inst
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import sys
 import threading
@@ -21,7 +20,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from sluicegate.database import connect
+from sluicegate.database import open_private
 
 logger = logging.getLogger("sluicegate")
 
@@ -144,14 +143,8 @@ class ContentFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._conn is None:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            conn = connect(self.path, "rw")
+            conn = open_private(self.path)
             try:
-                conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                conn.execute("PRAGMA journal_mode=WAL")
-                conn.execute("PRAGMA synchronous=NORMAL")
-                # Deleted bodies are overwritten, not merely unlinked.
-                conn.execute("PRAGMA secure_delete=ON")
                 conn.execute(
                     "CREATE TABLE IF NOT EXISTS content (call_id TEXT PRIMARY KEY, at INTEGER, request BLOB, response BLOB, "
                     "request_truncated INTEGER, response_truncated INTEGER)"
