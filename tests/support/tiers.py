@@ -29,6 +29,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "decisions": ("calls",),
     "choice of target": ("routing",),
     "persistence": ("storage", "caching"),
+    "several gateways": ("fleet",),
     "figures": ("metrics",),
     "messages": ("alerts", "telemetry"),
     "uses of records": ("logs", "reconciliation", "operations", "prompt_caching"),

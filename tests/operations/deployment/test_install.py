@@ -60,7 +60,7 @@ def test_the_lines_for_pip_install_a_gateway_with_all_extras(tmp_path):
     said = run_lines([*lines, f"uv pip check --quiet --python {folder}/bin/python"], tmp_path)
     assert said == f"sluicegate {__version__}\n"
     (site,) = folder.glob("lib/*/site-packages")
-    for extra in ("botocore", "google/auth", "opentelemetry/proto/collector"):
+    for extra in ("botocore", "google/auth", "opentelemetry/proto/collector", "psycopg_binary"):
         assert (site / extra).is_dir()
     ours, its = (
         {str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()} for f in (ROOT / "deploy", site / "sluicegate/deploy")
