@@ -418,16 +418,25 @@ def test_a_providers_host_that_is_anothers_is_refused_by_the_name_it_was_sent_un
     status, body = ask("POST", "/api/providers", CUSTOM | {"network_config": {"base_url": "https://api.openai.com/"}})
     assert (status, body["error"]["message"]) == (
         400,
-        "host 'api.openai.com' is already governed as openai; two providers at one host are not supported",
+        "host 'api.openai.com' is already governed as openai; two providers at one host are not supported: "
+        "give openai another key, and choose among its keys by key_names in provider_configs",
     )
 
 
 def test_a_providers_key_is_added_with_what_bifrosts_keys_say_besides(ask):
     key = {"name": "cov", "id": "cov", "value": "sk-abc", "models": ["*"], "blacklisted_models": [], "weight": 1, "enabled": True}
     assert ask("POST", "/api/providers/openai/keys", key)[0] == 200
-    for change in ({"models": ["gpt-4o"]}, {"enabled": False}, {"id": "other"}):
+    for change, words in (
+        ({"models": ["gpt-4o"]}, "models: single models are not supported here"),
+        ({"models": ["regex:^gpt-4.*"]}, "which of them a caller may use is said by allowed_models"),
+        ({"blacklisted_models": ["gpt-4o"]}, "blacklisted_models: single models are not supported here"),
+        ({"blacklisted_models": ["*"]}, "'*' is not supported here: a key that is to serve no model has the weight 0"),
+        ({"enabled": False}, "enabled: 'false' is not supported here: a key that is not to be used has the weight 0"),
+        ({"use_for_batch_api": True}, "use_for_batch_api: 'true' is not supported here: no key is kept for batches"),
+        ({"id": "other"}, "id"),
+    ):
         status, body = ask("PUT", "/api/providers/openai/keys/cov", change)
-        assert (status, next(iter(change)) in body["error"]["message"]) == (400, True), body
+        assert (status, words in body["error"]["message"]) == (400, True), body
     assert ask("DELETE", "/api/providers/openai/keys/cov")[0] == 200
 
 

@@ -6,7 +6,9 @@ with what is seen in their place; docs/api.md has a row for each of these.
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -298,6 +300,190 @@ def hierarchy(spelling):
     return walk
 
 
+def members(flow, path, identity=None):
+    """Return the entities that the gateway has in memory by id, or the one."""
+    flow.send("GET", f"/api/governance/{path}?from_memory=true")
+    found = flow.json[path.replace("-", "_")]
+    return found if identity is None else found[identity]
+
+
+OWNERS = {"customer": "customers", "team": "teams", "vk": "virtual-keys", "provider": "virtual-keys"}
+
+
+def provided(limits):
+    """Return the fields of a key that has limits for one provider."""
+    return {"provider_configs": [{"provider": "openai", "weight": 1.0, "allowed_models": ["*"], "key_ids": ["*"], **limits}]}
+
+
+def owned(flow, owner, limits, name):
+    """Create a customer, a team or a key with limits and a key below it; return the path of what has them and the key's value."""
+    if owner in ("vk", "provider"):
+        fields = {"name": name, **(limits if owner == "vk" else provided(limits))}
+        value = flow.key(**fields)
+        return f"{KEYS}/{flow.json['virtual_key']['id']}", value
+    flow.send("POST", f"/api/governance/{OWNERS[owner]}", {"name": name, **limits})
+    flow.test(f"Create {owner} returns 200", flow.status == 200)
+    identity = flow.json[owner]["id"]
+    below = {f"{owner}_id": identity}
+    if owner == "customer":
+        flow.send("POST", "/api/governance/teams", {"name": f"{name} team", **below})
+        below = {"team_id": flow.json["team"]["id"]}
+    return f"/api/governance/{OWNERS[owner]}/{identity}", flow.key(name=f"{name} key", **below)
+
+
+def vk_budget(flow):
+    """Walk through TestVKBudgetExceeded."""
+    exhaust(flow, [flow.key(name="test-vk-budget-exceeded", budget=SMALL)], "openai/gpt-4o", "vk")
+
+
+def answered(flow, value, words):
+    body = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": words}]}
+    flow.send("POST", "/v1/chat/completions", body, value).test(words, flow.status == 200)
+
+
+def switching(flow):
+    """Walk through the scenarios that move a key whose owner's budget is used up to an owner that has one left."""
+    large = {"budget": LARGE | {"max_limit": 10.0}}
+    for kind in ("team", "customer", "customer's team"):
+        owners = []
+        for number, limits in ((1, {"budget": SMALL}), (2, large)):
+            name = f"switch {kind} {number}"
+            if kind == "customer's team":
+                flow.send("POST", "/api/governance/customers", {"name": name, **limits})
+                fields = {"name": name, "customer_id": flow.json["customer"]["id"], **large}
+            else:
+                fields = {"name": name, **limits}
+            own = "customer" if kind == "customer" else "team"
+            flow.send("POST", f"/api/governance/{OWNERS[own]}", fields)
+            flow.test(f"Create {kind} returns 200", flow.status == 200)
+            owners.append({f"{own}_id": flow.json[own]["id"]})
+        value = flow.key(name=f"switch {kind}", **owners[0])
+        one = f"{KEYS}/{flow.json['virtual_key']['id']}"
+        exhaust(flow, [value], "openai/gpt-4o", "budget")
+        flow.send("PUT", one, owners[1]).test(f"Switch {kind} returns 200", flow.status == 200)
+        answered(flow, value, f"Request after switching {kind}")
+
+
+def raising(flow):
+    """Walk through the scenarios that raise a budget that is used up."""
+    for owner in OWNERS:
+        path, value = owned(flow, owner, {"budget": SMALL}, f"raise {owner}")
+        exhaust(flow, [value], "openai/gpt-4o", "budget")
+        raised = {"budget": LARGE | {"max_limit": 10.0}}
+        flow.send("PUT", path, provided(raised) if owner == "provider" else raised)
+        flow.test(f"Update {owner} budget returns 200", flow.status == 200)
+        answered(flow, value, f"Request after {owner} budget update")
+
+
+def deleting(flow):
+    """Walk through the scenarios that delete what has limits, and what keys belong to."""
+    limits = {"budget": LARGE, "rate_limit": {"token_max_limit": 10_000, "token_reset_duration": "1h"}}
+    value = flow.key(name="deletion cascade", **limits, **provided(limits))
+    identity = flow.json["virtual_key"]["id"]
+    key = members(flow, "virtual-keys", identity)
+    flow.test("VK is found in memory by its value", value in flow.json["virtual_keys"])
+    budgets = {key["budget_id"], key["provider_configs"][0]["budget_id"]}
+    rates = {key["rate_limit_id"], key["provider_configs"][0]["rate_limit_id"]}
+    flow.test("All resources exist in memory", budgets <= {*members(flow, "budgets")} and rates <= {*members(flow, "rate-limits")})
+    flow.send("DELETE", f"{KEYS}/{identity}").test("Delete VK returns 200", flow.status == 200)
+    flow.test("VK is removed from memory", identity not in members(flow, "virtual-keys"))
+    flow.test("Its budgets are removed from memory", not budgets & {*members(flow, "budgets")})
+    flow.test("Its rate limits are removed from memory", not rates & {*members(flow, "rate-limits")})
+    for owner in ("team", "customer"):
+        flow.send("POST", f"/api/governance/{OWNERS[owner]}", {"name": f"deleted {owner}", "budget": LARGE})
+        identity = flow.json[owner]["id"]
+        budget_id = members(flow, OWNERS[owner], identity)["budget_id"]
+        flow.test(f"{owner} and budget exist in memory", budget_id in members(flow, "budgets"))
+        flow.send("DELETE", f"/api/governance/{OWNERS[owner]}/{identity}").test(f"Delete {owner} returns 200", flow.status == 200)
+        flow.test(f"{owner} is removed from memory", identity not in members(flow, OWNERS[owner]))
+        flow.test(f"{owner} budget is removed from memory", budget_id not in members(flow, "budgets"))
+    for owner in ("team", "customer"):
+        flow.send("POST", f"/api/governance/{OWNERS[owner]}", {"name": f"left {owner}"})
+        mine = {f"{owner}_id": flow.json[owner]["id"]}
+        flow.key(name=f"left by {owner}", **mine)
+        identity = flow.json["virtual_key"]["id"]
+        flow.test(f"VK has its {owner}_id", mine.items() <= members(flow, "virtual-keys", identity).items())
+        one = f"/api/governance/{OWNERS[owner]}/{mine[f'{owner}_id']}"
+        flow.send("DELETE", one).test(f"Delete {owner} of a VK returns 200", flow.status == 200)
+        flow.send("DELETE", f"{one}?detach=true").ok(f"Delete and detach {owner} of a VK returns 2xx")
+        flow.test(f"VK is still there without {owner}_id", members(flow, "virtual-keys", identity)[f"{owner}_id"] is None)
+
+
+def syncing(flow):
+    """Walk through the tests of updates: a new limit is in force at once, below the usage or above it, which stays."""
+    for owner, what in (*((owner, "budget") for owner in OWNERS), ("vk", "rate_limit"), ("provider", "rate_limit")):
+        field, used = ("max_limit", "current_usage") if what == "budget" else ("token_max_limit", "token_current_usage")
+
+        def limited(limit, what=what):
+            rate = {"token_max_limit": limit, "token_reset_duration": "1h"}
+            return {what: {"max_limit": limit, "reset_duration": "1h"} if what == "budget" else rate}
+
+        path, value = owned(flow, owner, limited(10_000), f"sync {owner} {what}")
+        holder = members(flow, OWNERS[owner], path.rsplit("/", 1)[-1])
+        identity = (holder["provider_configs"][0] if owner == "provider" else holder)[f"{what}_id"]
+        stored = what.replace("_", "-") + "s"
+        flow.test(f"Initial {owner} {what} is in memory", members(flow, stored, identity)[field] == 10_000)
+        answered(flow, value, f"Request to consume {owner} {what}")
+        before = members(flow, stored, identity)[used]
+        flow.test(f"{owner} {what} is used", before > 0)
+        for limit in (0.001,) if what == "budget" else (50, 50_000) if owner == "vk" else (50,):
+            flow.send("PUT", path, provided(limited(limit)) if owner == "provider" else limited(limit))
+            flow.test(f"Update {owner} {what} returns 200", flow.status == 200)
+            now = members(flow, stored, identity)
+            flow.test(f"{owner} {what} of {limit} is in memory", now[field] == limit)
+            flow.test(f"Usage of {owner} {what} is preserved", now[used] == before)
+
+
+def authentication(flow):
+    """Walk through the collection "Auth Matrix", as it is where both authentications are on."""
+    value, body = flow.key(name="matrix"), CHAT | {"model": "openai/gpt-4o"}
+    admin = {"authorization": "Basic " + base64.b64encode(f"admin:{flow.gw.token}".encode()).decode()}
+
+    def ask(method, path, headers, body=None):
+        sent = None if body is None else json.dumps(body).encode()
+        reply = flow.gw.request(method, path, sent, headers | ({"content-type": "application/json"} if sent else {}))
+        return reply.status, reply.body.decode()
+
+    code, text = ask("POST", "/v1/chat/completions", {"x-bf-vk": value}, body)
+    flow.test("VK inference is not blocked by auth", code != 401)
+    flow.test(
+        "VK inference response carries no virtual_key rejection", not re.search("virtual_key_required|access_not_found", text)
+    )
+    for words, headers in (("No-VK inference is rejected", {}), ("Admin Basic is not a VK substitute on inference", admin)):
+        code, text = ask("POST", "/v1/chat/completions", headers, body)
+        flow.test(f"{words} (401)", code == 401)
+        flow.test(f"{words}: Rejection comes from governance", "virtual_key" in text)
+    code, text = ask("GET", "/api/config", {})
+    flow.test("Admin route requires admin auth (401)", code == 401)
+    flow.test("Rejection is the admin-middleware Unauthorized", "Unauthorized" in text)
+    flow.test("Admin route is accessible with admin creds (200)", ask("GET", "/api/config", admin)[0] == 200)
+
+
+def catalog(flow):
+    """Walk through the first scenarios of "Model Catalog Wiring": a provider of one's own, its keys, and what is listed of it."""
+    custom = {"provider": "catwiring", "custom_provider_config": {"base_provider_type": "openai", "is_key_less": False}}
+    flow.send("POST", "/api/providers", custom).test("add provider without an address", flow.status in (200, 201))
+    flow.send("POST", "/api/providers", custom | {"network_config": {"base_url": "https://llm.example.com"}})
+    flow.test("add provider", flow.status in (200, 201))
+    keys = "/api/providers/catwiring/keys"
+    key = {"id": "k1", "name": "k1", "value": "sk-k1", "enabled": True}
+    flow.send("POST", keys, key | {"models": ["gpt-4o"]}).test("add key for one model", flow.status in (200, 201))
+    flow.send("POST", keys, key | {"models": ["*"]}).test("add key", flow.status in (200, 201))
+    flow.send("GET", "/api/models?provider=catwiring&limit=1000").test("list models", flow.status == 200)
+    flow.test("only the provider's own are listed", {m["provider"] for m in flow.json["models"]} <= {"catwiring"})
+    flow.send("DELETE", f"{keys}/k1").test("delete key", flow.status in (200, 204))
+    flow.send("DELETE", "/api/providers/catwiring").test("cleanup: delete provider", flow.status in (200, 204))
+    flow.send("GET", "/api/models?provider=catwiring&limit=1000")
+    flow.test("nothing is listed of it", not flow.json.get("models"))
+
+
+def warp(flow):
+    """Walk through the set-up of "Warp", an assistant for questions about the records, which there is not."""
+    flow.send("PUT", "/api/warp/config", {"enabled": True, "provider": "openai", "model": "gpt-4o"})
+    flow.test("Warp configuration is saved", flow.status == 200)
+    flow.test("What is not there is said", "not supported" in flow.json["error"]["message"])
+
+
 def model_lists(flow):
     """Walk through TestModelsFiltering: what ``GET /v1/models`` lists for keys with these ``provider_configs``."""
 
@@ -355,6 +541,14 @@ FLOWS = {
     "provider budget": provider_budget("budgets"),
     "provider budget, spelt as before 1.5": provider_budget("budget"),
     "budgets at four levels": hierarchy("budgets"),
+    "vkbudget": vk_budget,
+    "advancedscenarios: switching": switching,
+    "advancedscenarios: raising": raising,
+    "advancedscenarios: deleting": deleting,
+    "configupdatesync": syncing,
+    "auth-matrix": authentication,
+    "model-catalog-wiring": catalog,
+    "warp": warp,
 }
 
 ON_PURPOSE = {
@@ -366,6 +560,13 @@ ON_PURPOSE = {
         "Reactivated but expired VK inference returns 403",
         "Reactivated but expired VK is told why",
     ],
+    "advancedscenarios: deleting": [
+        "VK is found in memory by its value",
+        "Delete team of a VK returns 200",
+        "Delete customer of a VK returns 200",
+    ],
+    "model-catalog-wiring": ["add provider without an address", "add key for one model"],
+    "warp": ["Warp configuration is saved"],
     "mgmt-flows": ["VK value has sk-bf- prefix"] * 2,
     "models of a key": [
         "All models are listed without a key",
@@ -376,7 +577,8 @@ ON_PURPOSE = {
     ],
 }
 """What does not hold: there is no MCP, a key that is not valid is a 401 in model calls, values begin with ``sk-sg-``, a key is always
-needed and names providers that there are, and an empty list allows nothing: as Bifrost's own does since its release 1.5.
+needed and names providers that there are, and an empty list allows nothing: as Bifrost's own does since its release 1.5. Values of keys
+are not kept, so that none is listed by its value; what keys belong to is not deleted unasked; a provider's key serves all models.
 """
 
 

@@ -217,7 +217,8 @@ class SnapshotBuilder:
                 if found.setdefault(host, provider.name) != provider.name:
                     self.report(
                         ("providers", provider.name),
-                        f"host '{host}' is already governed as {found[host]}; two providers at one host are not supported",
+                        f"host '{host}' is already governed as {found[host]}; two providers at one host are not supported: "
+                        f"give {found[host]} another key, and choose among its keys by key_names in provider_configs",
                     )
         return found
 

@@ -26,6 +26,7 @@ from sluicegate.policy.fields import Duration, Id, Instant, Model, Money, Prose,
 from sluicegate.policy.key_schema import BedrockKeyConfig, VertexKeyConfig
 from sluicegate.providers.base import ProtocolName
 from sluicegate.web.changes import Change, EntityChange, own_words
+from sluicegate.web.key_settings import Enabled, EveryModel, NoModel, NotForBatches
 from sluicegate.web.query import FROM_MEMORY, MEMBERS, Query, WriteQuery
 
 _NESTED_CHANGES: dict[str, Any] = {}
@@ -58,12 +59,16 @@ class ProviderKeyChange(Model):
 
     name: Id
     id: Id | None = Field(None, description="As Bifrost has it: the same as name.")
-    models: tuple[Literal["*"], ...] | None = Field(
-        None, description='Only ["*"], every model: which models a caller may use is said by provider_configs.'
+    models: EveryModel | None = Field(
+        None,
+        description='Only ["*"], every model: which models a caller may use is said by provider_configs.',
+        json_schema_extra={"examples": [["*"]]},
     )
-    blacklisted_models: tuple[()] | None = Field(None, description="Only []: no key is closed to single models.")
-    enabled: Literal[True] | None = Field(None, description="Only true; a key that is not to be used has weight 0.")
-    use_for_batch_api: Literal[False] | None = Field(None, description="Only false.")
+    blacklisted_models: NoModel | None = Field(
+        None, description="Only []: no key is closed to single models.", json_schema_extra={"examples": [[]]}
+    )
+    enabled: Enabled | None = Field(None, description="Only true; a key that is not to be used has weight 0.")
+    use_for_batch_api: NotForBatches | None = Field(None, description="Only false.")
     value: Prose | None = Field(
         None,
         description="The key itself, which is kept in a file of its own; a reference only if it is in force already.",

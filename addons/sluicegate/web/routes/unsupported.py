@@ -25,6 +25,7 @@ FEATURES: Mapping[str, str] = {
     "/api/proxy-config": "A proxy for the gateway's own calls is not supported: calls go straight to their provider",
     "/api/pricing": "Fetching prices is not supported: they come with each version, and from prices.yaml beside the policy",
     "/api/governance/pricing-overrides": "Prices over this path are not supported: write them into prices.yaml beside the policy",
+    "/api/warp": "Questions about the records in words are not supported: /api/logs takes filters, /api/logs/export has them all",
     "/api/routing/complexity-analyzer-config": "Routing by complexity is not supported: routes look at model, class, team, hours",
 }
 """Paths with all that is below them, and what is said of each."""
