@@ -1,4 +1,4 @@
-"""What Bifrost sets per provider key and this gateway does not: taken where it changes nothing, else refused with what to do instead."""
+"""What Bifrost sets per provider key and this gateway does not: taken where it changes nothing, else refused with what to do."""
 
 from __future__ import annotations
 
