@@ -17,6 +17,7 @@ from flow import Addon, call_of, enforcing, has_left, is_decided, observing, out
 from sluicegate.caching.capture import Capture
 from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
 from sluicegate.caching.entry import Entry
+from sluicegate.caching.forms.asked import Asked, asked_of
 from sluicegate.caching.meaning import meaning_of, scope_of, why_not_kept
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
@@ -91,11 +92,12 @@ class Cache(Addon):
             call.cache = "bypass"
             return
         call.cache = "miss"
+        asked, facts, path = asked_of(facts, request.path)
         served = call.policy.providers[call.provider]
         upstream = repr((shared.target(served), served.protocol, served.version, served.place))
-        head = (request.method, request.path, request.headers.fields)
+        head = (request.method, path, request.headers.fields)
         key = hashed.of(meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
-        found = await self.find(flow, call, key, rules.narrowed_by(directives))
+        found = await self.find(flow, call, key, rules.narrowed_by(directives), asked)
         if found is not None:
             self.answer(flow, call, call.policy, found)
         elif turn is not None:
@@ -103,9 +105,9 @@ class Cache(Addon):
             scope = scope_of(call.principal, similar.scope)
             rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
             namespace = hashed.of([*meaning_of(call, rest, head, scope, upstream), turn.frame])
-            await self.find_similar(flow, call, call.policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms))
+            await self.find_similar(flow, call, call.policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms), asked)
 
-    async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion) -> None:
+    async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion, asked: Asked) -> None:
         """Answer a call with a similar question's answer; or note with which kept answer its own is to be compared."""
         capture, shared = self.captures.get(flow), services()
         if capture is None:
@@ -113,7 +115,7 @@ class Cache(Addon):
         capture.question = question
         rules, now = shared.semantic.rules(policy).narrowed_by(call.cache_directives), shared.clock()
         candidate = await shared.semantic.find(question, threshold=rules.threshold, error_bound=rules.error_bound, now=now)
-        kept = None if candidate is None else await shared.answers.find(candidate.key, now, question.ttl_ms)
+        kept = None if candidate is None else await shared.answers.find(candidate.key, now, question.ttl_ms, asked)
         if candidate is None or kept is None or is_decided(flow):
             return
         if not candidate.is_used:
@@ -125,7 +127,7 @@ class Cache(Addon):
         shared.semantic.hits += 1
         shared.semantic.saved_nano += call.saved_nano or 0
 
-    async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules) -> Entry | None:
+    async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules, asked: Asked) -> Entry | None:
         """Return the answer to a call: kept, or that of an identical call under way. None if it must ask the provider."""
         answers, directives = services().answers, call.cache_directives
         most_s = answers.pending.max_wait_s
@@ -133,7 +135,7 @@ class Cache(Addon):
             most_s = min(most_s, MAX_STREAM_WAIT_S)
         until = monotonic() + most_s
         while not is_decided(flow):
-            found = await answers.find(key, services().clock(), rules.ttl_ms)
+            found = await answers.find(key, services().clock(), rules.ttl_ms, asked)
             if found is not None or (directives is not None and directives.no_store):
                 return found
             pending = answers.pending.begin(key)
@@ -143,7 +145,7 @@ class Cache(Addon):
                 return None
             result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
             if isinstance(result, Entry):
-                return result
+                return await answers.in_form(result, asked)
             if result == "not_shared":
                 return None
         return None

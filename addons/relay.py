@@ -18,12 +18,12 @@ from sluicegate.providers.model_lists import NOT_FOUND, unknown_model_body
 from sluicegate.providers.model_pages import PageError, described, listed
 from sluicegate.routing.offered_models import OfferedModels, model_described
 from sluicegate.sending import relay
-from sluicegate.sending.dialect_paths import dialect_of_count
 from sluicegate.sending.dialects import keeps_form
 from sluicegate.sending.exchange import RelayedCall
 from sluicegate.sending.forms import counted
 from sluicegate.sending.prepared import ClientRequest, in_place
 from sluicegate.translation import Untranslatable
+from sluicegate.translation.dialect_paths import dialect_of_count
 from sluicegate.translation.requests.foreign_thoughts import holds_packed_thoughts
 from sluicegate.values import Deny, Reason
 

@@ -18,6 +18,7 @@ from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.answer_file import AnswerFile
 from sluicegate.caching.coalescing import PendingAnswers
 from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
+from sluicegate.caching.forms.asked import Asked
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.cache_schema import ExactCache
 from sluicegate.policy.loader import load
@@ -27,6 +28,7 @@ from support.hypothesis_profiles import examples
 ALICE, BOB = Owner("user", "alice", "vk-1", "alice", "eng"), Owner("team", "eng", "vk-2", "bob", "eng")
 RULES = ExactRules.of(ExactCache(enabled=True))
 MUCH = 1 << 30
+AS_KEPT = Asked(None)
 
 
 def entry(number: int = 1, body: bytes = b'{"id": "msg_01abc"}', owner: Owner = ALICE, at: int = 1000, **more: Any) -> Entry:
@@ -158,14 +160,14 @@ def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_
             conn.execute(damage)
         conn.close()
         again = AnswerCache(tmp_path)
-        assert await again.open() is None or await again.find(entry(1).key, 2000, MUCH) is None
+        assert await again.open() is None or await again.find(entry(1).key, 2000, MUCH, AS_KEPT) is None
         assert await again.open() is not None
         await kept(again, entry(2))
         secret = again.file.secret
         again.close()
         last = AnswerCache(tmp_path)
         await last.open()
-        assert (await last.find(entry(2).key, 2000, MUCH)).body == entry(2).body
+        assert (await last.find(entry(2).key, 2000, MUCH, AS_KEPT)).body == entry(2).body
         assert last.file.secret == secret
         last.close()
 
@@ -296,7 +298,10 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
     async def second() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
-        found = [await cache.find(entry().key, *asked) for asked in ((2000, 3_600_000), (2000, 1000), (3_601_000, MUCH), (0, MUCH))]
+        found = [
+            await cache.find(entry().key, *asked, AS_KEPT)
+            for asked in ((2000, 3_600_000), (2000, 1000), (3_601_000, MUCH), (0, MUCH))
+        ]
         assert [f is not None for f in found] == [True, False, False, False]
         cache.note_hit(found[0], 2000, 9)
         file = tmp_path / "policy.yaml"
@@ -306,7 +311,7 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
         assert [cache.matching(owned) for owned in (None, {"model": "m"}, {"model": "other"})] == [1, 1, 0]
         assert cache.clear({"model": "m"}) == 1
         assert cache.matching() == 0
-        assert await cache.find(entry().key, 2000, MUCH) is None
+        assert await cache.find(entry().key, 2000, MUCH, AS_KEPT) is None
         cache.close()
 
     run(first())
@@ -319,7 +324,7 @@ def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
         begun = cache.pending.begin(b"k")
         cache.keep(entry(body=b"data: nothing"), begun, RULES)
         assert await begun.result == "not_shared"
-        assert await cache.find(entry().key, 2000, MUCH) is None
+        assert await cache.find(entry().key, 2000, MUCH, AS_KEPT) is None
         cache.close()
 
     run(work())
@@ -333,16 +338,16 @@ def test_what_is_cleared_is_gone_from_memory_and_no_call_under_way_brings_it_bac
         cache.clear({"user_id": "alice"})
         cache.keep(entry(1), pending, RULES)
         assert (await pending.result).body == entry(1).body
-        assert await cache.find(entry(1).key, 2000, MUCH) is None
+        assert await cache.find(entry(1).key, 2000, MUCH, AS_KEPT) is None
         await kept(cache, entry(2))
         await kept(cache, entry(3, owner=BOB))
         # The file loses them by itself.
         cache.file.clear({})
         cache.clear({"user_id": "alice", "model": "m"})
-        assert await cache.find(entry(2).key, 2000, MUCH) is None
-        assert await cache.find(entry(3).key, 2000, MUCH) is not None
+        assert await cache.find(entry(2).key, 2000, MUCH, AS_KEPT) is None
+        assert await cache.find(entry(3).key, 2000, MUCH, AS_KEPT) is not None
         cache.clear()
-        assert await cache.find(entry(3).key, 2000, MUCH) is None
+        assert await cache.find(entry(3).key, 2000, MUCH, AS_KEPT) is None
         assert cache._hot_bytes == 0
         cache.close()
 
@@ -357,12 +362,12 @@ def test_an_answer_that_is_being_read_while_it_is_cleared_is_not_remembered(tmp_
         first.close()
         cache = AnswerCache(tmp_path)
         await cache.open()
-        reading = asyncio.ensure_future(cache.find(entry(1).key, 2000, MUCH))
+        reading = asyncio.ensure_future(cache.find(entry(1).key, 2000, MUCH, AS_KEPT))
         await asyncio.sleep(0)
         # The file is read by now or soon, and the loop has not taken what was found.
         assert cache.clear() == 1
         await reading
-        assert await cache.find(entry(1).key, 2000, MUCH) is None
+        assert await cache.find(entry(1).key, 2000, MUCH, AS_KEPT) is None
         cache.close()
 
     run(work())
@@ -379,7 +384,7 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
             cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), begun, RULES)
             await begun.result
         assert sum(len(e.body) for e in cache._hot.values()) == cache._hot_bytes <= 4000
-        assert [(await cache.find(entry(n).key, 2000, MUCH)).body[7] for n in range(20)] == [*range(48, 68)]
+        assert [(await cache.find(entry(n).key, 2000, MUCH, AS_KEPT)).body[7] for n in range(20)] == [*range(48, 68)]
         cache.close()
 
     run(work())

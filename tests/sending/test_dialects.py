@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sluicegate.policy.loader import load
-from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.dialects import dialect_of_provider, path_elsewhere, speaks_alike
 from sluicegate.sending.prepared import ClientRequest, in_place
+from sluicegate.translation.dialect_paths import dialect_of_path
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 POLICY = "version: 1\nproviders: {groq: {}, deepseek: {}, perplexity: {}, mine: {protocol: openai, base_url: 'https://a.example'}}"

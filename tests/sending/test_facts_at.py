@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sluicegate.calls.plan import Target
-from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.dialects import facts_at
+from sluicegate.translation.dialect_paths import dialect_of_path
 from sluicegate.values import Extent, RequestFacts
 
 TARGET = Target("openai", "gpt-4o-mini")

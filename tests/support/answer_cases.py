@@ -101,3 +101,13 @@ def readable(value: Any) -> Any:
         return [readable(v) for v in value]
     opaque = unpack(value) if isinstance(value, str) else None
     return f"packed {opaque.origin} {opaque.data}" if opaque else value
+
+
+def written_answers() -> list[tuple[Case, Dialect, bytes, bytes]]:
+    """Return what clients of every API get for the answers of all, in events and whole, where they declare no tools."""
+    return [
+        (case, client, translate(client, case.target, case.stream()), translator(client, case.target, "").whole(case.stream()))
+        for case in cases()
+        if not case.tools
+        for client in DIALECTS
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Provider:
         self.stop = "end_turn"
         self.is_cut = False
         self.encoding = ""
+        self.more: list[dict[str, Any]] = []
 
     def __call__(self, peer: Peer, seen: Seen) -> None:
         self.count += 1
@@ -54,7 +56,7 @@ class Provider:
         fields = {"id": f"msg_01{number:022d}", "type": "message", "role": "assistant", "model": body["model"]}
         spent = usage(input_tokens=100, output_tokens=50)
         if not body.get("stream"):
-            content = [{"type": "text", "text": f"answer {number}"}]
+            content = [{"type": "text", "text": f"answer {number}"}, *self.more]
             whole = encoded(self.encoding, orjson.dumps({**fields, "content": content, "stop_reason": self.stop, "usage": spent}))
             peer.head(
                 *(
@@ -126,7 +128,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(made: Site) -> Iterator[Site]:
     yield made
     made.provider.gate, made.provider.status, made.provider.stop, made.provider.is_cut = None, 200, "end_turn", False
-    made.provider.encoding = ""
+    made.provider.encoding, made.provider.more = "", []
     govern(made)
 
 
@@ -173,6 +175,40 @@ def test_the_same_call_gets_the_same_answer_under_an_id_of_its_own(site, stream)
     assert "anthropic-x" not in second.headers
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_kept_answer_is_given_in_the_form_that_is_asked_for(site, stream):
+    words, before = f"either form {stream}", site.provider.count
+    kept, other, same = (site.gw.post(ask(words, stream=form), VK) for form in (stream, not stream, stream))
+    assert site.provider.count == before + 1
+    assert [reply.headers["x-sluicegate-cache"] for reply in (kept, other, same)] == ["miss", "hit", "hit"]
+    assert kept.headers["content-type"] == same.headers["content-type"]
+    assert other.headers["content-type"] == ("application/json" if stream else "text/event-stream; charset=utf-8")
+    assert f"answer {site.provider.count}" in other.body.decode()
+    assert ("message_stop" in other.body.decode()) == (not stream)
+    assert len({match for reply in (kept, other, same) for match in re.findall(rb'"id": ?"(msg_[^"]+)"', reply.body)}) == 3
+
+
+def test_an_answer_that_would_lose_something_in_another_form_is_asked_for_again(site):
+    site.provider.more = [{"type": "of_tomorrow", "data": "x"}]
+    found = [said(site, "one form", stream=stream)[0] for stream in (False, False, True)]
+    assert found == ["miss", "hit", "miss"]
+
+
+def test_calls_at_once_share_an_answer_whatever_form_they_ask_for(site):
+    site.provider.gate = threading.Event()
+    before, found = site.provider.count, []
+    threads = [threading.Thread(target=lambda n=n: found.append(said(site, "forms at once", stream=n % 2 == 0))) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: site.api("GET", "/api/cache").json["waiting"] == 3)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert site.provider.count == before + 1
+    assert sorted(state for state, _ in found) == ["hit", "hit", "hit", "miss"]
+    assert len({text for _, text in found}) == 1
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "gzip, zstd", "identity"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_came_compressed_is_kept_and_given_plain(site, stream, encoding):
@@ -191,7 +227,7 @@ def test_an_answer_that_came_compressed_is_kept_and_given_plain(site, stream, en
 def test_a_hit_is_on_record_without_cost_and_counts_as_a_request(site, stream):
     used, session = requests_of(site), f"ses-{stream}"
     for _ in range(2):
-        said(site, "on record", headers={"x-claude-code-session-id": session}, stream=stream)
+        said(site, f"on record {stream}", headers={"x-claude-code-session-id": session}, stream=stream)
     rows = f"SELECT * FROM calls WHERE session_id = '{session}' ORDER BY rowid"
     miss, hit = eventually(lambda: found if len(found := site.gw.rows(rows)) == 2 else None)
     assert (miss["cache"], hit["cache"]) == ("miss", "hit")
@@ -232,7 +268,6 @@ def test_what_has_no_meaning_makes_no_difference(site, changes, key, headers):
     [
         ({"max_tokens": 1023}, VK, {}),
         ({"temperature": 0}, VK, {}),
-        ({"stream": True}, VK, {}),
         ({}, BOB, {}),
         ({}, VK, {"anthropic-beta": "context-1m-2025-08-07"}),
         ({}, VK, {"x-bf-cache-key": "mine"}),

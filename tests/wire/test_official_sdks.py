@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from sluicegate.caching.forms.asked import Asked
+from sluicegate.caching.forms.conversion import converted
+from sluicegate.translation.conversation import DIALECTS
 from support import model_apis
+from support.answer_cases import written_answers
+from support.api import Api
 from support.fake_provider import FakeProvider, Peer, Seen, message, plain, streamed
 from support.harness import VK, WAIT_S, Gateway, policy_text
 
@@ -242,12 +247,76 @@ def timeless(value: Any) -> Any:
 def test_a_kept_answer_is_read_as_the_first_was(keeping, edge, name):
     api, call = KEPT[name]
     client, fake = CLIENTS[api](keeping.url, VK), edge.fakes[api]
+    assert Api(keeping)("DELETE", "/api/cache").status == 200
     first = outcome(call, client)
     sent = len(fake.seen)
     second = outcome(call, client)
     assert len(fake.seen) == sent
     assert timeless(first) == timeless(second)
     assert first
+
+
+OTHER_FORM = {
+    "messages.create": "messages.stream",
+    "messages.create, streamed": "messages.create",
+    "chat.completions.create": "chat.completions.stream",
+    "chat.completions.create, streamed": "chat.completions.create",
+    "responses.create, not stored": "responses.stream, not stored",
+    "responses.create, streamed and not stored": "responses.create, not stored",
+    "models.generate_content": "models.generate_content_stream",
+    "models.generate_content_stream": "models.generate_content",
+}
+"""A call, and the same one that asks for its answer in the other form."""
+
+FORMS = KEPT | {
+    "chat.completions.stream": ("openai", lambda c: final_completion(c.chat.completions.stream(model=GPT, messages=SAID))),
+    "responses.create, not stored": ("openai", lambda c: c.responses.create(model=GPT, input="Hello", store=False)),
+    "responses.stream, not stored": ("openai", lambda c: final(c.responses.stream(model=GPT, input="Hello", store=False))),
+}
+
+
+def final_completion(stream: Any) -> list[Any]:
+    with stream as events:
+        return [[e.type for e in events], events.get_final_completion()]
+
+
+def words(answer: Any) -> set[str]:
+    """Return the texts, models and reasons in what a program sees of an answer."""
+    if isinstance(answer, dict):
+        named = [
+            v for k, v in answer.items() if k in ("text", "content", "finish_reason", "stop_reason", "model") and isinstance(v, str)
+        ]
+        return {v for v in named if v}.union(*map(words, answer.values()))
+    return set().union(*map(words, answer)) if isinstance(answer, list) else set()
+
+
+@pytest.mark.parametrize("name", OTHER_FORM)
+def test_a_kept_answer_is_read_in_the_form_that_is_asked_for(keeping, edge, name):
+    (api, first), (_, second) = FORMS[name], FORMS[OTHER_FORM[name]]
+    client, fake = CLIENTS[api](keeping.url, VK), edge.fakes[api]
+    assert Api(keeping)("DELETE", "/api/cache").status == 200
+    kept = outcome(first, client)
+    sent = len(fake.seen)
+    read = outcome(second, client)
+    assert len(fake.seen) == sent
+    assert words(kept) == words(read) != set()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_either_form_of_an_answer_is_the_same_message_to_its_sdk(dialect):
+    from support import official_sdks
+
+    count = 0
+    for case, client, stream, whole in written_answers():
+        # Its signature is none to Google's SDK.
+        if client != dialect or client != case.target or "signed_calls" in case.name:
+            continue
+        of_stream, of_whole = converted(stream, Asked(client)), converted(whole, Asked(client, "events"))
+        if of_stream is not None and of_whole is not None:
+            count += 1
+            assert official_sdks.read_stream(client, of_whole) == official_sdks.read_whole(client, whole), case.name
+            assert official_sdks.read_whole(client, of_stream) == official_sdks.read_stream(client, stream), case.name
+    assert count >= 5
 
 
 def test_what_is_not_metered_is_refused_in_words_that_the_sdk_shows(edge):

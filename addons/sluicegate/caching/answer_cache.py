@@ -18,8 +18,10 @@ from typing import Any
 from sluicegate.caching.answer_file import FILENAME, AnswerFile
 from sluicegate.caching.coalescing import PendingAnswer, PendingAnswers
 from sluicegate.caching.entry import Entry, identity_of
+from sluicegate.caching.forms.asked import FORM_TAGS, Asked
+from sluicegate.caching.forms.conversion import content_type, converted, fits
 from sluicegate.caching.keyed_hash import KeyedHash
-from sluicegate.caching.rules import ExactRules
+from sluicegate.caching.rules import ExactRules, RulesOfPolicy
 from sluicegate.policy.model import Policy
 
 logger = logging.getLogger("sluicegate")
@@ -44,21 +46,16 @@ class AnswerCache:
         self.pending = PendingAnswers()
         self.hits = self.misses = self.stores = self.saved_nano = self.dropped = 0
         """Since the gateway started; money in nano-dollars."""
-        self._rules: tuple[Policy, ExactRules] | None = None
+        self.rules = RulesOfPolicy(lambda policy: ExactRules.of(policy.file.cache.exact))
         self._hash: KeyedHash | None = None
         self._known: set[int] = set()
         """The first bytes of the keys that the file has."""
         self._hot: OrderedDict[bytes, Entry] = OrderedDict()
+        """Answers by key; those in another form than they were kept in by key and form."""
         self._hot_bytes = self._queued_bytes = 0
         self._used: dict[bytes, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
-
-    def rules(self, policy: Policy) -> ExactRules:
-        """Return a policy's rules, made anew for each new policy."""
-        if self._rules is None or self._rules[0] is not policy:
-            self._rules = policy, ExactRules.of(policy.file.cache.exact)
-        return self._rules[1]
 
     async def open(self) -> KeyedHash | None:
         """Return what keys are made with; the file is opened by the first caller. None while it cannot be."""
@@ -66,15 +63,21 @@ class AnswerCache:
             await self._in_thread(self._open)
         return self._hash
 
-    async def find(self, key: bytes, now: int, ttl_ms: int) -> Entry | None:
-        """Return a kept answer that is no older than this."""
-        with self._lock:
-            found = self._hot.get(key)
-            if found is not None:
-                self._hot.move_to_end(key)
+    async def find(self, key: bytes, now: int, ttl_ms: int, asked: Asked) -> Entry | None:
+        """Return a kept answer that is no older than this, in the form that is asked for."""
+        found = self._in_memory(key)
         if found is None and _short(key) in self._known:
             found = await self._in_thread(lambda: self._get(key))
-        return found if found is not None and found.is_fresh(now, ttl_ms) else None
+        return await self.in_form(found, asked) if found is not None and found.is_fresh(now, ttl_ms) else None
+
+    async def in_form(self, entry: Entry, asked: Asked) -> Entry | None:
+        """Return an answer in the form that is asked for; None where it would lose something."""
+        if fits(entry.body, asked):
+            return entry
+        found = self._in_memory(entry.key + asked.tag)
+        if found is not None and (found.at, found.answer_id) == (entry.at, entry.answer_id):
+            return found
+        return await self._in_thread(lambda: self._convert(entry, asked))
 
     def note_hit(self, entry: Entry, now: int, saved_nano: int) -> None:
         """Count a use of an answer."""
@@ -98,11 +101,10 @@ class AnswerCache:
 
     def housekeep(self, now: int, policy: Policy) -> None:
         """Delete what is too old or too much, and note what was used. Blocking."""
-        if not self.file.is_open:
-            # What was kept before the cache was turned off still grows old.
-            if not self.file.path.exists():
-                return
-            self._blocking(self._open)
+        if not self.file.is_there:
+            return
+        # What was kept before the cache was turned off still grows old.
+        self._blocking(self._open)
         with self._lock:
             used, self._used = self._used, {}
         if used:
@@ -115,7 +117,7 @@ class AnswerCache:
 
     def clear(self, owned: Mapping[str, str] | None = None) -> int:
         """Delete the answers of those whom columns of the file name, all by default; return how many. Blocking."""
-        if not self.file.is_open and not self.file.path.exists():
+        if not self.file.is_there:
             return 0
         count, named = 0, owned or {}
         # Answers under way may be among those that are to go: they are given to whoever waits, and not kept.
@@ -126,13 +128,13 @@ class AnswerCache:
 
     def matching(self, owned: Mapping[str, str] | None = None) -> int:
         """Return how many answers ``clear`` would delete. Blocking."""
-        if not self.file.is_open and not self.file.path.exists():
+        if not self.file.is_there:
             return 0
         return self._blocking(lambda: self.file.matching(owned or {}))
 
     def page(self, limit: int, before: int | None, owned: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return kept answers, newest first, without their bodies. Blocking."""
-        if not self.file.is_open and not self.file.path.exists():
+        if not self.file.is_there:
             return []
         return self._blocking(lambda: self.file.page(limit, before, owned))
 
@@ -143,23 +145,31 @@ class AnswerCache:
             worker.shutdown(wait=True)
         with self._lock:
             used, self._used = self._used, {}
-        if used and self.file.is_open:
+        if used:
             self.file.note_hits(used)
         self.file.close()
 
     # -- the worker's thread --
 
     def _open(self) -> None:
-        keys = self.file.kept_keys()
-        self._known.update(map(_short, keys))
-        if self.file.secret:
-            self._hash = KeyedHash(self.file.secret)
+        if self._hash is None:
+            self._known.update(map(_short, self.file.kept_keys()))
+            self._hash = KeyedHash(self.file.secret) if self.file.secret else None
 
     def _get(self, key: bytes) -> Entry | None:
         """Read an answer from the file, and remember it before it can be deleted there."""
         found = self.file.get(key)
         if found is not None:
             self._remember(found)
+        return found
+
+    def _convert(self, entry: Entry, asked: Asked) -> Entry | None:
+        body = converted(entry.body, asked)
+        if body is None:
+            return None
+        found = replace(entry, body=body, content_type=content_type(asked.shape))
+        if _short(entry.key) in self._known:
+            self._remember(found, entry.key + asked.tag)
         return found
 
     def _clear(self, owned: Mapping[str, str]) -> int:
@@ -169,7 +179,7 @@ class AnswerCache:
         if not gone:
             with self._lock:
                 # The file has lost them where it was damaged.
-                left = [key for key, entry in self._hot.items() if entry.is_of(owned)]
+                left = [entry.key for entry in self._hot.values() if entry.is_of(owned)]
             self._forget(left)
         return len(gone)
 
@@ -197,12 +207,20 @@ class AnswerCache:
                 # The loop has ended, and whoever waited with it.
                 pass
 
-    def _remember(self, entry: Entry) -> None:
+    def _in_memory(self, key: bytes) -> Entry | None:
         with self._lock:
-            before = self._hot.pop(entry.key, None)
+            found = self._hot.get(key)
+            if found is not None:
+                self._hot.move_to_end(key)
+            return found
+
+    def _remember(self, entry: Entry, key: bytes | None = None) -> None:
+        with self._lock:
+            key = key or entry.key
+            before = self._hot.pop(key, None)
             self._hot_bytes -= len(before.body) if before is not None else 0
             if len(entry.body) <= MAX_MEMORY_BYTES // 4:
-                self._hot[entry.key] = entry
+                self._hot[key] = entry
                 self._hot_bytes += len(entry.body)
             while self._hot_bytes > MAX_MEMORY_BYTES:
                 _, oldest = self._hot.popitem(last=False)
@@ -211,8 +229,9 @@ class AnswerCache:
     def _forget(self, keys: list[bytes]) -> None:
         with self._lock:
             for key in keys:
-                gone = self._hot.pop(key, None)
-                self._hot_bytes -= len(gone.body) if gone is not None else 0
+                for form in (b"", *FORM_TAGS):
+                    gone = self._hot.pop(key + form, None)
+                    self._hot_bytes -= len(gone.body) if gone is not None else 0
                 self._known.discard(_short(key))
 
     def _thread(self) -> ThreadPoolExecutor:

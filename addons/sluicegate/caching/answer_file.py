@@ -80,9 +80,9 @@ class AnswerFile:
         self._lock = threading.Lock()
 
     @property
-    def is_open(self) -> bool:
-        """Whether it is being used."""
-        return self._conn is not None
+    def is_there(self) -> bool:
+        """Whether anything may have been kept: nothing is made only to be looked into."""
+        return self._conn is not None or self.path.exists()
 
     def kept_keys(self) -> list[bytes]:
         """Open the file, and return the key of every answer in it."""

@@ -12,11 +12,11 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.base import ProtocolName
 from sluicegate.sending.answer_facts import Headers
-from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
 from sluicegate.sending.forms import OF_CLOUDS, protocol_of
 from sluicegate.sending.framed import Answers, Framed, SameDialect
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import AnswerTranslator, Dialect, Failed, TranslatedRequest, Untranslatable, translate_request
+from sluicegate.translation.dialect_paths import dialect_of_count, dialect_of_path
 from sluicegate.translation.requests.responses_writer import MIN_OUTPUT_TOKENS
 from sluicegate.values import RequestFacts
 

@@ -16,9 +16,9 @@ from sluicegate.providers.bedrock.request import COUNT, counted_in, invoked_in
 from sluicegate.providers.vertex.bodies import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
 from sluicegate.providers.vertex.paths import named_in, publisher_of
 from sluicegate.sending.answer_facts import Headers
-from sluicegate.sending.dialect_paths import dialect_of_path
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import Dialect, Failed, Untranslatable, count_tokens, reworded_error
+from sluicegate.translation.dialect_paths import dialect_of_path
 
 _OWN_EVENT = b"event: vertex_event\n"
 """How events of Vertex's own begin among Claude's; some clients of Messages take them for an error."""

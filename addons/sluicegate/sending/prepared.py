@@ -14,7 +14,7 @@ from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.bedrock.models import with_model
 from sluicegate.providers.signing.account import OutgoingRequest
 from sluicegate.sending.answer_facts import Headers
-from sluicegate.sending.dialect_paths import dialect_of_count, dialect_of_path
+from sluicegate.translation.dialect_paths import dialect_of_count, dialect_of_path
 from sluicegate.translation.requests.foreign_thoughts import without_foreign_thoughts
 
 CONSUMED_FIELDS: dict[str, tuple[str, ...]] = {"openai": ("fallbacks",)}

@@ -10,9 +10,9 @@ from random import SystemRandom
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from sluicegate.caching.rules import RulesOfPolicy
 from sluicegate.caching.semantic.embedding import Embedder
 from sluicegate.caching.semantic.rules import SemanticRules
-from sluicegate.policy.model import Policy
 
 if TYPE_CHECKING:
     from sluicegate.caching.semantic.similar import Candidate, SimilarQuestions
@@ -55,7 +55,7 @@ class SemanticWorker:
         self._thread: ThreadPoolExecutor | None = None
         self._lock = Lock()
         self._waiting = 0
-        self._rules: tuple[Policy, SemanticRules] | None = None
+        self.rules = RulesOfPolicy(lambda policy: SemanticRules.of(policy.file.cache.semantic))
         self.hits = self.misses = self.saved_nano = self.agreed = self.disagreed = self.dropped = 0
         """Since the start: similar questions answered, those that asked their provider, what hits saved, comparisons, and questions
         that found too many others waiting."""
@@ -64,12 +64,6 @@ class SemanticWorker:
     def count(self) -> int:
         """Return how many questions are remembered."""
         return len(self._similar) if self._similar is not None else 0
-
-    def rules(self, policy: Policy) -> SemanticRules:
-        """Return a policy's rules, made anew for each new policy."""
-        if self._rules is None or self._rules[0] is not policy:
-            self._rules = policy, SemanticRules.of(policy.file.cache.semantic)
-        return self._rules[1]
 
     async def find(self, question: ScopedQuestion, *, threshold: float, error_bound: float, now: int) -> Candidate | None:
         """Return the kept answer that may serve a question; None without one, and while the model is being loaded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluicegate.translation import Dialect
+from sluicegate.translation.conversation import Dialect
 
 _MESSAGES = ("/v1/messages", ":rawPredict", ":streamRawPredict", "/invoke", "/invoke-with-response-stream")
 """How the paths end of calls whose bodies are those of Messages."""
