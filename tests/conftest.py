@@ -14,6 +14,7 @@ import pytest
 from sluicegate.logs import reading
 from sluicegate.policy.loader import revision_of
 from support import fork_server, pytest_worker
+from support import postgres as postgres_server
 from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
 from support.harness import WAIT_S, Gateway, eventually, policy_text
@@ -120,3 +121,26 @@ def api(company: Api) -> Api:
         wanted = revision_of({file: POLICY.encode()})
         eventually(lambda: company.ok("GET", "/api/config")["policy"]["revision"] == wanted)
     return company
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """Return the run's PostgreSQL, started for the first test of any worker that needs it."""
+    if (why := postgres_server.missing()) is not None:
+        pytest.skip(why)
+    with postgres_server.shared_server(Path(os.environ[fork_server.FOLDER_VARIABLE]) / "postgres") as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: postgres_server.Postgres) -> Iterator[str]:
+    """Return the URL of an empty database."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_schema_url(postgres: postgres_server.Postgres) -> Iterator[str]:
+    """Return a URL with an empty schema, for what looks at its own tables alone; it costs less than a database."""
+    with postgres.schema() as url:
+        yield url

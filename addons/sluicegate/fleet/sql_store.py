@@ -1,0 +1,299 @@
+"""The fleet store in SQL: what both engines do alike.
+
+A message is one transaction in two steps: one locks and reads, the other writes what was decided in between. Rows are locked in
+the same order by everybody: the node's own, then windows by name. A position that asks for nothing locks no window, because it
+can only free room: so the many reports of use do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import orjson
+
+from sluicegate.fleet import statements as sql
+from sluicegate.fleet.arbitration import Window, decide
+from sluicegate.fleet.engine import Engine, Row, Run
+from sluicegate.fleet.protocol import (
+    CONCURRENCY_TTL_MS,
+    TIGHT_MS,
+    TTL_MS,
+    Correction,
+    FleetError,
+    Granted,
+    HeldCall,
+    Joined,
+    KnownPosition,
+    NodeReport,
+    NodeRow,
+    NodeState,
+    Position,
+    Reply,
+    Superseded,
+    Total,
+    Totals,
+)
+from sluicegate.fleet.tables import migrate
+
+KEPT_MS, LONGEST_KEPT_MS = 600_000, 172_800_000
+"""A window that is over is kept for so long after its own length once more, which is at most the second of these."""
+
+PURGE_PAUSE_S = 30.0
+"""Pause between two deletions of windows that are long over."""
+
+PURGED_WINDOWS = 5_000
+"""How many are deleted at once."""
+
+OVERLAP_MS = 10_000
+"""How long a transaction may take at most: what it changed has the time of its beginning and shows at its end."""
+
+
+class _Own(NamedTuple):
+    """What the store has of the node that sends a message."""
+
+    is_settled: bool
+    is_lapsed: bool
+    """Whether its places in flight have been free for others since it was last heard of."""
+
+
+class SqlStore:
+    """A fleet store on one engine; see ``FleetStore``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_migrated = False
+        self._purge_at = 0.0
+
+    def join(self, node: NodeReport) -> Joined:
+        """Begin an epoch: whatever another process sends in this node's name from now on is refused."""
+        with self._transaction() as run:
+            about = (node.version, node.revision, node.calls, node.lag, node.offset_ms)
+            *_, ((epoch, now),), known = run(
+                (sql.LOCK_NODE, (node.id,)),
+                (sql.JOIN, (node.id, node.name, *about)),
+                (sql.DROP_PROVISIONAL, (node.id,)),
+                (sql.DROP_ALL_HOLDS, (node.id,)),
+                (sql.JOINED, (node.id,)),
+                (sql.KNOWN, (node.id,)),
+                commit=True,
+            )
+        return Joined(epoch, now, tuple(KnownPosition(*row) for row in known))
+
+    def anchors(self, proposed: Mapping[str, int | None]) -> dict[str, int]:
+        """Return the anchor of each counter; one that has none gets the proposed one, or the store's time."""
+        with self._transaction() as run:
+            names = _json(proposed.items())
+            _, rows = run((sql.ADD_ANCHORS, (names,)), (sql.ANCHORS, (names,)), commit=True)
+        return {str(counter): int(anchor) for counter, anchor in rows}
+
+    def sync(
+        self,
+        node: NodeReport,
+        positions: Sequence[Position],
+        holds: Sequence[HeldCall] = (),
+        ended: Collection[str] = (),
+    ) -> Reply:
+        """Report positions, new calls in flight and those that have ended, and get leases: all of it or nothing."""
+        with self._transaction() as run:
+            rows, gathered, ((now, live, expired),), recalls = self._read(run, node, positions)
+            own = _own(node, rows)
+            found = {(row[0], row[1]): row[2:] for row in gathered}
+            granted = [decide(_of(p, own), _window(found[p.counter, p.start], now, live)) for p in positions]
+            self._write(run, node, positions, granted, own, holds, ended)
+        if expired:
+            # What this message was about is done; whoever sends the next one tries that again.
+            with suppress(FleetError):
+                self.settle_expired()
+        if time.monotonic() >= self._purge_at:
+            self._purge_at = time.monotonic() + PURGE_PAUSE_S
+            with suppress(FleetError):
+                self._purge()
+        kept = {(p.counter, p.start) for p in positions if not p.slack}
+        return Reply(now, tuple(granted), live, tuple((c, s) for c, s in recalls if (c, s) not in kept))
+
+    def _read(self, run: Run, node: NodeReport, positions: Sequence[Position]) -> Iterable[list[Row]]:
+        if not positions:
+            rows, counts, recalls = run(
+                (sql.LOCK_NODE, (node.id,)), (sql.COUNT_NODES, (node.id, node.id)), (sql.RECALLS, (node.id,))
+            )
+            return rows, [], counts, recalls
+        ordered = sorted(positions)
+        windows = _json((p.counter, p.start, p.end, p.unit, _gone_at(p)) for p in ordered)
+        asking = _json((p.counter, p.start) for p in ordered if p.want or p.more or p.keep)
+        rows, _, _, gathered, counts, recalls = run(
+            (sql.LOCK_NODE, (node.id,)),
+            (sql.ADD_WINDOWS, (windows,)),
+            (sql.LOCK_WINDOWS, (asking,)),
+            (sql.GATHER, (node.id, node.id, node.id, node.id, windows)),
+            (sql.COUNT_NODES, (node.id, node.id)),
+            (sql.RECALLS, (node.id,)),
+        )
+        return rows, gathered, counts, recalls
+
+    def _write(
+        self,
+        run: Run,
+        node: NodeReport,
+        positions: Sequence[Position],
+        granted: Sequence[Granted],
+        own: _Own,
+        holds: Sequence[HeldCall],
+        ended: Collection[str],
+    ) -> None:
+        about = (node.name, node.number, node.version, node.revision, node.calls, node.lag, node.offset_ms, node.id)
+        batch: list[tuple[str, tuple[Any, ...]]] = [(sql.SEE_NODE, about)]
+        if own.is_settled:
+            batch.append((sql.DROP_PROVISIONAL, (node.id,)))
+        if positions:
+            rows = sorted((p.counter, p.start, g.spent, p.held, g.granted) for p, g in zip(positions, granted, strict=True))
+            batch.append((sql.PUT_POSITIONS, (node.id, _json(rows))))
+        if refused := sorted((g.counter, g.start) for g in granted if not g.allowed and g.slack_elsewhere > 0):
+            batch.append((sql.TIGHTEN, (TIGHT_MS, _json(refused))))
+        if holds:
+            rows_of_holds = [(h.call_id, orjson.dumps(h.charges).decode(), orjson.dumps(h.draft).decode()) for h in holds]
+            batch.append((sql.PUT_HOLDS, (node.id, _json(rows_of_holds))))
+        if ended:
+            batch.append((sql.DROP_HOLDS, (node.id, _json((call_id,) for call_id in ended))))
+        run(*batch, commit=True)
+
+    def leave(self, node: NodeReport) -> None:
+        """Say that the node stops, after a last ``sync`` that gave everything back."""
+        with self._transaction() as run:
+            (rows,) = run((sql.LOCK_NODE, (node.id,)))
+            _own(node, rows)
+            run((sql.LEAVE, (node.number, node.id)), (sql.GIVE_BACK, (node.id,)), (sql.DROP_ALL_HOLDS, (node.id,)), commit=True)
+
+    def settle_expired(self) -> list[str]:
+        """Charge what expired nodes had in flight, until they return; return their ids.
+
+        What they take of a window stays as large as it was: a node that is only stopped or cut off may go on spending.
+        """
+        with self._transaction() as run:
+            (rows,) = run((sql.EXPIRED, ()))
+            for (node_id,) in rows:
+                _settle(run, node_id)
+            run(commit=True)
+        return [node_id for (node_id,) in rows]
+
+    def nodes(self) -> list[NodeRow]:
+        """Return the nodes, by name."""
+        with self._transaction() as run:
+            (rows,) = run((sql.NODES, ()), commit=True)
+        return [_node_row(*row) for row in rows]
+
+    def forget(self, node_id: str) -> bool:
+        """Stop waiting for an expired node: what it may have taken beyond its reports is free. Return whether there was one."""
+        with self._transaction() as run:
+            (rows,) = run((sql.LOCK_NODE, (node_id,)))
+            if not rows:
+                return False
+            _, _, state, is_settled, seen_at, now = rows[0]
+            if state == "forgotten" or (state == "live" and seen_at + TTL_MS > now):
+                return False
+            if state == "live" and not is_settled:
+                _settle(run, node_id)
+            run((sql.FORGET, (node_id,)), (sql.FREE, (node_id,)), commit=True)
+        return True
+
+    def adjust(self, correction: Correction) -> int:
+        """Correct what a window has used; return the change that was made."""
+        counter, start = correction.counter, correction.start
+        # Of a window that nobody has taken anything of, only the unit is not known; nothing can be taken away from it either.
+        window = (counter, start, correction.end, "usd", None if correction.end is None else correction.end + KEPT_MS)
+        with self._transaction() as run:
+            _, _, made, ((used,),) = run(
+                (sql.ADD_WINDOWS, (_json([window]),)),
+                (sql.LOCK_WINDOWS, (_json([(counter, start)]),)),
+                (sql.CORRECTED, (correction.id,)),
+                (sql.USED, (counter, start)),
+            )
+            if made:
+                return int(made[0][0])
+            change: int = max(correction.amount, -max(0, used))
+            run(
+                (sql.CORRECT, (change, counter, start)), (sql.NOTE_CORRECTION, (correction.id, counter, start, change)), commit=True
+            )
+        return change
+
+    def totals(self, since: int = 0) -> Totals:
+        """Return the windows that have changed since a time of the store, or all."""
+        with self._transaction() as run:
+            ((now,),), rows = run((sql.NOW, ()), (sql.TOTALS, (since - OVERLAP_MS, since - OVERLAP_MS)), commit=True)
+        return Totals(now, tuple(Total(*row) for row in rows))
+
+    def interrupted(self) -> list[Mapping[str, Any]]:
+        """Return the records of calls that expired nodes had in flight, until their nodes return."""
+        with self._transaction() as run:
+            (rows,) = run((sql.INTERRUPTED, ()), commit=True)
+        return [orjson.loads(draft) for (draft,) in rows]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.close()
+
+    def _purge(self) -> None:
+        with self._transaction() as run:
+            run((sql.PURGE_POSITIONS, (PURGED_WINDOWS,)), (sql.PURGE_WINDOWS, ()), commit=True)
+
+    def _transaction(self) -> Any:
+        if not self._is_migrated:
+            migrate(self._engine)
+            self._is_migrated = True
+        return self._engine.transaction()
+
+
+def _own(node: NodeReport, rows: Sequence[Row]) -> _Own:
+    """Return what the store has of a message's sender. Raises Superseded for a message that must change nothing."""
+    if not rows:
+        raise Superseded(f"the store does not know the node {node.name}")
+    epoch, number, state, is_settled, seen_at, now = rows[0]
+    if epoch != node.epoch:
+        raise Superseded(f"another process has joined the fleet as the node {node.name} ({node.id})")
+    if state != "live":
+        raise Superseded(f"the node {node.name} has been given up" if state == "forgotten" else f"the node {node.name} has left")
+    if node.number <= number:
+        raise Superseded(f"message {node.number} of the node {node.name} comes after message {number}")
+    return _Own(bool(is_settled), seen_at + CONCURRENCY_TTL_MS <= now)
+
+
+def _of(position: Position, own: _Own) -> Position:
+    """Return a position as it is judged: places in flight that were free for others meanwhile are not the node's any more."""
+    return position._replace(slack=0) if position.unit == "concurrent" and own.is_lapsed else position
+
+
+def _window(row: Sequence[Any], now: int, live: int) -> Window:
+    adjusted, tight_until, others, used_by_others, slack_elsewhere, confirmed = row
+    return Window(others + adjusted, used_by_others + adjusted, slack_elsewhere, confirmed, tight_until > now, max(1, live))
+
+
+def _settle(run: Run, node_id: str) -> None:
+    """Charge the calls of a node whose row is locked."""
+    charges: dict[tuple[str, int], int] = defaultdict(int)
+    (rows,) = run((sql.HOLDS_OF, (node_id,)))
+    for (text,) in rows:
+        for counter, start, amount in orjson.loads(text):
+            charges[counter, start] += amount
+    sums = sorted((counter, start, amount) for (counter, start), amount in charges.items())
+    run((sql.PUT_PROVISIONAL, (node_id, _json(sums))), (sql.SETTLED, (node_id,)))
+
+
+def _node_row(*row: Any) -> NodeRow:
+    *report, state, joined_at, seen_at, now, leases = row
+    shown: NodeState = "expired" if state == "live" and seen_at + TTL_MS <= now else state
+    return NodeRow(
+        NodeReport(*report), shown, joined_at, seen_at, leases if shown == "live" else 0, leases if shown == "expired" else 0
+    )
+
+
+def _gone_at(position: Position) -> int | None:
+    if position.end is None:
+        return None
+    return position.end + KEPT_MS + min(position.end - position.start, LONGEST_KEPT_MS)
+
+
+def _json(rows: Iterable[Sequence[Any]]) -> str:
+    return orjson.dumps([list(row) for row in rows]).decode()

@@ -1,0 +1,88 @@
+"""The fleet store in a SQLite file, for several workers of one host. Their clock is the host's, so a clock is passed in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sluicegate.database import connect
+from sluicegate.fleet.engine import Dialect, Row, Run, Statement
+from sluicegate.fleet.protocol import FleetError
+from sluicegate.fleet.sql_store import SqlStore
+
+FILENAME = "fleet.db"
+
+BUSY_TIMEOUT_MS = 2_000
+"""How long a message waits for those of other workers."""
+
+
+class SqliteEngine:
+    """One connection to the file."""
+
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
+        self._path, self._clock = path, clock
+        self._conn: sqlite3.Connection | None = None
+        self._dialect = Dialect(
+            each="json_each(?) AS e",
+            item="json_extract(e.value, '$[{0}]')",
+            greatest="max",
+            now="now_ms()",
+            for_update="",
+            skip_locked="",
+            mark="?",
+        )
+
+    @contextmanager
+    def transaction(self, *, alone: bool = False) -> Iterator[Run]:
+        """Begin a transaction; SQLite lets only one write at a time anyway. Raises FleetError."""
+        try:
+            conn = self._connected()
+            # At once, not with the first write: what is read must still hold when it is written.
+            conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._runner(conn)
+            finally:
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+        except sqlite3.Error as e:
+            self.close()
+            raise FleetError(f"{self._path}: {e}") from e
+
+    def _runner(self, conn: sqlite3.Connection) -> Run:
+        def run(*statements: Statement, commit: bool = False) -> list[list[Row]]:
+            found = [conn.execute(self._dialect.spell(sql), values).fetchall() for sql, values in statements]
+            if commit:
+                conn.execute("COMMIT")
+            return found
+
+        return run
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._conn is None:
+            conn = connect(self._path, "rwc", BUSY_TIMEOUT_MS)
+            try:
+                self._path.chmod(0o600)
+                conn.execute("PRAGMA journal_mode=WAL")
+                # A lease that was granted must not be forgotten when the machine loses its power.
+                conn.execute("PRAGMA synchronous=FULL")
+                conn.create_function("now_ms", 0, self._clock)
+            except BaseException:
+                conn.close()
+                raise
+            self._conn = conn
+        return self._conn
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+
+class SqliteStore(SqlStore):
+    """A fleet store in a file."""
+
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
+        super().__init__(SqliteEngine(path, clock))

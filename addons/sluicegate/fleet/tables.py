@@ -1,0 +1,66 @@
+"""The tables of the fleet store, and their migration to this version, forward only.
+
+A step that has been released is never edited. A version goes on working with tables of a newer one as long as that says so:
+``fleet_meta`` has the version of the tables, and the oldest that can still use them.
+"""
+
+from __future__ import annotations
+
+from sluicegate.fleet.engine import Engine, Run
+from sluicegate.fleet.protocol import SchemaTooNew
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE fleet_anchors (counter text PRIMARY KEY, anchor bigint NOT NULL)",
+        """CREATE TABLE fleet_nodes (
+          id text PRIMARY KEY, name text NOT NULL, epoch bigint NOT NULL, number bigint NOT NULL,
+          state text NOT NULL, settled integer NOT NULL, joined_at bigint NOT NULL, seen_at bigint NOT NULL,
+          version text NOT NULL, revision text NOT NULL, calls bigint NOT NULL, lag bigint NOT NULL, offset_ms bigint NOT NULL
+        )""",
+        """CREATE TABLE fleet_windows (
+          counter text NOT NULL, starts_at bigint NOT NULL, ends_at bigint, unit text NOT NULL,
+          adjusted bigint NOT NULL DEFAULT 0, adjusted_at bigint NOT NULL DEFAULT 0,
+          tight_until bigint NOT NULL DEFAULT 0, gone_at bigint, PRIMARY KEY (counter, starts_at)
+        )""",
+        "CREATE INDEX fleet_windows_tight ON fleet_windows (tight_until)",
+        "CREATE INDEX fleet_windows_gone ON fleet_windows (gone_at)",
+        """CREATE TABLE fleet_positions (
+          counter text NOT NULL, starts_at bigint NOT NULL, node text NOT NULL, spent bigint NOT NULL, held bigint NOT NULL,
+          granted bigint NOT NULL, provisional bigint NOT NULL, changed_at bigint NOT NULL, PRIMARY KEY (counter, starts_at, node)
+        )""",
+        "CREATE INDEX fleet_positions_node ON fleet_positions (node)",
+        "CREATE INDEX fleet_positions_changed ON fleet_positions (changed_at)",
+        """CREATE TABLE fleet_holds (
+          node text NOT NULL, call_id text NOT NULL, charges text NOT NULL, draft text NOT NULL, PRIMARY KEY (node, call_id)
+        )""",
+        """CREATE TABLE fleet_corrections (
+          id text PRIMARY KEY, counter text NOT NULL, starts_at bigint NOT NULL, amount bigint NOT NULL, made_at bigint NOT NULL
+        )""",
+    ),
+)
+"""By version: the statements that lead to it from the one before."""
+
+USABLE_BY = 1
+"""The oldest version that can still use the tables of this one."""
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this version, one process at a time. Raises SchemaTooNew."""
+    with engine.transaction(alone=True) as run:
+        run(("CREATE TABLE IF NOT EXISTS fleet_meta (name text PRIMARY KEY, value bigint NOT NULL)", ()))
+        (rows,) = run(("SELECT name, value FROM fleet_meta", ()))
+        found: dict[str, int] = {name: value for name, value in rows}
+        version = found.get("version", 0)
+        if found.get("usable_by", 0) > len(STEPS):
+            raise SchemaTooNew(
+                f"the store's tables have version {version}, which version {found['usable_by']} or later can use; "
+                f"this gateway knows version {len(STEPS)}: run a newer one"
+            )
+        if version < len(STEPS):
+            _step_up(run, version)
+
+
+def _step_up(run: Run, version: int) -> None:
+    run(*((statement, ()) for step in STEPS[version:] for statement in step))
+    note = "INSERT INTO fleet_meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    run((note, ("version", len(STEPS))), (note, ("usable_by", USABLE_BY)), commit=True)
