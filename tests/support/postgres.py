@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.ports import free_port
 
@@ -146,15 +147,15 @@ def start_server() -> Postgres:
     user = _unprivileged() if os.geteuid() == 0 else None
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    run_as = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    run_as: dict[str, Any] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
-    initdb = ["--pgdata", folder / "data", "--username=sluicegate", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+    initdb = ["--pgdata", f"{folder}/data", "--username=sluicegate", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
     subprocess.run([bin_folder / "initdb", *initdb], env=env, cwd=folder, check=True, capture_output=True, **run_as)
     server = Postgres(folder, free_port())
     settings = {**SETTINGS, "port": str(server.port), "unix_socket_directories": str(folder)}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     # It waits until the server answers, and leaves it in a session of its own, where no interrupt of the tests stops it.
-    start = ["start", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "-t", str(WAIT_S)]
+    start = ["start", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options, "-w", "-t", str(WAIT_S)]
     done = subprocess.run([bin_folder / "pg_ctl", *start], env=env, cwd=folder, stdout=subprocess.DEVNULL, **run_as)
     if done.returncode != 0:
         raise RuntimeError(f"PostgreSQL does not start:\n{(folder / 'log').read_text()}")
