@@ -186,6 +186,7 @@ def test_every_sdk_reads_the_whole_answer_as_the_provider_meant_it(case, client)
         ("generate_content", {"error": {"code": 429, "message": "Slow down", "status": "RESOURCE_EXHAUSTED"}}, "Slow down"),
         ("generate_content", [{"error": {"code": 429, "message": "Slow down", "status": "RESOURCE_EXHAUSTED"}}], "Slow down"),
         ("chat", {"detail": "Slow down"}, "Slow down"),
+        ("chat", {"detail": [{"loc": ["body", "n"], "msg": "n must be 1"}, {"msg": "no seed"}]}, "n must be 1; no seed"),
         ("chat", {"error": "Slow down"}, "Slow down"),
         ("chat", "<html><head><style>p {}</style></head><body>Slow\n<b>down</b></body></html>", "Slow down"),
         ("chat", "", "status 429"),

@@ -122,7 +122,12 @@ def _message_of(error: Mapping[str, Any]) -> str:
     for name in ("message", "detail", "error_description", "msg"):
         if isinstance(error.get(name), str) and error[name].strip():
             return str(error[name])
-    return ""
+    # As FastAPI says what is wrong with a request: vLLM, Text Generation Inference and others are built on it.
+    problems = error.get("detail")
+    said = (
+        [p["msg"] for p in problems if isinstance(p, dict) and isinstance(p.get("msg"), str)] if isinstance(problems, list) else []
+    )
+    return "; ".join(said)
 
 
 def _status_in(error: Mapping[str, Any]) -> int:

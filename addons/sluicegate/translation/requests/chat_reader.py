@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sluicegate.translation.conversation import (
@@ -90,7 +91,14 @@ def _messages(items: list[Any], tools: dict[str, Tool]) -> tuple[Message, ...]:
                 found.append(Message("user", (ToolResult(legacy, _returned(message, where)),)))
             case other:
                 refuse(where, f"has the role {dump(other)}, which can't be translated")
-    return tuple(found)
+    return _asked(found)
+
+
+def _asked(messages: list[Message]) -> tuple[Message, ...]:
+    """Return the messages, the last one as the user's where all are the system's: Chat Completions answers such a request."""
+    if messages and all(message.role == "system" for message in messages):
+        messages[-1] = replace(messages[-1], role="user")
+    return tuple(messages)
 
 
 def _returned(message: Fields, where: str) -> tuple[Text | Image | Document, ...]:

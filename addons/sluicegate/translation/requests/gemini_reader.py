@@ -30,9 +30,9 @@ from sluicegate.translation.requests.spelling import camel
 from sluicegate.translation.requests.typed import (
     Fields,
     as_flag,
-    as_list,
     as_number,
     as_object,
+    as_one_or_more,
     as_text,
     as_texts,
     as_whole,
@@ -50,11 +50,11 @@ def read(body: Fields, model: str, stream: bool) -> Request:
     config = camel(as_object(fields.get("generationConfig") or {}, "generationConfig"), "generationConfig")
     dropped = check(fields, GENERATE_CONTENT, "generate_content")
     dropped += check(config, GENERATION_CONFIG, "generate_content", "generationConfig.")
-    tools, gone = read_tools(as_list(fields.get("tools"), "tools"))
+    tools, gone = read_tools(as_one_or_more(fields.get("tools"), "tools"))
     choice, tools = read_choice(fields.get("toolConfig"), tools)
     return Request(
         model=model,
-        messages=(*_system(fields.get("systemInstruction")), *_Contents().read(as_list(fields.get("contents"), "contents"))),
+        messages=(*_system(fields.get("systemInstruction")), *_contents(fields.get("contents"))),
         tools=tools,
         tool_choice=choice if tools else ToolChoice(),
         max_tokens=as_whole(config.get("maxOutputTokens"), "generationConfig.maxOutputTokens"),
@@ -77,10 +77,14 @@ def _system(value: Any) -> list[Message]:
     if value is None:
         return []
     content = {"parts": [{"text": value}]} if isinstance(value, str) else as_object(value, "systemInstruction")
-    parts = as_list(content.get("parts"), "systemInstruction.parts")
+    parts = as_one_or_more(content.get("parts"), "systemInstruction.parts")
     texts = [as_text(as_object(part, "systemInstruction.parts").get("text"), "systemInstruction.parts") for part in parts]
     kept = tuple(Text(text) for text in texts if text)
     return [Message("system", kept)] if kept else []
+
+
+def _contents(value: Any) -> list[Message]:
+    return _Contents().read(as_one_or_more(value, "contents"))
 
 
 class _Contents:
@@ -102,7 +106,7 @@ class _Contents:
             if role not in ("user", "model", "function"):
                 refuse(where, f"has the role {dump(role)}, which can't be translated")
             parts: list[Part] = []
-            for j, part in enumerate(as_list(content.get("parts"), f"{where}.parts")):
+            for j, part in enumerate(as_one_or_more(content.get("parts"), f"{where}.parts")):
                 here = f"{where}.parts[{j}]"
                 parts += self._part(camel(as_object(part, here), here), here, role == "model")
             found.append(Message("assistant" if role == "model" else "user", tuple(parts)))
@@ -150,7 +154,7 @@ class _Contents:
             refuse(here, f"answers no call of '{name}' before it")
         returned = as_object(response.get("response") or {}, f"{here}.response")
         parts: list[Text | Image | Document] = [Text(text) for text in [_returned(returned)] if text]
-        for i, item in enumerate(as_list(response.get("parts"), f"{here}.parts")):
+        for i, item in enumerate(as_one_or_more(response.get("parts"), f"{here}.parts")):
             parts.append(_media(camel(as_object(item, here), here), f"{here}.parts[{i}]"))
         return ToolResult(given, tuple(parts), is_error="error" in returned and "output" not in returned)
 

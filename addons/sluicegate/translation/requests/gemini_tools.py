@@ -8,7 +8,7 @@ from sluicegate.translation.conversation import Tool, ToolChoice
 from sluicegate.translation.requests.schemas import from_gemini
 from sluicegate.translation.requests.server_tools import keep_or_refuse
 from sluicegate.translation.requests.spelling import camel
-from sluicegate.translation.requests.typed import Fields, as_list, as_object, as_text, as_texts, dump, refuse
+from sluicegate.translation.requests.typed import Fields, as_object, as_one_or_more, as_text, as_texts, dump, refuse
 
 
 def read_tools(items: list[Any]) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
@@ -18,7 +18,7 @@ def read_tools(items: list[Any]) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     for i, item in enumerate(items):
         where = f"tools[{i}]"
         tool = camel(as_object(item, where), where)
-        declared = as_list(tool.pop("functionDeclarations", None), f"{where}.functionDeclarations")
+        declared = as_one_or_more(tool.pop("functionDeclarations", None), f"{where}.functionDeclarations")
         for j, function in enumerate(declared):
             here = f"{where}.functionDeclarations[{j}]"
             found.append(_function(camel(as_object(function, here), here), here))

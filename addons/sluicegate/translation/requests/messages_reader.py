@@ -94,7 +94,11 @@ def _messages(messages: list[Any], dropped: list[str]) -> list[Message]:
             refuse(where, "has a role that is none of user, assistant and system")
         content = message.get("content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content, f"{where}.content")
-        parts = [_part(as_object(block, f"{where}.content[{j}]"), f"{where}.content[{j}]", role) for j, block in enumerate(blocks)]
+        parts: list[Part | None] = []
+        for j, block in enumerate(blocks):
+            here = f"{where}.content[{j}]"
+            fields = as_object(block, here)
+            parts += [*_context(fields, here), _part(fields, here, role)]
         if None in parts:
             dropped.append(f"{where}: blocks of tools that ran at Anthropic")
         found.append(Message(role, tuple(part for part in parts if part is not None and part != Text(""))))
@@ -120,6 +124,12 @@ def _part(block: Fields, where: str, role: str) -> Part | None:
     if kind in _SERVER_BLOCKS and role == "assistant":
         return None
     refuse(where, f"a block of the type {dump(kind)} has no counterpart at another provider")
+
+
+def _context(block: Fields, where: str) -> list[Text]:
+    """Return what a document's block says of it besides, which Anthropic shows to the model without citing it."""
+    said = as_text(block.get("context"), f"{where}.context") if block.get("type") == "document" else ""
+    return [Text(said)] if said else []
 
 
 def _shown(block: Fields, where: str) -> Text | Image | Document:
@@ -203,7 +213,11 @@ def _tool_use(block: Fields, where: str) -> ToolCall:
 def _tool_result(block: Fields, where: str) -> ToolResult:
     content = block.get("content")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content, f"{where}.content")
-    parts = tuple(_shown(as_object(part, f"{where}.content[{i}]"), f"{where}.content[{i}]") for i, part in enumerate(blocks))
+    parts: list[Text | Image | Document] = []
+    for i, item in enumerate(blocks):
+        here = f"{where}.content[{i}]"
+        inner = as_object(item, here)
+        parts += [*_context(inner, here), _shown(inner, here)]
     return ToolResult(
         call_id=as_text(block.get("tool_use_id"), f"{where}.tool_use_id"),
         parts=tuple(part for part in parts if part != Text("")),

@@ -154,6 +154,9 @@ def from_gemini(schema: Any) -> Any:
 def _nullable(schema: Schema) -> Schema:
     if isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
+        if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+            # In JSON Schema null must stand in the enumeration too; in Gemini's it is said beside it.
+            schema["enum"] = [*schema["enum"], None]
     elif "anyOf" in schema and isinstance(schema["anyOf"], list):
         schema["anyOf"] = [*schema["anyOf"], {"type": "null"}]
     return schema

@@ -69,6 +69,11 @@ def as_list(value: Any, where: str) -> list[Any]:
     return value if isinstance(value, list) else refuse(where, "must be a list")
 
 
+def as_one_or_more(value: Any, where: str) -> list[Any]:
+    """Return a JSON list; an object is a list of one, as Google's APIs read it and its own examples write it."""
+    return [value] if isinstance(value, dict) else as_list(value, where)
+
+
 def as_text(value: Any, where: str) -> str:
     """Return a string; null is an empty one."""
     if value is None:
