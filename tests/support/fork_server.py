@@ -62,6 +62,10 @@ LIBRARIES = (
     "ruamel.yaml",
     "starlette.applications",
     "starlette.responses",
+    "uvicorn",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.h11_impl",
     "yaml",
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""

@@ -47,6 +47,9 @@ OPUS = "claude-opus-5-5"
 CLOCK_SCRIPT = "clock.py"
 """The name of the script by which a gateway's clock is put forward, see ``clock.py``."""
 
+SIMULATOR = "sluicegate.providers.anthropic.simulator"
+"""What a gateway imports once its policy has a simulated provider, as most here have."""
+
 QUIET = "-q"
 """The option with which mitmdump does not say what it loads."""
 
@@ -107,9 +110,9 @@ def imports_before(scripts: Sequence[Path]) -> list[str]:
     """Return what a forked gateway finds imported: none of ours if a script before it may want to change what it imports."""
     first, *others = scripts
     if first == ADDONS / "gateway.py":
-        return ["gateway"]
+        return ["gateway", SIMULATOR]
     if first.name == CLOCK_SCRIPT and others[:1] == [ADDONS / "gateway.py"]:
-        return ["support.shifted_time", "gateway"]
+        return ["support.shifted_time", "gateway", SIMULATOR]
     return []
 
 

@@ -269,7 +269,10 @@ class Simulator:
     def __init__(self, port: int = 0) -> None:
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(SimulatedApi().app(), log_level="critical", log_config=None, access_log=False, lifespan="off")
+        # It speaks no WebSocket, whose library takes as long to import as all else here.
+        config = uvicorn.Config(
+            SimulatedApi().app(), http="h11", ws="none", lifespan="off", log_level="critical", log_config=None, access_log=False
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="sluicegate-simulator", daemon=True)
 
