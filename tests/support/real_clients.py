@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,20 +44,25 @@ def isolated_network() -> Iterator[str]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-def listener_in(netns: str, host: str = "127.0.0.1") -> socket.socket:
-    """Return a socket that listens in a network namespace, to be accepted from in this one."""
-    made: list[socket.socket] = []
+def in_network[T](netns: str, work: Callable[[], T]) -> T:
+    """Return what some work returns that is done in a network namespace."""
+    done: list[T] = []
 
-    def make() -> None:
+    def run() -> None:
         # Only this thread moves there, and it ends at once.
         with open(f"/run/netns/{netns}") as namespace:
             os.setns(namespace.fileno(), os.CLONE_NEWNET)
-        made.append(socket.create_server((host, 0), backlog=200))
+        done.append(work())
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    return made[0]
+    return done[0]
+
+
+def listener_in(netns: str, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that listens in a network namespace, to be accepted from in this one."""
+    return in_network(netns, lambda: socket.create_server((host, 0), backlog=200))
 
 
 type Way = Literal["proxy", "base URL"]

@@ -1,42 +1,51 @@
-"""Codex takes a kept answer: what it shows is the same as the first time, though it labels each item of each call anew.
+"""Codex and Claude Code take a kept answer, as it was kept and in the other form: what they show is the same as the first time.
 
-Of Claude Code and the official SDKs test_claude_code.py and test_official_sdks.py say the same, where they run anyway.
+Of the official SDKs test_official_sdks.py says the same, and test_claude_code.py of a stream that Claude Code gets as it was kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from typing import Any
 
 import pytest
 
 from support import model_apis
-from support.fake_provider import FakeProvider, Peer, Seen, plain, streamed
+from support.api import Api
+from support.fake_provider import FakeProvider, Peer, Seen, message, plain
 from support.harness import VK, Gateway, eventually, policy_text
-from support.real_clients import REAL_CLIENTS, TIMEOUT_S, isolated_network, listener_in, prepared, program
+from support.real_clients import REAL_CLIENTS, TIMEOUT_S, in_network, isolated_network, listener_in, prepared, program
 
 pytestmark = [pytest.mark.wire, pytest.mark.client]
 
-ROWS = "SELECT * FROM calls WHERE provider = 'openai' AND model_requested IS NOT NULL ORDER BY rowid"
+ROWS = "SELECT * FROM calls WHERE model_requested IS NOT NULL AND stream = 1 ORDER BY rowid"
+
+NOT_SENT_AGAIN = {"host", "content-length", "connection", "accept-encoding", "authorization", "x-api-key", "transfer-encoding"}
 
 
 def answer(peer: Peer, seen: Seen) -> None:
-    if "/responses" in seen.target:
-        streamed(model_apis.responses("gpt-5.1"))(peer, seen)
+    body = json.loads(seen.body or b"{}")
+    if body.get("stream", True):
+        model_apis.answer(peer, seen)
+    elif seen.target.partition("?")[0].endswith("/responses"):
+        whole = json.loads(model_apis.responses(body["model"])[-1].partition(b"data: ")[2])["response"]
+        plain(json.dumps(whole).encode())(peer, seen)
     else:
-        plain(b'{"object":"list","data":[]}')(peer, seen)
+        plain(message(body["model"]).replace(b"Hello", model_apis.ANSWER.encode()))(peer, seen)
 
 
-def test_codex_shows_a_kept_answer_as_it_showed_the_first(tmp_path):
-    program("codex")
+@pytest.mark.parametrize(("name", "provider"), [("codex", "openai"), ("claude-code", "anthropic")])
+def test_a_client_shows_a_kept_answer_as_it_showed_the_first_in_whatever_form_it_was_kept(tmp_path, name, provider):
+    program(name)
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(isolated_network())
-        openai = stack.enter_context(FakeProvider(answer, listener=listener_in(network)))
-        providers = {"openai": {"base_url": openai.url, "keys": [{"name": "k", "value": "sk-real"}]}}
+        fake = stack.enter_context(FakeProvider(answer, listener=listener_in(network)))
+        providers = {provider: {"base_url": fake.url, "keys": [{"name": "k", "value": "sk-real"}]}}
         text = policy_text(providers=providers, cache={"exact": {"enabled": True}})
         gw = stack.enter_context(Gateway(tmp_path, text, netns=network))
-        start = prepared(REAL_CLIENTS["codex"], gw, VK, "say hi", tmp_path / "home", "base URL")
+        start = prepared(REAL_CLIENTS[name], gw, VK, "say hi", tmp_path / "home", "base URL")
 
         def run() -> tuple[int, str, list[Any]]:
             before = len(gw.rows(ROWS))
@@ -53,9 +62,22 @@ def test_codex_shows_a_kept_answer_as_it_showed_the_first(tmp_path):
             )
             return done.returncode, done.stdout, eventually(lambda: gw.rows(ROWS)[before:])
 
-        first, second = run(), run()
-    assert first[0] == second[0] == 0
-    assert first[1] == second[1] != ""
+        def keep_whole(sent: Seen) -> str:
+            """Make a client's call once more, for a whole answer; return what the cache did."""
+            assert Api(gw)("DELETE", "/api/cache").status == 200
+            body = json.dumps(json.loads(sent.body) | {"stream": False}, ensure_ascii=False, separators=(",", ":")).encode()
+            headers = {n: v for n, v in sent.headers if n.lower() not in NOT_SENT_AGAIN} | {"authorization": f"Bearer {VK}"}
+            reply = gw.request("POST", sent.target, body, headers)
+            return f"{reply.status} {reply.headers['content-type']} {reply.headers['x-sluicegate-cache']}"
+
+        first = run()
+        sent = next(seen for seen in reversed(fake.seen) if b'"stream":true' in seen.body)
+        runs = [run()] if name == "codex" else []
+        assert in_network(network, lambda: keep_whole(sent)) == "200 application/json miss"
+        runs.append(run())
     assert [row["cache"] for row in first[2]] == ["miss"]
-    assert [(row["cache"], row["cost_nano"], row["outcome"]) for row in second[2]] == [("hit", 0, "completed")]
-    assert second[2][0]["saved_nano"] > 0
+    assert (first[0], model_apis.ANSWER in first[1]) == (0, True)
+    for status, shown, rows in runs:
+        assert (status, shown) == (0, first[1])
+        assert [(row["cache"], row["cost_nano"], row["outcome"]) for row in rows] == [("hit", 0, "completed")]
+        assert rows[0]["saved_nano"] > 0
