@@ -16,9 +16,10 @@ from mitmproxy import http
 from flow import Addon, call_of, enforcing, has_left, is_decided, observing, outcome_of, services
 from sluicegate.caching.capture import Capture
 from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
+from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.entry import Entry
 from sluicegate.caching.forms.asked import Asked, asked_of
-from sluicegate.caching.meaning import meaning_of, scope_of, why_not_kept
+from sluicegate.caching.meaning import meaning_of, scope_of
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
 from sluicegate.caching.rules import ExactRules
@@ -213,9 +214,9 @@ class Cache(Addon):
         if question is None:
             return
         if capture.comparison is not None:
-            semantic.compare(capture.comparison, question, entry.key, entry.body, until=entry.until, now=now)
+            semantic.compare(capture.comparison, question, entry, now)
         else:
-            semantic.note(question, entry.key, until=entry.until, now=now)
+            semantic.note(question, entry, now)
 
 
 def rules_of(policy: Policy, capture: Capture) -> ExactRules:

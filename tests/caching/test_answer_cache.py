@@ -148,6 +148,7 @@ def on_disk(file: AnswerFile) -> bytes:
         "DROP TABLE bodies",
         "DROP TABLE answers",
         "UPDATE answers SET key = NULL",
+        "PRAGMA user_version = 0; CREATE TABLE of_others (x)",
     ],
 )
 def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_path, damage):
@@ -157,7 +158,7 @@ def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_
         await kept(first, entry(1))
         first.close()
         with sqlite3.connect(tmp_path / "cache.db") as conn:
-            conn.execute(damage)
+            conn.executescript(damage)
         conn.close()
         again = AnswerCache(tmp_path)
         assert await again.open() is None or await again.find(entry(1).key, 2000, MUCH, AS_KEPT) is None
@@ -195,6 +196,89 @@ def test_a_full_disk_costs_one_answer_and_the_counts_stay_right(file, caplog):
     assert file.put(entry(2, os.urandom(30_000)), MUCH) == []
     assert file.count == 2
     file.close()
+
+
+def test_a_file_elsewhere_is_used_through_a_link_and_nothing_else_is_touched(tmp_path):
+    """An operator may put the file on another disk; what is no file of ours loses the link alone."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "state").mkdir()
+    target = tmp_path / "disk" / "answers.db"
+    target.touch()
+    (tmp_path / "state" / "cache.db").symlink_to(target)
+    linked = AnswerFile(tmp_path / "state" / "cache.db")
+    linked.put(entry(1), MUCH)
+    linked.close()
+    assert AnswerFile(target).get(entry(1).key) == entry(1)
+    with sqlite3.connect(tmp_path / "disk" / "others.db") as conn:
+        conn.execute("CREATE TABLE answers_of_others (x)")
+        assert conn.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
+    conn.close()
+    linked.path.unlink()
+    linked.path.symlink_to(tmp_path / "disk" / "others.db")
+    assert linked.put(entry(2), MUCH) is None
+    assert linked.put(entry(2), MUCH) == []
+    assert not linked.path.is_symlink()
+    linked.close()
+    with sqlite3.connect(tmp_path / "disk" / "others.db") as conn:
+        assert conn.execute("SELECT name FROM sqlite_master").fetchall() == [("answers_of_others",)]
+    conn.close()
+
+
+@pytest.mark.parametrize("how", ["truncated", "swapped", "deleted", "unwritable"])
+def test_what_is_done_to_the_file_of_a_running_gateway_costs_answers_and_nothing_else(tmp_path, how, caplog):
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        for n in range(3):
+            await kept(cache, entry(n, b'{"id": "msg_01abc", "x": "%s"}' % os.urandom(9000).hex().encode()))
+        cache._hot.clear()
+        file = tmp_path / "cache.db"
+        if how == "truncated":
+            os.truncate(file, 0)
+        elif how == "swapped":
+            (tmp_path / "other").mkdir()
+            other = AnswerFile(tmp_path / "other" / "cache.db")
+            other.put(entry(0, b'{"id": "msg_of_another"}'), MUCH)
+            other.close()
+            other.path.replace(file)
+        elif how == "deleted":
+            file.unlink()
+        else:
+            cache.file._conn.execute("PRAGMA query_only = 1")
+        found = [await cache.find(entry(n).key, 2000, MUCH, AS_KEPT) for n in range(3)]
+        assert all(one is None or one.body.startswith(b'{"id": "msg_01abc"') for one in found)
+        for n in range(2):
+            pending = cache.pending.begin(entry(10 + n).key)
+            cache.keep(entry(10 + n), pending, RULES)
+            result = await pending.result
+            assert result == "not_shared" or result.body == entry().body
+        cache.close()
+        again = AnswerCache(tmp_path)
+        await again.open()
+        found = [await again.find(entry(n).key, 2000, MUCH, AS_KEPT) for n in (1, 2, 10)]
+        assert all(one is None or b"msg_01abc" in one.body for one in found)
+        await again.open()
+        await kept(again, entry(20))
+        assert await again.find(entry(20).key, 2000, MUCH, AS_KEPT) is not None
+        again.close()
+
+    run(work())
+    assert "Traceback" not in caplog.text
+
+
+def test_old_answers_are_gone_from_the_log_of_the_file_too(tmp_path):
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        await kept(cache, entry(1, owner=Owner("user", "x", "vk-of-nobody")))
+        assert b"vk-of-nobody" in on_disk(cache.file)
+        file = tmp_path / "policy.yaml"
+        file.write_text("version: 1\ncache: {exact: {enabled: true}}")
+        cache.housekeep(1 << 60, load(file, env={}, now=0))
+        assert b"vk-of-nobody" not in on_disk(cache.file)
+        cache.close()
+
+    run(work())
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "flipped"])

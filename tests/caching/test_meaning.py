@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
-from sluicegate.caching.meaning import Scope, meaning_of, scope_of, why_not_kept
+from sluicegate.caching.meaning import Scope, meaning_of, scope_of
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.calls.cache_directives import CACHE_HEADERS, CacheDirectives, directives_of
 from sluicegate.calls.call import Call

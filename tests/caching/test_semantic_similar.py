@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.semantic import evaluation, pairs
 from sluicegate.caching.semantic import similar as module
 from sluicegate.caching.semantic.embedding import DIMENSIONS, Embedder
-from sluicegate.caching.semantic.similar import SimilarQuestions
+from sluicegate.caching.semantic.similar import KeptAnswer, SimilarQuestions
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion, SemanticWorker
 from sluicegate.cli.main import app
 from sluicegate.policy import semantic_extra
@@ -48,7 +49,11 @@ def find(similar: SimilarQuestions, text: str, owner: str = "alice", space: byte
 
 
 def note(similar: SimilarQuestions, text: str, key: bytes, owner: str = "alice", space: bytes = b"n", until: int = NOW + 1000):
-    similar.note(owner, space, text, key, until=until, now=NOW)
+    similar.note(owner, space, text, KeptAnswer(key, Owner("user", owner, f"vk-{owner}", owner), "m"), until=until, now=NOW)
+
+
+def kept(key: bytes, body: bytes) -> Entry:
+    return Entry(key, NOW, NOW + 99, Owner("user", "alice", "vk-1", "alice"), "anthropic", "m", "application/json", body)
 
 
 def test_the_model_needs_no_network_and_gives_unit_vectors(embedder):
@@ -124,17 +129,33 @@ def test_questions_are_bounded_and_the_space_used_longest_ago_goes_first(embedde
     assert find(similar, "What is 2?", space=b"first") is not None
 
 
-def test_the_same_answer_is_remembered_once_and_cleared_by_owner(embedder):
+def test_the_same_answer_is_remembered_once_and_forgotten_with_its_users_answers(embedder):
     similar = make(embedder)
     for _ in range(2):
         note(similar, "What is a mutex?", b"k")
     note(similar, "What is a mutex?", b"l", owner="bob")
     assert len(similar) == 2
-    assert similar.clear("alice") == 1
+    assert similar.clear({"user_id": "alice", "model": "other"}) == similar.clear({"team_id": "eng"}) == 0
+    assert similar.clear({"user_id": "alice", "model": "m"}) == 1
     assert find(similar, "What is a mutex?") is None
     assert find(similar, "What is a mutex?", owner="bob") is not None
     assert similar.clear() == 1
     assert len(similar) == 0
+
+
+def test_of_a_shared_namespace_only_ones_own_questions_are_forgotten_and_what_was_learned_goes_with_the_last(embedder):
+    similar = make(embedder)
+    texts = ["What is a mutex?", "What is a monad?", "What is a mutex used for?"]
+    for text, user in zip(texts, ("alice", "bob", "alice"), strict=True):
+        answer = KeptAnswer(text.encode(), Owner("team", "eng", f"vk-{user}", user, "eng"), "m")
+        similar.note("eng", b"n", text, answer, until=NOW + 1000, now=NOW)
+    candidate = find(similar, texts[1], owner="eng")
+    similar.learn(candidate, agreed=True)
+    assert similar.clear({"virtual_key_id": "vk-alice"}) == 2
+    assert [find(similar, text, owner="eng") is not None for text in texts] == [False, True, False]
+    assert list(similar._experience) == ["eng"]
+    assert similar.clear({"user_id": "bob"}) == 1
+    assert (len(similar), list(similar._experience)) == (0, [])
 
 
 def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedder):
@@ -147,14 +168,14 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
     async def run() -> None:
         rules = {"threshold": 0.95, "error_bound": 0.01, "now": NOW}
         assert await worker.find(question, **rules) is None
-        worker.note(question, b"k", until=NOW + 99, now=NOW)
+        worker.note(question, kept(b"k", answer), NOW)
         await asyncio.wrap_future(worker._submit(lambda: names.append(threading.current_thread().name)))
         found = await worker.find(again, **rules)
         assert found is not None
         assert (found.key, found.is_used) == (b"k", False)
         assert await worker.find(again, **{**rules, "now": NOW + 9}) is None, "the question's own time has run out"
-        worker.compare(Comparison(found, answer), again, b"l", answer, until=NOW + 99, now=NOW)
-        worker.compare(Comparison(found, answer), again, b"m", other, until=NOW + 99, now=NOW)
+        worker.compare(Comparison(found, answer), again, kept(b"l", answer), NOW)
+        worker.compare(Comparison(found, answer), again, kept(b"m", other), NOW)
         await asyncio.wrap_future(worker._submit(lambda: None))
         assert (found.evidence.agreed, found.evidence.disagreed) == (worker.agreed, worker.disagreed) == (1, 1)
         found = await worker.find(again, **rules)
@@ -162,7 +183,7 @@ def test_the_worker_embeds_in_its_own_thread_and_learns_from_comparisons(embedde
         assert found.key == b"m", "an answer that differs is another entry"
 
     asyncio.run(run())
-    assert worker.clear("alice") == 2
+    assert worker.clear({"user_id": "alice"}) == 2
     worker.close()
     assert len(names) == 1
     assert names[0].startswith("sluicegate-semantic")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 
+import msgspec
 import pytest
 
 from sluicegate.prompt_caching import store
@@ -235,3 +236,19 @@ def test_what_cannot_be_written_waits_within_bounds(file, monkeypatch):
         file.observe(Observation(START + number, ("k", "s", "u"), 1, 0, 0, None))
     file.flush()
     assert report(file.path, ReportFilter())["totals"]["calls"] == 2
+
+
+def test_what_waits_while_the_file_cannot_be_written_is_bounded(file, monkeypatch):
+    monkeypatch.setattr(store, "MAX_UNWRITTEN", 5)
+    prompt = break_once(file).examiner._sessions.popitem()[1][-1]
+    file.flush()
+    file._conn.execute("PRAGMA query_only = 1")
+    for n in range(40):
+        file.save(("vk", "s", "u"), [msgspec.structs.replace(prompt, call_id=f"new-{n}")], [f"gone-{n}"])
+        file.observe(Observation(n, ("vk", "s", "u"), 1, 1, 1, None))
+        with pytest.raises(sqlite3.OperationalError):
+            file.flush()
+    assert (len(file._prompts), len(file._removed), len(file._observed)) == (5, 5, 5)
+    file._conn.execute("PRAGMA query_only = 0")
+    file.flush()
+    assert not file.has_unwritten

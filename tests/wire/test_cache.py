@@ -15,6 +15,7 @@ import brotli
 import orjson
 import pytest
 
+from support import http2_client
 from support.api import Api
 from support.fake_provider import FakeProvider, Peer, Seen, event, usage
 from support.harness import WAIT_S, Gateway, ask, eventually, policy_text
@@ -362,11 +363,38 @@ def test_changes_of_the_policy_hold_at_once(site):
     assert said(site, "policy", BOB)[0] == "hit"
 
 
-def test_a_key_that_lost_the_model_gets_no_answer(site):
+LATER: dict[str, tuple[dict[str, Any], int]] = {
+    "another model": ({"provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]}, 403),
+    "disabled": ({"is_active": False}, 401),
+    "expired": ({"expires_at": "2020-01-01T00:00:00Z"}, 401),
+    "moved team": ({"team_id": "team-other"}, 200),
+}
+"""What a key that shared an answer may become, and the status of its next call."""
+
+
+@pytest.mark.parametrize("change", LATER)
+def test_what_a_key_may_no_longer_have_it_gets_from_no_cache(site, change):
     govern(site, scope="team")
-    assert said(site, "lost", model="claude-opus-5-5")[0] == "miss"
-    site.gw.govern(site.gw.policy.read_text().replace('"claude-*"', '"claude-haiku-*"'))
-    eventually(lambda: site.gw.post(ask("lost", model="claude-opus-5-5"), BOB).status == 403 or None)
+    assert [said(site, f"lost: {change}", key)[0] for key in (VK, BOB)] == ["miss", "hit"]
+    fields, status = LATER[change]
+    written = json.loads(site.gw.policy.read_text())
+    (key,) = (key for key in written["virtual_keys"] if key["id"] == BOB)
+    key.update(fields)
+    if change == "moved team":
+        written["teams"].append({"id": "team-other"})
+        next(user for user in written["users"] if user["id"] == "bob")["team_id"] = "team-other"
+    revision = site.gw.admin("/health").json["policy"]["revision"]
+    site.gw.govern(json.dumps(written))
+    eventually(lambda: site.gw.admin("/health").json["policy"]["revision"] != revision)
+    reply = site.gw.post(ask(f"lost: {change}"), BOB)
+    assert (reply.status, reply.headers.get("x-sluicegate-cache")) == (status, "miss" if status == 200 else None), reply.body
+
+
+def test_a_hit_over_http2_is_an_answer_like_any_other(site):
+    found = [http2_client.post(site.gw, ask("over h2"), key=VK) for _ in range(2)]
+    assert [(reply.status, reply.headers.get("x-sluicegate-cache")) for reply in found] == [(200, "miss"), (200, "hit")]
+    assert text_of(found[0]) == text_of(found[1])
+    assert said(site, "over h2") == ("hit", text_of(found[0]))
 
 
 def test_clients_may_ask_for_less(site):

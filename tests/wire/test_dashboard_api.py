@@ -164,6 +164,7 @@ def test_a_cookie_is_believed_only_from_our_own_page(shared):
         {"sec_fetch_site": "cross-site"},
     ):
         assert page(*write, **headers).status == 403
+        assert page("PUT", "/api/features", b'{"exact_cache": {"enabled": true}}', **headers).status == 403
         assert page("GET", "/api/session", **headers).status == 401
     assert page("GET", "/api/session").status == 200
     assert page("GET", "/api/session", sec_fetch_site="none").status == 200

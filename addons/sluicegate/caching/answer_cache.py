@@ -109,11 +109,13 @@ class AnswerCache:
             used, self._used = self._used, {}
         if used:
             self._blocking(lambda: self.file.note_hits(used))
-        for _ in range(_TRIMMED_AT_ONCE):
+        for step in range(_TRIMMED_AT_ONCE):
             gone = self._blocking(lambda: self.file.trim(now, self.rules(policy).max_bytes))
-            if not gone:
-                return
             self._forget(gone)
+            if not gone:
+                if step:
+                    self._blocking(self.file.settle)
+                return
 
     def clear(self, owned: Mapping[str, str] | None = None) -> int:
         """Delete the answers of those whom columns of the file name, all by default; return how many. Blocking."""
@@ -179,7 +181,7 @@ class AnswerCache:
         if not gone:
             with self._lock:
                 # The file has lost them where it was damaged.
-                left = [entry.key for entry in self._hot.values() if entry.is_of(owned)]
+                left = [entry.key for entry in self._hot.values() if entry.owner.fits(owned, entry.model)]
             self._forget(left)
         return len(gone)
 

@@ -50,6 +50,10 @@ _OPTIONS: Mapping[int, int] = {zstd.CompressionParameter.compression_level: 3, z
 
 _TOTALS = "SELECT coalesce(sum(size), 0), count(*) FROM answers"
 
+_SETTLE = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+_TABLE_NAMES = ("answers", "bodies", "secret")
+
 _TABLES = (
     "CREATE TABLE answers (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE, at INTEGER, until INTEGER, used INTEGER, "
     "size INTEGER, hits INTEGER, saved_nano INTEGER, scope_kind TEXT, scope_id TEXT, virtual_key_id TEXT, user_id TEXT, "
@@ -111,6 +115,10 @@ class AnswerFile:
         """Delete a few of the answers that are too old or too many, and return their keys; none if all may stay."""
         return self._run(lambda conn: self._trim(conn, now, max_bytes)) or []
 
+    def settle(self) -> None:
+        """Take what was deleted out of the write-ahead log too, where it can be read until the log starts over."""
+        self._run(lambda conn: conn.execute(_SETTLE).fetchall())
+
     def clear(self, owned: Mapping[str, str]) -> list[bytes]:
         """Delete some answers of those whom the columns name, of all without any; return their keys, none once all are gone."""
         where, values = f"number IN (SELECT number FROM answers WHERE {_named(owned)} LIMIT ?)", [*owned.values(), CLEARED_AT_ONCE]  # noqa: S608
@@ -118,8 +126,7 @@ class AnswerFile:
         def work(conn: sqlite3.Connection) -> list[bytes]:
             gone = self._delete(conn, where, values)
             conn.execute("PRAGMA incremental_vacuum").fetchall()
-            # Otherwise deleted answers stay readable in the write-ahead log until it starts over.
-            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            conn.execute(_SETTLE).fetchall()
             return gone
 
         return self._run(work) or []
@@ -183,6 +190,9 @@ class AnswerFile:
         conn = open_private(self.path)
         try:
             if conn.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                named = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if not named <= {*_TABLE_NAMES, "sqlite_sequence"}:
+                    raise DamagedError("it is the database of something else")
                 # A file that takes the place of a damaged one keeps its secret: the keys of calls under way are made with it.
                 _create(conn, self.secret or secrets.token_bytes(SECRET_BYTES))
             secret = next(iter(conn.execute("SELECT value FROM secret").fetchone() or ()), None)
@@ -269,7 +279,7 @@ def _named(columns: Collection[str]) -> str:
 def _create(conn: sqlite3.Connection, secret: bytes) -> None:
     """Make the tables; a file of another version loses its answers."""
     conn.execute("BEGIN IMMEDIATE")
-    for name in ("answers", "bodies", "secret"):
+    for name in _TABLE_NAMES:
         conn.execute(f"DROP TABLE IF EXISTS {name}")
     for statement in _TABLES:
         conn.execute(statement)

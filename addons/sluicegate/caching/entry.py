@@ -33,6 +33,10 @@ class Owner:
     team_id: str | None = None
     customer_id: str | None = None
 
+    def fits(self, owned: Mapping[str, str], model: str) -> bool:
+        """Return whether this owner's answer, by a model, is one of those that columns of the file name."""
+        return all((model if name == "model" else getattr(self, name)) == value for name, value in owned.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -51,10 +55,6 @@ class Entry:
     answer_id: str | None = None
     created_s: int | None = None
     usage: Usage = field(default_factory=Usage)
-
-    def is_of(self, owned: Mapping[str, str]) -> bool:
-        """Return whether it is one of those whom columns of the file name."""
-        return all(getattr(self.owner, name, getattr(self, name, None)) == value for name, value in owned.items())
 
     def is_fresh(self, now: int, ttl_ms: int) -> bool:
         """Return whether it may still be used by a call that wants none older than this."""

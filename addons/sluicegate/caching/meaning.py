@@ -1,4 +1,4 @@
-"""What a call means, as far as its answer depends on it; and whether its answer may be kept at all.
+"""What a call means, as far as its answer depends on it.
 
 Whatever is not known to carry no meaning is taken to carry some: two calls that mean the same and are written differently are
 answered twice, and two that differ never share an answer.
@@ -7,19 +7,14 @@ answered twice, and two that differ never share an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from sluicegate.calls.call import Call
 from sluicegate.policy.cache_schema import CacheScope
 from sluicegate.providers.anthropic.attribution import ATTRIBUTION_PREFIX
 from sluicegate.values import Principal, RequestFacts
-
-PROTOCOLS = ("anthropic", "openai", "gemini")
-"""The protocols whose answers are kept. Bedrock's frames have checksums over ids that change."""
 
 MEANINGLESS_MEMBERS = frozenset(
     {"metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "client_metadata", "diagnostics"}
@@ -70,53 +65,6 @@ def scope_of(principal: Principal, kind: CacheScope) -> Scope:
     """Return whose answers a caller shares; only the key's own, where the key has nobody of that kind."""
     found = getattr(principal, f"{kind}_id")
     return Scope(kind, found) if found is not None else Scope("virtual_key", principal.virtual_key_id)
-
-
-def why_not_kept(call: Call, facts: RequestFacts, path: str, *, sampled: bool) -> str | None:
-    """Return why the answer of a call is neither looked up nor kept, in a word; None if it may be."""
-    members = facts.members
-    if call.policy is None or call.principal is None or call.login is not None:
-        return "caller"
-    if not members:
-        # Of a large body, or one that was read in a copy, there are none.
-        return "body"
-    if call.policy.providers[call.envelope].protocol not in PROTOCOLS or path.partition("?")[0].endswith("/compact"):
-        return "api"
-    if not facts.is_text_only:
-        # Media, files, the provider's own tools, and whatever nobody knows yet.
-        return "content"
-    if _is_kept_elsewhere(members, path):
-        return "state"
-    return None if sampled or not _asks_to_vary(members) else "sampled"
-
-
-def _is_kept_elsewhere(members: Mapping[str, Any], path: str) -> bool:
-    """Return whether the provider keeps the answer too, so that a later call can name it by an id that a copy would not have."""
-    if any(name in members for name in ("previous_response_id", "conversation", "background", "container", "cachedContent")):
-        return True
-    store = bytes(members.get("store", b""))
-    # In the responses API it is kept unless the call says otherwise.
-    return store != b"false" if path.partition("?")[0].endswith("/responses") else store not in (b"", b"false", b"null")
-
-
-def _asks_to_vary(members: Mapping[str, Any]) -> bool:
-    """Return whether a call asks for a temperature above 0; one that says nothing of it has not asked for anything."""
-    named = [members.get("temperature")]
-    for name in ("generationConfig", "generation_config"):
-        if name in members:
-            try:
-                named.append(msgspec.json.decode(members[name], type=dict[str, msgspec.Raw]).get("temperature"))
-            except msgspec.DecodeError:
-                return True
-    return any(_is_above_zero(bytes(value)) for value in named if value is not None)
-
-
-def _is_above_zero(written: bytes) -> bool:
-    try:
-        value = msgspec.json.decode(written)
-    except msgspec.DecodeError:
-        return True
-    return value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value > 0)
 
 
 def meaning_of(

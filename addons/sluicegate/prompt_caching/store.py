@@ -32,7 +32,7 @@ PROMPTS_KEPT_MS = 7 * DAY_MS
 ROWS_PER_STEP = 500
 
 MAX_UNWRITTEN = 2_000
-"""Prompts, and calls to be added up, that may wait to be written; usually half a second's."""
+"""Prompts, those to be deleted, and calls to be added up that may wait to be written; usually half a second's."""
 
 WEEK_MS = 7 * DAY_MS
 _MONDAY_MS = 4 * DAY_MS
@@ -120,7 +120,8 @@ class CacheFile:
         """Keep these prompts of a session, and no longer those of the calls in ``removed``."""
         with self._lock:
             for name in removed:
-                if self._prompts.pop(name, None) is None:
+                # Of a file that cannot be written, what is left over is deleted when it is old.
+                if self._prompts.pop(name, None) is None and len(self._removed) < MAX_UNWRITTEN:
                     self._removed.add(name)
             for prompt in prompts if len(self._prompts) < MAX_UNWRITTEN else ():
                 self._prompts[prompt.call_id] = (session, prompt)

@@ -6,10 +6,11 @@ All of it is in memory and bounded, and nothing of a question is written to disk
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sluicegate.caching.entry import Owner
 from sluicegate.caching.semantic import guard
 from sluicegate.caching.semantic.learning import Evidence, Experience
 from sluicegate.caching.semantic.questions import Question, read
@@ -22,12 +23,20 @@ _NEAREST = 8
 """How many of the nearest questions the guard looks at."""
 
 
+class KeptAnswer(NamedTuple):
+    """Where a question's answer is kept, and whose it is."""
+
+    key: bytes
+    owner: Owner
+    model: str
+
+
 @dataclass(slots=True, eq=False)
 class _Known:
     """A question whose answer is kept."""
 
     question: Question
-    key: bytes
+    answer: KeptAnswer
     until: int
     evidence: Evidence = field(default_factory=Evidence)
 
@@ -80,21 +89,22 @@ class SimilarQuestions:
                 return None
             if now < known.until and guard.difference(question, known.question) is None:
                 exploration = self._of(owner).exploration(known.evidence, similarity, error_bound)
-                return Candidate(known.key, similarity, self._chance() >= exploration, owner, known.evidence)
+                return Candidate(known.answer.key, similarity, self._chance() >= exploration, owner, known.evidence)
         return None
 
-    def note(self, owner: Hashable, namespace: bytes, text: str, key: bytes, *, until: int, now: int) -> None:
-        """Remember a question whose answer is kept under ``key`` until ``until``, epoch milliseconds."""
+    def note(self, owner: Hashable, namespace: bytes, text: str, answer: KeptAnswer, *, until: int, now: int) -> None:
+        """Remember a question whose answer is kept until ``until``, epoch milliseconds."""
         import numpy as np
 
         question = read(text)
         space = self._spaces.setdefault((owner, namespace), _Namespace(owner))
         self._spaces.move_to_end((owner, namespace))
         vector = self._embed([question.text])
-        kept = [at for at, known in enumerate(space.known) if known.until > now and known.key != key][-(MAX_IN_NAMESPACE - 1) :]
+        others = [at for at, known in enumerate(space.known) if known.until > now and known.answer.key != answer.key]
+        kept = others[-(MAX_IN_NAMESPACE - 1) :]
         self._count += len(kept) + 1 - len(space.known)
         space.vectors = vector if space.vectors is None else np.concatenate((space.vectors[kept], vector))
-        space.known = [*(space.known[at] for at in kept), _Known(question, key, until)]
+        space.known = [*(space.known[at] for at in kept), _Known(question, answer, until)]
         while self._count > MAX_QUESTIONS:
             _, oldest = self._spaces.popitem(last=False)
             self._count -= len(oldest.known)
@@ -103,16 +113,22 @@ class SimilarQuestions:
         """Note whether a candidate's answer would have done."""
         self._of(candidate.owner).learn(candidate.evidence, candidate.similarity, agreed)
 
-    def clear(self, owner: Hashable = None) -> int:
-        """Forget the questions of one owner and what was learned from them, or of all; return how many questions."""
+    def clear(self, owned: Mapping[str, str] | None = None) -> int:
+        """Forget the questions of those whom columns of the answers' file name, all by default; return how many.
+
+        What was learned from comparisons goes with the last question of an owner's.
+        """
         before = self._count
         for at, space in list(self._spaces.items()):
-            if owner is None or space.owner == owner:
-                self._count -= len(self._spaces.pop(at).known)
-        if owner is None:
-            self._experience.clear()
-        else:
-            self._experience.pop(owner, None)
+            kept = [n for n, known in enumerate(space.known) if not known.answer.owner.fits(owned or {}, known.answer.model)]
+            self._count -= len(space.known) - len(kept)
+            if not kept:
+                del self._spaces[at]
+            elif len(kept) < len(space.known):
+                space.known, space.vectors = [space.known[n] for n in kept], space.vectors[kept]
+        left = {space.owner for space in self._spaces.values()}
+        for owner in [owner for owner in self._experience if not owned or owner not in left]:
+            del self._experience[owner]
         return before - self._count
 
     def _of(self, owner: Hashable) -> Experience:

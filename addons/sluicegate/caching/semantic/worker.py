@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from random import SystemRandom
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from sluicegate.caching.entry import Entry
 from sluicegate.caching.rules import RulesOfPolicy
 from sluicegate.caching.semantic.embedding import Embedder
 from sluicegate.caching.semantic.rules import SemanticRules
@@ -83,36 +84,36 @@ class SemanticWorker:
         except TimeoutError:
             return None
 
-    def note(self, question: ScopedQuestion, key: bytes, *, until: int, now: int) -> None:
-        """Remember a question whose answer is kept until then, soon. The first one loads the model."""
-        self._submit(lambda: self._remember(question, key, until, now))
+    def note(self, question: ScopedQuestion, entry: Entry, now: int) -> None:
+        """Remember a question whose answer is kept, soon. The first one loads the model."""
+        self._submit(lambda: self._remember(question, entry, now))
 
-    def compare(
-        self, comparison: Comparison, question: ScopedQuestion, key: bytes, answered: bytes, *, until: int, now: int
-    ) -> None:
+    def compare(self, comparison: Comparison, question: ScopedQuestion, entry: Entry, now: int) -> None:
         """Learn, soon, whether a kept answer says what the provider says now; if not, the question is remembered with its own."""
 
         def work() -> None:
             from sluicegate.caching.semantic.answers import agree, text_of
 
-            agreed = agree(text_of(comparison.kept), text_of(answered))
+            agreed = agree(text_of(comparison.kept), text_of(entry.body))
             self._questions().learn(comparison.candidate, agreed)
             self.agreed += agreed
             self.disagreed += not agreed
             if not agreed:
-                self._remember(question, key, until, now)
+                self._remember(question, entry, now)
 
         self._submit(work)
 
-    def _remember(self, question: ScopedQuestion, key: bytes, until: int, now: int) -> None:
-        self._questions().note(
-            question.owner, question.namespace, question.text, key, until=min(until, now + question.ttl_ms), now=now
-        )
+    def _remember(self, question: ScopedQuestion, entry: Entry, now: int) -> None:
+        from sluicegate.caching.semantic.similar import KeptAnswer
 
-    def clear(self, owner: Hashable = None) -> int:
-        """Forget questions, of one owner or of all; return how many. Blocking."""
+        owner, namespace, text, ttl_ms = question
+        answer = KeptAnswer(entry.key, entry.owner, entry.model)
+        self._questions().note(owner, namespace, text, answer, until=min(entry.until, now + ttl_ms), now=now)
+
+    def clear(self, owned: Mapping[str, str] | None = None) -> int:
+        """Forget the questions of those whom columns of the answers' file name, all by default; return how many. Blocking."""
         thread, similar = self._thread, self._similar
-        return 0 if thread is None or similar is None else thread.submit(lambda: similar.clear(owner)).result()
+        return 0 if thread is None or similar is None else thread.submit(lambda: similar.clear(owned)).result()
 
     def close(self) -> None:
         """End the thread once it has done what it began."""

@@ -226,8 +226,7 @@ async def _clear(request: ApiRequest) -> ApiResponse:
 
     def work() -> int:
         count = services.answers.clear(owned)
-        # Whose questions they were is not kept with them; without answers they are of no use, and few are lost.
-        services.semantic.clear()
+        services.semantic.clear(owned)
         entry = AuditEntry("clear_cache", "policy", "cache", None, {"answers": count, **owned})
         services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
         return count

@@ -103,7 +103,7 @@ async def _erase(request: ApiRequest) -> ApiResponse:
         services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
         for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):
             services.answers.clear(owned)
-        services.semantic.clear()
+            services.semantic.clear(owned)
         erase_from_journals(services.journal.path, person)
         with services.logs.retention.lock:
             count = erasure.run()
