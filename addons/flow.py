@@ -19,7 +19,7 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
-from sluicegate.calls.call import Call, Settlement
+from sluicegate.calls.call import Call, Settlement, escape_unprintable, new_call_id
 from sluicegate.calls.refusal import render
 from sluicegate.calls.settlement import settle
 from sluicegate.network.egress.connection import ClientConnection, Traffic
@@ -104,17 +104,12 @@ def services() -> Services:
     return _services
 
 
-def escape_unprintable(text: str) -> str:
-    """Return text from the wire with undecodable bytes and control characters escaped, fit for logs and records."""
-    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-
-
 def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
     """Make the flow's call, judged from here on by this policy."""
     now, request = services().clock(), flow.request
     served = policy.providers[provider]
     call = Call(
-        id=f"call_{now:012x}{os.urandom(8).hex()}",
+        id=new_call_id(now),
         started_at=now,
         provider=provider,
         kind=served.kind_of(request.method, request.path),
@@ -125,6 +120,11 @@ def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
         client_address=source_of(flow),
         policy=policy,
     )
+    return call_begun(flow, call)
+
+
+def call_begun(flow: http.HTTPFlow, call: Call) -> Call:
+    """Note that this is the flow's call, and return it."""
     # An attribute, not metadata: mitmproxy copies and replays flows by their state, and a copy must begin without a call.
     flow.sluicegate_call = call  # type: ignore[attr-defined]
     return call

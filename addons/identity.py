@@ -12,6 +12,7 @@ from mitmproxy.net.http.url import hostport
 
 from flow import (
     Addon,
+    call_begun,
     call_of,
     connection_of,
     count_refusal,
@@ -25,17 +26,20 @@ from flow import (
     source_of,
 )
 from sluicegate.addresses import is_loopback, normalize_host, split_port
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import Call, new_call_id
 from sluicegate.calls.client_login import ClientLogin
-from sluicegate.calls.clients import OTHER, is_websocket, note_client
+from sluicegate.calls.clients import OTHER, is_websocket, note_client, values_of
+from sluicegate.calls.demo_keys import demo_key_refusal
+from sluicegate.calls.destination import Destination, fields_onward, outer_path
 from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.second_credential import refusal_beside
-from sluicegate.calls.unknown_caller import PROXY, refusal_of_unknown
+from sluicegate.calls.unknown_caller import LOCAL_ANSWERS, PROXY, refusal_of_unknown
+from sluicegate.calls.usual_head import Head, usual_head
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.providers import PROTOCOLS
-from sluicegate.providers.account_headers import billing_problem, without_account_choice
+from sluicegate.providers.account_headers import billing_problem
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.known import known_provider
 from sluicegate.request_grammar import (
@@ -44,44 +48,14 @@ from sluicegate.request_grammar import (
     Problem,
     first_problem,
     removed_headers,
-    replace_fields,
 )
 from sluicegate.routing.offered_models import note_models_of_all, provider_of_path
 from sluicegate.values import Deny, Reason
-
-LOCAL_ANSWERS = {"/api/hello": b"{}", "/inference-profiles": b'{"inferenceProfileSummaries":[]}'}
-"""Paths that clients ask without a credential, and what they are answered here.
-
-Claude Code asks Bedrock for its profiles first; where there is none, it takes the ids that it knows.
-"""
-
-
-def header_values(headers: http.Headers) -> HeaderValues:
-    """Return all header values by name, read in one pass: each look-up in mitmproxy's headers reads all of them."""
-    found: dict[str, list[str]] = {}
-    for name, value in headers.fields:
-        found.setdefault(name.lower().decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
-    return found
 
 
 def refuse_body(flow: http.HTTPFlow) -> None:
     """Refuse a request whose method has no body, when one begins."""
     deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: a {flow.request.method} has no body"))
-
-
-def demo_key_refusal(flow: http.HTTPFlow, key: VirtualKey, policy: Policy) -> str | None:
-    """Return why a key without a secret value may not be used from another machine; None if it may."""
-    listener, server = flow.client_conn.sockname, policy.server
-    if not key.is_demo or server.allow_id_as_value or not listener:
-        return None
-    if server.trusts(listener[0]) and server.trusts(source_of(flow)):
-        return None
-    where = (
-        "so it can be used on the gateway's own machine only"
-        if server.trusts("127.0.0.1")
-        else "and this gateway asks everyone for one"
-    )
-    return f"Virtual key '{key.id}' has no secret value, {where}"
 
 
 def is_own_address(flow: http.HTTPFlow, policy: Policy) -> bool:
@@ -91,6 +65,24 @@ def is_own_address(flow: http.HTTPFlow, policy: Policy) -> bool:
         return False
     names = ("localhost", normalize_host(listener[0]), *policy.server.hosts)
     return host in names or is_loopback(host)
+
+
+def head_of(flow: http.HTTPFlow, connection: ClientConnection) -> Head:
+    """Return all that a request is judged by before its body has come, besides the policy."""
+    data, request = flow.request.data, flow.request
+    circumstances = (
+        *(data.method, data.http_version, origin_form(request), getattr(request, "named_authority", ""), source_of(flow)),
+        *(connection.target, connection.provider, connection.refusal, connection.project),
+        *(connection.sent_credential, connection.sent_former),
+    )
+    target = Destination(data.scheme, data.host, data.port, data.authority, data.path)
+    return Head(target, circumstances, connection.key, data.headers.fields)
+
+
+def send_to(flow: http.HTTPFlow, to: Destination) -> None:
+    """Set where a request is sent, on the data itself: each of mitmproxy's own setters rewrites the Host header."""
+    data = flow.request.data
+    data.scheme, data.host, data.port, data.authority, data.path = to
 
 
 class Identity(Addon):
@@ -125,9 +117,15 @@ class Identity(Addon):
         if flow.metadata.get("sluicegate") is not None:
             return
         shared, connection = services(), connection_of(flow.client_conn)
-        values = header_values(flow.request.headers)
         # Looked at once: a reload in between would have the call judged by two policies.
         policy = shared.policy
+        came = head_of(flow, connection)
+        if not self.repeat_head(flow, connection, policy, came):
+            self.judge_head(flow, connection, policy, came)
+
+    def judge_head(self, flow: http.HTTPFlow, connection: ClientConnection, policy: Policy, came: Head) -> None:
+        """Judge a request by its head, and remember that of a call that may go for the next one on its connection."""
+        values = values_of(came.fields)
         asked = flow.request.path
         provider = self.provider_of(flow, connection, values, policy)
         if provider is None:
@@ -153,16 +151,27 @@ class Identity(Addon):
         note_models_of_all(call, "" if is_whole else asked, policy)
         shown = {n: v for n, v in values.items() if n.encode() not in reading.hidden} if reading.hidden else values
         note_client(call, shown, connection.project or reading.project)
-        key = reading.key
-        if key is None and connection.key is not None:
-            # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
-            key = policy.key_by_digest(connection.key.digest)
+        # The connection's credential, looked up again: the key may have been changed or revoked since the CONNECT.
+        key = reading.key or (policy.key_by_digest(connection.key.digest) if connection.key is not None else None)
         missing = [h for h in policy.required_headers if not any(values.get(h.lower(), ()))]
         if reading.login is not None and key is not None and is_whole and not is_own_address(flow, policy):
             call.offered_login = ClientLogin(reading.login)
         if self.name_caller(flow, call, policy, key, reading) and not self.refuse_malformed(flow, call, values, missing):
             call.identified = True
-            self.direct_to_provider(flow, call, policy, removed_headers(values))
+            to = self.direct_to_provider(flow, call, policy, removed_headers(values))
+            connection.usual_head = usual_head(call, came, to, flow.request.headers.fields, reading)
+
+    def repeat_head(self, flow: http.HTTPFlow, connection: ClientConnection, policy: Policy, came: Head) -> bool:
+        """Do for a request what was done for the last one on its connection, if it has the same head; return whether it has."""
+        shared, usual = services(), connection.usual_head
+        now = shared.clock()
+        fields = usual.fields_of(came, policy, shared.credentials(policy), now) if usual is not None else None
+        if usual is None or fields is None:
+            return False
+        flow.request.headers.fields = fields
+        send_to(flow, usual.destination)
+        call_begun(flow, usual.call(new_call_id(now), now))
+        return True
 
     def name_caller(
         self, flow: http.HTTPFlow, call: Call, policy: Policy, key: VirtualKey | None, reading: Reading[VirtualKey]
@@ -175,7 +184,11 @@ class Identity(Addon):
             return False
         call.principal = policy.principal_of(key, call.attribution.get("user_id"), call.attribution.get("project"))
         now, connection = services().clock(), connection_of(flow.client_conn)
-        why = key.refusal(now) or policy.user_refusal(call.principal) or demo_key_refusal(flow, key, policy)
+        why = (
+            key.refusal(now)
+            or policy.user_refusal(call.principal)
+            or demo_key_refusal(key, policy.server, flow.client_conn.sockname, source_of(flow))
+        )
         why = why or refusal_beside(reading, policy, connection.key, connection.sent_former, now)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
@@ -313,26 +326,18 @@ class Identity(Addon):
         flow.request.path = found[1]
         return found[0]
 
-    def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy, removed: frozenset[bytes]) -> None:
-        """Set the request's target to the provider's base URL, leaving path and query unchanged, and remove these headers."""
-        target, request = services().target(policy.providers[call.provider]), flow.request
+    def direct_to_provider(self, flow: http.HTTPFlow, call: Call, policy: Policy, removed: frozenset[bytes]) -> Destination:
+        """Send the request to the provider's base URL, path and query unchanged, without these headers; return where that is."""
+        served, data = policy.providers[call.provider], flow.request.data
+        target = services().target(served)
         host = hostport(target.scheme, target.host, target.port).encode()
-        changed = {b"host": host}
-        if call.kind == "messages":
-            # A compressed answer would have to be decompressed to be metered; the client gets the same text either way.
-            changed[b"accept-encoding"] = b"identity"
-        # Set on the data itself: each of mitmproxy's own setters rewrites the Host header.
-        data = request.data
-        data.scheme, data.host, data.port = target.scheme.encode(), target.host, target.port
-        if data.authority:
-            # In HTTP/1 only a proxy takes a target that names its host, and the provider is not one.
-            data.authority = host if request.is_http2 else b""
-        fields = replace_fields(request.headers.fields, changed, not data.authority, removed)
-        # The provider's key may reach several accounts; which of them pays is not the caller's to say.
-        request.headers.fields = without_account_choice(fields)
-        path = target.prefix + policy.providers[call.provider].outer_path(request.path)
-        if path != request.path:
-            request.path = path
+        # In HTTP/1 only a proxy takes a target that names its host, and the provider is not one.
+        authority = host if data.authority and flow.request.is_http2 else b""
+        path = outer_path(served, target.prefix, flow.request.path)
+        to = Destination(target.scheme.encode(), target.host, target.port, authority, path)
+        send_to(flow, to)
+        flow.request.headers.fields = fields_onward(call, data.headers.fields, host, removed, needs_host=not authority)
+        return to
 
     @observing
     def error(self, flow: http.HTTPFlow) -> None:

@@ -94,7 +94,7 @@ _TWINS = frozenset(name for name in _underscored(_GUARDED) if "_" in name)
 _SUSPECT = _OVERRIDE_SPELLINGS | _TWINS
 """Names of headers over which a request is refused: one look-up for each header finds none in nearly every request."""
 
-_CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(rb"/|(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)+")
 _BEDROCK_PATH = re.compile(
@@ -236,7 +236,7 @@ def encoding_problem(query: bytes) -> str | None:
 def headers_problem(fields: HeaderFields, values: HeaderValues) -> str | None:
     """Return what is wrong with the headers as such, in words."""
     # Some readers take a line end inside a header's value for the start of another header.
-    if _CONTROL_CHARACTERS.search(b"\t".join([v for _, v in fields])) is not None:
+    if CONTROL_CHARACTERS.search(b"\t".join([v for _, v in fields])) is not None:
         return "a header's value holds a control character"
     if not _SUSPECT.isdisjoint(values):
         name = next(n for n in values if n in _SUSPECT)

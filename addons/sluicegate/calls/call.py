@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -41,6 +42,16 @@ class Settlement(NamedTuple):
     rate_amounts: Mapping[Unit, int]
     shadow_nano: int | None = None
     """What a call with its client's own login would have cost, in nano-dollars; None for a call with a provider key."""
+
+
+def new_call_id(now: int) -> str:
+    """Return the id of a call that begins at a time, epoch milliseconds."""
+    return f"call_{now:012x}{os.urandom(8).hex()}"
+
+
+def escape_unprintable(text: str) -> str:
+    """Return text from the wire with undecodable bytes and control characters escaped, fit for logs and records."""
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
 @dataclass(slots=True)

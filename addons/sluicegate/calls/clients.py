@@ -12,7 +12,7 @@ from functools import lru_cache
 from sluicegate.calls.cache_directives import CACHE_HEADERS, directives_of
 from sluicegate.calls.call import Call
 from sluicegate.policy.projects import check_claim
-from sluicegate.request_grammar import HeaderValues
+from sluicegate.request_grammar import HeaderFields, HeaderValues
 from sluicegate.values import PROJECT_HEADER
 
 OTHER = "other"
@@ -43,6 +43,14 @@ ATTRIBUTION = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 @lru_cache(maxsize=256)
 def _by_agent(beginning: str) -> str | None:
     return next((name for prefix, name in _AGENTS.items() if beginning.lower().startswith(prefix)), None)
+
+
+def values_of(fields: HeaderFields) -> HeaderValues:
+    """Return all header values by name, read in one pass: each look-up in mitmproxy's headers reads all of them."""
+    found: dict[str, list[str]] = {}
+    for name, value in fields:
+        found.setdefault(name.lower().decode("latin-1"), []).append(value.decode("utf-8", "surrogateescape"))
+    return found
 
 
 def client_of(agent: str, values: HeaderValues) -> str:

@@ -26,12 +26,9 @@ def refusal_beside(
 
     ``connected`` is the key of its CONNECT as it was then, ``former`` the place there that held a key's former value.
     """
-    others = list(reading.others)
-    if connected is not None:
-        if (today := policy.key_by_digest(connected.digest)) is not None:
-            others.append(today)
-        else:
-            former = "proxy-authorization"
+    others = [*reading.others, *(today := _in_force(policy, connected))]
+    if connected is not None and not today:
+        former = "proxy-authorization"
     for key in others:
         if (why := key.refusal(now)) is not None:
             return f"{why}, and was sent beside another key{_OWN}"
@@ -41,3 +38,13 @@ def refusal_beside(
         place = reading.ambiguous
         return f"Several virtual keys were sent in {_WORDS.get(place, place)}, so it is not clear whose call this is; send one"
     return None
+
+
+def keys_of(reading: Reading[VirtualKey], policy: Policy, connected: VirtualKey | None) -> tuple[VirtualKey, ...]:
+    """Return all virtual keys that a call was sent with, its caller's and those beside it, as they are today."""
+    return (*((reading.key,) if reading.key is not None else ()), *reading.others, *_in_force(policy, connected))
+
+
+def _in_force(policy: Policy, connected: VirtualKey | None) -> tuple[VirtualKey, ...]:
+    today = policy.key_by_digest(connected.digest) if connected is not None else None
+    return () if today is None else (today,)

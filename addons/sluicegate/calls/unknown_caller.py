@@ -7,6 +7,12 @@ from collections.abc import Mapping, Sequence
 from sluicegate.providers.known import known_provider
 from sluicegate.values import Deny, Reason
 
+LOCAL_ANSWERS = {"/api/hello": b"{}", "/inference-profiles": b'{"inferenceProfileSummaries":[]}'}
+"""Paths that clients ask without a credential, and what they are answered here.
+
+Claude Code asks Bedrock for its profiles first; where there is none, it takes the ids that it knows.
+"""
+
 PROXY = "proxy-authorization"
 
 _BY_CLIENT: Mapping[str, str] = {

@@ -87,6 +87,8 @@ class ClientConnection:
     """Whether what follows belongs to the client, so that no PROXY header is read any more."""
     source: str | None = None
     """The address of who sent the last request outside a CONNECT, as far as trusted proxies say; None where none is trusted."""
+    usual_head: Any = None
+    """What the head of its last call said, see ``calls/usual_head.py``; None before there was one that may be repeated."""
     own_servers: set[tuple[str, int]] = field(default_factory=set)
     """The web application's address, once an administrative request of this connection has been sent there."""
 
