@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, ensure_call, facts_of, observing
+from flow import Addon, call_of, deny, enforcing, ensure_call, observing, when_read
 from sluicegate.calls.admission import check_access, has_refused_models
 from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import judge_login, login_only_message
@@ -22,7 +23,7 @@ from sluicegate.providers.model_lists import (
     without_refused,
 )
 from sluicegate.providers.requests.body import models_anywhere
-from sluicegate.values import Deny, Reason
+from sluicegate.values import Deny, Reason, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
@@ -61,33 +62,42 @@ class Access(Addon):
         call.login, call.shadow_nano = offered, 0
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Judge provider and model once the request is complete."""
         call = ensure_call(flow)
         if call is None or call.policy is None or call.asks_all:
+            return None
+        if call.kind in ("messages", "count_tokens"):
+            return when_read(flow, call, self.judge_call)
+        models = self.models_named(flow, call, call.policy)
+        if models is not None:
+            self.judge(flow, call, call.policy, models)
+        return None
+
+    def judge_call(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> None:
+        """Judge a call by its body."""
+        policy = call.policy
+        if policy is None or not self.judge(flow, call, policy, facts.named_models):
             return
-        models = await self.models_named(flow, call, call.policy)
-        if models is None:
-            return
+        if "/" in facts.model and call.protocol == "gemini" and policy.providers[call.provider].protocol in IN_PATHS:
+            deny(flow, Deny(Reason.UNSUPPORTED, slashed_message(facts.model)))
+
+    def judge(self, flow: http.HTTPFlow, call: Call, policy: Policy, models: tuple[str, ...]) -> bool:
+        """Return whether the caller may use these models of the provider; refuse the request if not."""
         # Every model that is named may do a part of the work.
         for model in models or (None,):
-            refusal = check_access(call.policy, call.principal, call.provider, model)
+            refusal = check_access(policy, call.principal, call.provider, model)
             if refusal is not None:
                 deny(flow, refusal)
                 if call.kind == "other" and refusal.reason is Reason.MODEL_BLOCKED and flow.response is not None:
                     # To whoever only asks about a model, it is one that is not there.
                     flow.response.status_code = NOT_FOUND
                     flow.response.content = unknown_model_body(call.protocol, refusal.message)
-                return
-        name = call.facts.model if call.facts is not None else ""
-        if "/" in name and call.protocol == "gemini" and call.policy.providers[call.provider].protocol in IN_PATHS:
-            deny(flow, Deny(Reason.UNSUPPORTED, slashed_message(name)))
+                return False
+        return True
 
-    async def models_named(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> tuple[str, ...] | None:
-        """Return every model that a request names; refuse it and return None where that cannot be told."""
-        if call.kind in ("messages", "count_tokens"):
-            facts = await facts_of(flow, call)
-            return None if facts is None else facts.named_models
+    def models_named(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> tuple[str, ...] | None:
+        """Return every model that a request names besides model calls; refuse it and return None where that cannot be told."""
         if call.kind == "allowed" and has_refused_models(policy, call.principal, call.provider):
             named = models_anywhere(flow.request.raw_content or b"", call.path)
             if named is None:

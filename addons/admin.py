@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from email.utils import formatdate
 from pathlib import Path
 
@@ -120,10 +121,12 @@ class Admin(Addon):
             limit_body(flow, limit, refuse)
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Forward the complete request to the application with a ticket, which restores its secrets there."""
-        if flow.metadata.get("sluicegate") != "admin":
-            return
+        return self.forward(flow) if flow.metadata.get("sluicegate") == "admin" else None
+
+    async def forward(self, flow: http.HTTPFlow) -> None:
+        """Forward an administrative request."""
         server = await self.start_server()
         request = flow.request
         # A body may hold a token or a provider's key, so it must not be printed or saved either.

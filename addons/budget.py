@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, model_call, services, settlement_of
+from flow import Addon, call_of, deny, enforcing, ensure_call, services, settlement_of, when_read
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MAX_MODELS, MIN_RATIO_SAMPLES, lesson_of
 from sluicegate.sending.reservation import commit, reserve_money
 from sluicegate.services import Services
-from sluicegate.values import COST_HEADER, usd
+from sluicegate.values import COST_HEADER, RequestFacts, usd
 
 MAX_LOOKS = 50
 """Answers of a model, since the start, that are all looked at for how many characters its tokens have."""
@@ -32,13 +33,16 @@ class Budget(Addon):
         """How often answers have been looked at, by model, see ``visible_characters``."""
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Reserve the call's money under every budget, or refuse it and name the first one that is exhausted."""
-        judged = await model_call(flow)
-        if judged is None:
+        call = ensure_call(flow)
+        return None if call is None or call.kind != "messages" else when_read(flow, call, self.reserve)
+
+    async def reserve(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> None:
+        """Reserve a call's money, and wait until that is on disk."""
+        shared, policy = services(), call.policy
+        if policy is None:
             return
-        call, facts, policy = judged
-        shared = services()
         if not all(map(shared.prices_for(call.provider, policy).is_at_hand, facts.named_models)):
             # Once in the life of most gateways that need it at all.
             await asyncio.to_thread(shared.prices.load_bundled)

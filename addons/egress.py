@@ -7,6 +7,7 @@ dialled: a name that resolves differently the second time gains nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -64,15 +65,17 @@ class Egress(Addon):
             self.plain[flow] = Traffic(services().clock(), host, request.port)
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Direct a plain HTTP request to an address of its host that has been judged.
 
         Here and not when it is dialled: mitmproxy knows an open connection by the address that the request asks for, and
         would open another one for each request, until it waits for one of them to close.
         """
-        traffic = self.plain.get(flow)
-        if traffic is None:
-            return
+        traffic = self.plain.get(flow) if self.plain else None
+        return self.direct(flow, traffic) if traffic is not None else None
+
+    async def direct(self, flow: http.HTTPFlow, traffic: Traffic) -> None:
+        """Direct it to such an address, or refuse it."""
         try:
             address = await self.judged_address(connection_of(flow.client_conn), traffic.host, traffic.port)
         except (DialRefused, ResolveError) as e:
@@ -88,13 +91,13 @@ class Egress(Addon):
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Stream another host's answer."""
-        traffic = self.plain.get(flow)
+        traffic = self.plain.get(flow) if self.plain else None
         if traffic is not None and flow.response is not None:
             flow.response.stream = traffic.receive
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Record a plain request to another host, as a connection."""
-        traffic = self.plain.pop(flow, None)
+        traffic = self.plain.pop(flow, None) if self.plain else None
         if traffic is not None:
             traffic.sent = len(flow.request.raw_content or b"")
             if traffic.is_refused:

@@ -5,7 +5,7 @@ It is added only if the request is about to go exactly where the provider's ``ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from mitmproxy import http
 
@@ -36,25 +36,25 @@ class Keys(Addon):
     """Adds the provider key in place of the virtual key that identity removed."""
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Add the key once all checks have passed, and only then clear the call for the failsafe."""
         call = call_of(flow)
         if call is None or call.policy is None or call.cleared:
             # The relay adds the key where it sends the call.
-            return
+            return None
         provider = call.policy.providers[call.provider]
         destination = (flow.request.scheme, flow.request.host, flow.request.port)
         is_sendable = call.kind != "unsupported" and (call.kind != "login" or call.login is not None)
         if not call.identified or not is_sendable or destination != services().target(provider)[:3]:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of where this call was going; nothing was sent"))
-            return
+            return None
         if call.kind == "keyless":
             # Its clients send it without a credential, so it leaves with none, and whoever asks gets no use of ours.
             self.clear(flow, call, ())
-            return
+            return None
         if call.login is not None:
             self.pass_login(flow, call, call.login, provider)
-            return
+            return None
         names = call.plan.targets[0].key_names if call.plan is not None else None
         key = services().keyring.choose(provider, caller_of(call), call.started_at, names)
         if key is None:
@@ -62,12 +62,12 @@ class Keys(Addon):
             if flow.response is not None and call.path.startswith("/api/"):
                 # Claude Code fetches settings before its first call: it waits on a 503 and goes on after a 404.
                 flow.response.status_code, flow.response.reason = 404, "Not Found"
-            return
+            return None
         call.provider_key = key
         if key.account is None:
             self.clear(flow, call, provider.credentials(key))
-        else:
-            await self.sign(flow, call, key.account)
+            return None
+        return self.sign(flow, call, key.account)
 
     async def sign(self, flow: http.HTTPFlow, call: Call, account: Account) -> None:
         """Clear a call with what its account vouches for it by; refuse it where the account has no credentials."""

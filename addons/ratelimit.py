@@ -6,6 +6,8 @@ the provider reports.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from mitmproxy import http
 
 from flow import (
@@ -15,16 +17,16 @@ from flow import (
     deny,
     enforcing,
     ensure_call,
-    facts_of,
     services,
     settlement_of,
     source_of,
+    when_read,
 )
 from sluicegate.calls.admission import deny_exhausted, reserve_rates
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
 from sluicegate.sending.reservation import expected_of
-from sluicegate.values import Reason
+from sluicegate.values import Reason, RequestFacts
 
 LIMITED = ("messages", "allowed")
 """Kinds of requests that count under the policy's limits."""
@@ -34,23 +36,28 @@ class RateLimit(Addon):
     """Takes a slot under every rate limit that applies, or takes none and refuses the call with 429."""
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Take the slots once the request is complete."""
         call = ensure_call(flow)
         if call is None or call.policy is None:
-            return
-        if call.kind not in LIMITED:
+            return None
+        if call.kind == "messages":
+            return when_read(flow, call, self.take)
+        if call.kind in LIMITED:
+            self.take(flow, call, None)
+        else:
             self.take_free(flow, call, call.policy)
+        return None
+
+    def take(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts | None) -> None:
+        """Take the slots for a request that counts; ``facts`` are those of a model call."""
+        if call.policy is None:
             return
-        facts = await facts_of(flow, call) if call.kind == "messages" else None
-        if flow.response is not None:
-            return
-        model = facts.model if facts is not None else None
-        limits = call.policy.limits(call.principal, call.provider, model)
+        limits = call.policy.limits(call.principal, call.provider, facts.model if facts is not None else None)
         if not limits.rates:
             return
         shared = services()
-        tokens = expected_of(services(), call, facts).total_tokens if facts is not None else 0
+        tokens = expected_of(shared, call, facts).total_tokens if facts is not None else 0
         refusal = reserve_rates(shared.ledger, call.id, limits, tokens, shared.clock(), call.limit_checks)
         if refusal is not None:
             deny(flow, refusal)

@@ -6,6 +6,7 @@ All others go straight to their provider.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from mitmproxy import ctx, http
 
@@ -57,28 +58,28 @@ class Relay(Addon):
         return self.relay
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Forward a call whose plan a single request to its own provider cannot fulfil; else put the plan's model in place."""
         call = call_of(flow)
         if call is not None and call.asks_all and call.policy is not None:
-            await self.answer_models(flow, call, call.policy)
-            return
+            return self.answer_models(flow, call, call.policy)
         if call is None or call.policy is None or call.facts is None:
-            return
+            return None
         if call.plan is None:
             if holds_packed_thoughts(flow.request.raw_content or b""):
                 self.put_in_place(flow, call, call.facts.model, call.facts.model)
-            return
+            return None
         if not call.identified:
             deny(flow, Deny(Reason.GATEWAY_ERROR, "The gateway lost track of who makes this call; nothing was sent"))
         elif call.kind == "count_tokens" and not self.is_own(flow, call, call.policy, call.facts.model):
-            await self.answer_count(flow, call)
+            return self.answer_count(flow, call)
         elif call.kind == "count_tokens" or (
             call.plan.is_direct(call.envelope) and self.is_own(flow, call, call.policy, call.facts.model)
         ):
             self.put_in_place(flow, call, call.asked_model or call.facts.model, call.facts.model)
         else:
-            await self.forward(flow, call, call.plan, call.policy)
+            return self.forward(flow, call, call.plan, call.policy)
+        return None
 
     def is_own(self, flow: http.HTTPFlow, call: Call, policy: Policy, model: str) -> bool:
         """Return whether the client's own provider answers, in the client's own form."""

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from mitmproxy import http
 
-from flow import Addon, call_of, deny, enforcing, facts_of, outcome_of, services
+from flow import Addon, call_of, deny, enforcing, outcome_of, services, when_read
+from sluicegate.calls.call import Call
 from sluicegate.calls.client_login import plan_with_login
 from sluicegate.calls.plan import Target, cause_of_status
 from sluicegate.routing.selection import Asked, unknown_fallback
 from sluicegate.sending.dialects import turn_to
-from sluicegate.values import Deny, Outcome
+from sluicegate.values import Deny, Outcome, RequestFacts
 
 
 class Route(Addon):
     """Makes the call's plan. Every rule after this judges the call by the plan's first target."""
 
     @enforcing
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Choose a target once the request is complete."""
         call = call_of(flow)
-        if call is None or call.kind not in ("messages", "count_tokens") or call.policy is None:
-            return
-        facts = await facts_of(flow, call)
-        if facts is None:
-            return
+        if call is None or call.kind not in ("messages", "count_tokens"):
+            return None
+        return when_read(flow, call, self.choose)
+
+    def choose(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> None:
+        """Choose a target for a call whose body has been read."""
         shared = services()
+        if call.policy is None:
+            return
         asked = Asked(call.envelope, facts.model, facts.fallbacks, call.request_class, call.session_id)
         if facts.fallbacks and (refusal := unknown_fallback(call.policy, asked)) is not None:
             deny(flow, refusal)

@@ -6,7 +6,7 @@ Clients show the message and little else, so it is self-contained: which scope, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sluicegate.calls.call import BY_BASE_URL, IN_CLOUD_MODE
@@ -15,7 +15,8 @@ from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
 from sluicegate.providers.endpoints import NEVER_ALLOWED, parse_endpoint
 from sluicegate.providers.known import prefix_owner, provider_of_prefix
-from sluicegate.values import Deny, Reason, dollar_texts
+from sluicegate.providers.requests.body import Unmetered
+from sluicegate.values import Deny, Reason, RequestFacts, dollar_texts
 from sluicegate.windows import iso
 
 STATUS: dict[Reason, int] = {
@@ -240,6 +241,18 @@ def _resets(at: int | None) -> str:
 
 BLOCKED = "blocked by policy: "
 """The beginning of egress's reason why an address was not dialled."""
+
+
+def refusal_of_body(read: RequestFacts | str, shows_secret: Callable[[bytes], bool]) -> Deny | None:
+    """Return why a call is refused of whose body this was read; None for one that is well-formed and names no secret."""
+    if isinstance(read, Unmetered):
+        return Deny(Reason.UNSUPPORTED, f"Not supported by this gateway: {read}")
+    if isinstance(read, str):
+        return Deny(Reason.INVALID_REQUEST, f"Invalid request: {read}")
+    if shows_secret(read.model.encode("utf-8", "replace")):
+        # It would be recorded, counted, shown and, with the body, saved.
+        return Deny(Reason.INVALID_REQUEST, "Invalid request: its model is a key")
+    return None
 
 
 def reason_of_failure(message: str) -> Reason:

@@ -23,10 +23,13 @@ SMALLEST_OBJECT_BYTES = 3
 _thread = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-bodies")
 
 
-async def read_body(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
-    """Return the facts of a model call's body, or a sentence that says why it is not one."""
-    if is_read_at_once(body, max_objects):
-        return adapter.read_request(body, path)
+def read_at_once(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str | None:
+    """Return the facts of a model call's body, or a sentence that says why it is not one; None where that may take long."""
+    return adapter.read_request(body, path) if is_read_at_once(body, max_objects) else None
+
+
+async def read_in_thread(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:
+    """Return the same of a body that may take long to read."""
     return await asyncio.get_running_loop().run_in_executor(_thread, read_large, adapter, body, path, max_objects)
 
 
