@@ -85,6 +85,17 @@ def send_to(flow: http.HTTPFlow, to: Destination) -> None:
     data.scheme, data.host, data.port, data.authority, data.path = to
 
 
+def decline_websocket(flow: http.HTTPFlow, protocol: ProtocolName) -> None:
+    """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
+
+    It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
+    """
+    flow.metadata.setdefault("sluicegate", "refused")
+    _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), protocol, OTHER)
+    flow.response = http.Response.make(426, body, dict(headers))
+    services().metrics.declined_websockets += 1
+
+
 class Identity(Addon):
     """Makes the call, names the caller, removes the credentials and directs the request to its provider."""
 
@@ -141,7 +152,7 @@ class Identity(Addon):
             flow.metadata["sluicegate"] = "refused"
             return
         if is_websocket(values):
-            self.decline_websocket(flow, policy.providers[provider].protocol)
+            decline_websocket(flow, policy.providers[provider].protocol)
             return
         served = policy.providers[provider]
         is_whole = connection.target is not None or not origin_form(flow.request)
@@ -235,16 +246,6 @@ class Identity(Addon):
             flow.response.status_code, flow.response.reason = problem.status, STATUS_TEXTS.get(problem.status, "")
         return True
 
-    def decline_websocket(self, flow: http.HTTPFlow, protocol: ProtocolName) -> None:
-        """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
-
-        It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
-        """
-        flow.metadata.setdefault("sluicegate", "refused")
-        _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), protocol, OTHER)
-        flow.response = http.Response.make(426, body, dict(headers))
-        services().metrics.declined_websockets += 1
-
     def provider_of(self, flow: http.HTTPFlow, connection: ClientConnection, values: HeaderValues, policy: Policy) -> str | None:
         """Return the provider whose call this is, and remove our prefix from its path; None for no call or a refused one."""
         request = flow.request
@@ -256,7 +257,7 @@ class Identity(Addon):
                 return connection.provider
             if connection.refusal is not None:
                 if is_websocket(values):
-                    self.decline_websocket(flow, connection.envelope)
+                    decline_websocket(flow, connection.envelope)
                 else:
                     deny(flow, connection.refusal)
                 return None
