@@ -79,11 +79,8 @@ class Admin(Addon):
                 self.session_paths.pop(flow.id, None)
             else:
                 self.refuse(flow, 421, "The gateway does not answer to this Host; list it under server.hosts in the policy")
-        elif request.method in WRITE_METHODS:
-            if not is_same_origin(request):
-                self.refuse(flow, 403, "Writes from another origin are refused")
-            elif not has_json_body(request):
-                self.refuse(flow, 415, "The body of a write must be application/json; set Content-Type")
+        elif request.method in WRITE_METHODS and (refusal := refusal_of_write(request)) is not None:
+            self.refuse(flow, *refusal)
         if flow.response is None:
             self.limit_body(flow)
 
@@ -201,6 +198,17 @@ def is_same_origin(request: http.Request) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     return origin is None or origin in (f"http://{host}", f"https://{host}")
+
+
+def refusal_of_write(request: http.Request) -> tuple[int, str] | None:
+    """Return status and words for a write that another site may have sent, or whose body is no plain JSON; None if neither."""
+    if not is_same_origin(request):
+        return 403, "Writes from another origin are refused"
+    if not has_json_body(request):
+        return 415, "The body of a write must be application/json; set Content-Type"
+    if request.headers.get("content-encoding", "").lower() not in ("", "identity"):
+        return 415, "The body of a write must not be compressed; send it without Content-Encoding"
+    return None
 
 
 def has_json_body(request: http.Request) -> bool:

@@ -456,8 +456,16 @@ def test_settings_are_accepted_where_they_say_what_holds_and_refused_by_name_whe
         status, body = ask("PUT", "/api/config", {"client_config": {name: value}})
         assert (status, body["error"]["field"]) == (400, f"client_config.{name}")
         assert words in body["error"]["message"]
-    assert ask("PUT", "/api/config", {"auth_config": {"is_enabled": False}})[0] == 200
-    assert ask("PUT", "/api/config", {"proxy_config": {"enabled": True}})[0] == 400
+    for section, sent, answer in (
+        ("auth_config", {"is_enabled": True, "admin_username": "", "admin_password": None}, 200),
+        ("auth_config", {"is_enabled": False}, 400),
+        ("auth_config", {"disable_auth_on_inference": True}, 400),
+        ("proxy_config", {"enabled": False, "url": ""}, 200),
+        ("proxy_config", {"enabled": True}, 400),
+        ("framework_config", {"pricing_url": "file:///etc/hostname"}, 400),
+    ):
+        status, body = ask("PUT", "/api/config", {section: sent})
+        assert (status, body.get("error", {}).get("field")) == (answer, None if answer == 200 else section), sent
 
 
 def test_a_key_asks_for_its_quota_beside_an_administrators_credential(ask, services):

@@ -434,6 +434,95 @@ def syncing(flow):
             flow.test(f"Usage of {owner} {what} is preserved", now[used] == before)
 
 
+def relations(flow):
+    """Walk through the tests of what customers and keys say of each other, read from the store and from memory."""
+
+    def created(path, name, **fields):
+        flow.send("POST", f"/api/governance/{path}", {"name": name, **fields})
+        flow.test(f"Create {name} returns 200", flow.status == 200)
+        return flow.json[path.removesuffix("s").replace("-", "_")]
+
+    def shown(customer):
+        for path in (f"customers/{customer}", "customers"):
+            for query in ("", "?from_memory=true"):
+                found = flow.send("GET", f"/api/governance/{path}{query}").json
+                several = found.get("customers", [found.get("customer")])
+                yield next(c for c in (several.values() if isinstance(several, dict) else several) if c["id"] == customer)
+
+    customer = created("customers", "relations")
+    flow.test("A new customer has no teams and keys", (customer["teams"], customer["virtual_keys"]) == ([], []))
+    mine = [created("virtual-keys", f"relations {n}", customer_id=customer["id"])["id"] for n in range(2)]
+    for one in shown(customer["id"]):
+        flow.test("Customer shows both keys", [k["id"] for k in one["virtual_keys"]] == mine and one["teams"] == [])
+    for query in ("", "?from_memory=true"):
+        inner = flow.send("GET", f"{KEYS}/{mine[0]}{query}").json["virtual_key"]["customer"]
+        flow.test("Key embeds its customer", inner["id"] == customer["id"] and mine[0] in [k["id"] for k in inner["virtual_keys"]])
+        flow.test("The customer's keys embed no customer", not any(k.get("customer") for k in inner["virtual_keys"]))
+    other = created("customers", "relations by team")["id"]
+    team = created("teams", "relations team", customer_id=other)["id"]
+    key = created("virtual-keys", "relations of team", team_id=team)["id"]
+    for one in shown(other):
+        flow.test("Customer shows no key of its team's", one["virtual_keys"] == [])
+    for query in ("", "?from_memory=true"):
+        found = flow.send("GET", f"{KEYS}/{key}{query}").json["virtual_key"]
+        flow.test("Key keeps its team", found["team"]["id"] == team)
+        flow.test("Key of a team has no customer", found.get("customer") is None)
+
+
+def guards(flow):
+    """Walk through what "Request Guards" refuses of settings, paths and bodies, where there is such a thing here."""
+    for name in ("pricing_url", "model_parameters_url", "mcp_library_url"):
+        flow.send("PUT", "/api/config", {"framework_config": {name: "file:///etc/hostname"}})
+        flow.test(f"file:// {name}: responds 400", flow.status == 400)
+    flow.send("PUT", "/api/config", {"framework_config": {"pricing_url": "http://127.0.0.1:1/x"}})
+    flow.test("unreachable pricing_url: responds 400", flow.status == 400)
+    flow.test("unreachable pricing_url: message carries no transport detail", not re.search("refused|connection|dial", flow.text))
+    before = flow.send("GET", "/api/config").json["framework_config"]
+    flow.test("Config after rejected URLs: none was persisted", before == {})
+    for auth in ({"is_enabled": False}, {"is_enabled": True, "admin_username": "admin", "admin_password": "other"}):
+        flow.send("PUT", "/api/config", {"auth_config": auth}).test(
+            "auth can't be changed without proof", flow.status in (400, 403)
+        )
+    flow.test("Config reports auth enabled", flow.send("GET", "/api/config").json["auth_config"] == {"is_enabled": True})
+    flow.send("PUT", "/api/proxy-config", {"enabled": True, "url": "http://127.0.0.1:1"}).test(
+        "proxy change is refused", flow.status >= 400
+    )
+    value = flow.key(name="guards")
+    for path in (
+        "/genai/v1@127.0.0.1:1/x",
+        "/genai/v1%40127.0.0.1:1/x",
+        "/genai//127.0.0.1:1/x",
+        "/oauth2/authorize",
+        "/oauth2/token",
+    ):
+        flow.send("POST", path, {}, value).test(f"{path}: answered by the gateway", flow.status in (400, 404))
+    oversized = bytes.fromhex("28b52ffd0098000000")
+    headers = {"content-type": "application/json", "content-encoding": "zstd", "x-bf-vk": value}
+    reply = flow.gw.request("POST", "/v1/chat/completions", oversized, headers)
+    flow.test("zstd oversized window: responds 413", reply.status == 413)
+    flow.test("zstd oversized window: refused", reply.status >= 400)
+    flow.test("health after rejected body: status is ok", flow.send("GET", "/health").json["status"] == "ok")
+
+
+def ends(flow):
+    """Walk through the tests of calls that fail and of keys that are switched off and on."""
+    value = flow.key(name="failed requests", budget=LARGE)
+    one = f"{KEYS}/{flow.json['virtual_key']['id']}"
+
+    def used():
+        return flow.send("GET", one).json["virtual_key"]["budget"]["current_usage"]
+
+    flow.send("POST", "/v1/chat/completions", CHAT | {"model": "nowhere/invalid-model"}, value)
+    flow.test("A call of an unknown provider fails", flow.status >= 400)
+    flow.test("Failed requests do not consume budget", used() == 0)
+    answered(flow, value, "This request should succeed.")
+    flow.test("Successful requests consume budget", used() > 0)
+    flow.send("PUT", one, {"is_active": False}).test("Deactivate returns 200", flow.status == 200)
+    flow.send("POST", "/v1/chat/completions", CHAT, value).test("Inactive VK is refused", flow.status >= 400)
+    flow.send("PUT", one, {"is_active": True}).test("Reactivate returns 200", flow.status == 200)
+    answered(flow, value, "Request after reactivation")
+
+
 def authentication(flow):
     """Walk through the collection "Auth Matrix", as it is where both authentications are on."""
     value, body = flow.key(name="matrix"), CHAT | {"model": "openai/gpt-4o"}
@@ -546,6 +635,9 @@ FLOWS = {
     "advancedscenarios: raising": raising,
     "advancedscenarios: deleting": deleting,
     "configupdatesync": syncing,
+    "customer_virtual_keys_response": relations,
+    "e2e": ends,
+    "request-guards": guards,
     "auth-matrix": authentication,
     "model-catalog-wiring": catalog,
     "warp": warp,
@@ -565,6 +657,8 @@ ON_PURPOSE = {
         "Delete team of a VK returns 200",
         "Delete customer of a VK returns 200",
     ],
+    "customer_virtual_keys_response": ["Key of a team has no customer"] * 2,
+    "request-guards": ["zstd oversized window: responds 413"],
     "model-catalog-wiring": ["add provider without an address", "add key for one model"],
     "warp": ["Warp configuration is saved"],
     "mgmt-flows": ["VK value has sk-bf- prefix"] * 2,
@@ -578,7 +672,8 @@ ON_PURPOSE = {
 }
 """What does not hold: there is no MCP, a key that is not valid is a 401 in model calls, values begin with ``sk-sg-``, a key is always
 needed and names providers that there are, and an empty list allows nothing: as Bifrost's own does since its release 1.5. Values of keys
-are not kept, so that none is listed by its value; what keys belong to is not deleted unasked; a provider's key serves all models.
+are not kept, so that none is listed by its value; what keys belong to is not deleted unasked; a provider's key serves all models; a
+body that cannot be read is a 400, whatever its compression says of itself.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -247,6 +248,8 @@ def test_host_and_origin_are_checked_even_with_the_token(edge):
         assert edge.request("POST", rotate, None, bearer | forged).status == 403
     assert edge.request("POST", rotate, b"", bearer | {"content-type": "text/plain"}).status == 415
     assert edge.request("POST", rotate, b"x", bearer).status == 415
+    compressed = bearer | {"content-type": "application/json", "content-encoding": "gzip"}
+    assert edge.request("POST", rotate, gzip.compress(b"{}"), compressed).status == 415
     basic = {"authorization": "Basic " + base64.b64encode(f"admin:{edge.token}".encode()).decode()}
     assert edge.request("GET", "/api/usage", headers=basic).status == 200
 

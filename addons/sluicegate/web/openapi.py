@@ -27,7 +27,7 @@ _ERRORS = {
     409: "It conflicts with an existing entity, or the policy cannot be written",
     412: "The policy has changed since the revision in If-Match; the ETag is the present one",
     413: "The body is too large",
-    415: "The body must be application/json",
+    415: "The body must be application/json, and not compressed",
     429: "Too many attempts; retry-after says when to try again",
     502: "The provider did not answer as it should; the message says what it said",
     503: "Not possible right now; try again in a moment",

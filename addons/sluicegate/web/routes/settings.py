@@ -102,13 +102,18 @@ def _variable(policy: Policy) -> dict[str, Any]:
 async def _put(request: ApiRequest) -> ApiResponse:
     policy = request.services.policy
     for section in ("framework_config", "auth_config", "proxy_config"):
-        sent = request.body.get(section) or {}
-        if sent != _SHOWN.get(section) and any(value not in (None, False, "", [], {}) for value in sent.values()):
+        if not all(_holds(section, name, value) for name, value in (request.body.get(section) or {}).items()):
             raise ApiError(400, "invalid_request", f"{section}: is not supported; {_elsewhere(section)}", section)
     variable = _variable(policy)
     for name, value in (request.body.get("client_config") or {}).items():
         _require_in_force(name, value, variable)
     return ApiResponse({"status": "success", "message": "configuration is in force"}, revision=policy.revision)
+
+
+def _holds(section: str, name: str, value: Any) -> bool:
+    """Return whether a setting of a section says what holds: what is shown of it, or nothing where nothing is."""
+    shown = _SHOWN.get(section, {})
+    return value is None or (value == shown[name] if name in shown else value in (False, "", [], {}))
 
 
 def _elsewhere(section: str) -> str:
