@@ -202,7 +202,9 @@ def test_objects_are_counted_outside_of_texts(monkeypatch):
     braces = msgspec.json.encode({"model": "a", "messages": [{"role": "user", "content": "{" * 9000}]})
 
     def read(body, max_objects):
-        return asyncio.run(reading.read_body(adapter, body, "/v1/messages", max_objects))
+        asked = (adapter, body, "/v1/messages", max_objects)
+        at_once = reading.read_at_once(*asked)
+        return asyncio.run(reading.read_in_thread(*asked)) if at_once is None else at_once
 
     assert not isinstance(read(braces, 1000), str)
     blocks = field("messages", b"[" + b"{}," * 1000 + b"{}]")
@@ -213,7 +215,9 @@ def test_objects_are_counted_outside_of_texts(monkeypatch):
 def test_a_large_body_is_read_beside_the_loop():
     async def read() -> tuple[Any, int]:
         turns = 0
-        task = asyncio.ensure_future(reading.read_body(PROTOCOLS["anthropic"], SHAPES["one text"](3 << 20), "/v1/messages", MANY))
+        asked = (PROTOCOLS["anthropic"], SHAPES["one text"](3 << 20), "/v1/messages", MANY)
+        assert reading.read_at_once(*asked) is None
+        task = asyncio.ensure_future(reading.read_in_thread(*asked))
         while not task.done():
             await asyncio.sleep(0)
             turns += 1
