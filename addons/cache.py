@@ -93,7 +93,7 @@ class Cache(Addon):
             call.cache = "bypass"
             return
         call.cache = "miss"
-        asked, facts, path = asked_of(facts, request.path)
+        asked, path = asked_of(facts, request.path)
         served = call.policy.providers[call.provider]
         upstream = repr((shared.target(served), served.protocol, served.version, served.place))
         head = (request.method, path, request.headers.fields)

@@ -269,7 +269,8 @@ def test_only_who_asks_for_it_gets_a_chunk_for_the_usage_and_the_rest_of_a_strea
 def asked(dialect: Dialect, path: str, **members: Any) -> tuple[Asked, set[str], str]:
     raw = {name: json.dumps(value).encode() for name, value in members.items()}
     is_stream = bool(members.get("stream")) or ":stream" in path
-    found, facts, shared = asked_of(RequestFacts("m", stream=is_stream, members={"model": b'"m"', **raw}), path)
+    facts = RequestFacts("m", stream=is_stream, members={"model": b'"m"', **raw})
+    found, shared = asked_of(facts, path)
     assert found.dialect == dialect
     return found, set(facts.members or ()) - {"model"}, shared
 
@@ -330,7 +331,8 @@ def test_a_call_is_the_same_whatever_form_it_asks_for(path, members, form, left,
 
 def test_other_apis_have_one_form():
     facts = RequestFacts("m", stream=True, members={"stream": b"true"})
-    assert asked_of(facts, "/v1/completions") == (Asked(None), facts, "/v1/completions")
+    assert asked_of(facts, "/v1/completions") == (Asked(None), "/v1/completions")
+    assert facts.members == {"stream": b"true"}
 
 
 # -- in the cache --

@@ -6,6 +6,7 @@ answered twice, and two that differ never share an answer.
 
 from __future__ import annotations
 
+import marshal
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -82,21 +83,23 @@ def meaning_of(
     # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
     names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in headers]
     told = sorted([field for field in names if field[0]])
-    members: list[tuple[str, bytes | int]] = []
+    members: list[tuple[str, bytes | memoryview | int]] = []
     long: list[memoryview] = []
-    for member in sorted((facts.members or {}).items()):
-        if member[0] not in MEANINGLESS_MEMBERS:
-            value = memoryview(member[1])
-            if member[0] == "system":
+    found = facts.members or {}
+    for member in sorted(found):
+        if member not in MEANINGLESS_MEMBERS:
+            value = memoryview(found[member])
+            if member == "system":
                 attribution, value = _without_attribution(value)
                 members.append(("", attribution))
             if len(value) > _SHORT_BYTES:
-                members.append((member[0], len(value)))
+                members.append((member, len(value)))
                 long.append(value)
             else:
-                members.append((member[0], bytes(value)))
-    # Two values that differ never have the same ``repr``, and nothing else writes them as fast.
-    yield repr((named, targets, told, members)).encode()
+                members.append((member, value))
+    # Each value with its type and length, so that two that differ are never written alike. Later versions of the form
+    # write what was seen before as a reference, and equal values differently.
+    yield marshal.dumps((named, targets, told, members), 2)
     yield from long
 
 

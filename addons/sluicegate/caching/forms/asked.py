@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -23,6 +24,9 @@ FORM_TAGS = (b"whole", b"events", b"list", _WITHOUT_USAGE)
 
 _SAID = (b"true", b"false")
 
+_USUAL_PATH_CHARS = 200
+"""Length up to which it is remembered what a path asks for: longer ones nobody sends, unless to fill the memory."""
+
 
 class Asked(NamedTuple):
     """A form of answer."""
@@ -39,32 +43,43 @@ class Asked(NamedTuple):
         return self.shape.encode() if self.has_usage else _WITHOUT_USAGE
 
 
-def asked_of(facts: RequestFacts, path: str) -> tuple[Asked, RequestFacts, str]:
-    """Return what form of answer a call asks for, and its facts and path without what says so."""
-    dialect, members = dialect_of_path(path), facts.members
+_AS_IT_COMES = Asked(None)
+
+
+def asked_of(facts: RequestFacts, path: str) -> tuple[Asked, str]:
+    """Return what form of answer a call asks for, and its path without what says so; take that out of its members too."""
+    members = facts.members
+    dialect, shape, shared = _read_path(path) if len(path) <= _USUAL_PATH_CHARS else _read_path.__wrapped__(path)
     if dialect is None or not members:
-        return Asked(None), facts, path
+        return _AS_IT_COMES, path
+    if shape is None:
+        shape = "events" if facts.stream else "whole"
+    if "stream" in members and bytes(members["stream"]) in _SAID:
+        del members["stream"]
+    if dialect != "chat":
+        return Asked(dialect, shape), shared
+    option = _usage_option(members)
+    if option is not None:
+        members.pop("stream_options", None)
+    # With other options the answers are those of calls with the same: in the right form already.
+    return Asked(dialect, shape, shape == "whole" or option is not False), shared
+
+
+@lru_cache(maxsize=256)
+def _read_path(path: str) -> tuple[Dialect | None, Shape | None, str]:
+    """Return the dialect of a path, the form it asks for if it says one, and the path without that."""
+    dialect = dialect_of_path(path)
+    shape: Shape | None = None
     bare, mark, query = path.partition("?")
-    shape: Shape = "events" if facts.stream else "whole"
     for streaming, other in _STREAMING:
         if bare.endswith(streaming):
-            bare = bare.removesuffix(streaming) + other
+            bare, shape = bare.removesuffix(streaming) + other, "events"
             if dialect == "generate_content":
                 pairs = query.split("&")
                 shape = "events" if "alt=sse" in pairs else "list"
                 query = "&".join(pair for pair in pairs if pair not in ("alt=sse", "alt=json"))
                 mark = "?" if query else ""
-    left_out = {"stream"} if bytes(members.get("stream", b"")) in _SAID else set()
-    has_usage = True
-    if dialect == "chat":
-        option = _usage_option(members)
-        if option is not None:
-            left_out.add("stream_options")
-        # With other options the answers are those of calls with the same: in the right form already.
-        has_usage = shape == "whole" or option is not False
-    if left_out & members.keys():
-        facts = facts._replace(members={name: raw for name, raw in members.items() if name not in left_out})
-    return Asked(dialect, shape, has_usage), facts, bare + mark + query
+    return dialect, shape, bare + mark + query
 
 
 def _usage_option(members: Mapping[str, Any]) -> bool | None:
