@@ -21,6 +21,7 @@ from support.harness import WAIT_S, Gateway, eventually, policy_text
 from support.hypothesis_profiles import load_profile
 from support.isolation import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401 hooks of this file too
 from support.scheduling import Scheduling, rank
+from support.worker_reports import pytest_runtest_protocol  # noqa: F401 a hook of this file too
 
 load_profile()
 # On a busy machine a query waits for its index rather than being refused; tests of the refusal set their own.

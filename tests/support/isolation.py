@@ -37,8 +37,10 @@ OURS = (
 )
 """What a gateway chooses once for its whole process, by module and name. Tests that build one in this process choose it, too."""
 
-PYTESTS_OWN = "PYTEST_CURRENT_TEST"
+PYTESTS_OWN = b"PYTEST_CURRENT_TEST"
 """The variable that pytest itself changes from test to test."""
+
+VARIABLES, HANDLERS = "variables", "handlers of signals"
 
 type State = dict[str, Any]
 
@@ -49,12 +51,17 @@ _chosen: dict[tuple[str, str], Any] = {}
 
 
 def process_state() -> State:
-    """Return what code anywhere in this process depends on, by name. Takes some ten microseconds."""
+    """Return what code anywhere in this process depends on, by name; the variables of its environment undecoded.
+
+    Takes some ten microseconds, most of them for the handlers of signals; to decode the variables would take a hundred.
+    """
     umask = os.umask(0o22)
     os.umask(umask)
-    state: State = {f"variable {name}": value for name, value in os.environ.items() if name != PYTESTS_OWN}
-    state |= {f"handler of {which.name}": signal.getsignal(which) for which in SIGNALS}
-    return state | {
+    variables = os.environ._data.copy()  # type: ignore[attr-defined]
+    variables.pop(PYTESTS_OWN, None)
+    return {
+        VARIABLES: variables,
+        HANDLERS: [signal.getsignal(which) for which in SIGNALS],
         "working folder": os.getcwd(),
         "umask": umask,
         "sys.path": tuple(sys.path),
@@ -73,9 +80,16 @@ def differences(before: State, after: State) -> list[str]:
     """Return what has another value, with both."""
     if before == after:
         return []
-    nothing = "not there"
+    nothing, before, after = "not there", _by_name(before), _by_name(after)
     pairs = {name: (before.get(name, nothing), after.get(name, nothing)) for name in {**before, **after}}
     return [f"{name}: {was!r} before, {now!r} after" for name, (was, now) in pairs.items() if was != now]
+
+
+def _by_name(state: State) -> State:
+    """Return the state with each variable and each signal's handler under a name of its own."""
+    named = {name: value for name, value in state.items() if name not in (VARIABLES, HANDLERS)}
+    named |= {f"variable {os.fsdecode(name)}": os.fsdecode(value) for name, value in state[VARIABLES].items()}
+    return named | {f"handler of {which.name}": handler for which, handler in zip(SIGNALS, state[HANDLERS], strict=True)}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -33,6 +36,18 @@ WITH_LIBRARIES = ("tests/wire/test_official_sdks.py", "tests/translation/test_an
 """The tests that read with the providers' own libraries."""
 
 
+class Numbered(list[str]):
+    """Names without repetition, each of which is found at once: the scheduler asks for the place of every test among all."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._places = {name: place for place, name in enumerate(names)}
+
+    def index(self, name: str, *_: Any) -> int:
+        """Return the place of a name. Raises KeyError if it is not there."""
+        return self._places[name]
+
+
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
     """A file's tests run in one worker, in their order, but for three kinds.
 
@@ -46,6 +61,21 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc]
         if nodeid.startswith("tests/browser/"):
             return "tests/browser/"
         return nodeid if nodeid.startswith("tests/wire/test_chaos.py") else str(super()._split_scope(nodeid))
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """Note which tests a worker has found."""
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            self.registered_collections[node] = Numbered(collection)
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Note that a worker has run a test, and forget a file of which it has run all: what is left is counted after every test."""
+        nodeid = self.registered_collections[node][item_index]
+        files, file = self.assigned_work[node], self._split_scope(nodeid)
+        files[file][nodeid] = True
+        if all(reversed(files[file].values())):
+            del files[file]
+        self._reschedule(node)
 
 
 def rank(item: pytest.Item) -> tuple[int, bool]:
