@@ -51,6 +51,7 @@ LIBRARIES = (
     "mitmproxy.tools.main",
     "mitmproxy.tools.dump",
     "anyio._backends._asyncio",
+    "cryptography.hazmat.backends.openssl.backend",
     "encodings.idna",
     "genai_prices.data_snapshot",
     "httpcore",
@@ -64,8 +65,10 @@ LIBRARIES = (
     "starlette.responses",
     "uvicorn",
     "uvicorn.lifespan.off",
+    "uvicorn.loops.asyncio",
     "uvicorn.loops.auto",
-    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
     "yaml",
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""
