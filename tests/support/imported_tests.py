@@ -33,10 +33,14 @@ DRAWN = 200
 
 
 @settings(max_examples=DRAWN, database=None)
-@given(st.integers())
-def draw(number: int) -> None:
-    """Let hypothesis read the constants of all modules that are imported by now, which takes three seconds of a processor."""
+@given(st.integers(), st.text(max_size=1))
+def draw(number: int, text: str) -> None:
+    """Let hypothesis read the constants of all modules that are imported by now, and find all characters.
+
+    The former takes three seconds of a processor, the latter two, in each process whose hypothesis has no files of before.
+    """
     assert isinstance(number, int)
+    assert isinstance(text, str)
 
 
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -191,8 +191,9 @@ def test_a_wheel_in_a_clean_environment_works(gateway, tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-compile", "--no-deps", "--no-index"]
-    subprocess.run([*pip, wheel], check=True)
+    # It takes pip's options, and a fifth of its time.
+    install = [Path(sys.executable).with_name("uv"), "pip", "install", "--quiet", "--no-cache", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--python", python, wheel], check=True)
     (site,) = (tmp_path / "venv").glob("lib/*/site-packages")
     libraries = Path(pytest.__file__).parents[1]
     (site / "libraries.pth").write_text(f"{libraries}\n")
