@@ -13,30 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from support.sources import ADDONS, nodes, tree
 from support.tiers import TIERS, drawing
 
-ADDONS = Path(__file__).resolve().parents[2] / "addons"
 CORE = ADDONS / "sluicegate"
 
 FLAT_FILES = 16
 """Modules that may stand flat in the core; more belong in packages."""
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-@cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    """What a file consists of; looking through all of them takes as long as parsing them."""
-    return tuple(ast.walk(parsed(path)))
-
-
 def imports(path: Path) -> set[str]:
     """The modules a file imports when it is imported: not lazily, not for types alone."""
     found: set[str] = set()
-    for node in parsed(path).body:
+    for node in tree(path).body:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -86,17 +75,13 @@ HTTP_LIBRARIES = {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "http.c
 
 def test_one_package_uses_an_http_library():
     """Imports inside functions count too: no redirect, no proxy and no logged URL is decided in one place."""
-    users = set()
-    for path in sorted(ADDONS.rglob("*.py")):
-        for node in nodes(path):
-            names: set[str] = set()
-            if isinstance(node, ast.Import):
-                names = {a.name for a in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-            if any(name == library or name.startswith(f"{library}.") for name in names for library in HTTP_LIBRARIES):
-                users.add(str(path.relative_to(ADDONS)))
-    assert {str(Path(user).parent) for user in users} == {"sluicegate/http_client"}
+    users = {
+        path
+        for path in ADDONS.rglob("*.py")
+        for name in all_imports(path)
+        if any(name == library or name.startswith(f"{library}.") for library in HTTP_LIBRARIES)
+    }
+    assert {str(path.parent.relative_to(ADDONS)) for path in users} == {"sluicegate/http_client"}
 
 
 def test_values_imports_nothing_of_ours():
@@ -107,6 +92,7 @@ def test_few_files_stand_flat_in_the_core():
     assert len(list(CORE.glob("*.py"))) <= FLAT_FILES
 
 
+@cache
 def all_imports(path: Path) -> set[str]:
     """The modules a file imports anywhere, lazily and for types alone too."""
     found: set[str] = set()

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from sluicegate.database import connect, connection, uri_of
-
-ADDONS = Path(__file__).resolve().parents[2] / "addons"
+from support.sources import ADDONS, nodes
 
 
 def opens_sqlite(path: Path) -> bool:
     """Whether a file calls ``sqlite3.connect``, or could under another name."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module == "sqlite3":
             return True
         named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)

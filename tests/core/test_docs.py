@@ -26,6 +26,7 @@ from sluicegate.windows import parse_iso
 from sluicegate.yaml_document import parse, read_data
 from support import package_table, policy_page
 from support.provider_table import table
+from support.sources import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,7 +193,7 @@ def test_the_glossary_has_each_module_in_the_words_of_its_docstring_and_no_other
     listed = dict(re.findall(r"^\| `((?:\w+/)*\w+\.py)` \| (.+) \|$", text, re.MULTILINE))
     addons = ROOT / "addons"
     first = {
-        str(p.relative_to(addons)): " ".join((ast.get_docstring(ast.parse(p.read_text())) or "").split("\n\n")[0].split())
+        str(p.relative_to(addons)): " ".join((ast.get_docstring(tree(p)) or "").split("\n\n")[0].split())
         for p in addons.rglob("*.py")
         if p.name != "__init__.py"
     }

@@ -8,13 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-ADDONS = Path(__file__).resolve().parents[2] / "addons"
+from support.sources import ADDONS, nodes, tree
+
 MARK = "<!-- What follows is made by support.messages -->"
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(_sources()[path])
 
 
 def template(node: ast.AST | None) -> str | None:
@@ -35,7 +31,7 @@ def _sources() -> dict[Path, str]:
 @cache
 def _templates(path: Path) -> frozenset[str]:
     """Return every text in a file, docstrings and the parts of f-strings included."""
-    return frozenset(text for node in ast.walk(_tree(path)) if (text := template(node)))
+    return frozenset(text for node in nodes(path) if (text := template(node)))
 
 
 def is_ours(message: str) -> bool:
@@ -51,7 +47,7 @@ def raised(files: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     """Return the messages with which the classes and functions of these names are called in these files."""
     wanted = {*names}
     for name in files:
-        for node in ast.walk(_tree(ADDONS / name)):
+        for node in nodes(ADDONS / name):
             if not isinstance(node, ast.Call) or not node.args or dotted(node.func) not in wanted:
                 continue
             if (text := template(node.args[0])) and re.search(r"[a-z] [a-z]", text):
@@ -67,7 +63,7 @@ def dotted(node: ast.AST | None) -> str:
 
 def returned(file: str, functions: Iterable[str]) -> Iterator[str]:
     """Return the texts that functions of these names return."""
-    for node in ast.walk(_tree(ADDONS / file)):
+    for node in ast.walk(tree(ADDONS / file)):
         if isinstance(node, ast.FunctionDef) and node.name in functions:
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Return):
@@ -79,8 +75,7 @@ def findings() -> str:
     """Return the table of what ``sluicegate doctor`` finds wrong, from the calls that make its findings."""
     rows: dict[str, None] = {}
     for path in [*sorted((ADDONS / "sluicegate/operations/diagnosis").glob("*.py")), ADDONS / "sluicegate/cli/doctor.py"]:
-        tree = _tree(path)
-        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        for function in (node for node in tree(path).body if isinstance(node, ast.FunctionDef)):
             texts = _assigned(function)
             calls = (node for node in ast.walk(function) if isinstance(node, ast.Call) and len(node.args) == 3)
             for call in sorted(calls, key=lambda node: node.lineno):

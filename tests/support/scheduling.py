@@ -36,6 +36,10 @@ WITH_LIBRARIES = ("tests/wire/test_official_sdks.py", "tests/translation/test_an
 """The tests that read with the providers' own libraries."""
 
 
+READERS = tuple(f"tests/core/test_{name}.py" for name in ("architecture", "database", "docs", "troubleshooting"))
+"""The tests that read our own code as syntax trees."""
+
+
 class Numbered(list[str]):
     """Names without repetition, each of which is found at once: the scheduler asks for the place of every test among all."""
 
@@ -49,15 +53,18 @@ class Numbered(list[str]):
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
-    """A file's tests run in one worker, in their order, but for three kinds.
+    """A file's tests run in one worker, in their order, but for four kinds.
 
-    All browser tests run in one worker, because they share a company's calls, and all that use the providers' own libraries,
-    which take six seconds of a processor to import; those of chaos in any, because they share nothing.
+    All browser tests run in one worker, because they share a company's calls, all that use the providers' own libraries,
+    which take six seconds of a processor to import, and all that read our own code, which takes three to parse; those of chaos
+    run in any, because they share nothing.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(WITH_LIBRARIES):
             return WITH_LIBRARIES[0]
+        if nodeid.startswith(READERS):
+            return READERS[0]
         if nodeid.startswith("tests/browser/"):
             return "tests/browser/"
         return nodeid if nodeid.startswith("tests/wire/test_chaos.py") else str(super()._split_scope(nodeid))
