@@ -87,7 +87,7 @@ class Granted(NamedTuple):
     counter: str
     start: int
     granted: int
-    """The lease: the node may take until ``spent`` + ``held`` are this much. Never less than the position said."""
+    """The lease: the node may take until ``spent`` + ``held`` are this much. Less than both where more is taken than there is."""
     allowed: bool
     """Whether ``want`` is in it."""
     spent: int

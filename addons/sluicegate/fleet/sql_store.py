@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from sluicegate.fleet import statements as sql
-from sluicegate.fleet.arbitration import Window, decide
+from sluicegate.fleet.arbitration import Decision, Window, decide
 from sluicegate.fleet.engine import Engine, Row, Run
 from sluicegate.fleet.protocol import (
     CONCURRENCY_TTL_MS,
@@ -24,7 +24,6 @@ from sluicegate.fleet.protocol import (
     TTL_MS,
     Correction,
     FleetError,
-    Granted,
     HeldCall,
     Joined,
     KnownPosition,
@@ -102,8 +101,8 @@ class SqlStore:
             rows, gathered, ((now, live, expired),), recalls = self._read(run, node, positions)
             own = _own(node, rows)
             found = {(row[0], row[1]): row[2:] for row in gathered}
-            granted = [decide(_of(p, own), _window(found[p.counter, p.start], now, live)) for p in positions]
-            self._write(run, node, positions, granted, own, holds, ended)
+            decisions = [_judge(p, own, found[p.counter, p.start], now, live) for p in positions]
+            self._write(run, node, positions, decisions, own, holds, ended)
         if expired:
             # What this message was about is done; whoever sends the next one tries that again.
             with suppress(FleetError):
@@ -113,7 +112,9 @@ class SqlStore:
             with suppress(FleetError):
                 self._purge()
         kept = {(p.counter, p.start) for p in positions if not p.slack}
-        return Reply(now, tuple(granted), live, tuple((c, s) for c, s in recalls if (c, s) not in kept))
+        return Reply(
+            now, tuple(decision.answer for decision in decisions), live, tuple((c, s) for c, s in recalls if (c, s) not in kept)
+        )
 
     def _read(self, run: Run, node: NodeReport, positions: Sequence[Position]) -> Iterable[list[Row]]:
         if not positions:
@@ -128,7 +129,7 @@ class SqlStore:
             (sql.LOCK_NODE, (node.id,)),
             (sql.ADD_WINDOWS, (windows,)),
             (sql.LOCK_WINDOWS, (asking,)),
-            (sql.GATHER, (node.id, node.id, node.id, node.id, windows)),
+            (sql.GATHER, (*[node.id] * 5, windows)),
             (sql.COUNT_NODES, (node.id, node.id)),
             (sql.RECALLS, (node.id,)),
         )
@@ -139,7 +140,7 @@ class SqlStore:
         run: Run,
         node: NodeReport,
         positions: Sequence[Position],
-        granted: Sequence[Granted],
+        decisions: Sequence[Decision],
         own: _Own,
         holds: Sequence[HeldCall],
         ended: Collection[str],
@@ -149,9 +150,10 @@ class SqlStore:
         if own.is_settled:
             batch.append((sql.DROP_PROVISIONAL, (node.id,)))
         if positions:
-            rows = sorted((p.counter, p.start, g.spent, p.held, g.granted) for p, g in zip(positions, granted, strict=True))
+            rows = sorted((p.counter, p.start, d.answer.spent, p.held, d.noted) for p, d in zip(positions, decisions, strict=True))
             batch.append((sql.PUT_POSITIONS, (node.id, _json(rows))))
-        if refused := sorted((g.counter, g.start) for g in granted if not g.allowed and g.slack_elsewhere > 0):
+        answers = [decision.answer for decision in decisions]
+        if refused := sorted((a.counter, a.start) for a in answers if not a.allowed and a.slack_elsewhere > 0):
             batch.append((sql.TIGHTEN, (TIGHT_MS, _json(refused))))
         if holds:
             rows_of_holds = [(h.call_id, orjson.dumps(h.charges).decode(), orjson.dumps(h.draft).decode()) for h in holds]
@@ -260,14 +262,16 @@ def _own(node: NodeReport, rows: Sequence[Row]) -> _Own:
     return _Own(bool(is_settled), seen_at + CONCURRENCY_TTL_MS <= now)
 
 
-def _of(position: Position, own: _Own) -> Position:
-    """Return a position as it is judged: places in flight that were free for others meanwhile are not the node's any more."""
-    return position._replace(slack=0) if position.unit == "concurrent" and own.is_lapsed else position
-
-
-def _window(row: Sequence[Any], now: int, live: int) -> Window:
-    adjusted, tight_until, others, used_by_others, slack_elsewhere, confirmed = row
-    return Window(others + adjusted, used_by_others + adjusted, slack_elsewhere, confirmed, tight_until > now, max(1, live))
+def _judge(position: Position, own: _Own, row: Sequence[Any], now: int, live: int) -> Decision:
+    adjusted, tight_until, others, used_by_others, slack_elsewhere, confirmed, noted = row
+    if position.unit == "concurrent":
+        # A node whose places were free for others meanwhile may not have heard so: its answer was lost, and it names them still.
+        slack = 0 if own.is_lapsed else max(0, min(position.slack, noted - position.spent - position.held))
+        position = position._replace(slack=slack)
+    is_tight = tight_until > now
+    return decide(
+        position, Window(others + adjusted, used_by_others + adjusted, slack_elsewhere, confirmed, is_tight, max(1, live))
+    )
 
 
 def _settle(run: Run, node_id: str) -> None:

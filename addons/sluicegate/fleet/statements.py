@@ -51,7 +51,7 @@ SELECT w.counter, w.starts_at, w.adjusted, w.tight_until,
   {_SUM.format(f"p.node <> ? AND (w.unit <> 'concurrent' OR n.seen_at + {CONCURRENCY_TTL_MS} > {{now}}) THEN {_TAKEN}")},
   {_SUM.format("p.node <> ? THEN p.spent + p.provisional")},
   {_SUM.format(f"p.node <> ? AND {_IS_LIVE} AND p.granted > p.spent + p.held THEN p.granted - p.spent - p.held")},
-  coalesce(max(CASE WHEN p.node = ? THEN p.spent END), 0)
+  coalesce(max(CASE WHEN p.node = ? THEN p.spent END), 0), coalesce(max(CASE WHEN p.node = ? THEN p.granted END), 0)
 FROM {{each}} JOIN fleet_windows w ON w.counter = [[0]] AND w.starts_at = CAST([[1]] AS bigint)
 LEFT JOIN fleet_positions p ON p.counter = w.counter AND p.starts_at = w.starts_at
 LEFT JOIN fleet_nodes n ON n.id = p.node

@@ -1,0 +1,77 @@
+"""The simulation of a fleet: its promises hold, the same seed tells the same story, and what it is meant to find it finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from proving import fleet_simulation
+from proving.fleet_simulation import Node, Violation, simulate
+from sluicegate.fleet import sql_store
+from sluicegate.fleet.arbitration import decide
+
+
+@pytest.mark.parametrize("seed", [3, 6])
+def test_no_promise_is_broken(seed):
+    world = simulate(seed)
+    assert world.tally["admitted"] > 10, world.tally
+
+
+def test_a_seed_names_one_order_of_events(monkeypatch):
+    monkeypatch.setattr(fleet_simulation, "FAULTS_MS", 4_000)
+    one, other = simulate(24), simulate(24)
+    assert (one.steps, one.tally, one.books.charged) == (other.steps, other.tally, other.books.charged)
+
+
+def trust_every_lease(position, window):
+    """Judge as if no other node had slack."""
+    return decide(position, window._replace(others=window.others - window.slack_elsewhere))
+
+
+def take_no_lease_back(position, window):
+    """Judge as if a node kept all that it was ever granted."""
+    decision = decide(position, window)
+    return decision._replace(noted=max(decision.noted, position.maximum // 8))
+
+
+def accept_late_messages(node, rows):
+    """Take a message for the next one whatever its number is."""
+    epoch, _, *others = rows[0]
+    return accept(node, [(epoch, node.number - 1, *others)])
+
+
+def go_by_the_old_lease(node, message):
+    """Go by more, until the answer comes, than the message says."""
+    before = dict(node.granted)
+    say(node, message)
+    node.granted.update(before)
+
+
+accept, say = sql_store._own, Node.say
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "planted", "seed"),
+    [
+        (sql_store, "decide", trust_every_lease, 7),
+        (sql_store, "decide", take_no_lease_back, 3),
+        (sql_store, "_own", accept_late_messages, 24),
+        (Node, "say", go_by_the_old_lease, 30),
+    ],
+)
+def test_a_planted_fault_is_found(monkeypatch, where, name, planted, seed):
+    monkeypatch.setattr(fleet_simulation, "FAULTS_MS", 8_000)
+    simulate(seed)
+    monkeypatch.setattr(where, name, planted)
+    with pytest.raises(Violation, match=f"seed {seed}, "):
+        simulate(seed)
+
+
+def test_the_command_says_what_happened(monkeypatch, capsys):
+    monkeypatch.setattr(fleet_simulation, "FAULTS_MS", 1_000)
+    monkeypatch.setattr("sys.argv", ["simulate", "--seeds", "2", "--first", "31"])
+    with pytest.raises(SystemExit) as ended:
+        fleet_simulation.main()
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("seeds 31 to 32: ")
+    assert said.endswith("no promise was broken\n")
