@@ -201,11 +201,12 @@ def test_a_model_that_cannot_be_loaded_finds_nothing_and_is_tried_once(monkeypat
 
 def test_whether_the_extra_is_installed_is_seen_without_importing_it():
     code = (
-        "import sys; from sluicegate.policy import semantic_extra as e; print(e.is_installed(), 'numpy' in sys.modules);"
+        "import sys, sluicegate.services; from sluicegate.policy import semantic_extra as e;"
+        "print(e.is_installed(), 'numpy' in sys.modules); import numpy; print(numpy.arange(3).sum());"
         "sys.modules['wordllama'] = None; print(e.is_installed())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["True", "False", "False"], done.stderr
+    assert done.stdout.split() == ["True", "False", "3", "False"], done.stderr
 
 
 def test_similarity_alone_is_wrong_where_the_guard_is_not(embedder):
