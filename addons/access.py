@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from typing import ClassVar
 
 from mitmproxy import http
 
@@ -34,12 +35,16 @@ IN_PATHS = ("gemini", "vertex")
 class Access(Addon):
     """Refuses what the key's provider configs do not list. A key without any may use everything."""
 
+    marks: ClassVar[dict[str, str]] = dict.fromkeys(("responseheaders", "response"), "sluicegate_lists_models")
+
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Refuse what no table of endpoints lists, before its body has come."""
         call = ensure_call(flow)
         if call is None:
             return
+        if is_model_list(call.method, call.path):
+            flow.sluicegate_lists_models = True  # type: ignore[attr-defined]
         self.judge_login(flow, call)
         if call.kind == "login" and call.login is None:
             deny(flow, Deny(Reason.UNSUPPORTED, login_only_message(call.method, call.path)))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable
 from email.utils import formatdate
 from pathlib import Path
+from typing import ClassVar
 
 from mitmproxy import ctx, http
 
@@ -55,6 +56,8 @@ class Admin(Addon):
         await self.server.start()
         return self.server
 
+    marks: ClassVar[dict[str, str]] = dict.fromkeys(("request", "responseheaders", "response", "error"), "sluicegate_admin")
+
     @enforcing
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Claim a request for the gateway itself, remove its secrets from the flow and refuse what another site may have sent.
@@ -66,6 +69,7 @@ class Admin(Addon):
         if not origin_form(request) or connection_of(flow.client_conn).target is not None or not is_own_path(path):
             return
         flow.metadata["sluicegate"] = "admin"
+        flow.sluicegate_admin = True  # type: ignore[attr-defined]
         if session_path:
             # As secret as the cookie that is bound to it: not to be printed or saved.
             self.session_paths[flow.id], request.path = session_path, path

@@ -43,6 +43,7 @@ SIMILARITY_HEADER = "x-sluicegate-cache-similarity"
 class Cache(Addon):
     """Answers calls from kept answers, and keeps those of others."""
 
+    marks: ClassVar[dict[str, str]] = dict.fromkeys(("responseheaders", "response", "error"), "sluicegate_cache")
     captures: ClassVar[WeakKeyDictionary[http.HTTPFlow, Capture]] = WeakKeyDictionary()
     """An attribute of the class, like the meter's taps: a reload of the chain makes a new instance."""
 
@@ -69,6 +70,7 @@ class Cache(Addon):
         self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, similar: SemanticRules
     ) -> None:
         """Answer a call of a policy that keeps answers."""
+        flow.sluicegate_cache = True  # type: ignore[attr-defined]
         turn = turn_of(facts.members) if similar.enabled and facts.members else None
         try:
             await self.look_up(flow, call, facts, similar.for_questions(rules) if turn is not None else rules, turn)

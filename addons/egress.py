@@ -32,6 +32,7 @@ PROXY_CHALLENGE = 'Basic realm="sluicegate"'
 class Egress(Addon):
     """Lets agents reach the hosts that policy admits, at public or listed addresses only."""
 
+    marks: ClassVar[dict[str, str]] = dict.fromkeys(("request", "responseheaders", "response", "error"), "sluicegate_egress")
     # Attributes of the class: a reload of the chain makes a new instance while connections are open.
     plain: ClassVar[WeakKeyDictionary[http.HTTPFlow, Traffic]] = WeakKeyDictionary()
     """Plain HTTP requests to other hosts, sent with an absolute URI."""
@@ -63,6 +64,7 @@ class Egress(Addon):
                 # As RFC 9112, 3.2.2, wants it: what was judged is the target, and a server at its address may have other names.
                 request.headers["host"] = hostport(request.scheme, request.data.host, request.port)
             self.plain[flow] = Traffic(services().clock(), host, request.port)
+            flow.sluicegate_egress = True  # type: ignore[attr-defined]
 
     @enforcing
     def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
@@ -71,7 +73,7 @@ class Egress(Addon):
         Here and not when it is dialled: mitmproxy knows an open connection by the address that the request asks for, and
         would open another one for each request, until it waits for one of them to close.
         """
-        traffic = self.plain.get(flow) if self.plain else None
+        traffic = self.plain.get(flow)
         return self.direct(flow, traffic) if traffic is not None else None
 
     async def direct(self, flow: http.HTTPFlow, traffic: Traffic) -> None:
@@ -91,13 +93,13 @@ class Egress(Addon):
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Stream another host's answer."""
-        traffic = self.plain.get(flow) if self.plain else None
+        traffic = self.plain.get(flow)
         if traffic is not None and flow.response is not None:
             flow.response.stream = traffic.receive
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Record a plain request to another host, as a connection."""
-        traffic = self.plain.pop(flow, None) if self.plain else None
+        traffic = self.plain.pop(flow, None)
         if traffic is not None:
             traffic.sent = len(flow.request.raw_content or b"")
             if traffic.is_refused:

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -36,20 +36,17 @@ logger = logging.getLogger("sluicegate")
 _services: Services | None = None
 
 
+OPTIONS = {
+    "policy": "Policy: a YAML file, or a folder of them. Env SLUICEGATE_POLICY; default policies/quickstart.yaml.",
+    "state_dir": "Folder for ledger, records and admin token. Env SLUICEGATE_STATE; default ~/.sluicegate.",
+}
+"""The options that every addon of the chain may read, and what is said of them."""
+
+
 def declare_options(loader: Loader) -> None:
-    """Declare the options that every addon of the chain may read; declaring them again changes nothing."""
-    loader.add_option(
-        "policy",
-        str,
-        "",
-        "Policy: a YAML file, or a folder of them. Env SLUICEGATE_POLICY; default policies/quickstart.yaml.",
-    )
-    loader.add_option(
-        "state_dir",
-        str,
-        "",
-        "Folder for ledger, records and admin token. Env SLUICEGATE_STATE; default ~/.sluicegate.",
-    )
+    """Declare those options; declaring them again changes nothing."""
+    for name, text in OPTIONS.items():
+        loader.add_option(name, str, "", text)
 
 
 class Addon:
@@ -57,6 +54,9 @@ class Addon:
 
     An addon that defines ``call_ended`` gets the hooks ``response`` and ``error`` for it.
     """
+
+    marks: ClassVar[dict[str, str]] = {}
+    """By hook, the attribute of a flow without which that hook has nothing to do; runtime/dispatch.py then does not call it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -318,7 +318,7 @@ def enforcing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(hook)
     def wrapped(self: object, flow: http.HTTPFlow) -> Awaitable[None] | None:
-        if is_decided(flow):
+        if flow.response is not None or flow.error is not None or not flow.live:  # is_decided, without a call
             return None
         try:
             rest = hook(self, flow)

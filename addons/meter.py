@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from time import monotonic
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from mitmproxy import http
 
@@ -104,9 +103,6 @@ class Tap:
 class Meter(Addon):
     """Puts a tap on every answer of a provider and makes its usage final before any limit settles."""
 
-    taps: ClassVar[WeakKeyDictionary[http.HTTPFlow, Tap]] = WeakKeyDictionary()
-    """An attribute of the class: a reload of the chain makes another meter while answers stream through."""
-
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put a tap on the answer as it begins."""
@@ -114,7 +110,8 @@ class Meter(Addon):
         if call is None or call.deny is not None or call.cache == "hit" or flow.response is None:
             # Of these no provider's answer passes here, and nothing is billed.
             return
-        tap = self.taps[flow] = Tap(call, flow.response)
+        # An attribute of the flow: a reload of the chain makes another meter while answers stream through.
+        tap = flow.sluicegate_meter = Tap(call, flow.response)  # type: ignore[attr-defined]
         if is_whole(call, flow.response):
             # Read all the same as it arrives, by our own layer, and sent once its cost can stand in its headers.
             flow.sluicegate_tap = tap  # type: ignore[attr-defined]
@@ -123,7 +120,7 @@ class Meter(Addon):
 
     def call_ended(self, flow: http.HTTPFlow) -> TokenCount | None:
         """Make the call's usage final, once. Where its output has to be counted, that is final once the count is awaited."""
-        call, tap = call_of(flow), self.taps.pop(flow, None)
+        call, tap = call_of(flow), flow.__dict__.pop("sluicegate_meter", None)
         if call is None:
             return None
         count = None

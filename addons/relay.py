@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import ClassVar
 
 from mitmproxy import ctx, http
 
@@ -34,6 +35,8 @@ ESTIMATED_HEADER = "x-sluicegate-estimated"
 
 class Relay(Addon):
     """Forwards such a call with a ticket; its provider key is added where it is sent."""
+
+    marks: ClassVar[dict[str, str]] = dict.fromkeys(("response", "error"), "sluicegate_relayed")
 
     def __init__(self) -> None:
         self.relay: relay.Relay | None = None
@@ -140,6 +143,7 @@ class Relay(Addon):
         facts = call.facts
         assert facts is not None
         asked = call.asked_model or facts.model
+        flow.sluicegate_relayed = True  # type: ignore[attr-defined]
         ticket = self.tickets[flow.id] = started.server.issue_ticket(RelayedCall(call, plan, policy, facts, asked, sent))
         name, port = started.server.address
         fields = ((b"host", f"{name}:{port}".encode()), (TICKET_HEADER.encode(), ticket.encode()))

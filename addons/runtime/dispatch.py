@@ -42,8 +42,11 @@ IDLE_AT_DEFAULTS: dict[str, tuple[str, ...]] = {
 }
 """mitmproxy's addons that do nothing to a flow while these options are at their defaults, read in 12.2 and 12.3."""
 
-Step = tuple[Callable[..., Any], list[int] | None]
-"""A hook to call, and its ``[nanoseconds, count]`` to add to; None for mitmproxy's own."""
+Step = tuple[Callable[..., Any], list[int] | None, str]
+"""A hook to call, its ``[nanoseconds, count]`` to add to, None for mitmproxy's own, and the mark of the flows it is called for."""
+
+ANY_FLOW = "__dict__"
+"""The mark of a hook that is called for every flow: an attribute that all have."""
 
 
 def is_idle(addon: object, options: Any) -> bool:
@@ -137,8 +140,9 @@ class CachedDispatch:
             return None
         if not callable(hook):
             # Raised only when it is called, as in mitmproxy: it ends this addon's turn, and no other's.
-            return functools.partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None
-        return hook, self.time_spent.setdefault((addon_name(addon), name), [0, 0]) if is_ours(addon) else None
+            return functools.partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None, ANY_FLOW
+        mark = getattr(addon, "marks", {}).get(name, ANY_FLOW) if is_ours(addon) else ANY_FLOW
+        return hook, self.time_spent.setdefault((addon_name(addon), name), [0, 0]) if is_ours(addon) else None, mark
 
     def trigger(self, event: hooks.Hook) -> None:
         """Call a hook that cannot be awaited: for changed options, and for each line of the log."""
@@ -147,7 +151,7 @@ class CachedDispatch:
             found = self.find_steps(event.name)
         for steps in found:
             try:
-                for hook, _ in steps:
+                for hook, *_ in steps:
                     if inspect.iscoroutinefunction(hook):
                         raise exceptions.AddonManagerError(f"Async handler {event.name} cannot be called from sync context")
                     hook(*event.args())
@@ -167,7 +171,7 @@ class CachedDispatch:
         for steps in found:
             try:
                 began = clock_ns()
-                for hook, spent in steps:
+                for hook, spent, _ in wanted(steps, args):
                     result = hook(*args)
                     if result is not None and spent is not None and inspect.iscoroutine(result):
                         result = first_wait(result, spent, began)
@@ -202,6 +206,11 @@ class CachedDispatch:
             subject = self.arguments(event)[0]
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
+
+
+def wanted(steps: list[Step], args: list[Any]) -> list[Step]:
+    """Return the steps that have something to do for what they are called with: most hooks are for few flows."""
+    return [step for step in steps if step[2] is ANY_FLOW or hasattr(args[0], step[2])]
 
 
 def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> Measured | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import re
 from dataclasses import replace
 
 import pytest
 
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import Call, new_call_id
 from sluicegate.calls.destination import Destination
 from sluicegate.calls.usual_head import FREE, Head, usual_head
 from support.harness import VK
@@ -129,3 +131,16 @@ def test_an_unusual_head_is_not_remembered(known, head, changes):
 
 def test_what_is_free_is_a_credential_of_nobody():
     assert not FREE & {b"authorization", b"x-api-key", b"host", b"connection", b"transfer-encoding", b"traceparent"}
+
+
+def test_an_id_is_given_once_and_says_when_its_call_began():
+    ids = [new_call_id(0x18C_0000_0000) for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert all(re.fullmatch(r"call_018c00000000[0-9a-f]{16}", one) for one in ids)
+
+
+def test_no_two_processes_give_the_same_id():
+    new_call_id(1)
+    context = multiprocessing.get_context("fork")
+    with context.Pool(1) as pool:
+        assert not {new_call_id(1) for _ in range(200)} & set(pool.map(new_call_id, [1] * 200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from mitmproxy.addons import anticache, save
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy.layers.http import HttpRequestHook, HttpResponseHook
 from mitmproxy.test import tflow
 
 from runtime import dispatch
@@ -234,3 +236,35 @@ def test_an_addon_of_somebody_elses_with_a_known_name_is_never_idle():
         assert not dispatch.is_idle(Save(), Master(Options()).options)
 
     asyncio.run(check())
+
+
+def test_a_hook_with_a_mark_is_called_for_flows_that_have_it():
+    class Marked:
+        marks: ClassVar = {"request": "is_ours"}
+
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def request(self, flow: http.HTTPFlow) -> None:
+            self.seen.append("request")
+
+        def response(self, flow: http.HTTPFlow) -> None:
+            self.seen.append("response")
+
+    async def run() -> list[str]:
+        addon = Marked()
+        master = Master(Options())
+        master.addons.add(addon)
+        cached = cache_dispatch_of(master.addons, {})
+        flow = tflow.tflow()
+        for _ in range(2):
+            await cached.trigger_event(hooks_of(flow)[0])
+            await cached.trigger_event(hooks_of(flow)[1])
+            flow.is_ours = True
+        return addon.seen
+
+    assert asyncio.run(run()) == ["response", "request", "response"]
+
+
+def hooks_of(flow: http.HTTPFlow) -> tuple[hooks.Hook, hooks.Hook]:
+    return HttpRequestHook(flow), HttpResponseHook(flow)

@@ -56,9 +56,12 @@ def select(policy: Policy, principal: Principal | None, asked: Asked, used: Used
     A target that the virtual key may not use is left out. Where none is left, the call is judged by the first one, so that the
     refusal names what is missing.
     """
+    found = _select(policy, principal, asked, used, now)
+    if found is None and not asked.fallbacks and policy.providers[asked.provider].own_name(asked.model) == asked.model:
+        # Nearly every call where the policy has no routes.
+        return None
     named = (named_target(policy, asked.provider, name) for name in asked.fallbacks)
     fallbacks = tuple(_own(policy, _with_keys(policy, principal, t)) for t in named if t is not None)
-    found = _select(policy, principal, asked, used, now)
     if found is None:
         plain = Target(asked.provider, asked.model)
         if not fallbacks and _own(policy, plain) == plain:

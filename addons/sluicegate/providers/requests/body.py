@@ -71,7 +71,7 @@ class Members:
     def __init__(self, members: dict[str, msgspec.Raw], problems: Problems) -> None:
         self.members = members
         self.problems = problems
-        self._respelled = _respelled(members)
+        self._respelled = _respelled(members) if members else {}
 
     def raw(self, *names: str) -> bytes:
         """Return a field's JSON, empty if it is missing or null."""
