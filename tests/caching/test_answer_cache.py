@@ -266,6 +266,30 @@ def test_what_is_done_to_the_file_of_a_running_gateway_costs_answers_and_nothing
     assert "Traceback" not in caplog.text
 
 
+def test_of_many_answers_memory_and_file_know_the_same_ones_before_and_after_a_restart(tmp_path, monkeypatch):
+    """What a run of 400,000 against the real limit shows, in small; docs/caching.md has its figures."""
+    monkeypatch.setattr(answer_file, "MAX_ENTRIES", 100)
+
+    async def work() -> None:
+        cache = AnswerCache(tmp_path)
+        await cache.open()
+        for n in range(400):
+            await kept(cache, entry(n << 70, at=1000 + n))
+        newest = {(n << 70).to_bytes(16) for n in range(300, 400)}
+        assert {row["at"] for row in cache.page(1000, None, {})} == set(range(1300, 1400))
+        assert cache._known == {int.from_bytes(key[:7]) for key in newest}
+        assert set(cache._hot) == newest
+        assert (cache.file.count, cache.file.evicted) == (100, 300)
+        cache.close()
+        again = AnswerCache(tmp_path)
+        await again.open()
+        assert again._known == cache._known
+        assert (again.file.count, again.file.size) == (cache.file.count, cache.file.size)
+        again.close()
+
+    run(work())
+
+
 def test_old_answers_are_gone_from_the_log_of_the_file_too(tmp_path):
     async def work() -> None:
         cache = AnswerCache(tmp_path)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
-from sluicegate.prompt_caching.fingerprint import KEY_BYTES, NAME_BYTES, Anchor, Fingerprint, FingerprintBuilder, last_breakpoint
+from sluicegate.caching.keyed_hash import KeyedHash
+from sluicegate.prompt_caching.fingerprint import NAME_BYTES, Anchor, Fingerprint, FingerprintBuilder, last_breakpoint
 
 WHOLE_BYTES = 16
 """Bytes of the hash of a whole list."""
@@ -29,16 +31,14 @@ class Reuse:
     def __init__(self, made: FingerprintBuilder, earlier: Sequence[Fingerprint], dialect: bytes) -> None:
         """Take the prompts of other requests; ``dialect`` keeps those of another API apart."""
         self._made, self._earlier = made, earlier
-        # By SHA-256, for which processors have instructions; of so much at once BLAKE2b takes two and a half times as long.
-        self._begun = hashlib.sha256(made.key + dialect.ljust(KEY_BYTES, b"\0"))
-        self._running = self._begun.copy()
-        self._hashed = 0
+        self._dialect, self._hashed = dialect, _keyed(made.key)
+        self._head = b""
+        """The hash of the beginning of the messages."""
 
     def tools(self, raw: bytes) -> bool:
         """Take the tools of a prompt that has them from the same list; return whether there is one."""
-        made, whole = self._made, self._begun.copy()
-        whole.update(raw)
-        made.tools_hash = whole.digest()[:WHOLE_BYTES]
+        made = self._made
+        made.tools_hash = self._digest(raw)
         same = next((e for e in self._earlier if e.tools_hash == made.tools_hash), None)
         if same is None:
             return False
@@ -48,15 +48,13 @@ class Reuse:
 
     def messages(self, raw: bytes) -> tuple[Fingerprint, Anchor] | None:
         """Take the messages up to the furthest anchor that fits, and return that and the prompt it is of; None for none."""
-        head = self._head(raw)
+        head = self._head = self._digest(raw[:HEAD_BYTES])
         fitting = [(e.anchor.size, e, e.anchor) for e in self._earlier if e.anchor is not None and e.anchor.head == head]
-        best: tuple[Fingerprint, Anchor] | None = None
-        for size, earlier, anchor in sorted(fitting, key=lambda found: found[0]):
-            if size <= len(raw) and self._digest_to(raw, size) == anchor.digest:
-                best = earlier, anchor
-        if best is not None:
-            self._made.take(best[0], best[1].begin, best[1].block)
-        return best
+        for size, earlier, anchor in sorted(fitting, key=lambda found: -found[0]):
+            if size <= len(raw) and self._digest(memoryview(raw)[:size]) == anchor.digest:
+                self._made.take(earlier, anchor.begin, anchor.block)
+                return earlier, anchor
+        return None
 
     def set_anchor(self, raw: bytes, begin: int, places: list[tuple[int, int]]) -> None:
         """Set the anchor for those to come.
@@ -72,19 +70,18 @@ class Reuse:
         if first < 0:
             return
         size, block = places[first]
-        if size < self._hashed:
-            # A longer conversation with the same beginning was looked for.
-            self._running, self._hashed = self._begun.copy(), 0
         if size >= MIN_ANCHOR_BYTES:
-            self._made.anchor = Anchor(size, self._digest_to(raw, size), self._head(raw), begin, block)
+            self._made.anchor = Anchor(size, self._digest(memoryview(raw)[:size]), self._head, begin, block)
 
-    def _head(self, raw: bytes) -> bytes:
-        begun = self._begun.copy()
-        begun.update(raw[:HEAD_BYTES])
-        return begun.digest()[:WHOLE_BYTES]
+    def _digest(self, raw: bytes | memoryview) -> bytes:
+        """Return the hash of some bytes.
 
-    def _digest_to(self, raw: bytes, size: int) -> bytes:
-        """Return the hash of the first bytes, of ever more of them."""
-        self._running.update(memoryview(raw)[self._hashed : size])
-        self._hashed = size
-        return self._running.copy().digest()[:WHOLE_BYTES]
+        That of so many bytes takes a quarter of SHA-256's time, and can be undone by who has the key; what is kept cannot.
+        """
+        return hashlib.blake2b(self._hashed.of((self._dialect, raw)), digest_size=WHOLE_BYTES, key=self._made.key).digest()
+
+
+@lru_cache(maxsize=2)
+def _keyed(key: bytes) -> KeyedHash:
+    """Return the hash by a key, which takes longer to make than a short hash: a file has one key."""
+    return KeyedHash(key)
