@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +138,7 @@ def shared_server(folder: Path) -> Iterator[Postgres]:
                 address.unlink()
 
 
-def start_server() -> Postgres:
+def start_server(settings: Mapping[str, str] = SETTINGS) -> Postgres:
     """Start a server in a new folder."""
     bin_folder = programs()
     assert bin_folder is not None
@@ -152,8 +152,8 @@ def start_server() -> Postgres:
     initdb = ["--pgdata", f"{folder}/data", "--username=sluicegate", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
     subprocess.run([bin_folder / "initdb", *initdb], env=env, cwd=folder, check=True, capture_output=True, **run_as)
     server = Postgres(folder, free_port())
-    settings = {**SETTINGS, "port": str(server.port), "unix_socket_directories": str(folder)}
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    place = {"port": str(server.port), "unix_socket_directories": str(folder)}
+    options = " ".join(f"-c {name}={value}" for name, value in {**settings, **place}.items())
     # It waits until the server answers, and leaves it in a session of its own, where no interrupt of the tests stops it.
     start = ["start", "-D", f"{folder}/data", "-l", f"{folder}/log", "-o", options, "-w", "-t", str(WAIT_S)]
     done = subprocess.run([bin_folder / "pg_ctl", *start], env=env, cwd=folder, stdout=subprocess.DEVNULL, **run_as)

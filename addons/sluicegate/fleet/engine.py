@@ -44,6 +44,8 @@ class Dialect:
     skip_locked: str
     mark: str
     """A value's place."""
+    roomy: str = ""
+    """At a table's end: leave room in its pages for newer versions of its rows."""
     _spelled: dict[str, str] = field(default_factory=dict)
 
     def spell(self, sql: str) -> str:
@@ -51,7 +53,7 @@ class Dialect:
         found = self._spelled.get(sql)
         if found is None:
             found = re.sub(r"\[\[(\d)\]\]", lambda m: self.item.format(m[1]), sql).replace("{each}", self.each)
-            for name in ("greatest", "now", "for_update", "skip_locked"):
+            for name in ("greatest", "now", "for_update", "skip_locked", "roomy"):
                 found = found.replace(f"{{{name}}}", getattr(self, name))
             found = self._spelled[sql] = found.replace("?", self.mark)
         return found

@@ -55,8 +55,11 @@ class _Own(NamedTuple):
     """What the store has of the node that sends a message."""
 
     is_settled: bool
-    is_lapsed: bool
-    """Whether its places in flight have been free for others since it was last heard of."""
+    seen_at: int
+
+    def is_lapsed(self, now: int) -> bool:
+        """Return whether its places in flight have been free for others; ``now`` is read when the windows are locked."""
+        return self.seen_at + CONCURRENCY_TTL_MS <= now
 
 
 class SqlStore:
@@ -124,7 +127,7 @@ class SqlStore:
             return rows, [], counts, recalls
         ordered = sorted(positions)
         windows = _json((p.counter, p.start, p.end, p.unit, _gone_at(p)) for p in ordered)
-        asking = _json((p.counter, p.start) for p in ordered if p.want or p.more or p.keep)
+        asking = _json((p.counter, p.start) for p in ordered if p.want or p.more or p.keep or (p.slack and p.unit == "concurrent"))
         rows, _, _, gathered, counts, recalls = run(
             (sql.LOCK_NODE, (node.id,)),
             (sql.ADD_WINDOWS, (windows,)),
@@ -224,7 +227,9 @@ class SqlStore:
     def totals(self, since: int = 0) -> Totals:
         """Return the windows that have changed since a time of the store, or all."""
         with self._transaction() as run:
-            ((now,),), rows = run((sql.NOW, ()), (sql.TOTALS, (since - OVERLAP_MS, since - OVERLAP_MS)), commit=True)
+            ((now,),), rows = run(
+                (sql.NOW, ()), (sql.TOTALS, (since - OVERLAP_MS - sql.CHANGED_MS, since - OVERLAP_MS)), commit=True
+            )
         return Totals(now, tuple(Total(*row) for row in rows))
 
     def interrupted(self) -> list[Mapping[str, Any]]:
@@ -252,21 +257,21 @@ def _own(node: NodeReport, rows: Sequence[Row]) -> _Own:
     """Return what the store has of a message's sender. Raises Superseded for a message that must change nothing."""
     if not rows:
         raise Superseded(f"the store does not know the node {node.name}")
-    epoch, number, state, is_settled, seen_at, now = rows[0]
+    epoch, number, state, is_settled, seen_at, _ = rows[0]
     if epoch != node.epoch:
         raise Superseded(f"another process has joined the fleet as the node {node.name} ({node.id})")
     if state != "live":
         raise Superseded(f"the node {node.name} has been given up" if state == "forgotten" else f"the node {node.name} has left")
     if node.number <= number:
         raise Superseded(f"message {node.number} of the node {node.name} comes after message {number}")
-    return _Own(bool(is_settled), seen_at + CONCURRENCY_TTL_MS <= now)
+    return _Own(bool(is_settled), seen_at)
 
 
 def _judge(position: Position, own: _Own, row: Sequence[Any], now: int, live: int) -> Decision:
     adjusted, tight_until, others, used_by_others, slack_elsewhere, confirmed, noted = row
     if position.unit == "concurrent":
         # A node whose places were free for others meanwhile may not have heard so: its answer was lost, and it names them still.
-        slack = 0 if own.is_lapsed else max(0, min(position.slack, noted - position.spent - position.held))
+        slack = 0 if own.is_lapsed(now) else max(0, min(position.slack, noted - position.spent - position.held))
         position = position._replace(slack=slack)
     is_tight = tight_until > now
     return decide(

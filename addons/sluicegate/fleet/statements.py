@@ -9,6 +9,11 @@ _TAKEN = "{greatest}(p.granted, p.spent + p.held, p.spent + p.provisional)"
 
 _IS_LIVE = f"n.state = 'live' AND n.seen_at + {TTL_MS} > {{now}}"
 
+CHANGED_MS = 5_000
+"""The precision of ``changed_at``. PostgreSQL updates a row in its place only while nothing changes that is indexed."""
+
+_CHANGED = f"{{now}} / {CHANGED_MS} * {CHANGED_MS}"
+
 LOCK_NODE = "SELECT epoch, number, state, settled, seen_at, {now} FROM fleet_nodes WHERE id = ? {for_update}"
 
 JOIN = """
@@ -20,7 +25,7 @@ ON CONFLICT (id) DO UPDATE SET
 """
 JOINED = "SELECT epoch, {now} FROM fleet_nodes WHERE id = ?"
 
-DROP_PROVISIONAL = "UPDATE fleet_positions SET provisional = 0, changed_at = {now} WHERE node = ? AND provisional <> 0"
+DROP_PROVISIONAL = f"UPDATE fleet_positions SET provisional = 0, changed_at = {_CHANGED} WHERE node = ? AND provisional <> 0"  # noqa: S608
 DROP_ALL_HOLDS = "DELETE FROM fleet_holds WHERE node = ?"
 
 KNOWN = """
@@ -67,18 +72,18 @@ FROM fleet_nodes n
 """The time, the live nodes with the one that asks, and those that are expired and not settled."""
 
 RECALLS = """
-SELECT p.counter, p.starts_at
-FROM fleet_windows w JOIN fleet_positions p ON p.counter = w.counter AND p.starts_at = w.starts_at
-WHERE w.tight_until > {now} AND p.node = ? AND p.granted > p.spent + p.held ORDER BY 1, 2
+WITH tight AS MATERIALIZED (SELECT counter, starts_at FROM fleet_windows WHERE tight_until > {now})
+SELECT p.counter, p.starts_at FROM tight t JOIN fleet_positions p ON p.counter = t.counter AND p.starts_at = t.starts_at
+WHERE p.node = ? AND p.granted > p.spent + p.held ORDER BY 1, 2
 """
 
-PUT_POSITIONS = """
+PUT_POSITIONS = f"""
 INSERT INTO fleet_positions
-SELECT [[0]], CAST([[1]] AS bigint), ?, CAST([[2]] AS bigint), CAST([[3]] AS bigint), CAST([[4]] AS bigint), 0, {now}
-FROM {each} WHERE true
+SELECT [[0]], CAST([[1]] AS bigint), ?, CAST([[2]] AS bigint), CAST([[3]] AS bigint), CAST([[4]] AS bigint), 0, {_CHANGED}
+FROM {{each}} WHERE true
 ON CONFLICT (counter, starts_at, node) DO UPDATE SET
   spent = excluded.spent, held = excluded.held, granted = excluded.granted, provisional = 0, changed_at = excluded.changed_at
-"""
+"""  # noqa: S608
 
 TIGHTEN = """
 UPDATE fleet_windows SET tight_until = {now} + ?
@@ -99,15 +104,15 @@ SELECT n.id FROM fleet_nodes n WHERE n.state = 'live' AND n.settled = 0 AND n.se
 ORDER BY n.id {{for_update}} {{skip_locked}}
 """  # noqa: S608
 HOLDS_OF = "SELECT charges FROM fleet_holds WHERE node = ?"
-PUT_PROVISIONAL = """
+PUT_PROVISIONAL = f"""
 INSERT INTO fleet_positions
-SELECT [[0]], CAST([[1]] AS bigint), ?, 0, 0, 0, CAST([[2]] AS bigint), {now} FROM {each} WHERE true
+SELECT [[0]], CAST([[1]] AS bigint), ?, 0, 0, 0, CAST([[2]] AS bigint), {_CHANGED} FROM {{each}} WHERE true
 ON CONFLICT (counter, starts_at, node) DO UPDATE SET provisional = excluded.provisional, changed_at = excluded.changed_at
-"""
+"""  # noqa: S608
 SETTLED = "UPDATE fleet_nodes SET settled = 1 WHERE id = ?"
 
 FORGET = "UPDATE fleet_nodes SET state = 'forgotten' WHERE id = ?"
-FREE = "UPDATE fleet_positions SET granted = 0, held = 0, changed_at = {now} WHERE node = ?"
+FREE = f"UPDATE fleet_positions SET granted = 0, held = 0, changed_at = {_CHANGED} WHERE node = ?"  # noqa: S608
 
 NODES = f"""
 SELECT n.id, n.name, n.epoch, n.number, n.version, n.revision, n.calls, n.lag, n.offset_ms, n.state, n.joined_at, n.seen_at,

@@ -16,7 +16,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
           id text PRIMARY KEY, name text NOT NULL, epoch bigint NOT NULL, number bigint NOT NULL,
           state text NOT NULL, settled integer NOT NULL, joined_at bigint NOT NULL, seen_at bigint NOT NULL,
           version text NOT NULL, revision text NOT NULL, calls bigint NOT NULL, lag bigint NOT NULL, offset_ms bigint NOT NULL
-        )""",
+        ) {roomy}""",
         """CREATE TABLE fleet_windows (
           counter text NOT NULL, starts_at bigint NOT NULL, ends_at bigint, unit text NOT NULL,
           adjusted bigint NOT NULL DEFAULT 0, adjusted_at bigint NOT NULL DEFAULT 0,
@@ -27,7 +27,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE fleet_positions (
           counter text NOT NULL, starts_at bigint NOT NULL, node text NOT NULL, spent bigint NOT NULL, held bigint NOT NULL,
           granted bigint NOT NULL, provisional bigint NOT NULL, changed_at bigint NOT NULL, PRIMARY KEY (counter, starts_at, node)
-        )""",
+        ) {roomy}""",
         "CREATE INDEX fleet_positions_node ON fleet_positions (node)",
         "CREATE INDEX fleet_positions_changed ON fleet_positions (changed_at)",
         """CREATE TABLE fleet_holds (
