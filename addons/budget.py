@@ -46,7 +46,7 @@ class Budget(Addon):
         if not all(map(shared.prices_for(call.provider, policy).is_at_hand, facts.named_models)):
             # Once in the life of most gateways that need it at all.
             await asyncio.to_thread(shared.prices.load_bundled)
-        refusal = reserve_money(shared, call, facts, policy)
+        refusal = await reserve_money(shared, call, facts, policy)
         if refusal is None:
             refusal = await commit(shared)
         if refusal is not None:

@@ -96,7 +96,8 @@ def services() -> Services:
         except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
             raise exceptions.OptionsError(str(e)) from e
         # The agent may run in a child of the shell that started the gateway, and could read the token there.
-        os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
+        for name in ("SLUICEGATE_ADMIN_TOKEN", "SLUICEGATE_STORE"):
+            os.environ.pop(name, None)
         _services.start()
         atexit.register(_services.close)
     return _services
@@ -117,6 +118,7 @@ def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
         by_base_url=origin_form(request) and connection_of(flow.client_conn).target is None,
         client_address=source_of(flow),
         policy=policy,
+        node=services().node_name,
     )
     return call_begun(flow, call)
 

@@ -24,9 +24,10 @@ from flow import (
 )
 from sluicegate.calls.admission import deny_exhausted, reserve_rates
 from sluicegate.calls.call import Call
+from sluicegate.policy.limit import Limits
 from sluicegate.policy.model import Policy
-from sluicegate.sending.reservation import expected_of
-from sluicegate.values import Reason, RequestFacts
+from sluicegate.sending.reservation import expected_of, reserve_shared_rates
+from sluicegate.values import Deny, Reason, RequestFacts
 
 LIMITED = ("messages", "allowed")
 """Kinds of requests that count under the policy's limits."""
@@ -44,25 +45,27 @@ class RateLimit(Addon):
         if call.kind == "messages":
             return when_read(flow, call, self.take)
         if call.kind in LIMITED:
-            self.take(flow, call, None)
-        else:
-            self.take_free(flow, call, call.policy)
+            return self.take(flow, call, None)
+        self.take_free(flow, call, call.policy)
         return None
 
-    def take(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts | None) -> None:
+    def take(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts | None) -> Awaitable[None] | None:
         """Take the slots for a request that counts; ``facts`` are those of a model call."""
         if call.policy is None:
-            return
+            return None
         limits = call.policy.limits(call.principal, call.provider, facts.model if facts is not None else None)
         if not limits.rates:
-            return
+            return None
         shared = services()
         tokens = expected_of(shared, call, facts).total_tokens if facts is not None else 0
-        refusal = reserve_rates(shared.ledger, call.id, limits, tokens, shared.clock(), call.limit_checks)
-        if refusal is not None:
-            deny(flow, refusal)
-        else:
-            shared.writer.flush_soon()
+        if shared.fleet is not None:
+            return self.take_shared(flow, call, limits, tokens)
+        decide(flow, reserve_rates(shared.ledger, call.id, limits, tokens, shared.clock(), call.limit_checks))
+        return None
+
+    async def take_shared(self, flow: http.HTTPFlow, call: Call, limits: Limits, tokens: int) -> None:
+        """Take slots that other gateways share, for which the fleet's store may have to be asked."""
+        decide(flow, await reserve_shared_rates(services(), call, limits, tokens))
 
     def take_free(self, flow: http.HTTPFlow, call: Call, policy: Policy) -> None:
         """Count a free request of the caller, or of its address where it has shown no key."""
@@ -81,6 +84,14 @@ class RateLimit(Addon):
         call = call_of(flow)
         if call is not None and call.kind in LIMITED and call.policy is not None:
             services().ledger.settle(call.id, settlement_of(flow, call, call.policy).rate_amounts)
+
+
+def decide(flow: http.HTTPFlow, refusal: Deny | None) -> None:
+    """Refuse the call, or have what it holds written."""
+    if refusal is not None:
+        deny(flow, refusal)
+    else:
+        services().writer.flush_soon()
 
 
 addons = [RateLimit()]

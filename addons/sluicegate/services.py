@@ -21,6 +21,8 @@ from sluicegate.calls.settlement import PricedBy, priced_by
 from sluicegate.console.printer import Printer
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
+from sluicegate.fleet.fleet import open_fleet, store_address
+from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
@@ -82,7 +84,14 @@ class Services:
 
     authority_folder: Path | None = None
     """Where the gateway's certificate authorities are, once that is known."""
-    _has_chosen_way_out = False
+    is_exposed = False
+    """Other machines can reach us, so a key whose value is its id is not accepted."""
+    draining = False
+    """The gateway is stopping: no new call begins."""
+    _has_chosen_way_out = _closed = False
+    _credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
+    _outbound: tuple[Policy, Outbound] | None = None
+    _simulator: Simulator | None = None
 
     def __init__(
         self,
@@ -92,8 +101,12 @@ class Services:
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
-        self.clock, self.env = clock, env
+        self.env = env
         self.policy_watcher = PolicyWatcher(policy_path, env, clock)
+        if store_address(self.policy_watcher.current.server, env) is not None:
+            # Windows turn by the store's time.
+            clock = self.policy_watcher.clock = FollowedClock(clock)
+        self.clock = clock
         self.state_dir, self.trust = state_dir, Trust(state_dir)
         # Read now, so that no call waits for the file.
         generation.families()
@@ -102,13 +115,12 @@ class Services:
         self.state_folder.note_policy(policy_path)
         self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
-        self._credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
-        self._outbound: tuple[Policy, Outbound] | None = None
-        self.keyring, self.ledger = Keyring(), Ledger()
+        self.keyring, self.ledger, self.free_requests = Keyring(), Ledger(), FreeRequests()
         self.router = Router(self.ledger)
-        self.free_requests = FreeRequests()
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
+        self.fleet = open_fleet(self, clock) if isinstance(clock, FollowedClock) else None
+        """The other gateways that share this one's limits; None where there are none."""
         self.audit_trail = AuditTrail(self.store.path)
         self.adjustments = Adjustments(self.store.path)
         self.reconciliations = Reconciliations(self.store.path)
@@ -119,13 +131,11 @@ class Services:
         self.policy_watcher.on_change = self.history.record
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
+        if self.fleet is not None:
+            self.fleet.join()
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
         self.writer = Writer(self.store, self.journal, self.ledger, self.hook_time.setdefault(("budget", "commit"), [0, 0]))
-        self.is_exposed = False
-        """Other machines can reach us, so a key whose value is its id is not accepted."""
-        self.draining = False
-        """The gateway is stopping: no new call begins."""
         self.own_servers: dict[str, tuple[str, int]] = {}
         """Where the web application (``web``), the relay (``relay``) and the gateway itself (``gateway-0`` ...) listen."""
         self.chain: Callable[[], Iterable[str]] = tuple
@@ -142,8 +152,6 @@ class Services:
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
         self._housekeeper = Housekeeper(self._tasks())
-        self._simulator: Simulator | None = None
-        self._closed = False
 
     def _tasks(self) -> Sequence[Callable[[], None]]:
         """Return what housekeeping does, in order."""
@@ -153,6 +161,11 @@ class Services:
     def policy(self) -> Policy:
         """Return the policy in force now."""
         return self.policy_watcher.current
+
+    @property
+    def node_name(self) -> str | None:
+        """Return this gateway's name among those that share a store; None where it is the only one."""
+        return None if self.fleet is None else self.fleet.name
 
     @property
     def prices(self) -> Prices:
@@ -248,6 +261,8 @@ class Services:
         self.notifier.start()
         self.telemetry.start()
         self._housekeeper.start()
+        if self.fleet is not None:
+            self.fleet.start()
 
     def reload(self) -> None:
         """Read policy, secrets and prices again though their files look the same. Blocking; what is invalid changes nothing."""
@@ -298,6 +313,8 @@ class Services:
         self.notifier.stop()
         self.tokens.close()
         self.writer.close()
+        if self.fleet is not None:
+            self.fleet.close()
         if self._simulator is not None:
             self._simulator.stop()
         self.logs.close()

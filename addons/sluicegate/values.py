@@ -27,7 +27,9 @@ PROJECT_HEADER = "x-sluicegate-project"
 Unit = Literal["usd", "requests", "tokens", "concurrent"]
 """What a limit counts: nano-dollars, admitted calls, tokens, or calls in flight."""
 
-ZERO_AMOUNTS: Mapping[Unit, int] = MappingProxyType(dict.fromkeys(get_args(Unit), 0))
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+ZERO_AMOUNTS: Mapping[Unit, int] = MappingProxyType(dict.fromkeys(UNITS, 0))
 """Nothing of every unit. A claim is only freed by an amount of its unit, so whoever frees all of them starts from these."""
 
 LimitCheck = tuple[str, str, Unit, str | None, str, int, int, int, int, int | None, bool]

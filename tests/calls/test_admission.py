@@ -224,7 +224,13 @@ class Chain:
         self.learning = Learning()
         writer = SimpleNamespace(learning=self.learning, learn=self.learning.learn, flush_soon=lambda: None, commit=self.commit)
         self.services = SimpleNamespace(
-            ledger=self.ledger, prices=PRICES, prices_for=lambda *_: PRICES, writer=writer, clock=lambda: self.now, policy=policy
+            ledger=self.ledger,
+            prices=PRICES,
+            prices_for=lambda *_: PRICES,
+            writer=writer,
+            clock=lambda: self.now,
+            policy=policy,
+            fleet=None,
         )
         self.addons = Access(), RateLimit(), Budget()
 

@@ -149,9 +149,13 @@ def reserve_rates(
     """Hold a request, these tokens and a slot in flight under every rate limit, or hold nothing and refuse the call."""
     if not limits.rates:
         return None
-    requested = [(x, tokens if x.unit == "tokens" else 1) for x in limits.rates]
-    exhausted = ledger.reserve(call_id, requested, now, checks)
+    exhausted = ledger.reserve(call_id, requested_rates(limits, tokens), now, checks)
     return None if exhausted is None else deny_exhausted(exhausted, now)
+
+
+def requested_rates(limits: Limits, tokens: int) -> list[tuple[Limit, int]]:
+    """Return what a call of this many tokens asks of its rate limits."""
+    return [(x, tokens if x.unit == "tokens" else 1) for x in limits.rates]
 
 
 def reserve_budgets(

@@ -159,6 +159,8 @@ class Call:
     """What Claude Code says the call is for, such as ``subagent``."""
     user_agent: str | None = None
     client_address: str | None = None
+    node: str | None = None
+    """The name of the gateway that it passes, where several share a store."""
     traceparent: str | None = None
     """W3C's header of that name, as its client sent it."""
     attribution: dict[str, str] = field(default_factory=dict)

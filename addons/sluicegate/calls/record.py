@@ -60,6 +60,7 @@ COLUMNS: dict[str, type] = {
     "cache": str,
     "saved_usd": str,
     "saved_nano": int,
+    "node": str,
 }
 """Column name to type, in order; new columns go to the end. Times are ISO 8601 UTC with milliseconds, durations milliseconds.
 
@@ -74,6 +75,7 @@ the model in the client's own words where a route or a name chose another; ``mod
 ``claimed_project`` is the project or the repository in the client's own words, trusted or not.
 ``cache`` says what the cache did for it (``hit``, ``miss``, ``bypass``), None where none is enabled; ``saved_usd`` is what a hit
 would have cost.
+``node`` is the name of the gateway that the call passed, where several share a store; None where it is the only one.
 """
 
 DETAIL_COLUMNS = ("limits", "attempts")
@@ -149,6 +151,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
         "cache": call.cache,
         "saved_usd": usd(call.saved_nano) if call.saved_nano is not None else None,
         "saved_nano": call.saved_nano,
+        "node": call.node,
     }
 
 

@@ -15,7 +15,7 @@ from sluicegate.calls.admission import REASONS, Demand, admit, limits_of_call
 from sluicegate.calls.record import Record
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.counter import Counter
-from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.ledger import Ledger, forget_changes
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
 from sluicegate.values import TOKEN_COLUMNS, ZERO_AMOUNTS, Deny, Reason, Unit
@@ -128,7 +128,7 @@ class _Replay:
             _, call_id, amounts = heapq.heappop(self.in_flight)
             self.ledger.settle(call_id, amounts)
             self.ledger.close(call_id)
-            self.ledger.forget_changes()
+            forget_changes(self.ledger)
 
     def amounts_of(self, row: Record, was_refused: bool) -> dict[Unit, int]:
         """Return what a call used, by unit; for one that was refused, what its model's calls have used so far."""

@@ -21,6 +21,7 @@ from sluicegate.cli import (
     entity,
     environment,
     key,
+    nodes,
     people,
     policy,
     prices,
@@ -76,6 +77,7 @@ prices.register(_group("prices", "What models cost, and newer prices from a publ
 route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))
 authority.register(_group("ca", "The certificate authority that clients of the proxy trust."))
 cache.register(_group("cache", "Answers that are kept and given again, and what broke providers' own caches of prompts."))
+nodes.register(_group("nodes", "The gateways that share a store."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

@@ -70,7 +70,15 @@ def admitted_claims(
         reserved = counter.reserved - own.get((counter.name, counter.start), 0) if own else counter.reserved
         used = counter.used
         taken = used + reserved
-        full = taken + amount > limit.maximum if limit.only_what_fits else taken >= limit.maximum
+        may_take = True
+        if (lease := counter.lease) is not None:
+            may_take = lease.admits(counter.start, taken, amount)
+            elsewhere, promised = lease.elsewhere(counter.start)
+            used, taken = used + elsewhere, taken + elsewhere
+            if not may_take:
+                # What others may still take counts too: it is why this call may not.
+                reserved, taken = reserved + promised, taken + promised
+        full = not may_take or (taken + amount > limit.maximum if limit.only_what_fits else taken >= limit.maximum)
         if checks is not None:
             checks.append((*limit.check_prefix, used, reserved, amount, counter.end, not full))
         if full:

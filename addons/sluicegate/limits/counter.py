@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluicegate.limits.changes import CounterRow
+from sluicegate.limits.lease import Lease
 
 _NO_WINDOW = (None, None, None)
 
@@ -21,6 +22,8 @@ class Counter:
     reserved: int = 0
     previous: tuple[int, int, int] | None = None
     """``(start, end, used)`` of the window before this one: a clock that ran ahead may come back to it."""
+    lease: Lease | None = None
+    """What this gateway may take where several share the limit; None where all of the limit is its own."""
 
     @property
     def row(self) -> CounterRow:
@@ -58,6 +61,12 @@ class Counter:
             self.previous = (*self.previous[:2], self.previous[2] + change)
             return change
         return 0
+
+    def used_in(self, start: int) -> int | None:
+        """Return what was used in the window with this start; None where it is neither the present one nor the one before."""
+        if self.start == start:
+            return self.used
+        return self.previous[2] if self.previous is not None and self.previous[0] == start else None
 
     def has_window(self, end: int | None) -> bool:
         """Return whether the window with this end is the present one or the one before."""

@@ -19,6 +19,7 @@ from typing import Any
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Exhausted, Reservation, admitted_claims
 from sluicegate.limits.counter import Counter
+from sluicegate.limits.lease import Lease, SharedCounters
 from sluicegate.policy.limit import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
 from sluicegate.windows import window
@@ -39,6 +40,8 @@ class Ledger:
         self._new_windows: set[str] = set()
         self._partly_settled: set[str] = set()
         self._last_number = 0
+        self.shared: SharedCounters | None = None
+        """What several gateways share of their counters; None where all limits are this gateway's own."""
 
     @property
     def has_changes(self) -> bool:
@@ -86,14 +89,6 @@ class Ledger:
                 if row.call_id in changes.partly_settled:
                     self._partly_settled.add(row.call_id)
 
-    def forget_changes(self) -> None:
-        """Forget what has changed, so that a ledger that is never written does not grow."""
-        self._changed_counters.clear()
-        self._changed_reservations.clear()
-        self._closed.clear()
-        self._new_windows.clear()
-        self._partly_settled.clear()
-
     def counter(self, limit: Limit, now: int) -> Counter:
         """Return the limit's counter, moved into the window that contains ``now``."""
         found = self.counters.get(limit.counter)
@@ -101,22 +96,20 @@ class Ledger:
             return found
         if found is None:
             # A window begins with the first call, so this call's time anchors all later ones.
-            found = self.counters[limit.counter] = Counter(limit.counter, now, now, None)
-            if limit.period is not None:
-                found.start, found.end = window(limit.period, now, now)
+            found = self.counters[limit.counter] = _new_counter(limit, self.shared, now)
             self._changed_counters.add(found.name)
             self._new_windows.add(found.name)
         elif limit.period is not None and found.end is not None:
             start, end = window(limit.period, found.anchor, now)
             if start > found.start:
                 found.previous = (found.start, found.end, found.used)
-                self._enter_window(found, start, end, 0)
+                self.enter_window(found, start, end, 0)
             elif start < found.start:
                 self._return_to_window(found, start, end)
         return found
 
-    def _enter_window(self, counter: Counter, start: int, end: int | None, used: int) -> None:
-        """Move a counter into another window."""
+    def enter_window(self, counter: Counter, start: int, end: int | None, used: int) -> None:
+        """Move a counter into another window, of which this much is used."""
         counter.start, counter.end, counter.used = start, end, used
         # Calls still in flight from this window: after the clock was set back, the window may have some already.
         claims = (c for r in self.open.values() for c in r.claims if c.counter == counter.name and c.start == start)
@@ -130,13 +123,17 @@ class Ledger:
         What was spent meanwhile counts as spent in the window it returns to. So a clock that runs ahead and is corrected
         neither gives a budget back nor blocks it until the time the clock had shown.
         """
+        self.move_claims(counter, start)
+        used, counter.previous = _used_on_return(counter, start), None
+        self.enter_window(counter, start, end, used)
+
+    def move_claims(self, counter: Counter, start: int) -> None:
+        """Let what calls in flight hold of a counter's window count in the one with this start."""
         for reservation in self.open.values():
             for claim in reservation.claims:
                 if claim.counter == counter.name and claim.start == counter.start:
                     claim.start = start
                     self._changed_reservations.add(reservation.call_id)
-        used, counter.previous = _used_on_return(counter, start), None
-        self._enter_window(counter, start, end, used)
 
     def reserve(
         self,
@@ -252,6 +249,10 @@ class Ledger:
         self._changed_counters.add(counter.name)
         return used
 
+    def note_change(self, name: str) -> None:
+        """Note that a counter was changed from outside, so that it is written."""
+        self._changed_counters.add(name)
+
     def restore(self, reservation: Reservation) -> None:
         """Add a reservation that was read from the database."""
         self.open[reservation.call_id] = reservation
@@ -262,14 +263,12 @@ class Ledger:
     def usage(self, limit: Limit, now: int) -> tuple[int, int, int, int | None]:
         """Return ``(used, reserved, start, end)`` of a limit's window at ``now``. Changes nothing; any thread may call it."""
         found = self.counters.get(limit.counter)
-        start, end = window(limit.period, found.anchor if found else now, now) if limit.period else (now, None)
-        if found is None:
-            return 0, 0, start, end
-        if limit.period is None or start == found.start:
-            return found.used, found.reserved, found.start, found.end
-        if start < found.start:
-            return _used_on_return(found, start), found.reserved, start, end
-        return 0, 0, start, end
+        used, reserved, start, end = _own_usage(limit, found, _anchor(limit, self.shared, now), now)
+        if self.shared is not None:
+            lease = found.lease if found is not None else self.shared.unused.get(limit.counter)
+            if lease is not None and (limit.period is None or lease.start == start):
+                used, reserved = used + lease.used_elsewhere, reserved + lease.held_elsewhere
+        return used, reserved, start, end
 
     def _hold(self, claim: Claim, amount: int) -> None:
         if (counter := self.counters.get(claim.counter)) is not None:
@@ -281,6 +280,40 @@ def forget_counter(ledger: Ledger, name: str) -> None:
     ledger.counters.pop(name, None)
     for names in (ledger._changed_counters, ledger._new_windows, ledger.charged):
         names.discard(name)
+
+
+def _anchor(limit: Limit, shared: SharedCounters | None, now: int) -> int:
+    """Return the time from which the windows of a limit follow each other that has no counter yet."""
+    return now if shared is None else shared.anchors.get(limit.counter, now)
+
+
+def _new_counter(limit: Limit, shared: SharedCounters | None, now: int) -> Counter:
+    anchor = _anchor(limit, shared, now)
+    counter = Counter(limit.counter, anchor, anchor, None)
+    if limit.period is not None:
+        counter.start, counter.end = window(limit.period, anchor, now)
+    if shared is not None:
+        counter.lease = shared.unused.pop(counter.name, None) or Lease(counter.start)
+    return counter
+
+
+def _own_usage(limit: Limit, found: Counter | None, anchor: int, now: int) -> tuple[int, int, int, int | None]:
+    """Return what ``usage`` does, but for other gateways; ``anchor`` is that of a limit without a counter."""
+    start, end = window(limit.period, found.anchor if found else anchor, now) if limit.period else (now, None)
+    if found is None:
+        return 0, 0, start, end
+    if limit.period is None or start == found.start:
+        return found.used, found.reserved, found.start, found.end
+    if start < found.start:
+        return _used_on_return(found, start), found.reserved, start, end
+    return 0, 0, start, end
+
+
+def forget_changes(ledger: Ledger) -> None:
+    """Forget what has changed, so that a ledger that is never written does not grow."""
+    for names in (ledger._changed_counters, ledger._changed_reservations, ledger._closed, ledger._new_windows):
+        names.clear()
+    ledger._partly_settled.clear()
 
 
 def _used_on_return(counter: Counter, start: int) -> int:

@@ -39,6 +39,7 @@ class MetricsSource(Protocol):
     prompt_watch: Any
     tokens: TokenCounter
     router: Router
+    fleet: Any
 
     def priced_by(self, policy: Policy, provider: str, model: str, at: int) -> str:
         """Return the rule by which a provider's calls of a model are priced."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sluicegate.policy import schema
 from sluicegate.policy.raises import amount_at
-from sluicegate.values import NANO, Unit
+from sluicegate.values import NANO, UNITS, Unit
 from sluicegate.windows import Period, parse_period
 
 ALIGNED = "/aligned/"
@@ -69,6 +69,12 @@ class Limits(tuple[Limit, ...]):
 def counter_name(kind: str, scope_id: str, unit: Unit, window: str | None) -> str:
     """Return the name of a limit's counter; one that follows the calendar adds ``ALIGNED`` and its time zone."""
     return f"{kind}/{scope_id}/{unit}/{window or '-'}"
+
+
+def unit_of_counter(name: str) -> Unit:
+    """Return what a counter of this name counts. A scope's id may have slashes, so the name is read from its end."""
+    unit = name.partition(ALIGNED)[0].rsplit("/", 2)[1]
+    return next(known for known in UNITS if known == unit)
 
 
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:

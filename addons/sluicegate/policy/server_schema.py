@@ -21,6 +21,7 @@ from sluicegate.policy.fields import (
     WebhookUrl,
 )
 from sluicegate.policy.otlp_schema import Otlp
+from sluicegate.policy.store_address import PasswordReference, StoreUrl
 
 
 class Egress(Model):
@@ -74,6 +75,20 @@ class Server(Model):
         None,
         description="A PEM file of certificate authorities that are trusted on the way out beside the usual ones, by providers' "
         "calls, webhooks and reports of bills: an absolute path. Read again when it changes.",
+    )
+    store: StoreUrl | None = Field(
+        None,
+        description="The PostgreSQL database that several gateways share, as postgresql://user@host/database?sslmode=verify-full; "
+        "env.NAME or file:PATH where its URL has the password. By default the environment's SLUICEGATE_STORE; without either the "
+        "gateway keeps everything in its own state folder. Read at the start; needs the extra postgres.",
+    )
+    store_password: PasswordReference | None = Field(
+        None, repr=False, description="The password of the store's user: env.NAME or file:PATH."
+    )
+    store_down: Literal["refuse", "spend_lease"] = Field(
+        "spend_lease",
+        description="While the store cannot be reached. spend_lease: calls go on as far as what the gateway has leased. refuse: "
+        "calls are refused at once. Beyond its leases a gateway never lets a call pass.",
     )
     otlp: Otlp | None = Field(None, description="Exports metrics and a span for each call by OTLP; needs the extra otel.")
     public_metrics: StrictBool = Field(

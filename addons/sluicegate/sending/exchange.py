@@ -168,7 +168,7 @@ class Exchange:
             call.expected_usage = None
         elif not call.abandoned_nano:
             return None
-        refusal = move_to_target(self.shared, call, facts, self.relayed.policy)
+        refusal = await move_to_target(self.shared, call, facts, self.relayed.policy)
         if refusal is None:
             self.held = target
             refusal = await commit(self.shared)

@@ -10,12 +10,14 @@ from sluicegate.calls.admission import (
     limits_of_call,
     raise_reservation,
     requested_money,
-    reserve_budgets,
+    requested_rates,
 )
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
 from sluicegate.calls.unfinished import bound_usage
-from sluicegate.policy.limit import Limits
+from sluicegate.fleet.asks import Away
+from sluicegate.limits.claims import Exhausted
+from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
@@ -44,33 +46,75 @@ def demand_of(shared: Services, call: Call, facts: RequestFacts, policy: Policy,
     return expected_demand(policy, prices_of(shared, call), limits, bounded, expected, call.started_at)
 
 
-def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+Requested = list[tuple[Limit, int]]
+"""What a call asks of limits."""
+
+
+async def reserve(
+    shared: Services, call: Call, requested: Requested, checks: list[LimitCheck], *, replaces: bool = False
+) -> Deny | None:
+    """Hold what a call asks of limits, with room from the fleet's store where no lease has it; or hold nothing and refuse it.
+
+    There is no wait between the last look at the limits and the hold.
+    """
+    known = len(checks)
+
+    def attempt() -> Exhausted | None:
+        if call.ended_at is not None and exhausted is not None:
+            # Its client has left while it waited, and it has been settled.
+            return exhausted
+        del checks[known:]
+        return shared.ledger.reserve(call.id, requested, shared.clock(), checks, replaces=replaces)
+
+    fleet = shared.fleet
+    if fleet is not None and (refusal := fleet.refusal_of_silence(shared.policy)) is not None:
+        return refusal
+    exhausted: Exhausted | None = None
+    exhausted = first = attempt()
+    if first is not None and fleet is not None:
+        held = shared.ledger.open.get(call.id) if replaces else None
+        own = {(claim.counter): claim.amount for claim in held.claims} if held is not None else {}
+        needed = [(limit, amount - own.get(limit.counter, 0)) for limit, amount in requested]
+        try:
+            exhausted = await fleet.membership.make_room(needed, attempt)
+        except Away:
+            return fleet.refusal(first.limit)
+    return None if exhausted is None else deny_exhausted(exhausted, shared.clock())
+
+
+async def reserve_shared_rates(shared: Services, call: Call, limits: Limits, tokens: int) -> Deny | None:
+    """Hold a request, these tokens and a place in flight under every rate limit, or hold nothing and refuse the call."""
+    return await reserve(shared, call, requested_rates(limits, tokens), call.limit_checks)
+
+
+async def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
     """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
     limits = limits_of_call(policy, call.principal, call.provider, facts.model, is_paid_for=call.login is None)
     demand = demand_of(shared, call, facts, policy, limits)
-    admission = reserve_budgets(shared.ledger, call.id, limits, demand, facts.model, shared.clock(), call.limit_checks)
-    if isinstance(admission, Deny):
-        return admission
-    hold(shared, call, facts, policy, limits, demand, admission.cost_nano)
-    return None
+    money = requested_money(limits, demand, facts.model)
+    if isinstance(money, Deny):
+        return money
+    refusal = await reserve(shared, call, money.amounts, call.limit_checks)
+    if refusal is None:
+        hold(shared, call, facts, policy, limits, demand, money.cost_nano)
+    return refusal
 
 
-def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
+async def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
     """Hold what another target takes in place of what the call holds, under the limits that apply there; or change nothing."""
     limits = policy.limits(call.principal, call.provider, facts.model)
     expected = expected_of(shared, call, facts)
     demand = demand_of(shared, call, facts, policy, limits)
-    now = shared.clock()
     money = requested_money(limits, demand, facts.model)
     if isinstance(money, Deny):
         return money
     # What earlier attempts have cost is as good as spent, and held until the call is settled.
     amounts = [(limit, amount + call.abandoned_nano) for limit, amount in money.amounts]
-    rates = [(x, expected.total_tokens if x.unit == "tokens" else 1) for x in limits.rates]
+    rates = requested_rates(limits, expected.total_tokens)
     checks: list[LimitCheck] = []
-    exhausted = shared.ledger.reserve(call.id, [*rates, *amounts], now, checks, replaces=True)
-    if exhausted is not None:
-        return deny_exhausted(exhausted, now)
+    refusal = await reserve(shared, call, [*rates, *amounts], checks, replaces=True)
+    if refusal is not None:
+        return refusal
     # The record has each limit once, as it admitted the attempt that was made last.
     call.limit_checks[:] = checks
     hold(shared, call, facts, policy, limits, demand, money.cost_nano)

@@ -240,6 +240,18 @@ def _add_cache(db: sqlite_utils.Database) -> None:
         past.add_column(column, int, not_null_default=0)
 
 
+def _add_node(db: sqlite_utils.Database) -> None:
+    """Add which gateway a call has passed, and which records are not our own: what they were fetched as, by their rowid."""
+    calls: Any = db["calls"]
+    if "node" not in calls.columns_dict:
+        calls.add_column("node", str)
+    fetched: Any = db["fetched_calls"]
+    fetched.create({"row": int, "origin": str}, pk="row", not_null=["origin"])
+    db.execute(
+        "CREATE TRIGGER calls_forget_origin AFTER DELETE ON calls BEGIN DELETE FROM fetched_calls WHERE row = old.rowid; END"
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -261,6 +273,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_past_calls,
     _create_key_values,
     _add_cache,
+    _add_node,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

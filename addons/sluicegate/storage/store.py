@@ -36,6 +36,9 @@ AGREED_CALL, AGREED_ADJUSTMENT = "calls_rowid", "adjustments_number"
 DELETED_BEFORE_MS = "calls_deleted_before"
 """Name in ``meta``: calls that began before this time, epoch milliseconds, may have been deleted for their age."""
 
+OWN_CALLS = "rowid NOT IN (SELECT row FROM fetched_calls)"
+"""The condition on rows of ``calls`` that are of this gateway's calls, and not fetched from others that share its limits."""
+
 IDS_PER_QUERY = 500
 """SQLite binds a limited number of values in one statement."""
 
@@ -117,8 +120,8 @@ class Store:
         return found
 
     def rows_since(self, rowid: int) -> list[Record]:
-        """Return the records in ``calls`` after a rowid, oldest first."""
-        sql = f"SELECT {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid"  # noqa: S608
+        """Return this gateway's own records in ``calls`` after a rowid, oldest first."""
+        sql = f"SELECT {','.join(COLUMNS)} FROM calls WHERE rowid > ? AND {OWN_CALLS} ORDER BY rowid"  # noqa: S608
         return [from_row(row) for row in self._conn.execute(sql, (rowid,))]
 
     def adjustments_since(self, number: int) -> list[Adjustment]:

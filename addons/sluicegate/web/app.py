@@ -26,6 +26,7 @@ from sluicegate.web.routes import (
     key_test,
     logs,
     metrics,
+    nodes,
     policy,
     prices,
     prompt_cache,
@@ -87,6 +88,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
             *erasure.endpoints(),
             *budget_override.endpoints(),
             *governance.endpoints(),
+            *nodes.endpoints(),
             *alerts.endpoints(),
             *pages.endpoints(),
         ]

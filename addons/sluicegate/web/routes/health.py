@@ -107,6 +107,20 @@ class OptionRefused(ResponseModel):
     why: str
 
 
+class FleetHealth(ResponseModel):
+    """This gateway among those that share its limits."""
+
+    node: str
+    store: str = Field(description="Without its password.")
+    error: str | None = Field(description="Why the store gives no answer; null while it does.")
+    silent_ms: int = Field(description="How long ago it last answered.")
+    live_nodes: int
+    lag: int = Field(description="Records that the store does not have yet.")
+    records_error: str | None = Field(description="Why records are not delivered or fetched; null while they are.")
+    clock_offset_ms: int = Field(description="The store's clock less this machine's.")
+    clock_is_off: bool = Field(description="Whether somebody should set this machine's clock.")
+
+
 class GuaranteeState(ResponseModel):
     """Whether a rule is enforced or cooperative, and why."""
 
@@ -147,6 +161,7 @@ class Health(ResponseModel):
     providers: dict[str, ProviderHealth]
     chain: list[AddonTime]
     options_refused: list[OptionRefused]
+    fleet: FleetHealth | None = Field(description="null: it shares its limits with no other gateway.")
     enforcement: list[GuaranteeState]
 
 
@@ -181,9 +196,28 @@ async def _health(request: ApiRequest) -> ApiResponse:
             "records": await request.run_in_thread(lambda: _records_health(services)),
             "content": {"error": services.content.error, "dropped": services.content.dropped},
             "recovered": services.recovered,
+            "fleet": fleet_health(services),
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
         }
     return ApiResponse(body)
+
+
+def fleet_health(services: Services) -> dict[str, Any] | None:
+    """Return how this gateway does among those that share its limits; None where there are none."""
+    fleet = services.fleet
+    if fleet is None:
+        return None
+    return {
+        "node": fleet.name,
+        "store": str(fleet.address),
+        "error": fleet.membership.error,
+        "silent_ms": fleet.membership.silence_ms,
+        "live_nodes": fleet.membership.live,
+        "lag": fleet.shipping.lag,
+        "records_error": fleet.shipping.error,
+        "clock_offset_ms": fleet.clock.offset_ms,
+        "clock_is_off": fleet.clock.is_off,
+    }
 
 
 async def _ready(request: ApiRequest) -> ApiResponse:
@@ -196,6 +230,8 @@ async def _ready(request: ApiRequest) -> ApiResponse:
 def status(services: Services) -> str:
     """Return ``ok``, or ``degraded`` if something cannot be read or written."""
     unread = services.policy_watcher.error or services.price_watcher.error
+    if services.fleet is not None and (services.fleet.membership.error or services.fleet.shipping.error):
+        return "degraded"
     return "degraded" if unread or services.writer.store_error or services.writer.journal_error else "ok"
 
 
@@ -248,6 +284,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],
+            "fleet": fleet_health(services),
             "enforcement": [f._asdict() for f in guarantees(policy, services.is_exposed)],
         }
 

@@ -1,0 +1,231 @@
+"""The fleet as one gateway has it: its membership, its records' way to the store, and what operators ask of the other nodes."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import certifi
+
+from sluicegate.calls.record import Record
+from sluicegate.fleet.agent import Agent
+from sluicegate.fleet.followed_clock import FollowedClock
+from sluicegate.fleet.membership import Membership
+from sluicegate.fleet.node import node_id, node_name
+from sluicegate.fleet.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
+from sluicegate.fleet.records import Records
+from sluicegate.fleet.shipping import Shipping
+from sluicegate.limits.lease import Lease
+from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import Limit
+from sluicegate.policy.model import Policy
+from sluicegate.policy.server_schema import Server
+from sluicegate.policy.store_address import StoreAddress, store_of
+from sluicegate.storage.errors import StoreError
+from sluicegate.storage.store import Store
+from sluicegate.values import Deny, Outcome, Reason
+
+if TYPE_CHECKING:
+    import psycopg
+
+logger = logging.getLogger("sluicegate")
+
+INSTALL = "pip install 'sluicegate[postgres]'"
+
+START_TIMEOUT_S = 60.0
+"""How long a gateway waits at its start for a store that cannot be reached."""
+
+START_PAUSE_S = 1.0
+
+CONNECT_TIMEOUT_S = 3
+
+SILENT_CONNECTION_MS = 5_000
+"""After how long a connection counts as lost whose other end acknowledges nothing."""
+
+SILENCE_MS = TTL_MS // 2
+"""After how long without an answer a store counts as away for a policy that refuses calls then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How the store is reached: read anew for each connection, so that a changed password is used."""
+
+    server: Server
+    env: Mapping[str, str]
+    name: str
+
+    def address(self) -> StoreAddress:
+        """Return the store's address. Raises StoreAddressError."""
+        address = store_of(self.server.store, self.server.store_password, self.env)
+        assert address is not None
+        return address
+
+    def connect(self) -> psycopg.Connection:
+        """Open a connection. Raises psycopg.Error."""
+        import psycopg
+
+        more: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in self.address().parameters else {}
+        more |= {"application_name": f"sluicegate {self.name}", "tcp_user_timeout": SILENT_CONNECTION_MS, "keepalives_idle": 5}
+        more |= {"keepalives_interval": 2, "keepalives_count": 3}
+        return psycopg.connect(self.address().conninfo(certifi.where()), autocommit=True, prepare_threshold=None, **more)
+
+
+def store_address(server: Server, env: Mapping[str, str]) -> StoreAddress | None:
+    """Return the store that a policy or the environment names. Raises StoreAddressError; StoreError without the extra."""
+    address = store_of(server.store, server.store_password, env)
+    if address is not None and importlib.util.find_spec("psycopg") is None:
+        raise StoreError(f"server.store: PostgreSQL needs the extra postgres, which is not installed here: {INSTALL}")
+    return address
+
+
+class Fleet:
+    """Everything of one gateway that has to do with the others."""
+
+    def __init__(
+        self,
+        reached: Reached,
+        state_dir: Path,
+        database: Path,
+        ledger: Ledger,
+        clock: FollowedClock,
+        revision: Callable[[], str],
+        on_replaced: Callable[[], None],
+    ) -> None:
+        """Prepare; ``join`` speaks with the store. Raises StateError."""
+        self.address, self.name, self.id = reached.address(), reached.name, node_id(state_dir)
+        self.clock = clock
+        self._reached = reached
+        self._watching: FleetStore = self._open()
+        self._watch_lock = threading.Lock()
+        self._since = 0
+        records = Records(reached.connect)
+        self.shipping = Shipping(database, records, lambda: self.id, self._look_around, on_replaced)
+        self.agent = Agent(self._open())
+        self.membership = Membership(self.id, self.name, self.agent, ledger, clock, lambda: (revision(), self.shipping.lag))
+        ledger.shared = self.membership.shared
+        self._ledger = ledger
+
+    def _open(self) -> FleetStore:
+        from sluicegate.fleet.postgresql import PostgresStore
+
+        return PostgresStore(self._reached.connect)
+
+    def join(self) -> None:
+        """Join the fleet. Blocking: waits for a store that cannot be reached, with a message. Raises StoreError."""
+        end = time.monotonic() + START_TIMEOUT_S
+        is_told = False
+        store = self._open()
+        try:
+            while True:
+                try:
+                    self.membership.join(store)
+                except SchemaTooNew as e:
+                    raise StoreError(f"server.store {self.address}: {e}") from e
+                except FleetError as e:
+                    if time.monotonic() >= end:
+                        raise StoreError(
+                            f"server.store {self.address} cannot be reached: {e}. Start the database, or correct server.store"
+                        ) from e
+                    if not is_told:
+                        logger.warning(
+                            "The fleet's store %s cannot be reached; trying for %d s: %s", self.address, START_TIMEOUT_S, e
+                        )
+                        is_told = True
+                    time.sleep(START_PAUSE_S)
+                else:
+                    return
+        finally:
+            store.close()
+
+    def start(self) -> None:
+        """Start the threads. In the proxy's loop."""
+        self.membership.start()
+        self.shipping.start()
+
+    def close(self) -> None:
+        """Deliver what is left, tell the final numbers and give every lease back."""
+        self.shipping.close()
+        self.membership.leave()
+        self.agent.close()
+        with self._watch_lock:
+            self._watching.close()
+
+    # -- refusals ------------------------------------------------------------------------------------------------------
+
+    def refusal(self, limit: Limit) -> Deny:
+        """Return the refusal of a call for which the store would have to be asked."""
+        return self._refusal(f"what this gateway had leased of its {limit.unit} limit of {limit.label} is used up")
+
+    def refusal_of_silence(self, policy: Policy) -> Deny | None:
+        """Return the refusal of any call where the policy wants that while the store is silent."""
+        if policy.server.store_down != "refuse" or self.membership.silence_ms <= SILENCE_MS:
+            return None
+        return self._refusal("policy refuses calls meanwhile")
+
+    def _refusal(self, why: str) -> Deny:
+        text = f"The store that the gateways share, {self.address}, gives no answer, and {why}; try again shortly"
+        return Deny(Reason.GATEWAY_ERROR, text)
+
+    # -- what operators ask --------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[NodeRow]:
+        """Return the nodes. Blocking. Raises FleetError."""
+        with self._watch_lock:
+            return self._watching.nodes()
+
+    def forget(self, node: str) -> bool:
+        """Give up an expired node. Blocking. Raises FleetError."""
+        with self._watch_lock:
+            return self._watching.forget(node)
+
+    def _look_around(self) -> Iterable[Record]:
+        """Learn what the windows of all nodes have come to; return the records of calls whose nodes have disappeared."""
+        with self._watch_lock:
+            totals = self._watching.totals(self._since)
+            found = self._watching.interrupted()
+        self._since = totals.now
+        for total in totals.rows:
+            self._learn(total)
+        ended = {"outcome": Outcome.INTERRUPTED.value, "estimated": 1, "latency_ms": None}
+        return [{**record, **ended} for record in found if record.get("node") != self.name]
+
+    def _learn(self, total: Total) -> None:
+        """Note what others have used of a window, for those who look; whether a call fits is decided by leases."""
+        counter = self._ledger.counters.get(total.counter)
+        if counter is None:
+            self.membership.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
+            return
+        lease = counter.lease
+        if lease is None or lease.start > total.start:
+            return
+        own, held = (counter.used, counter.reserved) if counter.start == total.start else (0, 0)
+        if lease.start != total.start:
+            lease = counter.lease = Lease(total.start)
+        lease.used_elsewhere, lease.held_elsewhere = total.used - own, max(0, total.held - held)
+
+
+class Gateway(Protocol):
+    """What a gateway's part in a fleet is made of."""
+
+    env: Mapping[str, str]
+    state_dir: Path
+    store: Store
+    ledger: Ledger
+    logs: Any
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+
+
+def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
+    """Return a gateway's part in the fleet that its policy or environment names. Raises StateError."""
+    reached = Reached(gateway.policy.server, dict(gateway.env), node_name(gateway.env))
+    revision, on_replaced = lambda: gateway.policy.revision, lambda: gateway.logs.index.discard()
+    return Fleet(reached, gateway.state_dir, gateway.store.path, gateway.ledger, clock, revision, on_replaced)

@@ -1,0 +1,96 @@
+"""The fleet's records in PostgreSQL: what each node has recorded, in the order in which it arrived there.
+
+A record is kept as its node wrote it, as JSON: a node of another version reads the columns it knows. One that arrives twice
+is kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from sluicegate.calls.record import Record
+from sluicegate.fleet.protocol import FleetError
+
+if TYPE_CHECKING:
+    import psycopg
+
+SETUP_LOCK, ORDER_LOCK = 0x51_01CE_0001, 0x51_01CE_0002
+"""Advisory locks: while tables are made; and while records get their positions, so that a reader never passes one by."""
+
+_TABLES = """
+CREATE SEQUENCE IF NOT EXISTS records_position;
+CREATE TABLE IF NOT EXISTS records (
+  id text PRIMARY KEY, node text NOT NULL, position bigint NOT NULL, record json NOT NULL
+);
+CREATE INDEX IF NOT EXISTS records_by_position ON records (position);
+"""
+_INCOMING = "CREATE TEMP TABLE incoming (number int, id text, record json) ON COMMIT DROP"
+_KEEP = """
+INSERT INTO records SELECT id, %s, nextval('records_position'), record FROM incoming ORDER BY number
+ON CONFLICT (id) DO NOTHING
+"""
+_READ = """
+SELECT position, CASE WHEN node = %s THEN NULL ELSE record::text END FROM records
+WHERE position > %s ORDER BY position LIMIT %s
+"""
+
+
+class Arrived(NamedTuple):
+    """Records of other nodes, and the position up to which these are all."""
+
+    position: int
+    records: list[Record]
+
+
+class Records:
+    """A connection of its own, for one thread. Every method blocks, and raises FleetError; the next call connects again."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
+        self._connect = connect
+        self._conn: psycopg.Connection | None = None
+
+    def put(self, node: str, records: Sequence[Record]) -> None:
+        """Keep a node's records, all of them or none."""
+
+        def work(conn: psycopg.Connection) -> None:
+            conn.execute(_INCOMING)
+            with conn.cursor().copy("COPY incoming FROM STDIN") as copy:
+                for number, record in enumerate(records):
+                    copy.write_row((number, record["id"], orjson.dumps(record).decode()))
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (ORDER_LOCK,))
+            conn.execute(_KEEP, (node,))
+
+        self._run(work)
+
+    def read(self, node: str, after: int, limit: int) -> Arrived:
+        """Return the next records after a position that are not this node's own."""
+
+        def work(conn: psycopg.Connection) -> Arrived:
+            rows = conn.execute(_READ, (node, after, limit)).fetchall()
+            return Arrived(rows[-1][0] if rows else after, [orjson.loads(text) for _, text in rows if text is not None])
+
+        return self._run(work)
+
+    def _run[T](self, work: Callable[[psycopg.Connection], T]) -> T:
+        import psycopg
+
+        try:
+            if self._conn is None or self._conn.closed:
+                self._conn = self._connect()
+                with self._conn.transaction():
+                    self._conn.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
+                    self._conn.execute(_TABLES)
+            with self._conn.transaction():
+                return work(self._conn)
+        except psycopg.Error as e:
+            self.close()
+            raise FleetError(str(e)) from e
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None

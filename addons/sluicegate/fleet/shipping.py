@@ -1,0 +1,194 @@
+"""Shipping records: a thread that takes a node's own to the store, and fetches those of the other nodes.
+
+Both go by numbers that stand in the local database beside the rows they speak of, so a crash at any moment, or an older copy
+of the folder, repeats a few records and leaves out none. The local table and its journal stay the truth for this node's own
+calls until the store has them. Fetched records are rows of the same table, marked by their origin: logs, statistics and
+exports have them like any other. The record of a call whose node has disappeared is the one the others found in the store;
+its own node's takes its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sluicegate.calls.limit_checks import from_row, to_row
+from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.database import connection
+from sluicegate.fleet.protocol import FleetError
+from sluicegate.fleet.records import Records
+from sluicegate.storage.store import OWN_CALLS
+
+logger = logging.getLogger("sluicegate")
+
+INTERVAL_S = 0.5
+"""Pause between two rounds."""
+
+RECORDS_PER_BATCH = 500
+
+ROWS_PER_STEP = 50
+"""Fetched rows written in one transaction: a millisecond, which calls that are to be written wait for."""
+
+CLOSING_S = 5.0
+"""How long a gateway that stops goes on delivering what is left."""
+
+SHIPPED, FETCHED = "shipped_calls_rowid", "fetched_records_position"
+"""Names in ``meta``: the last own row that the store has, and the store's last position that has been fetched."""
+
+FROM_STORE, UNCONFIRMED = "store", "unconfirmed"
+"""The ``origin`` of a row: another node's own record, or what was found of a call whose node has disappeared."""
+
+_MONEY_AND_TOKENS = ("cost_nano", "outcome", "latency_ms", "input_tokens", "output_tokens", "cache_read_tokens")
+"""What sums in the index of the logs are made of, as far as the two records of one call can differ."""
+
+_INSERT = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
+_FOUND = (
+    f"SELECT c.rowid, f.origin, {','.join(f'c.{name}' for name in COLUMNS)} FROM calls AS c "  # noqa: S608
+    "LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
+)
+_OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? AND {OWN_CALLS} ORDER BY rowid LIMIT ?"  # noqa: S608
+
+
+class Shipping:
+    """The thread. ``unconfirmed`` returns the records of calls whose nodes have disappeared."""
+
+    def __init__(
+        self,
+        database: Path,
+        records: Records,
+        node: Callable[[], str],
+        unconfirmed: Callable[[], Iterable[Record]],
+        on_replaced: Callable[[], None],
+    ) -> None:
+        """Call ``on_replaced`` when sums over records that were there before are wrong now."""
+        self._database, self._records, self._node = database, records, node
+        self._unconfirmed, self._on_replaced = unconfirmed, on_replaced
+        self.lag = 0
+        """Own records that the store does not have yet, as last counted."""
+        self.error: str | None = None
+        """Why records cannot be delivered or fetched; None while they can."""
+        self.delivered = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sluicegate-shipping", daemon=True)
+
+    def start(self) -> None:
+        """Start, if it has not been started yet."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Deliver what is left, as far as that is quickly done, and end the thread."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(CLOSING_S)
+        try:
+            end = time.monotonic() + CLOSING_S
+            while self.ship() and time.monotonic() < end:
+                continue
+        except (FleetError, sqlite3.Error) as e:
+            logger.warning("The store lacks the last records; they are delivered after the next start: %s", e)
+        self._records.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            try:
+                self.round()
+            except (FleetError, sqlite3.Error) as e:
+                if self.error is None:
+                    logger.warning("Records cannot be exchanged with the fleet's store; they stay here until they can: %s", e)
+                self.error = str(e)
+            else:
+                if self.error is not None:
+                    logger.warning("Records are exchanged with the fleet's store again")
+                self.error = None
+
+    def round(self) -> None:
+        """Deliver all that is not delivered, and fetch what is new."""
+        while self.ship() and not self._stop.is_set():
+            continue
+        while self.fetch() and not self._stop.is_set():
+            continue
+        self.fetch_unconfirmed()
+
+    def ship(self) -> bool:
+        """Deliver some of this node's records; return whether there are more."""
+        with connection(self._database, "rw") as conn:
+            after = _meta(conn, SHIPPED)
+            rows = conn.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall()
+            self.lag = len(rows)
+            if rows:
+                self._records.put(self._node(), [from_row(row[1:]) for row in rows])
+                _set_meta(conn, SHIPPED, rows[-1][0])
+                self.delivered += len(rows)
+            more = len(rows) == RECORDS_PER_BATCH
+            left = f"SELECT count(*) FROM calls WHERE rowid > ? AND {OWN_CALLS}"  # noqa: S608
+            self.lag = conn.execute(left, (rows[-1][0],)).fetchone()[0] if more else 0
+        return more
+
+    def fetch(self) -> bool:
+        """Fetch some records of other nodes; return whether there are more."""
+        with connection(self._database, "rw") as conn:
+            after = _meta(conn, FETCHED)
+            arrived = self._records.read(self._node(), after, RECORDS_PER_BATCH)
+            if arrived.position == after:
+                return False
+            replaced = False
+            for step in _steps(arrived.records):
+                replaced |= _write(conn, step, FROM_STORE)
+            _set_meta(conn, FETCHED, arrived.position)
+        if replaced:
+            self._on_replaced()
+        return True
+
+    def fetch_unconfirmed(self) -> None:
+        """Fetch the records of calls whose nodes have disappeared."""
+        records = list(self._unconfirmed())
+        if records:
+            with connection(self._database, "rw") as conn:
+                for step in _steps(records):
+                    _write(conn, step, UNCONFIRMED)
+
+
+def _steps(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
+    return (records[i : i + ROWS_PER_STEP] for i in range(0, len(records), ROWS_PER_STEP))
+
+
+def _write(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
+    """Write fetched records in one transaction; return whether one has changed the sums of what was there before."""
+    replaced = False
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        for record in records:
+            found = conn.execute(_FOUND, (record["id"],)).fetchone()
+            if found is not None and origin == FROM_STORE and found[1] == UNCONFIRMED:
+                if _differs(record, from_row(found[2:])):
+                    conn.execute("DELETE FROM calls WHERE rowid = ?", (found[0],))
+                    found, replaced = None, True
+                else:
+                    conn.execute("UPDATE fetched_calls SET origin = ? WHERE row = ?", (FROM_STORE, found[0]))
+            if found is None:
+                row = conn.execute(_INSERT, to_row(record)).lastrowid
+                conn.execute("INSERT INTO fetched_calls VALUES (?, ?)", (row, origin))
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+    return replaced
+
+
+def _differs(one: Record, other: Record) -> bool:
+    return any(one.get(name) != other.get(name) for name in _MONEY_AND_TOKENS)
+
+
+def _meta(conn: sqlite3.Connection, name: str) -> int:
+    row = conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
+    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

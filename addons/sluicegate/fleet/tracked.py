@@ -1,0 +1,164 @@
+"""One counter of this node as the store is told of it: what to say of its windows, and what an answer changes.
+
+Between a message and its answer the node goes by what the message said it would (``slack``), never by what it had before: the
+store may already have given the rest to another node. Pure but for the counter that it reads and whose lease it sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sluicegate.fleet.protocol import Granted, Position
+from sluicegate.limits.counter import Counter
+from sluicegate.limits.lease import Lease
+from sluicegate.policy.limit import Limit, unit_of_counter
+from sluicegate.values import Unit
+
+IDLE_MS = 10_000
+"""Slack that no call has needed for so long is given back."""
+
+RATE_MS = 2_000
+"""Over how long the use of a counter is observed, which says how much slack is worth having."""
+
+SLICES = 4
+"""How many such spans, or calls, slack should last for."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The room that waiting calls need on one counter: the first one, and those behind it."""
+
+    first: int
+    more: int = 0
+
+
+class Tracked:
+    """A counter that is in use here."""
+
+    def __init__(self, counter: Counter, limit: Limit | None, now: int) -> None:
+        """Without a limit, as after a start, it is only told of; a call that comes under it brings it."""
+        self.counter = counter
+        self.unit: Unit = unit_of_counter(counter.name)
+        self.maximum, self.crosses = 0, False
+        if limit is not None:
+            self.follow(limit)
+        self.used_at = now
+        """When a call last needed room."""
+        self.amount = 0
+        """What the dearest of the last calls took."""
+        self.tight = False
+        self._got = 0
+        """The slack that the store granted last: more than that there was not."""
+        self.recalled = False
+        self.reported: tuple[int, int, int] | None = None
+        """Start of the window, what was spent and what was held, as last answered."""
+        self._said: tuple[int, int, int] | None = None
+        self.draining: int | None = None
+        """Start of the window before, while what it was charged is not told."""
+        self._drained: tuple[int, int] | None = None
+        self._observed = (now, counter.used)
+        self._spent_lately = 0
+
+    def follow(self, limit: Limit) -> None:
+        """Note the limit's present maximum."""
+        self.maximum, self.crosses = limit.maximum, not limit.only_what_fits
+
+    def note_call(self, amount: int, now: int) -> None:
+        """Note that a call has needed room."""
+        self.used_at, self.amount = now, max(amount, self.amount * 7 // 8)
+
+    def end_of(self, start: int) -> int | None:
+        """Return the end of the present window or of the one before, by its start."""
+        previous = self.counter.previous
+        return previous[1] if previous is not None and previous[0] == start else self.counter.end
+
+    @property
+    def taken(self) -> int:
+        """Return what is used and held of the present window."""
+        return self.counter.used + self.counter.reserved
+
+    @property
+    def slack(self) -> int:
+        """Return what the lease still allows beyond that."""
+        lease = self.counter.lease
+        return max(0, lease.granted - self.taken) if lease is not None and lease.start == self.counter.start else 0
+
+    def keep(self, now: int) -> int:
+        """Return how much slack is worth having."""
+        began, spent = self._observed
+        if now - began >= RATE_MS:
+            self._spent_lately = max(0, self.counter.used - spent)
+            self._observed = now, self.counter.used
+        if self.tight or self.recalled or now - self.used_at >= IDLE_MS:
+            return 0
+        return SLICES * max(self.amount, self._spent_lately)
+
+    def is_due(self, now: int) -> bool:
+        """Return whether there is something to tell, to ask for or to give back."""
+        counter = self.counter
+        if self.reported != (counter.start, counter.used, counter.reserved):
+            return True
+        keep, slack = self.keep(now), self.slack
+        return (keep == 0 and slack > 0) or slack * 2 < min(keep, self._got)
+
+    def is_idle(self, now: int) -> bool:
+        """Return whether it can be forgotten until the next call: all is told, and nothing held or leased."""
+        idle = now - self.used_at >= IDLE_MS
+        return idle and self.draining is None and not self.counter.reserved and not self.slack and not self.is_due(now)
+
+    def positions(self, now: int, wanted: Wanted | None, held_in: Callable[[str, int], int]) -> Iterator[Position]:
+        """Yield what to say of the present window, and of the one before while that changes; ``held_in`` says what calls hold."""
+        counter = self.counter
+        if self.reported is not None and self.reported[0] != counter.start:
+            self.draining, self.reported = self.reported[0], None
+        if self.draining is not None:
+            yield from self._position_before(self.draining, held_in)
+        keep = self.keep(now)
+        slack = 0 if keep == 0 else self.slack
+        if (lease := counter.lease) is None or lease.start != counter.start:
+            counter.lease = lease = Lease(counter.start)
+        # From here on nothing beyond what is said now is taken without the answer.
+        lease.granted = min(lease.granted, self.taken + slack) if lease.granted >= 0 else lease.granted
+        self._said = counter.start, counter.used, counter.reserved
+        first, more = (wanted.first, wanted.more) if wanted is not None else (0, 0)
+        yield Position(
+            counter.name,
+            self.unit,
+            counter.start,
+            counter.end,
+            self.maximum,
+            self.crosses,
+            counter.used,
+            counter.reserved,
+            slack,
+            first,
+            more,
+            keep,
+        )
+
+    def _position_before(self, start: int, held_in: Callable[[str, int], int]) -> Iterator[Position]:
+        previous = self.counter.previous
+        if previous is None or previous[0] != start:
+            # Long over: only the records have what is charged to it now.
+            self.draining = None
+            return
+        spent, held = previous[2], held_in(self.counter.name, start)
+        if (spent, held) != self._drained:
+            self._drained = spent, held
+            yield Position(self.counter.name, self.unit, start, previous[1], self.maximum, self.crosses, spent, held)
+        elif not held:
+            self.draining, self._drained = None, None
+
+    def answered(self, granted: Granted, until: int) -> None:
+        """Take over what the store has said of a window; ``until`` is when places in flight end, by the boot clock."""
+        counter = self.counter
+        if granted.start != counter.start:
+            return
+        self.reported, self.tight, self.recalled = self._said, granted.tight, False
+        self._got = max(0, granted.granted - self.taken)
+        elsewhere = granted.used - granted.spent
+        held = granted.taken - granted.granted - elsewhere - granted.slack_elsewhere
+        counter.lease = Lease(counter.start, granted.granted, elsewhere, max(0, held), granted.slack_elsewhere)
+        if self.unit == "concurrent":
+            counter.lease.until = until
