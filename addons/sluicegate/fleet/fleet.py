@@ -199,6 +199,8 @@ class Fleet:
         """Note what others have used of a window, for those who look; whether a call fits is decided by leases."""
         counter = self._ledger.counters.get(total.counter)
         if counter is None:
+            # Windows follow each other from any of their beginnings.
+            self.membership.shared.anchors.setdefault(total.counter, total.start)
             self.membership.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
             return
         lease = counter.lease
