@@ -21,6 +21,7 @@ from sluicegate.fleet.node import node_id, node_name
 from sluicegate.fleet.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import Shipping
+from sluicegate.fleet.standing import Standing
 from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
@@ -107,8 +108,8 @@ class Fleet:
         records = Records(reached.connect)
         self.shipping = Shipping(database, records, lambda: self.id, self._look_around, on_replaced)
         self.agent = Agent(self._open())
-        self.membership = Membership(self.id, self.name, self.agent, ledger, clock, lambda: (revision(), self.shipping.lag))
-        ledger.shared = self.membership.shared
+        self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
+        self.membership = Membership(self.standing, self.agent)
         self._ledger = ledger
 
     def _open(self) -> FleetStore:
@@ -124,7 +125,7 @@ class Fleet:
         try:
             while True:
                 try:
-                    self.membership.join(store)
+                    self.standing.join(store)
                 except SchemaTooNew as e:
                     raise StoreError(f"server.store {self.address}: {e}") from e
                 except FleetError as e:
@@ -164,7 +165,7 @@ class Fleet:
 
     def refusal_of_silence(self, policy: Policy) -> Deny | None:
         """Return the refusal of any call where the policy wants that while the store is silent."""
-        if policy.server.store_down != "refuse" or self.membership.silence_ms <= SILENCE_MS:
+        if policy.server.store_down != "refuse" or self.standing.silence_ms <= SILENCE_MS:
             return None
         return self._refusal("policy refuses calls meanwhile")
 
@@ -200,8 +201,8 @@ class Fleet:
         counter = self._ledger.counters.get(total.counter)
         if counter is None:
             # Windows follow each other from any of their beginnings.
-            self.membership.shared.anchors.setdefault(total.counter, total.start)
-            self.membership.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
+            self.standing.shared.anchors.setdefault(total.counter, total.start)
+            self.standing.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
             return
         lease = counter.lease
         if lease is None or lease.start > total.start:

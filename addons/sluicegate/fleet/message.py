@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.fleet.asks import Ask, room_of
-from sluicegate.fleet.protocol import HeldCall, NodeReport, Position
+from sluicegate.fleet.protocol import Correction, FleetStore, HeldCall, NodeReport, Position
 from sluicegate.fleet.tracked import Tracked, Wanted
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.limit import ALIGNED
 
 
 class Message(NamedTuple):
@@ -82,6 +83,23 @@ def new_drafts(ledger: Ledger, told: Mapping[str, object]) -> list[HeldCall]:
             charges = tuple((c.counter, c.start, amounts[c.unit]) for c in reservation.claims)
             found.append(HeldCall(call_id, charges, draft))
     return found
+
+
+def correct(
+    store: FleetStore, ledger: Ledger, made: Sequence[tuple[str, str, int, bool]], anchors: Mapping[str, int | None]
+) -> None:
+    """Tell the store what operators have changed, in the windows that it has of these counters. In the agent's thread."""
+    known = store.anchors(anchors) if anchors else {}
+    for correction_id, name, amount, is_present in made:
+        counter = ledger.counters[name]
+        start, end = counter.start, counter.end
+        if not is_present and counter.previous is not None:
+            start, end = counter.previous[:2]
+        if (anchor := known.get(name)) is not None and anchor != counter.anchor and end is not None and ALIGNED not in name:
+            size = end - start
+            start = anchor + (start - anchor) // size * size
+            end = start + size
+        store.adjust(Correction(correction_id, name, start, end, amount))
 
 
 def ended_calls(ledger: Ledger, told: Mapping[str, object]) -> list[str]:

@@ -30,6 +30,11 @@ class Counter:
         """Return the counter as it is stored."""
         return self.name, self.anchor, self.start, self.end, self.used, *(self.previous or _NO_WINDOW)
 
+    @property
+    def used_by_all(self) -> int:
+        """Return what is used of the present window, by other gateways too."""
+        return self.used + (self.lease.used_elsewhere if self.lease is not None and self.lease.start == self.start else 0)
+
     def hold(self, start: int, amount: int) -> None:
         """Add to what calls in flight hold of the window with this start; nothing where it is over."""
         if self.start == start:
@@ -51,7 +56,15 @@ class Counter:
             self.previous = (*self.previous[:2], self.previous[2] + amount)
 
     def adjust(self, end: int | None, amount: int) -> int:
-        """Add to what was used in the window with this end, never below 0; return the change, 0 where the window is long over."""
+        """Add to what was used in the window with this end, never below 0; return the change, 0 where the window is long over.
+
+        Where several gateways share the limit, what each of them has used stays, and the change stands beside it.
+        """
+        if self.lease is not None:
+            change = max(amount, -self.used_by_all) if self.end == end else amount if self.has_window(end) else 0
+            if self.end == end and self.lease.start == self.start:
+                self.lease.used_elsewhere += change
+            return change
         if self.end == end:
             change = max(amount, -self.used)
             self.used += change

@@ -232,22 +232,20 @@ class Ledger:
 
     def adjust(self, name: str, end: int | None, amount: int) -> int:
         """Add to what a counter has used in the window with this end, never below 0; return the change."""
-        change = self.counters[name].adjust(end, amount) if name in self.counters else 0
+        counter = self.counters.get(name)
+        change = counter.adjust(end, amount) if counter is not None else 0
         if change:
             self._changed_counters.add(name)
+        if change and counter is not None and self.shared is not None:
+            self.shared.note_correction(name, change, is_present=counter.end == end)
         if change > 0:
             self.charged.add(name)
         return change
 
     def reset(self, limit: Limit, now: int) -> int:
-        """Set what the limit's present window has used to 0 and return what it was.
-
-        What calls in flight hold is charged as they end.
-        """
+        """Set what the limit's present window has used to 0 and return what it was; calls in flight are charged as they end."""
         counter = self.counter(limit, now)
-        used, counter.used = counter.used, 0
-        self._changed_counters.add(counter.name)
-        return used
+        return -self.adjust(counter.name, counter.end, -counter.used_by_all)
 
     def note_change(self, name: str) -> None:
         """Note that a counter was changed from outside, so that it is written."""

@@ -9,27 +9,42 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.snapshot import Snapshot
 
+_GAUGES = {
+    "store_ok": "1 while the store answers.",
+    "live_nodes": "Nodes that the store counts as live.",
+    "undelivered_records": "Records that the store does not have yet.",
+    "clock_offset_seconds": "The store's clock less the node's.",
+}
+_COUNTERS = {
+    "messages": "Messages that the store has answered: each is one round trip, whatever it holds.",
+    "waits": "Calls that waited for the store, because no lease had room for them.",
+    "store_errors": "Messages that the store did not answer.",
+    "delivered_records": "Records that the store has taken.",
+}
+
 
 def fleet_families(snapshot: Snapshot) -> Iterator[Metric]:
-    """Yield every metric named ``sluicegate_fleet_...``; none for a gateway that is alone."""
+    """Yield every metric named ``sluicegate_fleet_...``, without a sample for a gateway that is alone."""
     fleet = snapshot.services.fleet
-    if fleet is None:
-        return
-    member, shipping = fleet.membership, fleet.shipping
     node = GaugeMetricFamily("sluicegate_fleet_node_info", "The node's name.")
-    add_sample(node, Labels({"node": fleet.name}), 1)
+    values: dict[str, float] = {}
+    if fleet is not None:
+        add_sample(node, Labels({"node": fleet.name}), 1)
+        standing, shipping = fleet.standing, fleet.shipping
+        values = {
+            "store_ok": not fleet.membership.error,
+            "live_nodes": standing.live,
+            "undelivered_records": shipping.lag,
+            "clock_offset_seconds": fleet.clock.offset_ms / 1000,
+            "messages": standing.messages,
+            "waits": fleet.membership.asks.asked,
+            "store_errors": fleet.agent.errors,
+            "delivered_records": shipping.delivered,
+        }
     yield node
-    for name, what, gauge in (
-        ("store_ok", "1 while the store answers.", not member.error),
-        ("live_nodes", "Nodes that the store counts as live.", member.live),
-        ("undelivered_records", "Records that the store does not have yet.", shipping.lag),
-        ("clock_offset_seconds", "The store's clock less the node's.", fleet.clock.offset_ms / 1000),
-    ):
-        yield GaugeMetricFamily(f"sluicegate_fleet_{name}", what, value=float(gauge))
-    for name, what, count in (
-        ("messages", "Messages that the store has answered: each is one round trip, whatever it holds.", member.messages),
-        ("waits", "Calls that waited for the store, because no lease had room for them.", member.asks.asked),
-        ("store_errors", "Messages that the store did not answer.", fleet.agent.errors),
-        ("delivered_records", "Records that the store has taken.", shipping.delivered),
-    ):
-        yield CounterMetricFamily(f"sluicegate_fleet_{name}", what, value=float(count))
+    for kind, described in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+        for name, what in described.items():
+            family = kind(f"sluicegate_fleet_{name}", what)
+            if name in values:
+                add_sample(family, Labels({}), values[name])
+            yield family

@@ -1,0 +1,112 @@
+"""How a node stands with the store: what it has told, what it was answered, and what there is to tell now.
+
+Synchronous, without a loop or a connection: ``membership.py`` decides when a message is sent, and by whom it is carried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from sluicegate import __version__
+from sluicegate.fleet.asks import Ask
+from sluicegate.fleet.followed_clock import FollowedClock
+from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_tell, room_wanted
+from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Reply
+from sluicegate.fleet.tracked import Tracked
+from sluicegate.limits.lease import Lease, SharedCounters, boot_clock
+from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.shared_windows import adopt, move_anchor
+
+
+class Standing:
+    """The node's side of the books."""
+
+    def __init__(
+        self, node_id: str, name: str, ledger: Ledger, clock: FollowedClock, describe: Callable[[], tuple[str, int]]
+    ) -> None:
+        """``describe`` returns the policy's revision and how many records have not been delivered."""
+        self.id, self.name, self.ledger, self.clock = node_id, name, ledger, clock
+        self._describe = describe
+        self.shared = ledger.shared = SharedCounters()
+        self.tracked: dict[str, Tracked] = {}
+        self.messages = 0
+        """Messages that the store has answered."""
+        self.live = 1
+        """Nodes that the store counts as live, as it last said."""
+        self.last_answer = self.joined_at = time.monotonic()
+        self._epoch = self._number = 0
+        self._told: dict[str, object] = {}
+        """Drafts of open calls that the store has, by call id."""
+
+    def report(self) -> NodeReport:
+        """Return what the node says of itself, with the next number."""
+        self._number += 1
+        revision, lag = self._describe()
+        calls = len(self.ledger.open)
+        return NodeReport(self.id, self.name, self._epoch, self._number, __version__, revision, calls, lag, self.clock.offset_ms)
+
+    def join(self, store: FleetStore) -> None:
+        """Join the fleet, and agree with it on the windows of all counters. Blocking. Raises FleetError."""
+        asked_at = self.clock.own()
+        joined = store.join(self.report())
+        self.clock.observe(asked_at, self.clock.own(), joined.now)
+        anchors = store.anchors({name: counter.anchor for name, counter in self.ledger.counters.items()})
+        self.joined(joined, anchors)
+        message = self.message([], everything=True)
+        self.answered(message, store.sync(message.report, message.positions, message.holds, message.ended))
+
+    def joined(self, joined: Joined, anchors: dict[str, int]) -> None:
+        """Take over the fleet's windows, and what it knows of ours."""
+        self._epoch, self._number, self.joined_at = joined.epoch, 0, time.monotonic()
+        self._told.clear()
+        self.shared.anchors.update(anchors)
+        for name, counter in list(self.ledger.counters.items()):
+            move_anchor(self.ledger, name, anchors.get(name, counter.anchor), joined.now)
+            counter.lease = Lease(counter.start)
+            self.tracked.pop(name, None)
+        for known in joined.known:
+            adopt(self.ledger, known.counter, known.start, known.end, known.spent)
+        for counter in self.ledger.counters.values():
+            if counter.lease is None:
+                counter.lease = Lease(counter.start)
+            if counter.used or counter.reserved:
+                self.tracked[counter.name] = Tracked(counter, None, self.clock())
+
+    def message(self, asks: Sequence[Ask], *, everything: bool = False) -> Message:
+        """Return what is to be told now: what waiting calls need, and whatever has changed; or ``everything`` in use."""
+        now = self.clock()
+        wanted = room_wanted(asks, self.ledger, self.tracked, now)
+        positions = positions_to_tell(self.tracked, wanted, now, partial(held_in, self.ledger), everything=everything)
+        until = boot_clock() + CONCURRENCY_TTL_MS * 1_000_000
+        holds, ended = new_drafts(self.ledger, self._told), ended_calls(self.ledger, self._told)
+        return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.own(), until)
+
+    def answered(self, message: Message, reply: Reply) -> dict[str, Granted]:
+        """Take over what the store has said; return it by counter."""
+        self.clock.observe(message.asked_at, self.clock.own(), reply.now)
+        self.messages += 1
+        self.live, self.last_answer = reply.live, time.monotonic()
+        for call in message.holds:
+            self._told[call.call_id] = call.draft
+        for call_id in message.ended:
+            self._told.pop(call_id, None)
+        answers: dict[str, Granted] = {}
+        for granted in reply.positions:
+            if (tracked := self.tracked.get(granted.counter)) is not None:
+                tracked.answered(granted, message.until)
+                adopt(self.ledger, granted.counter, granted.start, tracked.end_of(granted.start), granted.spent)
+                answers[granted.counter] = granted
+        return answers
+
+    def is_due(self, now: int) -> bool:
+        """Return whether there is something to tell, or slack that others may wait for."""
+        if any(one.is_due(now) or one.slack for one in self.tracked.values()):
+            return True
+        return bool(new_drafts(self.ledger, self._told) or ended_calls(self.ledger, self._told))
+
+    @property
+    def silence_ms(self) -> int:
+        """Return how long ago the store last answered."""
+        return round((time.monotonic() - self.last_answer) * 1000)
