@@ -96,8 +96,7 @@ def services() -> Services:
         except (PolicyError, StateError, StoreError, OSError, ValueError) as e:
             raise exceptions.OptionsError(str(e)) from e
         # The agent may run in a child of the shell that started the gateway, and could read the token there.
-        for name in ("SLUICEGATE_ADMIN_TOKEN", "SLUICEGATE_STORE"):
-            os.environ.pop(name, None)
+        os.environ.pop("SLUICEGATE_ADMIN_TOKEN", None)
         _services.start()
         atexit.register(_services.close)
     return _services
@@ -105,8 +104,7 @@ def services() -> Services:
 
 def new_call(flow: http.HTTPFlow, provider: str, policy: Policy) -> Call:
     """Make the flow's call, judged from here on by this policy."""
-    now, request = services().clock(), flow.request
-    served = policy.providers[provider]
+    now, request, served = services().clock(), flow.request, policy.providers[provider]
     call = Call(
         id=new_call_id(now),
         started_at=now,

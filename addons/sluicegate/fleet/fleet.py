@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +27,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
 from sluicegate.policy.server_schema import Server
-from sluicegate.policy.store_address import StoreAddress, store_of
+from sluicegate.policy.store_address import VARIABLE, StoreAddress, store_of
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Store
 from sluicegate.values import Deny, Outcome, Reason
@@ -230,5 +230,8 @@ class Gateway(Protocol):
 def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
     """Return a gateway's part in the fleet that its policy or environment names. Raises StateError."""
     reached = Reached(gateway.policy.server, dict(gateway.env), node_name(gateway.env))
+    if isinstance(gateway.env, MutableMapping):
+        # An agent may run in a child of the shell that started the gateway, and could read the password there.
+        gateway.env.pop(VARIABLE, None)
     revision, on_replaced = lambda: gateway.policy.revision, lambda: gateway.logs.index.discard()
     return Fleet(reached, gateway.state_dir, gateway.store.path, gateway.ledger, clock, revision, on_replaced)
