@@ -158,7 +158,9 @@ class Tracked:
         self.reported, self.tight, self.recalled = self._said, granted.tight, False
         self._got = max(0, granted.granted - self.taken)
         elsewhere = granted.used - granted.spent
-        held = granted.taken - granted.granted - elsewhere - granted.slack_elsewhere
+        # The store counts at least what we have, even where it grants less because more is taken than the limit has.
+        own = max(granted.granted, granted.spent + (self._said[2] if self._said is not None else 0))
+        held = granted.taken - own - elsewhere - granted.slack_elsewhere
         counter.lease = Lease(counter.start, granted.granted, elsewhere, max(0, held), granted.slack_elsewhere)
         if self.unit == "concurrent":
             counter.lease.until = until
