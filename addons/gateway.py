@@ -23,6 +23,7 @@ from route import Route
 from runtime.authority import Authority
 from runtime.console_lines import ConsoleLines
 from runtime.failsafe import Failsafe
+from runtime.fast_streams import FastStreams
 from runtime.gc_tuning import GcTuning
 from runtime.idle_connections import IdleConnections
 from runtime.layers import Layers
@@ -46,6 +47,7 @@ RUNTIME = [
     Authority(),  # the CA of the state folder, before mitmproxy would make one elsewhere
     Port(),  # the operator's certificate, and no plaintext from other machines; before anything is read from a client
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
+    FastStreams(),  # the short way of streamed answers; after the patches, which find out whether it can be taken
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
     UpstreamTrust(),  # whom providers are verified by, before one is dialled

@@ -59,6 +59,9 @@ def is_whole(call: Call, response: http.Response) -> bool:
 class Tap:
     """The stream callback of one answer: counts its bytes and reads a copy of them."""
 
+    passes_unchanged = True
+    """Tells our layers that what it returns is what it was given, so that they may send on what has come as it came."""
+
     def __init__(self, call: Call, response: http.Response) -> None:
         self.call = call
         self.clock = services().clock

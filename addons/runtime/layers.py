@@ -37,12 +37,15 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.version import VERSION
 
 from flow import mark_as_left
-from runtime import frame_limits, held_answers, probes, release_memory, size_limits
+from runtime import fast_streams, frame_limits, held_answers, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
+from runtime.client_tls import GatewayClientTLSLayer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
+from runtime.joined_pieces import ResponsePieces, pass_on, send_framed
 from runtime.options import exit_with_error
 from runtime.port import note_source
+from runtime.short_way import Upstream
 
 Commands = layer.CommandGenerator[None]
 
@@ -52,6 +55,8 @@ class GatewayHttp1Server(Http1Server):
 
     def send(self, event: HttpEvent) -> Commands:
         """Send an event to the client; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
+        if type(event) is ResponsePieces:
+            return send_framed(self, event, super().send)
         if isinstance(event, ResponseProtocolError):
             return self.send_error(event)
         return super().send(event)
@@ -135,6 +140,8 @@ class GatewayHttpStream(HttpStream):
 
     discarded_bytes = 0
     """Bytes of the request's body that have been read and not kept, because the request has been refused."""
+    upstream: Upstream | None = None
+    """The connection on which the answer takes its short way."""
 
     def __init__(self, context: Context, stream_id: int) -> None:
         super().__init__(context, stream_id)
@@ -201,6 +208,16 @@ class GatewayHttpStream(HttpStream):
         why = f"{SWITCHED} (101), which nobody asked for"
         yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, why, ErrorCode.RESPONSE_VALIDATION_FAILED))
 
+    def start_response_stream(self) -> Commands:
+        """Begin to stream the answer, by the short way if it can take that."""
+        yield from super().start_response_stream()
+        fast_streams.begin(self)
+
+    def state_stream_response_body(self, event: events.Event) -> Commands:
+        """Stream a part of the answer."""
+        stock = super().state_stream_response_body
+        return pass_on(self, event, stock) if type(event) is ResponsePieces else stock(event)
+
     def state_consume_response_body(self, event: events.Event) -> Commands:
         """Hold an answer that is marked to be held; mitmproxy keeps all others that are not streamed."""
         return held_answers.hold(self, event, super().state_consume_response_body(event))
@@ -215,6 +232,7 @@ class GatewayHttpStream(HttpStream):
     def flow_done(self) -> Commands:
         """Finish the stream, then free its memory."""
         yield from super().flow_done()
+        fast_streams.end(self)
         release_memory.release(self)
 
     def handle_protocol_error(self, event: Any) -> Commands:
@@ -223,6 +241,7 @@ class GatewayHttpStream(HttpStream):
             mark_as_left(self.flow)
         yield from super().handle_protocol_error(event)
         size_limits.forget_body(self)
+        fast_streams.end(self)
         release_memory.release(self)
 
 
@@ -248,26 +267,6 @@ class GatewayHttpLayer(HttpLayer):
         yield from self.event_to_child(stream, events.Start())
 
 
-UNPARSABLE = "Cannot parse ClientHello"
-"""How mitmproxy's error about a ClientHello begins; all of its bytes follow, in hex."""
-
-
-class GatewayClientTLSLayer(ClientTLSLayer):
-    """TLS on a client connection."""
-
-    def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
-        """Read the handshake, whose first message is limited in size."""
-        if not self.client_hello_parsed and len(self.recv_buffer) + len(data) > size_limits.MAX_CLIENT_HELLO_BYTES:
-            return False, f"a ClientHello may have {size_limits.MAX_CLIENT_HELLO_BYTES} bytes"
-        return (yield from super().receive_handshake_data(data))
-
-    def on_handshake_error(self, err: str) -> Commands:
-        """End the connection, log none of the bytes that could not be parsed, and drop what else the client sends."""
-        yield from super().on_handshake_error(UNPARSABLE if err.startswith(UNPARSABLE) else err)
-        # mitmproxy would decrypt it, and raises where TLS has not begun.
-        self.receive_data = release_memory.ignore  # type: ignore[method-assign, assignment]
-
-
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
 
 ADDED = {"send_error", "discard", "end_switched"}
@@ -276,7 +275,7 @@ ADDED = {"send_error", "discard", "end_switched"}
 RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {
     GatewayHttp1Server: ("done",),
     GatewayHttp2Server: ("is_open_for_us", "close_connection"),
-    GatewayHttpStream: ("state_errored", "start_response_stream"),
+    GatewayHttpStream: ("state_errored",),
     GatewayHttpLayer: ("event_to_child",),
     GatewayClientTLSLayer: ("client_hello_parsed", "receive_data"),
 }

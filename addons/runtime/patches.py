@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mitmproxy.version import VERSION
 
 from flow import Addon
-from runtime import fast_paths, size_limits
+from runtime import fast_paths, fast_streams, size_limits
 from runtime.descriptors import accepting_gently
 from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
@@ -82,6 +82,15 @@ PATCHES = (
         replacements=size_limits.limited_answer,
         on_mismatch="refuse",
         without_it="an upstream whose headers never end would fill the memory",
+    ),
+    Patch(
+        # Behind the row above, whose limit then holds for what is no whole chunk.
+        name="fast_streams",
+        owner="mitmproxy.proxy.layers.http._http1:Http1Client",
+        known={"read_body": ("self", "event")},
+        replacements=fast_streams.joining,
+        on_mismatch="degrade",
+        without_it="answers are streamed mitmproxy's general, slower way",
     ),
     Patch(
         # The other errors are written by our own layers; this one comes before there is a request.

@@ -20,11 +20,11 @@ class TrailerlessReader:
 
     def __init__(self, reader: Any) -> None:
         self.read_eof = reader.read_eof
-        self._reader = reader
+        self.stock_reader = reader
 
     def __call__(self, buffer: Any) -> Any:
         """Return the next event in the buffer; None if it holds no whole one yet."""
-        event = self._reader(buffer)
+        event = self.stock_reader(buffer)
         return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -92,6 +93,10 @@ class Services:
     _credentials: tuple[Policy, Credentials[VirtualKey]] | None = None
     _outbound: tuple[Policy, Outbound] | None = None
     _simulator: Simulator | None = None
+    streams: Counter[tuple[str, str]]
+    """Streamed answers by the way they took, ``fast`` or ``general``, and why they took the general one."""
+    stream_reads: Counter[str]
+    """What became of each read of answers on the short way: ``carried``, or why it was left to the general way."""
 
     def __init__(
         self,
@@ -135,6 +140,7 @@ class Services:
             self.fleet.join()
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
+        self.streams, self.stream_reads = Counter[tuple[str, str]](), Counter[str]()
         self.writer = Writer(self.store, self.journal, self.ledger, self.hook_time.setdefault(("budget", "commit"), [0, 0]))
         self.own_servers: dict[str, tuple[str, int]] = {}
         """Where the web application (``web``), the relay (``relay``) and the gateway itself (``gateway-0`` ...) listen."""
@@ -143,8 +149,7 @@ class Services:
         self.options_refused: dict[str, str] = {}
         """Options that were set while the gateway ran, and why they were refused."""
         self.opened_at = clock()
-        self.live_calls, self.printer = LiveCalls(), Printer()
-        self.sessions, self.attempts = Sessions(), Attempts()
+        self.live_calls, self.printer, self.sessions, self.attempts = LiveCalls(), Printer(), Sessions(), Attempts()
         self.metrics = Metrics(self)
         self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
         self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)

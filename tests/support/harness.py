@@ -50,6 +50,9 @@ CLOCK_SCRIPT = "clock.py"
 SIMULATOR = "sluicegate.providers.anthropic.simulator"
 """What a gateway imports once its policy has a simulated provider, as most here have."""
 
+GENERAL_WAY = "SLUICEGATE_TESTS_GENERAL_WAY"
+"""The environment variable that, set to anything, has all gateways of a run stream answers mitmproxy's general way."""
+
 QUIET = "-q"
 """The option with which mitmdump does not say what it loads."""
 
@@ -159,6 +162,8 @@ class Gateway:
         if not any(o.startswith("log_connections=") for o in self.options):
             # Tests read what mitmproxy says of each connection and flow.
             command += ["--set", "log_connections=true"]
+        if os.environ.get(GENERAL_WAY) and not any(o.startswith("fast_streams=") for o in self.options):
+            command += ["--set", "fast_streams=false"]
         command += ["--set", f"policy={self.policy}", *self.options]
         if not any(o.startswith("state_dir=") for o in self.options):
             command += ["--set", f"state_dir={self.state}"]

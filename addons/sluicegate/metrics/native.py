@@ -27,6 +27,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _targets(snapshot)
     yield from _health(snapshot)
     yield from _hooks(snapshot)
+    yield from _streams(snapshot)
     yield from _token_counts(snapshot)
     yield from _alerts(snapshot)
     yield from _exports(snapshot)
@@ -192,6 +193,16 @@ def _hooks(snapshot: Snapshot) -> Iterator[Metric]:
         add_sample(seconds, labels, spent / 1e9)
         add_sample(times, labels, count)
     yield from (seconds, times)
+
+
+def _streams(snapshot: Snapshot) -> Iterator[Metric]:
+    answers = CounterMetricFamily("sluicegate_streams", "Streamed answers by the way they took, and why they took the general one.")
+    for (way, reason), count in sorted(snapshot.services.streams.items()):
+        add_sample(answers, Labels({"way": way, "reason": reason}), count)
+    reads = CounterMetricFamily("sluicegate_stream_reads", "Reads of answers on the short way, and what became of them.")
+    for result, count in sorted(snapshot.services.stream_reads.items()):
+        add_sample(reads, Labels({"result": result}), count)
+    yield from (answers, reads)
 
 
 def _token_counts(snapshot: Snapshot) -> Iterator[Metric]:

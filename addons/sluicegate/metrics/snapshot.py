@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,6 +33,8 @@ class MetricsSource(Protocol):
     price_watcher: Any
     writer: Writer
     hook_time: dict[tuple[str, str], list[int]]
+    streams: Counter[tuple[str, str]]
+    stream_reads: Counter[str]
     keyring: Keyring
     notifier: Any
     telemetry: Any

@@ -1,0 +1,189 @@
+"""Fast streams: a provider's answer takes a short way to its client once its head has been judged and it streams.
+
+Where anything about it is not what the short way knows, mitmproxy's general way is taken, which is the same to either side:
+counters say how often and why. ``--set fast_streams=false`` leaves all answers to the general way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from h11._readers import ChunkedReader
+from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
+from mitmproxy.proxy.layers.http import (
+    Http1Client,
+    Http1Server,
+    Http2Client,
+    Http2Server,
+    HttpClient,
+    HttpLayer,
+    HttpStream,
+)
+from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
+from OpenSSL import SSL
+
+from flow import Addon, services
+from runtime import joined_pieces
+from runtime.chunk_framing import stock_reader
+from runtime.connections import connection_handlers
+from runtime.short_way import Route, Upstream, http2_sender, plain_sender
+
+logger = logging.getLogger("sluicegate")
+
+
+class FastStreams(Addon):
+    """Declares the switch, and knows whether the short way can be taken at all."""
+
+    name = "fast_streams"
+
+    is_on: ClassVar[bool] = False
+    """Whether the option says so and this mitmproxy fits. The class's own, so that a reload of the chain keeps it."""
+    fits: ClassVar[bool] = False
+
+    def load(self, loader: Loader) -> None:
+        """Declare the switch."""
+        super().load(loader)
+        loader.add_option("fast_streams", bool, True, "Give streamed answers of providers a short way past mitmproxy's event path.")
+
+    def configure(self, updated: set[str]) -> None:
+        """Follow the switch."""
+        if "fast_streams" in updated:
+            switch()
+
+    def running(self) -> None:
+        """Begin, now that the table of patches has been applied."""
+        super().running()
+        switch()
+
+
+def switch() -> None:
+    """Turn the short way on or off for answers that begin from now on."""
+    FastStreams.is_on = FastStreams.fits and bool(ctx.options.fast_streams)
+
+
+def is_on() -> bool:
+    """Return whether answers may take the short way."""
+    return FastStreams.is_on
+
+
+def joining(client: Any) -> Mapping[str, Callable[..., Any]]:
+    """Return the replacements of a row of ``patches.py``. Raises AttributeError where what is needed is missing."""
+    if (missing := lacking()) is not None:
+        raise AttributeError(missing)
+    replaced = joined_pieces.joining(client, is_on)
+    FastStreams.fits = True
+    return replaced
+
+
+def lacking() -> str | None:
+    """Return what the short way uses of mitmproxy, pyOpenSSL or asyncio and cannot find; None if all is there."""
+    loop = asyncio.new_event_loop()
+    try:
+        if not hasattr(asyncio.StreamReader(loop=loop), "_waiter"):
+            return "asyncio.StreamReader._waiter"
+    finally:
+        loop.close()
+    wanted: list[tuple[Callable[..., Any], list[str]]] = [
+        (ConnectionHandler.server_event, ["self", "event"]),
+        (ServerTLSLayer.receive_data, ["self", "data"]),
+        (ClientTLSLayer.send_data, ["self", "data"]),
+        (SSL.Connection.recv, ["self", "bufsiz", "flags"]),
+        (SSL.Connection.bio_write, ["self", "buf"]),
+        (TimeoutWatchdog.register_activity, ["self"]),
+    ]
+    for function, parameters in wanted:
+        if list(inspect.signature(function).parameters) != parameters:
+            return function.__qualname__
+    return None
+
+
+def begin(stream: HttpStream) -> None:
+    """Let a provider's answer that begins to stream take the short way, if all about it is what that knows."""
+    if not getattr(stream.flow.response and stream.flow.response.stream, "passes_unchanged", False):
+        return
+    try:
+        way, why = ("fast", "") if (found := obstacle(stream)) is None else ("general", found)
+    except Exception:
+        FastStreams.is_on = False
+        way, why = "general", "error"
+        logger.exception("Answers are streamed the general, slower way from now on, because the short way failed")
+    services().streams[way, why] += 1
+
+
+def end(stream: Any) -> None:
+    """Forget an answer that has ended: the connection to its provider may stay, and would keep it in memory."""
+    if stream.upstream is not None:
+        stream.upstream.route = None
+        stream.upstream = None
+
+
+def obstacle(stream: Any) -> str | None:
+    """Put an answer on the short way; or return why it takes the general one."""
+    context = stream.context
+    if not FastStreams.is_on:
+        return "off" if FastStreams.fits else "unfit"
+    if context.options.store_streamed_bodies or context.layers[-1] is not stream:
+        return "layers"
+    if stream.client_state != stream.state_done:
+        return "request_under_way"
+    depth = len(context.layers) - 2
+    http = context.layers[depth]
+    above = http.connections[context.server].context.layers[depth + 1 :]
+    client, kinds = above[-1], [type(layer) for layer in above]
+    if isinstance(client, Http2Client):
+        return "http2_upstream"
+    if kinds not in ([HttpClient, Http1Client], [ServerTLSLayer, HttpClient, Http1Client]):
+        return "layers"
+    if client.state != client.read_body:
+        # All of it has come with its head.
+        return None
+    tls = above[0].tls if isinstance(above[0], ServerTLSLayer) else None
+    return start(stream, http.connections[context.client], client, tls, encrypting(context.layers[:depth], context.client))
+
+
+def start(stream: Any, server: Any, client: Any, tls: Any, tls_layers: list[Any] | None) -> str | None:
+    """Put an answer on the short way, given mitmproxy's layers on either side; or return why it takes the general one."""
+    handler = connection_handlers().get(stream.context.client.id)
+    if tls_layers is None or handler is None:
+        return "layers"
+    writer = handler.transports[stream.context.client].writer
+    if isinstance(server, Http2Server):
+        send = http2_sender(writer, tls_layers, server, stream.stream_id)
+    else:
+        is_chunked = "chunked" in stream.flow.response.headers.get("transfer-encoding", "").lower()
+        if is_chunked and type(stock_reader(client.body_reader)) is not ChunkedReader:
+            return "reframed"
+        send = plain_sender(writer, tls_layers, is_chunked)
+    transport = handler.transports[stream.context.server].writer.transport
+    upstream = transport.get_protocol()
+    if not isinstance(upstream, Upstream):
+        upstream = Upstream(upstream)
+        transport.set_protocol(upstream)
+    upstream.route = Route(stream, handler, client, tls, send, services().stream_reads)
+    stream.upstream = upstream
+    return None
+
+
+def encrypting(layers: list[Any], client: Any) -> list[Any] | None:
+    """Return the layers below a stream's that encrypt for its client, the innermost first; None if there are others unknown."""
+    found: list[Any] = []
+    for layer in reversed(layers):
+        if isinstance(layer, ClientTLSLayer):
+            found.append(layer)
+        elif isinstance(layer, HttpLayer):
+            # That of a CONNECT, inside of which the answer is sent.
+            if not isinstance(layer.connections.get(client), Http1Server):
+                return None
+        elif isinstance(layer, ServerTLSLayer):
+            # Stands there for a server that is never dialled by this connection.
+            if layer.conn is client:
+                return None
+        elif not isinstance(layer, HttpStream | modes.HttpProxy):
+            return None
+    return found

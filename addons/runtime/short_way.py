@@ -1,0 +1,210 @@
+"""The short way of a streamed answer: from the provider's socket past the tap to the client's, past mitmproxy's event path.
+
+Only what a piece of an answer needs is done: its framing is checked, the tap reads it, and the same bytes are written to the
+client. Whatever else comes (the end, an error, half a chunk, a client that reads slowly) goes mitmproxy's own way, which is in the
+same state as if the pieces had come by it. So nothing is decided here, and nothing is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from h11._readers import ChunkedReader, ContentLengthReader
+from mitmproxy.proxy import events
+from mitmproxy.proxy.layers.http import HttpStream, ResponseData
+from OpenSSL import SSL
+
+from runtime.chunk_framing import read_pieces, stock_reader
+
+MAX_RECORD_BYTES = 16 << 10
+"""Bytes that a record of TLS carries at most."""
+
+unfinished: set[asyncio.Task[None]] = set()
+"""Events handed to mitmproxy that wait for their turn; asyncio itself would let the garbage collector take them."""
+
+
+class Upstream(asyncio.Protocol):
+    """The protocol of a connection to a provider: hands what comes to the way its answer takes, or to mitmproxy's reader."""
+
+    def __init__(self, stock: asyncio.Protocol) -> None:
+        self.stock = stock
+        self.route: Route | None = None
+        """The way of the answer that is under way; None between answers, and where all goes mitmproxy's way."""
+
+    def data_received(self, data: bytes) -> None:
+        """Carry what has come, or let mitmproxy read it."""
+        if self.route is not None:
+            data = self.route.carry(data)
+            if not data:
+                return
+        self.stock.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Tell mitmproxy."""
+        return self.stock.eof_received()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Tell mitmproxy."""
+        self.stock.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell mitmproxy."""
+        self.route = None
+        self.stock.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell mitmproxy."""
+        self.stock.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Tell mitmproxy."""
+        self.stock.resume_writing()
+
+
+def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
+    """Return what sends a piece to a client of HTTP/1, given its payload and its framed bytes; TLS from the inside out."""
+    write = writer.write
+
+    def send(payload: bytes, framed: bytes) -> None:
+        data = framed if is_framed else payload
+        for layer in tls_layers:
+            data = b"".join([command.data for command in layer.send_data(data)])
+        write(data)
+
+    return send
+
+
+def http2_sender(
+    writer: asyncio.StreamWriter, tls_layers: Sequence[Any], server: Any, number: int
+) -> Callable[[bytes, bytes], None]:
+    """Return what sends a piece to a client of HTTP/2, as a part of its stream with this number."""
+
+    def send(payload: bytes, framed: bytes) -> None:
+        data = b"".join([command.data for command in server._handle_event(ResponseData(number, payload))])
+        for layer in tls_layers:
+            data = b"".join([command.data for command in layer.send_data(data)])
+        if data:
+            writer.write(data)
+
+    return send
+
+
+@dataclass(slots=True)
+class Route:
+    """The short way of one answer, for as long as it streams."""
+
+    stream: HttpStream
+    handler: Any
+    """mitmproxy's handler of the client's connection."""
+    client: Any
+    """Its ``Http1Client`` of the provider."""
+    tls: Any
+    """The provider's TLS connection; None where there is none."""
+    send: Callable[[bytes, bytes], None]
+    """Sends a piece to the client, given its payload and its framed bytes."""
+    reads: Counter[str]
+    """How often a read was ``carried``, or why it was not."""
+    tap: Any = field(init=False)
+    response: Any = field(init=False)
+    states: tuple[Any, Any] = field(init=False)
+    body: Any = field(init=False)
+    """h11's reader of the answer's body."""
+    reader: Any = field(init=False)
+    """The reader in which mitmproxy waits for the provider."""
+    upstream: Any = field(init=False)
+    transport: Any = field(init=False)
+    most_unsent_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        transports, context = self.handler.transports, self.stream.context
+        self.response = self.stream.flow.response
+        self.tap = self.response.stream
+        self.states = self.stream.server_state, self.client.state
+        self.body = stock_reader(self.client.body_reader)
+        self.reader, self.upstream = transports[context.server].reader, transports[context.server].writer
+        self.transport = transports[context.client].writer.transport
+        self.most_unsent_bytes = self.transport.get_write_buffer_limits()[1]
+
+    def carry(self, data: bytes) -> bytes:
+        """Carry what has come from the provider to the client; return what of it mitmproxy has to read."""
+        why = self.obstacle()
+        if why is not None:
+            self.reads[why] += 1
+            return data
+        if self.tls is not None:
+            self.carry_records(data)
+            return b""
+        end = self.pass_on(data)
+        return b"" if end == len(data) else data[end:]
+
+    def obstacle(self) -> str | None:
+        """Return why nothing can be carried now; None if nothing is in the way."""
+        waiter = self.reader._waiter
+        if waiter is None or waiter.done():
+            # mitmproxy is not done with what came before: it may be waiting for a slow client.
+            return "busy"
+        stream, client = self.stream, self.client
+        streaming, reading = self.states
+        if stream.server_state is not streaming or client.state is not reading or stream._paused is not None:
+            return "ended"
+        if client.buf or self.response.stream is not self.tap:
+            return "part"
+        transport = self.transport
+        if transport.is_closing() or transport.get_write_buffer_size() > self.most_unsent_bytes:
+            return "slow_client"
+        return None
+
+    def pass_on(self, data: bytes) -> int:
+        """Pass pieces on as they were framed; return up to where. The rest is the answer's end, or an error, or half a line."""
+        body, payload, end = self.body, data, len(data)
+        if type(body) is ChunkedReader:
+            found = read_pieces(body, data)
+            if found is None:
+                self.reads["rest"] += 1
+                return 0
+            payload, framed, end = found
+        else:
+            framed = data
+            if type(body) is ContentLengthReader:
+                if end >= body._remaining:
+                    self.reads["rest"] += 1
+                    return 0
+                body._remaining -= end
+        self.reads["carried"] += 1
+        self.tap(payload)
+        self.send(payload, framed)
+        self.handler.timeout_watchdog.last_activity = time.time()
+        return end
+
+    def carry_records(self, data: bytes) -> None:
+        """Decrypt what has come and pass on each record. What cannot be passed on stays in TLS, where mitmproxy finds it."""
+        tls = self.tls
+        tls.bio_write(data)
+        try:
+            while True:
+                record = tls.recv(MAX_RECORD_BYTES, socket.MSG_PEEK)
+                end = self.pass_on(record)
+                if end:
+                    tls.recv(end)
+                if end < len(record):
+                    break
+        except SSL.WantReadError:
+            try:
+                # Hardly ever anything: an answer to a change of the keys.
+                self.upstream.write(tls.bio_read(MAX_RECORD_BYTES))
+            except SSL.WantReadError:
+                pass
+            return
+        except SSL.Error:
+            # The end of TLS, or an error of it.
+            self.reads["rest"] += 1
+        received = events.DataReceived(self.stream.context.server, b"")
+        task = asyncio.get_running_loop().create_task(self.handler.server_event(received))
+        unfinished.add(task)
+        task.add_done_callback(unfinished.discard)
