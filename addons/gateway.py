@@ -47,7 +47,7 @@ RUNTIME = [
     Authority(),  # the CA of the state folder, before mitmproxy would make one elsewhere
     Port(),  # the operator's certificate, and no plaintext from other machines; before anything is read from a client
     Patches(),  # replaces parts of mitmproxy or refuses to start; before anything is served
-    FastStreams(),  # the short way of streamed answers; after the patches, which find out whether it can be taken
+    FastStreams(),  # the short way of streamed answers, where it can be taken
     GcTuning(),  # keeps garbage collection from stalling the event loop
     ReleaseMemory(),  # frees upstream connections when they end
     UpstreamTrust(),  # whom providers are verified by, before one is dialled

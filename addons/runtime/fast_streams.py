@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from h11._readers import ChunkedReader
@@ -29,7 +29,7 @@ from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 from OpenSSL import SSL
 
 from flow import Addon, services
-from runtime import joined_pieces
+from runtime import chunk_framing
 from runtime.chunk_framing import stock_reader
 from runtime.connections import connection_handlers
 from runtime.short_way import Route, Upstream, http2_sender, plain_sender
@@ -57,8 +57,12 @@ class FastStreams(Addon):
             switch()
 
     def running(self) -> None:
-        """Begin, now that the table of patches has been applied."""
+        """Begin, where all that is needed is there."""
         super().running()
+        missing = chunk_framing.lacking() or lacking()
+        FastStreams.fits = missing is None
+        if missing is not None:
+            logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)
         switch()
 
 
@@ -70,15 +74,6 @@ def switch() -> None:
 def is_on() -> bool:
     """Return whether answers may take the short way."""
     return FastStreams.is_on
-
-
-def joining(client: Any) -> Mapping[str, Callable[..., Any]]:
-    """Return the replacements of a row of ``patches.py``. Raises AttributeError where what is needed is missing."""
-    if (missing := lacking()) is not None:
-        raise AttributeError(missing)
-    replaced = joined_pieces.joining(client, is_on)
-    FastStreams.fits = True
-    return replaced
 
 
 def lacking() -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import HttpStream, ReceiveHttp, ResponseData, SendHttp
 
-from runtime.chunk_framing import lacking, read_pieces, stock_reader
+from runtime.chunk_framing import read_pieces, stock_reader
 
 Commands = layer.CommandGenerator[None]
 
@@ -26,11 +26,9 @@ class ResponsePieces(ResponseData):
     framed: bytes = b""
 
 
-def joining(client: Any, is_on: Callable[[], bool]) -> Mapping[str, Callable[..., Any]]:
-    """Return ``Http1Client``'s reader of a body, made to hand on whole chunks together. Raises AttributeError without h11's."""
-    if (missing := lacking()) is not None:
-        raise AttributeError(missing)
-    read_body = client.read_body
+def joining(readers: Mapping[str, Callable[..., Any]], is_on: Callable[[], bool]) -> Mapping[str, Callable[..., Any]]:
+    """Return the readers of mitmproxy's ``Http1Client``, that of a body made to hand on together what was read together."""
+    read_body = readers["read_body"]
 
     def read_joined(self: Any, event: Any) -> Commands:
         if is_on() and isinstance(event, events.DataReceived):
@@ -42,7 +40,7 @@ def joining(client: Any, is_on: Callable[[], bool]) -> Mapping[str, Callable[...
                     return
         yield from read_body(self, event)
 
-    return {"read_body": read_joined}
+    return {**readers, "read_body": read_joined}
 
 
 def pass_on(stream: HttpStream, event: ResponsePieces, stock: Callable[[ResponseData], Commands]) -> Commands:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from mitmproxy.version import VERSION
 
 from flow import Addon
-from runtime import fast_paths, fast_streams, size_limits
+from runtime import fast_paths, fast_streams, joined_pieces, size_limits
 from runtime.descriptors import accepting_gently
 from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
@@ -79,18 +79,10 @@ PATCHES = (
         name="answer_size",
         owner="mitmproxy.proxy.layers.http._http1:Http1Client",
         known={"read_headers": ("self", "event"), "read_body": ("self", "event")},
-        replacements=size_limits.limited_answer,
+        # What is read together is taken out first, so that the limit holds for what frames it.
+        replacements=lambda owner: joined_pieces.joining(size_limits.limited_answer(owner), fast_streams.is_on),
         on_mismatch="refuse",
         without_it="an upstream whose headers never end would fill the memory",
-    ),
-    Patch(
-        # Behind the row above, whose limit then holds for what is no whole chunk.
-        name="fast_streams",
-        owner="mitmproxy.proxy.layers.http._http1:Http1Client",
-        known={"read_body": ("self", "event")},
-        replacements=fast_streams.joining,
-        on_mismatch="degrade",
-        without_it="answers are streamed mitmproxy's general, slower way",
     ),
     Patch(
         # The other errors are written by our own layers; this one comes before there is a request.

@@ -122,9 +122,10 @@ class AnswerReader:
         for event, data in events_of(text):
             self._is_guess = False
             reader.feed_event(event, data)
-        if self.on_start and reader.usage:
-            on_start, self.on_start = self.on_start, None
-            on_start(reader.usage)
+            # After each event and not after all that came together: a later one may make the usage unreadable.
+            if self.on_start and reader.usage:
+                on_start, self.on_start = self.on_start, None
+                on_start(reader.usage)
 
     def _decide(self, is_stream: bool) -> None:
         self._is_undecided = False
