@@ -94,9 +94,8 @@ class Services:
     _outbound: tuple[Policy, Outbound] | None = None
     _simulator: Simulator | None = None
     streams: Counter[tuple[str, str]]
-    """Streamed answers by the way they took, ``fast`` or ``general``, and why they took the general one."""
     stream_reads: Counter[str]
-    """What became of each read of answers on the short way: ``carried``, or why it was left to the general way."""
+    """Streamed answers by way (``fast``, ``general``) and why; reads of those on the fast way by what became of them."""
 
     def __init__(
         self,
