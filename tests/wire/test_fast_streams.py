@@ -28,7 +28,7 @@ FULL_PRICE_NANO = 1_400_000
 CHUNKED, WITH_LENGTH, UNTIL_CLOSE = "transfer-encoding: chunked", f"content-length: {len(TEXT)}", "connection: close"
 
 LONG = [
-    event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * (n * 1000 % 77_777)}) for n in range(1, 320)
+    event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * (n * 1000 % 77_777)}) for n in range(1, 700)
 ]
 """Twenty-four megabytes in pieces of up to 78 KB: more than all the buffers between a provider and a client hold."""
 
