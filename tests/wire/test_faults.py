@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -32,11 +33,8 @@ def copied(folder: Path) -> Path:
     return copy_addons(folder / "services" / "addons")
 
 
-HOOKS = (
-    "    async def request(self, flow: http.HTTPFlow) -> None:\n",
-    "    def request(self, flow: http.HTTPFlow) -> None:\n",
-    "    def requestheaders(self, flow: http.HTTPFlow) -> None:\n",
-)
+HOOK = re.compile(r"^    (?:async )?def request(?:headers)?\(self, flow: http\.HTTPFlow\) -> .*:\n", re.MULTILINE)
+"""The head of a hook on a request."""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +44,8 @@ def raising(tmp_path_factory):
     addons = copied(folder)
     for name in NAMES:
         text = (addons / f"{name}.py").read_text()
-        for hook in HOOKS:
-            text = text.replace(hook, hook + f"        assert flow.request.headers.get('x-breaks') != '{name}', 'broken'\n")
-        assert "broken" in text
+        text, hooks = HOOK.subn(rf"\g<0>        assert flow.request.headers.get('x-breaks') != '{name}', 'broken'\n", text)
+        assert hooks
         (addons / f"{name}.py").write_text(text)
     with FakeProvider() as provider, Gateway(folder, policy_text(provider.url), scripts=[addons / "gateway.py"]) as gw:
         yield gw, provider
