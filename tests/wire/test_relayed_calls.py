@@ -248,16 +248,40 @@ def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams, cl
     assert sum(used) <= 0.02
 
 
-def test_a_translated_answer_that_breaks_off_before_the_client_has_any_is_tried_elsewhere(edge, upstreams):
-    def cut(peer, _):
-        peer.head(200, "content-type: application/json", "content-length: 5000")
-        peer.send(b'{"id":"x","object":"chat.completion",')
-        peer.reset()
+def cut(peer, _):
+    """Break off a whole answer in its middle."""
+    peer.head(200, "content-type: application/json", "content-length: 5000")
+    peer.send(b'{"id":"x","object":"chat.completion",')
+    peer.reset()
 
-    upstreams["openai"].script = cut
-    reply, record = called(edge, model="claude-opus-4-1")
-    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, f"second/{HAIKU}; attempt=2")
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("openai", "claude-opus-4-1"), ("anthropic", f"{HAIKU}-20261301")], ids=["translated", "unchanged"]
+)
+def test_a_whole_answer_that_breaks_off_before_the_client_has_any_is_tried_elsewhere(edge, upstreams, name, model):
+    upstreams[name].script = cut
+    reply, record = called(edge, model=model)
+    answered = HAIKU if name == "openai" else model
+    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, f"second/{answered}; attempt=2")
+    assert reply.body == message(HAIKU)
     assert float(record["attempts"][0]["cost_usd"]) > 0
+
+
+def test_a_whole_answer_that_breaks_off_each_time_is_unreachable_in_words(edge, upstreams):
+    for name in ("anthropic", "second"):
+        upstreams[name].script = cut
+    reply, record = called(edge, model=f"{HAIKU}-20261302")
+    assert (reply.status, reply.reason, reply.json["error"]["type"]) == (502, *["provider_unreachable"] * 2)
+    assert [a["result"] for a in record["attempts"]] == ["reset", "reset"]
+
+
+def test_a_long_whole_answer_arrives_unchanged(edge, upstreams):
+    """Longer than what is kept back of it."""
+    whole = orjson.dumps(orjson.loads(message(HAIKU)) | {"padding": "x" * (3 << 20)})
+    upstreams["anthropic"].script = plain(whole)
+    reply, _ = called(edge, model=f"{HAIKU}-20261303")
+    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, f"anthropic/{HAIKU}-20261303; attempt=1")
+    assert reply.body == whole
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])

@@ -49,7 +49,7 @@ LARGE_BODY_BYTES = 256 << 10
 """From here on a body is translated in a thread: below, that takes some ten milliseconds at most."""
 
 MAX_HEAD_BYTES = 1 << 20
-"""Bytes of an answer that are kept back while its first token is waited for."""
+"""Bytes of an answer that are kept back while its first token is waited for, and of one in one piece while its end is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +257,8 @@ class Exchange:
             self.note_success(answer, target)
             await delivery.pass_on_whole(between, answer, body)
         else:
+            if reader.is_plain and not self.relayed.facts.stream:
+                head += await self.more_of_whole(chunks)
             self.note_success(answer, target)
             await delivery.pass_on(answer, head, chunks)
 
@@ -291,6 +293,23 @@ class Exchange:
         except UnreachableError as e:
             raise Failed(cause_of_silence(e), f"the answer broke off before it began: {e}") from e
         return head
+
+    async def more_of_whole(self, chunks: AsyncIterator[bytes]) -> list[bytes]:
+        """Return what follows the beginning of an answer in one piece: all of it, or ``MAX_HEAD_BYTES`` of a longer one.
+
+        Its client can use no part of it alone, so where it breaks off, another attempt may follow.
+        """
+        more: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in chunks:
+                more.append(chunk)
+                size += len(chunk)
+                if size > MAX_HEAD_BYTES:
+                    break
+        except UnreachableError as e:
+            raise Failed(cause_of_silence(e), f"the answer broke off: {e}") from e
+        return more
 
     async def read(self, answer: StreamedAnswer, reader: AnswerReader) -> AsyncIterator[bytes]:
         """Yield an answer's chunks, each of them metered."""
