@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.routing.health import HALF_LIFE_MS, MIN_FACTOR, OPEN_MS, OPENING_FAILURES, PROBE_MS, Health
+from sluicegate.routing.health import (
+    HALF_LIFE_MS,
+    LEAST_CALLS,
+    MIN_FACTOR,
+    OPEN_MS,
+    OPENING_FAILURES,
+    PROBE_MS,
+    TOLERATED_MS,
+    Health,
+)
 
 NOW = 1_800_000_000_000
 
@@ -43,7 +52,7 @@ def test_errors_and_slowness_lower_the_weight_and_time_heals_it():
     good, bad = Health(), Health()
     for _ in range(10):
         good.note(NOW, is_failure=False, latency_ms=200)
-        bad.note(NOW, is_failure=False, latency_ms=800)
+        bad.note(NOW, is_failure=False, latency_ms=2800)
     assert good.factor(NOW, 200) == 1
     assert bad.factor(NOW, 200) == pytest.approx(0.625)
     for _ in range(3):
@@ -51,6 +60,27 @@ def test_errors_and_slowness_lower_the_weight_and_time_heals_it():
     worse = bad.factor(NOW, 200)
     assert worse < 0.625
     assert bad.factor(NOW + 20 * HALF_LIFE_MS, 200) > worse
+
+
+def slow(calls, latency_ms):
+    health = Health()
+    for _ in range(calls):
+        health.note(NOW, is_failure=False, latency_ms=latency_ms)
+    return health
+
+
+@pytest.mark.parametrize(
+    ("calls", "latency_ms", "wanted"),
+    [
+        (100, 200 + TOLERATED_MS, 1),
+        (100, 2 * (200 + TOLERATED_MS), 0.75),
+        (int(LEAST_CALLS) - 1, 60_000, 1),
+        (int(LEAST_CALLS), 60_000, 0.5 + 0.5 * 700 / 60_000),
+    ],
+    ids=["a little slower", "slow", "too few calls", "few calls"],
+)
+def test_a_target_loses_weight_by_latency_only_where_it_is_slow_time_and_again(calls, latency_ms, wanted):
+    assert slow(calls, latency_ms).factor(NOW, 200) == pytest.approx(wanted)
 
 
 def test_little_headroom_lowers_the_weight():

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -18,7 +19,7 @@ from support.harness import ADDONS, WAIT_S, Gateway, ask, eventually, policy_tex
 
 pytestmark = pytest.mark.wire
 
-HAIKU = "claude-haiku-5-5"
+HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 HARD = "vk-hard"
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 FIRST_TOKEN_S = 300
@@ -273,6 +274,36 @@ def test_a_whole_answer_that_breaks_off_each_time_is_unreachable_in_words(edge, 
     reply, record = called(edge, model=f"{HAIKU}-20261302")
     assert (reply.status, reply.reason, reply.json["error"]["type"]) == (502, *["provider_unreachable"] * 2)
     assert [a["result"] for a in record["attempts"]] == ["reset", "reset"]
+
+
+def limited(retry_after_s):
+    """Return a script that refuses the first call with a 429 and answers the others."""
+    first = iter([plain(message(SONNET), 429, f"retry-after: {retry_after_s}")])
+    return lambda peer, seen: next(first, plain(message(SONNET)))(peer, seen)
+
+
+def test_a_provider_is_asked_again_once_the_time_is_over_that_it_asked_for(edge, upstreams, clock):
+    """The route has no other target. The gateway's clock says when the time is over."""
+    fake, model = upstreams["anthropic"], f"{SONNET}-20261304"
+    fake.script = limited(15)
+    health = f"/api/routes/explain?key=vk-dev-alice&model={model}"
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(called, edge, model=model)
+        eventually(lambda: edge.admin(health).json["targets"][0]["failures"] == 1)
+        clock.advance(edge, 14)
+        # Each answer is one more turn of the gateway's loop, in which a wait that is over ends.
+        assert edge.admin(health).json["targets"][0]["failures"] == 1
+        assert len(fake.seen) == 1
+        clock.advance(edge, 2)
+        reply, record = call.result(WAIT_S)
+    assert (reply.status, reply.headers["x-sluicegate-route"]) == (200, f"anthropic/{model}; attempt=2")
+    assert [a["result"] for a in record["attempts"]] == ["429", "answered"]
+
+
+def test_a_wait_too_long_to_be_honoured_is_left_to_the_client(edge, upstreams):
+    upstreams["anthropic"].script = limited(21)
+    reply, record = called(edge, model=f"{SONNET}-20261305")
+    assert (reply.status, reply.headers["retry-after"], len(record["attempts"])) == (429, "21", 1)
 
 
 def test_a_long_whole_answer_arrives_unchanged(edge, upstreams):

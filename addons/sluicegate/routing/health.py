@@ -23,6 +23,15 @@ PROBE_MS = 30_000
 MIN_FACTOR = 0.05
 """The share of its weight that a target keeps however it does: without calls nobody would learn that it has recovered."""
 
+TOLERATED_MS = 500
+"""How much later than the fastest target's a first byte may come without a loss of weight.
+
+So 80 to 20 stays that between two that do well.
+"""
+
+LEAST_CALLS = 3.0
+"""Recent calls without which a latency says nothing: the first one of a connection is a slow one anywhere."""
+
 State = Literal["closed", "open", "half_open"]
 
 
@@ -87,7 +96,8 @@ class Health:
         ``fastest_ms`` is the latency of the fastest target it competes with; 0 where none is known.
         """
         errors = self.recent_errors(now)
-        slowness = fastest_ms / self.latency_ms if fastest_ms and self.latency_ms > fastest_ms else 1.0
+        usual_ms = fastest_ms + TOLERATED_MS
+        slowness = usual_ms / self.latency_ms if fastest_ms and self.calls >= LEAST_CALLS and self.latency_ms > usual_ms else 1.0
         # Latency is half of what errors are: a slow answer is an answer.
         factor = (1 - errors) ** 2 * (0.5 + 0.5 * slowness) * min(1.0, 0.25 + self.headroom)
         return max(MIN_FACTOR, min(1.0, factor))
