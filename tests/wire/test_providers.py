@@ -346,6 +346,10 @@ KEYLESS = {
         ({"provider": "mine", "protocol": "openai"}, "'mine' needs a base_url"),
         ({"provider": "azure", "keys": []}, "'azure' needs a base_url"),
         ({"provider": "v1", "protocol": "openai", "base_url": "https://a.example"}, "'v1' cannot be a provider's name"),
+        (
+            {"provider": "Bad Name!", "protocol": "openai", "base_url": "https://a.example"},
+            "provider: 'Bad Name!' cannot be a provider's name",
+        ),
         (CUSTOM | {"protocol": "anthropic"}, "custom_provider_config.base_provider_type: says something else than protocol"),
         (CUSTOM | {"base_url": "https://b.example"}, "network_config.base_url: says something else than base_url"),
         (CUSTOM | {"custom_provider_config": {"base_provider_type": "cohere"}}, "base_provider_type"),

@@ -111,3 +111,21 @@ async def whole_body(chunks: AsyncIterator[bytes], target: Target) -> bytes:
     except UnreachableError as e:
         raise Failed(cause_of_silence(e), f"the answer of {target.provider} broke off: {e}") from e
     return bytes(body)
+
+
+async def more_of_whole(chunks: AsyncIterator[bytes], longest: int) -> list[bytes]:
+    """Return what follows the beginning of an answer in one piece: all of it, or ``longest`` bytes of one that is longer.
+
+    Its client can use no part of it alone. So where it breaks off, Failed is raised: another attempt may follow.
+    """
+    more: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in chunks:
+            more.append(chunk)
+            size += len(chunk)
+            if size > longest:
+                break
+    except UnreachableError as e:
+        raise Failed(cause_of_silence(e), f"the answer broke off: {e}") from e
+    return more

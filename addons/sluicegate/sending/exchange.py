@@ -28,7 +28,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
-from sluicegate.sending.delivery import Delivery, whole_body
+from sluicegate.sending.delivery import Delivery, more_of_whole, whole_body
 from sluicegate.sending.dialects import Translation, turn_to
 from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, refused, unanswered
 from sluicegate.sending.forms import Reworded
@@ -258,7 +258,7 @@ class Exchange:
             await delivery.pass_on_whole(between, answer, body)
         else:
             if reader.is_plain and not self.relayed.facts.stream:
-                head += await self.more_of_whole(chunks)
+                head += await more_of_whole(chunks, MAX_HEAD_BYTES)
             self.note_success(answer, target)
             await delivery.pass_on(answer, head, chunks)
 
@@ -293,23 +293,6 @@ class Exchange:
         except UnreachableError as e:
             raise Failed(cause_of_silence(e), f"the answer broke off before it began: {e}") from e
         return head
-
-    async def more_of_whole(self, chunks: AsyncIterator[bytes]) -> list[bytes]:
-        """Return what follows the beginning of an answer in one piece: all of it, or ``MAX_HEAD_BYTES`` of a longer one.
-
-        Its client can use no part of it alone, so where it breaks off, another attempt may follow.
-        """
-        more: list[bytes] = []
-        size = 0
-        try:
-            async for chunk in chunks:
-                more.append(chunk)
-                size += len(chunk)
-                if size > MAX_HEAD_BYTES:
-                    break
-        except UnreachableError as e:
-            raise Failed(cause_of_silence(e), f"the answer broke off: {e}") from e
-        return more
 
     async def read(self, answer: StreamedAnswer, reader: AnswerReader) -> AsyncIterator[bytes]:
         """Yield an answer's chunks, each of them metered."""

@@ -173,3 +173,24 @@ def test_a_providers_own_variable_is_in_force_while_it_is_set_and_its_address_is
     document = parse(yaml.safe_dump({"version": 1, "providers": changes}).encode(), "policy.yaml")
     found = [p.path for p in forbidden_uses([before], [document], env=OWN)]
     assert (path in found) if path else (found == [])
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "says"),
+    [
+        (
+            "gemini",
+            "GEMINI_API_KEY",
+            "GEMINI_API_KEY is not set in the gateway's environment: set it there and start the gateway again",
+        ),
+        ("groq", "GROQ_API_KEY", "GROQ_API_KEY is not set in the gateway's environment"),
+        ("groq", "GEMINI_API_KEY", "'env.GEMINI_API_KEY' is not in force here"),
+        ("my-llm", "MY_KEY", "'env.MY_KEY' is not in force here"),
+        ("groq", "OPENAI_API_KEY", "a secret that is in use would be sent to https://api.groq.com/openai"),
+    ],
+)
+def test_a_providers_own_variable_that_is_not_set_is_said_to_be_missing(name, variable, says):
+    changes = {name: {"keys": [{"name": "x", "value": f"env.{variable}"}]}}
+    document = parse(yaml.safe_dump({"version": 1, "providers": changes}).encode(), "policy.yaml")
+    (found,) = forbidden_uses([{"version": 1}], [document], env=OWN)
+    assert found.message.startswith(says)

@@ -63,6 +63,13 @@ def forbidden_uses(
             elif location[-1] in ACCOUNT_SECRETS:
                 message = f"the account of the gateway's machine would vouch for calls to {use.target or 'a new place'}: "
                 problems.append(_problem(doc, location, f"{message}{EDIT_THE_FILE}, or send keys along with it"))
+            elif (
+                (variable := _own_variable(location)) is not None
+                and use.secret == f"{ENV}{variable}"
+                and not (env or {}).get(variable)
+            ):
+                message = f"{variable} is not set in the gateway's environment: set it there and start the gateway again, "
+                problems.append(_problem(doc, location, f"{message}or send the key itself"))
             elif is_reference(use.secret):
                 message = f"'{use.secret[:80]}' is not in force here, and over HTTP no reference to a variable or file can be added"
                 problems.append(_problem(doc, location, f"{message}: {EDIT_THE_FILE}"))
@@ -70,6 +77,16 @@ def forbidden_uses(
 
 
 _OR_NEW = ", or send new secrets along with it"
+
+
+def _own_variable(location: Location) -> str | None:
+    """Return the variable that everybody keeps a provider's key in, at the place of such a key."""
+    known = (
+        known_provider(str(location[1]))
+        if location[0] == "providers" and location[2] == "keys" and location[-1] == "value"
+        else None
+    )
+    return known.variable if known is not None else None
 
 
 def _problem(doc: Document, location: Location, message: str) -> Problem:

@@ -40,7 +40,7 @@ MAX_ATTEMPTS = 5
 
 RETRIES_EXHAUSTED = "other writers keep changing the policy files while this change is made; try again"
 
-_OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.[\w-]+)\.?")
+_OF_ENTITY = re.compile(r"^(\w+\[\d+\]|providers\.[\w-]+)(\.|(?=\[)|$)")
 """The part of a problem's path that names the entity."""
 
 
@@ -237,6 +237,9 @@ class PolicyWriter:
             return ConflictError(f"the policy on disk has a mistake; correct it first: {before.problems[0]}")
         first = error.problems[0]
         field = _OF_ENTITY.sub("", first.path)
+        if field.startswith("providers."):
+            # A name that is none: the message quotes it.
+            field = "provider"
         return EditError(f"{field}: {first.message}" if field else first.message, field or None)
 
     def _replace(
