@@ -308,10 +308,8 @@ class Exchange:
         target = self.attempts[-1].target
         tried = ", ".join(f"{a.target} ({a.error})" for a in self.attempts)
         logger.warning("Call %s has no answer after %d attempts: %s", self.call.id, len(self.attempts), tried)
-        if failed is not None and failed.answer is not None:
-            status, headers, body = failed.answer
-        else:
-            status, headers, body = unanswered(self.call, self.attempts, tried)
+        answer = failed.answer if failed is not None else None
+        status, headers, body = answer or unanswered(self.call, self.attempts, tried)
         if failed is not None and failed.refusal is not None and not any(attempt.was_sent for attempt in self.attempts):
             self.call.deny = failed.refusal
         delivery = Delivery(self.send, target, len(self.attempts) - 1)
