@@ -51,6 +51,18 @@ def test_what_decides_and_with_which_shares(configs, routes, asked, decided_by, 
     assert found["refusal"] is None
 
 
+@pytest.mark.parametrize("spoken", ["anthropic", "openai", "gemini"])
+@pytest.mark.parametrize("model", [HAIKU, MINI])
+def test_the_articles_key_splits_80_to_20_whatever_api_asks_for_whichever_model(spoken, model):
+    configs = [{**ANTHROPIC, "allowed_models": [HAIKU]}, OPENAI]
+    found = explained(policy_of(configs), Asked(spoken, model))
+    assert names(found, "share") == [("anthropic", HAIKU, 0.8), ("openai", MINI, pytest.approx(0.2))]
+    assert found["refusal"] is None
+    refused = explained(policy_of(configs), Asked(spoken, OPUS))
+    assert f"Model '{OPUS}' is not allowed for this virtual key" in refused["refusal"] or spoken == "gemini"
+    assert refused["refusal"]
+
+
 def test_a_route_that_is_not_taken_says_which_condition_does_not_hold():
     routes = [
         route("opus", when={"model": "claude-opus-*", "class": "subagent"}),

@@ -139,7 +139,7 @@ def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Se
     if key is not None and key.allow_all_providers and all(c.provider != asked.provider for c in configs):
         return None
     targets: list[Target] = []
-    is_allowed = any(c.provider == asked.provider and c.allows(asked.model) for c in configs)
+    is_allowed = any(_has(config, asked) for config in configs)
     for config in configs:
         model = model_of(config, asked, is_allowed=is_allowed)
         if model is not None:
@@ -150,16 +150,20 @@ def _by_configs(policy: Policy, principal: Principal | None, asked: Asked) -> Se
     return Selection(tuple(targets), Retry() if len(targets) > 1 else ONE_ATTEMPT)
 
 
+def _has(config: ProviderConfig, asked: Asked) -> bool:
+    """Return whether a provider of the key has the model asked for: one of another API than the client's only by its list."""
+    return config.allows(asked.model) and (config.provider == asked.provider or config.allowed_models is not None)
+
+
 def model_of(config: ProviderConfig, asked: Asked, *, is_allowed: bool) -> str | None:
     """Return the model with which a provider of the key answers a call; None where it has none for it.
 
     Its list holds the model asked for, or it has a ``default_model``, or its list is a single name. The last only for a model that
-    the key may use where the client has asked for it (``is_allowed``): any other is refused, not replaced.
+    one of the key's configs has (``is_allowed``): any other is refused, not replaced.
     """
-    is_asked_for = config.provider == asked.provider
-    if config.allows(asked.model) and (is_asked_for or config.allowed_models is not None):
+    if _has(config, asked):
         return asked.model
-    if config.default_model is not None or is_asked_for or not is_allowed:
+    if config.default_model is not None or not is_allowed:
         return config.default_model
     only = config.allowed_models if config.allowed_models is not None and len(config.allowed_models) == 1 else None
     return only[0] if only is not None and not is_glob(only[0]) and config.allows(only[0]) else None
