@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -67,11 +68,12 @@ LIBRARIES = (
     "uvicorn.lifespan.off",
     "uvicorn.loops.asyncio",
     "uvicorn.loops.auto",
-    "uvicorn.protocols.http.auto",
-    "uvicorn.protocols.websockets.auto",
+    "uvicorn.protocols.http.h11_impl",
     "yaml",
 )
 """What a gateway imports besides our own code, also in its first seconds: servers and tables of prices are loaded late."""
+
+REHEARSED_POLICY = "version: 1\nproviders:\n  anthropic: {simulate: true}\n"
 
 HTTP_CLIENT = "sluicegate.http_client"
 """Our module that loads the authorities to trust, which takes a gateway as long as half of its start."""
@@ -245,8 +247,21 @@ def prepare(imports: Sequence[str]) -> None:
         application.own_paths()
         # What it compiles for its routes stays compiled; without services nothing is served.
         application.build(None, Path())
+    if ours := sys.modules.get("sluicegate.services"):
+        rehearse(ours)
     if client := sys.modules.get(HTTP_CLIENT):
         client.StreamingClient().open()
+
+
+def rehearse(services: Any) -> None:
+    """Do once what each gateway does with its policy and its database, so that forks find that code specialized and its caches filled.
+
+    Nothing stays open, no thread stays, and the caches hold only what follows from their arguments.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(folder) / "policy.yaml"
+        policy.write_text(REHEARSED_POLICY)
+        services.Services(policy, Path(folder) / "state", {}, lambda: time.time_ns() // 1_000_000).close()
 
 
 def build_commands_once(app: Any) -> None:
