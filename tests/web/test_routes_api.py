@@ -17,7 +17,11 @@ POLICY = {
         n: {"keys": [{"name": "main", "value": f"sk-{n}"}, {"name": "spare", "value": "sk-b"}]} for n in ("anthropic", "openai")
     },
     "teams": [{"id": "eng"}],
-    "virtual_keys": [{"id": "vk-alice", "name": "Alice", "team_id": "eng"}, {"id": "vk-bob", "team_id": "eng"}],
+    "virtual_keys": [
+        {"id": "vk-alice", "name": "Alice", "team_id": "eng"},
+        {"id": "vk-bob", "team_id": "eng"},
+        {"id": "vk-carol", "budget": {"max_limit": 1, "reset_duration": "1M"}},
+    ],
     "routes": [
         {"name": "bobs", "when": {"virtual_key": "vk-bob"}, "targets": [{"provider": "openai", "model": MINI}]},
         {
@@ -89,6 +93,21 @@ def test_a_call_is_explained_to_staff_with_every_route_and_to_a_key_about_itself
     assert (status, own["route"], [r["name"] for r in own["routes"]]) == (200, "split", ["split"])
     assert ask(f"/api/routes/explain?model={HAIKU}&key=vk-bob", key="vk-alice")[0] == 403
     assert ask("/api/routes/targets", key="vk-alice")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("key", "model", "refusal"),
+    [
+        ("vk-carol", "no-such-model", "Model 'no-such-model' has no known price, so it cannot be charged to a budget"),
+        ("vk-carol", "gpt-4.1", None),
+        ("vk-alice", "no-such-model", None),
+    ],
+    ids=["unpriced", "priced", "without a budget"],
+)
+def test_a_call_that_no_budget_can_be_charged_with_is_explained_as_refused(ask, key, model, refusal):
+    status, found = ask(f"/api/routes/explain?key={key}&model={model}")
+    assert status == 200
+    assert found["refusal"] is None if refusal is None else found["refusal"].startswith(refusal)
 
 
 def test_targets_are_shown_with_their_health(ask, services):

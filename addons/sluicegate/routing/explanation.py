@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sluicegate.calls.admission import check_access, deny_exhausted
+from sluicegate.calls.admission import Demand, check_access, deny_exhausted, requested_money
 from sluicegate.calls.keyring import no_usable_key
 from sluicegate.calls.plan import Plan, Target
+from sluicegate.calls.settlement import price_usage
 from sluicegate.limits.claims import Exhausted
 from sluicegate.model_names import is_glob, matches
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy, ProviderConfig, VirtualKey
 from sluicegate.policy.routes import Route
+from sluicegate.pricing.prices import Prices
 from sluicegate.routing.health import OPEN_MS, Health
 from sluicegate.routing.router import MAX_TARGETS, NO_KEY_LEFT, Router, Verdict, usable_keys
 from sluicegate.routing.selection import Asked, named_target, unmet
-from sluicegate.values import Principal
+from sluicegate.values import Deny, Principal, Usage
 from sluicegate.windows import iso
 
 Row = dict[str, Any]
@@ -75,6 +77,17 @@ def _refusal(router: Router, policy: Policy, principal: Principal, plan: Plan, n
     if not any(_has_key(policy, target) for target in plan.targets):
         return no_usable_key(policy.providers[first.provider], first.key_names)
     return None
+
+
+def unpriced(policy: Policy, key: VirtualKey, prices: Prices, provider: str, model: str, now: int) -> str | None:
+    """Return why a call would be refused whose model has no known price, in the words of the refusal; None if it has one.
+
+    It may read the bundled prices, which takes a while.
+    """
+    limits = policy.limits(policy.principal_of(key), provider, model)
+    cost = price_usage(policy, prices, Usage(), model, now)
+    denied = requested_money(limits, Demand(0, cost, cost), model) if cost is None else None
+    return denied.message if isinstance(denied, Deny) else None
 
 
 def _has_key(policy: Policy, target: Target) -> bool:

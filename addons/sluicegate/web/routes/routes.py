@@ -222,6 +222,12 @@ async def _explain(request: ApiRequest) -> ApiResponse:
         raise ApiError(400, "invalid_request", message, "provider")
     asked = Asked(provider, query.model, (), query.request_class, query.session)
     explained = explanation.explain(services.router, policy, policy.virtual_keys[key_id], asked, services.clock())
+    if explained["refusal"] is None:
+        first, now = explained["targets"][0], services.clock()
+        prices, key = services.prices_for(first["provider"], policy), policy.virtual_keys[key_id]
+        explained["refusal"] = await request.run_in_thread(
+            lambda: explanation.unpriced(policy, key, prices, first["provider"], first["model"], now)
+        )
     if request.caller.role == "developer":
         # The names of other routes tell about others' teams and projects.
         explained["routes"] = [r for r in explained["routes"] if r["is_taken"]]
