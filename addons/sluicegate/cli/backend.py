@@ -142,7 +142,7 @@ class FileBackend:
             services = self._open_services(
                 needs_all=route.endswith(("/reset-usage", "/erase", adjustments.BASE)) or route.startswith(cache.BASE)
             )
-            if route == reconciliations.BASE:
+            if route in (reconciliations.BASE, "/api/routes/explain"):
                 services.load_prices()
         except StateInUseError:
             fail(f"a gateway is using the state folder {self.state_dir}: name it by --gateway, or stop it")
@@ -209,6 +209,10 @@ class _FileServices:
 
         override = price_file(self._policy_path)
         self.prices = Prices.load(override if override.is_file() else None)
+
+    def prices_for(self, provider: str, policy: Any) -> Any:
+        """Return the prices of the models that a provider sells, once they are loaded."""
+        return self.prices.sold_by(policy.providers[provider].seller)
 
     def clock(self) -> int:
         """Return the time in epoch milliseconds."""
