@@ -315,7 +315,7 @@ addons = [Meddler()]
 def test_an_option_that_somebody_tried_to_set_is_told(gateway, tmp_path):
     script = tmp_path / "meddler.py"
     script.write_text(MEDDLER)
-    gw = gateway(None, scripts=[script, ADDONS / "gateway.py"])
+    gw = gateway(None, scripts=[script, ADDONS / "gateway.py"], imported=True)
     gw.request("GET", "/setup")
     (refused,) = gw.admin("/api/health").json["options_refused"]
     assert refused["option"] == "map_remote"

@@ -146,7 +146,7 @@ database.connect.__defaults__ = (600_000,)
 def test_a_locked_ledger_refuses_within_a_moment_and_never_stops_the_loop(gateway, provider, tmp_path):
     script = tmp_path / "patient.py"
     script.write_text(PATIENT)
-    gw = gateway(policy_text(provider.url), scripts=[script, ADDONS / "gateway.py"])
+    gw = gateway(policy_text(provider.url), scripts=[script, ADDONS / "gateway.py"], imported=True)
     lock = sqlite3.connect(gw.state / "sluicegate.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     reply = gw.post()

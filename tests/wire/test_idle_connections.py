@@ -50,7 +50,7 @@ def edge(tmp_path_factory, clock):
     script.write_text(LIMITS)
     keys = [{"id": VK}, {"id": OTHER}]
     before, gateway = clock.scripts
-    with Gateway(folder, policy_text(virtual_keys=keys), scripts=(before, script, gateway)) as gw:
+    with Gateway(folder, policy_text(virtual_keys=keys), scripts=(before, script, gateway), imported=True) as gw:
         yield gw
 
 
@@ -60,7 +60,7 @@ def patient(tmp_path):
     script = tmp_path / "room_for_two.py"
     script.write_text(ROOM_FOR_TWO)
     keys = [{"id": VK}, {"id": OTHER}]
-    with Gateway(tmp_path, policy_text(virtual_keys=keys), scripts=(script, ADDONS / "gateway.py")) as gw:
+    with Gateway(tmp_path, policy_text(virtual_keys=keys), scripts=(script, ADDONS / "gateway.py"), imported=True) as gw:
         yield gw
 
 

@@ -44,7 +44,9 @@ def started(folder: Path):
     patient.write_text(PATIENT)
     with FakeProvider() as fake:
         openai = {"base_url": fake.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}
-        with Gateway(folder, policy_text(providers={"openai": openai}, **POLICY), scripts=(patient, ADDONS / "gateway.py")) as gw:
+        with Gateway(
+            folder, policy_text(providers={"openai": openai}, **POLICY), scripts=(patient, ADDONS / "gateway.py"), imported=True
+        ) as gw:
             gw.fake = fake
             yield gw
 

@@ -160,7 +160,7 @@ def strangers(scene: Scene) -> Observation:
     clock, patient = Clock(scene.folder), scene.folder / "patient.py"
     patient.write_text(PATIENT)
     before, chain = clock.scripts
-    gateway = scene.gateway(scripts=(before, patient, chain))
+    gateway = scene.gateway(scripts=(before, patient, chain), imported=True)
     resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (256, 256))
     usual = seconds_alone(gateway)
     lines = len(gateway.output)
