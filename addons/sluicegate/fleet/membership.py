@@ -114,11 +114,10 @@ class Membership:
             self._pump()
         return await ask.done
 
-    def recall(self, counters: Sequence[str]) -> None:
+    def recall(self, windows: Sequence[tuple[str, int]]) -> None:
         """Give back at once what other nodes wait for."""
-        for name in counters:
-            if (tracked := self.standing.tracked.get(name)) is not None:
-                tracked.recalled = True
+        for name, start in windows:
+            self.standing.recall(name, start)
         self._pump()
 
     # -- messages ------------------------------------------------------------------------------------------------------
@@ -204,7 +203,7 @@ class Membership:
         assert self._loop is not None
         self.asks.after_answer(message.asks, answers, message.wanted, self._loop.time())
         if reply.recalls:
-            self.recall([counter for counter, _ in reply.recalls])
+            self.recall(reply.recalls)
         if self.asks.waiting:
             delay = min(max(0.0, ask.not_before - self._loop.time()) for ask in self.asks.waiting)
             self._loop.call_later(delay, self._pump)

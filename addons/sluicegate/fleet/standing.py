@@ -6,18 +6,19 @@ Synchronous, without a loop or a connection: ``membership.py`` decides when a me
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 from sluicegate import __version__
 from sluicegate.fleet.asks import Ask
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_tell, room_wanted
-from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Reply
+from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply
 from sluicegate.fleet.tracked import Tracked
 from sluicegate.limits.lease import Lease, SharedCounters, boot_clock
 from sluicegate.limits.ledger import Ledger
 from sluicegate.limits.shared_windows import adopt, move_anchor
+from sluicegate.policy.limit import unit_of_counter
 
 
 class Standing:
@@ -37,6 +38,8 @@ class Standing:
         """Nodes that the store counts as live, as it last said."""
         self.last_answer = self.joined_at = time.monotonic()
         self._epoch = self._number = 0
+        self._recalled: set[tuple[str, int]] = set()
+        """Windows, not the present ones, of which the store notes more than calls hold: counter and start."""
         self._told: dict[str, object] = {}
         """Drafts of open calls that the store has, by call id."""
 
@@ -73,15 +76,45 @@ class Standing:
                 counter.lease = Lease(counter.start)
             if counter.used or counter.reserved:
                 self.tracked[counter.name] = Tracked(counter, None, self.clock())
+        for known in joined.known:
+            # The store may note slack that nobody goes by any more, also where nothing was used.
+            self.recall(known.counter, known.start)
 
     def message(self, asks: Sequence[Ask], *, everything: bool = False) -> Message:
         """Return what is to be told now: what waiting calls need, and whatever has changed; or ``everything`` in use."""
         now = self.clock()
         wanted = room_wanted(asks, self.ledger, self.tracked, now)
         positions = positions_to_tell(self.tracked, wanted, now, partial(held_in, self.ledger), everything=everything)
+        positions += self._positions_given_back({(p.counter, p.start) for p in positions})
         until = boot_clock() + CONCURRENCY_TTL_MS * 1_000_000
         holds, ended = new_drafts(self.ledger, self._told), ended_calls(self.ledger, self._told)
         return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.own(), until)
+
+    def recall(self, name: str, start: int) -> None:
+        """Give back with the next message what the store notes of a window beyond what calls hold, in use here or not."""
+        counter, tracked = self.ledger.counters.get(name), self.tracked.get(name)
+        if counter is None or counter.start != start:
+            self._recalled.add((name, start))
+            return
+        if tracked is None or tracked.counter is not counter:
+            tracked = self.tracked[name] = Tracked(counter, None, self.clock())
+        tracked.recalled, tracked.reported = True, None
+
+    def _positions_given_back(self, told: Container[tuple[str, int]]) -> list[Position]:
+        """Return what to say of recalled windows that the message does not speak of already."""
+        positions = []
+        for name, start in sorted(self._recalled):
+            counter = self.ledger.counters.get(name)
+            if counter is not None and counter.start != start and counter.lease is not None and counter.lease.start == start:
+                # Should the clock go back to it, nothing is taken of what is given back now.
+                counter.lease = Lease(counter.start)
+            if (name, start) not in told:
+                spent = (counter.used_in(start) if counter is not None else None) or 0
+                held = held_in(self.ledger, name, start)
+                positions.append(Position(name, unit_of_counter(name), start, None, 0, False, spent, held))
+        # The store names them again until it has heard.
+        self._recalled.clear()
+        return positions
 
     def answered(self, message: Message, reply: Reply) -> dict[str, Granted]:
         """Take over what the store has said; return it by counter."""
@@ -102,7 +135,7 @@ class Standing:
 
     def is_due(self, now: int) -> bool:
         """Return whether there is something to tell, or slack that others may wait for."""
-        if any(one.is_due(now) or one.slack for one in self.tracked.values()):
+        if self._recalled or any(one.is_due(now) or one.slack for one in self.tracked.values()):
             return True
         return bool(new_drafts(self.ledger, self._told) or ended_calls(self.ledger, self._told))
 

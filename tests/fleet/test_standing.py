@@ -1,0 +1,268 @@
+"""What a node says of its counters, against the real store: messages that are lost, windows that turn, limits that change."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from proving.fleet_simulation import MemoryEngine
+from sluicegate.fleet.asks import Ask
+from sluicegate.fleet.followed_clock import FollowedClock
+from sluicegate.fleet.message import held_in
+from sluicegate.fleet.sql_store import SqlStore
+from sluicegate.fleet.standing import Standing
+from sluicegate.limits.ledger import Ledger, forget_changes
+from sluicegate.policy.limit import Limit, counter_name
+from sluicegate.windows import parse_period
+from support.hypothesis_profiles import examples
+
+HOUR_MS, TICK_MS, IDLE_MS = 3_600_000, 200, 11_000
+KINDS = {"hard": ("usd", True), "soft": ("usd", False), "few": ("requests", False)}
+
+
+class World:
+    """A clock, a store on it, and nodes."""
+
+    def __init__(self, nodes: int) -> None:
+        self.now = 1_700_000_000_000
+        self.store = SqlStore(MemoryEngine(Path(), lambda: self.now))
+        self.store._purge_at = float("inf")
+        self.maximum = dict.fromkeys(KINDS, 3_200) | {"few": 64}
+        self.ids = itertools.count()
+        self.nodes = [Node(self, f"n{i}") for i in range(nodes)]
+
+    def limit(self, kind: str) -> Limit:
+        unit, hard = KINDS[kind]
+        name = counter_name("virtual_key", kind, unit, "1h")
+        return Limit("virtual_key", kind, kind, unit, self.maximum[kind], parse_period("1h"), hard, name)
+
+    def noted(self, counter: str, start: int) -> tuple[int, int, int]:
+        """Return the sums that the store has of what nodes have spent, hold, and may take."""
+        with self.store._engine.transaction() as run:
+            sums = "SELECT coalesce(sum(spent), 0), coalesce(sum(held), 0), coalesce(sum(granted), 0) FROM fleet_positions"
+            ((row,),) = run((f"{sums} WHERE counter = ? AND starts_at = ?", (counter, start)))
+        return row
+
+    def heal(self) -> None:
+        """Let all nodes speak with the store until slack that no call needs is given back."""
+        for _ in range(IDLE_MS // TICK_MS):
+            self.now += TICK_MS
+            for node in self.nodes:
+                if node.standing.is_due(node.standing.clock()):
+                    node.tell()
+
+
+class Node:
+    """A node whose messages meet the given fate."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.ledger = world, Ledger()
+        self.standing = Standing(name, name, self.ledger, FollowedClock(lambda: world.now), lambda: ("r1", 0))
+        self.standing.join(world.store)
+
+    def tell(self, asks=(), fate="answered"):
+        """Send a message, which may be lost, or its answer; return what the store said where that is heard."""
+        message = self.standing.message(asks)
+        if fate == "lost":
+            return None
+        reply = self.world.store.sync(message.report, message.positions, message.holds, message.ended)
+        if fate == "unanswered":
+            return None
+        answers = self.standing.answered(message, reply)
+        for counter, start in reply.recalls:
+            self.standing.recall(counter, start)
+        return answers
+
+    def call(self, kind: str, amount: int, fate="answered") -> str | None:
+        """Return the id of a call that was admitted, after asking the store where its lease does not suffice."""
+        call_id, requested = f"call-{next(self.world.ids)}", [(self.world.limit(kind), amount)]
+
+        def attempt():
+            return self.ledger.reserve(call_id, requested, self.world.now)
+
+        if attempt() is None:
+            return call_id
+        anchors = self.world.store.anchors({requested[0][0].counter: None})
+        self.standing.shared.anchors.update(anchors)
+        self.tell([Ask(requested, attempt, 0.0, Future())], fate)
+        return call_id if attempt() is None else None
+
+
+def test_slack_that_a_lowered_limit_has_no_room_for_is_given_back():
+    world = World(2)
+    one, other = world.nodes
+    call = one.call("hard", 100)
+    assert one.ledger.counters[world.limit("hard").counter].lease.granted > 100
+    assert other.call("hard", 1_000)
+    other.tell()
+    world.maximum["hard"] = 1_050
+    assert one.tell([Ask([(world.limit("hard"), 1)], lambda: None, 0.0, Future())])[world.limit("hard").counter].allowed is False
+    assert one.standing.tracked[world.limit("hard").counter].is_due(world.now)
+    one.tell()
+    counter = one.ledger.counters[world.limit("hard").counter]
+    assert world.noted(counter.name, counter.start) == (0, 1_100, 1_100 + other.standing.tracked[counter.name].slack)
+    one.ledger.settle(call, {"usd": 0})
+
+
+def test_what_was_asked_for_before_a_start_is_given_back():
+    world = World(1)
+    (node,) = world.nodes
+    assert node.call("hard", 2_000, "unanswered") is None
+    node.standing.join(world.store)
+    counter = node.ledger.counters[world.limit("hard").counter]
+    assert world.noted(counter.name, counter.start) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("fate", ["lost", "unanswered"])
+def test_what_was_asked_for_in_vain_is_given_back(fate):
+    world = World(1)
+    (node,) = world.nodes
+    assert node.call("hard", 10)
+    assert node.call("hard", 2_000, fate) is None
+    node.tell()
+    counter = node.ledger.counters[world.limit("hard").counter]
+    assert world.noted(counter.name, counter.start) == (0, 10, 10 + node.standing.tracked[counter.name].slack)
+
+
+def test_a_recall_of_a_counter_that_is_not_in_use_gives_its_slack_back():
+    world = World(2)
+    one, other = world.nodes
+    call = one.call("hard", 10)
+    one.ledger.settle(call, {"usd": 10})
+    one.tell()
+    one.standing.tracked.clear()
+    assert other.call("hard", 3_190) is None
+    one.tell()
+    one.tell()
+    assert other.call("hard", 3_190)
+
+
+def test_a_recall_of_a_window_that_the_node_does_not_know_gives_its_slack_back():
+    world = World(2)
+    one, other = world.nodes
+    one.ledger.settle(one.call("hard", 10), {"usd": 10})
+    one.tell()
+    one.standing.tracked.clear()
+    one.ledger.counters.clear()
+    assert other.call("hard", 3_190) is None
+    one.tell()
+    one.tell()
+    # What it has spent stays.
+    assert other.call("hard", 3_191) is None
+    assert other.call("hard", 3_190)
+
+
+@pytest.mark.parametrize("fate", ["lost", "unanswered", "answered"])
+def test_what_is_charged_to_a_window_that_is_over_reaches_the_store(fate):
+    world = World(1)
+    (node,) = world.nodes
+    call = node.call("hard", 10)
+    counter = node.ledger.counters[world.limit("hard").counter]
+    start = counter.start
+    world.now += HOUR_MS
+    assert node.call("hard", 1)
+    node.ledger.settle(call, {"usd": 7})
+    node.tell(fate=fate)
+    node.tell()
+    node.tell()
+    assert world.noted(counter.name, start)[:2] == (7, 0)
+
+
+FATES = st.sampled_from(["answered", "answered", "answered", "lost", "unanswered"])
+WHICH, KIND = st.integers(0, 2), st.sampled_from(sorted(KINDS))
+AMOUNTS = st.sampled_from([1, 20, 90, 700, 1_500])
+
+
+class Nodes(RuleBasedStateMachine):
+    """Three nodes in any order of calls, losses, restarts, limits and windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(3)
+        self.open: list[tuple[Node, str, str]] = []
+        self.spent: dict[tuple[str, int], int] = defaultdict(int)
+        self.most = dict(self.world.maximum)
+        self.dearest = 1
+
+    @rule(which=WHICH, kind=KIND, amount=AMOUNTS, fate=FATES)
+    def call(self, which, kind, amount, fate):
+        amount = min(amount, 30) if kind == "few" else amount
+        self.dearest = max(self.dearest, amount)
+        node = self.world.nodes[which]
+        if (call := node.call(kind, amount, fate)) is not None:
+            self.open.append((node, kind, call))
+
+    @rule(which=WHICH, kind=KIND, fate=FATES)
+    def take_all_that_is_left(self, which, kind, fate):
+        name = self.world.limit(kind).counter
+        taken = sum(self.taken(name, start) for start in self.starts(name)[-1:])
+        self.call(which, kind, max(1, self.world.maximum[kind] - taken), fate)
+
+    @rule(which=WHICH, fate=FATES)
+    def tell(self, which, fate):
+        self.world.nodes[which].tell(fate=fate)
+
+    @rule(number=st.integers(0, 9), share=st.integers(0, 4))
+    def settle(self, number, share):
+        if self.open:
+            node, kind, call = self.open.pop(number % len(self.open))
+            (claim,) = node.ledger.open[call].claims
+            amount = claim.amount * share // 4
+            self.spent[claim.counter, claim.start] += amount
+            node.ledger.settle(call, {KINDS[kind][0]: amount})
+            forget_changes(node.ledger)
+
+    @rule(which=WHICH)
+    def start_again(self, which):
+        standing = self.world.nodes[which].standing
+        standing.join(self.world.store)
+
+    @rule(delay=st.sampled_from([TICK_MS, 2_000, IDLE_MS, HOUR_MS // 2]))
+    def wait(self, delay):
+        self.world.now += delay
+
+    @rule(kind=KIND, share=st.sampled_from([1, 2, 4, 6]))
+    def change_the_limit(self, kind, share):
+        self.world.maximum[kind] = (64 if kind == "few" else 3_200) * share // 4
+        self.most[kind] = max(self.most[kind], self.world.maximum[kind])
+
+    def starts(self, name: str) -> list[int]:
+        return sorted({node.ledger.counters[name].start for node in self.world.nodes if name in node.ledger.counters})
+
+    def taken(self, name: str, start: int) -> int:
+        return self.spent[name, start] + sum(held_in(node.ledger, name, start) for node in self.world.nodes)
+
+    @invariant()
+    def keep_to_the_limits(self):
+        for kind, (_, hard) in KINDS.items():
+            name = self.world.limit(kind).counter
+            allowed = self.most[kind] + (self.dearest - 1 if kind == "soft" and not hard else 0)
+            for start in self.starts(name):
+                assert self.taken(name, start) <= allowed
+
+    @rule()
+    def heal(self):
+        """Once all calls are over and all nodes heard: the store has what was spent, and nothing else is taken."""
+        while self.open:
+            self.settle(0, 3)
+        self.world.heal()
+        for kind in KINDS:
+            name = self.world.limit(kind).counter
+            for start in self.starts(name):
+                spent = self.spent[name, start]
+                assert self.world.noted(name, start) == (spent, 0, spent)
+
+    def teardown(self):
+        self.heal()
+
+
+def test_nodes_keep_to_the_limits_and_lose_no_room():
+    steps = settings(max_examples=examples(16), stateful_step_count=25, suppress_health_check=list(HealthCheck), deadline=None)
+    run_state_machine_as_test(Nodes, settings=steps)
