@@ -151,7 +151,7 @@ class Services:
         self.live_calls, self.printer, self.sessions, self.attempts = LiveCalls(), Printer(), Sessions(), Attempts()
         self.metrics = Metrics(self)
         self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
-        self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement)
+        self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement, keeps_undelivered=self.fleet is not None)
         self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))

@@ -19,6 +19,7 @@ from sluicegate.fleet.message import held_in
 from sluicegate.fleet.sql_store import SqlStore
 from sluicegate.fleet.standing import Standing
 from sluicegate.limits.ledger import Ledger, forget_changes
+from sluicegate.limits.shared_windows import move_anchor
 from sluicegate.policy.limit import Limit, counter_name
 from sluicegate.windows import parse_period
 from support.hypothesis_profiles import examples
@@ -89,8 +90,10 @@ class Node:
 
         if attempt() is None:
             return call_id
-        anchors = self.world.store.anchors({requested[0][0].counter: None})
-        self.standing.shared.anchors.update(anchors)
+        name = requested[0][0].counter
+        if name not in self.standing.shared.anchors:
+            self.standing.shared.anchors |= self.world.store.anchors({name: self.ledger.counters[name].anchor})
+            move_anchor(self.ledger, name, self.standing.shared.anchors[name], self.world.now)
         self.tell([Ask(requested, attempt, 0.0, Future())], fate)
         return call_id if attempt() is None else None
 

@@ -20,12 +20,12 @@ from sluicegate.logs import Logs, totals
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index import HOUR_MS, MEASURES
 from sluicegate.logs.listing import Page
-from sluicegate.logs.retention import ROWS_PER_STEP
+from sluicegate.logs.retention import ROWS_PER_STEP, Retention
 from sluicegate.policy.limit import Limit
 from sluicegate.services import Services
 from sluicegate.storage.call_reader import deleted_before, old_records, oldest_call
 from sluicegate.storage.errors import StoreBusy
-from sluicegate.storage.store import Rows, Store
+from sluicegate.storage.store import SHIPPED, Rows, Store
 from sluicegate.values import NANO
 from sluicegate.windows import DAY_MS, iso, parse_iso, parse_period
 from support.calls import record
@@ -160,6 +160,25 @@ def test_the_newest_call_stays_so_that_its_number_is_not_given_away(gateway):
         gateway.keep_house()
     assert gateway.ids() == ["call_00003"]
     assert gateway.sums()[()][0] == 4
+
+
+def test_own_calls_wait_until_the_store_of_several_gateways_has_them(gateway):
+    gateway.record(*old_and_new(20))
+    services = gateway.services
+    services.logs.retention = Retention(services.logs.index, services.writer.want_agreement, keeps_undelivered=True)
+    services.writer.want_agreement()
+    services.writer.flush()
+    before = gateway.ids()
+    with sqlite3.connect(services.store.path) as conn:
+        # One that was fetched has its place in the store already.
+        (fetched,) = conn.execute("SELECT id FROM calls WHERE rowid = 5").fetchone()
+        conn.execute("INSERT INTO fetched_calls VALUES (5, 'store')")
+    gateway.keep_house()
+    assert set(before) - set(gateway.ids()) == {fetched}
+    with sqlite3.connect(services.store.path) as conn:
+        conn.execute("INSERT INTO meta VALUES (?, 3)", (SHIPPED,))
+    gateway.keep_house()
+    assert len(before) - len(gateway.ids()) == 4
 
 
 def test_an_adjusted_call_waits_until_the_sums_have_its_adjustment(gateway):

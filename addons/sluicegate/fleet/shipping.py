@@ -21,7 +21,7 @@ from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection
 from sluicegate.fleet.protocol import FleetError
 from sluicegate.fleet.records import Records
-from sluicegate.storage.store import OWN_CALLS
+from sluicegate.storage.store import OWN_CALLS, SHIPPED
 
 logger = logging.getLogger("sluicegate")
 
@@ -36,8 +36,8 @@ ROWS_PER_STEP = 50
 CLOSING_S = 5.0
 """How long a gateway that stops goes on delivering what is left."""
 
-SHIPPED, FETCHED = "shipped_calls_rowid", "fetched_records_position"
-"""Names in ``meta``: the last own row that the store has, and the store's last position that has been fetched."""
+FETCHED = "fetched_records_position"
+"""Name in ``meta``: the store's last position that has been fetched."""
 
 FROM_STORE, UNCONFIRMED = "store", "unconfirmed"
 """The ``origin`` of a row: another node's own record, or what was found of a call whose node has disappeared."""

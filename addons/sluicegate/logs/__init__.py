@@ -25,10 +25,17 @@ CATCH_UP_TIMEOUT_S = 5.0
 class Logs:
     """All queries. They read the disk: call them in a thread. Each may raise IndexNotReady, sqlite3.Error or OSError."""
 
-    def __init__(self, calls: Path, clock: Callable[[], int], want_agreement: Callable[[], None] = lambda: None) -> None:
-        """Read the calls in a database file; ``want_agreement`` is what ``Retention`` takes."""
+    def __init__(
+        self,
+        calls: Path,
+        clock: Callable[[], int],
+        want_agreement: Callable[[], None] = lambda: None,
+        *,
+        keeps_undelivered: bool = False,
+    ) -> None:
+        """Read the calls in a database file; ``want_agreement`` and ``keeps_undelivered`` are what ``Retention`` takes."""
         self.index = Index(calls, calls.with_name(FILENAME))
-        self.retention = Retention(self.index, want_agreement)
+        self.retention = Retention(self.index, want_agreement, keeps_undelivered=keeps_undelivered)
         self.readers = Readers(self.index)
         self.clock = clock
         self._error: str | None = None

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from sluicegate.database import connection
 from sluicegate.logs.index import FACET, LATENCY_BIN, MEASURES, Index
-from sluicegate.storage.store import AGREED_CALL, DELETED_BEFORE_MS
+from sluicegate.storage.store import AGREED_CALL, DELETED_BEFORE_MS, OWN_CALLS, SHIPPED
 from sluicegate.values import Outcome
 from sluicegate.windows import DAY_MS, iso
 
@@ -52,14 +52,19 @@ _DELETABLE = (
     "SELECT rowid FROM calls WHERE rowid IN (%s) AND rowid <= ? AND rowid < (SELECT max(rowid) FROM calls) "
     "AND NOT EXISTS (SELECT 1 FROM adjustments AS a WHERE a.call_id = calls.id AND a.number > ?)"
 )
+_DELIVERED = f" AND (NOT {OWN_CALLS} OR rowid <= (SELECT coalesce(max(value), 0) FROM meta WHERE name = '{SHIPPED}'))"
 
 
 class Retention:
     """Deletes what is old. ``lock`` is held for each step: whoever changes stored calls takes it too."""
 
-    def __init__(self, index: Index, want_agreement: Callable[[], None]) -> None:
-        """Call ``want_agreement`` where old calls cannot be deleted until journal and table are noted to agree on them."""
+    def __init__(self, index: Index, want_agreement: Callable[[], None], *, keeps_undelivered: bool = False) -> None:
+        """Call ``want_agreement`` where old calls cannot be deleted until journal and table are noted to agree on them.
+
+        ``keeps_undelivered``: this gateway's own calls stay until the store has them that several gateways share.
+        """
         self._index, self._want_agreement = index, want_agreement
+        self._deletable = _DELETABLE + (_DELIVERED if keeps_undelivered else "")
         self.lock = threading.Lock()
 
     def delete_before(self, before: int, pause: Callable[[float], bool]) -> None:
@@ -91,7 +96,7 @@ class Retention:
             marks = ", ".join("?" * len(rows))
             (adjusted,) = index.execute("SELECT adjustment FROM progress").fetchone()
             (agreed,) = conn.execute("SELECT coalesce(max(value), 0) FROM meta WHERE name = ?", (AGREED_CALL,)).fetchone()
-            deletable = [row for (row,) in conn.execute(_DELETABLE % marks, (*rows, agreed, adjusted))]
+            deletable = [row for (row,) in conn.execute(self._deletable % marks, (*rows, agreed, adjusted))]
             if deletable:
                 _replace_by_sums(conn, index, deletable, before)
             left = {row for (row,) in conn.execute(f"SELECT rowid FROM calls WHERE rowid IN ({marks})", rows)}

@@ -39,6 +39,9 @@ DELETED_BEFORE_MS = "calls_deleted_before"
 OWN_CALLS = "rowid NOT IN (SELECT row FROM fetched_calls)"
 """The condition on rows of ``calls`` that are of this gateway's calls, and not fetched from others that share its limits."""
 
+SHIPPED = "shipped_calls_rowid"
+"""Name in ``meta``: the last row of this gateway's own calls that the store has which several gateways share."""
+
 IDS_PER_QUERY = 500
 """SQLite binds a limited number of values in one statement."""
 
