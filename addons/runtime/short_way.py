@@ -8,7 +8,9 @@ same state as if the pieces had come by it. So nothing is decided here, and noth
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +23,8 @@ from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 from OpenSSL import SSL
 
 from runtime.chunk_framing import read_pieces, stock_reader
+
+logger = logging.getLogger("sluicegate")
 
 MAX_RECORD_BYTES = 16 << 10
 """Bytes that a record of TLS carries at most."""
@@ -39,8 +43,16 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Carry what has come, or let mitmproxy read it."""
-        if self.route is not None:
-            data = self.route.carry(data)
+        if (route := self.route) is not None:
+            try:
+                data = route.carry(data)
+            except Exception:
+                # Whether the client has had this piece is not known. Left to asyncio, the error would end mitmproxy's
+                # reader without a word to its layers, and the client would wait for ever.
+                logger.exception("An answer was cut off for its client, because the short way failed")
+                self.route = None
+                reset(route.transport)
+                return
             if not data:
                 return
         self.stock.data_received(data)
@@ -65,6 +77,12 @@ class Upstream(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Tell mitmproxy."""
         self.stock.resume_writing()
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """Reset a connection, so that nobody takes what has come on it for the whole."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:

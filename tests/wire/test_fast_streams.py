@@ -19,7 +19,7 @@ import pytest
 from support import http2_client
 from support.certificates import server_context
 from support.fake_provider import FakeProvider, Peer, Seen, event, sse
-from support.harness import GENERAL_WAY, VK, WAIT_S, Gateway, Reply, ask, eventually, policy_text, receive
+from support.harness import ADDONS, GENERAL_WAY, VK, WAIT_S, Gateway, Reply, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -27,10 +27,13 @@ TEXT = b"".join(sse())
 FULL_PRICE_NANO = 1_400_000
 CHUNKED, WITH_LENGTH, UNTIL_CLOSE = "transfer-encoding: chunked", f"content-length: {len(TEXT)}", "connection: close"
 
+EDGE_BYTES = 30
+"""More than a chunk's size and its line ends, or the last chunk."""
+
 LONG = [
-    event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * (n * 1000 % 77_777)}) for n in range(1, 700)
+    event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * (n * 1000 % 77_777)}) for n in range(1, 400)
 ]
-"""Twenty-four megabytes in pieces of up to 78 KB: more than all the buffers between a provider and a client hold."""
+"""Fifteen megabytes in pieces of up to 78 KB: more than all the buffers between a provider and a client hold."""
 
 
 @dataclass
@@ -39,7 +42,11 @@ class Subject:
 
     gateway: Gateway
     provider: FakeProvider
-    is_fast: bool
+    name: str
+
+    @property
+    def is_fast(self) -> bool:
+        return self.name != "general"
 
     def reads(self) -> dict[str, float]:
         """Return how reads on the short way went."""
@@ -57,7 +64,10 @@ class Subject:
         return eventually(lambda: len(rows := self.gateway.rows()) == count and rows)[-1]
 
 
-@pytest.fixture(scope="module", params=["fast", "fast-tls", "general"])
+SUBJECTS, CLIENTS = ["fast", "fast-tls", "general"], ["HTTP/1.1", "HTTP/1.1 in TLS", "HTTP/2"]
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
 def subject(request, tmp_path_factory) -> Iterator[Subject]:
     folder = tmp_path_factory.mktemp("streams")
     context, pem = server_context(folder) if request.param == "fast-tls" else (None, None)
@@ -66,11 +76,16 @@ def subject(request, tmp_path_factory) -> Iterator[Subject]:
         options = ["--set", f"fast_streams={str(request.param != 'general').lower()}"]
         options += ["--set", f"ssl_verify_upstream_trusted_ca={pem}"] if pem else []
         with Gateway(folder, policy_text(url), *options) as gw:
-            yield Subject(gw, provider, request.param != "general")
+            yield Subject(gw, provider, request.param)
 
 
 def cut(body: bytes, size: int) -> list[bytes]:
     return [body[i : i + size] for i in range(0, len(body), size)]
+
+
+def singly(body: bytes) -> list[bytes]:
+    """Return a body of which each byte comes alone at its beginning and its end; how the rest is cut is tried without sockets."""
+    return [*cut(body[:EDGE_BYTES], 1), body[EDGE_BYTES:-EDGE_BYTES], *cut(body[-EDGE_BYTES:], 1)]
 
 
 def chunk(data: bytes, extension: bytes = b"") -> bytes:
@@ -92,15 +107,15 @@ WHOLE = b"".join(map(chunk, sse())) + END
 ANSWERS = {
     "a chunk for each event": (CHUNKED, [*map(chunk, sse()), END]),
     "all at once": (CHUNKED, [WHOLE]),
-    "one byte at a time": (CHUNKED, cut(WHOLE, 1)),
+    "one byte at a time": (CHUNKED, singly(WHOLE)),
     "seven bytes at a time": (CHUNKED, cut(WHOLE, 7)),
     "one chunk in pieces": (CHUNKED, [*cut(chunk(TEXT), 100), END]),
     "chunks with extensions": (CHUNKED, [*(chunk(e, b";a=b") for e in sse()), END]),
     "chunks with trailers": (CHUNKED, [*map(chunk, sse()), b"0\r\nx-checksum: 1\r\n\r\n"]),
     "with a length": (WITH_LENGTH, sse()),
-    "with a length, one byte at a time": (WITH_LENGTH, cut(TEXT, 1)),
+    "with a length, one byte at a time": (WITH_LENGTH, singly(TEXT)),
     "until the connection ends": (UNTIL_CLOSE, sse()),
-    "until the connection ends, one byte at a time": (UNTIL_CLOSE, cut(TEXT, 1)),
+    "until the connection ends, one byte at a time": (UNTIL_CLOSE, singly(TEXT)),
 }
 BROKEN = {
     "the connection ends between chunks": (CHUNKED, [*map(chunk, sse()[:4])]),
@@ -128,36 +143,33 @@ def script(framing: str, pieces: list[bytes], *, closes: bool = False):
     return run
 
 
-def call(gw: Gateway, over: str) -> Reply:
-    body = ask(stream=True)
+def call(subject: Subject, name: str) -> Reply:
+    """Ask as another kind of client at each gateway: each two of gateway, client and answer meet once."""
+    over = CLIENTS[([*ANSWERS, *BROKEN].index(name) + SUBJECTS.index(subject.name)) % len(CLIENTS)]
+    gw, body = subject.gateway, ask(stream=True)
     if over == "HTTP/2":
         return http2_client.post(gw, body)
     return gw.post(body) if over == "HTTP/1.1" else gw.proxied(body)
 
 
-OVER = pytest.mark.parametrize("over", ["HTTP/1.1", "HTTP/1.1 in TLS", "HTTP/2"])
-
-
-@OVER
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_comes_as_it_was_sent_and_costs_the_same(subject, name, over):
+def test_an_answer_comes_as_it_was_sent_and_costs_the_same(subject, name):
     framing, pieces = ANSWERS[name]
     before = subject.gateway.recorded()
     subject.provider.script = script(framing, pieces)
-    reply = call(subject.gateway, over)
+    reply = call(subject, name)
     assert (reply.status, reply.body) == (200, TEXT)
     record = subject.last(before + 1)
     assert (record["outcome"], record["cost_nano"]) == ("completed", FULL_PRICE_NANO)
 
 
-@OVER
 @pytest.mark.parametrize("name", BROKEN)
-def test_an_answer_that_breaks_is_noticed_and_charged_alike(subject, name, over):
+def test_an_answer_that_breaks_is_noticed_and_charged_alike(subject, name):
     framing, pieces = BROKEN[name]
     before = subject.gateway.recorded()
     subject.provider.script = script(framing, pieces, closes=True)
     try:
-        came = call(subject.gateway, over).body
+        came = call(subject, name).body
     except (AssertionError, http.client.IncompleteRead, ConnectionError) as e:
         # Of HTTP/2, the client used here says no more than that the stream was reset.
         came = getattr(e, "partial", b"")
@@ -266,9 +278,50 @@ def test_a_client_that_leaves_ends_the_call_at_its_provider(subject):
     assert (record["outcome"], record["input_tokens"], record["estimated"]) == ("cancelled", 100, 1)
 
 
+BROKEN_WAY = """
+from runtime.short_way import Route
+
+carry = Route.carry
+
+
+def fail_at_stop(self, data):
+    if b"message_stop" in data:
+        raise ValueError("a fault")
+    return carry(self, data)
+
+
+Route.carry = fail_at_stop
+"""
+
+
+def test_a_fault_of_the_short_way_cuts_the_answer_off_and_leaves_no_client_waiting(tmp_path):
+    """Also where the connection's end is the answer's: there the client's own connection is reset."""
+    addon, body = tmp_path / "broken_way.py", ask(stream=True)
+    addon.write_text(BROKEN_WAY)
+    scripts = (ADDONS / "gateway.py", addon)
+    with (
+        FakeProvider() as provider,
+        Gateway(tmp_path, policy_text(provider.url), "--set", "fast_streams=true", scripts=scripts) as gw,
+    ):
+        for count, framing in enumerate([CHUNKED, UNTIL_CLOSE], 1):
+            provider.script = steps = StepByStep(framing, [*map(chunk, sse())] if framing == CHUNKED else sse())
+            with gw.raw() as conn:
+                conn.sendall(REQUEST % (VK.encode(), len(body)) + body)
+                receive(conn, b"\r\n\r\n")
+                for piece in sse()[:-1]:
+                    steps.may_go_on.release()
+                    receive(conn, piece)
+                steps.may_go_on.release(2)
+                with pytest.raises(ConnectionResetError):
+                    list(iter(lambda conn=conn: conn.recv(65536), b""))
+            record = Subject(gw, provider, "fast").last(count)
+            assert (record["outcome"], record["cost_nano"]) == ("cancelled", FULL_PRICE_NANO)
+        gw.wait_for("because the short way failed")
+
+
 def test_the_whole_suite_can_be_run_on_the_general_way(tmp_path, monkeypatch):
     """By an environment variable that tests read, so that every test of answers can check both."""
     monkeypatch.setenv(GENERAL_WAY, "1")
     with FakeProvider(script(CHUNKED, ANSWERS["all at once"][1])) as provider, Gateway(tmp_path, policy_text(provider.url)) as gw:
         assert gw.post(ask(stream=True)).body == TEXT
-        assert Subject(gw, provider, is_fast=False).streams() == {("general", "off"): 1}
+        assert Subject(gw, provider, "general").streams() == {("general", "off"): 1}
