@@ -41,6 +41,10 @@ def call(
     return "200" if not stream or b"message_stop" in reply.body else "200, cut"
 
 
+REFUSED_PAUSE_S = 0.05
+"""How long a client waits after a call that was not answered: hundreds of refusals say no more than dozens."""
+
+
 class Traffic:
     """Threads that call back to back, every other call streamed, until they are stopped."""
 
@@ -55,7 +59,7 @@ class Traffic:
             saw = call(self.gateway, stream=bool(number % 2), proxied=self.proxied)
             self.outcomes[saw] += 1
             if not saw.startswith("200"):
-                time.sleep(0.01)
+                time.sleep(REFUSED_PAUSE_S)
 
     def __enter__(self) -> Traffic:
         for thread in self._threads:
