@@ -162,6 +162,20 @@ def test_a_recall_of_a_window_that_the_node_does_not_know_gives_its_slack_back()
     assert other.call("hard", 3_190)
 
 
+def test_what_a_start_charges_from_the_journal_counts_once():
+    world = World(2)
+    one, other = world.nodes
+    one.ledger.settle(one.call("hard", 10), {"usd": 10})
+    counter = one.ledger.counters[world.limit("hard").counter]
+    # As after a start: what is on file has no lease yet, and a line of the journal has no row.
+    counter.lease = None
+    standing = Standing("n0", "n0", one.ledger, FollowedClock(lambda: world.now), lambda: ("r1", 0))
+    one.ledger.adjust(counter.name, counter.end, 1_000)
+    standing.join(world.store)
+    assert (counter.used, standing.shared.corrections) == (1_010, [])
+    assert other.call("hard", 3_200 - 1_010)
+
+
 @pytest.mark.parametrize("fate", ["lost", "unanswered", "answered"])
 def test_what_is_charged_to_a_window_that_is_over_reaches_the_store(fate):
     world = World(1)

@@ -236,7 +236,8 @@ class Ledger:
         change = counter.adjust(end, amount) if counter is not None else 0
         if change:
             self._changed_counters.add(name)
-        if change and counter is not None and self.shared is not None:
+        # Without a lease a start charges what the journal has and the database lacks: that is this gateway's own.
+        if change and counter is not None and counter.lease is not None and self.shared is not None:
             self.shared.note_correction(name, change, is_present=counter.end == end)
         if change > 0:
             self.charged.add(name)
