@@ -71,3 +71,17 @@ def connection(
         if error is None:
             raise
         raise error(e) from e
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    """Write all that is written meanwhile, or nothing. The lock is taken at the beginning. Raises sqlite3.Error."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            # After some errors, such as a full disk, SQLite has done it already.
+            conn.execute("ROLLBACK")
+        raise

@@ -21,7 +21,7 @@ else:
 
 from sluicegate.caching.entry import Entry, Owner, read_head
 from sluicegate.caching.keyed_hash import HASH_BYTES, SECRET_BYTES
-from sluicegate.database import open_private
+from sluicegate.database import open_private, transaction
 
 logger = logging.getLogger("sluicegate")
 
@@ -222,8 +222,7 @@ class AnswerFile:
 
     def _put(self, conn: sqlite3.Connection, entry: Entry, packed: bytes, size: int, max_bytes: int) -> list[bytes]:
         owner = [getattr(entry.owner, column) for column in OWNER_COLUMNS]
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(conn):
             self._delete(conn, "key = ?", [entry.key])
             gone: list[bytes] = []
             while self.count and (self.size + size > max_bytes or self.count >= MAX_ENTRIES):
@@ -231,12 +230,6 @@ class AnswerFile:
             values = (entry.key, entry.at, entry.until, entry.at, size, 0, 0, *owner, entry.provider, entry.model, entry.head())
             number = conn.execute(f"INSERT INTO answers VALUES (NULL{', ?' * len(values)})", values).lastrowid  # noqa: S608
             conn.execute("INSERT INTO bodies VALUES (?, ?)", (number, packed))
-            conn.execute("COMMIT")
-        except BaseException:
-            if conn.in_transaction:
-                # After some errors, such as a full disk, SQLite has done it already.
-                conn.execute("ROLLBACK")
-            raise
         self.size, self.count = self.size + size, self.count + 1
         return gone
 

@@ -71,10 +71,11 @@ class Reached:
         """Open a connection. Raises psycopg.Error."""
         import psycopg
 
-        more: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S} if "connect_timeout" not in self.address().parameters else {}
+        address = self.address()
+        more: dict[str, Any] = {} if "connect_timeout" in address.parameters else {"connect_timeout": CONNECT_TIMEOUT_S}
         more |= {"application_name": f"sluicegate {self.name}", "tcp_user_timeout": SILENT_CONNECTION_MS, "keepalives_idle": 5}
         more |= {"keepalives_interval": 2, "keepalives_count": 3}
-        return psycopg.connect(self.address().conninfo(certifi.where()), autocommit=True, prepare_threshold=None, **more)
+        return psycopg.connect(address.conninfo(certifi.where()), autocommit=True, prepare_threshold=None, **more)
 
 
 def store_address(server: Server, env: Mapping[str, str]) -> StoreAddress | None:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.database import connection
+from sluicegate.database import connection, transaction
 from sluicegate.fleet.protocol import FleetError
 from sluicegate.fleet.records import Records
-from sluicegate.storage.store import OWN_CALLS, SHIPPED
+from sluicegate.storage.store import INSERT_CALL, OWN_CALLS, SHIPPED, read_meta
 
 logger = logging.getLogger("sluicegate")
 
@@ -45,7 +45,6 @@ FROM_STORE, UNCONFIRMED = "store", "unconfirmed"
 _MONEY_AND_TOKENS = ("cost_nano", "outcome", "latency_ms", "input_tokens", "output_tokens", "cache_read_tokens")
 """What sums in the index of the logs are made of, as far as the two records of one call can differ."""
 
-_INSERT = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
 _FOUND = (
     f"SELECT c.rowid, f.origin, {','.join(f'c.{name}' for name in COLUMNS)} FROM calls AS c "  # noqa: S608
     "LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
@@ -117,7 +116,7 @@ class Shipping:
     def ship(self) -> bool:
         """Deliver some of this node's records; return whether there are more."""
         with connection(self._database, "rw") as conn:
-            after = _meta(conn, SHIPPED)
+            after = read_meta(conn, SHIPPED)
             rows = conn.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall()
             self.lag = len(rows)
             if rows:
@@ -132,7 +131,7 @@ class Shipping:
     def fetch(self) -> bool:
         """Fetch some records of other nodes; return whether there are more."""
         with connection(self._database, "rw") as conn:
-            after = _meta(conn, FETCHED)
+            after = read_meta(conn, FETCHED)
             arrived = self._records.read(self._node(), after, RECORDS_PER_BATCH)
             if arrived.position == after:
                 return False
@@ -160,8 +159,7 @@ def _steps(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
 def _write(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
     """Write fetched records in one transaction; return whether one has changed the sums of what was there before."""
     replaced = False
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(conn):
         for record in records:
             found = conn.execute(_FOUND, (record["id"],)).fetchone()
             if found is not None and origin == FROM_STORE and found[1] == UNCONFIRMED:
@@ -171,23 +169,13 @@ def _write(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> 
                 else:
                     conn.execute("UPDATE fetched_calls SET origin = ? WHERE row = ?", (FROM_STORE, found[0]))
             if found is None:
-                row = conn.execute(_INSERT, to_row(record)).lastrowid
+                row = conn.execute(INSERT_CALL, to_row(record)).lastrowid
                 conn.execute("INSERT INTO fetched_calls VALUES (?, ?)", (row, origin))
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
     return replaced
 
 
 def _differs(one: Record, other: Record) -> bool:
     return any(one.get(name) != other.get(name) for name in _MONEY_AND_TOKENS)
-
-
-def _meta(conn: sqlite3.Connection, name: str) -> int:
-    row = conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:

@@ -10,7 +10,6 @@ import itertools
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sluicegate.calls.adjustment import COLUMNS as ADJUSTMENT_COLUMNS
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.personal_data import Person
 from sluicegate.calls.record import COLUMNS
-from sluicegate.database import connection
+from sluicegate.database import connection, transaction
 from sluicegate.logs.index import FACET, MEASURES
 from sluicegate.policy.editing import people
 from sluicegate.policy.editing.draft import Draft, EditError
@@ -99,7 +98,7 @@ class Erasure:
             for number, row in part:
                 erased = to_row(self.person.erase(from_row(row.values()))) if table == "calls" else self.person.erase(row).values()
                 changed.append([*erased, number])
-            with _transaction(conn):
+            with transaction(conn):
                 conn.executemany(f"UPDATE {table} SET {sets} WHERE rowid = ?", changed)
             count += len(changed)
             self._pause()
@@ -139,7 +138,7 @@ class Erasure:
             row = dict(zip(columns, values, strict=True))
             if self.person.made(row):
                 erased = {name: "" if value is None else value for name, value in self.person.erase(row).items()}
-                with _transaction(conn):
+                with transaction(conn):
                     conn.execute("DELETE FROM past_calls WHERE rowid = ?", (number,))
                     conn.execute(add, tuple(erased.values()))
 
@@ -157,7 +156,7 @@ class Erasure:
                 changed.append((*row, number))
         if not changed:
             return
-        with _transaction(conn):
+        with transaction(conn):
             triggers = conn.execute(_TRIGGERS).fetchall()
             for name, _ in triggers:
                 conn.execute(f"DROP TRIGGER {name}")
@@ -206,15 +205,3 @@ def policy_without(files: dict[str, str], person: Person) -> dict[str, str]:
         # Which of those that are spelled alike is meant cannot be told.
         person = replace(person, shared=frozenset())
     return {name: ERASED_TEXT if person.is_in(text) else text for name, text in texts.items()}
-
-
-@contextmanager
-def _transaction(conn: sqlite3.Connection) -> Iterator[None]:
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise

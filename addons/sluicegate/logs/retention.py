@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 
-from sluicegate.database import connection
+from sluicegate.database import connection, transaction
 from sluicegate.logs.index import FACET, LATENCY_BIN, MEASURES, Index
 from sluicegate.storage.store import AGREED_CALL, DELETED_BEFORE_MS, OWN_CALLS, SHIPPED
 from sluicegate.values import Outcome
@@ -112,19 +112,13 @@ def _replace_by_sums(conn: sqlite3.Connection, index: sqlite3.Connection, calls:
     """Delete these calls and add up what they were, in one transaction."""
     marks = ", ".join("?" * len(calls))
     sums = index.execute(_SUMS % marks, calls).fetchall()
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(conn):
         conn.executemany(_ADD, sums)
         conn.executemany("DELETE FROM calls WHERE rowid = ?", [(row,) for row in calls])
         conn.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
             (DELETED_BEFORE_MS, before),
         )
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
 
 
 def _delete_refusals(conn: sqlite3.Connection, before: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sluicegate.calls.adjustment import SCOPE_COLUMNS
 from sluicegate.database import connection
 from sluicegate.storage.errors import StoreError
-from sluicegate.storage.store import DELETED_BEFORE_MS
+from sluicegate.storage.store import DELETED_BEFORE_MS, read_meta
 from sluicegate.values import TOKEN_COLUMNS
 from sluicegate.windows import iso, parse_iso
 
@@ -102,8 +102,7 @@ class OldRecords(NamedTuple):
 def deleted_before(path: Path) -> int:
     """Return the time before which calls were deleted for their age, epoch milliseconds; 0 where none was. Raises sqlite3.Error."""
     with connection(path, "ro") as conn:
-        row = conn.execute("SELECT value FROM meta WHERE name = ?", (DELETED_BEFORE_MS,)).fetchone()
-    return int(row[0]) if row else 0
+        return read_meta(conn, DELETED_BEFORE_MS)
 
 
 def oldest_call(path: Path) -> int | None:

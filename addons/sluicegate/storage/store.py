@@ -19,7 +19,7 @@ from sluicegate.calls.adjustment import Adjustment
 from sluicegate.calls.learning import Learned, LearnedKey, Ratio
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.database import connect, connection
+from sluicegate.database import connect, connection, transaction
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Reservation
 from sluicegate.limits.counter import Counter
@@ -146,8 +146,7 @@ class Store:
 
     def read_meta(self, name: str) -> int:
         """Return a remembered integer, 0 if there is none."""
-        row = self._conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return int(row[0]) if row else 0
+        return read_meta(self._conn, name)
 
     def write(self, changes: Changes, rows: Rows = NO_ROWS) -> None:
         """Write all of it, or nothing and raise StoreBusy or StoreError."""
@@ -168,15 +167,9 @@ class Store:
             raise StoreError(f"{self.path}: {e}") from e
 
     def _write_in_transaction(self, changes: Changes, rows: Rows) -> None:
-        self._conn.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._conn):
             self._write_changes(changes)
             self._write_rows(rows)
-            self._conn.execute("COMMIT")
-        except BaseException:
-            if self._conn.in_transaction:
-                self._conn.execute("ROLLBACK")
-            raise
 
     def _write_changes(self, changes: Changes) -> None:
         if changes.counters:
@@ -195,7 +188,7 @@ class Store:
     def _write_rows(self, rows: Rows) -> None:
         run = self._conn.executemany
         if rows.calls:
-            run(_INSERT_CALL, [to_row(record) for record in rows.calls])
+            run(INSERT_CALL, [to_row(record) for record in rows.calls])
         if rows.refusals:
             run(_ADD_REFUSALS, [(*key, count) for key, count in rows.refusals.items()])
         if rows.connections:
@@ -215,7 +208,7 @@ class Store:
         self._conn.close()
 
 
-_INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
+INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
 _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
 _ADD_REFUSALS = (
     "INSERT INTO refusals VALUES (?, ?, ?, ?) ON CONFLICT (minute, source, reason) DO UPDATE SET count = count + excluded.count"
@@ -235,6 +228,12 @@ def _learned_row(key: LearnedKey, learned: Learned) -> tuple[object, ...]:
 def _learned_of(outputs: str, numbers: list[float]) -> Learned:
     prompt, delivered, speed = (Ratio(numbers[i], numbers[i + 1], int(numbers[i + 2])) for i in (0, 3, 6))
     return Learned(array("I", orjson.loads(outputs)), prompt, delivered, speed)
+
+
+def read_meta(conn: sqlite3.Connection, name: str) -> int:
+    """Return a remembered integer, 0 if there is none. Raises sqlite3.Error."""
+    row = conn.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def load_ledger(conn: sqlite3.Connection, ledger: Ledger) -> None:
