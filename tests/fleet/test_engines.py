@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sluicegate.fleet.postgresql import PostgresStore
-from sluicegate.fleet.protocol import (
+from sluicegate.fleet.store.postgresql import PostgresStore
+from sluicegate.fleet.store.protocol import (
     CONCURRENCY_TTL_MS,
     TTL_MS,
     Correction,
@@ -17,7 +17,7 @@ from sluicegate.fleet.protocol import (
     SchemaTooNew,
     Superseded,
 )
-from sluicegate.fleet.sqlite import SqliteStore
+from sluicegate.fleet.store.sqlite import SqliteStore
 
 DAY_MS = 86_400_000
 

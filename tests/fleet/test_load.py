@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from proving import fleet_load
-from sluicegate.fleet.sqlite import SqliteStore
+from sluicegate.fleet.store.sqlite import SqliteStore
 
 
 def test_what_messages_cost_is_measured_on_both_engines(capsys, tmp_path, postgres):

@@ -15,9 +15,9 @@ from sluicegate.fleet.asks import Away
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
-from sluicegate.fleet.protocol import FleetError
-from sluicegate.fleet.sqlite import SqliteStore
 from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.protocol import FleetError
+from sluicegate.fleet.store.sqlite import SqliteStore
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit, counter_name

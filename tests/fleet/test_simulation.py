@@ -6,8 +6,8 @@ import pytest
 
 from proving import fleet_simulation
 from proving.fleet_simulation import Node, Violation, simulate
-from sluicegate.fleet import sql_store
-from sluicegate.fleet.arbitration import decide
+from sluicegate.fleet.store import sql_store
+from sluicegate.fleet.store.arbitration import decide
 
 
 @pytest.mark.parametrize("seed", [3, 6])

@@ -16,8 +16,8 @@ from proving.fleet_simulation import MemoryEngine
 from sluicegate.fleet.asks import Ask
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import held_in
-from sluicegate.fleet.sql_store import SqlStore
 from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.sql_store import SqlStore
 from sluicegate.limits.ledger import Ledger, forget_changes
 from sluicegate.limits.shared_windows import move_anchor
 from sluicegate.policy.limit import Limit, counter_name

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from proving.fleet_simulation import MemoryEngine
-from sluicegate.fleet.postgresql import PostgresStore
-from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, TTL_MS, Correction, HeldCall, NodeReport, Position, Superseded
-from sluicegate.fleet.sql_store import SqlStore
+from sluicegate.fleet.store.postgresql import PostgresStore
+from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, TTL_MS, Correction, HeldCall, NodeReport, Position, Superseded
+from sluicegate.fleet.store.sql_store import SqlStore
 from support.hypothesis_profiles import examples
 
 COUNTERS = {"hard": ("usd", False, 3_200), "soft": ("usd", True, 3_200), "few": ("requests", False, 64)}

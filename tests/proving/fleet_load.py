@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psycopg
 
-from sluicegate.fleet.postgresql import PostgresStore
-from sluicegate.fleet.protocol import NodeReport, Position
-from sluicegate.fleet.sql_store import SqlStore
-from sluicegate.fleet.sqlite import SqliteStore
+from sluicegate.fleet.store.postgresql import PostgresStore
+from sluicegate.fleet.store.protocol import NodeReport, Position
+from sluicegate.fleet.store.sql_store import SqlStore
+from sluicegate.fleet.store.sqlite import SqliteStore
 from support import postgres
 
 WINDOW_END = 4_000_000_000_000

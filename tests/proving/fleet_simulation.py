@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sluicegate.fleet.engine import Run
-from sluicegate.fleet.protocol import (
+from sluicegate.fleet.store.engine import Run
+from sluicegate.fleet.store.protocol import (
     CONCURRENCY_TTL_MS,
     Correction,
     Granted,
@@ -37,8 +37,8 @@ from sluicegate.fleet.protocol import (
     Reply,
     Superseded,
 )
-from sluicegate.fleet.sql_store import SqlStore
-from sluicegate.fleet.sqlite import SqliteEngine
+from sluicegate.fleet.store.sql_store import SqlStore
+from sluicegate.fleet.store.sqlite import SqliteEngine
 from sluicegate.values import Unit
 
 Key = tuple[str, int]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sluicegate.fleet.protocol import FleetError, FleetStore
+from sluicegate.fleet.store.protocol import FleetError, FleetStore
 
 logger = logging.getLogger("sluicegate")
 

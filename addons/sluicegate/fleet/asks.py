@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sluicegate.fleet.protocol import Granted
+from sluicegate.fleet.store.protocol import Granted
 from sluicegate.fleet.tracked import Wanted
 from sluicegate.limits.claims import Exhausted
 from sluicegate.policy.limit import Limit

@@ -18,10 +18,10 @@ from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
-from sluicegate.fleet.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import Shipping
 from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
 from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
@@ -114,7 +114,7 @@ class Fleet:
         self._ledger = ledger
 
     def _open(self) -> FleetStore:
-        from sluicegate.fleet.postgresql import PostgresStore
+        from sluicegate.fleet.store.postgresql import PostgresStore
 
         return PostgresStore(self._reached.connect)
 

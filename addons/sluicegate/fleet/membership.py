@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.asks import TIMEOUT_S, Ask, Asks
 from sluicegate.fleet.message import Message, correct
-from sluicegate.fleet.protocol import (
+from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.protocol import (
     FleetError,
     FleetStore,
     Joined,
     Reply,
     Superseded,
 )
-from sluicegate.fleet.standing import Standing
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.lease import Lease, SharedCounters
 from sluicegate.limits.ledger import Ledger

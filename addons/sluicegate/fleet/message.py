@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.fleet.asks import Ask, room_of
-from sluicegate.fleet.protocol import Correction, FleetStore, HeldCall, NodeReport, Position
+from sluicegate.fleet.store.protocol import Correction, FleetStore, HeldCall, NodeReport, Position
 from sluicegate.fleet.tracked import Tracked, Wanted
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import ALIGNED

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from sluicegate.calls.record import Record
-from sluicegate.fleet.protocol import FleetError
+from sluicegate.fleet.store.protocol import FleetError
 
 if TYPE_CHECKING:
     import psycopg

@@ -19,8 +19,8 @@ from pathlib import Path
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection, transaction
-from sluicegate.fleet.protocol import FleetError
 from sluicegate.fleet.records import Records
+from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.storage.store import INSERT_CALL, OWN_CALLS, SHIPPED, read_meta
 
 logger = logging.getLogger("sluicegate")

@@ -13,7 +13,7 @@ from sluicegate import __version__
 from sluicegate.fleet.asks import Ask
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_tell, room_wanted
-from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply
+from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply
 from sluicegate.fleet.tracked import Tracked
 from sluicegate.limits.lease import Lease, SharedCounters, boot_clock
 from sluicegate.limits.ledger import Ledger

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sluicegate.fleet.protocol import Granted, Position
+from sluicegate.fleet.store.protocol import Granted, Position
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.lease import Lease
 from sluicegate.policy.limit import Limit, unit_of_counter

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sluicegate import __version__
-from sluicegate.fleet.protocol import FleetError, NodeRow
+from sluicegate.fleet.store.protocol import FleetError, NodeRow
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.fields import Instant
 from sluicegate.services import Services

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sluicegate.fleet.protocol import Granted, Position
+from sluicegate.fleet.store.protocol import Granted, Position
 
 SHARES = 2
 """Slack is at most this part of a live node's even share of the free room, so that a few messages cannot use all of it up."""

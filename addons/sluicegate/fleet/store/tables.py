@@ -6,8 +6,8 @@ A step that has been released is never edited. A version goes on working with ta
 
 from __future__ import annotations
 
-from sluicegate.fleet.engine import Engine, Run
-from sluicegate.fleet.protocol import SchemaTooNew
+from sluicegate.fleet.store.engine import Engine, Run
+from sluicegate.fleet.store.protocol import SchemaTooNew
 
 STEPS: tuple[tuple[str, ...], ...] = (
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluicegate.fleet.protocol import CONCURRENCY_TTL_MS, TTL_MS
+from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, TTL_MS
 
 _TAKEN = "{greatest}(p.granted, p.spent + p.held, p.spent + p.provisional)"
 """What a node's position takes of a window; ``provisional`` are the charges of its calls while it is expired."""

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sluicegate.fleet import statements as sql
-from sluicegate.fleet.arbitration import Decision, Window, decide
-from sluicegate.fleet.engine import Engine, Row, Run
-from sluicegate.fleet.protocol import (
+from sluicegate.fleet.store import statements as sql
+from sluicegate.fleet.store.arbitration import Decision, Window, decide
+from sluicegate.fleet.store.engine import Engine, Row, Run
+from sluicegate.fleet.store.protocol import (
     CONCURRENCY_TTL_MS,
     TIGHT_MS,
     TTL_MS,
@@ -36,7 +36,7 @@ from sluicegate.fleet.protocol import (
     Total,
     Totals,
 )
-from sluicegate.fleet.tables import migrate
+from sluicegate.fleet.store.tables import migrate
 
 KEPT_MS, LONGEST_KEPT_MS = 600_000, 172_800_000
 """A window that is over is kept for so long after its own length once more, which is at most the second of these."""

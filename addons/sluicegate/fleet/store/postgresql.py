@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sluicegate.fleet.engine import Dialect, Row, Run, Statement
-from sluicegate.fleet.protocol import FleetError
-from sluicegate.fleet.sql_store import SqlStore
+from sluicegate.fleet.store.engine import Dialect, Row, Run, Statement
+from sluicegate.fleet.store.protocol import FleetError
+from sluicegate.fleet.store.sql_store import SqlStore
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sluicegate.database import connect
-from sluicegate.fleet.engine import Dialect, Row, Run, Statement
-from sluicegate.fleet.protocol import FleetError
-from sluicegate.fleet.sql_store import SqlStore
+from sluicegate.fleet.store.engine import Dialect, Row, Run, Statement
+from sluicegate.fleet.store.protocol import FleetError
+from sluicegate.fleet.store.sql_store import SqlStore
 
 FILENAME = "fleet.db"
 
